@@ -1,0 +1,72 @@
+# Everything that is done with this repository, by name. The environment of a run is in compose/native.env and test.env.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
+LOCK := .venv/bin/uv pip compile --quiet pyproject.toml --generate-hashes --python-version 3.11.7 --no-emit-index-url --no-header
+# Blank is the default of each: SQLite, the broker in the process, the cache in the process.
+EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv venv-dev demo services dev test bench lint lock clean
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+demo: venv ## Run everything in one process with nothing but Python; options: make demo ARGS="--help"
+	@$(EMBEDDED) .venv/bin/python manage.py demo $(ARGS)
+
+services: venv-dev ## Have PostgreSQL, RabbitMQ and Redis on loopback (installed as root on Debian)
+	@compose/services.sh
+
+dev: services ## Run web, workers and beat on these servers, http://127.0.0.1:8000
+	@. compose/native.env && .venv/bin/python manage.py migrate --verbosity 0 && .venv/bin/honcho --app-root . --procfile compose/Procfile start
+
+# The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
+test: services ## Run all tests, those of the embedded run on SQLite too, and report coverage
+	@echo "test: without servers (SQLite)"
+	@.venv/bin/coverage erase
+	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" --ignore-glob="*test_admin.py" tests/market tests/rules tests/alerts tests/notify --cov=apps --cov=fintech --cov-report=
+	@echo "test: on PostgreSQL, RabbitMQ and Redis"
+	@. compose/test.env && .venv/bin/pytest -n 2 --cov=apps --cov=fintech --cov-append --cov-report=term-missing:skip-covered
+
+bench: services ## Run the benchmarks and print their figures
+	@. compose/test.env && .venv/bin/pytest tests/benchmarks -s --no-cov $(ARGS)
+
+lint: venv-dev ## Check style, layers, types, and that models and migrations agree
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/lint-imports
+	@.venv/bin/mypy
+	@$(EMBEDDED) .venv/bin/python manage.py makemigrations --check --dry-run
+	@$(EMBEDDED) .venv/bin/python manage.py check
+
+lock: .venv/bin/python ## Write requirements*.txt anew from pyproject.toml; newer versions: make lock ARGS=--upgrade
+	@$(PIP) install uv==$(UV_VERSION)
+	@$(LOCK) $(ARGS) -o requirements.txt
+	@$(LOCK) $(ARGS) --extra dev -c requirements.txt -o requirements-dev.txt
+
+venv: .venv/.installed ## Have .venv with what the product needs
+
+venv-dev: .venv/.installed-dev ## Have .venv with what its development needs too
+
+clean: ## Remove caches and reports (not .venv, not the data in var)
+	@rm -rf .coverage .coverage.* htmlcov .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	@find . -path ./.venv -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not that: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@echo "venv: creating .venv"
+	@$(PYTHON) -m venv .venv
+
+.venv/.installed: requirements.txt | .venv/bin/python
+	@echo "venv: installing requirements.txt"
+	@$(PIP) install --require-hashes -r requirements.txt
+	@touch $@
+
+# It names the product's packages as well, in the same versions.
+.venv/.installed-dev: requirements-dev.txt | .venv/bin/python
+	@echo "venv: installing requirements-dev.txt"
+	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@touch $@
