@@ -1,0 +1,94 @@
+"""The Celery application. Each setting answers a failure that was provoked; docs/operations.md says which."""
+
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery
+from celery.contrib.django.task import DjangoTask
+from celery.signals import celeryd_after_setup, setup_logging, task_prerun
+from django.conf import settings
+from django.db import close_old_connections
+
+from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, dead_letter_queue, work_queues
+
+
+class ReliableTask(DjangoTask):
+    """A task whose publishing cannot wait for ever on a broker that has stopped reading."""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Publish, waiting for the broker's confirm for 3 s at most."""
+        options.setdefault("confirm_timeout", 3)
+        return super().apply_async(args, kwargs, **options)
+
+
+app = Celery("fintech", task_cls=ReliableTask)
+app.conf.update(
+    broker_url=settings.CELERY_BROKER_URL,
+    broker_transport_options=(
+        {"confirm_publish": True, "read_timeout": 3, "write_timeout": 3} if ON_AMQP else {"polling_interval": 0.01}
+    ),
+    broker_connection_timeout=4,
+    broker_pool_limit=10,
+    broker_pool_acquire_timeout=5,
+    broker_connection_retry=True,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_heartbeat=10,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_acks_on_failure=True,
+    task_acks_on_timeout=True,
+    worker_prefetch_multiplier=1,
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+    worker_enable_prefetch_count_reduction=True,
+    worker_soft_shutdown_timeout=10,
+    task_soft_time_limit=45,
+    task_time_limit=60,
+    worker_eta_task_limit=100,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    task_ignore_result=True,
+    result_backend=None,
+    task_serializer="json",
+    accept_content=["json"],
+    enable_utc=True,
+    timezone="UTC",
+    task_default_queue=FETCHES,
+    task_default_exchange=EXCHANGE.name,
+    task_default_exchange_type="topic",
+    task_default_routing_key=FETCHES,
+    task_default_queue_type="quorum" if ON_AMQP else "classic",
+    task_create_missing_queues=False,
+    task_queues=work_queues(),
+    task_publish_retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1},
+    # Static entries that carry no data, only "look at the rows": a lost or doubled tick changes nothing.
+    # One that waits longer than its own period is dropped, since the next one says the same.
+    beat_scheduler="celery.beat:Scheduler",
+    beat_max_loop_interval=5,
+    beat_schedule={
+        "tick": {"task": "pipeline.tick", "schedule": timedelta(seconds=1), "options": {"expires": 5}},
+        "sweep": {"task": "pipeline.sweep", "schedule": timedelta(seconds=5), "options": {"expires": 10}},
+        "prune": {"task": "pipeline.prune", "schedule": timedelta(hours=1), "options": {"expires": 600}},
+    },
+    # Without it Celery closes the connection after every task (celery#10554).
+    CELERY_DB_REUSE_MAX=10_000,
+)
+app.autodiscover_tasks(["apps.pipeline"])
+
+
+@setup_logging.connect
+def keep_djangos_logging(**_: Any) -> None:
+    """Connected so that Celery leaves the logging of settings.LOGGING alone."""
+
+
+@task_prerun.connect
+def forget_broken_connections(**_: Any) -> None:
+    """Let a task begin on a live connection: reuse alone loses tasks after the database was restarted."""
+    close_old_connections()
+
+
+@celeryd_after_setup.connect
+def declare_dead_letters(**_: Any) -> None:
+    """Declare where poisonous messages go before the first can: what is dead-lettered to nowhere is dropped."""
+    with app.connection_for_write() as connection:
+        dead_letter_queue().bind(connection.default_channel).declare()

@@ -1,0 +1,5 @@
+"""How dates and times are written in pages. Django's own English shows no seconds."""
+
+DATE_FORMAT = "Y-m-d"
+TIME_FORMAT = "H:i:s"
+DATETIME_FORMAT = "Y-m-d H:i:s"

@@ -1,0 +1,129 @@
+"""Says "for this machine". Everything that may differ between machines is an environment variable (env.py lists
+them)."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fintech.settings import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+VAR_DIR = (BASE_DIR / env.text("VAR_DIR")).resolve()
+
+DEBUG = env.boolean("DJANGO_DEBUG")
+SITE_URL = env.url("SITE_URL", schemes={"http", "https"}).rstrip("/")
+CELERY_BROKER_URL = env.url("CELERY_BROKER_URL", schemes={"amqp", "amqps", "memory"})
+REDIS_URL = env.url("REDIS_URL", schemes={"redis", "rediss"}, optional=True)
+DATABASES = {"default": env.database("DATABASE_URL", default_file=VAR_DIR / "fintech.sqlite3")}
+
+ON_SQLITE = DATABASES["default"]["ENGINE"].endswith("sqlite3")
+EMBEDDED = ON_SQLITE and CELERY_BROKER_URL.startswith("memory:")
+SECRET_KEY = env.secret_key("DJANGO_SECRET_KEY", debug=DEBUG, embedded=EMBEDDED, folder=VAR_DIR)
+if not DEBUG:
+    env.refuse_well_known_password("DATABASE_URL", DATABASES["default"].get("PASSWORD"))
+    env.refuse_well_known_password("CELERY_BROKER_URL", urlsplit(CELERY_BROKER_URL).password)
+    env.refuse_well_known_password("REDIS_URL", urlsplit(REDIS_URL).password)
+
+ALLOWED_HOSTS = env.names("DJANGO_ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = env.names("DJANGO_CSRF_TRUSTED_ORIGINS")
+
+if ON_SQLITE:
+    # IMMEDIATE: a transaction that will write takes the lock at once, instead of failing half-way through.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+    }
+else:
+    DATABASES["default"] |= {
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            "connect_timeout": 3,
+            "options": "-c statement_timeout=15000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+        },
+    }
+
+# The market. What is not an environment variable here is a decision, not a knob.
+ANALYSIS_SHARDS = env.integer("ANALYSIS_SHARDS", lowest=1, highest=64)
+QUOTE_RETENTION_DAYS = env.integer("QUOTE_RETENTION_DAYS", lowest=1, highest=3650)
+MARKET_IS_PUBLIC = env.boolean("MARKET_IS_PUBLIC")
+RULES_PER_OWNER = 1_000
+
+EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
+globals().update(env.email("EMAIL_URL"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM")
+
+INSTALLED_APPS = [
+    # First, since its template of an empty list stands in for Unfold's.
+    "apps.site",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "apps.market",
+    "apps.rules",
+    "apps.alerts",
+    "apps.notify",
+    "apps.pipeline",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "/"
+ROOT_URLCONF = "fintech.urls"
+WSGI_APPLICATION = "fintech.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+FORMAT_MODULE_PATH = "fintech.formats"
+
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+# No collectstatic step between a clone and a page: the files are served from where the packages keep them.
+WHITENOISE_USE_FINDERS = True
+
+UNFOLD = {"SITE_TITLE": "Fake Fintech OSS", "SITE_HEADER": "Fake Fintech OSS", "SITE_URL": "/", "SHOW_HISTORY": False}
+
+LOG_LEVEL = env.choice("LOG_LEVEL", {"DEBUG", "INFO", "WARNING", "ERROR"})
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "fintech.logs.JsonFormatter"}},
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+    "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
+    "loggers": {
+        # It repeats each line of the worker and prints results.
+        "celery.app.trace": {"level": "WARNING"},
+    },
+}

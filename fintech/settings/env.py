@@ -1,0 +1,155 @@
+"""The environment, read once: every variable with its default in one place. `.env.example` lists the same."""
+
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+
+# Passwords that stand in examples; with DJANGO_DEBUG off they are refused.
+WELL_KNOWN_PASSWORDS = {"fintech", "guest", "postgres", "password", "changeme", "admin", "secret"}
+DEVELOPMENT_KEY_PREFIX = "development-only"
+
+# name -> (default, what it is). None: required where it is used.
+VARIABLES: dict[str, tuple[str | None, str]] = {
+    "ANALYSIS_SHARDS": ("1", "number of analyzer processes; each has a queue analysis.0 to analysis.N-1"),
+    "CELERY_BROKER_URL": ("memory://", "amqp://user:password@host:5672/vhost, or memory:// for the embedded run"),
+    "COINCAP_API_KEY": ("", "key of the CoinCap v3 API; feeds that use it fail with the reason no_key without it"),
+    "DATABASE_URL": ("", "postgres://user:password@host:5432/name; empty is a SQLite file in VAR_DIR"),
+    "DJANGO_ALLOWED_HOSTS": ("localhost,127.0.0.1", "host names that the site answers to, comma-separated"),
+    "DJANGO_CSRF_TRUSTED_ORIGINS": ("", "origins with scheme that may post forms, comma-separated"),
+    "DJANGO_DEBUG": ("false", "true shows errors to visitors: development only"),
+    "DJANGO_SECRET_KEY": ("", "at least 32 random characters; embedded runs make their own and keep it in VAR_DIR"),
+    "EMAIL_FROM": ("fintech@localhost", "sender of mail"),
+    "EMAIL_URL": (
+        "",
+        "smtp://user:password@host:587 or smtp+tls://…; empty: e-mail channels say that no server is set",
+    ),
+    "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
+    "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
+    "QUOTE_RETENTION_DAYS": ("30", "days of raw quotes kept, by each feed's own clock"),
+    "REDIS_URL": ("", "redis://host:6379/0 for the cache of latest quotes; empty keeps it in the process"),
+    "SITE_URL": ("http://127.0.0.1:8000", "where people reach the site; stands in messages"),
+    "VAR_DIR": ("var", "folder for what a run leaves behind: SQLite file, generated key"),
+}
+
+
+def refuse(name: str, what: str) -> "Any":
+    """Stop the process with one line that names the variable and never its value."""
+    print(f"settings: {name} {what}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def text(name: str) -> str:
+    """Return the variable, or its default where it is absent or blank."""
+    default = VARIABLES[name][0]
+    return os.environ.get(name, "").strip() or (default or "")
+
+
+def read(name: str, parse: Callable[[str], Any], expected: str) -> Any:
+    """Return the variable as `parse` reads it; anything that `parse` raises stops the process."""
+    try:
+        return parse(text(name))
+    except Exception:
+        return refuse(name, f"is not {expected}")
+
+
+def boolean(name: str) -> bool:
+    """Return true or false; nothing else is taken for either."""
+    return read(name, {"true": True, "1": True, "false": False, "0": False}.__getitem__, "true or false")
+
+
+def integer(name: str, *, lowest: int, highest: int) -> int:
+    """Return a whole number within [lowest, highest]."""
+
+    def parse(value: str) -> int:
+        number = int(value)
+        if not lowest <= number <= highest:
+            raise ValueError
+        return number
+
+    return read(name, parse, f"a whole number from {lowest} to {highest}")
+
+
+def choice(name: str, choices: set[str]) -> str:
+    """Return one of `choices`."""
+    return read(name, {value: value for value in choices}.__getitem__, f"one of {', '.join(sorted(choices))}")
+
+
+def names(name: str) -> list[str]:
+    """Return a comma-separated list."""
+    return [part.strip() for part in text(name).split(",") if part.strip()]
+
+
+def url(name: str, *, schemes: set[str], optional: bool = False) -> str:
+    """Return a URL of one of `schemes`, with a host unless the scheme needs none."""
+
+    def parse(value: str) -> str:
+        if optional and not value:
+            return ""
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or (parts.scheme != "memory" and not parts.hostname):
+            raise ValueError
+        _ = parts.port
+        return value
+
+    return read(name, parse, f"a URL starting with {' or '.join(sorted(f'{scheme}://' for scheme in schemes))}")
+
+
+def database(name: str, *, default_file: Path) -> dict[str, Any]:
+    """Return Django's connection settings for a postgres:// or sqlite:// URL."""
+
+    def parse(value: str) -> dict[str, Any]:
+        if urlsplit(value).scheme not in {"postgres", "postgresql", "sqlite"}:
+            raise ValueError
+        settings = dict(environ.Env.db_url_config(value))
+        # In memory, every connection would have an empty database of its own.
+        if settings["NAME"] in ("", ":memory:"):
+            raise ValueError
+        return settings
+
+    if not text(name):
+        return parse(f"sqlite:///{default_file.resolve()}")
+    return read(name, parse, "a URL starting with postgres:// or sqlite://")
+
+
+def email(name: str) -> dict[str, Any]:
+    """Return Django's EMAIL_* settings for an smtp:// URL."""
+
+    def parse(value: str) -> dict[str, Any]:
+        if urlsplit(value).scheme not in {"smtp", "smtp+tls", "smtp+ssl", "smtps"}:
+            raise ValueError
+        return dict(environ.Env.email_url_config(value))
+
+    return read(name, parse, "a URL starting with smtp://, smtp+tls://, smtp+ssl:// or smtps://") if text(name) else {}
+
+
+def secret_key(name: str, *, debug: bool, embedded: bool, folder: Path) -> str:
+    """Return the secret key; an embedded run without one makes its own and keeps it readable by its owner only."""
+    key = text(name)
+    if key:
+        if not debug and (len(key) < 32 or key.startswith(DEVELOPMENT_KEY_PREFIX)):
+            refuse(name, "is too short or an example's; set at least 32 random characters")
+        return key
+    if not embedded:
+        refuse(name, "is missing; set at least 32 random characters")
+    path = folder / "secret-key"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(48))
+        return path.read_text()
+    except OSError:
+        return refuse("VAR_DIR", "is not a folder that this process can write to")
+
+
+def refuse_well_known_password(name: str, password: str | None) -> None:
+    """Stop the process where a password is one that stands in an example."""
+    if password in WELL_KNOWN_PASSWORDS:
+        refuse(name, "carries an example's password; set your own, or DJANGO_DEBUG=true for development")

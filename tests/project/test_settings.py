@@ -1,0 +1,149 @@
+"""A wrong setting stops the process at once, with one line that names the variable and never its value."""
+
+import os
+import runpy
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fintech.settings.env import VARIABLES
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = ROOT / "fintech" / "settings" / "__init__.py"
+KEY = "k9Q-mD2xV7bN4cZ8wR1tY6uI3oP5aS0dF"
+DATABASE = "postgres://fintech:long-and-own@127.0.0.1:5432/fintech"
+CANARY = "canary"
+
+SECRET = {"DJANGO_SECRET_KEY": KEY}
+BAD = [
+    ("ANALYSIS_SHARDS", {"ANALYSIS_SHARDS": "0"}),
+    ("ANALYSIS_SHARDS", {"ANALYSIS_SHARDS": "65"}),
+    ("ANALYSIS_SHARDS", {"ANALYSIS_SHARDS": CANARY}),
+    ("ANALYSIS_SHARDS", {"ANALYSIS_SHARDS": "1.5"}),
+    ("CELERY_BROKER_URL", {"CELERY_BROKER_URL": f"kafka://{CANARY}:9092"}),
+    ("CELERY_BROKER_URL", {"CELERY_BROKER_URL": f"amqp://ada:{CANARY}@127.0.0.1:none/fintech"}),
+    ("CELERY_BROKER_URL", {"CELERY_BROKER_URL": f"amqp:///{CANARY}"}),
+    ("CELERY_BROKER_URL", SECRET | {"CELERY_BROKER_URL": "amqp://canary:fintech@127.0.0.1:5672/fintech"}),
+    ("DATABASE_URL", {"DATABASE_URL": f"mysql://ada:{CANARY}@127.0.0.1/fintech"}),
+    ("DATABASE_URL", {"DATABASE_URL": f"postgres://ada:{CANARY}@127.0.0.1:99999/fintech"}),
+    ("DATABASE_URL", {"DATABASE_URL": f"postgres://ada:{CANARY}@127.0.0.1/"}),
+    ("DATABASE_URL", {"DATABASE_URL": CANARY}),
+    ("DATABASE_URL", {"DATABASE_URL": "sqlite://:memory:"}),
+    ("DATABASE_URL", SECRET | {"DATABASE_URL": "postgres://canary:postgres@127.0.0.1:5432/fintech"}),
+    ("DJANGO_DEBUG", {"DJANGO_DEBUG": "maybe"}),
+    ("DJANGO_DEBUG", {"DJANGO_DEBUG": CANARY}),
+    ("DJANGO_SECRET_KEY", {"DATABASE_URL": DATABASE}),
+    ("DJANGO_SECRET_KEY", {"CELERY_BROKER_URL": "amqp://fintech:long-and-own@127.0.0.1:5672/fintech"}),
+    ("DJANGO_SECRET_KEY", {"DATABASE_URL": DATABASE, "DJANGO_DEBUG": "true"}),
+    ("DJANGO_SECRET_KEY", {"DJANGO_SECRET_KEY": CANARY}),
+    ("DJANGO_SECRET_KEY", {"DJANGO_SECRET_KEY": f"development-only-{CANARY}-{KEY}"}),
+    ("EMAIL_URL", {"EMAIL_URL": f"ftp://ada:{CANARY}@127.0.0.1"}),
+    ("EMAIL_URL", {"EMAIL_URL": f"smtp://ada:{CANARY}@127.0.0.1:none"}),
+    ("LOG_LEVEL", {"LOG_LEVEL": "LOUD"}),
+    ("LOG_LEVEL", {"LOG_LEVEL": CANARY}),
+    ("MARKET_IS_PUBLIC", {"MARKET_IS_PUBLIC": CANARY}),
+    ("QUOTE_RETENTION_DAYS", {"QUOTE_RETENTION_DAYS": "0"}),
+    ("QUOTE_RETENTION_DAYS", {"QUOTE_RETENTION_DAYS": CANARY}),
+    ("REDIS_URL", {"REDIS_URL": f"memcached://{CANARY}"}),
+    ("REDIS_URL", {"REDIS_URL": f"unix:///{CANARY}"}),
+    ("REDIS_URL", {"REDIS_URL": f"redis://:{CANARY}@127.0.0.1:none/0"}),
+    ("REDIS_URL", SECRET | {"REDIS_URL": "redis://canary:changeme@127.0.0.1:6379/0"}),
+    ("SITE_URL", {"SITE_URL": CANARY}),
+    ("SITE_URL", {"SITE_URL": f"ftp://{CANARY}"}),
+]
+
+GOOD = [
+    {},
+    {"DJANGO_DEBUG": "1", "DJANGO_SECRET_KEY": "development-only"},
+    {"DATABASE_URL": "postgres://fintech:fintech@127.0.0.1/fintech", "DJANGO_DEBUG": "true"} | SECRET,
+    {
+        "ANALYSIS_SHARDS": "64",
+        "CELERY_BROKER_URL": "amqps://fintech:long-and-own@127.0.0.1:5671/fintech",
+        "DATABASE_URL": DATABASE,
+        "EMAIL_URL": "smtp+tls://ada:long-and-own@127.0.0.1:587",
+        "LOG_LEVEL": "WARNING",
+        "QUOTE_RETENTION_DAYS": "3650",
+        "REDIS_URL": "rediss://:long-and-own@127.0.0.1:6379/0",
+        "SITE_URL": "https://fintech.example.org/",
+    }
+    | SECRET,
+]
+
+
+def check(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py check` with these variables and no others of ours."""
+    return subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "VAR_DIR": str(folder)} | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "variables"), BAD, ids=[f"{place}-{name}" for place, (name, _) in enumerate(BAD, start=1)]
+)
+def test_a_bad_setting_is_refused_with_one_line_that_names_it_and_not_its_value(
+    tmp_path, monkeypatch, capsys, name, variables
+):
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in ({"VAR_DIR": str(tmp_path)} | variables).items():
+        monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(SETTINGS))
+
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    [line] = said.err.splitlines()
+    assert line.startswith(f"settings: {name} ")
+    assert CANARY not in line
+    assert not [value for value in variables.values() if len(value) > 5 and value in line]
+
+
+def test_a_bad_setting_stops_the_process(tmp_path):
+    done = check(tmp_path, DATABASE_URL=f"mysql://ada:{CANARY}@127.0.0.1/fintech")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "settings: DATABASE_URL is not a URL starting with postgres:// or sqlite://\n"
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+
+    done = check(file / CANARY)
+
+    assert done.returncode == 2
+    assert done.stderr == "settings: VAR_DIR is not a folder that this process can write to\n"
+
+
+@pytest.mark.parametrize("variables", GOOD, ids=["defaults", "development", "example-password-in-debug", "all-set"])
+def test_good_settings_start(tmp_path, variables):
+    done = check(tmp_path, **variables)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("variables", [{"LOG_LEVEL": ""}, {"LOG_LEVEL": "  "}], ids=["empty", "blank"])
+def test_a_blank_variable_is_its_default(tmp_path, variables):
+    assert check(tmp_path, **variables).returncode == 0
+
+
+def test_an_embedded_run_makes_a_key_that_only_its_owner_reads_and_keeps_it(tmp_path):
+    check(tmp_path / "new")
+    path = tmp_path / "new" / "secret-key"
+    key = path.read_text()
+    check(tmp_path / "new")
+
+    assert len(key) >= 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text() == key
