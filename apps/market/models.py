@@ -1,0 +1,269 @@
+"""Assets, feeds, and each feed's log: batches numbered without gaps, and their quotes."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import ProhibitNullCharactersValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+
+from apps.market import domain
+from apps.market.providers.protocol import ProviderMisconfigured
+from apps.market.providers.registry import provider_named
+
+INTERVAL_LONGEST_SECONDS = 7 * 86_400
+symbol_validator = RegexValidator(
+    r"\A[A-Z0-9][A-Z0-9._:/-]{0,63}\Z", "Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD)."
+)
+slug_validator = RegexValidator(r"\A[a-z0-9][a-z0-9-]{0,63}\Z", "Use 1 to 64 small letters, digits and dashes.")
+
+
+class Feed(models.Model):
+    """A set of assets asked for together: the unit of scheduling, of ordering and of parallelism.
+
+    Nothing locks this row: its two locks are FeedHead and JudgePosition, made with it.
+    """
+
+    name = models.CharField(max_length=64, unique=True, validators=[slug_validator], help_text="Like crypto-spot.")
+    interval_seconds = models.PositiveIntegerField(help_text="How often quotes are asked for, in seconds.")
+    is_enabled = models.BooleanField(default=True, help_text="Off: nothing is fetched; what is stored is still judged.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(interval_seconds__gte=1, interval_seconds__lte=INTERVAL_LONGEST_SECONDS),
+                name="feed_interval_from_1_second_to_7_days",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class FeedSource(models.Model):
+    """One provider of a feed, in order: the first that answers is taken."""
+
+    feed = models.ForeignKey(Feed, models.CASCADE, related_name="sources")
+    position = models.PositiveSmallIntegerField(default=1, help_text="1 is asked first.")
+    provider = models.CharField(max_length=32, help_text="Where the quotes come from: coincap, replay, simulated.")
+    options = models.JSONField(
+        default=dict, blank=True, help_text="What the provider needs to know; see docs/feeds.md."
+    )
+
+    class Meta:
+        ordering = ["feed", "position"]
+        constraints = [models.UniqueConstraint(fields=["feed", "position"], name="one_source_per_feed_and_position")]
+
+    def __str__(self) -> str:
+        return f"{self.position}. {self.provider}"
+
+    def clean(self) -> None:
+        if not isinstance(self.options, dict) or "\\u0000" in json.dumps(self.options):
+            raise ValidationError({"options": 'Write a mapping, like {"seed": 7}.'})
+        try:
+            self.options = provider_named(self.provider).validate_options(self.options)
+        except ProviderMisconfigured as error:
+            raise ValidationError(str(error)) from None
+
+
+class FeedHead(models.Model):
+    """The end of a feed's log. Locked for the moment in which an entry is appended, or a due fetch is claimed.
+
+    seq: number of the last entry; as_of: the feed's clock there; began_at: slot of the first answer;
+    next_slot: when the feed is due; hurried_until: its fetch is on the way till then; fence and lease_until: who
+    fetches; failures: answers missing in a row; is_cache_stale: a write to the cache failed and is to be done again.
+    """
+
+    feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="head")
+    seq = models.PositiveBigIntegerField(default=0)
+    as_of = models.DateTimeField(null=True)
+    began_at = models.DateTimeField(null=True)
+    next_slot = models.DateTimeField()
+    hurried_until = models.DateTimeField(null=True)
+    fence = models.PositiveBigIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True)
+    failures = models.PositiveIntegerField(default=0)
+    is_cache_stale = models.BooleanField(default=False)
+
+    class Meta:
+        # Serves tick: which feeds are due.
+        indexes = [models.Index(fields=["next_slot"], name="feed_head_due")]
+
+    def __str__(self) -> str:
+        return f"{self.feed_id} at {self.seq}"
+
+
+class JudgePosition(models.Model):
+    """How far a feed's log has been judged. Locked while its pending entries are judged; storing never waits for it.
+
+    hurried_until: sweep has asked for it to be judged, and does not ask again till then.
+    """
+
+    feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="judged")
+    seq = models.PositiveBigIntegerField(default=0)
+    hurried_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.feed_id} judged to {self.seq}"
+
+
+class Asset(models.Model):
+    """Anything with a price over time."""
+
+    symbol = models.CharField(max_length=64, unique=True, validators=[symbol_validator], help_text="Like BTC-USD.")
+    name = models.CharField(
+        max_length=128, blank=True, validators=[ProhibitNullCharactersValidator()], help_text="What people call it."
+    )
+    feed = models.ForeignKey(
+        Feed, models.PROTECT, null=True, blank=True, related_name="assets", help_text="Where its quotes come from."
+    )
+    tags = models.JSONField(default=list, blank=True, help_text='A list of words that rules can choose by: ["crypto"].')
+
+    class Meta:
+        ordering = ["symbol"]
+
+    def __str__(self) -> str:
+        return self.symbol
+
+    def clean(self) -> None:
+        if not isinstance(self.tags, list) or not all(_is_word(tag) for tag in self.tags):
+            raise ValidationError({"tags": 'Write a list of words, like ["crypto", "stablecoin"].'})
+        if self.pk and LatestQuote.objects.filter(asset=self).exists():
+            before = Asset.objects.get(pk=self.pk)
+            if before.feed_id not in (None, self.feed_id):
+                # Its quotes stand in that feed's log; judged by two logs they would be judged twice.
+                raise ValidationError({"feed": f"{self.symbol} has quotes from {before.feed}; it stays in that feed."})
+
+
+def _is_word(tag: Any) -> bool:
+    return isinstance(tag, str) and 0 < len(tag) <= 64 and "\0" not in tag
+
+
+class Listing(models.Model):
+    """What a provider calls an asset; without one, a provider is asked for the asset's symbol."""
+
+    asset = models.ForeignKey(Asset, models.CASCADE, related_name="listings")
+    provider = models.CharField(max_length=32)
+    external_id = models.CharField(max_length=128, help_text="Like bitcoin at CoinCap.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["asset", "provider"], name="one_listing_per_asset_and_provider"),
+            models.UniqueConstraint(fields=["provider", "external_id"], name="one_asset_per_external_id"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.external_id} at {self.provider}"
+
+
+class Batch(models.Model):
+    """One entry of a feed's log, numbered without gaps.
+
+    seq: its place; slot: of the fetch, or None; as_of: the feed's clock at receipt; received_at: the wall clock;
+    first_at, last_at: bounds of its quotes' times (they prune partitions); failure: why there was no answer, or "";
+    rejected: reason -> how many quotes; missed_slots: slots that passed without a fetch before this one.
+    """
+
+    class Kind(models.TextChoices):
+        QUOTES = "quotes", "quotes"
+        RULES = "rules", "change of rules"
+        HISTORY = "history", "history"
+
+    feed = models.ForeignKey(Feed, models.CASCADE, related_name="batches")
+    seq = models.PositiveBigIntegerField()
+    kind = models.CharField(max_length=8, choices=Kind)
+    slot = models.DateTimeField(null=True)
+    as_of = models.DateTimeField()
+    received_at = models.DateTimeField()
+    provider = models.CharField(max_length=32, blank=True)
+    failure = models.CharField(max_length=64, blank=True)
+    accepted = models.PositiveIntegerField(default=0)
+    late = models.PositiveIntegerField(default=0)
+    rejected = models.JSONField(default=dict)
+    missed_slots = models.PositiveIntegerField(default=0)
+    first_at = models.DateTimeField(null=True)
+    last_at = models.DateTimeField(null=True)
+    trace_id = models.CharField(max_length=32)
+    evaluated_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "batches"
+        constraints = [
+            # Serves the judge, who reads the log in order; and holds that no number is given twice.
+            models.UniqueConstraint(fields=["feed", "seq"], name="one_batch_per_feed_and_seq"),
+            # A fetch that runs twice stores once.
+            models.UniqueConstraint(fields=["feed", "slot"], name="one_batch_per_feed_and_slot"),
+        ]
+        # Serves sweep: what has stayed behind.
+        indexes = [
+            models.Index(fields=["received_at"], condition=Q(evaluated_at=None), name="batch_not_evaluated"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.feed} #{self.seq}"
+
+
+class PriceField(models.DecimalField):
+    """A price in the range that admission lets through."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs |= {"max_digits": domain.PRICE_MAX_DIGITS, "decimal_places": domain.PRICE_DECIMALS}
+        super().__init__(**kwargs)
+
+
+def price_in_range(name: str) -> models.CheckConstraint:
+    """Return the constraint that bounds a price from both sides (PostgreSQL lets NaN through `price > 0`)."""
+    lowest, highest = Decimal(domain.PRICE_LOWEST), Decimal(domain.PRICE_HIGHEST)
+    return models.CheckConstraint(condition=Q(price__gte=lowest, price__lte=highest), name=name)
+
+
+class Quote(models.Model):
+    """One price of one asset at one time. Provider and receipt time are its batch's.
+
+    On PostgreSQL the table is partitioned by day of `at` (see the migration). No foreign key constraints there: they
+    cost two look-ups a row in COPY, and the only writer takes both ids from rows that it has just read or made.
+    """
+
+    pk = models.CompositePrimaryKey("asset_id", "at")
+    asset = models.ForeignKey(Asset, models.PROTECT, db_constraint=False, db_index=False, related_name="quotes")
+    at = models.DateTimeField()
+    price = PriceField()
+    volume = models.DecimalField(null=True, max_digits=domain.VOLUME_MAX_DIGITS, decimal_places=domain.VOLUME_DECIMALS)
+    # The index serves the judge: the quotes of one batch.
+    batch = models.ForeignKey(Batch, models.PROTECT, db_constraint=False, related_name="quotes")
+    late = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [
+            price_in_range("quote_price_in_range"),
+            models.CheckConstraint(
+                condition=Q(volume=None) | Q(volume__gte=0, volume__lte=domain.VOLUME_HIGHEST),
+                name="quote_volume_in_range",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.price} at {self.at}"
+
+
+class LatestQuote(models.Model):
+    """The newest quote of each asset that is not late: what admission compares with, and what the cache reads
+    through to.
+
+    It outlives the quote's partition: the newest price of an asset is never forgotten.
+    """
+
+    asset = models.OneToOneField(Asset, models.CASCADE, primary_key=True, related_name="latest")
+    at = models.DateTimeField()
+    price = PriceField()
+
+    class Meta:
+        constraints = [price_in_range("latest_price_in_range")]
+
+    def __str__(self) -> str:
+        return f"{self.price} at {self.at}"

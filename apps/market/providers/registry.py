@@ -1,0 +1,16 @@
+"""The providers by name. Adding one is one module, one line here, one test file."""
+
+from apps.market.providers.coincap import CoinCap
+from apps.market.providers.protocol import Provider, ProviderMisconfigured
+from apps.market.providers.replay import Replay
+from apps.market.providers.simulated import Simulated
+
+PROVIDERS: dict[str, Provider] = {provider.slug: provider for provider in (CoinCap(), Replay(), Simulated())}
+
+
+def provider_named(slug: str) -> Provider:
+    """Return the provider. Raises ProviderMisconfigured for an unknown name, with the known ones."""
+    try:
+        return PROVIDERS[slug]
+    except KeyError:
+        raise ProviderMisconfigured(f"unknown provider {slug!r}; known are {', '.join(sorted(PROVIDERS))}") from None

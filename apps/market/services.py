@@ -1,0 +1,398 @@
+"""Changes to the market's rows: feeds made, claimed and answered; entries appended to a feed's log; old quotes
+dropped."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils.functional import SimpleLazyObject
+from psycopg.errors import CheckViolation
+
+from apps.market import cache, domain, partitions, queries
+from apps.market.domain import AdmittedQuote
+from apps.market.models import Batch, Feed, FeedHead, FeedSource, JudgePosition, Quote
+from apps.market.providers.protocol import (
+    Answer,
+    ProviderMisconfigured,
+    ProviderRejected,
+    ProviderUnavailable,
+    QuoteRequest,
+)
+from apps.market.providers.registry import PROVIDERS, provider_named
+
+logger = logging.getLogger(__name__)
+
+_NULL = r"\N"  # as COPY's text format writes it
+# Between claiming a due feed and taking its lease: a wake-up that is lost is sent again after this.
+HURRY = timedelta(seconds=10)
+JUDGE_HURRY = timedelta(seconds=30)
+# Longer than a provider call may take (10 s). Who is slower than his lease is fenced off, so a short one costs no
+# safety, and a fetcher that was killed holds up its feed no longer than this.
+FETCH_LEASE = timedelta(seconds=30)
+FETCH_AT_MOST_SECONDS = 15  # No further provider is asked after that: its answer might come after the lease.
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLease:
+    """The right to fetch one slot of one feed, until another takes it over; `fence` tells the two apart."""
+
+    feed: Feed
+    slot: datetime
+    fence: int
+    head: FeedHead
+
+
+def create_feed(
+    *, name: str, interval_seconds: int, sources: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
+) -> Feed:
+    """Return a new feed with its head and judge's position, due at once.
+
+    sources: (provider, options) in the order in which they are asked. Raises ValidationError.
+    """
+    feed = Feed(name=name, interval_seconds=interval_seconds)
+    feed.full_clean()
+    with transaction.atomic():
+        feed.save()
+        FeedHead.objects.create(feed=feed, next_slot=domain.slot_of(at=now, interval_seconds=interval_seconds))
+        JudgePosition.objects.create(feed=feed)
+        for position, (provider, options) in enumerate(sources, start=1):
+            source = FeedSource(feed=feed, position=position, provider=provider, options=options)
+            source.full_clean()
+            source.save()
+    return feed
+
+
+def claim_due_feeds(*, now: datetime) -> list[tuple[int, datetime]]:
+    """Mark the feeds that are due as hurried and return (feed id, slot) for each; who runs beside it gets the
+    others."""
+    due = Q(feed__is_enabled=True, next_slot__lte=now) & (Q(hurried_until=None) | Q(hurried_until__lt=now))
+    with transaction.atomic():
+        heads = FeedHead.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("feed")
+        claimed = list(heads.filter(due).order_by("feed_id"))
+        FeedHead.objects.filter(pk__in=[head.pk for head in claimed]).update(hurried_until=now + HURRY)
+    return [(head.feed_id, domain.slot_of(at=now, interval_seconds=head.feed.interval_seconds)) for head in claimed]
+
+
+def claim_feeds_behind(*, before: datetime, now: datetime) -> list[int]:
+    """Return the feeds with an entry from before `before` that nobody has judged, and mark them as hurried.
+
+    What is being judged at this moment, or was hurried lately, is passed over: a queue that nobody reads does not
+    fill up.
+    """
+    behind = queries.feeds_behind(before=before)
+    idle = Q(hurried_until=None) | Q(hurried_until__lt=now)
+    with transaction.atomic():
+        positions = JudgePosition.objects.select_for_update(skip_locked=True, no_key=True).filter(idle, pk__in=behind)
+        claimed = list(positions.order_by("pk").values_list("pk", flat=True))
+        JudgePosition.objects.filter(pk__in=claimed).update(hurried_until=now + JUDGE_HURRY)
+    return claimed
+
+
+def take_fetch_lease(*, feed_id: int, slot: datetime) -> FetchLease | None:
+    """Return the lease to fetch `slot`, or None where it is answered already, or somebody is fetching."""
+    free = Q(lease_until=None) | Q(lease_until__lt=Now())
+    taken = FeedHead.objects.filter(free, feed_id=feed_id, next_slot__lte=slot).update(
+        fence=F("fence") + 1, lease_until=Now() + FETCH_LEASE
+    )
+    if not taken:
+        return None
+    head = FeedHead.objects.select_related("feed").get(feed_id=feed_id)
+    return FetchLease(feed=head.feed, slot=slot, fence=head.fence, head=head)
+
+
+def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batch | None:
+    """Ask the feed's providers for `slot` and append what they give to its log. None: answered already, or under way.
+
+    A failure is an entry too, with its reason; the feed is due again later the longer it fails.
+    """
+    lease = take_fetch_lease(feed_id=feed_id, slot=slot)
+    if lease is None:
+        return None
+    failure, retry_after = "no_provider", None
+    assets = queries.asset_ids_by_external_id(lease.feed)
+    until = time.monotonic() + FETCH_AT_MOST_SECONDS
+    for source in lease.feed.sources.all():
+        if time.monotonic() > until:
+            break
+        asset_ids = assets[source.provider]
+        try:
+            answer = provider_named(source.provider).fetch(_request(lease, source, asset_ids))
+        except (ProviderUnavailable, ProviderRejected) as error:
+            failure = error.reason
+            retry_after = getattr(error, "retry_after_seconds", None)
+        except ProviderMisconfigured:
+            failure = "misconfigured"
+        except Exception:
+            # A provider is the world's edge: a fault in one must be counted and put off like any other failure of it.
+            logger.exception("provider raised", extra={"feed": feed_id, "provider": source.provider})
+            failure = "crashed"
+        else:
+            return record_answer(
+                lease=lease, answer=answer, asset_ids=asset_ids, provider=source.provider, now=now, trace_id=trace_id
+            )
+        logger.warning("provider failed", extra={"feed": feed_id, "provider": source.provider, "reason": failure})
+    return record_failure(lease=lease, failure=failure, retry_after_seconds=retry_after, now=now, trace_id=trace_id)
+
+
+def _request(lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int]) -> QuoteRequest:
+    def latest() -> dict[str, tuple[datetime, Decimal]]:
+        known = queries.newest_stored(list(asset_ids.values()))
+        return {external_id: known[asset_id] for external_id, asset_id in asset_ids.items() if asset_id in known}
+
+    return QuoteRequest(
+        external_ids=sorted(asset_ids),
+        slot=lease.slot,
+        began_at=lease.head.began_at or lease.slot,
+        position=lease.head.as_of if lease.head.began_at else None,
+        # Few providers want it, and it is a row per asset.
+        latest=SimpleLazyObject(latest),
+        interval_seconds=lease.feed.interval_seconds,
+        options=source.options,
+    )
+
+
+def record_answer(
+    *,
+    lease: FetchLease,
+    answer: Answer,
+    asset_ids: Mapping[str, int],
+    provider: str,
+    now: datetime,
+    trace_id: str,
+) -> Batch | None:
+    """Append an answer to the log: its history, if any, then its quotes. None when the lease was lost meanwhile."""
+    bounds = {"asset_ids": asset_ids, "as_of": answer.as_of, "oldest_at": answer.as_of - _retention()}
+    admitted = domain.admit(answer.quotes, assumed_at=min(lease.slot, answer.as_of), **bounds)
+    past = domain.admit(answer.history, assumed_at=answer.as_of, **bounds)
+    partitions.ensure({quote.at.date() for quotes in (past.quotes, admitted.quotes) for quote in quotes})
+    with transaction.atomic():
+        head = _lock_head(lease.feed.pk)
+        if head.fence != lease.fence:
+            return None
+        columns = {"provider": provider, "now": now, "trace_id": trace_id}
+        if past.quotes:
+            _move_clock(head, as_of=past.quotes[-1].at)
+            _append_history(head, past, **columns)
+        _move_clock(head, as_of=answer.as_of)
+        columns |= {"slot": lease.slot, "missed_slots": _missed_slots(head, lease)}
+        batch, fresh = _append_quotes(head, admitted, **columns)
+        interval = lease.feed.interval_seconds
+        head.failures = 0
+        head.began_at = head.began_at or lease.slot
+        head.next_slot = domain.next_slot_after(slot=lease.slot, interval_seconds=interval, failures=0)
+        head.lease_until = head.hurried_until = None
+        head.save()
+    newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
+    if newest:
+        cache_latest(head=head, newest=newest, interval_seconds=interval, now=now)
+    return batch
+
+
+def record_failure(
+    *, lease: FetchLease, failure: str, retry_after_seconds: int | None, now: datetime, trace_id: str
+) -> Batch | None:
+    """Append a failed fetch, with its reason, and put the feed off. None when the lease was lost meanwhile.
+
+    A live feed's clock goes on meanwhile; a recording's stands.
+    """
+    known = [PROVIDERS[source.provider] for source in lease.feed.sources.all() if source.provider in PROVIDERS]
+    is_live = bool(known) and all(provider.is_live for provider in known)
+    with transaction.atomic():
+        head = _lock_head(lease.feed.pk)
+        if head.fence != lease.fence:
+            return None
+        if is_live:
+            _move_clock(head, as_of=now)
+        columns = {"slot": lease.slot, "failure": failure, "missed_slots": _missed_slots(head, lease)}
+        batch = _append(head, kind=Batch.Kind.QUOTES, now=now, trace_id=trace_id, **columns)
+        head.failures += 1
+        head.next_slot = domain.next_slot_after(
+            slot=lease.slot,
+            interval_seconds=lease.feed.interval_seconds,
+            failures=head.failures,
+            retry_after_seconds=retry_after_seconds,
+        )
+        head.lease_until = head.hurried_until = None
+        head.save()
+    return batch
+
+
+def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> Batch:
+    """Append the place at which a change of rules takes effect, in the caller's transaction, and return it.
+
+    It does not move the log's clock, which for a recording is the film's time.
+    """
+    head = _lock_head(feed_id)
+    batch = _append(head, kind=Batch.Kind.RULES, now=now, trace_id=trace_id)
+    head.save(update_fields=["seq"])
+    return batch
+
+
+def _lock_head(feed_id: int) -> FeedHead:
+    return FeedHead.objects.select_for_update(no_key=True).get(feed_id=feed_id)
+
+
+def _move_clock(head: FeedHead, *, as_of: datetime) -> None:
+    """Move the log's clock on; it does not go back, whatever a provider or this machine says."""
+    head.as_of = max(as_of, head.as_of) if head.as_of else as_of
+
+
+def _missed_slots(head: FeedHead, lease: FetchLease) -> int:
+    """Return how many slots passed without a fetch before this one."""
+    if head.began_at is None:
+        return 0
+    return max((lease.slot - head.next_slot) // timedelta(seconds=lease.feed.interval_seconds), 0)
+
+
+def _append(head: FeedHead, *, kind: str, now: datetime, **columns: Any) -> Batch:
+    """Number and store one entry; the caller holds the head's lock and saves it."""
+    head.seq += 1
+    as_of = head.as_of or now
+    return Batch.objects.create(feed_id=head.feed_id, seq=head.seq, kind=kind, as_of=as_of, received_at=now, **columns)
+
+
+def _append_quotes(head: FeedHead, admitted: domain.Admission, **columns: Any) -> tuple[Batch, list[AdmittedQuote]]:
+    """Append one answer's quotes, and return the entry with those that are new and not late."""
+    placement = domain.place(
+        admitted.quotes,
+        newest=queries.newest_times(head.feed_id),
+        stored_prices=queries.stored_prices,
+    )
+    batch = _append(
+        head,
+        kind=Batch.Kind.QUOTES,
+        accepted=len(placement.fresh),
+        late=len(placement.late),
+        rejected=dict(admitted.rejected + placement.rejected),
+        first_at=min((quotes[0].at for quotes in (placement.fresh, placement.late) if quotes), default=None),
+        last_at=max((quotes[-1].at for quotes in (placement.fresh, placement.late) if quotes), default=None),
+        **columns,
+    )
+    store_quotes(batch=batch, quotes=placement.fresh)
+    store_quotes(batch=batch, quotes=placement.late, late=True)
+    _advance_latest(batch)
+    return batch, placement.fresh
+
+
+def _append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> Batch:
+    """Append a piece of history: quotes that windows see and nobody judges. What is stored already stands."""
+    stored = queries.stored_prices(past.quotes)
+    fresh, rejected = [], Counter(past.rejected)
+    for quote in past.quotes:
+        price = stored.get((quote.asset_id, quote.at))
+        if price is None:
+            fresh.append(quote)
+        else:
+            rejected["duplicate" if price == quote.price else "conflict"] += 1
+    batch = _append(
+        head,
+        kind=Batch.Kind.HISTORY,
+        accepted=len(fresh),
+        rejected=dict(rejected),
+        first_at=fresh[0].at if fresh else None,
+        last_at=fresh[-1].at if fresh else None,
+        **columns,
+    )
+    store_quotes(batch=batch, quotes=fresh)
+    _advance_latest(batch)
+    return batch
+
+
+def store_quotes(*, batch: Batch, quotes: Sequence[AdmittedQuote], late: bool = False) -> None:
+    """Write quotes that are not stored yet: by COPY on PostgreSQL, in bulk elsewhere. Their partitions are there."""
+    if not quotes:
+        return
+    if connection.vendor != "postgresql":
+        rows = (
+            Quote(asset_id=one.asset_id, at=one.at, price=one.price, volume=one.volume, batch=batch, late=late)
+            for one in quotes
+        )
+        Quote.objects.bulk_create(rows, batch_size=500)
+        return
+    columns = "asset_id, at, price, volume, batch_id, late"
+    batch_id, flag = batch.pk, "t" if late else "f"
+    # Text rows by hand: every value is a number or a time of our own, so nothing needs escaping.
+    rows = [
+        f"{one.asset_id}\t{one.at}\t{one.price}\t{_NULL if one.volume is None else one.volume}\t{batch_id}\t{flag}\n"
+        for one in quotes
+    ]
+    try:
+        with connection.cursor() as cursor, cursor.copy(f"COPY market_quote ({columns}) FROM STDIN") as copy:
+            copy.write("".join(rows))
+    except CheckViolation:
+        # Another process has dropped a day that this one knows to be there; the feed's next attempt makes it anew.
+        partitions.forget()
+        raise
+
+
+# SQLite takes the other columns from the row that has the maximum.
+_NEWEST_OF_BATCH = {
+    "postgresql": "SELECT DISTINCT ON (asset_id) asset_id, at, price {rows} ORDER BY asset_id, at DESC",
+    "sqlite": "SELECT asset_id, max(at), price {rows} GROUP BY asset_id",
+}
+
+
+def _advance_latest(batch: Batch) -> None:
+    """Move the newest quote of each asset on to what is newer in this batch, without a row leaving the database."""
+    rows = "FROM market_quote WHERE batch_id = %s AND NOT late AND at BETWEEN %s AND %s"
+    newest = _NEWEST_OF_BATCH[connection.vendor].format(rows=rows)
+    # SQLite's driver would write an aware time in another form than Django does, and compare the two as text.
+    bounds = [connection.ops.adapt_datetimefield_value(bound) for bound in (batch.first_at, batch.last_at)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO market_latestquote (asset_id, at, price) {newest} "
+            "ON CONFLICT (asset_id) DO UPDATE SET at = excluded.at, price = excluded.price "
+            "WHERE market_latestquote.at < excluded.at",
+            [batch.pk, *bounds],
+        )
+
+
+def cache_latest(
+    *, head: FeedHead, newest: Mapping[int, tuple[datetime, Decimal]], interval_seconds: int, now: datetime
+) -> None:
+    """Put asset id -> (at, price) into the cache; where that fails, leave word for `sweep`."""
+    rows = [(asset_id, at, price) for asset_id, (at, price) in newest.items()]
+    if not cache.put_latest(rows, seconds_to_live=2 * interval_seconds, now=now):
+        FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=True)
+
+
+def redo_cache_writes(*, now: datetime) -> int:
+    """Write again what could not be written to the cache, and return how many feeds that were."""
+    heads = list(FeedHead.objects.filter(is_cache_stale=True).select_related("feed"))
+    for head in heads:
+        # Before the rows are read: what fails from now on leaves word again. A later answer's success does not clear
+        # it, for that answer may hold other assets.
+        FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=False)
+        newest = queries.newest_stored(list(head.feed.assets.values_list("pk", flat=True)))
+        cache_latest(head=head, newest=newest, interval_seconds=head.feed.interval_seconds, now=now)
+    return len(heads)
+
+
+def _retention() -> timedelta:
+    return timedelta(days=settings.QUOTE_RETENTION_DAYS)
+
+
+def prune_quotes() -> list[date]:
+    """Drop the days of raw quotes that every feed has left behind for longer than they are kept, by its own clock.
+
+    Returns the days. LatestQuote keeps the newest price of each asset.
+    """
+    kept = _retention()
+    clocks = [as_of for as_of in FeedHead.objects.values_list("as_of", flat=True) if as_of is not None]
+
+    def is_over(day: date) -> bool:
+        # A feed whose clock is before that day (a replayed film beside a live market) has no quotes in it. One at least
+        # has passed it: a day that nobody has reached yet was made for quotes that are about to be stored.
+        passed = [clock.date() - kept > day for clock in clocks]
+        return any(passed) and all(is_past or clock.date() < day for clock, is_past in zip(clocks, passed, strict=True))
+
+    return partitions.drop([day for day in partitions.days() if is_over(day)])

@@ -1,0 +1,236 @@
+from decimal import Decimal
+
+import pytest
+
+from apps.market import cache, queries, services
+from apps.market.domain import AdmittedQuote, epoch_microseconds
+from apps.market.models import Asset, Batch, JudgePosition, Listing
+from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
+
+UNIT = 10**10
+SECOND = 1_000_000
+BEGAN = epoch_microseconds(START)
+
+pytestmark = pytest.mark.django_db
+
+
+def _path(feed, symbol="BTC", *, reach_seconds, up_to_seq=99):
+    """Return the stored path of one asset as (seconds after START, price)."""
+    asset_id = asset_ids(feed)[symbol]
+    paths = queries.stored_path({asset_id: int(reach_seconds * SECOND)}, feed_id=feed.pk, up_to_seq=up_to_seq)
+    return [((microseconds - BEGAN) / SECOND, units / UNIT) for microseconds, units in paths[asset_id]]
+
+
+@pytest.fixture
+def four_quotes():
+    """Return a feed with BTC at 1, 2, 3, 4 after 0, 10, 20, 30 seconds, each in an entry of its own."""
+    feed = make_feed("BTC", "ETH")
+    for place in range(4):
+        append_quotes(feed, [("BTC", at(10 * place), str(place + 1))])
+    return feed
+
+
+# Names
+
+
+def test_without_a_listing_an_asset_goes_by_its_symbol():
+    feed = make_feed("BTC", "ETH")
+    make_feed("DOGE", name="other")
+    assert queries.asset_ids_by_external_id(feed)["coincap"] == asset_ids(feed)
+
+
+def test_a_listing_holds_for_its_provider_alone():
+    feed = make_feed("BTC", "ETH")
+    ids = asset_ids(feed)
+    Listing.objects.create(asset_id=ids["BTC"], provider="coincap", external_id="bitcoin")
+    assets = queries.asset_ids_by_external_id(feed)
+    assert assets["coincap"] == {"bitcoin": ids["BTC"], "ETH": ids["ETH"]}
+    assert assets["simulated"] == {"BTC": ids["BTC"], "ETH": ids["ETH"]}
+
+
+def test_the_names_of_a_feed_cost_two_statements(django_assert_num_queries):
+    feed = make_feed("BTC", "ETH")
+    Listing.objects.create(asset_id=asset_ids(feed)["BTC"], provider="coincap", external_id="bitcoin")
+    with django_assert_num_queries(2):
+        assets = queries.asset_ids_by_external_id(feed)
+        assert (len(assets["coincap"]), len(assets["simulated"])) == (2, 2)
+
+
+# Newest prices
+
+
+def test_the_newest_stored_is_by_asset_and_leaves_out_what_has_none():
+    feed = make_feed("BTC", "ETH", "XRP")
+    append_quotes(feed, [("BTC", START, "10"), ("BTC", at(1), "11"), ("ETH", START, "2")])
+    ids = asset_ids(feed)
+    assert queries.newest_stored([ids["BTC"], ids["XRP"]]) == {ids["BTC"]: (at(1), Decimal(11))}
+    assert queries.newest_stored([]) == {}
+
+
+def test_the_newest_times_are_those_of_the_feeds_assets_to_the_microsecond():
+    feed, other = make_feed("BTC", "ETH"), make_feed("DOGE", name="other")
+    append_quotes(feed, [("BTC", at(1.000001), "10")])
+    append_quotes(other, [("DOGE", START, "1")])
+    assert queries.newest_times(feed.pk) == {asset_ids(feed)["BTC"]: BEGAN + 1_000_001}
+
+
+def test_latest_prices_come_from_the_cache_first_and_then_from_the_rows(monkeypatch):
+    feed = make_feed("BTC", "ETH", "XRP")
+    ids = asset_ids(feed)
+    append_quotes(feed, [("BTC", START, "10"), ("ETH", START, "2")])
+    monkeypatch.setattr(cache, "_PREFIX", f"{cache._PREFIX}emptied:")
+    cache._local.clear()
+    cache.put_latest([(ids["BTC"], at(1), Decimal(11))], seconds_to_live=60, now=START)
+    prices = queries.latest_prices(list(ids.values()), now=START)
+    assert prices == {ids["BTC"]: (at(1), Decimal(11)), ids["ETH"]: (START, Decimal(2))}
+
+
+def test_latest_prices_that_the_cache_knows_cost_no_statement(django_assert_num_queries):
+    feed = make_feed("BTC")
+    ids = asset_ids(feed)
+    append_quotes(feed, [("BTC", START, "10")])
+    with django_assert_num_queries(0):
+        prices = queries.latest_prices([ids["BTC"]], now=START)
+    assert prices == {ids["BTC"]: (START, Decimal(10))}
+
+
+def test_the_stored_prices_of_quotes_are_found_by_asset_and_time():
+    feed = make_feed("BTC", "ETH")
+    append_quotes(feed, [("BTC", START, "10"), ("ETH", at(1), "2")])
+    btc, eth = asset_ids(feed)["BTC"], asset_ids(feed)["ETH"]
+    asked = [AdmittedQuote(btc, START, Decimal(99)), AdmittedQuote(eth, START, Decimal(99))]
+    assert queries.stored_prices(asked) == {(btc, START): Decimal(10)}
+    assert queries.stored_prices([]) == {}
+
+
+# The log
+
+
+def test_the_pending_entry_is_the_one_after_the_judges_position():
+    feed = make_feed("BTC")
+    first, second = append_quotes(feed, []), append_quotes(feed, [])
+    assert queries.pending_batch(feed_id=feed.pk, after_seq=0) == first
+    assert queries.pending_batch(feed_id=feed.pk, after_seq=1) == second
+    assert queries.pending_batch(feed_id=feed.pk, after_seq=2) is None
+
+
+def test_a_log_is_pending_until_its_last_entry_is_judged():
+    feed = make_feed("BTC")
+    before = queries.has_pending(feed.pk)
+    append_quotes(feed, [])
+    appended = queries.has_pending(feed.pk)
+    JudgePosition.objects.update(seq=1)
+    assert (before, appended, queries.has_pending(feed.pk)) == (False, True, False)
+
+
+def test_a_feed_is_behind_when_an_entry_has_waited_since_before_the_moment():
+    waiting, quick, judged = (make_feed(name=name) for name in ("waiting", "quick", "judged"))
+    append_quotes(waiting, [], as_of=START)
+    append_quotes(waiting, [], as_of=START)
+    append_quotes(quick, [], as_of=at(5))
+    append_quotes(judged, [], as_of=START)
+    Batch.objects.filter(feed=judged).update(evaluated_at=at(1))
+    assert queries.feeds_behind(before=at(5)) == [waiting.pk]
+    assert queries.feeds_behind(before=START) == []
+
+
+def test_quotes_are_judged_in_the_order_of_time_then_asset():
+    feed = make_feed("BTC", "ETH")
+    btc, eth = asset_ids(feed)["BTC"], asset_ids(feed)["ETH"]
+    batch = append_quotes(
+        feed, [("ETH", at(2), "4"), ("ETH", at(1), "2"), ("BTC", at(2), "3.5"), ("BTC", at(1.000001), "1")]
+    )
+    append_quotes(feed, [("BTC", at(3), "9")])
+    assert queries.judged_quotes(batch) == [
+        (eth, BEGAN + SECOND, 2 * UNIT),
+        (btc, BEGAN + SECOND + 1, UNIT),
+        (btc, BEGAN + 2 * SECOND, 35 * UNIT // 10),
+        (eth, BEGAN + 2 * SECOND, 4 * UNIT),
+    ]
+
+
+def test_an_entry_without_quotes_has_nothing_to_judge():
+    feed = make_feed("BTC")
+    entry = services.append_rules_entry(feed_id=feed.pk, now=START, trace_id=TRACE)
+    assert queries.judged_quotes(entry) == []
+    assert queries.asset_ids_in(entry) == []
+
+
+def test_the_assets_in_an_entry_are_those_with_quotes_in_it():
+    feed = make_feed("BTC", "ETH", "XRP")
+    ids = asset_ids(feed)
+    append_quotes(feed, [("XRP", START, "1")])
+    append_quotes(feed, [("BTC", at(2), "1")], history=[("ETH", START, "1"), ("BTC", at(1), "1"), ("BTC", at(-1), "1")])
+    assert queries.asset_ids_in(Batch.objects.get(kind="history")) == sorted([ids["BTC"], ids["ETH"]])
+
+
+# The path
+
+
+@pytest.mark.parametrize(
+    ("reach_seconds", "path"),
+    [
+        (0, [(20, 3), (30, 4)]),
+        (1, [(20, 3), (30, 4)]),
+        (10, [(20, 3), (30, 4)]),
+        (10.000001, [(10, 2), (20, 3), (30, 4)]),
+        (15, [(10, 2), (20, 3), (30, 4)]),
+        (30, [(0, 1), (10, 2), (20, 3), (30, 4)]),
+        (10**6, [(0, 1), (10, 2), (20, 3), (30, 4)]),
+        (10**10, [(0, 1), (10, 2), (20, 3), (30, 4)]),
+    ],
+)
+def test_a_path_begins_with_the_price_in_force_and_holds_the_two_newest(four_quotes, reach_seconds, path):
+    assert _path(four_quotes, reach_seconds=reach_seconds) == path
+
+
+@pytest.mark.parametrize(("up_to_seq", "path"), [(1, [(0, 1)]), (2, [(0, 1), (10, 2)]), (3, [(10, 2), (20, 3)])])
+def test_a_path_ends_at_its_place_in_the_log(four_quotes, up_to_seq, path):
+    assert _path(four_quotes, reach_seconds=5, up_to_seq=up_to_seq) == path
+
+
+def test_a_path_before_the_first_quote_is_not_there(four_quotes):
+    ids = asset_ids(four_quotes)
+    assert queries.stored_path({ids["BTC"]: SECOND}, feed_id=four_quotes.pk, up_to_seq=0) == {}
+    assert list(queries.stored_path(dict.fromkeys(ids.values(), 0), feed_id=four_quotes.pk, up_to_seq=9)) == [
+        ids["BTC"]
+    ]
+
+
+def test_late_quotes_are_not_in_a_path(four_quotes):
+    append_quotes(four_quotes, [("BTC", at(25), "99"), ("BTC", at(-5), "99")], as_of=at(31))
+    assert _path(four_quotes, reach_seconds=1000) == [(0, 1), (10, 2), (20, 3), (30, 4)]
+
+
+def test_history_is_in_a_path_from_its_place_in_the_log_on(four_quotes):
+    append_quotes(four_quotes, [], as_of=at(31), history=[("BTC", at(25), "9")])
+    assert _path(four_quotes, reach_seconds=5, up_to_seq=4) == [(20, 3), (30, 4)]
+    assert _path(four_quotes, reach_seconds=5, up_to_seq=5) == [(25, 9), (30, 4)]
+
+
+def test_each_asset_has_a_path_of_its_own_reach(four_quotes):
+    ids = asset_ids(four_quotes)
+    append_quotes(four_quotes, [("ETH", at(40), "7"), ("ETH", at(50), "8"), ("ETH", at(60), "9")])
+    paths = queries.stored_path({ids["BTC"]: 30 * SECOND, ids["ETH"]: 10 * SECOND}, feed_id=four_quotes.pk, up_to_seq=5)
+    assert paths == {
+        ids["BTC"]: [(BEGAN + 10 * place * SECOND, (place + 1) * UNIT) for place in range(4)],
+        ids["ETH"]: [(BEGAN + 50 * SECOND, 8 * UNIT), (BEGAN + 60 * SECOND, 9 * UNIT)],
+    }
+
+
+# Choosing
+
+
+def test_assets_are_chosen_by_symbol_by_tag_and_by_feed():
+    make_feed("BTC", "ETH")
+    make_feed("DOGE", name="other")
+    Asset.objects.filter(symbol__in=["ETH", "DOGE"]).update(tags=["meme"])
+
+    def chosen(**selector):
+        return [asset.symbol for asset in queries.assets_chosen(**selector)]
+
+    assert chosen(symbols=["ETH", "BTC", "NONE"]) == ["BTC", "ETH"]
+    assert chosen(tag="meme") == ["ETH", "DOGE"]
+    assert chosen(tag="mem") == []
+    assert chosen(feed="other") == ["DOGE"]
+    assert chosen() == []
