@@ -1,0 +1,416 @@
+"""The engine of one feed: reads the log entry by entry and says which instances change state. No clock, no I/O."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from apps.rules.engine.conditions import Bound, RuleInvalid, Test, from_units, write_moment
+from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, NOT_JUDGED, Instance, Transition
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.windows import Window, WindowKey, new_window, reach_of
+
+FORMAT = 1
+
+# (asset id, time in microseconds, price in 1e-10)
+JudgedQuote = tuple[int, int, int]
+# Takes asset id -> how far back, in microseconds. Returns asset id -> (at, price), oldest first: what is stored at this
+# place in the log, from the price in force that far before the newest quote on, and at least the two newest quotes.
+# Assets without quotes may be absent.
+History = Callable[[Mapping[int, int]], Mapping[int, Iterable[tuple[int, int]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChange:
+    """In this feed, from here on, `rule_id` is judged as `version_id` on `asset_ids`; no assets: not at all.
+
+    Instances of the same version on assets that stay chosen go on undisturbed. spec: what the version says, or why
+    it cannot be read (its instances are in ERROR from the start).
+    """
+
+    rule_id: int
+    version_id: int | None
+    spec: RuleSpec | RuleInvalid | None
+    asset_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class QuotesEntry:
+    """Quotes of one batch, in the order in which they are judged; it may be empty (then only the clock moves)."""
+
+    seq: int
+    as_of: int
+    quotes: Sequence[JudgedQuote]
+
+
+@dataclass(frozen=True, slots=True)
+class RulesEntry:
+    """A change of rules at its place in the log."""
+
+    seq: int
+    as_of: int
+    changes: Sequence[RuleChange]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """Quotes were added to the past of these assets: their windows are filled anew, nothing opens."""
+
+    seq: int
+    as_of: int
+    asset_ids: Sequence[int]
+
+
+Entry = QuotesEntry | RulesEntry | HistoryEntry
+
+
+@dataclass(slots=True)
+class Judgement:
+    """What one entry changed: transitions in the order made, and the instances whose visible state is another now."""
+
+    transitions: list[Transition] = field(default_factory=list)
+    touched: dict[tuple[int, int], Instance] = field(default_factory=dict)
+
+
+class Series:
+    """One watched asset: its newest two quotes, its windows, its live instances in order of rule.
+
+    keys, windows: what is seen of the past, in one order; tests, modes: of the instances, in theirs; deadline: when
+    the first of them expires.
+    """
+
+    __slots__ = (
+        "asset_id",
+        "at",
+        "before_at",
+        "before_price",
+        "deadline",
+        "instances",
+        "keys",
+        "modes",
+        "price",
+        "tests",
+        "windows",
+    )
+
+    def __init__(self, asset_id: int) -> None:
+        self.asset_id = asset_id
+        self.at = self.before_at = -FOREVER
+        self.price = self.before_price = 0
+        self.keys: tuple[WindowKey, ...] = ()
+        self.windows: tuple[Window, ...] = ()
+        self.instances: tuple[Instance, ...] = ()
+        self.tests: tuple[Test, ...] = ()
+        self.modes: list[tuple[bool, Any]] = []
+        self.deadline = FOREVER
+
+    def keys_wanted(self) -> set[WindowKey]:
+        """Return what the live instances need of the past."""
+        return {key for one in self.instances if one.spec for key in one.spec.condition.window_keys()}
+
+    def begin_at(self, quotes: Sequence[tuple[int, int]]) -> None:
+        """Take the newest two of these quotes, oldest first, for its own."""
+        if quotes:
+            self.at, self.price = quotes[-1]
+        if len(quotes) > 1:
+            self.before_at, self.before_price = quotes[-2]
+
+
+class Engine:
+    """Judges one feed. `seq` is the last entry it has read; entries are read in order, without gaps."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self._series: dict[int, Series] = {}
+        self._instances: dict[int, dict[int, Instance]] = {}  # rule id -> asset id -> instance, ended ones too
+        self._clocked: dict[tuple[int, int], Instance] = {}  # (asset id, rule id): judged at each as_of as well
+        self._bound: dict[tuple[int, ...], Bound] = {}  # (version id, places of its windows)
+
+    def judge(self, entry: Entry, history: History) -> Judgement:
+        """Read the next entry and return what it changed. Raises ValueError for an entry out of turn."""
+        if entry.seq != self.seq + 1:
+            raise ValueError(f"entry {entry.seq} after {self.seq}")
+        judgement = Judgement()
+        if isinstance(entry, QuotesEntry):
+            self._judge_quotes(entry.quotes, judgement)
+            self._judge_clock(entry.as_of, judgement)
+        elif isinstance(entry, RulesEntry):
+            self._change_rules(entry, history, judgement)
+        else:
+            self._refill([self._series[one] for one in entry.asset_ids if one in self._series], history)
+        self.seq = entry.seq
+        return judgement
+
+    def _judge_quotes(self, quotes: Sequence[JudgedQuote], judgement: Judgement) -> None:
+        series_of = self._series
+        for asset_id, at, price in quotes:
+            series = series_of.get(asset_id)
+            if series is None or at <= series.at:
+                continue
+            series.before_at = series.at
+            series.before_price = series.price
+            series.at = at
+            series.price = price
+            windows = series.windows
+            for window in windows:
+                window.push(at, price)
+            if at >= series.deadline:
+                for instance in series.instances:
+                    self._judge_instance(series, instance, at, judgement)
+                continue
+            # What a step changes here (an instance may end) is for the next quote: this one goes on over what it
+            # began with.
+            instances = series.instances
+            for place, (test, (firing, quiet)) in enumerate(zip(series.tests, series.modes, strict=True)):
+                try:
+                    verdict = test(price, windows, firing)
+                    if verdict is not quiet:
+                        self._step(series, instances[place], verdict, at, judgement)
+                except Exception as error:
+                    self._fail(instances[place], error, at, judgement)
+
+    def _judge_clock(self, as_of: int, judgement: Judgement) -> None:
+        for asset_id, rule_id in sorted(self._clocked):
+            self._judge_instance(self._series[asset_id], self._clocked[asset_id, rule_id], as_of, judgement)
+
+    def _judge_instance(self, series: Series, instance: Instance, moment: int, judgement: Judgement) -> None:
+        """Judge one instance by the newest quote, if there is any, at `moment`, which may be the end of it."""
+        if moment >= instance.deadline:
+            self._end(instance, "expired", moment, judgement)
+        elif series.at != -FOREVER:
+            firing, quiet = instance.mode
+            try:
+                verdict = instance.bound.test(series.price, series.windows, firing)
+                if verdict is not quiet:
+                    self._step(series, instance, verdict, moment, judgement)
+            except Exception as error:
+                self._fail(instance, error, moment, judgement)
+
+    def _step(
+        self, series: Series, instance: Instance, verdict: bool | None, moment: int, judgement: Judgement
+    ) -> None:
+        """Take a verdict that may change something, and note what did."""
+        unknown = instance.bound.why_unknown(series.windows) if verdict is None else None
+        if (unknown is None) != (instance.unknown is None) or instance.unknown == NOT_JUDGED:
+            judgement.touched[instance.rule_id, instance.asset_id] = instance
+        evidence = None
+        steps = instance.step(verdict, max(moment, instance.moment))
+        if steps:
+            evidence = instance.bound.explain(series.price, series.windows)
+            evidence |= {"price": from_units(series.price), "at": write_moment(series.at), "result": verdict}
+            if series.before_at != -FOREVER:
+                before = {"price": from_units(series.before_price), "at": write_moment(series.before_at)}
+                evidence["previous"] = before
+        instance.unknown = unknown
+        instance.settle()
+        if steps:
+            self._note(instance, steps, evidence, judgement)
+        if instance.is_live:
+            series.modes[series.instances.index(instance)] = instance.mode
+
+    def _note(
+        self,
+        instance: Instance,
+        steps: list[tuple[str, str, str, bool]],
+        evidence: dict[str, Any] | None,
+        judgement: Judgement,
+    ) -> None:
+        judgement.touched[instance.rule_id, instance.asset_id] = instance
+        for from_state, to_state, reason, suppressed in steps:
+            judgement.transitions.append(
+                Transition(
+                    instance.rule_id,
+                    instance.version_id,
+                    instance.asset_id,
+                    from_state,
+                    to_state,
+                    instance.moment,
+                    reason,
+                    suppressed,
+                    evidence,
+                )
+            )
+        if not instance.is_live:
+            self._retire(instance)
+
+    def _end(self, instance: Instance, reason: str, moment: int, judgement: Judgement) -> None:
+        steps = instance.end(ENDED, reason, max(moment, instance.moment))
+        instance.unknown = None
+        self._note(instance, steps, None, judgement)
+
+    def _fail(self, instance: Instance, error: Exception, moment: int, judgement: Judgement) -> None:
+        """One bad instance does not stop a feed: it becomes ERROR, with the reason, and is judged no more."""
+        moment = max(moment, instance.moment, 0)
+        steps = instance.end(ERROR, f"{type(error).__name__}: {error}"[:500], moment)
+        instance.unknown = None
+        self._note(instance, steps, None, judgement)
+
+    def _retire(self, instance: Instance) -> None:
+        """Judge it no more. The hot loop goes on over what it began with."""
+        self._clocked.pop((instance.asset_id, instance.rule_id), None)
+        series = self._series.get(instance.asset_id)
+        if series is None:
+            return
+        series.instances = tuple(one for one in series.instances if one is not instance)
+        if series.instances:
+            self._arrange(series, ())
+        else:
+            del self._series[series.asset_id]
+
+    def _change_rules(self, entry: RulesEntry, history: History, judgement: Judgement) -> None:
+        self._bound = {}  # Versions that are judged no more go with it; the rest is bound anew as it is wanted.
+        gained: dict[int, list[Instance]] = {}
+        for change in entry.changes:
+            chosen = set(change.asset_ids) if change.version_id is not None else set()
+            instances = self._instances.setdefault(change.rule_id, {})
+            for asset_id, instance in sorted(instances.items()):
+                if instance.version_id == change.version_id and asset_id in chosen:
+                    continue
+                del instances[asset_id]
+                gained[asset_id] = [one for one in gained.get(asset_id, ()) if one is not instance]
+                if instance.state not in (INACTIVE, ENDED):
+                    moment = max(entry.as_of, instance.moment)
+                    self._note(instance, instance.end(ENDED, "rule changed", moment), None, judgement)
+                else:
+                    self._retire(instance)
+                judgement.touched.pop((change.rule_id, asset_id), None)
+            for asset_id in sorted(chosen - instances.keys()):
+                assert change.version_id is not None
+                spec = change.spec if isinstance(change.spec, RuleSpec) else None
+                instance = instances[asset_id] = Instance(change.rule_id, change.version_id, asset_id, spec)
+                judgement.touched[change.rule_id, asset_id] = instance
+                if spec is None:
+                    error = change.spec if isinstance(change.spec, RuleInvalid) else RuleInvalid("rule", "is missing")
+                    self._fail(instance, error, entry.as_of, judgement)
+                else:
+                    gained.setdefault(asset_id, []).append(instance)
+        self._admit(gained, history)
+        for rule_id in [rule_id for rule_id, instances in self._instances.items() if not instances]:
+            del self._instances[rule_id]
+
+    def _admit(self, gained: Mapping[int, Sequence[Instance]], history: History) -> None:
+        """Begin to judge new instances: their windows are filled from what is stored at this place in the log."""
+        reach: dict[int, int] = {}
+        for asset_id, instances in gained.items():
+            if not instances:
+                continue
+            series = self._series.get(asset_id)
+            if series is None:
+                series = self._series[asset_id] = Series(asset_id)
+                reach[asset_id] = 0
+            series.instances = tuple(sorted((*series.instances, *instances), key=lambda one: one.rule_id))
+            missing = series.keys_wanted() - set(series.keys)
+            if missing:
+                reach[asset_id] = reach_of(missing)
+        stored = history(reach) if reach else {}
+        for asset_id in gained:
+            series = self._series.get(asset_id)
+            if series is None:
+                continue
+            quotes = list(stored.get(asset_id, ()))
+            if series.at == -FOREVER:
+                series.begin_at(quotes)
+            self._arrange(series, quotes)
+
+    def _arrange(self, series: Series, quotes: Sequence[tuple[int, int]]) -> None:
+        """Give the series the windows that its instances want, new ones filled from `quotes`, and bind its tests to
+        them."""
+        known = dict(zip(series.keys, series.windows, strict=True))
+        series.keys = tuple(sorted(series.keys_wanted()))
+        series.windows = tuple(known[key] if key in known else _filled(key, quotes) for key in series.keys)
+        self._bind(series)
+
+    def _bind(self, series: Series) -> None:
+        places = {key: place for place, key in enumerate(series.keys)}
+        for instance in series.instances:
+            instance.bound = self._bound_to(instance, places)
+            if instance.deadline != FOREVER:
+                self._clocked[instance.asset_id, instance.rule_id] = instance
+        series.tests = tuple(one.bound.test for one in series.instances)
+        series.modes = [one.mode for one in series.instances]
+        series.deadline = min((one.deadline for one in series.instances), default=FOREVER)
+
+    def _bound_to(self, instance: Instance, places: Mapping[WindowKey, int]) -> Bound:
+        """Return the condition bound to these places: one for all assets whose windows stand alike."""
+        if instance.spec is None:
+            return instance.bound
+        condition = instance.spec.condition
+        key = (instance.version_id, *(places[key] for key in condition.window_keys()))
+        if key not in self._bound:
+            self._bound[key] = condition.bind(places)
+        return self._bound[key]
+
+    def _refill(self, many: Sequence[Series], history: History) -> None:
+        stored = history({series.asset_id: reach_of(series.keys) for series in many}) if many else {}
+        for series in many:
+            quotes = list(stored.get(series.asset_id, ()))
+            series.begin_at(quotes)
+            series.windows = tuple(_filled(key, quotes) for key in series.keys)
+
+    def dump(self) -> dict[str, Any]:
+        """Return everything that `load` needs, as plain data (lists, strings and whole numbers)."""
+        return {
+            "format": FORMAT,
+            "seq": self.seq,
+            "series": [
+                [
+                    series.asset_id,
+                    series.at,
+                    series.price,
+                    series.before_at,
+                    series.before_price,
+                    [[*key, window.dump()] for key, window in zip(series.keys, series.windows, strict=True)],
+                ]
+                for series in self._series.values()
+            ],
+            "instances": [
+                [rule_id, instance.version_id, asset_id, instance.dump()]
+                for rule_id, instances in self._instances.items()
+                for asset_id, instance in instances.items()
+            ],
+        }
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any], specs: Mapping[int, RuleSpec | RuleInvalid]) -> "Engine":
+        """Return the engine that was dumped. specs: version id -> what it says. Raises ValueError for another
+        format."""
+        if state.get("format") != FORMAT:
+            raise ValueError(f"checkpoint format {state.get('format')!r}")
+        engine = cls()
+        engine.seq = state["seq"]
+        for asset_id, at, price, before_at, before_price, windows in state["series"]:
+            series = engine._series[asset_id] = Series(asset_id)
+            series.at, series.price, series.before_at, series.before_price = at, price, before_at, before_price
+            series.keys = tuple((name, width) for name, width, _ in windows)
+            series.windows = tuple(new_window(key) for key in series.keys)
+            for window, (_, _, dumped) in zip(series.windows, windows, strict=True):
+                window.load(dumped)
+        live: dict[int, list[Instance]] = {}
+        for rule_id, version_id, asset_id, dumped in state["instances"]:
+            spec = specs.get(version_id)
+            instance = Instance(rule_id, version_id, asset_id, spec if isinstance(spec, RuleSpec) else None)
+            instance.load(dumped)
+            if instance.spec is None:
+                # What was read when it began can be read no more: it is in ERROR when it is judged next.
+                instance.bound = _raising(spec if isinstance(spec, RuleInvalid) else RuleInvalid("rule", "is missing"))
+            engine._instances.setdefault(rule_id, {})[asset_id] = instance
+            if instance.is_live:
+                live.setdefault(asset_id, []).append(instance)
+        for asset_id, instances in live.items():
+            series = engine._series[asset_id]
+            series.instances = tuple(sorted(instances, key=lambda one: one.rule_id))
+            engine._bind(series)
+        return engine
+
+
+def _raising(error: Exception) -> Bound:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return Bound(fail, fail, fail)
+
+
+def _filled(key: WindowKey, quotes: Iterable[tuple[int, int]]) -> Window:
+    window = new_window(key)
+    for at, price in quotes:
+        window.push(at, price)
+    return window

@@ -1,0 +1,163 @@
+"""The state machine of one (rule, asset): INACTIVE, PENDING, FIRING, RECOVERING, and the two that end it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from apps.rules.engine.conditions import Bound
+from apps.rules.engine.rule import RuleSpec
+
+INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR = "inactive", "pending", "firing", "recovering", "ended", "error"
+STATES = (INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR)
+OPEN = (FIRING, RECOVERING)
+FOREVER = 1 << 62
+NOT_JUDGED = "not judged yet"
+_NEVER_QUIET = object()
+_MODES: dict[tuple[bool, Any], tuple[bool, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of an instance. moment: microseconds since 1970; evidence: what the condition saw, or None."""
+
+    rule_id: int
+    version_id: int
+    asset_id: int
+    from_state: str
+    to_state: str
+    moment: int
+    reason: str
+    suppressed: bool
+    evidence: dict[str, Any] | None = None
+
+    @property
+    def opens(self) -> bool:
+        """An episode begins that is to be told."""
+        return self.to_state == FIRING and self.from_state not in OPEN and not self.suppressed
+
+    @property
+    def resolves(self) -> bool:
+        """An episode that was told is over, also by ERROR."""
+        return self.from_state in OPEN and self.to_state not in OPEN and not self.suppressed
+
+
+class Instance:
+    """One rule on one asset.
+
+    since: when the state was entered; moment: of the last transition; opened_at: of the last opening that was
+    not suppressed (the cooldown counts from it); firing: an episode lasts, so `recovery` is in force; unknown: why
+    the last judgement was UNKNOWN, or None; reason: of the last transition; mode: (firing, quiet), where quiet is
+    the verdict that changes nothing, so that the hot loop can pass on.
+    """
+
+    __slots__ = (
+        "asset_id",
+        "bound",
+        "deadline",
+        "mode",
+        "moment",
+        "opened_at",
+        "reason",
+        "rule_id",
+        "since",
+        "spec",
+        "state",
+        "suppressed",
+        "unknown",
+        "version_id",
+    )
+
+    bound: Bound
+
+    def __init__(self, rule_id: int, version_id: int, asset_id: int, spec: RuleSpec | None) -> None:
+        self.rule_id = rule_id
+        self.version_id = version_id
+        self.asset_id = asset_id
+        self.spec = spec
+        self.deadline = spec.expires_at if spec and spec.expires_at is not None else FOREVER
+        self.state = INACTIVE
+        self.since = self.moment = self.opened_at = -FOREVER
+        self.suppressed = False
+        self.reason = ""
+        self.unknown: str | None = NOT_JUDGED
+        self.settle()
+
+    def settle(self) -> None:
+        """Work out, after a change, whether an episode lasts and which verdict would change nothing from here."""
+        quiet: Any = _NEVER_QUIET
+        if self.unknown is not None:
+            quiet = None if self.unknown != NOT_JUDGED else _NEVER_QUIET
+        elif self.state == INACTIVE:
+            quiet = False
+        elif self.state == FIRING:
+            quiet = True
+        # The same few tuples for all instances: the hot loop finds them in the processor's cache.
+        self.mode = _MODES.setdefault((self.state in OPEN, quiet), (self.state in OPEN, quiet))
+
+    @property
+    def is_live(self) -> bool:
+        """It is still judged."""
+        return self.state not in (ENDED, ERROR)
+
+    def step(self, verdict: bool | None, moment: int) -> list[tuple[str, str, str, bool]]:
+        """Take one judgement and return the transitions made: (from, to, reason, suppressed).
+
+        `moment` is at or after that of the last transition. UNKNOWN keeps the state.
+        """
+        spec = self.spec
+        assert spec is not None
+        if verdict is None:
+            return []
+        made: list[tuple[str, str, str, bool]] = []
+        if self.state == INACTIVE and verdict:
+            if spec.pending:
+                self._move(PENDING, "true", moment, made)
+            else:
+                self._fire("true", moment, made)
+        elif self.state == PENDING:
+            if not verdict:
+                self._move(INACTIVE, "false", moment, made)
+            elif moment - self.since >= spec.pending:
+                self._fire("held", moment, made)
+        elif self.state == FIRING and not verdict:
+            if spec.keep_firing:
+                self._move(RECOVERING, "false", moment, made)
+            else:
+                self._move(INACTIVE, "recovered", moment, made)
+        elif self.state == RECOVERING:
+            if verdict:
+                self._move(FIRING, "true", moment, made)
+            elif moment - self.since >= spec.keep_firing:
+                self._move(INACTIVE, "recovered", moment, made)
+        return made
+
+    def end(self, state: str, reason: str, moment: int) -> list[tuple[str, str, str, bool]]:
+        """End the instance from whatever state it is in."""
+        made: list[tuple[str, str, str, bool]] = []
+        self._move(state, reason, moment, made)
+        return made
+
+    def _fire(self, reason: str, moment: int, made: list[tuple[str, str, str, bool]]) -> None:
+        assert self.spec is not None
+        self.suppressed = moment - self.opened_at < self.spec.cooldown
+        if not self.suppressed:
+            self.opened_at = moment
+        self._move(FIRING, reason, moment, made)
+        if self.spec.once:
+            self._move(ENDED, "once", moment, made)
+
+    def _move(self, state: str, reason: str, moment: int, made: list[tuple[str, str, str, bool]]) -> None:
+        made.append((self.state, state, reason, self.suppressed))
+        self.state = state
+        self.reason = reason
+        self.since = self.moment = moment
+        if state in (INACTIVE, ENDED, ERROR):
+            self.suppressed = False
+
+    def dump(self) -> list[Any]:
+        """Return what `load` needs, as plain data."""
+        return [self.state, self.since, self.moment, self.opened_at, self.suppressed, self.reason, self.unknown]
+
+    def load(self, state: list[Any]) -> None:
+        """Become what was dumped."""
+        self.state, self.since, self.moment, self.opened_at, self.suppressed, self.reason, self.unknown = state
+        self.settle()

@@ -1,0 +1,251 @@
+"""Changes to rules, which take their place in the log, and the judging of the log."""
+
+import json
+import logging
+import zlib
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from apps.market import queries as market
+from apps.market.domain import from_epoch_microseconds
+from apps.market.models import Batch
+from apps.market.services import append_rules_entry
+from apps.rules import queries
+from apps.rules.engine.conditions import RuleInvalid
+from apps.rules.engine.engine import Engine, Judgement
+from apps.rules.engine.instance import FOREVER
+from apps.rules.engine.rule import Assets, RuleSpec
+from apps.rules.models import Checkpoint, Rule, RuleChange, RuleState, RuleVersion, Transition
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_EVERY = timedelta(minutes=1)
+CHECKPOINT_ENTRIES = 1_000
+CHECKPOINTS_KEPT = 60
+
+# feed id -> its engine, as it stood after the last commit of this process. A copy is good only if it stands at the
+# feed's last judged entry; it is taken out to judge and comes back after the commit, so a failed commit costs a
+# rebuild, no more.
+_warm: dict[int, Engine] = {}
+
+
+class QuotaExceeded(Exception):
+    """The owner has as many rules as one owner may have."""
+
+
+def save_rule(
+    *,
+    owner: AbstractBaseUser,
+    name: str,
+    document: Mapping[str, Any],
+    severity: str = Rule.Severity.WARNING,
+    rule: Rule | None = None,
+    now: datetime,
+    trace_id: str,
+) -> Rule:
+    """Create or edit a rule and return it. A changed meaning is a new version, and enters the log of each feed
+    concerned.
+
+    document: the written form without name, severity and channels. Raises RuleInvalid, ValidationError, QuotaExceeded,
+    and Rule.DoesNotExist for a rule that is deleted.
+    """
+    spec = RuleSpec.read(document)
+    _refuse_unknown_assets(spec.assets)
+    with transaction.atomic():
+        if rule is None:
+            # The owner's row orders two requests that would both take the last place.
+            get_user_model().objects.select_for_update(no_key=True).get(pk=owner.pk)
+            if queries.rules_of(owner).count() >= settings.RULES_PER_OWNER:
+                raise QuotaExceeded(f"an owner has at most {settings.RULES_PER_OWNER} rules; delete one first")
+            rule = Rule(owner=owner)
+        else:
+            # One that was deleted meanwhile stays so: back in the log it would fire where nobody sees it.
+            rule = Rule.objects.select_for_update(no_key=True).get(pk=rule.pk, deleted_at=None)
+        rule.name, rule.severity = name, severity
+        rule.full_clean()
+        rule.save()
+        version = rule.versions.order_by("number").last()
+        meaning = spec.document()
+        if version is None or version.document != meaning:
+            number = version.number + 1 if version else 1
+            version = RuleVersion.objects.create(rule=rule, number=number, document=meaning)
+        _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
+    return rule
+
+
+def delete_rule(*, rule: Rule, now: datetime, trace_id: str) -> None:
+    """End the rule at its place in each log; its alerts, versions and history stay."""
+    with transaction.atomic():
+        rule = Rule.objects.select_for_update(no_key=True).get(pk=rule.pk)
+        if rule.deleted_at is None:
+            rule.deleted_at = now
+            rule.save(update_fields=["deleted_at"])
+            _enter_log(rule, version=None, spec=None, now=now, trace_id=trace_id)
+
+
+def follow_assets(*, now: datetime, trace_id: str) -> int:
+    """Let rules that choose by tag or feed follow assets that were tagged, added or removed; return how many
+    changed."""
+    changed = 0
+    choosers = RuleVersion.objects.filter(rule=OuterRef("pk"), document__assets__has_any_keys=["tag", "feed"])
+    for rule_id in list(
+        Rule.objects.filter(Exists(choosers), deleted_at=None).order_by("pk").values_list("pk", flat=True)
+    ):
+        with transaction.atomic():
+            # Locked, since it may be edited or deleted meanwhile.
+            rule = Rule.objects.select_for_update(no_key=True).filter(pk=rule_id, deleted_at=None).first()
+            if rule is None:
+                continue
+            version = rule.versions.order_by("number").last()
+            if version is None or isinstance(version.document.get("assets"), list):
+                continue
+            try:
+                spec = RuleSpec.read(version.document)
+            except RuleInvalid:
+                continue
+            changed += _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
+    return changed
+
+
+def _refuse_unknown_assets(assets: Assets) -> None:
+    known = {asset.symbol: asset for asset in market.assets_chosen(symbols=assets.symbols)}
+    for place, symbol in enumerate(assets.symbols):
+        if symbol not in known:
+            raise RuleInvalid(f"assets[{place}]", f"there is no asset {symbol}")
+        if known[symbol].feed_id is None:
+            raise RuleInvalid(f"assets[{place}]", f"{symbol} is in no feed, so nothing would ever be judged")
+
+
+def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None, now: datetime, trace_id: str) -> int:
+    """Append the rule's change to the log of each feed where it differs from what is in force there; return how
+    many."""
+    wanted: dict[int, list[int]] = {}
+    if version is not None and spec is not None and spec.enabled:
+        assets = spec.assets
+        for asset in market.assets_chosen(symbols=assets.symbols, tag=assets.tag, feed=assets.feed):
+            if asset.feed_id is not None:
+                wanted.setdefault(asset.feed_id, []).append(asset.pk)
+    in_force = queries.changes_in_force(rule)
+    changed = 0
+    # In order of feed, so that two changes over the same feeds cannot wait for each other.
+    for feed_id in sorted(wanted.keys() | in_force.keys()):
+        asset_ids = wanted.get(feed_id, [])
+        change = (version.pk if version is not None and asset_ids else None, asset_ids)
+        if change != in_force.get(feed_id, (None, [])):
+            batch = append_rules_entry(feed_id=feed_id, now=now, trace_id=trace_id)
+            RuleChange.objects.create(batch=batch, rule=rule, version_id=change[0], asset_ids=asset_ids)
+            changed += 1
+    return changed
+
+
+def take_engine(*, feed_id: int, seq: int) -> Engine:
+    """Return the feed's engine as it stands after entry `seq`: the warm one, or one rebuilt from the last
+    checkpoint."""
+    engine = _warm.pop(feed_id, None)
+    return engine if engine is not None and engine.seq == seq else rebuild_engine(feed_id=feed_id, seq=seq)
+
+
+def keep_engine(*, feed_id: int, engine: Engine) -> None:
+    """Keep the engine warm. Call it only once the commit of what it judged is known to have succeeded."""
+    _warm[feed_id] = engine
+
+
+def rebuild_engine(*, feed_id: int, seq: int) -> Engine:
+    """Return the feed's engine at `seq`, from the last checkpoint and the entries since."""
+    engine = Engine()
+    for checkpoint in Checkpoint.objects.filter(feed_id=feed_id, seq__lte=seq).order_by("-seq"):
+        try:
+            state = json.loads(zlib.decompress(checkpoint.data))
+            version_ids = {version_id for _, version_id, _, _ in state.get("instances", [])}
+            engine = Engine.load(state, queries.specs_of(version_ids))
+            break
+        except (ValueError, zlib.error):
+            logger.warning("checkpoint passed over", extra={"feed": feed_id, "seq": checkpoint.seq})
+    batches = Batch.objects.filter(feed_id=feed_id, seq__gt=engine.seq, seq__lte=seq).order_by("seq")
+    count = 0
+    for batch in batches.iterator(chunk_size=200):
+        engine.judge(queries.entry_of(batch), queries.history_at(batch))
+        count += 1
+    logger.info("engine rebuilt", extra={"feed": feed_id, "seq": seq, "entries": count})
+    return engine
+
+
+def judge(*, batch: Batch, engine: Engine) -> Judgement:
+    """Judge one entry of the log and record what it changed, in the caller's transaction."""
+    judgement = engine.judge(queries.entry_of(batch), queries.history_at(batch))
+    if batch.kind == Batch.Kind.RULES:
+        for change in batch.rule_changes.all():
+            gone = RuleState.objects.filter(rule_id=change.rule_id, asset__feed_id=batch.feed_id)
+            gone.exclude(asset_id__in=change.asset_ids).delete()
+    _record(batch, judgement)
+    _checkpoint_if_due(batch, engine)
+    return judgement
+
+
+def _record(batch: Batch, judgement: Judgement) -> None:
+    if judgement.touched:
+        RuleState.objects.bulk_create(
+            [
+                RuleState(
+                    rule_id=rule_id,
+                    asset_id=asset_id,
+                    version_id=one.version_id,
+                    state=one.state,
+                    since=from_epoch_microseconds(one.since) if one.since > -FOREVER else None,
+                    unknown=one.unknown or "",
+                    reason=one.reason,
+                )
+                for (rule_id, asset_id), one in judgement.touched.items()
+            ],
+            update_conflicts=True,
+            unique_fields=["rule", "asset"],
+            update_fields=["version", "state", "since", "unknown", "reason"],
+            batch_size=2_000,
+        )
+    Transition.objects.bulk_create(
+        [
+            Transition(
+                batch=batch,
+                position=position,
+                rule_id=one.rule_id,
+                version_id=one.version_id,
+                asset_id=one.asset_id,
+                from_state=one.from_state,
+                to_state=one.to_state,
+                at=from_epoch_microseconds(one.moment),
+                reason=one.reason,
+                suppressed=one.suppressed,
+                evidence=one.evidence,
+            )
+            for position, one in enumerate(judgement.transitions)
+        ],
+        batch_size=2_000,
+    )
+
+
+def _checkpoint_if_due(batch: Batch, engine: Engine) -> None:
+    """Write a checkpoint: at the beginning, then at most once a minute of the feed's clock, or after many entries.
+
+    The clock stands still after the end of a recording, and may seem to go back at its beginning.
+    """
+    last = Checkpoint.objects.filter(feed_id=batch.feed_id).order_by("-seq").only("as_of", "seq").first()
+    is_fresh = last is not None and timedelta(0) <= batch.as_of - last.as_of < CHECKPOINT_EVERY
+    if last is None or not is_fresh or batch.seq - last.seq >= CHECKPOINT_ENTRIES:
+        data = zlib.compress(json.dumps(engine.dump(), separators=(",", ":")).encode(), level=1)
+        Checkpoint.objects.create(feed_id=batch.feed_id, seq=batch.seq, as_of=batch.as_of, data=data)
+
+
+def prune_checkpoints() -> int:
+    """Drop all but the newest checkpoints of each feed and return how many were dropped."""
+    dropped = 0
+    for feed_id in set(Checkpoint.objects.order_by().values_list("feed_id", flat=True)):
+        kept = Checkpoint.objects.filter(feed_id=feed_id).order_by("-seq").values_list("pk", flat=True)
+        dropped += Checkpoint.objects.filter(feed_id=feed_id).exclude(pk__in=list(kept[:CHECKPOINTS_KEPT])).delete()[0]
+    return dropped

@@ -1,0 +1,580 @@
+"""Rules saved, edited and deleted at their place in the log; the log judged, and judged again."""
+
+import json
+import random
+import zlib
+from datetime import timedelta
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from apps.alerts.models import Alert
+from apps.market.models import Asset, Batch
+from apps.notify.models import Owed
+from apps.pipeline import flow
+from apps.rules import queries, services
+from apps.rules.engine.conditions import RuleInvalid
+from apps.rules.models import Checkpoint, Rule, RuleChange, RuleState, RuleVersion, Transition
+from tests.builders import START, TRACE, above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
+
+pytestmark = pytest.mark.django_db
+
+
+def judge(feed):
+    """Judge what is pending and return what the log has led to so far."""
+    flow.judge_pending(feed_id=feed.pk)
+    return made_in(feed)
+
+
+def made_in(feed):
+    rows = Transition.objects.filter(batch__feed=feed).order_by("batch__seq", "position")
+    return list(rows.values_list("batch__seq", "version__number", "from_state", "to_state", "reason"))
+
+
+def log_of(feed):
+    return list(feed.batches.order_by("seq").values_list("seq", "kind"))
+
+
+def states_of(rule):
+    rows = RuleState.objects.filter(rule=rule).order_by("asset__symbol")
+    return list(rows.values_list("asset__symbol", "version__number", "state", "since", "unknown", "reason"))
+
+
+def test_saving_makes_a_version_and_an_entry_in_the_log():
+    feed = make_feed("BTC-USD", "ETH-USD")
+
+    rule = make_rule(make_owner(), assets=["ETH-USD", "BTC-USD"], condition=above(100), pending="60s")
+
+    change = RuleChange.objects.get()
+    assert log_of(feed) == [(1, "rules")]
+    assert (change.rule, change.version, change.batch.trace_id) == (rule, rule.versions.get(), TRACE)
+    assert change.asset_ids == [asset_ids(feed)["BTC-USD"], asset_ids(feed)["ETH-USD"]]
+    assert rule.versions.get().document == {
+        "assets": ["ETH-USD", "BTC-USD"],
+        "condition": {"kind": "above", "level": "100"},
+        "for": "1m",
+        "keep_firing": "0s",
+        "trigger": "edge",
+        "cooldown": "0s",
+        "expires_at": None,
+        "enabled": True,
+    }
+
+
+def test_a_rule_on_two_feeds_enters_both_logs():
+    one, other = make_feed("BTC-USD", name="one"), make_feed("ETH-USD", name="other")
+
+    make_rule(make_owner(), assets=["BTC-USD", "ETH-USD"], condition=above(100))
+
+    chosen = list(RuleChange.objects.order_by("batch__feed_id").values_list("batch__feed_id", "asset_ids"))
+    assert chosen == [(one.pk, [asset_ids(one)["BTC-USD"]]), (other.pk, [asset_ids(other)["ETH-USD"]])]
+
+
+def test_an_edit_of_what_it_means_is_a_new_version_and_a_new_entry():
+    feed = make_feed("BTC-USD")
+    rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
+
+    make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(101))
+
+    assert log_of(feed) == [(1, "rules"), (2, "rules")]
+    levels = [(one.number, one.document["condition"]["level"]) for one in rule.versions.all()]
+    assert levels == [(1, "100"), (2, "101")]
+
+
+def test_an_edit_of_name_and_severity_alone_makes_no_version_and_no_entry():
+    feed = make_feed("BTC-USD")
+    rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100), pending="60s")
+
+    services.save_rule(
+        owner=rule.owner,
+        name="another name",
+        document={"condition": above("100.0"), "for": "1m", "assets": ["BTC-USD"]},
+        severity="critical",
+        rule=rule,
+        now=START,
+        trace_id=TRACE,
+    )
+
+    assert (log_of(feed), rule.versions.count()) == ([(1, "rules")], 1)
+    assert Rule.objects.values_list("name", "severity").get() == ("another name", "critical")
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"assets": ["BTC-USD", "GONE"], "condition": above(1)}, "assets[1]: there is no asset GONE"),
+        ({"assets": ["LOOSE"], "condition": above(1)},
+         "assets[0]: LOOSE is in no feed, so nothing would ever be judged"),
+        ({"assets": ["BTC-USD"], "condition": {"kind": "rises", "percent": 1, "window": "1s"}},
+         "condition.window: must be from 10s to 400d"),
+        ({"assets": ["A\0"], "condition": above(1)}, "assets[0]: is not a symbol"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_cannot_be_judged_is_refused_and_nothing_is_written(document, message):
+    feed = make_feed("BTC-USD")
+    Asset.objects.create(symbol="LOOSE")
+    owner = make_owner()
+
+    with pytest.raises(RuleInvalid) as refusal:
+        make_rule(owner, **document)
+
+    assert str(refusal.value) == message
+    assert (Rule.objects.count(), RuleVersion.objects.count(), log_of(feed)) == (0, 0, [])
+
+
+def test_a_second_rule_of_the_same_name_is_refused():
+    feed = make_feed("BTC-USD")
+    owner = make_owner()
+    make_rule(owner, assets=["BTC-USD"], condition=above(1))
+
+    with pytest.raises(ValidationError):
+        make_rule(owner, assets=["BTC-USD"], condition=above(2))
+
+    assert (Rule.objects.count(), log_of(feed)) == (1, [(1, "rules")])
+
+
+def test_an_owner_has_no_more_rules_than_the_quota(settings):
+    settings.RULES_PER_OWNER = 2
+    feed = make_feed("BTC-USD")
+    owner, other = make_owner(), make_owner("bob")
+    first = make_rule(owner, name="1", assets=["BTC-USD"], condition=above(1))
+    make_rule(owner, name="2", assets=["BTC-USD"], condition=above(1))
+
+    with pytest.raises(services.QuotaExceeded, match="an owner has at most 2 rules; delete one first"):
+        make_rule(owner, name="3", assets=["BTC-USD"], condition=above(1))
+
+    assert len(log_of(feed)) == 2
+    make_rule(owner, name="edited", rule=first, assets=["BTC-USD"], condition=above(2))
+    make_rule(other, name="1", assets=["BTC-USD"], condition=above(1))
+    services.delete_rule(rule=first, now=START, trace_id=TRACE)
+    make_rule(owner, name="3", assets=["BTC-USD"], condition=above(1))
+    assert sorted(queries.rules_of(owner).values_list("name", flat=True)) == ["2", "3"]
+
+
+def edited(rule):
+    make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(200))
+
+
+def disabled(rule):
+    make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(100), enabled=False)
+
+
+def deleted(rule):
+    services.delete_rule(rule=rule, now=START, trace_id=TRACE)
+
+
+def narrowed(rule):
+    make_rule(rule.owner, rule=rule, assets=["ETH-USD"], condition=above(100))
+
+
+@pytest.mark.parametrize("change", [edited, disabled, deleted, narrowed])
+def test_a_change_ends_the_open_alert_at_its_place_in_the_log(change):
+    feed = make_feed("BTC-USD", "ETH-USD")
+    rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
+    append_quotes(feed, [("BTC-USD", at(1), "101")])
+
+    change(rule)
+    append_quotes(feed, [("BTC-USD", at(2), "150")])
+
+    assert judge(feed) == [
+        (2, 1, "inactive", "firing", "true"),
+        (3, 1, "firing", "ended", "rule changed"),
+    ]
+    alert = Alert.objects.get()
+    assert (alert.opened_at, alert.resolved_at, alert.resolution) == (at(1), at(1), "rule changed")
+
+
+def test_an_edited_rule_opens_again_by_its_new_version():
+    feed = make_feed("BTC-USD")
+    rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
+    append_quotes(feed, [("BTC-USD", at(1), "101")])
+    judge(feed)
+
+    make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(99))
+    append_quotes(feed, [("BTC-USD", at(2), "101")])
+
+    assert judge(feed)[1:] == [
+        (3, 1, "firing", "ended", "rule changed"),
+        (4, 2, "inactive", "firing", "true"),
+    ]
+    assert list(Alert.objects.order_by("pk").values_list("version__number", "resolved_at")) == [(1, at(1)), (2, None)]
+
+
+def test_what_is_pending_before_an_edit_is_judged_by_the_old_version_and_what_comes_after_by_the_new():
+    feed = make_feed("BTC-USD")
+    rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
+    append_quotes(feed, [("BTC-USD", at(1), "101")])
+    make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition={"kind": "below", "level": "100"})
+    append_quotes(feed, [("BTC-USD", at(2), "102"), ("BTC-USD", at(3), "99")])
+
+    assert judge(feed) == [
+        (2, 1, "inactive", "firing", "true"),
+        (3, 1, "firing", "ended", "rule changed"),
+        (4, 2, "inactive", "firing", "true"),
+    ]
+
+
+def test_a_deleted_rule_cannot_be_edited_back_into_the_log():
+    feed = make_feed("BTC-USD")
+    rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
+    services.delete_rule(rule=rule, now=START, trace_id=TRACE)
+    services.delete_rule(rule=rule, now=START, trace_id=TRACE)
+
+    with pytest.raises(Rule.DoesNotExist):
+        make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(101))
+
+    assert log_of(feed) == [(1, "rules"), (2, "rules")]
+    assert queries.changes_in_force(rule) == {feed.pk: (None, [])}
+
+
+def test_a_disabled_rule_takes_its_place_again_when_it_is_enabled():
+    feed = make_feed("BTC-USD")
+    rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100), enabled=False)
+    append_quotes(feed, [("BTC-USD", at(1), "101")])
+
+    make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(100))
+    append_quotes(feed, [("BTC-USD", at(2), "101")])
+
+    assert judge(feed) == [(3, 2, "inactive", "firing", "true")]
+
+
+@pytest.mark.parametrize("selector", [{"tag": "peg"}, {"feed": "feed"}])
+def test_a_rule_that_chooses_by_tag_or_feed_follows_its_assets(selector):
+    feed = make_feed("OLD")
+    Asset.objects.update(tags=["peg"])
+    rule = make_rule(make_owner(), assets=selector, condition=above(100))
+    append_quotes(feed, [("OLD", at(1), "101")])
+    Asset.objects.create(symbol="NEW", feed=feed, tags=["peg"])
+
+    followed = [services.follow_assets(now=START, trace_id=TRACE) for _ in range(2)]
+    append_quotes(feed, [("OLD", at(2), "102"), ("NEW", at(2), "103")])
+
+    assert followed == [1, 0]
+    assert judge(feed) == [(2, 1, "inactive", "firing", "true"), (4, 1, "inactive", "firing", "true")]
+    assert [row[:3] for row in states_of(rule)] == [("NEW", 1, "firing"), ("OLD", 1, "firing")]
+    assert Alert.objects.filter(resolved_at=None).count() == 2
+
+
+def test_an_asset_that_loses_its_tag_is_watched_no_more_and_the_others_stay():
+    feed = make_feed("STAYS", "GOES")
+    Asset.objects.update(tags=["peg"])
+    rule = make_rule(make_owner(), assets={"tag": "peg"}, condition=above(100))
+    append_quotes(feed, [("STAYS", at(1), "101"), ("GOES", at(1), "101")])
+    Asset.objects.filter(symbol="GOES").update(tags=[])
+
+    services.follow_assets(now=START, trace_id=TRACE)
+
+    assert judge(feed)[2:] == [(3, 1, "firing", "ended", "rule changed")]
+    assert list(Alert.objects.filter(resolved_at=None).values_list("asset__symbol", flat=True)) == ["STAYS"]
+    assert [row[:3] for row in states_of(rule)] == [("STAYS", 1, "firing")]
+
+
+def test_rules_by_symbol_and_deleted_ones_follow_nothing():
+    feed = make_feed("OLD")
+    owner = make_owner()
+    make_rule(owner, name="by symbol", assets=["OLD"], condition=above(100))
+    gone = make_rule(owner, name="gone", assets={"feed": "feed"}, condition=above(100))
+    services.delete_rule(rule=gone, now=START, trace_id=TRACE)
+    Asset.objects.create(symbol="NEW", feed=feed)
+
+    assert services.follow_assets(now=START, trace_id=TRACE) == 0
+
+
+def test_states_say_where_each_instance_stands_and_why():
+    feed = make_feed("QUIET", "YOUNG", "OLD")
+    condition = {"kind": "above_average", "percent": 0, "window": "10s"}
+    rule = make_rule(make_owner(), assets=["QUIET", "YOUNG", "OLD"], condition=condition)
+    judge(feed)
+    before = states_of(rule)
+    append_quotes(feed, [("OLD", at(0), "100"), ("YOUNG", at(9), "100"), ("OLD", at(10), "101")])
+    judge(feed)
+
+    assert before == [(symbol, 1, "inactive", None, "not judged yet", "") for symbol in ("OLD", "QUIET", "YOUNG")]
+    assert states_of(rule) == [
+        ("OLD", 1, "firing", at(10), "", "true"),
+        ("QUIET", 1, "inactive", None, "not judged yet", ""),
+        ("YOUNG", 1, "inactive", None, "less than 50 % of its window is known", ""),
+    ]
+
+
+def test_states_begin_anew_with_a_new_version_and_go_with_the_rule():
+    feed = make_feed("BTC-USD", "ETH-USD")
+    rule = make_rule(make_owner(), assets=["BTC-USD", "ETH-USD"], condition=above(100))
+    append_quotes(feed, [("BTC-USD", at(1), "101"), ("ETH-USD", at(1), "101")])
+    judge(feed)
+
+    make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(50))
+    judge(feed)
+    changed = states_of(rule)
+    services.delete_rule(rule=rule, now=START, trace_id=TRACE)
+    judge(feed)
+
+    assert changed == [("BTC-USD", 2, "inactive", None, "not judged yet", "")]
+    assert states_of(rule) == []
+
+
+def test_a_suppressed_opening_is_on_record_and_opens_no_alert():
+    feed = make_feed("BTC-USD")
+    make_rule(make_owner(), assets=["BTC-USD"], condition=above(100), cooldown="60s")
+    append_quotes(feed, [("BTC-USD", at(one), price) for one, price in ((0, "101"), (1, "99"), (2, "101"), (3, "99"))])
+    append_quotes(feed, [("BTC-USD", at(60), "101")])
+
+    judge(feed)
+
+    steps = list(Transition.objects.order_by("batch__seq", "position").values_list("to_state", "suppressed"))
+    assert steps == [
+        ("firing", False), ("inactive", False), ("firing", True), ("inactive", True), ("firing", False),
+    ]  # fmt: skip
+    assert list(Alert.objects.order_by("pk").values_list("opened_at", "resolved_at")) == [
+        (at(0), at(1)), (at(60), None),
+    ]  # fmt: skip
+
+
+def test_a_new_rule_knows_the_past_that_is_stored():
+    feed = make_feed("BTC-USD")
+    append_quotes(feed, [("BTC-USD", at(second), "100") for second in range(0, 61, 10)])
+    make_rule(make_owner(), assets=["BTC-USD"], condition={"kind": "rises", "percent": 10, "window": "30s"})
+    append_quotes(feed, [("BTC-USD", at(61), "110")])
+
+    judge(feed)
+
+    evidence = Transition.objects.get().evidence
+    assert evidence["reference"] == {"at": "2026-03-02T12:01:00Z", "price": "100"}
+    assert evidence["previous"] == {"at": "2026-03-02T12:01:00Z", "price": "100"}
+
+
+def random_condition(draw):
+    kind = draw.choice(["above", "below", "rises", "falls", "above_average", "below_average"])
+    if kind in ("above", "below"):
+        return {"kind": kind, "level": draw.choice(["99.5", "100", "101"])}
+    return {"kind": kind, "percent": draw.choice(["0.5", "1", "2"]), "window": draw.choice(["10s", "1m", "5m"])}
+
+
+def random_entries(draw, feed, owner, *, symbols):
+    """Append a random entry to the feed's log, over and over. It has at most one change of rules at a time."""
+    rules, second = {}, 0
+    one, other = symbols
+    while True:
+        if draw.random() < 0.3 or not rules:
+            name = f"{draw.choice('abc')} of {feed}"
+            rules[name] = make_rule(
+                owner,
+                name=name,
+                rule=rules.get(name),
+                assets=draw.choice([[one], [other], [one, other], {"feed": feed.name}]),
+                condition=random_condition(draw),
+                pending=draw.choice(["0s", "3s"]),
+                keep_firing=draw.choice(["0s", "5s"]),
+                cooldown=draw.choice(["0s", "20s"]),
+                trigger=draw.choice(["edge", "edge", "edge", "once"]),
+                expires_at=draw.choice([None, None, at(second + 30)]),
+                enabled=draw.random() < 0.9,
+            )
+        else:
+            quotes = []
+            for _ in range(draw.randint(0, 4)):
+                second += draw.choice([1, 2, 5, 30])
+                late = draw.choice([0, 0, 0, 7])
+                quotes.append((draw.choice(symbols), at(second - late), str(draw.randint(97, 103))))
+            past = [(one, at(-draw.randint(1, 300)), str(draw.randint(97, 103)))]
+            append_quotes(feed, quotes, as_of=at(second), history=past if draw.random() < 0.2 else ())
+        yield
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_engine_rebuilt_after_any_entry_is_the_one_that_lived(seed, monkeypatch):
+    monkeypatch.setattr(services, "CHECKPOINT_EVERY", timedelta(seconds=40))
+    feed = make_feed("BTC-USD", "ETH-USD")
+    entries = random_entries(random.Random(seed), feed, make_owner(), symbols=["BTC-USD", "ETH-USD"])
+
+    for _ in range(20):
+        next(entries)
+        judge(feed)
+        lived = services._warm[feed.pk]
+        rebuilt = services.rebuild_engine(feed_id=feed.pk, seq=lived.seq)
+        assert json.dumps(rebuilt.dump()) == json.dumps(lived.dump())
+
+    assert lived.seq == Batch.objects.filter(feed=feed).count()
+    assert Checkpoint.objects.filter(feed=feed).count() > 1
+    Checkpoint.objects.all().delete()
+    from_the_beginning = services.rebuild_engine(feed_id=feed.pk, seq=lived.seq)
+    # Without checkpoints the assets stand in another order; what is known of each is the same.
+    assert sorted(from_the_beginning.dump()["series"]) == sorted(lived.dump()["series"])
+    assert sorted(from_the_beginning.dump()["instances"]) == sorted(lived.dump()["instances"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_process_that_starts_cold_before_every_entry_makes_the_same_transitions(seed):
+    warm, cold = make_feed("W-1", "W-2", name="warm"), make_feed("C-1", "C-2", name="cold")
+    owner = make_owner()
+    for feed, symbols in ((warm, ["W-1", "W-2"]), (cold, ["C-1", "C-2"])):
+        entries = random_entries(random.Random(seed), feed, owner, symbols=symbols)
+        for _ in range(15):
+            next(entries)
+    judge(warm)
+
+    for _ in range(cold.batches.count()):
+        services._warm.clear()
+        flow.judge_next(feed_id=cold.pk)
+
+    assert made_in(cold) == made_in(warm)
+    assert len(made_in(warm)) > 0
+
+
+def test_the_warm_engine_is_taken_only_where_it_stands_at_the_last_judged_entry():
+    feed = make_feed("BTC-USD")
+    make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
+    judge(feed)
+    warm = services._warm[feed.pk]
+
+    taken = services.take_engine(feed_id=feed.pk, seq=1)
+    again = services.take_engine(feed_id=feed.pk, seq=1)
+    services.keep_engine(feed_id=feed.pk, engine=warm)
+    behind = services.take_engine(feed_id=feed.pk, seq=0)
+
+    assert (taken is warm, again is warm, behind is warm) == (True, False, False)
+    assert (again.dump(), behind.seq) == (warm.dump(), 0)
+
+
+def test_a_judgement_that_is_rolled_back_costs_a_rebuild_and_changes_nothing(monkeypatch):
+    feed = make_feed("BTC-USD")
+    make_rule(make_owner(), assets=["BTC-USD"], condition=above(100), pending="5s")
+    append_quotes(feed, [("BTC-USD", at(1), "101")])
+    judge(feed)
+    append_quotes(feed, [("BTC-USD", at(6), "101")])
+
+    with monkeypatch.context() as broken:
+        broken.setattr(flow.notify, "owe", lambda events: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            flow.judge_pending(feed_id=feed.pk)
+    after_the_failure = made_in(feed)
+
+    assert after_the_failure == [(2, 1, "inactive", "pending", "true")]
+    assert judge(feed) == [(2, 1, "inactive", "pending", "true"), (3, 1, "pending", "firing", "held")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zlib.compress(json.dumps({"format": 999, "seq": 2}).encode()),
+        zlib.compress(json.dumps({"format": 999, "instances": [[1, 2, 3, 4, 5]]}).encode()),
+        zlib.compress(b"not JSON"),
+        b"not compressed",
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_is_passed_over(data):
+    feed = make_feed("BTC-USD")
+    make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
+    append_quotes(feed, [("BTC-USD", at(1), "101")])
+    judge(feed)
+    lived = services._warm[feed.pk]
+    Checkpoint.objects.create(feed=feed, seq=2, as_of=at(1), data=data)
+
+    rebuilt = services.rebuild_engine(feed_id=feed.pk, seq=2)
+
+    assert rebuilt.dump() == lived.dump()
+
+
+def test_a_checkpoint_is_written_once_a_minute_of_the_feeds_clock():
+    feed = make_feed("BTC-USD")
+    make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
+
+    for second in (0, 59, 60, 119.999999, 120):
+        append_quotes(feed, [("BTC-USD", at(second), "101")])
+    judge(feed)
+
+    assert list(Checkpoint.objects.order_by("seq").values_list("seq", "as_of")) == [
+        (1, at(0)),
+        (4, at(60)),
+        (6, at(120)),
+    ]
+
+
+def test_the_newest_checkpoints_of_each_feed_are_kept(monkeypatch):
+    monkeypatch.setattr(services, "CHECKPOINTS_KEPT", 2)
+    one, other = make_feed("BTC-USD", name="one"), make_feed("ETH-USD", name="other")
+    for feed, count in ((one, 4), (other, 1)):
+        Checkpoint.objects.bulk_create(
+            Checkpoint(feed=feed, seq=seq, as_of=at(seq), data=b"") for seq in range(1, count + 1)
+        )
+
+    dropped = [services.prune_checkpoints() for _ in range(2)]
+
+    assert dropped == [2, 0]
+    assert sorted(Checkpoint.objects.values_list("feed__name", "seq")) == [("one", 3), ("one", 4), ("other", 1)]
+
+
+CORRUPT = [[], {}, {"assets": ["BTC-USD"], "condition": {"kind": "moon phase"}}, {"expires_at": 5}, "above"]
+
+
+@pytest.mark.parametrize("document", CORRUPT)
+def test_a_version_that_cannot_be_read_is_told_to_its_owner_and_the_other_rules_go_on(document):
+    feed = make_feed("BTC-USD")
+    owner = make_owner()
+    broken = make_rule(owner, name="broken", assets=["BTC-USD"], condition=above(100))
+    sound = make_rule(owner, name="sound", assets=["BTC-USD"], condition=above(100))
+    RuleVersion.objects.filter(rule=broken).update(document=document)
+    append_quotes(feed, [("BTC-USD", at(1), "101")])
+
+    judge(feed)
+
+    (reason,) = (row[5] for row in states_of(broken))
+    alert, told = Alert.objects.get(rule=broken), Owed.objects.get()
+    assert reason.startswith("RuleInvalid: ")
+    assert [row[:3] for row in states_of(broken) + states_of(sound)] == [
+        ("BTC-USD", 1, "error"), ("BTC-USD", 1, "firing"),
+    ]  # fmt: skip
+    assert (alert.kind, alert.resolved_at) == ("error", None)
+    assert alert.words == f"broken cannot be judged on BTC-USD: {reason}. Edit the rule to start it again."
+    assert (told.event.alert, told.channel.owner, told.channel.kind) == (alert, owner, "inbox")
+
+
+def test_an_edit_starts_a_rule_in_error_again_and_closes_its_alert():
+    feed = make_feed("BTC-USD")
+    rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
+    RuleVersion.objects.update(document={})
+    judge(feed)
+
+    make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(100))
+    append_quotes(feed, [("BTC-USD", at(1), "101")])
+
+    assert [row[2:] for row in judge(feed)] == [
+        ("inactive", "error", "RuleInvalid: assets: must be a list of symbols, or {tag: NAME}, or {feed: NAME}"),
+        ("error", "ended", "rule changed"),
+        ("inactive", "firing", "true"),
+    ]
+    assert list(Alert.objects.order_by("pk").values_list("kind", "resolution")) == [
+        ("error", "rule changed"), ("condition", ""),
+    ]  # fmt: skip
+
+
+def test_a_version_that_breaks_behind_a_checkpoint_does_not_stop_the_feed():
+    feed = make_feed("BTC-USD")
+    owner = make_owner()
+    broken = make_rule(owner, name="broken", assets=["BTC-USD"], condition=above(100))
+    sound = make_rule(owner, name="sound", assets=["BTC-USD"], condition=above(100))
+    append_quotes(feed, [("BTC-USD", at(1), "101")], as_of=at(61))
+    judge(feed)
+    RuleVersion.objects.filter(rule=broken).update(document={})
+    services._warm.clear()
+
+    append_quotes(feed, [("BTC-USD", at(62), "99")])
+    judge(feed)
+
+    assert [row[2] for row in states_of(broken) + states_of(sound)] == ["error", "inactive"]
+    assert list(Alert.objects.order_by("pk").values_list("rule__name", "kind", "resolved_at")) == [
+        ("broken", "condition", at(62)),
+        ("sound", "condition", at(62)),
+        ("broken", "error", None),
+    ]
+
+
+def test_a_feed_whose_clock_stands_has_a_checkpoint_after_so_many_entries(monkeypatch):
+    monkeypatch.setattr(services, "CHECKPOINT_ENTRIES", 3)
+    feed = make_feed("BTC-USD")
+    for _ in range(7):
+        append_quotes(feed, [], as_of=START)
+
+    flow.judge_pending(feed_id=feed.pk)
+
+    assert list(Checkpoint.objects.values_list("seq", flat=True)) == [1, 4, 7]
