@@ -1,0 +1,15 @@
+"""The transports by kind. Adding one is one module, one line here, one test file."""
+
+from apps.notify.transports.email import Email
+from apps.notify.transports.inbox import Inbox
+from apps.notify.transports.protocol import ChannelInvalid, Transport
+
+TRANSPORTS: dict[str, Transport] = {transport.kind: transport for transport in (Email(), Inbox())}
+
+
+def transport_named(kind: str) -> Transport:
+    """Return the transport. Raises ChannelInvalid for an unknown kind, with the known ones."""
+    try:
+        return TRANSPORTS[kind]
+    except KeyError:
+        raise ChannelInvalid(f"unknown kind {kind!r}; known are {', '.join(sorted(TRANSPORTS))}") from None
