@@ -1,0 +1,80 @@
+"""Worker, beat and web server as threads of this one process: the first look, with nothing but Python installed.
+
+The in-process broker forgets what is queued when the process ends; the rows do not, and `sweep` works from them.
+"""
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import waitress
+from celery import Celery
+from celery.beat import Service
+from django.core.wsgi import get_wsgi_application
+
+from apps.pipeline.queues import work_queues
+
+WORKER_THREADS = 4
+
+
+class PortTaken(OSError):
+    """Somebody listens there already."""
+
+
+def listen(*, host: str, port: int) -> socket.socket:
+    """Return a socket that listens there; port 0 takes a free one. Raises PortTaken."""
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise PortTaken(str(error)) from None
+
+
+@contextmanager
+def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
+    """Run everything while the context lasts; gives the port that the site listens on."""
+    logging.getLogger("waitress").setLevel(logging.ERROR)
+    server = waitress.create_server(get_wsgi_application(), sockets=[listener], threads=4)
+    app.loader.import_default_modules()
+    app.finalize()
+    queues = [queue.name for queue in work_queues()]
+    worker = app.Worker(
+        pool="threads", concurrency=WORKER_THREADS, queues=queues, quiet=True, without_mingle=True,
+        without_gossip=True, without_heartbeat=True, loglevel="WARNING",
+    )  # fmt: skip
+    beat = Service(app, max_interval=1)
+    is_stopping = threading.Event()
+
+    def serve() -> None:
+        try:
+            server.run()
+        except OSError:
+            # Closing the server below takes the socket away from under it.
+            if not is_stopping.is_set():
+                raise
+
+    threads = [
+        threading.Thread(target=target, args=args, name=name, daemon=True)
+        for name, target, args in (
+            ("web", serve, ()),
+            ("worker", worker.start, ()),
+            ("beat", beat.start, (True,)),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield server.effective_port
+    finally:
+        is_stopping.set()
+        beat.stop()
+        worker.stop()
+        server.close()
+        _join(threads)
+
+
+def _join(threads: list[Any]) -> None:
+    for thread in threads:
+        thread.join(timeout=5)

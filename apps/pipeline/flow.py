@@ -1,0 +1,157 @@
+"""When things happen, and in what order: the chain, written once.
+
+Every function may run twice, late or beside itself: it makes rows agree with the rows upstream of it. Ids travel,
+never rows.
+"""
+
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from celery import Signature, chain, signature
+from django.db import transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from apps.alerts.services import record_episodes
+from apps.market import queries as market_queries
+from apps.market import services as market
+from apps.market.models import JudgePosition
+from apps.notify import queries as notify_queries
+from apps.notify import services as notify
+from apps.pipeline.queues import FETCHES, NOTIFICATIONS, analysis_queue
+from apps.rules import services as rules
+
+logger = logging.getLogger(__name__)
+
+# What nobody has touched for this long has lost its message; sweep sends another.
+BEHIND = timedelta(seconds=10)
+JUDGE_AT_MOST_SECONDS = 20
+
+
+def _fetch(feed_id: int, slot: datetime, trace_id: str) -> Signature:
+    return signature("pipeline.fetch_quotes", (feed_id, slot.isoformat(), trace_id), immutable=True, queue=FETCHES)
+
+
+def _evaluate(feed_id: int) -> Signature:
+    return signature("pipeline.evaluate_rules", (feed_id,), immutable=True, queue=analysis_queue(feed_id))
+
+
+def _notify(*owed_ids: list[int]) -> Signature:
+    return signature("pipeline.notify_alerts", owed_ids, queue=NOTIFICATIONS)
+
+
+def _deliver(message_id: uuid.UUID) -> Signature:
+    return signature("pipeline.deliver", (str(message_id),), queue=NOTIFICATIONS)
+
+
+def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
+    """Send one feed on its way: fetch, then judge, then tell."""
+    chain(_fetch(feed_id, slot, trace_id), _evaluate(feed_id), _notify()).apply_async()
+
+
+def start_due_feeds() -> list[int]:
+    """Start the chain of every feed that is due, and return their ids."""
+    due = market.claim_due_feeds(now=timezone.now())
+    for feed_id, slot in due:
+        start_chain(feed_id=feed_id, slot=slot, trace_id=new_trace_id())
+    return [feed_id for feed_id, _ in due]
+
+
+def new_trace_id() -> str:
+    """Return the id that a batch, its alerts and their messages have in common: 32 hex digits, as OpenTelemetry
+    writes it."""
+    return secrets.token_hex(16)
+
+
+def judge_pending(*, feed_id: int) -> list[int]:
+    """Judge the pending entries of the feed's log in order, and return the debts that wait for a message.
+
+    One entry, one transaction: states, alerts, evidence, what is owed, the mark on the batch. Who does not get the
+    judge's lock goes home; its holder looks once more after each commit, so no wake-up is lost.
+    """
+    until = time.monotonic() + JUDGE_AT_MOST_SECONDS
+    while judge_next(feed_id=feed_id) is not None and market_queries.has_pending(feed_id):
+        if time.monotonic() > until:
+            # A backlog is worked off in turns, so that the other feeds of the shard have theirs.
+            chain(_evaluate(feed_id), _notify()).apply_async()
+            break
+    return notify_queries.unplanned_owed_ids(feed_id=feed_id)
+
+
+def judge_next(*, feed_id: int) -> bool | None:
+    """Judge the next pending entry, in its own transaction. False: there is none. None: somebody else is judging."""
+    engine = None
+    with transaction.atomic():
+        position = JudgePosition.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
+        batch = market_queries.pending_batch(feed_id=feed_id, after_seq=position.seq) if position else None
+        if position is not None and batch is not None:
+            engine = rules.take_engine(feed_id=feed_id, seq=position.seq)
+            judgement = rules.judge(batch=batch, engine=engine)
+            notify.owe(record_episodes(batch=batch, transitions=judgement.transitions))
+            position.seq = batch.seq
+            position.save(update_fields=["seq"])
+            batch.evaluated_at = timezone.now()
+            batch.save(update_fields=["evaluated_at"])
+    if engine is None:
+        return None if position is None else False
+    rules.keep_engine(feed_id=feed_id, engine=engine)
+    return True
+
+
+def tell(*, owed_ids: Sequence[int]) -> list[uuid.UUID]:
+    """Plan the messages that pay these debts and ask for each to be sent; return their ids."""
+    message_ids = notify.plan_messages(owed_ids=owed_ids, now=timezone.now()) if owed_ids else []
+    for message_id in message_ids:
+        _deliver(message_id).apply_async()
+    return message_ids
+
+
+def sweep() -> dict[str, int]:
+    """Hurry whatever has stayed behind: entries not judged, debts not planned, messages due, writes to the cache
+    that failed.
+
+    Queues are the hurry and rows are the truth: this is what makes a lost message cost seconds and nothing else.
+    """
+    now = timezone.now()
+    behind = market.claim_feeds_behind(before=now - BEHIND, now=now)
+    for feed_id in behind:
+        _hurry(chain(_evaluate(feed_id), _notify()))
+    unplanned = notify_queries.unplanned_owed_ids(before=now - BEHIND)
+    if unplanned:
+        _hurry(_notify(unplanned))
+    due = notify_queries.due_message_ids(behind=BEHIND, now=now)
+    notify.note_hurried(message_ids=due, now=now)
+    for message_id in due:
+        _hurry(_deliver(message_id))
+    rewritten = market.redo_cache_writes(now=now)
+    # Last, since it takes locks and grows with the rules.
+    followed = rules.follow_assets(now=now, trace_id=new_trace_id())
+    found = {
+        "rules": followed,
+        "feeds": len(behind),
+        "debts": len(unplanned),
+        "messages": len(due),
+        "caches": rewritten,
+    }
+    if any(found.values()):
+        logger.info("sweep hurried", extra=found)
+    return found
+
+
+def _hurry(work: Signature) -> None:
+    """Send what can be sent: a queue that takes no more must not keep the others from being hurried."""
+    try:
+        work.apply_async()
+    except OperationalError as error:
+        logger.warning("not sent", extra={"task": work.task, "reason": str(error)})
+
+
+def prune() -> None:
+    """Drop what is older than it is kept for."""
+    days = market.prune_quotes()
+    checkpoints = rules.prune_checkpoints()
+    logger.info("pruned", extra={"days": [day.isoformat() for day in days], "checkpoints": checkpoints})

@@ -1,0 +1,185 @@
+"""`manage.py demo`: from a clone to a fired alert, in one process."""
+
+import fcntl
+import json
+import logging
+import secrets
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import IO, Any
+
+from celery import current_app
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import connections
+from django.utils import timezone
+
+from apps.alerts.models import Alert, AlertEvent
+from apps.market.models import Batch, Feed
+from apps.notify.queries import inbox_of
+from apps.pipeline import embedded
+from apps.pipeline.flow import new_trace_id
+from apps.pipeline.setup import load_setup, read_setup
+
+SETUP = Path(__file__).resolve().parent.parent.parent / "demo.yaml"
+LOOK_EVERY_SECONDS = 0.2
+
+
+class Command(BaseCommand):
+    """Exit status 0; with --until-first-alert 1 when none came in time; 2 where it cannot start."""
+
+    help = "Run the whole system in this process, on a recorded and a simulated market, from an empty database."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=8000, help="of the site on 127.0.0.1; 0 takes a free one")
+        parser.add_argument(
+            "--until-first-alert", action="store_true", help="stop at the first open alert in the inbox"
+        )
+        parser.add_argument("--timeout", type=float, default=None, help="seconds after which to stop")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not settings.EMBEDDED:
+            _refuse("the demo runs embedded; unset DATABASE_URL and CELERY_BROKER_URL")
+        if not 0 <= options["port"] <= 65_535:
+            _refuse("--port must be from 0 to 65535")
+        settings.MARKET_IS_PUBLIC = True  # Its prices are recorded or invented, and the site is on loopback.
+        logging.disable(logging.WARNING)  # The lines below are for people; errors still show.
+        warnings.simplefilter("ignore")
+        started = time.monotonic()
+        password = secrets.token_urlsafe(9)
+        try:
+            # Before the database is made anew: who has the port may be a demo that is using it.
+            listener = embedded.listen(host="127.0.0.1", port=options["port"])
+        except embedded.PortTaken:
+            _refuse(f"port {options['port']} is taken; choose another with --port, or 0 for any")
+        lock = _lock(settings.VAR_DIR)
+        self._say("Making an empty database and loading the recorded market …")
+        try:
+            owner = _prepare(settings.VAR_DIR / "demo.sqlite3", password=password)
+            with embedded.running(current_app._get_current_object(), listener=listener) as port:
+                settings.SITE_URL = f"http://127.0.0.1:{port}"  # It stands in messages.
+                self._say(
+                    f"Open http://127.0.0.1:{port}/ and sign in as admin with the password {password}\n"
+                    f"  alerts  http://127.0.0.1:{port}/admin/alerts/alert/\n"
+                    f"  inbox   http://127.0.0.1:{port}/admin/notify/message/\n"
+                    "Ctrl-C stops it. A line per batch and per alert:"
+                )
+                self._watch(owner, started=started, timeout=options["timeout"], first=options["until_first_alert"])
+        except KeyboardInterrupt:
+            self._say("Stopped.")
+        finally:
+            lock.close()
+
+    def _watch(self, owner: Any, *, started: float, timeout: float | None, first: bool) -> None:
+        """Print what the rows say until it is time to stop. Raises SystemExit where --until-first-alert decides."""
+        event_id = 0
+        judged = dict.fromkeys(Feed.objects.values_list("pk", flat=True), 0)
+        told: set[Any] = set()
+        while timeout is None or time.monotonic() - started < timeout:
+            for feed_id, seq in judged.items():
+                # By number in each feed's log: two feeds are judged side by side, so a later row may be judged first.
+                news = Batch.objects.filter(feed_id=feed_id, seq__gt=seq, evaluated_at__isnull=False)
+                for batch in news.select_related("feed").order_by("seq"):
+                    judged[feed_id] = batch.seq
+                    self._say(_batch_line(batch))
+            for event in AlertEvent.objects.filter(pk__gt=event_id).select_related("alert__rule").order_by("pk"):
+                event_id = event.pk
+                self._say(_event_line(event))
+            for message in inbox_of(owner).exclude(pk__in=told).order_by("delivered_at"):
+                told.add(message.pk)
+                self._say(f"{_now()}    told    {message.subject}")
+            if first and (found := _first_alert(owner)) is not None:
+                self._say(json.dumps(found | {"seconds": round(time.monotonic() - started, 1)}))
+                return
+            time.sleep(LOOK_EVERY_SECONDS)
+        if first:
+            print(f"demo: no alert within {timeout:g} s", file=sys.stderr)
+            raise SystemExit(1)
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
+
+
+def _refuse(what: str) -> None:
+    print(f"demo: {what}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Return the file whose lock says that a demo is using the folder's database; it ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "demo.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _refuse("another demo is running on this VAR_DIR; stop it, or set VAR_DIR to another folder")
+    return lock
+
+
+def _prepare(path: Path, *, password: str) -> Any:
+    """Make the demo's own database anew and load its set-up; returns the owner."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    connections.settings["default"]["NAME"] = str(path)
+    call_command("migrate", verbosity=0)
+    owner = get_user_model().objects.create_superuser("admin", password=password)
+    load_setup(read_setup(SETUP), owner=owner, now=timezone.now(), trace_id=new_trace_id())
+    return owner
+
+
+def _first_alert(owner: Any) -> dict[str, Any] | None:
+    """Return an open alert and its message in the inbox, as plain data."""
+    message = (
+        inbox_of(owner)
+        .filter(members__event__kind=AlertEvent.Kind.OPENED, members__event__alert__resolved_at=None)
+        .order_by("delivered_at")
+        .first()
+    )
+    if message is None:
+        return None
+    alert = Alert.objects.select_related("rule", "asset").get(events__owed__message=message, events__kind="opened")
+    return {
+        "alert": {
+            "id": alert.pk,
+            "rule": alert.rule.name,
+            "asset": alert.asset.symbol,
+            "severity": alert.severity,
+            "opened_at": alert.opened_at.isoformat(),
+            "resolved_at": alert.resolved_at.isoformat() if alert.resolved_at else None,
+            "words": alert.words,
+            "evidence": alert.evidence,
+        },
+        "message": {
+            "id": str(message.pk),
+            "channel": message.channel.name,
+            "subject": message.subject,
+            "text": message.text,
+            "delivered_at": message.delivered_at.isoformat() if message.delivered_at else None,
+        },
+    }
+
+
+def _now() -> str:
+    return f"{timezone.now():%H:%M:%S}"
+
+
+def _batch_line(batch: Batch) -> str:
+    what = batch.kind if batch.kind != Batch.Kind.QUOTES else f"{batch.accepted} quotes"
+    if batch.kind == Batch.Kind.HISTORY:
+        what = f"{batch.accepted} quotes of history"
+    if batch.failure:
+        what = f"failed: {batch.failure}"
+    return f"{_now()}  {batch.feed.name:<18} #{batch.seq:<4} {what}, as of {batch.as_of:%Y-%m-%d %H:%M:%S}"
+
+
+def _event_line(event: AlertEvent) -> str:
+    alert = event.alert
+    if event.kind == AlertEvent.Kind.OPENED:
+        return f"{_now()}  ▲ ALERT [{alert.severity}] {alert.rule.name}: {alert.words}"
+    return f"{_now()}  ▽ over  [{alert.severity}] {alert.rule.name} ({event.reason})"

@@ -1,0 +1,38 @@
+"""The queues that work travels on. Every process declares all of them, or a publisher could not route to one."""
+
+from django.conf import settings
+from kombu import Exchange, Queue
+
+FETCHES = "assets-tasks"
+NOTIFICATIONS = "notifications"
+EXCHANGE = Exchange("fintech", "topic")
+DEAD_LETTERS = Exchange("fintech.dead", "fanout")
+ON_AMQP = settings.CELERY_BROKER_URL.startswith("amqp")
+
+# Arguments of a queue cannot be changed once it is declared: another shape needs another name.
+_QUORUM = {"x-queue-type": "quorum"}
+_WORK = _QUORUM | {
+    "x-delivery-limit": 5,
+    "x-dead-letter-exchange": DEAD_LETTERS.name,
+    # At most once, the default, could lose what it moves.
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+    "x-max-length": 100_000,
+}
+
+
+def analysis_queue(feed_id: int) -> str:
+    """Return the queue of the one process that keeps this feed's engine warm."""
+    return f"analysis.{feed_id % settings.ANALYSIS_SHARDS}"
+
+
+def work_queues() -> list[Queue]:
+    """Return every queue that a worker reads."""
+    names = [FETCHES, *(f"analysis.{shard}" for shard in range(settings.ANALYSIS_SHARDS)), NOTIFICATIONS]
+    arguments = _WORK if ON_AMQP else None
+    return [Queue(name, EXCHANGE, routing_key=name, queue_arguments=arguments) for name in names]
+
+
+def dead_letter_queue() -> Queue:
+    """Return the queue where what was delivered too often ends; people look into it, no worker does."""
+    return Queue("fintech.dead", DEAD_LETTERS, queue_arguments=_QUORUM if ON_AMQP else None)

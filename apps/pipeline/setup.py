@@ -1,0 +1,256 @@
+"""A set-up in one YAML file: feeds, assets, channels and rules, made to agree with the rows. docs/setup.md has the
+form."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import yaml
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from apps.market.models import Asset, Feed, FeedHead, FeedSource, Listing
+from apps.market.services import create_feed
+from apps.notify.models import Channel
+from apps.notify.services import create_channel, set_channels
+from apps.rules.engine.conditions import RuleInvalid, read_duration
+from apps.rules.models import Rule
+from apps.rules.queries import rules_of
+from apps.rules.services import QuotaExceeded, save_rule
+
+SECTIONS = ("feeds", "assets", "channels", "rules")
+FILE_LARGEST_BYTES = 2_000_000
+
+
+class SetupInvalid(ValueError):
+    """The file is wrong. One line that names the place in it and says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """How many of each the file now accounts for."""
+
+    feeds: int
+    assets: int
+    channels: int
+    rules: int
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with numbers as Decimal and times as text: both are read by the parser of the field that they stand in.
+
+    Without aliases: a few lines of them stand for more than a machine can hold.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse an alias where it stands."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases are not read here; write it out", mark)
+        return super().compose_node(parent, index)
+
+
+def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    """Return the text; no database takes NUL or half a character."""
+    text = loader.construct_scalar(node)
+    if "\0" in text or any("\ud800" <= mark <= "\udfff" for mark in text):
+        raise yaml.constructor.ConstructorError(None, None, "a text with a character that is none", node.start_mark)
+    return text
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: _decimal(loader.construct_scalar(node)))
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _decimal(text: str) -> Decimal | str:
+    try:
+        return Decimal(text.replace("_", ""))
+    except ArithmeticError:
+        return text
+
+
+def _text_of(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(FILE_LARGEST_BYTES + 1)
+    if len(content) > FILE_LARGEST_BYTES:
+        raise SetupInvalid(f"{path.name} is larger than {FILE_LARGEST_BYTES} bytes")
+    return content.decode("utf-8")
+
+
+def read_setup(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the sections of the file. Raises SetupInvalid."""
+    try:
+        data = yaml.load(_text_of(path), Loader=_Loader)  # noqa: S506, a SafeLoader
+    except SetupInvalid:
+        raise
+    except OSError as error:
+        raise SetupInvalid(f"{path.name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SetupInvalid(f"{path.name} is not UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SetupInvalid(f"{path.name}{line}: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise SetupInvalid(f"{path.name} is not YAML") from None
+    if not isinstance(data, dict):
+        raise SetupInvalid(f"{path.name} must have sections: {', '.join(SECTIONS)}")
+    for section, rows in data.items():
+        if section not in SECTIONS:
+            raise SetupInvalid(f"{section}: there is no such section; there are {', '.join(SECTIONS)}")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise SetupInvalid(f"{section} must be a list of mappings")
+    return data
+
+
+@transaction.atomic
+def load_setup(
+    setup: Mapping[str, Sequence[Mapping[str, Any]]], *, owner: AbstractBaseUser, now: datetime, trace_id: str
+) -> Loaded:
+    """Make the rows agree with the set-up, all of it or nothing: what is there by name is edited, nothing is deleted.
+
+    Rules and channels belong to `owner`. Raises SetupInvalid.
+    """
+    if setup.get("rules"):
+        # In the order in which a single rule's change takes them (owner, rule, heads by feed), but all of them at once.
+        get_user_model().objects.select_for_update(no_key=True).get(pk=owner.pk)
+        list(rules_of(owner).select_for_update(no_key=True).order_by("pk"))
+        list(FeedHead.objects.select_for_update(no_key=True).order_by("pk"))
+    done: dict[str, int] = {}
+    for section in SECTIONS:
+        rows = setup.get(section) or []
+        for place, row in enumerate(rows):
+            try:
+                _LOADERS[section](row, owner=owner, now=now, trace_id=trace_id)
+            except RuleInvalid as error:
+                raise SetupInvalid(f"{section}[{place}].{error}") from None
+            except ValidationError as error:
+                raise SetupInvalid(f"{section}[{place}]: {_first_message(error)}") from None
+            except (SetupInvalid, QuotaExceeded) as error:
+                raise SetupInvalid(f"{section}[{place}]: {error}") from None
+        done[section] = len(rows)
+    return Loaded(**done)
+
+
+def _first_message(error: ValidationError) -> str:
+    if hasattr(error, "error_dict"):
+        field, messages = next(iter(error.message_dict.items()))
+        return messages[0] if field == "__all__" else f"{field}: {messages[0]}"
+    return error.messages[0]
+
+
+def _take(row: Mapping[str, Any], *, required: Sequence[str], optional: Sequence[str] = ()) -> None:
+    for key in required:
+        if row.get(key) in (None, ""):
+            raise SetupInvalid(f"{key} is missing")
+    for key in row:
+        if key not in required and key not in optional:
+            raise SetupInvalid(f"{key} is not known here; known are {', '.join((*required, *optional))}")
+
+
+def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
+    _take(row, required=("name", "interval", "sources"))
+    interval_seconds = read_duration(row["interval"], "interval", shortest=1_000_000) // 1_000_000
+    sources = []
+    if not isinstance(row["sources"], list) or not row["sources"]:
+        raise SetupInvalid("sources must be a list like [{provider: simulated}]")
+    for source in row["sources"]:
+        if not isinstance(source, dict) or not isinstance(source.get("provider"), str):
+            raise SetupInvalid("sources must be a list like [{provider: simulated}]")
+        sources.append((source["provider"], _plain({key: source[key] for key in source if key != "provider"})))
+    feed = Feed.objects.filter(name=row["name"]).first()
+    if feed is None:
+        create_feed(name=row["name"], interval_seconds=interval_seconds, sources=sources, now=now)
+    elif feed.interval_seconds != interval_seconds or _in_rows(feed) != _as_stored(sources):
+        raise SetupInvalid(f"the feed {feed.name} is there already, with other settings; change it in the admin")
+
+
+def _in_rows(feed: Feed) -> list[tuple[str, Any]]:
+    return [(source.provider, source.options) for source in feed.sources.all()]
+
+
+def _as_stored(sources: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Any]]:
+    """Return the sources with the defaults of their providers filled in. Raises ValidationError."""
+    wanted = [FeedSource(provider=provider, options=options) for provider, options in sources]
+    for source in wanted:
+        source.clean()
+    return [(source.provider, source.options) for source in wanted]
+
+
+def _plain(value: Any) -> Any:
+    """Return options as JSON has them: numbers are floats, exact ones are written as strings, and so is the rest."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
+    _take(row, required=("symbol", "feed"), optional=("name", "tags", "listings"))
+    feed = Feed.objects.filter(name=row["feed"]).first()
+    if feed is None:
+        raise SetupInvalid(f"feed: there is no feed {row['feed']}")
+    asset = Asset.objects.filter(symbol=row["symbol"]).first() or Asset(symbol=row["symbol"])
+    asset.feed, asset.name, asset.tags = feed, row.get("name", ""), row.get("tags", [])
+    asset.full_clean()
+    asset.save()
+    listings = row.get("listings", {})
+    if not isinstance(listings, dict):
+        raise SetupInvalid("listings must be a mapping like {coincap: bitcoin}")
+    for provider, external_id in listings.items():
+        listing = Listing.objects.filter(asset=asset, provider=provider).first() or Listing(asset=asset)
+        listing.provider, listing.external_id = provider, external_id
+        listing.full_clean()
+        listing.save()
+
+
+def _load_channel(row: Mapping[str, Any], *, owner: AbstractBaseUser, **_: Any) -> None:
+    if not isinstance(row.get("name"), str) or not isinstance(row.get("kind"), str):
+        raise SetupInvalid("name and kind are needed, like {name: Inbox, kind: inbox}")
+    config = _plain({key: value for key, value in row.items() if key not in ("name", "kind")})
+    channel = Channel.objects.filter(owner=owner, name=row["name"]).first()
+    if channel is None:
+        create_channel(owner=owner, name=row["name"], kind=row["kind"], config=config)
+    else:
+        channel.kind, channel.config = row["kind"], config
+        channel.full_clean()
+        channel.save()
+
+
+def _load_rule(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datetime, trace_id: str) -> None:
+    name = row.get("name")
+    if not isinstance(name, str) or not name:
+        raise SetupInvalid("name is missing")
+    names = row.get("channels", [])
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        raise SetupInvalid("channels must be a list of names")
+    channels = {channel.name: channel for channel in Channel.objects.filter(owner=owner)}
+    for channel_name in names:
+        if channel_name not in channels:
+            raise SetupInvalid(f"channels: {owner} has no channel {channel_name}")
+    rule = save_rule(
+        owner=owner,
+        name=name,
+        severity=row.get("severity", Rule.Severity.WARNING),
+        document={key: value for key, value in row.items() if key not in ("name", "severity", "channels")},
+        rule=rules_of(owner).filter(name=name).first(),
+        now=now,
+        trace_id=trace_id,
+    )
+    set_channels(rule=rule, channels=[channels[one] for one in names])
+
+
+_LOADERS = {"feeds": _load_feed, "assets": _load_asset, "channels": _load_channel, "rules": _load_rule}

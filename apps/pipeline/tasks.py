@@ -1,0 +1,58 @@
+"""Beat's door. Each body is one call; what it does is in flow.py, or in the service that it names."""
+
+import uuid
+from datetime import datetime
+
+from celery import Task, shared_task
+from django.utils import timezone
+
+from apps.market import services as market
+from apps.notify import services as notify
+from apps.pipeline import flow
+
+
+@shared_task(name="pipeline.tick")
+def tick() -> None:
+    """Start the chain of every feed that is due."""
+    flow.start_due_feeds()
+
+
+@shared_task(name="pipeline.fetch_quotes")
+def fetch_quotes(feed_id: int, slot: str, trace_id: str) -> None:
+    """Fetch one slot of one feed and append it to the feed's log."""
+    market.fetch(feed_id=feed_id, slot=datetime.fromisoformat(slot), now=timezone.now(), trace_id=trace_id)
+
+
+# No soft limit: it would be raised inside the engine, which takes what is raised there for a fault of the rule that is
+# being judged. The hard one covers the rebuild of a large feed; judging itself stops after some seconds.
+@shared_task(name="pipeline.evaluate_rules", bind=True, soft_time_limit=0, time_limit=600)
+def evaluate_rules(self: Task, feed_id: int) -> list[int]:
+    """Judge what is pending in the feed's log and return the debts that wait for a message, changed or not."""
+    owed_ids = flow.judge_pending(feed_id=feed_id)
+    # Where nobody is to be told, the chain ends here: most batches change nothing.
+    self.request.chain = self.request.chain if owed_ids else None
+    return owed_ids
+
+
+@shared_task(name="pipeline.notify_alerts")
+def notify_alerts(owed_ids: list[int]) -> None:
+    """Plan the messages that pay these debts and send each on its way."""
+    flow.tell(owed_ids=owed_ids)
+
+
+@shared_task(name="pipeline.deliver")
+def deliver(message_id: str) -> None:
+    """Try to send one message."""
+    notify.deliver(message_id=uuid.UUID(message_id), now=timezone.now())
+
+
+@shared_task(name="pipeline.sweep")
+def sweep() -> None:
+    """Hurry whatever has stayed behind."""
+    flow.sweep()
+
+
+@shared_task(name="pipeline.prune")
+def prune() -> None:
+    """Drop what is older than it is kept for."""
+    flow.prune()

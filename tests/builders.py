@@ -1,0 +1,109 @@
+"""Rows for tests, made by the project's own services: a feed, its assets, and entries of its log."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.utils import timezone
+
+from apps.alerts.models import Alert
+from apps.market import services as market
+from apps.market.domain import RawQuote
+from apps.market.models import Asset, Batch, Feed
+from apps.market.providers.protocol import Answer
+from apps.notify.services import create_channel, deliver, plan_messages, set_channels
+from apps.pipeline.flow import judge_pending
+from apps.rules.models import Rule
+from apps.rules.services import save_rule
+
+START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+TRACE = "0" * 32
+
+
+def at(seconds: float) -> datetime:
+    """Return the time that many seconds after START."""
+    return START + timedelta(seconds=seconds)
+
+
+def make_owner(name: str = "ada") -> Any:
+    """Return a user."""
+    return get_user_model().objects.create_user(name, email=f"{name}@example.org", password="a long enough phrase")
+
+
+def make_feed(*symbols: str, name: str = "feed", interval_seconds: int = 1, provider: str = "simulated") -> Feed:
+    """Return a feed with these assets, due at START."""
+    feed = market.create_feed(name=name, interval_seconds=interval_seconds, sources=[(provider, {})], now=START)
+    for symbol in symbols:
+        Asset.objects.create(symbol=symbol, feed=feed)
+    return feed
+
+
+def asset_ids(feed: Feed) -> dict[str, int]:
+    """Return symbol -> id of the feed's assets."""
+    return dict(feed.assets.values_list("symbol", "pk"))
+
+
+def append_quotes(
+    feed: Feed,
+    quotes: Sequence[tuple[str, datetime, str]],
+    *,
+    as_of: datetime | None = None,
+    history: Sequence[tuple[str, datetime, str]] = (),
+) -> Batch:
+    """Append one answer with (symbol, at, price) to the feed's log, in the slot that is due, and return its entry."""
+    head = feed.head.__class__.objects.get(feed=feed)
+    lease = market.take_fetch_lease(feed_id=feed.pk, slot=head.next_slot)
+    assert lease is not None
+    as_of = as_of or max([moment for _, moment, _ in quotes], default=head.as_of or START)
+    answer = Answer(
+        quotes=[RawQuote(symbol, price, moment) for symbol, moment, price in quotes],
+        history=[RawQuote(symbol, price, moment) for symbol, moment, price in history],
+        as_of=as_of,
+    )
+    batch = market.record_answer(
+        lease=lease, answer=answer, asset_ids=asset_ids(feed), provider="simulated", now=as_of, trace_id=TRACE
+    )
+    assert batch is not None
+    return batch
+
+
+def make_rule(owner: Any, *, name: str = "rule", rule: Rule | None = None, **document: Any) -> Rule:
+    """Return a saved rule; `document` is its written form, with `pending` for the keyword `for`."""
+    if "pending" in document:
+        document["for"] = document.pop("pending")
+    return save_rule(owner=owner, name=name, document=document, rule=rule, now=START, trace_id=TRACE)
+
+
+def above(level: Any, **more: Any) -> Mapping[str, Any]:
+    """Return the condition `above level`."""
+    return {"kind": "above", "level": str(level), **more}
+
+
+def make_told_alerts(owner: Any, count: int, *, name: str = "told") -> list[Alert]:
+    """Return open alerts, each of a rule and on an asset of its own, told to the owner's inbox: all by the services."""
+    symbols = [f"{name}-{number}".upper() for number in range(count)]
+    feed = make_feed(*symbols, name=name)
+    channel = create_channel(owner=owner, name=f"Inbox of {name}", kind="inbox", config={})
+    for symbol in symbols:
+        rule = make_rule(owner, name=f"rule of {symbol}", assets=[symbol], condition=above(10))
+        set_channels(rule=rule, channels=[channel])
+    append_quotes(feed, [(symbol, at(0), "9") for symbol in symbols])
+    append_quotes(feed, [(symbol, at(1), "11") for symbol in symbols])
+    owed_ids = judge_pending(feed_id=feed.pk)
+    now = timezone.now()
+    for message_id in plan_messages(owed_ids=owed_ids, now=now):
+        deliver(message_id=message_id, now=now)
+    return list(Alert.objects.filter(asset__feed=feed).order_by("asset__symbol"))
+
+
+def make_operator(name: str = "grace", *permissions: str) -> Any:
+    """Return a user who may enter the admin, with these permissions, like "market.view_feed", and no others."""
+    operator = make_owner(name)
+    operator.is_staff = True
+    operator.save()
+    for permission in permissions:
+        app, _, codename = permission.partition(".")
+        operator.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
+    return operator

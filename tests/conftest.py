@@ -1,0 +1,34 @@
+"""Fixtures that every test shares."""
+
+import pytest
+from django.conf import settings
+from hypothesis import settings as hypothesis_settings
+
+from apps.market import cache, partitions
+from apps.rules import services as rules
+
+# How long an example takes depends on what else the machine does; `make bench` is where speed is measured.
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
+
+
+def pytest_configure(config):
+    """Give each process of pytest-xdist a Redis database of its own, as pytest-django gives it a database."""
+    if hasattr(config, "workerinput") and settings.REDIS_URL:
+        url, _, database = settings.REDIS_URL.rpartition("/")
+        settings.REDIS_URL = f"{url}/{int(database) - int(config.workerinput['workerid'].removeprefix('gw'))}"
+
+
+@pytest.fixture(autouse=True)
+def _cold_process():
+    """Begin each test as a process that has just started: no warm engine, no known partition, an empty cache."""
+    rules._warm.clear()
+    cache._local.clear()
+    partitions.forget()
+    yield
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings):
+    """Make users in no time: the real hash takes a third of a second on purpose."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -1,0 +1,143 @@
+"""The real thing for tests: workers and beat as processes of their own, on the test's database, broker and Redis."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from celery import current_app
+from django.conf import settings
+from django.db import connection
+
+from apps.pipeline.queues import dead_letter_queue, work_queues
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Rig:
+    """Processes of one test. Everything that was started is ended with it."""
+
+    def __init__(self, log_folder: Path, environment: dict[str, str]) -> None:
+        self._log_folder = log_folder
+        self._environment = environment
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *arguments: str, name: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `python -m …` in a process group of its own; its output goes to NAME.log in the test's folder."""
+        with (self._log_folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=ROOT,
+                env=self._environment | environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def worker(
+        self, *queues: str, name: str = "worker", concurrency: int = 1, include: str = "", **environment: str
+    ) -> Any:
+        """Start a worker on these queues (all of them by default); include: a module with further tasks."""
+        names = queues or tuple(queue.name for queue in work_queues())
+        return self.start(
+            *("celery", "-A", "fintech", "worker", "-n", f"{name}@%h", "-Q", ",".join(names)),
+            *("-c", str(concurrency), "--without-mingle", "--without-gossip", "-l", "INFO"),
+            *(("-I", include) if include else ()),
+            name=name,
+            **environment,
+        )
+
+    def beat(self, *, name: str = "beat", **environment: str) -> Any:
+        """Start a beat."""
+        return self.start("celery", "-A", "fintech", "beat", "--pidfile=", "-l", "INFO", name=name, **environment)
+
+    def log(self, name: str) -> str:
+        """Return what a process has written."""
+        path = self._log_folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def kill(self, process: subprocess.Popen[bytes], how: int = signal.SIGKILL) -> None:
+        """End a process and its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        process.wait(timeout=30)
+
+    def stop(self) -> None:
+        """End everything that is still there."""
+        for process in self.processes:
+            if process.poll() is None:
+                self.kill(process)
+
+
+@contextmanager
+def rig(log_folder: Path, **environment: str) -> Iterator[Rig]:
+    """Give a rig on this test's own database; its queues are empty at the beginning."""
+    one = Rig(log_folder, _environment() | environment)
+    purge_queues()
+    try:
+        yield one
+    finally:
+        one.stop()
+        purge_queues()
+
+
+def _environment() -> dict[str, str]:
+    database = connection.settings_dict
+    url = "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**database)
+    # As `make dev` starts them: nobody names the settings there.
+    inherited = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    return inherited | {
+        "DATABASE_URL": url,
+        "CELERY_BROKER_URL": settings.CELERY_BROKER_URL,
+        "REDIS_URL": settings.REDIS_URL,
+        "DJANGO_DEBUG": "true",
+        "DJANGO_SECRET_KEY": settings.SECRET_KEY,
+        "C_FORCE_ROOT": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def purge_queues() -> None:
+    """Declare every queue and empty it."""
+    with current_app.connection_for_write() as broker:
+        channel = broker.default_channel
+        for queue in (dead_letter_queue(), *work_queues()):
+            bound = queue.bind(channel)
+            bound.declare()
+            bound.purge()
+
+
+def queue_lengths() -> dict[str, int]:
+    """Return queue -> messages waiting, asked of the broker itself (rabbitmqctl lags by seconds)."""
+    with current_app.connection_for_write() as broker:
+        channel = broker.default_channel
+        return {
+            queue.name: channel.queue_declare(queue.name, passive=True).message_count
+            for queue in (dead_letter_queue(), *work_queues())
+        }
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until(what: Callable[[], Any], *, timeout_seconds: float = 30, every_seconds: float = 0.05) -> Any:
+    """Return the first true answer of `what`; fail after the timeout."""
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        answer = what()
+        if answer:
+            return answer
+        time.sleep(every_seconds)
+    raise AssertionError(f"not within {timeout_seconds} s: {what}")
