@@ -1,0 +1,142 @@
+"""Quotes per second through everything that is real, beside bare COPY and beside one task per quote with the ORM.
+
+10 000 assets in 10 feeds, batches of 1 000, 10 rules each (3 windows), on PostgreSQL, RabbitMQ and Redis. One run,
+ratios.
+"""
+
+import csv
+import gzip
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import F
+
+from apps.market.models import Asset, Batch, FeedHead, JudgePosition, Quote
+from apps.market.services import create_feed
+from apps.pipeline import flow
+from tests import builders
+from tests.benchmarks import per_quote
+from tests.rig import rig, wait_until
+
+FEEDS = int(os.environ.get("BENCH_FEEDS", "10"))
+ASSETS_PER_FEED = 1_000
+STEPS = int(os.environ.get("BENCH_STEPS", "40"))
+WARM_UP = 4
+
+CONDITIONS = [
+    {"kind": "rises", "percent": "10", "window": "5m"},
+    {"kind": "rises", "percent": "5", "window": "5m"},
+    {"kind": "falls", "percent": "10", "window": "15m"},
+    {"kind": "falls", "percent": "5", "window": "15m"},
+    {"kind": "above_average", "percent": "5", "window": "1h"},
+    {"kind": "below_average", "percent": "5", "window": "1h"},
+    {"kind": "above_average", "percent": "2", "window": "1h"},
+    {"kind": "above", "level": "1000"},
+    {"kind": "below", "level": "10"},
+    {"kind": "above", "level": "500"},
+]
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.servers, pytest.mark.django_db(transaction=True)]
+
+
+def write_film(path: Path, *, feed: int) -> None:
+    """Write one feed's film: every asset once a second, prices around 100, every 50th step a spike that fires rules."""
+    with gzip.open(path, "wt", newline="", compresslevel=1) as file:
+        rows = csv.writer(file)
+        rows.writerow(["time", "symbol", "price"])
+        for step in range(STEPS + WARM_UP):
+            moment = (builders.START + timedelta(seconds=step)).isoformat()
+            for asset in range(ASSETS_PER_FEED):
+                spike = 12 if (step * 7 + asset) % 5_000 == 0 else 0
+                rows.writerow([moment, f"F{feed}A{asset}", f"{100 + (step * 13 + asset * 7) % 100 / 100 + spike:.2f}"])
+
+
+def drained() -> bool:
+    return not JudgePosition.objects.exclude(seq=F("feed__head__seq")).exists()
+
+
+def test_quotes_through_the_whole_pipeline(tmp_path):
+    owner = builders.make_owner()
+    feeds = []
+    for number in range(FEEDS):
+        film = tmp_path / f"film-{number}.csv.gz"
+        write_film(film, feed=number)
+        feed = create_feed(
+            name=f"feed-{number}", interval_seconds=1, sources=[("replay", {"path": str(film)})], now=builders.START
+        )
+        Asset.objects.bulk_create(Asset(symbol=f"F{number}A{one}", feed=feed) for one in range(ASSETS_PER_FEED))
+        feeds.append(feed)
+    with transaction.atomic():
+        for feed in feeds:
+            for place, condition in enumerate(CONDITIONS):
+                builders.make_rule(owner, name=f"{feed.name} {place}", assets={"feed": feed.name}, condition=condition)
+    with rig(tmp_path) as processes:
+        processes.worker("assets-tasks", "notifications", name="watcher", concurrency=2)
+        processes.worker("analysis.0", name="analyzer")
+        for feed in feeds:
+            flow.start_chain(feed_id=feed.pk, slot=builders.START, trace_id=builders.TRACE)
+        wait_until(
+            lambda: Batch.objects.filter(slot=builders.START).count() == FEEDS and drained(), timeout_seconds=120
+        )
+        send_slots(feeds, range(1, WARM_UP))
+
+        began = time.monotonic()
+        send_slots(feeds, range(WARM_UP, STEPS + WARM_UP))
+        seconds = time.monotonic() - began
+    measured = Batch.objects.filter(slot__gte=builders.at(WARM_UP))
+    quotes = sum(measured.values_list("accepted", flat=True))
+    assert quotes == FEEDS * ASSETS_PER_FEED * STEPS
+    pipeline = quotes / seconds
+    copied = copy_rate(measured)
+    print(f"\n  pipeline            {pipeline:>10,.0f} quotes/s   ({quotes:,} quotes in {seconds:.1f} s)")
+    print(f"  bare COPY           {copied:>10,.0f} quotes/s   pipeline / COPY = 1/{copied / pipeline:.1f}")
+    one_by_one = per_quote.rate(tmp_path)
+    print(f"  one task per quote  {one_by_one:>10,.0f} quotes/s   pipeline / that = {pipeline / one_by_one:.0f} x")
+
+
+def send_slots(feeds, steps) -> None:
+    """Send each feed through these slots, the next when the last is stored, and return when all of it is judged.
+
+    A feed has one fetch at a time, so a feed's next slot is sent as soon as its head has moved on: beat without the
+    waiting.
+    """
+    upcoming = {feed.pk: list(steps) for feed in feeds}
+    sent: dict[int, object] = {}
+    while upcoming or sent:
+        heads = dict(FeedHead.objects.values_list("feed_id", "next_slot"))
+        for feed_id in [feed_id for feed_id, slot in sent.items() if heads[feed_id] > slot]:
+            del sent[feed_id]
+        for feed_id in [feed_id for feed_id in upcoming if feed_id not in sent]:
+            slot = builders.at(upcoming[feed_id].pop(0))
+            flow.start_chain(feed_id=feed_id, slot=slot, trace_id=builders.TRACE)
+            sent[feed_id] = slot
+            if not upcoming[feed_id]:
+                del upcoming[feed_id]
+        time.sleep(0.01)
+    wait_until(drained, timeout_seconds=120, every_seconds=0.01)
+
+
+def copy_rate(batches) -> float:
+    """Return rows per second of bare COPY of the same rows, in the same batches, into a table of the same shape."""
+    chunks = []
+    for batch in batches.order_by("pk"):
+        rows = Quote.objects.filter(batch=batch).values_list("asset_id", "at", "price", "batch_id", "late")
+        chunks.append("".join(f"{a}\t{t}\t{p}\t\\N\t{b}\tf\n" for a, t, p, b, _ in rows))
+    count = sum(chunk.count("\n") for chunk in chunks)
+    day = f"{builders.START:%Y%m%d}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE bare (LIKE market_quote_{day} INCLUDING ALL)")
+        began = time.monotonic()
+        for chunk in chunks:
+            with (
+                transaction.atomic(),
+                cursor.copy("COPY bare (asset_id, at, price, volume, batch_id, late) FROM STDIN") as copy,
+            ):
+                copy.write(chunk)
+        seconds = time.monotonic() - began
+        cursor.execute("DROP TABLE bare")
+    return count / seconds

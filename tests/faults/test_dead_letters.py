@@ -1,0 +1,40 @@
+"""What cannot be worked ends in the dead-letter queue after a few runs, and holds nobody up."""
+
+import pytest
+from celery import current_app
+
+from apps.pipeline.queues import FETCHES
+from tests.rig import queue_lengths, rig, wait_until
+
+# One set of queues: one process of pytest-xdist runs all tests on them.
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+
+
+def test_a_task_that_kills_its_worker_is_dead_lettered_after_five_deliveries_more(tmp_path):
+    with rig(tmp_path) as processes:
+        processes.worker(FETCHES, include="tests.faults.poison")
+        current_app.send_task("faults.poison", [str(tmp_path)], queue=FETCHES)
+        current_app.send_task("faults.harmless", [str(tmp_path)], queue=FETCHES)
+        wait_until(lambda: queue_lengths()["fintech.dead"] == 1, timeout_seconds=60)
+        wait_until(lambda: (tmp_path / "harmless").exists())
+        left = queue_lengths()
+
+    assert (tmp_path / "runs").read_text() == "x" * 6
+    assert left[FETCHES] == 0
+
+
+def test_a_message_that_no_worker_understands_is_refused_and_others_go_on(tmp_path):
+    with rig(tmp_path) as processes:
+        processes.worker(FETCHES, include="tests.faults.poison")
+        with current_app.connection_for_write() as broker:
+            producer = current_app.amqp.Producer(broker)
+            for body, content_type in (("{", "application/json"), (b"\x80\x04N.", "application/x-python-serialize")):
+                producer.publish(
+                    body, exchange="fintech", routing_key=FETCHES, content_type=content_type, content_encoding="utf-8"
+                )
+        current_app.send_task("no.such.task", [], queue=FETCHES)
+        current_app.send_task("faults.harmless", [str(tmp_path)], queue=FETCHES)
+        wait_until(lambda: (tmp_path / "harmless").exists())
+        wait_until(lambda: queue_lengths()[FETCHES] == 0)
+
+    assert (tmp_path / "harmless").exists()

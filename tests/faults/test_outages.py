@@ -1,0 +1,153 @@
+"""Things that are away: a message, the broker, Redis, providers in their senses. Work goes on when they return."""
+
+import socket
+import threading
+
+import pytest
+from django.conf import settings
+from pytest_httpserver import HTTPServer
+
+from apps.market import cache, queries
+from apps.market import services as market
+from apps.market.models import Asset, Batch, FeedHead
+from apps.notify import services as notify
+from apps.notify.models import Message
+from apps.pipeline import flow
+from tests import builders
+from tests.pipeline import recorded
+from tests.rig import free_port, rig, wait_until
+
+# One set of queues: one process of pytest-xdist runs all tests on them.
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+
+
+class Forwarder:
+    """A door to a server on the loopback that is shut until `open` is called."""
+
+    def __init__(self, target_port):
+        self.port = free_port()
+        self._target_port = target_port
+        self._listener = None
+
+    def open(self):
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        if self._listener is not None:
+            self._listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self._target_port))
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _pump(source, target):
+        try:
+            while data := source.recv(65_536):
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            source.close()
+            target.close()
+
+
+@pytest.fixture
+def doors():
+    made = {"broker": Forwarder(5672), "redis": Forwarder(6379)}
+    yield made
+    for door in made.values():
+        door.close()
+
+
+def told_world():
+    """Return a feed that nobody fetches, with a rule that its next quote fires and an inbox."""
+    owner = builders.make_owner()
+    feed = builders.make_feed("A")
+    type(feed).objects.filter(pk=feed.pk).update(is_enabled=False)
+    rule = builders.make_rule(owner, assets=["A"], condition=builders.above(100))
+    notify.set_channels(rule=rule, channels=[notify.create_channel(owner=owner, name="in", kind="inbox", config={})])
+    return feed
+
+
+def test_what_a_lost_message_left_behind_is_finished_by_sweep_within_20_s(tmp_path):
+    feed = told_world()
+    with rig(tmp_path) as processes:
+        processes.worker()
+        processes.beat()
+        # A batch whose chain was lost after it was stored: nothing was ever sent for it.
+        builders.append_quotes(feed, [("A", builders.at(1), "101")])
+        Batch.objects.filter(kind="quotes").update(received_at=builders.START)
+
+        wait_until(lambda: Message.objects.filter(status="delivered").exists(), timeout_seconds=20)
+
+    assert list(Message.objects.values_list("subject", flat=True)) == ["[warning] rule: A"]
+    assert not Batch.objects.filter(evaluated_at=None).exists()
+
+
+def test_with_broker_and_redis_down_at_start_writes_are_accepted_and_work_goes_on_when_they_return(tmp_path, doors):
+    film = tmp_path / "film.csv"
+    start = "2023-03-11T07:00:00Z"
+    rows = recorded.write_film(film, begin="2023-03-11T06:30:00Z", end="2023-03-11T08:00:00Z")
+    expected = recorded.expected_alerts(rows, start=start)
+    broker_url = settings.CELERY_BROKER_URL.replace(":5672/", f":{doors['broker'].port}/")
+    redis_url = settings.REDIS_URL.replace(":6379/", f":{doors['redis'].port}/")
+
+    with rig(tmp_path, CELERY_BROKER_URL=broker_url, REDIS_URL=redis_url) as processes:
+        processes.worker(concurrency=2)
+        processes.beat()
+        # A person saves feeds, rules and channels while there is neither broker nor Redis.
+        feed, _ = recorded.make_world(film, start=start, speed=600)
+        wait_until(lambda: "Cannot connect" in processes.log("worker") or "refused" in processes.log("worker"))
+        stored_meanwhile = Batch.objects.filter(kind="quotes").count()
+        doors["broker"].open()
+        wait_until(lambda: FeedHead.objects.filter(feed=feed, is_cache_stale=True).exists(), timeout_seconds=40)
+        doors["redis"].open()
+        wait_until(lambda: recorded.is_over(feed, end=rows[-1][1]), timeout_seconds=60, every_seconds=0.2)
+        wait_until(lambda: not FeedHead.objects.filter(feed=feed, is_cache_stale=True).exists(), timeout_seconds=20)
+
+    assert stored_meanwhile == 0
+    assert recorded.actual_alerts() == expected
+    assert expected
+
+
+def test_providers_out_of_their_senses_are_counted_and_put_off_and_others_go_on(monkeypatch):
+    monkeypatch.setenv("COINCAP_API_KEY", "canary-3f9a")
+    answers = {
+        "html": {"response_data": "<html>maintenance</html>", "content_type": "text/html"},
+        "truncated": {"response_data": '{"data": [{"id": "bitcoin", "pri', "content_type": "application/json"},
+        "zeros": {"response_data": b"\0" * 1_000_000, "content_type": "application/json"},
+        "nothing": {"response_data": b"", "content_type": "application/json"},
+    }
+    with HTTPServer(host="127.0.0.1") as server:
+        for name, answer in answers.items():
+            server.expect_request(f"/{name}/assets").respond_with_data(**answer)
+            options = {"base_url": server.url_for(f"/{name}")}
+            feed = market.create_feed(
+                name=name, interval_seconds=60, sources=[("coincap", options)], now=builders.START
+            )
+            Asset.objects.create(symbol=name.upper(), feed=feed)
+        builders.make_feed("A", name="healthy", interval_seconds=60)
+
+        for feed_id, slot in market.claim_due_feeds(now=builders.START):
+            market.fetch(feed_id=feed_id, slot=slot, now=builders.START, trace_id=builders.TRACE)
+            flow.judge_pending(feed_id=feed_id)
+
+    outcome = dict(Batch.objects.values_list("feed__name", "failure"))
+    assert outcome == dict.fromkeys(answers, "bad_payload") | {"healthy": ""}
+    waits = {
+        name: (next_slot - builders.START).total_seconds()
+        for name, next_slot in FeedHead.objects.values_list("feed__name", "next_slot")
+    }
+    assert waits == dict.fromkeys(answers, 120.0) | {"healthy": 60.0}
+    assert dict(Batch.objects.values_list("feed__name", "accepted"))["healthy"] == 1
+    healthy = Asset.objects.get(symbol="A").pk
+    assert set(queries.latest_prices([healthy], now=builders.START)) == {healthy}
+    assert cache.get_latest([healthy], now=builders.START)
