@@ -6,7 +6,7 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, Batch
 from apps.rules.domain import evidence_in_words
-from apps.rules.engine.conditions import RuleInvalid
+from apps.rules.engine.written import RuleInvalid
 from apps.rules.engine.instance import ERROR, Transition
 from apps.rules.models import Rule
 from apps.rules.queries import Specs, specs_of

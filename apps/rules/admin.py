@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from apps.market.admin import ROWS_SHOWN, ReadOnlyAdmin, Table
 from apps.rules.domain import rule_in_words
-from apps.rules.engine.conditions import RuleInvalid
 from apps.rules.engine.instance import FIRING, INACTIVE
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState, RuleVersion
 from apps.rules.services import delete_rule
 

@@ -5,10 +5,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from apps.rules.engine.conditions import Average, Change, Condition, Level, write_duration, write_number
+from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
+from apps.rules.engine.leaves import Average, Band, Change, Crossing, Level, Passage, Stale, ZScore
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import write_duration, write_number
 
 _UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
+_SIDES = {"crosses": "", "crosses_up": " from below", "crosses_down": " from above"}
 
 
 def duration_in_words(duration: int) -> str:
@@ -31,15 +34,43 @@ def percent_in_words(percent: str | Decimal) -> str:
 
 def condition_in_words(condition: Condition) -> str:
     """Return what must hold, as it follows the asset's symbol: "rises 10 % or more within 5 minutes"."""
-    if isinstance(condition, Level):
-        return f"is {condition.kind} {number_in_words(condition.level)}"
-    window = duration_in_words(condition.window)
-    if isinstance(condition, Change):
-        since = " (against the price at its start)" if condition.ref == "window_start" else ""
-        return f"{condition.kind} {percent_in_words(condition.percent)} or more within {window}{since}"
-    side = "above" if condition.kind == "above_average" else "below"
-    distance = f"more than {percent_in_words(condition.percent)} " if condition.percent else ""
+    if isinstance(condition, Combination):
+        words = [_grouped(member) for member in condition.members]
+        return (" and " if condition.kind == "all" else " or ").join(words)
+    if isinstance(condition, Not):
+        return f"not ({condition_in_words(condition.member)})"
+    return _leaf_in_words(condition)
+
+
+def _grouped(condition: Condition) -> str:
+    words = condition_in_words(condition)
+    return f"({words})" if isinstance(condition, Combination) and len(condition.members) > 1 else words
+
+
+def _leaf_in_words(leaf: AnyLeaf) -> str:
+    if isinstance(leaf, Level):
+        return f"is {leaf.kind} {number_in_words(leaf.level)}"
+    if isinstance(leaf, Crossing):
+        return f"crosses {number_in_words(leaf.level)}{_SIDES[leaf.kind]}"
+    if isinstance(leaf, Band):
+        return f"is {leaf.kind} {_band(leaf)}"
+    if isinstance(leaf, Passage):
+        return f"{'comes into' if leaf.kind == 'enters' else 'leaves'} {_band(leaf)}"
+    if isinstance(leaf, Stale):
+        return f"has had no quote for {duration_in_words(leaf.after)}"
+    window = duration_in_words(leaf.window)
+    if isinstance(leaf, Change):
+        since = " (against the price at its start)" if leaf.ref == "window_start" else ""
+        return f"{leaf.kind} {percent_in_words(leaf.percent)} or more within {window}{since}"
+    if isinstance(leaf, ZScore):
+        return f"is {write_number(leaf.n)} or more standard deviations from its average of {window}"
+    side = "above" if leaf.kind == "above_average" else "below"
+    distance = f"more than {percent_in_words(leaf.percent)} " if leaf.percent else ""
     return f"is {distance}{side} its average of {window}"
+
+
+def _band(leaf: Band | Passage) -> str:
+    return f"{number_in_words(leaf.low)} to {number_in_words(leaf.high)}"
 
 
 def rule_in_words(spec: RuleSpec) -> str:
@@ -60,20 +91,45 @@ def rule_in_words(spec: RuleSpec) -> str:
 def evidence_in_words(*, symbol: str, condition: Condition, evidence: Mapping[str, Any]) -> str:
     """Return what was seen: "BTC-USD rose 10.4 % in 5 minutes: 61 230.00 at 12:03:10 → 67 598.00 at 12:07:55"."""
     price, at = number_in_words(evidence["price"]), _clock(evidence["at"])
-    if isinstance(condition, Level):
-        return f"{symbol} is {condition.kind} {number_in_words(condition.level)}: {price} at {at}"
-    window = duration_in_words(condition.window)
+    if isinstance(condition, Combination | Not):
+        return f"{symbol} {_claim(condition, evidence)}: {price} at {at}"
+    claim, newest = _claim(condition, evidence), f"{price} at {at}"
     if isinstance(condition, Change):
         reference = evidence["reference"]
-        verb = "rose" if condition.kind == "rises" else "fell"
-        before = f"{number_in_words(reference['price'])} at {_clock(reference['at'])}"
-        return f"{symbol} {verb} {percent_in_words(evidence['change_percent'])} in {window}: {before} → {price} at {at}"
-    side = "above" if isinstance(condition, Average) and condition.kind == "above_average" else "below"
-    # As many decimals as the price has, and two at least.
-    decimals = min(Decimal(evidence["price"]).as_tuple().exponent, -2)
-    mean = number_in_words(Decimal(evidence["mean"]).quantize(Decimal(1).scaleb(decimals)))
-    distance = percent_in_words(evidence["difference_percent"])
-    return f"{symbol} is {distance} {side} its average of {window}: {price} at {at}, average {mean}"
+        newest = f"{number_in_words(reference['price'])} at {_clock(reference['at'])} → {newest}"
+    elif isinstance(condition, Crossing | Passage):
+        newest = f"{number_in_words(evidence['before'])} → {newest}"
+    elif isinstance(condition, Stale):
+        newest = f"the last was {newest}, and the clock is at {_clock(evidence['clock'])}"
+    elif isinstance(condition, Average | ZScore):
+        # As many decimals as the price has, and two at least.
+        decimals = min(Decimal(evidence["price"]).as_tuple().exponent, -2)
+        newest += f", average {number_in_words(Decimal(evidence['mean']).quantize(Decimal(1).scaleb(decimals)))}"
+    return f"{symbol} {claim}: {newest}"
+
+
+def _claim(condition: Condition, evidence: Mapping[str, Any]) -> str:
+    """Return what the evidence says of the condition: of `any`, only what is true."""
+    if isinstance(condition, Combination):
+        pairs = list(zip(condition.members, evidence[condition.kind], strict=True))
+        if condition.kind == "any":
+            pairs = [(member, seen) for member, seen in pairs if seen["result"]] or pairs
+        return " and ".join(_claim(member, seen) for member, seen in pairs)
+    if isinstance(condition, Change) and evidence["result"]:
+        verb, window = ("rose" if condition.kind == "rises" else "fell"), duration_in_words(condition.window)
+        return f"{verb} {percent_in_words(evidence['change_percent'])} in {window}"
+    if isinstance(condition, Crossing) and evidence["result"]:
+        return f"crossed {number_in_words(condition.level)}{_SIDES[condition.kind]}"
+    if isinstance(condition, Passage) and evidence["result"]:
+        return f"{'came into' if condition.kind == 'enters' else 'left'} {_band(condition)}"
+    if isinstance(condition, ZScore) and evidence["result"]:
+        deviations = number_in_words(Decimal(evidence["deviations"]).quantize(Decimal("0.01")))
+        return f"is {deviations} standard deviations from its average of {duration_in_words(condition.window)}"
+    if isinstance(condition, Average) and evidence["result"]:
+        side = "above" if condition.kind == "above_average" else "below"
+        distance, window = percent_in_words(evidence["difference_percent"]), duration_in_words(condition.window)
+        return f"is {distance} {side} its average of {window}"
+    return condition_in_words(condition)
 
 
 def _clock(moment: str) -> str:

@@ -1,17 +1,19 @@
 """What is asked of the rules' rows, and the feed's log as the engine reads it."""
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import Max, QuerySet
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import Count, Max, Q, QuerySet
 
 from apps.market import queries as market
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Batch
-from apps.rules.engine.conditions import RuleInvalid
 from apps.rules.engine.engine import Entry, History, HistoryEntry, QuotesEntry, RuleChange, RulesEntry
+from apps.rules.engine.instance import ERROR, OPEN, PENDING
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.models import Rule, RuleVersion
+from apps.rules.engine.written import RuleInvalid
+from apps.rules.models import Rule, RuleState, RuleVersion
 from apps.rules.models import RuleChange as RuleChangeRow
 
 Specs = dict[int, RuleSpec | RuleInvalid]
@@ -20,6 +22,27 @@ Specs = dict[int, RuleSpec | RuleInvalid]
 def rules_of(user: AbstractBaseUser) -> QuerySet[Rule]:
     """Return the rules of `user` that are not deleted."""
     return Rule.objects.filter(owner=user, deleted_at=None)
+
+
+def rules_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Rule]:
+    """Return the rules that `user` may see and that are not deleted: their own, all for a superuser, none for a
+    stranger."""
+    rows = Rule.objects.filter(deleted_at=None)
+    if not user.is_authenticated:
+        return rows.none()
+    return rows if getattr(user, "is_superuser", False) else rows.filter(owner=user)
+
+
+def newest_versions(rule_ids: Iterable[int]) -> dict[int, RuleVersion]:
+    """Return rule id -> its version in force."""
+    newest = RuleVersion.objects.filter(rule__in=rule_ids).order_by().values("rule").annotate(newest=Max("pk"))
+    return {version.rule_id: version for version in RuleVersion.objects.filter(pk__in=newest.values("newest"))}
+
+
+def states_of(rule_ids: Iterable[int]) -> QuerySet[RuleState]:
+    """Return where these rules stand on each of their assets, with asset and version. Whose they are is the caller's
+    business."""
+    return RuleState.objects.filter(rule__in=rule_ids).select_related("asset", "version")
 
 
 def specs_of(version_ids: Iterable[int]) -> Specs:
@@ -67,3 +90,29 @@ def history_at(batch: Batch) -> History:
         return market.stored_path(reach, feed_id=batch.feed_id, up_to_seq=batch.seq)
 
     return read
+
+
+class RuleCounts(NamedTuple):
+    """How many rules there are, and how many of them have an instance that stands so."""
+
+    rules: int
+    firing: int
+    pending: int
+    unknown: int
+    error: int
+
+
+def rule_counts_of(user: AbstractBaseUser | AnonymousUser) -> RuleCounts:
+    """Return how the rules that `user` may see stand; two statements."""
+    rules = rules_seen_by(user)
+
+    def in_state(chosen: Q) -> Count:
+        return Count("rule", filter=chosen, distinct=True)
+
+    counted = RuleState.objects.filter(rule__in=rules.order_by().values("pk")).aggregate(
+        firing=in_state(Q(state__in=OPEN)),
+        pending=in_state(Q(state=PENDING)),
+        unknown=in_state(~Q(unknown="")),
+        error=in_state(Q(state=ERROR)),
+    )
+    return RuleCounts(rules=rules.count(), **counted)

@@ -18,10 +18,10 @@ from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Batch
 from apps.market.services import append_rules_entry
 from apps.rules import queries
-from apps.rules.engine.conditions import RuleInvalid
 from apps.rules.engine.engine import Engine, Judgement
 from apps.rules.engine.instance import FOREVER
 from apps.rules.engine.rule import Assets, RuleSpec
+from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleChange, RuleState, RuleVersion, Transition
 
 logger = logging.getLogger(__name__)

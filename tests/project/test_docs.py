@@ -13,7 +13,7 @@ from apps.market.providers.registry import PROVIDERS
 from apps.notify.transports.registry import TRANSPORTS
 from apps.pipeline.queues import dead_letter_queue
 from apps.pipeline.setup import load_setup, read_setup
-from apps.rules.engine.conditions import _READERS
+from apps.rules.engine.conditions import KINDS
 from apps.rules.engine.rule import RuleSpec
 from fintech.settings.env import VARIABLES
 
@@ -105,7 +105,7 @@ def test_the_rules_that_are_shown_are_read(tmp_path):
 
 
 def test_every_kind_of_condition_is_documented():
-    assert [kind for kind in _READERS if f"`{kind} " not in text("docs/rules.md")] == []
+    assert [kind for kind in KINDS if f"`{kind} " not in text("docs/rules.md")] == []
 
 
 def test_every_provider_and_each_of_its_options_is_documented():

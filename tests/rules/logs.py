@@ -1,66 +1,140 @@
 """Random logs for the engine: prices, times, rules and cuts chosen where the edges are, and a store to fill windows
 from."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 from hypothesis import strategies as st
 
 from apps.rules.engine import engine as engines
-from apps.rules.engine.conditions import from_units, write_moment
-from apps.rules.engine.instance import Transition
+from apps.rules.engine.instance import Instance, Transition
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import from_units, write_moment
 from tests.rules import oracle
 
 SECOND = 1_000_000
+MINUTE, HOUR, DAY = 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND
 START = 1_678_500_000 * SECOND  # 2023-03-11 02:00:00 UTC, on every grid up to an hour
+# And an hour before a clock changes somewhere: Europe on 2026-03-29 and 2026-10-25, America on 2026-11-01.
+STARTS = (START, 1_774_742_400 * SECOND, 1_792_886_400 * SECOND, 1_793_509_200 * SECOND)
 ASSETS = (1, 2)
+GRIDS = (SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
 
-# Few values, close together, so that equality and small percents happen often; and the two ends of the range.
+# Few values, close together, so that equality and small percents happen often; the whole range, 1e-8 to 1e9; and the
+# two ends of what is admitted.
+near_prices = st.sampled_from([100, 100, 101, 99, 110, 90, 105, 95, 111, 89, 120]).map(lambda whole: whole * 10**10)
 prices = st.one_of(
-    st.sampled_from([100, 100, 101, 99, 110, 90, 105, 95, 111, 89]).map(lambda whole: whole * 10**10),
+    near_prices,
+    near_prices,
+    st.integers(min_value=100, max_value=10**19),
     st.sampled_from([1, 10**22, 10**10, 10**10 + 1, 3 * 10**9]),
 )
-# Steps that land on, just before and just after the grid points and the edges of the windows below.
-steps = st.one_of(
+# How far it is to the next moment: microseconds, or (grid, points, microseconds beside) for the points on a grid.
+waits = st.one_of(
     st.sampled_from([1, 5, 10, 15, 30, 60, 120, 300, 600]).map(lambda seconds: seconds * SECOND),
-    st.sampled_from([1, SECOND - 1, SECOND + 1, 60 * SECOND - 1, 60 * SECOND + 1]),
+    st.sampled_from([1, SECOND - 1, SECOND + 1, MINUTE - 1, MINUTE + 1, HOUR, 5 * HOUR, 15 * HOUR, 15 * DAY]),
     st.integers(min_value=1, max_value=900 * SECOND),
 )
-windows = st.sampled_from(["10s", "59s", "60s", "5m", "14m", "1h"])
+steps = st.one_of(
+    waits, st.tuples(st.sampled_from(GRIDS), st.integers(1, 60), st.sampled_from([0, 0, -1, 1])), waits
+)  # fmt: skip
+# Some just under a minute, where there is no grid, and one for each grid.
+windows = st.sampled_from(
+    ["10s", "10s", "59s", "60s", "60s", "5m", "5m", "14m", "15m", "1h", "5h", "15h", "60h", "60d"]
+)
 percents = st.sampled_from(["0.0000000001", "1", "5", "10", "11.1111111111", "50"])
+coverages = st.sampled_from(["0.5", "1", "0.0000000001", "0.9"])
 durations = st.sampled_from(["0s", "0s", "1s", "30s", "2m"])
+bands = st.sampled_from([("99", "101"), ("100", "105"), ("100", "100.0000000001"), ("0.3", "110"), ("90", "99.5")])
+# What is compared of a leaf's evidence.
+COMPARED = ("kind", "result", "reference", "mean", "coverage", "window_from", "before", "newest_at", "clock")
+STATES = ("above", "below", "inside", "outside", "rises", "falls", "above_average", "below_average", "zscore", "stale")
+
+
+def after(step: int | tuple[int, int, int], at: int) -> int:
+    """Return the moment that is a step after `at`."""
+    if isinstance(step, int):
+        return at + step
+    grid, points, beside = step
+    return max(at + 1, at - at % grid + points * grid + beside)
+
+
+@st.composite
+def leaves(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool) -> dict[str, Any]:
+    """A leaf in the written form, with a recovery now and then."""
+    kind = draw(st.sampled_from(kinds))
+    leaf: dict[str, Any] = {"kind": kind}
+    recovers = recovers and draw(st.booleans())
+    if kind in ("inside", "outside", "enters", "exits"):
+        leaf["low"], leaf["high"] = draw(bands)
+    elif kind == "stale":
+        leaf["after"] = draw(st.sampled_from(["1s", "5s", "30s", "1m", "5m", "1h"]))
+    elif kind in ("above", "below") or kind.startswith("crosses"):
+        leaf["level"] = draw(st.sampled_from(["100", "100.0000000001", "105", "0.3"]))
+        if recovers and kind in ("above", "below"):
+            leaf["recovery"] = {"above": "0.25", "below": "106"}[kind]
+    else:
+        leaf["window"] = draw(windows)
+        if kind == "zscore":
+            leaf["n"] = draw(st.sampled_from(["1", "2", "3", "0.5", "1.5", "0.0000000001", "1000"]))
+        else:
+            leaf["percent"] = draw(percents)
+        if kind in ("rises", "falls"):
+            leaf["ref"] = draw(st.sampled_from(["window_extreme", "window_start"]))
+        else:
+            leaf["min_coverage"] = draw(coverages)
+        if kind.endswith("average") and draw(st.booleans()):
+            leaf["percent"] = "0"
+        if recovers and kind != "zscore":
+            leaf["recovery"] = "0" if kind.endswith("average") else "0.0000000001"
+    return leaf
 
 
 @st.composite
 def conditions(draw: st.DrawFn) -> dict[str, Any]:
-    """A condition in the written form, with a recovery now and then."""
-    kind = draw(st.sampled_from(["above", "below", "rises", "falls", "above_average", "below_average"]))
-    with_recovery = draw(st.booleans())
-    if kind in ("above", "below"):
-        level = draw(st.sampled_from(["100", "100.0000000001", "105", "0.3"]))
-        condition = {"kind": kind, "level": level}
-        weaker = {"above": "0.25", "below": "106"}[kind]
-        return condition | ({"recovery": weaker} if with_recovery else {})
-    condition = {"kind": kind, "percent": draw(percents), "window": draw(windows)}
-    if kind in ("rises", "falls"):
-        condition["ref"] = draw(st.sampled_from(["window_extreme", "window_start"]))
-        return condition | ({"recovery": "0.0000000001"} if with_recovery else {})
-    condition["min_coverage"] = draw(st.sampled_from(["0.5", "1", "0.0000000001", "0.9"]))
-    if draw(st.booleans()):
-        condition["percent"] = "0"
-    return condition | ({"recovery": "0"} if with_recovery else {})
+    """A condition in the written form: a leaf, or leaves combined, within the limits; a state or an event."""
+    is_event = draw(st.sampled_from([False, False, True]))
+    depth, room = draw(st.sampled_from([(1, 1), (1, 1), (2, 3), (3, 6), (5, 20)]))
+    return _grown(draw, depth=depth, room=room, kinds=oracle.EVENTS if is_event else STATES, recovers=not is_event)
+
+
+def _grown(draw: st.DrawFn, *, depth: int, room: int, kinds: Sequence[str], recovers: bool) -> dict[str, Any]:
+    """Draw a condition of at most `depth`, with at most `room` leaves; the first is of `kinds`."""
+    word = "leaf" if depth == 1 else draw(st.sampled_from(["all", "any", "all", "any", "not", "leaf"]))
+    if word == "leaf":
+        return draw(leaves(kinds=kinds, recovers=recovers))
+    if word == "not":
+        return {"not": _grown(draw, depth=depth - 1, room=room, kinds=STATES, recovers=False)}
+    count = min(room, draw(st.sampled_from([1, 2, 2, 3, 5])))
+    members = [
+        _grown(draw, depth=depth - 1, room=room // count, kinds=STATES if place else kinds, recovers=recovers)
+        for place in range(count)
+    ]
+    return {word: draw(st.permutations(members))}
+
+
+def is_event(document: Mapping[str, Any]) -> bool:
+    """Tell whether the rule is an event."""
+    return any(leaf["kind"] in oracle.EVENTS for leaf in oracle.leaves_of(document["condition"]))
 
 
 @st.composite
-def documents(draw: st.DrawFn) -> dict[str, Any]:
+def documents(draw: st.DrawFn, *, start: int = START) -> dict[str, Any]:
     """The part of a rule that the engine judges, in the written form."""
-    document = {"condition": draw(conditions()), "for": draw(durations), "keep_firing": draw(durations)}
-    document |= {"cooldown": draw(durations), "trigger": draw(st.sampled_from(["edge", "edge", "edge", "once"]))}
-    if draw(st.integers(0, 3)) == 0:
-        document["expires_at"] = write_moment(START + draw(st.integers(0, 3600)) * SECOND)
+    document = {"condition": draw(conditions()), "cooldown": draw(durations)}
+    document["trigger"] = draw(st.sampled_from(["edge", "edge", "edge", "once"]))
+    if not is_event(document):
+        document |= {"for": draw(durations), "keep_firing": draw(durations)}
+    if draw(st.sampled_from([False, False, False, True])):
+        document["expires_at"] = write_moment(start + draw(st.integers(0, 3600)) * SECOND)
     return document
+
+
+def documents_in(log: Sequence[oracle.Entry]) -> Iterator[dict[str, Any]]:
+    """Give the document of each version, once."""
+    changes = [change for entry in log if isinstance(entry, oracle.RulesEntry) for change in entry.changes]
+    yield from {change.version_id: change.document for change in changes if change.document}.values()
 
 
 def put_on_the_clock(draw: st.DrawFn, log: Sequence[oracle.Entry]) -> None:
@@ -71,60 +145,110 @@ def put_on_the_clock(draw: st.DrawFn, log: Sequence[oracle.Entry]) -> None:
     quoted = {at for entry in log if not isinstance(entry, oracle.RulesEntry) for _, at, _ in entry.quotes}
     moments = sorted(quoted | {entry.as_of for entry in log})
     apart = {later - earlier for place, later in enumerate(moments) for earlier in moments[max(place - 3, 0) : place]}
-    waits = sorted(wait // SECOND for wait in apart if wait % SECOND == 0)
-    changes = [change for entry in log if isinstance(entry, oracle.RulesEntry) for change in entry.changes]
-    for document in [change.document for change in changes if change.document]:
+    between = sorted(wait // SECOND for wait in apart if wait % SECOND == 0)
+    for document in documents_in(log):
         if "expires_at" in document and draw(st.booleans()):
             document["expires_at"] = write_moment(draw(st.sampled_from(moments)))
-        if waits and draw(st.booleans()):
-            document[draw(st.sampled_from(["for", "keep_firing", "cooldown"]))] = f"{draw(st.sampled_from(waits))}s"
+        if between and draw(st.booleans()):
+            names = ["cooldown"] if is_event(document) else ["for", "keep_firing", "cooldown"]
+            document[draw(st.sampled_from(names))] = f"{draw(st.sampled_from(between))}s"
+        for leaf in oracle.leaves_of(document["condition"]):
+            if between and leaf["kind"] == "stale" and draw(st.booleans()):
+                leaf["after"] = f"{draw(st.sampled_from(between))}s"
+
+
+def put_on_the_prices(draw: st.DrawFn, log: Sequence[oracle.Entry]) -> None:
+    """Move levels and the edges of bands onto prices of the log, in half of the rules."""
+    seen = {price for entry in log if not isinstance(entry, oracle.RulesEntry) for _, _, price in entry.quotes}
+    for document in documents_in(log):
+        if not seen or not draw(st.booleans()):
+            continue
+        for leaf in oracle.leaves_of(document["condition"]):
+            low, high = sorted(draw(st.sampled_from(sorted(seen))) for _ in range(2))
+            if "low" in leaf:
+                leaf |= {"low": from_units(low), "high": from_units(max(high, low + 1))}
+            elif "level" in leaf:
+                level, weaker = (high, low) if leaf["kind"] == "above" else (low, high)
+                leaf["level"] = from_units(level)
+                leaf |= {"recovery": from_units(weaker)} if "recovery" in leaf else {}
 
 
 @st.composite
 def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
-    """A log: rules first, then quotes, changes of rules and pieces of history, with late and equal times among them."""
-    clock = {asset: START + draw(steps) for asset in ASSETS}
-    # A market of one or two prices now and then: a constant price is where averages are compared at their edge.
+    """A log of quotes, changes of rules and pieces of history, with late and equal times and empty batches in it."""
+    as_of = start = draw(st.sampled_from(STARTS))
+    clock = {asset: after(draw(steps), start) for asset in ASSETS}
+    # A market of one or two prices, or of one pace, now and then: a constant price, and pieces of equal length, are
+    # where averages and deviations are compared at their edge.
     prices_here = draw(st.one_of(st.just(prices), st.lists(prices, min_size=1, max_size=2).map(st.sampled_from)))
-    version = 0
+    steps_here = draw(st.one_of(st.just(steps), st.sampled_from([10, 60]).map(lambda pace: st.just(pace * SECOND))))
+    kinds = ["quotes"] * 8 + ["rules", "history"]
+    standing: dict[int, oracle.Change] = {}
     log: list[oracle.Entry] = []
     for seq in range(1, draw(st.integers(4, length)) + 1):
-        as_of = max(clock.values())
-        kind = "rules" if seq == 1 else draw(st.sampled_from(["quotes"] * 8 + ["rules", "history"]))
+        # Something may be stored before the first rule comes; by the third entry there is one.
+        kind = draw(st.sampled_from(["rules", *kinds])) if seq != 3 or standing else "rules"
         if kind == "rules":
-            changes = []
-            for rule_id in draw(st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True)):
-                version += 1
-                assets = tuple(draw(st.lists(st.sampled_from(ASSETS), unique=True, max_size=2)))
-                gone = draw(st.integers(0, 5)) == 0
-                changes.append(
-                    oracle.Change(rule_id, None, None, ())
-                    if gone
-                    else oracle.Change(rule_id, version, draw(documents()), assets)
-                )
-            log.append(oracle.RulesEntry(seq, as_of, tuple(changes)))
-            continue
-        quotes = []
-        if kind == "history":
-            asset = draw(st.sampled_from(ASSETS))
-            times = draw(st.lists(steps, min_size=1, max_size=4, unique=True))
-            quotes = sorted((asset, clock[asset] - back * 3 + 7, draw(prices_here)) for back in times)
-            quotes = list({(asset, at): (asset, at, price) for asset, at, price in quotes}.values())
-            clock[asset] = max(clock[asset], *(at for _, at, _ in quotes))
-            log.append(oracle.HistoryEntry(seq, as_of, tuple(quotes)))
-            continue
-        for _ in range(draw(st.integers(0, 4))):
-            asset = draw(st.sampled_from(ASSETS))
-            back = draw(st.sampled_from([0] * 9 + [1]))
-            if back:  # late, or a second quote of the same time
-                at = clock[asset] - draw(st.sampled_from([0, 1, SECOND]))
-            else:
-                at = clock[asset] = clock[asset] + draw(steps)
-            quotes.append((asset, at, draw(prices_here)))
-        quotes.sort(key=lambda quote: (quote[1], quote[0]))
-        log.append(oracle.QuotesEntry(seq, max(as_of, *clock.values()), tuple(quotes)))
+            changes = tuple(_changes(draw, version=10 * seq, standing=standing, start=start))
+            standing |= {change.rule_id: change for change in changes}
+            log.append(oracle.RulesEntry(seq, as_of, changes))
+        elif kind == "history":
+            quotes = _history(draw, clock=clock, prices=prices_here)
+            as_of = max(as_of, *clock.values())
+            log.append(oracle.HistoryEntry(seq, as_of, quotes))
+        else:
+            quotes = _quotes(draw, clock=clock, prices=prices_here, steps=steps_here)
+            idle = draw(st.sampled_from([0, 0, 0, 1]))
+            as_of = max(after(draw(steps_here), as_of) if idle or not quotes else as_of, *clock.values())
+            log.append(oracle.QuotesEntry(seq, as_of, quotes))
     put_on_the_clock(draw, log)
+    put_on_the_prices(draw, log)
     return log
+
+
+def _changes(
+    draw: st.DrawFn, *, version: int, standing: Mapping[int, oracle.Change], start: int
+) -> Iterator[oracle.Change]:
+    """Draw changes of some rules: a new version, the same one on other assets, or none any more."""
+    for rule_id in draw(st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True)):
+        assets = tuple(draw(st.lists(st.sampled_from(ASSETS), unique=True, max_size=2)))
+        what = draw(st.sampled_from(["changed", "changed", "changed", "chosen", "gone"]))
+        before = standing.get(rule_id)
+        if what == "gone":
+            yield oracle.Change(rule_id, None, None, ())
+        elif what == "chosen" and before:
+            yield oracle.Change(rule_id, before.version_id, before.document, assets)
+        else:
+            yield oracle.Change(rule_id, version + rule_id, draw(documents(start=start)), assets)
+
+
+def _history(
+    draw: st.DrawFn, *, clock: dict[int, int], prices: st.SearchStrategy[int]
+) -> tuple[tuple[int, int, int], ...]:
+    """Draw a piece of the past of one asset, which may end just after its newest quote."""
+    asset = draw(st.sampled_from(ASSETS))
+    times = {clock[asset] - 3 * back + 7 for back in draw(st.lists(waits, min_size=1, max_size=4))}
+    clock[asset] = max(clock[asset], *times)
+    return tuple((asset, at, draw(prices)) for at in sorted(times))
+
+
+def _quotes(
+    draw: st.DrawFn, *, clock: dict[int, int], prices: st.SearchStrategy[int], steps: st.SearchStrategy[Any]
+) -> tuple[tuple[int, int, int], ...]:
+    """Draw the quotes of one batch: new ones, late ones, second ones of one time, and several assets at one time."""
+    quotes = []
+    for _ in range(draw(st.integers(0, 4))):
+        asset = draw(st.sampled_from(ASSETS))
+        when = draw(st.sampled_from(["new"] * 7 + ["together", "late"]))
+        if when == "late":
+            at = clock[asset] - draw(st.sampled_from([0, 1, SECOND]))
+        elif when == "together" and clock[asset] < max(clock.values()):
+            at = clock[asset] = max(clock.values())
+        else:
+            at = clock[asset] = after(draw(steps), clock[asset])
+        quotes.append((asset, at, draw(prices)))
+    # As rows of a feed come, by time; or as they stand in a file.
+    return tuple(sorted(quotes, key=lambda quote: (quote[1], quote[0])) if draw(st.booleans()) else quotes)
 
 
 class Store:
@@ -179,49 +303,65 @@ def spec_of(document: Mapping[str, Any]) -> RuleSpec:
     return RuleSpec.read({"assets": ["ANY"], **document})
 
 
+def leaves_in(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what the evidence says of each leaf, in the order in which they are written."""
+    if "kind" in evidence:
+        return [evidence]
+    members = evidence.get("all") or evidence.get("any") or [evidence["not"]]
+    return [leaf for member in members for leaf in leaves_in(member)]
+
+
 def made(seq: int, transition: Transition) -> tuple[Any, ...]:
     """Return what is compared of a transition, evidence included."""
-    evidence = transition.evidence or {}
-    known = {key: evidence.get(key) for key in ("price", "at", "reference", "mean", "coverage", "window_from")}
-    return (
-        seq,
-        transition.rule_id,
-        transition.version_id,
-        transition.asset_id,
-        transition.from_state,
-        transition.to_state,
-        transition.moment,
-        transition.reason,
-        transition.suppressed,
-        tuple((key, str(value)) for key, value in known.items() if value is not None),
-    )
+    evidence = transition.evidence
+    seen: list[Any] = []
+    if evidence is not None:
+        seen = [{key: evidence[key] for key in ("price", "at", "result")} | {"previous": evidence.get("previous")}]
+        seen += [{key: leaf[key] for key in COMPARED if key in leaf} for leaf in leaves_in(evidence)]
+    who = (transition.rule_id, transition.version_id, transition.asset_id)
+    what = (transition.from_state, transition.to_state, transition.moment, transition.reason, transition.suppressed)
+    return (seq, *who, *what, seen)
 
 
 def expected(one: oracle.Expected) -> tuple[Any, ...]:
     """Return the oracle's transition in the same shape."""
-    operands = dict(one.operands)
-    known: dict[str, Any] = {}
-    if operands:
-        known = {"price": from_units(operands["price"]), "at": write_moment(operands["at"])}
-        if operands.get("reference"):
-            price, at = operands["reference"]
-            known["reference"] = {"at": write_moment(at), "price": from_units(price)}
-        if operands.get("mean") is not None:
-            known["mean"] = from_units(operands["mean"])
-        if operands.get("coverage") is not None:
-            whole, part = divmod(round(Fraction(operands["coverage"]) * 10_000), 10_000)
-            known["coverage"] = f"{whole}.{part:04d}".rstrip("0").rstrip(".")
-        if operands.get("window_from") is not None:
-            known["window_from"] = write_moment(operands["window_from"])
-    return (
-        one.seq,
-        one.rule_id,
-        one.version_id,
-        one.asset_id,
-        one.from_state,
-        one.to_state,
-        one.moment,
-        one.reason,
-        one.suppressed,
-        tuple((key, str(value)) for key, value in known.items()),
-    )
+    seen: list[Any] = []
+    if one.look is not None:
+        newest, *before = one.look.quotes[-1:-3:-1]
+        previous = {"price": from_units(before[0].price), "at": write_moment(before[0].at)} if before else None
+        truth = oracle.evaluate(one.condition, look=one.look)
+        seen = [{"price": from_units(newest.price), "at": write_moment(newest.at), "result": truth}]
+        seen[0]["previous"] = previous
+        answers = [oracle.answer(leaf, look=one.look) for leaf in oracle.leaves_of(one.condition)]
+        seen += [{"kind": leaf.kind, "result": leaf.truth} | _written(leaf.operands) for leaf in answers]
+    who = (one.rule_id, one.version_id, one.asset_id)
+    return (one.seq, *who, one.from_state, one.to_state, one.moment, one.reason, one.suppressed, seen)
+
+
+def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
+    written: dict[str, Any] = {}
+    if "reference" in operands:
+        price, at = operands["reference"]
+        written["reference"] = {"at": write_moment(at), "price": from_units(price)}
+    if "mean" in operands:
+        written["mean"] = from_units(operands["mean"])
+    if "coverage" in operands:
+        whole, part = divmod(round(Fraction(operands["coverage"]) * 10_000), 10_000)
+        written["coverage"] = f"{whole}.{part:04d}".rstrip("0").rstrip(".")
+    if "before" in operands:
+        written["before"] = from_units(operands["before"])
+    for key in ("window_from", "newest_at", "clock"):
+        if key in operands:
+            written[key] = write_moment(operands[key])
+    return written
+
+
+def state_of(one: Instance | engines.Standing) -> tuple[Any, ...]:
+    """Return what the owner can see of an instance: version, state, since when, suppressed, UNKNOWN."""
+    since = None if one.since < 0 else one.since
+    return (one.version_id, one.state, since, one.suppressed, one.unknown is not None)
+
+
+def expected_state(instance: oracle.Instance) -> tuple[Any, ...]:
+    """Return the oracle's instance in the same shape."""
+    return (instance.version_id, instance.state, instance.since, instance.is_suppressed, instance.is_unknown)

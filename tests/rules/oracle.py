@@ -8,7 +8,7 @@ prices are integers of 1e-10.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
@@ -22,7 +22,10 @@ UNIT_LENGTHS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 GRIDS = (SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
 PRICE_UNITS = 10**10
 
+EVENTS = ("crosses_up", "crosses_down", "crosses", "enters", "exits")
+
 INACTIVE, PENDING, FIRING, RECOVERING, ENDED = "inactive", "pending", "firing", "recovering", "ended"
+EVENT_OVER = "event"
 
 # The three truth values are True, False and this one.
 UNKNOWN = None
@@ -73,7 +76,17 @@ class Expected:
     moment: int
     reason: str
     suppressed: bool
-    operands: dict[str, Any] = field(default_factory=dict, compare=False)
+    condition: dict[str, Any]
+    look: Look | None  # What it was judged by: None where an expiry or a change of rules ended it.
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """What one leaf of a condition answers, and what it sees."""
+
+    kind: str
+    truth: bool | None
+    operands: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,44 +96,73 @@ class Quote:
     price: int
 
 
+@dataclass(frozen=True)
+class Look:
+    """One judgement: the quotes of the asset, oldest first, at least one; the moment; what it is that is judged."""
+
+    quotes: Sequence[Quote]
+    now: int  # The time of the newest quote, or as_of.
+    is_of_a_quote: bool  # Else only the clock has moved since the newest quote was judged.
+    is_open: bool  # An episode lasts.
+
+
 def expected_transitions(log: Sequence[Entry]) -> list[Expected]:
     """Return every transition that `log` leads to, in order of judging."""
-    path: list[Quote] = []  # Of all assets, in order of joining.
-    instances: dict[tuple[int, int], Instance] = {}  # By (asset_id, rule_id), which is also the order of judging.
-    transitions: list[Expected] = []
-    for entry in log:
+    reader = Reader()
+    return [transition for entry in log for transition in reader.read(entry)]
+
+
+class Reader:
+    """Reads a log entry by entry."""
+
+    def __init__(self) -> None:
+        self.path: list[Quote] = []  # Of all assets, in order of joining.
+        self.instances: dict[tuple[int, int], Instance] = {}  # By (asset_id, rule_id), in which order they are judged.
+
+    def read(self, entry: Entry) -> list[Expected]:
+        """Return the transitions that the next entry leads to."""
         if isinstance(entry, HistoryEntry):
             for quote in (Quote(*row) for row in entry.quotes):
-                if quote.at not in [known.at for known in path_of(quote.asset_id, path=path)]:
-                    path.append(quote)
-        elif isinstance(entry, RulesEntry):
-            for change in entry.changes:
-                for key in sorted(instances):
-                    if instances[key].rule_id == change.rule_id:
-                        transitions += instances.pop(key).end_with_rule_change(seq=entry.seq, as_of=entry.as_of)
-                if change.version_id is not None and change.document is not None:
-                    for asset_id in change.asset_ids:
-                        begun = Instance(change.rule_id, change.version_id, asset_id, change.document)
-                        instances[asset_id, change.rule_id] = begun
-        else:
-            for quote in (Quote(*row) for row in entry.quotes):
-                if any(quote.at <= known.at for known in path_of(quote.asset_id, path=path)):
-                    continue  # Late, or the second of its time.
-                path.append(quote)
-                for key in sorted(instances):
-                    if instances[key].asset_id == quote.asset_id:
-                        quotes = path_of(quote.asset_id, path=path)
-                        transitions += instances[key].judge(seq=entry.seq, now=quote.at, quotes=quotes)
-            for key in sorted(instances):
-                if instances[key].document.get("expires_at") is not None:
-                    quotes = path_of(instances[key].asset_id, path=path)
-                    transitions += instances[key].judge(seq=entry.seq, now=entry.as_of, quotes=quotes)
-    return transitions
+                if quote.at not in [known.at for known in self.path_of(quote.asset_id)]:
+                    self.path.append(quote)
+            return []
+        if isinstance(entry, RulesEntry):
+            return [transition for change in entry.changes for transition in self.change(change, entry=entry)]
+        transitions = []
+        for quote in (Quote(*row) for row in entry.quotes):
+            if any(quote.at <= known.at for known in self.path_of(quote.asset_id)):
+                continue  # Late, or the second of its time.
+            self.path.append(quote)
+            for instance in self.in_order():
+                if instance.asset_id == quote.asset_id:
+                    transitions += instance.judge(
+                        seq=entry.seq, now=quote.at, quotes=self.path_of(quote.asset_id), is_of_a_quote=True
+                    )
+        for instance in self.in_order():
+            if instance.is_judged_by_the_clock:
+                quotes = self.path_of(instance.asset_id)
+                transitions += instance.judge(seq=entry.seq, now=entry.as_of, quotes=quotes, is_of_a_quote=False)
+        return transitions
 
+    def change(self, change: Change, *, entry: RulesEntry) -> list[Expected]:
+        """End what is of another version or no more chosen, and begin what is new."""
+        transitions = []
+        chosen = change.asset_ids if change.version_id is not None and change.document is not None else ()
+        for key, instance in sorted(self.instances.items()):
+            goes_on = instance.version_id == change.version_id and instance.asset_id in chosen
+            if instance.rule_id == change.rule_id and not goes_on:
+                transitions += self.instances.pop(key).end_with_rule_change(seq=entry.seq, as_of=entry.as_of)
+        for asset_id in chosen:
+            begun = Instance(change.rule_id, change.version_id, asset_id, change.document)
+            self.instances.setdefault((asset_id, change.rule_id), begun)
+        return transitions
 
-def path_of(asset_id: int, *, path: Sequence[Quote]) -> list[Quote]:
-    """Return the quotes of one asset, oldest first."""
-    return sorted((quote for quote in path if quote.asset_id == asset_id), key=lambda quote: quote.at)
+    def in_order(self) -> list[Instance]:
+        return [instance for _, instance in sorted(self.instances.items())]
+
+    def path_of(self, asset_id: int) -> list[Quote]:
+        """Return the quotes of one asset, oldest first."""
+        return sorted((quote for quote in self.path if quote.asset_id == asset_id), key=lambda quote: quote.at)
 
 
 @dataclass
@@ -135,8 +177,18 @@ class Instance:
     since: int | None = None  # The moment of the last transition, whence also that of PENDING and of RECOVERING.
     opened: int | None = None  # The moment of the last opening that was not suppressed.
     is_suppressed: bool = False  # Whether the present episode is a suppressed one.
+    is_unknown: bool = True  # The newest judgement was UNKNOWN, or there was none.
 
-    def judge(self, *, seq: int, now: int, quotes: Sequence[Quote]) -> list[Expected]:
+    @property
+    def is_judged_by_the_clock(self) -> bool:
+        contains_stale = any(leaf["kind"] == "stale" for leaf in leaves_of(self.document["condition"]))
+        return contains_stale or self.document.get("expires_at") is not None
+
+    @property
+    def is_event(self) -> bool:
+        return any(leaf["kind"] in EVENTS for leaf in leaves_of(self.document["condition"]))
+
+    def judge(self, *, seq: int, now: int, quotes: Sequence[Quote], is_of_a_quote: bool) -> list[Expected]:
         """Judge the newest of `quotes` at `now`: its time, or as_of. Without quotes only expiry can happen."""
         moment = self.moment_of(now)
         expires_at = self.document.get("expires_at")
@@ -147,7 +199,9 @@ class Instance:
         if not quotes:
             return []
         is_open = self.state in (FIRING, RECOVERING)
-        truth, operands = evaluate(self.document["condition"], quotes=quotes, is_open=is_open)
+        look = Look(quotes=quotes, now=now, is_of_a_quote=is_of_a_quote, is_open=is_open)
+        truth = evaluate(self.document["condition"], look=look)
+        self.is_unknown = truth is UNKNOWN
         if truth is UNKNOWN:
             return []
         to_state, reason = self.next_state(is_true=truth, moment=moment)
@@ -157,9 +211,11 @@ class Instance:
             self.is_suppressed = self.opened is not None and moment - self.opened < self.duration("cooldown")
             if not self.is_suppressed:
                 self.opened = moment
-        transitions = [self.move(to_state, reason=reason, seq=seq, moment=moment, operands=operands)]
+        transitions = [self.move(to_state, reason=reason, seq=seq, moment=moment, look=look)]
         if to_state == FIRING and self.document.get("trigger", "edge") == "once":
-            transitions.append(self.move(ENDED, reason="once", seq=seq, moment=moment, operands=operands))
+            transitions.append(self.move(ENDED, reason="once", seq=seq, moment=moment, look=look))
+        elif to_state == FIRING and self.is_event:
+            transitions.append(self.move(INACTIVE, reason=EVENT_OVER, seq=seq, moment=moment, look=look))
         return transitions
 
     def next_state(self, *, is_true: bool, moment: int) -> tuple[str, str]:
@@ -184,13 +240,15 @@ class Instance:
             return []
         return [self.move(ENDED, reason="rule changed", seq=seq, moment=self.moment_of(as_of))]
 
-    def move(self, to_state: str, *, reason: str, seq: int, moment: int, operands: Any = None) -> Expected:
+    def move(self, to_state: str, *, reason: str, seq: int, moment: int, look: Look | None = None) -> Expected:
         who = (self.rule_id, self.version_id, self.asset_id)
-        was_suppressed, from_state = self.is_suppressed, self.state
+        was_suppressed, from_state, condition = self.is_suppressed, self.state, self.document["condition"]
         self.state, self.since = to_state, moment
         if to_state in (INACTIVE, ENDED):
             self.is_suppressed = False
-        return Expected(seq, *who, from_state, to_state, moment, reason, was_suppressed, operands or {})
+        if to_state == ENDED:
+            self.is_unknown = False
+        return Expected(seq, *who, from_state, to_state, moment, reason, was_suppressed, condition, look)
 
     def moment_of(self, now: int) -> int:
         return now if self.since is None else max(now, self.since)
@@ -199,42 +257,115 @@ class Instance:
         return microseconds_in(self.document.get(name, 0))
 
 
-def evaluate(
-    condition: dict[str, Any], *, quotes: Sequence[Quote], is_open: bool
-) -> tuple[bool | None, dict[str, Any]]:
-    """Return the truth of a leaf at the newest of `quotes` (oldest first, at least one), and its operands."""
-    kind, judged = condition["kind"], quotes[-1]
-    operands: dict[str, Any] = {"price": judged.price, "at": judged.at}
-    if kind in ("above", "below"):
-        level = threshold(condition, "level", is_open=is_open) * PRICE_UNITS
-        return (judged.price > level if kind == "above" else judged.price < level), operands
+def leaves_of(condition: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the leaves in the order in which they are written."""
+    if "kind" in condition:
+        return [condition]
+    members = condition.get("all") or condition.get("any") or [condition["not"]]
+    return [leaf for member in members for leaf in leaves_of(member)]
 
-    percent = threshold(condition, "percent", is_open=is_open)
-    start = window_start(judged.at, length=microseconds_in(condition["window"]))
-    operands["window_from"] = start
-    if kind in ("rises", "falls"):
-        reference = reference_of(condition, quotes=quotes, start=start)
-        if reference is UNKNOWN:
-            return UNKNOWN, operands
-        operands["reference"] = (reference.price, reference.at)
-        change_percent = (Fraction(judged.price, reference.price) - 1) * 100
-        return (change_percent >= percent if kind == "rises" else change_percent <= -percent), operands
-    if kind in ("above_average", "below_average"):
-        pieces = [  # (price, how long it held inside [start, judged.at))
-            (quote.price, following.at - max(quote.at, start))
-            for quote, following in pairwise(quotes)
-            if following.at > start
-        ]
-        known = sum(length for _, length in pieces)
-        coverage = Fraction(known, judged.at - start)
-        if known == 0 or coverage < Fraction(str(condition.get("min_coverage", "0.5"))):
-            return UNKNOWN, operands
-        mean = Fraction(sum(price * length for price, length in pieces), known)
-        operands |= {"mean": mean, "coverage": coverage}
-        if kind == "above_average":
-            return judged.price > (1 + percent / 100) * mean, operands
-        return judged.price < (1 - percent / 100) * mean, operands
-    raise NotImplementedError(kind)
+
+def evaluate(condition: dict[str, Any], *, look: Look) -> bool | None:
+    """Return the truth of a condition: Kleene's strong logic over its leaves."""
+    if "not" in condition:
+        inner = evaluate(condition["not"], look=look)
+        return UNKNOWN if inner is UNKNOWN else not inner
+    if "all" in condition:
+        truths = [evaluate(member, look=look) for member in condition["all"]]
+        return False if False in truths else UNKNOWN if UNKNOWN in truths else True
+    if "any" in condition:
+        truths = [evaluate(member, look=look) for member in condition["any"]]
+        return True if True in truths else UNKNOWN if UNKNOWN in truths else False
+    return answer(condition, look=look).truth
+
+
+def answer(leaf: dict[str, Any], *, look: Look) -> Leaf:
+    """Return what one leaf answers."""
+    kind, price = leaf["kind"], look.quotes[-1].price
+    if kind in ("above", "below"):
+        level = threshold(leaf, "level", is_open=look.is_open) * PRICE_UNITS
+        return Leaf(kind, price > level if kind == "above" else price < level, {})
+    if kind in ("inside", "outside"):
+        return Leaf(kind, is_inside(leaf, price) == (kind == "inside"), {})
+    if kind in EVENTS:
+        if len(look.quotes) < 2:
+            return Leaf(kind, UNKNOWN, {})
+        before = look.quotes[-2].price
+        truth = look.is_of_a_quote and happens(leaf, before=before, price=price)
+        return Leaf(kind, truth, {"before": before} if look.is_of_a_quote else {})
+    if kind == "stale":
+        operands = {"newest_at": look.quotes[-1].at, "clock": look.now}
+        return Leaf(kind, look.now - look.quotes[-1].at >= microseconds_in(leaf["after"]), operands)
+    operands = {"window_from": window_start(look.quotes[-1].at, length=microseconds_in(leaf["window"]))}
+    see = {"rises": change_seen, "falls": change_seen, "zscore": score_seen}.get(kind, average_seen)
+    truth, seen = see(leaf, look=look, start=operands["window_from"])
+    return Leaf(kind, truth, operands | seen)
+
+
+def is_inside(leaf: dict[str, Any], price: int) -> bool:
+    return Fraction(str(leaf["low"])) * PRICE_UNITS <= price <= Fraction(str(leaf["high"])) * PRICE_UNITS
+
+
+def happens(leaf: dict[str, Any], *, before: int, price: int) -> bool:
+    """Tell whether the step from one price to the next is what the event leaf waits for."""
+    kind = leaf["kind"]
+    if kind == "enters":
+        return not is_inside(leaf, before) and is_inside(leaf, price)
+    if kind == "exits":
+        return is_inside(leaf, before) and not is_inside(leaf, price)
+    level = Fraction(str(leaf["level"])) * PRICE_UNITS
+    ups, downs = before < level <= price, before > level >= price
+    return {"crosses_up": ups, "crosses_down": downs, "crosses": ups or downs}[kind]
+
+
+def change_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool | None, dict[str, Any]]:
+    percent = threshold(leaf, "percent", is_open=look.is_open)
+    reference = reference_of(leaf, quotes=look.quotes, start=start)
+    if reference is UNKNOWN:
+        return UNKNOWN, {}
+    change_percent = (Fraction(look.quotes[-1].price, reference.price) - 1) * 100
+    truth = change_percent >= percent if leaf["kind"] == "rises" else change_percent <= -percent
+    return truth, {"reference": (reference.price, reference.at)}
+
+
+def average_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool | None, dict[str, Any]]:
+    percent = threshold(leaf, "percent", is_open=look.is_open)
+    pieces, operands = pieces_known(leaf, quotes=look.quotes, start=start)
+    if not pieces:
+        return UNKNOWN, operands
+    price, mean = look.quotes[-1].price, operands["mean"]
+    if leaf["kind"] == "above_average":
+        return price > (1 + percent / 100) * mean, operands
+    return price < (1 - percent / 100) * mean, operands
+
+
+def score_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool | None, dict[str, Any]]:
+    pieces, operands = pieces_known(leaf, quotes=look.quotes, start=start)
+    if not pieces:
+        return UNKNOWN, operands
+    mean = operands["mean"]
+    variance = sum((price - mean) ** 2 * length for price, length in pieces) / sum(length for _, length in pieces)
+    if variance == 0:
+        return UNKNOWN, operands
+    return (look.quotes[-1].price - mean) ** 2 >= Fraction(str(leaf["n"])) ** 2 * variance, operands
+
+
+def pieces_known(
+    leaf: dict[str, Any], *, quotes: Sequence[Quote], start: int
+) -> tuple[list[tuple[int, int]], dict[str, Any]]:
+    """Return (price, how long it held) within [start, the newest quote's time), nothing where too little is known."""
+    pieces = [
+        (quote.price, following.at - max(quote.at, start))
+        for quote, following in pairwise(quotes)
+        if following.at > start
+    ]
+    known = sum(length for _, length in pieces)
+    coverage = Fraction(known, quotes[-1].at - start)
+    if known == 0:
+        return [], {"coverage": coverage}
+    operands = {"coverage": coverage, "mean": Fraction(sum(price * length for price, length in pieces), known)}
+    is_enough = coverage >= Fraction(str(leaf.get("min_coverage", "0.5")))
+    return (pieces if is_enough else []), operands
 
 
 def reference_of(condition: dict[str, Any], *, quotes: Sequence[Quote], start: int) -> Quote | None:

@@ -7,16 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.rules.engine.conditions import (
-    RuleInvalid,
-    from_units,
-    read_condition,
-    read_duration,
-    read_number,
-    write_duration,
-)
+from apps.rules.engine.conditions import read_condition
 from apps.rules.engine.rule import Assets, RuleSpec
 from apps.rules.engine.windows import new_window
+from apps.rules.engine.written import RuleInvalid, from_units, read_duration, read_number, write_duration
 from tests.rules import logs
 
 SECOND = 1_000_000
@@ -58,10 +52,10 @@ class Watched:
         return self.bound.test(self.price, self.windows, firing)
 
     def explain(self):
-        return self.bound.explain(self.price, self.windows)
+        return self.bound.explain(self.price, self.windows, False)
 
     def why_unknown(self):
-        return self.bound.why_unknown(self.windows)
+        return self.bound.why_unknown(self.price, self.windows, False)
 
 
 def verdict(condition, quotes, *, firing=False):

@@ -7,7 +7,7 @@ from apps.rules.engine.conditions import read_condition
 from apps.rules.engine.rule import RuleSpec
 
 SECOND = 1_000_000
-QUOTED = {"price": "67598", "at": "2026-03-02T12:07:55Z"}
+QUOTED = {"result": True, "price": "67598", "at": "2026-03-02T12:07:55Z"}
 
 
 def words(**condition):

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from apps.rules.engine.conditions import Bound, RuleInvalid
 from apps.rules.engine.engine import FORMAT, Engine, HistoryEntry, QuotesEntry, RuleChange, RulesEntry
+from apps.rules.engine.leaves import Bound, Leaf
 from apps.rules.engine.rule import Assets, RuleSpec
+from apps.rules.engine.written import RuleInvalid
 
 SECOND = 1_000_000
 START = 1_678_500_000 * SECOND
@@ -15,7 +16,7 @@ NO, YES, UNKNOWN, BROKEN = 1, 2, 3, 4  # prices, and what Spoken says of them
 
 
 @dataclass(frozen=True)
-class Spoken:
+class Spoken(Leaf):
     """A condition that says what the price tells it to."""
 
     def window_keys(self):
@@ -25,7 +26,7 @@ class Spoken:
         def test(price, windows, firing):
             return {NO: False, YES: True, UNKNOWN: None}[price]
 
-        return Bound(test, lambda price, windows: {}, lambda windows: "not told")
+        return Bound(test, lambda *seen: {"result": test(*seen)}, lambda *seen: "not told")
 
 
 def nothing_stored(reach):

@@ -13,7 +13,7 @@ from apps.market.models import Asset, Batch
 from apps.notify.models import Owed
 from apps.pipeline import flow
 from apps.rules import queries, services
-from apps.rules.engine.conditions import RuleInvalid
+from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleChange, RuleState, RuleVersion, Transition
 from tests.builders import START, TRACE, above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
 

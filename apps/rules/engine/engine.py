@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.rules.engine.conditions import Bound, RuleInvalid, Test, from_units, write_moment
+from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, NOT_JUDGED, Instance, Transition
+from apps.rules.engine.leaves import Bound, Test
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import Window, WindowKey, new_window, reach_of
+from apps.rules.engine.windows import Newest, Window, WindowKey, new_window, reach_of
+from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 
 FORMAT = 1
 
@@ -71,6 +73,24 @@ class Judgement:
     touched: dict[tuple[int, int], Instance] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One instance as it stands.
+
+    since, opened_at: microseconds since 1970, -FOREVER where there was none; unknown: why it can be judged neither way,
+    or None; evidence: its operands at the newest quote, or None before one.
+    """
+
+    version_id: int
+    state: str
+    since: int
+    opened_at: int
+    suppressed: bool
+    reason: str
+    unknown: str | None
+    evidence: dict[str, Any] | None
+
+
 class Series:
     """One watched asset: its newest two quotes, its windows, its live instances in order of rule.
 
@@ -123,6 +143,7 @@ class Engine:
         self._series: dict[int, Series] = {}
         self._instances: dict[int, dict[int, Instance]] = {}  # rule id -> asset id -> instance, ended ones too
         self._clocked: dict[tuple[int, int], Instance] = {}  # (asset id, rule id): judged at each as_of as well
+        self._clocked_order: list[tuple[int, int]] | None = None
         self._bound: dict[tuple[int, ...], Bound] = {}  # (version id, places of its windows)
 
     def judge(self, entry: Entry, history: History) -> Judgement:
@@ -169,8 +190,16 @@ class Engine:
                     self._fail(instances[place], error, at, judgement)
 
     def _judge_clock(self, as_of: int, judgement: Judgement) -> None:
-        for asset_id, rule_id in sorted(self._clocked):
-            self._judge_instance(self._series[asset_id], self._clocked[asset_id, rule_id], as_of, judgement)
+        if self._clocked_order is None:
+            self._clocked_order = sorted(self._clocked)
+        for key in self._clocked_order:
+            instance = self._clocked.get(key)
+            if instance is not None:
+                series = self._series[instance.asset_id]
+                for window in series.windows:
+                    if isinstance(window, Newest):
+                        window.advance(as_of)
+                self._judge_instance(series, instance, as_of, judgement)
 
     def _judge_instance(self, series: Series, instance: Instance, moment: int, judgement: Judgement) -> None:
         """Judge one instance by the newest quote, if there is any, at `moment`, which may be the end of it."""
@@ -189,17 +218,14 @@ class Engine:
         self, series: Series, instance: Instance, verdict: bool | None, moment: int, judgement: Judgement
     ) -> None:
         """Take a verdict that may change something, and note what did."""
-        unknown = instance.bound.why_unknown(series.windows) if verdict is None else None
+        firing, _ = instance.mode
+        unknown = instance.bound.why_unknown(series.price, series.windows, firing) if verdict is None else None
         if (unknown is None) != (instance.unknown is None) or instance.unknown == NOT_JUDGED:
             judgement.touched[instance.rule_id, instance.asset_id] = instance
         evidence = None
         steps = instance.step(verdict, max(moment, instance.moment))
         if steps:
-            evidence = instance.bound.explain(series.price, series.windows)
-            evidence |= {"price": from_units(series.price), "at": write_moment(series.at), "result": verdict}
-            if series.before_at != -FOREVER:
-                before = {"price": from_units(series.before_price), "at": write_moment(series.before_at)}
-                evidence["previous"] = before
+            evidence = _evidence(instance, series)
         instance.unknown = unknown
         instance.settle()
         if steps:
@@ -246,7 +272,8 @@ class Engine:
 
     def _retire(self, instance: Instance) -> None:
         """Judge it no more. The hot loop goes on over what it began with."""
-        self._clocked.pop((instance.asset_id, instance.rule_id), None)
+        if self._clocked.pop((instance.asset_id, instance.rule_id), None) is not None:
+            self._clocked_order = None
         series = self._series.get(instance.asset_id)
         if series is None:
             return
@@ -323,8 +350,9 @@ class Engine:
         places = {key: place for place, key in enumerate(series.keys)}
         for instance in series.instances:
             instance.bound = self._bound_to(instance, places)
-            if instance.deadline != FOREVER:
+            if instance.deadline != FOREVER or (instance.spec is not None and is_clocked(instance.spec.condition)):
                 self._clocked[instance.asset_id, instance.rule_id] = instance
+                self._clocked_order = None
         series.tests = tuple(one.bound.test for one in series.instances)
         series.modes = [one.mode for one in series.instances]
         series.deadline = min((one.deadline for one in series.instances), default=FOREVER)
@@ -345,6 +373,25 @@ class Engine:
             quotes = list(stored.get(series.asset_id, ()))
             series.begin_at(quotes)
             series.windows = tuple(_filled(key, quotes) for key in series.keys)
+
+    def standing(self, rule_id: int, asset_id: int) -> Standing | None:
+        """Return how far one instance has come and what its condition sees, or None where the rule is not judged
+        there."""
+        instance = self._instances.get(rule_id, {}).get(asset_id)
+        if instance is None:
+            return None
+        series = self._series.get(asset_id)
+        can_explain = instance.is_live and series is not None and series.at != -FOREVER
+        return Standing(
+            instance.version_id,
+            instance.state,
+            instance.since,
+            instance.opened_at,
+            instance.suppressed,
+            instance.reason,
+            instance.unknown,
+            _evidence(instance, series) if can_explain and series is not None else None,
+        )
 
     def dump(self) -> dict[str, Any]:
         """Return everything that `load` needs, as plain data (lists, strings and whole numbers)."""
@@ -400,6 +447,16 @@ class Engine:
             series.instances = tuple(sorted(instances, key=lambda one: one.rule_id))
             engine._bind(series)
         return engine
+
+
+def _evidence(instance: Instance, series: Series) -> dict[str, Any]:
+    """Return what the instance's condition sees at the newest quote."""
+    firing, _ = instance.mode
+    evidence = instance.bound.explain(series.price, series.windows, firing)
+    evidence |= {"price": from_units(series.price), "at": write_moment(series.at)}
+    if series.before_at != -FOREVER:
+        evidence["previous"] = {"price": from_units(series.before_price), "at": write_moment(series.before_at)}
+    return evidence
 
 
 def _raising(error: Exception) -> Bound:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from apps.rules.engine.conditions import Bound
+from apps.rules.engine.conditions import is_event
+from apps.rules.engine.leaves import Bound
 from apps.rules.engine.rule import RuleSpec
 
 INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR = "inactive", "pending", "firing", "recovering", "ended", "error"
@@ -144,6 +145,8 @@ class Instance:
         self._move(FIRING, reason, moment, made)
         if self.spec.once:
             self._move(ENDED, "once", moment, made)
+        elif is_event(self.spec.condition):
+            self._move(INACTIVE, "event", moment, made)
 
     def _move(self, state: str, reason: str, moment: int, made: list[tuple[str, str, str, bool]]) -> None:
         made.append((self.state, state, reason, self.suppressed))

@@ -246,14 +246,94 @@ class Path:
         self.due = self.queue[0][0] + self.width if self.queue else NEVER
 
 
-Window = Extreme | Path
-# What a condition needs of its asset's past: (lowest | highest | path, width). Equal keys share one window.
+class Spread(Path):
+    """A path that sums the square of the price as well: squares, over the part of [e, t) whose price is known."""
+
+    __slots__ = ("area_of_squares", "front_area_of_squares", "queue_of_squares", "squares")
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.area_of_squares = self.front_area_of_squares = self.squares = 0
+        # Beside the queue of the path: the sum of squares up to the same quotes.
+        self.queue_of_squares: deque[int] = deque()
+
+    def push(self, at: int, price: int) -> None:
+        """Take the next quote; `at` is later than every one before."""
+        before, since = self.price, self.at
+        queued = len(self.queue)
+        closes = at > self.cell and self.start != -NEVER
+        super().push(at, price)
+        if closes:
+            self.queue_of_squares.append(self.area_of_squares)
+        for _ in range(queued + closes - len(self.queue)):
+            self.front_area_of_squares = self.queue_of_squares.popleft()
+        if since != -NEVER:
+            self.area_of_squares += before * before * (at - since)
+        self.squares = self.area_of_squares
+        if self.front_cell != -NEVER:
+            self.squares -= self.front_area_of_squares + self.front_price**2 * (self.edge - self.front_at)
+
+    def dump(self) -> list[Any]:
+        """Return what `load` needs, as plain lists."""
+        own = [self.area_of_squares, self.front_area_of_squares, self.squares, list(self.queue_of_squares)]
+        return [*super().dump(), own]
+
+    def load(self, state: list[Any]) -> None:
+        """Become what was dumped."""
+        *path, own = state
+        super().load(path)
+        self.area_of_squares, self.front_area_of_squares, self.squares, queue = own
+        self.queue_of_squares = deque(queue)
+
+
+class Newest:
+    """The newest quote, the price before it (None while there is none), and the moment of judging.
+
+    The clock moves the moment on. Then no quote is new, and the price before the newest is the newest's own: what has
+    crossed a level has crossed it once.
+    """
+
+    __slots__ = ("at", "before", "moment", "price")
+
+    def __init__(self) -> None:
+        self.at = self.moment = -NEVER
+        self.price: int | None = None
+        self.before: int | None = None
+
+    def push(self, at: int, price: int) -> None:
+        """Take the next quote; `at` is later than every one before."""
+        self.before = self.price
+        self.price = price
+        self.at = self.moment = at
+
+    def advance(self, moment: int) -> None:
+        """Take the clock."""
+        self.moment = moment
+        if self.before is not None:
+            self.before = self.price
+
+    def dump(self) -> list[Any]:
+        """Return what `load` needs, as plain lists."""
+        return [self.at, self.moment, self.price, self.before]
+
+    def load(self, state: list[Any]) -> None:
+        """Become what was dumped."""
+        self.at, self.moment, self.price, self.before = state
+
+
+Window = Extreme | Path | Newest
+# What a condition needs of its asset's past: (lowest | highest | path | spread | newest, width). Equal keys share one
+# window.
 WindowKey = tuple[str, int]
 
 
 def new_window(key: WindowKey) -> Window:
     """Return an empty window for `key`."""
     name, width = key
+    if name == "newest":
+        return Newest()
+    if name == "spread":
+        return Spread(width)
     return Path(width) if name == "path" else Extreme(width, lowest=name == "lowest")
 
 

@@ -1,0 +1,530 @@
+"""The leaves of a condition: what may be asked of an asset's price, read from the written form and bound to the asset's
+windows.
+
+A leaf answers True, False or None (UNKNOWN). The kinds, and what each means, are in docs/rules.md.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, ClassVar, cast
+
+from apps.rules.engine.windows import NEVER, SECOND, Extreme, Newest, Path, Spread, Window, WindowKey, edge_of
+from apps.rules.engine.written import (
+    UNITS_PER_ONE,
+    WINDOW_SHORTEST,
+    RuleInvalid,
+    from_units,
+    read_duration,
+    read_number,
+    refuse_unknown_keys,
+    to_units,
+    write_duration,
+    write_moment,
+    write_number,
+    write_percent,
+)
+
+LEVEL_LOWEST, LEVEL_HIGHEST = Decimal("1e-10"), Decimal("1e12")
+NEWEST: WindowKey = ("newest", 0)
+
+# (price, the asset's windows, firing) -> True, False or None. Called once for each judged quote and shared by all
+# assets, so it is a closure over plain numbers and the place of its window.
+Windows = Sequence[Window]
+Test = Callable[[int, Any, bool], bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A condition bound to the place of its window among an asset's windows.
+
+    explain gives the operands and the result of each leaf as plain data, why_unknown says what is wanting; both take
+    what test takes.
+    """
+
+    test: Test
+    explain: Callable[[int, Windows, bool], dict[str, Any]]
+    why_unknown: Callable[[int, Windows, bool], str]
+
+
+class Leaf:
+    """What the leaves have in common. An event is true at one quote only; a clocked leaf changes with the clock too."""
+
+    __slots__ = ()
+    is_event: ClassVar[bool] = False
+    is_clocked: ClassVar[bool] = False
+
+
+def _bound(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: str) -> Bound:
+    def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
+        return operands(price, windows) | {"result": test(price, windows, firing)}
+
+    return Bound(test, explain, lambda price, windows, firing: why_unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class Level(Leaf):
+    """`above` and `below`: the price against a level; strict, known from the first quote."""
+
+    kind: str
+    level: Decimal
+    recovery: Decimal | None = None
+
+    KINDS: ClassVar = ("above", "below")
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], path: str) -> "Level":
+        """Return the condition. Raises RuleInvalid."""
+        refuse_unknown_keys(data, {"kind", "level", "recovery"}, path)
+        kind = data["kind"]
+        level = read_number(data.get("level"), f"{path}.level", lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
+        recovery = None
+        if data.get("recovery") is not None:
+            where = f"{path}.recovery"
+            recovery = read_number(data["recovery"], where, lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
+            if recovery > level if kind == "above" else recovery < level:
+                side = "at or below" if kind == "above" else "at or above"
+                raise RuleInvalid(where, f"must be the weaker one: {side} the level")
+        return cls(kind, level, recovery)
+
+    def document(self) -> dict[str, Any]:
+        """Return the written form."""
+        document = {"kind": self.kind, "level": write_number(self.level)}
+        return document | ({"recovery": write_number(self.recovery)} if self.recovery is not None else {})
+
+    def window_keys(self) -> list[WindowKey]:
+        """Return what it needs of the past: nothing."""
+        return []
+
+    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
+        """Return the test; it needs no window."""
+        level = to_units(self.level)
+        relaxed = to_units(self.recovery) if self.recovery is not None else level
+
+        def is_above(price: int, windows: Windows, firing: bool) -> bool | None:
+            return price > (relaxed if firing else level)
+
+        def is_below(price: int, windows: Windows, firing: bool) -> bool | None:
+            return price < (relaxed if firing else level)
+
+        test = is_above if self.kind == "above" else is_below
+        return _bound(test, lambda price, windows: self.document(), "no quote yet")
+
+
+@dataclass(frozen=True, slots=True)
+class Band(Leaf):
+    """`inside` and `outside`: the price against a band, whose edges belong to it."""
+
+    kind: str
+    low: Decimal
+    high: Decimal
+
+    KINDS: ClassVar = ("inside", "outside")
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], path: str) -> "Band":
+        """Return the condition. Raises RuleInvalid."""
+        return cls(data["kind"], *_read_band(data, path))
+
+    def document(self) -> dict[str, Any]:
+        """Return the written form."""
+        return {"kind": self.kind, "low": write_number(self.low), "high": write_number(self.high)}
+
+    def window_keys(self) -> list[WindowKey]:
+        """Return what it needs of the past: nothing."""
+        return []
+
+    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
+        """Return the test; it needs no window."""
+        low, high = to_units(self.low), to_units(self.high)
+
+        def is_inside(price: int, windows: Windows, firing: bool) -> bool | None:
+            return low <= price <= high
+
+        def is_outside(price: int, windows: Windows, firing: bool) -> bool | None:
+            return not low <= price <= high
+
+        test = is_inside if self.kind == "inside" else is_outside
+        return _bound(test, lambda price, windows: self.document(), "no quote yet")
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing(Leaf):
+    """`crosses_up`, `crosses_down` and `crosses`: the quote that comes to a level from one side, or passes it."""
+
+    kind: str
+    level: Decimal
+
+    KINDS: ClassVar = ("crosses_up", "crosses_down", "crosses")
+    is_event: ClassVar[bool] = True
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], path: str) -> "Crossing":
+        """Return the condition. Raises RuleInvalid."""
+        refuse_unknown_keys(data, {"kind", "level"}, path)
+        level = read_number(data.get("level"), f"{path}.level", lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
+        return cls(data["kind"], level)
+
+    def document(self) -> dict[str, Any]:
+        """Return the written form."""
+        return {"kind": self.kind, "level": write_number(self.level)}
+
+    def window_keys(self) -> list[WindowKey]:
+        """Return what it needs of the past: the quote before."""
+        return [NEWEST]
+
+    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
+        """Return the test for assets whose newest quote stands at its place."""
+        level = to_units(self.level)
+        up, down = self.kind != "crosses_down", self.kind != "crosses_up"
+
+        def test(before: int, price: int) -> bool:
+            return (up and before < level <= price) or (down and before > level >= price)
+
+        return _bound_to_previous(test, places[NEWEST], self.document())
+
+
+@dataclass(frozen=True, slots=True)
+class Passage(Leaf):
+    """`enters` and `exits`: the quote that comes into a band, whose edges belong to it, or leaves it."""
+
+    kind: str
+    low: Decimal
+    high: Decimal
+
+    KINDS: ClassVar = ("enters", "exits")
+    is_event: ClassVar[bool] = True
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], path: str) -> "Passage":
+        """Return the condition. Raises RuleInvalid."""
+        return cls(data["kind"], *_read_band(data, path))
+
+    def document(self) -> dict[str, Any]:
+        """Return the written form."""
+        return {"kind": self.kind, "low": write_number(self.low), "high": write_number(self.high)}
+
+    def window_keys(self) -> list[WindowKey]:
+        """Return what it needs of the past: the quote before."""
+        return [NEWEST]
+
+    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
+        """Return the test for assets whose newest quote stands at its place."""
+        low, high = to_units(self.low), to_units(self.high)
+        enters = self.kind == "enters"
+
+        def test(before: int, price: int) -> bool:
+            return (low <= before <= high) is not enters and (low <= price <= high) is enters
+
+        return _bound_to_previous(test, places[NEWEST], self.document())
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Leaf):
+    """`rises` and `falls`: the change from a reference within the window, in percent of the reference; equality
+    counts."""
+
+    kind: str
+    percent: Decimal
+    window: int
+    ref: str = "window_extreme"
+    recovery: Decimal | None = None
+
+    KINDS: ClassVar = ("rises", "falls")
+    REFS: ClassVar = ("window_extreme", "window_start")
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], path: str) -> "Change":
+        """Return the condition. Raises RuleInvalid."""
+        refuse_unknown_keys(data, {"kind", "percent", "window", "ref", "recovery"}, path)
+        kind = data["kind"]
+        highest = Decimal(100) if kind == "falls" else Decimal(1_000_000)
+        percent, recovery = _read_percents(data, path, highest=highest, above_lowest=True)
+        window = read_duration(data.get("window"), f"{path}.window", shortest=WINDOW_SHORTEST)
+        ref = data.get("ref", "window_extreme")
+        if ref not in cls.REFS:
+            raise RuleInvalid(f"{path}.ref", f"must be one of {', '.join(cls.REFS)}")
+        if recovery == 0 and ref == "window_extreme":
+            raise RuleInvalid(
+                f"{path}.recovery", "must be above 0: the price is never on the other side of its extreme"
+            )
+        return cls(kind, percent, window, ref, recovery)
+
+    def document(self) -> dict[str, Any]:
+        """Return the written form."""
+        document = {"kind": self.kind, "percent": write_number(self.percent), "window": write_duration(self.window)}
+        document |= {"ref": self.ref}
+        return document | ({"recovery": write_number(self.recovery)} if self.recovery is not None else {})
+
+    def window_keys(self) -> list[WindowKey]:
+        """Return what it needs of the past."""
+        return [self._key()]
+
+    def _key(self) -> WindowKey:
+        if self.ref == "window_start":
+            return ("path", self.window)
+        return ("lowest" if self.kind == "rises" else "highest", self.window)
+
+    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
+        """Return the test for assets whose windows stand at `places`."""
+        place = places[self._key()]
+        # (p / ref − 1) · 100 ≥ X, in whole numbers: (p − ref) · scale ≥ X · scale/100 · ref.
+        scale = 100 * UNITS_PER_ONE
+        wanted = to_units(self.percent)
+        relaxed = to_units(self.recovery) if self.recovery is not None else wanted
+        sign = 1 if self.kind == "rises" else -1
+
+        def from_extreme(price: int, windows: Windows, firing: bool) -> bool | None:
+            window: Extreme = windows[place]  # type: ignore[assignment]
+            ref = window.best
+            if ref == price:
+                # The newest quote is the extreme itself; UNKNOWN where there is no other, else a change of 0.
+                return False if window.sees_more else None
+            return sign * (price - ref) * scale >= (relaxed if firing else wanted) * ref
+
+        def from_start(price: int, windows: Windows, firing: bool) -> bool | None:
+            known = windows[place].in_force()  # type: ignore[union-attr]
+            if known is None:
+                return None
+            return sign * (price - known[1]) * scale >= (relaxed if firing else wanted) * known[1]
+
+        def reference(window: Window) -> tuple[int, int] | None:
+            if isinstance(window, Path):
+                return window.in_force()
+            extreme = cast(Extreme, window)
+            return (extreme.best_at, extreme.best) if extreme.sees_more else None
+
+        def operands(price: int, windows: Windows) -> dict[str, Any]:
+            window = windows[place]
+            seen = self.document() | _window_bounds(window)
+            known = reference(window)
+            if known is not None:
+                at, ref = known
+                seen["reference"] = {"at": write_moment(at), "price": from_units(ref)}
+                seen["change_percent"] = write_percent(Fraction(price, ref) - 1)
+            return seen
+
+        if self.ref == "window_start":
+            return _bound(from_start, operands, "no price at its start")
+        return _bound(from_extreme, operands, "no earlier price")
+
+
+@dataclass(frozen=True, slots=True)
+class Average(Leaf):
+    """`above_average` and `below_average`: the price against the time-weighted mean of [e, t), the quote itself
+    weighing nothing."""
+
+    kind: str
+    percent: Decimal
+    window: int
+    min_coverage: Decimal = Decimal("0.5")
+    recovery: Decimal | None = None
+
+    KINDS: ClassVar = ("above_average", "below_average")
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], path: str) -> "Average":
+        """Return the condition. Raises RuleInvalid."""
+        refuse_unknown_keys(data, {"kind", "percent", "window", "min_coverage", "recovery"}, path)
+        kind = data["kind"]
+        highest = Decimal(100) if kind == "below_average" else Decimal(1_000_000)
+        percent, recovery = _read_percents(data, path, highest=highest, above_lowest=False)
+        window = read_duration(data.get("window"), f"{path}.window", shortest=WINDOW_SHORTEST)
+        return cls(kind, percent, window, _read_coverage(data, path), recovery)
+
+    def document(self) -> dict[str, Any]:
+        """Return the written form."""
+        document = {"kind": self.kind, "percent": write_number(self.percent), "window": write_duration(self.window)}
+        document |= {"min_coverage": write_number(self.min_coverage)}
+        return document | ({"recovery": write_number(self.recovery)} if self.recovery is not None else {})
+
+    def window_keys(self) -> list[WindowKey]:
+        """Return what it needs of the past."""
+        return [("path", self.window)]
+
+    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
+        """Return the test for assets whose windows stand at `places`."""
+        place = places["path", self.window]
+        # p > (1 + X/100) · sum/duration, in whole numbers: p · duration · scale > (scale + X · scale/100) · sum.
+        scale = 100 * UNITS_PER_ONE
+        sign = 1 if self.kind == "above_average" else -1
+        wanted = scale + sign * to_units(self.percent)
+        relaxed = scale + sign * to_units(self.recovery) if self.recovery is not None else wanted
+        coverage_wanted = to_units(self.min_coverage)
+        above = sign == 1
+
+        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+            path: Path = windows[place]  # type: ignore[assignment]
+            duration = path.duration
+            if path.front_cell == -NEVER and not _covers(path, coverage_wanted):
+                return None
+            left = price * duration * scale
+            right = (relaxed if firing else wanted) * path.total
+            return left > right if above else left < right
+
+        return _bound(test, lambda price, windows: self.document() | _mean_of(price, windows[place]), self._unknown())
+
+    def _unknown(self) -> str:
+        return f"less than {write_number(100 * self.min_coverage)} % of its window is known"
+
+
+@dataclass(frozen=True, slots=True)
+class ZScore(Leaf):
+    """`zscore`: the price is n standard deviations or more from the time-weighted mean of [e, t), to either side."""
+
+    kind: str
+    n: Decimal
+    window: int
+    min_coverage: Decimal = Decimal("0.5")
+
+    KINDS: ClassVar = ("zscore",)
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], path: str) -> "ZScore":
+        """Return the condition. Raises RuleInvalid."""
+        refuse_unknown_keys(data, {"kind", "n", "window", "min_coverage"}, path)
+        where = f"{path}.n"
+        n = read_number(data.get("n"), where, lowest=Decimal(0), highest=Decimal(1_000), above_lowest=True)
+        window = read_duration(data.get("window"), f"{path}.window", shortest=WINDOW_SHORTEST)
+        return cls(data["kind"], n, window, _read_coverage(data, path))
+
+    def document(self) -> dict[str, Any]:
+        """Return the written form."""
+        document = {"kind": self.kind, "n": write_number(self.n), "window": write_duration(self.window)}
+        return document | {"min_coverage": write_number(self.min_coverage)}
+
+    def window_keys(self) -> list[WindowKey]:
+        """Return what it needs of the past."""
+        return [("spread", self.window)]
+
+    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
+        """Return the test for assets whose windows stand at `places`."""
+        place = places["spread", self.window]
+        coverage_wanted = to_units(self.min_coverage)
+        n_squared = to_units(self.n) ** 2
+        scale = UNITS_PER_ONE**2
+
+        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+            spread: Spread = windows[place]  # type: ignore[assignment]
+            if spread.front_cell == -NEVER and not _covers(spread, coverage_wanted):
+                return None
+            # Mean and variance are S/D and (Q·D − S²)/D², so the D² on both sides drops out.
+            duration, total = spread.duration, spread.total
+            variance = spread.squares * duration - total * total
+            if not variance:
+                return None
+            return bool((price * duration - total) ** 2 * scale >= n_squared * variance)
+
+        def operands(price: int, windows: Windows) -> dict[str, Any]:
+            spread = cast(Spread, windows[place])
+            seen = self.document() | _mean_of(price, spread)
+            variance = spread.squares * spread.duration - spread.total**2
+            if variance:
+                # For people: what is compared are the squares.
+                score = Decimal((price * spread.duration - spread.total) ** 2) / Decimal(variance)
+                seen["deviations"] = write_number(score.sqrt().quantize(Decimal("0.0001")))
+            return seen
+
+        coverage = write_number(100 * self.min_coverage)
+        return _bound(test, operands, f"less than {coverage} % of its window is known, or its price never changed")
+
+
+@dataclass(frozen=True, slots=True)
+class Stale(Leaf):
+    """`stale`: no newer quote for so long, by the feed's clock."""
+
+    kind: str
+    after: int
+
+    KINDS: ClassVar = ("stale",)
+    is_clocked: ClassVar[bool] = True
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], path: str) -> "Stale":
+        """Return the condition. Raises RuleInvalid."""
+        refuse_unknown_keys(data, {"kind", "after"}, path)
+        return cls(data["kind"], read_duration(data.get("after"), f"{path}.after", shortest=SECOND))
+
+    def document(self) -> dict[str, Any]:
+        """Return the written form."""
+        return {"kind": self.kind, "after": write_duration(self.after)}
+
+    def window_keys(self) -> list[WindowKey]:
+        """Return what it needs: the newest quote, and the moment of judging."""
+        return [NEWEST]
+
+    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
+        """Return the test for assets whose newest quote stands at its place."""
+        place = places[NEWEST]
+        after = self.after
+
+        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+            newest: Newest = windows[place]  # type: ignore[assignment]
+            return newest.moment - newest.at >= after
+
+        def operands(price: int, windows: Windows) -> dict[str, Any]:
+            newest = cast(Newest, windows[place])
+            return self.document() | {"newest_at": write_moment(newest.at), "clock": write_moment(newest.moment)}
+
+        return _bound(test, operands, "no quote yet")
+
+
+def _bound_to_previous(holds: Callable[[int, int], bool], place: int, document: Mapping[str, Any]) -> Bound:
+    def test(price: int, windows: Windows, firing: bool) -> bool | None:
+        newest: Newest = windows[place]  # type: ignore[assignment]
+        return None if newest.before is None else holds(newest.before, price)
+
+    def operands(price: int, windows: Windows) -> dict[str, Any]:
+        before = cast(Newest, windows[place]).before
+        return dict(document) | ({} if before is None else {"before": from_units(before)})
+
+    return _bound(test, operands, "no quote before this one")
+
+
+def _covers(path: Path, wanted: int) -> bool:
+    """Tell whether enough of a window that begins before the first quote is known; wanted: in 1e-10."""
+    return path.duration > 0 and path.duration * UNITS_PER_ONE >= wanted * (path.at - path.edge)
+
+
+def _mean_of(price: int, window: Window) -> dict[str, Any]:
+    path = cast(Path, window)
+    seen = _window_bounds(path) | {"coverage": write_percent(Fraction(path.duration, path.at - path.edge) / 100)}
+    if path.duration:
+        mean = Fraction(path.total, path.duration)
+        seen |= {"mean": from_units(mean), "difference_percent": write_percent(price / mean - 1)}
+    return seen
+
+
+def _read_coverage(data: Mapping[str, Any], path: str) -> Decimal:
+    coverage, where = data.get("min_coverage", Decimal("0.5")), f"{path}.min_coverage"
+    return read_number(coverage, where, lowest=Decimal(0), highest=Decimal(1), above_lowest=True)
+
+
+def _read_band(data: Mapping[str, Any], path: str) -> tuple[Decimal, Decimal]:
+    refuse_unknown_keys(data, {"kind", "low", "high"}, path)
+    low = read_number(data.get("low"), f"{path}.low", lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
+    high = read_number(data.get("high"), f"{path}.high", lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
+    if low >= high:
+        raise RuleInvalid(f"{path}.high", "must be above low")
+    return low, high
+
+
+def _read_percents(
+    data: Mapping[str, Any], path: str, *, highest: Decimal, above_lowest: bool
+) -> tuple[Decimal, Decimal | None]:
+    where = f"{path}.percent"
+    percent = read_number(data.get("percent"), where, lowest=Decimal(0), highest=highest, above_lowest=above_lowest)
+    if data.get("recovery") is None:
+        return percent, None
+    where = f"{path}.recovery"
+    recovery = read_number(data["recovery"], where, lowest=Decimal(0), highest=highest)
+    if recovery > percent:
+        raise RuleInvalid(where, "must be the weaker one: at most the percent")
+    return percent, recovery
+
+
+def _window_bounds(window: Window) -> dict[str, Any]:
+    assert not isinstance(window, Newest)
+    edge = edge_of(window.at, window.width, window.grid)
+    return {"window_from": write_moment(edge), "window_to": write_moment(window.at)}

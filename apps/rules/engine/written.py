@@ -1,0 +1,99 @@
+"""The written form of numbers, durations and moments, and the error that names what is wrong in it."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from apps.rules.engine.windows import SECOND
+
+UNITS_PER_ONE = 10**10
+WINDOW_SHORTEST, WINDOW_LONGEST = 10 * SECOND, 400 * 86_400 * SECOND
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,10})?|1000000000000", re.ASCII)
+_DURATION = re.compile(r"(\d{1,9})(s|m|h|d)", re.ASCII)
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+class RuleInvalid(ValueError):
+    """The written form is wrong. The text names the path (`condition.window`) and says what would be right."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+def read_number(value: Any, path: str, *, lowest: Decimal, highest: Decimal, above_lowest: bool = False) -> Decimal:
+    """Return a number that a person wrote: a string, an int or a Decimal, with at most 10 decimals, within the
+    bounds."""
+    text = value if isinstance(value, str) else ""
+    # Only what is of a number's size is written out: 1E+999999999 would be a gigabyte, and 5 000 digits are refused.
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64:
+        text = str(value)
+    elif isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < 64:
+        text = format(value, "f")
+    if not _NUMBER.fullmatch(text):
+        raise RuleInvalid(path, "is not a number; write it like 10 or '0.995'")
+    number = Decimal(text) or Decimal(0)  # There is no minus zero.
+    if not lowest <= number <= highest or (above_lowest and number == lowest):
+        raise RuleInvalid(path, f"must be {'above' if above_lowest else 'at least'} {lowest:f} and at most {highest:f}")
+    return number
+
+
+def read_duration(value: Any, path: str, *, shortest: int = 0, longest: int = WINDOW_LONGEST) -> int:
+    """Return a duration like 10s, 5m, 24h or 30d in microseconds; 0 may be written bare."""
+    text = "0s" if value == "0" or (type(value) is int and value == 0) else value
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if not match:
+        raise RuleInvalid(path, "is not a duration; write it like 10s, 5m, 24h or 30d")
+    duration = int(match[1]) * _UNIT_SECONDS[match[2]] * SECOND
+    if not shortest <= duration <= longest:
+        raise RuleInvalid(path, f"must be from {write_duration(shortest)} to {write_duration(longest)}")
+    return duration
+
+
+def write_duration(duration: int) -> str:
+    """Return microseconds in the written form, in the largest unit that says it whole: 300 s is 5m."""
+    seconds = duration // SECOND
+    unit = next((unit for unit in "dhm" if seconds and seconds % _UNIT_SECONDS[unit] == 0), "s")
+    return f"{seconds // _UNIT_SECONDS[unit]}{unit}"
+
+
+def write_number(number: Decimal) -> str:
+    """Return a Decimal without exponent and without trailing zeros."""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def refuse_unknown_keys(data: Mapping[str, Any], known: set[str], path: str) -> None:
+    """Raise RuleInvalid for the first key that is not known, by its name."""
+    for key in data:
+        if key not in known:
+            raise RuleInvalid(
+                f"{path}.{key}" if path else str(key), f"is not known here; known are {', '.join(sorted(known))}"
+            )
+
+
+def to_units(number: Decimal) -> int:
+    """Return a level as an integer of 1e-10."""
+    return int(number * UNITS_PER_ONE)
+
+
+def from_units(units: int | Fraction) -> str:
+    """Return 1e-10 units as a decimal string, rounded half-even to 10 decimals."""
+    whole = round(units)
+    sign, whole = ("-", -whole) if whole < 0 else ("", whole)
+    return sign + write_number(Decimal(f"{whole // UNITS_PER_ONE}.{whole % UNITS_PER_ONE:010d}"))
+
+
+def write_moment(microseconds: int) -> str:
+    """Return microseconds since 1970 as ISO 8601 UTC."""
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat().replace("+00:00", "Z")
+
+
+def write_percent(fraction: Fraction) -> str:
+    """Return a fraction in percent, rounded half-even to four decimals: 0.104 is "10.4"."""
+    return write_number(Decimal(round(fraction * 10**6)).scaleb(-4))
