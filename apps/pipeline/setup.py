@@ -14,11 +14,11 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from apps.market.models import Asset, Feed, FeedHead, FeedSource, Listing
+from apps.market.models import Asset, AssetAlias, Feed, FeedHead, FeedSource, Listing
 from apps.market.services import create_feed
 from apps.notify.models import Channel
 from apps.notify.services import create_channel, set_channels
-from apps.rules.engine.conditions import RuleInvalid, read_duration
+from apps.rules.engine.written import RuleInvalid, read_duration
 from apps.rules.models import Rule
 from apps.rules.queries import rules_of
 from apps.rules.services import QuotaExceeded, save_rule
@@ -199,7 +199,7 @@ def _plain(value: Any) -> Any:
 
 
 def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
-    _take(row, required=("symbol", "feed"), optional=("name", "tags", "listings"))
+    _take(row, required=("symbol", "feed"), optional=("name", "tags", "aliases", "listings"))
     feed = Feed.objects.filter(name=row["feed"]).first()
     if feed is None:
         raise SetupInvalid(f"feed: there is no feed {row['feed']}")
@@ -207,6 +207,7 @@ def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
     asset.feed, asset.name, asset.tags = feed, row.get("name", ""), row.get("tags", [])
     asset.full_clean()
     asset.save()
+    _load_aliases(asset, row.get("aliases", []))
     listings = row.get("listings", {})
     if not isinstance(listings, dict):
         raise SetupInvalid("listings must be a mapping like {coincap: bitcoin}")
@@ -215,6 +216,18 @@ def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
         listing.provider, listing.external_id = provider, external_id
         listing.full_clean()
         listing.save()
+
+
+def _load_aliases(asset: Asset, names: Any) -> None:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SetupInvalid("aliases must be a list of names like [BTC]")
+    for name in names:
+        alias = AssetAlias.objects.select_related("asset").filter(name=name).first()
+        if alias is not None and alias.asset_id != asset.pk:
+            raise SetupInvalid(f"aliases: {alias} already")
+        alias = alias or AssetAlias(asset=asset, name=name)
+        alias.full_clean()
+        alias.save()
 
 
 def _load_channel(row: Mapping[str, Any], *, owner: AbstractBaseUser, **_: Any) -> None:

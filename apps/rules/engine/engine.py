@@ -1,6 +1,6 @@
 """The engine of one feed: reads the log entry by entry and says which instances change state. No clock, no I/O."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -417,14 +417,22 @@ class Engine:
         }
 
     @classmethod
-    def load(cls, state: Mapping[str, Any], specs: Mapping[int, RuleSpec | RuleInvalid]) -> "Engine":
-        """Return the engine that was dumped. specs: version id -> what it says. Raises ValueError for another
-        format."""
+    def load(
+        cls,
+        state: Mapping[str, Any],
+        specs: Mapping[int, RuleSpec | RuleInvalid],
+        *,
+        only: Collection[int] | None = None,
+    ) -> "Engine":
+        """Return the engine that was dumped. specs: version id -> what it says; only: assets that go on, the others
+        are left out. Raises ValueError for another format."""
         if state.get("format") != FORMAT:
             raise ValueError(f"checkpoint format {state.get('format')!r}")
         engine = cls()
         engine.seq = state["seq"]
         for asset_id, at, price, before_at, before_price, windows in state["series"]:
+            if only is not None and asset_id not in only:
+                continue
             series = engine._series[asset_id] = Series(asset_id)
             series.at, series.price, series.before_at, series.before_price = at, price, before_at, before_price
             series.keys = tuple((name, width) for name, width, _ in windows)
@@ -433,6 +441,8 @@ class Engine:
                 window.load(dumped)
         live: dict[int, list[Instance]] = {}
         for rule_id, version_id, asset_id, dumped in state["instances"]:
+            if only is not None and asset_id not in only:
+                continue
             spec = specs.get(version_id)
             instance = Instance(rule_id, version_id, asset_id, spec if isinstance(spec, RuleSpec) else None)
             instance.load(dumped)

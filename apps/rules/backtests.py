@@ -1,0 +1,214 @@
+"""A rule tried on the past: on a file of quotes, without a database, or on what is stored."""
+
+import heapq
+from array import array
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from apps.market import queries as market
+from apps.market.domain import (
+    QuoteRejected,
+    admit_price,
+    admit_time,
+    epoch_microseconds,
+    price_units,
+)
+from apps.market.films import rows_of
+from apps.market.models import Asset
+from apps.rules.domain import evidence_in_words, rule_in_words
+from apps.rules.engine.backtest import Backtest, Outcome, variants
+from apps.rules.engine.conditions import is_clocked
+from apps.rules.engine.engine import JudgedQuote
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import write_moment
+
+# Takes the part that is done, from 0 to 1; what it raises stops the run.
+Progress = Callable[[float], None]
+ROWS_BETWEEN_PROGRESS = 50_000
+
+
+@dataclass(slots=True)
+class FileQuotes:
+    """The quotes of a file, in its order. symbols: asset id -> symbol; quotes: those of watched assets."""
+
+    symbols: list[str] = field(default_factory=list)
+    quotes: list[JudgedQuote] = field(default_factory=list)
+    accepted: int = 0
+    late: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+def read_quotes(path: Path, *, watched: Sequence[str], progress: Callable[[int], None]) -> FileQuotes:
+    """Return the quotes of a file; every row is admitted as a provider's would be, of `watched` symbols (none: all) the
+    quotes are kept.
+
+    A row that is older than the newest of its asset is late; one at a time that the asset has already is rejected, as a
+    duplicate or, where its price differs, as a conflict. progress: takes the rows read so far. Raises FilmBroken.
+    """
+    read = FileQuotes()
+    ids: dict[str, int] = {}
+    times: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
+    prices: defaultdict[str, list[int]] = defaultdict(list)
+    late: dict[tuple[str, int], int] = {}
+    wanted = frozenset(watched)
+    for count, row in enumerate(rows_of(path), start=1):
+        if count % ROWS_BETWEEN_PROGRESS == 0:
+            progress(count)
+        symbol = row.external_id
+        try:
+            units = price_units(admit_price(row.price))
+            at = epoch_microseconds(admit_time(row.at, as_of=row.at, assumed=row.at))
+        except QuoteRejected as rejection:
+            read.rejected[rejection.reason] += 1
+            continue
+        known = times[symbol]
+        if known and at <= known[-1]:
+            place = bisect_left(known, at)
+            first = prices[symbol][place] if known[place] == at else late.setdefault((symbol, at), -units)
+            if first < 0:  # It was not there before.
+                late[symbol, at] = units
+                read.late += 1
+            else:
+                read.rejected["duplicate" if first == units else "conflict"] += 1
+            continue
+        known.append(at)
+        prices[symbol].append(units)
+        read.accepted += 1
+        if not wanted or symbol in wanted:
+            asset_id = ids.setdefault(symbol, len(ids))
+            read.quotes.append((asset_id, at, units))
+    read.symbols = list(ids)
+    return read
+
+
+def try_on_file(spec: RuleSpec, path: Path, *, sweep: bool, progress: Callable[[int], None]) -> dict[str, Any]:
+    """Return what the rule would have done on the quotes of a file, as plain data. Raises FilmBroken.
+
+    A rule that chooses by tag or feed watches every symbol of the file.
+    """
+    read = read_quotes(path, watched=spec.assets.symbols, progress=progress)
+    others = variants(spec) if sweep else []
+    backtest = Backtest([spec, *(one for _, one in others)], range(len(read.symbols)))
+    backtest.take_all(read.quotes)
+    outcome, *swept = backtest.outcomes()
+    counts = {
+        "quotes": read.accepted,
+        "judged": len(read.quotes),
+        "late": read.late,
+        "rejected": read.rejected.total(),
+        "rejected_by_reason": dict(read.rejected),
+    }
+    report = _report(spec, outcome, dict(enumerate(read.symbols)))
+    return counts | report | ({"sweep": _sweep(others, swept)} if sweep else {})
+
+
+def try_on_stored(
+    spec: RuleSpec, *, assets: Sequence[Asset], since: datetime, until: datetime, progress: Progress
+) -> dict[str, Any]:
+    """Return what the rule would have done on stored quotes of [since, until], its sweep included, as plain data.
+
+    Its windows are filled from what is stored before. Imported history is judged as if it had come in its time.
+    """
+    others = variants(spec)
+    specs = [spec, *(one for _, one in others)]
+    found = [Outcome() for _ in specs]
+    judged = 0
+    feeds: defaultdict[int, list[int]] = defaultdict(list)
+    for asset in assets:
+        if asset.feed_id is not None:
+            feeds[asset.feed_id].append(asset.pk)
+    clocked = is_clocked(spec.condition) or spec.expires_at is not None
+    for place, (feed_id, asset_ids) in enumerate(sorted(feeds.items())):
+        backtest = Backtest(specs, asset_ids, history=lambda reach: market.path_before(reach, before=since))
+        for done, quotes, as_of in _entries(feed_id, asset_ids, since=since, until=until, clocked=clocked):
+            backtest.take(quotes, as_of=as_of)
+            judged += len(quotes)
+            progress((place + done) / len(feeds))
+        for whole, part in zip(found, backtest.outcomes(), strict=True):
+            whole.add(part)
+    outcome, *swept = found
+    symbols = {asset.pk: asset.symbol for asset in assets}
+    counts = {"quotes": judged, "since": _iso(since), "until": _iso(until)}
+    return counts | _report(spec, outcome, symbols) | {"sweep": _sweep(others, swept)}
+
+
+def _entries(
+    feed_id: int, asset_ids: Sequence[int], *, since: datetime, until: datetime, clocked: bool
+) -> Iterator[tuple[float, list[JudgedQuote], int]]:
+    """Give (part done, quotes, clock) in order: by event time, or where the clock matters as the log had them."""
+    span = max(until - since, timedelta(microseconds=1))
+    waiting: list[tuple[int, int, int, int]] = []  # released at, at, asset id, price
+    for begin, end in _slices(since, until, assets=len(asset_ids)):
+        done = (end - since) / span
+        if not clocked:
+            quotes = market.quotes_between(asset_ids, since=begin, until=end)
+            if quotes:
+                yield done, quotes, quotes[-1][1]
+            continue
+        for asset_id, at, price, released_at in market.released_between(asset_ids, since=begin, until=end):
+            heapq.heappush(waiting, (released_at, at, asset_id, price))
+        clocks = market.clocks_between(feed_id, since=begin, until=end)
+        moments = {one[0] for one in waiting if one[0] < epoch_microseconds(end)} | set(clocks)
+        for moment in sorted(moments):
+            entry = []
+            while waiting and waiting[0][0] <= moment:
+                _, at, asset_id, price = heapq.heappop(waiting)
+                entry.append((asset_id, at, price))
+            yield done, entry, moment
+    if waiting:
+        yield 1.0, [(asset_id, at, price) for _, at, asset_id, price in sorted(waiting)], epoch_microseconds(until)
+
+
+def _slices(since: datetime, until: datetime, *, assets: int) -> Iterator[tuple[datetime, datetime]]:
+    """Give [begin, end) from `since` to just behind `until`: each small enough for one statement."""
+    step = timedelta(days=1) / max(1, assets // 5)
+    begin, last = since, until + timedelta(microseconds=1)
+    while begin < last:
+        end = min(begin + step, last)
+        yield begin, end
+        begin = end
+
+
+def _report(spec: RuleSpec, outcome: Outcome, symbols: Mapping[int, str]) -> dict[str, Any]:
+    openings = [
+        {
+            "asset": symbols[one.asset_id],
+            "opened_at": write_moment(one.opened_at),
+            "resolved_at": None if one.resolved_at is None else write_moment(one.resolved_at),
+            "resolved_because": one.reason,
+            "price": one.evidence["price"],
+            "words": evidence_in_words(symbol=symbols[one.asset_id], condition=spec.condition, evidence=one.evidence),
+            "evidence": one.evidence,
+        }
+        for one in sorted(outcome.openings, key=lambda one: (one.opened_at, symbols[one.asset_id]))
+    ]
+    return {
+        "rule": rule_in_words(spec),
+        "assets": sorted(symbols.values()),
+        "openings": openings,
+        "openings_per_day": {_day(day): count for day, count in sorted(outcome.per_day().items())},
+        "suppressed": outcome.suppressed,
+        "messages": outcome.messages,
+        "seconds_in_state": {state: spent / 1_000_000 for state, spent in sorted(outcome.in_state.items())},
+        "errors": outcome.errors,
+    }
+
+
+def _sweep(others: Sequence[tuple[str, RuleSpec]], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    return [
+        {"threshold": threshold, "openings": len(outcome.openings), "messages": outcome.messages}
+        for (threshold, _), outcome in zip(others, outcomes, strict=True)
+    ]
+
+
+def _day(days: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=days)).isoformat()
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
