@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from apps.rules.engine.conditions import read_condition
 from apps.rules.engine.rule import Assets, RuleSpec
-from apps.rules.engine.windows import new_window
 from apps.rules.engine.written import RuleInvalid, from_units, read_duration, read_number, write_duration
 from tests.rules import logs
+from tests.rules.watched import ONE, SECOND, Watched, verdict
 
-SECOND = 1_000_000
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
-ONE = 10**10
-START = 1_678_500_000 * SECOND  # on every grid up to an hour
 
-KINDS = "must be one of above, below, rises, falls, above_average, below_average"
+KINDS = (
+    "must be one of above, below, crosses_up, crosses_down, crosses, inside, outside, enters, exits, rises, falls, "
+    "above_average, below_average, zscore, stale; or write all, any or not"
+)
 NUMBER = "is not a number; write it like 10 or '0.995'"
 DURATION = "is not a duration; write it like 10s, 5m, 24h or 30d"
 LEVELS = "must be at least 0.0000000001 and at most 1000000000000"
@@ -33,34 +33,6 @@ def refusal_of(data, read=read_condition):
     with pytest.raises(RuleInvalid) as caught:
         read(data)
     return str(caught.value)
-
-
-class Watched:
-    """A condition on one asset, after these (seconds, price)."""
-
-    def __init__(self, condition, quotes):
-        read = read_condition(condition)
-        keys = read.window_keys()
-        self.windows = [new_window(key) for key in keys]
-        for seconds, price in quotes:
-            for window in self.windows:
-                window.push(START + round(seconds * SECOND), price)
-        self.bound = read.bind({key: place for place, key in enumerate(keys)})
-        self.price = quotes[-1][1]
-
-    def verdict(self, *, firing=False):
-        return self.bound.test(self.price, self.windows, firing)
-
-    def explain(self):
-        return self.bound.explain(self.price, self.windows, False)
-
-    def why_unknown(self):
-        return self.bound.why_unknown(self.price, self.windows, False)
-
-
-def verdict(condition, quotes, *, firing=False):
-    """Return what the condition says of the last of these (seconds, price)."""
-    return Watched(condition, quotes).verdict(firing=firing)
 
 
 @pytest.mark.parametrize(
@@ -370,6 +342,7 @@ def test_the_window_start_is_the_last_price_at_or_before_it():
         "window_to": "2023-03-11T02:00:20Z",
         "reference": {"at": "2023-03-11T02:00:10Z", "price": "100"},
         "change_percent": "10",
+        "result": True,
     }
     assert behind_it.explain()["reference"] == {"at": "2023-03-11T02:00:00Z", "price": "50"}
 
@@ -452,6 +425,7 @@ def test_the_mean_is_weighted_by_time_and_the_price_itself_weighs_nothing():
         "coverage": "1",
         "mean": "120",
         "difference_percent": "-0.8333",
+        "result": True,
     }
 
 

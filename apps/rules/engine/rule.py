@@ -73,12 +73,13 @@ class RuleSpec:
         enabled = data.get("enabled", True)
         if not isinstance(enabled, bool):
             raise RuleInvalid("enabled", "must be true or false")
+        assets = Assets.read(data.get("assets"))
         condition = read_condition(data.get("condition"))
         for key in ("for", "keep_firing"):
             if is_event(condition) and read_duration(data.get(key, 0), key):
                 raise RuleInvalid(key, "has no place with an event, which is over at once; leave it out")
         return cls(
-            assets=Assets.read(data.get("assets")),
+            assets=assets,
             condition=condition,
             pending=read_duration(data.get("for", 0), "for"),
             keep_firing=read_duration(data.get("keep_firing", 0), "keep_firing"),
