@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import Q
 
+from apps.alerts.episodes import OPENED, RESOLVED
 from apps.market.models import Asset, Batch
 from apps.rules.models import Rule, RuleVersion
 
@@ -54,8 +55,8 @@ class AlertEvent(models.Model):
     """A step in the life of an alert: what channels are told of. at: event time."""
 
     class Kind(models.TextChoices):
-        OPENED = "opened", "opened"
-        RESOLVED = "resolved", "resolved"
+        OPENED = OPENED, OPENED
+        RESOLVED = RESOLVED, RESOLVED
 
     alert = models.ForeignKey(Alert, models.CASCADE, related_name="events")
     kind = models.CharField(max_length=8, choices=Kind)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from apps.alerts.episodes import events_of, tells
 from apps.alerts.models import Alert, AlertEvent
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, Batch
 from apps.rules.domain import evidence_in_words
-from apps.rules.engine.written import RuleInvalid
 from apps.rules.engine.instance import ERROR, Transition
+from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
 from apps.rules.queries import Specs, specs_of
 
@@ -17,12 +18,12 @@ def record_episodes(*, batch: Batch, transitions: Sequence[Transition]) -> list[
 
     A judgement that failed opens an alert of kind error, which ends when the rule is changed.
     """
-    steps = [one for one in transitions if one.opens or one.resolves or ERROR in (one.from_state, one.to_state)]
-    if not steps:
+    keys = {(one.rule_id, one.asset_id) for one in transitions if tells(one)}
+    if not keys:
         return []
-    rules = Rule.objects.in_bulk({one.rule_id for one in steps})
-    symbols = dict(Asset.objects.filter(pk__in={one.asset_id for one in steps}).values_list("pk", "symbol"))
-    specs = specs_of({one.version_id for one in steps})
+    rules = Rule.objects.in_bulk({rule_id for rule_id, _ in keys})
+    symbols = dict(Asset.objects.filter(pk__in={asset_id for _, asset_id in keys}).values_list("pk", "symbol"))
+    specs = specs_of({one.version_id for one in transitions if tells(one)})
     open_alerts = {
         (alert.rule_id, alert.asset_id): alert
         for alert in Alert.objects.filter(rule__in=rules, asset__in=symbols, resolved_at=None)
@@ -30,25 +31,19 @@ def record_episodes(*, batch: Batch, transitions: Sequence[Transition]) -> list[
     opened: list[Alert] = []
     resolved: list[Alert] = []
     events: list[AlertEvent] = []
-
-    def note(alert: Alert, kind: str, step: Transition) -> None:
-        at = from_epoch_microseconds(step.moment)
-        events.append(AlertEvent(alert=alert, kind=kind, at=at, reason=step.reason, batch=batch))
-
-    for step in steps:
-        key = (step.rule_id, step.asset_id)
-        if (step.resolves or step.from_state == ERROR) and key in open_alerts:
-            alert = open_alerts.pop(key)
-            alert.resolved_at = max(from_epoch_microseconds(step.moment), alert.opened_at)
-            alert.resolution = step.reason[:200]
-            if alert.pk is not None:
-                resolved.append(alert)
-            note(alert, AlertEvent.Kind.RESOLVED, step)
-        if step.opens or step.to_state == ERROR:
+    for kind, step in events_of(transitions, open_keys=set(open_alerts)):
+        key, at = (step.rule_id, step.asset_id), from_epoch_microseconds(step.moment)
+        if kind == AlertEvent.Kind.OPENED:
             alert = _alert_of(step, batch=batch, rule=rules[step.rule_id], symbol=symbols[step.asset_id], specs=specs)
             open_alerts[key] = alert
             opened.append(alert)
-            note(alert, AlertEvent.Kind.OPENED, step)
+        else:
+            alert = open_alerts.pop(key)
+            alert.resolved_at = max(at, alert.opened_at)
+            alert.resolution = step.reason[:200]
+            if alert.pk is not None:
+                resolved.append(alert)
+        events.append(AlertEvent(alert=alert, kind=kind, at=at, reason=step.reason, batch=batch))
     # Resolved ones first: the database lets only one be open per rule and asset.
     Alert.objects.bulk_update(resolved, ["resolved_at", "resolution"], batch_size=1_000)
     Alert.objects.bulk_create(opened, batch_size=1_000)

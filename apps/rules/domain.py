@@ -1,7 +1,7 @@
 """Rules and evidence in words. Pure."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +10,29 @@ from apps.rules.engine.leaves import Average, Band, Change, Crossing, Level, Pas
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import write_duration, write_number
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A checkpoint a minute for the last hour, one an hour for two days, one a day before that.
+_THINNED = ((timedelta(hours=1), timedelta(minutes=1)), (timedelta(days=2), timedelta(hours=1)))
 _UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 _SIDES = {"crosses": "", "crosses_up": " from below", "crosses_down": " from above"}
+
+
+def checkpoints_kept(clocks: Sequence[datetime], *, oldest: datetime | None = None) -> set[int]:
+    """Return the places of the checkpoints to keep; clocks: the feed's clock at each, in order of the log.
+
+    The newest is kept always, and of each minute, hour or day (the older, the longer) the first; none from before
+    `oldest`. A clock that stands still, as after the end of a recording, keeps one.
+    """
+    kept: set[int] = set()
+    seen: set[tuple[timedelta, int]] = set()
+    for place in range(len(clocks)):
+        age = clocks[-1] - clocks[place]
+        step = next((step for limit, step in _THINNED if age <= limit), timedelta(days=1))
+        slot = (step, (clocks[place] - _EPOCH) // step)
+        if slot not in seen and (oldest is None or clocks[place] >= oldest):
+            seen.add(slot)
+            kept.add(place)
+    return kept | {len(clocks) - 1} if clocks else kept
 
 
 def duration_in_words(duration: int) -> str:
@@ -19,6 +40,11 @@ def duration_in_words(duration: int) -> str:
     written = write_duration(duration)
     count, unit = written[:-1], _UNITS[written[-1]]
     return f"{count} {unit}" if count == "1" else f"{count} {unit}s"
+
+
+def moment_in_words(moment: int) -> str:
+    """Return microseconds since 1970 like "2026-03-05 12:03:10 UTC"."""
+    return f"{_EPOCH + timedelta(microseconds=moment):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def number_in_words(number: str | Decimal) -> str:
@@ -134,3 +160,25 @@ def _claim(condition: Condition, evidence: Mapping[str, Any]) -> str:
 
 def _clock(moment: str) -> str:
     return f"{datetime.fromisoformat(moment):%H:%M:%S}"
+
+
+_REASONS = {
+    "true": "the condition became true",
+    "false": "the condition became false",
+    "held": "the condition held for as long as it must",
+    "recovered": "the condition is over",
+    "event": "an event is over at once",
+    "once": "the rule ends with its first opening",
+    "expired": "the rule expired",
+    "rule changed": "the rule was changed, switched off or deleted, or the asset is chosen no more",
+}
+
+
+def reason_in_words(reason: str) -> str:
+    """Return why an instance took a step: "held" is "the condition held for as long as it must".
+
+    Any other reason is what judging raised.
+    """
+    if not reason:
+        return ""
+    return _REASONS.get(reason) or f"judging failed: {reason}"

@@ -3,7 +3,7 @@
 import json
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Batch
 from apps.market.services import append_rules_entry
 from apps.rules import queries
+from apps.rules.domain import checkpoints_kept
 from apps.rules.engine.engine import Engine, Judgement
 from apps.rules.engine.instance import FOREVER
 from apps.rules.engine.rule import Assets, RuleSpec
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY = timedelta(minutes=1)
 CHECKPOINT_ENTRIES = 1_000
-CHECKPOINTS_KEPT = 60
+PRUNED_AT_ONCE = 10_000
 
 # feed id -> its engine, as it stood after the last commit of this process. A copy is good only if it stands at the
 # feed's last judged entry; it is taken out to judge and comes back after the commit, so a failed commit costs a
@@ -57,7 +58,7 @@ def save_rule(
     and Rule.DoesNotExist for a rule that is deleted.
     """
     spec = RuleSpec.read(document)
-    _refuse_unknown_assets(spec.assets)
+    refuse_unknown_assets(spec.assets)
     with transaction.atomic():
         if rule is None:
             # The owner's row orders two requests that would both take the last place.
@@ -114,7 +115,8 @@ def follow_assets(*, now: datetime, trace_id: str) -> int:
     return changed
 
 
-def _refuse_unknown_assets(assets: Assets) -> None:
+def refuse_unknown_assets(assets: Assets) -> None:
+    """Raise RuleInvalid for a symbol that no asset has, or whose asset is in no feed."""
     known = {asset.symbol: asset for asset in market.assets_chosen(symbols=assets.symbols)}
     for place, symbol in enumerate(assets.symbols):
         if symbol not in known:
@@ -157,23 +159,33 @@ def keep_engine(*, feed_id: int, engine: Engine) -> None:
     _warm[feed_id] = engine
 
 
-def rebuild_engine(*, feed_id: int, seq: int) -> Engine:
-    """Return the feed's engine at `seq`, from the last checkpoint and the entries since."""
+def rebuild_engine(*, feed_id: int, seq: int, asset_ids: Collection[int] | None = None) -> Engine:
+    """Return the feed's engine at `seq`, from the last checkpoint and the entries since.
+
+    asset_ids: judge these assets alone, which reads no more of the log than is about them.
+    """
     engine = Engine()
-    for checkpoint in Checkpoint.objects.filter(feed_id=feed_id, seq__lte=seq).order_by("-seq"):
+    checkpoints = Checkpoint.objects.filter(feed_id=feed_id, seq__lte=seq).order_by("-seq")
+    for checkpoint_id in list(checkpoints.values_list("pk", flat=True)):
+        # One at a time, since each is large; it may have been pruned meanwhile.
+        checkpoint = checkpoints.filter(pk=checkpoint_id).first()
+        if checkpoint is None:
+            continue
         try:
             state = json.loads(zlib.decompress(checkpoint.data))
-            version_ids = {version_id for _, version_id, _, _ in state.get("instances", [])}
-            engine = Engine.load(state, queries.specs_of(version_ids))
+            version_ids = {
+                version_id
+                for _, version_id, asset_id, _ in state.get("instances", [])
+                if asset_ids is None or asset_id in asset_ids
+            }
+            engine = Engine.load(state, queries.specs_of(version_ids), only=asset_ids)
             break
         except (ValueError, zlib.error):
             logger.warning("checkpoint passed over", extra={"feed": feed_id, "seq": checkpoint.seq})
-    batches = Batch.objects.filter(feed_id=feed_id, seq__gt=engine.seq, seq__lte=seq).order_by("seq")
-    count = 0
-    for batch in batches.iterator(chunk_size=200):
-        engine.judge(queries.entry_of(batch), queries.history_at(batch))
-        count += 1
-    logger.info("engine rebuilt", extra={"feed": feed_id, "seq": seq, "entries": count})
+    began = engine.seq
+    for entry in queries.entries(feed_id=feed_id, after_seq=began, up_to_seq=seq, asset_ids=asset_ids):
+        engine.judge(entry, queries.history_of(feed_id=feed_id, seq=entry.seq))
+    logger.info("engine rebuilt", extra={"feed": feed_id, "seq": seq, "entries": engine.seq - began})
     return engine
 
 
@@ -243,9 +255,28 @@ def _checkpoint_if_due(batch: Batch, engine: Engine) -> None:
 
 
 def prune_checkpoints() -> int:
-    """Drop all but the newest checkpoints of each feed and return how many were dropped."""
+    """Thin the checkpoints of each feed by its own clock (by the minute, the hour, the day), drop those older than raw
+    quotes are kept, and return how many went."""
     dropped = 0
+    kept_for = timedelta(days=settings.QUOTE_RETENTION_DAYS)
     for feed_id in set(Checkpoint.objects.order_by().values_list("feed_id", flat=True)):
-        kept = Checkpoint.objects.filter(feed_id=feed_id).order_by("-seq").values_list("pk", flat=True)
-        dropped += Checkpoint.objects.filter(feed_id=feed_id).exclude(pk__in=list(kept[:CHECKPOINTS_KEPT])).delete()[0]
+        rows = list(Checkpoint.objects.filter(feed_id=feed_id).order_by("seq").values_list("pk", "as_of"))
+        clocks = [as_of for _, as_of in rows]
+        kept = checkpoints_kept(clocks, oldest=clocks[-1] - kept_for)
+        over = [pk for place, (pk, _) in enumerate(rows) if place not in kept]
+        dropped += Checkpoint.objects.filter(pk__in=over).delete()[0]
+    return dropped
+
+
+def prune_transitions(*, now: datetime) -> int:
+    """Drop the steps of instances that were recorded longer ago than they are kept, and return how many.
+
+    By the wall clock: a recording of years ago is history from today on. Alerts keep their own evidence.
+    """
+    before = now - timedelta(days=settings.TRANSITION_RETENTION_DAYS)
+    over = Transition.objects.filter(batch__received_at__lt=before).order_by("pk")
+    dropped = 0
+    # In parts, each well within the statement's time limit.
+    while pks := list(over[:PRUNED_AT_ONCE].values_list("pk", flat=True)):
+        dropped += Transition.objects.filter(pk__in=pks).delete()[0]
     return dropped

@@ -153,14 +153,14 @@ def test_each_asset_has_an_episode_of_its_own():
 def test_a_version_that_cannot_be_read_opens_an_alert_of_kind_error_that_the_next_edit_ends():
     feed = make_feed("BTC-USD")
     rule = make_rule(make_owner(), name="Peg", assets=["BTC-USD"], condition=above(100))
-    RuleVersion.objects.update(document={"assets": ["BTC-USD"], "condition": {}})
+    RuleVersion.objects.update(document={"assets": ["BTC-USD"], "condition": {"all": []}})
     flow.judge_pending(feed_id=feed.pk)
     alert = Alert.objects.get()
 
     make_rule(rule.owner, name="Peg", rule=rule, assets=["BTC-USD"], condition=above(100))
     flow.judge_pending(feed_id=feed.pk)
 
-    why = "RuleInvalid: condition.kind: must be one of above, below, rises, falls, above_average, below_average"
+    why = "RuleInvalid: condition.all: must be a list of 1 to 20 conditions"
     assert (alert.kind, alert.evidence) == ("error", {})
     assert alert.words == f"Peg cannot be judged on BTC-USD: {why}. Edit the rule to start it again."
     assert list(AlertEvent.objects.values_list("kind", "reason")) == [("opened", why), ("resolved", "rule changed")]

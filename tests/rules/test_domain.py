@@ -1,5 +1,7 @@
 """Rules and evidence in words: every kind, to the letter."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from apps.rules import domain
@@ -107,3 +109,21 @@ def test_a_whole_rule_has_its_words(document, said):
 )  # fmt: skip
 def test_the_evidence_of_every_kind_has_its_words(condition, seen, said):
     assert evidence(condition, **seen) == said
+
+
+def moments(*ages):
+    return [datetime(2026, 3, 10, 12, tzinfo=UTC) - timedelta(seconds=age) for age in ages]
+
+
+def test_checkpoints_grow_rarer_with_age_and_the_newest_is_kept():
+    day = 86_400
+    clocks = moments(4 * day + 60, 4 * day, 3 * day, 3 * day - 60, 7_200, 7_140, 3_600, 3_539, 1, 0)
+
+    # The first of each day; of each hour up to two days; of each minute up to an hour.
+    assert domain.checkpoints_kept(clocks) == {0, 2, 4, 6, 7, 8, 9}
+    assert domain.checkpoints_kept(clocks, oldest=clocks[2]) == {2, 4, 6, 7, 8, 9}
+
+
+def test_a_clock_that_stands_still_keeps_its_first_and_its_newest_checkpoint():
+    assert domain.checkpoints_kept(moments(0, 0, 0)) == {0, 2}
+    assert domain.checkpoints_kept([]) == set()

@@ -16,6 +16,7 @@ from apps.rules import queries, services
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleChange, RuleState, RuleVersion, Transition
 from tests.builders import START, TRACE, above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
+from tests.rules.random_rows import random_entries
 
 pytestmark = pytest.mark.django_db
 
@@ -343,44 +344,6 @@ def test_a_new_rule_knows_the_past_that_is_stored():
     assert evidence["previous"] == {"at": "2026-03-02T12:01:00Z", "price": "100"}
 
 
-def random_condition(draw):
-    kind = draw.choice(["above", "below", "rises", "falls", "above_average", "below_average"])
-    if kind in ("above", "below"):
-        return {"kind": kind, "level": draw.choice(["99.5", "100", "101"])}
-    return {"kind": kind, "percent": draw.choice(["0.5", "1", "2"]), "window": draw.choice(["10s", "1m", "5m"])}
-
-
-def random_entries(draw, feed, owner, *, symbols):
-    """Append a random entry to the feed's log, over and over. It has at most one change of rules at a time."""
-    rules, second = {}, 0
-    one, other = symbols
-    while True:
-        if draw.random() < 0.3 or not rules:
-            name = f"{draw.choice('abc')} of {feed}"
-            rules[name] = make_rule(
-                owner,
-                name=name,
-                rule=rules.get(name),
-                assets=draw.choice([[one], [other], [one, other], {"feed": feed.name}]),
-                condition=random_condition(draw),
-                pending=draw.choice(["0s", "3s"]),
-                keep_firing=draw.choice(["0s", "5s"]),
-                cooldown=draw.choice(["0s", "20s"]),
-                trigger=draw.choice(["edge", "edge", "edge", "once"]),
-                expires_at=draw.choice([None, None, at(second + 30)]),
-                enabled=draw.random() < 0.9,
-            )
-        else:
-            quotes = []
-            for _ in range(draw.randint(0, 4)):
-                second += draw.choice([1, 2, 5, 30])
-                late = draw.choice([0, 0, 0, 7])
-                quotes.append((draw.choice(symbols), at(second - late), str(draw.randint(97, 103))))
-            past = [(one, at(-draw.randint(1, 300)), str(draw.randint(97, 103)))]
-            append_quotes(feed, quotes, as_of=at(second), history=past if draw.random() < 0.2 else ())
-        yield
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_an_engine_rebuilt_after_any_entry_is_the_one_that_lived(seed, monkeypatch):
     monkeypatch.setattr(services, "CHECKPOINT_EVERY", timedelta(seconds=40))
@@ -409,7 +372,7 @@ def test_a_process_that_starts_cold_before_every_entry_makes_the_same_transition
     owner = make_owner()
     for feed, symbols in ((warm, ["W-1", "W-2"]), (cold, ["C-1", "C-2"])):
         entries = random_entries(random.Random(seed), feed, owner, symbols=symbols)
-        for _ in range(15):
+        for _ in range(25):
             next(entries)
     judge(warm)
 
@@ -490,18 +453,38 @@ def test_a_checkpoint_is_written_once_a_minute_of_the_feeds_clock():
     ]
 
 
-def test_the_newest_checkpoints_of_each_feed_are_kept(monkeypatch):
-    monkeypatch.setattr(services, "CHECKPOINTS_KEPT", 2)
+def test_checkpoints_are_thinned_for_each_feed_by_its_own_clock(settings):
+    settings.QUOTE_RETENTION_DAYS = 1
     one, other = make_feed("BTC-USD", name="one"), make_feed("ETH-USD", name="other")
-    for feed, count in ((one, 4), (other, 1)):
+    ages = {one: [30 * 3_600, 7_300, 7_200, 7_100, 120, 90, 0], other: [10_000_000]}
+    for feed, seconds in ages.items():
         Checkpoint.objects.bulk_create(
-            Checkpoint(feed=feed, seq=seq, as_of=at(seq), data=b"") for seq in range(1, count + 1)
+            Checkpoint(feed=feed, seq=seq, as_of=at(-age), data=b"") for seq, age in enumerate(seconds, start=1)
         )
 
     dropped = [services.prune_checkpoints() for _ in range(2)]
 
-    assert dropped == [2, 0]
-    assert sorted(Checkpoint.objects.values_list("feed__name", "seq")) == [("one", 3), ("one", 4), ("other", 1)]
+    assert dropped == [3, 0]
+    # The first is too old, the fourth the second of its hour, the sixth the second of its minute.
+    assert sorted(Checkpoint.objects.values_list("feed__name", "seq")) == [
+        ("one", 2), ("one", 3), ("one", 5), ("one", 7), ("other", 1),
+    ]  # fmt: skip
+
+
+def test_steps_are_dropped_once_they_were_recorded_long_enough_ago(settings, monkeypatch):
+    settings.TRANSITION_RETENTION_DAYS = 2
+    monkeypatch.setattr(services, "PRUNED_AT_ONCE", 2)
+    feed = make_feed("BTC-USD")
+    make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
+    for second, price in enumerate(["101", "99", "101", "99"]):
+        append_quotes(feed, [("BTC-USD", at(second), price)])
+    judge(feed)
+    Batch.objects.filter(seq__lte=4).update(received_at=START - timedelta(days=2, seconds=1))
+    Batch.objects.filter(seq=5).update(received_at=START - timedelta(days=2))
+
+    assert [services.prune_transitions(now=START) for _ in range(2)] == [3, 0]
+    assert list(Transition.objects.values_list("batch__seq", flat=True)) == [5]
+    assert Alert.objects.count() == 2
 
 
 CORRUPT = [[], {}, {"assets": ["BTC-USD"], "condition": {"kind": "moon phase"}}, {"expires_at": 5}, "above"]

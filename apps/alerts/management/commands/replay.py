@@ -1,0 +1,84 @@
+"""`manage.py replay`: prove that what fired is what should have fired."""
+
+import json
+import sys
+import time
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+
+from apps.alerts.replay import Comparison, ReplayRefused, in_words, replay
+from apps.market.models import Feed
+from apps.rules.management.commands.backtest import SECONDS_BETWEEN_PROGRESS, moment
+
+STEPS_SHOWN = 50
+
+
+class Command(BaseCommand):
+    """Exit status 0 where log and record agree; 1 where an alert is missing or extra; 2 where it cannot be told."""
+
+    help = "Read the log again, from the nearest checkpoint, and compare what fires with the alerts on record."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--from", dest="since", type=moment, required=True, metavar="TIME", help="by the feeds' clock"
+        )
+        parser.add_argument("--to", dest="until", type=moment, metavar="TIME", help="default now")
+        parser.add_argument("--feed", action="append", metavar="NAME", help="only this feed; may be given again")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        since, until = options["since"], options["until"] or timezone.now()
+        if since > until:
+            _refuse("--from is after --to")
+        feeds = list(Feed.objects.order_by("name"))
+        for name in options["feed"] or ():
+            if name not in {feed.name for feed in feeds}:
+                _refuse(f"there is no feed {name}")
+        chosen = [feed for feed in feeds if not options["feed"] or feed.name in options["feed"]]
+        self._started = self._told = time.monotonic()
+        try:
+            found = [replay(feed, since=since, until=until, progress=self._progress(feed)) for feed in chosen]
+        except ReplayRefused as error:
+            _refuse(str(error))
+        self.stdout.write(_json(found) if options["json"] else _lines(found))
+        if any(one.missing or one.extra for one in found):
+            raise SystemExit(1)
+
+    def _progress(self, feed: Feed) -> Any:
+        def tell(done: float) -> None:
+            if time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:
+                self._told = time.monotonic()
+                self.stderr.write(f"replay: {feed.name} {done:.0%} after {self._told - self._started:.0f} s")
+
+        return tell
+
+
+def _refuse(what: str) -> NoReturn:
+    print(f"replay: {what}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _json(found: list[Comparison]) -> str:
+    rows = [
+        {
+            "feed": one.feed,
+            "entries": one.entries,
+            "same": one.same,
+            "missing": in_words(one.missing),
+            "extra": in_words(one.extra),
+        }
+        for one in found
+    ]
+    return json.dumps({"feeds": rows}, ensure_ascii=False)
+
+
+def _lines(found: list[Comparison]) -> str:
+    lines = []
+    for one in found:
+        counts = f"{one.same} same, {len(one.missing)} missing, {len(one.extra)} extra"
+        lines.append(f"{one.feed}: {one.entries} entries, {counts}")
+        lines += [f"  missing  {words}" for words in in_words(one.missing[:STEPS_SHOWN])]
+        lines += [f"  extra    {words}" for words in in_words(one.extra[:STEPS_SHOWN])]
+    return "\n".join(lines or ["There are no feeds."])

@@ -1,0 +1,165 @@
+"""The log read again beside the alerts on record."""
+
+import json
+import random
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+
+from apps.alerts.models import Alert, AlertEvent
+from apps.alerts.replay import ReplayRefused, replay
+from apps.market import partitions
+from apps.market.models import Batch
+from apps.pipeline import flow
+from apps.rules import services as rules
+from apps.rules.models import Checkpoint
+from tests.builders import START, above, append_quotes, at, make_feed, make_owner, make_rule
+from tests.rules.random_rows import random_entries
+
+pytestmark = pytest.mark.django_db
+
+
+def replayed(feed, *, since=START):
+    return replay(feed, since=since, until=at(10_000_000), progress=lambda done: None)
+
+
+def judged_log(seed, *, entries=40):
+    """Return a feed with a random log that has been judged, and checkpoints in it."""
+    feed = make_feed("BTC-USD", "ETH-USD")
+    log = random_entries(random.Random(seed), feed, make_owner(), symbols=["BTC-USD", "ETH-USD"])
+    for _ in range(entries):
+        next(log)
+        flow.judge_pending(feed_id=feed.pk)
+    return feed
+
+
+@pytest.fixture
+def two_episodes():
+    """Return a feed whose log opens an alert at 1 s, resolves it at 2 s, and opens another at 100 s."""
+    feed = make_feed("BTC-USD")
+    make_rule(make_owner(), name="Peg", assets=["BTC-USD"], condition=above(10))
+    for second, price in ((0, "9"), (1, "11"), (2, "9"), (100, "12")):
+        append_quotes(feed, [("BTC-USD", at(second), price)])
+        flow.judge_pending(feed_id=feed.pk)
+    return feed
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_judged_live_is_what_is_found_again_from_any_place_of_the_log(seed, monkeypatch):
+    monkeypatch.setattr(rules, "CHECKPOINT_EVERY", timedelta(seconds=40))
+    feed = judged_log(seed)
+    events = AlertEvent.objects.count()
+    moments = [START, *Batch.objects.order_by("as_of").values_list("as_of", flat=True)[10::15]]
+
+    whole = replayed(feed)
+    parts = [replayed(feed, since=moment) for moment in moments]
+
+    assert (whole.same, whole.missing, whole.extra) == (events, [], [])
+    assert [(part.missing, part.extra) for part in parts] == [([], [])] * len(parts)
+    assert whole.same >= parts[-1].same
+    assert events > 5
+    assert Checkpoint.objects.count() > 2
+
+
+def test_without_any_checkpoint_the_log_is_read_from_its_beginning(two_episodes):
+    Checkpoint.objects.all().delete()
+
+    found = replayed(two_episodes, since=at(50))
+
+    assert (found.entries, found.same, found.missing, found.extra) == (1, 1, [], [])
+
+
+def test_an_alert_that_was_lost_is_missing(two_episodes):
+    Alert.objects.get(resolved_at=None).delete()
+
+    found = replayed(two_episodes)
+
+    assert (found.same, [(one.kind, one.seq) for one in found.missing], found.extra) == (2, [("opened", 5)], [])
+
+
+def test_an_alert_that_the_log_does_not_give_is_extra(two_episodes):
+    lost = Batch.objects.get(seq=3)
+    AlertEvent.objects.filter(batch=lost).update(batch=Batch.objects.get(seq=2))
+
+    found = replayed(two_episodes)
+
+    assert ([one.seq for one in found.missing], [one.seq for one in found.extra]) == ([3], [2])
+
+
+def test_other_evidence_is_not_the_same_alert(two_episodes):
+    alert = Alert.objects.get(resolved_at=None)
+    Alert.objects.filter(pk=alert.pk).update(evidence=alert.evidence | {"price": "12.5"})
+
+    found = replayed(two_episodes)
+
+    assert (found.same, len(found.missing), len(found.extra)) == (2, 1, 1)
+
+
+def test_entries_that_nobody_has_judged_yet_are_left_out(two_episodes):
+    append_quotes(two_episodes, [("BTC-USD", at(101), "9")])
+
+    found = replayed(two_episodes)
+
+    assert (found.entries, found.same, found.missing, found.extra) == (5, 3, [], [])
+
+
+def test_a_range_that_needs_forgotten_quotes_is_refused_and_says_from_when_it_can_be(two_episodes):
+    day = timedelta(days=1).total_seconds()
+    append_quotes(two_episodes, [("BTC-USD", at(day), "9")])
+    flow.judge_pending(feed_id=two_episodes.pk)
+    partitions.drop([START.date()])
+
+    with pytest.raises(ReplayRefused, match="needs quotes from before 2026-03-03T00:00:00Z") as refused:
+        replayed(two_episodes, since=at(50))
+
+    assert str(refused.value).endswith("; begin after 2026-03-02T12:01:40Z")
+    assert replayed(two_episodes, since=at(101)).same == 1
+
+
+def test_a_rule_whose_windows_reach_to_forgotten_quotes_is_refused(two_episodes):
+    day = timedelta(days=1).total_seconds()
+    append_quotes(two_episodes, [("BTC-USD", at(day), "9")])
+    make_rule(make_owner("bob"), assets=["BTC-USD"], condition={"kind": "below_average", "percent": 0, "window": "2d"})
+    append_quotes(two_episodes, [("BTC-USD", at(day + 60), "8")])
+    flow.judge_pending(feed_id=two_episodes.pk)
+    Checkpoint.objects.filter(seq__gt=6).delete()
+    partitions.drop([START.date()])
+
+    with pytest.raises(ReplayRefused, match="a rule that begins at entry 7 looks back to before 2026-03-03"):
+        replayed(two_episodes, since=at(day + 60))
+
+
+def run(*args):
+    with pytest.raises(SystemExit) as stopped:
+        call_command("replay", *args)
+    return stopped.value.code
+
+
+def test_the_command_says_what_it_found_and_ends_with_0_where_all_is_the_same(two_episodes, capsys):
+    call_command("replay", "--from", START.isoformat(), "--to", at(200).isoformat())
+
+    assert capsys.readouterr().out == "feed: 5 entries, 3 same, 0 missing, 0 extra\n"
+
+
+def test_the_command_ends_with_1_where_an_alert_is_missing(two_episodes, capsys):
+    Alert.objects.get(resolved_at=None).delete()
+
+    assert run("--from", START.isoformat(), "--json") == 1
+
+    (found,) = json.loads(capsys.readouterr().out)["feeds"]
+    assert (found["same"], found["extra"]) == (2, [])
+    assert found["missing"] == ["entry 5, 2026-03-02T12:01:40Z: Peg on BTC-USD opened (true)"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--from", "2026-03-02", "--to", "2026-03-01"], "replay: --from is after --to\n"),
+        (["--from", "2026-03-02", "--feed", "none"], "replay: there is no feed none\n"),
+    ],
+)
+def test_the_command_ends_with_2_and_one_line_where_it_cannot_tell(args, said, two_episodes, capsys):
+    assert run(*args) == 2
+
+    assert capsys.readouterr().err == said

@@ -1,0 +1,65 @@
+"""A random log, written by the project's own services: rules that come, change and go, quotes, history."""
+
+from apps.rules.engine.conditions import is_event, read_condition
+from tests.builders import append_quotes, at, make_rule
+
+LEVELS, PERCENTS, WINDOWS = ["99.5", "100", "101"], ["0.5", "1", "2"], ["10s", "1m", "5m"]
+
+
+def random_leaf(draw):
+    kind = draw.choice(
+        ["above", "below", "crosses", "outside", "exits", "rises", "falls", "above_average", "below_average", "zscore"]
+        + ["stale"] * 2
+    )
+    if kind in ("above", "below", "crosses"):
+        return {"kind": kind, "level": draw.choice(LEVELS)}
+    if kind in ("outside", "exits"):
+        return {"kind": kind, "low": "99", "high": "101"}
+    if kind == "stale":
+        return {"kind": kind, "after": draw.choice(["5s", "20s"])}
+    if kind == "zscore":
+        return {"kind": kind, "n": draw.choice(["1", "1.5"]), "window": draw.choice(WINDOWS)}
+    return {"kind": kind, "percent": draw.choice(PERCENTS), "window": draw.choice(WINDOWS)}
+
+
+def random_condition(draw):
+    """Return a leaf, or two or three combined."""
+    shape = draw.random()
+    if shape < 0.6:
+        return random_leaf(draw)
+    if shape < 0.7:
+        return {"not": {"kind": "above", "level": draw.choice(LEVELS)}}
+    return {draw.choice(["all", "any"]): [random_leaf(draw) for _ in range(draw.randint(2, 3))]}
+
+
+def random_entries(draw, feed, owner, *, symbols):
+    """Append a random entry to the feed's log, over and over. It has at most one change of rules at a time."""
+    rules, second = {}, 0
+    one, other = symbols
+    while True:
+        if draw.random() < 0.3 or not rules:
+            name = f"{draw.choice('abc')} of {feed}"
+            condition = random_condition(draw)
+            holds = not is_event(read_condition(condition))
+            rules[name] = make_rule(
+                owner,
+                name=name,
+                rule=rules.get(name),
+                assets=draw.choice([[one], [other], [one, other], {"feed": feed.name}]),
+                condition=condition,
+                pending=draw.choice(["0s", "3s"]) if holds else "0s",
+                keep_firing=draw.choice(["0s", "5s"]) if holds else "0s",
+                cooldown=draw.choice(["0s", "20s"]),
+                trigger=draw.choice(["edge", "edge", "edge", "once"]),
+                expires_at=draw.choice([None, None, at(second + 30)]),
+                enabled=draw.random() < 0.9 or len(rules) < 2,
+            )
+        else:
+            quotes = []
+            for _ in range(draw.randint(0, 4)):
+                second += draw.choice([1, 2, 5, 30])
+                late = draw.choice([0, 0, 0, 7])
+                quotes.append((draw.choice(symbols), at(second - late), str(draw.randint(97, 103))))
+            past = [(one, at(-draw.randint(1, 300)), str(draw.randint(97, 103)))]
+            append_quotes(feed, quotes, as_of=at(second), history=past if draw.random() < 0.2 else ())
+        yield
