@@ -1,5 +1,7 @@
 """Fixtures that every test shares."""
 
+import os
+
 import pytest
 from django.conf import settings
 from hypothesis import settings as hypothesis_settings
@@ -9,7 +11,9 @@ from apps.rules import services as rules
 
 # How long an example takes depends on what else the machine does; `make bench` is where speed is measured.
 hypothesis_settings.register_profile("untimed", deadline=None)
-hypothesis_settings.load_profile("untimed")
+# For a long look by hand: HYPOTHESIS_PROFILE=thorough pytest tests/rules
+hypothesis_settings.register_profile("thorough", deadline=None, max_examples=3_000)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "untimed"))
 
 
 def pytest_configure(config):

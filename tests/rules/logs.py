@@ -3,12 +3,13 @@ from."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from hypothesis import strategies as st
 
 from apps.rules.engine import engine as engines
-from apps.rules.engine.instance import Instance, Transition
+from apps.rules.engine.instance import NOT_JUDGED, Instance, Transition
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import from_units, write_moment
 from tests.rules import oracle
@@ -30,26 +31,50 @@ prices = st.one_of(
     st.integers(min_value=100, max_value=10**19),
     st.sampled_from([1, 10**22, 10**10, 10**10 + 1, 3 * 10**9]),
 )
+# One price, two or three of them, or any.
+markets = st.one_of(st.just(prices), st.lists(prices, min_size=1, max_size=3).map(st.sampled_from))
 # How far it is to the next moment: microseconds, or (grid, points, microseconds beside) for the points on a grid.
 waits = st.one_of(
     st.sampled_from([1, 5, 10, 15, 30, 60, 120, 300, 600]).map(lambda seconds: seconds * SECOND),
     st.sampled_from([1, SECOND - 1, SECOND + 1, MINUTE - 1, MINUTE + 1, HOUR, 5 * HOUR, 15 * HOUR, 15 * DAY]),
     st.integers(min_value=1, max_value=900 * SECOND),
 )
-steps = st.one_of(
-    waits, st.tuples(st.sampled_from(GRIDS), st.integers(1, 60), st.sampled_from([0, 0, -1, 1])), waits
-)  # fmt: skip
-# Some just under a minute, where there is no grid, and one for each grid.
+points = st.tuples(st.sampled_from(GRIDS), st.integers(1, 60), st.sampled_from([0, 0, -1, 1]))
+steps = st.one_of(waits, points, waits)
+# How a log passes, with the widths of windows (in seconds) that suit it: anyhow, evenly, in steps as long as a window.
+PACES = [
+    (steps, [60, 300]),
+    (steps, [900, 3_600]),
+    *((st.just(pace * SECOND), [2 * pace, 2 * pace, 4 * pace, 6 * pace]) for pace in (10, 10, 60, 60)),
+    *(
+        (st.one_of(waits, st.sampled_from([width * SECOND, width * SECOND + 1])), [width])
+        for width in (10, 60, 300, 900, 3_600, 18_000, 54_000)
+    ),
+]
+some_waits = st.lists(waits, min_size=1, max_size=4)
+within_an_hour = st.integers(0, 3600).map(lambda seconds: seconds * SECOND)
+some_rules = st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True)
+# Two under a minute, where there is no grid, and one for each grid.
 windows = st.sampled_from(
-    ["10s", "10s", "59s", "60s", "60s", "5m", "5m", "14m", "15m", "1h", "5h", "15h", "60h", "60d"]
+    ["10s", "59s", "60s", "60s", "5m", "5m", "14m", "15m", "1h", "5h", "15h", "60h", "15d", "60d"]
 )
 percents = st.sampled_from(["0.0000000001", "1", "5", "10", "11.1111111111", "50"])
 coverages = st.sampled_from(["0.5", "1", "0.0000000001", "0.9"])
 durations = st.sampled_from(["0s", "0s", "1s", "30s", "2m"])
 bands = st.sampled_from([("99", "101"), ("100", "105"), ("100", "100.0000000001"), ("0.3", "110"), ("90", "99.5")])
 # What is compared of a leaf's evidence.
-COMPARED = ("kind", "result", "reference", "mean", "coverage", "window_from", "before", "newest_at", "clock")
+COMPARED = ("kind", "result", "before", "reference", "mean", "coverage", "window_from", "newest_at", "clock")
 STATES = ("above", "below", "inside", "outside", "rises", "falls", "above_average", "below_average", "zscore", "stale")
+
+
+@lru_cache(maxsize=1_000)
+def _one_of(values: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    return st.sampled_from(values)
+
+
+def choose(draw: st.DrawFn, *values: Any) -> Any:
+    """Draw one of the values. A strategy made anew for each draw would take longer than all the judging."""
+    return draw(_one_of(values))
 
 
 def after(step: int | tuple[int, int, int], at: int) -> int:
@@ -60,28 +85,27 @@ def after(step: int | tuple[int, int, int], at: int) -> int:
     return max(at + 1, at - at % grid + points * grid + beside)
 
 
-@st.composite
-def leaves(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool) -> dict[str, Any]:
-    """A leaf in the written form, with a recovery now and then."""
-    kind = draw(st.sampled_from(kinds))
+def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool) -> dict[str, Any]:
+    """Draw a leaf in the written form, with a recovery now and then."""
+    kind = choose(draw, *kinds)
     leaf: dict[str, Any] = {"kind": kind}
     recovers = recovers and draw(st.booleans())
     if kind in ("inside", "outside", "enters", "exits"):
         leaf["low"], leaf["high"] = draw(bands)
     elif kind == "stale":
-        leaf["after"] = draw(st.sampled_from(["1s", "5s", "30s", "1m", "5m", "1h"]))
+        leaf["after"] = choose(draw, "1s", "5s", "30s", "1m", "5m", "1h")
     elif kind in ("above", "below") or kind.startswith("crosses"):
-        leaf["level"] = draw(st.sampled_from(["100", "100.0000000001", "105", "0.3"]))
+        leaf["level"] = choose(draw, "100", "100.0000000001", "105", "0.3")
         if recovers and kind in ("above", "below"):
             leaf["recovery"] = {"above": "0.25", "below": "106"}[kind]
     else:
         leaf["window"] = draw(windows)
         if kind == "zscore":
-            leaf["n"] = draw(st.sampled_from(["1", "2", "3", "0.5", "1.5", "0.0000000001", "1000"]))
+            leaf["n"] = choose(draw, "1", "2", "3", "0.5", "1.5", "0.0000000001", "1000")
         else:
             leaf["percent"] = draw(percents)
         if kind in ("rises", "falls"):
-            leaf["ref"] = draw(st.sampled_from(["window_extreme", "window_start"]))
+            leaf["ref"] = choose(draw, "window_extreme", "window_start")
         else:
             leaf["min_coverage"] = draw(coverages)
         if kind.endswith("average") and draw(st.booleans()):
@@ -94,24 +118,27 @@ def leaves(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool) -> dict[str
 @st.composite
 def conditions(draw: st.DrawFn) -> dict[str, Any]:
     """A condition in the written form: a leaf, or leaves combined, within the limits; a state or an event."""
-    is_event = draw(st.sampled_from([False, False, True]))
-    depth, room = draw(st.sampled_from([(1, 1), (1, 1), (2, 3), (3, 6), (5, 20)]))
-    return _grown(draw, depth=depth, room=room, kinds=oracle.EVENTS if is_event else STATES, recovers=not is_event)
+    wants_event = draw(st.booleans())
+    depth, room = choose(draw, (1, 1), (1, 1), (2, 3), (3, 6), (5, 20))
+    return _grown(
+        draw, depth=depth, room=room, kinds=oracle.EVENTS if wants_event else STATES, recovers=not wants_event
+    )
 
 
 def _grown(draw: st.DrawFn, *, depth: int, room: int, kinds: Sequence[str], recovers: bool) -> dict[str, Any]:
-    """Draw a condition of at most `depth`, with at most `room` leaves; the first is of `kinds`."""
-    word = "leaf" if depth == 1 else draw(st.sampled_from(["all", "any", "all", "any", "not", "leaf"]))
+    """Draw a condition of at most `depth`, with at most `room` leaves, one of them of `kinds`."""
+    word = "leaf" if depth == 1 else choose(draw, "all", "any", "all", "any", "not", "leaf")
     if word == "leaf":
-        return draw(leaves(kinds=kinds, recovers=recovers))
+        return _leaf(draw, kinds=kinds, recovers=recovers)
     if word == "not":
         return {"not": _grown(draw, depth=depth - 1, room=room, kinds=STATES, recovers=False)}
-    count = min(room, draw(st.sampled_from([1, 2, 2, 3, 5])))
+    count = min(room, choose(draw, 1, 2, 2, 3, 5))
+    first = choose(draw, *range(count))
     members = [
-        _grown(draw, depth=depth - 1, room=room // count, kinds=STATES if place else kinds, recovers=recovers)
+        _grown(draw, depth=depth - 1, room=room // count, kinds=kinds if place == first else STATES, recovers=recovers)
         for place in range(count)
     ]
-    return {word: draw(st.permutations(members))}
+    return {word: members}
 
 
 def is_event(document: Mapping[str, Any]) -> bool:
@@ -120,14 +147,18 @@ def is_event(document: Mapping[str, Any]) -> bool:
 
 
 @st.composite
-def documents(draw: st.DrawFn, *, start: int = START) -> dict[str, Any]:
+def documents(draw: st.DrawFn) -> dict[str, Any]:
     """The part of a rule that the engine judges, in the written form."""
+    return _document(draw, start=START)
+
+
+def _document(draw: st.DrawFn, *, start: int) -> dict[str, Any]:
     document = {"condition": draw(conditions()), "cooldown": draw(durations)}
-    document["trigger"] = draw(st.sampled_from(["edge", "edge", "edge", "once"]))
+    document["trigger"] = choose(draw, "edge", "edge", "edge", "once")
     if not is_event(document):
         document |= {"for": draw(durations), "keep_firing": draw(durations)}
-    if draw(st.sampled_from([False, False, False, True])):
-        document["expires_at"] = write_moment(start + draw(st.integers(0, 3600)) * SECOND)
+    if choose(draw, False, False, False, True):
+        document["expires_at"] = write_moment(start + draw(within_an_hour))
     return document
 
 
@@ -148,13 +179,13 @@ def put_on_the_clock(draw: st.DrawFn, log: Sequence[oracle.Entry]) -> None:
     between = sorted(wait // SECOND for wait in apart if wait % SECOND == 0)
     for document in documents_in(log):
         if "expires_at" in document and draw(st.booleans()):
-            document["expires_at"] = write_moment(draw(st.sampled_from(moments)))
+            document["expires_at"] = write_moment(choose(draw, *moments[len(moments) // 2 :]))
         if between and draw(st.booleans()):
             names = ["cooldown"] if is_event(document) else ["for", "keep_firing", "cooldown"]
-            document[draw(st.sampled_from(names))] = f"{draw(st.sampled_from(between))}s"
+            document[choose(draw, *names)] = f"{choose(draw, *between)}s"
         for leaf in oracle.leaves_of(document["condition"]):
             if between and leaf["kind"] == "stale" and draw(st.booleans()):
-                leaf["after"] = f"{draw(st.sampled_from(between))}s"
+                leaf["after"] = f"{choose(draw, *between)}s"
 
 
 def put_on_the_prices(draw: st.DrawFn, log: Sequence[oracle.Entry]) -> None:
@@ -164,30 +195,46 @@ def put_on_the_prices(draw: st.DrawFn, log: Sequence[oracle.Entry]) -> None:
         if not seen or not draw(st.booleans()):
             continue
         for leaf in oracle.leaves_of(document["condition"]):
-            low, high = sorted(draw(st.sampled_from(sorted(seen))) for _ in range(2))
-            if "low" in leaf:
-                leaf |= {"low": from_units(low), "high": from_units(max(high, low + 1))}
+            if "low" not in leaf and "level" not in leaf:
+                continue
+            low, high = sorted(choose(draw, *sorted(seen)) for _ in range(2))
+            if "low" in leaf and low < high:
+                leaf |= {"low": from_units(low), "high": from_units(high)}
             elif "level" in leaf:
-                level, weaker = (high, low) if leaf["kind"] == "above" else (low, high)
+                level, weaker = (high, low) if leaf["kind"] in ("above", "crosses_up") else (low, high)
                 leaf["level"] = from_units(level)
                 leaf |= {"recovery": from_units(weaker)} if "recovery" in leaf else {}
+
+
+def put_on_the_pace(draw: st.DrawFn, log: Sequence[oracle.Entry], *, widths: Sequence[int]) -> None:
+    """Make windows of these widths (seconds), which suit the pace of the log, in half of the rules."""
+    for document in documents_in(log):
+        if not draw(st.booleans()):
+            continue
+        for leaf in oracle.leaves_of(document["condition"]):
+            if "window" in leaf:
+                leaf["window"] = f"{choose(draw, *widths)}s"
+            if "n" in leaf:
+                leaf["n"] = choose(draw, "1", "1", "2", "3")
+            if "min_coverage" in leaf:
+                leaf["min_coverage"] = choose(draw, "0.5", "0.5", "1")
 
 
 @st.composite
 def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
     """A log of quotes, changes of rules and pieces of history, with late and equal times and empty batches in it."""
-    as_of = start = draw(st.sampled_from(STARTS))
+    as_of = start = choose(draw, *STARTS)
     clock = {asset: after(draw(steps), start) for asset in ASSETS}
-    # A market of one or two prices, or of one pace, now and then: a constant price, and pieces of equal length, are
-    # where averages and deviations are compared at their edge.
-    prices_here = draw(st.one_of(st.just(prices), st.lists(prices, min_size=1, max_size=2).map(st.sampled_from)))
-    steps_here = draw(st.one_of(st.just(steps), st.sampled_from([10, 60]).map(lambda pace: st.just(pace * SECOND))))
-    kinds = ["quotes"] * 8 + ["rules", "history"]
+    # A constant price, and pieces of equal length, are where averages and deviations are compared at their edge;
+    # steps as long as a window are where what has gathered on one point of its grid leaves it.
+    prices_here = draw(markets)
+    steps_here, widths = PACES[choose(draw, *range(len(PACES)))]
+    kinds = ["rules", *["quotes"] * 8, "rules", "history"]
     standing: dict[int, oracle.Change] = {}
     log: list[oracle.Entry] = []
-    for seq in range(1, draw(st.integers(4, length)) + 1):
+    for seq in range(1, choose(draw, *range(4, length + 1)) + 1):
         # Something may be stored before the first rule comes; by the third entry there is one.
-        kind = draw(st.sampled_from(["rules", *kinds])) if seq != 3 or standing else "rules"
+        kind = choose(draw, *kinds) if seq != 3 or standing else "rules"
         if kind == "rules":
             changes = tuple(_changes(draw, version=10 * seq, standing=standing, start=start))
             standing |= {change.rule_id: change for change in changes}
@@ -198,11 +245,12 @@ def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
             log.append(oracle.HistoryEntry(seq, as_of, quotes))
         else:
             quotes = _quotes(draw, clock=clock, prices=prices_here, steps=steps_here)
-            idle = draw(st.sampled_from([0, 0, 0, 1]))
+            idle = choose(draw, 0, 0, 0, 1)
             as_of = max(after(draw(steps_here), as_of) if idle or not quotes else as_of, *clock.values())
             log.append(oracle.QuotesEntry(seq, as_of, quotes))
     put_on_the_clock(draw, log)
     put_on_the_prices(draw, log)
+    put_on_the_pace(draw, log, widths=widths)
     return log
 
 
@@ -210,24 +258,24 @@ def _changes(
     draw: st.DrawFn, *, version: int, standing: Mapping[int, oracle.Change], start: int
 ) -> Iterator[oracle.Change]:
     """Draw changes of some rules: a new version, the same one on other assets, or none any more."""
-    for rule_id in draw(st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True)):
-        assets = tuple(draw(st.lists(st.sampled_from(ASSETS), unique=True, max_size=2)))
-        what = draw(st.sampled_from(["changed", "changed", "changed", "chosen", "gone"]))
+    for rule_id in draw(some_rules):
+        assets = choose(draw, (1,), (2,), (1, 2), (2, 1), ())
+        what = choose(draw, "changed", "changed", "changed", "chosen", "gone")
         before = standing.get(rule_id)
         if what == "gone":
             yield oracle.Change(rule_id, None, None, ())
         elif what == "chosen" and before:
             yield oracle.Change(rule_id, before.version_id, before.document, assets)
         else:
-            yield oracle.Change(rule_id, version + rule_id, draw(documents(start=start)), assets)
+            yield oracle.Change(rule_id, version + rule_id, _document(draw, start=start), assets)
 
 
 def _history(
     draw: st.DrawFn, *, clock: dict[int, int], prices: st.SearchStrategy[int]
 ) -> tuple[tuple[int, int, int], ...]:
     """Draw a piece of the past of one asset, which may end just after its newest quote."""
-    asset = draw(st.sampled_from(ASSETS))
-    times = {clock[asset] - 3 * back + 7 for back in draw(st.lists(waits, min_size=1, max_size=4))}
+    asset = choose(draw, *ASSETS)
+    times = {clock[asset] - 3 * back + 7 for back in draw(some_waits)}
     clock[asset] = max(clock[asset], *times)
     return tuple((asset, at, draw(prices)) for at in sorted(times))
 
@@ -237,11 +285,11 @@ def _quotes(
 ) -> tuple[tuple[int, int, int], ...]:
     """Draw the quotes of one batch: new ones, late ones, second ones of one time, and several assets at one time."""
     quotes = []
-    for _ in range(draw(st.integers(0, 4))):
-        asset = draw(st.sampled_from(ASSETS))
-        when = draw(st.sampled_from(["new"] * 7 + ["together", "late"]))
+    for _ in range(choose(draw, 1, 0, 2, 3, 4, 4)):
+        asset = choose(draw, *ASSETS)
+        when = choose(draw, *["new"] * 7, "together", "late")
         if when == "late":
-            at = clock[asset] - draw(st.sampled_from([0, 1, SECOND]))
+            at = clock[asset] - choose(draw, 0, 1, SECOND)
         elif when == "together" and clock[asset] < max(clock.values()):
             at = clock[asset] = max(clock.values())
         else:
@@ -343,13 +391,13 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
     if "reference" in operands:
         price, at = operands["reference"]
         written["reference"] = {"at": write_moment(at), "price": from_units(price)}
+    if "before" in operands:
+        written["before"] = from_units(operands["before"])
     if "mean" in operands:
         written["mean"] = from_units(operands["mean"])
     if "coverage" in operands:
         whole, part = divmod(round(Fraction(operands["coverage"]) * 10_000), 10_000)
         written["coverage"] = f"{whole}.{part:04d}".rstrip("0").rstrip(".")
-    if "before" in operands:
-        written["before"] = from_units(operands["before"])
     for key in ("window_from", "newest_at", "clock"):
         if key in operands:
             written[key] = write_moment(operands[key])
@@ -357,11 +405,12 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def state_of(one: Instance | engines.Standing) -> tuple[Any, ...]:
-    """Return what the owner can see of an instance: version, state, since when, suppressed, UNKNOWN."""
+    """Return what the owner can see of an instance: version, state, since when, suppressed, known or not."""
     since = None if one.since < 0 else one.since
-    return (one.version_id, one.state, since, one.suppressed, one.unknown is not None)
+    answer = {None: "known", NOT_JUDGED: "not judged"}.get(one.unknown, "unknown")
+    return (one.version_id, one.state, since, one.suppressed, answer)
 
 
 def expected_state(instance: oracle.Instance) -> tuple[Any, ...]:
     """Return the oracle's instance in the same shape."""
-    return (instance.version_id, instance.state, instance.since, instance.is_suppressed, instance.is_unknown)
+    return (instance.version_id, instance.state, instance.since, instance.is_suppressed, instance.newest_answer)

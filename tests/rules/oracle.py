@@ -177,7 +177,7 @@ class Instance:
     since: int | None = None  # The moment of the last transition, whence also that of PENDING and of RECOVERING.
     opened: int | None = None  # The moment of the last opening that was not suppressed.
     is_suppressed: bool = False  # Whether the present episode is a suppressed one.
-    is_unknown: bool = True  # The newest judgement was UNKNOWN, or there was none.
+    newest_answer: str = "not judged"  # Then "known" or "unknown", as the newest judgement was.
 
     @property
     def is_judged_by_the_clock(self) -> bool:
@@ -201,7 +201,7 @@ class Instance:
         is_open = self.state in (FIRING, RECOVERING)
         look = Look(quotes=quotes, now=now, is_of_a_quote=is_of_a_quote, is_open=is_open)
         truth = evaluate(self.document["condition"], look=look)
-        self.is_unknown = truth is UNKNOWN
+        self.newest_answer = "unknown" if truth is UNKNOWN else "known"
         if truth is UNKNOWN:
             return []
         to_state, reason = self.next_state(is_true=truth, moment=moment)
@@ -247,7 +247,7 @@ class Instance:
         if to_state in (INACTIVE, ENDED):
             self.is_suppressed = False
         if to_state == ENDED:
-            self.is_unknown = False
+            self.newest_answer = "known"
         return Expected(seq, *who, from_state, to_state, moment, reason, was_suppressed, condition, look)
 
     def moment_of(self, now: int) -> int:
@@ -290,9 +290,11 @@ def answer(leaf: dict[str, Any], *, look: Look) -> Leaf:
     if kind in EVENTS:
         if len(look.quotes) < 2:
             return Leaf(kind, UNKNOWN, {})
-        before = look.quotes[-2].price
-        truth = look.is_of_a_quote and happens(leaf, before=before, price=price)
-        return Leaf(kind, truth, {"before": before} if look.is_of_a_quote else {})
+        return Leaf(
+            kind,
+            look.is_of_a_quote and happens(leaf, before=look.quotes[-2].price, price=price),
+            {"before": look.quotes[-2].price},
+        )
     if kind == "stale":
         operands = {"newest_at": look.quotes[-1].at, "clock": look.now}
         return Leaf(kind, look.now - look.quotes[-1].at >= microseconds_in(leaf["after"]), operands)

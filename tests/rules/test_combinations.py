@@ -6,7 +6,6 @@ import pytest
 
 from apps.rules.engine.conditions import is_clocked, is_event, read_condition
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import Newest
 from apps.rules.engine.written import RuleInvalid
 from tests.rules.watched import ONE, SECOND, START, Watched, verdict
 
@@ -162,14 +161,12 @@ def test_silence_is_counted_from_the_newest_quote_to_the_clock():
 
 
 def test_the_clock_makes_no_quote_new():
-    newest = Newest()
-    newest.push(1, 4)
-    newest.advance(2)
-    alone = newest.before
-    newest.push(3, 6)
-    newest.advance(4)
+    watched = Watched({"kind": "crosses_up", "level": "5"}, [(0, 4 * ONE), (10, 6 * ONE)])
+    (newest,) = watched.windows
+    at_the_quote = watched.verdict()
+    newest.advance(START + 11 * SECOND)
 
-    assert (alone, newest.before, newest.at, newest.moment) == (None, 6, 3, 4)
+    assert (at_the_quote, watched.verdict(), watched.explain()["before"]) == (True, False, "4")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def test_an_engine_rebuilt_from_checkpoints_goes_on_as_the_one_that_lived(log, c
         assert other.touched.keys() == one.touched.keys()
         rebuilt = reborn(rebuilt, specs=specs) if entry.seq in cuts else rebuilt
         assert json.dumps(rebuilt.dump()) == json.dumps(lived.dump())
+        instances = [(rule_id, asset_id) for rule_id, _, asset_id, _ in lived.dump()["instances"]]
+        assert [rebuilt.standing(*one) for one in instances] == [lived.standing(*one) for one in instances]
 
 
 @settings(max_examples=MANY)

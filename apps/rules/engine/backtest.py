@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 from apps.rules.engine.conditions import Combination, Condition, Not, is_clocked, leaves_of
-from apps.rules.engine.engine import Engine, History, JudgedQuote, QuotesEntry, RuleChange, RulesEntry
+from apps.rules.engine.engine import Engine, History, JudgedQuote, QuotesEntry, RuleChange, RulesEntry, Standing
 from apps.rules.engine.instance import FIRING, INACTIVE, OPEN, Transition
 from apps.rules.engine.leaves import LEVEL_HIGHEST, LEVEL_LOWEST, Change, Level, ZScore
 from apps.rules.engine.leaves import Average as AverageLeaf
@@ -72,6 +72,7 @@ class Backtest:
         self._specs = [replace(spec, enabled=True) for spec in specs]
         self._is_clocked = any(is_clocked(spec.condition) or spec.expires_at is not None for spec in specs)
         self._asset_ids = sorted(asset_ids)
+        self._watched = frozenset(self._asset_ids)
         self._engine = Engine()
         self._outcomes = [Outcome() for _ in specs]
         self._last: dict[tuple[int, int], tuple[str, int]] = {}  # (rule, asset) -> state, since
@@ -82,9 +83,10 @@ class Backtest:
         self._engine.judge(RulesEntry(1, 0, changes), history or _nothing)
 
     def take(self, quotes: Sequence[JudgedQuote], *, as_of: int) -> None:
-        """Judge one entry: its quotes in the order in which they stand, then the clock."""
+        """Judge one entry: its quotes in the order in which they stand, then the clock; other assets' only move it."""
         for asset_id, at, _ in quotes if len(self._begin) < len(self._asset_ids) else ():
-            self._begin.setdefault(asset_id, at)
+            if asset_id in self._watched:
+                self._begin.setdefault(asset_id, at)
         self._clock = max(self._clock, as_of)
         for step in self._engine.judge(QuotesEntry(self._engine.seq + 1, as_of, quotes), _nothing).transitions:
             self._note(step)
@@ -97,7 +99,13 @@ class Backtest:
             return
         # Where nothing goes by the clock, it makes no difference how many quotes an entry has.
         for chunk in _chunks(quotes):
-            self.take(chunk, as_of=chunk[-1][1])
+            self.take(chunk, as_of=max(at for _, at, _ in chunk))
+
+    def standing(self, place: int, asset_id: int) -> Standing:
+        """Return how far the rule at this place among the specs has come on one asset."""
+        standing = self._engine.standing(place, asset_id)
+        assert standing is not None
+        return standing
 
     def _note(self, step: Transition) -> None:
         key = (step.rule_id, step.asset_id)
@@ -124,7 +132,8 @@ class Backtest:
     def outcomes(self) -> list[Outcome]:
         """Return what each rule would have done, in the order of the specs. Call it once, at the end."""
         for rule_id, outcome in enumerate(self._outcomes):
-            for asset_id in self._begin:
+            # One that was quiet from the beginning may have been judged by the clock.
+            for asset_id in self._begin.keys() | {asset_id for rule, asset_id in self._last if rule == rule_id}:
                 state, _ = self._last.get((rule_id, asset_id), (INACTIVE, 0))
                 self._spend((rule_id, asset_id), state, self._clock)
             outcome.openings.sort(key=lambda opening: (opening.opened_at, opening.asset_id))
@@ -142,7 +151,9 @@ def variants(spec: RuleSpec) -> list[tuple[str, RuleSpec]]:
         return []
     factors = NEAR if hasattr(leaf, "level") else WIDE
     found: dict[Decimal, RuleSpec] = {}
-    for value in [(threshold * factor).normalize() for factor in factors] if threshold else FROM_ZERO:
+    # Rounded to what can be written; what is nothing then is left out.
+    around = [round(threshold * factor, 10).normalize() for factor in factors]
+    for value in filter(None, around) if threshold else FROM_ZERO:
         changed = _with_threshold(leaf, value)
         if changed is not None:
             found[value] = replace(spec, condition=_replaced(spec.condition, leaf, changed))

@@ -390,7 +390,7 @@ class Engine:
             instance.suppressed,
             instance.reason,
             instance.unknown,
-            _evidence(instance, series) if can_explain and series is not None else None,
+            _evidence(instance, series, at_quote=True) if can_explain and series is not None else None,
         )
 
     def dump(self) -> dict[str, Any]:
@@ -459,14 +459,27 @@ class Engine:
         return engine
 
 
-def _evidence(instance: Instance, series: Series) -> dict[str, Any]:
-    """Return what the instance's condition sees at the newest quote."""
+def _evidence(instance: Instance, series: Series, *, at_quote: bool = False) -> dict[str, Any]:
+    """Return what the instance's condition sees at the newest quote. at_quote: also where the clock has moved on since,
+    for other instances."""
     firing, _ = instance.mode
-    evidence = instance.bound.explain(series.price, series.windows, firing)
+    windows: Sequence[Window] = series.windows
+    if at_quote and instance.spec is not None and not is_clocked(instance.spec.condition):
+        windows = [_at_its_quote(window, series) for window in windows]
+    evidence = instance.bound.explain(series.price, windows, firing)
     evidence |= {"price": from_units(series.price), "at": write_moment(series.at)}
     if series.before_at != -FOREVER:
         evidence["previous"] = {"price": from_units(series.before_price), "at": write_moment(series.before_at)}
     return evidence
+
+
+def _at_its_quote(window: Window, series: Series) -> Window:
+    if not isinstance(window, Newest) or series.before_at == -FOREVER:
+        return window
+    newest = Newest()
+    newest.push(series.before_at, series.before_price)
+    newest.push(series.at, series.price)
+    return newest
 
 
 def _raising(error: Exception) -> Bound:

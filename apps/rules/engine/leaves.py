@@ -473,7 +473,7 @@ class Stale(Leaf):
 def _bound_to_previous(holds: Callable[[int, int], bool], place: int, document: Mapping[str, Any]) -> Bound:
     def test(price: int, windows: Windows, firing: bool) -> bool | None:
         newest: Newest = windows[place]  # type: ignore[assignment]
-        return None if newest.before is None else holds(newest.before, price)
+        return None if newest.before is None else newest.is_new and holds(newest.before, price)
 
     def operands(price: int, windows: Windows) -> dict[str, Any]:
         before = cast(Newest, windows[place]).before

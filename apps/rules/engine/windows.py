@@ -289,36 +289,36 @@ class Spread(Path):
 class Newest:
     """The newest quote, the price before it (None while there is none), and the moment of judging.
 
-    The clock moves the moment on. Then no quote is new, and the price before the newest is the newest's own: what has
-    crossed a level has crossed it once.
+    The clock moves the moment on. Then no quote is new: what has crossed a level has crossed it once.
     """
 
-    __slots__ = ("at", "before", "moment", "price")
+    __slots__ = ("at", "before", "is_new", "moment", "price")
 
     def __init__(self) -> None:
         self.at = self.moment = -NEVER
         self.price: int | None = None
         self.before: int | None = None
+        self.is_new = False
 
     def push(self, at: int, price: int) -> None:
         """Take the next quote; `at` is later than every one before."""
         self.before = self.price
         self.price = price
         self.at = self.moment = at
+        self.is_new = True
 
     def advance(self, moment: int) -> None:
         """Take the clock."""
         self.moment = moment
-        if self.before is not None:
-            self.before = self.price
+        self.is_new = False
 
     def dump(self) -> list[Any]:
         """Return what `load` needs, as plain lists."""
-        return [self.at, self.moment, self.price, self.before]
+        return [self.at, self.moment, self.price, self.before, self.is_new]
 
     def load(self, state: list[Any]) -> None:
         """Become what was dumped."""
-        self.at, self.moment, self.price, self.before = state
+        self.at, self.moment, self.price, self.before, self.is_new = state
 
 
 Window = Extreme | Path | Newest

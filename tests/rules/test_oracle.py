@@ -1,0 +1,345 @@
+"""The rules by worked examples: what is expected is worked out by hand, and both, oracle and engine, are held to it."""
+
+from decimal import Decimal
+
+import pytest
+
+from apps.rules.engine.conditions import read_condition
+from apps.rules.engine.engine import Engine
+from apps.rules.engine.windows import new_window
+from tests.rules import logs, oracle
+
+SECOND = 1_000_000
+START = logs.START
+UNKNOWN = {"kind": "rises", "percent": 1, "window": "60s"}  # At a first quote.
+TRUE, FALSE = {"kind": "above", "level": 50}, {"kind": "below", "level": 50}
+UP = {"kind": "crosses_up", "level": 100}
+
+
+def units(price):
+    return int(Decimal(price) * 10**10)
+
+
+def verdicts_of_the_oracle(condition, quotes):
+    path = [oracle.Quote(1, at, price) for at, price in quotes]
+    looks = [oracle.Look(path[: n + 1], now=path[n].at, is_of_a_quote=True, is_open=False) for n in range(len(path))]
+    return [oracle.evaluate(condition, look=look) for look in looks]
+
+
+def verdicts_of_the_engine(condition, quotes):
+    read = read_condition(condition)
+    keys = read.window_keys()
+    windows = [new_window(key) for key in keys]
+    test = read.bind({key: place for place, key in enumerate(keys)}).test
+    given = []
+    for at, price in quotes:
+        for window in windows:
+            window.push(at, price)
+        given.append(test(price, windows, False))
+    return given
+
+
+@pytest.fixture(params=[verdicts_of_the_oracle, verdicts_of_the_engine], ids=["oracle", "engine"])
+def verdicts(request):
+    """Give what a condition says of each of these prices, ten seconds apart: T, F, or ? for UNKNOWN."""
+
+    def said(condition, prices, *, apart=10):
+        quotes = [(START + apart * place * SECOND, units(price)) for place, price in enumerate(prices.split())]
+        return "".join({True: "T", False: "F", None: "?"}[one] for one in request.param(condition, quotes))
+
+    return said
+
+
+@pytest.mark.parametrize(
+    ("kind", "prices", "expected"),
+    [
+        ("crosses_up", "99 100 101 99 98 101 100 99.9999999999 100", "?TFFFTFFT"),
+        ("crosses_up", "101 102 100 99 100", "?FFFT"),
+        ("crosses_down", "101 100 99 101 99 100 99", "?TFFTFF"),
+        ("crosses_down", "99 98 100 100.0000000001 100", "?FFFT"),
+        ("crosses", "99 100 99 101 100 100 99", "?TFTTFF"),
+        ("above", "100 100.0000000001", "FT"),
+        ("below", "100 99.9999999999", "FT"),
+    ],
+)
+def test_a_level(verdicts, kind, prices, expected):
+    assert verdicts({"kind": kind, "level": 100}, prices) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "prices", "expected"),
+    [
+        ("inside", "98.9999999999 99 100 101 101.0000000001", "FTTTF"),
+        ("outside", "98.9999999999 99 100 101 101.0000000001", "TFFFT"),
+        ("enters", "98 99 100 101 102 101 98 102", "?TFFFTFF"),
+        ("exits", "98 99 100 101 102 101 98 102", "?FFFTFTF"),
+    ],
+)
+def test_a_band_has_its_edges_and_what_jumps_over_it_neither_enters_nor_exits(verdicts, kind, prices, expected):
+    assert verdicts({"kind": kind, "low": 99, "high": 101}, prices) == expected
+
+
+@pytest.mark.parametrize(
+    ("leaf", "prices", "apart", "expected"),
+    [
+        # A change of exactly X % counts, and a poll further apart than the window still has its reference.
+        ({"kind": "rises", "percent": 10}, "100 110 109.9999999999", 10, "?TF"),
+        ({"kind": "rises", "percent": 10}, "100 110 110", 600, "?TF"),
+        ({"kind": "falls", "percent": 10}, "100 90 90.0000000001", 10, "?TF"),
+        # The price in force at e is the first one from 60 s on.
+        ({"kind": "rises", "percent": 10, "ref": "window_start"}, "100 100 100 100 100 200 110 110", 10, "??????TT"),
+        # Half of the window is known from 30 s on; the mean is 100, and what equals the bound is not beyond it.
+        ({"kind": "below_average", "percent": 0}, "100 100 100 100 99.9999999999", 10, "???FT"),
+        ({"kind": "above_average", "percent": 10}, "100 100 100 100 110", 10, "???FF"),
+        ({"kind": "above_average", "percent": 10}, "100 100 100 100 110.0000000001", 10, "???FT"),
+        # At 40 s, 100 and 110 have stood for 20 s each: the mean is 105, a deviation is 5.
+        ({"kind": "zscore", "n": 1}, "100 110 100 110 110", 10, "???TT"),
+        ({"kind": "zscore", "n": 1}, "100 110 100 110 109.9999999999", 10, "???TF"),
+        ({"kind": "zscore", "n": 3}, "100 110 100 110 120", 10, "???FT"),
+        ({"kind": "zscore", "n": 3}, "100 110 100 110 119.9999999999", 10, "???FF"),
+        ({"kind": "zscore", "n": 3}, "100 110 100 110 90", 10, "???FT"),
+        ({"kind": "zscore", "n": "2.5", "min_coverage": "0.6"}, "100 110 100 110 117.5", 10, "????T"),
+        # A price that never changed has no deviation to be measured in.
+        ({"kind": "zscore", "n": 1}, "100 100 100 100 200 100", 10, "?????F"),
+    ],
+)
+def test_a_window_of_60_seconds(verdicts, leaf, prices, apart, expected):
+    assert verdicts(leaf | {"window": "60s"}, prices, apart=apart) == expected
+
+
+def test_what_has_left_the_window_is_not_in_its_variance(verdicts):
+    leaf = {"kind": "zscore", "n": "0.0000000001", "window": "10s"}
+
+    # At 30 s only the price of 20 s stood within the window, at 40 s that of 30 s.
+    assert verdicts(leaf, "100 110 110 110 200") == "?????"
+
+
+def test_a_quote_is_not_stale_itself_however_long_the_last_one_has_been_there(verdicts):
+    assert verdicts({"kind": "stale", "after": "1s"}, "100 100") == "FF"
+
+
+@pytest.mark.parametrize(
+    ("members", "of_all", "of_any"),
+    [
+        ([TRUE, TRUE], "T", "T"),
+        ([TRUE, FALSE], "F", "T"),
+        ([TRUE, UNKNOWN], "?", "T"),
+        ([FALSE, FALSE], "F", "F"),
+        ([FALSE, UNKNOWN], "F", "?"),
+        ([UNKNOWN, FALSE], "F", "?"),
+        ([UNKNOWN, TRUE], "?", "T"),
+        ([UNKNOWN, UNKNOWN], "?", "?"),
+        ([TRUE, UNKNOWN, FALSE], "F", "T"),
+        ([TRUE], "T", "T"),
+        ([UNKNOWN], "?", "?"),
+        ([UP, FALSE], "F", "?"),
+    ],
+)
+def test_kleenes_logic(verdicts, members, of_all, of_any):
+    assert (verdicts({"all": members}, "100"), verdicts({"any": members}, "100")) == (of_all, of_any)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"not": TRUE}, "F"),
+        ({"not": FALSE}, "T"),
+        ({"not": UNKNOWN}, "?"),
+        ({"not": {"all": [UNKNOWN, FALSE]}}, "T"),
+        ({"all": [{"not": FALSE}, {"any": [FALSE, {"not": {"not": TRUE}}]}]}, "T"),
+        ({"any": [{"all": [{"any": [{"all": [TRUE] * 19}]}]}, FALSE]}, "T"),  # 5 deep, 20 leaves: as far as it goes
+    ],
+)
+def test_what_is_nested(verdicts, condition, expected):
+    assert verdicts(condition, "100") == expected
+
+
+class Log:
+    """A log that is written down step by step; times in seconds after START."""
+
+    def __init__(self):
+        self.entries = []
+        self.as_of = START
+
+    def _next(self, seconds):
+        self.as_of = max(self.as_of, START + seconds * SECOND)
+        return len(self.entries) + 1, self.as_of
+
+    def rule(self, condition, seconds=0, *, version=1, **others):
+        change = oracle.Change(1, version, {"condition": condition, **others}, (1,))
+        self.entries.append(oracle.RulesEntry(*self._next(seconds), (change,)))
+        return self
+
+    def quotes(self, *quotes):
+        rows = tuple((1, START + seconds * SECOND, units(price)) for seconds, price in quotes)
+        self.entries.append(oracle.QuotesEntry(*self._next(max(seconds for seconds, _ in quotes)), rows))
+        return self
+
+    def clock(self, seconds):
+        self.entries.append(oracle.QuotesEntry(*self._next(seconds), ()))
+        return self
+
+    def history(self, *quotes):
+        rows = tuple((1, START + seconds * SECOND, units(price)) for seconds, price in quotes)
+        self.entries.append(oracle.HistoryEntry(*self._next(0), rows))
+        return self
+
+
+def steps_of_the_oracle(log):
+    return oracle.expected_transitions(log)
+
+
+def steps_of_the_engine(log):
+    engine, store = Engine(), logs.Store(log)
+    return [one for entry in log for one in engine.judge(logs.entry_of(entry), store.before(entry.seq)).transitions]
+
+
+@pytest.fixture(params=[steps_of_the_oracle, steps_of_the_engine], ids=["oracle", "engine"])
+def steps(request):
+    """Give the transitions that a log leads to: (to, seconds, reason), and "silent" where it is suppressed."""
+
+    def made(log):
+        return [
+            (one.to_state, (one.moment - START) / SECOND, one.reason, *(["silent"] if one.suppressed else []))
+            for one in request.param(log.entries)
+        ]
+
+    return made
+
+
+def test_an_event_opens_and_resolves_in_one_step(steps):
+    log = Log().rule(UP).quotes((0, 99), (10, 100), (20, 101), (30, 99), (40, 100))
+
+    assert steps(log) == [
+        ("firing", 10, "true"), ("inactive", 10, "event"),
+        ("firing", 40, "true"), ("inactive", 40, "event"),
+    ]  # fmt: skip
+
+
+def test_an_event_within_the_cooldown_is_silent_and_at_its_end_is_told(steps):
+    log = Log().rule(UP, cooldown="60s").quotes((0, 99), (10, 100), (20, 99), (69, 100), (69.5, 99), (70, 100))
+
+    assert steps(log) == [
+        ("firing", 10, "true"), ("inactive", 10, "event"),
+        ("firing", 69, "true", "silent"), ("inactive", 69, "event", "silent"),
+        ("firing", 70, "true"), ("inactive", 70, "event"),
+    ]  # fmt: skip
+
+
+def test_once_ends_with_the_first_event(steps):
+    log = Log().rule(UP, trigger="once").quotes((0, 99), (10, 100), (20, 99), (30, 100))
+
+    assert steps(log) == [("firing", 10, "true"), ("ended", 10, "once")]
+
+
+def test_a_rule_added_between_two_quotes_sees_what_the_next_one_crosses(steps):
+    log = Log().quotes((0, 99)).rule(UP, 5).quotes((10, 100))
+
+    assert steps(log) == [("firing", 10, "true"), ("inactive", 10, "event")]
+
+
+def test_a_price_already_beyond_when_the_rule_comes_crosses_nothing(steps):
+    log = Log().quotes((0, 99), (1, 100)).rule(UP, 5).quotes((10, 101), (20, 100))
+
+    assert steps(log) == []
+
+
+def test_a_new_version_of_a_rule_sees_the_quote_before_it(steps):
+    log = Log().rule(UP).quotes((0, 99)).rule(UP, 5, version=2).quotes((10, 100))
+
+    assert steps(log) == [("firing", 10, "true"), ("inactive", 10, "event")]
+
+
+@pytest.mark.parametrize(
+    ("past", "expected"),
+    [((5, 101), []), ((-5, 101), [("firing", 10, "true"), ("inactive", 10, "event")])],
+    ids=["newer", "older"],
+)
+def test_history_that_is_newer_than_the_newest_quote_comes_before_the_next_one(steps, past, expected):
+    log = Log().rule(UP).quotes((0, 99)).history(past).quotes((10, 102))
+
+    assert steps(log) == expected
+
+
+def test_late_and_second_quotes_are_not_the_quote_before(steps):
+    log = Log().rule(UP).quotes((10, 99), (10, 101), (5, 101), (20, 101))
+
+    assert steps(log) == [("firing", 20, "true"), ("inactive", 20, "event")]
+
+
+def test_what_has_crossed_has_not_crossed_again_when_the_clock_moves_on(steps):
+    log = Log().rule(UP, expires_at="2030-01-01T00:00:00Z").quotes((0, 99)).quotes((10, 100)).clock(20)
+    log.quotes((30, 101)).clock(40)
+
+    assert steps(log) == [("firing", 10, "true"), ("inactive", 10, "event")]
+
+
+def test_an_event_that_is_also_judged_by_the_clock_opens_there_for_its_other_leaves(steps):
+    log = Log().rule({"any": [UP, {"kind": "stale", "after": "60s"}]}).quotes((0, 99), (10, 100)).clock(69).clock(70)
+
+    assert steps(log) == [
+        ("firing", 10, "true"), ("inactive", 10, "event"),
+        ("firing", 70, "true"), ("inactive", 70, "event"),
+    ]  # fmt: skip
+
+
+def test_an_event_under_a_state_counts_where_both_hold(steps):
+    log = Log().rule({"all": [UP, {"kind": "inside", "low": 90, "high": 110}]})
+    log.quotes((0, 99), (10, 120), (20, 105), (30, 99), (40, 105))
+
+    assert steps(log) == [("firing", 40, "true"), ("inactive", 40, "event")]
+
+
+def test_stale_begins_by_the_clock_and_ends_with_a_quote(steps):
+    log = Log().rule({"kind": "stale", "after": "60s"}).quotes((0, 1)).clock(59).clock(60).clock(70).quotes((65, 1))
+
+    assert steps(log) == [("firing", 60, "true"), ("inactive", 65, "recovered")]
+
+
+def test_a_quote_from_before_the_opening_ends_it_at_the_opening_and_the_clock_after_it_begins_the_next(steps):
+    log = Log().rule({"kind": "stale", "after": "60s"}).quotes((0, 1)).clock(70).quotes((5, 1)).quotes((60, 1))
+
+    assert steps(log) == [
+        ("firing", 70, "true"), ("inactive", 70, "recovered"), ("firing", 70, "true"), ("inactive", 70, "recovered"),
+    ]  # fmt: skip
+
+
+def test_stale_waits_by_the_clock_too(steps):
+    log = Log().rule({"kind": "stale", "after": "60s"}, **{"for": "30s", "keep_firing": "20s"})
+    log.quotes((0, 1)).clock(60).clock(89).clock(90).quotes((95, 1)).clock(114).clock(115)
+
+    assert steps(log) == [
+        ("pending", 60, "true"), ("firing", 90, "held"), ("recovering", 95, "false"), ("inactive", 115, "recovered"),
+    ]  # fmt: skip
+
+
+def test_where_nothing_was_ever_quoted_nothing_is_stale(steps):
+    assert steps(Log().rule({"kind": "stale", "after": "1s"}).clock(3_600)) == []
+
+
+def test_not_stale_is_false_by_the_clock(steps):
+    log = Log().rule({"not": {"kind": "stale", "after": "60s"}}).quotes((0, 1)).clock(60)
+
+    assert steps(log) == [("firing", 0, "true"), ("inactive", 60, "recovered")]
+
+
+def test_windows_do_not_move_with_the_clock(steps):
+    rise = {"kind": "rises", "percent": 10, "window": "60s"}
+    log = Log().rule({"all": [rise, {"not": {"kind": "stale", "after": "1h"}}]}).quotes((0, 100), (10, 110)).clock(900)
+
+    assert steps(log.quotes((910, 110))) == [("firing", 10, "true"), ("inactive", 910, "recovered")]
+
+
+def test_the_recovery_of_a_leaf_is_in_force_within_a_combination(steps):
+    log = Log().rule({"all": [{"kind": "above", "level": 100, "recovery": 90}, {"kind": "below", "level": 1000}]})
+
+    assert steps(log.quotes((0, 95), (10, 101), (20, 95), (30, 90))) == [
+        ("firing", 10, "true"), ("inactive", 30, "recovered"),
+    ]  # fmt: skip
+
+
+def test_unknown_neither_fires_nor_resolves(steps):
+    known = {"kind": "rises", "percent": 1, "window": "10s", "ref": "window_start"}
+    log = Log().rule({"any": [{"kind": "above", "level": 100}, known]}).quotes((0, 101), (5, 99), (9, 99), (15, 99))
+
+    assert steps(log) == [("firing", 0, "true"), ("inactive", 15, "recovered")]
