@@ -23,7 +23,8 @@ def rows_of(path: Path) -> Iterator[RawQuote]:
     """Give the rows of a file with the columns time, symbol, price (or close) and perhaps volume; further ones are
     passed over.
 
-    `at` is aware and UTC, price and volume are numbers, perhaps not finite ones, or None where the cell is empty.
+    `at` is aware and UTC, the price a number, perhaps not a finite one, or None where the cell is empty; the volume is
+    a number or None.
     Raises FilmBroken at the first row that is none.
     """
     if not path.is_file():
@@ -81,9 +82,9 @@ def _rows(reader: Iterator[list[str]]) -> Iterator[RawQuote]:
         symbol = cells[symbol_column].strip()
         if not symbol:
             raise _BrokenRow("has no symbol")
-        volume = cells[volume_column] if volume_column is not None else ""
+        volume = _volume(cells[volume_column]) if volume_column is not None else None
         is_empty = False
-        yield RawQuote(sys.intern(symbol), _number(cells[price_column]), at, _number(volume))
+        yield RawQuote(sys.intern(symbol), _number(cells[price_column]), at, volume)
     if is_empty:
         raise _BrokenRow("has no rows")
 
@@ -101,6 +102,14 @@ def _number(text: str) -> Decimal | None:
         return parse_number(text) if text else None
     except QuoteRejected:
         raise _BrokenRow(f"{text[:40]!r} is not a number") from None
+
+
+def _volume(text: str) -> Decimal | None:
+    """Return the number, or None: a volume is an ornament, a bad one does not cost the quote."""
+    try:
+        return _number(text)
+    except _BrokenRow:
+        return None
 
 
 class _BrokenRow(Exception):

@@ -91,19 +91,23 @@ def try_on_file(spec: RuleSpec, path: Path, *, sweep: bool, progress: Callable[[
 
     A rule that chooses by tag or feed watches every symbol of the file.
     """
-    read = read_quotes(path, watched=spec.assets.symbols, progress=progress)
+    chosen = spec.assets.symbols
+    is_clocked_rule = is_clocked(spec.condition) or spec.expires_at is not None
+    # What is not watched moves the clock all the same: without it, nothing is ever seen to be silent.
+    read = read_quotes(path, watched=() if is_clocked_rule else chosen, progress=progress)
+    watched = {one: symbol for one, symbol in enumerate(read.symbols) if not chosen or symbol in chosen}
     others = variants(spec) if sweep else []
-    backtest = Backtest([spec, *(one for _, one in others)], range(len(read.symbols)))
+    backtest = Backtest([spec, *(one for _, one in others)], watched)
     backtest.take_all(read.quotes)
     outcome, *swept = backtest.outcomes()
     counts = {
         "quotes": read.accepted,
-        "judged": len(read.quotes),
+        "judged": sum(asset_id in watched for asset_id, _, _ in read.quotes),
         "late": read.late,
         "rejected": read.rejected.total(),
         "rejected_by_reason": dict(read.rejected),
     }
-    report = _report(spec, outcome, dict(enumerate(read.symbols)))
+    report = _report(spec, outcome, watched)
     return counts | report | ({"sweep": _sweep(others, swept)} if sweep else {})
 
 
@@ -124,7 +128,16 @@ def try_on_stored(
             feeds[asset.feed_id].append(asset.pk)
     clocked = is_clocked(spec.condition) or spec.expires_at is not None
     for place, (feed_id, asset_ids) in enumerate(sorted(feeds.items())):
-        backtest = Backtest(specs, asset_ids, history=lambda reach: market.path_before(reach, before=since))
+
+        def past(reach: Mapping[int, int], part: float = place / len(feeds)) -> dict[int, list[tuple[int, int]]]:
+            # Asset by asset: where there are many, the caller is to hear in between that it goes on.
+            paths: dict[int, list[tuple[int, int]]] = {}
+            for asset_id, microseconds in reach.items():
+                progress(part)
+                paths |= market.path_before({asset_id: microseconds}, before=since)
+            return paths
+
+        backtest = Backtest(specs, asset_ids, history=past)
         for done, quotes, as_of in _entries(feed_id, asset_ids, since=since, until=until, clocked=clocked):
             backtest.take(quotes, as_of=as_of)
             judged += len(quotes)

@@ -73,18 +73,23 @@ def read_yaml(path: Path) -> Any:
             content = file.read(LARGEST_BYTES + 1)
         if len(content) > LARGEST_BYTES:
             raise FileInvalid(f"{path.name} is larger than {LARGEST_BYTES} bytes")
-        return yaml.load(content.decode("utf-8"), Loader=_Loader)  # noqa: S506, a SafeLoader
-    except FileInvalid:
-        raise
+        text = content.decode("utf-8")
     except OSError as error:
         raise FileInvalid(f"{path.name} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise FileInvalid(f"{path.name} is not UTF-8") from None
+    return read_yaml_text(text, name=path.name)
+
+
+def read_yaml_text(text: str, *, name: str) -> Any:
+    """Return what a text says, as `read_yaml` does. name: what errors call it."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506, a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise FileInvalid(f"{path.name}{line}: {error.problem}") from None
+        raise FileInvalid(f"{name}{line}: {error.problem}") from None
     except (yaml.YAMLError, RecursionError, ValueError):
-        raise FileInvalid(f"{path.name} is not YAML") from None
+        raise FileInvalid(f"{name} is not YAML") from None
 
 
 def read_rule(data: Any) -> WrittenRule:

@@ -69,7 +69,6 @@ class Backtest:
 
     def __init__(self, specs: Sequence[RuleSpec], asset_ids: Iterable[int], *, history: History | None = None) -> None:
         """history: what is stored before the first quote; None where nothing is."""
-        self._specs = [replace(spec, enabled=True) for spec in specs]
         self._is_clocked = any(is_clocked(spec.condition) or spec.expires_at is not None for spec in specs)
         self._asset_ids = sorted(asset_ids)
         self._watched = frozenset(self._asset_ids)
@@ -79,7 +78,7 @@ class Backtest:
         self._open: dict[tuple[int, int], Opening] = {}
         self._begin: dict[int, int] = {}
         self._clock = 0
-        changes = [RuleChange(rule, rule, spec, self._asset_ids) for rule, spec in enumerate(self._specs)]
+        changes = [RuleChange(rule, rule, spec, self._asset_ids) for rule, spec in enumerate(specs)]
         self._engine.judge(RulesEntry(1, 0, changes), history or _nothing)
 
     def take(self, quotes: Sequence[JudgedQuote], *, as_of: int) -> None:

@@ -21,6 +21,7 @@ from apps.rules.models import Rule
 
 SECONDS_BETWEEN_PROGRESS = 2.0
 OPENINGS_SHOWN = 20
+INTERRUPTED = 130
 
 
 def moment(text: str) -> datetime:
@@ -55,7 +56,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._started = self._told = time.monotonic()
-        report = self._on_stored(options) if options["rule"] is not None else self._on_file(options)
+        try:
+            report = self._on_stored(options) if options["rule"] is not None else self._on_file(options)
+        except KeyboardInterrupt:
+            print("backtest: stopped", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
         try:
             self.stdout.write(json.dumps(report, ensure_ascii=False) if options["json"] else _in_words(report))
         except BrokenPipeError:
