@@ -143,6 +143,26 @@ def _is_word(tag: Any) -> bool:
     return isinstance(tag, str) and 0 < len(tag) <= 64 and "\0" not in tag
 
 
+class AssetAlias(models.Model):
+    """Another name by which an asset is asked for. Where a name is both, the symbol goes first."""
+
+    asset = models.ForeignKey(Asset, models.CASCADE, related_name="aliases")
+    name = models.CharField(
+        max_length=64, unique=True, validators=[symbol_validator], help_text="Like BTC; no asset's symbol."
+    )
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name_plural = "asset aliases"
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.asset}"
+
+    def clean(self) -> None:
+        if Asset.objects.filter(symbol=self.name).exists():
+            raise ValidationError({"name": f"{self.name} is an asset's symbol already."})
+
+
 class Listing(models.Model):
     """What a provider calls an asset; without one, a provider is asked for the asset's symbol."""
 

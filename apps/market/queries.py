@@ -1,19 +1,46 @@
 """What is asked of the market's rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
+from itertools import pairwise, takewhile
+from math import ceil
+from statistics import median
+from typing import NamedTuple
 
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import connection
-from django.db.models import BigIntegerField, F, Q, TextField
+from django.db.models import (
+    BigIntegerField,
+    DateTimeField,
+    ExpressionWrapper,
+    F,
+    Func,
+    Max,
+    Min,
+    OuterRef,
+    Prefetch,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    TextField,
+)
 from django.db.models.expressions import RawSQL
 
-from apps.market import cache
+from apps.market import cache, partitions
 from apps.market.domain import AdmittedQuote, epoch_microseconds, from_epoch_microseconds, price_units
-from apps.market.models import Asset, Batch, Feed, JudgePosition, LatestQuote, Listing, Quote
+from apps.market.models import Asset, AssetAlias, Batch, Feed, JudgePosition, LatestQuote, Listing, Quote
+from apps.market.providers.registry import PROVIDERS
 
 # The engine's units, worked out exactly by PostgreSQL (its extract() is numeric).
 _MICROSECONDS = RawSQL("(extract(epoch FROM at) * 1000000)::bigint", [], output_field=BigIntegerField())
+_VARIATION_STEP = Decimal("0.0001")
+# Quotes by spans of so many seconds.
+_SPANS = {
+    "postgresql": "floor(extract(epoch FROM %(expressions)s) / %(step)s)::bigint",
+    "sqlite": "CAST(strftime('%%%%s', %(expressions)s) AS INTEGER) / %(step)s",
+}
 _UNITS = RawSQL("(price * 10000000000)::numeric(33, 0)::text", [], output_field=TextField())
 
 
@@ -93,13 +120,7 @@ def judged_quotes(batch: Batch) -> list[tuple[int, int, int]]:
     if not batch.accepted:
         return []
     quotes = Quote.objects.filter(batch=batch, late=False, at__gte=batch.first_at, at__lte=batch.last_at)
-    if connection.vendor == "postgresql":
-        rows = quotes.annotate(microseconds=_MICROSECONDS, units=_UNITS).order_by("at", "asset_id")
-        return [
-            (asset_id, at, int(units)) for asset_id, at, units in rows.values_list("asset_id", "microseconds", "units")
-        ]
-    rows = quotes.order_by("at", "asset_id").values_list("asset_id", "at", "price")
-    return [(asset_id, epoch_microseconds(at), price_units(price)) for asset_id, at, price in rows]
+    return _in_units(quotes.order_by("at", "asset_id"))
 
 
 def asset_ids_in(batch: Batch) -> list[int]:
@@ -127,13 +148,76 @@ def stored_path(reach: Mapping[int, int], *, feed_id: int, up_to_seq: int) -> di
 
 
 def _stored_path(asset_id: int, *, reach: int, up_to_batch: int) -> list[tuple[int, int]]:
-    stored = Quote.objects.filter(asset=asset_id, late=False, batch__lte=up_to_batch).values_list("at", "price")
+    return _path_in(Quote.objects.filter(asset=asset_id, late=False, batch__lte=up_to_batch), reach=reach)
+
+
+def _path_in(quotes: QuerySet[Quote], *, reach: int) -> list[tuple[int, int]]:
+    stored = quotes.values_list("at", "price")
     path = list(reversed(stored.order_by("-at")[:2]))
     if path and reach:
         edge = from_epoch_microseconds(max(epoch_microseconds(path[-1][0]) - reach, 0))
         in_force = stored.filter(at__lte=edge).order_by("-at")[:1]
         path = [*in_force, *stored.filter(at__gt=edge).order_by("at").iterator(chunk_size=10_000)]
     return [(epoch_microseconds(at), price_units(price)) for at, price in path]
+
+
+def path_before(reach: Mapping[int, int], *, before: datetime) -> dict[int, list[tuple[int, int]]]:
+    """Return the stored path of these assets up to `before`, as stored_path does."""
+    paths = {}
+    for asset_id, microseconds in reach.items():
+        stored = Quote.objects.filter(asset=asset_id, late=False, at__lt=before)
+        paths[asset_id] = _path_in(stored, reach=microseconds)
+    return {asset_id: path for asset_id, path in paths.items() if path}
+
+
+def forgotten_before(feed_id: int) -> datetime | None:
+    """Return the beginning of the oldest day that is kept where the feed had quotes before that, else None."""
+    kept = partitions.days()
+    if not kept:
+        return None
+    oldest = datetime(kept[0].year, kept[0].month, kept[0].day, tzinfo=UTC)
+    had = Batch.objects.filter(feed=feed_id, accepted__gt=0, first_at__lt=oldest)
+    return oldest if had.exists() else None
+
+
+def quotes_between(asset_ids: Sequence[int], *, since: datetime, until: datetime) -> list[tuple[int, int, int]]:
+    """Return (asset id, microseconds, units) of the stored quotes of [since, until) that are not late, oldest first."""
+    quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
+    return _in_units(quotes.order_by("at", "asset_id"))
+
+
+def released_between(asset_ids: Sequence[int], *, since: datetime, until: datetime) -> list[tuple[int, int, int, int]]:
+    """Return (asset id, microseconds, units, released) of the stored quotes of [since, until) that are not late.
+
+    released: the feed's clock when the quote came, in microseconds; of imported history its own time.
+    """
+    quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
+    rows = quotes.values_list("asset_id", "at", "price", "batch__kind", "batch__as_of")
+    return [
+        (
+            asset_id,
+            epoch_microseconds(at),
+            price_units(price),
+            epoch_microseconds(at if kind == Batch.Kind.HISTORY else max(as_of, at)),
+        )
+        for asset_id, at, price, kind, as_of in rows
+    ]
+
+
+def clocks_between(feed_id: int, *, since: datetime, until: datetime) -> list[int]:
+    """Return the clocks of a feed's entries of quotes in [since, until), in microseconds, oldest first."""
+    entries = Batch.objects.filter(feed=feed_id, kind=Batch.Kind.QUOTES, as_of__gte=since, as_of__lt=until)
+    return [epoch_microseconds(as_of) for as_of in entries.order_by("as_of").values_list("as_of", flat=True)]
+
+
+def _in_units(quotes: QuerySet[Quote]) -> list[tuple[int, int, int]]:
+    if connection.vendor == "postgresql":
+        rows = quotes.annotate(microseconds=_MICROSECONDS, units=_UNITS)
+        return [
+            (asset_id, at, int(units)) for asset_id, at, units in rows.values_list("asset_id", "microseconds", "units")
+        ]
+    stored = quotes.values_list("asset_id", "at", "price")
+    return [(asset_id, epoch_microseconds(at), price_units(price)) for asset_id, at, price in stored]
 
 
 def assets_chosen(*, symbols: Iterable[str] = (), tag: str | None = None, feed: str | None = None) -> list[Asset]:
@@ -150,9 +234,261 @@ def first_assets(*, limit: int) -> list[Asset]:
     return list(Asset.objects.order_by("symbol")[:limit])
 
 
+RECENT_ENTRIES = 20
+PATH_POINTS = 400
+# What is put off for longer than this is behind: ticks come each second, and a wake-up that is lost is sent again.
+BEHIND = timedelta(seconds=30)
+
+
+def with_recent_entries(feeds: QuerySet[Feed]) -> QuerySet[Feed]:
+    """Return the feeds with head, judge's position, sources and `recent`, the quotes among their last entries, newest
+    first: three statements, however many feeds there are and however long their logs."""
+    recent = Batch.objects.filter(kind=Batch.Kind.QUOTES, seq__gt=F("feed__head__seq") - RECENT_ENTRIES)
+    return feeds.select_related("head", "judged").prefetch_related(
+        "sources", Prefetch("batches", queryset=recent.order_by("-seq"), to_attr="recent")
+    )
+
+
+def effective_interval_seconds(feed: Feed) -> float | None:
+    """Return the median gap between the last answers of a feed that came with_recent_entries, by the wall clock."""
+    answered = [entry.received_at for entry in feed.recent if not entry.failure]  # type: ignore[attr-defined]
+    return median((later - earlier).total_seconds() for later, earlier in pairwise(answered)) if answered[1:] else None
+
+
+class Health(NamedTuple):
+    """How a feed is, in one word and in a sentence."""
+
+    state: str
+    words: str
+
+
+def health_of(feed: Feed, *, now: datetime) -> Health:
+    """Return how a feed is that came with_recent_entries: paused, new, failing, finished, behind or fresh."""
+    recent: list[Batch] = feed.recent  # type: ignore[attr-defined]
+    due = feed.head.next_slot
+    pending = feed.judged.seq < feed.head.seq
+    if not feed.is_enabled:
+        return Health("paused", "Nothing is fetched until it is resumed.")
+    if feed.head.failures and recent:
+        row = list(takewhile(lambda entry: entry.failure, recent))
+        since = f"{'before ' if len(row) < feed.head.failures else ''}{_written(row[-1].received_at if row else due)}"
+        times = "" if feed.head.failures == 1 else f", {feed.head.failures} times in a row"
+        reason = row[0].failure if row else "unknown"
+        return Health("failing", f"{reason} since {since}{times}. Asked again at {_written(due)}.")
+    if _is_over(feed, recent):
+        return Health("finished", f"The recording ended at {_written(recent[0].as_of)}.")
+    interval = timedelta(seconds=feed.interval_seconds)
+    if due > now + interval + BEHIND:
+        return Health("behind", f"Due at {_written(due)}, ahead of the clock. Was this machine's clock set back?")
+    if now - due > max(interval, BEHIND):
+        return Health("behind", f"Due since {_written(due)}, and nobody has fetched it. Does a watcher run?")
+    if pending and recent and any(one.evaluated_at is None and now - one.received_at > BEHIND for one in recent):
+        return Health(
+            "behind", f"Entries that wait for the judge: {feed.head.seq - feed.judged.seq}. Does an analyzer run?"
+        )
+    if feed.head.began_at is None:
+        return Health("new", "Never fetched. It is due now." if due <= now else f"Due at {_written(due)}.")
+    return Health("fresh", f"Last answer at {_written(recent[0].received_at)}." if recent else "")
+
+
+def _is_over(feed: Feed, recent: Sequence[Batch]) -> bool:
+    """Tell whether a recording has ended: the answers are empty and its clock stands. A live market only rests."""
+    last = recent[:3]
+    if len(last) < 3 or any(PROVIDERS[one.provider].is_live for one in feed.sources.all() if one.provider in PROVIDERS):
+        return False
+    return all(not (one.accepted or one.late or one.rejected) and one.as_of == last[0].as_of for one in last)
+
+
+def _written(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+class PathPoint(NamedTuple):
+    """The lowest and the highest price from one time on; of a single quote both are its price."""
+
+    at: datetime
+    low: Decimal
+    high: Decimal
+
+
+def price_path(asset_id: int, *, since: datetime, until: datetime) -> list[PathPoint]:
+    """Return an asset's prices for drawing, oldest first, without late quotes.
+
+    Each quote where they are few, else the lowest and highest of equal spans, so that no peak is lost: in one or two
+    statements that give PATH_POINTS rows at most.
+    """
+    quotes = Quote.objects.filter(asset=asset_id, late=False, at__gte=since, at__lte=until)
+    path = list(quotes.order_by("at").values_list("at", "price")[: PATH_POINTS + 1])
+    if len(path) <= PATH_POINTS:
+        return [PathPoint(at, price, price) for at, price in path]
+    step = max(ceil((until - since).total_seconds() / (PATH_POINTS - 1)), 1)
+    span = Func(F("at"), template=_SPANS[connection.vendor], step=step, output_field=BigIntegerField())
+    spans = quotes.annotate(span=span).order_by("span").values("span")
+    rows = spans.annotate(first_at=Min("at"), low=Min("price"), high=Max("price"))
+    return [PathPoint(*row) for row in rows.values_list("first_at", "low", "high")]
+
+
+def last_quotes(asset_id: int, *, limit: int) -> list[Quote]:
+    """Return the newest quotes of an asset, late ones too, with their entries of the log."""
+    return list(Quote.objects.filter(asset=asset_id).select_related("batch").order_by("-at")[:limit])
+
+
+def last_entries(feed_id: int, *, limit: int) -> list[Batch]:
+    """Return the end of a feed's log, newest entry first."""
+    return list(Batch.objects.filter(feed=feed_id).order_by("-seq")[:limit])
+
+
+def known_tags(*, limit: int) -> list[str]:
+    """Return tags that assets carry, in order."""
+    rows = Asset.objects.exclude(tags=[]).order_by().values_list("tags", flat=True)
+    return sorted({tag for tags in rows for tag in tags})[:limit]
+
+
 def quotes_in(batch: Batch, *, limit: int) -> list[Quote]:
     """Return quotes of one entry, late ones too, oldest first, with their assets."""
     if batch.first_at is None:
         return []
     rows = Quote.objects.filter(batch=batch, at__gte=batch.first_at, at__lte=batch.last_at)
     return list(rows.select_related("asset").order_by("at", "asset_id")[:limit])
+
+
+def feeds_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Feed]:
+    """Return the feeds with head and judge's position for those who may look at feeds in the admin, none for others."""
+    is_operator = user.is_active and getattr(user, "is_staff", False) and user.has_perm("market.view_feed")
+    rows = Feed.objects.select_related("head", "judged")
+    return rows if is_operator else rows.none()
+
+
+def assets_named(names: Iterable[str]) -> dict[str, Asset]:
+    """Return name -> asset for symbols and aliases; a symbol goes before an alias. Two statements."""
+    wanted = list(names)
+    aliases = AssetAlias.objects.filter(name__in=wanted).select_related("asset")
+    by_alias = {alias.name: alias.asset for alias in aliases}
+    return by_alias | {asset.symbol: asset for asset in Asset.objects.filter(symbol__in=wanted)}
+
+
+def entries_by_id(batch_ids: Iterable[int]) -> dict[int, Batch]:
+    """Return batch id -> entry of a log, with its feed."""
+    return Batch.objects.select_related("feed").in_bulk(list(batch_ids))
+
+
+def aliases_of(asset_ids: Iterable[int]) -> dict[int, list[str]]:
+    """Return asset id -> its aliases, sorted."""
+    aliases: dict[int, list[str]] = {}
+    for asset_id, name in AssetAlias.objects.filter(asset__in=asset_ids).order_by("name").values_list("asset", "name"):
+        aliases.setdefault(asset_id, []).append(name)
+    return aliases
+
+
+def prices_before(asset_ids: Iterable[int], *, ago: timedelta) -> dict[int, Decimal]:
+    """Return asset id -> the price in force that long before its feed's clock, where one that old is stored.
+
+    Late quotes do not count. One statement: for each asset, one step into the quotes' index.
+    """
+    edge = ExpressionWrapper(OuterRef("feed__head__as_of") - ago, output_field=DateTimeField())
+    past = Quote.objects.filter(asset=OuterRef("pk"), late=False, at__lte=edge).order_by("-at").values("price")[:1]
+    rows = Asset.objects.filter(pk__in=asset_ids, feed__isnull=False).order_by().annotate(past=Subquery(past))
+    return {asset_id: price for asset_id, price in rows.values_list("pk", "past") if price is not None}
+
+
+def variations_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
+    """Return asset id -> percent by which its newest price differs from the one in force 24 hours before.
+
+    latest: asset id -> newest price. Rounded half-even to 4 decimals; without a price that old, the asset is left out.
+    """
+    before = prices_before(list(latest), ago=timedelta(hours=24)) if latest else {}
+    with localcontext() as context:
+        context.prec = 60  # The lowest and the highest price lie 22 digits apart.
+        return {
+            asset_id: ((latest[asset_id] - price) / price * 100).quantize(_VARIATION_STEP)
+            for asset_id, price in before.items()
+        }
+
+
+class QuoteCounts(NamedTuple):
+    """What became of the quotes of a while; `rejected` counts those of every reason."""
+
+    accepted: int
+    late: int
+    rejected: int
+
+
+def quote_counts(feed_ids: Iterable[int], *, since: datetime) -> dict[int, QuoteCounts]:
+    """Return feed id -> what became of the quotes of its slots from `since` on, without history; two statements.
+
+    By the slot, since the database has (feed, slot) in order: what is older is not looked at.
+    """
+    entries = Batch.objects.filter(feed__in=list(feed_ids), slot__gte=since).order_by()
+    rejected: dict[int, int] = {}
+    for feed_id, reasons in entries.exclude(rejected={}).values_list("feed_id", "rejected").iterator():
+        rejected[feed_id] = rejected.get(feed_id, 0) + sum(reasons.values())
+    rows = entries.values_list("feed_id").annotate(Sum("accepted"), Sum("late"))
+    return {feed_id: QuoteCounts(accepted, late, rejected.get(feed_id, 0)) for feed_id, accepted, late in rows}
+
+
+def judged_quotes_of(
+    batches: Sequence[Batch], *, asset_ids: Iterable[int] | None = None
+) -> dict[int, list[tuple[int, int, int]]]:
+    """Return batch id -> its quotes that are judged, each list as `judged_quotes` gives it; one statement.
+
+    asset_ids: of these assets only. Batches without such quotes may be absent.
+    """
+    rows = _quotes_of(batches, asset_ids).filter(late=False).order_by("at", "asset_id")
+    found: dict[int, list[tuple[int, int, int]]] = {}
+    if connection.vendor == "postgresql":
+        rows = rows.annotate(microseconds=_MICROSECONDS, units=_UNITS)
+        for batch_id, asset_id, at, units in rows.values_list("batch_id", "asset_id", "microseconds", "units"):
+            found.setdefault(batch_id, []).append((asset_id, at, int(units)))
+    else:
+        for batch_id, asset_id, at, price in rows.values_list("batch_id", "asset_id", "at", "price"):
+            found.setdefault(batch_id, []).append((asset_id, epoch_microseconds(at), price_units(price)))
+    return found
+
+
+def asset_ids_of(batches: Sequence[Batch], *, asset_ids: Iterable[int] | None = None) -> dict[int, list[int]]:
+    """Return batch id -> the assets that have quotes in it, sorted; one statement. asset_ids: of these assets only."""
+    rows = _quotes_of(batches, asset_ids).order_by("batch_id", "asset_id").values_list("batch_id", "asset_id")
+    found: dict[int, list[int]] = {}
+    for batch_id, asset_id in rows.distinct():
+        found.setdefault(batch_id, []).append(asset_id)
+    return found
+
+
+def _quotes_of(batches: Sequence[Batch], asset_ids: Iterable[int] | None) -> QuerySet[Quote]:
+    quoted = [batch for batch in batches if batch.first_at is not None and batch.last_at is not None]
+    if not quoted:
+        return Quote.objects.none()
+    first, last = min(batch.first_at for batch in quoted), max(batch.last_at for batch in quoted)
+    rows = Quote.objects.filter(batch__in=[batch.pk for batch in quoted], at__gte=first, at__lte=last)
+    return rows if asset_ids is None else rows.filter(asset__in=list(asset_ids))
+
+
+def stored_spans(asset_ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Return asset id -> times of its first and its newest quote that are stored and not late, in microseconds since
+    1970; assets without any are left out. One statement: for each asset, two steps into the quotes' index."""
+    stored = Quote.objects.filter(asset=OuterRef("pk"), late=False)
+    rows = Asset.objects.filter(pk__in=list(asset_ids)).order_by()
+    rows = rows.annotate(
+        first=Subquery(stored.order_by("at").values("at")[:1]), newest=Subquery(stored.order_by("-at").values("at")[:1])
+    )
+    return {
+        asset_id: (epoch_microseconds(first), epoch_microseconds(newest))
+        for asset_id, first, newest in rows.values_list("pk", "first", "newest")
+        if first is not None
+    }
+
+
+def pace_seconds(feed: Feed) -> float:
+    """Return how far the last answers of a feed that came with_recent_entries lie apart by the feed's own clock, in
+    which windows are measured: for a film at 60 times its speed that is 60 times the effective interval.
+
+    The interval asked for, where the clock has not moved lately.
+    """
+    answered = [entry.as_of for entry in feed.recent if not entry.failure]  # type: ignore[attr-defined]
+    gaps = [gap for later, earlier in pairwise(answered) if (gap := (later - earlier).total_seconds()) > 0]
+    return median(gaps) if gaps else float(feed.interval_seconds)
+
+
+def has_quotes(batch: Batch) -> bool:
+    """Tell whether the first quote of an entry is still kept."""
+    return Quote.objects.filter(batch=batch, at=batch.first_at).exists()

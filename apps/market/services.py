@@ -4,7 +4,7 @@ dropped."""
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Max, Q
 from django.db.models.functions import Now
 from django.utils.functional import SimpleLazyObject
 from psycopg.errors import CheckViolation
@@ -39,6 +39,10 @@ JUDGE_HURRY = timedelta(seconds=30)
 # safety, and a fetcher that was killed holds up its feed no longer than this.
 FETCH_LEASE = timedelta(seconds=30)
 FETCH_AT_MOST_SECONDS = 15  # No further provider is asked after that: its answer might come after the lease.
+
+
+class FetchRefused(ValueError):
+    """A feed cannot be asked out of its turn; the text is for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,67 @@ def claim_due_feeds(*, now: datetime) -> list[tuple[int, datetime]]:
         heads = FeedHead.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("feed")
         claimed = list(heads.filter(due).order_by("feed_id"))
         FeedHead.objects.filter(pk__in=[head.pk for head in claimed]).update(hurried_until=now + HURRY)
-    return [(head.feed_id, domain.slot_of(at=now, interval_seconds=head.feed.interval_seconds)) for head in claimed]
+    return [(head.feed_id, _due_slot(head, now=now)) for head in claimed]
+
+
+def _due_slot(head: FeedHead, *, now: datetime) -> datetime:
+    # A feed that was asked for out of its turn is due between two slots, and the time it is due is its slot.
+    return max(domain.slot_of(at=now, interval_seconds=head.feed.interval_seconds), head.next_slot)
+
+
+def fetch_now(*, feed_id: int, now: datetime) -> datetime:
+    """Make a feed due at once, out of its turn, and return since when it is: the next tick starts its fetch.
+
+    The time itself becomes the slot; afterwards the feed is due at its usual slots again. Asked for twice, it is due
+    once. Raises FetchRefused: paused, under way, asked this second.
+    """
+    wanted = now.replace(microsecond=0)
+    with transaction.atomic():
+        head = _lock_head(feed_id)
+        feed = Feed.objects.get(pk=feed_id)
+        if not feed.is_enabled:
+            raise FetchRefused(f"{feed} is paused. Resume it first.")
+        # The lease is measured by the database's clock, as where it is taken.
+        if FeedHead.objects.filter(pk=feed_id, lease_until__gt=Now()).exists():
+            raise FetchRefused(f"{feed} is being fetched at this moment.")
+        if head.next_slot <= wanted:
+            return head.next_slot
+        if Batch.objects.filter(feed=feed_id, slot__gte=wanted).exists():
+            raise FetchRefused(f"{feed} was fetched this second, or its log is ahead of this machine's clock.")
+        FeedHead.objects.filter(pk=feed_id).update(next_slot=wanted, hurried_until=None)
+    return wanted
+
+
+def pause_feeds(feed_ids: Iterable[int]) -> int:
+    """Fetch these feeds no more, and return how many that stopped. What is stored is still judged."""
+    return Feed.objects.filter(pk__in=list(feed_ids), is_enabled=True).update(is_enabled=False)
+
+
+def resume_feeds(feed_ids: Iterable[int]) -> int:
+    """Fetch these feeds again, and return how many that started. Slots that passed meanwhile are counted as missed."""
+    return Feed.objects.filter(pk__in=list(feed_ids), is_enabled=False).update(is_enabled=True)
+
+
+def change_interval(*, feed_id: int, interval_seconds: int, now: datetime) -> None:
+    """Ask a feed at another interval from now on, not only after the slot that was next. Raises ValidationError.
+
+    A feed that is due stays due. One that fails keeps the wait that it has, where that is the longer.
+    """
+    with transaction.atomic():
+        head = _lock_head(feed_id)
+        feed = Feed.objects.get(pk=feed_id)
+        feed.interval_seconds = interval_seconds
+        feed.full_clean()
+        feed.save(update_fields=["interval_seconds"])
+        if head.next_slot <= now:
+            return
+        due = domain.slot_of(at=now, interval_seconds=interval_seconds)
+        newest = Batch.objects.filter(feed=feed_id, slot__gte=due).aggregate(slot=Max("slot"))["slot"]
+        if newest is not None:
+            answered = domain.slot_of(at=newest, interval_seconds=interval_seconds)
+            due = domain.next_slot_after(slot=answered, interval_seconds=interval_seconds, failures=0)
+        head.next_slot = max(due, head.next_slot) if head.failures else due
+        head.save(update_fields=["next_slot"])
 
 
 def claim_feeds_behind(*, before: datetime, now: datetime) -> list[int]:
@@ -185,10 +249,9 @@ def record_answer(
         _move_clock(head, as_of=answer.as_of)
         columns |= {"slot": lease.slot, "missed_slots": _missed_slots(head, lease)}
         batch, fresh = _append_quotes(head, admitted, **columns)
-        interval = lease.feed.interval_seconds
         head.failures = 0
         head.began_at = head.began_at or lease.slot
-        head.next_slot = domain.next_slot_after(slot=lease.slot, interval_seconds=interval, failures=0)
+        interval = _set_next_slot(head, slot=lease.slot)
         head.lease_until = head.hurried_until = None
         head.save()
     newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
@@ -215,12 +278,7 @@ def record_failure(
         columns = {"slot": lease.slot, "failure": failure, "missed_slots": _missed_slots(head, lease)}
         batch = _append(head, kind=Batch.Kind.QUOTES, now=now, trace_id=trace_id, **columns)
         head.failures += 1
-        head.next_slot = domain.next_slot_after(
-            slot=lease.slot,
-            interval_seconds=lease.feed.interval_seconds,
-            failures=head.failures,
-            retry_after_seconds=retry_after_seconds,
-        )
+        _set_next_slot(head, slot=lease.slot, retry_after_seconds=retry_after_seconds)
         head.lease_until = head.hurried_until = None
         head.save()
     return batch
@@ -239,6 +297,20 @@ def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> Batch:
 
 def _lock_head(feed_id: int) -> FeedHead:
     return FeedHead.objects.select_for_update(no_key=True).get(feed_id=feed_id)
+
+
+def _set_next_slot(head: FeedHead, *, slot: datetime, retry_after_seconds: int | None = None) -> int:
+    """Say when the feed is due after the answer for `slot`, and return the interval."""
+    # As it is now, under the head's lock: it may have been changed since the lease was taken.
+    interval = Feed.objects.values_list("interval_seconds", flat=True).get(pk=head.feed_id)
+    head.next_slot = domain.next_slot_after(
+        # Of a fetch out of its turn, the slot that it fell into.
+        slot=domain.slot_of(at=slot, interval_seconds=interval),
+        interval_seconds=interval,
+        failures=head.failures,
+        retry_after_seconds=retry_after_seconds,
+    )
+    return interval
 
 
 def _move_clock(head: FeedHead, *, as_of: datetime) -> None:

@@ -5,45 +5,90 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.auth import get_user_model
-from django.db import models
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import linebreaksbr
-from django.urls import reverse
+from django.utils import timezone
 from django.utils.formats import localize
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.alerts.admin import AlertAdmin
 from apps.alerts.models import Alert
-from apps.market.admin import ROWS_SHOWN, JSONObjectField, PageAdmin, ReadOnlyAdmin, ShortText, Table
+from apps.market.admin import ROWS_SHOWN, PageAdmin, ReadOnlyAdmin, Table, page_link
 from apps.notify.models import Attempt, Channel, Message, Owed
+from apps.notify.services import TestRefused, send_test
 from apps.notify.transports.registry import TRANSPORTS
 from apps.rules.admin import OwnedRows
 
 ATTEMPT_HEADERS = ["attempt", "began (UTC)", "ended (UTC)", "outcome", "reason", "detail"]
 KINDS = [(kind, kind) for kind in sorted(TRANSPORTS)]
+STATUS_LABEL = {"delivered": "success", "dead": "danger", "pending": "warning", "sending": "info"}
+# What each kind has to set: the fields of the form that stand in its config under the same names.
+SETTINGS_OF = {"email": ("to",), "inbox": ()}
 
 
 class ChannelForm(forms.ModelForm):
-    """The kinds are those of the registry."""
+    """A form per kind: each shows what it has to set, checked by its transport. The config itself is not shown."""
 
-    kind = forms.ChoiceField(choices=KINDS, widget=UnfoldAdminSelectWidget, help_text="How you are told.")
+    kind = forms.ChoiceField(
+        choices=KINDS,
+        widget=UnfoldAdminSelectWidget,
+        help_text="How you are told. An inbox is a list of messages on this site, and has nothing to set.",
+    )
+    to = forms.CharField(
+        required=False,
+        label="Address",
+        widget=UnfoldAdminTextInputWidget,
+        # As it was written: the transport refuses a line break and a second address.
+        strip=False,
+        help_text="One e-mail address, like you@example.org.",
+    )
 
     class Meta:
         model = Channel
-        fields = ["owner", "name", "kind", "config", "is_enabled", "wants_resolved"]
+        fields = ["owner", "name", "kind", "is_enabled", "wants_resolved"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in SETTINGS_OF.get(self.instance.kind, ()):
+            if name in self.fields:
+                self.initial.setdefault(name, self.instance.config.get(name, ""))
+
+    def clean(self) -> dict[str, Any]:
+        """Put the kind's fields together into its config."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        names = SETTINGS_OF.get(cleaned.get("kind"), ())
+        self.instance.config = {name: cleaned[name] for name in names if cleaned.get(name)}
+        return cleaned
+
+    def _update_errors(self, errors: ValidationError) -> None:
+        """Put what the transport refuses beside the field that it stands in."""
+        names = SETTINGS_OF.get(self.cleaned_data.get("kind"), ())
+        whole = errors.error_dict.get(NON_FIELD_ERRORS, [])
+        refused = [one for one in whole if one.code == "transport"]
+        if names and refused:
+            errors = ValidationError(
+                {**errors.error_dict, NON_FIELD_ERRORS: [one for one in whole if one not in refused]}
+            )
+            self.add_error(names[0], refused)
+        super()._update_errors(errors)
 
 
 @admin.register(Channel)
 class ChannelAdmin(OwnedRows, PageAdmin):
     """A channel stays its owner's: the rules that are told there are theirs too."""
 
-    empty_words = "No channels yet. Add one, and name it in the file with your rules."
+    actions = ["send_test"]
+    buttons = ["send_test"]
+    # Alpine's words: the address is asked for where the kind is e-mail.
+    conditional_fields = {"to": "kind == 'email'"}
+    empty_words = "No channels yet. Add one, send a test, and name it in the file with your rules."
+    fields = ["owner", "name", "kind", "to", "is_enabled", "wants_resolved"]
     form = ChannelForm
-    formfield_overrides = {models.JSONField: {"form_class": JSONObjectField, "widget": ShortText}}
     list_display = ["name", "kind", "owner", "is_enabled", "wants_resolved"]
     list_filter = ["kind", "is_enabled"]
     list_select_related = ["owner"]
@@ -64,10 +109,52 @@ class ChannelAdmin(OwnedRows, PageAdmin):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def has_delete_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
-        # What was told stays told: a channel with messages is switched off. None stands for many at once.
-        if obj is None or obj.owed.exists() or obj.messages.exists():
+        # What was told of alerts stays told: such a channel is switched off. None stands for many at once.
+        if obj is None or obj.owed.exists() or obj.messages.exclude(kind=Message.Kind.TEST).exists():
             return False
         return super().has_delete_permission(request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], Any]:
+        deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        # Tests go with their channel, though nobody deletes a message by itself.
+        return deleted, counts, lacking - {Message._meta.verbose_name}, protected
+
+    @admin.action(description="Send a test", permissions=["change"])
+    def send_test(self, request: HttpRequest, queryset: QuerySet[Channel]) -> HttpResponse | None:
+        """Have a message sent on each of these channels, the way that alerts go."""
+        channels = list(queryset[:ROWS_SHOWN])
+        tried = []
+        for channel in channels:
+            try:
+                tried.append(send_test(channel=channel, asked_by=request.user.get_username(), now=timezone.now()))
+            except TestRefused as refusal:
+                self.say_refused(request, str(refusal))
+        if tried:
+            names = ", ".join(message.channel.name for message in tried)
+            self.say_done(
+                request,
+                f"A test for {names} is written. It is sent within some seconds while beat and a notifier run; "
+                "Messages shows each attempt, and what the other side said.",
+            )
+        return self.after(request, channels)
+
+    def tables_for(self, request: HttpRequest, row: Channel) -> list[Table]:
+        rules = [link.rule for link in row.rule_channels.select_related("rule").order_by("rule__name")[:ROWS_SHOWN]]
+        sent = row.messages.order_by("-created_at")[:20]
+        return [
+            Table(
+                title="Rules that are told here",
+                headers=["rule", "severity", "deleted at (UTC)"],
+                rows=[[page_link(request, one, one.name), one.severity, one.deleted_at] for one in rules],
+                empty="No rule names it yet.",
+            ),
+            Table(
+                title="Last messages (at most 20)",
+                headers=["message", "made at (UTC)", "status"],
+                rows=[[page_link(request, one, one.subject), one.created_at, status_in_words(one)] for one in sent],
+                empty="None yet. Send a test to see whether it works.",
+            ),
+        ]
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -86,32 +173,35 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
     """What was sent, or is to be: with the filter on inbox, the inbox."""
 
     owner_lookup = "channel__owner"
-    empty_words = "No messages yet. An alert of a rule that names a channel makes one."
-    fields = [
-        *("subject", "lines", "channel", "status", "attempts", "created_at", "next_try_at", "delivered_at", "id"),
-    ]
-    list_display = ["subject", "channel", "status_label", "attempts", "delivered_at", "created_at"]
-    list_filter = ["status", KindFilter]
+    empty_words = "No messages yet. An alert of a rule that names a channel makes one, and so does a channel's test."
+    fields = ["subject", "lines", "channel_name", "status_in_words", "created_at", "delivered_at", "id"]
+    list_display = ["subject", "first_line", "created_at", "channel", "status_label", "attempts"]
+    list_filter = [KindFilter, "status", ("kind", admin.ChoicesFieldListFilter)]
     list_select_related = ["channel"]
-    search_fields = ["subject"]
+    search_fields = ["subject", "text"]
+    search_help_text = "Finds words of subject and text."
 
-    @display(
-        description="status",
-        ordering="status",
-        label={"delivered": "success", "dead": "danger", "pending": "warning", "sending": "info"},
-    )
+    @display(description="status", ordering="status", label=STATUS_LABEL)
     def status_label(self, message: Message) -> str:
         return message.status
+
+    @admin.display(description="status")
+    def status_in_words(self, message: Message) -> str:
+        return status_in_words(message)
+
+    @admin.display(description="channel")
+    def channel_name(self, message: Message) -> str:
+        return str(message.channel)
+
+    @admin.display(description="text")
+    def first_line(self, message: Message) -> str:
+        return Truncator(message.text.split("\n", 1)[0]).chars(120)
 
     @admin.display(description="text")
     def lines(self, message: Message) -> SafeString:
         return linebreaksbr(message.text, autoescape=True)
 
-    @admin.display(description="next attempt at")
-    def next_try_at(self, message: Message) -> Any:
-        return localize(message.next_attempt_at) if message.status in Message.UNSENT else "none: it is settled"
-
-    def tables(self, row: Message) -> list[Table]:
+    def tables_for(self, request: HttpRequest, row: Message) -> list[Table]:
         tries = row.tries.order_by("number")[:ROWS_SHOWN]
         told = Alert.objects.filter(events__owed__message=row).distinct().order_by("pk")[:ROWS_SHOWN]
         return [
@@ -124,8 +214,10 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
             Table(
                 title="What it tells",
                 headers=["alert", "severity", "opened at (UTC)", "resolved at (UTC)"],
-                rows=[[_link(one, one.words), one.severity, one.opened_at, one.resolved_at] for one in told],
-                empty="No alert.",
+                rows=[
+                    [page_link(request, one, one.words), one.severity, one.opened_at, one.resolved_at] for one in told
+                ],
+                empty="No alert: it tries the channel." if row.kind == Message.Kind.TEST else "No alert.",
             ),
         ]
 
@@ -137,16 +229,19 @@ admin.site.unregister(Alert)
 class ToldAlertAdmin(AlertAdmin):
     """An alert's page with what was told about it. It stands here, since alerts know nothing of telling."""
 
-    def tables(self, row: Alert) -> list[Table]:
+    def tables_for(self, request: HttpRequest, row: Alert) -> list[Table]:
         owed = Owed.objects.filter(event__alert=row).select_related("event", "channel", "message").order_by("pk")
         tries = Attempt.objects.filter(message__members__event__alert=row).select_related("message").distinct()
         return [
-            *super().tables(row),
+            *super().tables_for(request, row),
             Table(
                 title="Who is told",
-                headers=["event", "channel", "message", "status", "attempts", "delivered at (UTC)"],
+                headers=["event", "channel", "message", "status"],
                 rows=[
-                    [one.event.get_kind_display(), str(one.channel), *_message_cells(one.message)]
+                    [
+                        *(one.event.get_kind_display(), page_link(request, one.channel, str(one.channel))),
+                        *_message_cells(request, one.message),
+                    ]
                     for one in owed[:ROWS_SHOWN]
                 ],
                 empty="Nobody: its rule names no channel.",
@@ -155,7 +250,7 @@ class ToldAlertAdmin(AlertAdmin):
                 title="Attempts",
                 headers=["message", *ATTEMPT_HEADERS],
                 rows=[
-                    [_link(one.message, one.message.subject), *_attempt_cells(one)]
+                    [page_link(request, one.message, one.message.subject), *_attempt_cells(one)]
                     for one in tries.order_by("started_at", "pk")[:ROWS_SHOWN]
                 ],
                 empty="None yet.",
@@ -163,17 +258,24 @@ class ToldAlertAdmin(AlertAdmin):
         ]
 
 
-def _message_cells(message: Message | None) -> list[Any]:
+def status_in_words(message: Message) -> str:
+    """Return how far a message has come, and what comes next."""
+    tried = f"{message.attempts} attempt{'' if message.attempts == 1 else 's'}"
+    if message.status == Message.Status.DELIVERED:
+        return f"delivered at {localize(message.delivered_at)}, {tried}"
+    if message.status == Message.Status.DEAD:
+        return f"given up after {tried}: it is never tried again"
+    if message.status == Message.Status.SENDING:
+        return f"being sent: {tried} begun"
+    return f"to be sent at {localize(message.next_attempt_at)}, {tried if message.attempts else 'not tried yet'}"
+
+
+def _message_cells(request: HttpRequest, message: Message | None) -> list[Any]:
     if message is None:
-        return ["not written yet", "", "", ""]
-    return [_link(message, message.subject), message.status, message.attempts, message.delivered_at]
+        return ["not written yet", ""]
+    return [page_link(request, message, message.subject), status_in_words(message)]
 
 
 def _attempt_cells(attempt: Attempt) -> list[Any]:
     outcome = attempt.get_outcome_display() if attempt.outcome else "under way"
     return [attempt.number, attempt.started_at, attempt.finished_at, outcome, attempt.reason, attempt.detail]
-
-
-def _link(row: Alert | Message, text: str) -> SafeString:
-    address = reverse(f"admin:{row._meta.label_lower.replace('.', '_')}_change", args=[row.pk])
-    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', address, text)

@@ -40,6 +40,15 @@ def compose(told: Sequence[Told]) -> tuple[str, str]:
     return _one_line(subject)[:SUBJECT_LONGEST], "\n".join([*lines, "", last.url])
 
 
+def compose_test(*, channel: str, asked_by: str, at: datetime, url: str) -> tuple[str, str]:
+    """Return (subject, text) of a message that only tries a channel."""
+    lines = [
+        f"This is a test of the channel {channel}, asked for by {asked_by} at {_moment(at)}.",
+        "Alerts of the rules that name it come the same way.",
+    ]
+    return _one_line(f"[test] {channel}")[:SUBJECT_LONGEST], "\n".join([*lines, "", url])
+
+
 def retry_delay(*, attempts: int, uniform: Callable[[float, float], float]) -> timedelta | None:
     """Return how long to wait after the given number of attempts, or None when it was the last.
 

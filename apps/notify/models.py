@@ -26,7 +26,10 @@ class Channel(models.Model):
     config = models.JSONField(
         default=dict, blank=True, help_text='For email: {"to": "you@example.org"}; for inbox: {}.'
     )
-    is_enabled = models.BooleanField(default=True, help_text="Off: nothing new is owed here.")
+    is_enabled = models.BooleanField(
+        default=True,
+        help_text="Off: nothing new is sent here. What has told of alerts is not deleted, only switched off.",
+    )
     wants_resolved = models.BooleanField(default=True, help_text="Also say when an alert is over.")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -43,7 +46,7 @@ class Channel(models.Model):
         try:
             self.config = transport_named(self.kind).validate_config(self.config)
         except ChannelInvalid as error:
-            raise ValidationError(str(error)) from None
+            raise ValidationError(str(error), code="transport") from None
 
 
 class RuleChannel(models.Model):
@@ -62,9 +65,13 @@ class RuleChannel(models.Model):
 class Message(models.Model):
     """What is sent once. Every attempt carries the same id, so a receiver can drop repeats.
 
-    attempts: how many were begun, and the fence of the one that is under way; lease_until: it may be under way till
-    then; hurried_at: when a worker was last asked to send it.
+    kind: it tells of alerts, or only tries the channel; attempts: how many were begun, and the fence of the one that is
+    under way; lease_until: it may be under way till then; hurried_at: when a worker was last asked to send it.
     """
+
+    class Kind(models.TextChoices):
+        ALERT = "alert", "alert"
+        TEST = "test", "test"
 
     class Status(models.TextChoices):
         PENDING = "pending", "pending"
@@ -76,6 +83,7 @@ class Message(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     channel = models.ForeignKey(Channel, models.CASCADE, related_name="messages")
+    kind = models.CharField(max_length=5, choices=Kind, default=Kind.ALERT)
     status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
     subject = models.CharField(max_length=255)
     text = models.TextField()

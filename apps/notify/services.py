@@ -26,6 +26,14 @@ logger = logging.getLogger(__name__)
 
 # Longer than a task may run (60 s), so no two senders hold one message.
 SEND_LEASE = timedelta(seconds=90)
+# Whoever may press the button could otherwise fill a stranger's mailbox.
+TEST_PAUSE = timedelta(minutes=1)
+
+
+class TestRefused(ValueError):
+    """A channel is not tried now; the text is for people."""
+
+    __test__ = False  # It is no test class, whatever its name looks like.
 
 
 def create_channel(*, owner: AbstractBaseUser, name: str, kind: str, config: Mapping[str, Any]) -> Channel:
@@ -34,6 +42,29 @@ def create_channel(*, owner: AbstractBaseUser, name: str, kind: str, config: Map
     channel.full_clean()
     channel.save()
     return channel
+
+
+def send_test(*, channel: Channel, asked_by: str, now: datetime) -> Message:
+    """Return a message that only tries this channel. It goes the way of all others: the next sweep has it sent.
+
+    Raises TestRefused: switched off, or tried less than a minute ago.
+    """
+    with transaction.atomic():
+        # Two presses at once are one after the other.
+        channel = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
+        if not channel.is_enabled:
+            raise TestRefused(f"{channel.name} is switched off. Switch it on first.")
+        if channel.messages.filter(kind=Message.Kind.TEST, created_at__gt=now - TEST_PAUSE).exists():
+            raise TestRefused(
+                f"{channel.name} was tried less than a minute ago. Look into Messages for what came of it."
+            )
+        url = settings.SITE_URL + reverse("admin:notify_channel_change", args=[channel.pk])
+        subject, text = domain.compose_test(channel=channel.name, asked_by=asked_by, at=now, url=url)
+        message = Message(kind=Message.Kind.TEST, channel=channel, subject=subject, text=text, next_attempt_at=now)
+        # Nobody has been asked to send it since it became due: so sweep does not wait before it asks.
+        message.hurried_at = now - timedelta(microseconds=1)
+        message.save()
+    return message
 
 
 def set_channels(*, rule: Rule, channels: Sequence[Channel]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from apps.market import cache, queries, services
 from apps.market.domain import AdmittedQuote, epoch_microseconds
-from apps.market.models import Asset, Batch, JudgePosition, Listing
+from apps.market.models import Asset, Batch, Feed, FeedHead, FeedSource, JudgePosition, Listing
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 
 UNIT = 10**10
@@ -234,3 +234,128 @@ def test_assets_are_chosen_by_symbol_by_tag_and_by_feed():
     assert chosen(tag="mem") == []
     assert chosen(feed="other") == ["DOGE"]
     assert chosen() == []
+
+
+# How a feed is
+
+
+def _seen(feed):
+    return queries.with_recent_entries(Feed.objects.filter(pk=feed.pk)).get()
+
+
+def _health(feed, *, second):
+    return queries.health_of(_seen(feed), now=at(second))
+
+
+def _fail(feed, *, second, reason="timeout"):
+    lease = services.take_fetch_lease(feed_id=feed.pk, slot=at(second))
+    services.record_failure(lease=lease, failure=reason, retry_after_seconds=None, now=at(second), trace_id=TRACE)
+
+
+@pytest.fixture
+def quoted():
+    """Return a feed of 10 s with an answer at START that is judged."""
+    feed = make_feed("BTC-USD", interval_seconds=10)
+    append_quotes(feed, [("BTC-USD", START, "10")])
+    Batch.objects.update(evaluated_at=START)
+    JudgePosition.objects.update(seq=1)
+    return feed
+
+
+def test_a_feed_that_answers_is_fresh_until_it_is_long_due(quoted):
+    assert _health(quoted, second=40) == ("fresh", "Last answer at 2026-03-02 12:00:00.")
+    state, words = _health(quoted, second=41)
+    assert (state, "Due since 2026-03-02 12:00:10" in words) == ("behind", True)
+
+
+def test_a_feed_that_is_paused_is_said_to_be_so_whatever_else(quoted):
+    Feed.objects.update(is_enabled=False)
+    assert _health(quoted, second=4_000) == ("paused", "Nothing is fetched until it is resumed.")
+
+
+def test_a_feed_that_was_never_fetched_is_new():
+    feed = make_feed(interval_seconds=10)
+    assert _health(feed, second=5) == ("new", "Never fetched. It is due now.")
+    assert _health(feed, second=-5) == ("new", "Due at 2026-03-02 12:00:00.")
+    assert _health(feed, second=31).state == "behind"
+
+
+def test_a_feed_that_fails_says_since_when_why_and_when_it_is_asked_again(quoted):
+    _fail(quoted, second=10, reason="timeout")
+    assert _health(quoted, second=11).words == "timeout since 2026-03-02 12:00:10. Asked again at 2026-03-02 12:00:30."
+    _fail(quoted, second=30, reason="http_503")
+    state, words = _health(quoted, second=31)
+    assert state == "failing"
+    assert words == "http_503 since 2026-03-02 12:00:10, 2 times in a row. Asked again at 2026-03-02 12:01:10."
+
+
+def test_a_feed_that_fails_for_longer_than_is_looked_at_says_before_when(quoted):
+    for number in range(1, 23):
+        FeedHead.objects.update(next_slot=at(10 * number))
+        _fail(quoted, second=10 * number)
+    assert " since before 2026-03-02 12:00:30, 22 times in a row." in _health(quoted, second=221).words
+
+
+def test_a_feed_whose_entries_nobody_judges_is_behind(quoted):
+    append_quotes(quoted, [("BTC-USD", at(10), "11")])
+    FeedHead.objects.update(next_slot=at(50))
+    assert _health(quoted, second=40).state == "fresh"
+    assert _health(quoted, second=41) == ("behind", "Entries that wait for the judge: 1. Does an analyzer run?")
+
+
+def test_a_feed_whose_slot_lies_ahead_of_the_clock_is_behind(quoted):
+    assert _health(quoted, second=-30).state == "fresh"
+    state, words = _health(quoted, second=-31)
+    assert (state, "Was this machine's clock set back?" in words) == ("behind", True)
+
+
+@pytest.mark.parametrize(("provider", "state"), [("replay", "finished"), ("coincap", "fresh")])
+def test_a_recording_is_over_when_it_gives_nothing_and_its_clock_stands_and_a_market_only_rests(provider, state):
+    feed = make_feed("BTC-USD")
+    FeedSource.objects.update(provider=provider)
+    append_quotes(feed, [("BTC-USD", START, "10")])
+    for _ in range(2):
+        append_quotes(feed, [], as_of=START)
+    assert _health(feed, second=3).state == "fresh"
+    append_quotes(feed, [], as_of=START)
+    assert _health(feed, second=4).state == state
+
+
+def test_the_effective_interval_is_the_median_gap_between_answers(quoted):
+    assert queries.effective_interval_seconds(_seen(quoted)) is None
+    for second in (10, 22, 32, 300):
+        append_quotes(quoted, [("BTC-USD", at(second), "10")])
+    assert queries.effective_interval_seconds(_seen(quoted)) == 11.0
+
+
+def test_feeds_with_their_recent_entries_cost_three_statements_and_hold_no_more_than_the_end_of_a_log(
+    django_assert_num_queries,
+):
+    for name in ("one", "two"):
+        feed = make_feed(name=name)
+        for _ in range(30):
+            append_quotes(feed, [])
+    with django_assert_num_queries(3):
+        found = list(queries.with_recent_entries(Feed.objects.order_by("pk")))
+        assert [[entry.seq for entry in feed.recent] for feed in found] == [list(range(30, 10, -1))] * 2
+        assert [feed.sources.all()[0].provider for feed in found] == ["simulated"] * 2
+
+
+# What is drawn
+
+
+def test_a_short_path_has_each_quote_and_no_late_one(quoted):
+    append_quotes(quoted, [("BTC-USD", at(10), "12"), ("BTC-USD", at(-5), "99")])
+    asset = quoted.assets.get()
+    path = queries.price_path(asset.pk, since=START, until=at(10))
+    assert path == [(START, Decimal(10), Decimal(10)), (at(10), Decimal(12), Decimal(12))]
+    assert queries.price_path(asset.pk, since=at(-9), until=at(-1)) == []
+
+
+def test_a_long_path_has_the_lowest_and_highest_of_equal_spans(monkeypatch):
+    monkeypatch.setattr(queries, "PATH_POINTS", 3)
+    feed = make_feed("BTC-USD")
+    prices = ["10", "13", "9", "11", "12", "14", "8"]
+    append_quotes(feed, [("BTC-USD", at(10 * place), price) for place, price in enumerate(prices)])
+    path = queries.price_path(feed.assets.get().pk, since=START, until=at(60))
+    assert path == [(START, 9, 13), (at(30), 11, 14), (at(60), 8, 8)]

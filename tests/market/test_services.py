@@ -10,7 +10,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from apps.market import cache, domain, queries, services
 from apps.market.domain import RawQuote
-from apps.market.models import Batch, Feed, FeedHead, FeedSource, JudgePosition, LatestQuote, Quote
+from apps.market.models import Asset, Batch, Feed, FeedHead, FeedSource, JudgePosition, LatestQuote, Quote
 from apps.market.providers.protocol import Answer, ProviderRejected, ProviderUnavailable
 from apps.market.providers.registry import PROVIDERS
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
@@ -177,6 +177,138 @@ def test_a_claim_skips_a_feed_whose_head_is_locked_and_does_not_wait():
         FeedHead.objects.select_for_update(no_key=True).get(feed=locked)
         assert elsewhere(lambda: services.claim_due_feeds(now=START)) == [(free.pk, START)]
     assert services.claim_due_feeds(now=START) == [(locked.pk, START)]
+
+
+# What operators ask for
+
+
+def test_a_feed_that_is_asked_for_now_is_due_out_of_its_turn_and_then_at_its_slots_again(scripted):
+    feed = make_feed("BTC", interval_seconds=60, provider="scripted")
+    scripted.gives = [_answer(as_of=at(seconds)) for seconds in (0, 20, 60)]
+    _fetch(feed)
+    assert services.fetch_now(feed_id=feed.pk, now=at(20.7)) == at(20)
+    assert services.claim_due_feeds(now=at(21)) == [(feed.pk, at(20))]
+    _fetch(feed, slot=at(20), now=at(21))
+    assert _head(feed).next_slot == at(60)
+    assert services.claim_due_feeds(now=at(59)) == []
+    assert services.claim_due_feeds(now=at(60)) == [(feed.pk, at(60))]
+    _fetch(feed, slot=at(60))
+    assert list(Batch.objects.order_by("seq").values_list("slot", "missed_slots")) == [
+        (START, 0),
+        (at(20), 0),
+        (at(60), 0),
+    ]
+
+
+def test_a_claim_out_of_turn_that_is_late_is_for_the_slot_that_has_come_meanwhile():
+    feed = make_feed("BTC", interval_seconds=60)
+    append_quotes(feed, [("BTC", START, "10")])
+    services.fetch_now(feed_id=feed.pk, now=at(59))
+    assert services.claim_due_feeds(now=at(61)) == [(feed.pk, at(60))]
+
+
+def test_a_recording_that_is_asked_for_now_gives_what_it_has_since_its_position():
+    sources = [("simulated", {"step_seconds": 5})]
+    feed = services.create_feed(name="feed", interval_seconds=60, sources=sources, now=START)
+    Asset.objects.create(symbol="MOON", feed=feed)
+    _fetch(feed)
+    services.fetch_now(feed_id=feed.pk, now=at(20))
+    assert _fetch(feed, slot=at(20)).accepted == 4
+    assert _fetch(feed, slot=at(60)).accepted == 8
+
+
+def test_a_feed_that_fails_is_asked_for_now_and_waits_twice_as_long_if_it_fails_again(scripted):
+    feed = make_feed(interval_seconds=10, provider="scripted")
+    scripted.gives = [ProviderUnavailable("timeout")] * 2
+    _fetch(feed)
+    assert _head(feed).next_slot == at(20)
+    services.fetch_now(feed_id=feed.pk, now=at(13))
+    _fetch(feed, slot=at(13))
+    assert _head(feed).next_slot == at(50)
+
+
+def test_a_feed_that_is_due_stays_due_when_it_is_asked_for_now():
+    feed = make_feed(interval_seconds=60)
+    assert services.fetch_now(feed_id=feed.pk, now=at(30)) == START
+    assert _head(feed).next_slot == START
+
+
+def _pause(feed):
+    services.pause_feeds([feed.pk])
+
+
+def _begin_to_fetch(feed):
+    services.take_fetch_lease(feed_id=feed.pk, slot=at(60))
+
+
+def _answer_this_second(feed):
+    FeedHead.objects.update(next_slot=at(60))
+    append_quotes(feed, [])
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "second", "why"),
+    [
+        (_pause, 30, "feed is paused. Resume it first."),
+        (_begin_to_fetch, 30, "feed is being fetched at this moment."),
+        (_answer_this_second, 60.5, "feed was fetched this second, or its log is ahead of this machine's clock."),
+    ],
+)
+def test_a_feed_is_not_asked_for_now_when_it_is_paused_under_way_or_just_asked(meanwhile, second, why):
+    feed = make_feed(interval_seconds=60)
+    append_quotes(feed, [])
+    meanwhile(feed)
+    before = FeedHead.objects.values().get()
+    with pytest.raises(services.FetchRefused, match=why):
+        services.fetch_now(feed_id=feed.pk, now=at(second))
+    assert FeedHead.objects.values().get() == before
+
+
+def test_feeds_are_paused_and_resumed_and_counted_where_that_changed_them():
+    running, paused = make_feed(name="running"), make_feed(name="paused")
+    assert services.pause_feeds([paused.pk]) == 1
+    assert services.pause_feeds([running.pk, paused.pk]) == 1
+    assert services.claim_due_feeds(now=START) == []
+    assert services.resume_feeds([paused.pk]) == 1
+    assert services.resume_feeds([paused.pk]) == 0
+    assert services.claim_due_feeds(now=START) == [(paused.pk, START)]
+
+
+@pytest.mark.parametrize(
+    ("interval_seconds", "next_slot"),
+    # At 22 s, of each interval the slot that has begun, or the next where that one is answered.
+    [(10, 20), (15, 15), (60, 60), (3_600, 3_600)],
+)
+def test_another_interval_takes_effect_at_once(interval_seconds, next_slot):
+    feed = make_feed("BTC", interval_seconds=300)
+    append_quotes(feed, [("BTC", START, "10")])
+    services.change_interval(feed_id=feed.pk, interval_seconds=interval_seconds, now=at(22))
+    assert Feed.objects.get().interval_seconds == interval_seconds
+    assert _head(feed).next_slot == at(next_slot)
+
+
+def test_another_interval_leaves_what_is_due_and_what_must_wait():
+    due, failing = make_feed(name="due", interval_seconds=60), make_feed(name="failing", interval_seconds=60)
+    FeedHead.objects.filter(feed=failing).update(failures=3, next_slot=at(480))
+    services.change_interval(feed_id=due.pk, interval_seconds=10, now=at(42))
+    services.change_interval(feed_id=failing.pk, interval_seconds=10, now=at(42))
+    assert (_head(due).next_slot, _head(failing).next_slot) == (START, at(480))
+
+
+def test_another_interval_holds_for_the_answer_that_is_under_way():
+    feed = make_feed("BTC", interval_seconds=3_600)
+    lease = services.take_fetch_lease(feed_id=feed.pk, slot=START)
+    services.change_interval(feed_id=feed.pk, interval_seconds=10, now=at(1))
+    _record(lease)
+    assert _head(feed).next_slot == at(10)
+
+
+@pytest.mark.parametrize("interval_seconds", [0, 604_801])
+def test_an_interval_out_of_bounds_is_refused(interval_seconds):
+    feed = make_feed(interval_seconds=60)
+    with pytest.raises(ValidationError):
+        services.change_interval(feed_id=feed.pk, interval_seconds=interval_seconds, now=START)
+    assert Feed.objects.get().interval_seconds == 60
 
 
 # Leases

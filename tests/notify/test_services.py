@@ -1,5 +1,6 @@
 """What is owed, what is planned to pay it, and how a message is sent: once where it can be, and never unnoticed."""
 
+import contextlib
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +17,7 @@ from apps.notify.transports.registry import TRANSPORTS
 from apps.pipeline import flow
 from apps.rules.models import RuleVersion
 from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -213,6 +215,63 @@ def test_a_channel_that_could_not_be_told_on_is_refused(owner, kind, config, mes
 
     assert refusal.value.message_dict == {"__all__": [message]}
     assert Channel.objects.count() == 0
+
+
+# Tests of a channel
+
+
+def test_a_test_is_due_at_once_and_goes_the_way_of_all_messages(channel, outside):
+    message = services.send_test(channel=channel, asked_by="ada", now=LONG_AGO)
+    # The next sweep finds it, without the wait for what may still be on its way.
+    assert queries.due_message_ids(behind=timedelta(days=36_500), now=timezone.now()) == [message.pk]
+    assert deliver(message.pk) is True
+    (letter,) = outside.letters
+    assert (letter.id, letter.subject) == (str(message.pk), "[test] Fake")
+    assert letter.text.startswith("This is a test of the channel Fake, asked for by ada at 2020-01-01 00:00:00 UTC.")
+    assert letter.text.endswith(f"/admin/notify/channel/{channel.pk}/change/")
+    assert outcomes(message.pk) == [(1, "delivered", "")]
+
+
+def test_a_test_that_was_hurried_is_not_hurried_again_at_once(channel):
+    message = services.send_test(channel=channel, asked_by="ada", now=LONG_AGO)
+    now = timezone.now()
+    services.note_hurried(message_ids=[message.pk], now=now)
+    assert queries.due_message_ids(behind=timedelta(seconds=10), now=now) == []
+
+
+def test_a_channel_is_tried_once_a_minute(channel):
+    first = services.send_test(channel=channel, asked_by="ada", now=timezone.now())
+    with pytest.raises(services.TestRefused, match="less than a minute ago"):
+        services.send_test(channel=channel, asked_by="ada", now=timezone.now())
+    Message.objects.filter(pk=first.pk).update(created_at=timezone.now() - timedelta(seconds=61))
+    services.send_test(channel=channel, asked_by="ada", now=timezone.now())
+    assert Message.objects.count() == 2
+
+
+def test_a_channel_that_is_switched_off_is_not_tried(channel):
+    Channel.objects.update(is_enabled=False)
+    with pytest.raises(services.TestRefused, match="Fake is switched off. Switch it on first."):
+        services.send_test(channel=channel, asked_by="ada", now=timezone.now())
+    assert not Message.objects.exists()
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_of_two_tests_asked_for_at_once_one_is_made(channel):
+    def ask():
+        with contextlib.suppress(services.TestRefused):
+            services.send_test(channel=channel, asked_by="ada", now=timezone.now())
+
+    at_once(ask, ask)
+    assert Message.objects.count() == 1
+
+
+def test_a_test_holds_up_no_message_about_an_alert(feed, rule, channel, outside):
+    test = services.send_test(channel=channel, asked_by="ada", now=LONG_AGO)
+    outside.script = [raising(TransportUnavailable("timeout"))]
+    deliver(test.pk)
+    (message,) = plan(feed, (0, "101"))
+    assert deliver(message) is True
 
 
 def test_planning_makes_one_message_per_debt_and_says_what_was_seen(feed, rule):

@@ -80,6 +80,17 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='AssetAlias',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(help_text="Like BTC; no asset's symbol.", max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9][A-Z0-9._:/-]{0,63}\\Z', 'Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD).')])),
+            ],
+            options={
+                'verbose_name_plural': 'asset aliases',
+                'ordering': ['name'],
+            },
+        ),
+        migrations.CreateModel(
             name='Listing',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -136,6 +147,11 @@ class Migration(migrations.Migration):
             model_name='feedsource',
             name='feed',
             field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sources', to='market.feed'),
+        ),
+        migrations.AddField(
+            model_name='assetalias',
+            name='asset',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='aliases', to='market.asset'),
         ),
         migrations.AddField(
             model_name='listing',

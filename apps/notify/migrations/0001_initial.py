@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(help_text='What you call it.', max_length=64, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('kind', models.CharField(help_text='How you are told: email or inbox.', max_length=16)),
                 ('config', models.JSONField(blank=True, default=dict, help_text='For email: {"to": "you@example.org"}; for inbox: {}.')),
-                ('is_enabled', models.BooleanField(default=True, help_text='Off: nothing new is owed here.')),
+                ('is_enabled', models.BooleanField(default=True, help_text='Off: nothing new is sent here. What has told of alerts is not deleted, only switched off.')),
                 ('wants_resolved', models.BooleanField(default=True, help_text='Also say when an alert is over.')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='channels', to=settings.AUTH_USER_MODEL)),
@@ -39,6 +39,7 @@ class Migration(migrations.Migration):
             name='Message',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('kind', models.CharField(choices=[('alert', 'alert'), ('test', 'test')], default='alert', max_length=5)),
                 ('status', models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('delivered', 'delivered'), ('dead', 'dead')], default='pending', max_length=9)),
                 ('subject', models.CharField(max_length=255)),
                 ('text', models.TextField()),

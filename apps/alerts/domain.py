@@ -1,0 +1,86 @@
+"""What an alert's evidence holds, laid out for people. Pure.
+
+Evidence is plain data: operands by name, at any depth where conditions are combined.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from itertools import islice
+from typing import Any
+
+from apps.rules.domain import number_in_words
+
+FIGURES_MOST = 500
+_LEVELS = ("level", "low", "high", "mean")
+_LEVELS_MOST = 6
+
+
+def figures(evidence: Any) -> list[tuple[str, str, str]]:
+    """Return (where in the condition, figure, value) for each value, in the order in which they stand."""
+    found = islice(_walk(evidence), FIGURES_MOST)
+    named = ((path[:-1], path[-1] if path else "", one) for path, one in found)
+    return [(" › ".join(place), name, _value(name, one)) for place, name, one in named]
+
+
+def levels(evidence: Any) -> list[tuple[str, Decimal]]:
+    """Return (name, price) of the prices that the condition was compared with, each once."""
+    found: dict[tuple[str, Decimal], None] = {}
+    for path, one in _walk(evidence):
+        name = path[-1] if path else ""
+        if path[-2:] == ["reference", "price"]:
+            name = "reference"
+        if name in (*_LEVELS, "reference") and (price := _number(one)) is not None:
+            found[("average" if name == "mean" else name, price)] = None
+    return list(found)[:_LEVELS_MOST]
+
+
+def seen_since(evidence: Any) -> datetime | None:
+    """Return the earliest moment that the evidence names."""
+    return min((at for _, one in _walk(evidence) if (at := _moment(one)) is not None), default=None)
+
+
+def _walk(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[list[str], Any]]:
+    if isinstance(part, Mapping):
+        for name, one in part.items():
+            yield from _walk(one, (*path, str(name).replace("_", " ")))
+    elif isinstance(part, list):
+        for number, one in enumerate(part, start=1):
+            # Lists stand for their name's members: "all" holds "all 1", "all 2".
+            yield from _walk(one, (*path[:-1], f"{path[-1]} {number}" if path else str(number)))
+    else:
+        yield list(path), part
+
+
+def _value(name: str, one: Any) -> str:
+    if one is None:
+        return "unknown"
+    if isinstance(one, bool):
+        return "yes" if one else "no"
+    moment = _moment(one)
+    if moment is not None:
+        return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    number = _number(one)
+    if number is None:
+        return str(one)
+    return ("-" if number < 0 else "") + number_in_words(abs(number)) + (" %" if name.endswith("percent") else "")
+
+
+def _number(one: Any) -> Decimal | None:
+    if isinstance(one, bool) or not isinstance(one, str | int | float | Decimal):
+        return None
+    try:
+        number = Decimal(str(one))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and abs(number.adjusted()) < 30 else None
+
+
+def _moment(one: Any) -> datetime | None:
+    if not isinstance(one, str) or len(one) < 19 or "T" not in one:
+        return None
+    try:
+        moment = datetime.fromisoformat(one)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo is not None else None

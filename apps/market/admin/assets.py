@@ -1,0 +1,134 @@
+"""The page of assets: what has a price, and what it was lately."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.formats import localize
+from unfold.admin import TabularInline
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from apps.market import queries
+from apps.market.admin.pages import Chart, PageAdmin, Table, WordsField, plain_number
+from apps.market.models import Asset, AssetAlias, Listing
+
+QUOTES_SHOWN = 20
+TAGS_OFFERED = 200
+SHOWN_PERIOD = timedelta(days=1)
+
+
+class ListingInline(TabularInline):
+    model = Listing
+    extra = 0
+    verbose_name_plural = "listings: what providers call it, where that is not its symbol"
+
+
+class AliasInline(TabularInline):
+    model = AssetAlias
+    extra = 0
+    verbose_name_plural = "aliases: other names that people search for"
+
+
+class TagFilter(admin.SimpleListFilter):
+    title = "tag"
+    parameter_name = "tag"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(tag, tag) for tag in queries.known_tags(limit=TAGS_OFFERED)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Asset]) -> QuerySet[Asset]:
+        if not self.value():
+            return queryset
+        return queryset.filter(pk__in=[asset.pk for asset in queries.assets_chosen(tag=self.value())])
+
+
+class PriceFilter(admin.SimpleListFilter):
+    title = "price"
+    parameter_name = "price"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("known", "Known"), ("none", "None yet")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Asset]) -> QuerySet[Asset]:
+        if self.value() not in ("known", "none"):
+            return queryset
+        return queryset.filter(latest__isnull=self.value() == "none")
+
+
+@admin.register(Asset)
+class AssetAdmin(PageAdmin):
+    """Symbols stay as they are: rules and recordings call an asset by its symbol."""
+
+    empty_words = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
+    fields = ["symbol", "name", "feed", "tags", "latest_price", "latest_at"]
+    inlines = [AliasInline, ListingInline]
+    list_display = ["symbol", "name", "latest_price", "latest_at", "feed", "tags_in_words"]
+    list_filter = ["feed", TagFilter, PriceFilter]
+    list_select_related = ["feed", "latest"]
+    search_fields = ["symbol", "name", "aliases__name"]
+    search_help_text = "Finds symbols, names and aliases."
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Asset | None = None) -> list[str]:
+        return ["latest_price", "latest_at"] if obj is None else ["symbol", "latest_price", "latest_at"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
+        # What has quotes, or is watched, is part of a log that is never rewritten. None stands for many at once.
+        if obj is None or hasattr(obj, "latest") or obj.rule_states.exists():
+            return False
+        return super().has_delete_permission(request, obj)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "tags":
+            words = "Words that rules can choose by, with commas between them: crypto, stablecoin."
+            return WordsField(required=False, widget=UnfoldAdminTextInputWidget, help_text=words)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    @admin.display(description="latest price", ordering="latest__price")
+    def latest_price(self, asset: Asset) -> str:
+        return plain_number(asset.latest.price) if hasattr(asset, "latest") else "none yet"
+
+    @admin.display(description="at (UTC)", ordering="latest__at")
+    def latest_at(self, asset: Asset) -> Any:
+        return localize(asset.latest.at) if hasattr(asset, "latest") else None
+
+    @admin.display(description="tags")
+    def tags_in_words(self, asset: Asset) -> str:
+        return ", ".join(asset.tags)
+
+    def charts_for(self, request: HttpRequest, row: Asset) -> list[Chart]:
+        until = _clock(row)
+        path = queries.price_path(row.pk, since=until - SHOWN_PERIOD, until=until) if until else []
+        return [
+            Chart(
+                title="The last day, by its feed's clock (UTC)",
+                path=path,
+                empty="No price yet. Prices come once its feed is enabled and the workers run."
+                if until is None
+                else "No price in the last day of its feed.",
+            )
+        ]
+
+    def tables(self, row: Asset) -> list[Table]:
+        return [
+            Table(
+                title=f"Last quotes (at most {QUOTES_SHOWN})",
+                headers=["at (UTC)", "price", "volume", "late", "entry of the log"],
+                rows=[
+                    [
+                        *(one.at, plain_number(one.price), "" if one.volume is None else plain_number(one.volume)),
+                        *("late: not judged" if one.late else "", f"#{one.batch.seq}"),
+                    ]
+                    for one in queries.last_quotes(row.pk, limit=QUOTES_SHOWN)
+                ],
+                empty="No quotes are kept.",
+            )
+        ]
+
+
+def _clock(asset: Asset) -> datetime | None:
+    """Return the time of its feed, or without a feed that of its newest price."""
+    if asset.feed is not None and asset.feed.head.as_of is not None:
+        return asset.feed.head.as_of
+    return asset.latest.at if hasattr(asset, "latest") else None

@@ -1,0 +1,187 @@
+// Draws what stands beside a canvas as JSON, with Unfold's copy of Chart.js: prices beside one of class "price-chart",
+// counts beside one of class "bar-chart". All times are UTC.
+"use strict";
+(() => {
+  const SECOND = 1000;
+  const MINUTE = 60 * SECOND;
+  const HOUR = 60 * MINUTE;
+  const DAY = 24 * HOUR;
+  const STEPS = [
+    ...[1, 5, 10, 30].map((count) => count * SECOND),
+    ...[1, 5, 10, 30].map((count) => count * MINUTE),
+    ...[1, 3, 6, 12].map((count) => count * HOUR),
+    ...[1, 7, 30].map((count) => count * DAY),
+  ];
+  const COLORS = {
+    light: { ink: "#4b5563", line: "#9333ea", level: "#d97706", mark: "#dc2626", calm: "#059669", grid: "#e5e7eb" },
+    dark: { ink: "#d1d5db", line: "#c084fc", level: "#fbbf24", mark: "#f87171", calm: "#34d399", grid: "#374151" },
+  };
+  const colors = () => COLORS[document.documentElement.classList.contains("dark") ? "dark" : "light"];
+
+  const clock = (at) => new Date(at).toISOString().slice(11, 19);
+  const moment = (at) => new Date(at).toISOString().slice(0, 19).replace("T", " ");
+
+  function number(value) {
+    return value.toLocaleString("en", { maximumSignificantDigits: 9, useGrouping: true }).replaceAll(",", "\u2009");
+  }
+
+  function extent(data) {
+    const times = [...data.low.map((point) => point.x), ...data.marks.map((mark) => mark.at)];
+    const from = Math.min(...times);
+    const to = Math.max(...times);
+    // A single moment would have no width.
+    return from === to ? [from - MINUTE, to + MINUTE] : [from, to];
+  }
+
+  function ticksOf(axis) {
+    const step = STEPS.find((one) => (axis.max - axis.min) / one <= 8) || 90 * DAY;
+    axis.ticks = [];
+    for (let at = Math.ceil(axis.min / step) * step; at <= axis.max; at += step) {
+      axis.ticks.push({ value: at });
+    }
+  }
+
+  // Upright lines where something happened, each with its name.
+  const marks = {
+    id: "marks",
+    afterDatasetsDraw(chart, _, options) {
+      const { ctx, chartArea, scales } = chart;
+      ctx.save();
+      ctx.strokeStyle = ctx.fillStyle = colors().mark;
+      ctx.font = "12px Inter, sans-serif";
+      ctx.setLineDash([4, 3]);
+      options.list.forEach((mark, place) => {
+        const x = scales.x.getPixelForValue(mark.at);
+        ctx.beginPath();
+        ctx.moveTo(x, chartArea.top);
+        ctx.lineTo(x, chartArea.bottom);
+        ctx.stroke();
+        ctx.textAlign = x > (chartArea.left + chartArea.right) / 2 ? "right" : "left";
+        ctx.fillText(mark.name, x + (ctx.textAlign === "right" ? -4 : 4), chartArea.top + 12 + 14 * place);
+      });
+      ctx.restore();
+    },
+  };
+
+  function datasets(data, from, to) {
+    const isBand = data.low.some((point, place) => point.y !== data.high[place].y);
+    const line = { borderWidth: 1.5, pointRadius: data.low.length > 60 ? 0 : 2, stepped: true };
+    const paths = isBand
+      ? [
+          { ...line, label: "lowest", data: data.low, role: "line" },
+          { ...line, label: "highest", data: data.high, role: "line", fill: "-1" },
+        ]
+      : [{ ...line, label: "price", data: data.low, role: "line" }];
+    const levels = data.levels.map((level) => ({
+      label: level.name,
+      data: [{ x: from, y: level.price }, { x: to, y: level.price }],
+      role: "level",
+      borderWidth: 1.5,
+      borderDash: [6, 4],
+      pointRadius: 0,
+    }));
+    // Points on the path, too many for names of their own.
+    const spots = (data.spots || []).map((spot) => ({
+      label: spot.name,
+      data: spot.points,
+      role: spot.role,
+      order: -1, // Over the path.
+      showLine: false,
+      pointRadius: 4,
+      pointHoverRadius: 6,
+      pointStyle: spot.role === "calm" ? "circle" : "triangle",
+    }));
+    return [...paths, ...levels, ...spots];
+  }
+
+  function tint(datasets) {
+    const now = colors();
+    for (const dataset of datasets) {
+      dataset.borderColor = dataset.pointBackgroundColor = dataset.pointBorderColor = now[dataset.role];
+      dataset.backgroundColor = `${now[dataset.role]}33`;
+    }
+    return datasets;
+  }
+
+  function paint(chart) {
+    const now = colors();
+    tint(chart.data.datasets);
+    for (const axis of [chart.options.scales.x, chart.options.scales.y]) {
+      axis.ticks.color = now.ink;
+      axis.grid.color = now.grid;
+    }
+    chart.options.plugins.legend.labels.color = now.ink;
+    chart.update("none");
+  }
+
+  function draw(canvas) {
+    const data = JSON.parse(canvas.parentElement.querySelector('script[type="application/json"]').textContent);
+    const [from, to] = extent(data);
+    const isLong = to - from > 2 * DAY;
+    const chart = new Chart(canvas, {
+      type: "line",
+      // Without colours from the start Chart.js would choose some.
+      data: { datasets: tint(datasets(data, from, to)) },
+      plugins: [marks],
+      options: {
+        animation: false,
+        maintainAspectRatio: false,
+        interaction: { mode: "nearest", axis: "x", intersect: false },
+        scales: {
+          x: {
+            type: "linear",
+            min: from,
+            max: to,
+            afterBuildTicks: ticksOf,
+            grid: {},
+            ticks: { autoSkip: false, maxRotation: 0, callback: (at) => (isLong ? moment(at).slice(0, 10) : clock(at)) },
+          },
+          y: { grid: {}, grace: "5%", ticks: { callback: number } },
+        },
+        plugins: {
+          legend: { position: "bottom", labels: { boxHeight: 1, boxWidth: 24 } },
+          marks: { list: data.marks },
+          tooltip: {
+            callbacks: {
+              title: (items) => `${moment(items[0].parsed.x)} UTC`,
+              label: (item) => `${item.dataset.label} ${number(item.parsed.y)}`,
+            },
+          },
+        },
+      },
+    });
+    paint(chart);
+    return chart;
+  }
+
+  function drawBars(canvas) {
+    const data = JSON.parse(canvas.parentElement.querySelector('script[type="application/json"]').textContent);
+    const chart = new Chart(canvas, {
+      type: "bar",
+      data: {
+        labels: data.labels,
+        datasets: tint([{ label: data.name, data: data.values, role: "line", borderWidth: 1, maxBarThickness: 40 }]),
+      },
+      options: {
+        animation: false,
+        maintainAspectRatio: false,
+        scales: {
+          x: { grid: {}, ticks: { maxRotation: 0, autoSkipPadding: 12 } },
+          y: { grid: {}, beginAtZero: true, ticks: { precision: 0 } },
+        },
+        plugins: { legend: { display: false, labels: {} } },
+      },
+    });
+    paint(chart);
+    return chart;
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const charts = [
+      ...[...document.querySelectorAll("canvas.price-chart")].map(draw),
+      ...[...document.querySelectorAll("canvas.bar-chart")].map(drawBars),
+    ];
+    const repaint = () => charts.forEach(paint);
+    new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["class"] });
+  });
+})();
