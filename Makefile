@@ -7,7 +7,7 @@ LOCK := .venv/bin/uv pip compile --quiet pyproject.toml --generate-hashes --pyth
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo services dev test bench lint lock clean
+.PHONY: help venv venv-dev demo services browser dev test bench lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -19,11 +19,14 @@ demo: venv ## Run everything in one process with nothing but Python; options: ma
 services: venv-dev ## Have PostgreSQL, RabbitMQ and Redis on loopback (installed as root on Debian)
 	@compose/services.sh
 
+browser: venv-dev ## Have a Chromium for the browser tests (installed as root on Debian)
+	@compose/browser.sh
+
 dev: services ## Run web, workers and beat on these servers, http://127.0.0.1:8000
 	@. compose/native.env && .venv/bin/python manage.py migrate --verbosity 0 && .venv/bin/honcho --app-root . --procfile compose/Procfile start
 
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
-test: services ## Run all tests, those of the embedded run on SQLite too, and report coverage
+test: services browser ## Run all tests, those of the embedded run on SQLite too, and report coverage
 	@echo "test: without servers (SQLite)"
 	@.venv/bin/coverage erase
 	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" --ignore-glob="*test_admin.py" tests/market tests/rules tests/alerts tests/notify --cov=apps --cov=fintech --cov-report=
@@ -46,9 +49,9 @@ lock: .venv/bin/python ## Write requirements*.txt anew from pyproject.toml; newe
 	@$(LOCK) $(ARGS) -o requirements.txt
 	@$(LOCK) $(ARGS) --extra dev -c requirements.txt -o requirements-dev.txt
 
-venv: .venv/.installed ## Have .venv with what the product needs
+venv: .venv/.installed node_modules/.installed ## Have .venv with what the product needs
 
-venv-dev: .venv/.installed-dev ## Have .venv with what its development needs too
+venv-dev: .venv/.installed-dev node_modules/.installed ## Have .venv with what its development needs too
 
 clean: ## Remove caches and reports (not .venv, not the data in var)
 	@rm -rf .coverage .coverage.* htmlcov .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
@@ -70,3 +73,9 @@ clean: ## Remove caches and reports (not .venv, not the data in var)
 	@echo "venv: installing requirements-dev.txt"
 	@$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
+
+# What the page at /graphql is drawn with. It is no condition of anything: without it, that page asks a CDN.
+node_modules/.installed: package-lock.json
+	@if ! command -v npm > /dev/null; then echo "npm: not here, so the page at /graphql takes GraphiQL from a CDN"; \
+	elif npm ci --ignore-scripts --no-audit --no-fund --prefer-offline --fetch-retries=1 --loglevel=error > /dev/null; then touch $@; echo "npm: installed package-lock.json"; \
+	else echo "npm: it failed, so the page at /graphql takes GraphiQL from a CDN"; fi

@@ -2,12 +2,26 @@
 
 from django.contrib import admin
 from django.urls import path
+from django.views.generic import RedirectView
 
+from apps.api.view import graphql
 from apps.site import views as site
 
 urlpatterns = [
     path("", site.front, name="front"),
+    path("live", site.live, name="live"),
+    path("graphql", graphql, name="graphql"),
     path("healthz", site.healthz, name="healthz"),
     path("readyz", site.readyz, name="readyz"),
+    path("accounts/login/", site.SignIn.as_view(), name="login"),
+    path("accounts/logout/", site.SignOut.as_view(), name="logout"),
+    path("accounts/password/", site.PasswordChange.as_view(), name="password_change"),
+    path("accounts/password/done/", site.PasswordChangeDone.as_view(), name="password_change_done"),
+    path("accounts/reset/", site.PasswordReset.as_view(), name="password_reset"),
+    path("accounts/reset/sent/", site.PasswordResetDone.as_view(), name="password_reset_done"),
+    path("accounts/reset/<uidb64>/<token>/", site.PasswordResetConfirm.as_view(), name="password_reset_confirm"),
+    path("accounts/reset/done/", site.PasswordResetComplete.as_view(), name="password_reset_complete"),
+    # Before the admin's own: there is one door, and it counts who knocks.
+    path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
     path("admin/", admin.site.urls),
 ]

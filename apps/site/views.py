@@ -1,18 +1,24 @@
-"""The pages of the site beside the admin: the front page, and whether the process is well."""
+"""The pages of the site beside the admin: the front page, signing in, and whether the process is well."""
 
 import logging
+from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import views as auth
 from django.db import Error, connection
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse_lazy
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.alerts.queries import alerts_of
 from apps.market.queries import first_assets, latest_prices
 from apps.rules.domain import number_in_words
+from apps.site.forms import ResetForm, SignInForm
+from apps.site.services import forget_attempts
 
 logger = logging.getLogger(__name__)
 
@@ -24,20 +30,99 @@ ALERTS_SHOWN = 10
 @require_safe
 def front(request: HttpRequest) -> HttpResponse:
     """Show what this is, the market where it may be seen, and the reader's own alerts."""
+    return render(request, "site/front.html", _live(request))
+
+
+@never_cache
+@require_safe
+def live(request: HttpRequest) -> HttpResponse:
+    """Return the part of the front page that moves; live.js puts it in the place of the older one."""
+    return render(request, "site/live.html", _live(request))
+
+
+def _live(request: HttpRequest) -> dict[str, Any]:
     shows_market = settings.MARKET_IS_PUBLIC or request.user.is_authenticated
+    now = timezone.now()
     assets = first_assets(limit=ASSETS_SHOWN + 1) if shows_market else []
-    prices = latest_prices([asset.pk for asset in assets], now=timezone.now())
+    prices = latest_prices([asset.pk for asset in assets], now=now)
     rows = []
     for asset in assets[:ASSETS_SHOWN]:
         at, price = prices.get(asset.pk, (None, None))
         rows.append({"asset": asset, "at": at, "price": number_in_words(price) if price is not None else None})
-    context = {
+    return {
         "shows_market": shows_market,
         "rows": rows,
         "more_assets": len(assets) > ASSETS_SHOWN,
         "alerts": alerts_of(request.user)[:ALERTS_SHOWN],
+        "now": now,
     }
-    return render(request, "site/front.html", context)
+
+
+class SignIn(auth.LoginView):
+    """The one door for people, the admin's too. What may be guessed, and how often, is the backend's business."""
+
+    form_class = SignInForm
+    template_name = "site/sign_in.html"
+    extra_context = {"title": "Sign in"}
+
+
+class PasswordChange(auth.PasswordChangeView):
+    template_name = "site/form.html"
+    success_url = reverse_lazy("password_change_done")
+    extra_context = {"title": "Change your password", "button": "Change it"}
+
+
+class PasswordChangeDone(auth.PasswordChangeDoneView):
+    template_name = "site/said.html"
+    extra_context = {
+        "title": "Your password is changed",
+        "words": "You stay signed in here, and are signed out everywhere else.",
+    }
+
+
+class PasswordReset(auth.PasswordResetView):
+    """Asks for an address, and answers the same whosever it is. Where the site sends no mail, says so and no more."""
+
+    form_class = ResetForm
+    template_name = "site/password_reset.html"
+    success_url = reverse_lazy("password_reset_done")
+    extra_context = {"title": "Set a new password by mail", "button": "Send me a link"}
+
+    def dispatch(self, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if settings.EMAIL_CONFIGURED:
+            return super().dispatch(*args, **kwargs)
+        words = "This site sends no mail. Ask whoever runs it to set a new password for you."
+        return render(self.request, "site/said.html", {"title": "No password by mail", "words": words})
+
+
+class PasswordResetDone(auth.PasswordResetDoneView):
+    template_name = "site/said.html"
+    extra_context = {
+        "title": "Look into your mail",
+        "words": "If somebody here has this address, a mail with a link is on its way to it. "
+        "Where none comes within minutes, look for it among the unwanted mail, or ask again in an hour.",
+    }
+
+
+class PasswordResetConfirm(auth.PasswordResetConfirmView):
+    template_name = "site/password_reset_confirm.html"
+    success_url = reverse_lazy("password_reset_complete")
+    extra_context = {"button": "Set it"}
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        answer = super().form_valid(form)
+        forget_attempts(name=form.user.get_username(), now=timezone.now())
+        return answer
+
+
+class PasswordResetComplete(auth.PasswordResetCompleteView):
+    template_name = "site/said.html"
+    extra_context = {"title": "Your new password is set", "words": "You can sign in with it now."}
+
+
+@method_decorator(never_cache, name="dispatch")
+class SignOut(auth.LogoutView):
+    """By POST only, so that no picture in a page signs anybody out."""
 
 
 @never_cache

@@ -4,6 +4,9 @@ them)."""
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from django.templatetags.static import static
+
 from fintech.settings import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
@@ -23,8 +26,37 @@ if not DEBUG:
     env.refuse_well_known_password("CELERY_BROKER_URL", urlsplit(CELERY_BROKER_URL).password)
     env.refuse_well_known_password("REDIS_URL", urlsplit(REDIS_URL).password)
 
-ALLOWED_HOSTS = env.names("DJANGO_ALLOWED_HOSTS")
+ALLOWED_HOSTS = [*env.hosts("DJANGO_ALLOWED_HOSTS", debug=DEBUG), urlsplit(SITE_URL).hostname]
 CSRF_TRUSTED_ORIGINS = env.names("DJANGO_CSRF_TRUSTED_ORIGINS")
+
+# The web's edge. Where people reach the site by https, they reach it by nothing else.
+IS_HTTPS = SITE_URL.startswith("https://")
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
+SECURE_HSTS_SECONDS = 365 * 86_400 if IS_HTTPS else 0
+# Who asks for health stands beside the process, and speaks no TLS.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+# Subdomains of SITE_URL, and the browsers' built-in list, are the matter of who runs the domain, not of this site.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+TRUST_PROXY_HEADERS = env.boolean("TRUST_PROXY_HEADERS")
+if TRUST_PROXY_HEADERS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CSRF_COOKIE_HTTPONLY = True  # Session cookies are by default; both are SameSite=Lax.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a form; the longest of ours are texts of a few kB.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+    }
+}
+# What the admin's pages need beyond that: they are drawn by Alpine.js, which evaluates expressions in attributes.
+ADMIN_CONTENT_SECURITY_POLICY = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]}
 
 if ON_SQLITE:
     # IMMEDIATE: a transaction that will write takes the lock at once, instead of failing half-way through.
@@ -46,6 +78,7 @@ else:
 # The market. What is not an environment variable here is a decision, not a knob.
 ANALYSIS_SHARDS = env.integer("ANALYSIS_SHARDS", lowest=1, highest=64)
 QUOTE_RETENTION_DAYS = env.integer("QUOTE_RETENTION_DAYS", lowest=1, highest=3650)
+TRANSITION_RETENTION_DAYS = env.integer("TRANSITION_RETENTION_DAYS", lowest=1, highest=3650)
 MARKET_IS_PUBLIC = env.boolean("MARKET_IS_PUBLIC")
 RULES_PER_OWNER = 1_000
 
@@ -55,7 +88,7 @@ EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM")
 
 INSTALLED_APPS = [
-    # First, since its template of an empty list stands in for Unfold's.
+    # First, since its templates of an empty list and of the admin's index stand in for Unfold's.
     "apps.site",
     "unfold",
     "django.contrib.admin",
@@ -69,10 +102,12 @@ INSTALLED_APPS = [
     "apps.alerts",
     "apps.notify",
     "apps.pipeline",
+    "apps.api",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "apps.site.middleware.ContentSecurityPolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -93,8 +128,9 @@ TEMPLATES = [
         },
     }
 ]
-LOGIN_URL = "admin:login"
-LOGIN_REDIRECT_URL = "/"
+AUTHENTICATION_BACKENDS = ["apps.site.backends.LimitedBackend"]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/"
 ROOT_URLCONF = "fintech.urls"
 WSGI_APPLICATION = "fintech.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -112,8 +148,25 @@ STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
 # No collectstatic step between a clone and a page: the files are served from where the packages keep them.
 WHITENOISE_USE_FINDERS = True
+# GraphiQL's files, where `make venv` has put them; without them its page takes them from a CDN.
+STATICFILES_DIRS = [
+    (f"npm/{package}", folder)
+    for package, folder in (
+        ("graphiql", BASE_DIR / "node_modules/graphiql"),
+        ("react", BASE_DIR / "node_modules/react/umd"),
+        ("react-dom", BASE_DIR / "node_modules/react-dom/umd"),
+    )
+    if folder.is_dir()
+]
 
-UNFOLD = {"SITE_TITLE": "Fake Fintech OSS", "SITE_HEADER": "Fake Fintech OSS", "SITE_URL": "/", "SHOW_HISTORY": False}
+UNFOLD = {
+    "SITE_TITLE": "Fake Fintech OSS",
+    "SITE_HEADER": "Fake Fintech OSS",
+    "SITE_URL": "/",
+    "SHOW_HISTORY": False,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("site/icon.svg")}],
+    "DASHBOARD_CALLBACK": "apps.site.dashboard.add_dashboard",
+}
 
 LOG_LEVEL = env.choice("LOG_LEVEL", {"DEBUG", "INFO", "WARNING", "ERROR"})
 LOGGING = {

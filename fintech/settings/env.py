@@ -20,20 +20,31 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     "CELERY_BROKER_URL": ("memory://", "amqp://user:password@host:5672/vhost, or memory:// for the embedded run"),
     "COINCAP_API_KEY": ("", "key of the CoinCap v3 API; feeds that use it fail with the reason no_key without it"),
     "DATABASE_URL": ("", "postgres://user:password@host:5432/name; empty is a SQLite file in VAR_DIR"),
-    "DJANGO_ALLOWED_HOSTS": ("localhost,127.0.0.1", "host names that the site answers to, comma-separated"),
+    "DJANGO_ALLOWED_HOSTS": (
+        "localhost,127.0.0.1",
+        "host names that the site answers to, comma-separated; that of SITE_URL is always among them",
+    ),
     "DJANGO_CSRF_TRUSTED_ORIGINS": ("", "origins with scheme that may post forms, comma-separated"),
     "DJANGO_DEBUG": ("false", "true shows errors to visitors: development only"),
     "DJANGO_SECRET_KEY": ("", "at least 32 random characters; embedded runs make their own and keep it in VAR_DIR"),
     "EMAIL_FROM": ("fintech@localhost", "sender of mail"),
     "EMAIL_URL": (
         "",
-        "smtp://user:password@host:587 or smtp+tls://…; empty: e-mail channels say that no server is set",
+        "smtp://user:password@host:587 or smtp+tls://…; empty: no mail is sent, and pages and channels say so",
     ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
     "QUOTE_RETENTION_DAYS": ("30", "days of raw quotes kept, by each feed's own clock"),
     "REDIS_URL": ("", "redis://host:6379/0 for the cache of latest quotes; empty keeps it in the process"),
-    "SITE_URL": ("http://127.0.0.1:8000", "where people reach the site; stands in messages"),
+    "SITE_URL": (
+        "http://127.0.0.1:8000",
+        "where people reach the site; stands in messages; https:// makes cookies and redirects https only",
+    ),
+    "TRANSITION_RETENTION_DAYS": ("90", "days for which each step of a rule is kept; alerts stay"),
+    "TRUST_PROXY_HEADERS": (
+        "false",
+        "true behind a reverse proxy that sets X-Forwarded-Proto and adds to X-Forwarded-For; nowhere else",
+    ),
     "VAR_DIR": ("var", "folder for what a run leaves behind: SQLite file, generated key"),
 }
 
@@ -83,6 +94,14 @@ def choice(name: str, choices: set[str]) -> str:
 def names(name: str) -> list[str]:
     """Return a comma-separated list."""
     return [part.strip() for part in text(name).split(",") if part.strip()]
+
+
+def hosts(name: str, *, debug: bool) -> list[str]:
+    """Return a comma-separated list of host names; one that lets every name in is for development only."""
+    found = names(name)
+    if not debug and {"*", "."} & set(found):
+        refuse(name, "lets every host name in; name yours")
+    return found
 
 
 def url(name: str, *, schemes: set[str], optional: bool = False) -> str:

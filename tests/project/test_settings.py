@@ -33,6 +33,8 @@ BAD = [
     ("DATABASE_URL", {"DATABASE_URL": CANARY}),
     ("DATABASE_URL", {"DATABASE_URL": "sqlite://:memory:"}),
     ("DATABASE_URL", SECRET | {"DATABASE_URL": "postgres://canary:postgres@127.0.0.1:5432/fintech"}),
+    ("DJANGO_ALLOWED_HOSTS", {"DJANGO_ALLOWED_HOSTS": "fintech.example.org, *"}),
+    ("DJANGO_ALLOWED_HOSTS", {"DJANGO_ALLOWED_HOSTS": "."}),
     ("DJANGO_DEBUG", {"DJANGO_DEBUG": "maybe"}),
     ("DJANGO_DEBUG", {"DJANGO_DEBUG": CANARY}),
     ("DJANGO_SECRET_KEY", {"DATABASE_URL": DATABASE}),
@@ -53,11 +55,12 @@ BAD = [
     ("REDIS_URL", SECRET | {"REDIS_URL": "redis://canary:changeme@127.0.0.1:6379/0"}),
     ("SITE_URL", {"SITE_URL": CANARY}),
     ("SITE_URL", {"SITE_URL": f"ftp://{CANARY}"}),
+    ("TRUST_PROXY_HEADERS", {"TRUST_PROXY_HEADERS": CANARY}),
 ]
 
 GOOD = [
     {},
-    {"DJANGO_DEBUG": "1", "DJANGO_SECRET_KEY": "development-only"},
+    {"DJANGO_DEBUG": "1", "DJANGO_SECRET_KEY": "development-only", "DJANGO_ALLOWED_HOSTS": "*"},
     {"DATABASE_URL": "postgres://fintech:fintech@127.0.0.1/fintech", "DJANGO_DEBUG": "true"} | SECRET,
     {
         "ANALYSIS_SHARDS": "64",
@@ -68,6 +71,7 @@ GOOD = [
         "QUOTE_RETENTION_DAYS": "3650",
         "REDIS_URL": "rediss://:long-and-own@127.0.0.1:6379/0",
         "SITE_URL": "https://fintech.example.org/",
+        "TRUST_PROXY_HEADERS": "true",
     }
     | SECRET,
 ]

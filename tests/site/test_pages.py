@@ -1,12 +1,13 @@
 """The front page, and the pages that machines ask."""
 
 import pytest
+from django.contrib.auth.models import Group
 from django.contrib.staticfiles import finders
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tests.builders import make_feed, make_owner, make_told_alerts
+from tests.builders import append_quotes, at, make_feed, make_operator, make_owner, make_told_alerts
 
 WORDS = "TOLD-0 is above 10"
 
@@ -17,6 +18,12 @@ def _no_redis(settings):
     settings.REDIS_URL = ""
 
 
+@pytest.fixture(params=["/", "/live"])
+def page(request):
+    """The page, and its part that moves."""
+    return request.param
+
+
 @pytest.mark.django_db
 def test_a_stranger_sees_what_this_is_and_neither_market_nor_alerts(client, settings):
     settings.MARKET_IS_PUBLIC = False
@@ -24,16 +31,25 @@ def test_a_stranger_sees_what_this_is_and_neither_market_nor_alerts(client, sett
     answer = client.get("/")
     assert answer.status_code == 200
     assert "market monitor" in answer.text
-    assert reverse("admin:login") in answer.text
+    assert reverse("login") in answer.text
     assert "Sign in to see the prices." in answer.text
     assert "TOLD-0" not in answer.text
 
 
 @pytest.mark.django_db
-def test_a_stranger_sees_a_public_market_and_no_alerts(client, settings):
+def test_a_stranger_gets_no_prices_behind_the_pages_back(client, settings):
+    settings.MARKET_IS_PUBLIC = False
+    make_told_alerts(make_owner(), 1)
+    answer = client.get("/live")
+    assert "Sign in to see the prices." in answer.text
+    assert "TOLD-0" not in answer.text
+
+
+@pytest.mark.django_db
+def test_a_stranger_sees_a_public_market_and_no_alerts(client, settings, page):
     settings.MARKET_IS_PUBLIC = True
     make_told_alerts(make_owner(), 1)
-    answer = client.get("/")
+    answer = client.get(page)
     assert "<td>TOLD-0</td>" in answer.text
     assert '<td class="number">11</td>' in answer.text
     assert "2026-03-02 12:00:01" in answer.text
@@ -42,18 +58,38 @@ def test_a_stranger_sees_a_public_market_and_no_alerts(client, settings):
 
 
 @pytest.mark.django_db
-def test_owners_see_their_own_alerts_and_superusers_all(client, admin_user, settings):
+def test_owners_see_their_own_alerts_and_superusers_all(client, admin_user, settings, page):
     settings.MARKET_IS_PUBLIC = False
     ada, eve = make_owner("ada"), make_owner("eve")
     make_told_alerts(ada, 1)
     client.force_login(ada)
-    assert WORDS in client.get("/").text
+    assert WORDS in client.get(page).text
     client.force_login(eve)
-    hers = client.get("/").text
+    hers = client.get(page).text
     assert WORDS not in hers
     assert "No alerts yet." in hers
     client.force_login(admin_user)
-    assert WORDS in client.get("/").text
+    assert WORDS in client.get(page).text
+
+
+@pytest.mark.django_db
+def test_the_part_that_moves_is_what_stands_in_the_page(admin_client, admin_user):
+    make_told_alerts(admin_user, 2)
+    assert admin_client.get("/live").text in admin_client.get("/").text
+
+
+@pytest.mark.django_db
+def test_a_new_price_is_in_the_part_that_moves(admin_client):
+    feed = make_feed("BTC-USD")
+    append_quotes(feed, [("BTC-USD", at(0), "20989.19")])
+    assert '<tr data-asset="BTC-USD">' in admin_client.get("/live").text
+    append_quotes(feed, [("BTC-USD", at(1), "20990")])
+    assert '<td class="number">20 990</td>' in admin_client.get("/live").text
+
+
+@pytest.mark.django_db
+def test_neither_is_kept_by_a_cache(client, page):
+    assert "no-store" in client.get(page)["Cache-Control"]
 
 
 @pytest.mark.django_db
@@ -66,14 +102,14 @@ def test_the_last_10_alerts_are_shown_newest_first(admin_client, admin_user):
 
 @pytest.mark.django_db
 def test_the_front_page_costs_the_same_statements_for_3_rows_and_for_30(
-    admin_client, admin_user, django_assert_num_queries
+    admin_client, admin_user, django_assert_num_queries, page
 ):
     make_told_alerts(admin_user, 3, name="few")
     with CaptureQueriesContext(connection) as few:
-        admin_client.get("/")
+        admin_client.get(page)
     make_told_alerts(admin_user, 27, name="more")
     with django_assert_num_queries(len(few)):
-        admin_client.get("/")
+        admin_client.get(page)
 
 
 @pytest.mark.django_db
@@ -85,8 +121,29 @@ def test_a_large_market_shows_its_beginning_and_says_so(admin_client):
 
 
 @pytest.mark.django_db
-def test_an_empty_market_says_what_would_fill_it(admin_client):
-    assert "No assets yet." in admin_client.get("/").text
+def test_an_empty_market_says_to_each_what_would_fill_it(client, admin_client):
+    assert reverse("admin:market_feed_changelist") in admin_client.get("/").text
+    client.force_login(make_owner())
+    assert "Whoever runs this site adds feeds" in client.get("/").text
+
+
+@pytest.mark.django_db
+def test_who_has_no_alerts_is_told_how_to_come_by_some(client):
+    client.force_login(make_owner())
+    assert "a place in the group Owner" in client.get("/").text
+    grace = make_operator()
+    grace.groups.add(Group.objects.get(name="Owner"))
+    client.force_login(grace)
+    assert f'<a href="{reverse("admin:rules_rule_changelist")}">your rules</a>' in client.get("/").text
+
+
+@pytest.mark.django_db
+def test_names_of_people_and_markets_are_text_and_not_markup(admin_client, admin_user):
+    feed = make_feed("BTC-USD")
+    feed.assets.update(name="<script>alert(1)</script>")
+    text = admin_client.get("/live").text
+    assert "&lt;script&gt;" in text
+    assert "<script" not in text
 
 
 @pytest.mark.django_db
@@ -94,8 +151,10 @@ def test_the_front_page_asks_for_nothing_from_other_machines(client):
     text = client.get("/").text
     assert "http://" not in text
     assert "https://" not in text
-    assert "<script" not in text
-    assert finders.find("site/front.css")
+    assert text.count("<script") == 1
+    assert [one for one in ("front.css", "live.js", "icon.svg") if not finders.find(f"site/{one}")] == []
+    assert "<style" not in text
+    assert "style=" not in text
 
 
 @pytest.mark.django_db
@@ -128,6 +187,6 @@ def test_readyz_says_503_when_the_database_is_away(client, monkeypatch):
     assert "10.0.0.1" not in answer.text
 
 
-@pytest.mark.parametrize("page", ["/", "/healthz", "/readyz"])
-def test_pages_are_only_read(client, page):
-    assert client.post(page).status_code == 405
+@pytest.mark.parametrize("address", ["/", "/live", "/healthz", "/readyz"])
+def test_pages_are_only_read(client, address):
+    assert client.post(address).status_code == 405

@@ -1,0 +1,204 @@
+"""The admin's first page: is it working, and what happened today?"""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from apps.market.models import Batch, FeedHead
+from apps.notify.models import Message
+from apps.pipeline.flow import judge_pending
+from apps.rules.models import RuleState
+from tests.builders import (
+    above,
+    append_quotes,
+    at,
+    make_feed,
+    make_operator,
+    make_owner,
+    make_rule,
+    make_told_alerts,
+)
+
+INDEX = "/admin/"
+
+
+def parts(client):
+    """Return title -> part of the page."""
+    return {part.title: part for part in client.get(INDEX).context["parts"]}
+
+
+def said(client, title):
+    return [str(sentence) for sentence in parts(client)[title].sentences]
+
+
+def refresh(feed):
+    """Have a feed's last entries come now, each judged, and its next one be due now."""
+    now = timezone.now()
+    feed.batches.update(received_at=now, evaluated_at=now, slot=None)
+    feed.batches.filter(pk=feed.batches.order_by("-seq").values("pk")[:1]).update(slot=now)
+    FeedHead.objects.filter(feed=feed).update(next_slot=now + timedelta(seconds=1))
+
+
+def as_owner(name):
+    owner = make_operator(name)
+    owner.groups.add(Group.objects.get(name="Owner"))
+    return owner
+
+
+@pytest.mark.django_db
+def test_an_empty_house_says_what_to_do_first(admin_client):
+    assert "No feeds yet." in said(admin_client, "Feeds")[0]
+    assert "No rules yet." in said(admin_client, "Rules")[0]
+    assert said(admin_client, "Alerts") == ["No alert is open.", "Today none opened."]
+    assert said(admin_client, "Messages") == ["No message waits."]
+
+
+@pytest.mark.django_db
+def test_feeds_that_work_are_one_sentence(admin_client, admin_user):
+    for name in ("one", "two"):
+        make_told_alerts(admin_user, 1, name=name)
+    for batch in Batch.objects.all():
+        refresh(batch.feed)
+    assert said(admin_client, "Feeds")[0] == "All 2 feeds are fresh."
+    assert said(admin_client, "Feeds")[-1] == "Every entry is judged."
+    assert parts(admin_client)["Feeds"].mood == "good"
+
+
+@pytest.mark.django_db
+def test_a_feed_that_fails_comes_first_with_its_reason(admin_client, admin_user):
+    for name in ("alpha", "omega"):
+        make_told_alerts(admin_user, 1, name=name)
+    for batch in Batch.objects.all():
+        refresh(batch.feed)
+    last = Batch.objects.filter(feed__name="omega").order_by("-seq")[0]
+    Batch.objects.filter(pk=last.pk).update(failure="http_500")
+    FeedHead.objects.filter(feed=last.feed).update(failures=1)
+    feeds = parts(admin_client)["Feeds"]
+    assert feeds.sentences[0] == "Of 2 feeds, 1 is failing, 1 is fresh."
+    assert feeds.sentences[1].startswith("omega is failing: http_500 since ")
+    assert [row[1] for row in feeds.rows] == ["failing", "fresh"]
+    assert feeds.mood == "bad"
+
+
+@pytest.mark.django_db
+def test_a_paused_feed_is_no_alarm(admin_client):
+    feed = make_feed("BTC-USD")
+    feed.is_enabled = False
+    feed.save()
+    feeds = parts(admin_client)["Feeds"]
+    assert (feeds.sentences[0], feeds.mood) == ("Of 1 feed, 1 is paused.", "good")
+
+
+@pytest.mark.django_db
+def test_todays_quotes_are_counted_by_what_became_of_them(admin_client):
+    feed = make_feed("BTC-USD")
+    now = timezone.now()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    entries = [(midnight, 5, 2, {"zero": 1, "conflict": 2}), (midnight - timedelta(seconds=1), 100, 100, {"zero": 100})]
+    for seq, (slot, accepted, late, rejected) in enumerate(entries, start=1):
+        Batch.objects.create(
+            **{"feed": feed, "seq": seq, "kind": "quotes", "slot": slot, "as_of": now, "received_at": now},
+            **{"accepted": accepted, "late": late, "rejected": rejected, "evaluated_at": now, "trace_id": "0" * 32},
+        )
+    assert "Today 5 quotes came, 2 of them late; 3 were rejected." in said(admin_client, "Feeds")
+
+
+@pytest.mark.django_db
+def test_entries_that_wait_for_the_judge_are_counted(admin_client):
+    feed = make_feed("BTC-USD")
+    FeedHead.objects.filter(feed=feed).update(seq=3)
+    assert said(admin_client, "Feeds")[-1] == "3 entries to judge."
+
+
+@pytest.mark.django_db
+def test_open_alerts_rules_and_messages_are_counted(admin_client, admin_user):
+    make_told_alerts(admin_user, 2)
+    waiting, dead = Message.objects.all()
+    Message.objects.filter(pk=waiting.pk).update(status="pending")
+    Message.objects.filter(pk=dead.pk).update(status="dead")
+    assert said(admin_client, "Alerts") == ["2 alerts are open.", "Today 2 opened."]
+    assert said(admin_client, "Rules") == ["2 rules: 2 firing."]
+    assert said(admin_client, "Messages")[0] == "1 message to send."
+    assert "could not be sent" in said(admin_client, "Messages")[1]
+    assert [row[1] for row in parts(admin_client)["Alerts"].rows] == ["opened", "opened"]
+
+
+@pytest.mark.django_db
+def test_a_rule_is_counted_once_in_each_state_that_an_instance_of_it_has(admin_client, admin_user):
+    make_told_alerts(admin_user, 4)
+    first, second, third, _ = RuleState.objects.order_by("pk").values_list("pk", flat=True)
+    RuleState.objects.filter(pk=first).update(state="pending")
+    RuleState.objects.filter(pk=second).update(state="inactive", unknown="history is too short")
+    RuleState.objects.filter(pk=third).update(state="error")
+    assert said(admin_client, "Rules") == ["4 rules: 1 firing, 1 pending, 1 unknown for want of history, 1 in error."]
+    assert parts(admin_client)["Rules"].mood == "bad"
+
+
+@pytest.mark.django_db
+def test_a_rule_that_holds_on_two_assets_is_one_rule(admin_client, admin_user):
+    feed = make_feed("BTC-USD", "ETH-USD")
+    make_rule(admin_user, assets=["BTC-USD", "ETH-USD"], condition=above(10))
+    append_quotes(feed, [("BTC-USD", at(1), "11"), ("ETH-USD", at(1), "11")])
+    judge_pending(feed_id=feed.pk)
+    assert said(admin_client, "Rules") == ["1 rule: 1 firing."]
+
+
+@pytest.mark.django_db
+def test_yesterdays_dead_messages_and_alerts_are_not_todays(admin_client, admin_user):
+    [alert] = make_told_alerts(admin_user, 1)
+    yesterday = timezone.now() - timedelta(days=1)
+    Message.objects.update(status="dead", created_at=yesterday)
+    type(alert).objects.update(created_at=yesterday)
+    assert said(admin_client, "Messages") == ["No message waits."]
+    assert said(admin_client, "Alerts")[1] == "Today none opened."
+
+
+@pytest.mark.django_db
+def test_an_owner_sees_own_rows_and_no_feeds(client):
+    ada, eve = as_owner("ada"), as_owner("eve")
+    make_told_alerts(ada, 1)
+    client.force_login(eve)
+    assert parts(client).keys() == {"Alerts", "Rules", "Messages"}
+    assert said(client, "Alerts") == ["No alert of yours is open.", "Today none opened."]
+    assert parts(client)["Alerts"].rows == []
+    assert "TOLD-0" not in client.get(INDEX).text
+    client.force_login(ada)
+    assert said(client, "Alerts") == ["1 alert of yours is open.", "Today 1 opened."]
+    assert "TOLD-0" in client.get(INDEX).text
+
+
+@pytest.mark.django_db
+def test_an_operator_sees_feeds_and_nothing_that_is_owned(client):
+    make_told_alerts(make_owner("ada"), 1)
+    grace = make_operator("grace")
+    grace.groups.add(Group.objects.get(name="Operator"))
+    client.force_login(grace)
+    assert parts(client).keys() == {"Feeds"}
+
+
+@pytest.mark.django_db
+def test_who_may_see_nothing_is_told_whom_to_ask(client):
+    client.force_login(make_operator("grace"))
+    assert "Ask whoever runs this site" in client.get(INDEX).text
+
+
+@pytest.mark.django_db
+def test_it_costs_the_same_statements_for_1_feed_and_for_10_and_locks_nothing(
+    admin_client, admin_user, django_assert_num_queries
+):
+    make_told_alerts(admin_user, 1, name="first")
+    with CaptureQueriesContext(connection) as few:
+        admin_client.get(INDEX)
+    for number in range(9):
+        make_told_alerts(admin_user, 3, name=f"more-{number}")
+    with django_assert_num_queries(len(few)):
+        admin_client.get(INDEX)
+    statements = " ".join(query["sql"] for query in few)
+    assert [
+        word for word in ("FOR UPDATE", "INSERT", "UPDATE ", "DELETE", "BEGIN", "SAVEPOINT") if word in statements
+    ] == []
+    assert len(few) < 25
