@@ -8,7 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import yaml
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
@@ -19,12 +18,12 @@ from apps.market.services import create_feed
 from apps.notify.models import Channel
 from apps.notify.services import create_channel, set_channels
 from apps.rules.engine.written import RuleInvalid, read_duration
+from apps.rules.files import FileInvalid, read_yaml
 from apps.rules.models import Rule
 from apps.rules.queries import rules_of
 from apps.rules.services import QuotaExceeded, save_rule
 
 SECTIONS = ("feeds", "assets", "channels", "rules")
-FILE_LARGEST_BYTES = 2_000_000
 
 
 class SetupInvalid(ValueError):
@@ -41,68 +40,12 @@ class Loaded:
     rules: int
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with numbers as Decimal and times as text: both are read by the parser of the field that they stand in.
-
-    Without aliases: a few lines of them stand for more than a machine can hold.
-    """
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse an alias where it stands."""
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases are not read here; write it out", mark)
-        return super().compose_node(parent, index)
-
-
-def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    """Return the text; no database takes NUL or half a character."""
-    text = loader.construct_scalar(node)
-    if "\0" in text or any("\ud800" <= mark <= "\udfff" for mark in text):
-        raise yaml.constructor.ConstructorError(None, None, "a text with a character that is none", node.start_mark)
-    return text
-
-
-_Loader.add_constructor("tag:yaml.org,2002:str", _text)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: _decimal(loader.construct_scalar(node)))
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _decimal(text: str) -> Decimal | str:
-    try:
-        return Decimal(text.replace("_", ""))
-    except ArithmeticError:
-        return text
-
-
-def _text_of(path: Path) -> str:
-    with path.open("rb") as file:
-        content = file.read(FILE_LARGEST_BYTES + 1)
-    if len(content) > FILE_LARGEST_BYTES:
-        raise SetupInvalid(f"{path.name} is larger than {FILE_LARGEST_BYTES} bytes")
-    return content.decode("utf-8")
-
-
 def read_setup(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the sections of the file. Raises SetupInvalid."""
     try:
-        data = yaml.load(_text_of(path), Loader=_Loader)  # noqa: S506, a SafeLoader
-    except SetupInvalid:
-        raise
-    except OSError as error:
-        raise SetupInvalid(f"{path.name} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SetupInvalid(f"{path.name} is not UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SetupInvalid(f"{path.name}{line}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError, ValueError):
-        raise SetupInvalid(f"{path.name} is not YAML") from None
+        data = read_yaml(path)
+    except FileInvalid as error:
+        raise SetupInvalid(str(error)) from None
     if not isinstance(data, dict):
         raise SetupInvalid(f"{path.name} must have sections: {', '.join(SECTIONS)}")
     for section, rows in data.items():

@@ -7,9 +7,10 @@ from django.apps import apps
 from django.core.management import call_command
 from django.db import transaction
 
-from apps.market.models import Asset, Feed, FeedSource, Listing
+from apps.market.models import Asset, AssetAlias, Feed, FeedSource, Listing
 from apps.notify.models import Channel, RuleChannel
 from apps.pipeline import setup
+from apps.rules import files
 from apps.rules.models import Rule, RuleVersion
 from tests.builders import make_owner
 
@@ -19,7 +20,7 @@ GOOD = """
 feeds:
   - {name: spot, interval: 5s, sources: [{provider: simulated, seed: 7, start_prices: {BTC-USD: 61230.25}}]}
 assets:
-  - {symbol: BTC-USD, name: Bitcoin, feed: spot, tags: [crypto], listings: {coincap: bitcoin}}
+  - {symbol: BTC-USD, name: Bitcoin, feed: spot, tags: [crypto], aliases: [BTC], listings: {coincap: bitcoin}}
 channels:
   - {name: Inbox, kind: inbox}
   - {name: Mail, kind: email, to: ada@example.org}
@@ -72,6 +73,7 @@ def test_a_good_file_makes_its_rows(tmp_path, capsys):
     assert Feed.objects.values_list("name", "interval_seconds").get() == ("spot", 5)
     assert FeedSource.objects.get().options["start_prices"] == {"BTC-USD": 61230.25}
     assert Asset.objects.values_list("symbol", "name", "tags").get() == ("BTC-USD", "Bitcoin", ["crypto"])
+    assert AssetAlias.objects.values_list("asset__symbol", "name").get() == ("BTC-USD", "BTC")
     assert Listing.objects.values_list("provider", "external_id").get() == ("coincap", "bitcoin")
     assert list(Channel.objects.values_list("owner", "name", "config")) == [
         (ada.pk, "Inbox", {}),
@@ -165,7 +167,17 @@ NO_CHARACTER = "setup.yaml, line {}: a text with a character that is none"
         (FEED + "assets: [{symbol: A, feed: spot, tags: crypto}]\n",
          'assets[0]: tags: Write a list of words, like ["crypto", "stablecoin"].'),
         (FEED + "assets: [{symbol: A, feed: spot, colour: red}]\n",
-         "assets[0]: colour is not known here; known are symbol, feed, name, tags, listings"),
+         "assets[0]: colour is not known here; known are symbol, feed, name, tags, aliases, listings"),
+        (FEED + "assets: [{symbol: A, feed: spot, aliases: B}]\n",
+         "assets[0]: aliases must be a list of names like [BTC]"),
+        (FEED + "assets: [{symbol: A, feed: spot, aliases: [1]}]\n",
+         "assets[0]: aliases must be a list of names like [BTC]"),
+        (FEED + "assets: [{symbol: A, feed: spot, aliases: [b]}]\n",
+         "assets[0]: name: Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD)."),
+        (FEED + "assets: [{symbol: A, feed: spot, aliases: [A]}]\n",
+         "assets[0]: name: A is an asset's symbol already."),
+        (FEED + "assets: [{symbol: A, feed: spot, aliases: [C]}, {symbol: B, feed: spot, aliases: [C]}]\n",
+         "assets[1]: aliases: C is A already"),
         (FEED + "assets: [{symbol: A, feed: spot, listings: bitcoin}]\n",
          "assets[0]: listings must be a mapping like {coincap: bitcoin}"),
         (FEED + "assets: [{symbol: A, feed: spot, listings: {coincap: }}]\n",
@@ -239,7 +251,7 @@ def test_aliases_of_aliases_are_refused_at_once(tmp_path, capsys):
 
 def test_a_file_that_is_too_large_is_refused_unread(tmp_path, capsys, monkeypatch):
     make_owner()
-    monkeypatch.setattr(setup, "FILE_LARGEST_BYTES", len(ASSET) - 1)
+    monkeypatch.setattr(files, "LARGEST_BYTES", len(ASSET) - 1)
 
     assert refusal_of(write(tmp_path, ASSET), capsys) == f"setup.yaml is larger than {len(ASSET) - 1} bytes"
     assert Feed.objects.count() == 0
@@ -307,7 +319,7 @@ WRONG = [None, "", 5, 1.5, True, [], [[]], {}, {"a": ["b"]}, "x", b"hi", {5: 6, 
 KEYS = ["name", "interval", "sources", "symbol", "feed", "tags", "listings", "kind", "to", "assets", "condition", "for"]
 
 
-@pytest.mark.parametrize("key", [*KEYS, "trigger", "expires_at", "severity", "channels"])
+@pytest.mark.parametrize("key", [*KEYS, "aliases", "trigger", "expires_at", "severity", "channels"])
 def test_a_value_of_the_wrong_kind_is_taken_whole_or_refused_with_one_line(tmp_path, capsys, key):
     make_owner()
     before = rows()

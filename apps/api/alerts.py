@@ -1,0 +1,120 @@
+"""Alerts: each with what it saw and what happened to it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import graphene
+from django.db.models import QuerySet
+from django.utils.module_loading import import_string
+
+from apps.alerts.models import Alert as AlertRow
+from apps.alerts.models import AlertEvent as AlertEventRow
+from apps.alerts.queries import alerts_of, events_of
+from apps.api.connections import Page, connection, page, pages_of
+from apps.api.context import Context
+from apps.api.market import Asset
+from apps.api.rules import Rule, Severity
+from apps.api.scalars import JSON, DateTime, enum
+from apps.market.models import Batch
+from apps.market.queries import entries_by_id
+
+AlertKind = enum("AlertKind", AlertRow.Kind.values, description="Whether the condition held, or judging it failed.")
+EventKind = enum("EventKind", AlertEventRow.Kind.values, description="What happened to an alert.")
+
+
+class LogEntry(graphene.ObjectType):
+    """An entry of a feed's log: where to look for what an alert was made of."""
+
+    feed = graphene.String(required=True, description="The feed's name.")
+    seq = graphene.Int(required=True)
+    as_of = graphene.Field(DateTime, required=True, description="The feed's clock there.")
+    trace_id = graphene.String(required=True)
+
+    def resolve_feed(batch: Batch, info: Any) -> str:
+        return batch.feed.name
+
+
+class AlertEvent(graphene.ObjectType):
+    """A step in the life of an alert."""
+
+    kind = graphene.Field(EventKind, required=True)
+    at = graphene.Field(DateTime, required=True, description="By the feed's clock.")
+    reason = graphene.String(required=True)
+    entry = graphene.Field(LogEntry, description="The entry of the log that made it.")
+
+    def resolve_entry(event: AlertEventRow, info: Any) -> Any:
+        return info.context.load(_entries, event.batch_id)
+
+
+class Alert(graphene.ObjectType):
+    """One episode of one rule on one asset."""
+
+    id = graphene.ID(required=True)
+    kind = graphene.Field(AlertKind, required=True)
+    severity = graphene.Field(Severity, required=True)
+    rule = graphene.Field(Rule, required=True)
+    version = graphene.Int(required=True, description="Number of the rule's version that opened it.")
+    asset = graphene.Field(Asset, required=True)
+    is_open = graphene.Boolean(required=True)
+    opened_at = graphene.Field(DateTime, required=True, description="By the feed's clock.")
+    resolved_at = graphene.Field(DateTime)
+    resolution = graphene.String(required=True, description="Why it ended; empty while it is open.")
+    words = graphene.String(required=True, description="What the rule saw when it opened, in words.")
+    evidence = graphene.Field(JSON, required=True, description="The same as data: the operands and their values.")
+    entry = graphene.Field(LogEntry, description="The entry of the log that opened it.")
+    timeline = graphene.List(graphene.NonNull(AlertEvent), description="What happened to it, in order.")
+    # By name: messages stand downstream, and know alerts.
+    messages = pages_of("apps.api.notify.MessageConnection", description="What was told of it, newest first.")
+
+    def resolve_version(alert: AlertRow, info: Any) -> int:
+        return alert.version.number
+
+    def resolve_is_open(alert: AlertRow, info: Any) -> bool:
+        return alert.resolved_at is None
+
+    def resolve_entry(alert: AlertRow, info: Any) -> Any:
+        return info.context.load(_entries, alert.batch_id)
+
+    def resolve_timeline(alert: AlertRow, info: Any) -> Any:
+        return info.context.load(_timelines, alert.pk)
+
+    def resolve_messages(alert: AlertRow, info: Any, first: int | None, after: str | None = None) -> Any:
+        return info.context.load(import_string("apps.api.notify.messages_of_alerts"), alert.pk, first, after)
+
+
+AlertConnection = connection(Alert, fields=["opened_at", "pk"], is_descending=True)
+
+
+class AlertsQuery(graphene.ObjectType):
+    alerts = pages_of(
+        AlertConnection,
+        is_open=graphene.Boolean(description="Only those that are open, or only those that are over."),
+        description="Your alerts, newest first; a superuser's are everybody's.",
+    )
+    alert = graphene.Field(Alert, id=graphene.ID(required=True))
+
+    def resolve_alerts(
+        root: None, info: Any, first: int | None, after: str | None = None, is_open: bool | None = None
+    ) -> Page:
+        return page(AlertConnection, _alerts(info.context, is_open=is_open), info.context, first=first, after=after)
+
+    def resolve_alert(root: None, info: Any, id: str) -> Any:
+        return _alerts(info.context).filter(pk=id).first()
+
+
+def _alerts(context: Context, *, is_open: bool | None = None) -> QuerySet[AlertRow]:
+    rows = alerts_of(context.owner()).select_related("version").defer("version__document")
+    return rows if is_open is None else rows.filter(resolved_at__isnull=is_open)
+
+
+def alerts_by_id(context: Context, alert_ids: list[int]) -> Mapping[int, AlertRow]:
+    """Return alert id -> alert, for those that the reader may see."""
+    return _alerts(context).in_bulk(alert_ids)
+
+
+def _entries(context: Context, batch_ids: list[int]) -> Mapping[int, Batch]:
+    return entries_by_id(batch_ids)
+
+
+def _timelines(context: Context, alert_ids: list[int]) -> Mapping[int, Sequence[AlertEventRow]]:
+    return dict.fromkeys(alert_ids, ()) | events_of(alert_ids)

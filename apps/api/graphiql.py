@@ -1,0 +1,115 @@
+"""The page on which people write queries: GraphiQL, with examples that can be run."""
+
+from dataclasses import dataclass
+
+from csp.decorators import csp_update
+from django.contrib.staticfiles import finders
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.templatetags.static import static
+
+CDN = "https://cdn.jsdelivr.net"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of an npm package. served: the folder of the package that settings let out; integrity: of its bytes,
+    wherever they come from."""
+
+    package: str
+    version: str
+    path: str
+    served: str
+    integrity: str
+
+    @property
+    def local(self) -> str:
+        """Return its name among the static files."""
+        return f"npm/{self.package}/{self.path.removeprefix(self.served)}"
+
+    @property
+    def remote(self) -> str:
+        """Return its address at the CDN."""
+        return f"{CDN}/npm/{self.package}@{self.version}/{self.path}"
+
+
+# In the order in which they are loaded. Versions are those of package-lock.json.
+SCRIPTS = [
+    File(
+        "react",
+        "18.3.1",
+        "umd/react.production.min.js",
+        "umd/",
+        "sha384-DGyLxAyjq0f9SPpVevD6IgztCFlnMF6oW/XQGmfe+IsZ8TqEiDrcHkMLKI6fiB/Z",
+    ),
+    File(
+        "react-dom",
+        "18.3.1",
+        "umd/react-dom.production.min.js",
+        "umd/",
+        "sha384-gTGxhz21lVGYNMcdJOyq01Edg0jhn/c22nsx0kyqP0TxaV5WVdsSH1fSDUf5YJj1",
+    ),
+    File(
+        "graphiql",
+        "3.9.0",
+        "graphiql.min.js",
+        "",
+        "sha384-8NGfVj4CVlqHajlZj+bPJT4thxPMHMJYn7DWK2CvtopLd02E7qsPHazniBYvVjOO",
+    ),
+]
+STYLES = [
+    File(
+        "graphiql",
+        "3.9.0",
+        "graphiql.min.css",
+        "",
+        "sha384-QMux00XgRtwRLSYIY3kw2rj1ovk5AuuliAchk+HSQbqdbGFnz9GYuqIlOqxhwCE2",
+    ),
+]
+
+# (what the button says, the query).
+EXAMPLES = [
+    ("Bitcoin", 'query { asset(id: "BTC") { name price variation24h } }'),
+    (
+        "All prices",
+        "query Prices {\n  assets(first: 10) {\n    edges { node { symbol name price priceAt variation24h } }\n"
+        "    pageInfo { hasNextPage endCursor }\n  }\n}",
+    ),
+    (
+        "Rules, and where they stand",
+        "query Rules {\n  rules(first: 10) {\n    edges {\n      node {\n        name severity words\n"
+        "        states(first: 5) { edges { node { asset { symbol } state since unknown } } }\n"
+        "      }\n    }\n  }\n}",
+    ),
+    (
+        "Alerts, and why",
+        "query Alerts {\n  alerts(first: 5) {\n    edges {\n      node {\n"
+        "        words severity isOpen openedAt resolvedAt\n        rule { name words }\n"
+        "        evidence\n        timeline { kind at reason entry { feed seq traceId } }\n"
+        "        messages(first: 3) { edges { node { subject status channel { name } } } }\n"
+        "      }\n    }\n  }\n}",
+    ),
+    (
+        "Inbox",
+        "query Inbox {\n  me { username }\n  messages(inboxOnly: true, first: 5) {\n"
+        "    edges { node { subject text deliveredAt alert { isOpen asset { symbol price } } } }\n  }\n}",
+    ),
+]
+
+# Beyond the site's policy: CodeMirror and the menus place themselves by style elements; the fonts stand in the CSS.
+_POLICY = {"style-src": ["'unsafe-inline'"], "font-src": ["data:"], "img-src": ["data:"]}
+_POLICY_WITH_CDN = _POLICY | {"style-src": ["'unsafe-inline'", CDN], "script-src": [CDN]}
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """Show GraphiQL from our own files; without them, from the CDN; without that, a plain form."""
+    is_local = all(finders.find(file.local) for file in (*SCRIPTS, *STYLES))
+    context = {
+        "is_local": is_local,
+        "scripts": [(static(file.local) if is_local else file.remote, file.integrity) for file in SCRIPTS],
+        "styles": [(static(file.local) if is_local else file.remote, file.integrity) for file in STYLES],
+        "examples": EXAMPLES,
+        "first_query": EXAMPLES[0][1],
+    }
+    policed = csp_update(_POLICY if is_local else _POLICY_WITH_CDN)
+    return policed(render)(request, "api/graphiql.html", context)

@@ -1,0 +1,69 @@
+// The page at /graphql: GraphiQL where its files have come, a plain form until then, or for good.
+"use strict";
+
+(() => {
+    const { endpoint, csrf, query: firstQuery } = document.body.dataset;
+    const plain = document.getElementById("plain");
+    const editor = document.getElementById("query");
+    const answer = document.getElementById("answer");
+    let choose = (query) => { editor.value = query; };
+
+    const ask = async (body) => {
+        const response = await fetch(endpoint, {
+            method: "POST",
+            credentials: "same-origin",
+            headers: { "Content-Type": "application/json", "X-CSRFToken": csrf },
+            body: JSON.stringify(body),
+        });
+        return response.json();
+    };
+
+    plain.querySelector("form").addEventListener("submit", async (event) => {
+        event.preventDefault();
+        answer.textContent = "…";
+        try {
+            answer.textContent = JSON.stringify(await ask({ query: editor.value }), null, 2);
+        } catch (error) {
+            answer.textContent = `The server did not answer: ${error.message}`;
+        }
+    });
+    for (const button of document.querySelectorAll("[data-example]")) {
+        button.addEventListener("click", () => choose(button.dataset.example));
+    }
+
+    const mount = () => {
+        if (!window.React || !window.ReactDOM || !window.GraphiQL) {
+            plain.hidden = false;
+            document.getElementById("missing").hidden = false;
+            return;
+        }
+        plain.hidden = true;
+        const fetcher = ({ query, variables, operationName }) => {
+            // GraphiQL notices late that another query has come, and may name an operation of the one before.
+            const named = operationName && query.includes(operationName) ? { operationName } : {};
+            return ask({ query, variables, ...named });
+        };
+        const root = ReactDOM.createRoot(document.getElementById("graphiql"));
+        let written = firstQuery;
+        const draw = (query) => ReactDOM.flushSync(() => root.render(React.createElement(GraphiQL, {
+            fetcher,
+            query,
+            isHeadersEditorEnabled: false,
+            onEditQuery: (text) => { written = text; },
+        })));
+        draw(firstQuery);
+        choose = (query) => {
+            // GraphiQL takes a query only where it differs from the one that it was given before.
+            draw(written);
+            draw(query);
+            written = query;
+        };
+    };
+
+    // What is slow to come, or never comes, keeps nobody from asking.
+    const patience = setTimeout(() => { plain.hidden = false; }, 1500);
+    window.addEventListener("load", () => {
+        clearTimeout(patience);
+        mount();
+    });
+})();

@@ -1,0 +1,52 @@
+"""Queries made from the schema, so that what is new in it is asked for too."""
+
+from graphql import GraphQLObjectType, get_named_type, is_leaf_type
+
+from apps.api.schema import schema
+
+URL = "/graphql"
+QUERY = schema.query_type
+
+
+def object_types():
+    """Return the names of the schema's object types, the query itself aside."""
+    types = [one for name, one in schema.type_map.items() if not name.startswith("__")]
+    return {one.name for one in types if isinstance(one, GraphQLObjectType)} - {QUERY.name}
+
+
+def connections():
+    """Return type.field for each field that gives pages."""
+    return sorted(
+        f"{name}.{field}"
+        for name in [*object_types(), QUERY.name]
+        for field, definition in schema.type_map[name].fields.items()
+        if "first" in definition.args
+    )
+
+
+def everything(kind, *, first=2, path=()):
+    """Return a selection of all fields of a type, and of theirs, as far as no type comes twice on the way."""
+    kind = get_named_type(kind)
+    if is_leaf_type(kind):
+        return ""
+    parts = []
+    for name, field in kind.fields.items():
+        inner = get_named_type(field.type)
+        if inner.name in (*path, kind.name):
+            continue
+        arguments = f"(first: {first})" if "first" in field.args else ""
+        parts.append(f"{name}{arguments} {everything(inner, first=first, path=(*path, kind.name))}")
+    return "{ " + " ".join(parts) + " }"
+
+
+def selected_types(kind, *, path=()):
+    """Return the types that everything() reaches."""
+    kind = get_named_type(kind)
+    if is_leaf_type(kind) or kind.name in path:
+        return set()
+    return {kind.name}.union(*(selected_types(one.type, path=(*path, kind.name)) for one in kind.fields.values()))
+
+
+def codes(response):
+    """Return the codes of the errors of an answer."""
+    return [one["extensions"]["code"] for one in response.json().get("errors", [])]

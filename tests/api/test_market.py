@@ -1,0 +1,207 @@
+"""Assets and feeds as they are told."""
+
+from decimal import Decimal
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from apps.api.scalars import Decimal as Written
+from apps.market import cache
+from apps.market.models import Asset, AssetAlias, FeedHead
+from apps.market.queries import variations_24h
+from tests.builders import append_quotes, asset_ids, at, make_feed, make_operator, make_owner
+
+pytestmark = pytest.mark.django_db
+
+DAY = 86_400
+MISSION = 'query { asset(id: "BTC") { name price variation24h } }'
+VARIATION = '{ asset(id: "BTC") { price variation24h } }'
+
+
+@pytest.fixture
+def feed(client):
+    """Return a feed with BTC; the client is Ada's."""
+    client.force_login(make_owner())
+    return make_feed("BTC", "ETH")
+
+
+def variation(ask):
+    return ask(VARIATION).json()["data"]["asset"]["variation24h"]
+
+
+def test_the_first_question_is_answered(ask, feed):
+    Asset.objects.filter(symbol="BTC").update(name="Bitcoin")
+    append_quotes(feed, [("BTC", at(0), "61230.25")])
+    append_quotes(feed, [("BTC", at(DAY), "67598.50")])
+    assert ask(MISSION).json() == {
+        "data": {"asset": {"name": "Bitcoin", "price": "67598.5", "variation24h": "10.4005"}}
+    }
+
+
+def test_an_asset_without_a_quote_has_no_price(ask, feed):
+    query = '{ asset(id: "BTC") { price priceAt variation24h } }'
+    assert ask(query).json() == {"data": {"asset": {"price": None, "priceAt": None, "variation24h": None}}}
+
+
+def test_an_asset_of_no_feed_has_no_variation(ask, feed):
+    Asset.objects.create(symbol="LONE")
+    query = '{ asset(id: "LONE") { price variation24h } }'
+    assert ask(query).json() == {"data": {"asset": {"price": None, "variation24h": None}}}
+
+
+# Prices
+
+
+def test_the_price_comes_from_the_cache_first(ask, feed):
+    append_quotes(feed, [("BTC", at(0), "100")])
+    cache._local.clear()
+    cache.put_latest([(asset_ids(feed)["BTC"], at(5), Decimal("101"))], seconds_to_live=60, now=timezone.now())
+    query = '{ asset(id: "BTC") { price priceAt } }'
+    assert ask(query).json()["data"]["asset"] == {"price": "101", "priceAt": "2026-03-02T12:00:05Z"}
+
+
+def test_without_the_cache_the_price_comes_from_the_rows(ask, feed):
+    append_quotes(feed, [("BTC", at(0.25), "100")])
+    cache._local.clear()
+    query = '{ asset(id: "BTC") { price priceAt } }'
+    assert ask(query).json()["data"]["asset"] == {"price": "100", "priceAt": "2026-03-02T12:00:00.250000Z"}
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        ("61230.2500000000", "61230.25"),
+        ("0E-10", "0"),
+        ("-0.00", "0"),
+        ("1E+12", "1000000000000"),
+        ("1E-10", "0.0000000001"),
+        ("100", "100"),
+        ("-2.50", "-2.5"),
+        ("12345678901234567890123.0000000001", "12345678901234567890123.0000000001"),
+    ],
+)
+def test_numbers_are_written_plainly_and_in_full(number, written):
+    assert Written.serialize(Decimal(number)) == written
+
+
+# The change in 24 hours
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (DAY - 1, None),
+        (DAY, "50"),
+        (DAY + 1, "50"),
+    ],
+)
+def test_the_price_of_24_hours_ago_is_the_one_in_force_then(ask, feed, seconds, expected):
+    append_quotes(feed, [("BTC", at(0), "100")])
+    append_quotes(feed, [("BTC", at(seconds), "150")])
+    assert variation(ask) == expected
+
+
+def test_24_hours_ago_is_by_the_feeds_clock_and_not_by_the_assets_last_quote(ask, feed):
+    append_quotes(feed, [("BTC", at(0), "100")])
+    append_quotes(feed, [("BTC", at(3_600), "200")])
+    append_quotes(feed, [], as_of=at(DAY + 1_800))
+    assert variation(ask) == "100"
+    append_quotes(feed, [], as_of=at(DAY + 3_600))
+    assert variation(ask) == "0"
+
+
+def test_the_newest_of_the_prices_before_counts(ask, feed):
+    for seconds, price in [(0, "1"), (10, "2"), (20, "4"), (DAY + 15, "3")]:
+        append_quotes(feed, [("BTC", at(seconds), price)])
+    assert variation(ask) == "50"
+
+
+def test_a_late_quote_does_not_count(ask, feed):
+    append_quotes(feed, [("BTC", at(0), "100")])
+    append_quotes(feed, [("BTC", at(60), "150")])
+    append_quotes(feed, [("BTC", at(30), "10")], as_of=at(60))
+    append_quotes(feed, [("BTC", at(DAY + 40), "200")])
+    assert variation(ask) == "100"
+
+
+def test_a_fall_is_negative_and_rounded_half_even_to_4_decimals(ask, feed):
+    append_quotes(feed, [("BTC", at(0), "3")])
+    append_quotes(feed, [("BTC", at(DAY), "1")])
+    assert variation(ask) == "-66.6667"
+
+
+def test_the_widest_change_there_is_is_told(feed):
+    append_quotes(feed, [("BTC", at(0), "0.0000000001")])
+    append_quotes(feed, [("BTC", at(DAY), "1000000000000")])
+    asset_id = asset_ids(feed)["BTC"]
+    assert variations_24h({asset_id: Decimal(10**12)}) == {asset_id: Decimal("999999999999999999999900.0000")}
+
+
+def test_each_feed_has_its_own_clock(ask, feed):
+    film = make_feed("FILM", name="film")
+    append_quotes(feed, [("BTC", at(0), "100")])
+    append_quotes(feed, [("BTC", at(DAY), "110")])
+    append_quotes(film, [("FILM", at(-10 * DAY), "100")])
+    append_quotes(film, [("FILM", at(-9 * DAY), "120")])
+    answer = ask("{ assets { edges { node { symbol variation24h } } } }").json()
+    assert [tuple(one["node"].values()) for one in answer["data"]["assets"]["edges"]] == [
+        ("BTC", "10"),
+        ("ETH", None),
+        ("FILM", "20"),
+    ]
+
+
+# Names
+
+
+def test_an_asset_is_found_by_an_alias(ask, feed):
+    AssetAlias.objects.create(asset=Asset.objects.get(symbol="ETH"), name="ETHER")
+    query = '{ asset(id: "ETHER") { id symbol aliases } }'
+    assert ask(query).json()["data"]["asset"] == {"id": "ETH", "symbol": "ETH", "aliases": ["ETHER"]}
+
+
+def test_where_a_name_is_both_the_symbol_goes_first(ask, feed):
+    AssetAlias.objects.create(asset=Asset.objects.get(symbol="ETH"), name="NEW")
+    Asset.objects.create(symbol="NEW")
+    assert ask('{ asset(id: "NEW") { symbol } }').json()["data"]["asset"] == {"symbol": "NEW"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("BTC", "BTC is an asset's symbol already."),
+        ("ETHER", "Asset alias with this Name already exists."),
+        ("ether", "Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD)."),
+        ("", "This field cannot be blank."),
+    ],
+)
+def test_an_alias_is_a_name_that_is_free(feed, name, words):
+    eth = Asset.objects.get(symbol="ETH")
+    AssetAlias.objects.create(asset=eth, name="ETHER")
+    with pytest.raises(ValidationError) as refused:
+        AssetAlias(asset=eth, name=name).full_clean()
+    assert refused.value.message_dict["name"][0] == words
+
+
+# Feeds
+
+
+def test_a_feed_tells_how_far_it_has_come(ask, feed):
+    append_quotes(feed, [("BTC", at(0), "1")])
+    FeedHead.objects.update(failures=3)
+    query = (
+        '{ feed(id: "feed") { id intervalSeconds isEnabled seq judgedSeq asOf nextSlot failures'
+        " assets { edges { node { symbol } } } } }"
+    )
+    assert ask(query, user=make_operator("grace", "market.view_feed")).json()["data"]["feed"] == {
+        "id": "feed",
+        "intervalSeconds": 1,
+        "isEnabled": True,
+        "seq": 1,
+        "judgedSeq": 0,
+        "asOf": "2026-03-02T12:00:00Z",
+        "nextSlot": "2026-03-02T12:00:01Z",
+        "failures": 3,
+        "assets": {"edges": [{"node": {"symbol": "BTC"}}, {"node": {"symbol": "ETH"}}]},
+    }

@@ -1,0 +1,55 @@
+"""The schema, and the file that shows it."""
+
+from inspect import getsource
+
+from graphql import GraphQLNonNull, build_schema
+
+from apps.api.management.commands.graphql_schema import SCHEMA_FILE
+from apps.api.schema import schema, schema_in_words
+from tests.api.asking import QUERY, object_types
+
+
+def test_the_file_is_the_schema():
+    """Write it anew by manage.py graphql_schema."""
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_in_words()
+    assert build_schema(schema_in_words()).type_map.keys() == schema.type_map.keys()
+
+
+def test_the_api_is_read_only():
+    assert schema.mutation_type is None
+    assert schema.subscription_type is None
+
+
+def test_every_type_says_what_it_is():
+    assert [name for name in object_types() if not schema.type_map[name].description] == []
+
+
+def test_no_root_field_takes_the_others_down_with_it():
+    assert [name for name, field in QUERY.fields.items() if isinstance(field.type, GraphQLNonNull)] == []
+
+
+def test_fields_that_are_read_later_may_be_null():
+    """An error of theirs could otherwise not be told: the executor would wait for them for ever."""
+    later = [
+        (name, field_name, field.type)
+        for name in object_types() | {QUERY.name}
+        for field_name, field in schema.type_map[name].fields.items()
+        if field.resolve is not None and ".load(" in getsource(getattr(field.resolve, "func", field.resolve))
+    ]
+    assert len(later) > 12
+    assert [one for one in later if isinstance(one[2], GraphQLNonNull)] == []
+
+
+def test_every_argument_is_one_that_is_checked_before_execution():
+    """limits.py knows first, after and id; true, false and null need no check. A new one is to be added there."""
+    arguments = {
+        (name, str(argument.type))
+        for kind in object_types() | {QUERY.name}
+        for field in schema.type_map[kind].fields.values()
+        for name, argument in field.args.items()
+    }
+    assert {(name, kind) for name, kind in arguments if kind != "Boolean"} == {
+        ("after", "String"),
+        ("first", "Int"),
+        ("id", "ID!"),
+    }

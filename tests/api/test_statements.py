@@ -1,0 +1,76 @@
+"""A page costs the same statements, however many rows it has. Connections are enumerated from the schema."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from apps.api import limits
+from apps.market.models import AssetAlias
+from apps.notify.services import create_channel, set_channels
+from apps.rules.models import Rule
+from tests.api.asking import QUERY, connections, everything
+from tests.builders import above, append_quotes, asset_ids, at, make_feed, make_rule, make_told_alerts
+
+pytestmark = pytest.mark.django_db
+
+# Connection -> how a query comes to it, with everything that hangs on its rows.
+WAYS = {
+    "Query.assets": "{ assets(first: 100) %s }",
+    "Query.feeds": "{ feeds(first: 100) %s }",
+    "Query.rules": "{ rules(first: 100) %s }",
+    "Query.alerts": "{ alerts(first: 100) %s }",
+    "Query.messages": "{ messages(first: 100) %s }",
+    "Feed.assets": "{ feeds(first: 100) { edges { node { assets(first: 100) %s } } } }",
+    "Rule.states": "{ rules(first: 100) { edges { node { states(first: 100) %s } } } }",
+    "Alert.messages": "{ alerts(first: 100) { edges { node { messages(first: 100) %s } } } }",
+}
+
+
+def test_every_connection_is_listed():
+    assert sorted(WAYS) == connections()
+
+
+def fill(owner, count, *, name):
+    """Make feeds, assets with aliases and quotes of two days, rules, alerts and messages."""
+    make_told_alerts(owner, count, name=name)
+    symbols = [f"{name}-MORE-{number}".upper() for number in range(count)]
+    feed = make_feed(*symbols, name=f"{name}-more")
+    for symbol, asset_id in asset_ids(feed).items():
+        AssetAlias.objects.create(asset_id=asset_id, name=f"{symbol}-ALIAS")
+    make_rule(owner, name=f"{name} of all", assets=symbols, condition=above(10))
+    append_quotes(feed, [(symbol, at(0), "9") for symbol in symbols])
+    append_quotes(feed, [(symbol, at(90_000), "9.5") for symbol in symbols])
+    for number in range(count):
+        make_feed(f"{name}-{number}-ONLY".upper(), name=f"{name}-{number}")
+    channels = [create_channel(owner=owner, name=f"{name} {number}", kind="inbox", config={}) for number in range(3)]
+    set_channels(rule=Rule.objects.get(name=f"{name} of all"), channels=channels)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_page_costs_the_same_statements_for_few_rows_and_for_many(
+    ask, admin_user, monkeypatch, django_assert_num_queries, way
+):
+    monkeypatch.setattr(limits, "COST", 10**9)
+    monkeypatch.setattr(limits, "DEPTH", 100)
+    kind, _, field = way.partition(".")
+    owner_type = QUERY if kind == QUERY.name else QUERY.fields[kind.lower()].type
+    query = WAYS[way] % everything(owner_type.fields[field].type, path=() if kind == QUERY.name else (kind,))
+    fill(admin_user, 2, name="few")
+    ask(query, user=admin_user)
+    with CaptureQueriesContext(connection) as few:
+        short = ask(query)
+    fill(admin_user, 20, name="more")
+    with django_assert_num_queries(len(few)):
+        long = ask(query)
+    assert "errors" not in long.json()
+    assert len(long.content) > 4 * len(short.content)
+
+
+def test_30_assets_by_name_cost_two_statements_and_one_for_their_prices(ask, admin_user, django_assert_num_queries):
+    feed = make_feed(*(f"A{number}" for number in range(30)))
+    append_quotes(feed, [(f"A{number}", at(0), "1") for number in range(30)])
+    query = "{ " + " ".join(f'a{number}: asset(id: "A{number}") {{ price }}' for number in range(30)) + " }"
+    ask(query, user=admin_user)
+    with django_assert_num_queries(2 + 2 + 1):  # of session and user, of names, of prices
+        answer = ask(query).json()
+    assert answer["data"]["a29"] == {"price": "1"}

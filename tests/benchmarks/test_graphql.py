@@ -1,0 +1,112 @@
+"""Milliseconds of two pages of the API, beside a bare view that reads the same rows with values() and writes JSON.
+
+On PostgreSQL and Redis, through Django's test client: middleware, session, query, answer. One run, ratios.
+"""
+
+import json
+import logging
+import os
+import time
+from datetime import timedelta
+from statistics import quantiles
+
+import pytest
+from django.db.models import OuterRef, Subquery
+from django.http import JsonResponse
+from django.urls import path
+from django.utils import timezone
+
+from apps.alerts.models import Alert, AlertEvent
+from apps.market.models import Asset, Quote
+from apps.market.queries import latest_prices
+from fintech.urls import urlpatterns as real_urlpatterns
+from tests.builders import append_quotes, at, make_feed, make_told_alerts
+
+ROWS = 100
+RUNS = int(os.environ.get("BENCH_RUNS", "100"))
+WARM_UP = 5
+DAY = timedelta(hours=24)
+
+ASSETS = "{ assets(first: 100) { edges { node { symbol name price variation24h } } } }"
+ALERTS = """{ alerts(first: 100) { edges { node {
+  id severity openedAt words evidence rule { name } asset { symbol } timeline { kind at reason }
+} } } }"""
+
+pytestmark = [
+    pytest.mark.benchmark,
+    pytest.mark.servers,
+    pytest.mark.django_db,
+    pytest.mark.urls("tests.benchmarks.test_graphql"),
+]
+
+
+def bare_assets(request):
+    """Answer with 100 assets, their prices and the prices of 24 hours ago, by hand."""
+    assert request.user.is_authenticated
+    edge = OuterRef("feed__head__as_of") - DAY
+    past = Quote.objects.filter(asset=OuterRef("pk"), late=False, at__lte=edge).order_by("-at").values("price")[:1]
+    rows = Asset.objects.order_by("symbol").annotate(past=Subquery(past)).values("pk", "symbol", "name", "past")
+    rows = list(rows[:ROWS])
+    latest = latest_prices([row["pk"] for row in rows], now=timezone.now())
+    answer = []
+    for row in rows:
+        price = latest[row["pk"]][1]
+        variation = round((price - row["past"]) / row["past"] * 100, 4)
+        answer.append({"symbol": row["symbol"], "name": row["name"], "price": price, "variation24h": variation})
+    return JsonResponse({"assets": answer})
+
+
+def bare_alerts(request):
+    """Answer with 100 alerts, their evidence and their steps, by hand."""
+    columns = ("pk", "severity", "opened_at", "words", "evidence", "rule__name", "asset__symbol")
+    alerts = Alert.objects.filter(rule__owner=request.user).order_by("-opened_at", "-pk").values(*columns)
+    rows = {row["pk"]: row | {"timeline": []} for row in alerts[:ROWS]}
+    for step in AlertEvent.objects.filter(alert__in=rows).order_by("pk").values("alert", "kind", "at", "reason"):
+        rows[step.pop("alert")]["timeline"].append(step)
+    return JsonResponse({"alerts": list(rows.values())})
+
+
+urlpatterns = [*real_urlpatterns, path("bare/assets", bare_assets), path("bare/alerts", bare_alerts)]
+
+
+def milliseconds(call) -> tuple[float, float]:
+    """Return p50 and p95 of so many calls."""
+    for _ in range(WARM_UP):
+        call()
+    taken = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        response = call()
+        taken.append((time.perf_counter() - began) * 1_000)
+        assert response.status_code == 200
+    parts = quantiles(taken, n=20)
+    return parts[9], parts[18]
+
+
+def test_pages_of_100_rows(client, admin_user):
+    symbols = [f"A{number:03}" for number in range(ROWS)]
+    feed = make_feed(*symbols)
+    append_quotes(feed, [(symbol, at(0), "100") for symbol in symbols])
+    append_quotes(feed, [(symbol, at(60 * 60 * 24), "110.25") for symbol in symbols])
+    logging.disable(logging.INFO)
+    make_told_alerts(admin_user, ROWS)
+    logging.disable(logging.NOTSET)
+    client.force_login(admin_user)
+
+    def ask(query):
+        return client.post("/graphql", json.dumps({"query": query}), content_type="application/json")
+
+    assert len(ask(ASSETS).json()["data"]["assets"]["edges"]) == ROWS
+    assert len(ask(ALERTS).json()["data"]["alerts"]["edges"]) == ROWS
+    assert len(client.get("/bare/assets").json()["assets"]) == ROWS
+    assert len(client.get("/bare/alerts").json()["alerts"]) == ROWS
+
+    print()
+    for name, query in (("assets", ASSETS), ("alerts", ALERTS)):
+        half, most = milliseconds(lambda query=query: ask(query))
+        bare_half, bare_most = milliseconds(lambda name=name: client.get(f"/bare/{name}"))
+        print(f"  100 {name}, GraphQL    p50 {half:>6.1f} ms   p95 {most:>6.1f} ms")
+        print(
+            f"  100 {name}, bare view  p50 {bare_half:>6.1f} ms   p95 {bare_most:>6.1f} ms"
+            f"   GraphQL / bare = {half / bare_half:.1f} x"
+        )
