@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from itertools import pairwise, takewhile
 from math import ceil
 from statistics import median
@@ -397,12 +397,11 @@ def variations_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
     latest: asset id -> newest price. Rounded half-even to 4 decimals; without a price that old, the asset is left out.
     """
     before = prices_before(list(latest), ago=timedelta(hours=24)) if latest else {}
-    with localcontext() as context:
-        context.prec = 60  # The lowest and the highest price lie 22 digits apart.
-        return {
-            asset_id: ((latest[asset_id] - price) / price * 100).quantize(_VARIATION_STEP)
-            for asset_id, price in before.items()
-        }
+    return {
+        # The widest change there can be, from the lowest price to the highest, has just the 28 digits of a Decimal.
+        asset_id: ((latest[asset_id] - price) / price * 100).quantize(_VARIATION_STEP)
+        for asset_id, price in before.items()
+    }
 
 
 class QuoteCounts(NamedTuple):

@@ -17,7 +17,8 @@ from django.core.wsgi import get_wsgi_application
 
 from apps.pipeline.queues import work_queues
 
-WORKER_THREADS = 4
+# One of them may be busy with a backtest for a while; flow.py lets no second one begin beside it.
+WORKER_THREADS = 5
 
 
 class PortTaken(OSError):

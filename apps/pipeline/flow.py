@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from celery import Signature, chain, signature
+from django.conf import settings
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -22,7 +24,8 @@ from apps.market import services as market
 from apps.market.models import JudgePosition
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
-from apps.pipeline.queues import FETCHES, NOTIFICATIONS, analysis_queue
+from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, analysis_queue
+from apps.rules import runs
 from apps.rules import services as rules
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,8 @@ logger = logging.getLogger(__name__)
 # What nobody has touched for this long has lost its message; sweep sends another.
 BEHIND = timedelta(seconds=10)
 JUDGE_AT_MOST_SECONDS = 20
+# In one process they would take their time from the judging of prices; elsewhere the queue's workers set the limit.
+BACKTESTS_AT_MOST = 1 if settings.EMBEDDED else None
 
 
 def _fetch(feed_id: int, slot: datetime, trace_id: str) -> Signature:
@@ -48,9 +53,20 @@ def _deliver(message_id: uuid.UUID) -> Signature:
     return signature("pipeline.deliver", (str(message_id),), queue=NOTIFICATIONS)
 
 
+def _backtest(run_id: uuid.UUID) -> Signature:
+    return signature("pipeline.run_backtest", (str(run_id),), immutable=True, queue=BACKTESTS)
+
+
 def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
     """Send one feed on its way: fetch, then judge, then tell."""
     chain(_fetch(feed_id, slot, trace_id), _evaluate(feed_id), _notify()).apply_async()
+
+
+def start_due() -> None:
+    """Start the chain of every feed that is due, then the backtests that were asked for."""
+    start_due_feeds()
+    for run_id in runs.start_due(now=timezone.now(), at_most=BACKTESTS_AT_MOST):
+        _hurry(_backtest(run_id))
 
 
 def start_due_feeds() -> list[int]:
@@ -111,8 +127,8 @@ def tell(*, owed_ids: Sequence[int]) -> list[uuid.UUID]:
 
 
 def sweep() -> dict[str, int]:
-    """Hurry whatever has stayed behind: entries not judged, debts not planned, messages due, writes to the cache
-    that failed.
+    """Hurry whatever has stayed behind: entries not judged, debts not planned, messages due, backtests whose worker is
+    gone, writes to the cache that failed.
 
     Queues are the hurry and rows are the truth: this is what makes a lost message cost seconds and nothing else.
     """
@@ -127,6 +143,9 @@ def sweep() -> dict[str, int]:
     notify.note_hurried(message_ids=due, now=now)
     for message_id in due:
         _hurry(_deliver(message_id))
+    backtests = runs.start_behind(now=now, at_most=BACKTESTS_AT_MOST)
+    for run_id in backtests:
+        _hurry(_backtest(run_id))
     rewritten = market.redo_cache_writes(now=now)
     # Last, since it takes locks and grows with the rules.
     followed = rules.follow_assets(now=now, trace_id=new_trace_id())
@@ -135,6 +154,7 @@ def sweep() -> dict[str, int]:
         "feeds": len(behind),
         "debts": len(unplanned),
         "messages": len(due),
+        "backtests": len(backtests),
         "caches": rewritten,
     }
     if any(found.values()):
@@ -152,6 +172,12 @@ def _hurry(work: Signature) -> None:
 
 def prune() -> None:
     """Drop what is older than it is kept for."""
+    SessionStore.clear_expired()
     days = market.prune_quotes()
-    checkpoints = rules.prune_checkpoints()
-    logger.info("pruned", extra={"days": [day.isoformat() for day in days], "checkpoints": checkpoints})
+    found = {
+        "days": [day.isoformat() for day in days],
+        "checkpoints": rules.prune_checkpoints(),
+        "transitions": rules.prune_transitions(now=timezone.now()),
+        "backtests": runs.prune_backtests(),
+    }
+    logger.info("pruned", extra=found)

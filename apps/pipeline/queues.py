@@ -5,6 +5,7 @@ from kombu import Exchange, Queue
 
 FETCHES = "assets-tasks"
 NOTIFICATIONS = "notifications"
+BACKTESTS = "backtests"
 EXCHANGE = Exchange("fintech", "topic")
 DEAD_LETTERS = Exchange("fintech.dead", "fanout")
 ON_AMQP = settings.CELERY_BROKER_URL.startswith("amqp")
@@ -28,7 +29,7 @@ def analysis_queue(feed_id: int) -> str:
 
 def work_queues() -> list[Queue]:
     """Return every queue that a worker reads."""
-    names = [FETCHES, *(f"analysis.{shard}" for shard in range(settings.ANALYSIS_SHARDS)), NOTIFICATIONS]
+    names = [FETCHES, *(f"analysis.{shard}" for shard in range(settings.ANALYSIS_SHARDS)), NOTIFICATIONS, BACKTESTS]
     arguments = _WORK if ON_AMQP else None
     return [Queue(name, EXCHANGE, routing_key=name, queue_arguments=arguments) for name in names]
 

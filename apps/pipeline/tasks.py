@@ -9,12 +9,13 @@ from django.utils import timezone
 from apps.market import services as market
 from apps.notify import services as notify
 from apps.pipeline import flow
+from apps.rules import runs
 
 
 @shared_task(name="pipeline.tick")
 def tick() -> None:
-    """Start the chain of every feed that is due."""
-    flow.start_due_feeds()
+    """Start what is due: the chains of feeds, and backtests."""
+    flow.start_due()
 
 
 @shared_task(name="pipeline.fetch_quotes")
@@ -44,6 +45,14 @@ def notify_alerts(owed_ids: list[int]) -> None:
 def deliver(message_id: str) -> None:
     """Try to send one message."""
     notify.deliver(message_id=uuid.UUID(message_id), now=timezone.now())
+
+
+# Acknowledged at its start: it may last longer than the broker lets a message wait, and the row knows what to do after
+# a crash. It stops by itself before the hard limit; no soft limit, for the reason that evaluate_rules has.
+@shared_task(name="pipeline.run_backtest", acks_late=False, soft_time_limit=0, time_limit=1_700)
+def run_backtest(run_id: str) -> None:
+    """Run one backtest."""
+    runs.run_backtest(run_id=uuid.UUID(run_id))
 
 
 @shared_task(name="pipeline.sweep")

@@ -21,7 +21,7 @@ from apps.market.domain import (
 from apps.market.films import rows_of
 from apps.market.models import Asset
 from apps.rules.domain import evidence_in_words, rule_in_words
-from apps.rules.engine.backtest import Backtest, Outcome, variants
+from apps.rules.engine.backtest import QUOTES_AT_ONCE, Backtest, Outcome, variants
 from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.engine import JudgedQuote
 from apps.rules.engine.rule import RuleSpec
@@ -30,6 +30,18 @@ from apps.rules.engine.written import write_moment
 # Takes the part that is done, from 0 to 1; what it raises stops the run.
 Progress = Callable[[float], None]
 ROWS_BETWEEN_PROGRESS = 50_000
+# Each takes about 1 kB while the backtest lasts, and a rule that opens so often says nothing.
+OPENINGS_AT_MOST = 200_000
+
+
+class OpensTooOften(Exception):
+    """The rule and its variants open more often than can be held in memory."""
+
+    def __str__(self) -> str:
+        return (
+            f"The rule and its other thresholds open more than {OPENINGS_AT_MOST} times in all. Try a shorter range, "
+            "or a condition that holds less often."
+        )
 
 
 @dataclass(slots=True)
@@ -117,6 +129,7 @@ def try_on_stored(
     """Return what the rule would have done on stored quotes of [since, until], its sweep included, as plain data.
 
     Its windows are filled from what is stored before. Imported history is judged as if it had come in its time.
+    Raises OpensTooOften.
     """
     others = variants(spec)
     specs = [spec, *(one for _, one in others)]
@@ -141,6 +154,8 @@ def try_on_stored(
         for done, quotes, as_of in _entries(feed_id, asset_ids, since=since, until=until, clocked=clocked):
             backtest.take(quotes, as_of=as_of)
             judged += len(quotes)
+            if backtest.openings > OPENINGS_AT_MOST:
+                raise OpensTooOften
             progress((place + done) / len(feeds))
         for whole, part in zip(found, backtest.outcomes(), strict=True):
             whole.add(part)
@@ -160,8 +175,10 @@ def _entries(
         done = (end - since) / span
         if not clocked:
             quotes = market.quotes_between(asset_ids, since=begin, until=end)
-            if quotes:
-                yield done, quotes, quotes[-1][1]
+            # In pieces, so that who looks at the progress has not long to wait.
+            for first in range(0, len(quotes), QUOTES_AT_ONCE):
+                piece = quotes[first : first + QUOTES_AT_ONCE]
+                yield done, piece, piece[-1][1]
             continue
         for asset_id, at, price, released_at in market.released_between(asset_ids, since=begin, until=end):
             heapq.heappush(waiting, (released_at, at, asset_id, price))

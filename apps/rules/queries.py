@@ -1,6 +1,7 @@
 """What is asked of the rules' rows, and the feed's log as the engine reads it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -8,15 +9,19 @@ from django.db.models import Count, Max, Q, QuerySet
 
 from apps.market import queries as market
 from apps.market.domain import epoch_microseconds
-from apps.market.models import Batch
+from apps.market.models import Asset, Batch, Feed
+from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
 from apps.rules.engine.engine import Entry, History, HistoryEntry, QuotesEntry, RuleChange, RulesEntry
 from apps.rules.engine.instance import ERROR, OPEN, PENDING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
-from apps.rules.models import Rule, RuleState, RuleVersion
+from apps.rules.models import BacktestRun, Checkpoint, Rule, RuleState, RuleVersion
 from apps.rules.models import RuleChange as RuleChangeRow
 
 Specs = dict[int, RuleSpec | RuleInvalid]
+
+# How much of a log is held in memory at a time.
+ENTRIES_AT_ONCE, QUOTES_AT_ONCE = 200, 20_000
 
 
 def rules_of(user: AbstractBaseUser) -> QuerySet[Rule]:
@@ -24,10 +29,24 @@ def rules_of(user: AbstractBaseUser) -> QuerySet[Rule]:
     return Rule.objects.filter(owner=user, deleted_at=None)
 
 
+def rules_ever_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Rule]:
+    """Return the rules that `user` may see, deleted ones too: their own, all for a superuser, none for a stranger."""
+    rows = Rule.objects.all()
+    if not user.is_authenticated:
+        return rows.none()
+    return rows if getattr(user, "is_superuser", False) else rows.filter(owner=user)
+
+
 def rules_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Rule]:
     """Return the rules that `user` may see and that are not deleted: their own, all for a superuser, none for a
     stranger."""
-    rows = Rule.objects.filter(deleted_at=None)
+    return rules_ever_seen_by(user).filter(deleted_at=None)
+
+
+def backtests_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[BacktestRun]:
+    """Return the backtests that `user` may see, with their rules: their own, all for a superuser, none for a
+    stranger."""
+    rows = BacktestRun.objects.select_related("rule")
     if not user.is_authenticated:
         return rows.none()
     return rows if getattr(user, "is_superuser", False) else rows.filter(owner=user)
@@ -83,13 +102,165 @@ def entry_of(batch: Batch) -> Entry:
     )
 
 
-def history_at(batch: Batch) -> History:
-    """Return the reader of stored quotes as of this entry of the log."""
+def entries(
+    *, feed_id: int, after_seq: int, up_to_seq: int, asset_ids: Collection[int] | None = None
+) -> Iterator[Entry]:
+    """Give the entries of a feed's log as `entry_of` gives them, in order; a few statements for many of them.
+
+    asset_ids: leave out what is of other assets, in quotes, changes and history alike; an entry may be empty then.
+    """
+    specs: Specs = {}
+    for before in range(after_seq, up_to_seq, ENTRIES_AT_ONCE):
+        last = min(before + ENTRIES_AT_ONCE, up_to_seq)
+        batches = Batch.objects.filter(feed_id=feed_id, seq__gt=before, seq__lte=last).order_by("seq")
+        for part in _parts(batches, is_narrowed=asset_ids is not None):
+            yield from _entries_of(part, asset_ids, specs)
+
+
+def _parts(batches: Iterable[Batch], *, is_narrowed: bool) -> Iterator[list[Batch]]:
+    """Give the batches again, in pieces that hold few quotes."""
+    part: list[Batch] = []
+    quotes = 0
+    for batch in batches:
+        if part and not is_narrowed and quotes + batch.accepted > QUOTES_AT_ONCE:
+            yield part
+            part, quotes = [], 0
+        part.append(batch)
+        # Of a piece of history only the assets are read.
+        quotes += batch.accepted if batch.kind == Batch.Kind.QUOTES else 0
+    if part:
+        yield part
+
+
+def _entries_of(batches: Sequence[Batch], asset_ids: Collection[int] | None, specs: Specs) -> Iterator[Entry]:
+    """Give the entries of these batches; specs: what has been read of versions, which is added to."""
+    of_kind = {kind: [batch for batch in batches if batch.kind == kind] for kind in Batch.Kind}
+    quotes = market.judged_quotes_of(
+        [batch for batch in of_kind[Batch.Kind.QUOTES] if batch.accepted], asset_ids=asset_ids
+    )
+    past = market.asset_ids_of(of_kind[Batch.Kind.HISTORY], asset_ids=asset_ids)
+    changes = _changes_of(of_kind[Batch.Kind.RULES], asset_ids, specs)
+    for batch in batches:
+        as_of = epoch_microseconds(batch.as_of)
+        if batch.kind == Batch.Kind.QUOTES:
+            yield QuotesEntry(batch.seq, as_of, quotes.get(batch.pk, []))
+        elif batch.kind == Batch.Kind.HISTORY:
+            yield HistoryEntry(batch.seq, as_of, past.get(batch.pk, []))
+        else:
+            yield RulesEntry(batch.seq, as_of, changes.get(batch.pk, []))
+
+
+def _changes_of(
+    batches: Sequence[Batch], asset_ids: Collection[int] | None, specs: Specs
+) -> dict[int, list[RuleChange]]:
+    if not batches:
+        return {}
+    rows = RuleChangeRow.objects.filter(batch__in=[batch.pk for batch in batches]).order_by("rule_id")
+    lines = list(rows.values_list("batch_id", "rule_id", "version_id", "asset_ids"))
+    missing = {version_id for _, _, version_id, _ in lines if version_id is not None} - specs.keys()
+    if missing:
+        specs.update(specs_of(missing))
+    changes: dict[int, list[RuleChange]] = {}
+    for batch_id, rule_id, version_id, chosen in lines:
+        if asset_ids is not None:
+            chosen = [asset_id for asset_id in chosen if asset_id in asset_ids]
+        spec = specs[version_id] if version_id is not None else None
+        changes.setdefault(batch_id, []).append(RuleChange(rule_id, version_id, spec, chosen))
+    return changes
+
+
+def history_of(*, feed_id: int, seq: int) -> History:
+    """Return the reader of stored quotes as of one entry of the log."""
 
     def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int]]]:
-        return market.stored_path(reach, feed_id=batch.feed_id, up_to_seq=batch.seq)
+        return market.stored_path(reach, feed_id=feed_id, up_to_seq=seq)
 
     return read
+
+
+def history_at(batch: Batch) -> History:
+    """Return the reader of stored quotes as of this entry of the log."""
+    return history_of(feed_id=batch.feed_id, seq=batch.seq)
+
+
+def checkpoint_seq_before(batch: Batch) -> int:
+    """Return the entry after which a rebuild up to this one begins: its last checkpoint, or 0."""
+    seqs = Checkpoint.objects.filter(feed=batch.feed_id, seq__lte=batch.seq).order_by("-seq")
+    return seqs.values_list("seq", flat=True).first() or 0
+
+
+def clock_at(batch: Batch) -> int:
+    """Return the clock by which instances were judged last, at or before this entry: that of an answer, not of a change
+    of rules. Microseconds since 1970."""
+    answers = Batch.objects.filter(feed=batch.feed_id, seq__lte=batch.seq, kind=Batch.Kind.QUOTES).order_by("-seq")
+    return epoch_microseconds((answers.first() or batch).as_of)
+
+
+def last_entry_at(feed_id: int, *, at: datetime, up_to_seq: int, entries_most: int) -> Batch | None:
+    """Return the last entry up to `up_to_seq` that came at or before `at` by the feed's clock, with its feed; None also
+    where it lies more than `entries_most` before the oldest checkpoint.
+
+    Between two checkpoints: the log is ordered by its numbers, and its clock does not go back. (At its beginning it may
+    seem to, so what is wanted is the last and not the first.)
+    """
+    checkpoints = Checkpoint.objects.filter(feed=feed_id, seq__lte=up_to_seq)
+    low = checkpoints.filter(as_of__lte=at).order_by("-seq").values_list("seq", flat=True).first() or 0
+    high = checkpoints.filter(seq__gt=low).order_by("seq").values_list("seq", flat=True).first() or up_to_seq
+    oldest = low or high - entries_most
+    log = Batch.objects.filter(feed=feed_id, seq__gte=oldest, seq__lte=high, as_of__lte=at)
+    return log.select_related("feed").order_by("-seq").first()
+
+
+def watch_begins(rule: Rule, asset: Asset, *, after: Batch) -> Batch | None:
+    """Return the first entry after this one from which the rule is judged on the asset."""
+    changes = RuleChangeRow.objects.filter(rule=rule, batch__feed=after.feed_id, batch__seq__gt=after.seq)
+    # Changes of one rule are few, and JSON containment differs between the databases.
+    later = changes.select_related("batch").order_by("batch__seq")
+    return next((change.batch for change in later if asset.pk in change.asset_ids), None)
+
+
+def assets_ever_watched(rule: Rule) -> QuerySet[Asset]:
+    """Return the assets that the rule was put on at some place of a log, by symbol."""
+    chosen = RuleChangeRow.objects.filter(rule=rule).values_list("asset_ids", flat=True)
+    return Asset.objects.filter(pk__in={asset_id for asset_ids in chosen for asset_id in asset_ids}).order_by("symbol")
+
+
+OUTLOOKS_MOST = 50
+
+
+class AssetOutlook(NamedTuple):
+    """From when a rule can be judged on one asset."""
+
+    asset: Asset
+    outlook: Outlook
+
+
+class Prospect(NamedTuple):
+    """What can be said of a rule before it is judged. assets: the first OUTLOOKS_MOST of `count`, by symbol."""
+
+    assets: list[AssetOutlook]
+    count: int
+    warnings: list[str]
+
+
+def first_judged(spec: RuleSpec) -> Prospect:
+    """Return from when the rule can be judged on each of its assets that is in a feed, and where its windows are too
+    narrow for their feeds; the same few statements for any number of assets."""
+    selector = spec.assets
+    assets = market.assets_chosen(symbols=selector.symbols, tag=selector.tag, feed=selector.feed)
+    chosen = sorted((asset for asset in assets if asset.feed_id is not None), key=lambda asset: asset.symbol)
+    told = chosen[:OUTLOOKS_MOST]
+    spans = market.stored_spans(asset.pk for asset in told)
+    outlooks = [
+        AssetOutlook(asset, outlook_of(spec.condition, Stored(*spans.get(asset.pk, (None, None))))) for asset in told
+    ]
+    feeds = Feed.objects.filter(pk__in={asset.feed_id for asset in chosen}).order_by("name")
+    warnings = [
+        warning
+        for feed in market.with_recent_entries(feeds)
+        for warning in warnings_of(spec.condition, feed=feed.name, interval_seconds=market.pace_seconds(feed))
+    ]
+    return Prospect(outlooks, len(chosen), warnings)
 
 
 class RuleCounts(NamedTuple):

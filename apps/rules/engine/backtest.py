@@ -100,6 +100,11 @@ class Backtest:
         for chunk in _chunks(quotes):
             self.take(chunk, as_of=max(at for _, at, _ in chunk))
 
+    @property
+    def openings(self) -> int:
+        """How many openings are kept so far, of all rules."""
+        return sum(len(outcome.openings) for outcome in self._outcomes)
+
     def standing(self, place: int, asset_id: int) -> Standing:
         """Return how far the rule at this place among the specs has come on one asset."""
         standing = self._engine.standing(place, asset_id)

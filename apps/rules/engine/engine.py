@@ -382,6 +382,9 @@ class Engine:
             return None
         series = self._series.get(asset_id)
         can_explain = instance.is_live and series is not None and series.at != -FOREVER
+        if can_explain and series is not None and any(window.at == -FOREVER for window in series.windows):
+            # A rule came when the quotes that would fill its windows were kept no more.
+            can_explain = False
         return Standing(
             instance.version_id,
             instance.state,

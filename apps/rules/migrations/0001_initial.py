@@ -1,5 +1,7 @@
 
 
+import uuid
+
 import django.core.validators
 import django.db.models.deletion
 from django.conf import settings
@@ -99,6 +101,34 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['feed', 'seq'],
                 'constraints': [models.UniqueConstraint(fields=('feed', 'seq'), name='one_checkpoint_per_feed_and_seq')],
+            },
+        ),
+        migrations.CreateModel(
+            name='BacktestRun',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('document', models.JSONField()),
+                ('since', models.DateTimeField()),
+                ('until', models.DateTimeField()),
+                ('status', models.CharField(choices=[('queued', 'waiting'), ('running', 'running'), ('done', 'done'), ('failed', 'failed'), ('cancelled', 'cancelled')], default='queued', max_length=9)),
+                ('progress_percent', models.PositiveSmallIntegerField(default=0)),
+                ('cancel_requested', models.BooleanField(default=False)),
+                ('hurried_until', models.DateTimeField(null=True)),
+                ('fence', models.PositiveIntegerField(default=0)),
+                ('lease_until', models.DateTimeField(null=True)),
+                ('requested_at', models.DateTimeField()),
+                ('started_at', models.DateTimeField(null=True)),
+                ('finished_at', models.DateTimeField(null=True)),
+                ('failure', models.CharField(blank=True, max_length=200)),
+                ('result', models.JSONField(null=True)),
+                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='backtests', to=settings.AUTH_USER_MODEL)),
+                ('rule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='backtests', to='rules.rule')),
+            ],
+            options={
+                'ordering': ['-requested_at'],
+                'verbose_name': 'backtest',
+                'indexes': [models.Index(fields=['owner', '-requested_at'], name='backtest_newest_of_owner')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('status__in', ['queued', 'running'])), fields=('owner',), name='one_unfinished_backtest_per_owner'), models.CheckConstraint(condition=models.Q(('since__lt', models.F('until'))), name='backtest_since_before_until'), models.CheckConstraint(condition=models.Q(('progress_percent__gte', 0), ('progress_percent__lte', 100)), name='backtest_progress_0_to_100')],
             },
         ),
         migrations.AddConstraint(

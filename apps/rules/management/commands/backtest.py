@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from apps.market.films import FilmBroken
 from apps.market.queries import assets_chosen
-from apps.rules.backtests import try_on_file, try_on_stored
+from apps.rules.backtests import OpensTooOften, try_on_file, try_on_stored
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.files import FileInvalid, read_rule_file
@@ -100,13 +100,16 @@ class Command(BaseCommand):
             _refuse(f"the rule cannot be read: {error}")
         chosen = spec.assets
         assets = assets_chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed)
-        return try_on_stored(
-            spec,
-            assets=assets,
-            since=since,
-            until=until,
-            progress=lambda done: self._tell(f"{done:.0%} judged"),
-        )
+        try:
+            return try_on_stored(
+                spec,
+                assets=assets,
+                since=since,
+                until=until,
+                progress=lambda done: self._tell(f"{done:.0%} judged"),
+            )
+        except OpensTooOften as error:
+            _refuse(str(error))
 
     def _tell(self, words: str) -> None:
         if time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:

@@ -1,0 +1,46 @@
+"""What the pages of rules, and of the apps downstream, have in common."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from unfold.utils import display_for_label
+
+from apps.rules.domain import rule_in_words
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import RuleInvalid
+
+STATE_LABEL = {
+    "firing": "danger",
+    "recovering": "warning",
+    "pending": "warning",
+    "unknown": "info",
+    "error": "danger",
+    "ended": "",
+    "inactive": "",
+}
+
+
+class OwnedRows:
+    """Shows people their own rows and superusers all. owner_lookup: the way from a row to its owner."""
+
+    owner_lookup = "owner"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)  # type: ignore[misc]
+        return rows if request.user.is_superuser else rows.filter(**{self.owner_lookup: request.user})
+
+
+def state_label(state: str, words: str = "") -> SafeString:
+    """Return a state in its colour."""
+    return display_for_label((state, words or state), "", STATE_LABEL)
+
+
+def document_in_words(document: Any) -> str:
+    """Return a version in words, or why it cannot be read."""
+    try:
+        spec = RuleSpec.read(document)
+    except RuleInvalid as error:
+        return f"cannot be read: {error}"
+    return rule_in_words(spec) + ("" if spec.enabled else " (switched off)")

@@ -1,0 +1,101 @@
+"""What can be said of a rule before it is judged: from when it can be, and where its windows are too narrow. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
+
+from apps.rules.domain import duration_in_words, moment_in_words
+from apps.rules.engine.conditions import AnyLeaf, Condition, leaves_of
+from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, ZScore
+from apps.rules.engine.windows import SECOND, grid_of
+from apps.rules.engine.written import write_number
+
+_UNITS = (("day", 86_400 * SECOND), ("hour", 3_600 * SECOND), ("minute", 60 * SECOND), ("second", SECOND))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is stored of an asset's price, late quotes left out: microseconds since 1970, None where there is none."""
+
+    first_at: int | None = None
+    newest_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Whether a condition can be judged on an asset, and if not, from when on.
+
+    is_known: at its newest quote already; known_from: microseconds since 1970, in the feed's own time, or None where
+    that hangs on quotes that are still to come.
+    """
+
+    is_known: bool
+    known_from: int | None
+    words: str
+
+
+def outlook_of(condition: Condition, stored: Stored) -> Outlook:
+    """Return from when every part of the condition can be judged, by what is stored now.
+
+    A combination may be decided earlier, by one of its parts.
+    """
+    waiting = [one for leaf in leaves_of(condition) if not (one := _outlook_of_leaf(leaf, stored)).is_known]
+    if not waiting:
+        return Outlook(True, None, "can be judged now")
+    # What hangs on quotes to come is told only where nothing with a date is.
+    return max(waiting, key=lambda one: -1 if one.known_from is None else one.known_from)
+
+
+def _outlook_of_leaf(leaf: AnyLeaf, stored: Stored) -> Outlook:
+    if isinstance(leaf, Average | ZScore) or (isinstance(leaf, Change) and leaf.ref == "window_start"):
+        return _outlook_of_window(leaf, stored)
+    needs_two = isinstance(leaf, Crossing | Passage | Change)
+    if stored.first_at is None:
+        return Outlook(False, None, f"no quote yet: known from the {'second' if needs_two else 'first'} on")
+    if needs_two and stored.newest_at == stored.first_at:
+        return Outlook(False, None, "one quote is stored: known from the next on")
+    return Outlook(True, None, "")
+
+
+def _outlook_of_window(leaf: Average | ZScore | Change, stored: Stored) -> Outlook:
+    """Tell of a leaf that needs to know the price for a part of its window, or at its start."""
+    coverage = Fraction(1) if isinstance(leaf, Change) else Fraction(leaf.min_coverage)
+    # Windows are 10 s at least.
+    unit, size = next((name, size) for name, size in _UNITS if leaf.window >= 2 * size)
+    needs = f"needs {_in_units(ceil(coverage * leaf.window), size)} of {_in_units(leaf.window, size)} {unit}s"
+    if stored.first_at is None or stored.newest_at is None:
+        return Outlook(False, None, f"{needs}; no quote is stored yet")
+    grid = grid_of(leaf.window)
+    # It is known whole once it begins at the first quote; a window is up to a grid longer than its width.
+    known_from = stored.first_at + -stored.first_at % grid + leaf.window
+    if coverage < 1:
+        known_from = min(known_from, stored.first_at + ceil(coverage * (leaf.window + grid)))
+    if known_from <= stored.newest_at:
+        return Outlook(True, None, "")
+    are_stored = _in_units(stored.newest_at - stored.first_at, size)
+    moved = ", once its price has changed" if isinstance(leaf, ZScore) else ""
+    verb = "is" if are_stored == "1" else "are"
+    words = f"{needs}; {are_stored} {verb} stored: known from {moment_in_words(known_from)}{moved}"
+    return Outlook(False, known_from, words)
+
+
+def _in_units(span: int, size: int) -> str:
+    """Return a span as a number of units, rounded down to one decimal."""
+    return write_number(Decimal(span * 10 // size).scaleb(-1))
+
+
+def warnings_of(condition: Condition, *, feed: str, interval_seconds: float) -> Iterator[str]:
+    """Give what is narrower than twice the pace at which a feed's quotes come, once each."""
+    told = set()
+    for leaf in leaves_of(condition):
+        width = leaf.after if isinstance(leaf, Stale) else getattr(leaf, "window", None)
+        if width is None or width >= 2 * interval_seconds * SECOND or (leaf.kind, width) in told:
+            continue
+        told.add((leaf.kind, width))
+        what = f"a window of {duration_in_words(width)} ({leaf.kind})"
+        follows = "it would often see one price alone"
+        if isinstance(leaf, Stale):
+            what, follows = f"a silence of {duration_in_words(width)}", "it would be found between two quotes"
+        yield f"{what} is under twice the pace of {feed}, where a quote comes every {interval_seconds:.3g} s: {follows}"

@@ -1,0 +1,174 @@
+"""Where an instance stands, and what each part of its condition sees, in words. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
+
+from apps.market.domain import epoch_microseconds
+from apps.rules.domain import (
+    condition_in_words,
+    duration_in_words,
+    moment_in_words,
+    number_in_words,
+    percent_in_words,
+    reason_in_words,
+)
+from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
+from apps.rules.engine.engine import Standing
+from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, NOT_JUDGED, OPEN, PENDING, RECOVERING
+from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, ZScore
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.windows import SECOND
+from apps.rules.engine.written import write_number
+
+_GROUPS = {"all": "all of these", "any": "at least one of these"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a condition. words: what must hold; result: True, False or None (UNKNOWN); figures: what was compared;
+    members: what it combines."""
+
+    words: str
+    result: bool | None
+    figures: str = ""
+    members: tuple["Part", ...] = ()
+
+    @property
+    def mark(self) -> str:
+        """The result as one character."""
+        return "?" if self.result is None else "✓" if self.result else "✗"
+
+    def lines(self, depth: int = 0) -> Iterator[tuple[int, "Part"]]:
+        """Give (depth, part) of this part and all below it, as they are read."""
+        yield depth, self
+        for member in self.members:
+            yield from member.lines(depth + 1)
+
+
+def parts_of(condition: Condition, evidence: Mapping[str, Any], *, is_open: bool) -> Part:
+    """Return the condition as a tree, with what its evidence says of each part. is_open: `recovery` is in force."""
+    price = evidence["price"]
+    if isinstance(condition, Combination):
+        pairs = zip(condition.members, evidence[condition.kind], strict=True)
+        members = tuple(parts_of(member, {**seen, "price": price}, is_open=is_open) for member, seen in pairs)
+        return Part(_GROUPS[condition.kind], evidence["result"], members=members)
+    if isinstance(condition, Not):
+        member = parts_of(condition.member, {**evidence["not"], "price": price}, is_open=is_open)
+        return Part("not", evidence["result"], members=(member,))
+    words = condition_in_words(condition)
+    recovery = getattr(condition, "recovery", None)
+    if is_open and recovery is not None:
+        sign = " %" if isinstance(condition, Change | Average) else ""
+        words += f"; while it fires, {number_in_words(recovery)}{sign} is what counts"
+    return Part(words, evidence["result"], _figures(condition, evidence))
+
+
+def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
+    price = f"the price is {number_in_words(seen['price'])}"
+    if isinstance(leaf, Change):
+        if "reference" not in seen:
+            return f"{price}; there is no price to compare it with"
+        reference = seen["reference"]
+        change = _signed(seen["change_percent"])
+        return f"{number_in_words(reference['price'])} at {_moment(reference['at'])} → {price[13:]}: {change}"
+    if isinstance(leaf, Crossing | Passage):
+        if "before" not in seen:
+            return f"{price}; there is no quote before it"
+        return f"{number_in_words(seen['before'])} → {price[13:]}"
+    if isinstance(leaf, Stale):
+        return f"the newest quote is of {_moment(seen['newest_at'])}, the clock is at {_moment(seen['clock'])}"
+    if isinstance(leaf, Average | ZScore):
+        known = coverage_in_words(leaf, seen)
+        if "mean" not in seen:
+            return f"{price}; known: {known}"
+        far = _signed(seen["difference_percent"])
+        if isinstance(leaf, ZScore):
+            far = f"{seen['deviations']} deviations" if "deviations" in seen else "its price never changed"
+        return f"{price}, the average {_like(seen['mean'], seen['price'])}: {far}; known: {known}"
+    return price
+
+
+def coverage_in_words(leaf: Average | ZScore, seen: Mapping[str, Any]) -> str:
+    """Return how much of a window is known: "3 of 30 days"."""
+    duration = duration_in_words(leaf.window)
+    count, unit = duration.split(" ")
+    known = Decimal(seen["coverage"]) * int(count)
+    if known >= Decimal("0.1"):
+        known = known.quantize(Decimal("0.1"), rounding=ROUND_DOWN)
+    return f"{write_number(known)} of {count} {unit}"
+
+
+def _signed(percent: str) -> str:
+    sign = "−" if Decimal(percent) < 0 else "+"
+    return f"{sign}{percent_in_words(percent)}"
+
+
+def _like(mean: str, price: str) -> str:
+    """Return a mean with as many decimals as the price has, and two at least."""
+    decimals = min(Decimal(price).as_tuple().exponent, -2)
+    return number_in_words(Decimal(mean).quantize(Decimal(1).scaleb(decimals)))
+
+
+def _moment(written: str) -> str:
+    return moment_in_words(epoch_microseconds(datetime.fromisoformat(written)))
+
+
+def cooling_until(spec: RuleSpec, standing: Standing, *, moment: int) -> int | None:
+    """Return until when the next opening would be silent, or None where it would be told."""
+    until = standing.opened_at + spec.cooldown
+    is_over = standing.opened_at == -FOREVER or moment >= until
+    return None if is_over or standing.state in (*OPEN, ENDED, ERROR) else until
+
+
+def state_in_words(
+    spec: RuleSpec | None, standing: Standing, *, moment: int, newest_at: int | None, tree: Part | None
+) -> str:
+    """Return where an instance stands at `moment`: "pending for 40 s of 60 s since 2026-03-05 12:03:10 UTC".
+
+    spec: None where what is judged cannot be read; newest_at: time of the newest quote, if there is one.
+    """
+    state, since = standing.state, moment_in_words(standing.since) if standing.since > -FOREVER else ""
+    if state == ERROR or spec is None:
+        return f"in error since {since}: {standing.reason}" if since else f"in error: {standing.reason}"
+    if state == ENDED:
+        return f"ended at {since}: {reason_in_words(standing.reason)}"
+    held = moment - standing.since
+    words = {
+        PENDING: f"pending for {_seconds(held)} of {_seconds(spec.pending)} since {since}",
+        FIRING: f"firing since {since}",
+        RECOVERING: f"recovering for {_seconds(held)} of {_seconds(spec.keep_firing)} since {since}: still open",
+    }.get(state, "")
+    if standing.suppressed:
+        words += ", silently: its opening came within the cooldown"
+    if standing.unknown == NOT_JUDGED:
+        return "not judged yet: no quote has come since the rule was put on this asset"
+    if standing.unknown is not None:
+        return "; ".join(filter(None, (words, f"unknown: {standing.unknown}{_known_part(spec.condition, tree)}")))
+    if state == INACTIVE and standing.reason == "event" and newest_at is not None and standing.since >= newest_at:
+        return f"fired at {since}, as an event, which is over at once"
+    if state == INACTIVE and tree is not None and tree.result:
+        return "not firing yet: by what is stored now the condition holds; it is judged at the next quote"
+    if state == INACTIVE:
+        return "not firing: the condition is false"
+    return words
+
+
+def _known_part(condition: Condition, tree: Part | None) -> str:
+    if tree is None or not isinstance(condition, Average | ZScore):
+        return ""
+    return f": {tree.figures.rpartition('known: ')[2]}"
+
+
+def _seconds(span: int) -> str:
+    """Return a span in seconds up to two minutes, then in the largest units: "1 h 5 min"."""
+    seconds = max(span, 0) // SECOND
+    if seconds < 120:
+        return f"{seconds} s"
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+    place = next(place for place, (size, _) in enumerate(units) if seconds >= size)
+    (large, name), (small, part) = units[place], units[place + 1]
+    rest = seconds % large // small
+    return f"{seconds // large} {name}" + (f" {rest} {part}" if rest else "")

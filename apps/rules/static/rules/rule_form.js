@@ -1,0 +1,90 @@
+/* The form of a rule: shows the parameters of the chosen kind alone, and says what the rule means as it is written.
+   Without this script all of them are shown, each with the kinds that it is for. */
+"use strict";
+{
+  const DELAY_MILLISECONDS = 400;
+
+  const rowOf = (form, name) => form.querySelector(`.field-${name}`)?.closest(".form-row");
+
+  const show = (form, name, isShown) => {
+    const row = rowOf(form, name);
+    if (row) {
+      row.hidden = !isShown;
+      row.style.display = isShown ? "" : "none";
+    }
+  };
+
+  const arrange = (form, kindsWith) => {
+    const kind = form.elements.kind.value;
+    for (const [name, kinds] of Object.entries(kindsWith)) {
+      show(form, name, kinds.includes(kind));
+    }
+    const more = rowOf(form, "recovery")?.closest("fieldset");
+    if (more) {
+      more.style.display = ["recovery", "ref", "min_coverage"].some((name) => kindsWith[name].includes(kind)) ? "" : "none";
+    }
+    for (const name of ["symbols", "tag", "feed"]) {
+      show(form, name, form.elements.watch.value === name);
+    }
+  };
+
+  const fill = (list, texts) => {
+    list.replaceChildren(
+      ...texts.map((text) => {
+        const item = document.createElement("li");
+        item.textContent = text;
+        return item;
+      }),
+    );
+    list.hidden = texts.length === 0;
+  };
+
+  const tell = (panel, answer) => {
+    const part = (name) => panel.querySelector(`[data-part=${name}]`);
+    part("words").textContent = answer.words;
+    fill(part("errors"), answer.errors.map((error) => error.message));
+    fill(part("warnings"), answer.warnings);
+    const assets = answer.assets.map((asset) => `${asset.symbol}: ${asset.words}`);
+    fill(part("assets"), answer.more ? [...assets, `and ${answer.more} more`] : assets);
+    panel.hidden = false;
+  };
+
+  const begin = (form, panel) => {
+    const kindsWith = JSON.parse(form.elements.kind.dataset.kindsWith);
+    let timer = 0;
+    let asked = 0;
+    const preview = async () => {
+      asked += 1;
+      const mine = asked;
+      const response = await fetch(panel.dataset.address, { method: "POST", body: new FormData(form) });
+      // An answer that comes after a later question is an old one.
+      if (response.ok && mine === asked) {
+        tell(panel, await response.json());
+      }
+    };
+    const changed = () => {
+      arrange(form, kindsWith);
+      window.clearTimeout(timer);
+      timer = window.setTimeout(() => preview().catch(() => {}), DELAY_MILLISECONDS);
+    };
+    // Where one kind's parameters are shown, they need not say whose they are.
+    form.querySelectorAll(".rule-kinds").forEach((words) => words.remove());
+    rowOf(form, "recovery").closest("fieldset").after(panel);
+    form.addEventListener("input", changed);
+    form.addEventListener("change", changed);
+    // Select2 tells jQuery only.
+    window.django?.jQuery(form).on("change", "select", changed);
+    arrange(form, kindsWith);
+    if (form.elements.kind.value) {
+      changed();
+    }
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const panel = document.getElementById("rule-preview");
+    const form = panel?.closest("form");
+    if (form?.elements.kind) {
+      begin(form, panel);
+    }
+  });
+}

@@ -1,0 +1,171 @@
+"""Why a rule did or did not fire: the engine, rebuilt for one asset as it stood at one moment, asked and put into
+words."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+from apps.market import queries as market
+from apps.market.domain import epoch_microseconds, from_epoch_microseconds
+from apps.market.models import Asset, Batch
+from apps.rules import explain, queries
+from apps.rules.domain import moment_in_words
+from apps.rules.engine.conditions import is_clocked
+from apps.rules.engine.engine import Standing
+from apps.rules.engine.instance import FOREVER, NOT_JUDGED, OPEN
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import UNITS_PER_ONE
+from apps.rules.models import Rule, RuleVersion
+from apps.rules.services import rebuild_engine
+
+# More than a rebuild in a request may read.
+ENTRIES_MOST = 100_000
+
+
+class WhyRefused(Exception):
+    """The question cannot be answered. The text says why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSeen:
+    """A quote that was judged."""
+
+    at: datetime
+    price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Where a rule stood on an asset at a moment, and what it saw.
+
+    words: the state; state, unknown, since, opened_at, evidence: as the engine has them, None where there is none;
+    cooling_until: until then the next opening would be silent; judged_at: the moment of the last judgement before;
+    tree: the parts of the condition, None before a first quote and after the end; newest, previous: the last two
+    quotes; version: what was judged; entry: the last one of the log that was read.
+
+    What only the apps downstream know (whether somebody was told, and why not) is not in it: they lay it beside it.
+    """
+
+    words: str
+    state: str
+    unknown: str | None
+    since: datetime | None
+    opened_at: datetime | None
+    suppressed: bool
+    cooling_until: datetime | None
+    judged_at: datetime | None
+    tree: explain.Part | None
+    evidence: dict[str, object] | None
+    newest: PriceSeen | None
+    previous: PriceSeen | None
+    version: RuleVersion
+    entry: Batch
+
+
+def why(
+    user: AbstractBaseUser | AnonymousUser | None,
+    *,
+    rule: Rule,
+    asset: Asset,
+    now: datetime,
+    at: datetime | None = None,
+) -> Why:
+    """Return where `rule` stood on `asset` after the last entry of the feed's log that came at or before `at`.
+
+    By the feed's own clock; at: None for the last judged entry. user: who asks, None for the system itself. Raises
+    Rule.DoesNotExist for a rule that `user` may not see, and WhyRefused.
+    """
+    if user is not None:
+        rule = queries.rules_ever_seen_by(user).get(pk=rule.pk)
+    entry = _entry_at(asset, at=at, now=now)
+    _refuse_what_is_forgotten(entry)
+    engine = rebuild_engine(feed_id=entry.feed_id, seq=entry.seq, asset_ids={asset.pk})
+    standing = engine.standing(rule.pk, asset.pk)
+    if standing is None:
+        raise WhyRefused(f"{rule} did not watch {asset} at that moment{_watched_since(rule, asset, entry)}")
+    return _answer(standing, asset=asset, entry=entry)
+
+
+def _entry_at(asset: Asset, *, at: datetime | None, now: datetime) -> Batch:
+    if asset.feed is None:
+        raise WhyRefused(f"{asset} is in no feed, so nothing is judged")
+    if at is not None and at > now:
+        raise WhyRefused("that moment lies in the future")
+    judged = asset.feed.judged.seq
+    if at is None:
+        entry = Batch.objects.filter(feed=asset.feed, seq=judged).select_related("feed").first()
+        if entry is None:
+            raise WhyRefused(f"nothing is judged yet in {asset.feed}")
+        return entry
+    entry = queries.last_entry_at(asset.feed.pk, at=at, up_to_seq=judged, entries_most=ENTRIES_MOST)
+    if entry is None:
+        raise WhyRefused("that moment lies before the feed's log begins, or farther back than it can be judged again")
+    return entry
+
+
+def _refuse_what_is_forgotten(entry: Batch) -> None:
+    start = queries.checkpoint_seq_before(entry)
+    if entry.seq - start > ENTRIES_MOST:
+        raise WhyRefused(
+            f"that moment lies too far from a checkpoint: {entry.seq - start} entries of the log would have to be read"
+        )
+    read = Batch.objects.filter(feed=entry.feed_id, seq__gt=start, seq__lte=entry.seq)
+    # The oldest quotes are dropped first.
+    first = read.filter(kind=Batch.Kind.QUOTES, accepted__gt=0).order_by("seq").first()
+    if first is not None and not market.has_quotes(first):
+        raise WhyRefused("the quotes from before that moment are kept no more")
+
+
+def _watched_since(rule: Rule, asset: Asset, entry: Batch) -> str:
+    begun = queries.watch_begins(rule, asset, after=entry)
+    return f"; it does since {moment_in_words(epoch_microseconds(begun.as_of))}" if begun is not None else ""
+
+
+def _answer(standing: Standing, *, asset: Asset, entry: Batch) -> Why:
+    version = RuleVersion.objects.select_related("rule").get(pk=standing.version_id)
+    read = queries.specs_of([standing.version_id])[standing.version_id]
+    spec = read if isinstance(read, RuleSpec) else None
+    path = market.stored_path({asset.pk: 0}, feed_id=entry.feed_id, up_to_seq=entry.seq).get(asset.pk, [])
+    newest = path[-1][0] if path else None
+    judged_at = standing.since if standing.since > -FOREVER else None
+    if newest is not None and spec is not None and standing.unknown != NOT_JUDGED:
+        by_clock = spec.expires_at is not None or is_clocked(spec.condition)
+        moment = queries.clock_at(entry) if by_clock else newest
+        judged_at = moment if judged_at is None else max(moment, judged_at)
+    tree = None
+    if spec is not None and standing.evidence is not None:
+        tree = explain.parts_of(spec.condition, standing.evidence, is_open=standing.state in OPEN)
+    moment = judged_at if judged_at is not None else epoch_microseconds(entry.as_of)
+    cooling = explain.cooling_until(spec, standing, moment=moment) if spec is not None else None
+    words = explain.state_in_words(spec, standing, moment=moment, newest_at=newest, tree=tree)
+    if cooling is not None:
+        words += f"; cooling down until {moment_in_words(cooling)}: the next opening would be silent"
+    return Why(
+        words=words,
+        state=standing.state,
+        unknown=standing.unknown,
+        since=_time(standing.since),
+        opened_at=_time(standing.opened_at),
+        suppressed=standing.suppressed,
+        cooling_until=_time(cooling),
+        judged_at=_time(judged_at),
+        tree=tree,
+        evidence=standing.evidence,
+        newest=_seen(path, -1),
+        previous=_seen(path, -2),
+        version=version,
+        entry=entry,
+    )
+
+
+def _time(microseconds: int | None) -> datetime | None:
+    return from_epoch_microseconds(microseconds) if microseconds is not None and microseconds > -FOREVER else None
+
+
+def _seen(path: list[tuple[int, int]], place: int) -> PriceSeen | None:
+    if len(path) < -place:
+        return None
+    at, units = path[place]
+    return PriceSeen(from_epoch_microseconds(at), Decimal(units) / UNITS_PER_ONE)

@@ -1,0 +1,76 @@
+"""Reasons and figures in words."""
+
+import pytest
+
+from apps.rules.domain import moment_in_words, reason_in_words
+from apps.rules.engine.conditions import read_condition
+from apps.rules.explain import parts_of
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("", ""),
+        ("true", "the condition became true"),
+        ("false", "the condition became false"),
+        ("held", "the condition held for as long as it must"),
+        ("recovered", "the condition is over"),
+        ("event", "an event is over at once"),
+        ("once", "the rule ends with its first opening"),
+        ("expired", "the rule expired"),
+        ("rule changed", "the rule was changed, switched off or deleted, or the asset is chosen no more"),
+        ("RuleInvalid: rule: is missing", "judging failed: RuleInvalid: rule: is missing"),
+    ],
+)
+def test_every_reason_has_words(reason, words):
+    assert reason_in_words(reason) == words
+
+
+def test_a_moment_is_written_in_utc():
+    assert moment_in_words(1_678_500_000_999_999) == "2023-03-11 02:00:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("condition", "evidence", "figures"),
+    [
+        (
+            {"kind": "rises", "percent": "10", "window": "5m"},
+            {"reference": {"at": "2023-03-11T06:31:00Z", "price": "61230.00"}, "change_percent": "10.4"},
+            "61 230 at 2023-03-11 06:31:00 UTC → 67 598.5: +10.4 %",
+        ),
+        (
+            {"kind": "falls", "percent": "10", "window": "5m"},
+            {},
+            "the price is 67 598.5; there is no price to compare it with",
+        ),
+        ({"kind": "crosses", "level": "1"}, {}, "the price is 67 598.5; there is no quote before it"),
+        ({"kind": "exits", "low": "1", "high": "2"}, {"before": "2"}, "2 → 67 598.5"),
+        (
+            {"kind": "below_average", "percent": "0", "window": "24h"},
+            {"coverage": "0"},
+            "the price is 67 598.5; known: 0 of 1 day",
+        ),
+        (
+            {"kind": "zscore", "n": "3", "window": "30d"},
+            {"coverage": "0.9999", "mean": "60000.123456", "difference_percent": "12.6639", "deviations": "3.2"},
+            "the price is 67 598.5, the average 60 000.12: 3.2 deviations; known: 29.9 of 30 days",
+        ),
+        (
+            {"kind": "zscore", "n": "3", "window": "30d"},
+            {"coverage": "1", "mean": "67598.5", "difference_percent": "0"},
+            "the price is 67 598.5, the average 67 598.5: its price never changed; known: 30 of 30 days",
+        ),
+    ],
+)
+def test_what_was_compared_is_said_in_figures(condition, evidence, figures):
+    seen = {"price": "67598.5", "result": None} | evidence
+    assert parts_of(read_condition(condition), seen, is_open=False).figures == figures
+
+
+def test_a_recovery_is_told_only_while_it_counts():
+    condition = read_condition({"kind": "rises", "percent": "10", "window": "5m", "recovery": "5"})
+    seen = {"price": "1", "result": True}
+    assert parts_of(condition, seen, is_open=False).words == "rises 10 % or more within 5 minutes"
+    assert parts_of(condition, seen, is_open=True).words == (
+        "rises 10 % or more within 5 minutes; while it fires, 5 % is what counts"
+    )
