@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import yaml
 from django.apps import apps
 from django.core.management import call_command
 from django.db import transaction
@@ -326,11 +327,11 @@ def test_a_value_of_the_wrong_kind_is_taken_whole_or_refused_with_one_line(tmp_p
     said = set()
 
     for value in WRONG:
-        document = setup.yaml.safe_load(GOOD)
+        document = yaml.safe_load(GOOD)
         for row in (row for section in document.values() for row in section if key in row):
             row[key] = value
         with transaction.atomic():
-            said.add(outcome_of(write(tmp_path, setup.yaml.safe_dump(document)), capsys, before))
+            said.add(outcome_of(write(tmp_path, yaml.safe_dump(document)), capsys, before))
             transaction.set_rollback(True)
 
     assert said <= {"taken", "refused"}
