@@ -140,6 +140,15 @@ def test_a_distance_of_exactly_n_deviations_counts():
     assert Watched(condition, [*waves, (20, 120 * ONE)]).explain()["deviations"] == "2"
 
 
+def test_a_distance_of_more_digits_than_a_decimal_keeps_is_told_too():
+    # A ten-billionth for a microsecond, and then the highest price there is.
+    blip = [(0, ONE), (19.999999, ONE + 1), (20, 10**12 * ONE)]
+
+    deviations = Watched({"kind": "zscore", "n": "2", "window": "20s"}, blip).explain()["deviations"]
+
+    assert 4.47e25 < float(deviations) < 4.48e25
+
+
 def test_without_a_spread_or_enough_of_the_window_the_deviations_are_unknown():
     calm = Watched({"kind": "zscore", "n": "2", "window": "20s"}, [(0, 100 * ONE), (10, 100 * ONE), (20, 150 * ONE)])
     young = [(0, 90 * ONE), (5, 110 * ONE), (9, 500 * ONE)]

@@ -63,6 +63,8 @@ class HistoryEntry:
 
 
 Entry = QuotesEntry | RulesEntry | HistoryEntry
+# Test, whether an episode lasts, and the verdict that changes nothing.
+Judging = tuple[Test, bool, Any]
 
 
 @dataclass(slots=True)
@@ -94,8 +96,8 @@ class Standing:
 class Series:
     """One watched asset: its newest two quotes, its windows, its live instances in order of rule.
 
-    keys, windows: what is seen of the past, in one order; tests, modes: of the instances, in theirs; deadline: when
-    the first of them expires.
+    keys, windows: what is seen of the past, in one order; judging: (test, firing, quiet) of each instance, in their
+    order; deadline: when the first of them expires.
     """
 
     __slots__ = (
@@ -105,10 +107,9 @@ class Series:
         "before_price",
         "deadline",
         "instances",
+        "judging",
         "keys",
-        "modes",
         "price",
-        "tests",
         "windows",
     )
 
@@ -119,8 +120,7 @@ class Series:
         self.keys: tuple[WindowKey, ...] = ()
         self.windows: tuple[Window, ...] = ()
         self.instances: tuple[Instance, ...] = ()
-        self.tests: tuple[Test, ...] = ()
-        self.modes: list[tuple[bool, Any]] = []
+        self.judging: list[Judging] = []
         self.deadline = FOREVER
 
     def keys_wanted(self) -> set[WindowKey]:
@@ -145,6 +145,7 @@ class Engine:
         self._clocked: dict[tuple[int, int], Instance] = {}  # (asset id, rule id): judged at each as_of as well
         self._clocked_order: list[tuple[int, int]] | None = None
         self._bound: dict[tuple[int, ...], Bound] = {}  # (version id, places of its windows)
+        self._judging: dict[Judging, Judging] = {}
 
     def judge(self, entry: Entry, history: History) -> Judgement:
         """Read the next entry and return what it changed. Raises ValueError for an entry out of turn."""
@@ -181,7 +182,7 @@ class Engine:
             # What a step changes here (an instance may end) is for the next quote: this one goes on over what it
             # began with.
             instances = series.instances
-            for place, (test, (firing, quiet)) in enumerate(zip(series.tests, series.modes, strict=True)):
+            for place, (test, firing, quiet) in enumerate(series.judging):
                 try:
                     verdict = test(price, windows, firing)
                     if verdict is not quiet:
@@ -231,7 +232,7 @@ class Engine:
         if steps:
             self._note(instance, steps, evidence, judgement)
         if instance.is_live:
-            series.modes[series.instances.index(instance)] = instance.mode
+            series.judging[series.instances.index(instance)] = self._judging_of(instance)
 
     def _note(
         self,
@@ -284,6 +285,7 @@ class Engine:
             del self._series[series.asset_id]
 
     def _change_rules(self, entry: RulesEntry, history: History, judgement: Judgement) -> None:
+        self._judging = {}
         self._bound = {}  # Versions that are judged no more go with it; the rest is bound anew as it is wanted.
         gained: dict[int, list[Instance]] = {}
         for change in entry.changes:
@@ -353,9 +355,13 @@ class Engine:
             if instance.deadline != FOREVER or (instance.spec is not None and is_clocked(instance.spec.condition)):
                 self._clocked[instance.asset_id, instance.rule_id] = instance
                 self._clocked_order = None
-        series.tests = tuple(one.bound.test for one in series.instances)
-        series.modes = [one.mode for one in series.instances]
+        series.judging = [self._judging_of(one) for one in series.instances]
         series.deadline = min((one.deadline for one in series.instances), default=FOREVER)
+
+    def _judging_of(self, instance: Instance) -> Judging:
+        """Return what the hot loop reads of it: the same few tuples for all assets, for the processor's cache."""
+        judging = (instance.bound.test, *instance.mode)
+        return self._judging.setdefault(judging, judging)
 
     def _bound_to(self, instance: Instance, places: Mapping[WindowKey, int]) -> Bound:
         """Return the condition bound to these places: one for all assets whose windows stand alike."""

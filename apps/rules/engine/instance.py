@@ -13,7 +13,6 @@ OPEN = (FIRING, RECOVERING)
 FOREVER = 1 << 62
 NOT_JUDGED = "not judged yet"
 _NEVER_QUIET = object()
-_MODES: dict[tuple[bool, Any], tuple[bool, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Instance:
     since: when the state was entered; moment: of the last transition; opened_at: of the last opening that was
     not suppressed (the cooldown counts from it); firing: an episode lasts, so `recovery` is in force; unknown: why
     the last judgement was UNKNOWN, or None; reason: of the last transition; mode: (firing, quiet), where quiet is
-    the verdict that changes nothing, so that the hot loop can pass on.
+    the verdict that changes nothing.
     """
 
     __slots__ = (
@@ -91,8 +90,7 @@ class Instance:
             quiet = False
         elif self.state == FIRING:
             quiet = True
-        # The same few tuples for all instances: the hot loop finds them in the processor's cache.
-        self.mode = _MODES.setdefault((self.state in OPEN, quiet), (self.state in OPEN, quiet))
+        self.mode = (self.state in OPEN, quiet)
 
     @property
     def is_live(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from math import isqrt, lcm
 from typing import Any, ClassVar, cast
 
 from apps.rules.engine.windows import NEVER, SECOND, Extreme, Newest, Path, Spread, Window, WindowKey, edge_of
@@ -269,11 +270,11 @@ class Change(Leaf):
     def bind(self, places: Mapping[WindowKey, int]) -> Bound:
         """Return the test for assets whose windows stand at `places`."""
         place = places[self._key()]
-        # (p / ref − 1) · 100 ≥ X, in whole numbers: (p − ref) · scale ≥ X · scale/100 · ref.
-        scale = 100 * UNITS_PER_ONE
-        wanted = to_units(self.percent)
-        relaxed = to_units(self.recovery) if self.recovery is not None else wanted
+        # (p / ref − 1) · 100 ≥ X, in whole numbers: p · scale ≥ factor · ref.
+        recovery = self.recovery if self.recovery is not None else self.percent
         sign = 1 if self.kind == "rises" else -1
+        scale, wanted, relaxed = _factors(sign * self.percent, sign * recovery)
+        rises = sign == 1
 
         def from_extreme(price: int, windows: Windows, firing: bool) -> bool | None:
             window: Extreme = windows[place]  # type: ignore[assignment]
@@ -281,13 +282,15 @@ class Change(Leaf):
             if ref == price:
                 # The newest quote is the extreme itself; UNKNOWN where there is no other, else a change of 0.
                 return False if window.sees_more else None
-            return sign * (price - ref) * scale >= (relaxed if firing else wanted) * ref
+            left, right = price * scale, (relaxed if firing else wanted) * ref
+            return left >= right if rises else left <= right
 
         def from_start(price: int, windows: Windows, firing: bool) -> bool | None:
             known = windows[place].in_force()  # type: ignore[union-attr]
             if known is None:
                 return None
-            return sign * (price - known[1]) * scale >= (relaxed if firing else wanted) * known[1]
+            left, right = price * scale, (relaxed if firing else wanted) * known[1]
+            return left >= right if rises else left <= right
 
         def reference(window: Window) -> tuple[int, int] | None:
             if isinstance(window, Path):
@@ -346,11 +349,10 @@ class Average(Leaf):
     def bind(self, places: Mapping[WindowKey, int]) -> Bound:
         """Return the test for assets whose windows stand at `places`."""
         place = places["path", self.window]
-        # p > (1 + X/100) · sum/duration, in whole numbers: p · duration · scale > (scale + X · scale/100) · sum.
-        scale = 100 * UNITS_PER_ONE
+        # p > (1 + X/100) · sum/duration, in whole numbers: p · duration · scale > factor · sum.
+        recovery = self.recovery if self.recovery is not None else self.percent
         sign = 1 if self.kind == "above_average" else -1
-        wanted = scale + sign * to_units(self.percent)
-        relaxed = scale + sign * to_units(self.recovery) if self.recovery is not None else wanted
+        scale, wanted, relaxed = _factors(sign * self.percent, sign * recovery)
         coverage_wanted = to_units(self.min_coverage)
         above = sign == 1
 
@@ -402,8 +404,7 @@ class ZScore(Leaf):
         """Return the test for assets whose windows stand at `places`."""
         place = places["spread", self.window]
         coverage_wanted = to_units(self.min_coverage)
-        n_squared = to_units(self.n) ** 2
-        scale = UNITS_PER_ONE**2
+        n_squared, scale = (Fraction(self.n) ** 2).as_integer_ratio()
 
         def test(price: int, windows: Windows, firing: bool) -> bool | None:
             spread: Spread = windows[place]  # type: ignore[assignment]
@@ -421,9 +422,9 @@ class ZScore(Leaf):
             seen = self.document() | _mean_of(price, spread)
             variance = spread.squares * spread.duration - spread.total**2
             if variance:
-                # For people: what is compared are the squares.
-                score = Decimal((price * spread.duration - spread.total) ** 2) / Decimal(variance)
-                seen["deviations"] = write_number(score.sqrt().quantize(Decimal("0.0001")))
+                # For people, cut to four decimals: what is compared are the squares.
+                square = (price * spread.duration - spread.total) ** 2
+                seen["deviations"] = write_number(Decimal(isqrt(square * 10**8 // variance)).scaleb(-4))
             return seen
 
         coverage = write_number(100 * self.min_coverage)
@@ -480,6 +481,14 @@ def _bound_to_previous(holds: Callable[[int, int], bool], place: int, document: 
         return dict(document) | ({} if before is None else {"before": from_units(before)})
 
     return _bound(test, operands, "no quote before this one")
+
+
+def _factors(percent: Decimal, recovery: Decimal) -> tuple[int, int, int]:
+    """Return (scale, wanted, relaxed), as small as they can be: wanted/scale is 1 + percent/100, relaxed/scale is
+    1 + recovery/100."""
+    wanted, relaxed = (1 + Fraction(each) / 100 for each in (percent, recovery))
+    scale = lcm(wanted.denominator, relaxed.denominator)
+    return scale, int(wanted * scale), int(relaxed * scale)
 
 
 def _covers(path: Path, wanted: int) -> bool:
