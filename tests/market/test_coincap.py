@@ -8,7 +8,7 @@ import pytest
 from werkzeug import Response
 
 from apps.market.domain import RawQuote, admit
-from apps.market.providers import coincap
+from apps.market.providers import http
 from apps.market.providers.coincap import CoinCap
 from apps.market.providers.protocol import (
     Answer,
@@ -45,7 +45,7 @@ DEPRECATED = {"data": {"message": "We are deprecating this version of the CoinCa
 @pytest.fixture(autouse=True)
 def edge(monkeypatch):
     """Stop the clock at NOW and set the key."""
-    monkeypatch.setattr(coincap, "_now", lambda: NOW)
+    monkeypatch.setattr(http, "now", lambda: NOW)
     monkeypatch.setenv("COINCAP_API_KEY", KEY)
 
 
@@ -115,7 +115,7 @@ def _echo(request):
 
 
 def test_several_calls_share_one_deadline(httpserver, monkeypatch):
-    monkeypatch.setattr(coincap, "DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
 
     def answer_slowly(request):
         time.sleep(0.2)

@@ -172,7 +172,7 @@ def test_a_status_tells_what_will_never_work_from_what_may(httpserver, status, o
     ],
 )
 def test_retry_after_is_read_defensively(httpserver, monkeypatch, header, seconds):
-    monkeypatch.setattr(http, "_now", lambda: datetime(2023, 3, 10, 12, tzinfo=UTC))
+    monkeypatch.setattr(http, "now", lambda: datetime(2023, 3, 10, 12, tzinfo=UTC))
     url = _answered(httpserver, status=429, headers={"Retry-After": header})
     with pytest.raises(ProviderUnavailable) as caught:
         get_json(url=url)

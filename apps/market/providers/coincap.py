@@ -1,74 +1,49 @@
 """CoinCap v3: crypto prices in dollars, a batch per call. Needs a key in COINCAP_API_KEY; gives no event time."""
 
 import os
-import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from apps.market.domain import RawQuote
-from apps.market.providers.http import get_json
-from apps.market.providers.protocol import (
-    Answer,
-    ProviderMisconfigured,
-    ProviderRejected,
-    ProviderUnavailable,
-    QuoteRequest,
-)
+from apps.market.providers import http
+from apps.market.providers.protocol import Answer, Limits, ProviderRejected, ProviderUnavailable, QuoteRequest
 
 BASE_URL = "https://rest.coincap.io/v3"
 KEY_VARIABLE = "COINCAP_API_KEY"
-BATCH_SIZE = 200
-DEADLINE_SECONDS = 10.0
 
 
 class CoinCap:
-    """Prices by CoinCap's asset ids ("bitcoin"). A free key has about 4 000 calls a month: ask every 20 min at most."""
+    """Prices by CoinCap's asset ids ("bitcoin"). A free key has about 4 000 calls a month."""
 
     slug = "coincap"
     is_live = True
+    limits = Limits(batch_size=200, shortest_interval_seconds=1, calls_per_minute=600, calls_per_day=4_000 / 31)
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return {"base_url"} without a slash at its end. Raises ProviderMisconfigured."""
-        unknown = sorted(options.keys() - {"base_url"})
-        if unknown:
-            raise ProviderMisconfigured(f"coincap knows no option {unknown[0]!r}; it knows base_url")
-        base_url = options.get("base_url", BASE_URL)
-        if not _is_base_url(base_url):
-            raise ProviderMisconfigured("base_url must be an http or https address without user, query or fragment")
-        return {"base_url": base_url.rstrip("/")}
+        http.refuse_unknown_options(options, ["base_url"], slug=self.slug)
+        return {"base_url": http.read_base_url(options, default=BASE_URL)}
 
     def fetch(self, request: QuoteRequest) -> Answer:
-        """Return the newest prices, without event times, in calls of 200 ids that share one deadline of 10 s.
+        """Return the newest prices, without event times, in calls of 200 ids that share one deadline.
 
         Raises ProviderRejected("no_key") without a key, and what `get_json` raises: one failed call fails the answer.
         """
         key = os.environ.get(KEY_VARIABLE, "").strip()
         if not key:
             raise ProviderRejected("no_key")
-        ends_at = time.monotonic() + DEADLINE_SECONDS
+        left = http.time_left()
         quotes: list[RawQuote] = []
-        for start in range(0, len(request.external_ids), BATCH_SIZE):
-            ids = request.external_ids[start : start + BATCH_SIZE]
-            payload = get_json(
+        for start in range(0, len(request.external_ids), self.limits.batch_size):
+            ids = request.external_ids[start : start + self.limits.batch_size]
+            payload = http.get_json(
                 url=f"{request.options['base_url']}/assets",
                 headers={"Authorization": f"Bearer {key}"},
                 params={"ids": ",".join(ids), "limit": len(ids)},
-                deadline_seconds=ends_at - time.monotonic(),
+                deadline_seconds=left(),
             )
             quotes += _quotes_of(payload)
-        return Answer(quotes=quotes, as_of=_now())
-
-
-def _is_base_url(value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(mark in value for mark in "@?#")
+        return Answer(quotes=quotes, as_of=http.now())
 
 
 def _quotes_of(payload: Any) -> list[RawQuote]:
@@ -83,7 +58,3 @@ def _quote_of(item: Any) -> RawQuote:
     if not isinstance(item, dict) or not isinstance(item.get("id"), str):
         return RawQuote(external_id="", price=None)
     return RawQuote(external_id=item["id"], price=item.get("priceUsd"))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -4,7 +4,8 @@ import json
 import logging
 import math
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,16 +13,19 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from apps.market.providers.protocol import ProviderRejected, ProviderUnavailable
+from apps.market.providers.protocol import ProviderMisconfigured, ProviderRejected, ProviderUnavailable
 
 CONNECT_SECONDS = 3.0
 CHUNK_BYTES = 16_384
 RETRY_AFTER_LIMIT_SECONDS = 3600
+# One answer, however many calls it takes.
+ANSWER_SECONDS = 10.0
 
 # Below this level urllib3 logs whole addresses, and some providers want their key in the address.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -199,7 +203,7 @@ def _retry_after_seconds(value: str | None) -> int | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = (parsedate_to_datetime(value) - _now()).total_seconds()
+            seconds = (parsedate_to_datetime(value) - now()).total_seconds()
         except (ValueError, TypeError, OverflowError, IndexError):
             return None
     if math.isnan(seconds):
@@ -207,5 +211,37 @@ def _retry_after_seconds(value: str | None) -> int | None:
     return math.ceil(min(max(seconds, 1), RETRY_AFTER_LIMIT_SECONDS))
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Return the clock of this machine, aware UTC: when an answer was received."""
     return datetime.now(UTC)
+
+
+def time_left() -> Callable[[], float]:
+    """Return a function that says how many seconds of ANSWER_SECONDS are left, counted from here."""
+    ends_at = time.monotonic() + ANSWER_SECONDS
+    return lambda: ends_at - time.monotonic()
+
+
+def read_base_url(options: Mapping[str, Any], *, default: str) -> str:
+    """Return the option base_url without a slash at its end. Raises ProviderMisconfigured."""
+    value = options.get("base_url", default)
+    if not _is_base_url(value):
+        raise ProviderMisconfigured("base_url must be an http or https address without user, query or fragment")
+    return value.rstrip("/")
+
+
+def refuse_unknown_options(options: Mapping[str, Any], known: Iterable[str], *, slug: str) -> None:
+    """Raise ProviderMisconfigured for the first option that is not known, by its name."""
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise ProviderMisconfigured(f"{slug} knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}")
+
+
+def _is_base_url(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(mark in value for mark in "@?#")

@@ -1,5 +1,6 @@
 """What the market asks of a provider, and what a provider may answer. No ORM here: values in, values out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,12 +73,38 @@ class Answer:
     history: Sequence[RawQuote] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often a provider lets itself be asked by one address or key.
+
+    batch_size: external ids in one call; shortest_interval_seconds: asking faster gives nothing new or is refused;
+    calls_per_minute, calls_per_day: None where it names no such limit.
+    """
+
+    batch_size: int
+    shortest_interval_seconds: int
+    calls_per_minute: float | None = None
+    calls_per_day: float | None = None
+
+    def calls_for(self, external_ids: int) -> int:
+        """Return how many calls one round over so many external ids takes."""
+        return -(-external_ids // self.batch_size)
+
+    def interval_seconds_for(self, calls: int) -> int:
+        """Return how far apart rounds of so many calls have to lie."""
+        paces = [(60, self.calls_per_minute), (86_400, self.calls_per_day)]
+        needed = [math.ceil(calls * seconds / allowed) for seconds, allowed in paces if allowed is not None]
+        return max([self.shortest_interval_seconds, *needed])
+
+
 class Provider(Protocol):
     """One source of quotes. A provider is a module-level object without state between calls."""
 
     slug: str
     # A live provider is asked once after a gap; others give everything since the feed's stored position.
     is_live: bool
+    # None: it may be asked as often as anybody likes.
+    limits: Limits | None
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return `options` with defaults filled in. Raises ProviderMisconfigured, which names the option."""

@@ -34,6 +34,7 @@ class Replay:
 
     slug = "replay"
     is_live = False
+    limits = None
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return {"path", "start", "shift", "speed"}; a start of None is the first row.

@@ -79,6 +79,7 @@ class Simulated:
 
     slug = "simulated"
     is_live = False
+    limits = None
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options with their defaults; a step_seconds of None is the feed's interval.
