@@ -251,18 +251,25 @@ def place(
 
 
 def next_slot_after(
-    *, slot: datetime, interval_seconds: int, failures: int, retry_after_seconds: int | None = None
+    *,
+    slot: datetime,
+    interval_seconds: int,
+    failures: int,
+    retry_after_seconds: int | None = None,
+    least_seconds: int = 0,
 ) -> datetime:
     """Return when a feed is due again: the next slot, or while it fails the first slot after a wait that doubles.
 
-    The wait is 15 min at most, or what the provider asks for, up to 1 h.
+    The wait is 15 min at most, or what the provider asks for, up to 1 h; in any case `least_seconds`, which the
+    provider's limits want between two rounds.
     """
     interval = timedelta(seconds=interval_seconds)
-    if failures == 0:
-        return slot + interval
-    wait = min(interval * 2 ** min(failures, 20), max(interval, BACKOFF_LIMIT))
-    if retry_after_seconds is not None:
-        wait = max(wait, timedelta(seconds=min(max(retry_after_seconds, 1), 3600)))
+    wait = interval
+    if failures:
+        wait = min(interval * 2 ** min(failures, 20), max(interval, BACKOFF_LIMIT))
+        if retry_after_seconds is not None:
+            wait = max(wait, timedelta(seconds=min(max(retry_after_seconds, 1), 3600)))
+    wait = max(wait, timedelta(seconds=least_seconds))
     # A whole number of slots: due between two of them, it would be claimed again and again until the later one begins.
     slots: int = -(-wait // interval)
     return slot + slots * interval

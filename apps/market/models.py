@@ -49,7 +49,7 @@ class FeedSource(models.Model):
 
     feed = models.ForeignKey(Feed, models.CASCADE, related_name="sources")
     position = models.PositiveSmallIntegerField(default=1, help_text="1 is asked first.")
-    provider = models.CharField(max_length=32, help_text="Where the quotes come from: coincap, replay, simulated.")
+    provider = models.CharField(max_length=32, help_text="Where the quotes come from.")
     options = models.JSONField(
         default=dict, blank=True, help_text="What the provider needs to know; see docs/feeds.md."
     )

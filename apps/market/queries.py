@@ -1,5 +1,6 @@
 """What is asked of the market's rows."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,6 +13,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import connection
 from django.db.models import (
     BigIntegerField,
+    Count,
     DateTimeField,
     ExpressionWrapper,
     F,
@@ -30,7 +32,7 @@ from django.db.models.expressions import RawSQL
 
 from apps.market import cache, partitions
 from apps.market.domain import AdmittedQuote, epoch_microseconds, from_epoch_microseconds, price_units
-from apps.market.models import Asset, AssetAlias, Batch, Feed, JudgePosition, LatestQuote, Listing, Quote
+from apps.market.models import Asset, AssetAlias, Batch, Feed, FeedSource, JudgePosition, LatestQuote, Listing, Quote
 from apps.market.providers.registry import PROVIDERS
 
 # The engine's units, worked out exactly by PostgreSQL (its extract() is numeric).
@@ -247,6 +249,28 @@ def with_recent_entries(feeds: QuerySet[Feed]) -> QuerySet[Feed]:
     return feeds.select_related("head", "judged").prefetch_related(
         "sources", Prefetch("batches", queryset=recent.order_by("-seq"), to_attr="recent")
     )
+
+
+def seconds_between_rounds(providers: Iterable[str]) -> int:
+    """Return how far apart the rounds of a feed that asks these providers have to lie, so that all feeds together keep
+    the limits of each: one statement, or none where none has limits.
+
+    Nothing is counted while it runs, so nothing is forgotten by a restart: were every enabled feed that names the
+    provider asked this often, its limits would be used up and not passed. They are those of its public address.
+    """
+    limits = {slug: PROVIDERS[slug].limits for slug in providers if slug in PROVIDERS}
+    limited = {slug: its for slug, its in limits.items() if its is not None}
+    if not limited:
+        return 0
+    public = Q()
+    for slug in limited:
+        address = PROVIDERS[slug].validate_options({})["base_url"]
+        public |= Q(provider=slug) & (Q(options__base_url=address) | Q(options__base_url__isnull=True))
+    sources = FeedSource.objects.filter(public, feed__is_enabled=True).annotate(assets=Count("feed__assets"))
+    calls: Counter[str] = Counter()
+    for slug, assets in sources.values_list("provider", "assets"):
+        calls[slug] += limited[slug].calls_for(assets)
+    return max((limited[slug].interval_seconds_for(count) for slug, count in calls.items()), default=0)
 
 
 def effective_interval_seconds(feed: Feed) -> float | None:

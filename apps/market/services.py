@@ -22,6 +22,7 @@ from apps.market.domain import AdmittedQuote
 from apps.market.models import Batch, Feed, FeedHead, FeedSource, JudgePosition, Quote
 from apps.market.providers.protocol import (
     Answer,
+    Limits,
     ProviderMisconfigured,
     ProviderRejected,
     ProviderUnavailable,
@@ -141,7 +142,13 @@ def change_interval(*, feed_id: int, interval_seconds: int, now: datetime) -> No
         newest = Batch.objects.filter(feed=feed_id, slot__gte=due).aggregate(slot=Max("slot"))["slot"]
         if newest is not None:
             answered = domain.slot_of(at=newest, interval_seconds=interval_seconds)
-            due = domain.next_slot_after(slot=answered, interval_seconds=interval_seconds, failures=0)
+            asked = feed.sources.values_list("provider", flat=True)[:1]
+            due = domain.next_slot_after(
+                slot=answered,
+                interval_seconds=interval_seconds,
+                failures=0,
+                least_seconds=queries.seconds_between_rounds(asked),
+            )
         head.next_slot = max(due, head.next_slot) if head.failures else due
         head.save(update_fields=["next_slot"])
 
@@ -183,13 +190,16 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
         return None
     failure, retry_after = "no_provider", None
     assets = queries.asset_ids_by_external_id(lease.feed)
+    asked: list[str] = []
     until = time.monotonic() + FETCH_AT_MOST_SECONDS
     for source in lease.feed.sources.all():
         if time.monotonic() > until:
             break
         asset_ids = assets[source.provider]
+        asked.append(source.provider)
         try:
-            answer = provider_named(source.provider).fetch(_request(lease, source, asset_ids))
+            provider = provider_named(source.provider)
+            answer = provider.fetch(_request(lease, source, asset_ids, limits=provider.limits))
         except (ProviderUnavailable, ProviderRejected) as error:
             failure = error.reason
             retry_after = getattr(error, "retry_after_seconds", None)
@@ -201,19 +211,39 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
             failure = "crashed"
         else:
             return record_answer(
-                lease=lease, answer=answer, asset_ids=asset_ids, provider=source.provider, now=now, trace_id=trace_id
+                lease=lease,
+                answer=answer,
+                asset_ids=asset_ids,
+                provider=source.provider,
+                now=now,
+                trace_id=trace_id,
+                least_seconds=queries.seconds_between_rounds(asked),
             )
         logger.warning("provider failed", extra={"feed": feed_id, "provider": source.provider, "reason": failure})
-    return record_failure(lease=lease, failure=failure, retry_after_seconds=retry_after, now=now, trace_id=trace_id)
+    return record_failure(
+        lease=lease,
+        failure=failure,
+        retry_after_seconds=retry_after,
+        now=now,
+        trace_id=trace_id,
+        least_seconds=queries.seconds_between_rounds(asked),
+    )
 
 
-def _request(lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int]) -> QuoteRequest:
+def _request(
+    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, limits: Limits | None
+) -> QuoteRequest:
+    external_ids = sorted(asset_ids)
+    if limits is not None:
+        # Each entry of the log is a turn.
+        external_ids = list(limits.round_of(external_ids, turn=lease.head.seq))
+
     def latest() -> dict[str, tuple[datetime, Decimal]]:
         known = queries.newest_stored(list(asset_ids.values()))
         return {external_id: known[asset_id] for external_id, asset_id in asset_ids.items() if asset_id in known}
 
     return QuoteRequest(
-        external_ids=sorted(asset_ids),
+        external_ids=external_ids,
         slot=lease.slot,
         began_at=lease.head.began_at or lease.slot,
         position=lease.head.as_of if lease.head.began_at else None,
@@ -232,8 +262,12 @@ def record_answer(
     provider: str,
     now: datetime,
     trace_id: str,
+    least_seconds: int = 0,
 ) -> Batch | None:
-    """Append an answer to the log: its history, if any, then its quotes. None when the lease was lost meanwhile."""
+    """Append an answer to the log: its history, if any, then its quotes. None when the lease was lost meanwhile.
+
+    least_seconds: what the limits of those that were asked want until the next round.
+    """
     bounds = {"asset_ids": asset_ids, "as_of": answer.as_of, "oldest_at": answer.as_of - _retention()}
     admitted = domain.admit(answer.quotes, assumed_at=min(lease.slot, answer.as_of), **bounds)
     past = domain.admit(answer.history, assumed_at=answer.as_of, **bounds)
@@ -251,7 +285,7 @@ def record_answer(
         batch, fresh = _append_quotes(head, admitted, **columns)
         head.failures = 0
         head.began_at = head.began_at or lease.slot
-        interval = _set_next_slot(head, slot=lease.slot)
+        interval = _set_next_slot(head, slot=lease.slot, least_seconds=least_seconds)
         head.lease_until = head.hurried_until = None
         head.save()
     newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
@@ -261,7 +295,13 @@ def record_answer(
 
 
 def record_failure(
-    *, lease: FetchLease, failure: str, retry_after_seconds: int | None, now: datetime, trace_id: str
+    *,
+    lease: FetchLease,
+    failure: str,
+    retry_after_seconds: int | None,
+    now: datetime,
+    trace_id: str,
+    least_seconds: int = 0,
 ) -> Batch | None:
     """Append a failed fetch, with its reason, and put the feed off. None when the lease was lost meanwhile.
 
@@ -278,7 +318,7 @@ def record_failure(
         columns = {"slot": lease.slot, "failure": failure, "missed_slots": _missed_slots(head, lease)}
         batch = _append(head, kind=Batch.Kind.QUOTES, now=now, trace_id=trace_id, **columns)
         head.failures += 1
-        _set_next_slot(head, slot=lease.slot, retry_after_seconds=retry_after_seconds)
+        _set_next_slot(head, slot=lease.slot, retry_after_seconds=retry_after_seconds, least_seconds=least_seconds)
         head.lease_until = head.hurried_until = None
         head.save()
     return batch
@@ -299,7 +339,9 @@ def _lock_head(feed_id: int) -> FeedHead:
     return FeedHead.objects.select_for_update(no_key=True).get(feed_id=feed_id)
 
 
-def _set_next_slot(head: FeedHead, *, slot: datetime, retry_after_seconds: int | None = None) -> int:
+def _set_next_slot(
+    head: FeedHead, *, slot: datetime, retry_after_seconds: int | None = None, least_seconds: int = 0
+) -> int:
     """Say when the feed is due after the answer for `slot`, and return the interval."""
     # As it is now, under the head's lock: it may have been changed since the lease was taken.
     interval = Feed.objects.values_list("interval_seconds", flat=True).get(pk=head.feed_id)
@@ -309,6 +351,7 @@ def _set_next_slot(head: FeedHead, *, slot: datetime, retry_after_seconds: int |
         interval_seconds=interval,
         failures=head.failures,
         retry_after_seconds=retry_after_seconds,
+        least_seconds=least_seconds,
     )
     return interval
 

@@ -16,9 +16,11 @@ DEVELOPMENT_KEY_PREFIX = "development-only"
 
 # name -> (default, what it is). None: required where it is used.
 VARIABLES: dict[str, tuple[str | None, str]] = {
+    "ALPHAVANTAGE_API_KEY": ("", "key of Alpha Vantage; feeds that use it fail with the reason no_key without it"),
     "ANALYSIS_SHARDS": ("1", "number of analyzer processes; each has a queue analysis.0 to analysis.N-1"),
     "CELERY_BROKER_URL": ("memory://", "amqp://user:password@host:5672/vhost, or memory:// for the embedded run"),
     "COINCAP_API_KEY": ("", "key of the CoinCap v3 API; feeds that use it fail with the reason no_key without it"),
+    "COINGECKO_API_KEY": ("", "key of a CoinGecko demo account; without one it is asked as anybody may"),
     "DATABASE_URL": ("", "postgres://user:password@host:5432/name; empty is a SQLite file in VAR_DIR"),
     "DJANGO_ALLOWED_HOSTS": (
         "localhost,127.0.0.1",

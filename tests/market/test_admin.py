@@ -472,3 +472,14 @@ def test_an_entry_of_the_log_shows_its_quotes(admin_client):
     (table,) = answer.context["tables"]
     assert table.rows == [["FEED-0", at(0), "1.5", None, ""]]
     assert "FEED-0" in answer.text
+
+
+@pytest.mark.django_db
+def test_a_feed_says_how_often_its_provider_allows_it_to_be_asked(admin_client):
+    limited = make_feed("bitcoin", name="limited", interval_seconds=60, provider="coincap")
+    free = make_feed("A", name="free")
+    pages = [admin_client.get(reverse("admin:market_feed_change", args=[feed.pk])).text for feed in (limited, free)]
+
+    # 4 000 calls in 31 days.
+    assert "asked every 670 s at most: coincap allows all feeds that ask it no more" in pages[0]
+    assert "its provider allows that" in pages[1]

@@ -396,3 +396,16 @@ def test_a_daily_slot_begins_at_midnight_utc():
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)))
 def test_a_time_is_the_same_after_a_passage_through_microseconds(at):
     assert domain.from_epoch_microseconds(domain.epoch_microseconds(at)) == at
+
+
+def test_a_feed_whose_providers_limits_want_more_than_its_interval_waits_whole_slots_for_them():
+    waits = {
+        least: (
+            domain.next_slot_after(slot=NOON, interval_seconds=60, failures=0, least_seconds=least) - NOON
+        ).total_seconds()
+        for least in (0, 60, 61, 3_456)
+    }
+    failing = domain.next_slot_after(slot=NOON, interval_seconds=60, failures=1, least_seconds=3_456)
+
+    assert waits == {0: 60, 60: 60, 61: 120, 3_456: 3_480}
+    assert failing == NOON + timedelta(seconds=3_480)

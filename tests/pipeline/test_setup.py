@@ -1,6 +1,7 @@
 """`manage.py load`: a set-up from one YAML file, all of it or nothing."""
 
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ from django.apps import apps
 from django.core.management import call_command
 from django.db import transaction
 
+from apps.market import queries as market
 from apps.market.models import Asset, AssetAlias, Feed, FeedSource, Listing
 from apps.notify.models import Channel, RuleChannel
 from apps.pipeline import setup
@@ -159,7 +161,7 @@ NO_CHARACTER = "setup.yaml, line {}: a text with a character that is none"
         ("feeds: [{name: spot, interval: 5s, sources: [{seed: 7}]}]\n",
          "feeds[0]: sources must be a list like [{provider: simulated}]"),
         ("feeds: [{name: spot, interval: 5s, sources: [{provider: oracle}]}]\n",
-         "feeds[0]: unknown provider 'oracle'; known are coincap, replay, simulated"),
+         "feeds[0]: unknown provider 'oracle'; known are alphavantage, binance, coinbase, coincap, coingecko, frankfurter, kraken, replay, simulated"),
         (FEED + "assets: [{feed: spot}]\n", "assets[0]: symbol is missing"),
         (FEED + "assets: [{symbol: A}]\n", "assets[0]: feed is missing"),
         (FEED + "assets: [{symbol: A, feed: other}]\n", "assets[0]: feed: there is no feed other"),
@@ -346,3 +348,26 @@ def outcome_of(path, capsys, before):
         lines = capsys.readouterr().err.count("\n")
         return "refused" if (stopped.code, lines, rows()) == (2, 1, before) else f"{stopped.code} after {lines} lines"
     return "taken"
+
+
+def test_the_file_to_begin_with_pairs_only_providers_that_mean_the_same_currency():
+    make_owner("ada")
+    load(Path(setup.__file__).parent / "starter.yaml")
+    symbols = {feed.name: set(feed.assets.values_list("symbol", flat=True)) for feed in Feed.objects.all()}
+    rates = set(Listing.objects.filter(provider="frankfurter").values_list("external_id", flat=True))
+
+    assert {symbol.partition("-")[2] for symbol in symbols["crypto-usd"]} == {"USD"}
+    assert {symbol.partition("-")[2] for symbol in symbols["crypto-usdt"]} == {"USDT"}
+    assert {symbol.replace("-", "/") for symbol in symbols["ecb-euro"]} == rates
+
+
+def test_the_shares_to_begin_with_are_asked_one_at_a_time_within_a_free_key():
+    make_owner("ada")
+    load(Path(setup.__file__).parent / "starter-shares.yaml")
+
+    # 25 calls a day, for two feeds.
+    assert market.seconds_between_rounds(["alphavantage"]) == 2 * 86_400 / 25
+    assert set(FeedSource.objects.values_list("feed__name", "provider")) == {
+        ("shares-usd", "alphavantage"),
+        ("shares-brl", "alphavantage"),
+    }

@@ -73,7 +73,17 @@ class FeedAdmin(PageAdmin):
     actions = ["fetch_now", "pause", "resume"]
     empty_words = "No feeds yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
     fields = ["name", "interval_seconds", "is_enabled"]
-    progress_fields = ["health", "health_in_words", "rhythm", "head_seq", "pending", "as_of", "next_slot", "failures"]
+    progress_fields = [
+        "health",
+        "health_in_words",
+        "rhythm",
+        "limits",
+        "head_seq",
+        "pending",
+        "as_of",
+        "next_slot",
+        "failures",
+    ]
     inlines = [FeedSourceInline]
     list_display = ["name", "health", "health_in_words", "rhythm", "head_seq", "pending", "as_of"]
     list_filter = ["is_enabled"]
@@ -183,6 +193,14 @@ class FeedAdmin(PageAdmin):
         effective = queries.effective_interval_seconds(feed)
         measured = "not measured yet" if effective is None else f"effective every {effective:.3g} s"
         return f"asked every {feed.interval_seconds} s, {measured}"
+
+    @admin.display(description="limits")
+    def limits(self, feed: Feed) -> str:
+        asked = [source.provider for source in feed.sources.all()]
+        seconds = queries.seconds_between_rounds(asked[:1])
+        if seconds <= feed.interval_seconds:
+            return "its provider allows that"
+        return f"asked every {seconds} s at most: {asked[0]} allows all feeds that ask it no more"
 
     @admin.display(description="last entry", ordering="head__seq")
     def head_seq(self, feed: Feed) -> int:

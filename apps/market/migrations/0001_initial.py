@@ -72,7 +72,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('position', models.PositiveSmallIntegerField(default=1, help_text='1 is asked first.')),
-                ('provider', models.CharField(help_text='Where the quotes come from: coincap, replay, simulated.', max_length=32)),
+                ('provider', models.CharField(help_text='Where the quotes come from.', max_length=32)),
                 ('options', models.JSONField(blank=True, default=dict, help_text='What the provider needs to know; see docs/feeds.md.')),
             ],
             options={

@@ -78,17 +78,28 @@ class Limits:
     """How often a provider lets itself be asked by one address or key.
 
     batch_size: external ids in one call; shortest_interval_seconds: asking faster gives nothing new or is refused;
-    calls_per_minute, calls_per_day: None where it names no such limit.
+    calls_per_minute, calls_per_day: None where it names no such limit; calls_per_round: where a feed's assets take
+    more calls than that, they take turns.
     """
 
     batch_size: int
     shortest_interval_seconds: int
     calls_per_minute: float | None = None
     calls_per_day: float | None = None
+    calls_per_round: int | None = None
 
     def calls_for(self, external_ids: int) -> int:
-        """Return how many calls one round over so many external ids takes."""
-        return -(-external_ids // self.batch_size)
+        """Return how many calls one round of a feed with so many external ids takes."""
+        calls = -(-external_ids // self.batch_size)
+        return calls if self.calls_per_round is None else min(calls, self.calls_per_round)
+
+    def round_of(self, external_ids: Sequence[str], *, turn: int) -> Sequence[str]:
+        """Return those that are asked for in this turn: all, or as many as one round takes, each in its turn."""
+        at_once = len(external_ids) if self.calls_per_round is None else self.calls_per_round * self.batch_size
+        if len(external_ids) <= at_once:
+            return external_ids
+        begin = turn * at_once % len(external_ids)
+        return [*external_ids[begin:], *external_ids[:begin]][:at_once]
 
     def interval_seconds_for(self, calls: int) -> int:
         """Return how far apart rounds of so many calls have to lie."""
@@ -103,7 +114,7 @@ class Provider(Protocol):
     slug: str
     # A live provider is asked once after a gap; others give everything since the feed's stored position.
     is_live: bool
-    # None: it may be asked as often as anybody likes.
+    # Those of its public address, the default of its option base_url. None: it may be asked as often as anybody likes.
     limits: Limits | None
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,208 @@
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from werkzeug import Response
+
+from apps.market.domain import AdmittedQuote, RawQuote, admit
+from apps.market.providers import http
+from apps.market.providers.coinbase import Coinbase
+from apps.market.providers.protocol import (
+    Answer,
+    ProviderMisconfigured,
+    ProviderRejected,
+    ProviderUnavailable,
+    QuoteRequest,
+)
+
+NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
+
+# The shape of the documented answer of "Get product ticker" (Coinbase Exchange, REST API); volume is that of 24 hours.
+BITCOIN = {
+    "trade_id": 86326522,
+    "price": "6268.48",
+    "size": "0.00698254",
+    "time": "2020-03-20T00:22:57.833897Z",
+    "bid": "6265.15",
+    "ask": "6267.71",
+    "volume": "53602.03940154",
+}
+ETHER = BITCOIN | {"price": "133.7", "time": "2020-03-20T00:22:58Z"}
+
+# The shape of an error, from "Requests" there.
+NOT_FOUND = {"message": "NotFound"}
+
+
+@pytest.fixture(autouse=True)
+def _stopped_clock(monkeypatch):
+    monkeypatch.setattr(http, "now", lambda: NOW)
+
+
+def _request(base_url, external_ids=("BTC-USD", "ETH-USD")):
+    return QuoteRequest(
+        external_ids=external_ids,
+        slot=NOW.replace(second=0, microsecond=0),
+        began_at=NOW - timedelta(days=1),
+        position=None,
+        latest={},
+        interval_seconds=60,
+        options=Coinbase().validate_options({"base_url": base_url}),
+    )
+
+
+def test_each_product_is_one_call_and_gives_price_and_time_as_they_were_sent(httpserver):
+    httpserver.expect_oneshot_request("/products/BTC-USD/ticker", method="GET", query_string="").respond_with_json(
+        BITCOIN
+    )
+    httpserver.expect_oneshot_request("/products/ETH-USD/ticker", method="GET", query_string="").respond_with_json(
+        ETHER
+    )
+    assert Coinbase().fetch(_request(httpserver.url_for("/"))) == Answer(
+        quotes=[
+            RawQuote("BTC-USD", "6268.48", at="2020-03-20T00:22:57.833897Z"),
+            RawQuote("ETH-USD", "133.7", at="2020-03-20T00:22:58Z"),
+        ],
+        as_of=NOW,
+    )
+
+
+def test_the_time_of_the_trade_is_the_time_of_the_quote(httpserver):
+    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_json(BITCOIN)
+    answer = Coinbase().fetch(_request(httpserver.url_for(""), external_ids=["BTC-USD"]))
+    admission = admit(answer.quotes, asset_ids={"BTC-USD": 1}, as_of=NOW, assumed_at=NOW)
+    traded_at = datetime(2020, 3, 20, 0, 22, 57, 833_897, tzinfo=UTC)
+    assert admission.quotes == [AdmittedQuote(1, traded_at, Decimal("6268.48"), None)]
+
+
+def test_no_assets_mean_no_call(httpserver):
+    assert Coinbase().fetch(_request(httpserver.url_for(""), external_ids=())) == Answer(quotes=[], as_of=NOW)
+    assert httpserver.log == []
+
+
+@pytest.mark.parametrize("payload", [{}, [], ["price"], [BITCOIN], {"data": BITCOIN}, NOT_FOUND])
+def test_another_shape_is_a_bad_payload(httpserver, payload):
+    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_json(payload)
+    with pytest.raises(ProviderUnavailable) as caught:
+        Coinbase().fetch(_request(httpserver.url_for("")))
+    assert caught.value.reason == "bad_payload"
+
+
+@pytest.mark.parametrize(
+    ("ticker", "reason"),
+    [
+        (BITCOIN | {"price": None}, "missing"),
+        (BITCOIN | {"price": ""}, "missing"),
+        (BITCOIN | {"price": ["6268.48"]}, "malformed"),
+        (BITCOIN | {"price": {}}, "malformed"),
+        (BITCOIN | {"time": "soon"}, "time_malformed"),
+        (BITCOIN | {"time": {}}, "time_malformed"),
+        (BITCOIN | {"time": "2020-03-20T00:22:57"}, "time_naive"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_counted_and_costs_no_other(httpserver, ticker, reason):
+    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_json(ticker)
+    httpserver.expect_request("/products/ETH-USD/ticker").respond_with_json(ETHER)
+    answer = Coinbase().fetch(_request(httpserver.url_for("")))
+    admission = admit(answer.quotes, asset_ids={"BTC-USD": 1, "ETH-USD": 2}, as_of=NOW, assumed_at=NOW)
+    assert [quote.asset_id for quote in admission.quotes] == [2]
+    assert admission.rejected == {reason: 1}
+
+
+def test_a_number_is_the_decimal_that_was_sent_and_no_time_is_none(httpserver):
+    httpserver.expect_request("/products/ETH-USD/ticker").respond_with_data(
+        '{"price": 133.700000000000000001}', content_type="application/json"
+    )
+    answer = Coinbase().fetch(_request(httpserver.url_for(""), external_ids=["ETH-USD"]))
+    assert answer.quotes == [RawQuote("ETH-USD", Decimal("133.700000000000000001"))]
+
+
+def test_a_product_that_is_not_there_costs_only_itself(httpserver):
+    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_json(NOT_FOUND, status=404)
+    httpserver.expect_request("/products/ETH-USD/ticker").respond_with_json(ETHER)
+    assert Coinbase().fetch(_request(httpserver.url_for(""))).quotes == [
+        RawQuote("BTC-USD", None),
+        RawQuote("ETH-USD", "133.7", at="2020-03-20T00:22:58Z"),
+    ]
+
+
+def test_where_no_product_is_there_the_answer_fails(httpserver):
+    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_json(NOT_FOUND, status=404)
+    httpserver.expect_request("/products/ETH-USD/ticker").respond_with_json(NOT_FOUND, status=404)
+    with pytest.raises(ProviderRejected) as caught:
+        Coinbase().fetch(_request(httpserver.url_for("")))
+    assert caught.value.reason == "unknown_symbol"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "reason"),
+    [
+        (400, ProviderRejected, "http_400"),
+        (401, ProviderRejected, "unauthorized"),
+        (403, ProviderRejected, "unauthorized"),
+        (429, ProviderUnavailable, "rate_limited"),
+        (500, ProviderUnavailable, "http_500"),
+    ],
+)
+def test_every_other_failure_of_one_product_fails_the_answer(httpserver, status, error, reason):
+    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_json(BITCOIN)
+    httpserver.expect_request("/products/ETH-USD/ticker").respond_with_json({"message": "no"}, status=status)
+    with pytest.raises(error) as caught:
+        Coinbase().fetch(_request(httpserver.url_for("")))
+    assert caught.value.reason == reason
+
+
+def test_nothing_more_is_asked_after_a_failure(httpserver):
+    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_data("", status=429)
+    with pytest.raises(ProviderUnavailable):
+        Coinbase().fetch(_request(httpserver.url_for("")))
+    assert [call.path for call, _ in httpserver.log] == ["/products/BTC-USD/ticker"]
+
+
+def test_an_external_id_stays_one_part_of_the_path(httpserver):
+    httpserver.expect_request("/products/BTC-USD/../../x?y#é/ticker", query_string="").respond_with_json(BITCOIN)
+    answer = Coinbase().fetch(_request(httpserver.url_for(""), external_ids=["BTC-USD/../../x?y#é"]))
+    assert [quote.price for quote in answer.quotes] == ["6268.48"]
+    assert [call.environ["REQUEST_URI"] for call, _ in httpserver.log] == [
+        "/products/BTC-USD%2F..%2F..%2Fx%3Fy%23%C3%A9/ticker"
+    ]
+
+
+def test_several_calls_share_one_deadline(httpserver, monkeypatch):
+    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
+
+    def answer_slowly(request):
+        time.sleep(0.2)
+        return Response(json.dumps(BITCOIN), content_type="application/json")
+
+    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_handler(answer_slowly)
+    httpserver.expect_request("/products/ETH-USD/ticker").respond_with_handler(answer_slowly)
+    with pytest.raises(ProviderUnavailable) as caught:
+        Coinbase().fetch(_request(httpserver.url_for("")))
+    assert caught.value.reason == "timeout"
+
+
+def test_ten_products_are_what_may_be_asked_in_a_second():
+    assert Coinbase.limits.interval_seconds_for(Coinbase.limits.calls_for(10)) == 1
+    assert Coinbase.limits.interval_seconds_for(Coinbase.limits.calls_for(11)) == 2
+
+
+def test_the_documented_address_is_the_default():
+    assert Coinbase().validate_options({}) == {"base_url": "https://api.exchange.coinbase.com"}
+
+
+def test_validated_options_stay_as_they_are():
+    options = Coinbase().validate_options({"base_url": "http://127.0.0.1:8080/"})
+    assert options == {"base_url": "http://127.0.0.1:8080"}
+    assert Coinbase().validate_options(options) == options
+
+
+def test_an_address_that_is_not_http_is_refused():
+    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
+        Coinbase().validate_options({"base_url": "api.exchange.coinbase.com"})
+
+
+def test_an_unknown_option_is_refused_by_name():
+    with pytest.raises(ProviderMisconfigured, match="^coinbase knows no option 'api_key'; it knows base_url$"):
+        Coinbase().validate_options({"api_key": "x"})

@@ -1,0 +1,268 @@
+import json
+import logging
+import time
+import traceback
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
+
+from apps.market.domain import RawQuote, admit
+from apps.market.providers import http
+from apps.market.providers.coingecko import CoinGecko
+from apps.market.providers.protocol import (
+    Answer,
+    Limits,
+    ProviderMisconfigured,
+    ProviderRejected,
+    ProviderUnavailable,
+    QuoteRequest,
+)
+
+NOW = datetime(2024, 3, 25, 8, 45, 30, 250_000, tzinfo=UTC)
+KEY = "canary-5f1c9e"
+
+# The shape of the vendor's example at docs.coingecko.com/reference/simple-price: numbers, the time in epoch seconds.
+# With precision=full a price has as many digits as there are.
+BITCOIN = '{"usd": 67187.335893640625, "last_updated_at": 1711356300}'
+PEPE = '{"usd": 7.6e-06, "last_updated_at": 1711356290}'
+BODY = f'{{"bitcoin": {BITCOIN}, "pepe": {PEPE}}}'
+
+# The codes of docs.coingecko.com/docs/errors-and-rate-limits, in the shape that clients of the API describe.
+WRONG_KEY = {"status": {"error_code": 10002, "error_message": f"API Key Missing {KEY}"}}
+THROTTLED = {"status": {"error_code": 429, "error_message": "You've exceeded the Rate Limit."}}
+
+
+@pytest.fixture(autouse=True)
+def edge(monkeypatch):
+    """Stop the clock at NOW and have no key."""
+    monkeypatch.setattr(http, "now", lambda: NOW)
+    monkeypatch.delenv("COINGECKO_API_KEY", raising=False)
+
+
+def _request(base_url, external_ids=("bitcoin", "pepe"), **options):
+    return QuoteRequest(
+        external_ids=external_ids,
+        slot=NOW.replace(second=0, microsecond=0),
+        began_at=NOW - timedelta(days=1),
+        position=None,
+        latest={},
+        interval_seconds=60,
+        options=CoinGecko().validate_options({"base_url": base_url, **options}),
+    )
+
+
+def test_one_batch_call_gives_the_prices_and_times_as_they_were_sent(httpserver):
+    httpserver.expect_oneshot_request(
+        "/api/v3/simple/price",
+        method="GET",
+        query_string={
+            "ids": "bitcoin,pepe",
+            "vs_currencies": "usd",
+            "include_last_updated_at": "true",
+            "precision": "full",
+        },
+    ).respond_with_data(BODY, content_type="application/json; charset=utf-8")
+    assert CoinGecko().fetch(_request(httpserver.url_for("/api/v3/"))) == Answer(
+        quotes=[
+            RawQuote("bitcoin", Decimal("67187.335893640625"), at=1711356300),
+            RawQuote("pepe", Decimal("0.0000076"), at=1711356290),
+        ],
+        as_of=NOW,
+    )
+
+
+def test_prices_come_in_the_currency_of_the_option(httpserver):
+    httpserver.expect_request("/simple/price").respond_with_json({"bitcoin": {"eur": 62000, "usd": 67187}})
+    answer = CoinGecko().fetch(_request(httpserver.url_for(""), external_ids=["bitcoin"], vs_currency="eur"))
+    assert answer.quotes == [RawQuote("bitcoin", 62000)]
+    assert [call.args["vs_currencies"] for call, _ in httpserver.log] == ["eur"]
+
+
+def test_an_unknown_id_has_no_quote_and_costs_no_other(httpserver):
+    httpserver.expect_request("/simple/price").respond_with_data(BODY, content_type="application/json")
+    answer = CoinGecko().fetch(_request(httpserver.url_for(""), external_ids=["bitcoin", "gone", "pepe"]))
+    assert [quote.external_id for quote in answer.quotes] == ["bitcoin", "pepe"]
+
+
+def test_what_was_not_asked_for_is_passed_over(httpserver):
+    httpserver.expect_request("/simple/price").respond_with_data(BODY, content_type="application/json")
+    answer = CoinGecko().fetch(_request(httpserver.url_for(""), external_ids=["pepe"]))
+    assert answer.quotes == [RawQuote("pepe", Decimal("0.0000076"), at=1711356290)]
+
+
+def test_no_assets_mean_no_call(httpserver):
+    assert CoinGecko().fetch(_request(httpserver.url_for(""), external_ids=())) == Answer(quotes=[], as_of=NOW)
+    assert httpserver.log == []
+
+
+@pytest.mark.parametrize("payload", [[], ["bitcoin"], {}, {"error": "coin not found"}, WRONG_KEY, THROTTLED])
+def test_an_answer_to_nothing_that_was_asked_is_a_bad_payload(httpserver, payload):
+    httpserver.expect_request("/simple/price").respond_with_json(payload)
+    with pytest.raises(ProviderUnavailable) as caught:
+        CoinGecko().fetch(_request(httpserver.url_for("")))
+    assert caught.value.reason == "bad_payload"
+
+
+def test_a_list_is_a_bad_payload_also_after_a_good_call(httpserver):
+    external_ids = [f"coin-{number:03}" for number in range(251)]
+    httpserver.expect_oneshot_request("/simple/price").respond_with_handler(_echo)
+    httpserver.expect_request("/simple/price").respond_with_json(["coin-250"])
+    with pytest.raises(ProviderUnavailable) as caught:
+        CoinGecko().fetch(_request(httpserver.url_for(""), external_ids=external_ids))
+    assert caught.value.reason == "bad_payload"
+
+
+def test_an_item_of_the_wrong_type_is_counted_and_costs_no_other(httpserver):
+    items = {
+        "a": None,
+        "b": 1,
+        "c": "67187",
+        "d": [],
+        "e": {},
+        "f": {"usd": None, "last_updated_at": None},
+        "g": {"usd": {}},
+        "h": {"usd": True},
+        "i": {"usd": 1, "last_updated_at": "soon"},
+        "j": {"usd": 1, "last_updated_at": -1},
+        "k": {"usd": 0, "last_updated_at": 1711356300},
+        "l": {"usd": "2.5", "last_updated_at": 1711356300},
+    }
+    httpserver.expect_request("/simple/price").respond_with_json(items)
+    answer = CoinGecko().fetch(_request(httpserver.url_for(""), external_ids=sorted(items)))
+    asset_ids = {external_id: number for number, external_id in enumerate(items)}
+    admission = admit(answer.quotes, asset_ids=asset_ids, as_of=NOW, assumed_at=NOW)
+    assert [(quote.asset_id, quote.at, quote.price) for quote in admission.quotes] == [
+        (11, datetime(2024, 3, 25, 8, 45, tzinfo=UTC), Decimal("2.5"))
+    ]
+    assert admission.rejected == {
+        "missing": 6,
+        "malformed": 2,
+        "time_malformed": 1,
+        "time_out_of_range": 1,
+        "out_of_range": 1,
+    }
+
+
+def test_more_than_250_ids_are_asked_in_several_calls(httpserver):
+    external_ids = [f"coin-{number:03}" for number in range(501)]
+    httpserver.expect_request("/simple/price").respond_with_handler(_echo)
+    answer = CoinGecko().fetch(_request(httpserver.url_for(""), external_ids=external_ids))
+    assert [quote.external_id for quote in answer.quotes] == external_ids
+    assert [len(call.args["ids"].split(",")) for call, _ in httpserver.log] == [250, 250, 1]
+
+
+def _echo(request):
+    items = {external_id: {"usd": 1} for external_id in request.args["ids"].split(",")}
+    return Response(json.dumps(items), content_type="application/json")
+
+
+def test_a_last_batch_of_unknown_ids_costs_no_other(httpserver):
+    external_ids = [f"coin-{number:03}" for number in range(251)]
+    httpserver.expect_oneshot_request("/simple/price").respond_with_handler(_echo)
+    httpserver.expect_oneshot_request("/simple/price").respond_with_json({})
+    answer = CoinGecko().fetch(_request(httpserver.url_for(""), external_ids=external_ids))
+    assert [quote.external_id for quote in answer.quotes] == external_ids[:250]
+
+
+def test_several_calls_share_one_deadline(monkeypatch):
+    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
+
+    def answer_slowly(request):
+        time.sleep(0.2)
+        return _echo(request)
+
+    # A server of its own: leaving it waits for the call that was cut, which the next test would see otherwise.
+    with HTTPServer() as slow_server:
+        slow_server.expect_request("/simple/price").respond_with_handler(answer_slowly)
+        with pytest.raises(ProviderUnavailable) as caught:
+            CoinGecko().fetch(_request(slow_server.url_for(""), external_ids=[str(number) for number in range(750)]))
+    assert caught.value.reason == "timeout"
+
+
+@pytest.mark.parametrize("key", ["", " \n"])
+def test_without_a_key_none_is_sent(httpserver, monkeypatch, key):
+    monkeypatch.setenv("COINGECKO_API_KEY", key)
+    httpserver.expect_request("/simple/price").respond_with_handler(_echo)
+    CoinGecko().fetch(_request(httpserver.url_for("")))
+    assert [call.headers.get("x-cg-demo-api-key") for call, _ in httpserver.log] == [None]
+
+
+def test_a_key_is_sent_in_its_header_without_a_line_end(httpserver, monkeypatch):
+    monkeypatch.setenv("COINGECKO_API_KEY", f"{KEY}\n")
+    httpserver.expect_request("/simple/price").respond_with_handler(_echo)
+    CoinGecko().fetch(_request(httpserver.url_for("")))
+    assert [call.headers.get("x-cg-demo-api-key") for call, _ in httpserver.log] == [KEY]
+
+
+def test_a_wrong_key_is_unauthorized_and_is_told_nowhere(httpserver, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("COINGECKO_API_KEY", KEY)
+    httpserver.expect_request("/simple/price").respond_with_json(WRONG_KEY, status=401)
+    with pytest.raises(ProviderRejected) as caught:
+        CoinGecko().fetch(_request(httpserver.url_for("")))
+    assert caught.value.reason == "unauthorized"
+    assert KEY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caplog.text
+
+
+def test_asking_too_often_is_rate_limited_with_the_wait_that_was_asked_for(httpserver):
+    httpserver.expect_request("/simple/price").respond_with_json(THROTTLED, status=429, headers={"Retry-After": "60"})
+    with pytest.raises(ProviderUnavailable) as caught:
+        CoinGecko().fetch(_request(httpserver.url_for("")))
+    assert (caught.value.reason, caught.value.retry_after_seconds) == ("rate_limited", 60)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "reason"),
+    [
+        (400, ProviderRejected, "http_400"),
+        (403, ProviderRejected, "unauthorized"),
+        (408, ProviderRejected, "http_408"),
+        (500, ProviderUnavailable, "http_500"),
+        (503, ProviderUnavailable, "http_503"),
+    ],
+)
+def test_each_documented_status_has_its_reason(httpserver, status, error, reason):
+    httpserver.expect_request("/simple/price").respond_with_json({"error": "x"}, status=status)
+    with pytest.raises(error) as caught:
+        CoinGecko().fetch(_request(httpserver.url_for("")))
+    assert caught.value.reason == reason
+
+
+def test_its_limits_are_the_more_cautious_ones():
+    assert CoinGecko.limits == Limits(
+        batch_size=250, shortest_interval_seconds=60, calls_per_minute=30, calls_per_day=10_000 / 31
+    )
+
+
+def test_the_documented_address_and_dollars_are_the_defaults():
+    assert CoinGecko().validate_options({}) == {
+        "base_url": "https://api.coingecko.com/api/v3",
+        "vs_currency": "usd",
+    }
+
+
+def test_validated_options_stay_as_they_are():
+    options = CoinGecko().validate_options({"base_url": "http://127.0.0.1:8080/api/", "vs_currency": "eur"})
+    assert options == {"base_url": "http://127.0.0.1:8080/api", "vs_currency": "eur"}
+    assert CoinGecko().validate_options(options) == options
+
+
+@pytest.mark.parametrize("vs_currency", ["", "USD", "usd,eur", "usd ", "usd\n", "us-d", "üsd", "u5d", None, 1, ["usd"]])
+def test_a_currency_that_is_not_in_small_letters_is_refused(vs_currency):
+    with pytest.raises(ProviderMisconfigured, match="^vs_currency must be a currency in small letters, like usd$"):
+        CoinGecko().validate_options({"vs_currency": vs_currency})
+
+
+def test_an_address_that_is_not_http_is_refused():
+    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
+        CoinGecko().validate_options({"base_url": "ftp://api.coingecko.com"})
+
+
+def test_an_unknown_option_is_refused_by_name():
+    with pytest.raises(
+        ProviderMisconfigured, match="^coingecko knows no option 'api_key'; it knows base_url, vs_currency$"
+    ):
+        CoinGecko().validate_options({"api_key": "x"})

@@ -1,0 +1,263 @@
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from werkzeug import Response
+
+from apps.market.domain import RawQuote, admit
+from apps.market.providers import http
+from apps.market.providers.kraken import Kraken
+from apps.market.providers.protocol import (
+    Answer,
+    ProviderMisconfigured,
+    ProviderRejected,
+    ProviderUnavailable,
+    QuoteRequest,
+)
+
+NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
+PATH = "/0/public/Ticker"
+
+# The shape of the documented answer of "Get Ticker Information" (Kraken, REST API): c is the last trade, price first.
+BITCOIN = {
+    "a": ["30300.10000", "1", "1.000"],
+    "b": ["30300.00000", "1", "1.000"],
+    "c": ["30303.20000", "0.00067643"],
+    "v": ["4083.67001100", "4412.73601799"],
+    "p": ["30706.77771", "30689.13205"],
+    "t": [34619, 38907],
+    "l": ["29868.30000", "29868.30000"],
+    "h": ["31631.00000", "31631.00000"],
+    "o": "30502.80000",
+}
+ETHER = BITCOIN | {"c": ["1890.41", "0.05"]}
+SOLANA = BITCOIN | {"c": ["20.15", "3"]}
+
+
+@pytest.fixture(autouse=True)
+def _stopped_clock(monkeypatch):
+    monkeypatch.setattr(http, "now", lambda: NOW)
+
+
+def _request(base_url, external_ids=("ETHUSD", "XBTUSD")):
+    return QuoteRequest(
+        external_ids=external_ids,
+        slot=NOW.replace(second=0, microsecond=0),
+        began_at=NOW - timedelta(days=1),
+        position=None,
+        latest={},
+        interval_seconds=60,
+        options=Kraken().validate_options({"base_url": base_url}),
+    )
+
+
+def _tickers(**tickers):
+    return {"error": [], "result": tickers}
+
+
+def test_one_batch_call_gives_the_last_prices_as_they_were_sent(httpserver):
+    httpserver.expect_oneshot_request(
+        PATH, method="GET", query_string={"pair": "ETHUSD,SOLUSD,XBTUSD"}
+    ).respond_with_json(_tickers(XXBTZUSD=BITCOIN, XETHZUSD=ETHER, SOLUSD=SOLANA))
+    request = _request(httpserver.url_for("/"), external_ids=["ETHUSD", "SOLUSD", "XBTUSD"])
+    assert Kraken().fetch(request) == Answer(
+        quotes=[RawQuote("ETHUSD", "1890.41"), RawQuote("SOLUSD", "20.15"), RawQuote("XBTUSD", "30303.20000")],
+        as_of=NOW,
+    )
+
+
+@pytest.mark.parametrize(
+    ("external_id", "key"),
+    [
+        ("XBTUSD", "XXBTZUSD"),
+        ("XXBTZUSD", "XXBTZUSD"),
+        ("XBTUSD", "XBTUSD"),
+        ("ETHXBT", "XETHXXBT"),
+        ("EURUSD", "ZEURZUSD"),
+        ("SOLUSDT", "SOLUSDT"),
+        ("USDTZUSD", "USDTZUSD"),
+    ],
+)
+def test_a_pair_is_found_by_both_of_its_names(httpserver, external_id, key):
+    httpserver.expect_request(PATH).respond_with_json(_tickers(**{key: BITCOIN}))
+    answer = Kraken().fetch(_request(httpserver.url_for(""), external_ids=[external_id]))
+    assert answer.quotes == [RawQuote(external_id, "30303.20000")]
+
+
+@pytest.mark.parametrize(
+    ("external_id", "key"),
+    [
+        ("XBTUSD", "XXBTZEUR"),
+        ("SDTUSD", "USDTZUSD"),
+        ("XBTUSD", "XXBTSUSD"),
+        ("XBTUSDT", "XXBTZUSDT"),
+        ("XBTUS", "XXBTZUS"),
+        ("BTCUSD", "XXBTZUSD"),
+    ],
+)
+def test_a_pair_with_another_name_has_no_price(httpserver, external_id, key):
+    httpserver.expect_request(PATH).respond_with_json(_tickers(**{key: BITCOIN}))
+    answer = Kraken().fetch(_request(httpserver.url_for(""), external_ids=[external_id]))
+    assert answer.quotes == [RawQuote(external_id, None)]
+
+
+def test_both_names_may_be_asked_at_once(httpserver):
+    httpserver.expect_request(PATH).respond_with_json(_tickers(XXBTZUSD=BITCOIN))
+    answer = Kraken().fetch(_request(httpserver.url_for(""), external_ids=["XBTUSD", "XXBTZUSD"]))
+    assert answer.quotes == [RawQuote("XBTUSD", "30303.20000"), RawQuote("XXBTZUSD", "30303.20000")]
+
+
+@pytest.mark.parametrize("keys", [("XBTUSD", "XXBTZUSD"), ("XXBTZUSD", "XBTUSD")])
+def test_a_name_as_it_was_sent_goes_before_one_that_is_made(httpserver, keys):
+    tickers = {"XBTUSD": BITCOIN, "XXBTZUSD": ETHER}
+    httpserver.expect_request(PATH).respond_with_json(_tickers(**{key: tickers[key] for key in keys}))
+    answer = Kraken().fetch(_request(httpserver.url_for(""), external_ids=["XBTUSD"]))
+    assert answer.quotes == [RawQuote("XBTUSD", "30303.20000")]
+
+
+def test_what_was_not_asked_for_is_not_given(httpserver):
+    httpserver.expect_request(PATH).respond_with_json(_tickers(XXBTZUSD=BITCOIN, SOLUSD=SOLANA))
+    answer = Kraken().fetch(_request(httpserver.url_for(""), external_ids=["XBTUSD"]))
+    assert answer.quotes == [RawQuote("XBTUSD", "30303.20000")]
+
+
+def test_no_assets_mean_no_call(httpserver):
+    assert Kraken().fetch(_request(httpserver.url_for(""), external_ids=())) == Answer(quotes=[], as_of=NOW)
+    assert httpserver.log == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        [],
+        [BITCOIN],
+        {"result": {"XXBTZUSD": BITCOIN}},
+        {"error": None, "result": {"XXBTZUSD": BITCOIN}},
+        {"error": "EService:Unavailable"},
+        {"error": []},
+        {"error": [], "result": {}},
+        {"error": [], "result": [BITCOIN]},
+        {"error": [], "result": "XXBTZUSD"},
+    ],
+)
+def test_another_shape_is_a_bad_payload(httpserver, payload):
+    httpserver.expect_request(PATH).respond_with_json(payload)
+    with pytest.raises(ProviderUnavailable) as caught:
+        Kraken().fetch(_request(httpserver.url_for("")))
+    assert caught.value.reason == "bad_payload"
+
+
+@pytest.mark.parametrize(
+    ("ticker", "reason"),
+    [
+        (None, "missing"),
+        (1, "missing"),
+        ("30303.20000", "missing"),
+        ([], "missing"),
+        ({}, "missing"),
+        (BITCOIN | {"c": None}, "missing"),
+        (BITCOIN | {"c": []}, "missing"),
+        (BITCOIN | {"c": "30303.20000"}, "missing"),
+        (BITCOIN | {"c": {"0": "30303.20000"}}, "missing"),
+        (BITCOIN | {"c": [None, "1"]}, "missing"),
+        (BITCOIN | {"c": [["30303.20000"], "1"]}, "malformed"),
+    ],
+)
+def test_a_ticker_of_the_wrong_type_is_counted_and_costs_no_other(httpserver, ticker, reason):
+    httpserver.expect_request(PATH).respond_with_json(_tickers(XXBTZUSD=ticker, XETHZUSD=ETHER))
+    answer = Kraken().fetch(_request(httpserver.url_for("")))
+    admission = admit(answer.quotes, asset_ids={"XBTUSD": 1, "ETHUSD": 2}, as_of=NOW, assumed_at=NOW)
+    assert [quote.asset_id for quote in admission.quotes] == [2]
+    assert admission.rejected == {reason: 1}
+
+
+# The texts are from Kraken's guide to the errors of its API; all of them come with status 200.
+@pytest.mark.parametrize(
+    ("errors", "error", "reason"),
+    [
+        (["EAPI:Rate limit exceeded"], ProviderUnavailable, "rate_limited"),
+        (["EGeneral:Too many requests"], ProviderUnavailable, "rate_limited"),
+        (["EQuery:Unknown asset pair", "EAPI:Rate limit exceeded"], ProviderUnavailable, "rate_limited"),
+        (["EQuery:Unknown asset pair"], ProviderRejected, "unknown_symbol"),
+        (["EService:Unavailable", "EQuery:Unknown asset pair"], ProviderRejected, "unknown_symbol"),
+        (["EService:Unavailable"], ProviderUnavailable, "provider_error"),
+        (["EGeneral:Internal error"], ProviderUnavailable, "provider_error"),
+        (["EGeneral:Invalid arguments"], ProviderUnavailable, "provider_error"),
+        ([None], ProviderUnavailable, "provider_error"),
+        ([""], ProviderUnavailable, "provider_error"),
+        ([{"code": 1}, 2], ProviderUnavailable, "provider_error"),
+    ],
+)
+def test_an_error_fails_the_answer_even_beside_prices(httpserver, errors, error, reason):
+    httpserver.expect_request(PATH).respond_with_json(_tickers(XXBTZUSD=BITCOIN) | {"error": errors})
+    with pytest.raises(error) as caught:
+        Kraken().fetch(_request(httpserver.url_for("")))
+    assert caught.value.reason == reason
+
+
+def test_an_error_needs_no_result(httpserver):
+    httpserver.expect_request(PATH).respond_with_json({"error": ["EQuery:Unknown asset pair"]})
+    with pytest.raises(ProviderRejected) as caught:
+        Kraken().fetch(_request(httpserver.url_for("")))
+    assert caught.value.reason == "unknown_symbol"
+
+
+def test_more_than_100_pairs_are_asked_in_several_calls(httpserver):
+    external_ids = [f"C{number:03}USD" for number in range(201)]
+    httpserver.expect_request(PATH).respond_with_handler(_echo)
+    answer = Kraken().fetch(_request(httpserver.url_for(""), external_ids=external_ids))
+    assert answer.quotes == [RawQuote(external_id, "30303.20000") for external_id in external_ids]
+    assert [len(call.args["pair"].split(",")) for call, _ in httpserver.log] == [100, 100, 1]
+
+
+def _echo(request):
+    tickers = _tickers(**{pair: BITCOIN for pair in request.args["pair"].split(",")})
+    return Response(json.dumps(tickers), content_type="application/json")
+
+
+def test_one_failed_call_fails_the_answer(httpserver):
+    httpserver.expect_ordered_request(PATH).respond_with_handler(_echo)
+    httpserver.expect_ordered_request(PATH).respond_with_data("", status=520)
+    with pytest.raises(ProviderUnavailable) as caught:
+        Kraken().fetch(_request(httpserver.url_for(""), external_ids=[str(number) for number in range(101)]))
+    assert caught.value.reason == "http_520"
+
+
+def test_several_calls_share_one_deadline(httpserver, monkeypatch):
+    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
+
+    def answer_slowly(request):
+        time.sleep(0.2)
+        return _echo(request)
+
+    httpserver.expect_request(PATH).respond_with_handler(answer_slowly)
+    with pytest.raises(ProviderUnavailable) as caught:
+        Kraken().fetch(_request(httpserver.url_for(""), external_ids=[str(number) for number in range(300)]))
+    assert caught.value.reason == "timeout"
+
+
+def test_a_second_lies_between_two_calls():
+    assert Kraken.limits.interval_seconds_for(Kraken.limits.calls_for(100)) == 1
+    assert Kraken.limits.interval_seconds_for(Kraken.limits.calls_for(101)) == 2
+
+
+def test_the_documented_address_is_the_default():
+    assert Kraken().validate_options({}) == {"base_url": "https://api.kraken.com"}
+
+
+def test_validated_options_stay_as_they_are():
+    options = Kraken().validate_options({"base_url": "http://127.0.0.1:8080/"})
+    assert options == {"base_url": "http://127.0.0.1:8080"}
+    assert Kraken().validate_options(options) == options
+
+
+def test_an_address_that_is_not_http_is_refused():
+    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
+        Kraken().validate_options({"base_url": "api.kraken.com"})
+
+
+def test_an_unknown_option_is_refused_by_name():
+    with pytest.raises(ProviderMisconfigured, match="^kraken knows no option 'api_key'; it knows base_url$"):
+        Kraken().validate_options({"api_key": "x"})
