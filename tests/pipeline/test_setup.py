@@ -11,6 +11,7 @@ from django.db import transaction
 
 from apps.market import queries as market
 from apps.market.models import Asset, AssetAlias, Feed, FeedSource, Listing
+from apps.market.providers.registry import PROVIDERS
 from apps.notify.models import Channel, RuleChannel
 from apps.pipeline import setup
 from apps.rules import files
@@ -161,7 +162,7 @@ NO_CHARACTER = "setup.yaml, line {}: a text with a character that is none"
         ("feeds: [{name: spot, interval: 5s, sources: [{seed: 7}]}]\n",
          "feeds[0]: sources must be a list like [{provider: simulated}]"),
         ("feeds: [{name: spot, interval: 5s, sources: [{provider: oracle}]}]\n",
-         "feeds[0]: unknown provider 'oracle'; known are alphavantage, binance, coinbase, coincap, coingecko, frankfurter, kraken, replay, simulated"),
+         f"feeds[0]: unknown provider 'oracle'; known are {', '.join(sorted(PROVIDERS))}"),
         (FEED + "assets: [{feed: spot}]\n", "assets[0]: symbol is missing"),
         (FEED + "assets: [{symbol: A}]\n", "assets[0]: feed is missing"),
         (FEED + "assets: [{symbol: A, feed: other}]\n", "assets[0]: feed: there is no feed other"),
