@@ -4,10 +4,11 @@ dropped."""
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +19,7 @@ from django.utils.functional import SimpleLazyObject
 from psycopg.errors import CheckViolation
 
 from apps.market import cache, domain, partitions, queries
-from apps.market.domain import AdmittedQuote
+from apps.market.domain import AdmittedQuote, RawQuote
 from apps.market.models import Batch, Feed, FeedHead, FeedSource, JudgePosition, Quote
 from apps.market.providers.protocol import (
     Answer,
@@ -42,8 +43,22 @@ FETCH_LEASE = timedelta(seconds=30)
 FETCH_AT_MOST_SECONDS = 15  # No further provider is asked after that: its answer might come after the lease.
 
 
+# One entry of an import. Its transaction holds the head's lock, so that long a fetch of the feed may have to wait.
+IMPORT_ROWS = 10_000
+IMPORTED = "import"
+
+
 class FetchRefused(ValueError):
     """A feed cannot be asked out of its turn; the text is for people."""
+
+
+@dataclass(slots=True)
+class Imported:
+    """What an import came to: quotes stored, quotes rejected by reason, entries of the log."""
+
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    entries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +294,8 @@ def record_answer(
         columns = {"provider": provider, "now": now, "trace_id": trace_id}
         if past.quotes:
             _move_clock(head, as_of=past.quotes[-1].at)
-            _append_history(head, past, **columns)
+            fresh, rejected = _not_stored(past)
+            _append_history(head, fresh, rejected=rejected, **columns)
         _move_clock(head, as_of=answer.as_of)
         columns |= {"slot": lease.slot, "missed_slots": _missed_slots(head, lease)}
         batch, fresh = _append_quotes(head, admitted, **columns)
@@ -307,8 +323,7 @@ def record_failure(
 
     A live feed's clock goes on meanwhile; a recording's stands.
     """
-    known = [PROVIDERS[source.provider] for source in lease.feed.sources.all() if source.provider in PROVIDERS]
-    is_live = bool(known) and all(provider.is_live for provider in known)
+    is_live = _is_live(lease.feed)
     with transaction.atomic():
         head = _lock_head(lease.feed.pk)
         if head.fence != lease.fence:
@@ -324,6 +339,49 @@ def record_failure(
     return batch
 
 
+def import_history(
+    *,
+    feed_id: int,
+    quotes: Iterable[RawQuote],
+    now: datetime,
+    trace_id: str,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Imported:
+    """Append quotes by the symbols of the feed's assets to its log as history: windows see them and rules do not.
+
+    Each piece of IMPORT_ROWS is a transaction and an entry, and what stands there already is counted and left: whoever
+    was stopped begins again. progress is told the rows read so far.
+    """
+    feed = Feed.objects.get(pk=feed_id)
+    asset_ids = {symbol: pk for pk, symbol in feed.assets.values_list("pk", "symbol")}
+    imported = Imported()
+    rows = iter(quotes)
+    read = 0
+    while piece := list(islice(rows, IMPORT_ROWS)):
+        clock = FeedHead.objects.values_list("as_of", flat=True).get(feed_id=feed_id)
+        # A live feed may have stood still; a film's clock is the film's.
+        as_of = max(clock or now, now) if _is_live(feed) else clock or now
+        bounds = {"asset_ids": asset_ids, "as_of": as_of, "oldest_at": as_of - _retention()}
+        past = domain.admit(piece, assumed_at=as_of, **bounds)
+        partitions.ensure({quote.at.date() for quote in past.quotes})
+        with transaction.atomic():
+            head = _lock_head(feed_id)
+            fresh, rejected = _not_stored(past)
+            if fresh:
+                _move_clock(head, as_of=fresh[-1].at)
+                _append_history(head, fresh, rejected=rejected, provider=IMPORTED, now=now, trace_id=trace_id)
+                head.save(update_fields=["seq", "as_of"])
+        if fresh:
+            newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
+            cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)
+        imported.entries += bool(fresh)
+        imported.accepted += len(fresh)
+        imported.rejected += rejected
+        read += len(piece)
+        progress(read)
+    return imported
+
+
 def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> Batch:
     """Append the place at which a change of rules takes effect, in the caller's transaction, and return it.
 
@@ -333,6 +391,12 @@ def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> Batch:
     batch = _append(head, kind=Batch.Kind.RULES, now=now, trace_id=trace_id)
     head.save(update_fields=["seq"])
     return batch
+
+
+def _is_live(feed: Feed) -> bool:
+    """Its clock is that of this machine."""
+    known = [PROVIDERS[source.provider] for source in feed.sources.all() if source.provider in PROVIDERS]
+    return bool(known) and all(provider.is_live for provider in known)
 
 
 def _lock_head(feed_id: int) -> FeedHead:
@@ -398,8 +462,8 @@ def _append_quotes(head: FeedHead, admitted: domain.Admission, **columns: Any) -
     return batch, placement.fresh
 
 
-def _append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> Batch:
-    """Append a piece of history: quotes that windows see and nobody judges. What is stored already stands."""
+def _not_stored(past: domain.Admission) -> tuple[list[AdmittedQuote], Counter[str]]:
+    """Return the quotes that are not stored yet, and the rejected by reason. What is stored already stands."""
     stored = queries.stored_prices(past.quotes)
     fresh, rejected = [], Counter(past.rejected)
     for quote in past.quotes:
@@ -408,6 +472,13 @@ def _append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> B
             fresh.append(quote)
         else:
             rejected["duplicate" if price == quote.price else "conflict"] += 1
+    return fresh, rejected
+
+
+def _append_history(
+    head: FeedHead, fresh: Sequence[AdmittedQuote], *, rejected: Mapping[str, int], **columns: Any
+) -> None:
+    """Append a piece of history: quotes that windows see and nobody judges."""
     batch = _append(
         head,
         kind=Batch.Kind.HISTORY,
@@ -419,7 +490,6 @@ def _append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> B
     )
     store_quotes(batch=batch, quotes=fresh)
     _advance_latest(batch)
-    return batch
 
 
 def store_quotes(*, batch: Batch, quotes: Sequence[AdmittedQuote], late: bool = False) -> None:

@@ -899,3 +899,14 @@ def test_assets_that_a_round_has_no_room_for_take_turns(monkeypatch):
         _fetch(feed, slot=at(second))
 
     assert [request.external_ids for request in limited.asked] == [["A"], ["B"], ["C"], ["A"]]
+
+
+def test_one_that_failed_before_another_answered_counts_as_asked(monkeypatch, scripted):
+    _limited(monkeypatch, gives=[ProviderUnavailable("timeout")])
+    scripted.gives = [_answer(as_of=START)]
+    feed = make_feed("A", "B", interval_seconds=60, provider="limited")
+    FeedSource.objects.create(feed=feed, position=2, provider="scripted")
+
+    _fetch(feed)
+
+    assert _due_after(feed) == 15 * 60

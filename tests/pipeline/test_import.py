@@ -1,0 +1,139 @@
+"""`manage.py import_quotes`: a file of quotes goes into a feed's log as history."""
+
+from decimal import Decimal
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from apps.alerts.models import Alert
+from apps.alerts.replay import replay
+from apps.market import services as market
+from apps.market.models import Batch, FeedHead, LatestQuote, Quote
+from apps.pipeline import flow
+from tests.builders import append_quotes, at, make_feed, make_owner, make_rule
+
+pytestmark = pytest.mark.django_db
+
+
+def write(tmp_path, *rows):
+    """Write (seconds after START, symbol, price) as a file of quotes."""
+    path = tmp_path / "quotes.csv"
+    lines = [f"{at(seconds).isoformat()},{symbol},{price}" for seconds, symbol, price in rows]
+    path.write_text("\n".join(["time,symbol,price", *lines, ""]))
+    return path
+
+
+def run(path, capsys, *, feed="feed"):
+    call_command("import_quotes", str(path), feed=feed)
+    return capsys.readouterr().out
+
+
+def refusal_of(path, capsys, *, feed="feed"):
+    with pytest.raises(SystemExit) as stopped:
+        call_command("import_quotes", str(path), feed=feed)
+    printed = capsys.readouterr()
+    assert (stopped.value.code, printed.out) == (2, "")
+    return printed.err
+
+
+def stored():
+    return set(Quote.objects.values_list("asset__symbol", "at", "price"))
+
+
+@pytest.fixture
+def feed():
+    """Return a feed with one quote of A, at START, which is its clock."""
+    feed = make_feed("A", "B")
+    append_quotes(feed, [("A", at(0), "9.5")])
+    return feed
+
+
+def test_an_average_is_known_at_once_and_the_past_opens_nothing(feed, tmp_path, capsys):
+    make_rule(
+        make_owner(),
+        assets=["A"],
+        condition={"kind": "below_average", "percent": "0", "window": "1h", "min_coverage": "1"},
+    )
+    append_quotes(feed, [("A", at(60), "9")])
+    flow.judge_pending(feed_id=feed.pk)
+    assert not Alert.objects.exists()
+
+    run(write(tmp_path, *[(-second, "A", "10") for second in range(60, 7_200, 60)]), capsys)
+    flow.judge_pending(feed_id=feed.pk)
+    assert not Alert.objects.exists()
+    append_quotes(feed, [("A", at(120), "9")])
+    flow.judge_pending(feed_id=feed.pk)
+
+    assert [alert.opened_at for alert in Alert.objects.all()] == [at(120)]
+    report = replay(feed, since=at(-10_000), until=at(10_000), progress=lambda done: None)
+    assert (report.same, report.missing, report.extra) == (1, [], [])
+
+
+def test_what_is_imported_again_is_counted_and_changes_nothing(feed, tmp_path, capsys):
+    path = write(tmp_path, (-2, "A", "1"), (-1, "A", "2"), (-1, "B", "3"))
+
+    assert run(path, capsys) == "3 quotes are imported in 1 entries.\n"
+    before = stored(), Batch.objects.count(), FeedHead.objects.get(feed=feed).seq
+    assert run(path, capsys) == "0 quotes are imported in 0 entries; 3 rejected (3 duplicate).\n"
+    assert (stored(), Batch.objects.count(), FeedHead.objects.get(feed=feed).seq) == before
+
+
+def test_a_row_that_is_not_believed_costs_no_other(feed, tmp_path, capsys):
+    path = write(tmp_path, (-3, "A", "1"), (-2, "NEVER", "1"), (-1, "A", "0"), (0, "A", "9"), (61, "A", "1"))
+
+    assert run(path, capsys) == (
+        "1 quotes are imported in 1 entries; "
+        "4 rejected (1 conflict, 1 out_of_range, 1 time_in_future, 1 unknown_asset).\n"
+    )
+    assert stored() == {("A", at(-3), Decimal(1)), ("A", at(0), Decimal("9.5"))}
+    (entry,) = Batch.objects.filter(kind=Batch.Kind.HISTORY)
+    assert (entry.provider, entry.accepted, entry.as_of) == ("import", 1, at(0))
+
+
+def test_a_long_file_is_imported_in_pieces(feed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(market, "IMPORT_ROWS", 2)
+    rows = [(-second, "A", str(second)) for second in (5, 3, 4, 1, 2)]
+
+    assert run(write(tmp_path, *rows), capsys) == "5 quotes are imported in 3 entries.\n"
+    assert stored() == {("A", at(seconds), Decimal(price)) for seconds, _, price in rows} | {
+        ("A", at(0), Decimal("9.5"))
+    }
+    assert LatestQuote.objects.get(asset__symbol="A").price == Decimal("9.5")
+
+
+def test_a_live_feed_that_stood_still_takes_what_has_been_since(tmp_path, capsys):
+    feed = make_feed("A", name="live", provider="coincap")
+    append_quotes(feed, [("A", at(0), "9.5")])
+    path = tmp_path / "quotes.csv"
+    path.write_text(f"time,symbol,price\n{timezone.now().isoformat()},A,12\n")
+
+    assert run(path, capsys, feed="live") == "1 quotes are imported in 1 entries.\n"
+    assert LatestQuote.objects.get().price == 12
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("time,symbol,price\n2026-03-02T11:00:00Z,A,1\n2026-03-02T11:00:01Z,A,one\n", "line 3"),
+        ("time,symbol\n", "line 1"),
+        ("", "line 1"),
+    ],
+)
+def test_a_broken_file_is_refused_with_its_line_and_leaves_nothing(feed, tmp_path, capsys, monkeypatch, content, why):
+    monkeypatch.setattr(market, "IMPORT_ROWS", 1)
+    path = tmp_path / "quotes.csv"
+    path.write_text(content)
+    refusal = refusal_of(path, capsys)
+
+    assert refusal.startswith(f"import_quotes: quotes.csv, {why}: ")
+    assert stored() == {("A", at(0), Decimal("9.5"))}
+
+
+def test_a_file_or_a_feed_that_is_not_there_is_refused(feed, tmp_path, capsys):
+    assert refusal_of(tmp_path / "none.csv", capsys) == (
+        "import_quotes: none.csv, line 1: is not a file that can be read\n"
+    )
+    assert refusal_of(write(tmp_path, (-1, "A", "1")), capsys, feed="spot") == (
+        "import_quotes: there is no feed spot; see Feeds in the admin\n"
+    )
