@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from apps.market.domain import RawQuote, admit
@@ -223,18 +222,16 @@ def test_a_price_of_the_wrong_type_is_counted_and_costs_no_other(httpserver, pri
     assert admission.rejected == rejected
 
 
-def test_several_calls_share_one_deadline(monkeypatch):
+def test_several_calls_share_one_deadline(slow_server, monkeypatch):
     monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
 
     def answer_slowly(request):
         time.sleep(0.2)
         return Response(json.dumps(MICROSOFT), content_type="application/json")
 
-    # A server of its own: leaving it waits for the call that was cut, which the next test would see otherwise.
-    with HTTPServer() as slow_server:
-        slow_server.expect_request("/query").respond_with_handler(answer_slowly)
-        with pytest.raises(ProviderUnavailable) as caught:
-            AlphaVantage().fetch(_request(slow_server.url_for(""), external_ids=["AAPL", "MSFT"]))
+    slow_server.expect_request("/query").respond_with_handler(answer_slowly)
+    with pytest.raises(ProviderUnavailable) as caught:
+        AlphaVantage().fetch(_request(slow_server.url_for(""), external_ids=["AAPL", "MSFT"]))
     assert caught.value.reason == "timeout"
 
 

@@ -146,16 +146,16 @@ def test_one_failed_call_fails_the_answer(httpserver):
     assert caught.value.reason == "http_503"
 
 
-def test_several_calls_share_one_deadline(httpserver, monkeypatch):
+def test_several_calls_share_one_deadline(slow_server, monkeypatch):
     monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
 
     def answer_slowly(request):
         time.sleep(0.2)
         return _echo(request)
 
-    httpserver.expect_request(PATH).respond_with_handler(answer_slowly)
+    slow_server.expect_request(PATH).respond_with_handler(answer_slowly)
     with pytest.raises(ProviderUnavailable) as caught:
-        Binance().fetch(_request(httpserver.url_for(""), external_ids=[str(number) for number in range(300)]))
+        Binance().fetch(_request(slow_server.url_for(""), external_ids=[str(number) for number in range(300)]))
     assert caught.value.reason == "timeout"
 
 

@@ -169,17 +169,17 @@ def test_an_external_id_stays_one_part_of_the_path(httpserver):
     ]
 
 
-def test_several_calls_share_one_deadline(httpserver, monkeypatch):
+def test_several_calls_share_one_deadline(slow_server, monkeypatch):
     monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
 
     def answer_slowly(request):
         time.sleep(0.2)
         return Response(json.dumps(BITCOIN), content_type="application/json")
 
-    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_handler(answer_slowly)
-    httpserver.expect_request("/products/ETH-USD/ticker").respond_with_handler(answer_slowly)
+    slow_server.expect_request("/products/BTC-USD/ticker").respond_with_handler(answer_slowly)
+    slow_server.expect_request("/products/ETH-USD/ticker").respond_with_handler(answer_slowly)
     with pytest.raises(ProviderUnavailable) as caught:
-        Coinbase().fetch(_request(httpserver.url_for("")))
+        Coinbase().fetch(_request(slow_server.url_for("")))
     assert caught.value.reason == "timeout"
 
 

@@ -114,16 +114,16 @@ def _echo(request):
     return Response(json.dumps({"data": items}), content_type="application/json")
 
 
-def test_several_calls_share_one_deadline(httpserver, monkeypatch):
+def test_several_calls_share_one_deadline(slow_server, monkeypatch):
     monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
 
     def answer_slowly(request):
         time.sleep(0.2)
         return _echo(request)
 
-    httpserver.expect_request("/assets").respond_with_handler(answer_slowly)
+    slow_server.expect_request("/assets").respond_with_handler(answer_slowly)
     with pytest.raises(ProviderUnavailable) as caught:
-        CoinCap().fetch(_request(httpserver.url_for(""), external_ids=[str(number) for number in range(600)]))
+        CoinCap().fetch(_request(slow_server.url_for(""), external_ids=[str(number) for number in range(600)]))
     assert caught.value.reason == "timeout"
 
 

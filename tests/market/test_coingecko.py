@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from apps.market.domain import RawQuote, admit
@@ -167,18 +166,16 @@ def test_a_last_batch_of_unknown_ids_costs_no_other(httpserver):
     assert [quote.external_id for quote in answer.quotes] == external_ids[:250]
 
 
-def test_several_calls_share_one_deadline(monkeypatch):
+def test_several_calls_share_one_deadline(slow_server, monkeypatch):
     monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
 
     def answer_slowly(request):
         time.sleep(0.2)
         return _echo(request)
 
-    # A server of its own: leaving it waits for the call that was cut, which the next test would see otherwise.
-    with HTTPServer() as slow_server:
-        slow_server.expect_request("/simple/price").respond_with_handler(answer_slowly)
-        with pytest.raises(ProviderUnavailable) as caught:
-            CoinGecko().fetch(_request(slow_server.url_for(""), external_ids=[str(number) for number in range(750)]))
+    slow_server.expect_request("/simple/price").respond_with_handler(answer_slowly)
+    with pytest.raises(ProviderUnavailable) as caught:
+        CoinGecko().fetch(_request(slow_server.url_for(""), external_ids=[str(number) for number in range(750)]))
     assert caught.value.reason == "timeout"
 
 

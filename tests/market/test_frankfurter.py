@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from apps.market.domain import RawQuote, admit
@@ -186,7 +185,7 @@ def test_each_other_status_has_its_reason_and_fails_the_answer(httpserver, statu
     assert caught.value.reason == reason
 
 
-def test_several_calls_share_one_deadline(monkeypatch):
+def test_several_calls_share_one_deadline(slow_server, monkeypatch):
     monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
 
     def answer_slowly(request):
@@ -194,11 +193,9 @@ def test_several_calls_share_one_deadline(monkeypatch):
         rates = {"base": request.args["base"], "date": "2026-03-17", "rates": {"USD": 1}}
         return Response(json.dumps(rates), content_type="application/json")
 
-    # A server of its own: leaving it waits for the call that was cut, which the next test would see otherwise.
-    with HTTPServer() as slow_server:
-        slow_server.expect_request("/v1/latest").respond_with_handler(answer_slowly)
-        with pytest.raises(ProviderUnavailable) as caught:
-            Frankfurter().fetch(_request(slow_server.url_for(""), external_ids=["CHF/USD", "EUR/USD", "GBP/USD"]))
+    slow_server.expect_request("/v1/latest").respond_with_handler(answer_slowly)
+    with pytest.raises(ProviderUnavailable) as caught:
+        Frankfurter().fetch(_request(slow_server.url_for(""), external_ids=["CHF/USD", "EUR/USD", "GBP/USD"]))
     assert caught.value.reason == "timeout"
 
 

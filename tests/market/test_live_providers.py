@@ -146,11 +146,11 @@ def test_a_body_that_grows_when_it_is_unpacked_is_cut(slug, httpserver):
 
 
 @live
-def test_a_server_that_hangs_is_given_up(slug, httpserver, monkeypatch):
+def test_a_server_that_hangs_is_given_up(slug, slow_server, monkeypatch):
     monkeypatch.setattr(http, "ANSWER_SECONDS", 0.2)
-    httpserver.expect_request(ANY_PATH).respond_with_handler(lambda request: time.sleep(0.6) or Response("{}"))
+    slow_server.expect_request(ANY_PATH).respond_with_handler(lambda request: time.sleep(0.6) or Response("{}"))
 
-    assert _failure(slug, httpserver).reason == "timeout"
+    assert _failure(slug, slow_server).reason == "timeout"
 
 
 @live

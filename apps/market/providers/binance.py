@@ -32,8 +32,7 @@ class Binance:
         """
         left = http.time_left()
         quotes: list[RawQuote] = []
-        for start in range(0, len(request.external_ids), self.limits.batch_size):
-            symbols = request.external_ids[start : start + self.limits.batch_size]
+        for symbols in self.limits.batches_of(request.external_ids):
             quotes += _quotes_of(_ask(request, symbols=symbols, deadline_seconds=left()), symbols=symbols)
         return Answer(quotes=quotes, as_of=http.now())
 

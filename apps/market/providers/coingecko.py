@@ -40,8 +40,7 @@ class CoinGecko:
         vs_currency = request.options["vs_currency"]
         left = http.time_left()
         quotes: list[RawQuote] = []
-        for start in range(0, len(request.external_ids), self.limits.batch_size):
-            ids = request.external_ids[start : start + self.limits.batch_size]
+        for ids in self.limits.batches_of(request.external_ids):
             payload = http.get_json(
                 url=f"{request.options['base_url']}/simple/price",
                 headers={"x-cg-demo-api-key": key} if key else None,

@@ -30,8 +30,7 @@ class Kraken:
         """
         left = http.time_left()
         quotes: list[RawQuote] = []
-        for start in range(0, len(request.external_ids), self.limits.batch_size):
-            pairs = request.external_ids[start : start + self.limits.batch_size]
+        for pairs in self.limits.batches_of(request.external_ids):
             payload = http.get_json(
                 url=f"{request.options['base_url']}/0/public/Ticker",
                 params={"pair": ",".join(pairs)},

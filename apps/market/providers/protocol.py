@@ -1,7 +1,7 @@
 """What the market asks of a provider, and what a provider may answer. No ORM here: values in, values out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -100,6 +100,11 @@ class Limits:
             return external_ids
         begin = turn * at_once % len(external_ids)
         return [*external_ids[begin:], *external_ids[:begin]][:at_once]
+
+    def batches_of(self, external_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+        """Give as many at a time as go into one call."""
+        for begin in range(0, len(external_ids), self.batch_size):
+            yield external_ids[begin : begin + self.batch_size]
 
     def interval_seconds_for(self, calls: int) -> int:
         """Return how far apart rounds of so many calls have to lie."""
