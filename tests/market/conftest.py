@@ -6,6 +6,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from apps.market import cache
+from apps.market.providers.registry import PROVIDERS
+from tests.market.scripted import Scripted
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +21,11 @@ def slow_server():
     """A server of the test's own: leaving it waits for a call that was cut, which the next test would see otherwise."""
     with HTTPServer() as server:
         yield server
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Return a live provider under the name `scripted`."""
+    provider = Scripted()
+    monkeypatch.setitem(PROVIDERS, "scripted", provider)
+    return provider

@@ -3,7 +3,7 @@ import logging
 import socket
 import time
 import traceback
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -15,11 +15,10 @@ from apps.market.providers.alphavantage import AlphaVantage
 from apps.market.providers.protocol import (
     Answer,
     Limits,
-    ProviderMisconfigured,
     ProviderRejected,
     ProviderUnavailable,
-    QuoteRequest,
 )
+from tests.market.asking import request_to
 
 NOW = datetime(2018, 11, 2, 18, 0, 1, 250_000, tzinfo=UTC)
 KEY = "canary-5f1c9e"
@@ -92,15 +91,7 @@ def edge(monkeypatch):
 
 
 def _request(base_url, external_ids=("MSFT",)):
-    return QuoteRequest(
-        external_ids=external_ids,
-        slot=NOW.replace(second=0, microsecond=0),
-        began_at=NOW - timedelta(days=1),
-        position=None,
-        latest={},
-        interval_seconds=3600,
-        options=AlphaVantage().validate_options({"base_url": base_url}),
-    )
+    return request_to(AlphaVantage(), base_url, external_ids)
 
 
 def _answer_with(httpserver, payload, **query):
@@ -147,11 +138,6 @@ def test_a_rate_without_any_time_has_no_event_time(httpserver):
     _answer_with(httpserver, {"Realtime Currency Exchange Rate": rate})
     answer = AlphaVantage().fetch(_request(httpserver.url_for(""), external_ids=["EUR/USD"]))
     assert answer.quotes == [RawQuote("EUR/USD", "1.13980000")]
-
-
-def test_no_assets_mean_no_call(httpserver):
-    assert AlphaVantage().fetch(_request(httpserver.url_for(""), external_ids=())) == Answer(quotes=[], as_of=NOW)
-    assert httpserver.log == []
 
 
 @pytest.mark.parametrize("payload", [{}, {"Global Quote": {}}, WRONG_SYMBOL, {"Error Message": None}])
@@ -294,23 +280,3 @@ def test_its_limits_are_those_of_a_free_key_and_a_round_is_one_call():
     assert AlphaVantage.limits == Limits(
         batch_size=1, shortest_interval_seconds=1, calls_per_minute=5, calls_per_day=25, calls_per_round=1
     )
-
-
-def test_the_documented_address_is_the_default():
-    assert AlphaVantage().validate_options({}) == {"base_url": "https://www.alphavantage.co"}
-
-
-def test_validated_options_stay_as_they_are():
-    options = AlphaVantage().validate_options({"base_url": "http://127.0.0.1:8080/"})
-    assert options == {"base_url": "http://127.0.0.1:8080"}
-    assert AlphaVantage().validate_options(options) == options
-
-
-def test_an_address_that_is_not_http_is_refused():
-    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
-        AlphaVantage().validate_options({"base_url": "https://www.alphavantage.co/query?apikey=x"})
-
-
-def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(ProviderMisconfigured, match="^alphavantage knows no option 'apikey'; it knows base_url$"):
-        AlphaVantage().validate_options({"apikey": "x"})

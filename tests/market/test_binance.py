@@ -1,6 +1,6 @@
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from werkzeug import Response
@@ -10,11 +10,10 @@ from apps.market.providers import http
 from apps.market.providers.binance import Binance
 from apps.market.providers.protocol import (
     Answer,
-    ProviderMisconfigured,
     ProviderRejected,
     ProviderUnavailable,
-    QuoteRequest,
 )
+from tests.market.asking import request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
 PATH = "/api/v3/ticker/price"
@@ -35,15 +34,7 @@ def _stopped_clock(monkeypatch):
 
 
 def _request(base_url, external_ids=("ETHBTC", "LTCBTC")):
-    return QuoteRequest(
-        external_ids=external_ids,
-        slot=NOW.replace(second=0, microsecond=0),
-        began_at=NOW - timedelta(days=1),
-        position=None,
-        latest={},
-        interval_seconds=60,
-        options=Binance().validate_options({"base_url": base_url}),
-    )
+    return request_to(Binance(), base_url, external_ids)
 
 
 def test_one_batch_call_gives_the_prices_as_they_were_sent(httpserver):
@@ -61,11 +52,6 @@ def test_a_symbol_that_is_not_ascii_is_sent_as_it_is(httpserver):
     )
     answer = Binance().fetch(_request(httpserver.url_for(""), external_ids=["币安人生USDT"]))
     assert answer.quotes == [RawQuote("币安人生USDT", "0.12")]
-
-
-def test_no_assets_mean_no_call(httpserver):
-    assert Binance().fetch(_request(httpserver.url_for(""), external_ids=())) == Answer(quotes=[], as_of=NOW)
-    assert httpserver.log == []
 
 
 def test_what_was_not_asked_for_is_not_given(httpserver):
@@ -162,23 +148,3 @@ def test_several_calls_share_one_deadline(slow_server, monkeypatch):
 def test_a_call_weighs_4_of_6000_a_minute():
     assert Binance.limits.calls_for(101) == 2
     assert Binance.limits.interval_seconds_for(1_500) == 60
-
-
-def test_the_documented_address_is_the_default():
-    assert Binance().validate_options({}) == {"base_url": "https://data-api.binance.vision"}
-
-
-def test_validated_options_stay_as_they_are():
-    options = Binance().validate_options({"base_url": "http://127.0.0.1:8080/"})
-    assert options == {"base_url": "http://127.0.0.1:8080"}
-    assert Binance().validate_options(options) == options
-
-
-def test_an_address_that_is_not_http_is_refused():
-    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
-        Binance().validate_options({"base_url": "data-api.binance.vision"})
-
-
-def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(ProviderMisconfigured, match="^binance knows no option 'api_key'; it knows base_url$"):
-        Binance().validate_options({"api_key": "x"})

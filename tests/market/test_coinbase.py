@@ -1,6 +1,6 @@
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -11,11 +11,10 @@ from apps.market.providers import http
 from apps.market.providers.coinbase import Coinbase
 from apps.market.providers.protocol import (
     Answer,
-    ProviderMisconfigured,
     ProviderRejected,
     ProviderUnavailable,
-    QuoteRequest,
 )
+from tests.market.asking import request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
 
@@ -41,15 +40,7 @@ def _stopped_clock(monkeypatch):
 
 
 def _request(base_url, external_ids=("BTC-USD", "ETH-USD")):
-    return QuoteRequest(
-        external_ids=external_ids,
-        slot=NOW.replace(second=0, microsecond=0),
-        began_at=NOW - timedelta(days=1),
-        position=None,
-        latest={},
-        interval_seconds=60,
-        options=Coinbase().validate_options({"base_url": base_url}),
-    )
+    return request_to(Coinbase(), base_url, external_ids)
 
 
 def test_each_product_is_one_call_and_gives_price_and_time_as_they_were_sent(httpserver):
@@ -74,11 +65,6 @@ def test_the_time_of_the_trade_is_the_time_of_the_quote(httpserver):
     admission = admit(answer.quotes, asset_ids={"BTC-USD": 1}, as_of=NOW, assumed_at=NOW)
     traded_at = datetime(2020, 3, 20, 0, 22, 57, 833_897, tzinfo=UTC)
     assert admission.quotes == [AdmittedQuote(1, traded_at, Decimal("6268.48"), None)]
-
-
-def test_no_assets_mean_no_call(httpserver):
-    assert Coinbase().fetch(_request(httpserver.url_for(""), external_ids=())) == Answer(quotes=[], as_of=NOW)
-    assert httpserver.log == []
 
 
 @pytest.mark.parametrize("payload", [{}, [], ["price"], [BITCOIN], {"data": BITCOIN}, NOT_FOUND])
@@ -186,23 +172,3 @@ def test_several_calls_share_one_deadline(slow_server, monkeypatch):
 def test_ten_products_are_what_may_be_asked_in_a_second():
     assert Coinbase.limits.interval_seconds_for(Coinbase.limits.calls_for(10)) == 1
     assert Coinbase.limits.interval_seconds_for(Coinbase.limits.calls_for(11)) == 2
-
-
-def test_the_documented_address_is_the_default():
-    assert Coinbase().validate_options({}) == {"base_url": "https://api.exchange.coinbase.com"}
-
-
-def test_validated_options_stay_as_they_are():
-    options = Coinbase().validate_options({"base_url": "http://127.0.0.1:8080/"})
-    assert options == {"base_url": "http://127.0.0.1:8080"}
-    assert Coinbase().validate_options(options) == options
-
-
-def test_an_address_that_is_not_http_is_refused():
-    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
-        Coinbase().validate_options({"base_url": "api.exchange.coinbase.com"})
-
-
-def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(ProviderMisconfigured, match="^coinbase knows no option 'api_key'; it knows base_url$"):
-        Coinbase().validate_options({"api_key": "x"})

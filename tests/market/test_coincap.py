@@ -2,7 +2,7 @@ import json
 import logging
 import time
 import traceback
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from werkzeug import Response
@@ -12,11 +12,10 @@ from apps.market.providers import http
 from apps.market.providers.coincap import CoinCap
 from apps.market.providers.protocol import (
     Answer,
-    ProviderMisconfigured,
     ProviderRejected,
     ProviderUnavailable,
-    QuoteRequest,
 )
+from tests.market.asking import request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
 KEY = "canary-5f1c9e"
@@ -50,15 +49,7 @@ def edge(monkeypatch):
 
 
 def _request(base_url, external_ids=("bitcoin", "ethereum")):
-    return QuoteRequest(
-        external_ids=external_ids,
-        slot=NOW.replace(second=0, microsecond=0),
-        began_at=NOW - timedelta(days=1),
-        position=None,
-        latest={},
-        interval_seconds=60,
-        options=CoinCap().validate_options({"base_url": base_url}),
-    )
+    return request_to(CoinCap(), base_url, external_ids)
 
 
 def test_one_batch_call_gives_the_prices_as_they_were_sent(httpserver):
@@ -77,11 +68,6 @@ def test_one_batch_call_gives_the_prices_as_they_were_sent(httpserver):
 def test_an_empty_list_is_an_empty_answer(httpserver):
     httpserver.expect_request("/assets").respond_with_json({"data": []})
     assert CoinCap().fetch(_request(httpserver.url_for(""))) == Answer(quotes=[], as_of=NOW)
-
-
-def test_no_assets_mean_no_call(httpserver):
-    assert CoinCap().fetch(_request(httpserver.url_for(""), external_ids=())) == Answer(quotes=[], as_of=NOW)
-    assert httpserver.log == []
 
 
 @pytest.mark.parametrize("payload", [DEPRECATED, {}, [], {"data": None}, {"data": "gone"}, [BITCOIN], {"error": "x"}])
@@ -149,39 +135,3 @@ def test_a_wrong_key_is_unauthorized_and_is_told_nowhere(httpserver, caplog):
         CoinCap().fetch(_request(httpserver.url_for("")))
     assert caught.value.reason == "unauthorized"
     assert KEY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caplog.text
-
-
-def test_the_documented_address_is_the_default():
-    assert CoinCap().validate_options({}) == {"base_url": "https://rest.coincap.io/v3"}
-
-
-def test_validated_options_stay_as_they_are():
-    options = CoinCap().validate_options({"base_url": "http://127.0.0.1:8080/v3/"})
-    assert options == {"base_url": "http://127.0.0.1:8080/v3"}
-    assert CoinCap().validate_options(options) == options
-
-
-@pytest.mark.parametrize(
-    "base_url",
-    [
-        "",
-        None,
-        1,
-        [],
-        "rest.coincap.io",
-        "ftp://a/v3",
-        "file:///etc",
-        "https://",
-        "http://[",
-        "https://a@b/",
-        "https://a/?k=1",
-    ],
-)
-def test_an_address_that_is_not_http_is_refused(base_url):
-    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
-        CoinCap().validate_options({"base_url": base_url})
-
-
-def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(ProviderMisconfigured, match="^coincap knows no option 'api_key'; it knows base_url$"):
-        CoinCap().validate_options({"api_key": "x"})

@@ -2,7 +2,7 @@ import json
 import logging
 import time
 import traceback
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -17,8 +17,8 @@ from apps.market.providers.protocol import (
     ProviderMisconfigured,
     ProviderRejected,
     ProviderUnavailable,
-    QuoteRequest,
 )
+from tests.market.asking import request_to
 
 NOW = datetime(2024, 3, 25, 8, 45, 30, 250_000, tzinfo=UTC)
 KEY = "canary-5f1c9e"
@@ -42,15 +42,7 @@ def edge(monkeypatch):
 
 
 def _request(base_url, external_ids=("bitcoin", "pepe"), **options):
-    return QuoteRequest(
-        external_ids=external_ids,
-        slot=NOW.replace(second=0, microsecond=0),
-        began_at=NOW - timedelta(days=1),
-        position=None,
-        latest={},
-        interval_seconds=60,
-        options=CoinGecko().validate_options({"base_url": base_url, **options}),
-    )
+    return request_to(CoinGecko(), base_url, external_ids, **options)
 
 
 def test_one_batch_call_gives_the_prices_and_times_as_they_were_sent(httpserver):
@@ -90,11 +82,6 @@ def test_what_was_not_asked_for_is_passed_over(httpserver):
     httpserver.expect_request("/simple/price").respond_with_data(BODY, content_type="application/json")
     answer = CoinGecko().fetch(_request(httpserver.url_for(""), external_ids=["pepe"]))
     assert answer.quotes == [RawQuote("pepe", Decimal("0.0000076"), at=1711356290)]
-
-
-def test_no_assets_mean_no_call(httpserver):
-    assert CoinGecko().fetch(_request(httpserver.url_for(""), external_ids=())) == Answer(quotes=[], as_of=NOW)
-    assert httpserver.log == []
 
 
 @pytest.mark.parametrize("payload", [[], ["bitcoin"], {}, {"error": "coin not found"}, WRONG_KEY, THROTTLED])
@@ -241,25 +228,7 @@ def test_the_documented_address_and_dollars_are_the_defaults():
     }
 
 
-def test_validated_options_stay_as_they_are():
-    options = CoinGecko().validate_options({"base_url": "http://127.0.0.1:8080/api/", "vs_currency": "eur"})
-    assert options == {"base_url": "http://127.0.0.1:8080/api", "vs_currency": "eur"}
-    assert CoinGecko().validate_options(options) == options
-
-
 @pytest.mark.parametrize("vs_currency", ["", "USD", "usd,eur", "usd ", "usd\n", "us-d", "üsd", "u5d", None, 1, ["usd"]])
 def test_a_currency_that_is_not_in_small_letters_is_refused(vs_currency):
     with pytest.raises(ProviderMisconfigured, match="^vs_currency must be a currency in small letters, like usd$"):
         CoinGecko().validate_options({"vs_currency": vs_currency})
-
-
-def test_an_address_that_is_not_http_is_refused():
-    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
-        CoinGecko().validate_options({"base_url": "ftp://api.coingecko.com"})
-
-
-def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(
-        ProviderMisconfigured, match="^coingecko knows no option 'api_key'; it knows base_url, vs_currency$"
-    ):
-        CoinGecko().validate_options({"api_key": "x"})

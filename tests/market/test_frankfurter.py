@@ -1,6 +1,6 @@
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -12,11 +12,10 @@ from apps.market.providers.frankfurter import Frankfurter
 from apps.market.providers.protocol import (
     Answer,
     Limits,
-    ProviderMisconfigured,
     ProviderRejected,
     ProviderUnavailable,
-    QuoteRequest,
 )
+from tests.market.asking import request_to
 
 NOW = datetime(2026, 3, 18, 9, 0, 1, 250_000, tzinfo=UTC)
 AT = datetime(2026, 3, 17, 13, 15, tzinfo=UTC)
@@ -39,15 +38,7 @@ def _clock(monkeypatch):
 
 
 def _request(base_url, external_ids=("EUR/BRL", "EUR/USD")):
-    return QuoteRequest(
-        external_ids=external_ids,
-        slot=NOW.replace(second=0, microsecond=0),
-        began_at=NOW - timedelta(days=1),
-        position=None,
-        latest={},
-        interval_seconds=3600,
-        options=Frankfurter().validate_options({"base_url": base_url}),
-    )
+    return request_to(Frankfurter(), base_url, external_ids)
 
 
 def _answer_with(httpserver, body, **query):
@@ -201,23 +192,3 @@ def test_several_calls_share_one_deadline(slow_server, monkeypatch):
 
 def test_its_limits_are_one_round_an_hour():
     assert Frankfurter.limits == Limits(batch_size=1, shortest_interval_seconds=3600)
-
-
-def test_the_documented_address_is_the_default():
-    assert Frankfurter().validate_options({}) == {"base_url": "https://api.frankfurter.dev"}
-
-
-def test_validated_options_stay_as_they_are():
-    options = Frankfurter().validate_options({"base_url": "http://127.0.0.1:8080/"})
-    assert options == {"base_url": "http://127.0.0.1:8080"}
-    assert Frankfurter().validate_options(options) == options
-
-
-def test_an_address_that_is_not_http_is_refused():
-    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
-        Frankfurter().validate_options({"base_url": "api.frankfurter.dev"})
-
-
-def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(ProviderMisconfigured, match="^frankfurter knows no option 'base'; it knows base_url$"):
-        Frankfurter().validate_options({"base": "EUR"})

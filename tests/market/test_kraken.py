@@ -1,6 +1,6 @@
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from werkzeug import Response
@@ -10,11 +10,10 @@ from apps.market.providers import http
 from apps.market.providers.kraken import Kraken
 from apps.market.providers.protocol import (
     Answer,
-    ProviderMisconfigured,
     ProviderRejected,
     ProviderUnavailable,
-    QuoteRequest,
 )
+from tests.market.asking import request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
 PATH = "/0/public/Ticker"
@@ -41,15 +40,7 @@ def _stopped_clock(monkeypatch):
 
 
 def _request(base_url, external_ids=("ETHUSD", "XBTUSD")):
-    return QuoteRequest(
-        external_ids=external_ids,
-        slot=NOW.replace(second=0, microsecond=0),
-        began_at=NOW - timedelta(days=1),
-        position=None,
-        latest={},
-        interval_seconds=60,
-        options=Kraken().validate_options({"base_url": base_url}),
-    )
+    return request_to(Kraken(), base_url, external_ids)
 
 
 def _tickers(**tickers):
@@ -120,11 +111,6 @@ def test_what_was_not_asked_for_is_not_given(httpserver):
     httpserver.expect_request(PATH).respond_with_json(_tickers(XXBTZUSD=BITCOIN, SOLUSD=SOLANA))
     answer = Kraken().fetch(_request(httpserver.url_for(""), external_ids=["XBTUSD"]))
     assert answer.quotes == [RawQuote("XBTUSD", "30303.20000")]
-
-
-def test_no_assets_mean_no_call(httpserver):
-    assert Kraken().fetch(_request(httpserver.url_for(""), external_ids=())) == Answer(quotes=[], as_of=NOW)
-    assert httpserver.log == []
 
 
 @pytest.mark.parametrize(
@@ -241,23 +227,3 @@ def test_several_calls_share_one_deadline(slow_server, monkeypatch):
 def test_a_second_lies_between_two_calls():
     assert Kraken.limits.interval_seconds_for(Kraken.limits.calls_for(100)) == 1
     assert Kraken.limits.interval_seconds_for(Kraken.limits.calls_for(101)) == 2
-
-
-def test_the_documented_address_is_the_default():
-    assert Kraken().validate_options({}) == {"base_url": "https://api.kraken.com"}
-
-
-def test_validated_options_stay_as_they_are():
-    options = Kraken().validate_options({"base_url": "http://127.0.0.1:8080/"})
-    assert options == {"base_url": "http://127.0.0.1:8080"}
-    assert Kraken().validate_options(options) == options
-
-
-def test_an_address_that_is_not_http_is_refused():
-    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
-        Kraken().validate_options({"base_url": "api.kraken.com"})
-
-
-def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(ProviderMisconfigured, match="^kraken knows no option 'api_key'; it knows base_url$"):
-        Kraken().validate_options({"api_key": "x"})

@@ -5,7 +5,7 @@ import logging
 import re
 import time
 import traceback
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from werkzeug import Response
 
 from apps.market.domain import admit
 from apps.market.providers import http
-from apps.market.providers.protocol import ProviderRejected, ProviderUnavailable, QuoteRequest
+from apps.market.providers.protocol import Answer, ProviderMisconfigured, ProviderRejected, ProviderUnavailable
 from apps.market.providers.registry import PROVIDERS
+from tests.market.asking import request_to
 
 NOW = datetime(2026, 3, 17, 16, tzinfo=UTC)
 KEY = "canary-77aa01"
@@ -28,6 +29,15 @@ NAMES = {
     "coingecko": ["bitcoin", "ethereum"],
     "frankfurter": ["EUR/USD", "USD/BRL"],
     "kraken": ["ETHUSD", "XBTUSD"],
+}
+ADDRESSES = {
+    "alphavantage": "https://www.alphavantage.co",
+    "binance": "https://data-api.binance.vision",
+    "coinbase": "https://api.exchange.coinbase.com",
+    "coincap": "https://rest.coincap.io/v3",
+    "coingecko": "https://api.coingecko.com/api/v3",
+    "frankfurter": "https://api.frankfurter.dev",
+    "kraken": "https://api.kraken.com",
 }
 ANY_PATH = re.compile(".*")
 live = pytest.mark.parametrize("slug", sorted(NAMES))
@@ -43,16 +53,7 @@ def edge(monkeypatch):
 
 def _fetch(slug, httpserver):
     provider = PROVIDERS[slug]
-    request = QuoteRequest(
-        external_ids=NAMES[slug],
-        slot=NOW,
-        began_at=NOW - timedelta(days=1),
-        position=None,
-        latest={},
-        interval_seconds=60,
-        options=provider.validate_options({"base_url": httpserver.url_for("")}),
-    )
-    return provider.fetch(request)
+    return provider.fetch(request_to(provider, httpserver.url_for(""), NAMES[slug]))
 
 
 def _failure(slug, httpserver):
@@ -166,17 +167,54 @@ def test_a_key_is_told_nowhere(slug, status, httpserver, caplog):
 
 
 @live
+def test_no_assets_mean_no_call(slug, httpserver):
+    provider = PROVIDERS[slug]
+
+    assert provider.fetch(request_to(provider, httpserver.url_for(""), ())) == Answer(quotes=[], as_of=NOW)
+    assert httpserver.log == []
+
+
+@live
 def test_an_unknown_option_is_refused_by_name(slug):
-    with pytest.raises(ValueError, match=f"^{slug} knows no option 'api_key'; it knows "):
+    known = ", ".join(sorted(PROVIDERS[slug].validate_options({})))
+
+    with pytest.raises(ProviderMisconfigured, match=f"^{slug} knows no option 'api_key'; it knows {known}$"):
         PROVIDERS[slug].validate_options({"api_key": "x"})
 
 
 @live
-def test_options_that_were_read_stay_as_they_are(slug):
-    options = PROVIDERS[slug].validate_options({})
+def test_the_documented_address_is_the_default(slug):
+    assert PROVIDERS[slug].validate_options({})["base_url"] == ADDRESSES[slug]
 
-    assert options["base_url"].startswith("https://")
+
+@live
+def test_options_that_were_read_stay_as_they_are(slug):
+    options = PROVIDERS[slug].validate_options({"base_url": "http://127.0.0.1:8080/v3/"})
+
+    assert options["base_url"] == "http://127.0.0.1:8080/v3"
     assert PROVIDERS[slug].validate_options(options) == options
+
+
+@live
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "",
+        None,
+        1,
+        [],
+        "rest.coincap.io",
+        "ftp://a/v3",
+        "file:///etc",
+        "https://",
+        "http://[",
+        "https://a@b/",
+        "https://a/?k=1",
+    ],
+)
+def test_an_address_that_is_not_http_is_refused(slug, base_url):
+    with pytest.raises(ProviderMisconfigured, match="^base_url must be an http or https address"):
+        PROVIDERS[slug].validate_options({"base_url": base_url})
 
 
 @live

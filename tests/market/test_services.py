@@ -1,6 +1,5 @@
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -11,43 +10,15 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from apps.market import cache, domain, queries, services
 from apps.market.domain import RawQuote
 from apps.market.models import Asset, Batch, Feed, FeedHead, FeedSource, JudgePosition, LatestQuote, Quote
-from apps.market.providers.protocol import Answer, Limits, ProviderRejected, ProviderUnavailable
+from apps.market.providers.protocol import Answer, ProviderRejected, ProviderUnavailable
 from apps.market.providers.registry import PROVIDERS
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
+from tests.market.scripted import Scripted, answer_with
 from tests.threads import at_once, elsewhere
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 pytestmark = pytest.mark.django_db
-
-
-@dataclass
-class Scripted:
-    """A provider that gives or raises what a test has laid out, and keeps what it was asked."""
-
-    is_live: bool = True
-    slug: str = "scripted"
-    limits: Limits | None = None
-    gives: list = field(default_factory=list)
-    asked: list = field(default_factory=list)
-
-    def validate_options(self, options):
-        return dict(options) if self.limits is None else {"base_url": "https://public.example"} | options
-
-    def fetch(self, request):
-        self.asked.append(request)
-        given = self.gives.pop(0)
-        if isinstance(given, Exception):
-            raise given
-        return given
-
-
-@pytest.fixture
-def scripted(monkeypatch):
-    """Return a live provider under the name `scripted`."""
-    provider = Scripted()
-    monkeypatch.setitem(PROVIDERS, "scripted", provider)
-    return provider
 
 
 @pytest.fixture
@@ -58,14 +29,6 @@ def film(monkeypatch):
     return provider
 
 
-def _answer(*quotes, as_of, history=()):
-    return Answer(
-        quotes=[RawQuote(symbol, price, moment) for symbol, moment, price in quotes],
-        history=[RawQuote(symbol, price, moment) for symbol, moment, price in history],
-        as_of=as_of,
-    )
-
-
 def _fetch(feed, *, slot=START, now=None):
     return services.fetch(feed_id=feed.pk, slot=slot, now=now or slot, trace_id=TRACE)
 
@@ -73,7 +36,7 @@ def _fetch(feed, *, slot=START, now=None):
 def _record(lease, *quotes, as_of=START):
     return services.record_answer(
         lease=lease,
-        answer=_answer(*quotes, as_of=as_of),
+        answer=answer_with(*quotes, as_of=as_of),
         asset_ids=asset_ids(lease.feed),
         provider="simulated",
         now=as_of,
@@ -185,7 +148,7 @@ def test_a_claim_skips_a_feed_whose_head_is_locked_and_does_not_wait():
 
 def test_a_feed_that_is_asked_for_now_is_due_out_of_its_turn_and_then_at_its_slots_again(scripted):
     feed = make_feed("BTC", interval_seconds=60, provider="scripted")
-    scripted.gives = [_answer(as_of=at(seconds)) for seconds in (0, 20, 60)]
+    scripted.gives = [answer_with(as_of=at(seconds)) for seconds in (0, 20, 60)]
     _fetch(feed)
     assert services.fetch_now(feed_id=feed.pk, now=at(20.7)) == at(20)
     assert services.claim_due_feeds(now=at(21)) == [(feed.pk, at(20))]
@@ -389,7 +352,7 @@ def test_an_answer_recorded_twice_for_one_slot_is_stored_once():
 
 def test_a_fetch_that_runs_twice_stores_once(scripted):
     feed = make_feed("BTC", provider="scripted")
-    scripted.gives = [_answer(("BTC", START, "10"), as_of=START)]
+    scripted.gives = [answer_with(("BTC", START, "10"), as_of=START)]
     assert _fetch(feed).accepted == 1
     assert _fetch(feed) is None
     assert (len(scripted.asked), _log(feed)) == (1, [(1, "quotes")])
@@ -509,10 +472,10 @@ def test_the_logs_clock_does_not_go_back():
 def test_slots_that_passed_without_a_fetch_are_counted(scripted):
     feed = make_feed("BTC", interval_seconds=10, provider="scripted")
     scripted.gives = [
-        _answer(as_of=START),
-        _answer(as_of=at(40)),
+        answer_with(as_of=START),
+        answer_with(as_of=at(40)),
         ProviderUnavailable("timeout"),
-        _answer(as_of=at(90)),
+        answer_with(as_of=at(90)),
     ]
     batches = [_fetch(feed, slot=slot) for slot in (START, at(40), at(60), at(90))]
     assert [batch.missed_slots for batch in batches] == [0, 3, 1, 1]
@@ -526,7 +489,7 @@ def test_slots_before_the_first_answer_are_not_missed():
 
 def test_a_provider_is_told_where_the_feed_stands(scripted):
     feed = make_feed("ETH", "BTC", interval_seconds=10, provider="scripted")
-    scripted.gives = [_answer(("BTC", at(1), "10"), as_of=at(2)), _answer(as_of=at(12))]
+    scripted.gives = [answer_with(("BTC", at(1), "10"), as_of=at(2)), answer_with(as_of=at(12))]
     _fetch(feed)
     _fetch(feed, slot=at(10))
     first, second = scripted.asked
@@ -554,7 +517,7 @@ def test_a_failure_is_an_entry_with_its_reason(scripted, error):
 
 def test_each_failure_in_a_row_doubles_the_wait_and_an_answer_ends_it(scripted):
     feed = make_feed("BTC", interval_seconds=10, provider="scripted")
-    scripted.gives = [ProviderUnavailable("timeout")] * 3 + [_answer(as_of=at(140))]
+    scripted.gives = [ProviderUnavailable("timeout")] * 3 + [answer_with(as_of=at(140))]
     due = []
     for _ in range(4):
         slot = _head(feed).next_slot
@@ -573,7 +536,7 @@ def test_a_feed_waits_as_long_as_its_provider_asks(scripted):
 
 def test_a_live_feeds_clock_goes_on_while_its_provider_fails(scripted):
     feed = make_feed("BTC", provider="scripted")
-    scripted.gives = [_answer(as_of=START), ProviderUnavailable("timeout")]
+    scripted.gives = [answer_with(as_of=START), ProviderUnavailable("timeout")]
     _fetch(feed)
     batch = _fetch(feed, slot=at(5), now=at(5.5))
     assert (batch.as_of, batch.received_at, _head(feed).as_of) == (at(5.5), at(5.5), at(5.5))
@@ -582,7 +545,7 @@ def test_a_live_feeds_clock_goes_on_while_its_provider_fails(scripted):
 def test_a_recordings_clock_stands_while_it_fails(film):
     feed = make_feed("BTC", provider="film")
     film_time = datetime(2023, 3, 10, tzinfo=UTC)
-    film.gives = [_answer(as_of=film_time), ProviderUnavailable("outage")]
+    film.gives = [answer_with(as_of=film_time), ProviderUnavailable("outage")]
     _fetch(feed)
     batch = _fetch(feed, slot=at(5))
     assert (batch.as_of, batch.received_at, _head(feed).as_of) == (film_time, at(5), film_time)
@@ -603,7 +566,7 @@ def test_the_first_healthy_provider_answers(scripted, film):
         name="feed", interval_seconds=10, sources=[("scripted", {}), ("film", {}), ("simulated", {})], now=START
     )
     scripted.gives = [ProviderUnavailable("timeout")]
-    film.gives = [_answer(as_of=START)]
+    film.gives = [answer_with(as_of=START)]
     batch = _fetch(feed)
     assert (batch.provider, batch.failure, _head(feed).failures) == ("film", "", 0)
 
@@ -816,97 +779,3 @@ def test_a_feed_that_lags_is_hurried_once_and_again_after_a_while():
     claims = [services.claim_feeds_behind(before=at(5), now=at(seconds)) for seconds in (10, 15, 39, 41)]
 
     assert claims == [[feed.pk], [], [], [feed.pk]]
-
-
-def _limited(monkeypatch, *, gives):
-    provider = Scripted(slug="limited", limits=Limits(2, 10, calls_per_minute=60, calls_per_day=100), gives=gives)
-    monkeypatch.setitem(PROVIDERS, "limited", provider)
-    return provider
-
-
-def _due_after(feed):
-    return (FeedHead.objects.get(feed=feed).next_slot - START).total_seconds()
-
-
-def test_all_feeds_that_ask_a_provider_share_its_calls_of_the_day(monkeypatch):
-    _limited(monkeypatch, gives=[_answer(as_of=START)] * 2)
-    feed = make_feed("A", "B", "C", interval_seconds=60, provider="limited")
-    make_feed("D", "E", "F", name="other", provider="limited")
-    # Two calls each, so four a round: 100 a day are used up in rounds 3456 s apart. The next whole slot is the 58th.
-    _fetch(feed)
-
-    assert _due_after(feed) == 58 * 60
-
-
-def test_a_paused_feed_and_an_address_of_its_own_use_up_nothing(monkeypatch):
-    _limited(monkeypatch, gives=[_answer(as_of=START)])
-    feed = make_feed("A", "B", interval_seconds=60, provider="limited")
-    paused = make_feed("C", name="paused", provider="limited")
-    services.pause_feeds([paused.pk])
-    elsewhere = make_feed("D", name="elsewhere", provider="limited")
-    elsewhere.sources.update(options={"base_url": "http://127.0.0.1:1"})
-
-    _fetch(feed)
-
-    assert _due_after(feed) == 15 * 60  # one call a round: 864 s
-
-
-def test_a_feed_without_a_limited_provider_keeps_its_interval(monkeypatch, scripted):
-    scripted.gives = [_answer(as_of=START)]
-    feed = make_feed("A", interval_seconds=60, provider="scripted")
-    _fetch(feed)
-
-    assert _due_after(feed) == 60
-
-
-def test_a_failure_waits_for_the_limits_of_all_that_were_asked(monkeypatch, scripted):
-    _limited(monkeypatch, gives=[ProviderUnavailable("timeout")])
-    scripted.gives = [ProviderUnavailable("timeout")]
-    feed = make_feed("A", "B", interval_seconds=60, provider="scripted")
-    FeedSource.objects.create(feed=feed, position=2, provider="limited")
-
-    _fetch(feed)
-
-    assert _due_after(feed) == 15 * 60
-
-
-def test_one_that_stands_behind_an_answering_provider_slows_nothing(monkeypatch, scripted):
-    limited = _limited(monkeypatch, gives=[])
-    scripted.gives = [_answer(as_of=START)]
-    feed = make_feed("A", interval_seconds=60, provider="scripted")
-    FeedSource.objects.create(feed=feed, position=2, provider="limited")
-
-    _fetch(feed)
-
-    assert (_due_after(feed), limited.asked) == (60, [])
-
-
-def test_another_interval_does_not_pass_the_limits(monkeypatch):
-    _limited(monkeypatch, gives=[_answer(as_of=START)])
-    feed = make_feed("A", interval_seconds=60, provider="limited")
-    _fetch(feed)
-    services.change_interval(feed_id=feed.pk, interval_seconds=30, now=at(1))
-
-    assert _due_after(feed) == 29 * 30
-
-
-def test_assets_that_a_round_has_no_room_for_take_turns(monkeypatch):
-    limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_round=1)
-    limited = Scripted(slug="limited", limits=limits, gives=[_answer(as_of=START)] * 4)
-    monkeypatch.setitem(PROVIDERS, "limited", limited)
-    feed = make_feed("A", "B", "C", provider="limited")
-    for second in range(4):
-        _fetch(feed, slot=at(second))
-
-    assert [request.external_ids for request in limited.asked] == [["A"], ["B"], ["C"], ["A"]]
-
-
-def test_one_that_failed_before_another_answered_counts_as_asked(monkeypatch, scripted):
-    _limited(monkeypatch, gives=[ProviderUnavailable("timeout")])
-    scripted.gives = [_answer(as_of=START)]
-    feed = make_feed("A", "B", interval_seconds=60, provider="limited")
-    FeedSource.objects.create(feed=feed, position=2, provider="scripted")
-
-    _fetch(feed)
-
-    assert _due_after(feed) == 15 * 60

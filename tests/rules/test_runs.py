@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models.functions import Now
 
 from apps.rules import runs
@@ -12,8 +12,6 @@ from apps.rules.models import BacktestRun
 from apps.rules.queries import backtests_seen_by
 from tests.builders import START, above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.threads import at_once
-
-on_a_server = pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")
 
 
 def make_priced_rule(owner=None, *, symbol="BTC-USD", prices=("9", "11", "9", "12")):
@@ -106,7 +104,7 @@ def test_two_owners_do_not_wait_for_each_other():
     assert BacktestRun.objects.filter(status="queued").count() == 2
 
 
-@on_a_server
+@pytest.mark.servers  # SQLite has one writer at a time
 @pytest.mark.django_db(transaction=True)
 def test_of_two_asked_for_at_once_the_database_lets_one_through():
     rule = make_priced_rule()
@@ -121,7 +119,7 @@ def test_of_two_asked_for_at_once_the_database_lets_one_through():
     assert BacktestRun.objects.count() == 1
 
 
-@on_a_server
+@pytest.mark.servers  # SQLite has one writer at a time
 @pytest.mark.django_db(transaction=True)
 def test_of_two_workers_at_once_one_runs_it(monkeypatch):
     run = ask(make_priced_rule())
