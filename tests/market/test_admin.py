@@ -481,5 +481,5 @@ def test_a_feed_says_how_often_its_provider_allows_it_to_be_asked(admin_client):
     pages = [admin_client.get(reverse("admin:market_feed_change", args=[feed.pk])).text for feed in (limited, free)]
 
     # 4 000 calls in 31 days.
-    assert "asked every 670 s at most: coincap allows all feeds that ask it no more" in pages[0]
+    assert "no more often than every 670 s: coincap allows all feeds that ask it no more together" in pages[0]
     assert "its provider allows that" in pages[1]

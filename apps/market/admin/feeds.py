@@ -200,7 +200,7 @@ class FeedAdmin(PageAdmin):
         seconds = queries.seconds_between_rounds(asked[:1])
         if seconds <= feed.interval_seconds:
             return "its provider allows that"
-        return f"asked every {seconds} s at most: {asked[0]} allows all feeds that ask it no more"
+        return f"no more often than every {seconds} s: {asked[0]} allows all feeds that ask it no more together"
 
     @admin.display(description="last entry", ordering="head__seq")
     def head_seq(self, feed: Feed) -> int:
