@@ -2,7 +2,7 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
-LOCK := .venv/bin/uv pip compile --quiet pyproject.toml --generate-hashes --python-version 3.11.7 --no-emit-index-url --no-header
+LOCK := .venv/bin/uv pip compile --quiet pyproject.toml --generate-hashes --python-version 3.11.7 --no-emit-index-url --no-strip-extras --no-header
 # Blank is the default of each: SQLite, the broker in the process, the cache in the process.
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
