@@ -19,6 +19,10 @@ VOLUME_HIGHEST = Decimal("1e20")
 VOLUME_DECIMALS = 8
 VOLUME_MAX_DIGITS = 21 + VOLUME_DECIMALS
 
+# A price further than this from the last accepted one, in percent, waits for the next to confirm it.
+JUMP_PERCENT = 50
+JUMP_PERCENT_HIGHEST = 1_000_000
+
 FUTURE_TOLERANCE = timedelta(seconds=60)
 BACKOFF_LIMIT = timedelta(minutes=15)
 

@@ -17,6 +17,7 @@ INTERVAL_LONGEST_SECONDS = 7 * 86_400
 symbol_validator = RegexValidator(
     r"\A[A-Z0-9][A-Z0-9._:/-]{0,63}\Z", "Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD)."
 )
+currency_validator = RegexValidator(r"\A[A-Z0-9]{2,12}\Z", "Use 2 to 12 capital letters and digits (like USD).")
 slug_validator = RegexValidator(r"\A[a-z0-9][a-z0-9-]{0,63}\Z", "Use 1 to 64 small letters, digits and dashes.")
 
 
@@ -26,8 +27,24 @@ class Feed(models.Model):
     Nothing locks this row: its two locks are FeedHead and JudgePosition, made with it.
     """
 
+    class TimePolicy(models.TextChoices):
+        EVENT = "event", "event time"
+        RECEIPT = "receipt", "receipt time"
+
     name = models.CharField(max_length=64, unique=True, validators=[slug_validator], help_text="Like crypto-spot.")
     interval_seconds = models.PositiveIntegerField(help_text="How often quotes are asked for, in seconds.")
+    time_policy = models.CharField(
+        max_length=7,
+        choices=TimePolicy,
+        default=TimePolicy.EVENT,
+        help_text="Which time a quote gets: the provider's (where it gives none, the slot's), or that of its receipt. "
+        "Recordings and invented markets keep their own.",
+    )
+    jump_percent = models.PositiveIntegerField(
+        default=domain.JUMP_PERCENT,
+        help_text="A price that is further than this from the last one, in percent, waits until the next one confirms "
+        "it. 0: none waits.",
+    )
     is_enabled = models.BooleanField(default=True, help_text="Off: nothing is fetched; what is stored is still judged.")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -37,8 +54,13 @@ class Feed(models.Model):
             models.CheckConstraint(
                 condition=Q(interval_seconds__gte=1, interval_seconds__lte=INTERVAL_LONGEST_SECONDS),
                 name="feed_interval_from_1_second_to_7_days",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(jump_percent__gte=0, jump_percent__lte=domain.JUMP_PERCENT_HIGHEST),
+                name="feed_jump_percent_in_range",
+            ),
         ]
+        permissions = [("push_quotes", "Can push quotes into feeds")]
 
     def __str__(self) -> str:
         return self.name
@@ -121,6 +143,18 @@ class Asset(models.Model):
     feed = models.ForeignKey(
         Feed, models.PROTECT, null=True, blank=True, related_name="assets", help_text="Where its quotes come from."
     )
+    currency = models.CharField(
+        max_length=12,
+        blank=True,
+        validators=[currency_validator],
+        help_text="What its price is in, like USD. A provider whose listing is in another currency is not asked.",
+    )
+    calendar = models.CharField(
+        max_length=16,
+        blank=True,
+        help_text="The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours "
+        "only.",
+    )
     tags = models.JSONField(default=list, blank=True, help_text='A list of words that rules can choose by: ["crypto"].')
 
     class Meta:
@@ -185,7 +219,10 @@ class Batch(models.Model):
 
     seq: its place; slot: of the fetch, or None; as_of: the feed's clock at receipt; received_at: the wall clock;
     first_at, last_at: bounds of its quotes' times (they prune partitions); failure: why there was no answer, or "";
-    rejected: reason -> how many quotes; missed_slots: slots that passed without a fetch before this one.
+    part: a slot has several where the assets that one provider did not give were asked of the next;
+    repeated: quotes that say what is stored already; held: prices that jumped and wait for the next to confirm them;
+    rejected: reason -> how many quotes; missed_slots: slots that passed without a fetch before this one;
+    switched: provider before -> asset ids whose quotes come from another since this entry, None where there are none.
     """
 
     class Kind(models.TextChoices):
@@ -197,16 +234,20 @@ class Batch(models.Model):
     seq = models.PositiveBigIntegerField()
     kind = models.CharField(max_length=8, choices=Kind)
     slot = models.DateTimeField(null=True)
+    part = models.PositiveSmallIntegerField(default=1)
     as_of = models.DateTimeField()
     received_at = models.DateTimeField()
     provider = models.CharField(max_length=32, blank=True)
     failure = models.CharField(max_length=64, blank=True)
     accepted = models.PositiveIntegerField(default=0)
     late = models.PositiveIntegerField(default=0)
+    repeated = models.PositiveIntegerField(default=0)
+    held = models.PositiveIntegerField(default=0)
     rejected = models.JSONField(default=dict)
     missed_slots = models.PositiveIntegerField(default=0)
     first_at = models.DateTimeField(null=True)
     last_at = models.DateTimeField(null=True)
+    switched = models.JSONField(null=True)
     trace_id = models.CharField(max_length=32)
     evaluated_at = models.DateTimeField(null=True)
 
@@ -217,11 +258,13 @@ class Batch(models.Model):
             # Serves the judge, who reads the log in order; and holds that no number is given twice.
             models.UniqueConstraint(fields=["feed", "seq"], name="one_batch_per_feed_and_seq"),
             # A fetch that runs twice stores once.
-            models.UniqueConstraint(fields=["feed", "slot"], name="one_batch_per_feed_and_slot"),
+            models.UniqueConstraint(fields=["feed", "slot", "part"], name="one_batch_per_feed_slot_and_part"),
         ]
-        # Serves sweep: what has stayed behind.
         indexes = [
+            # Serves sweep: what has stayed behind.
             models.Index(fields=["received_at"], condition=Q(evaluated_at=None), name="batch_not_evaluated"),
+            # Serves the feed's page: where its quotes began to come from another provider.
+            models.Index(fields=["feed", "seq"], condition=Q(switched__isnull=False), name="batch_switched"),
         ]
 
     def __str__(self) -> str:
@@ -281,9 +324,153 @@ class LatestQuote(models.Model):
     asset = models.OneToOneField(Asset, models.CASCADE, primary_key=True, related_name="latest")
     at = models.DateTimeField()
     price = PriceField()
+    provider = models.CharField(max_length=32, blank=True)
 
     class Meta:
         constraints = [price_in_range("latest_price_in_range")]
 
     def __str__(self) -> str:
         return f"{self.price} at {self.at}"
+
+
+class HeldQuote(models.Model):
+    """A price that jumped, and waits for the next one to confirm it. times: how many in a row have jumped."""
+
+    asset = models.OneToOneField(Asset, models.CASCADE, primary_key=True, related_name="held")
+    at = models.DateTimeField()
+    price = PriceField()
+    volume = models.DecimalField(null=True, max_digits=domain.VOLUME_MAX_DIGITS, decimal_places=domain.VOLUME_DECIMALS)
+    provider = models.CharField(max_length=32)
+    times = models.PositiveSmallIntegerField(default=1)
+
+    class Meta:
+        constraints = [price_in_range("held_price_in_range")]
+
+    def __str__(self) -> str:
+        return f"{self.price} at {self.at}"
+
+
+class Circuit(models.Model):
+    """The circuit breaker of one provider at one address, for all feeds and workers together.
+
+    failures: in a row; open_until: nobody is asked till then; successes: in a row since it was open; reason, failed_at:
+    of the last failure. No row: it has never failed.
+    """
+
+    provider = models.CharField(max_length=32)
+    address = models.CharField(max_length=200)
+    failures = models.PositiveIntegerField(default=0)
+    successes = models.PositiveIntegerField(default=0)
+    open_until = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=64, blank=True)
+    failed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["provider", "address"], name="one_circuit_per_address")]
+
+    def __str__(self) -> str:
+        return f"{self.provider} at {self.address}"
+
+
+class WholeNumberField(models.Field):
+    """A whole number of any size: SQLite's own have 64 bits, so there it is text."""
+
+    def db_type(self, connection: Any) -> str:
+        return "numeric(80, 0)" if connection.vendor == "postgresql" else "text"
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> int | None:
+        return None if value is None else int(value)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        return str(value) if value is not None and connection.vendor != "postgresql" else value
+
+
+class Candle(models.Model):
+    """The quotes of one asset in [at, at + resolution), late ones left out. A copy that `rollup` makes of quotes, which it
+    outlives.
+
+    resolution: seconds; first_at, last_at: times of the first and the last quote; low_at, high_at: the last time at
+    which the lowest and the highest price was quoted; price_time, square_time: sums of price · time and price² · time
+    from first_at to last_at, exact, in 1e-10 and microseconds as the engine has them.
+    """
+
+    class Resolution(models.IntegerChoices):
+        MINUTE = 60, "1m"
+        HOUR = 3_600, "1h"
+        DAY = 86_400, "1d"
+
+    pk = models.CompositePrimaryKey("asset_id", "resolution", "at")
+    asset = models.ForeignKey(Asset, models.CASCADE, db_index=False, related_name="candles")
+    resolution = models.PositiveIntegerField(choices=Resolution)
+    at = models.DateTimeField()
+    open = PriceField()
+    high = PriceField()
+    low = PriceField()
+    close = PriceField()
+    count = models.PositiveIntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    low_at = models.DateTimeField()
+    high_at = models.DateTimeField()
+    volume = models.DecimalField(null=True, max_digits=domain.VOLUME_MAX_DIGITS, decimal_places=domain.VOLUME_DECIMALS)
+    price_time = WholeNumberField()
+    square_time = WholeNumberField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(low__gte=Decimal(domain.PRICE_LOWEST), high__lte=Decimal(domain.PRICE_HIGHEST))
+                & Q(low__lte=models.F("open"), high__gte=models.F("open"))
+                & Q(low__lte=models.F("close"), high__gte=models.F("close")),
+                name="candle_prices_in_range",
+            )
+        ]
+        # Serves prune, which drops the oldest of one resolution.
+        indexes = [models.Index(fields=["resolution", "at"], name="candle_by_age")]
+
+    def __str__(self) -> str:
+        return f"{self.get_resolution_display()} at {self.at}"
+
+
+class RollupPosition(models.Model):
+    """How far a feed's log has been rolled up into candles. Locked while that goes on."""
+
+    feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="rolled_up")
+    seq = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.feed_id} rolled up to {self.seq}"
+
+
+class Backfill(models.Model):
+    """The past of one asset, asked of one provider page by page. What was begun goes on where it stopped.
+
+    since, until: what is wanted; reached: up to where it is there; next_call_at: when the provider's limits allow the
+    next call; lease_until, fence: who is at it; accepted, calls: so far; failure: of the last call, or "".
+    """
+
+    asset = models.ForeignKey(Asset, models.CASCADE, related_name="backfills")
+    provider = models.CharField(max_length=32)
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+    reached = models.DateTimeField()
+    next_call_at = models.DateTimeField()
+    lease_until = models.DateTimeField(null=True)
+    fence = models.PositiveBigIntegerField(default=0)
+    accepted = models.PositiveIntegerField(default=0)
+    calls = models.PositiveIntegerField(default=0)
+    failure = models.CharField(max_length=64, blank=True)
+    finished_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["asset", "provider"], condition=Q(finished_at=None), name="one_backfill_at_a_time"
+            ),
+            models.CheckConstraint(condition=Q(since__lt=models.F("until")), name="backfill_forward"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.asset} from {self.provider} since {self.since}"

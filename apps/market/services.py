@@ -521,8 +521,8 @@ def store_quotes(*, batch: Batch, quotes: Sequence[AdmittedQuote], late: bool = 
 
 # SQLite takes the other columns from the row that has the maximum.
 _NEWEST_OF_BATCH = {
-    "postgresql": "SELECT DISTINCT ON (asset_id) asset_id, at, price {rows} ORDER BY asset_id, at DESC",
-    "sqlite": "SELECT asset_id, max(at), price {rows} GROUP BY asset_id",
+    "postgresql": "SELECT DISTINCT ON (asset_id) asset_id, at, price, %s {rows} ORDER BY asset_id, at DESC",
+    "sqlite": "SELECT asset_id, max(at), price, %s {rows} GROUP BY asset_id",
 }
 
 
@@ -534,10 +534,10 @@ def _advance_latest(batch: Batch) -> None:
     bounds = [connection.ops.adapt_datetimefield_value(bound) for bound in (batch.first_at, batch.last_at)]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO market_latestquote (asset_id, at, price) {newest} "
-            "ON CONFLICT (asset_id) DO UPDATE SET at = excluded.at, price = excluded.price "
-            "WHERE market_latestquote.at < excluded.at",
-            [batch.pk, *bounds],
+            f"INSERT INTO market_latestquote (asset_id, at, price, provider) {newest} "
+            "ON CONFLICT (asset_id) DO UPDATE SET at = excluded.at, price = excluded.price, "
+            "provider = excluded.provider WHERE market_latestquote.at < excluded.at",
+            [batch.provider, batch.pk, *bounds],
         )
 
 

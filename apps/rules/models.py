@@ -64,13 +64,15 @@ class RuleVersion(models.Model):
 class RuleChange(models.Model):
     """One line of a change of rules in a feed's log: from that entry on the rule is judged so, on these assets.
 
-    version: None when the rule is judged no more there; asset_ids: the ids that the rule's selector chose then.
+    version: None when the rule is judged no more there; asset_ids: the ids that the rule's selector chose then;
+    calendars: asset id -> trading calendar, where it has one and the rule looks at the clock.
     """
 
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="rule_changes")
     rule = models.ForeignKey(Rule, models.CASCADE, related_name="changes")
     version = models.ForeignKey(RuleVersion, models.CASCADE, null=True, related_name="changes")
     asset_ids = models.JSONField(default=list)
+    calendars = models.JSONField(default=dict)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["batch", "rule"], name="one_change_per_batch_and_rule")]
