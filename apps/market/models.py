@@ -386,8 +386,7 @@ class WholeNumberField(models.Field):
 
 
 class Candle(models.Model):
-    """The quotes of one asset in [at, at + resolution), late ones left out. A copy that `rollup` makes of quotes, which it
-    outlives.
+    """The quotes of one asset in [at, at + resolution), late ones left out; kept for longer than they are.
 
     resolution: seconds; first_at, last_at: times of the first and the last quote; low_at, high_at: the last time at
     which the lowest and the highest price was quoted; price_time, square_time: sums of price · time and price² · time

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from apps.market import services as market
+from apps.market.services import fetching, log
 from apps.notify import services as notify
 from apps.pipeline import flow
 from apps.rules import services as rules
@@ -74,10 +74,10 @@ def after(function: Callable[..., Any], place: str, *, when: Callable[..., bool]
 
 
 if FOLDER.is_dir():
-    market.FETCH_LEASE = timedelta(seconds=2)
+    fetching.FETCH_LEASE = timedelta(seconds=2)
     notify.SEND_LEASE = timedelta(seconds=2)
-    market._advance_latest = after(market._advance_latest, "store-before-commit")
-    market.cache_latest = before(market.cache_latest, "store-after-commit")
+    log._advance_latest = after(log._advance_latest, "store-before-commit")
+    fetching.cache_latest = before(fetching.cache_latest, "store-after-commit")
     # With alerts and debts written and not committed: the state that must not be seen by halves.
     flow.notify.owe = after(flow.notify.owe, "judge-before-commit", when=bool)
     rules.keep_engine = before(rules.keep_engine, "judge-after-commit")

@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
-from apps.market import services as market
 from apps.market.models import Batch, FeedHead, LatestQuote, Quote
+from apps.market.services import history
 from apps.pipeline import flow
 from tests.builders import append_quotes, at, make_feed, make_owner, make_rule
 
@@ -92,7 +92,7 @@ def test_a_row_that_is_not_believed_costs_no_other(feed, tmp_path, capsys):
 
 
 def test_a_long_file_is_imported_in_pieces(feed, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(market, "IMPORT_ROWS", 2)
+    monkeypatch.setattr(history, "IMPORT_ROWS", 2)
     rows = [(-second, "A", str(second)) for second in (5, 3, 4, 1, 2)]
 
     assert run(write(tmp_path, *rows), capsys) == "5 quotes are imported in 3 entries.\n"
@@ -121,7 +121,7 @@ def test_a_live_feed_that_stood_still_takes_what_has_been_since(tmp_path, capsys
     ],
 )
 def test_a_broken_file_is_refused_with_its_line_and_leaves_nothing(feed, tmp_path, capsys, monkeypatch, content, why):
-    monkeypatch.setattr(market, "IMPORT_ROWS", 1)
+    monkeypatch.setattr(history, "IMPORT_ROWS", 1)
     path = tmp_path / "quotes.csv"
     path.write_text(content)
     refusal = refusal_of(path, capsys)

@@ -1,0 +1,70 @@
+"""The past of a feed's assets, appended to its log: windows see it, and rules do not."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+
+from django.db import transaction
+
+from apps.market import domain, partitions
+from apps.market.domain import RawQuote
+from apps.market.models import Feed, FeedHead
+from apps.market.services.log import append_history, cache_latest, is_live, lock_head, move_clock, not_stored, retention
+
+# One entry of an import. Its transaction holds the head's lock, so that long a fetch of the feed may have to wait.
+IMPORT_ROWS = 10_000
+IMPORTED = "import"
+
+
+@dataclass(slots=True)
+class Imported:
+    """What an import came to: quotes stored, quotes rejected by reason, entries of the log."""
+
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    entries: int = 0
+
+
+def import_history(
+    *,
+    feed_id: int,
+    quotes: Iterable[RawQuote],
+    now: datetime,
+    trace_id: str,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Imported:
+    """Append quotes by the symbols of the feed's assets to its log as history: windows see them and rules do not.
+
+    Each piece of IMPORT_ROWS is a transaction and an entry, and what stands there already is counted and left: whoever
+    was stopped begins again. progress is told the rows read so far.
+    """
+    feed = Feed.objects.get(pk=feed_id)
+    asset_ids = {symbol: pk for pk, symbol in feed.assets.values_list("pk", "symbol")}
+    imported = Imported()
+    rows = iter(quotes)
+    read = 0
+    while piece := list(islice(rows, IMPORT_ROWS)):
+        clock = FeedHead.objects.values_list("as_of", flat=True).get(feed_id=feed_id)
+        # A live feed may have stood still; a film's clock is the film's.
+        as_of = max(clock or now, now) if is_live(feed) else clock or now
+        bounds = {"asset_ids": asset_ids, "as_of": as_of, "oldest_at": as_of - retention()}
+        past = domain.admit(piece, assumed_at=as_of, **bounds)
+        partitions.ensure({quote.at.date() for quote in past.quotes})
+        with transaction.atomic():
+            head = lock_head(feed_id)
+            fresh, rejected = not_stored(past)
+            if fresh:
+                move_clock(head, as_of=fresh[-1].at)
+                append_history(head, fresh, rejected=rejected, provider=IMPORTED, now=now, trace_id=trace_id)
+                head.save(update_fields=["seq", "as_of"])
+        if fresh:
+            newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
+            cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)
+        imported.entries += bool(fresh)
+        imported.accepted += len(fresh)
+        imported.rejected += rejected
+        read += len(piece)
+        progress(read)
+    return imported

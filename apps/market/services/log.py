@@ -1,0 +1,177 @@
+"""Entries appended to a feed's log, under its head's lock, with the quotes, the newest prices and the cache that follow
+from them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from psycopg.errors import CheckViolation
+
+from apps.market import cache, domain, partitions, queries
+from apps.market.domain import AdmittedQuote
+from apps.market.models import Batch, Feed, FeedHead, Quote
+from apps.market.providers.registry import PROVIDERS
+
+_NULL = r"\N"  # as COPY's text format writes it
+# SQLite takes the other columns from the row that has the maximum.
+_NEWEST_OF_BATCH = {
+    "postgresql": "SELECT DISTINCT ON (asset_id) asset_id, at, price, %s {rows} ORDER BY asset_id, at DESC",
+    "sqlite": "SELECT asset_id, max(at), price, %s {rows} GROUP BY asset_id",
+}
+
+
+def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> Batch:
+    """Append the place at which a change of rules takes effect, in the caller's transaction, and return it.
+
+    It does not move the log's clock, which for a recording is the film's time.
+    """
+    head = lock_head(feed_id)
+    batch = append_entry(head, kind=Batch.Kind.RULES, now=now, trace_id=trace_id)
+    head.save(update_fields=["seq"])
+    return batch
+
+
+def is_live(feed: Feed) -> bool:
+    """Its clock is that of this machine."""
+    known = [PROVIDERS[source.provider] for source in feed.sources.all() if source.provider in PROVIDERS]
+    return bool(known) and all(provider.is_live for provider in known)
+
+
+def lock_head(feed_id: int) -> FeedHead:
+    return FeedHead.objects.select_for_update(no_key=True).get(feed_id=feed_id)
+
+
+def move_clock(head: FeedHead, *, as_of: datetime) -> None:
+    """Move the log's clock on; it does not go back, whatever a provider or this machine says."""
+    head.as_of = max(as_of, head.as_of) if head.as_of else as_of
+
+
+def append_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) -> Batch:
+    """Number and store one entry; the caller holds the head's lock and saves it."""
+    head.seq += 1
+    as_of = head.as_of or now
+    return Batch.objects.create(feed_id=head.feed_id, seq=head.seq, kind=kind, as_of=as_of, received_at=now, **columns)
+
+
+def append_quotes(head: FeedHead, admitted: domain.Admission, **columns: Any) -> tuple[Batch, list[AdmittedQuote]]:
+    """Append one answer's quotes, and return the entry with those that are new and not late."""
+    placement = domain.place(
+        admitted.quotes,
+        newest=queries.newest_times(head.feed_id),
+        stored_prices=queries.stored_prices,
+    )
+    batch = append_entry(
+        head,
+        kind=Batch.Kind.QUOTES,
+        accepted=len(placement.fresh),
+        late=len(placement.late),
+        rejected=dict(admitted.rejected + placement.rejected),
+        first_at=min((quotes[0].at for quotes in (placement.fresh, placement.late) if quotes), default=None),
+        last_at=max((quotes[-1].at for quotes in (placement.fresh, placement.late) if quotes), default=None),
+        **columns,
+    )
+    store_quotes(batch=batch, quotes=placement.fresh)
+    store_quotes(batch=batch, quotes=placement.late, late=True)
+    _advance_latest(batch)
+    return batch, placement.fresh
+
+
+def not_stored(past: domain.Admission) -> tuple[list[AdmittedQuote], Counter[str]]:
+    """Return the quotes that are not stored yet, and the rejected by reason. What is stored already stands."""
+    stored = queries.stored_prices(past.quotes)
+    fresh, rejected = [], Counter(past.rejected)
+    for quote in past.quotes:
+        price = stored.get((quote.asset_id, quote.at))
+        if price is None:
+            fresh.append(quote)
+        else:
+            rejected["duplicate" if price == quote.price else "conflict"] += 1
+    return fresh, rejected
+
+
+def append_history(
+    head: FeedHead, fresh: Sequence[AdmittedQuote], *, rejected: Mapping[str, int], **columns: Any
+) -> None:
+    """Append a piece of history: quotes that windows see and nobody judges."""
+    batch = append_entry(
+        head,
+        kind=Batch.Kind.HISTORY,
+        accepted=len(fresh),
+        rejected=dict(rejected),
+        first_at=fresh[0].at if fresh else None,
+        last_at=fresh[-1].at if fresh else None,
+        **columns,
+    )
+    store_quotes(batch=batch, quotes=fresh)
+    _advance_latest(batch)
+
+
+def store_quotes(*, batch: Batch, quotes: Sequence[AdmittedQuote], late: bool = False) -> None:
+    """Write quotes that are not stored yet: by COPY on PostgreSQL, in bulk elsewhere. Their partitions are there."""
+    if not quotes:
+        return
+    if connection.vendor != "postgresql":
+        rows = (
+            Quote(asset_id=one.asset_id, at=one.at, price=one.price, volume=one.volume, batch=batch, late=late)
+            for one in quotes
+        )
+        Quote.objects.bulk_create(rows, batch_size=500)
+        return
+    columns = "asset_id, at, price, volume, batch_id, late"
+    batch_id, flag = batch.pk, "t" if late else "f"
+    # Text rows by hand: every value is a number or a time of our own, so nothing needs escaping.
+    rows = [
+        f"{one.asset_id}\t{one.at}\t{one.price}\t{_NULL if one.volume is None else one.volume}\t{batch_id}\t{flag}\n"
+        for one in quotes
+    ]
+    try:
+        with connection.cursor() as cursor, cursor.copy(f"COPY market_quote ({columns}) FROM STDIN") as copy:
+            copy.write("".join(rows))
+    except CheckViolation:
+        # Another process has dropped a day that this one knows to be there; the feed's next attempt makes it anew.
+        partitions.forget()
+        raise
+
+
+def _advance_latest(batch: Batch) -> None:
+    """Move the newest quote of each asset on to what is newer in this batch, without a row leaving the database."""
+    rows = "FROM market_quote WHERE batch_id = %s AND NOT late AND at BETWEEN %s AND %s"
+    newest = _NEWEST_OF_BATCH[connection.vendor].format(rows=rows)
+    # SQLite's driver would write an aware time in another form than Django does, and compare the two as text.
+    bounds = [connection.ops.adapt_datetimefield_value(bound) for bound in (batch.first_at, batch.last_at)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO market_latestquote (asset_id, at, price, provider) {newest} "
+            "ON CONFLICT (asset_id) DO UPDATE SET at = excluded.at, price = excluded.price, "
+            "provider = excluded.provider WHERE market_latestquote.at < excluded.at",
+            [batch.provider, batch.pk, *bounds],
+        )
+
+
+def cache_latest(
+    *, head: FeedHead, newest: Mapping[int, tuple[datetime, Decimal]], interval_seconds: int, now: datetime
+) -> None:
+    """Put asset id -> (at, price) into the cache; where that fails, leave word for `sweep`."""
+    rows = [(asset_id, at, price) for asset_id, (at, price) in newest.items()]
+    if not cache.put_latest(rows, seconds_to_live=2 * interval_seconds, now=now):
+        FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=True)
+
+
+def redo_cache_writes(*, now: datetime) -> int:
+    """Write again what could not be written to the cache, and return how many feeds that were."""
+    heads = list(FeedHead.objects.filter(is_cache_stale=True).select_related("feed"))
+    for head in heads:
+        # Before the rows are read: what fails from now on leaves word again. A later answer's success does not clear
+        # it, for that answer may hold other assets.
+        FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=False)
+        newest = queries.newest_stored(list(head.feed.assets.values_list("pk", flat=True)))
+        cache_latest(head=head, newest=newest, interval_seconds=head.feed.interval_seconds, now=now)
+    return len(heads)
+
+
+def retention() -> timedelta:
+    return timedelta(days=settings.QUOTE_RETENTION_DAYS)
