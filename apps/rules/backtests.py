@@ -151,8 +151,9 @@ def try_on_stored(
             return paths
 
         backtest = Backtest(specs, asset_ids, history=past)
+        switched = market.switches_between(feed_id, since=since, until=until)
         for done, quotes, as_of in _entries(feed_id, asset_ids, since=since, until=until, clocked=clocked):
-            backtest.take(quotes, as_of=as_of)
+            backtest.take(quotes, as_of=as_of, switched=switched)
             judged += len(quotes)
             if backtest.openings > OPENINGS_AT_MOST:
                 raise OpensTooOften

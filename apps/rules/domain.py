@@ -116,6 +116,12 @@ def rule_in_words(spec: RuleSpec) -> str:
 
 def evidence_in_words(*, symbol: str, condition: Condition, evidence: Mapping[str, Any]) -> str:
     """Return what was seen: "BTC-USD rose 10.4 % in 5 minutes: 61 230.00 at 12:03:10 → 67 598.00 at 12:07:55"."""
+    seen = _seen_in_words(symbol=symbol, condition=condition, evidence=evidence)
+    switched = evidence.get("switched")
+    return seen if switched is None else f"{seen} (the first price from {switched['to']}, after {switched['from']})"
+
+
+def _seen_in_words(*, symbol: str, condition: Condition, evidence: Mapping[str, Any]) -> str:
     price, at = number_in_words(evidence["price"]), _clock(evidence["at"])
     if isinstance(condition, Combination | Not):
         return f"{symbol} {_claim(condition, evidence)}: {price} at {at}"

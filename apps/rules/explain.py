@@ -76,7 +76,7 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
         return f"{number_in_words(reference['price'])} at {_moment(reference['at'])} → {price[13:]}: {change}"
     if isinstance(leaf, Crossing | Passage):
         if "before" not in seen:
-            return f"{price}; there is no quote before it"
+            return f"{price}; there is no quote before it, or one of another provider"
         return f"{number_in_words(seen['before'])} → {price[13:]}"
     if isinstance(leaf, Stale):
         return f"the newest quote is of {_moment(seen['newest_at'])}, the clock is at {_moment(seen['clock'])}"

@@ -11,7 +11,14 @@ from apps.market import queries as market
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset, Batch, Feed
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
-from apps.rules.engine.engine import Entry, History, HistoryEntry, QuotesEntry, RuleChange, RulesEntry
+from apps.rules.engine.engine import (
+    Entry,
+    History,
+    HistoryEntry,
+    QuotesEntry,
+    RuleChange,
+    RulesEntry,
+)
 from apps.rules.engine.instance import ERROR, OPEN, PENDING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -87,7 +94,8 @@ def entry_of(batch: Batch) -> Entry:
     """Return one entry of the log as the engine reads it."""
     as_of = epoch_microseconds(batch.as_of)
     if batch.kind == Batch.Kind.QUOTES:
-        return QuotesEntry(batch.seq, as_of, market.judged_quotes(batch))
+        quotes = market.judged_quotes(batch)
+        return QuotesEntry(batch.seq, as_of, quotes, market.switches_in(batch, quotes))
     if batch.kind == Batch.Kind.HISTORY:
         return HistoryEntry(batch.seq, as_of, market.asset_ids_in(batch))
     rows = list(batch.rule_changes.order_by("rule_id").values_list("rule_id", "version_id", "asset_ids"))
@@ -143,7 +151,8 @@ def _entries_of(batches: Sequence[Batch], asset_ids: Collection[int] | None, spe
     for batch in batches:
         as_of = epoch_microseconds(batch.as_of)
         if batch.kind == Batch.Kind.QUOTES:
-            yield QuotesEntry(batch.seq, as_of, quotes.get(batch.pk, []))
+            judged = quotes.get(batch.pk, [])
+            yield QuotesEntry(batch.seq, as_of, judged, market.switches_in(batch, judged))
         elif batch.kind == Batch.Kind.HISTORY:
             yield HistoryEntry(batch.seq, as_of, past.get(batch.pk, []))
         else:

@@ -208,7 +208,7 @@ def test_a_combination_is_explained_leaf_by_leaf():
         ],
         "result": None,
     }
-    assert watched.why_unknown() == "no quote before this one"
+    assert watched.why_unknown() == "no quote before this one, or one of another provider"
 
 
 def test_recovery_is_in_force_inside_a_combination_while_it_fires():

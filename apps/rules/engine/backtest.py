@@ -8,7 +8,16 @@ from operator import itemgetter
 from typing import Any
 
 from apps.rules.engine.conditions import Combination, Condition, Not, is_clocked, leaves_of
-from apps.rules.engine.engine import Engine, History, JudgedQuote, QuotesEntry, RuleChange, RulesEntry, Standing
+from apps.rules.engine.engine import (
+    Engine,
+    History,
+    JudgedQuote,
+    QuotesEntry,
+    RuleChange,
+    RulesEntry,
+    Standing,
+    Switches,
+)
 from apps.rules.engine.instance import FIRING, INACTIVE, OPEN, Transition
 from apps.rules.engine.leaves import LEVEL_HIGHEST, LEVEL_LOWEST, Change, Level, ZScore
 from apps.rules.engine.leaves import Average as AverageLeaf
@@ -81,13 +90,17 @@ class Backtest:
         changes = [RuleChange(rule, rule, spec, self._asset_ids) for rule, spec in enumerate(specs)]
         self._engine.judge(RulesEntry(1, 0, changes), history or _nothing)
 
-    def take(self, quotes: Sequence[JudgedQuote], *, as_of: int) -> None:
-        """Judge one entry: its quotes in the order in which they stand, then the clock; other assets' only move it."""
+    def take(self, quotes: Sequence[JudgedQuote], *, as_of: int, switched: Switches | None = None) -> None:
+        """Judge one entry: its quotes in the order in which they stand, then the clock; other assets' only move it.
+
+        switched: where the provider changed; what is of other entries does no harm.
+        """
         for asset_id, at, _ in quotes if len(self._begin) < len(self._asset_ids) else ():
             if asset_id in self._watched:
                 self._begin.setdefault(asset_id, at)
         self._clock = max(self._clock, as_of)
-        for step in self._engine.judge(QuotesEntry(self._engine.seq + 1, as_of, quotes), _nothing).transitions:
+        entry = QuotesEntry(self._engine.seq + 1, as_of, quotes, switched or {})
+        for step in self._engine.judge(entry, _nothing).transitions:
             self._note(step)
 
     def take_all(self, quotes: Iterable[JudgedQuote]) -> None:

@@ -11,10 +11,12 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import Newest, Window, WindowKey, new_window, reach_of
 from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 
-FORMAT = 1
+FORMAT = 2
 
 # (asset id, time in microseconds, price in 1e-10)
 JudgedQuote = tuple[int, int, int]
+# (asset id, time in microseconds) -> (provider before, provider now)
+Switches = Mapping[tuple[int, int], tuple[str, str]]
 # Takes asset id -> how far back, in microseconds. Returns asset id -> (at, price), oldest first: what is stored at this
 # place in the log, from the price in force that far before the newest quote on, and at least the two newest quotes.
 # Assets without quotes may be absent.
@@ -37,11 +39,15 @@ class RuleChange:
 
 @dataclass(frozen=True, slots=True)
 class QuotesEntry:
-    """Quotes of one batch, in the order in which they are judged; it may be empty (then only the clock moves)."""
+    """Quotes of one batch, in the order in which they are judged; it may be empty (then only the clock moves).
+
+    switched: (asset id, time) of quotes that come from another provider than the asset's quote before -> (before, now).
+    """
 
     seq: int
     as_of: int
     quotes: Sequence[JudgedQuote]
+    switched: Switches = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,8 @@ class Series:
     """One watched asset: its newest two quotes, its windows, its live instances in order of rule.
 
     keys, windows: what is seen of the past, in one order; judging: (test, firing, quiet) of each instance, in their
-    order; deadline: when the first of them expires.
+    order; deadline: when the first of them expires; switch: (time, provider before, provider now) of the last quote
+    that came from another provider than the one before, or None.
     """
 
     __slots__ = (
@@ -110,6 +117,7 @@ class Series:
         "judging",
         "keys",
         "price",
+        "switch",
         "windows",
     )
 
@@ -122,6 +130,12 @@ class Series:
         self.instances: tuple[Instance, ...] = ()
         self.judging: list[Judging] = []
         self.deadline = FOREVER
+        self.switch: tuple[int, str, str] | None = None
+
+    @property
+    def is_switched(self) -> bool:
+        """The newest quote comes from another provider than the one before."""
+        return self.switch is not None and self.switch[0] == self.at
 
     def keys_wanted(self) -> set[WindowKey]:
         """Return what the live instances need of the past."""
@@ -153,7 +167,13 @@ class Engine:
             raise ValueError(f"entry {entry.seq} after {self.seq}")
         judgement = Judgement()
         if isinstance(entry, QuotesEntry):
-            self._judge_quotes(entry.quotes, judgement)
+            begin = 0
+            for place, (asset_id, at, _) in enumerate(entry.quotes if entry.switched else ()):
+                if (asset_id, at) in entry.switched:
+                    self._judge_quotes(entry.quotes[begin:place], judgement)
+                    self._switch(asset_id, at, *entry.switched[asset_id, at])
+                    begin = place
+            self._judge_quotes(entry.quotes[begin:] if begin else entry.quotes, judgement)
             self._judge_clock(entry.as_of, judgement)
         elif isinstance(entry, RulesEntry):
             self._change_rules(entry, history, judgement)
@@ -161,6 +181,17 @@ class Engine:
             self._refill([self._series[one] for one in entry.asset_ids if one in self._series], history)
         self.seq = entry.seq
         return judgement
+
+    def _switch(self, asset_id: int, at: int, before: str, now: str) -> None:
+        """Let no event be seen between the next quote and the one before it: two providers say slightly different
+        prices at all times."""
+        series = self._series.get(asset_id)
+        if series is None or at <= series.at:
+            return
+        series.switch = (at, before, now)
+        for window in series.windows:
+            if isinstance(window, Newest):
+                window.forget()
 
     def _judge_quotes(self, quotes: Sequence[JudgedQuote], judgement: Judgement) -> None:
         series_of = self._series
@@ -414,6 +445,7 @@ class Engine:
                     series.price,
                     series.before_at,
                     series.before_price,
+                    series.switch,
                     [[*key, window.dump()] for key, window in zip(series.keys, series.windows, strict=True)],
                 ]
                 for series in self._series.values()
@@ -439,11 +471,12 @@ class Engine:
             raise ValueError(f"checkpoint format {state.get('format')!r}")
         engine = cls()
         engine.seq = state["seq"]
-        for asset_id, at, price, before_at, before_price, windows in state["series"]:
+        for asset_id, at, price, before_at, before_price, switch, windows in state["series"]:
             if only is not None and asset_id not in only:
                 continue
             series = engine._series[asset_id] = Series(asset_id)
             series.at, series.price, series.before_at, series.before_price = at, price, before_at, before_price
+            series.switch = None if switch is None else (switch[0], switch[1], switch[2])
             series.keys = tuple((name, width) for name, width, _ in windows)
             series.windows = tuple(new_window(key) for key in series.keys)
             for window, (_, _, dumped) in zip(series.windows, windows, strict=True):
@@ -479,6 +512,9 @@ def _evidence(instance: Instance, series: Series, *, at_quote: bool = False) -> 
     evidence |= {"price": from_units(series.price), "at": write_moment(series.at)}
     if series.before_at != -FOREVER:
         evidence["previous"] = {"price": from_units(series.before_price), "at": write_moment(series.before_at)}
+    if series.switch is not None and series.is_switched:
+        _, before, now = series.switch
+        evidence["switched"] = {"from": before, "to": now}
     return evidence
 
 
@@ -487,6 +523,8 @@ def _at_its_quote(window: Window, series: Series) -> Window:
         return window
     newest = Newest()
     newest.push(series.before_at, series.before_price)
+    if series.is_switched:
+        newest.forget()
     newest.push(series.at, series.price)
     return newest
 

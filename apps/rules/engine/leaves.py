@@ -480,7 +480,7 @@ def _bound_to_previous(holds: Callable[[int, int], bool], place: int, document: 
         before = cast(Newest, windows[place]).before
         return dict(document) | ({} if before is None else {"before": from_units(before)})
 
-    return _bound(test, operands, "no quote before this one")
+    return _bound(test, operands, "no quote before this one, or one of another provider")
 
 
 def _factors(percent: Decimal, recovery: Decimal) -> tuple[int, int, int]:

@@ -307,6 +307,10 @@ class Newest:
         self.at = self.moment = at
         self.is_new = True
 
+    def forget(self) -> None:
+        """Know no price before the next quote."""
+        self.price = None
+
     def advance(self, moment: int) -> None:
         """Take the clock."""
         self.moment = moment
