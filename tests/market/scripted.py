@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from apps.market.domain import RawQuote
-from apps.market.providers.protocol import Answer, Limits
+from apps.market.providers.protocol import Answer, Limits, PlainProvider
 
 
 @dataclass
-class Scripted:
+class Scripted(PlainProvider):
     """A provider that gives or raises what a test has laid out, and keeps what it was asked."""
 
     is_live: bool = True

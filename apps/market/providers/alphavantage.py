@@ -1,85 +1,123 @@
 """Alpha Vantage: shares and exchange rates, one symbol per call. Needs a key in ALPHAVANTAGE_API_KEY."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from apps.market.domain import RawQuote
-from apps.market.providers import http
-from apps.market.providers.protocol import Answer, Limits, ProviderRejected, ProviderUnavailable, QuoteRequest
+from apps.market.providers.live import LiveProvider, after_slash, cell, rows_of, text_of
+from apps.market.providers.protocol import (
+    DAY,
+    FOUND_AT_MOST,
+    Found,
+    HistoryLimits,
+    HistoryRequest,
+    Limits,
+    ProviderRejected,
+    ProviderUnavailable,
+    Stretch,
+)
 
-BASE_URL = "https://www.alphavantage.co"
-KEY_VARIABLE = "ALPHAVANTAGE_API_KEY"
+# The zones of its days. Where a day is over is where its close is known.
+ZONES = {"UTC": UTC, "US/Eastern": ZoneInfo("America/New_York")}
 
 
-class AlphaVantage:
+class AlphaVantage(LiveProvider):
     """Shares by their symbols ("MSFT"), exchange rates by pairs ("EUR/USD"). A free key has 25 calls a day."""
 
     slug = "alphavantage"
-    is_live = True
+    base_url = "https://www.alphavantage.co"
     # One call per round, since a free key is also refused where it asks more than once a second.
     limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_minute=5, calls_per_day=25, calls_per_round=1)
+    key_variable = "ALPHAVANTAGE_API_KEY"
+    needs_key = True
+    asset_kinds = ("share", "fx")
+    # A free key has the last 100 trading days, all in one call.
+    history = HistoryLimits(steps=(DAY,), points=140, reach=140 * DAY)
+    has_search = True
 
-    def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return {"base_url"} without a slash at its end. Raises ProviderMisconfigured."""
-        http.refuse_unknown_options(options, ["base_url"], slug=self.slug)
-        return {"base_url": http.read_base_url(options, default=BASE_URL)}
+    def ask(self, options: Mapping[str, Any], path: str, **call: Any) -> dict[str, Any]:
+        """Return the object at this path, empty where the symbol is unknown. Every error comes with status 200.
 
-    def fetch(self, request: QuoteRequest) -> Answer:
-        """Return the newest prices, in calls of one symbol that share one deadline.
-
-        An unknown symbol has no price. Raises ProviderRejected("no_key") without a key, what `get_json` raises, and
-        what an answer says in its text: rate_limited, premium, unauthorized. One failed call fails the answer.
+        Raises ProviderRejected("no_key") without a key, what `get_json` raises, and what an answer says in its text:
+        rate_limited, premium, unauthorized.
         """
-        key = os.environ.get(KEY_VARIABLE, "").strip()
-        if not key:
-            raise ProviderRejected("no_key")
-        left = http.time_left()
-        quotes: list[RawQuote] = []
-        for external_id in request.external_ids:
-            payload = http.get_json(
-                url=f"{request.options['base_url']}/query",
-                params={**_params_for(external_id), "apikey": key},
-                deadline_seconds=left(),
-            )
-            quotes.append(_quote_of(payload, external_id=external_id))
-        return Answer(quotes=quotes, as_of=http.now())
+        params = {**call.pop("params"), "apikey": self.key()}
+        payload = super().ask(options, path, params=params, **call)
+        if not isinstance(payload, dict):
+            raise ProviderUnavailable("bad_payload")
+        notices = [str(payload[notice]).lower() for notice in ("Note", "Information") if notice in payload]
+        # Not only "premium": whoever asks too often is told of "premium plans" and "all premium endpoints" too.
+        if any("a premium endpoint" in notice for notice in notices):
+            raise ProviderRejected("premium")
+        if notices:
+            raise ProviderUnavailable("rate_limited")
+        if "apikey" in str(payload.get("Error Message")).lower():
+            raise ProviderRejected("unauthorized")
+        return {} if "Error Message" in payload else payload
+
+    def fetch_batch(
+        self, options: Mapping[str, Any], external_ids: Sequence[str], *, deadline_seconds: float
+    ) -> Sequence[RawQuote]:
+        """Return the price of the one symbol. An unknown one has none."""
+        [external_id] = external_ids
+        from_currency, slash, to_currency = external_id.partition("/")
+        if slash:
+            params = {"function": "CURRENCY_EXCHANGE_RATE", "from_currency": from_currency, "to_currency": to_currency}
+            payload = self.ask(options, "/query", params=params, deadline_seconds=deadline_seconds)
+            rate = _item_of(payload, name="Realtime Currency Exchange Rate")
+            return [RawQuote(external_id=external_id, price=rate.get("5. Exchange Rate"), at=_event_time(rate))]
+        params = {"function": "GLOBAL_QUOTE", "symbol": external_id}
+        payload = self.ask(options, "/query", params=params, deadline_seconds=deadline_seconds)
+        # Of a share it tells the trading day, and no time.
+        return [RawQuote(external_id=external_id, price=_item_of(payload, name="Global Quote").get("05. price"))]
+
+    def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
+        """Give the close of each day at the end of the day. Raises ProviderRejected("unknown_symbol") too."""
+        from_symbol, slash, to_symbol = request.external_id.partition("/")
+        if slash:
+            params = {"function": "FX_DAILY", "from_symbol": from_symbol, "to_symbol": to_symbol}
+        else:
+            params = {"function": "TIME_SERIES_DAILY", "symbol": request.external_id}
+        payload = self.ask(request.options, "/query", params={**params, "outputsize": "compact"})
+        if not payload:
+            raise ProviderRejected("unknown_symbol")
+        facts = _item_of(payload, name="Meta Data")
+        zone = ZONES.get(str(facts.get("6. Time Zone" if slash else "5. Time Zone")))
+        if zone is None:
+            raise ProviderUnavailable("bad_payload")
+        for day, prices in _item_of(payload, name="Time Series FX (Daily)" if slash else "Time Series (Daily)").items():
+            yield (_day(day) + DAY).replace(tzinfo=zone).astimezone(UTC), cell(prices, "4. close")
+
+    def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
+        """Return USD for EUR/USD; the name of a share does not tell."""
+        return after_slash(external_id)
+
+    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
+        """Return the shares that Alpha Vantage finds, best match first. It is one of the key's calls."""
+        payload = self.ask(options, "/query", params={"function": "SYMBOL_SEARCH", "keywords": words})
+        return [
+            Found(symbol, symbol, text_of(match, "2. name"), text_of(match, "8. currency") or None)
+            for match in rows_of(payload.get("bestMatches"))
+            if (symbol := text_of(match, "1. symbol"))
+        ][:FOUND_AT_MOST]
 
 
-def _params_for(external_id: str) -> dict[str, str]:
-    from_currency, slash, to_currency = external_id.partition("/")
-    if not slash:
-        return {"function": "GLOBAL_QUOTE", "symbol": external_id}
-    return {"function": "CURRENCY_EXCHANGE_RATE", "from_currency": from_currency, "to_currency": to_currency}
-
-
-def _quote_of(payload: Any, *, external_id: str) -> RawQuote:
-    if "/" in external_id:
-        rate = _item_of(payload, name="Realtime Currency Exchange Rate")
-        return RawQuote(external_id=external_id, price=rate.get("5. Exchange Rate"), at=_event_time(rate))
-    # Of a share it tells the trading day, and no time.
-    return RawQuote(external_id=external_id, price=_item_of(payload, name="Global Quote").get("05. price"))
-
-
-def _item_of(payload: Any, *, name: str) -> Mapping[str, Any]:
-    """Return the object `name` of an answer, empty where the symbol is unknown. Every error comes with status 200."""
-    if not isinstance(payload, dict):
-        raise ProviderUnavailable("bad_payload")
-    notices = [str(payload[notice]).lower() for notice in ("Note", "Information") if notice in payload]
-    # Not only "premium": whoever asks too often is told of "premium plans" and "all premium endpoints" too.
-    if any("a premium endpoint" in notice for notice in notices):
-        raise ProviderRejected("premium")
-    if notices:
-        raise ProviderUnavailable("rate_limited")
-    if "apikey" in str(payload.get("Error Message")).lower():
-        raise ProviderRejected("unauthorized")
-    if "Error Message" in payload or not payload:
-        return {}
-    item = payload.get(name)
+def _item_of(payload: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
+    """Return the object `name` of an answer, empty where the symbol is unknown."""
+    item = payload.get(name, {} if not payload else None)
     if not isinstance(item, dict):
         raise ProviderUnavailable("bad_payload")
     return item
+
+
+def _day(value: str) -> datetime:
+    try:
+        return datetime.strptime(value, "%Y-%m-%d")
+    except ValueError:
+        pass
+    raise ProviderUnavailable("bad_payload")
 
 
 def _event_time(rate: Mapping[str, Any]) -> datetime | None:

@@ -1,67 +1,99 @@
 """Binance: prices by trading pair, a batch per call, from the host that has market data only. No key; no event time."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from apps.market.domain import RawQuote
-from apps.market.providers import http
-from apps.market.providers.protocol import Answer, Limits, ProviderRejected, ProviderUnavailable, QuoteRequest
+from apps.market.providers.live import LiveProvider, best_of, cell, ending_of, epoch, milliseconds, rows_of, text_of
+from apps.market.providers.protocol import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Found,
+    HistoryLimits,
+    HistoryRequest,
+    Limits,
+    ProviderRejected,
+    ProviderUnavailable,
+    Stretch,
+)
 
-BASE_URL = "https://data-api.binance.vision"
 WEIGHT_PER_MINUTE = 6_000
 WEIGHT_PER_CALL = 4
+INTERVALS = {MINUTE: "1m", HOUR: "1h", DAY: "1d"}
+# What pairs are traded against; a name has no mark between its two halves.
+_MONEY = "USDT USDC FDUSD TUSD BUSD USD1 DAI EUR EURI GBP BRL TRY AUD JPY PLN RON CZK ARS MXN COP ZAR UAH RUB IDR IDRT"
+CURRENCIES = [*_MONEY.split(), "BTC", "ETH", "BNB", "TRX", "XRP", "DOGE", "SOL"]
 
 
-class Binance:
+class Binance(LiveProvider):
     """Prices by Binance's symbols ("BTCUSDT"). One symbol that Binance does not list fails its whole call."""
 
     slug = "binance"
-    is_live = True
+    base_url = "https://data-api.binance.vision"
     limits = Limits(batch_size=100, shortest_interval_seconds=1, calls_per_minute=WEIGHT_PER_MINUTE / WEIGHT_PER_CALL)
+    history = HistoryLimits(steps=tuple(INTERVALS), points=1_000)
+    has_search = True
 
-    def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return {"base_url"} without a slash at its end. Raises ProviderMisconfigured."""
-        http.refuse_unknown_options(options, ["base_url"], slug=self.slug)
-        return {"base_url": http.read_base_url(options, default=BASE_URL)}
+    def ask(self, options: Mapping[str, Any], path: str, **call: Any) -> Any:
+        """Return the JSON at this path. Raises what `get_json` raises; a ban is rate_limited."""
+        try:
+            return super().ask(options, path, **call)
+        except ProviderRejected as rejection:
+            # Here 418 is a ban of the address after many a 429, and it ends.
+            if rejection.reason == "http_418":
+                raise ProviderUnavailable("rate_limited") from None
+            raise
 
-    def fetch(self, request: QuoteRequest) -> Answer:
-        """Return the newest prices, without event times, in calls of 100 symbols that share one deadline.
-
-        Raises what `get_json` raises: one failed call fails the answer.
-        """
-        left = http.time_left()
-        quotes: list[RawQuote] = []
-        for symbols in self.limits.batches_of(request.external_ids):
-            quotes += _quotes_of(_ask(request, symbols=symbols, deadline_seconds=left()), symbols=symbols)
-        return Answer(quotes=quotes, as_of=http.now())
-
-
-def _ask(request: QuoteRequest, *, symbols: Sequence[str], deadline_seconds: float) -> Any:
-    # Some symbols are not ASCII, and Binance reads no \u escapes.
-    listed = json.dumps(list(symbols), separators=(",", ":"), ensure_ascii=False)
-    try:
-        return http.get_json(
-            url=f"{request.options['base_url']}/api/v3/ticker/price",
-            params={"symbols": listed},
-            deadline_seconds=deadline_seconds,
+    def fetch_batch(
+        self, options: Mapping[str, Any], external_ids: Sequence[str], *, deadline_seconds: float
+    ) -> Sequence[RawQuote]:
+        """Return the quotes of these. An item without a symbol has no price either: admission counts it."""
+        # Some symbols are not ASCII, and Binance reads no \u escapes.
+        listed = json.dumps(list(external_ids), separators=(",", ":"), ensure_ascii=False)
+        payload = self.ask(
+            options, "/api/v3/ticker/price", params={"symbols": listed}, deadline_seconds=deadline_seconds
         )
-    except ProviderRejected as rejection:
-        # Here 418 is a ban of the address after many a 429, and it ends.
-        if rejection.reason == "http_418":
-            raise ProviderUnavailable("rate_limited") from None
-        raise
+        if not isinstance(payload, list) or not payload:
+            raise ProviderUnavailable("bad_payload")
+        wanted = {*external_ids, ""}
+        return [quote for quote in map(_quote_of, payload) if quote.external_id in wanted]
 
+    def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
+        """Give the close of each candle; a row is its start, open, high, low, close and more."""
+        rows = self.ask(
+            request.options,
+            "/api/v3/klines",
+            params={
+                "symbol": request.external_id,
+                "interval": INTERVALS[stretch.step],
+                "startTime": milliseconds(stretch.first_start),
+                "endTime": milliseconds(stretch.last_start),
+                "limit": 1_000,
+            },
+        )
+        for row in rows_of(rows, list):
+            yield epoch(cell(row, 0), unit=timedelta(milliseconds=1)) + stretch.step, cell(row, 4)
 
-def _quotes_of(payload: Any, *, symbols: Sequence[str]) -> list[RawQuote]:
-    """Return the quotes of `symbols`. An item without a symbol has no price either: admission counts it."""
-    if not isinstance(payload, list) or not payload:
-        raise ProviderUnavailable("bad_payload")
-    wanted = {*symbols, ""}
-    return [quote for quote in map(_quote_of, payload) if quote.external_id in wanted]
+    def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
+        """Return the currency at the end of the symbol, None where it is not a known one."""
+        return ending_of(external_id, CURRENCIES)
+
+    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
+        """Return the symbols in which the words stand: of the prices of all, since the list of symbols is too long."""
+        symbols = [text_of(item, "symbol") for item in rows_of(self.ask(options, "/api/v3/ticker/price"))]
+        return best_of(map(_found, filter(None, symbols)), words)
 
 
 def _quote_of(item: Any) -> RawQuote:
     if not isinstance(item, dict) or not isinstance(item.get("symbol"), str):
         return RawQuote(external_id="", price=None)
     return RawQuote(external_id=item["symbol"], price=item.get("price"))
+
+
+def _found(symbol: str) -> Found:
+    currency = ending_of(symbol, CURRENCIES)
+    base = symbol.removesuffix(currency or "")
+    return Found(symbol, base, f"{base}/{currency}" if currency else symbol, currency)

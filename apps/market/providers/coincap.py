@@ -1,56 +1,84 @@
 """CoinCap v3: crypto prices in dollars, a batch per call. Needs a key in COINCAP_API_KEY; gives no event time."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from apps.market.domain import RawQuote
-from apps.market.providers import http
-from apps.market.providers.protocol import Answer, Limits, ProviderRejected, ProviderUnavailable, QuoteRequest
+from apps.market.providers.live import LiveProvider, cell, epoch, milliseconds, rows_of, text_of
+from apps.market.providers.protocol import (
+    DAY,
+    FOUND_AT_MOST,
+    HOUR,
+    MINUTE,
+    Found,
+    HistoryLimits,
+    HistoryRequest,
+    Limits,
+    ProviderUnavailable,
+    Stretch,
+)
 
-BASE_URL = "https://rest.coincap.io/v3"
-KEY_VARIABLE = "COINCAP_API_KEY"
+INTERVALS = {MINUTE: "m1", HOUR: "h1", DAY: "d1"}
 
 
-class CoinCap:
+class CoinCap(LiveProvider):
     """Prices by CoinCap's asset ids ("bitcoin"). A free key has about 4 000 calls a month."""
 
     slug = "coincap"
-    is_live = True
+    base_url = "https://rest.coincap.io/v3"
     limits = Limits(batch_size=200, shortest_interval_seconds=1, calls_per_minute=600, calls_per_day=4_000 / 31)
+    key_variable = "COINCAP_API_KEY"
+    needs_key = True
+    history = HistoryLimits(steps=tuple(INTERVALS), points=720)
+    has_search = True
 
-    def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return {"base_url"} without a slash at its end. Raises ProviderMisconfigured."""
-        http.refuse_unknown_options(options, ["base_url"], slug=self.slug)
-        return {"base_url": http.read_base_url(options, default=BASE_URL)}
+    def ask(self, options: Mapping[str, Any], path: str, **call: Any) -> list[Any]:
+        """Return the list in `data`. Raises what `get_json` raises, and ProviderRejected("no_key")."""
+        payload = super().ask(options, path, headers={"Authorization": f"Bearer {self.key()}"}, **call)
+        # The retired v2 still answers 200, with an object in `data` that says so.
+        if not isinstance(payload, dict) or not isinstance(payload.get("data"), list):
+            raise ProviderUnavailable("bad_payload")
+        items: list[Any] = payload["data"]
+        return items
 
-    def fetch(self, request: QuoteRequest) -> Answer:
-        """Return the newest prices, without event times, in calls of 200 ids that share one deadline.
+    def fetch_batch(
+        self, options: Mapping[str, Any], external_ids: Sequence[str], *, deadline_seconds: float
+    ) -> Sequence[RawQuote]:
+        """Return one quote per item. An item that is no asset has no price either: admission counts it."""
+        params: dict[str, str | int] = {"ids": ",".join(external_ids), "limit": len(external_ids)}
+        return [
+            _quote_of(item) for item in self.ask(options, "/assets", params=params, deadline_seconds=deadline_seconds)
+        ]
 
-        Raises ProviderRejected("no_key") without a key, and what `get_json` raises: one failed call fails the answer.
-        """
-        key = os.environ.get(KEY_VARIABLE, "").strip()
-        if not key:
-            raise ProviderRejected("no_key")
-        left = http.time_left()
-        quotes: list[RawQuote] = []
-        for ids in self.limits.batches_of(request.external_ids):
-            payload = http.get_json(
-                url=f"{request.options['base_url']}/assets",
-                headers={"Authorization": f"Bearer {key}"},
-                params={"ids": ",".join(ids), "limit": len(ids)},
-                deadline_seconds=left(),
-            )
-            quotes += _quotes_of(payload)
-        return Answer(quotes=quotes, as_of=http.now())
+    def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
+        """Give the prices of minutes and hours at their times, and those of days, which are averages, at their end."""
+        passed = DAY if stretch.step == DAY else timedelta()
+        rows = self.ask(
+            request.options,
+            f"/assets/{quote(request.external_id, safe='')}/history",
+            params={
+                "interval": INTERVALS[stretch.step],
+                "start": milliseconds(stretch.first_start),
+                "end": milliseconds(stretch.reached),
+            },
+        )
+        for row in rows_of(rows):
+            yield epoch(cell(row, "time"), unit=timedelta(milliseconds=1)) + passed, row.get("priceUsd")
 
+    def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str:
+        """Return USD."""
+        return "USD"
 
-def _quotes_of(payload: Any) -> list[RawQuote]:
-    """Return one quote per item of `data`. An item that is no asset has no price either: admission counts it."""
-    # The retired v2 still answers 200, with an object in `data` that says so.
-    if not isinstance(payload, dict) or not isinstance(payload.get("data"), list):
-        raise ProviderUnavailable("bad_payload")
-    return [_quote_of(item) for item in payload["data"]]
+    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
+        """Return what CoinCap finds, by id or symbol."""
+        items = rows_of(self.ask(options, "/assets", params={"search": words, "limit": FOUND_AT_MOST}))
+        return [
+            Found(external_id, text_of(item, "symbol"), text_of(item, "name"), "USD")
+            for item in items
+            if (external_id := text_of(item, "id"))
+        ][:FOUND_AT_MOST]
 
 
 def _quote_of(item: Any) -> RawQuote:

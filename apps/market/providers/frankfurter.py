@@ -1,34 +1,44 @@
 """Frankfurter v1: the reference rates of the European Central Bank, one call per base currency. Needs no key."""
 
 import re
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from apps.market.domain import RawQuote
 from apps.market.providers import http
-from apps.market.providers.protocol import Answer, Limits, ProviderRejected, ProviderUnavailable, QuoteRequest
+from apps.market.providers.live import LiveProvider, after_slash, best_of
+from apps.market.providers.protocol import (
+    DAY,
+    Answer,
+    Found,
+    HistoryLimits,
+    HistoryRequest,
+    Limits,
+    ProviderRejected,
+    ProviderUnavailable,
+    QuoteRequest,
+    Stretch,
+)
 
-BASE_URL = "https://api.frankfurter.dev"
 # The central banks agree on the rates at about 14:10 in Frankfurt; they are published at about 16:00.
 RATES_TIME = time(14, 15, tzinfo=ZoneInfo("Europe/Berlin"))
 # Two different currencies: for a pair of the same one there is no rate.
 _PAIR = re.compile(r"([A-Z]{3})/(?!\1)([A-Z]{3})")
 
 
-class Frankfurter:
+class Frankfurter(LiveProvider):
     """Rates by pairs: "EUR/USD" is the price of one euro in dollars. One rate per business day."""
 
     slug = "frankfurter"
-    is_live = True
+    base_url = "https://api.frankfurter.dev"
     # One call gives all pairs of a base currency. How many that is cannot be known here, so one is the cautious bound.
     limits = Limits(batch_size=1, shortest_interval_seconds=3_600)
-
-    def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return {"base_url"} without a slash at its end. Raises ProviderMisconfigured."""
-        http.refuse_unknown_options(options, ["base_url"], slug=self.slug)
-        return {"base_url": http.read_base_url(options, default=BASE_URL)}
+    gives_event_time = True
+    asset_kinds = ("fx",)
+    history = HistoryLimits(steps=(DAY,), points=365)
+    has_search = True
 
     def fetch(self, request: QuoteRequest) -> Answer:
         """Return the rates of the newest business day, in calls that share one deadline.
@@ -44,12 +54,9 @@ class Frankfurter:
             rates: Mapping[str, Any] = {}
             at = None
             try:
-                payload = http.get_json(
-                    url=f"{request.options['base_url']}/v1/latest",
-                    params={"base": base, "symbols": ",".join(symbols)},
-                    deadline_seconds=left(),
-                )
-                rates, at = _rates_of(payload, base=base), _event_time(payload)
+                params = {"base": base, "symbols": ",".join(symbols)}
+                payload = self.ask(request.options, "/v1/latest", params=params, deadline_seconds=left())
+                rates, at = _rates_of(payload, base=base), _event_time(payload.get("date"))
             except ProviderRejected as rejection:
                 # Unknown are this base, or all of its symbols. If all calls say so, the address is probably wrong.
                 not_found += 1
@@ -57,6 +64,28 @@ class Frankfurter:
                     raise
             quotes += [RawQuote(external_id=f"{base}/{to}", price=rates.get(to), at=at) for to in symbols]
         return Answer(quotes=quotes, as_of=http.now())
+
+    def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
+        """Give the rate of each business day. Raises ProviderRejected("unknown_symbol") for what is no pair."""
+        pair = _PAIR.fullmatch(request.external_id)
+        if pair is None:
+            raise ProviderRejected("unknown_symbol")
+        path = f"/v1/{stretch.since.date().isoformat()}..{stretch.reached.date().isoformat()}"
+        rates = _rates_of(self.ask(request.options, path, params={"base": pair[1], "symbols": pair[2]}), base=pair[1])
+        for day, of_day in rates.items():
+            yield _event_time(day), of_day.get(pair[2]) if isinstance(of_day, dict) else None
+
+    def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
+        """Return USD for EUR/USD."""
+        return after_slash(external_id)
+
+    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
+        """Return the euro in the currencies in which the words stand."""
+        names = self.ask(options, "/v1/currencies")
+        if not isinstance(names, dict):
+            raise ProviderUnavailable("bad_payload")
+        founds = [Found(f"EUR/{code}", code, str(name), code) for code, name in names.items() if code != "EUR"]
+        return best_of(founds, words)
 
 
 def _symbols_by_base(external_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -74,10 +103,10 @@ def _rates_of(payload: Any, *, base: str) -> Mapping[str, Any]:
     return rates
 
 
-def _event_time(payload: Mapping[str, Any]) -> datetime:
-    """Return when the rates of the answer's day were agreed on."""
+def _event_time(day: Any) -> datetime:
+    """Return when the rates of a day were agreed on."""
     try:
-        return datetime.combine(date.fromisoformat(payload["date"]), RATES_TIME)
-    except (KeyError, TypeError, ValueError):
+        return datetime.combine(date.fromisoformat(day), RATES_TIME).astimezone(UTC)
+    except (TypeError, ValueError):
         pass
     raise ProviderUnavailable("bad_payload")

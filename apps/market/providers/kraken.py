@@ -1,55 +1,107 @@
 """Kraken: last trades by pair, a batch per call. No key; no event time. Errors come with status 200."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from apps.market.domain import RawQuote
-from apps.market.providers import http
-from apps.market.providers.protocol import Answer, Limits, ProviderRejected, ProviderUnavailable, QuoteRequest
+from apps.market.providers.live import LiveProvider, best_of, cell, ending_of, epoch, rows_of, text_of
+from apps.market.providers.protocol import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Found,
+    HistoryLimits,
+    HistoryRequest,
+    Limits,
+    ProviderRejected,
+    ProviderUnavailable,
+    Stretch,
+)
 
-BASE_URL = "https://api.kraken.com"
+POINTS = 720
+# What pairs end with, and what everybody else calls it.
+_MONEY = "USD EUR GBP CAD JPY AUD CHF USDT USDC DAI ETH"
+CURRENCIES = {**{code: code for code in _MONEY.split()}, "XBT": "BTC"}
+# What everybody else calls it, and how it is found here.
+NAMES = {"btc": "xbt", "doge": "xdg"}
 
 
-class Kraken:
+@dataclass(frozen=True, slots=True)
+class RecentPoints(HistoryLimits):
+    """The newest points only: a step that reaches back to where the request begins."""
+
+    def stretch_of(self, request: HistoryRequest, *, now: datetime) -> Stretch:
+        """Return all that is wanted, in the shortest step that goes back so far."""
+        age = now - request.since
+        # One of the points is the candle that is not over yet.
+        step = next((step for step in self.steps if age <= step * (self.points - 1)), self.steps[-1])
+        return Stretch(since=request.since, reached=request.until, step=step)
+
+
+class Kraken(LiveProvider):
     """Prices by Kraken's pairs ("XBTUSD" or "XXBTZUSD"). One pair that Kraken does not know fails its whole call."""
 
     slug = "kraken"
-    is_live = True
+    base_url = "https://api.kraken.com"
     limits = Limits(batch_size=100, shortest_interval_seconds=1, calls_per_minute=60)
+    history = RecentPoints(
+        steps=(MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 4 * HOUR, DAY), points=POINTS, reach=POINTS * DAY
+    )
+    has_search = True
 
-    def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return {"base_url"} without a slash at its end. Raises ProviderMisconfigured."""
-        http.refuse_unknown_options(options, ["base_url"], slug=self.slug)
-        return {"base_url": http.read_base_url(options, default=BASE_URL)}
+    def ask(self, options: Mapping[str, Any], path: str, **call: Any) -> Mapping[str, Any]:
+        """Return the object in `result`.
 
-    def fetch(self, request: QuoteRequest) -> Answer:
-        """Return one quote per pair, without event times, in calls of 100 pairs that share one deadline.
-
-        A pair that Kraken answers under a name of its own has no price. Raises ProviderRejected("unknown_symbol"),
-        ProviderUnavailable (rate_limited, provider_error) and what `get_json` raises: one failed call fails the answer.
+        Raises ProviderRejected("unknown_symbol"), ProviderUnavailable (rate_limited, provider_error) and what
+        `get_json` raises.
         """
-        left = http.time_left()
-        quotes: list[RawQuote] = []
-        for pairs in self.limits.batches_of(request.external_ids):
-            payload = http.get_json(
-                url=f"{request.options['base_url']}/0/public/Ticker",
-                params={"pair": ",".join(pairs)},
-                deadline_seconds=left(),
+        payload = super().ask(options, path, **call)
+        if not isinstance(payload, dict) or not isinstance(payload.get("error"), list):
+            raise ProviderUnavailable("bad_payload")
+        _refuse_errors(payload["error"])
+        result = payload.get("result")
+        if not isinstance(result, dict) or not result:
+            raise ProviderUnavailable("bad_payload")
+        return result
+
+    def fetch_batch(
+        self, options: Mapping[str, Any], external_ids: Sequence[str], *, deadline_seconds: float
+    ) -> Sequence[RawQuote]:
+        """Return one quote per pair. A pair that Kraken answers under a name of its own has no price."""
+        params = {"pair": ",".join(external_ids)}
+        tickers = self.ask(options, "/0/public/Ticker", params=params, deadline_seconds=deadline_seconds)
+        # A name as it was sent goes before one that is made.
+        named = {_short_name(key): ticker for key, ticker in tickers.items()} | {**tickers}
+        return [RawQuote(external_id=pair, price=_last_price(named.get(pair))) for pair in external_ids]
+
+    def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
+        """Give the close of each candle; a row is its start, open, high, low, close and more."""
+        params: dict[str, str | int] = {"pair": request.external_id, "interval": stretch.step // MINUTE}
+        result = self.ask(request.options, "/0/public/OHLC", params=params)
+        # Beside `last` there is one pair, under a name of Kraken's own.
+        rows = [value for name, value in result.items() if name != "last"]
+        for row in rows_of(cell(rows, 0), list):
+            yield epoch(cell(row, 0), unit=timedelta(seconds=1)) + stretch.step, cell(row, 4)
+
+    def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
+        """Return the currency at the end of the pair, None where it is not a known one."""
+        ending = ending_of(_short_name(external_id), CURRENCIES)
+        return CURRENCIES[ending] if ending else None
+
+    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
+        """Return the pairs in which the words stand; bitcoin is found as BTC too."""
+        founds = [
+            Found(name, text_of(pair, "wsname").partition("/")[0], text_of(pair, "wsname"), self.currency_of(name, {}))
+            for name, pair in (
+                (_short_name(key), pair)
+                for key, pair in self.ask(options, "/0/public/AssetPairs").items()
+                if isinstance(pair, dict)
             )
-            quotes += _quotes_of(payload, pairs=pairs)
-        return Answer(quotes=quotes, as_of=http.now())
-
-
-def _quotes_of(payload: Any, *, pairs: Sequence[str]) -> list[RawQuote]:
-    if not isinstance(payload, dict) or not isinstance(payload.get("error"), list):
-        raise ProviderUnavailable("bad_payload")
-    _refuse_errors(payload["error"])
-    tickers = payload.get("result")
-    if not isinstance(tickers, dict) or not tickers:
-        raise ProviderUnavailable("bad_payload")
-    # A name as it was sent goes before one that is made.
-    named = {_short_name(key): ticker for key, ticker in tickers.items()} | tickers
-    return [RawQuote(external_id=pair, price=_last_price(named.get(pair))) for pair in pairs]
+        ]
+        parts = words.casefold().replace("/", " ").split()
+        return best_of(founds, " ".join(NAMES.get(part, part) for part in parts))
 
 
 def _refuse_errors(errors: Sequence[Any]) -> None:

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -12,6 +12,10 @@ from apps.market.domain import RawQuote
 # After a long gap a recording or an invented market has much to give: more than this comes with the next slots, so that
 # each answer is stored and judged within a task's time.
 ROWS_AT_ONCE = 50_000
+FOUND_AT_MOST = 20
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ProviderUnavailable(Exception):
@@ -113,17 +117,157 @@ class Limits:
         return max([self.shortest_interval_seconds, *needed])
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryRequest:
+    """What is wanted of one asset's past: prices of [since, until), aware UTC. options: as `validate_options` says."""
+
+    external_id: str
+    since: datetime
+    until: datetime
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """What one call told of the past. quotes: oldest first; reached: up to where the past is known now, after since."""
+
+    quotes: Sequence[RawQuote]
+    reached: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one call asks of the past: [since, reached), in candles of one step."""
+
+    since: datetime
+    reached: datetime
+    step: timedelta
+
+    @property
+    def first_start(self) -> datetime:
+        """Return the start of the first candle: it is over at `since` or after it."""
+        return _aligned(self.since, step=self.step) - self.step
+
+    @property
+    def last_start(self) -> datetime:
+        """Return the start of the last candle: it is over before `reached`."""
+        return _aligned(self.reached, step=self.step) - 2 * self.step
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether no candle ends inside."""
+        return self.last_start < self.first_start
+
+
+def _aligned(at: datetime, *, step: timedelta) -> datetime:
+    """Return the first multiple of the step, counted from 1970, that is not before `at`."""
+    return _EPOCH - (_EPOCH - at) // step * step
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLimits:
+    """How a provider gives the past.
+
+    steps: how far apart its prices may lie, shortest first; points: how many of them one call gives; reach: how far
+    back it goes, None where that is not known.
+    """
+
+    steps: Sequence[timedelta]
+    points: int
+    reach: timedelta | None = None
+
+    def page_for(self, span: timedelta) -> timedelta:
+        """Return how much of a span so long one call covers."""
+        return step_for(span, self.steps) * self.points
+
+    def stretch_of(self, request: HistoryRequest, *, now: datetime) -> Stretch:
+        """Return what the next call asks: as much as one gives, and nothing from before the provider's reach."""
+        since = request.since if self.reach is None else max(request.since, now - self.reach)
+        whole = Stretch(since=since, reached=request.until, step=step_for(request.until - since, self.steps))
+        page_end = whole.first_start + (self.points + 1) * whole.step
+        return replace(whole, reached=min(request.until, page_end))
+
+
+def step_for(span: timedelta, steps: Sequence[timedelta]) -> timedelta:
+    """Return in which of these steps so long a span is asked: minutes up to 2 days, hours up to 60, else days.
+
+    Where that step is not among them, it is the next longer one, or the longest.
+    """
+    wanted = MINUTE if span <= 2 * DAY else HOUR if span <= 60 * DAY else DAY
+    return min((step for step in steps if step >= wanted), default=max(steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One asset that a search found. symbol, name: as the provider says; currency: of its prices, None if not told."""
+
+    external_id: str
+    symbol: str
+    name: str
+    currency: str | None
+
+
 class Provider(Protocol):
-    """One source of quotes. A provider is a module-level object without state between calls."""
+    """One source of quotes. A provider is a module-level object without state between calls.
+
+    key_variable: the environment variable of its key, None where it takes none; needs_key: nothing is given without
+    one; gives_event_time: each quote has a time of its own; asset_kinds: of "crypto", "share" and "fx", none where they
+    are whatever the operator makes them; history: how it gives the past, None where it does not; has_search: it can be
+    searched by words.
+    """
 
     slug: str
     # A live provider is asked once after a gap; others give everything since the feed's stored position.
     is_live: bool
     # Those of its public address, the default of its option base_url. None: it may be asked as often as anybody likes.
     limits: Limits | None
+    key_variable: str | None
+    needs_key: bool
+    gives_event_time: bool
+    asset_kinds: tuple[str, ...]
+    history: HistoryLimits | None
+    has_search: bool
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return `options` with defaults filled in. Raises ProviderMisconfigured, which names the option."""
 
     def fetch(self, request: QuoteRequest) -> Answer:
         """Return the quotes for one slot. Raises ProviderUnavailable or ProviderRejected."""
+
+    def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
+        """Return the currency of the prices of this name ("USD"), or None where the name does not tell."""
+
+    def fetch_history(self, request: HistoryRequest) -> HistoryPage:
+        """Return the first part of what is wanted of the past, in one call, or none where nothing can be there.
+
+        A candle is one price: that of its close, at the time of its close; one that is not over is left out. Raises
+        ProviderUnavailable or ProviderRejected, the latter with the reason no_history where there is none.
+        """
+
+    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
+        """Return what fits these words, at most FOUND_AT_MOST. Raises as `fetch` does; no_search where it cannot."""
+
+
+class PlainProvider:
+    """What a provider is that says no more of itself: it wants no key, has no past and cannot be searched."""
+
+    is_live = False
+    limits: Limits | None = None
+    key_variable: str | None = None
+    needs_key = False
+    gives_event_time = True
+    asset_kinds: tuple[str, ...] = ()
+    history: HistoryLimits | None = None
+    has_search = False
+
+    def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
+        """Return None: its names say nothing."""
+        return None
+
+    def fetch_history(self, request: HistoryRequest) -> HistoryPage:
+        """Raise ProviderRejected("no_history")."""
+        raise ProviderRejected("no_history")
+
+    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
+        """Raise ProviderRejected("no_search")."""
+        raise ProviderRejected("no_search")

@@ -13,6 +13,7 @@ from apps.market.films import FilmBroken, event_time, rows_of
 from apps.market.providers.protocol import (
     ROWS_AT_ONCE,
     Answer,
+    PlainProvider,
     ProviderMisconfigured,
     ProviderRejected,
     QuoteRequest,
@@ -25,7 +26,7 @@ OPTIONS: dict[str, Any] = {"path": None, "start": None, "shift": "none", "speed"
 _at = attrgetter("at")
 
 
-class Replay:
+class Replay(PlainProvider):
     """The rows of a CSV or .csv.gz file with the columns time, symbol, price (or close) and perhaps volume.
 
     Its clock stands at `start` when the feed begins and then runs `speed` times as fast as the feed's slots.
@@ -33,8 +34,6 @@ class Replay:
     """
 
     slug = "replay"
-    is_live = False
-    limits = None
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return {"path", "start", "shift", "speed"}; a start of None is the first row.

@@ -13,6 +13,7 @@ from apps.market.domain import QuoteRejected, RawQuote, admit_price
 from apps.market.providers.protocol import (
     ROWS_AT_ONCE,
     Answer,
+    PlainProvider,
     ProviderMisconfigured,
     ProviderUnavailable,
     QuoteRequest,
@@ -71,15 +72,13 @@ class Event:
         return since % self.every if self.every and since > 0 else since
 
 
-class Simulated:
+class Simulated(PlainProvider):
     """Prices made from the seed, the asset's name, the number of the step and the previous price, and nothing else.
 
     So the same rows come out whether the steps are asked for one by one or after a gap.
     """
 
     slug = "simulated"
-    is_live = False
-    limits = None
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options with their defaults; a step_seconds of None is the feed's interval.
