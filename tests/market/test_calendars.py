@@ -1,0 +1,122 @@
+"""Trading hours, by what the exchanges say of themselves."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from apps.market import calendars
+from apps.market.domain import epoch_microseconds
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+
+def moment(written):
+    return datetime.fromisoformat(written).replace(tzinfo=UTC)
+
+
+def open_time(code, begin, end):
+    microseconds = calendars.open_between(code, epoch_microseconds(moment(begin)), epoch_microseconds(moment(end)))
+    return timedelta(microseconds=microseconds)
+
+
+@pytest.mark.parametrize("code", calendars.CALENDARS)
+def test_each_calendar_that_may_be_chosen_can_be_computed_and_its_pieces_do_not_overlap(code):
+    hours = calendars.hours_of(code)
+
+    assert 2_000 < len(hours.ends) <= len(hours.opens) == len(hours.closes) == len(hours.before) - 1
+    assert all(opened < closed for opened, closed in zip(hours.opens, hours.closes, strict=True))
+    assert all(closed <= opened for closed, opened in zip(hours.closes, hours.opens[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(hours.ends))
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "expected"),
+    [
+        # A day of New York: 9:30 to 16:00, which is 14:30 to 21:00 UTC in winter.
+        ("2026-11-18T00:00", "2026-11-19T00:00", 6.5 * HOUR),
+        ("2026-11-18T14:30", "2026-11-18T14:31", MINUTE),
+        ("2026-11-18T14:29", "2026-11-18T14:30", 0 * HOUR),
+        ("2026-11-18T21:00", "2026-11-19T14:30", 0 * HOUR),
+        # From Friday's last half hour to Monday's first.
+        ("2026-11-20T20:30", "2026-11-23T15:00", HOUR),
+        # Thanksgiving, and the short day after it: to 13:00.
+        ("2026-11-25T21:00", "2026-11-27T14:30", 0 * HOUR),
+        ("2026-11-27T00:00", "2026-11-28T00:00", 3.5 * HOUR),
+        # The weekends on which the clocks of New York change: they open an hour earlier in UTC, then later.
+        ("2026-03-06T20:59", "2026-03-09T13:31", 2 * MINUTE),
+        ("2026-10-30T19:59", "2026-11-02T14:31", 2 * MINUTE),
+        # All of a year: 251 sessions, two of them short by 3 hours.
+        ("2026-01-01T00:00", "2027-01-01T00:00", 251 * 6.5 * HOUR - 2 * 3 * HOUR),
+    ],
+)
+def test_the_open_time_of_new_york(begin, end, expected):
+    assert open_time("XNYS", begin, end) == expected
+
+
+def test_a_microsecond_is_counted():
+    opened = epoch_microseconds(moment("2026-11-18T14:30"))
+
+    assert [calendars.open_between("XNYS", opened - 1, opened + far) for far in (0, 1, 2)] == [0, 1, 2]
+
+
+def test_tokyo_has_a_break_that_is_no_close():
+    # 9:00 to 11:30 and 12:30 to 15:30, nine hours before UTC.
+    assert open_time("XTKS", "2026-11-27T00:00", "2026-11-28T00:00") == 5.5 * HOUR
+    assert open_time("XTKS", "2026-11-27T02:29", "2026-11-27T03:31") == 2 * MINUTE
+    assert not calendars.is_open("XTKS", moment("2026-11-27T03:00"))
+    assert calendars.next_open("XTKS", moment("2026-11-27T03:00")) == moment("2026-11-27T03:30")
+    assert calendars.previous_close("XTKS", moment("2026-11-27T03:00")) == moment("2026-11-26T06:30")
+
+
+@pytest.mark.parametrize(
+    ("at", "is_open", "next_open", "previous_close"),
+    [
+        ("2026-11-25T14:29:59", False, "2026-11-25T14:30", "2026-11-24T21:00"),
+        ("2026-11-25T14:30", True, "2026-11-27T14:30", "2026-11-24T21:00"),
+        ("2026-11-25T20:59:59", True, "2026-11-27T14:30", "2026-11-24T21:00"),
+        ("2026-11-25T21:00", False, "2026-11-27T14:30", "2026-11-25T21:00"),
+        ("2026-11-28T12:00", False, "2026-11-30T14:30", "2026-11-27T18:00"),
+    ],
+)
+def test_when_new_york_is_open(at, is_open, next_open, previous_close):
+    assert calendars.is_open("XNYS", moment(at)) is is_open
+    assert calendars.next_open("XNYS", moment(at)) == moment(next_open)
+    assert calendars.previous_close("XNYS", moment(at)) == moment(previous_close)
+
+
+def test_nasdaq_has_the_hours_of_new_york():
+    assert calendars.hours_of("XNAS") == calendars.hours_of("XNYS")
+
+
+def test_outside_of_what_is_known_every_hour_counts_as_open():
+    # The holidays of Riyadh are known for 2021 to 2029.
+    assert open_time("XSAU", "2020-12-01T00:00", "2020-12-02T00:00") == 24 * HOUR
+    assert open_time("XSAU", "2030-02-01T00:00", "2030-02-02T00:00") == 24 * HOUR
+    assert calendars.is_open("XSAU", moment("2020-12-01T00:00"))
+    assert calendars.is_open("XSAU", moment("2030-02-01T00:00"))
+    assert calendars.next_open("XSAU", moment("2030-02-01T00:00")) is None
+    assert calendars.previous_close("XSAU", moment("2020-12-01T00:00")) is None
+    # All that is counted behind the last close is added to what was counted before.
+    assert open_time("XSAU", "2029-12-31T11:00", "2030-01-01T00:00") == 13 * HOUR
+
+
+def test_the_years_are_the_same_on_whatever_day_it_is_asked():
+    hours = calendars.hours_of("XNYS")
+
+    assert hours.opens[0] == epoch_microseconds(moment("1990-01-02T14:30"))
+    assert hours.ends[-1] == epoch_microseconds(moment("2049-12-31T21:00"))
+
+
+def test_an_unknown_calendar_is_refused_by_name():
+    with pytest.raises(calendars.UnknownCalendar, match="there is no trading calendar XXXX"):
+        calendars.open_between("XXXX", 0, 1)
+
+
+def test_the_library_is_imported_only_when_hours_are_asked_for():
+    script = "import sys, apps.rules.engine.engine, apps.market.calendars; print('pandas' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "False\n"
