@@ -36,6 +36,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
+    "PROVIDER_ANSWER_LIMIT_BYTES": (
+        "2000000",
+        "bytes of one answer of a provider that are read, unpacked; a longer answer fails with too_large",
+    ),
     "QUOTE_RETENTION_DAYS": ("30", "days of raw quotes kept, by each feed's own clock"),
     "REDIS_URL": ("", "redis://host:6379/0 for the cache of latest quotes; empty keeps it in the process"),
     "SITE_URL": (

@@ -5,10 +5,12 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
 import traceback
 import tracemalloc
+import zlib
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -20,6 +22,7 @@ from werkzeug import Response
 from apps.market.providers import http
 from apps.market.providers.http import get_json
 from apps.market.providers.protocol import ProviderRejected, ProviderUnavailable
+from fintech.settings.env import VARIABLES
 
 CANARY = "canary-5f1c9e"
 OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -243,6 +246,78 @@ def test_a_gzip_bomb_is_left_while_it_unpacks(httpserver):
     tracemalloc.stop()
     assert reason == ("ProviderUnavailable", "too_large")
     assert peak_bytes < 20_000_000
+
+
+# Asks once for something small, so that everything is loaded, and then for what is too large. Its own high-water mark,
+# since that of getrusage begins with what the process was that started it.
+MEASURED = """
+import sys
+from apps.market.providers.http import get_json
+from apps.market.providers.protocol import ProviderUnavailable
+
+def highest_bytes():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+small, large = sys.argv[1:]
+get_json(url=small)
+before = highest_bytes()
+try:
+    get_json(url=large)
+except ProviderUnavailable as error:
+    print(error.reason, highest_bytes() - before)
+"""
+
+
+def _measured(small, large):
+    """Return (reason, bytes of memory) of a call of its own process."""
+    done = subprocess.run([sys.executable, "-c", MEASURED, small, large], check=True, capture_output=True, text=True)
+    reason, grown_bytes = done.stdout.split()
+    return reason, int(grown_bytes)
+
+
+def test_a_gigabyte_in_chunks_costs_no_memory(httpserver, serve):
+    def talk(connection):
+        connection.sendall(OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(1_000):
+            connection.sendall(b"F4240\r\n" + b" " * 1_000_000 + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+
+    reason, grown_bytes = _measured(_answered(httpserver, b"{}"), serve(talk))
+
+    assert reason == "too_large"
+    assert grown_bytes < 20_000_000
+
+
+def test_a_gigabyte_in_a_megabyte_of_gzip_costs_no_memory(httpserver, serve):
+    packer = zlib.compressobj(wbits=31)
+    head = packer.compress(b"[") + packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush a block refers to nothing before it, so the same one may come again and again.
+    block = packer.compress(b" " * 1_000_000) + packer.flush(zlib.Z_FULL_FLUSH)
+    bomb = head + block * 1_000
+
+    def talk(connection):
+        connection.sendall(OK_HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb)
+
+    reason, grown_bytes = _measured(_answered(httpserver, b"{}"), serve(talk))
+
+    assert len(bomb) < 2_000_000
+    assert reason == "too_large"
+    assert grown_bytes < 20_000_000
+
+
+def test_the_limit_is_that_of_the_environment(httpserver, monkeypatch):
+    url = _answered(httpserver, json.dumps(["0" * 19_996]).encode())
+    monkeypatch.setenv("PROVIDER_ANSWER_LIMIT_BYTES", "20000")
+    assert get_json(url=url) == ["0" * 19_996]
+    monkeypatch.setenv("PROVIDER_ANSWER_LIMIT_BYTES", "19999")
+    assert _reason(url=url) == ("ProviderUnavailable", "too_large")
+
+
+@pytest.mark.parametrize("value", ["", " "])
+def test_the_limit_that_is_not_set_is_the_default_of_the_settings(monkeypatch, value):
+    monkeypatch.setenv("PROVIDER_ANSWER_LIMIT_BYTES", value)
+    assert http.answer_limit_bytes() == int(VARIABLES["PROVIDER_ANSWER_LIMIT_BYTES"][0])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Alpha Vantage: shares and exchange rates, one symbol per call. Needs a key in ALPHAVANTAGE_API_KEY."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,8 +20,9 @@ from apps.market.providers.protocol import (
     Stretch,
 )
 
-# The zones of its days. Where a day is over is where its close is known.
-ZONES = {"UTC": UTC, "US/Eastern": ZoneInfo("America/New_York")}
+# Where a day of its series ends. One of another zone ends as New York's does: rather late than before it was known.
+NEW_YORK = ZoneInfo("America/New_York")
+ZONES = {"UTC": UTC}
 
 
 class AlphaVantage(LiveProvider):
@@ -84,11 +86,9 @@ class AlphaVantage(LiveProvider):
         if not payload:
             raise ProviderRejected("unknown_symbol")
         facts = _item_of(payload, name="Meta Data")
-        zone = ZONES.get(str(facts.get("6. Time Zone" if slash else "5. Time Zone")))
-        if zone is None:
-            raise ProviderUnavailable("bad_payload")
+        zone = ZONES.get(str(facts.get("6. Time Zone" if slash else "5. Time Zone")), NEW_YORK)
         for day, prices in _item_of(payload, name="Time Series FX (Daily)" if slash else "Time Series (Daily)").items():
-            yield (_day(day) + DAY).replace(tzinfo=zone).astimezone(UTC), cell(prices, "4. close")
+            yield _end_of(day, zone=zone), cell(prices, "4. close")
 
     def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
         """Return USD for EUR/USD; the name of a share does not tell."""
@@ -112,11 +112,9 @@ def _item_of(payload: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
     return item
 
 
-def _day(value: str) -> datetime:
-    try:
-        return datetime.strptime(value, "%Y-%m-%d")
-    except ValueError:
-        pass
+def _end_of(day: str, *, zone: tzinfo) -> datetime:
+    with suppress(ValueError, OverflowError):
+        return (datetime.strptime(day, "%Y-%m-%d") + DAY).replace(tzinfo=zone).astimezone(UTC)
     raise ProviderUnavailable("bad_payload")
 
 

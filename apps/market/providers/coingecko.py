@@ -37,8 +37,8 @@ class CoinGecko(LiveProvider):
     limits = Limits(batch_size=250, shortest_interval_seconds=60, calls_per_minute=30, calls_per_day=10_000 / 31)
     key_variable = "COINGECKO_API_KEY"
     gives_event_time = True
-    # It chooses the step itself: hours up to 90 days, else days.
-    history = HistoryLimits(steps=(HOUR, DAY), points=90 * 24, reach=365 * DAY)
+    # It chooses the step itself: hours up to 90 days, else days. What is from before 365 days is refused.
+    history = HistoryLimits(steps=(HOUR, DAY), points=90 * 24, reach=364 * DAY)
     has_search = True
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:

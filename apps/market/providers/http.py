@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +27,7 @@ CHUNK_BYTES = 16_384
 RETRY_AFTER_LIMIT_SECONDS = 3600
 # One answer, however many calls it takes.
 ANSWER_SECONDS = 10.0
+ANSWER_LIMIT_BYTES = 2_000_000
 
 # Below this level urllib3 logs whole addresses, and some providers want their key in the address.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -37,11 +39,12 @@ def get_json(
     headers: Mapping[str, str] | None = None,
     params: Mapping[str, str | int] | None = None,
     deadline_seconds: float = 10.0,
-    limit_bytes: int = 2_000_000,
+    limit_bytes: int | None = None,
 ) -> Any:
     """Return the JSON object or list at `url`, its floats as Decimal.
 
-    deadline_seconds: for everything, name lookup included; limit_bytes: of the body, decompressed.
+    deadline_seconds: for everything, name lookup included; limit_bytes: of the body, decompressed; None is what the
+    environment says.
     Raises ProviderUnavailable: timeout, connection, redirect, rate_limited, http_5xx, too_large, bad_payload;
     ProviderRejected: unauthorized, http_4xx, bad_request (an address or header that cannot be sent).
     """
@@ -57,7 +60,7 @@ def get_json(
             headers=headers,
             params=params,
             read_seconds=deadline_seconds + 1,
-            limit_bytes=limit_bytes,
+            limit_bytes=answer_limit_bytes() if limit_bytes is None else limit_bytes,
         )
         return _json_of(body.result(timeout=deadline_seconds))
     except TimeoutError:
@@ -209,6 +212,11 @@ def _retry_after_seconds(value: str | None) -> int | None:
     if math.isnan(seconds):
         return None
     return math.ceil(min(max(seconds, 1), RETRY_AFTER_LIMIT_SECONDS))
+
+
+def answer_limit_bytes() -> int:
+    """Return PROVIDER_ANSWER_LIMIT_BYTES or its default. The settings have refused what is no such number."""
+    return int(os.environ.get("PROVIDER_ANSWER_LIMIT_BYTES", "").strip() or ANSWER_LIMIT_BYTES)
 
 
 def now() -> datetime:

@@ -3,6 +3,7 @@ candles."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,8 @@ from apps.market.providers.protocol import (
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Far from the end of what a datetime can hold, so that a step may be added.
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class LiveProvider(PlainProvider):
@@ -102,11 +105,9 @@ class LiveProvider(PlainProvider):
 
 def epoch(value: Any, *, unit: timedelta) -> datetime:
     """Return the moment of a whole number of units since 1970. Raises ProviderUnavailable("bad_payload")."""
-    try:
-        if type(value) is int:
-            return _EPOCH + value * unit
-    except OverflowError:
-        pass
+    with suppress(OverflowError):
+        if type(value) is int and (at := _EPOCH + value * unit) < _LATEST:
+            return at
     raise ProviderUnavailable("bad_payload")
 
 
@@ -124,10 +125,8 @@ def rows_of(value: Any, kind: type = dict) -> list[Any]:
 
 def cell(row: Any, place: int | str) -> Any:
     """Return what stands at a place of a row. Raises ProviderUnavailable("bad_payload") where nothing does."""
-    try:
+    with suppress(LookupError, TypeError):
         return row[place]
-    except (LookupError, TypeError):
-        pass
     raise ProviderUnavailable("bad_payload")
 
 
