@@ -32,9 +32,12 @@ def make_owner(name: str = "ada") -> Any:
     return get_user_model().objects.create_user(name, email=f"{name}@example.org", password="a long enough phrase")
 
 
-def make_feed(*symbols: str, name: str = "feed", interval_seconds: int = 1, provider: str = "simulated") -> Feed:
-    """Return a feed with these assets, due at START."""
-    feed = market.create_feed(name=name, interval_seconds=interval_seconds, sources=[(provider, {})], now=START)
+def make_feed(
+    *symbols: str, name: str = "feed", interval_seconds: int = 1, provider: str = "simulated", **columns: Any
+) -> Feed:
+    """Return a feed with these assets, due at START. columns: further ones of the feed."""
+    sources = [(provider, {})]
+    feed = market.create_feed(name=name, interval_seconds=interval_seconds, sources=sources, now=START, **columns)
     for symbol in symbols:
         Asset.objects.create(symbol=symbol, feed=feed)
     return feed
@@ -51,6 +54,7 @@ def append_quotes(
     *,
     as_of: datetime | None = None,
     history: Sequence[tuple[str, datetime, str]] = (),
+    provider: str = "simulated",
 ) -> Batch:
     """Append one answer with (symbol, at, price) to the feed's log, in the slot that is due, and return its entry."""
     head = feed.head.__class__.objects.get(feed=feed)
@@ -62,10 +66,8 @@ def append_quotes(
         history=[RawQuote(symbol, price, moment) for symbol, moment, price in history],
         as_of=as_of,
     )
-    batch = market.record_answer(
-        lease=lease, answer=answer, asset_ids=asset_ids(feed), provider="simulated", now=as_of, trace_id=TRACE
-    )
-    assert batch is not None
+    part = market.admit_answer(lease=lease, provider=provider, answer=answer, asset_ids=asset_ids(feed))
+    (batch,) = market.record_answers(lease=lease, parts=[part], now=as_of, trace_id=TRACE)
     return batch
 
 

@@ -6,8 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
+from enum import Enum
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+# Exact: as it is stored, or as the engine has it (in 1e-10). All of one call are of one kind.
+Price = TypeVar("Price", Decimal, int)
+Moment = TypeVar("Moment", datetime, int)
 
 PRICE_LOWEST = Decimal("1e-10")
 PRICE_HIGHEST = Decimal("1e12")
@@ -22,9 +27,15 @@ VOLUME_MAX_DIGITS = 21 + VOLUME_DECIMALS
 # A price further than this from the last accepted one, in percent, waits for the next to confirm it.
 JUMP_PERCENT = 50
 JUMP_PERCENT_HIGHEST = 1_000_000
+JUMPS_IN_A_ROW = 3  # That many are believed without being confirmed.
 
 FUTURE_TOLERANCE = timedelta(seconds=60)
 BACKOFF_LIMIT = timedelta(minutes=15)
+RETRY_AFTER_LONGEST_SECONDS = 3_600
+# A provider that fails so often in a row is left alone for a while, and back after so many answers in a row.
+CIRCUIT_FAILURES = 5
+CIRCUIT_OPEN = timedelta(seconds=60)
+CIRCUIT_SUCCESSES = 2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -67,18 +78,55 @@ class AdmittedQuote(NamedTuple):
 
 @dataclass(slots=True)
 class Admission:
-    """What became of one answer: the believed quotes, oldest first, and the rest counted by reason."""
+    """What became of one answer: the believed quotes, oldest first, how many said the same again, and the rest counted
+    by reason."""
 
     quotes: list[AdmittedQuote] = field(default_factory=list)
+    repeated: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+
+
+class Newest(NamedTuple):
+    """The newest stored quote of an asset that is not late. at: microseconds since 1970."""
+
+    at: int
+    price: Decimal
+    provider: str = ""
+
+
+class Held(NamedTuple):
+    """A believed quote whose price jumped, and which waits for the next. times: how many in a row have jumped."""
+
+    quote: AdmittedQuote
+    provider: str
+    times: int = 1
+
+
+class Verdict(Enum):
+    """What becomes of a quote that is newer than the last accepted one, where perhaps another is held."""
+
+    ACCEPTED = "accepted"  # What is held was an error, and is given up.
+    CONFIRMS = "confirms"  # Accepted, and so is what is held.
+    BESIDE = "beside"  # Accepted; it is older than what is held, which goes on waiting.
+    HELD = "held"  # It takes the place of what is held, which is given up.
+    REPEATED = "repeated"  # It is what is held.
+    CONFLICT = "conflict"  # It has the time of what is held, and another price.
+    JUMP = "jump"  # It jumps, and is older than what is held.
 
 
 @dataclass(slots=True)
 class Placement:
-    """Where believed quotes stand against the newest stored ones of their assets."""
+    """Where believed quotes stand against the newest stored ones of their assets.
+
+    held: the assets whose held quote is another now, None where none is held any more; held_anew: how many quotes of
+    this answer wait now, or did in between.
+    """
 
     fresh: list[AdmittedQuote] = field(default_factory=list)
     late: list[AdmittedQuote] = field(default_factory=list)
+    held: dict[int, Held | None] = field(default_factory=dict)
+    held_anew: int = 0
+    repeated: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
 
@@ -193,12 +241,13 @@ def admit(
     as_of: datetime,
     assumed_at: datetime,
     oldest_at: datetime | None = None,
+    by_receipt: bool = False,
 ) -> Admission:
     """Believe or reject each quote of one answer; what is believed comes back sorted by (at, asset).
 
     asset_ids: external id -> asset id; as_of: the feed's clock at receipt; assumed_at: the event time
-    of quotes that carry none; oldest_at: what is older is not kept anyway. Of two equal (asset, at) in one answer
-    the first stands.
+    of quotes that carry none; oldest_at: what is older is not kept anyway; by_receipt: whatever times they carry, they
+    get as_of. Of two equal (asset, at) in one answer the first stands.
     """
     admission = Admission()
     seen: dict[tuple[int, datetime], Decimal] = {}
@@ -209,49 +258,136 @@ def admit(
             continue
         try:
             price = admit_price(raw.price)
-            at = admit_time(raw.at, as_of=as_of, assumed=assumed_at)
+            at = as_of if by_receipt else admit_time(raw.at, as_of=as_of, assumed=assumed_at)
             if oldest_at is not None and at < oldest_at:
                 raise QuoteRejected("too_old")
         except QuoteRejected as rejection:
             admission.rejected[rejection.reason] += 1
             continue
         first = seen.setdefault((asset_id, at), price)
-        if first is not price:
-            admission.rejected["duplicate" if first == price else "conflict"] += 1
-            continue
-        admission.quotes.append(AdmittedQuote(asset_id, at, price, admit_volume(raw.volume)))
+        if first is price:
+            admission.quotes.append(AdmittedQuote(asset_id, at, price, admit_volume(raw.volume)))
+        elif first == price:
+            admission.repeated += 1
+        else:
+            admission.rejected["conflict"] += 1
     admission.quotes.sort(key=itemgetter(1, 0))
     return admission
+
+
+def jumps(price: Price, *, reference: Price, percent: int) -> bool:
+    """Tell whether a price is further than `percent` of the reference from it; both in one unit. 0 percent: never."""
+    return percent > 0 and abs(price - reference) * 100 > reference * percent
+
+
+def verdict_on(
+    at: Moment, price: Price, *, last: Price | None, held: tuple[Moment, Price, int] | None, percent: int
+) -> Verdict:
+    """Return what becomes of a quote that is newer than the last accepted one.
+
+    A price that jumps is held. The next one is accepted where it does not jump from the last accepted one: then the
+    held one was an error. Where it does, it confirms a held one that is near to it, or is held in its place; and the
+    third in a row that jumps is accepted. last: the last accepted price; held: time and price of what waits, and how
+    many in a row have jumped, it among them. Prices are in one unit, times of one kind.
+    """
+    is_jump = last is not None and jumps(price, reference=last, percent=percent)
+    if held is None:
+        return Verdict.HELD if is_jump else Verdict.ACCEPTED
+    held_at, held_price, times = held
+    if at == held_at:
+        return Verdict.REPEATED if price == held_price else Verdict.CONFLICT
+    if at < held_at:
+        return Verdict.JUMP if is_jump else Verdict.BESIDE
+    if not is_jump:
+        return Verdict.ACCEPTED
+    if not jumps(price, reference=held_price, percent=percent):
+        return Verdict.CONFIRMS
+    return Verdict.ACCEPTED if times + 1 >= JUMPS_IN_A_ROW else Verdict.HELD
 
 
 def place(
     quotes: Sequence[AdmittedQuote],
     *,
-    newest: Mapping[int, int],
+    newest: Mapping[int, Newest],
+    held: Mapping[int, Held],
+    provider: str,
+    jump_percent: int,
     stored_prices: Callable[[list[AdmittedQuote]], Mapping[tuple[int, datetime], Decimal]],
 ) -> Placement:
-    """Tell fresh quotes from late ones and from those whose (asset, at) is stored already.
+    """Tell fresh quotes from late ones, from those that jumped, and from those whose (asset, at) is stored already.
 
-    newest: asset id -> time, in microseconds since 1970, of its newest stored quote that is not late; stored_prices:
-    looks up the prices of the few quotes that are not newer than that. A differing second price is a conflict.
+    newest: asset id -> its newest stored quote that is not late; held: asset id -> the quote that waits; provider: who
+    gave these, which is noted of what is held; stored_prices: looks up the prices of the few quotes that are not newer
+    than the newest. A differing second price is a conflict. A held quote of another provider is not accepted with the
+    one that confirms it, since every quote keeps its provider.
     """
     placement = Placement()
     behind = []
+    prices: dict[int, Decimal] = {}  # Of the assets that have had a fresh quote in this answer.
+    for asset_id, one in held.items():
+        # History that was added meanwhile has overtaken it.
+        if asset_id in newest and epoch_microseconds(one.quote.at) <= newest[asset_id].at:
+            placement.rejected["jump"] += 1
+            placement.held[asset_id] = None
     for quote in quotes:
-        known = newest.get(quote.asset_id)
-        if known is None or epoch_microseconds(quote.at) > known:
-            placement.fresh.append(quote)
-        else:
+        asset_id = quote.asset_id
+        known = newest.get(asset_id)
+        if known is not None and epoch_microseconds(quote.at) <= known.at:
             behind.append(quote)
+            continue
+        last = prices.get(asset_id) or (known.price if known is not None else None)
+        waiting = placement.held[asset_id] if asset_id in placement.held else held.get(asset_id)
+        if waiting is None and (last is None or not jumps(quote.price, reference=last, percent=jump_percent)):
+            placement.fresh.append(quote)
+            prices[asset_id] = quote.price
+        elif _settle(placement, quote, waiting=waiting, last=last, provider=provider, percent=jump_percent):
+            prices[asset_id] = quote.price
+    if any(now is None for now in placement.held.values()):
+        # Held quotes that are confirmed stand among the others in the order of their times.
+        placement.fresh.sort(key=itemgetter(1, 0))
     if behind:
         stored = stored_prices(behind)
         for quote in behind:
             price = stored.get((quote.asset_id, quote.at))
             if price is None:
                 placement.late.append(quote)
+            elif price == quote.price:
+                placement.repeated += 1
             else:
-                placement.rejected["duplicate" if price == quote.price else "conflict"] += 1
+                placement.rejected["conflict"] += 1
     return placement
+
+
+def _settle(
+    placement: Placement,
+    quote: AdmittedQuote,
+    *,
+    waiting: Held | None,
+    last: Decimal | None,
+    provider: str,
+    percent: int,
+) -> bool:
+    """Place a quote that jumps, or whose asset has one that is held, and tell whether it was accepted."""
+    held = None if waiting is None else (waiting.quote.at, waiting.quote.price, waiting.times)
+    verdict = verdict_on(quote.at, quote.price, last=last, held=held, percent=percent)
+    if verdict is Verdict.REPEATED:
+        placement.repeated += 1
+    elif verdict in (Verdict.CONFLICT, Verdict.JUMP):
+        placement.rejected[verdict.value] += 1
+    elif verdict is Verdict.HELD:
+        placement.held[quote.asset_id] = Held(quote, provider, times=waiting.times + 1 if waiting else 1)
+        placement.held_anew += 1
+    if waiting is not None and verdict in (Verdict.ACCEPTED, Verdict.CONFIRMS, Verdict.HELD):
+        if verdict is Verdict.CONFIRMS and waiting.provider == provider:
+            placement.fresh.append(waiting.quote)
+        else:
+            placement.rejected["jump"] += 1
+        if verdict is not Verdict.HELD:
+            placement.held[quote.asset_id] = None
+    if verdict not in (Verdict.ACCEPTED, Verdict.CONFIRMS, Verdict.BESIDE):
+        return False
+    placement.fresh.append(quote)
+    return True
 
 
 def next_slot_after(
@@ -272,8 +408,40 @@ def next_slot_after(
     if failures:
         wait = min(interval * 2 ** min(failures, 20), max(interval, BACKOFF_LIMIT))
         if retry_after_seconds is not None:
-            wait = max(wait, timedelta(seconds=min(max(retry_after_seconds, 1), 3600)))
+            wait = max(wait, timedelta(seconds=min(max(retry_after_seconds, 1), RETRY_AFTER_LONGEST_SECONDS)))
     wait = max(wait, timedelta(seconds=least_seconds))
     # A whole number of slots: due between two of them, it would be claimed again and again until the later one begins.
     slots: int = -(-wait // interval)
     return slot + slots * interval
+
+
+class CircuitState(NamedTuple):
+    """How a provider has answered lately: failures in a row, successes in a row since it was open, and until when
+    nobody asks it (None: closed; a time that has passed: half-open)."""
+
+    failures: int = 0
+    successes: int = 0
+    open_until: datetime | None = None
+
+
+def circuit_after_failure(
+    state: CircuitState, *, reason: str, retry_after_seconds: int | None, now: datetime
+) -> CircuitState:
+    """Return the circuit after a failed call: open after five in a row, after one where it was half-open, and at once
+    where the provider says that it is asked too often, for as long as it says."""
+    failures = state.failures + 1
+    wait = CIRCUIT_OPEN
+    if retry_after_seconds is not None:
+        wait = timedelta(seconds=min(max(retry_after_seconds, 1), RETRY_AFTER_LONGEST_SECONDS))
+    opens = state.open_until is not None or failures >= CIRCUIT_FAILURES
+    if not (opens or reason == "rate_limited" or retry_after_seconds is not None):
+        return CircuitState(failures)
+    until = now + wait
+    return CircuitState(failures, 0, max(until, state.open_until) if state.open_until else until)
+
+
+def circuit_after_success(state: CircuitState) -> CircuitState:
+    """Return the circuit after an answer: one that was open is closed by the second in a row."""
+    if state.open_until is None or state.successes + 1 >= CIRCUIT_SUCCESSES:
+        return CircuitState()
+    return state._replace(successes=state.successes + 1)

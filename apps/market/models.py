@@ -96,8 +96,9 @@ class FeedHead(models.Model):
     """The end of a feed's log. Locked for the moment in which an entry is appended, or a due fetch is claimed.
 
     seq: number of the last entry; as_of: the feed's clock there; began_at: slot of the first answer;
-    next_slot: when the feed is due; hurried_until: its fetch is on the way till then; fence and lease_until: who
-    fetches; failures: answers missing in a row; is_cache_stale: a write to the cache failed and is to be done again.
+    next_slot: when the feed is due; turn: fetches so far, by which assets take turns where a round has no room for all;
+    hurried_until: its fetch is on the way till then; fence and lease_until: who fetches; failures: answers missing in a
+    row; is_cache_stale: a write to the cache failed and is to be done again.
     """
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="head")
@@ -105,6 +106,7 @@ class FeedHead(models.Model):
     as_of = models.DateTimeField(null=True)
     began_at = models.DateTimeField(null=True)
     next_slot = models.DateTimeField()
+    turn = models.PositiveBigIntegerField(default=0)
     hurried_until = models.DateTimeField(null=True)
     fence = models.PositiveBigIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)

@@ -31,8 +31,20 @@ from django.db.models import (
 from django.db.models.expressions import RawSQL
 
 from apps.market import cache, partitions
-from apps.market.domain import AdmittedQuote, epoch_microseconds, from_epoch_microseconds, price_units
-from apps.market.models import Asset, AssetAlias, Batch, Feed, FeedSource, JudgePosition, LatestQuote, Listing, Quote
+from apps.market.domain import AdmittedQuote, Held, Newest, epoch_microseconds, from_epoch_microseconds, price_units
+from apps.market.models import (
+    Asset,
+    AssetAlias,
+    Batch,
+    Circuit,
+    Feed,
+    FeedSource,
+    HeldQuote,
+    JudgePosition,
+    LatestQuote,
+    Listing,
+    Quote,
+)
 from apps.market.providers.registry import PROVIDERS
 
 # The engine's units, worked out exactly by PostgreSQL (its extract() is numeric).
@@ -47,24 +59,41 @@ _UNITS = RawSQL("(price * 10000000000)::numeric(33, 0)::text", [], output_field=
 
 
 def asset_ids_by_external_id(feed: Feed) -> "AssetIds":
-    """Return, per provider, external id -> asset id for the assets of `feed`; two statements."""
-    symbols = dict(feed.assets.values_list("pk", "symbol"))
+    """Return, per source, external id -> asset id for the assets of `feed`; two statements."""
+    assets = {pk: (symbol, currency) for pk, symbol, currency in feed.assets.values_list("pk", "symbol", "currency")}
     listings = Listing.objects.filter(asset__feed=feed).values_list("provider", "asset_id", "external_id")
-    return AssetIds(symbols, list(listings))
+    return AssetIds(assets, list(listings))
 
 
 class AssetIds:
-    """provider -> {external id: asset id}; an asset without a listing goes by its symbol."""
+    """What each source of a feed is asked for; an asset without a listing goes by its symbol.
 
-    def __init__(self, symbols: Mapping[int, str], listings: Sequence[tuple[str, int, str]]) -> None:
-        self._symbols = symbols
+    Only names in one currency are paired: where an asset says no currency, it is that of the first source that tells.
+    So ask for the sources in their order. assets: asset id -> (symbol, currency or "").
+    """
+
+    def __init__(self, assets: Mapping[int, tuple[str, str]], listings: Sequence[tuple[str, int, str]]) -> None:
+        self._assets = assets
         self._listings = listings
+        self._currencies = {asset_id: currency for asset_id, (_, currency) in assets.items() if currency}
+        # (provider, external id, asset id, its currency): names that are in another currency than their asset.
+        self.left_out: list[tuple[str, str, int, str]] = []
 
-    def __getitem__(self, provider: str) -> dict[str, int]:
-        listed = {asset_id: external_id for slug, asset_id, external_id in self._listings if slug == provider}
-        if not listed:
-            return {symbol: asset_id for asset_id, symbol in self._symbols.items()}
-        return {listed.get(asset_id, symbol): asset_id for asset_id, symbol in self._symbols.items()}
+    def of(self, source: FeedSource) -> dict[str, int]:
+        """Return external id -> asset id for one source."""
+        listed = {asset_id: external_id for slug, asset_id, external_id in self._listings if slug == source.provider}
+        named = {listed.get(asset_id, symbol): asset_id for asset_id, (symbol, _) in self._assets.items()}
+        provider = PROVIDERS.get(source.provider)
+        if provider is None:
+            return named
+        paired = {}
+        for external_id, asset_id in named.items():
+            currency = provider.currency_of(external_id, source.options)
+            if currency is not None and self._currencies.setdefault(asset_id, currency) != currency:
+                self.left_out.append((source.provider, external_id, asset_id, currency))
+            else:
+                paired[external_id] = asset_id
+        return paired
 
 
 def newest_stored(asset_ids: Sequence[int]) -> dict[int, tuple[datetime, Decimal]]:
@@ -73,13 +102,24 @@ def newest_stored(asset_ids: Sequence[int]) -> dict[int, tuple[datetime, Decimal
     return {asset_id: (at, price) for asset_id, at, price in rows}
 
 
-def newest_times(feed_id: int) -> dict[int, int]:
-    """Return asset id -> microseconds since 1970 of its newest stored quote that is not late, for a feed's assets."""
+def newest_quotes(feed_id: int) -> dict[int, Newest]:
+    """Return asset id -> its newest stored quote that is not late, for a feed's assets."""
     rows = LatestQuote.objects.filter(asset__feed=feed_id)
     if connection.vendor == "postgresql":
         # Whole numbers are read several times as fast as times.
-        return dict(rows.annotate(microseconds=_MICROSECONDS).values_list("asset_id", "microseconds"))
-    return {asset_id: epoch_microseconds(at) for asset_id, at in rows.values_list("asset_id", "at")}
+        rows = rows.annotate(microseconds=_MICROSECONDS)
+        found = rows.values_list("asset_id", "microseconds", "price", "provider")
+        return {asset_id: Newest(at, price, provider) for asset_id, at, price, provider in found}
+    found = rows.values_list("asset_id", "at", "price", "provider")
+    return {asset_id: Newest(epoch_microseconds(at), price, provider) for asset_id, at, price, provider in found}
+
+
+def held_quotes(feed_id: int) -> dict[int, Held]:
+    """Return asset id -> the quote that waits to be confirmed, for a feed's assets."""
+    return {
+        one.asset_id: Held(AdmittedQuote(one.asset_id, one.at, one.price, one.volume), one.provider, one.times)
+        for one in HeldQuote.objects.filter(asset__feed=feed_id)
+    }
 
 
 def latest_prices(asset_ids: Sequence[int], *, now: datetime) -> dict[int, tuple[datetime, Decimal]]:
@@ -114,6 +154,12 @@ def feeds_behind(*, before: datetime) -> list[int]:
     """Return the feeds whose oldest entry that was not judged came before `before`."""
     late = Batch.objects.filter(evaluated_at=None, received_at__lt=before)
     return sorted(set(late.order_by().values_list("feed_id", flat=True)))
+
+
+def feeds_pushed_to() -> list[int]:
+    """Return the feeds with an entry of pushed quotes that was not judged: it belongs to no slot."""
+    pushed = Batch.objects.filter(evaluated_at=None, kind=Batch.Kind.QUOTES, slot=None)
+    return sorted(set(pushed.order_by().values_list("feed_id", flat=True)))
 
 
 def judged_quotes(batch: Batch) -> list[tuple[int, int, int]]:
@@ -206,6 +252,27 @@ def released_between(asset_ids: Sequence[int], *, since: datetime, until: dateti
     ]
 
 
+def switches_between(feed_id: int, *, since: datetime, until: datetime) -> dict[tuple[int, int], tuple[str, str]]:
+    """Return (asset id, microseconds) -> (provider before, provider now) of a feed's quotes of [since, until] that come
+    from another provider than the asset's quote before; a statement for each entry in which that was so."""
+    entries = Batch.objects.filter(feed=feed_id, switched__isnull=False, first_at__lte=until, last_at__gte=since)
+    found = {}
+    for batch in entries.order_by("seq"):
+        found |= switches_in(batch, judged_quotes(batch))
+    return found
+
+
+def switches_in(batch: Batch, quotes: Iterable[tuple[int, int, int]]) -> dict[tuple[int, int], tuple[str, str]]:
+    """Return (asset id, microseconds) -> (provider before, provider now) of the quotes of one entry that come from
+    another provider than the asset's quote before. quotes: those of the entry that are judged, in their order."""
+    if not batch.switched:
+        return {}
+    waiting = {asset_id: before for before, asset_ids in batch.switched.items() for asset_id in asset_ids}
+    return {
+        (asset_id, at): (waiting.pop(asset_id), batch.provider) for asset_id, at, _ in quotes if asset_id in waiting
+    }
+
+
 def clocks_between(feed_id: int, *, since: datetime, until: datetime) -> list[int]:
     """Return the clocks of a feed's entries of quotes in [since, until), in microseconds, oldest first."""
     entries = Batch.objects.filter(feed=feed_id, kind=Batch.Kind.QUOTES, as_of__gte=since, as_of__lt=until)
@@ -237,6 +304,7 @@ def first_assets(*, limit: int) -> list[Asset]:
 
 
 RECENT_ENTRIES = 20
+ADDRESS_LENGTH = 200
 PATH_POINTS = 400
 # What is put off for longer than this is behind: ticks come each second, and a wake-up that is lost is sent again.
 BEHIND = timedelta(seconds=30)
@@ -271,6 +339,20 @@ def seconds_between_rounds(providers: Iterable[str]) -> int:
     for slug, assets in sources.values_list("provider", "assets"):
         calls[slug] += limited[slug].calls_for(assets)
     return max((limited[slug].interval_seconds_for(count) for slug, count in calls.items()), default=0)
+
+
+def circuits_of(sources: Iterable[FeedSource]) -> dict[tuple[str, str], Circuit]:
+    """Return (provider, address) -> its circuit, for those of `sources` that have failed some time; one statement."""
+    asked = Q()
+    for source in sources:
+        asked |= Q(provider=source.provider, address=address_of(source))
+    return {(one.provider, one.address): one for one in Circuit.objects.filter(asked)} if asked else {}
+
+
+def address_of(source: FeedSource) -> str:
+    """Return the address that a source is asked at, "" where it is none."""
+    address = source.options.get("base_url", "") if isinstance(source.options, dict) else ""
+    return str(address)[:ADDRESS_LENGTH]
 
 
 def effective_interval_seconds(feed: Feed) -> float | None:

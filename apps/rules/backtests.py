@@ -13,10 +13,12 @@ from typing import Any
 from apps.market import queries as market
 from apps.market.domain import (
     QuoteRejected,
+    Verdict,
     admit_price,
     admit_time,
     epoch_microseconds,
     price_units,
+    verdict_on,
 )
 from apps.market.films import rows_of
 from apps.market.models import Asset
@@ -52,22 +54,37 @@ class FileQuotes:
     quotes: list[JudgedQuote] = field(default_factory=list)
     accepted: int = 0
     late: int = 0
+    repeated: int = 0
+    held: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
 
-def read_quotes(path: Path, *, watched: Sequence[str], progress: Callable[[int], None]) -> FileQuotes:
+def read_quotes(
+    path: Path, *, watched: Sequence[str], jump_percent: int, progress: Callable[[int], None]
+) -> FileQuotes:
     """Return the quotes of a file; every row is admitted as a provider's would be, of `watched` symbols (none: all) the
     quotes are kept.
 
-    A row that is older than the newest of its asset is late; one at a time that the asset has already is rejected, as a
-    duplicate or, where its price differs, as a conflict. progress: takes the rows read so far. Raises FilmBroken.
+    A row that is older than the newest of its asset is late; one at a time that the asset has already is repeated or,
+    where its price differs, rejected as a conflict. A price that jumps waits for the next one, as in a feed.
+    progress: takes the rows read so far. Raises FilmBroken.
     """
     read = FileQuotes()
     ids: dict[str, int] = {}
     times: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
     prices: defaultdict[str, list[int]] = defaultdict(list)
     late: dict[tuple[str, int], int] = {}
+    held: dict[str, tuple[int, int, int]] = {}  # at, price, times
     wanted = frozenset(watched)
+
+    def accept(symbol: str, at: int, units: int) -> None:
+        times[symbol].append(at)
+        prices[symbol].append(units)
+        read.accepted += 1
+        if not wanted or symbol in wanted:
+            asset_id = ids.setdefault(symbol, len(ids))
+            read.quotes.append((asset_id, at, units))
+
     for count, row in enumerate(rows_of(path), start=1):
         if count % ROWS_BETWEEN_PROGRESS == 0:
             progress(count)
@@ -85,28 +102,48 @@ def read_quotes(path: Path, *, watched: Sequence[str], progress: Callable[[int],
             if first < 0:  # It was not there before.
                 late[symbol, at] = units
                 read.late += 1
+            elif first == units:
+                read.repeated += 1
             else:
-                read.rejected["duplicate" if first == units else "conflict"] += 1
+                read.rejected["conflict"] += 1
             continue
-        known.append(at)
-        prices[symbol].append(units)
-        read.accepted += 1
-        if not wanted or symbol in wanted:
-            asset_id = ids.setdefault(symbol, len(ids))
-            read.quotes.append((asset_id, at, units))
+        waiting = held.get(symbol)
+        last = prices[symbol][-1] if known else None
+        verdict = verdict_on(at, units, last=last, held=waiting, percent=jump_percent)
+        if verdict in (Verdict.CONFLICT, Verdict.JUMP):
+            read.rejected[verdict.value] += 1
+        elif verdict is Verdict.REPEATED:
+            read.repeated += 1
+        elif verdict is Verdict.BESIDE:
+            accept(symbol, at, units)
+        else:
+            if waiting is not None:
+                del held[symbol]
+                if verdict is Verdict.CONFIRMS:
+                    accept(symbol, *waiting[:2])
+                else:
+                    read.rejected["jump"] += 1
+            if verdict is Verdict.HELD:
+                held[symbol] = (at, units, waiting[2] + 1 if waiting else 1)
+                read.held += 1
+            else:
+                accept(symbol, at, units)
     read.symbols = list(ids)
     return read
 
 
-def try_on_file(spec: RuleSpec, path: Path, *, sweep: bool, progress: Callable[[int], None]) -> dict[str, Any]:
+def try_on_file(
+    spec: RuleSpec, path: Path, *, sweep: bool, jump_percent: int, progress: Callable[[int], None]
+) -> dict[str, Any]:
     """Return what the rule would have done on the quotes of a file, as plain data. Raises FilmBroken.
 
+    jump_percent: as a feed has it.
     A rule that chooses by tag or feed watches every symbol of the file.
     """
     chosen = spec.assets.symbols
     is_clocked_rule = is_clocked(spec.condition) or spec.expires_at is not None
     # What is not watched moves the clock all the same: without it, nothing is ever seen to be silent.
-    read = read_quotes(path, watched=() if is_clocked_rule else chosen, progress=progress)
+    read = read_quotes(path, watched=() if is_clocked_rule else chosen, jump_percent=jump_percent, progress=progress)
     watched = {one: symbol for one, symbol in enumerate(read.symbols) if not chosen or symbol in chosen}
     others = variants(spec) if sweep else []
     backtest = Backtest([spec, *(one for _, one in others)], watched)
@@ -116,6 +153,8 @@ def try_on_file(spec: RuleSpec, path: Path, *, sweep: bool, progress: Callable[[
         "quotes": read.accepted,
         "judged": sum(asset_id in watched for asset_id, _, _ in read.quotes),
         "late": read.late,
+        "repeated": read.repeated,
+        "held": read.held,
         "rejected": read.rejected.total(),
         "rejected_by_reason": dict(read.rejected),
     }

@@ -147,6 +147,8 @@ def _claim(condition: Condition, evidence: Mapping[str, Any]) -> str:
         if condition.kind == "any":
             pairs = [(member, seen) for member, seen in pairs if seen["result"]] or pairs
         return " and ".join(_claim(member, seen) for member, seen in pairs)
+    if isinstance(condition, Stale) and "calendar" in evidence:
+        return f"{condition_in_words(condition)} of trading"
     if isinstance(condition, Change) and evidence["result"]:
         verb, window = ("rose" if condition.kind == "rises" else "fell"), duration_in_words(condition.window)
         return f"{verb} {percent_in_words(evidence['change_percent'])} in {window}"

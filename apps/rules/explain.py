@@ -79,7 +79,10 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
             return f"{price}; there is no quote before it, or one of another provider"
         return f"{number_in_words(seen['before'])} → {price[13:]}"
     if isinstance(leaf, Stale):
-        return f"the newest quote is of {_moment(seen['newest_at'])}, the clock is at {_moment(seen['clock'])}"
+        words = f"the newest quote is of {_moment(seen['newest_at'])}, the clock is at {_moment(seen['clock'])}"
+        if "calendar" not in seen:
+            return words
+        return f"{words}: {_seconds(seen['open_seconds'] * SECOND)} of trading by {seen['calendar']}"
     if isinstance(leaf, Average | ZScore):
         known = coverage_in_words(leaf, seen)
         if "mean" not in seen:

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Max, Q, QuerySet, TextField
+from django.db.models.functions import Cast
 
 from apps.market import queries as market
 from apps.market.domain import epoch_microseconds
@@ -82,12 +83,38 @@ def specs_of(version_ids: Iterable[int]) -> Specs:
     return specs
 
 
-def changes_in_force(rule: Rule) -> dict[int, tuple[int | None, list[int]]]:
-    """Return feed id -> (version id, asset ids) as the rule's last change in each feed's log says."""
+# What a change of rules says of one rule: its version, the assets that it is judged on, and their calendars by id as
+# JSON has it, where its silences are measured by some.
+InForce = tuple[int | None, list[int], dict[str, str]]
+
+
+def changes_in_force(rule: Rule) -> dict[int, InForce]:
+    """Return feed id -> what the rule's last change in each feed's log says."""
     # Ids rise within a feed: they are given under its head's lock.
     last = RuleChangeRow.objects.filter(rule=rule).values("batch__feed").annotate(last=Max("pk")).values("last")
-    rows = RuleChangeRow.objects.filter(pk__in=last).values_list("batch__feed_id", "version_id", "asset_ids")
-    return {feed_id: (version_id, asset_ids) for feed_id, version_id, asset_ids in rows}
+    rows = RuleChangeRow.objects.filter(pk__in=last)
+    return {
+        feed_id: (version_id, asset_ids, calendars)
+        for feed_id, version_id, asset_ids, calendars in rows.values_list(
+            "batch__feed_id", "version_id", "asset_ids", "calendars"
+        )
+    }
+
+
+def rules_of_other_calendars() -> set[int]:
+    """Return the ids of rules that look at silences, and whose assets have other calendars now than when the rule
+    entered the log; and maybe some that look at none. Two statements."""
+    calendars = dict(Asset.objects.exclude(calendar="").values_list("pk", "calendar"))
+    of_rules = RuleChangeRow.objects.filter(rule__deleted_at=None)
+    last = of_rules.values("rule", "batch__feed").annotate(last=Max("pk")).values("last")
+    # As text, since a `stale` may stand at any depth; who takes it further reads the condition.
+    rows = RuleChangeRow.objects.annotate(written=Cast("version__document", TextField()))
+    rows = rows.filter(pk__in=last, written__contains='"stale"')
+    return {
+        rule_id
+        for rule_id, asset_ids, known in rows.values_list("rule_id", "asset_ids", "calendars")
+        if known != {str(one): calendars[one] for one in asset_ids if one in calendars}
+    }
 
 
 def entry_of(batch: Batch) -> Entry:
@@ -98,16 +125,7 @@ def entry_of(batch: Batch) -> Entry:
         return QuotesEntry(batch.seq, as_of, quotes, market.switches_in(batch, quotes))
     if batch.kind == Batch.Kind.HISTORY:
         return HistoryEntry(batch.seq, as_of, market.asset_ids_in(batch))
-    rows = list(batch.rule_changes.order_by("rule_id").values_list("rule_id", "version_id", "asset_ids"))
-    specs = specs_of([version_id for _, version_id, _ in rows if version_id is not None])
-    return RulesEntry(
-        batch.seq,
-        as_of,
-        [
-            RuleChange(rule_id, version_id, specs[version_id] if version_id is not None else None, asset_ids)
-            for rule_id, version_id, asset_ids in rows
-        ],
-    )
+    return RulesEntry(batch.seq, as_of, _changes_of([batch], None, {}).get(batch.pk, []))
 
 
 def entries(
@@ -165,16 +183,17 @@ def _changes_of(
     if not batches:
         return {}
     rows = RuleChangeRow.objects.filter(batch__in=[batch.pk for batch in batches]).order_by("rule_id")
-    lines = list(rows.values_list("batch_id", "rule_id", "version_id", "asset_ids"))
-    missing = {version_id for _, _, version_id, _ in lines if version_id is not None} - specs.keys()
+    lines = list(rows.values_list("batch_id", "rule_id", "version_id", "asset_ids", "calendars"))
+    missing = {version_id for _, _, version_id, _, _ in lines if version_id is not None} - specs.keys()
     if missing:
         specs.update(specs_of(missing))
     changes: dict[int, list[RuleChange]] = {}
-    for batch_id, rule_id, version_id, chosen in lines:
+    for batch_id, rule_id, version_id, chosen, written in lines:
         if asset_ids is not None:
             chosen = [asset_id for asset_id in chosen if asset_id in asset_ids]
         spec = specs[version_id] if version_id is not None else None
-        changes.setdefault(batch_id, []).append(RuleChange(rule_id, version_id, spec, chosen))
+        calendars = {int(asset_id): code for asset_id, code in written.items()}
+        changes.setdefault(batch_id, []).append(RuleChange(rule_id, version_id, spec, chosen, calendars))
     return changes
 
 

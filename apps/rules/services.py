@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
@@ -19,6 +19,7 @@ from apps.market.models import Batch
 from apps.market.services import append_rules_entry
 from apps.rules import queries
 from apps.rules.domain import checkpoints_kept
+from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.engine import Engine, Judgement
 from apps.rules.engine.instance import FOREVER
 from apps.rules.engine.rule import Assets, RuleSpec
@@ -92,20 +93,22 @@ def delete_rule(*, rule: Rule, now: datetime, trace_id: str) -> None:
 
 
 def follow_assets(*, now: datetime, trace_id: str) -> int:
-    """Let rules that choose by tag or feed follow assets that were tagged, added or removed; return how many
-    changed."""
+    """Let rules that choose by tag or feed follow assets that were tagged, added or removed, and rules that look at
+    silences follow their assets' calendars; return how many changed."""
     changed = 0
+    of_other_calendars = queries.rules_of_other_calendars()
     choosers = RuleVersion.objects.filter(rule=OuterRef("pk"), document__assets__has_any_keys=["tag", "feed"])
-    for rule_id in list(
-        Rule.objects.filter(Exists(choosers), deleted_at=None).order_by("pk").values_list("pk", flat=True)
-    ):
+    followers = Rule.objects.filter(Exists(choosers) | Q(pk__in=of_other_calendars), deleted_at=None)
+    for rule_id in list(followers.order_by("pk").values_list("pk", flat=True)):
         with transaction.atomic():
             # Locked, since it may be edited or deleted meanwhile.
             rule = Rule.objects.select_for_update(no_key=True).filter(pk=rule_id, deleted_at=None).first()
             if rule is None:
                 continue
             version = rule.versions.order_by("number").last()
-            if version is None or isinstance(version.document.get("assets"), list):
+            if version is None:
+                continue
+            if isinstance(version.document.get("assets"), list) and rule_id not in of_other_calendars:
                 continue
             try:
                 spec = RuleSpec.read(version.document)
@@ -129,20 +132,26 @@ def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None
     """Append the rule's change to the log of each feed where it differs from what is in force there; return how
     many."""
     wanted: dict[int, list[int]] = {}
+    calendars: dict[int, dict[str, str]] = {}
     if version is not None and spec is not None and spec.enabled:
         assets = spec.assets
         for asset in market.assets_chosen(symbols=assets.symbols, tag=assets.tag, feed=assets.feed):
             if asset.feed_id is not None:
                 wanted.setdefault(asset.feed_id, []).append(asset.pk)
+                if asset.calendar and is_clocked(spec.condition):
+                    calendars.setdefault(asset.feed_id, {})[str(asset.pk)] = asset.calendar
     in_force = queries.changes_in_force(rule)
     changed = 0
     # In order of feed, so that two changes over the same feeds cannot wait for each other.
     for feed_id in sorted(wanted.keys() | in_force.keys()):
         asset_ids = wanted.get(feed_id, [])
-        change = (version.pk if version is not None and asset_ids else None, asset_ids)
-        if change != in_force.get(feed_id, (None, [])):
+        version_id = version.pk if version is not None and asset_ids else None
+        change = (version_id, asset_ids, calendars.get(feed_id, {}))
+        if change != in_force.get(feed_id, (None, [], {})):
             batch = append_rules_entry(feed_id=feed_id, now=now, trace_id=trace_id)
-            RuleChange.objects.create(batch=batch, rule=rule, version_id=change[0], asset_ids=asset_ids)
+            RuleChange.objects.create(
+                batch=batch, rule=rule, version_id=version_id, asset_ids=asset_ids, calendars=change[2]
+            )
             changed += 1
     return changed
 

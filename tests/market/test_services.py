@@ -34,14 +34,11 @@ def _fetch(feed, *, slot=START, now=None):
 
 
 def _record(lease, *quotes, as_of=START):
-    return services.record_answer(
-        lease=lease,
-        answer=answer_with(*quotes, as_of=as_of),
-        asset_ids=asset_ids(lease.feed),
-        provider="simulated",
-        now=as_of,
-        trace_id=TRACE,
+    part = services.admit_answer(
+        lease=lease, provider="simulated", answer=answer_with(*quotes, as_of=as_of), asset_ids=asset_ids(lease.feed)
     )
+    entries = services.record_answers(lease=lease, parts=[part], now=as_of, trace_id=TRACE)
+    return entries[0] if entries else None
 
 
 def _head(feed):
@@ -436,21 +433,21 @@ def test_an_entry_of_late_quotes_alone_has_their_bounds_and_nothing_to_judge():
     assert _newest() == [("BTC", at(5), "10")]
 
 
-def test_a_repeated_quote_is_counted_as_a_duplicate_and_a_differing_one_as_a_conflict():
+def test_a_repeated_quote_is_counted_and_a_differing_one_is_a_conflict():
     feed = make_feed("BTC", "ETH")
     append_quotes(feed, [("BTC", at(1), "10"), ("ETH", at(1), "2"), ("BTC", at(2), "11")])
     batch = append_quotes(feed, [("BTC", at(1), "99"), ("ETH", at(1), "2.0"), ("BTC", at(2), "99")], as_of=at(3))
-    assert (batch.accepted, batch.late, batch.rejected) == (0, 0, {"duplicate": 1, "conflict": 2})
+    assert (batch.accepted, batch.late, batch.repeated, batch.rejected) == (0, 0, 1, {"conflict": 2})
     assert _stored() == [("BTC", at(1), "10"), ("ETH", at(1), "2"), ("BTC", at(2), "11")]
     assert _newest() == [("BTC", at(2), "11"), ("ETH", at(1), "2")]
 
 
-def test_a_late_quote_given_again_is_a_duplicate():
+def test_a_late_quote_given_again_is_repeated():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", at(5), "10")])
     append_quotes(feed, [("BTC", at(4), "9")], as_of=at(6))
     batch = append_quotes(feed, [("BTC", at(4), "9")], as_of=at(7))
-    assert (batch.late, batch.rejected) == (0, {"duplicate": 1})
+    assert (batch.late, batch.repeated, batch.rejected) == (0, 1, {})
 
 
 def test_a_quote_older_than_quotes_are_kept_is_rejected_as_too_old(settings):
@@ -610,7 +607,7 @@ def test_history_passes_over_what_is_stored():
     append_quotes(feed, [("BTC", START, "10"), ("BTC", at(1), "11")])
     append_quotes(feed, [], as_of=at(2), history=[("BTC", at(-1), "9"), ("BTC", START, "10"), ("BTC", at(1), "99")])
     history = Batch.objects.get(kind="history")
-    assert (history.accepted, history.rejected) == (1, {"duplicate": 1, "conflict": 1})
+    assert (history.accepted, history.repeated, history.rejected) == (1, 1, {"conflict": 1})
     assert (history.first_at, history.last_at) == (at(-1), at(-1))
     assert _stored() == [("BTC", at(-1), "9"), ("BTC", START, "10"), ("BTC", at(1), "11")]
 
@@ -747,14 +744,9 @@ def test_a_volume_is_stored_beside_its_price():
     feed = make_feed("BTC", "ETH")
     lease = services.take_fetch_lease(feed_id=feed.pk, slot=START)
     quotes = [RawQuote("BTC", "10", START, "1.5"), RawQuote("ETH", "2", START, "-1")]
-    services.record_answer(
-        lease=lease,
-        answer=Answer(quotes=quotes, as_of=START),
-        asset_ids=asset_ids(feed),
-        provider="simulated",
-        now=START,
-        trace_id=TRACE,
-    )
+    answer = Answer(quotes=quotes, as_of=START)
+    part = services.admit_answer(lease=lease, provider="simulated", answer=answer, asset_ids=asset_ids(feed))
+    services.record_answers(lease=lease, parts=[part], now=START, trace_id=TRACE)
     volumes = Quote.objects.order_by("asset__symbol").values_list("asset__symbol", "volume")
     assert list(volumes) == [("BTC", Decimal("1.5")), ("ETH", None)]
 

@@ -75,7 +75,7 @@ def test_what_is_imported_again_is_counted_and_changes_nothing(feed, tmp_path, c
 
     assert run(path, capsys) == "3 quotes are imported in 1 entries.\n"
     before = stored(), Batch.objects.count(), FeedHead.objects.get(feed=feed).seq
-    assert run(path, capsys) == "0 quotes are imported in 0 entries; 3 rejected (3 duplicate).\n"
+    assert run(path, capsys) == "0 quotes are imported in 0 entries; 3 were there already.\n"
     assert (stored(), Batch.objects.count(), FeedHead.objects.get(feed=feed).seq) == before
 
 

@@ -122,7 +122,7 @@ def test_every_provider_and_each_of_its_options_is_documented():
 
 def test_every_reason_to_reject_a_quote_is_documented():
     sources = text("apps/market/domain.py")
-    reasons = {*re.findall(r'QuoteRejected\("(\w+)"\)', sources), "unknown_asset", "duplicate", "conflict"}
+    reasons = {*re.findall(r'QuoteRejected\("(\w+)"\)', sources), "unknown_asset", "conflict", "jump"}
 
     assert len(reasons) > 8
     assert [reason for reason in sorted(reasons) if f"`{reason}`" not in text("docs/feeds.md")] == []

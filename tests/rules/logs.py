@@ -20,6 +20,16 @@ START = 1_678_500_000 * SECOND  # 2023-03-11 02:00:00 UTC, on every grid up to a
 # And an hour before a clock changes somewhere: Europe on 2026-03-29 and 2026-10-25, America on 2026-11-01.
 STARTS = (START, 1_774_742_400 * SECOND, 1_792_886_400 * SECOND, 1_793_509_200 * SECOND)
 ASSETS = (1, 2)
+# Two calendars that no exchange has: open for 10 of 15 minutes, for 12 hours; and for two spans each day, for 30 days.
+CALENDARS: oracle.Calendars = {
+    "BUSY": [(start + n * 15 * MINUTE, start + (n * 15 + 10) * MINUTE) for start in STARTS for n in range(48)],
+    "DAYS": [
+        (start + n * DAY + opens * HOUR, start + n * DAY + closes * HOUR)
+        for start in STARTS
+        for n in range(-1, 30)
+        for opens, closes in ((1, 2), (3, 8))
+    ],
+}
 GRIDS = (SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
 
 # Few values, close together, so that equality and small percents happen often; the whole range, 1e-8 to 1e9; and the
@@ -63,7 +73,7 @@ coverages = st.sampled_from(["0.5", "1", "0.0000000001", "0.9"])
 durations = st.sampled_from(["0s", "0s", "1s", "30s", "2m"])
 bands = st.sampled_from([("99", "101"), ("100", "105"), ("100", "100.0000000001"), ("0.3", "110"), ("90", "99.5")])
 # What is compared of a leaf's evidence.
-COMPARED = ("kind", "result", "before", "reference", "mean", "coverage", "window_from", "newest_at", "clock")
+COMPARED = ("kind", "result", "before", "reference", "mean", "coverage", "window_from", "newest_at", "clock", "open_seconds")
 STATES = ("above", "below", "inside", "outside", "rises", "falls", "above_average", "below_average", "zscore", "stale")
 
 
@@ -175,7 +185,9 @@ def put_on_the_clock(draw: st.DrawFn, log: Sequence[oracle.Entry]) -> None:
     """
     quoted = {at for entry in log if not isinstance(entry, oracle.RulesEntry) for _, at, _ in entry.quotes}
     moments = sorted(quoted | {entry.as_of for entry in log})
-    apart = {later - earlier for place, later in enumerate(moments) for earlier in moments[max(place - 3, 0) : place]}
+    pairs = [(one, later) for place, later in enumerate(moments) for one in moments[max(place - 3, 0) : place]]
+    apart = {later - earlier for earlier, later in pairs}
+    apart |= {open_between(code, *pair) for pair in pairs for code in CALENDARS} - {0}
     between = sorted(wait // SECOND for wait in apart if wait % SECOND == 0)
     for document in documents_in(log):
         if "expires_at" in document and draw(st.booleans()):
@@ -260,14 +272,15 @@ def _changes(
     """Draw changes of some rules: a new version, the same one on other assets, or none any more."""
     for rule_id in draw(some_rules):
         assets = choose(draw, (1,), (2,), (1, 2), (2, 1), ())
+        calendars = choose(draw, {}, {1: "BUSY"}, {1: "DAYS", 2: "DAYS"}, {1: "DAYS", 2: "BUSY"})
         what = choose(draw, "changed", "changed", "changed", "chosen", "gone")
         before = standing.get(rule_id)
         if what == "gone":
             yield oracle.Change(rule_id, None, None, ())
         elif what == "chosen" and before:
-            yield oracle.Change(rule_id, before.version_id, before.document, assets)
+            yield oracle.Change(rule_id, before.version_id, before.document, assets, calendars)
         else:
-            yield oracle.Change(rule_id, version + rule_id, _document(draw, start=start), assets)
+            yield oracle.Change(rule_id, version + rule_id, _document(draw, start=start), assets, calendars)
 
 
 def _history(
@@ -297,6 +310,12 @@ def _quotes(
         quotes.append((asset, at, draw(prices)))
     # As rows of a feed come, by time; or as they stand in a file.
     return tuple(sorted(quotes, key=lambda quote: (quote[1], quote[0])) if draw(st.booleans()) else quotes)
+
+
+def open_between(code: str, begin: int, end: int) -> int:
+    """Return the open time within [begin, end) by one of the invented calendars."""
+    hours = Hours.of(CALENDARS[code])
+    return hours.open_until(end) - hours.open_until(begin)
 
 
 class Store:
@@ -339,7 +358,11 @@ def entry_of(entry: oracle.Entry) -> engines.Entry:
         return engines.HistoryEntry(entry.seq, entry.as_of, sorted({asset for asset, _, _ in entry.quotes}))
     changes = [
         engines.RuleChange(
-            change.rule_id, change.version_id, spec_of(change.document) if change.document else None, change.asset_ids
+            change.rule_id,
+            change.version_id,
+            spec_of(change.document) if change.document else None,
+            change.asset_ids,
+            change.calendars,
         )
         for change in entry.changes
     ]
@@ -398,6 +421,8 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
     if "coverage" in operands:
         whole, part = divmod(round(Fraction(operands["coverage"]) * 10_000), 10_000)
         written["coverage"] = f"{whole}.{part:04d}".rstrip("0").rstrip(".")
+    if "open_seconds" in operands:
+        written["open_seconds"] = operands["open_seconds"]
     for key in ("window_from", "newest_at", "clock"):
         if key in operands:
             written[key] = write_moment(operands[key])

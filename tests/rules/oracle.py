@@ -8,7 +8,7 @@ prices are integers of 1e-10.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
@@ -51,6 +51,7 @@ class Change:
     version_id: int | None  # None: the rule is gone or disabled.
     document: dict[str, Any] | None
     asset_ids: tuple[int, ...]
+    calendars: dict[int, str] = field(default_factory=dict)  # asset_id to the name of its calendar; others are always open.
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,25 @@ class Look:
     now: int  # The time of the newest quote, or as_of.
     is_of_a_quote: bool  # Else only the clock has moved since the newest quote was judged.
     is_open: bool  # An episode lasts.
+    sessions: Sequence[tuple[int, int]] | None = None  # (open, close) of the asset's calendar; None: always open.
 
 
-def expected_transitions(log: Sequence[Entry]) -> list[Expected]:
+# The name of a calendar to its sessions, (open, close), the close itself left out; outside of them it is closed.
+Calendars = dict[str, Sequence[tuple[int, int]]]
+
+
+def expected_transitions(log: Sequence[Entry], calendars: Calendars | None = None) -> list[Expected]:
     """Return every transition that `log` leads to, in order of judging."""
-    reader = Reader()
+    reader = Reader(calendars)
     return [transition for entry in log for transition in reader.read(entry)]
 
 
 class Reader:
     """Reads a log entry by entry."""
 
-    def __init__(self) -> None:
+    def __init__(self, calendars: Calendars | None = None) -> None:
+        self.calendars = calendars or {}
+        self.calendar_of: dict[int, str] = {}  # By asset_id, as the last change that looks at silences has it.
         self.path: list[Quote] = []  # Of all assets, in order of joining.
         self.instances: dict[tuple[int, int], Instance] = {}  # By (asset_id, rule_id), in which order they are judged.
 
@@ -141,7 +149,13 @@ class Reader:
         for instance in self.in_order():
             if instance.is_judged_by_the_clock:
                 quotes = self.path_of(instance.asset_id)
-                transitions += instance.judge(seq=entry.seq, now=entry.as_of, quotes=quotes, is_of_a_quote=False)
+                transitions += instance.judge(
+                    seq=entry.seq,
+                    now=entry.as_of,
+                    quotes=quotes,
+                    is_of_a_quote=False,
+                    sessions=self.calendars.get(self.calendar_of.get(instance.asset_id)),
+                )
         return transitions
 
     def change(self, change: Change, *, entry: RulesEntry) -> list[Expected]:
@@ -155,6 +169,8 @@ class Reader:
         for asset_id in chosen:
             begun = Instance(change.rule_id, change.version_id, asset_id, change.document)
             self.instances.setdefault((asset_id, change.rule_id), begun)
+            if "stale" in [leaf["kind"] for leaf in leaves_of(change.document["condition"])]:
+                self.calendar_of[asset_id] = change.calendars.get(asset_id)
         return transitions
 
     def in_order(self) -> list[Instance]:
@@ -188,7 +204,15 @@ class Instance:
     def is_event(self) -> bool:
         return any(leaf["kind"] in EVENTS for leaf in leaves_of(self.document["condition"]))
 
-    def judge(self, *, seq: int, now: int, quotes: Sequence[Quote], is_of_a_quote: bool) -> list[Expected]:
+    def judge(
+        self,
+        *,
+        seq: int,
+        now: int,
+        quotes: Sequence[Quote],
+        is_of_a_quote: bool,
+        sessions: Sequence[tuple[int, int]] | None = None,
+    ) -> list[Expected]:
         """Judge the newest of `quotes` at `now`: its time, or as_of. Without quotes only expiry can happen."""
         moment = self.moment_of(now)
         expires_at = self.document.get("expires_at")
@@ -199,7 +223,7 @@ class Instance:
         if not quotes:
             return []
         is_open = self.state in (FIRING, RECOVERING)
-        look = Look(quotes=quotes, now=now, is_of_a_quote=is_of_a_quote, is_open=is_open)
+        look = Look(quotes=quotes, now=now, is_of_a_quote=is_of_a_quote, is_open=is_open, sessions=sessions)
         truth = evaluate(self.document["condition"], look=look)
         self.newest_answer = "unknown" if truth is UNKNOWN else "known"
         if truth is UNKNOWN:
@@ -296,8 +320,12 @@ def answer(leaf: dict[str, Any], *, look: Look) -> Leaf:
             {"before": look.quotes[-2].price},
         )
     if kind == "stale":
-        operands = {"newest_at": look.quotes[-1].at, "clock": look.now}
-        return Leaf(kind, look.now - look.quotes[-1].at >= microseconds_in(leaf["after"]), operands)
+        newest_at = look.quotes[-1].at
+        operands, silence = {"newest_at": newest_at, "clock": look.now}, look.now - newest_at
+        if look.sessions is not None:
+            silence = sum(max(min(close, look.now) - max(open_, newest_at), 0) for open_, close in look.sessions)
+            operands["open_seconds"] = silence // SECOND
+        return Leaf(kind, silence >= microseconds_in(leaf["after"]), operands)
     operands = {"window_from": window_start(look.quotes[-1].at, length=microseconds_in(leaf["window"]))}
     see = {"rises": change_seen, "falls": change_seen, "zscore": score_seen}.get(kind, average_seen)
     truth, seen = see(leaf, look=look, start=operands["window_from"])

@@ -227,7 +227,7 @@ def test_in_words_it_says_the_same(tried):
     assert status == 0
     assert out.splitlines() == [
         "A is above 100",
-        "4 quotes; 0 late, 2 rejected (1 duplicate, 1 missing)",
+        "4 quotes; 1 repeated, 1 rejected (1 missing)",
         "1 openings, 2 messages to each channel, 0 kept silent",
         "  2026-01-01T00:01:00Z → 2026-01-01T00:02:00Z  A is above 100: 101 at 00:01:00",
         "  2026-01-01: 1",
@@ -324,7 +324,7 @@ def test_late_rows_are_counted_and_not_judged(report):
     assert found["openings"] == []
 
 
-def test_a_second_row_of_one_time_is_a_duplicate_or_a_conflict_and_the_first_stands(report):
+def test_a_second_row_of_one_time_is_repeated_or_a_conflict_and_the_first_stands(report):
     again = "2026-01-01T00:01:00Z,A,{}\n"
     late = "2026-01-01T00:00:30Z,A,{}\n"
     rows = rows_of(99, 101) + "".join(
@@ -332,8 +332,8 @@ def test_a_second_row_of_one_time_is_a_duplicate_or_a_conflict_and_the_first_sta
     )
     found = report(ABOVE, rows)
 
-    assert (found["quotes"], found["late"], found["rejected"]) == (2, 1, 5)
-    assert found["rejected_by_reason"] == {"duplicate": 3, "conflict": 2}
+    assert (found["quotes"], found["late"], found["repeated"], found["rejected"]) == (2, 1, 3, 2)
+    assert found["rejected_by_reason"] == {"conflict": 2}
     assert opened(found) == [("A", 1, None)]
 
 

@@ -80,7 +80,10 @@ def test_it_finds_what_a_file_of_the_same_quotes_gives(tmp_path, monkeypatch):
     store(make_feed(*SYMBOLS), rows)
     monkeypatch.setattr("apps.rules.backtests.QUOTES_AT_ONCE", 100)
     stored = try_all(RULES)
-    on_file = {name: try_on_file(spec_of(one), film, sweep=True, progress=ignore) for name, one in RULES.items()}
+    on_file = {
+        name: try_on_file(spec_of(one), film, sweep=True, jump_percent=50, progress=ignore)
+        for name, one in RULES.items()
+    }
     compared = on_file["rises"].keys() - {"quotes", "judged", "late", "rejected", "rejected_by_reason", "assets"}
     assert compared >= {"openings", "sweep", "messages", "suppressed", "seconds_in_state", "openings_per_day"}
     for name in RULES:

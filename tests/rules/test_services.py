@@ -225,7 +225,7 @@ def test_a_deleted_rule_cannot_be_edited_back_into_the_log():
         make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(101))
 
     assert log_of(feed) == [(1, "rules"), (2, "rules")]
-    assert queries.changes_in_force(rule) == {feed.pk: (None, [])}
+    assert queries.changes_in_force(rule) == {feed.pk: (None, [], {})}
 
 
 def test_a_disabled_rule_takes_its_place_again_when_it_is_enabled():

@@ -139,6 +139,11 @@ class Migration(migrations.Migration):
             field=models.CharField(choices=[('event', 'event time'), ('receipt', 'receipt time')], default='event', help_text="Which time a quote gets: the provider's (where it gives none, the slot's), or that of its receipt. Recordings and invented markets keep their own.", max_length=7),
         ),
         migrations.AddField(
+            model_name='feedhead',
+            name='turn',
+            field=models.PositiveBigIntegerField(default=0),
+        ),
+        migrations.AddField(
             model_name='latestquote',
             name='provider',
             field=models.CharField(blank=True, max_length=32),

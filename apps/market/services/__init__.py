@@ -1,40 +1,58 @@
 """Changes to the market's rows: feeds, fetches, entries of a feed's log, its past, and what is dropped."""
 
+from apps.market.services.candles import roll_up
 from apps.market.services.feeds import (
     FetchRefused,
     change_interval,
     claim_due_feeds,
     claim_feeds_behind,
+    claim_feeds_pushed_to,
     create_feed,
     fetch_now,
     pause_feeds,
     resume_feeds,
 )
-from apps.market.services.fetching import FetchLease, fetch, record_answer, record_failure, take_fetch_lease
-from apps.market.services.history import IMPORTED, Imported, import_history
-from apps.market.services.log import append_rules_entry, cache_latest, redo_cache_writes, store_quotes
-from apps.market.services.retention import prune_quotes
+from apps.market.services.fetching import (
+    FetchLease,
+    admit_answer,
+    fetch,
+    record_answers,
+    record_failure,
+    take_fetch_lease,
+)
+from apps.market.services.history import Imported, import_history
+from apps.market.services.log import IMPORTED, append_rules_entry, cache_latest, redo_cache_writes, store_quotes
+from apps.market.services.pushing import Pushed, PushRefused, record_pushed
+from apps.market.services.retention import make_days_ahead, prune_minute_candles, prune_quotes
 
 __all__ = [
     "IMPORTED",
     "FetchLease",
     "FetchRefused",
     "Imported",
+    "PushRefused",
+    "Pushed",
+    "admit_answer",
     "append_rules_entry",
     "cache_latest",
     "change_interval",
     "claim_due_feeds",
     "claim_feeds_behind",
+    "claim_feeds_pushed_to",
     "create_feed",
     "fetch",
     "fetch_now",
     "import_history",
+    "make_days_ahead",
     "pause_feeds",
+    "prune_minute_candles",
     "prune_quotes",
-    "record_answer",
+    "record_answers",
     "record_failure",
+    "record_pushed",
     "redo_cache_writes",
     "resume_feeds",
+    "roll_up",
     "store_quotes",
     "take_fetch_lease",
 ]

@@ -22,13 +22,14 @@ class FetchRefused(ValueError):
 
 
 def create_feed(
-    *, name: str, interval_seconds: int, sources: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
+    *, name: str, interval_seconds: int, sources: Sequence[tuple[str, Mapping[str, Any]]], now: datetime, **columns: Any
 ) -> Feed:
     """Return a new feed with its head and judge's position, due at once.
 
-    sources: (provider, options) in the order in which they are asked. Raises ValidationError.
+    sources: (provider, options) in the order in which they are asked; columns: time_policy, jump_percent. Raises
+    ValidationError.
     """
-    feed = Feed(name=name, interval_seconds=interval_seconds)
+    feed = Feed(name=name, interval_seconds=interval_seconds, **columns)
     feed.full_clean()
     with transaction.atomic():
         feed.save()
@@ -124,10 +125,23 @@ def claim_feeds_behind(*, before: datetime, now: datetime) -> list[int]:
     What is being judged at this moment, or was hurried lately, is passed over: a queue that nobody reads does not
     fill up.
     """
-    behind = queries.feeds_behind(before=before)
+    return _hurried(queries.feeds_behind(before=before), now=now)
+
+
+def claim_feeds_pushed_to(*, now: datetime) -> list[int]:
+    """Return the feeds with pushed quotes that nobody has judged, and mark them as hurried.
+
+    Who pushes by HTTP sends no message to the judge. Passed over is the same as where feeds are behind.
+    """
+    return _hurried(queries.feeds_pushed_to(), now=now)
+
+
+def _hurried(feed_ids: Sequence[int], *, now: datetime) -> list[int]:
+    if not feed_ids:
+        return []
     idle = Q(hurried_until=None) | Q(hurried_until__lt=now)
     with transaction.atomic():
-        positions = JudgePosition.objects.select_for_update(skip_locked=True, no_key=True).filter(idle, pk__in=behind)
-        claimed = list(positions.order_by("pk").values_list("pk", flat=True))
+        positions = JudgePosition.objects.select_for_update(skip_locked=True, no_key=True)
+        claimed = list(positions.filter(idle, pk__in=feed_ids).order_by("pk").values_list("pk", flat=True))
         JudgePosition.objects.filter(pk__in=claimed).update(hurried_until=now + JUDGE_HURRY)
     return claimed

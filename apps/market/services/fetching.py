@@ -2,10 +2,12 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from math import ceil
+from typing import NamedTuple
 
 from django.db import transaction
 from django.db.models import F, Q
@@ -13,6 +15,7 @@ from django.db.models.functions import Now
 from django.utils.functional import SimpleLazyObject
 
 from apps.market import domain, partitions, queries
+from apps.market.domain import Admission
 from apps.market.models import Batch, Feed, FeedHead, FeedSource
 from apps.market.providers.protocol import (
     Answer,
@@ -22,7 +25,8 @@ from apps.market.providers.protocol import (
     ProviderUnavailable,
     QuoteRequest,
 )
-from apps.market.providers.registry import provider_named
+from apps.market.providers.registry import PROVIDERS, provider_named
+from apps.market.services.circuits import note_failure, note_success
 from apps.market.services.log import (
     append_entry,
     append_history,
@@ -65,54 +69,103 @@ def take_fetch_lease(*, feed_id: int, slot: datetime) -> FetchLease | None:
     return FetchLease(feed=head.feed, slot=slot, fence=head.fence, head=head)
 
 
-def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batch | None:
-    """Ask the feed's providers for `slot` and append what they give to its log. None: answered already, or under way.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one provider gave for one slot, admitted: an entry of the log to be."""
 
-    A failure is an entry too, with its reason; the feed is due again later the longer it fails.
+    provider: str
+    as_of: datetime
+    quotes: Admission
+    history: Admission
+
+
+def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batch | None:
+    """Ask the feed's providers for `slot`, append what they give to its log and return the first entry of it. None:
+    answered already, or under way.
+
+    What the first provider that answers does not give is asked of the next, and stands in a further entry. A failure is
+    an entry too, with its reason; the feed is due again later the longer it fails.
     """
     lease = take_fetch_lease(feed_id=feed_id, slot=slot)
     if lease is None:
         return None
-    failure, retry_after = "no_provider", None
+    sources = list(lease.feed.sources.all())
     assets = queries.asset_ids_by_external_id(lease.feed)
+    circuits = queries.circuits_of(sources)
+    failure, retry_after = "no_provider", None
     asked: list[str] = []
+    parts: list[Part] = []
+    missing: set[int] | None = None  # All of them, to begin with.
     until = time.monotonic() + FETCH_AT_MOST_SECONDS
-    for source in lease.feed.sources.all():
-        if time.monotonic() > until:
-            break
-        asset_ids = assets[source.provider]
+    for source in sources:
+        asset_ids = {
+            external_id: asset_id
+            for external_id, asset_id in assets.of(source).items()
+            if missing is None or asset_id in missing
+        }
+        circuit = circuits.get((source.provider, queries.address_of(source)))
+        if time.monotonic() > until or (parts and not asset_ids):
+            continue
+        if circuit is not None and circuit.open_until is not None and circuit.open_until > now:
+            if not asked:
+                failure, retry_after = "circuit_open", ceil((circuit.open_until - now).total_seconds())
+            continue
         asked.append(source.provider)
-        try:
-            provider = provider_named(source.provider)
-            answer = provider.fetch(_request(lease, source, asset_ids, limits=provider.limits))
-        except (ProviderUnavailable, ProviderRejected) as error:
-            failure = error.reason
-            retry_after = getattr(error, "retry_after_seconds", None)
-        except ProviderMisconfigured:
-            failure = "misconfigured"
-        except Exception:
-            # A provider is the world's edge: a fault in one must be counted and put off like any other failure of it.
-            logger.exception("provider raised", extra={"feed": feed_id, "provider": source.provider})
-            failure = "crashed"
-        else:
-            return record_answer(
-                lease=lease,
-                answer=answer,
-                asset_ids=asset_ids,
-                provider=source.provider,
-                now=now,
-                trace_id=trace_id,
-                least_seconds=queries.seconds_between_rounds(asked),
-            )
-        logger.warning("provider failed", extra={"feed": feed_id, "provider": source.provider, "reason": failure})
-    return record_failure(
-        lease=lease,
-        failure=failure,
-        retry_after_seconds=retry_after,
-        now=now,
-        trace_id=trace_id,
-        least_seconds=queries.seconds_between_rounds(asked),
-    )
+        answered = _ask(lease, source, asset_ids, now=now)
+        if isinstance(answered, _Failure):
+            failure, retry_after = answered
+            continue
+        part, missing = answered
+        if circuit is not None and (circuit.failures or circuit.open_until):
+            note_success(source=source)
+        parts.append(part)
+        if not missing:
+            break
+    columns = {
+        "now": now,
+        "trace_id": trace_id,
+        "least_seconds": queries.seconds_between_rounds(asked),
+    }
+    if not parts:
+        return record_failure(lease=lease, failure=failure, retry_after_seconds=retry_after, **columns)
+    entries = record_answers(lease=lease, parts=parts, **columns)
+    return entries[0] if entries else None
+
+
+class _Failure(NamedTuple):
+    reason: str
+    retry_after_seconds: int | None
+
+
+def _ask(
+    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, now: datetime
+) -> tuple[Part, set[int]] | _Failure:
+    """Return what one provider gives, with the assets that were asked of it in vain, or why it gives nothing."""
+    retry_after, is_refusal = None, False
+    try:
+        provider = provider_named(source.provider)
+        request = _request(lease, source, asset_ids, limits=provider.limits)
+        answer = provider.fetch(request)
+    except ProviderUnavailable as error:
+        reason, retry_after = error.reason, error.retry_after_seconds
+    except ProviderRejected as error:
+        reason, is_refusal = error.reason, True
+    except ProviderMisconfigured:
+        reason, is_refusal = "misconfigured", True
+    except Exception:
+        # A provider is the world's edge: a fault in one must be counted and put off like any other failure of it.
+        logger.exception("provider raised", extra={"feed": lease.feed.pk, "provider": source.provider})
+        reason, is_refusal = "crashed", True
+    else:
+        part = admit_answer(lease=lease, provider=source.provider, answer=answer, asset_ids=asset_ids)
+        # Of a recording or an invented market, what it does not give is not there.
+        wanted = request.external_ids if provider.limits is not None else ()
+        return part, {asset_ids[one] for one in wanted} - {quote.asset_id for quote in part.quotes.quotes}
+    facts = {"feed": lease.feed.pk, "provider": source.provider, "reason": reason}
+    logger.warning("provider failed", extra=facts)
+    if source.provider in PROVIDERS and provider.is_live:
+        note_failure(source=source, reason=reason, is_refusal=is_refusal, retry_after_seconds=retry_after, now=now)
+    return _Failure(reason, retry_after)
 
 
 def _request(
@@ -120,8 +173,7 @@ def _request(
 ) -> QuoteRequest:
     external_ids = sorted(asset_ids)
     if limits is not None:
-        # Each entry of the log is a turn.
-        external_ids = list(limits.round_of(external_ids, turn=lease.head.seq))
+        external_ids = list(limits.round_of(external_ids, turn=lease.head.turn))
 
     def latest() -> dict[str, tuple[datetime, Decimal]]:
         known = queries.newest_stored(list(asset_ids.values()))
@@ -139,45 +191,55 @@ def _request(
     )
 
 
-def record_answer(
-    *,
-    lease: FetchLease,
-    answer: Answer,
-    asset_ids: Mapping[str, int],
-    provider: str,
-    now: datetime,
-    trace_id: str,
-    least_seconds: int = 0,
-) -> Batch | None:
-    """Append an answer to the log: its history, if any, then its quotes. None when the lease was lost meanwhile.
-
-    least_seconds: what the limits of those that were asked want until the next round.
-    """
+def admit_answer(*, lease: FetchLease, provider: str, answer: Answer, asset_ids: Mapping[str, int]) -> Part:
+    """Believe or reject what a provider gave. asset_ids: external id -> asset id."""
     bounds = {"asset_ids": asset_ids, "as_of": answer.as_of, "oldest_at": answer.as_of - retention()}
-    admitted = domain.admit(answer.quotes, assumed_at=min(lease.slot, answer.as_of), **bounds)
-    past = domain.admit(answer.history, assumed_at=answer.as_of, **bounds)
-    partitions.ensure({quote.at.date() for quotes in (past.quotes, admitted.quotes) for quote in quotes})
+    by_receipt = lease.feed.time_policy == Feed.TimePolicy.RECEIPT and is_live(lease.feed)
+    return Part(
+        provider=provider,
+        as_of=answer.as_of,
+        quotes=domain.admit(answer.quotes, assumed_at=min(lease.slot, answer.as_of), by_receipt=by_receipt, **bounds),
+        history=domain.admit(answer.history, assumed_at=answer.as_of, **bounds),
+    )
+
+
+def record_answers(
+    *, lease: FetchLease, parts: Sequence[Part], now: datetime, trace_id: str, least_seconds: int = 0
+) -> list[Batch]:
+    """Append what the providers gave to the log, all of it or nothing, and return the entries of quotes. None of them
+    when the lease was lost meanwhile.
+
+    Each part is an entry, behind one of its history, if there is any. least_seconds: what the limits of those that were
+    asked want until the next round.
+    """
+    admitted = [one for part in parts for one in (part.history, part.quotes)]
+    partitions.ensure({quote.at.date() for one in admitted for quote in one.quotes})
+    entries: list[Batch] = []
+    newest: dict[int, tuple[datetime, Decimal]] = {}
     with transaction.atomic():
         head = lock_head(lease.feed.pk)
         if head.fence != lease.fence:
-            return None
-        columns = {"provider": provider, "now": now, "trace_id": trace_id}
-        if past.quotes:
-            move_clock(head, as_of=past.quotes[-1].at)
-            fresh, rejected = not_stored(past)
-            append_history(head, fresh, rejected=rejected, **columns)
-        move_clock(head, as_of=answer.as_of)
-        columns |= {"slot": lease.slot, "missed_slots": _missed_slots(head, lease)}
-        batch, fresh = append_quotes(head, admitted, **columns)
+            return []
+        missed_slots = _missed_slots(head, lease)
+        for number, part in enumerate(parts, start=1):
+            columns = {"provider": part.provider, "now": now, "trace_id": trace_id}
+            if part.history.quotes:
+                move_clock(head, as_of=part.history.quotes[-1].at)
+                append_history(head, not_stored(part.history), **columns)
+            move_clock(head, as_of=part.as_of)
+            columns |= {"slot": lease.slot, "part": number, "missed_slots": missed_slots if number == 1 else 0}
+            batch, fresh = append_quotes(head, part.quotes, jump_percent=lease.feed.jump_percent, **columns)
+            entries.append(batch)
+            newest |= {quote.asset_id: (quote.at, quote.price) for quote in fresh}
         head.failures = 0
+        head.turn += 1
         head.began_at = head.began_at or lease.slot
         interval = _set_next_slot(head, slot=lease.slot, least_seconds=least_seconds)
         head.lease_until = head.hurried_until = None
         head.save()
-    newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
     if newest:
         cache_latest(head=head, newest=newest, interval_seconds=interval, now=now)
-    return batch
+    return entries
 
 
 def record_failure(
@@ -203,6 +265,7 @@ def record_failure(
         columns = {"slot": lease.slot, "failure": failure, "missed_slots": _missed_slots(head, lease)}
         batch = append_entry(head, kind=Batch.Kind.QUOTES, now=now, trace_id=trace_id, **columns)
         head.failures += 1
+        head.turn += 1
         _set_next_slot(head, slot=lease.slot, retry_after_seconds=retry_after_seconds, least_seconds=least_seconds)
         head.lease_until = head.hurried_until = None
         head.save()

@@ -11,18 +11,27 @@ from django.db import transaction
 from apps.market import domain, partitions
 from apps.market.domain import RawQuote
 from apps.market.models import Feed, FeedHead
-from apps.market.services.log import append_history, cache_latest, is_live, lock_head, move_clock, not_stored, retention
+from apps.market.services.log import (
+    IMPORTED,
+    append_history,
+    cache_latest,
+    is_live,
+    lock_head,
+    move_clock,
+    not_stored,
+    retention,
+)
 
 # One entry of an import. Its transaction holds the head's lock, so that long a fetch of the feed may have to wait.
 IMPORT_ROWS = 10_000
-IMPORTED = "import"
 
 
 @dataclass(slots=True)
 class Imported:
-    """What an import came to: quotes stored, quotes rejected by reason, entries of the log."""
+    """What an import came to: quotes stored, quotes that were there, quotes rejected by reason, entries of the log."""
 
     accepted: int = 0
+    repeated: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     entries: int = 0
 
@@ -54,17 +63,18 @@ def import_history(
         partitions.ensure({quote.at.date() for quote in past.quotes})
         with transaction.atomic():
             head = lock_head(feed_id)
-            fresh, rejected = not_stored(past)
-            if fresh:
-                move_clock(head, as_of=fresh[-1].at)
-                append_history(head, fresh, rejected=rejected, provider=IMPORTED, now=now, trace_id=trace_id)
+            past = not_stored(past)
+            if past.quotes:
+                move_clock(head, as_of=past.quotes[-1].at)
+                append_history(head, past, provider=IMPORTED, now=now, trace_id=trace_id)
                 head.save(update_fields=["seq", "as_of"])
-        if fresh:
-            newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
+        if past.quotes:
+            newest = {quote.asset_id: (quote.at, quote.price) for quote in past.quotes}
             cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)
-        imported.entries += bool(fresh)
-        imported.accepted += len(fresh)
-        imported.rejected += rejected
+        imported.entries += bool(past.quotes)
+        imported.accepted += len(past.quotes)
+        imported.repeated += past.repeated
+        imported.rejected += past.rejected
         read += len(piece)
         progress(read)
     return imported

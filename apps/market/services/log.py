@@ -1,6 +1,7 @@
 """Entries appended to a feed's log, under its head's lock, with the quotes, the newest prices and the cache that follow
 from them."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,9 +14,12 @@ from psycopg.errors import CheckViolation
 
 from apps.market import cache, domain, partitions, queries
 from apps.market.domain import AdmittedQuote
-from apps.market.models import Batch, Feed, FeedHead, Quote
+from apps.market.models import Batch, Feed, FeedHead, HeldQuote, Quote
 from apps.market.providers.registry import PROVIDERS
 
+logger = logging.getLogger(__name__)
+
+IMPORTED = "import"  # the provider of what came from a file
 _NULL = r"\N"  # as COPY's text format writes it
 # SQLite takes the other columns from the row that has the maximum.
 _NEWEST_OF_BATCH = {
@@ -42,6 +46,7 @@ def is_live(feed: Feed) -> bool:
 
 
 def lock_head(feed_id: int) -> FeedHead:
+    """Return the head of a feed's log, locked until the caller's transaction ends."""
     return FeedHead.objects.select_for_update(no_key=True).get(feed_id=feed_id)
 
 
@@ -57,56 +62,111 @@ def append_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) ->
     return Batch.objects.create(feed_id=head.feed_id, seq=head.seq, kind=kind, as_of=as_of, received_at=now, **columns)
 
 
-def append_quotes(head: FeedHead, admitted: domain.Admission, **columns: Any) -> tuple[Batch, list[AdmittedQuote]]:
+def append_quotes(
+    head: FeedHead, admitted: domain.Admission, *, provider: str, jump_percent: int, **columns: Any
+) -> tuple[Batch, list[AdmittedQuote]]:
     """Append one answer's quotes, and return the entry with those that are new and not late."""
+    newest = queries.newest_quotes(head.feed_id)
     placement = domain.place(
         admitted.quotes,
-        newest=queries.newest_times(head.feed_id),
+        newest=newest,
+        held=queries.held_quotes(head.feed_id),
+        provider=provider,
+        jump_percent=jump_percent,
         stored_prices=queries.stored_prices,
     )
+    switched = _switched(placement.fresh, newest=newest, provider=provider)
     batch = append_entry(
         head,
         kind=Batch.Kind.QUOTES,
+        provider=provider,
         accepted=len(placement.fresh),
         late=len(placement.late),
+        repeated=admitted.repeated + placement.repeated,
+        held=placement.held_anew,
         rejected=dict(admitted.rejected + placement.rejected),
         first_at=min((quotes[0].at for quotes in (placement.fresh, placement.late) if quotes), default=None),
         last_at=max((quotes[-1].at for quotes in (placement.fresh, placement.late) if quotes), default=None),
+        switched=switched or None,
         **columns,
     )
     store_quotes(batch=batch, quotes=placement.fresh)
     store_quotes(batch=batch, quotes=placement.late, late=True)
     _advance_latest(batch)
+    _hold(placement.held)
+    for before, asset_ids in switched.items():
+        facts = {"feed": head.feed_id, "before": before, "provider": provider, "assets": len(asset_ids)}
+        logger.warning("provider switched", extra=facts)
     return batch, placement.fresh
 
 
-def not_stored(past: domain.Admission) -> tuple[list[AdmittedQuote], Counter[str]]:
-    """Return the quotes that are not stored yet, and the rejected by reason. What is stored already stands."""
+def _switched(
+    fresh: Sequence[AdmittedQuote], *, newest: Mapping[int, domain.Newest], provider: str
+) -> dict[str, list[int]]:
+    """Return provider before -> the assets whose quotes come from another from now on, sorted."""
+    switched: dict[str, set[int]] = {}
+    for quote in fresh:
+        known = newest.get(quote.asset_id)
+        # What was imported came from nobody who could have failed.
+        if known is not None and known.provider not in (provider, "", IMPORTED):
+            switched.setdefault(known.provider, set()).add(quote.asset_id)
+    return {before: sorted(asset_ids) for before, asset_ids in sorted(switched.items())}
+
+
+def _hold(held: Mapping[int, domain.Held | None]) -> None:
+    """Make the rows agree with what waits now."""
+    if not held:
+        return
+    HeldQuote.objects.filter(asset__in=[asset_id for asset_id, one in held.items() if one is None]).delete()
+    HeldQuote.objects.bulk_create(
+        [
+            HeldQuote(
+                asset_id=asset_id,
+                at=one.quote.at,
+                price=one.quote.price,
+                volume=one.quote.volume,
+                provider=one.provider,
+                times=one.times,
+            )
+            for asset_id, one in held.items()
+            if one is not None
+        ],
+        update_conflicts=True,
+        unique_fields=["asset"],
+        update_fields=["at", "price", "volume", "provider", "times"],
+        batch_size=2_000,
+    )
+
+
+def not_stored(past: domain.Admission) -> domain.Admission:
+    """Return what is not stored yet of a piece of history. What is stored already stands."""
     stored = queries.stored_prices(past.quotes)
-    fresh, rejected = [], Counter(past.rejected)
+    left = domain.Admission(repeated=past.repeated, rejected=Counter(past.rejected))
     for quote in past.quotes:
         price = stored.get((quote.asset_id, quote.at))
         if price is None:
-            fresh.append(quote)
+            left.quotes.append(quote)
+        elif price == quote.price:
+            left.repeated += 1
         else:
-            rejected["duplicate" if price == quote.price else "conflict"] += 1
-    return fresh, rejected
+            left.rejected["conflict"] += 1
+    return left
 
 
-def append_history(
-    head: FeedHead, fresh: Sequence[AdmittedQuote], *, rejected: Mapping[str, int], **columns: Any
-) -> None:
-    """Append a piece of history: quotes that windows see and nobody judges."""
+def append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> None:
+    """Append a piece of history that is not stored yet: quotes that windows see and nobody judges. A price that jumps
+    is taken as it is: nothing opens by it."""
     batch = append_entry(
         head,
         kind=Batch.Kind.HISTORY,
-        accepted=len(fresh),
-        rejected=dict(rejected),
-        first_at=fresh[0].at if fresh else None,
-        last_at=fresh[-1].at if fresh else None,
+        accepted=len(past.quotes),
+        repeated=past.repeated,
+        rejected=dict(past.rejected),
+        first_at=past.quotes[0].at if past.quotes else None,
+        last_at=past.quotes[-1].at if past.quotes else None,
         **columns,
     )
-    store_quotes(batch=batch, quotes=fresh)
+    store_quotes(batch=batch, quotes=past.quotes)
     _advance_latest(batch)
 
 
@@ -174,4 +234,5 @@ def redo_cache_writes(*, now: datetime) -> int:
 
 
 def retention() -> timedelta:
+    """Return for how long raw quotes are kept."""
     return timedelta(days=settings.QUOTE_RETENTION_DAYS)

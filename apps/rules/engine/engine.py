@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from apps.market import calendars
 from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, NOT_JUDGED, Instance, Transition
 from apps.rules.engine.leaves import Bound, Test
@@ -28,13 +29,15 @@ class RuleChange:
     """In this feed, from here on, `rule_id` is judged as `version_id` on `asset_ids`; no assets: not at all.
 
     Instances of the same version on assets that stay chosen go on undisturbed. spec: what the version says, or why
-    it cannot be read (its instances are in ERROR from the start).
+    it cannot be read (its instances are in ERROR from the start). calendars: asset id -> the one by which its silence
+    is measured from here on; what is absent is always open. A rule that looks at no silence says nothing of them.
     """
 
     rule_id: int
     version_id: int | None
     spec: RuleSpec | RuleInvalid | None
     asset_ids: Sequence[int]
+    calendars: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Series:
 
     keys, windows: what is seen of the past, in one order; judging: (test, firing, quiet) of each instance, in their
     order; deadline: when the first of them expires; switch: (time, provider before, provider now) of the last quote
-    that came from another provider than the one before, or None.
+    that came from another provider than the one before, or None; calendar: by which its silence is measured, or "".
     """
 
     __slots__ = (
@@ -112,6 +115,7 @@ class Series:
         "at",
         "before_at",
         "before_price",
+        "calendar",
         "deadline",
         "instances",
         "judging",
@@ -131,6 +135,7 @@ class Series:
         self.judging: list[Judging] = []
         self.deadline = FOREVER
         self.switch: tuple[int, str, str] | None = None
+        self.calendar = ""
 
     @property
     def is_switched(self) -> bool:
@@ -150,7 +155,12 @@ class Series:
 
 
 class Engine:
-    """Judges one feed. `seq` is the last entry it has read; entries are read in order, without gaps."""
+    """Judges one feed. `seq` is the last entry it has read; entries are read in order, without gaps.
+
+    open_between: (calendar, begin, end) -> how much of that time counts; tests have calendars of their own.
+    """
+
+    open_between: Callable[[str, int, int], int] = staticmethod(calendars.open_between)
 
     def __init__(self) -> None:
         self.seq = 0
@@ -228,10 +238,19 @@ class Engine:
             instance = self._clocked.get(key)
             if instance is not None:
                 series = self._series[instance.asset_id]
-                for window in series.windows:
-                    if isinstance(window, Newest):
-                        window.advance(as_of)
+                try:
+                    self._advance(series, as_of)
+                except calendars.UnknownCalendar as error:
+                    self._fail(instance, error, as_of, judgement)
+                    continue
                 self._judge_instance(series, instance, as_of, judgement)
+
+    def _advance(self, series: Series, as_of: int) -> None:
+        for window in series.windows:
+            if isinstance(window, Newest):
+                is_measured = series.calendar and -FOREVER < window.at < as_of
+                silence = self.open_between(series.calendar, window.at, as_of) if is_measured else as_of - window.at
+                window.advance(as_of, silence, series.calendar)
 
     def _judge_instance(self, series: Series, instance: Instance, moment: int, judgement: Judgement) -> None:
         """Judge one instance by the newest quote, if there is any, at `moment`, which may be the end of it."""
@@ -344,6 +363,11 @@ class Engine:
                 else:
                     gained.setdefault(asset_id, []).append(instance)
         self._admit(gained, history)
+        for change in entry.changes:
+            if isinstance(change.spec, RuleSpec) and is_clocked(change.spec.condition):
+                for asset_id in change.asset_ids:
+                    if asset_id in self._series:
+                        self._series[asset_id].calendar = change.calendars.get(asset_id, "")
         for rule_id in [rule_id for rule_id, instances in self._instances.items() if not instances]:
             del self._instances[rule_id]
 
@@ -446,6 +470,7 @@ class Engine:
                     series.before_at,
                     series.before_price,
                     series.switch,
+                    series.calendar,
                     [[*key, window.dump()] for key, window in zip(series.keys, series.windows, strict=True)],
                 ]
                 for series in self._series.values()
@@ -471,12 +496,13 @@ class Engine:
             raise ValueError(f"checkpoint format {state.get('format')!r}")
         engine = cls()
         engine.seq = state["seq"]
-        for asset_id, at, price, before_at, before_price, switch, windows in state["series"]:
+        for asset_id, at, price, before_at, before_price, switch, calendar, windows in state["series"]:
             if only is not None and asset_id not in only:
                 continue
             series = engine._series[asset_id] = Series(asset_id)
             series.at, series.price, series.before_at, series.before_price = at, price, before_at, before_price
             series.switch = None if switch is None else (switch[0], switch[1], switch[2])
+            series.calendar = calendar
             series.keys = tuple((name, width) for name, width, _ in windows)
             series.windows = tuple(new_window(key) for key in series.keys)
             for window, (_, _, dumped) in zip(series.windows, windows, strict=True):

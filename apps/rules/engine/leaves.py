@@ -433,7 +433,7 @@ class ZScore(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class Stale(Leaf):
-    """`stale`: no newer quote for so long, by the feed's clock."""
+    """`stale`: no newer quote for so long, by the feed's clock; where the asset has a calendar, of open time."""
 
     kind: str
     after: int
@@ -462,11 +462,14 @@ class Stale(Leaf):
 
         def test(price: int, windows: Windows, firing: bool) -> bool | None:
             newest: Newest = windows[place]  # type: ignore[assignment]
-            return newest.moment - newest.at >= after
+            return newest.silence >= after
 
         def operands(price: int, windows: Windows) -> dict[str, Any]:
             newest = cast(Newest, windows[place])
-            return self.document() | {"newest_at": write_moment(newest.at), "clock": write_moment(newest.moment)}
+            seen = self.document() | {"newest_at": write_moment(newest.at), "clock": write_moment(newest.moment)}
+            if newest.calendar:
+                seen |= {"calendar": newest.calendar, "open_seconds": newest.silence // SECOND}
+            return seen
 
         return _bound(test, operands, "no quote yet")
 

@@ -290,15 +290,18 @@ class Newest:
     """The newest quote, the price before it (None while there is none), and the moment of judging.
 
     The clock moves the moment on. Then no quote is new: what has crossed a level has crossed it once.
+    silence: for how long there has been no quote at the moment, of the open time where calendar is no "".
     """
 
-    __slots__ = ("at", "before", "is_new", "moment", "price")
+    __slots__ = ("at", "before", "calendar", "is_new", "moment", "price", "silence")
 
     def __init__(self) -> None:
         self.at = self.moment = -NEVER
         self.price: int | None = None
         self.before: int | None = None
         self.is_new = False
+        self.silence = 0
+        self.calendar = ""
 
     def push(self, at: int, price: int) -> None:
         """Take the next quote; `at` is later than every one before."""
@@ -306,23 +309,27 @@ class Newest:
         self.price = price
         self.at = self.moment = at
         self.is_new = True
+        self.silence = 0
+        self.calendar = ""
 
     def forget(self) -> None:
         """Know no price before the next quote."""
         self.price = None
 
-    def advance(self, moment: int) -> None:
-        """Take the clock."""
+    def advance(self, moment: int, silence: int, calendar: str) -> None:
+        """Take the clock, and how much of the time since the newest quote counts by which calendar."""
         self.moment = moment
         self.is_new = False
+        self.silence = silence
+        self.calendar = calendar
 
     def dump(self) -> list[Any]:
         """Return what `load` needs, as plain lists."""
-        return [self.at, self.moment, self.price, self.before, self.is_new]
+        return [self.at, self.moment, self.price, self.before, self.is_new, self.silence, self.calendar]
 
     def load(self, state: list[Any]) -> None:
         """Become what was dumped."""
-        self.at, self.moment, self.price, self.before, self.is_new = state
+        self.at, self.moment, self.price, self.before, self.is_new, self.silence, self.calendar = state
 
 
 Window = Extreme | Path | Newest

@@ -55,7 +55,8 @@ class Command(BaseCommand):
             raise SystemExit(130) from None
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(imported.rejected.items()))
         rejected = f"; {imported.rejected.total()} rejected ({reasons})" if reasons else ""
-        self.stdout.write(f"{imported.accepted} quotes are imported in {imported.entries} entries{rejected}.")
+        there = f"; {imported.repeated} were there already" if imported.repeated else ""
+        self.stdout.write(f"{imported.accepted} quotes are imported in {imported.entries} entries{there}{rejected}.")
 
     def _tell(self, words: str) -> None:
         if time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:

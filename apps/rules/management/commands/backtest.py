@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
+from apps.market.domain import JUMP_PERCENT, JUMP_PERCENT_HIGHEST
 from apps.market.films import FilmBroken
 from apps.market.queries import assets_chosen
 from apps.rules.backtests import OpensTooOften, try_on_file, try_on_stored
@@ -33,6 +34,13 @@ def moment(text: str) -> datetime:
         raise ArgumentTypeError(f"{text!r} is not a time; write it like 2026-01-31T12:00:00Z") from None
 
 
+def jump_percent(text: str) -> int:
+    """Return a whole number of percent. Raises ArgumentTypeError."""
+    if text.isascii() and text.isdecimal() and int(text) <= JUMP_PERCENT_HIGHEST:
+        return int(text)
+    raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to {JUMP_PERCENT_HIGHEST}")
+
+
 class Command(BaseCommand):
     """Exit status 0; 2, with one line on standard error, where the rule, the file or the range is wrong."""
 
@@ -52,6 +60,14 @@ class Command(BaseCommand):
         parser.add_argument("--from", dest="since", type=moment, metavar="TIME", help="with --rule: the first moment")
         parser.add_argument("--to", dest="until", type=moment, metavar="TIME", help="the last; default now")
         parser.add_argument("--sweep", action="store_true", help="try other thresholds too (always with --rule)")
+        parser.add_argument(
+            "--jump-percent",
+            type=jump_percent,
+            default=JUMP_PERCENT,
+            metavar="PERCENT",
+            help="of a file: a price further than this from the last one waits for the next to confirm it; 0: none "
+            f"(default {JUMP_PERCENT}, as in a feed)",
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -77,6 +93,7 @@ class Command(BaseCommand):
                 rule.spec,
                 options["quotes_file"],
                 sweep=options["sweep"],
+                jump_percent=options["jump_percent"],
                 progress=lambda rows: self._tell(f"{rows:,} rows read".replace(",", " ")),
             )
         except (FileInvalid, FilmBroken) as error:
@@ -125,9 +142,10 @@ def _refuse(what: str) -> NoReturn:
 def _in_words(report: dict[str, Any]) -> str:
     openings = report["openings"]
     lines = [report["rule"], f"{report['quotes']:,} quotes".replace(",", " ")]
-    if report.get("late") or report.get("rejected"):
+    counted = [f"{report[name]} {name}" for name in ("late", "repeated", "held", "rejected") if report.get(name)]
+    if counted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items())
-        lines[-1] += f"; {report['late']} late, {report['rejected']} rejected" + (f" ({reasons})" if reasons else "")
+        lines[-1] += f"; {', '.join(counted)}" + (f" ({reasons})" if reasons else "")
     lines.append(
         f"{len(openings)} openings, {report['messages']} messages to each channel, {report['suppressed']} kept silent"
     )
