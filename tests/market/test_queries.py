@@ -3,7 +3,7 @@ from decimal import Decimal
 import pytest
 
 from apps.market import cache, queries, services
-from apps.market.domain import AdmittedQuote, epoch_microseconds
+from apps.market.domain import AdmittedQuote, Newest, epoch_microseconds
 from apps.market.models import Asset, Batch, Feed, FeedHead, FeedSource, JudgePosition, Listing
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 
@@ -24,7 +24,7 @@ def _path(feed, symbol="BTC", *, reach_seconds, up_to_seq=99):
 @pytest.fixture
 def four_quotes():
     """Return a feed with BTC at 1, 2, 3, 4 after 0, 10, 20, 30 seconds, each in an entry of its own."""
-    feed = make_feed("BTC", "ETH")
+    feed = make_feed("BTC", "ETH", jump_percent=0)
     for place in range(4):
         append_quotes(feed, [("BTC", at(10 * place), str(place + 1))])
     return feed
@@ -33,10 +33,14 @@ def four_quotes():
 # Names
 
 
+def _source(provider, **options):
+    return FeedSource(provider=provider, options=options)
+
+
 def test_without_a_listing_an_asset_goes_by_its_symbol():
     feed = make_feed("BTC", "ETH")
     make_feed("DOGE", name="other")
-    assert queries.asset_ids_by_external_id(feed)["coincap"] == asset_ids(feed)
+    assert queries.asset_ids_by_external_id(feed).of(_source("coincap")) == asset_ids(feed)
 
 
 def test_a_listing_holds_for_its_provider_alone():
@@ -44,8 +48,8 @@ def test_a_listing_holds_for_its_provider_alone():
     ids = asset_ids(feed)
     Listing.objects.create(asset_id=ids["BTC"], provider="coincap", external_id="bitcoin")
     assets = queries.asset_ids_by_external_id(feed)
-    assert assets["coincap"] == {"bitcoin": ids["BTC"], "ETH": ids["ETH"]}
-    assert assets["simulated"] == {"BTC": ids["BTC"], "ETH": ids["ETH"]}
+    assert assets.of(_source("coincap")) == {"bitcoin": ids["BTC"], "ETH": ids["ETH"]}
+    assert assets.of(_source("simulated")) == {"BTC": ids["BTC"], "ETH": ids["ETH"]}
 
 
 def test_the_names_of_a_feed_cost_two_statements(django_assert_num_queries):
@@ -53,7 +57,28 @@ def test_the_names_of_a_feed_cost_two_statements(django_assert_num_queries):
     Listing.objects.create(asset_id=asset_ids(feed)["BTC"], provider="coincap", external_id="bitcoin")
     with django_assert_num_queries(2):
         assets = queries.asset_ids_by_external_id(feed)
-        assert (len(assets["coincap"]), len(assets["simulated"])) == (2, 2)
+        assert (len(assets.of(_source("coincap"))), len(assets.of(_source("simulated")))) == (2, 2)
+
+
+def test_a_name_in_another_currency_than_the_asset_is_left_out():
+    feed = make_feed("BTC-USD", "ETH-USD")
+    ids = asset_ids(feed)
+    Asset.objects.filter(symbol="BTC-USD").update(currency="USD")
+    Listing.objects.create(asset_id=ids["BTC-USD"], provider="binance", external_id="BTCUSDT")
+    Listing.objects.create(asset_id=ids["ETH-USD"], provider="binance", external_id="ETHUSDT")
+    assets = queries.asset_ids_by_external_id(feed)
+    assert assets.of(_source("binance")) == {"ETHUSDT": ids["ETH-USD"]}
+    assert assets.left_out == [("binance", "BTCUSDT", ids["BTC-USD"], "USDT")]
+
+
+def test_an_asset_that_says_no_currency_is_in_that_of_the_first_source_that_tells():
+    feed = make_feed("BTC-USD")
+    ids = asset_ids(feed)
+    Listing.objects.create(asset_id=ids["BTC-USD"], provider="binance", external_id="BTCUSDT")
+    assets = queries.asset_ids_by_external_id(feed)
+    assert assets.of(_source("coinbase")) == {"BTC-USD": ids["BTC-USD"]}
+    assert assets.of(_source("binance")) == {}
+    assert assets.of(_source("simulated")) == {"BTC-USD": ids["BTC-USD"]}
 
 
 # Newest prices
@@ -67,11 +92,12 @@ def test_the_newest_stored_is_by_asset_and_leaves_out_what_has_none():
     assert queries.newest_stored([]) == {}
 
 
-def test_the_newest_times_are_those_of_the_feeds_assets_to_the_microsecond():
+def test_the_newest_quotes_are_those_of_the_feeds_assets_to_the_microsecond():
     feed, other = make_feed("BTC", "ETH"), make_feed("DOGE", name="other")
     append_quotes(feed, [("BTC", at(1.000001), "10")])
     append_quotes(other, [("DOGE", START, "1")])
-    assert queries.newest_times(feed.pk) == {asset_ids(feed)["BTC"]: BEGAN + 1_000_001}
+    newest = Newest(BEGAN + 1_000_001, Decimal(10), "simulated")
+    assert queries.newest_quotes(feed.pk) == {asset_ids(feed)["BTC"]: newest}
 
 
 def test_latest_prices_come_from_the_cache_first_and_then_from_the_rows(monkeypatch):
@@ -135,7 +161,7 @@ def test_a_feed_is_behind_when_an_entry_has_waited_since_before_the_moment():
 
 
 def test_quotes_are_judged_in_the_order_of_time_then_asset():
-    feed = make_feed("BTC", "ETH")
+    feed = make_feed("BTC", "ETH", jump_percent=0)
     btc, eth = asset_ids(feed)["BTC"], asset_ids(feed)["ETH"]
     batch = append_quotes(
         feed, [("ETH", at(2), "4"), ("ETH", at(1), "2"), ("BTC", at(2), "3.5"), ("BTC", at(1.000001), "1")]

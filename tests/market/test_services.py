@@ -693,7 +693,7 @@ def test_a_price_is_read_back_as_it_was_admitted():
     chance = random.Random(20260302)
     written = ["1e-10", "1e12", "999999999999.9995", "0.1", "0.00000000015", "123456.7890123455", "9.99999999999999999"]
     written += [f"{chance.uniform(0.1, 1) * 10 ** chance.randint(-9, 12):.17g}" for _ in range(300)]
-    feed = make_feed("BTC")
+    feed = make_feed("BTC", jump_percent=0)
     batch = append_quotes(feed, [("BTC", at(place), price) for place, price in enumerate(written)])
     admitted = [domain.admit_price(price) for price in written]
     assert list(Quote.objects.order_by("at").values_list("price", flat=True)) == admitted
@@ -703,14 +703,14 @@ def test_a_price_is_read_back_as_it_was_admitted():
 
 @pytest.mark.parametrize("price", ["1e-10", "1e12", "999999999999.999", "123456.789012345", "0.0123456789"])
 def test_the_newest_price_is_read_back_as_it_was_admitted(price):
-    feed = make_feed("BTC")
+    feed = make_feed("BTC", jump_percent=0)
     append_quotes(feed, [("BTC", START, "5")])
     append_quotes(feed, [("BTC", at(1), price)])
     assert LatestQuote.objects.get().price == Decimal(price)
 
 
 def test_a_time_is_read_back_to_the_microsecond():
-    feed = make_feed("BTC")
+    feed = make_feed("BTC", jump_percent=0)
     moment = START + timedelta(microseconds=999_999)
     batch = append_quotes(feed, [("BTC", START, "1"), ("BTC", moment, "2")])
     assert _stored() == [("BTC", START, "1"), ("BTC", moment, "2")]

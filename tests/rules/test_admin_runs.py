@@ -21,7 +21,7 @@ MAY = ("rules.view_rule", "rules.change_rule")
 def make_priced_rule(owner, *symbols, prices=("9", "11", "9", "12")):
     """Return a rule `above 10` on assets with one quote a second from START on."""
     symbols = symbols or ("BTC-USD",)
-    feed = make_feed(*symbols, name=symbols[0].lower())
+    feed = make_feed(*symbols, name=symbols[0].lower(), jump_percent=0)
     append_quotes(feed, [(symbol, at(second), price) for symbol in symbols for second, price in enumerate(prices)])
     return make_rule(owner, name=f"{symbols[0]} is high", assets=list(symbols), condition=above(10, recovery=8))
 

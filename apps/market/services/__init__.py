@@ -1,6 +1,7 @@
 """Changes to the market's rows: feeds, fetches, entries of a feed's log, its past, and what is dropped."""
 
 from apps.market.services.candles import roll_up
+from apps.market.services.circuits import note_failure
 from apps.market.services.feeds import (
     FetchRefused,
     change_interval,
@@ -44,6 +45,7 @@ __all__ = [
     "fetch_now",
     "import_history",
     "make_days_ahead",
+    "note_failure",
     "pause_feeds",
     "prune_minute_candles",
     "prune_quotes",

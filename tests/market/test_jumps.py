@@ -1,0 +1,267 @@
+"""Prices that jump: held, confirmed by the next, given up, or believed at the third in a row."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.alerts.models import Alert
+from apps.market import domain, queries, services
+from apps.market.domain import AdmittedQuote, Held, Newest, RawQuote, Verdict
+from apps.market.models import Batch, HeldQuote, Quote
+from apps.market.providers.protocol import Answer
+from apps.market.providers.registry import PROVIDERS
+from apps.pipeline.flow import judge_pending
+from apps.rules.backtests import read_quotes
+from tests.builders import START, TRACE, above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
+from tests.market.scripted import Scripted, answer_with
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def verdict(price, *, last=100, held=None, times=1, seconds=10, percent=50):
+    """Return what becomes of a price ten seconds after the last; held: a price at five seconds."""
+    waiting = None if held is None else (5, held, times)
+    return domain.verdict_on(seconds, price, last=last, held=waiting, percent=percent)
+
+
+@pytest.mark.parametrize("price", [50, 100, 150])
+def test_a_price_exactly_half_as_far_is_no_jump(price):
+    assert verdict(price) is Verdict.ACCEPTED
+
+
+@pytest.mark.parametrize("price", [49, 151, 10_000, 1])
+def test_a_price_further_off_is_held(price):
+    assert verdict(price) is Verdict.HELD
+
+
+def test_the_first_price_of_an_asset_cannot_jump():
+    assert verdict(10_000, last=None) is Verdict.ACCEPTED
+
+
+def test_where_the_percent_is_zero_nothing_jumps():
+    assert verdict(10_000, percent=0) is Verdict.ACCEPTED
+
+
+@pytest.mark.parametrize("price", [200, 400, 600])
+def test_the_next_price_confirms_the_held_one_where_it_is_within_half_of_it(price):
+    assert verdict(price, held=400) is Verdict.CONFIRMS
+
+
+@pytest.mark.parametrize("price", [199, 601])
+def test_the_next_price_that_jumps_from_both_is_held_in_its_place(price):
+    assert verdict(price, held=400) is Verdict.HELD
+
+
+def test_a_next_price_near_the_last_accepted_one_shows_that_the_held_one_was_an_error():
+    assert verdict(101, held=10_000) is Verdict.ACCEPTED
+    # Near to both: what it says of the price before is more than what it says of the jump.
+    assert verdict(110, held=160) is Verdict.ACCEPTED
+
+
+def test_the_third_in_a_row_is_accepted_whatever_it_says():
+    assert verdict(1_000, held=400, times=1) is Verdict.HELD
+    assert verdict(5_000, held=1_000, times=2) is Verdict.ACCEPTED
+
+
+def test_the_held_quote_given_again_confirms_nothing():
+    assert verdict(400, held=400, seconds=5) is Verdict.REPEATED
+    assert verdict(401, held=400, seconds=5) is Verdict.CONFLICT
+
+
+def test_a_quote_from_before_the_held_one_is_accepted_beside_it_or_rejected():
+    assert verdict(101, held=400, seconds=4) is Verdict.BESIDE
+    assert verdict(401, held=400, seconds=4) is Verdict.JUMP
+
+
+# In a feed
+
+
+def _row(batch):
+    return (batch.accepted, batch.held, batch.repeated, batch.rejected)
+
+
+def _stored():
+    rows = Quote.objects.order_by("at", "asset__symbol").values_list("asset__symbol", "at", "price", "batch__seq")
+    return [(symbol, moment, int(price), seq) for symbol, moment, price, seq in rows]
+
+
+@pytest.mark.django_db
+def test_a_confirmed_jump_is_stored_with_the_one_that_confirms_it_in_the_order_of_their_times():
+    feed = make_feed("BTC", "ETH")
+    append_quotes(feed, [("BTC", START, "10"), ("ETH", START, "5")])
+    held = append_quotes(feed, [("BTC", at(10), "100"), ("ETH", at(10), "5")])
+    confirmed = append_quotes(feed, [("ETH", at(5), "6"), ("BTC", at(20), "101"), ("ETH", at(15), "5")])
+
+    assert (_row(held), _row(confirmed)) == ((1, 1, 0, {}), (3, 0, 0, {}))
+    assert _stored() == [
+        ("BTC", START, 10, 1),
+        ("ETH", START, 5, 1),
+        ("ETH", at(5), 6, 3),
+        ("BTC", at(10), 100, 3),
+        ("ETH", at(10), 5, 2),
+        ("ETH", at(15), 5, 3),
+        ("BTC", at(20), 101, 3),
+    ]
+    judged = queries.judged_quotes(confirmed)
+    assert judged == sorted(judged, key=lambda quote: (quote[1], quote[0]))
+    assert (confirmed.first_at, confirmed.late) == (at(5), 1)
+    assert not HeldQuote.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_jump_that_is_not_confirmed_is_given_up_and_counted():
+    feed = make_feed("BTC")
+    append_quotes(feed, [("BTC", START, "10")])
+    append_quotes(feed, [("BTC", at(10), "1000")])
+    back = append_quotes(feed, [("BTC", at(20), "11")])
+
+    assert _row(back) == (1, 0, 0, {"jump": 1})
+    assert [(price, seq) for _, _, price, seq in _stored()] == [(10, 1), (11, 3)]
+    assert not HeldQuote.objects.exists()
+
+
+@pytest.mark.django_db
+def test_three_in_a_row_within_one_answer_or_in_three_end_alike():
+    together, apart = make_feed("BTC", name="together"), make_feed("ETH", name="apart")
+    prices = [(START, "10"), (at(1), "100"), (at(2), "1000"), (at(3), "7"), (at(4), "8")]
+    append_quotes(together, [("BTC", moment, price) for moment, price in prices])
+    for moment, price in prices:
+        append_quotes(apart, [("ETH", moment, price)])
+
+    for feed in (together, apart):
+        kept = Quote.objects.filter(asset__feed=feed).order_by("at").values_list("at", "price")
+        assert [(moment, int(price)) for moment, price in kept] == [(START, 10), (at(3), 7), (at(4), 8)]
+        entries = Batch.objects.filter(feed=feed)
+        assert sum(entry.rejected.get("jump", 0) for entry in entries) == 2
+        assert sum(entry.held for entry in entries) == 2
+
+
+@pytest.mark.django_db
+def test_the_held_trade_given_again_waits_on_and_is_counted_as_repeated():
+    feed = make_feed("BTC")
+    append_quotes(feed, [("BTC", START, "10")])
+    append_quotes(feed, [("BTC", at(10), "100")])
+    again = append_quotes(feed, [("BTC", at(10), "100")], as_of=at(20))
+
+    assert _row(again) == (0, 0, 1, {})
+    assert HeldQuote.objects.get().times == 1
+
+
+@pytest.mark.django_db
+def test_what_waits_keeps_its_volume_and_says_who_gave_it():
+    feed = make_feed("BTC")
+    append_quotes(feed, [("BTC", START, "10")])
+    lease = services.take_fetch_lease(feed_id=feed.pk, slot=at(1))
+    answer = Answer(quotes=[RawQuote("BTC", "100", at(1), "2.5")], as_of=at(1))
+    part = services.admit_answer(lease=lease, provider="coinbase", answer=answer, asset_ids=asset_ids(feed))
+    services.record_answers(lease=lease, parts=[part], now=at(1), trace_id=TRACE)
+
+    held = HeldQuote.objects.get()
+    assert (held.at, int(held.price), held.volume, held.provider) == (at(1), 100, Decimal("2.5"), "coinbase")
+
+
+@pytest.mark.django_db
+def test_a_held_quote_is_not_stored_under_another_providers_name():
+    feed = make_feed("BTC")
+    append_quotes(feed, [("BTC", START, "10")], provider="coinbase")
+    append_quotes(feed, [("BTC", at(10), "100")], provider="coinbase")
+    confirmed = append_quotes(feed, [("BTC", at(20), "101")], provider="kraken")
+
+    assert _row(confirmed) == (1, 0, 0, {"jump": 1})
+    assert [(price, seq) for _, _, price, seq in _stored()] == [(10, 1), (101, 3)]
+
+
+@pytest.mark.django_db
+def test_a_held_quote_that_imported_history_has_overtaken_is_given_up():
+    feed = make_feed("BTC")
+    append_quotes(feed, [("BTC", START, "10")])
+    append_quotes(feed, [("BTC", at(10), "100")])
+    rows = [RawQuote("BTC", "90", at(10))]
+    services.import_history(feed_id=feed.pk, quotes=rows, now=at(15), trace_id=TRACE)
+    later = append_quotes(feed, [("BTC", at(20), "95")])
+
+    assert _row(later) == (1, 0, 0, {"jump": 1})
+    assert [price for _, _, price, _ in _stored()] == [10, 90, 95]
+
+
+@pytest.mark.django_db
+def test_a_feed_without_a_limit_holds_nothing():
+    feed = make_feed("BTC", jump_percent=0)
+    append_quotes(feed, [("BTC", START, "10"), ("BTC", at(1), "1000"), ("BTC", at(2), "1")])
+
+    assert [price for _, _, price, _ in _stored()] == [10, 1000, 1]
+
+
+@pytest.mark.django_db
+def test_no_alert_opens_for_a_price_that_was_not_confirmed():
+    feed = make_feed("BTC")
+    make_rule(make_owner(), assets=["BTC"], condition=above(50))
+    for second, price in enumerate(["10", "1000", "11", "60", "61"]):
+        append_quotes(feed, [("BTC", at(second), price)])
+    judge_pending(feed_id=feed.pk)
+
+    assert [(alert.opened_at, alert.evidence["price"]) for alert in Alert.objects.all()] == [(at(3), "60")]
+
+
+# A file, and a feed, and both at random
+
+some_prices = st.lists(st.sampled_from([1, 2, 3, 10, 14, 20, 100, 1_000]), min_size=1, max_size=12)
+
+
+@given(prices=some_prices, cuts=st.sets(st.integers(1, 11)))
+def test_it_makes_no_difference_how_quotes_are_cut_into_answers(prices, cuts):
+    quotes = [AdmittedQuote(1, NOON + timedelta(seconds=second), Decimal(one)) for second, one in enumerate(prices)]
+
+    def placed(pieces):
+        newest, held, fresh, counts = {}, {}, [], [0, 0]
+        for piece in pieces:
+            placement = domain.place(
+                piece, newest=newest, held=held, provider="one", jump_percent=50, stored_prices=lambda behind: {}
+            )
+            fresh += placement.fresh
+            for quote in placement.fresh:
+                newest[1] = Newest(domain.epoch_microseconds(quote.at), quote.price)
+            held = {asset_id: one for asset_id, one in (held | placement.held).items() if one}
+            counts[0] += placement.held_anew
+            counts[1] += placement.rejected["jump"]
+        return fresh, counts, held
+
+    edges = [0, *sorted(cut for cut in cuts if cut < len(quotes)), len(quotes)]
+    pieces = [quotes[begin:end] for begin, end in pairwise(edges)]
+    whole, in_pieces = placed([quotes]), placed(pieces)
+    assert whole == in_pieces
+    accepted, (held_anew, given_up), waiting = whole
+    # Nothing is dropped silently.
+    assert len(accepted) + given_up + len(waiting) == len(quotes)
+    assert given_up + len(waiting) <= held_anew
+    assert all(isinstance(one, Held) for one in waiting.values())
+
+
+@given(prices=some_prices)
+def test_a_file_holds_what_a_feed_holds(prices, tmp_path_factory):
+    film = tmp_path_factory.mktemp("film") / "film.csv"
+    rows = [f"{1_772_452_800 + second},A,{price}" for second, price in enumerate(prices)]
+    film.write_text("\n".join(["time,symbol,price", *rows]))
+    read = read_quotes(film, watched=(), jump_percent=50, progress=lambda rows: None)
+    quotes = [AdmittedQuote(1, NOON + timedelta(seconds=second), Decimal(one)) for second, one in enumerate(prices)]
+    placement = domain.place(
+        quotes, newest={}, held={}, provider="one", jump_percent=50, stored_prices=lambda behind: {}
+    )
+
+    assert [units for _, _, units in read.quotes] == [domain.price_units(quote.price) for quote in placement.fresh]
+    assert (read.held, read.rejected) == (placement.held_anew, placement.rejected)
+
+
+@pytest.mark.django_db
+def test_a_recording_holds_as_a_live_market_does(monkeypatch):
+    provider = Scripted(is_live=False, slug="film")
+    monkeypatch.setitem(PROVIDERS, "film", provider)
+    provider.gives = [answer_with(("BTC", START, "1"), ("BTC", at(1), "9"), ("BTC", at(2), "9"), as_of=at(2))]
+    feed = make_feed("BTC", provider="film")
+    batch = services.fetch(feed_id=feed.pk, slot=START, now=START, trace_id=TRACE)
+
+    assert (batch.accepted, batch.held) == (3, 1)
