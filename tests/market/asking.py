@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from apps.market.providers.protocol import QuoteRequest
+from apps.market.providers.protocol import HistoryRequest, QuoteRequest
 
 SLOT = datetime(2026, 3, 17, 16, tzinfo=UTC)
 
@@ -16,5 +16,15 @@ def request_to(provider, base_url, external_ids, **options):
         position=None,
         latest={},
         interval_seconds=60,
+        options=provider.validate_options({"base_url": base_url, **options}),
+    )
+
+
+def past_of(provider, base_url, external_id, *, since, until, **options):
+    """Return a request for [since, until) of this asset's past. options: of the provider, besides base_url."""
+    return HistoryRequest(
+        external_id=external_id,
+        since=since,
+        until=until,
         options=provider.validate_options({"base_url": base_url, **options}),
     )

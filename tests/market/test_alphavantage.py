@@ -3,7 +3,7 @@ import logging
 import socket
 import time
 import traceback
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -14,11 +14,13 @@ from apps.market.providers import http
 from apps.market.providers.alphavantage import AlphaVantage
 from apps.market.providers.protocol import (
     Answer,
+    Found,
+    HistoryPage,
     Limits,
     ProviderRejected,
     ProviderUnavailable,
 )
-from tests.market.asking import request_to
+from tests.market.asking import past_of, request_to
 
 NOW = datetime(2018, 11, 2, 18, 0, 1, 250_000, tzinfo=UTC)
 KEY = "canary-5f1c9e"
@@ -280,3 +282,137 @@ def test_its_limits_are_those_of_a_free_key_and_a_round_is_one_call():
     assert AlphaVantage.limits == Limits(
         batch_size=1, shortest_interval_seconds=1, calls_per_minute=5, calls_per_day=25, calls_per_round=1
     )
+
+
+# The shapes of the vendor's examples of TIME_SERIES_DAILY and FX_DAILY. The newest day comes first, and may not be
+# over.
+SHARE_DAYS = {
+    "Meta Data": {
+        "1. Information": "Daily Prices (open, high, low, close) and Volumes",
+        "2. Symbol": "MSFT",
+        "3. Last Refreshed": "2018-11-02",
+        "4. Output Size": "Compact",
+        "5. Time Zone": "US/Eastern",
+    },
+    "Time Series (Daily)": {
+        "2018-11-02": {
+            "1. open": "106.48",
+            "2. high": "107.32",
+            "3. low": "104.98",
+            "4. close": "106.16",
+            "5. volume": "1",
+        },
+        "2018-11-01": {
+            "1. open": "107.05",
+            "2. high": "107.32",
+            "3. low": "105.53",
+            "4. close": "105.92",
+            "5. volume": "1",
+        },
+        "2018-10-31": {
+            "1. open": "105.44",
+            "2. high": "108.14",
+            "3. low": "105.39",
+            "4. close": "106.81",
+            "5. volume": "1",
+        },
+    },
+}
+RATE_DAYS = {
+    "Meta Data": {
+        "1. Information": "Forex Daily Prices (open, high, low, close)",
+        "2. From Symbol": "EUR",
+        "3. To Symbol": "USD",
+        "4. Output Size": "Compact",
+        "5. Last Refreshed": "2018-11-02 17:55:00",
+        "6. Time Zone": "UTC",
+    },
+    "Time Series FX (Daily)": {
+        "2018-11-02": {"1. open": "1.1408", "2. high": "1.1456", "3. low": "1.1373", "4. close": "1.1388"},
+        "2018-11-01": {"1. open": "1.1312", "2. high": "1.1424", "3. low": "1.1309", "4. close": "1.1407"},
+    },
+}
+
+
+def _past(base_url, external_id="MSFT", days=60):
+    return past_of(AlphaVantage(), base_url, external_id, since=NOW - timedelta(days=days), until=NOW)
+
+
+def test_the_past_of_a_share_is_the_close_of_each_day_at_its_end_in_new_york(httpserver):
+    _answer_with(httpserver, SHARE_DAYS, function="TIME_SERIES_DAILY", symbol="MSFT", outputsize="compact")
+    assert AlphaVantage().fetch_history(_past(httpserver.url_for(""))) == HistoryPage(
+        quotes=[
+            RawQuote("MSFT", "106.81", at=datetime(2018, 11, 1, 4, tzinfo=UTC)),
+            RawQuote("MSFT", "105.92", at=datetime(2018, 11, 2, 4, tzinfo=UTC)),
+        ],
+        reached=NOW,
+    )
+
+
+def test_the_past_of_a_rate_is_the_close_of_each_day_at_its_end_in_utc(httpserver):
+    _answer_with(httpserver, RATE_DAYS, function="FX_DAILY", from_symbol="EUR", to_symbol="USD", outputsize="compact")
+    assert AlphaVantage().fetch_history(_past(httpserver.url_for(""), "EUR/USD")) == HistoryPage(
+        quotes=[RawQuote("EUR/USD", "1.1407", at=datetime(2018, 11, 2, tzinfo=UTC))], reached=NOW
+    )
+
+
+@pytest.mark.parametrize("zone", ["GMT+8", None, ["UTC"]])
+def test_a_day_of_another_zone_ends_as_one_of_new_york_does(httpserver, zone):
+    _answer_with(httpserver, RATE_DAYS | {"Meta Data": {"6. Time Zone": zone}})
+    page = AlphaVantage().fetch_history(_past(httpserver.url_for(""), "EUR/USD"))
+    assert [quote.at for quote in page.quotes] == [datetime(2018, 11, 2, 4, tzinfo=UTC)]
+
+
+def test_one_call_gives_all_that_a_free_key_has(httpserver):
+    _answer_with(httpserver, SHARE_DAYS)
+    page = AlphaVantage().fetch_history(_past(httpserver.url_for(""), days=2_000))
+    assert (len(page.quotes), page.reached, len(httpserver.log)) == (2, NOW, 1)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (WRONG_SYMBOL, "unknown_symbol"),
+        ({}, "unknown_symbol"),
+        (DAY_IS_OVER, "rate_limited"),
+        (PREMIUM, "premium"),
+        (WRONG_KEY, "unauthorized"),
+        ([], "bad_payload"),
+        (RATE_DAYS, "bad_payload"),
+        ({"Meta Data": None, "Time Series (Daily)": {}}, "bad_payload"),
+        (SHARE_DAYS | {"Time Series (Daily)": []}, "bad_payload"),
+        (SHARE_DAYS | {"Time Series (Daily)": {"2018-11-01": {}}}, "bad_payload"),
+        (SHARE_DAYS | {"Time Series (Daily)": {"2018-11-01": None}}, "bad_payload"),
+        (SHARE_DAYS | {"Time Series (Daily)": {"yesterday": {"4. close": "1"}}}, "bad_payload"),
+        (SHARE_DAYS | {"Time Series (Daily)": {"9999-12-31": {"4. close": "1"}}}, "bad_payload"),
+    ],
+)
+def test_a_past_that_is_not_given_fails_with_its_reason(httpserver, payload, reason):
+    _answer_with(httpserver, payload)
+    with pytest.raises((ProviderUnavailable, ProviderRejected)) as caught:
+        AlphaVantage().fetch_history(_past(httpserver.url_for("")))
+    assert caught.value.reason == reason
+
+
+# The vendor's example of SYMBOL_SEARCH, without the opening times.
+MATCH = {
+    "1. symbol": "TSCO.LON",
+    "2. name": "Tesco PLC",
+    "3. type": "Equity",
+    "4. region": "United Kingdom",
+    "8. currency": "GBX",
+    "9. matchScore": "0.7273",
+}
+
+
+def test_shares_are_found_with_their_currencies(httpserver):
+    matches = [MATCH, {"1. symbol": "TSCDF"}, {}, *[MATCH | {"1. symbol": f"T{number}"} for number in range(25)]]
+    _answer_with(httpserver, {"bestMatches": matches}, function="SYMBOL_SEARCH", keywords="tesco")
+    founds = AlphaVantage().search("tesco", AlphaVantage().validate_options({"base_url": httpserver.url_for("")}))
+    assert founds[:2] == [Found("TSCO.LON", "TSCO.LON", "Tesco PLC", "GBX"), Found("TSCDF", "TSCDF", "", None)]
+    assert len(founds) == 20
+
+
+@pytest.mark.parametrize(("external_id", "currency"), [("EUR/USD", "USD"), ("BTC/EUR", "EUR"), ("MSFT", None)])
+def test_only_a_pair_tells_its_currency(external_id, currency):
+    assert AlphaVantage().currency_of(external_id, {}) == currency

@@ -1,6 +1,6 @@
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from werkzeug import Response
@@ -10,10 +10,12 @@ from apps.market.providers import http
 from apps.market.providers.binance import Binance
 from apps.market.providers.protocol import (
     Answer,
+    Found,
+    HistoryPage,
     ProviderRejected,
     ProviderUnavailable,
 )
-from tests.market.asking import request_to
+from tests.market.asking import past_of, request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
 PATH = "/api/v3/ticker/price"
@@ -148,3 +150,119 @@ def test_several_calls_share_one_deadline(slow_server, monkeypatch):
 def test_a_call_weighs_4_of_6000_a_minute():
     assert Binance.limits.calls_for(101) == 2
     assert Binance.limits.interval_seconds_for(1_500) == 60
+
+
+# The documented row of "Kline/Candlestick data" (binance-spot-api-docs, rest-api.md): open time, open, high, low,
+# close, volume, close time, and more.
+CANDLE = [
+    1499040000000,
+    "0.01634790",
+    "0.80000000",
+    "0.01575800",
+    "0.01577100",
+    "148976.11427815",
+    1499644799999,
+    "2434.19055334",
+    308,
+    "1756.87402397",
+    "28.46694368",
+    "0",
+]
+
+
+def _candle(start, close):
+    return [int(start.timestamp() * 1000), *CANDLE[1:4], close, *CANDLE[5:]]
+
+
+def _past(base_url, since, until=NOW):
+    return past_of(Binance(), base_url, "ETHBTC", since=since, until=until)
+
+
+def test_the_past_is_the_close_of_each_candle_at_its_end(httpserver):
+    eleven = datetime(2023, 3, 10, 11, tzinfo=UTC)
+    httpserver.expect_oneshot_request(
+        "/api/v3/klines",
+        query_string={
+            "symbol": "ETHBTC",
+            "interval": "1m",
+            "startTime": "1678449540000",
+            "endTime": "1678449540000",
+            "limit": "1000",
+        },
+    ).respond_with_json([_candle(eleven + timedelta(minutes=minute), str(minute)) for minute in (58, 59, 60)])
+    # From after the end of the candle of 11:58; that of 12:00 is not over.
+    assert Binance().fetch_history(
+        _past(httpserver.url_for(""), since=eleven + timedelta(minutes=59.5))
+    ) == HistoryPage(quotes=[RawQuote("ETHBTC", "59", at=datetime(2023, 3, 10, 12, tzinfo=UTC))], reached=NOW)
+
+
+@pytest.mark.parametrize(
+    ("days", "interval", "reached"),
+    [
+        (2, "1m", datetime(2023, 3, 8, 12, 1, tzinfo=UTC) + timedelta(minutes=1_000)),
+        (60, "1h", datetime(2023, 1, 9, 13, tzinfo=UTC) + timedelta(hours=1_000)),
+        (1_100, "1d", datetime(2020, 3, 6, tzinfo=UTC) + timedelta(days=1_000)),
+        (61, "1d", NOW),
+    ],
+)
+def test_a_call_covers_1000_candles_of_a_step_that_suits_the_span(httpserver, days, interval, reached):
+    httpserver.expect_request("/api/v3/klines").respond_with_json([])
+    page = Binance().fetch_history(_past(httpserver.url_for(""), since=NOW - timedelta(days=days)))
+    assert page == HistoryPage(quotes=[], reached=reached)
+    [(call, _)] = httpserver.log
+    assert call.args["interval"] == interval
+
+
+def test_the_last_candle_that_is_asked_for_is_the_thousandth(httpserver):
+    httpserver.expect_request("/api/v3/klines").respond_with_json([])
+    Binance().fetch_history(_past(httpserver.url_for(""), since=NOW - timedelta(days=2)))
+    [(call, _)] = httpserver.log
+    assert int(call.args["endTime"]) - int(call.args["startTime"]) == 999 * 60_000
+
+
+@pytest.mark.parametrize(
+    "row", [None, {}, [], CANDLE[:4], [None, *CANDLE[1:]], [10**16, *CANDLE[1:]], ["1", *CANDLE[1:]]]
+)
+def test_a_candle_of_another_shape_is_a_bad_payload(httpserver, row):
+    httpserver.expect_request("/api/v3/klines").respond_with_json([CANDLE, row])
+    with pytest.raises(ProviderUnavailable) as caught:
+        Binance().fetch_history(_past(httpserver.url_for(""), since=NOW - timedelta(hours=1)))
+    assert caught.value.reason == "bad_payload"
+
+
+@pytest.mark.parametrize(
+    ("symbol", "currency"),
+    [
+        ("BTCUSDT", "USDT"),
+        ("ETHBTC", "BTC"),
+        ("BTCFDUSD", "FDUSD"),
+        ("ADAEUR", "EUR"),
+        ("USDTBRL", "BRL"),
+        ("BNBETH", "ETH"),
+        ("BTCTRY", "TRY"),
+        ("USDT", None),
+        ("BTCXYZ", None),
+        ("", None),
+    ],
+)
+def test_the_currency_is_the_end_of_the_symbol(symbol, currency):
+    assert Binance().currency_of(symbol, {}) == currency
+
+
+def test_symbols_are_found_by_words_in_the_prices_of_all(httpserver):
+    symbols = ["WBTCBTC", "BTCUSDT", "ETHBTC", "BTCXYZ", "ETHUSDT", *[f"C{number}BTC" for number in range(30)]]
+    httpserver.expect_oneshot_request("/api/v3/ticker/price", query_string="").respond_with_json(
+        [{"symbol": symbol, "price": "1"} for symbol in symbols]
+    )
+    founds = Binance().search("btc", Binance().validate_options({"base_url": httpserver.url_for("")}))
+    assert founds[0] == Found("BTCUSDT", "BTC", "BTC/USDT", "USDT")
+    assert (len(founds), "ETHUSDT" in [found.external_id for found in founds]) == (20, False)
+
+
+def test_a_pair_is_found_by_both_of_its_halves(httpserver):
+    httpserver.expect_request("/api/v3/ticker/price").respond_with_json(
+        [{"symbol": symbol} for symbol in ("BTCUSDT", "ETHUSDT", "ETHBTC", "BTCXYZ")]
+    )
+    options = Binance().validate_options({"base_url": httpserver.url_for("")})
+    assert [found.external_id for found in Binance().search("BTC/USDT", options)] == ["BTCUSDT"]
+    assert Binance().search("xyz", options) == [Found("BTCXYZ", "BTCXYZ", "BTCXYZ", None)]

@@ -1,6 +1,6 @@
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -11,10 +11,12 @@ from apps.market.providers import http
 from apps.market.providers.coinbase import Coinbase
 from apps.market.providers.protocol import (
     Answer,
+    Found,
+    HistoryPage,
     ProviderRejected,
     ProviderUnavailable,
 )
-from tests.market.asking import request_to
+from tests.market.asking import past_of, request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
 
@@ -172,3 +174,94 @@ def test_several_calls_share_one_deadline(slow_server, monkeypatch):
 def test_ten_products_are_what_may_be_asked_in_a_second():
     assert Coinbase.limits.interval_seconds_for(Coinbase.limits.calls_for(10)) == 1
     assert Coinbase.limits.interval_seconds_for(Coinbase.limits.calls_for(11)) == 2
+
+
+def _candle(start, close):
+    """Return a row as "Get product candles" documents it: time, low, high, open, close, volume, the newest first."""
+    return [int(start.timestamp()), 0.32, 4.2, 0.35, close, 12.3]
+
+
+def _past(base_url, since, until=NOW, external_id="BTC-USD"):
+    return past_of(Coinbase(), base_url, external_id, since=since, until=until)
+
+
+def test_the_past_is_the_close_of_each_candle_at_its_end_oldest_first(httpserver):
+    ten = datetime(2023, 3, 7, 10, tzinfo=UTC)
+    rows = [_candle(ten + timedelta(hours=hour), 100 + hour) for hour in (74, 3, 1, 0)]
+    httpserver.expect_oneshot_request(
+        "/products/BTC-USD/candles",
+        query_string={
+            "granularity": "3600",
+            "start": "2023-03-07T11:00:00+00:00",
+            "end": "2023-03-10T11:00:00+00:00",
+        },
+    ).respond_with_json(rows)
+    # 11:00 is what the candle of 10:00 ends with, and so before `since`. That of 12:00 today is not over.
+    assert Coinbase().fetch_history(_past(httpserver.url_for(""), ten + timedelta(hours=1.5))) == HistoryPage(
+        quotes=[
+            RawQuote("BTC-USD", 101, at=datetime(2023, 3, 7, 12, tzinfo=UTC)),
+            RawQuote("BTC-USD", 103, at=datetime(2023, 3, 7, 14, tzinfo=UTC)),
+        ],
+        reached=NOW,
+    )
+
+
+def test_a_close_of_the_past_is_the_decimal_that_was_sent(httpserver):
+    httpserver.expect_request("/products/BTC-USD/candles").respond_with_data(
+        "[[1678449540, 1, 1, 1, 20000.100000000000000001, 1]]", content_type="application/json"
+    )
+    page = Coinbase().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(hours=1)))
+    assert [quote.price for quote in page.quotes] == [Decimal("20000.100000000000000001")]
+
+
+def test_a_call_covers_300_candles_with_both_ends(httpserver):
+    httpserver.expect_request("/products/BTC-USD/candles").respond_with_json([])
+    page = Coinbase().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(days=1)))
+    [(call, _)] = httpserver.log
+    start, end = (datetime.fromisoformat(call.args[name]) for name in ("start", "end"))
+    assert end - start == timedelta(minutes=299)
+    assert page.reached == end + timedelta(minutes=2)
+
+
+@pytest.mark.parametrize("row", [None, {}, [], [1678449540, 1, 1, 1], [None, 1, 1, 1, 1, 1], [10**13, 1, 1, 1, 1, 1]])
+def test_a_candle_of_another_shape_is_a_bad_payload(httpserver, row):
+    httpserver.expect_request("/products/BTC-USD/candles").respond_with_json([row])
+    with pytest.raises(ProviderUnavailable) as caught:
+        Coinbase().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(hours=1)))
+    assert caught.value.reason == "bad_payload"
+
+
+def test_a_product_that_is_not_there_has_no_past(httpserver):
+    httpserver.expect_request("/products/A%2FB/candles").respond_with_json(NOT_FOUND, status=404)
+    httpserver.expect_request("/products/A/B/candles").respond_with_json(NOT_FOUND, status=404)
+    with pytest.raises(ProviderRejected) as caught:
+        Coinbase().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(hours=1), external_id="A/B"))
+    assert caught.value.reason == "http_404"
+    assert [call.environ["REQUEST_URI"].partition("?")[0] for call, _ in httpserver.log] == ["/products/A%2FB/candles"]
+
+
+@pytest.mark.parametrize(("product", "currency"), [("BTC-USD", "USD"), ("USDT-EUR", "EUR"), ("BTC", None)])
+def test_the_currency_is_what_stands_after_the_dash(product, currency):
+    assert Coinbase().currency_of(product, {}) == currency
+
+
+# Some fields of the documented answer of "Get all known trading pairs".
+PRODUCTS = [
+    {
+        "id": "WBTC-BTC",
+        "base_currency": "WBTC",
+        "quote_currency": "BTC",
+        "display_name": "WBTC/BTC",
+        "status": "online",
+    },
+    {"id": "BTC-USD", "base_currency": "BTC", "quote_currency": "USD", "display_name": "BTC/USD", "status": "online"},
+    {"id": "BTC-GBP", "base_currency": "BTC", "quote_currency": "GBP", "display_name": "BTC/GBP", "status": "delisted"},
+    {"id": "ETH-USD", "base_currency": "ETH", "quote_currency": "USD", "display_name": "ETH/USD", "status": "online"},
+    {"id": None},
+]
+
+
+def test_products_that_are_traded_are_found_by_words(httpserver):
+    httpserver.expect_request("/products").respond_with_json(PRODUCTS)
+    founds = Coinbase().search("btc", Coinbase().validate_options({"base_url": httpserver.url_for("")}))
+    assert founds == [Found("BTC-USD", "BTC", "BTC/USD", "USD"), Found("WBTC-BTC", "WBTC", "WBTC/BTC", "BTC")]

@@ -2,7 +2,7 @@ import json
 import logging
 import time
 import traceback
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from werkzeug import Response
@@ -12,10 +12,12 @@ from apps.market.providers import http
 from apps.market.providers.coincap import CoinCap
 from apps.market.providers.protocol import (
     Answer,
+    Found,
+    HistoryPage,
     ProviderRejected,
     ProviderUnavailable,
 )
-from tests.market.asking import request_to
+from tests.market.asking import past_of, request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
 KEY = "canary-5f1c9e"
@@ -135,3 +137,81 @@ def test_a_wrong_key_is_unauthorized_and_is_told_nowhere(httpserver, caplog):
         CoinCap().fetch(_request(httpserver.url_for("")))
     assert caught.value.reason == "unauthorized"
     assert KEY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caplog.text
+
+
+# The shape of the documented answer of /assets/{id}/history, as a client describes it (rubydoc.info/gems/coincap). Of
+# days it says that they are averages of 24 hours in UTC.
+MINUTES = [
+    {"priceUsd": "20000.1", "time": 1678449480000, "date": "2023-03-10T11:58:00.000Z"},
+    {"priceUsd": "20000.2", "time": 1678449540000, "date": "2023-03-10T11:59:00.000Z"},
+    {"priceUsd": "20000.3", "time": 1678449600000, "date": "2023-03-10T12:00:00.000Z"},
+    {"priceUsd": "20000.4", "time": 1678449660000, "date": "2023-03-10T12:01:00.000Z"},
+]
+
+
+def _past(base_url, since, until=NOW, external_id="bitcoin"):
+    return past_of(CoinCap(), base_url, external_id, since=since, until=until)
+
+
+def test_the_past_comes_in_minutes_at_their_times(httpserver):
+    since = datetime(2023, 3, 10, 11, 58, 30, tzinfo=UTC)
+    httpserver.expect_oneshot_request(
+        "/assets/bitcoin/history",
+        query_string={"interval": "m1", "start": "1678449480000", "end": "1678449601250"},
+        headers={"Authorization": f"Bearer {KEY}"},
+    ).respond_with_json({"data": MINUTES, "timestamp": 1678449601250})
+    assert CoinCap().fetch_history(_past(httpserver.url_for(""), since)) == HistoryPage(
+        quotes=[
+            RawQuote("bitcoin", "20000.2", at=datetime(2023, 3, 10, 11, 59, tzinfo=UTC)),
+            RawQuote("bitcoin", "20000.3", at=datetime(2023, 3, 10, 12, tzinfo=UTC)),
+        ],
+        reached=NOW,
+    )
+
+
+def test_the_average_of_a_day_stands_at_its_end(httpserver):
+    day = datetime(2023, 1, 1, tzinfo=UTC)
+    items = [
+        {"priceUsd": "16600.5", "time": 1672531200000},
+        {"priceUsd": "16600.6", "time": 1678406400000},
+    ]
+    httpserver.expect_request("/assets/bitcoin/history").respond_with_json({"data": items})
+    page = CoinCap().fetch_history(_past(httpserver.url_for(""), since=day))
+    # The day that is not over is left out.
+    assert page == HistoryPage(quotes=[RawQuote("bitcoin", "16600.5", at=day + timedelta(days=1))], reached=NOW)
+    assert [call.args["interval"] for call, _ in httpserver.log] == ["d1"]
+
+
+def test_a_call_covers_720_points(httpserver):
+    httpserver.expect_request("/assets/bitcoin/history").respond_with_json({"data": []})
+    since = NOW - timedelta(days=40)
+    page = CoinCap().fetch_history(_past(httpserver.url_for(""), since=since))
+    # From the hour after `since` on.
+    assert page == HistoryPage(quotes=[], reached=datetime(2023, 1, 29, 13, tzinfo=UTC) + timedelta(hours=720))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [None, [], {}, {"time": None}, {"time": "1678449600000"}, {"time": True}, {"time": 10**16}, {"time": 10**30}],
+)
+def test_a_price_of_the_past_without_a_time_is_a_bad_payload(httpserver, item):
+    httpserver.expect_request("/assets/bitcoin/history").respond_with_json({"data": [*MINUTES, item]})
+    with pytest.raises(ProviderUnavailable) as caught:
+        CoinCap().fetch_history(_past(httpserver.url_for(""), since=NOW - timedelta(hours=1)))
+    assert caught.value.reason == "bad_payload"
+
+
+def test_a_broken_price_of_the_past_is_left_to_admission(httpserver):
+    items = [MINUTES[0] | {"priceUsd": None}, MINUTES[1]]
+    httpserver.expect_request("/assets/bitcoin/history").respond_with_json({"data": items})
+    page = CoinCap().fetch_history(_past(httpserver.url_for(""), since=NOW - timedelta(hours=1)))
+    assert [quote.price for quote in page.quotes] == [None, "20000.2"]
+
+
+def test_what_is_found_has_id_symbol_and_name(httpserver):
+    httpserver.expect_oneshot_request(
+        "/assets", query_string={"search": "bit coin", "limit": "20"}, headers={"Authorization": f"Bearer {KEY}"}
+    ).respond_with_json({"data": [BITCOIN, {"id": None}, *[{"id": str(number)} for number in range(25)]]})
+    founds = CoinCap().search("bit coin", CoinCap().validate_options({"base_url": httpserver.url_for("")}))
+    assert founds[:2] == [Found("bitcoin", "BTC", "Bitcoin", "USD"), Found("0", "", "", "USD")]
+    assert len(founds) == 20

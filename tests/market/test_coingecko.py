@@ -2,7 +2,7 @@ import json
 import logging
 import time
 import traceback
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -13,12 +13,14 @@ from apps.market.providers import http
 from apps.market.providers.coingecko import CoinGecko
 from apps.market.providers.protocol import (
     Answer,
+    Found,
+    HistoryPage,
     Limits,
     ProviderMisconfigured,
     ProviderRejected,
     ProviderUnavailable,
 )
-from tests.market.asking import request_to
+from tests.market.asking import past_of, request_to
 
 NOW = datetime(2024, 3, 25, 8, 45, 30, 250_000, tzinfo=UTC)
 KEY = "canary-5f1c9e"
@@ -232,3 +234,79 @@ def test_the_documented_address_and_dollars_are_the_defaults():
 def test_a_currency_that_is_not_in_small_letters_is_refused(vs_currency):
     with pytest.raises(ProviderMisconfigured, match="^vs_currency must be a currency in small letters, like usd$"):
         CoinGecko().validate_options({"vs_currency": vs_currency})
+
+
+# The shape of the vendor's example of /coins/{id}/market_chart/range: milliseconds and prices, beside market_caps and
+# total_volumes.
+CHART = (
+    '{"prices": [[1711353600000, 66690.123456789012], [1711357203123, 66691], [1711360800000, 1]],'
+    ' "market_caps": [], "total_volumes": []}'
+)
+
+
+def _past(base_url, since, until=NOW, external_id="bitcoin", **options):
+    return past_of(CoinGecko(), base_url, external_id, since=since, until=until, **options)
+
+
+def test_the_past_has_the_times_of_its_prices(httpserver):
+    since = datetime(2024, 3, 25, 8, tzinfo=UTC)
+    httpserver.expect_oneshot_request(
+        "/coins/bitcoin/market_chart/range",
+        query_string={"vs_currency": "eur", "from": "1711353600", "to": "1711360800", "precision": "full"},
+    ).respond_with_data(CHART, content_type="application/json")
+    until = since + timedelta(hours=2)
+    # The second one is ahead of this machine's clock, and the third at the end, which is outside.
+    assert CoinGecko().fetch_history(_past(httpserver.url_for(""), since, until, vs_currency="eur")) == HistoryPage(
+        quotes=[RawQuote("bitcoin", Decimal("66690.123456789012"), at=since)], reached=until
+    )
+
+
+def test_what_is_older_than_a_year_is_not_asked_for(httpserver):
+    httpserver.expect_request("/coins/bitcoin/market_chart/range").respond_with_json({"prices": []})
+    page = CoinGecko().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(days=800)))
+    assert page == HistoryPage(quotes=[], reached=NOW)
+    [(call, _)] = httpserver.log
+    assert int(call.args["from"]) == int((NOW - timedelta(days=364)).timestamp())
+
+
+def test_a_stretch_that_is_all_older_than_a_year_costs_no_call(httpserver):
+    until = NOW - timedelta(days=400)
+    page = CoinGecko().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(days=800), until))
+    assert page == HistoryPage(quotes=[], reached=until)
+    assert httpserver.log == []
+
+
+@pytest.mark.parametrize("prices", [None, {}, [None], [[]], [[1711353600000]], [["1711353600000", 1]], [[10**16, 1]]])
+def test_a_past_of_another_shape_is_a_bad_payload(httpserver, prices):
+    httpserver.expect_request("/coins/bitcoin/market_chart/range").respond_with_json({"prices": prices})
+    with pytest.raises(ProviderUnavailable) as caught:
+        CoinGecko().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(days=1)))
+    assert caught.value.reason == "bad_payload"
+
+
+def test_an_id_stays_one_part_of_the_path_and_the_key_goes_along(httpserver, monkeypatch):
+    monkeypatch.setenv("COINGECKO_API_KEY", KEY)
+    httpserver.expect_request("/coins/a/b/market_chart/range").respond_with_json({"prices": []})
+    CoinGecko().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(days=1), external_id="a/b"))
+    [(call, _)] = httpserver.log
+    assert call.environ["REQUEST_URI"].startswith("/coins/a%2Fb/market_chart/range?")
+    assert call.headers["x-cg-demo-api-key"] == KEY
+
+
+# Some fields of the vendor's example of /search.
+COIN = {"id": "bitcoin", "name": "Bitcoin", "api_symbol": "bitcoin", "symbol": "BTC", "market_cap_rank": 1}
+
+
+def test_coins_are_found_in_the_order_of_the_answer(httpserver):
+    coins = [COIN, {"id": None}, *[COIN | {"id": f"coin-{number}"} for number in range(25)]]
+    httpserver.expect_oneshot_request("/search", query_string={"query": "bit coin"}).respond_with_json(
+        {"coins": coins, "exchanges": [], "nfts": []}
+    )
+    options = CoinGecko().validate_options({"base_url": httpserver.url_for(""), "vs_currency": "eur"})
+    founds = CoinGecko().search("bit coin", options)
+    assert founds[:2] == [Found("bitcoin", "BTC", "Bitcoin", "EUR"), Found("coin-0", "BTC", "Bitcoin", "EUR")]
+    assert len(founds) == 20
+
+
+def test_the_currency_is_that_of_the_option():
+    assert CoinGecko().currency_of("bitcoin", {"vs_currency": "eur"}) == "EUR"

@@ -1,6 +1,6 @@
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -11,11 +11,13 @@ from apps.market.providers import http
 from apps.market.providers.frankfurter import Frankfurter
 from apps.market.providers.protocol import (
     Answer,
+    Found,
+    HistoryPage,
     Limits,
     ProviderRejected,
     ProviderUnavailable,
 )
-from tests.market.asking import request_to
+from tests.market.asking import past_of, request_to
 
 NOW = datetime(2026, 3, 18, 9, 0, 1, 250_000, tzinfo=UTC)
 AT = datetime(2026, 3, 17, 13, 15, tzinfo=UTC)
@@ -192,3 +194,83 @@ def test_several_calls_share_one_deadline(slow_server, monkeypatch):
 
 def test_its_limits_are_one_round_an_hour():
     assert Frankfurter.limits == Limits(batch_size=1, shortest_interval_seconds=3600)
+
+
+# The shape of the schema for a range of dates in the same openapi.json. It begins with the business day before, where
+# the first day is none.
+RANGE = """{"amount": 1.0, "base": "EUR", "start_date": "2026-03-13", "end_date": "2026-03-18", "rates": {
+    "2026-03-13": {"USD": 1.1}, "2026-03-16": {"USD": 1.15}, "2026-03-17": {"USD": 1.1534},
+    "2026-03-18": {"USD": 1.2}}}"""
+
+
+def _past(base_url, since, until=NOW, external_id="EUR/USD"):
+    return past_of(Frankfurter(), base_url, external_id, since=since, until=until)
+
+
+def test_the_past_has_one_rate_per_business_day(httpserver):
+    httpserver.expect_oneshot_request(
+        "/v1/2026-03-14..2026-03-18", query_string={"base": "EUR", "symbols": "USD"}
+    ).respond_with_data(RANGE, content_type="application/json")
+    since = datetime(2026, 3, 14, tzinfo=UTC)
+    # At nine in the morning the rate of the 18th is ahead, whatever the server says.
+    assert Frankfurter().fetch_history(_past(httpserver.url_for(""), since)) == HistoryPage(
+        quotes=[
+            RawQuote("EUR/USD", Decimal("1.15"), at=AT - timedelta(days=1)),
+            RawQuote("EUR/USD", Decimal("1.1534"), at=AT),
+        ],
+        reached=NOW,
+    )
+
+
+def test_a_call_covers_a_year(httpserver):
+    httpserver.expect_request("/v1/2019-01-02..2020-01-02").respond_with_json({"base": "EUR", "rates": {}})
+    page = Frankfurter().fetch_history(_past(httpserver.url_for(""), datetime(2019, 1, 2, tzinfo=UTC)))
+    assert page == HistoryPage(quotes=[], reached=datetime(2020, 1, 2, tzinfo=UTC))
+
+
+def test_a_day_without_a_rate_is_left_to_admission(httpserver):
+    rates = {"2026-03-16": None, "2026-03-17": {"BRL": 1}}
+    httpserver.expect_request("/v1/2026-03-15..2026-03-18").respond_with_json({"base": "EUR", "rates": rates})
+    page = Frankfurter().fetch_history(_past(httpserver.url_for(""), datetime(2026, 3, 15, tzinfo=UTC)))
+    assert [quote.price for quote in page.quotes] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        [],
+        {"base": "USD", "rates": {}},
+        {"base": "EUR", "rates": []},
+        {"base": "EUR", "rates": {"yesterday": {"USD": 1}}},
+    ],
+)
+def test_a_past_of_another_shape_is_a_bad_payload(httpserver, payload):
+    httpserver.expect_request("/v1/2026-03-15..2026-03-18").respond_with_json(payload)
+    with pytest.raises(ProviderUnavailable) as caught:
+        Frankfurter().fetch_history(_past(httpserver.url_for(""), datetime(2026, 3, 15, tzinfo=UTC)))
+    assert caught.value.reason == "bad_payload"
+
+
+@pytest.mark.parametrize("external_id", NO_PAIRS)
+def test_what_is_no_pair_has_no_past_and_is_not_asked_for(httpserver, external_id):
+    with pytest.raises(ProviderRejected) as caught:
+        Frankfurter().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(days=9), external_id=external_id))
+    assert caught.value.reason == "unknown_symbol"
+    assert httpserver.log == []
+
+
+def test_currencies_are_found_by_their_names_as_pairs_of_the_euro(httpserver):
+    # The shape of /v1/currencies in the same openapi.json.
+    httpserver.expect_request("/v1/currencies").respond_with_json(
+        {"AUD": "Australian Dollar", "EUR": "Euro", "GBP": "British Pound", "USD": "United States Dollar"}
+    )
+    options = Frankfurter().validate_options({"base_url": httpserver.url_for("")})
+    assert Frankfurter().search("usd", options) == [Found("EUR/USD", "USD", "United States Dollar", "USD")]
+    assert [found.external_id for found in Frankfurter().search("dollar", options)] == ["EUR/AUD", "EUR/USD"]
+    assert [found.external_id for found in Frankfurter().search("eur", options)] == ["EUR/AUD", "EUR/GBP", "EUR/USD"]
+
+
+@pytest.mark.parametrize(("pair", "currency"), [("EUR/USD", "USD"), ("USD/BRL", "BRL"), ("EUR", None), ("EUR/", None)])
+def test_the_currency_is_what_stands_after_the_slash(pair, currency):
+    assert Frankfurter().currency_of(pair, {}) == currency

@@ -1,6 +1,6 @@
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from werkzeug import Response
@@ -10,10 +10,12 @@ from apps.market.providers import http
 from apps.market.providers.kraken import Kraken
 from apps.market.providers.protocol import (
     Answer,
+    Found,
+    HistoryPage,
     ProviderRejected,
     ProviderUnavailable,
 )
-from tests.market.asking import request_to
+from tests.market.asking import past_of, request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
 PATH = "/0/public/Ticker"
@@ -227,3 +229,110 @@ def test_several_calls_share_one_deadline(slow_server, monkeypatch):
 def test_a_second_lies_between_two_calls():
     assert Kraken.limits.interval_seconds_for(Kraken.limits.calls_for(100)) == 1
     assert Kraken.limits.interval_seconds_for(Kraken.limits.calls_for(101)) == 2
+
+
+# The shape of a row of "Get OHLC Data": time, open, high, low, close, vwap, volume, count. The last row is the candle
+# that is not over yet. The answer also has `last`.
+CANDLE = [1688671200, "30306.1", "30306.2", "30305.7", "30305.7", "30306.1", "3.39243896", 23]
+
+
+def _candle(start, close):
+    return [int(start.timestamp()), *CANDLE[1:4], close, *CANDLE[5:]]
+
+
+def _past(base_url, since, until=NOW):
+    return past_of(Kraken(), base_url, "XBTUSD", since=since, until=until)
+
+
+def test_the_past_is_the_close_of_each_candle_at_its_end(httpserver):
+    eleven = datetime(2023, 3, 10, 11, tzinfo=UTC)
+    rows = [_candle(eleven + timedelta(minutes=minute), str(minute)) for minute in (57, 58, 59, 60)]
+    httpserver.expect_oneshot_request(
+        "/0/public/OHLC", query_string={"pair": "XBTUSD", "interval": "1"}
+    ).respond_with_json({"error": [], "result": {"XXBTZUSD": rows, "last": 1678449540}})
+    assert Kraken().fetch_history(_past(httpserver.url_for(""), eleven + timedelta(minutes=59))) == HistoryPage(
+        quotes=[
+            RawQuote("XBTUSD", "58", at=datetime(2023, 3, 10, 11, 59, tzinfo=UTC)),
+            RawQuote("XBTUSD", "59", at=datetime(2023, 3, 10, 12, tzinfo=UTC)),
+        ],
+        reached=NOW,
+    )
+
+
+@pytest.mark.parametrize(
+    ("age", "minutes"),
+    [
+        (timedelta(minutes=719), "1"),
+        (timedelta(minutes=720), "5"),
+        (timedelta(days=2), "5"),
+        (timedelta(days=7), "15"),
+        (timedelta(days=14), "30"),
+        (timedelta(days=29), "60"),
+        (timedelta(days=31), "240"),
+        (timedelta(days=365), "1440"),
+        (timedelta(days=4_000), "1440"),
+    ],
+)
+def test_the_step_is_the_shortest_of_which_720_reach_back_so_far(httpserver, age, minutes):
+    httpserver.expect_request("/0/public/OHLC").respond_with_json(_tickers(XXBTZUSD=[], last=0))
+    # Not the length of the span counts: there are only the newest candles.
+    page = Kraken().fetch_history(_past(httpserver.url_for(""), NOW - age, until=NOW - age / 10))
+    assert page == HistoryPage(quotes=[], reached=NOW - age / 10)
+    assert [call.args["interval"] for call, _ in httpserver.log] == [minutes]
+
+
+@pytest.mark.parametrize(
+    "result", [{"last": 1}, {"XXBTZUSD": None}, {"XXBTZUSD": [None]}, {"XXBTZUSD": [[]]}, {"XXBTZUSD": [CANDLE[:4]]}]
+)
+def test_a_past_of_another_shape_is_a_bad_payload(httpserver, result):
+    httpserver.expect_request("/0/public/OHLC").respond_with_json({"error": [], "result": result})
+    with pytest.raises(ProviderUnavailable) as caught:
+        Kraken().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(hours=1)))
+    assert caught.value.reason == "bad_payload"
+
+
+def test_the_past_of_an_unknown_pair_is_rejected(httpserver):
+    httpserver.expect_request("/0/public/OHLC").respond_with_json({"error": ["EQuery:Unknown asset pair"]})
+    with pytest.raises(ProviderRejected) as caught:
+        Kraken().fetch_history(_past(httpserver.url_for(""), NOW - timedelta(hours=1)))
+    assert caught.value.reason == "unknown_symbol"
+
+
+@pytest.mark.parametrize(
+    ("pair", "currency"),
+    [
+        ("XBTUSD", "USD"),
+        ("XXBTZUSD", "USD"),
+        ("USDTZUSD", "USD"),
+        ("XBTUSDT", "USDT"),
+        ("ETHXBT", "BTC"),
+        ("XETHXXBT", "BTC"),
+        ("EURCHF", "CHF"),
+        ("XBTXYZ", None),
+        ("USD", None),
+    ],
+)
+def test_the_currency_is_the_end_of_the_pair(pair, currency):
+    assert Kraken().currency_of(pair, {}) == currency
+
+
+# Some fields of the documented answer of "Get Tradable Asset Pairs".
+PAIRS = {
+    "XETHXXBT": {"altname": "ETHXBT", "wsname": "ETH/XBT", "base": "XETH", "quote": "XXBT", "status": "online"},
+    "XXBTZUSD": {"altname": "XBTUSD", "wsname": "XBT/USD", "base": "XXBT", "quote": "ZUSD", "status": "online"},
+    "USDTZUSD": {"altname": "USDTUSD", "wsname": "USDT/USD", "base": "USDT", "quote": "ZUSD", "status": "online"},
+    "BROKEN": None,
+}
+
+
+@pytest.mark.parametrize("words", ["xbt usd", "BTC/USD"])
+def test_pairs_are_found_by_words_and_bitcoin_by_both_of_its_names(httpserver, words):
+    httpserver.expect_request("/0/public/AssetPairs").respond_with_json({"error": [], "result": PAIRS})
+    founds = Kraken().search(words, Kraken().validate_options({"base_url": httpserver.url_for("")}))
+    assert founds == [Found("XBTUSD", "XBT", "XBT/USD", "USD")]
+
+
+def test_a_pair_is_found_under_the_name_of_the_answer(httpserver):
+    httpserver.expect_request("/0/public/AssetPairs").respond_with_json({"error": [], "result": PAIRS})
+    founds = Kraken().search("usdt", Kraken().validate_options({"base_url": httpserver.url_for("")}))
+    assert founds == [Found("USDTZUSD", "USDT", "USDT/USD", "USD")]

@@ -1,11 +1,12 @@
 """What holds for every provider that is asked over HTTP: the faults of a server that nobody trusts."""
 
 import gzip
+import json
 import logging
 import re
 import time
 import traceback
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,17 @@ from werkzeug import Response
 from apps.market.domain import admit
 from apps.market.providers import http
 from apps.market.providers.live import LiveProvider
-from apps.market.providers.protocol import Answer, ProviderMisconfigured, ProviderRejected, ProviderUnavailable
+from apps.market.providers.protocol import (
+    Answer,
+    HistoryPage,
+    HistoryRequest,
+    ProviderMisconfigured,
+    ProviderRejected,
+    ProviderUnavailable,
+)
 from apps.market.providers.registry import PROVIDERS
-from tests.market.asking import request_to
+from fintech.settings.env import VARIABLES
+from tests.market.asking import past_of, request_to
 
 NOW = datetime(2026, 3, 17, 16, tzinfo=UTC)
 KEY = "canary-77aa01"
@@ -40,6 +49,26 @@ ADDRESSES = {
     "frankfurter": "https://api.frankfurter.dev",
     "kraken": "https://api.kraken.com",
 }
+# In which currency the prices of these names are.
+CURRENCIES = {
+    "alphavantage": ["USD", None],
+    "binance": ["USDT", "USDT"],
+    "coinbase": ["USD", "USD"],
+    "coincap": ["USD", "USD"],
+    "coingecko": ["USD", "USD"],
+    "frankfurter": ["USD", "BRL"],
+    "kraken": ["USD", "USD"],
+}
+# What each answers about a past in which nothing was traded.
+NO_PAST = {
+    "alphavantage": {"Meta Data": {"6. Time Zone": "UTC"}, "Time Series FX (Daily)": {}},
+    "binance": [],
+    "coinbase": [],
+    "coincap": {"data": []},
+    "coingecko": {"prices": []},
+    "frankfurter": {"base": "EUR", "rates": {}},
+    "kraken": {"error": [], "result": {"XETHZUSD": [], "last": 0}},
+}
 ANY_PATH = re.compile(".*")
 live = pytest.mark.parametrize("slug", sorted(NAMES))
 
@@ -49,7 +78,8 @@ def edge(monkeypatch):
     """Stop the clock at NOW and set every key."""
     monkeypatch.setattr(http, "now", lambda: NOW)
     for slug in NAMES:
-        monkeypatch.setenv(f"{slug.upper()}_API_KEY", KEY)
+        if PROVIDERS[slug].key_variable:
+            monkeypatch.setenv(PROVIDERS[slug].key_variable, KEY)
 
 
 def _fetch(slug, httpserver):
@@ -57,10 +87,24 @@ def _fetch(slug, httpserver):
     return provider.fetch(request_to(provider, httpserver.url_for(""), NAMES[slug]))
 
 
-def _failure(slug, httpserver):
+def _failure(ask, slug, httpserver):
     with pytest.raises((ProviderUnavailable, ProviderRejected)) as caught:
-        _fetch(slug, httpserver)
+        ask(slug, httpserver)
     return caught.value
+
+
+def _fetch_history(slug, httpserver, since=NOW - timedelta(days=1)):
+    provider = PROVIDERS[slug]
+    return provider.fetch_history(past_of(provider, httpserver.url_for(""), NAMES[slug][0], since=since, until=NOW))
+
+
+def _search(slug, httpserver):
+    provider = PROVIDERS[slug]
+    return provider.search("bitcoin", provider.validate_options({"base_url": httpserver.url_for("")}))
+
+
+# Each way to ask a server.
+asked = pytest.mark.parametrize("ask", [_fetch, _fetch_history, _search], ids=["fetch", "history", "search"])
 
 
 def _answer(httpserver, **response):
@@ -79,6 +123,7 @@ def test_a_provider_is_one_module_one_test_file_and_one_section(slug):
 
 
 @live
+@asked
 @pytest.mark.parametrize(
     "body",
     [
@@ -93,10 +138,10 @@ def test_a_provider_is_one_module_one_test_file_and_one_section(slug):
         "",
     ],
 )
-def test_what_is_no_json_object_or_list_is_a_bad_payload(slug, body, httpserver):
+def test_what_is_no_json_object_or_list_is_a_bad_payload(ask, slug, body, httpserver):
     _answer(httpserver, response_data=body)
 
-    assert _failure(slug, httpserver).reason == "bad_payload"
+    assert _failure(ask, slug, httpserver).reason == "bad_payload"
 
 
 @live
@@ -113,56 +158,62 @@ def test_json_of_another_shape_gives_no_price(slug, body, httpserver):
 
 
 @live
+@asked
 @pytest.mark.parametrize(
     ("status", "reason"),
     [(401, "unauthorized"), (403, "unauthorized"), (400, "http_400"), (500, "http_500"), (503, "http_503")],
 )
-def test_a_status_that_is_no_success_fails_the_answer(slug, status, reason, httpserver):
+def test_a_status_that_is_no_success_fails_the_answer(ask, slug, status, reason, httpserver):
     _answer(httpserver, response_data="{}", status=status)
 
-    assert _failure(slug, httpserver).reason == reason
+    assert _failure(ask, slug, httpserver).reason == reason
 
 
 @live
-def test_too_many_calls_are_told_with_the_time_to_wait(slug, httpserver):
+@asked
+def test_too_many_calls_are_told_with_the_time_to_wait(ask, slug, httpserver):
     _answer(httpserver, response_data="{}", status=429, headers={"Retry-After": "120"})
-    failure = _failure(slug, httpserver)
+    failure = _failure(ask, slug, httpserver)
 
     assert (failure.reason, failure.retry_after_seconds) == ("rate_limited", 120)
 
 
 @live
-def test_a_redirect_is_not_followed(slug, httpserver):
+@asked
+def test_a_redirect_is_not_followed(ask, slug, httpserver):
     _answer(httpserver, response_data="", status=302, headers={"Location": httpserver.url_for("/elsewhere")})
 
-    assert _failure(slug, httpserver).reason == "redirect"
+    assert _failure(ask, slug, httpserver).reason == "redirect"
     assert len(httpserver.log) == 1
 
 
 @live
-def test_a_body_that_grows_when_it_is_unpacked_is_cut(slug, httpserver):
+@asked
+def test_a_body_that_grows_when_it_is_unpacked_is_cut(ask, slug, httpserver):
     bomb = gzip.compress(b"[" + b" " * 50_000_000 + b"]")
     _answer(httpserver, response_data=bomb, headers={"Content-Encoding": "gzip"})
 
-    assert _failure(slug, httpserver).reason == "too_large"
+    assert _failure(ask, slug, httpserver).reason == "too_large"
 
 
 @live
-def test_a_server_that_hangs_is_given_up(slug, slow_server, monkeypatch):
+@asked
+def test_a_server_that_hangs_is_given_up(ask, slug, slow_server, monkeypatch):
     monkeypatch.setattr(http, "ANSWER_SECONDS", 0.2)
     slow_server.expect_request(ANY_PATH).respond_with_handler(lambda request: time.sleep(0.6) or Response("{}"))
 
-    assert _failure(slug, slow_server).reason == "timeout"
+    assert _failure(ask, slug, slow_server).reason == "timeout"
 
 
 @live
+@asked
 @pytest.mark.parametrize("status", [200, 401, 500])
-def test_a_key_is_told_nowhere(slug, status, httpserver, caplog):
+def test_a_key_is_told_nowhere(ask, slug, status, httpserver, caplog):
     caplog.set_level(logging.DEBUG)
     # The server of this test notes what it was asked.
     caplog.set_level(logging.CRITICAL, logger="werkzeug")
     _answer(httpserver, response_data=f"key {KEY} is wrong", status=status)
-    failure = _failure(slug, httpserver)
+    failure = _failure(ask, slug, httpserver)
 
     assert KEY not in "".join(traceback.format_exception(failure)) + repr(failure) + caplog.text
 
@@ -224,3 +275,93 @@ def test_the_limits_leave_room_for_a_round(slug):
 
     assert limits.batch_size >= 1
     assert limits.interval_seconds_for(1) <= 3_600
+
+
+@live
+def test_a_live_provider_says_what_it_is(slug):
+    provider = PROVIDERS[slug]
+
+    assert provider.is_live
+    assert provider.key_variable is None or provider.key_variable in VARIABLES
+    assert provider.key_variable or not provider.needs_key
+    assert provider.asset_kinds
+    assert set(provider.asset_kinds) <= {"crypto", "share", "fx"}
+    assert provider.has_search
+    assert list(provider.history.steps) == sorted(provider.history.steps)
+
+
+@pytest.mark.parametrize("slug", sorted(set(PROVIDERS) - set(NAMES)))
+def test_what_is_not_asked_over_http_has_no_past_and_no_search(slug):
+    provider = PROVIDERS[slug]
+    request = HistoryRequest(external_id="BTC", since=NOW - timedelta(days=1), until=NOW, options={})
+
+    with pytest.raises(ProviderRejected, match="^no_history$"):
+        provider.fetch_history(request)
+    with pytest.raises(ProviderRejected, match="^no_search$"):
+        provider.search("BTC", {})
+    assert (provider.history, provider.has_search, provider.asset_kinds) == (None, False, ())
+    assert (provider.key_variable, provider.needs_key) == (None, False)
+    assert provider.currency_of("BTC", {}) is None
+
+
+@live
+def test_each_name_tells_its_currency_or_nothing(slug):
+    options = PROVIDERS[slug].validate_options({})
+
+    assert [PROVIDERS[slug].currency_of(name, options) for name in NAMES[slug]] == CURRENCIES[slug]
+
+
+@live
+@asked
+def test_who_needs_a_key_asks_nothing_without_one(ask, slug, httpserver, monkeypatch):
+    monkeypatch.setenv(f"{slug.upper()}_API_KEY", " ")
+    _answer(httpserver, response_data="null")
+    failure = _failure(ask, slug, httpserver)
+
+    assert (failure.reason, len(httpserver.log)) == (("no_key", 0) if PROVIDERS[slug].needs_key else ("bad_payload", 1))
+
+
+@live
+@pytest.mark.parametrize("body", ["[]", "{}", "[null]", '{"data": null}', '{"error": "gone"}', "[[]]", '{"data": [1]}'])
+def test_a_past_of_another_shape_has_no_prices(slug, body, httpserver):
+    _answer(httpserver, response_data=body)
+    try:
+        quotes = _fetch_history(slug, httpserver).quotes
+    except (ProviderUnavailable, ProviderRejected):
+        quotes = []
+
+    assert quotes == []
+
+
+@live
+@pytest.mark.parametrize("body", ["[]", "{}", "[null]", '{"data": null}', '{"error": "gone"}', "[[]]", "[{}]"])
+def test_a_search_with_an_answer_of_another_shape_finds_nothing(slug, body, httpserver):
+    _answer(httpserver, response_data=body)
+    try:
+        founds = list(_search(slug, httpserver))
+    except (ProviderUnavailable, ProviderRejected):
+        founds = []
+
+    assert founds == []
+
+
+@live
+@pytest.mark.parametrize("span", [timedelta(hours=5), timedelta(days=1), timedelta(days=50), timedelta(days=1_100)])
+def test_page_after_page_the_past_is_known_up_to_its_end(slug, span, httpserver):
+    _answer(httpserver, response_data=json.dumps(NO_PAST[slug]))
+    reached = [NOW - span]
+    while reached[-1] < NOW and len(reached) < 50:
+        reached.append(_fetch_history(slug, httpserver, since=reached[-1]).reached)
+
+    assert reached == sorted(set(reached))
+    assert reached[-1] == NOW
+    # A stretch that a provider cannot know costs no call, and a page one.
+    assert len(httpserver.log) <= len(reached) - 1 <= 20
+
+
+@live
+def test_a_stretch_in_which_no_candle_ends_is_known_without_a_call(slug, httpserver):
+    page = _fetch_history(slug, httpserver, since=NOW - timedelta(microseconds=1))
+
+    assert page == HistoryPage(quotes=[], reached=NOW)
+    assert httpserver.log == []

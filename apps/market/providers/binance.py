@@ -6,7 +6,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from apps.market.domain import RawQuote
-from apps.market.providers.live import LiveProvider, best_of, cell, ending_of, epoch, milliseconds, rows_of, text_of
+from apps.market.providers.live import (
+    LiveProvider,
+    best_of,
+    cell,
+    ending_of,
+    epoch,
+    milliseconds,
+    quote_of,
+    rows_of,
+    text_of,
+)
 from apps.market.providers.protocol import (
     DAY,
     HOUR,
@@ -59,7 +69,8 @@ class Binance(LiveProvider):
         if not isinstance(payload, list) or not payload:
             raise ProviderUnavailable("bad_payload")
         wanted = {*external_ids, ""}
-        return [quote for quote in map(_quote_of, payload) if quote.external_id in wanted]
+        quotes = [quote_of(item, name="symbol", price="price") for item in payload]
+        return [quote for quote in quotes if quote.external_id in wanted]
 
     def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
         """Give the close of each candle; a row is its start, open, high, low, close and more."""
@@ -85,12 +96,6 @@ class Binance(LiveProvider):
         """Return the symbols in which the words stand: of the prices of all, since the list of symbols is too long."""
         symbols = [text_of(item, "symbol") for item in rows_of(self.ask(options, "/api/v3/ticker/price"))]
         return best_of(map(_found, filter(None, symbols)), words)
-
-
-def _quote_of(item: Any) -> RawQuote:
-    if not isinstance(item, dict) or not isinstance(item.get("symbol"), str):
-        return RawQuote(external_id="", price=None)
-    return RawQuote(external_id=item["symbol"], price=item.get("price"))
 
 
 def _found(symbol: str) -> Found:

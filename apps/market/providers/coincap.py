@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from apps.market.domain import RawQuote
-from apps.market.providers.live import LiveProvider, cell, epoch, milliseconds, rows_of, text_of
+from apps.market.providers.live import LiveProvider, cell, epoch, milliseconds, quote_of, rows_of, text_of
 from apps.market.providers.protocol import (
     DAY,
     FOUND_AT_MOST,
@@ -48,9 +48,8 @@ class CoinCap(LiveProvider):
     ) -> Sequence[RawQuote]:
         """Return one quote per item. An item that is no asset has no price either: admission counts it."""
         params: dict[str, str | int] = {"ids": ",".join(external_ids), "limit": len(external_ids)}
-        return [
-            _quote_of(item) for item in self.ask(options, "/assets", params=params, deadline_seconds=deadline_seconds)
-        ]
+        items = self.ask(options, "/assets", params=params, deadline_seconds=deadline_seconds)
+        return [quote_of(item, name="id", price="priceUsd") for item in items]
 
     def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
         """Give the prices of minutes and hours at their times, and those of days, which are averages, at their end."""
@@ -79,9 +78,3 @@ class CoinCap(LiveProvider):
             for item in items
             if (external_id := text_of(item, "id"))
         ][:FOUND_AT_MOST]
-
-
-def _quote_of(item: Any) -> RawQuote:
-    if not isinstance(item, dict) or not isinstance(item.get("id"), str):
-        return RawQuote(external_id="", price=None)
-    return RawQuote(external_id=item["id"], price=item.get("priceUsd"))

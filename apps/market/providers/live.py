@@ -145,6 +145,13 @@ def best_of(founds: Iterable[Found], words: str) -> list[Found]:
     return sorted(fitting, key=rank)[:FOUND_AT_MOST]
 
 
+def quote_of(item: Any, *, name: str, price: str) -> RawQuote:
+    """Return the quote of an item. What is no asset has no price either: admission counts it."""
+    if not isinstance(item, dict) or not isinstance(item.get(name), str):
+        return RawQuote(external_id="", price=None)
+    return RawQuote(external_id=item[name], price=item.get(price))
+
+
 def text_of(item: Mapping[str, Any], name: str) -> str:
     """Return a text of an item, or "" where there is none."""
     value = item.get(name)
