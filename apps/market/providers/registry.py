@@ -8,6 +8,7 @@ from apps.market.providers.coingecko import CoinGecko
 from apps.market.providers.frankfurter import Frankfurter
 from apps.market.providers.kraken import Kraken
 from apps.market.providers.protocol import Provider, ProviderMisconfigured
+from apps.market.providers.push import Push
 from apps.market.providers.replay import Replay
 from apps.market.providers.simulated import Simulated
 
@@ -19,6 +20,7 @@ _ALL: tuple[Provider, ...] = (
     CoinGecko(),
     Frankfurter(),
     Kraken(),
+    Push(),
     Replay(),
     Simulated(),
 )
