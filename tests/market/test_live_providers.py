@@ -16,6 +16,9 @@ from apps.market.domain import admit
 from apps.market.providers import http
 from apps.market.providers.live import LiveProvider
 from apps.market.providers.protocol import (
+    DAY,
+    HOUR,
+    MINUTE,
     Answer,
     HistoryPage,
     HistoryRequest,
@@ -120,6 +123,57 @@ def test_a_provider_is_one_module_one_test_file_and_one_section(slug):
     assert (ROOT / "apps/market/providers" / f"{slug}.py").is_file()
     assert (ROOT / "tests/market" / f"test_{slug}.py").is_file()
     assert f"## {slug}\n" in (ROOT / "docs/feeds.md").read_text()
+
+
+def _days(span):
+    return f"{span // DAY} days" if span >= 2 * DAY else "1 day"
+
+
+def _step(step):
+    return f"{step // MINUTE} min" if step < HOUR else f"{step // HOUR} h" if step < DAY else _days(step)
+
+
+def _key(provider):
+    if provider.key_variable is None:
+        return "–"
+    return f"`{provider.key_variable}`" + ("" if provider.needs_key else ", or none")
+
+
+def _calls(limits):
+    """Return (assets a call, calls) as people read them."""
+    if limits is None:
+        return "–", "–"
+    calls = [] if limits.calls_per_minute is None else [f"{int(limits.calls_per_minute)} a minute"]
+    calls += [] if limits.calls_per_day is None else [f"{int(limits.calls_per_day)} a day"]
+    calls += [] if limits.shortest_interval_seconds == 1 else [f"a round each {limits.shortest_interval_seconds} s"]
+    return str(limits.batch_size), ", ".join(calls)
+
+
+def _history(history):
+    if history is None:
+        return "–"
+    steps = list(dict.fromkeys([_step(history.steps[0]), _step(history.steps[-1])]))
+    reach = "" if history.reach is None else f", {_days(history.reach)} back"
+    return f"{' to '.join(steps)}, {history.points} a call{reach}"
+
+
+def _row(slug, provider):
+    return [
+        f"[{slug}](#{slug})",
+        _key(provider),
+        "yes" if provider.gives_event_time else "no",
+        ", ".join(provider.asset_kinds) or "any",
+        *_calls(provider.limits),
+        _history(provider.history),
+        "yes" if provider.has_search else "–",
+    ]
+
+
+def test_the_table_of_the_providers_says_what_they_declare():
+    document = (ROOT / "docs/feeds.md").read_text()
+    lines = re.findall(r"^\| (\[\w+\]\(#\w+\) \|.*) \|$", document, re.MULTILINE)
+
+    assert [line.split(" | ") for line in lines] == [_row(slug, provider) for slug, provider in PROVIDERS.items()]
 
 
 @live
