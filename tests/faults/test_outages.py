@@ -1,8 +1,5 @@
 """Things that are away: a message, the broker, Redis, providers in their senses. Work goes on when they return."""
 
-import socket
-import threading
-
 import pytest
 from django.conf import settings
 from pytest_httpserver import HTTPServer
@@ -14,49 +11,12 @@ from apps.notify import services as notify
 from apps.notify.models import Message
 from apps.pipeline import flow
 from tests import builders
+from tests.forwarder import Forwarder
 from tests.pipeline import recorded
-from tests.rig import free_port, rig, wait_until
+from tests.rig import rig, wait_until
 
 # One set of queues: one process of pytest-xdist runs all tests on them.
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
-
-
-class Forwarder:
-    """A door to a server on the loopback that is shut until `open` is called."""
-
-    def __init__(self, target_port):
-        self.port = free_port()
-        self._target_port = target_port
-        self._listener = None
-
-    def open(self):
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self):
-        if self._listener is not None:
-            self._listener.close()
-
-    def _accept(self):
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(("127.0.0.1", self._target_port))
-            for one, other in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
-
-    @staticmethod
-    def _pump(source, target):
-        try:
-            while data := source.recv(65_536):
-                target.sendall(data)
-        except OSError:
-            pass
-        finally:
-            source.close()
-            target.close()
 
 
 @pytest.fixture
