@@ -7,6 +7,7 @@ every hour counts as open.
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -105,6 +106,16 @@ class Hours:
     before: "array[int]"
     ends: "array[int]"
 
+    @classmethod
+    def of(cls, pieces: Iterable[tuple[int, int]], *, ends: Iterable[int]) -> "Hours":
+        """Return the hours of these (open, close), oldest first, which do not overlap; ends: of the sessions."""
+        opens, closes, before = array("q"), array("q"), array("q", [0])
+        for opened, closed in pieces:
+            opens.append(opened)
+            closes.append(closed)
+            before.append(before[-1] + closed - opened)
+        return cls(opens, closes, before, array("q", ends))
+
     def place_of(self, moment: int) -> int:
         """Return the place of the last piece that has begun at the moment; -1 before the first."""
         return bisect_right(self.opens, moment) - 1
@@ -118,6 +129,10 @@ class Hours:
         behind_the_last = max(moment - self.closes[-1], 0)
         return self.before[place] + open_in_piece + behind_the_last
 
+    def open_between(self, begin: int, end: int) -> int:
+        """Return for how long within [begin, end) it is open."""
+        return self.open_until(end) - self.open_until(begin)
+
 
 @cache
 def hours_of(code: str) -> Hours:
@@ -129,17 +144,13 @@ def hours_of(code: str) -> Hours:
         raise UnknownCalendar(f"there is no trading calendar {code}")
     calendar = _computed(code)
     columns = (calendar.opens, calendar.break_starts, calendar.break_ends, calendar.closes)
-    opens, closes, before = array("q"), array("q"), array("q", [0])
     microseconds = (column.to_numpy(dtype="datetime64[us]").astype("int64").tolist() for column in columns)
     sessions = list(zip(*microseconds, strict=True))
+    pieces: list[tuple[int, int]] = []
     for opened, paused, resumed, closed in sessions:
         # Where there is no break, its bounds are "not a time", which is the lowest number there is.
-        has_break = opened < paused
-        opens.extend([opened, resumed] if has_break else [opened])
-        closes.extend([paused, closed] if has_break else [closed])
-    for opened, closed in zip(opens, closes, strict=True):
-        before.append(before[-1] + closed - opened)
-    return Hours(opens, closes, before, array("q", [closed for *_, closed in sessions]))
+        pieces += [(opened, paused), (resumed, closed)] if opened < paused else [(opened, closed)]
+    return Hours.of(pieces, ends=[closed for *_, closed in sessions])
 
 
 def _computed(code: str) -> Any:
@@ -157,8 +168,7 @@ def _computed(code: str) -> Any:
 
 def open_between(code: str, begin: int, end: int) -> int:
     """Return for how long within [begin, end) the exchange is open; all in microseconds. Raises UnknownCalendar."""
-    hours = hours_of(code)
-    return hours.open_until(end) - hours.open_until(begin)
+    return hours_of(code).open_between(begin, end)
 
 
 def is_open(code: str, at: datetime) -> bool:

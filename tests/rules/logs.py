@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from apps.market.calendars import Hours
 from apps.rules.engine import engine as engines
 from apps.rules.engine.instance import NOT_JUDGED, Instance, Transition
 from apps.rules.engine.rule import RuleSpec
@@ -24,12 +25,12 @@ ASSETS = (1, 2)
 CALENDARS: oracle.Calendars = {
     "BUSY": [(start + n * 15 * MINUTE, start + (n * 15 + 10) * MINUTE) for start in STARTS for n in range(48)],
     "DAYS": [
-        (start + n * DAY + opens * HOUR, start + n * DAY + closes * HOUR)
-        for start in STARTS
-        for n in range(-1, 30)
+        (day * DAY + opens * HOUR, day * DAY + closes * HOUR)
+        for day in sorted({start // DAY + n for start in STARTS for n in range(-1, 30)})
         for opens, closes in ((1, 2), (3, 8))
     ],
 }
+HOURS = {code: Hours.of(sessions, ends=[close for _, close in sessions]) for code, sessions in CALENDARS.items()}
 GRIDS = (SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
 
 # Few values, close together, so that equality and small percents happen often; the whole range, 1e-8 to 1e9; and the
@@ -73,7 +74,18 @@ coverages = st.sampled_from(["0.5", "1", "0.0000000001", "0.9"])
 durations = st.sampled_from(["0s", "0s", "1s", "30s", "2m"])
 bands = st.sampled_from([("99", "101"), ("100", "105"), ("100", "100.0000000001"), ("0.3", "110"), ("90", "99.5")])
 # What is compared of a leaf's evidence.
-COMPARED = ("kind", "result", "before", "reference", "mean", "coverage", "window_from", "newest_at", "clock", "open_seconds")
+COMPARED = (
+    "kind",
+    "result",
+    "before",
+    "reference",
+    "mean",
+    "coverage",
+    "window_from",
+    "newest_at",
+    "clock",
+    "open_seconds",
+)
 STATES = ("above", "below", "inside", "outside", "rises", "falls", "above_average", "below_average", "zscore", "stale")
 
 
@@ -272,7 +284,7 @@ def _changes(
     """Draw changes of some rules: a new version, the same one on other assets, or none any more."""
     for rule_id in draw(some_rules):
         assets = choose(draw, (1,), (2,), (1, 2), (2, 1), ())
-        calendars = choose(draw, {}, {1: "BUSY"}, {1: "DAYS", 2: "DAYS"}, {1: "DAYS", 2: "BUSY"})
+        calendars = dict(choose(draw, (), ((1, "BUSY"),), ((1, "DAYS"), (2, "DAYS")), ((1, "DAYS"), (2, "BUSY"))))
         what = choose(draw, "changed", "changed", "changed", "chosen", "gone")
         before = standing.get(rule_id)
         if what == "gone":
@@ -314,8 +326,13 @@ def _quotes(
 
 def open_between(code: str, begin: int, end: int) -> int:
     """Return the open time within [begin, end) by one of the invented calendars."""
-    hours = Hours.of(CALENDARS[code])
-    return hours.open_until(end) - hours.open_until(begin)
+    return HOURS[code].open_between(begin, end)
+
+
+class Engine(engines.Engine):
+    """The engine, with the invented calendars."""
+
+    open_between = staticmethod(open_between)
 
 
 class Store:

@@ -51,7 +51,7 @@ class Change:
     version_id: int | None  # None: the rule is gone or disabled.
     document: dict[str, Any] | None
     asset_ids: tuple[int, ...]
-    calendars: dict[int, str] = field(default_factory=dict)  # asset_id to the name of its calendar; others are always open.
+    calendars: dict[int, str] = field(default_factory=dict)  # asset_id to its calendar; else always open.
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ class Look:
     sessions: Sequence[tuple[int, int]] | None = None  # (open, close) of the asset's calendar; None: always open.
 
 
-# The name of a calendar to its sessions, (open, close), the close itself left out; outside of them it is closed.
+# The name of a calendar to its sessions, (open, close), oldest first. Between them it is closed; before and after all
+# of them it is open.
 Calendars = dict[str, Sequence[tuple[int, int]]]
 
 
@@ -323,7 +324,9 @@ def answer(leaf: dict[str, Any], *, look: Look) -> Leaf:
         newest_at = look.quotes[-1].at
         operands, silence = {"newest_at": newest_at, "clock": look.now}, look.now - newest_at
         if look.sessions is not None:
-            silence = sum(max(min(close, look.now) - max(open_, newest_at), 0) for open_, close in look.sessions)
+            (first_open, _), (_, last_close) = look.sessions[0], look.sessions[-1]
+            spans = [(min(newest_at, first_open), first_open), *look.sessions, (last_close, max(look.now, last_close))]
+            silence = sum(max(min(close, look.now) - max(open_, newest_at), 0) for open_, close in spans)
             operands["open_seconds"] = silence // SECOND
         return Leaf(kind, silence >= microseconds_in(leaf["after"]), operands)
     operands = {"window_from": window_start(look.quotes[-1].at, length=microseconds_in(leaf["window"]))}

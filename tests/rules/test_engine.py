@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.rules.engine import engine as engines
-from apps.rules.engine.engine import Engine
 from tests.rules import logs, oracle
+from tests.rules.logs import Engine
 
 MANY = settings.default.max_examples
 
@@ -28,7 +28,7 @@ def reborn(engine: Engine, *, specs: dict[int, Any]) -> Engine:
 @settings(max_examples=4 * MANY)
 @given(logs.logs())
 def test_the_engine_makes_the_transitions_of_the_oracle_with_the_same_evidence_and_states(log):
-    engine, reader, store, saved = Engine(), oracle.Reader(), logs.Store(log), {}
+    engine, reader, store, saved = Engine(), oracle.Reader(logs.CALENDARS), logs.Store(log), {}
     for entry in log:
         judgement = engine.judge(logs.entry_of(entry), store.before(entry.seq))
         saved |= {(asset, rule): logs.state_of(one) for (rule, asset), one in judgement.touched.items()}

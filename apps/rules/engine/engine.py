@@ -248,9 +248,10 @@ class Engine:
     def _advance(self, series: Series, as_of: int) -> None:
         for window in series.windows:
             if isinstance(window, Newest):
-                is_measured = series.calendar and -FOREVER < window.at < as_of
-                silence = self.open_between(series.calendar, window.at, as_of) if is_measured else as_of - window.at
-                window.advance(as_of, silence, series.calendar)
+                silence = None
+                if series.calendar and -FOREVER < window.at < as_of:
+                    silence = self.open_between(series.calendar, window.at, as_of)
+                window.advance(as_of, calendar=series.calendar, silence=silence)
 
     def _judge_instance(self, series: Series, instance: Instance, moment: int, judgement: Judgement) -> None:
         """Judge one instance by the newest quote, if there is any, at `moment`, which may be the end of it."""

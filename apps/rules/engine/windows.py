@@ -290,7 +290,7 @@ class Newest:
     """The newest quote, the price before it (None while there is none), and the moment of judging.
 
     The clock moves the moment on. Then no quote is new: what has crossed a level has crossed it once.
-    silence: for how long there has been no quote at the moment, of the open time where calendar is no "".
+    silence: for how long there has been no quote at the moment, of open time alone where calendar is not "".
     """
 
     __slots__ = ("at", "before", "calendar", "is_new", "moment", "price", "silence")
@@ -316,11 +316,11 @@ class Newest:
         """Know no price before the next quote."""
         self.price = None
 
-    def advance(self, moment: int, silence: int, calendar: str) -> None:
-        """Take the clock, and how much of the time since the newest quote counts by which calendar."""
+    def advance(self, moment: int, *, calendar: str = "", silence: int | None = None) -> None:
+        """Take the clock, and where there is a calendar, how much of the time since the newest quote counts by it."""
         self.moment = moment
         self.is_new = False
-        self.silence = silence
+        self.silence = moment - self.at if silence is None else silence
         self.calendar = calendar
 
     def dump(self) -> list[Any]:
