@@ -221,7 +221,18 @@ def test_the_last_candle_that_is_asked_for_is_the_thousandth(httpserver):
 
 
 @pytest.mark.parametrize(
-    "row", [None, {}, [], CANDLE[:4], [None, *CANDLE[1:]], [10**16, *CANDLE[1:]], ["1", *CANDLE[1:]]]
+    "row",
+    [
+        None,
+        {},
+        [],
+        CANDLE[:4],
+        [None, *CANDLE[1:]],
+        ["1", *CANDLE[1:]],
+        [10**16, *CANDLE[1:]],
+        # The last second of the year 9999, after which there is no candle's end.
+        [253_402_300_799_000, *CANDLE[1:]],
+    ],
 )
 def test_a_candle_of_another_shape_is_a_bad_payload(httpserver, row):
     httpserver.expect_request("/api/v3/klines").respond_with_json([CANDLE, row])

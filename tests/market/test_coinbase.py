@@ -206,6 +206,15 @@ def test_the_past_is_the_close_of_each_candle_at_its_end_oldest_first(httpserver
     )
 
 
+def test_a_candle_that_ends_where_the_stretch_does_is_outside(httpserver):
+    eleven = datetime(2023, 3, 10, 11, tzinfo=UTC)
+    rows = [_candle(eleven + timedelta(minutes=minute), 100 + minute) for minute in (0, 1)]
+    httpserver.expect_request("/products/BTC-USD/candles").respond_with_json(rows)
+    until = eleven + timedelta(minutes=2)
+    page = Coinbase().fetch_history(_past(httpserver.url_for(""), eleven, until))
+    assert page == HistoryPage(quotes=[RawQuote("BTC-USD", 100, at=eleven + timedelta(minutes=1))], reached=until)
+
+
 def test_a_close_of_the_past_is_the_decimal_that_was_sent(httpserver):
     httpserver.expect_request("/products/BTC-USD/candles").respond_with_data(
         "[[1678449540, 1, 1, 1, 20000.100000000000000001, 1]]", content_type="application/json"

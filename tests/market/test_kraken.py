@@ -249,7 +249,9 @@ def test_the_past_is_the_close_of_each_candle_at_its_end(httpserver):
     rows = [_candle(eleven + timedelta(minutes=minute), str(minute)) for minute in (57, 58, 59, 60)]
     httpserver.expect_oneshot_request(
         "/0/public/OHLC", query_string={"pair": "XBTUSD", "interval": "1"}
-    ).respond_with_json({"error": [], "result": {"XXBTZUSD": rows, "last": 1678449540}})
+    ).respond_with_data(
+        json.dumps({"error": [], "result": {"last": 1678449540, "XXBTZUSD": rows}}), content_type="application/json"
+    )
     assert Kraken().fetch_history(_past(httpserver.url_for(""), eleven + timedelta(minutes=59))) == HistoryPage(
         quotes=[
             RawQuote("XBTUSD", "58", at=datetime(2023, 3, 10, 11, 59, tzinfo=UTC)),
