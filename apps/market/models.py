@@ -215,6 +215,28 @@ class Listing(models.Model):
     def __str__(self) -> str:
         return f"{self.external_id} at {self.provider}"
 
+    def clean(self) -> None:
+        try:
+            provider = provider_named(self.provider)
+        except ProviderMisconfigured as error:
+            raise ValidationError({"provider": str(error)}) from None
+        currency = provider.currency_of(self.external_id, self._options()) if self.external_id else None
+        if currency and self.asset.currency and currency != self.asset.currency:
+            raise ValidationError(
+                {"external_id": f"{self} is in {currency}, and {self.asset} is in {self.asset.currency}."}
+            )
+
+    def _options(self) -> dict[str, Any]:
+        """Return those with which its asset's feed asks the provider, or would by default."""
+        feed = self.asset.feed
+        source = feed.sources.filter(provider=self.provider).first() if feed is not None else None
+        if source is not None:
+            return dict(source.options)
+        try:
+            return provider_named(self.provider).validate_options({})
+        except ProviderMisconfigured:
+            return {}
+
 
 class Batch(models.Model):
     """One entry of a feed's log, numbered without gaps.
@@ -265,6 +287,8 @@ class Batch(models.Model):
         indexes = [
             # Serves sweep: what has stayed behind.
             models.Index(fields=["received_at"], condition=Q(evaluated_at=None), name="batch_not_evaluated"),
+            # Serves what is told of a feed's last day.
+            models.Index(fields=["feed", "received_at"], name="batch_by_receipt"),
             # Serves the feed's page: where its quotes began to come from another provider.
             models.Index(fields=["feed", "seq"], condition=Q(switched__isnull=False), name="batch_switched"),
         ]

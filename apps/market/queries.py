@@ -29,12 +29,14 @@ from django.db.models import (
     TextField,
 )
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import TruncMinute
 
 from apps.market import cache, partitions
 from apps.market.domain import AdmittedQuote, Held, Newest, epoch_microseconds, from_epoch_microseconds, price_units
 from apps.market.models import (
     Asset,
     AssetAlias,
+    Backfill,
     Batch,
     Circuit,
     Feed,
@@ -304,6 +306,9 @@ def first_assets(*, limit: int) -> list[Asset]:
 
 
 RECENT_ENTRIES = 20
+HOURS_SHOWN = 24
+# Failures of rounds in which nobody was called.
+NOT_ASKED = ("circuit_open", "no_key", "no_provider", "misconfigured")
 ADDRESS_LENGTH = 200
 PATH_POINTS = 400
 # What is put off for longer than this is behind: ticks come each second, and a wake-up that is lost is sent again.
@@ -353,6 +358,19 @@ def address_of(source: FeedSource) -> str:
     """Return the address that a source is asked at, "" where it is none."""
     address = source.options.get("base_url", "") if isinstance(source.options, dict) else ""
     return str(address)[:ADDRESS_LENGTH]
+
+
+def narrowest_limit(provider: str) -> str:
+    """Return in words which of a provider's limits holds its feeds back most."""
+    limits = PROVIDERS[provider].limits
+    if limits is None:
+        return "no limits"
+    paces = [(float(limits.shortest_interval_seconds), "asking faster gives nothing new")]
+    if limits.calls_per_minute is not None:
+        paces.append((60 / limits.calls_per_minute, f"{limits.calls_per_minute:.4g} calls a minute"))
+    if limits.calls_per_day is not None:
+        paces.append((86_400 / limits.calls_per_day, f"{limits.calls_per_day:.4g} calls a day"))
+    return max(paces)[1]
 
 
 def effective_interval_seconds(feed: Feed) -> float | None:
@@ -519,16 +537,100 @@ class QuoteCounts(NamedTuple):
 
 
 def quote_counts(feed_ids: Iterable[int], *, since: datetime) -> dict[int, QuoteCounts]:
-    """Return feed id -> what became of the quotes of its slots from `since` on, without history; two statements.
-
-    By the slot, since the database has (feed, slot) in order: what is older is not looked at.
-    """
-    entries = Batch.objects.filter(feed__in=list(feed_ids), slot__gte=since).order_by()
+    """Return feed id -> what became of the quotes that came from `since` on, without history; two statements."""
+    entries = Batch.objects.filter(feed__in=list(feed_ids), kind=Batch.Kind.QUOTES, received_at__gte=since).order_by()
     rejected: dict[int, int] = {}
     for feed_id, reasons in entries.exclude(rejected={}).values_list("feed_id", "rejected").iterator():
         rejected[feed_id] = rejected.get(feed_id, 0) + sum(reasons.values())
     rows = entries.values_list("feed_id").annotate(Sum("accepted"), Sum("late"))
     return {feed_id: QuoteCounts(accepted, late, rejected.get(feed_id, 0)) for feed_id, accepted, late in rows}
+
+
+def hourly_counts(feed_id: int, *, now: datetime) -> dict[str, list[int]]:
+    """Return what became of a feed's quotes in the last HOURS_SHOWN hours: name -> count per hour, the newest last.
+
+    Names are accepted, late, repeated and held, which are always there, and the reasons of what was rejected. Two
+    statements.
+    """
+    begin = now - timedelta(hours=HOURS_SHOWN)
+    entries = Batch.objects.filter(feed=feed_id, kind=Batch.Kind.QUOTES, received_at__gt=begin, received_at__lte=now)
+    counts: dict[str, list[int]] = {name: [0] * HOURS_SHOWN for name in ("accepted", "late", "repeated", "held")}
+
+    def count(name: str, at: datetime, quotes: int) -> None:
+        hour = max(HOURS_SHOWN - 1 - (now - at) // timedelta(hours=1), 0)
+        counts.setdefault(name, [0] * HOURS_SHOWN)[hour] += quotes
+
+    # By the minute, so that little leaves the database and the hours end now.
+    minutes = entries.annotate(minute=TruncMinute("received_at")).order_by().values("minute")
+    sums = minutes.annotate(*(Sum(name) for name in tuple(counts)))
+    for row in sums:
+        for name in ("accepted", "late", "repeated", "held"):
+            count(name, row["minute"], row[f"{name}__sum"])
+    rejections = entries.exclude(rejected={}).order_by().values_list("received_at", "rejected")
+    for at, reasons in rejections.iterator():
+        for reason, quotes in reasons.items():
+            count(reason, at, quotes)
+    return counts
+
+
+class Budget(NamedTuple):
+    """Calls that a provider allows in a day, and about how many of them the last 24 hours have left."""
+
+    allowed: int
+    left: int
+
+
+def budget_of(provider: str, *, now: datetime) -> Budget | None:
+    """Return what is left of a provider's calls of a day at its public address, by the logs of all feeds that name it;
+    None where it has no such limit. Three statements.
+
+    About: a round that failed counts for the first source of its feed, and what another machine asks is not known.
+    """
+    limits = PROVIDERS[provider].limits if provider in PROVIDERS else None
+    if limits is None or limits.calls_per_day is None:
+        return None
+    since = now - timedelta(days=1)
+    address = PROVIDERS[provider].validate_options({})["base_url"]
+    sources = FeedSource.objects.filter(provider=provider).filter(
+        Q(options__base_url=address) | Q(options__base_url__isnull=True)
+    )
+    calls = {
+        feed_id: (limits.calls_for(assets), position)
+        for feed_id, position, assets in sources.annotate(assets=Count("feed__assets")).values_list(
+            "feed_id", "position", "assets"
+        )
+    }
+    rounds = Batch.objects.filter(feed__in=calls, slot__isnull=False, received_at__gte=since).order_by()
+    answered = rounds.filter(provider=provider).values_list("feed_id").annotate(Count("pk"))
+    failed = rounds.exclude(failure="").exclude(failure__in=NOT_ASKED).values_list("feed_id").annotate(Count("pk"))
+    used = sum(calls[feed_id][0] * count for feed_id, count in answered)
+    used += sum(calls[feed_id][0] * count for feed_id, count in failed if calls[feed_id][1] == 1)
+    used += Backfill.objects.filter(provider=provider, created_at__gte=since).aggregate(Sum("calls"))["calls__sum"] or 0
+    allowed = int(limits.calls_per_day)
+    return Budget(allowed, max(allowed - used, 0))
+
+
+def last_switches(feed_id: int, *, limit: int) -> list[Batch]:
+    """Return the newest entries since which quotes come from another provider."""
+    return list(Batch.objects.filter(feed=feed_id, switched__isnull=False).order_by("-seq")[:limit])
+
+
+def left_out_of(feed: Feed) -> list[tuple[str, str, int, str]]:
+    """Return (provider, external id, asset id, currency) of names that a feed does not ask for, since they are in
+    another currency than their asset."""
+    assets = asset_ids_by_external_id(feed)
+    for source in feed.sources.all():
+        assets.of(source)
+    return assets.left_out
+
+
+def last_success_at(feed: Feed) -> datetime | None:
+    """Return when a feed that came with_recent_entries was answered last."""
+    answered = next((one for one in feed.recent if not one.failure), None)  # type: ignore[attr-defined]
+    if answered is None:
+        answers = Batch.objects.filter(feed=feed, kind=Batch.Kind.QUOTES, failure="").order_by("-seq")
+        answered = answers.first()
+    return None if answered is None else answered.received_at
 
 
 def judged_quotes_of(

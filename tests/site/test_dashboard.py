@@ -99,9 +99,9 @@ def test_todays_quotes_are_counted_by_what_became_of_them(admin_client):
     now = timezone.now()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     entries = [(midnight, 5, 2, {"zero": 1, "conflict": 2}), (midnight - timedelta(seconds=1), 100, 100, {"zero": 100})]
-    for seq, (slot, accepted, late, rejected) in enumerate(entries, start=1):
+    for seq, (came, accepted, late, rejected) in enumerate(entries, start=1):
         Batch.objects.create(
-            **{"feed": feed, "seq": seq, "kind": "quotes", "slot": slot, "as_of": now, "received_at": now},
+            **{"feed": feed, "seq": seq, "kind": "quotes", "slot": came, "as_of": now, "received_at": came},
             **{"accepted": accepted, "late": late, "rejected": rejected, "evaluated_at": now, "trace_id": "0" * 32},
         )
     assert "Today 5 quotes came, 2 of them late; 3 were rejected." in said(admin_client, "Feeds")

@@ -14,9 +14,10 @@ from unfold.admin import TabularInline
 from unfold.decorators import display
 from unfold.forms import PaginationInlineFormSet
 from unfold.paginator import InfinitePaginator
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
 from apps.market import queries
+from apps.market.admin.health import counts_table, held_table, sources_table, switches_table
 from apps.market.admin.pages import (
     ROWS_SHOWN,
     JSONObjectField,
@@ -26,17 +27,26 @@ from apps.market.admin.pages import (
     Table,
     page_link,
     plain_number,
+    span_in_words,
 )
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Batch, Feed, FeedSource
 from apps.market.providers.registry import PROVIDERS
 from apps.market.services import FetchRefused, change_interval, create_feed, fetch_now, pause_feeds, resume_feeds
 
 ENTRIES_SHOWN = 20
+POSITION_HIGHEST = POSITIONS_ASIDE = 1_000
 
 
 class FeedSourceForm(forms.ModelForm):
     """The providers are those of the registry."""
 
+    position = forms.IntegerField(
+        min_value=1,
+        max_value=POSITION_HIGHEST,
+        initial=1,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="1 is asked first.",
+    )
     provider = forms.ChoiceField(choices=[(slug, slug) for slug in sorted(PROVIDERS)], widget=UnfoldAdminSelectWidget)
 
     class Meta:
@@ -72,12 +82,12 @@ class FeedAdmin(PageAdmin):
 
     actions = ["fetch_now", "pause", "resume"]
     empty_words = "No feeds yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
-    fields = ["name", "interval_seconds", "is_enabled"]
+    fields = ["name", "interval_seconds", "time_policy", "jump_percent", "is_enabled"]
     progress_fields = [
         "health",
         "health_in_words",
+        "last_success",
         "rhythm",
-        "limits",
         "head_seq",
         "pending",
         "as_of",
@@ -85,7 +95,7 @@ class FeedAdmin(PageAdmin):
         "failures",
     ]
     inlines = [FeedSourceInline]
-    list_display = ["name", "health", "health_in_words", "rhythm", "head_seq", "pending", "as_of"]
+    list_display = ["name", "health", "health_in_words", "measured_rhythm", "head_seq", "pending", "as_of"]
     list_filter = ["is_enabled"]
     search_fields = ["name"]
 
@@ -117,11 +127,20 @@ class FeedAdmin(PageAdmin):
         """
         now = timezone.now()
         if not change:
-            made = create_feed(name=obj.name, interval_seconds=obj.interval_seconds, sources=(), now=now)
+            columns = {"time_policy": obj.time_policy, "jump_percent": obj.jump_percent}
+            made = create_feed(name=obj.name, interval_seconds=obj.interval_seconds, sources=(), now=now, **columns)
             obj.pk, obj.created_at = made.pk, made.created_at
         elif "interval_seconds" in form.changed_data:
             change_interval(feed_id=obj.pk, interval_seconds=obj.interval_seconds, now=now)
         super().save_model(request, obj, form, change)
+
+    def save_formset(self, request: HttpRequest, form: BaseModelForm, formset: Any, change: bool) -> None:
+        """Save the sources, whose positions may be exchanged: first all of them make room."""
+        form.instance.sources.update(position=F("position") + POSITIONS_ASIDE)
+        for inline in formset.initial_forms:
+            # Those that stay where they were are written too.
+            inline.changed_data.append("position")
+        super().save_formset(request, form, formset, change)
 
     def buttons_for(self, request: HttpRequest, row: Feed) -> list[str]:
         return ["fetch_now", "pause"] if row.is_enabled else ["resume"]
@@ -188,19 +207,29 @@ class FeedAdmin(PageAdmin):
     def health_in_words(self, feed: Feed) -> str:
         return queries.health_of(feed, now=timezone.now()).words
 
-    @admin.display(description="interval", ordering="interval_seconds")
-    def rhythm(self, feed: Feed) -> str:
-        effective = queries.effective_interval_seconds(feed)
-        measured = "not measured yet" if effective is None else f"effective every {effective:.3g} s"
-        return f"asked every {feed.interval_seconds} s, {measured}"
+    @admin.display(description="last success (UTC)")
+    def last_success(self, feed: Feed) -> Any:
+        return localize(queries.last_success_at(feed)) or "none yet"
 
-    @admin.display(description="limits")
-    def limits(self, feed: Feed) -> str:
-        asked = [source.provider for source in feed.sources.all()]
-        seconds = queries.seconds_between_rounds(asked[:1])
+    @admin.display(description="interval", ordering="interval_seconds")
+    def measured_rhythm(self, feed: Feed) -> str:
+        effective = queries.effective_interval_seconds(feed)
+        measured = "not measured yet" if effective is None else f"effective every {span_in_words(effective)}"
+        return f"asked every {span_in_words(feed.interval_seconds)}, {measured}"
+
+    @admin.display(description="interval")
+    def rhythm(self, feed: Feed) -> str:
+        asked = [source.provider for source in feed.sources.all()][:1]
+        seconds = queries.seconds_between_rounds(asked)
         if seconds <= feed.interval_seconds:
-            return "its provider allows that"
-        return f"no more often than every {seconds} s: {asked[0]} allows all feeds that ask it no more together"
+            return self.measured_rhythm(feed)
+        # It is due in whole slots.
+        effective = -(-seconds // feed.interval_seconds) * feed.interval_seconds
+        why = queries.narrowest_limit(asked[0])
+        return (
+            f"asked every {span_in_words(feed.interval_seconds)}, effective every {span_in_words(effective)} "
+            f"({asked[0]}: {why}, for all feeds together)"
+        )
 
     @admin.display(description="last entry", ordering="head__seq")
     def head_seq(self, feed: Feed) -> int:
@@ -224,29 +253,47 @@ class FeedAdmin(PageAdmin):
 
     def tables_for(self, request: HttpRequest, row: Feed) -> list[Table]:
         entries = queries.last_entries(row.pk, limit=ENTRIES_SHOWN)
+        now = timezone.now()
+        held = held_table(row)
         return [
+            sources_table(row, now=now),
+            *([] if held is None else [held]),
+            counts_table(row, now=now),
+            switches_table(request, row),
             Table(
                 title=f"Last entries of its log (at most {ENTRIES_SHOWN})",
                 headers=[
-                    *("entry", "kind", "slot (UTC)", "received (UTC)", "provider", "accepted", "late", "rejected"),
-                    *("missed slots", "judged (UTC)"),
+                    *("entry", "kind", "slot (UTC)", "received (UTC)", "provider", "accepted", "late", "repeated"),
+                    *("held", "rejected", "missed slots", "judged (UTC)"),
                 ],
                 rows=[
                     [
                         *(page_link(request, one, f"#{one.seq}"), one.get_kind_display(), one.slot, one.received_at),
                         *(f"failed: {one.failure}" if one.failure else one.provider, one.accepted, one.late),
-                        *(rejected_in_words(one), one.missed_slots, one.evaluated_at or "waits for the judge"),
+                        *(one.repeated, one.held, rejected_in_words(one), one.missed_slots),
+                        one.evaluated_at or "waits for the judge",
                     ]
                     for one in entries
                 ],
                 empty="No entries yet. They come once the feed is enabled and the workers run.",
-            )
+            ),
         ]
 
 
 def rejected_in_words(batch: Batch) -> str:
     """Return how many quotes were rejected by each reason."""
     return ", ".join(f"{count} {reason}" for reason, count in sorted(batch.rejected.items())) or "0"
+
+
+class SwitchedFilter(admin.SimpleListFilter):
+    title = "provider"
+    parameter_name = "switched"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Another than before")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Batch]) -> QuerySet[Batch]:
+        return queryset.filter(switched__isnull=False) if self.value() == "yes" else queryset
 
 
 @admin.register(Batch)
@@ -258,19 +305,27 @@ class BatchAdmin(ReadOnlyAdmin):
     paginator = InfinitePaginator
     show_full_result_count = False
     fields = [
-        *("feed", "seq", "kind", "provider", "slot", "as_of", "received_at", "accepted", "late", "rejected_words"),
-        *("failure", "missed_slots", "first_at", "last_at", "trace_id", "evaluated_at"),
-    ]
-    list_display = [
-        *("__str__", "kind", "slot", "as_of", "provider", "accepted", "late", "rejected_words", "failure"),
+        *("feed", "seq", "kind", "provider", "slot", "part", "as_of", "received_at", "accepted", "late", "repeated"),
+        *("held", "rejected_words", "failure", "missed_slots", "switched_words", "first_at", "last_at", "trace_id"),
         "evaluated_at",
     ]
-    list_filter = ["feed", "kind", ("failure", admin.EmptyFieldListFilter)]
+    list_display = [
+        *("__str__", "kind", "slot", "as_of", "provider", "accepted", "late", "repeated", "held", "rejected_words"),
+        *("failure", "evaluated_at"),
+    ]
+    list_filter = ["feed", "kind", ("failure", admin.EmptyFieldListFilter), SwitchedFilter]
     list_select_related = ["feed"]
 
     @admin.display(description="rejected")
     def rejected_words(self, batch: Batch) -> str:
         return rejected_in_words(batch)
+
+    @admin.display(description="changes of provider")
+    def switched_words(self, batch: Batch) -> str:
+        if not batch.switched:
+            return "none"
+        said = [f"{len(ids)} asset{'s' * (len(ids) > 1)} from {before}" for before, ids in batch.switched.items()]
+        return f"{' and '.join(said)} to {batch.provider}"
 
     def tables(self, row: Batch) -> list[Table]:
         quotes = queries.quotes_in(row, limit=ROWS_SHOWN)

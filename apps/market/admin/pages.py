@@ -235,6 +235,14 @@ def plain_number(number: Decimal) -> str:
     return f"{number.normalize():f}"
 
 
+def span_in_words(seconds: float) -> str:
+    """Return a span in the largest unit of which it has two: "60 s", "58 min", "6 h"."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
 def admin_address(row: models.Model, page: str) -> str:
     """Return the name of a row's page in the admin."""
     return f"admin:{row._meta.app_label}_{row._meta.model_name}_{page}"

@@ -150,6 +150,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='batch',
+            index=models.Index(fields=['feed', 'received_at'], name='batch_by_receipt'),
+        ),
+        migrations.AddIndex(
+            model_name='batch',
             index=models.Index(condition=models.Q(('switched__isnull', False)), fields=['feed', 'seq'], name='batch_switched'),
         ),
         migrations.AddConstraint(
