@@ -115,15 +115,6 @@ def test_several_calls_share_one_deadline(slow_server, monkeypatch):
     assert caught.value.reason == "timeout"
 
 
-@pytest.mark.parametrize("key", ["", " \n"])
-def test_without_a_key_nothing_is_asked(httpserver, monkeypatch, key):
-    monkeypatch.setenv("COINCAP_API_KEY", key)
-    with pytest.raises(ProviderRejected) as caught:
-        CoinCap().fetch(_request(httpserver.url_for("")))
-    assert caught.value.reason == "no_key"
-    assert httpserver.log == []
-
-
 def test_a_key_with_a_line_end_is_sent_without_it(httpserver, monkeypatch):
     monkeypatch.setenv("COINCAP_API_KEY", f"{KEY}\n")
     httpserver.expect_request("/assets", headers={"Authorization": f"Bearer {KEY}"}).respond_with_json({"data": []})

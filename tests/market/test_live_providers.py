@@ -367,8 +367,9 @@ def test_each_name_tells_its_currency_or_nothing(slug):
 
 @live
 @asked
-def test_who_needs_a_key_asks_nothing_without_one(ask, slug, httpserver, monkeypatch):
-    monkeypatch.setenv(f"{slug.upper()}_API_KEY", " ")
+@pytest.mark.parametrize("key", ["", " \n"])
+def test_who_needs_a_key_asks_nothing_without_one(ask, slug, key, httpserver, monkeypatch):
+    monkeypatch.setenv(f"{slug.upper()}_API_KEY", key)
     _answer(httpserver, response_data="null")
     failure = _failure(ask, slug, httpserver)
 
