@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from apps.api.ingest import ingest
 from apps.api.view import graphql
 from apps.site import views as site
 
@@ -11,6 +12,7 @@ urlpatterns = [
     path("", site.front, name="front"),
     path("live", site.live, name="live"),
     path("graphql", graphql, name="graphql"),
+    path("ingest/<str:feed>", ingest, name="ingest"),
     path("healthz", site.healthz, name="healthz"),
     path("readyz", site.readyz, name="readyz"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),

@@ -41,7 +41,7 @@ def graphql(request: HttpRequest) -> HttpResponse:
 
 
 def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
-    _check_form(request)
+    check_form(request, allow="GET, POST")
     context = Context(user=user_of(request, now=timezone.now()))
     body = _body_of(request)
     document = limits.read_query(body["query"])
@@ -68,10 +68,10 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     return ({"errors": errors} if errors else {}) | {"data": result.data}
 
 
-def _check_form(request: HttpRequest) -> None:
-    """Refuse what is no POST of JSON with everything in its body."""
+def check_form(request: HttpRequest, *, allow: str) -> None:
+    """Refuse what is no POST of JSON with everything in its body. allow: the methods that the path has an answer to."""
     if request.method != "POST":
-        raise Refused("METHOD_NOT_ALLOWED", "Send queries by POST.", status=405, headers={"Allow": "GET, POST"})
+        raise Refused("METHOD_NOT_ALLOWED", "Send it by POST.", status=405, headers={"Allow": allow})
     if not _JSON_UTF8.match(request.headers.get("Content-Type", "").strip()):
         raise Refused("UNSUPPORTED_MEDIA_TYPE", "Send JSON: Content-Type: application/json.", status=415)
     if request.META.get("QUERY_STRING"):

@@ -63,8 +63,11 @@ def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
 
 
 def start_due() -> None:
-    """Start the chain of every feed that is due, then the backtests that were asked for."""
+    """Start the chain of every feed that is due, send for the judges of what was pushed by HTTP, then start the
+    backtests that were asked for."""
     start_due_feeds()
+    for feed_id in market.claim_feeds_pushed_to(now=timezone.now()):
+        judge_soon(feed_id=feed_id)
     for run_id in runs.start_due(now=timezone.now(), at_most=BACKTESTS_AT_MOST):
         _hurry(_backtest(run_id))
 
@@ -75,6 +78,11 @@ def start_due_feeds() -> list[int]:
     for feed_id, slot in due:
         start_chain(feed_id=feed_id, slot=slot, trace_id=new_trace_id())
     return [feed_id for feed_id, _ in due]
+
+
+def judge_soon(*, feed_id: int) -> None:
+    """Send for the judge of a feed whose log has grown. Where no message can be sent, tick or sweep does it again."""
+    _hurry(chain(_evaluate(feed_id), _notify()))
 
 
 def new_trace_id() -> str:
@@ -109,7 +117,9 @@ def judge_next(*, feed_id: int) -> bool | None:
             judgement = rules.judge(batch=batch, engine=engine)
             notify.owe(record_episodes(batch=batch, transitions=judgement.transitions))
             position.seq = batch.seq
-            position.save(update_fields=["seq"])
+            # Whoever was sent for has come: what is pushed from now on may send for the next at once.
+            position.hurried_until = None
+            position.save(update_fields=["seq", "hurried_until"])
             batch.evaluated_at = timezone.now()
             batch.save(update_fields=["evaluated_at"])
     if engine is None:
@@ -135,7 +145,7 @@ def sweep() -> dict[str, int]:
     now = timezone.now()
     behind = market.claim_feeds_behind(before=now - BEHIND, now=now)
     for feed_id in behind:
-        _hurry(chain(_evaluate(feed_id), _notify()))
+        judge_soon(feed_id=feed_id)
     unplanned = notify_queries.unplanned_owed_ids(before=now - BEHIND)
     if unplanned:
         _hurry(_notify(unplanned))
