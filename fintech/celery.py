@@ -9,7 +9,7 @@ from celery.signals import celeryd_after_setup, setup_logging, task_prerun
 from django.conf import settings
 from django.db import close_old_connections
 
-from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, dead_letter_queue, work_queues
+from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, other_queues, work_queues
 
 
 class ReliableTask(DjangoTask):
@@ -88,7 +88,9 @@ def forget_broken_connections(**_: Any) -> None:
 
 
 @celeryd_after_setup.connect
-def declare_dead_letters(**_: Any) -> None:
-    """Declare where poisonous messages go before the first can: what is dead-lettered to nowhere is dropped."""
+def declare_other_queues(**_: Any) -> None:
+    """Declare where poisonous messages go before the first can, and where quotes are pushed to before the first are:
+    what goes to nowhere is dropped."""
     with app.connection_for_write() as connection:
-        dead_letter_queue().bind(connection.default_channel).declare()
+        for queue in other_queues():
+            queue.bind(connection.default_channel).declare()

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import suppress
 
 from tests.rig import free_port
 
@@ -13,6 +14,7 @@ class Forwarder:
         self.port = free_port()
         self._target_port = target_port
         self._listener = None
+        self._connections = []
 
     def open(self):
         self._listener = socket.create_server(("127.0.0.1", self.port))
@@ -22,12 +24,20 @@ class Forwarder:
         if self._listener is not None:
             self._listener.close()
 
+    def cut(self):
+        """End the connections that go through the door, which stays open; return how many there have been so far."""
+        for one in self._connections:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        return len(self._connections)
+
     def _accept(self):
         while True:
             try:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            self._connections.append(near)
             far = socket.create_connection(("127.0.0.1", self._target_port))
             for one, other in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(one, other), daemon=True).start()

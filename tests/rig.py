@@ -15,7 +15,7 @@ from celery import current_app
 from django.conf import settings
 from django.db import connection
 
-from apps.pipeline.queues import dead_letter_queue, work_queues
+from apps.pipeline.queues import other_queues, work_queues
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,7 +109,7 @@ def purge_queues() -> None:
     """Declare every queue and empty it."""
     with current_app.connection_for_write() as broker:
         channel = broker.default_channel
-        for queue in (dead_letter_queue(), *work_queues()):
+        for queue in (*other_queues(), *work_queues()):
             bound = queue.bind(channel)
             bound.declare()
             bound.purge()
@@ -121,7 +121,7 @@ def queue_lengths() -> dict[str, int]:
         channel = broker.default_channel
         return {
             queue.name: channel.queue_declare(queue.name, passive=True).message_count
-            for queue in (dead_letter_queue(), *work_queues())
+            for queue in (*other_queues(), *work_queues())
         }
 
 

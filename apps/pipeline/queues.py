@@ -6,6 +6,7 @@ from kombu import Exchange, Queue
 FETCHES = "assets-tasks"
 NOTIFICATIONS = "notifications"
 BACKTESTS = "backtests"
+PUSHED = "quotes"
 EXCHANGE = Exchange("fintech", "topic")
 DEAD_LETTERS = Exchange("fintech.dead", "fanout")
 ON_AMQP = settings.CELERY_BROKER_URL.startswith("amqp")
@@ -34,6 +35,18 @@ def work_queues() -> list[Queue]:
     return [Queue(name, EXCHANGE, routing_key=name, queue_arguments=arguments) for name in names]
 
 
+def pushed_queue() -> Queue:
+    """Return the queue that other systems push quotes to; `manage.py ingest` reads it."""
+    # Its messages may have a megabyte each.
+    arguments = _WORK | {"x-max-length-bytes": 1_000_000_000} if ON_AMQP else None
+    return Queue(PUSHED, EXCHANGE, routing_key=PUSHED, queue_arguments=arguments)
+
+
 def dead_letter_queue() -> Queue:
-    """Return the queue where what was delivered too often ends; people look into it, no worker does."""
+    """Return the queue where what was delivered too often, or refused, ends; people look into it, no worker does."""
     return Queue("fintech.dead", DEAD_LETTERS, queue_arguments=_QUORUM if ON_AMQP else None)
+
+
+def other_queues() -> list[Queue]:
+    """Return the queues that no worker of Celery reads."""
+    return [dead_letter_queue(), pushed_queue()]

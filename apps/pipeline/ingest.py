@@ -1,0 +1,162 @@
+"""Quotes pushed to the queue `quotes`: read, stored feed by feed, and acknowledged after the commit.
+
+So a message may be stored twice, which adds no quote, and is never lost. What can never be taken is rejected, which
+moves it to the dead letters.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.utils import timezone
+from kombu import Connection, Consumer, Message
+from kombu.mixins import ConsumerMixin
+
+from apps.market.domain import RawQuote
+from apps.market.pushed import PushMalformed, read_message
+from apps.market.services import Pushed, PushRefused, record_pushed
+from apps.pipeline import flow
+from apps.pipeline.queues import dead_letter_queue, pushed_queue
+
+logger = logging.getLogger(__name__)
+
+# What has arrived is stored together: by then, or as soon as it is so much.
+COLLECT_SECONDS = 0.05
+MESSAGES_AT_ONCE = 100
+QUOTES_AT_ONCE = 10_000
+AWAY_SECONDS = 1.0
+
+
+class Arrived(NamedTuple):
+    """A message that is well formed, and not acknowledged yet."""
+
+    message: Message
+    feed: str
+    received_at: datetime
+    quotes: Sequence[RawQuote]
+
+    @property
+    def group(self) -> tuple[str, int]:
+        """What is stored as one entry. A message that comes again is its own: it may be what broke the others."""
+        return self.feed, self.message.delivery_tag if self.message.delivery_info.get("redelivered") else 0
+
+
+class Ingest(ConsumerMixin):  # type: ignore[misc]
+    """The reader of the queue. While the database is away it keeps what it has in hand, and takes no more than that."""
+
+    def __init__(self, broker: Connection) -> None:
+        self.connection = broker
+        self._waiting: list[Arrived] = []
+        self._due = 0.0  # on the monotonic clock
+        self._is_consuming = False
+
+    def stop(self, *_: Any) -> None:
+        """End `run` when what is in hand is stored; a handler of signals. Raises SystemExit where nothing can be."""
+        self.should_stop = True
+        if not self._is_consuming:
+            raise SystemExit(0)
+
+    def create_connection(self) -> Connection:
+        """Return a connection; before a message is taken, the database is there."""
+        self._is_consuming = False
+        while not _has_database():
+            time.sleep(AWAY_SECONDS)
+        return super().create_connection()
+
+    def get_consumers(self, consumer: type[Consumer], channel: Any) -> list[Consumer]:
+        # What was in hand belongs to the connection that is gone, and comes again.
+        self._waiting = []
+        dead_letter_queue().bind(channel).declare()
+        return [consumer([pushed_queue()], on_message=self._take, prefetch_count=MESSAGES_AT_ONCE)]
+
+    def on_consume_ready(self, connection: Any, channel: Any, consumers: Any, **kwargs: Any) -> None:
+        self._is_consuming = True
+        logger.info("reading pushed quotes", extra={"queue": pushed_queue().name})
+
+    def on_connection_error(self, exc: Exception, interval: float) -> None:
+        logger.warning("broker away", extra={"reason": type(exc).__name__, "seconds": interval})
+
+    def on_decode_error(self, message: Message, exc: Exception) -> None:
+        # Kombu's own would acknowledge it, and with that drop it.
+        _refuse(message, why="the body cannot be unpacked")
+
+    def on_iteration(self) -> None:
+        if self._waiting and time.monotonic() >= self._due:
+            self._store()
+
+    def on_consume_end(self, connection: Any, channel: Any) -> None:
+        # Told to stop: nothing more comes, and what is in hand can still be acknowledged.
+        self._store()
+        self._is_consuming = False
+
+    def _take(self, message: Message) -> None:
+        """Read one message and keep it until it is stored; what is malformed is refused at once."""
+        try:
+            if message.content_type != "application/json":
+                raise PushMalformed("the content type is not application/json")
+            # A text where the sender has named its encoding, and so perhaps one that cannot be written again.
+            body = message.body
+            feed, quotes = read_message(body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body)
+        except PushMalformed as error:
+            _refuse(message, why=str(error))
+            return
+        if not self._waiting:
+            self._due = time.monotonic() + COLLECT_SECONDS
+        self._waiting.append(Arrived(message, feed, timezone.now(), quotes))
+        quotes_waiting = sum(len(one.quotes) for one in self._waiting)
+        if len(self._waiting) >= MESSAGES_AT_ONCE or quotes_waiting >= QUOTES_AT_ONCE:
+            self._due = 0.0
+
+    def _store(self) -> None:
+        """Store and acknowledge what is in hand, an entry for each feed in the order of arrival."""
+        # One that the database's restart has broken would fail for ever.
+        close_old_connections()
+        while self._waiting:
+            group = self._waiting[0].group
+            together = [one for one in self._waiting if one.group == group]
+            try:
+                self._store_together(together, feed=group[0])
+            except (InterfaceError, OperationalError) as error:
+                # Kept, and not given back: who gives back too often finds it among the dead letters.
+                logger.warning("pushed quotes not stored", extra={"reason": type(error).__name__, "feed": group[0]})
+                self._due = time.monotonic() + AWAY_SECONDS
+                return
+            self._waiting = [one for one in self._waiting if one.group != group]
+
+    def _store_together(self, together: Sequence[Arrived], *, feed: str) -> None:
+        pushes = [Pushed(received_at=one.received_at, quotes=one.quotes) for one in together]
+        try:
+            entry = record_pushed(feed_name=feed, pushes=pushes, now=timezone.now(), trace_id=flow.new_trace_id())
+        except PushRefused as error:
+            for one in together:
+                _refuse(one.message, why=str(error))
+        except (InterfaceError, OperationalError):
+            raise
+        except Exception:
+            # The queue counts how often it comes again, and then it is among the dead letters.
+            logger.exception("pushed quotes crashed", extra={"feed": feed, "messages": len(together)})
+            for one in together:
+                one.message.requeue()
+        else:
+            for one in together:
+                one.message.ack()
+            flow.judge_soon(feed_id=entry.feed_id)
+
+
+def _refuse(message: Message, *, why: str) -> None:
+    logger.warning("pushed message refused", extra={"why": why, "delivery": message.delivery_tag})
+    message.reject()
+
+
+def _has_database() -> bool:
+    close_old_connections()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except (InterfaceError, OperationalError) as error:
+        logger.warning("database away", extra={"reason": type(error).__name__})
+        return False
+    return True
