@@ -23,6 +23,7 @@ from apps.rules.models import Rule
 from apps.rules.queries import rules_of
 from apps.rules.services import QuotaExceeded, save_rule
 
+FEED_COLUMNS = ("time_policy", "jump_percent")
 SECTIONS = ("feeds", "assets", "channels", "rules")
 
 
@@ -102,7 +103,7 @@ def _take(row: Mapping[str, Any], *, required: Sequence[str], optional: Sequence
 
 
 def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
-    _take(row, required=("name", "interval", "sources"))
+    _take(row, required=("name", "interval", "sources"), optional=FEED_COLUMNS)
     interval_seconds = read_duration(row["interval"], "interval", shortest=1_000_000) // 1_000_000
     sources = []
     if not isinstance(row["sources"], list) or not row["sources"]:
@@ -111,10 +112,14 @@ def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
         if not isinstance(source, dict) or not isinstance(source.get("provider"), str):
             raise SetupInvalid("sources must be a list like [{provider: simulated}]")
         sources.append((source["provider"], _plain({key: source[key] for key in source if key != "provider"})))
+    # What the file does not say of a feed that is there stays as it is.
+    columns = {name: row[name] for name in FEED_COLUMNS if name in row}
     feed = Feed.objects.filter(name=row["name"]).first()
     if feed is None:
-        create_feed(name=row["name"], interval_seconds=interval_seconds, sources=sources, now=now)
-    elif feed.interval_seconds != interval_seconds or _in_rows(feed) != _as_stored(sources):
+        create_feed(name=row["name"], interval_seconds=interval_seconds, sources=sources, now=now, **columns)
+        return
+    columns["interval_seconds"] = interval_seconds
+    if any(getattr(feed, name) != value for name, value in columns.items()) or _in_rows(feed) != _as_stored(sources):
         raise SetupInvalid(f"the feed {feed.name} is there already, with other settings; change it in the admin")
 
 
@@ -142,12 +147,16 @@ def _plain(value: Any) -> Any:
 
 
 def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
-    _take(row, required=("symbol", "feed"), optional=("name", "tags", "aliases", "listings"))
+    _take(row, required=("symbol", "feed"), optional=("name", "currency", "tags", "aliases", "listings"))
     feed = Feed.objects.filter(name=row["feed"]).first()
     if feed is None:
         raise SetupInvalid(f"feed: there is no feed {row['feed']}")
     asset = Asset.objects.filter(symbol=row["symbol"]).first() or Asset(symbol=row["symbol"])
+    if asset.feed_id not in (None, feed.pk) and (hasattr(asset, "latest") or asset.rule_states.exists()):
+        # Its rules and its open alerts move with it, which takes both feeds' locks.
+        raise SetupInvalid(f"feed: {asset} has quotes or rules in {asset.feed}; its page in the admin moves it")
     asset.feed, asset.name, asset.tags = feed, row.get("name", ""), row.get("tags", [])
+    asset.currency = row.get("currency", "")
     asset.full_clean()
     asset.save()
     _load_aliases(asset, row.get("aliases", []))

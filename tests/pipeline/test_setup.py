@@ -16,7 +16,7 @@ from apps.notify.models import Channel, RuleChannel
 from apps.pipeline import setup
 from apps.rules import files
 from apps.rules.models import Rule, RuleVersion
-from tests.builders import make_owner
+from tests.builders import append_quotes, at, make_feed, make_owner
 
 pytestmark = pytest.mark.django_db
 
@@ -102,6 +102,33 @@ def test_a_good_file_twice_changes_nothing(tmp_path, content):
     assert rows() == before
 
 
+def test_a_feed_has_the_columns_that_its_file_says_and_keeps_those_that_it_does_not(tmp_path, capsys):
+    make_owner()
+    said = FEED.replace("sources", "time_policy: receipt, jump_percent: 7, sources")
+
+    load(write(tmp_path, said))
+    load(write(tmp_path, said))
+    load(write(tmp_path, FEED))
+
+    assert Feed.objects.values_list("time_policy", "jump_percent").get() == ("receipt", 7)
+    assert refusal_of(write(tmp_path, said.replace("7", "8")), capsys) == (
+        "feeds[0]: the feed spot is there already, with other settings; change it in the admin"
+    )
+
+
+def test_a_file_moves_an_asset_only_where_nothing_is_known_of_it(tmp_path, capsys):
+    make_owner()
+    feed, other = make_feed("A", "B", name="spot"), make_feed(name="other")
+    append_quotes(feed, [("A", at(0), "1")])
+    moved = "assets: [{symbol: %s, feed: other}]\n"
+
+    load(write(tmp_path, moved % "B"))
+    refused = refusal_of(write(tmp_path, moved % "A"), capsys)
+
+    assert refused == "assets[0]: feed: A has quotes or rules in spot; its page in the admin moves it"
+    assert set(Asset.objects.values_list("symbol", "feed")) == {("A", feed.pk), ("B", other.pk)}
+
+
 def test_an_edited_file_edits_by_name(tmp_path):
     make_owner()
     load(write(tmp_path, GOOD))
@@ -150,7 +177,7 @@ NO_CHARACTER = "setup.yaml, line {}: a text with a character that is none"
         ("feeds: [{name: spot, sources: [{provider: simulated}]}]\n", "feeds[0]: interval is missing"),
         ("feeds: [{name: spot, interval: 5s}]\n", "feeds[0]: sources is missing"),
         ("feeds: [{name: spot, interval: 5s, sources: [], speed: 1}]\n",
-         "feeds[0]: speed is not known here; known are name, interval, sources"),
+         "feeds[0]: speed is not known here; known are name, interval, sources, time_policy, jump_percent"),
         ("feeds: [{name: spot, interval: 5, sources: [{provider: simulated}]}]\n",
          "feeds[0].interval: is not a duration; write it like 10s, 5m, 24h or 30d"),
         ("feeds: [{name: spot, interval: 8d, sources: [{provider: simulated}]}]\n",
@@ -171,7 +198,7 @@ NO_CHARACTER = "setup.yaml, line {}: a text with a character that is none"
         (FEED + "assets: [{symbol: A, feed: spot, tags: crypto}]\n",
          'assets[0]: tags: Write a list of words, like ["crypto", "stablecoin"].'),
         (FEED + "assets: [{symbol: A, feed: spot, colour: red}]\n",
-         "assets[0]: colour is not known here; known are symbol, feed, name, tags, aliases, listings"),
+         "assets[0]: colour is not known here; known are symbol, feed, name, currency, tags, aliases, listings"),
         (FEED + "assets: [{symbol: A, feed: spot, aliases: B}]\n",
          "assets[0]: aliases must be a list of names like [BTC]"),
         (FEED + "assets: [{symbol: A, feed: spot, aliases: [1]}]\n",
@@ -184,6 +211,17 @@ NO_CHARACTER = "setup.yaml, line {}: a text with a character that is none"
          "assets[1]: aliases: C is A already"),
         (FEED + "assets: [{symbol: A, feed: spot, listings: bitcoin}]\n",
          "assets[0]: listings must be a mapping like {coincap: bitcoin}"),
+        (FEED + "assets: [{symbol: A, feed: spot, currency: usd}]\n",
+         "assets[0]: currency: Use 2 to 12 capital letters and digits (like USD)."),
+        (FEED + "assets: [{symbol: A, feed: spot, currency: EUR, listings: {coincap: bitcoin}}]\n",
+         "assets[0]: external_id: bitcoin at coincap is in USD, and A is in EUR."),
+        (FEED + "assets: [{symbol: A, feed: spot, listings: {COINCAP: bitcoin}}]\n",
+         "assets[0]: provider: unknown provider 'COINCAP'; known are "
+         + ", ".join(sorted(PROVIDERS))),
+        (FEED.replace("sources", "time_policy: never, sources"),
+         "feeds[0]: time_policy: Value 'never' is not a valid choice."),
+        (FEED.replace("sources", "jump_percent: -1, sources"),
+         "feeds[0]: jump_percent: Ensure this value is greater than or equal to 0."),
         (FEED + "assets: [{symbol: A, feed: spot, listings: {coincap: }}]\n",
          "assets[0]: external_id: This field cannot be null."),
         (FEED + "assets: [{symbol: A, feed: spot, listings: {coincap: " + "x" * 129 + "}}]\n",
@@ -360,6 +398,7 @@ def test_the_file_to_begin_with_pairs_only_providers_that_mean_the_same_currency
     assert {symbol.partition("-")[2] for symbol in symbols["crypto-usd"]} == {"USD"}
     assert {symbol.partition("-")[2] for symbol in symbols["crypto-usdt"]} == {"USDT"}
     assert {symbol.replace("-", "/") for symbol in symbols["ecb-euro"]} == rates
+    assert all(symbol.endswith(f"-{money}") for symbol, money in Asset.objects.values_list("symbol", "currency"))
 
 
 def test_the_shares_to_begin_with_are_asked_one_at_a_time_within_a_free_key():

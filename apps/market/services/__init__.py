@@ -22,6 +22,7 @@ from apps.market.services.fetching import (
     take_fetch_lease,
 )
 from apps.market.services.history import Imported, import_history
+from apps.market.services.listing import ListingRefused, add_listing
 from apps.market.services.log import IMPORTED, append_rules_entry, cache_latest, redo_cache_writes, store_quotes
 from apps.market.services.pushing import Pushed, PushRefused, record_pushed
 from apps.market.services.retention import make_days_ahead, prune_minute_candles, prune_quotes
@@ -31,8 +32,10 @@ __all__ = [
     "FetchLease",
     "FetchRefused",
     "Imported",
+    "ListingRefused",
     "PushRefused",
     "Pushed",
+    "add_listing",
     "admit_answer",
     "append_rules_entry",
     "cache_latest",

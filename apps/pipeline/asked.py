@@ -1,0 +1,49 @@
+"""What commands say of the providers that they ask."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from apps.market.models import FeedSource
+from apps.market.providers.protocol import Provider, ProviderMisconfigured
+from apps.market.providers.registry import provider_named
+
+
+class CannotAsk(ValueError):
+    """A provider is not there, or cannot be asked so; the text is for people."""
+
+
+def provider_called(name: str) -> Provider:
+    """Return the provider of this name, written in capitals or not. Raises CannotAsk."""
+    try:
+        return provider_named(name.lower())
+    except ProviderMisconfigured as error:
+        raise CannotAsk(str(error)) from None
+
+
+def options_for(provider: Provider, *, base_url: str | None = None) -> Mapping[str, Any]:
+    """Return the options with which a feed asks this provider, or its defaults; base_url: another address.
+
+    Raises CannotAsk.
+    """
+    source = FeedSource.objects.filter(provider=provider.slug).order_by("pk").first()
+    options = dict(source.options) if source is not None else {}
+    try:
+        return provider.validate_options(options | ({"base_url": base_url} if base_url else {}))
+    except ProviderMisconfigured as error:
+        raise CannotAsk(f"{provider.slug}: {error}") from None
+
+
+def failure_in_words(provider: Provider, reason: str) -> str:
+    """Return a provider's failure in one line, with what may mend it; nothing of the key but its name."""
+    hints = {
+        "rate_limited": "it is asked too often, try again later",
+        "no_search": "it cannot be searched",
+        "no_history": "it gives no past",
+        "http_404": "it may not know this name, or the address is wrong",
+        "unknown_symbol": "it does not know this name",
+        "premium": "that is not for free keys",
+    }
+    if provider.key_variable:
+        hints |= {"unauthorized": f"is {provider.key_variable} right?", "no_key": f"set {provider.key_variable}"}
+    hint = hints.get(reason)
+    return f"{provider.slug}: {reason}; {hint}" if hint else f"{provider.slug}: {reason}"
