@@ -1,0 +1,78 @@
+"""A provider's key shows nowhere: not in what the processes write, not in a row, a message or a page."""
+
+import json
+
+import pytest
+from django.db import connection
+from django.urls import reverse
+from werkzeug import Response
+
+from apps.market.models import Asset, Batch, Circuit, Feed
+from apps.market.services import create_feed
+from apps.pipeline import flow
+from tests.builders import START, TRACE, at
+from tests.rig import queue_lengths, rig, wait_until
+
+KEY = "canary-5f0c2ab417"
+KEYS = {name: KEY for name in ("ALPHAVANTAGE_API_KEY", "COINCAP_API_KEY", "COINGECKO_API_KEY")}
+# Each echoes what it was asked, as servers do in their errors.
+MODES = {
+    "answer": lambda request: Response(json.dumps({"data": [], "note": request.url}), content_type="application/json"),
+    "unauthorized": lambda request: Response(f"wrong key in {request.url} {request.headers}", status=401),
+    "error": lambda request: Response(f"cannot answer {request.url} {request.headers}", status=500),
+    "too-often": lambda request: Response(request.url, status=429, headers={"Retry-After": request.url}),
+    "elsewhere": lambda request: Response("", status=302, headers={"Location": request.url}),
+}
+PROVIDERS = ("alphavantage", "coincap", "coingecko")
+
+
+def _rows() -> str:
+    """Return every row of the database as text."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        tables = [name for (name,) in cursor.fetchall()]
+        found = []
+        for table in tables:
+            cursor.execute(f'SELECT row_to_json(one)::text FROM "{table}" AS one')
+            found += [row for (row,) in cursor.fetchall()]
+    return "\n".join(found)
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_a_key_is_in_no_log_row_message_or_page(tmp_path, httpserver, admin_client, monkeypatch):
+    for name, key in KEYS.items():
+        # The pages are served by this process.
+        monkeypatch.setenv(name, key)
+    feeds = []
+    for mode, handler in MODES.items():
+        httpserver.expect_request(f"/{mode}", query_string=None).respond_with_handler(handler)
+        for path in ("query", "assets", "simple/price"):
+            httpserver.expect_request(f"/{mode}/{path}").respond_with_handler(handler)
+        for provider in PROVIDERS:
+            options = {"base_url": httpserver.url_for(f"/{mode}")}
+            feed = create_feed(name=f"{provider}-{mode}", interval_seconds=1, sources=[(provider, options)], now=START)
+            Asset.objects.create(symbol=f"{provider}-{mode}".upper(), feed=feed)
+            feeds.append(feed)
+    with rig(tmp_path, **KEYS) as processes:
+        processes.worker(concurrency=2, LOG_LEVEL="DEBUG")
+        for feed in feeds:
+            flow.start_chain(feed_id=feed.pk, slot=at(0), trace_id=TRACE)
+        wait_until(lambda: Batch.objects.count() == len(feeds), timeout_seconds=60)
+        wait_until(lambda: not any(queue_lengths().values()))
+        log = processes.log("worker")
+    asked = [request for request, _ in httpserver.log if KEY in f"{request.url} {request.headers}"]
+    pages = [reverse(f"admin:market_{name}_changelist") for name in ("feed", "batch", "asset")]
+    pages += [reverse("admin:market_feed_change", args=[feed.pk]) for feed in Feed.objects.all()]
+    pages += [reverse("admin:market_batch_change", args=[batch.pk]) for batch in Batch.objects.all()]
+    shown = "".join(admin_client.get(page).text for page in pages)
+
+    # It was used, and every mode was met.
+    assert len(asked) == len(feeds)
+    assert {one.reason for one in Circuit.objects.all()} >= {"unauthorized", "http_500", "rate_limited", "redirect"}
+    assert "provider failed" in log
+    assert {place: KEY in text for place, text in {"log": log, "rows": _rows(), "pages": shown}.items()} == {
+        "log": False,
+        "rows": False,
+        "pages": False,
+    }
