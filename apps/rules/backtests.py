@@ -133,11 +133,17 @@ def read_quotes(
 
 
 def try_on_file(
-    spec: RuleSpec, path: Path, *, sweep: bool, jump_percent: int, progress: Callable[[int], None]
+    spec: RuleSpec,
+    path: Path,
+    *,
+    sweep: bool,
+    jump_percent: int,
+    progress: Callable[[int], None],
+    calendar: str = "",
 ) -> dict[str, Any]:
     """Return what the rule would have done on the quotes of a file, as plain data. Raises FilmBroken.
 
-    jump_percent: as a feed has it.
+    jump_percent: as a feed has it; calendar: that of all its symbols, "" where they are always open.
     A rule that chooses by tag or feed watches every symbol of the file.
     """
     chosen = spec.assets.symbols
@@ -146,7 +152,8 @@ def try_on_file(
     read = read_quotes(path, watched=() if is_clocked_rule else chosen, jump_percent=jump_percent, progress=progress)
     watched = {one: symbol for one, symbol in enumerate(read.symbols) if not chosen or symbol in chosen}
     others = variants(spec) if sweep else []
-    backtest = Backtest([spec, *(one for _, one in others)], watched)
+    calendars = dict.fromkeys(watched, calendar)
+    backtest = Backtest([spec, *(one for _, one in others)], watched, calendars=calendars)
     backtest.take_all(read.quotes)
     outcome, *swept = backtest.outcomes()
     counts = {
@@ -175,6 +182,7 @@ def try_on_stored(
     found = [Outcome() for _ in specs]
     judged = 0
     feeds: defaultdict[int, list[int]] = defaultdict(list)
+    calendars = {asset.pk: asset.calendar for asset in assets}
     for asset in assets:
         if asset.feed_id is not None:
             feeds[asset.feed_id].append(asset.pk)
@@ -189,7 +197,7 @@ def try_on_stored(
                 paths |= market.path_before({asset_id: microseconds}, before=since)
             return paths
 
-        backtest = Backtest(specs, asset_ids, history=past)
+        backtest = Backtest(specs, asset_ids, calendars=calendars, history=past)
         switched = market.switches_between(feed_id, since=since, until=until)
         for done, quotes, as_of in _entries(feed_id, asset_ids, since=since, until=until, clocked=clocked):
             backtest.take(quotes, as_of=as_of, switched=switched)

@@ -27,6 +27,7 @@ from tests.rules import oracle
 ROOT = Path(__file__).resolve().parents[2]
 RECORDING = ROOT / "apps/market/recordings/usdc-depeg-2023-03.csv.gz"
 NOWHERE = "postgres://nobody:nothing@127.0.0.1:1/none"
+CALENDARS = ((), ("--calendar", "XNYS"))
 ABOVE = "assets: [A]\ncondition: {kind: above, level: 100}\n"
 
 
@@ -214,6 +215,28 @@ def test_each_distinct_time_is_a_clock_also_where_only_what_is_not_watched_has_a
     assert opened(found) == [("A", 2, None)]
     assert (found["quotes"], found["judged"], found["assets"]) == (5, 1, ["A"])
     assert found["seconds_in_state"] == {"firing": 60.0, "inactive": 120.0}
+
+
+def test_by_a_calendar_a_silence_is_one_of_trading(report):
+    rule = "assets: [A]\ncondition: {kind: stale, after: 1h}\n"
+    # Friday half an hour before the close, Saturday, and Monday half an hour after the opening.
+    times = ("2026-11-20T20:30:00Z", "2026-11-21T12:00:00Z", "2026-11-23T15:00:00Z")
+    rows = f"time,symbol,price\n{times[0]},A,1\n{times[1]},B,1\n{times[2]},B,1\n"
+
+    opened_at = {code: [one["opened_at"] for one in report(rule, rows, *code)["openings"]] for code in CALENDARS}
+
+    assert opened_at == {CALENDARS[0]: [times[1]], CALENDARS[1]: [times[2]]}
+
+
+@pytest.mark.parametrize("options", [["--calendar", "XXXX"], ["--rule", "1", "--calendar", "XNYS"]])
+def test_a_calendar_that_is_not_there_or_goes_with_no_file_is_refused(options, capsys):
+    files = [] if "--rule" in options else ["rule.yaml", "quotes.csv"]
+    ran = subprocess.run(
+        [sys.executable, "manage.py", "backtest", *files, *options], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "calendar" in ran.stderr
 
 
 def test_a_rule_expires_at_the_time_of_what_it_does_not_watch(report):

@@ -76,8 +76,16 @@ class Outcome:
 class Backtest:
     """Rules on the same assets, judged side by side over quotes that are handed in; they share their windows."""
 
-    def __init__(self, specs: Sequence[RuleSpec], asset_ids: Iterable[int], *, history: History | None = None) -> None:
-        """history: what is stored before the first quote; None where nothing is."""
+    def __init__(
+        self,
+        specs: Sequence[RuleSpec],
+        asset_ids: Iterable[int],
+        *,
+        calendars: Mapping[int, str] | None = None,
+        history: History | None = None,
+    ) -> None:
+        """calendars: asset id -> its calendar, where it has one; history: what is stored before the first quote; None
+        where nothing is."""
         self._is_clocked = any(is_clocked(spec.condition) or spec.expires_at is not None for spec in specs)
         self._asset_ids = sorted(asset_ids)
         self._watched = frozenset(self._asset_ids)
@@ -87,7 +95,7 @@ class Backtest:
         self._open: dict[tuple[int, int], Opening] = {}
         self._begin: dict[int, int] = {}
         self._clock = 0
-        changes = [RuleChange(rule, rule, spec, self._asset_ids) for rule, spec in enumerate(specs)]
+        changes = [RuleChange(rule, rule, spec, self._asset_ids, calendars or {}) for rule, spec in enumerate(specs)]
         self._engine.judge(RulesEntry(1, 0, changes), history or _nothing)
 
     def take(self, quotes: Sequence[JudgedQuote], *, as_of: int, switched: Switches | None = None) -> None:

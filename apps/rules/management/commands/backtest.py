@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
+from apps.market.calendars import CALENDARS
 from apps.market.domain import JUMP_PERCENT, JUMP_PERCENT_HIGHEST
 from apps.market.films import FilmBroken
 from apps.market.queries import assets_chosen
@@ -41,6 +42,13 @@ def jump_percent(text: str) -> int:
     raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to {JUMP_PERCENT_HIGHEST}")
 
 
+def calendar(text: str) -> str:
+    """Return the code of a trading calendar."""
+    if text not in CALENDARS:
+        raise ArgumentTypeError(f"there is no trading calendar {text!r}; see docs/setup.md")
+    return text
+
+
 class Command(BaseCommand):
     """Exit status 0; 2, with one line on standard error, where the rule, the file or the range is wrong."""
 
@@ -68,6 +76,12 @@ class Command(BaseCommand):
             help="of a file: a price further than this from the last one waits for the next to confirm it; 0: none "
             f"(default {JUMP_PERCENT}, as in a feed)",
         )
+        parser.add_argument(
+            "--calendar",
+            type=calendar,
+            metavar="CODE",
+            help="of a file: the trading hours of all its symbols, like XNYS; a silence counts these only",
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -94,6 +108,7 @@ class Command(BaseCommand):
                 options["quotes_file"],
                 sweep=options["sweep"],
                 jump_percent=options["jump_percent"],
+                calendar=options["calendar"] or "",
                 progress=lambda rows: self._tell(f"{rows:,} rows read".replace(",", " ")),
             )
         except (FileInvalid, FilmBroken) as error:
@@ -102,6 +117,8 @@ class Command(BaseCommand):
     def _on_stored(self, options: dict[str, Any]) -> dict[str, Any]:
         if options["rule_file"] is not None:
             _refuse("give files or --rule, not both")
+        if options["calendar"]:
+            _refuse("--calendar goes with a file; an asset that is stored has its own")
         since, until = options["since"], options["until"] or timezone.now()
         if since is None:
             _refuse("--from is missing: the first moment to judge, like 2026-01-31T12:00:00Z")
