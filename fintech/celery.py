@@ -68,6 +68,7 @@ app.conf.update(
     beat_schedule={
         "tick": {"task": "pipeline.tick", "schedule": timedelta(seconds=1), "options": {"expires": 5}},
         "sweep": {"task": "pipeline.sweep", "schedule": timedelta(seconds=5), "options": {"expires": 10}},
+        "rollup": {"task": "pipeline.rollup", "schedule": timedelta(seconds=30), "options": {"expires": 60}},
         "prune": {"task": "pipeline.prune", "schedule": timedelta(hours=1), "options": {"expires": 600}},
     },
     # Without it Celery closes the connection after every task (celery#10554).

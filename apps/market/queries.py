@@ -15,12 +15,14 @@ from django.db.models import (
     BigIntegerField,
     Count,
     DateTimeField,
+    Exists,
     ExpressionWrapper,
     F,
     Func,
     Max,
     Min,
     OuterRef,
+    PositiveBigIntegerField,
     Prefetch,
     Q,
     QuerySet,
@@ -29,7 +31,7 @@ from django.db.models import (
     TextField,
 )
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import TruncMinute
+from django.db.models.functions import Coalesce, TruncDate, TruncMinute
 
 from apps.market import cache, partitions
 from apps.market.domain import AdmittedQuote, Held, Newest, epoch_microseconds, from_epoch_microseconds, price_units
@@ -152,6 +154,14 @@ def has_pending(feed_id: int) -> bool:
     return JudgePosition.objects.filter(feed_id=feed_id, feed__head__seq__gt=F("seq")).exists()
 
 
+def feeds_to_roll_up() -> list[int]:
+    """Return the feeds whose log is judged further than it is rolled up."""
+    rolled_up = Coalesce("feed__rolled_up__seq", 0, output_field=PositiveBigIntegerField())
+    # Annotated first: a filter alone would leave out the feeds that have no position yet.
+    rows = JudgePosition.objects.annotate(rolled_up=rolled_up).filter(seq__gt=F("rolled_up"))
+    return list(rows.order_by("pk").values_list("pk", flat=True))
+
+
 def feeds_behind(*, before: datetime) -> list[int]:
     """Return the feeds whose oldest entry that was not judged came before `before`."""
     late = Batch.objects.filter(evaluated_at=None, received_at__lt=before)
@@ -221,13 +231,21 @@ def path_before(reach: Mapping[int, int], *, before: datetime) -> dict[int, list
 
 
 def forgotten_before(feed_id: int) -> datetime | None:
-    """Return the beginning of the oldest day that is kept where the feed had quotes before that, else None."""
-    kept = partitions.days()
-    if not kept:
+    """Return from when on the quotes of a feed's entries are all kept: the end of the newest day of which they are not,
+    or None where nothing is forgotten.
+
+    By the feed's own rows: other feeds keep days of their own, and a day that was dropped may be made again for quotes
+    of the past.
+    """
+    entries = Batch.objects.filter(feed=feed_id, accepted__gt=0).order_by()
+    oldest_of_each_day = entries.values(day=TruncDate("first_at", tzinfo=UTC)).annotate(oldest=Min("pk"))
+    its_first = Quote.objects.filter(batch=OuterRef("pk"), at=OuterRef("first_at"))
+    forgotten = Batch.objects.filter(pk__in=oldest_of_each_day.values("oldest")).exclude(Exists(its_first))
+    newest = forgotten.aggregate(newest=Max("first_at"))["newest"]
+    if newest is None:
         return None
-    oldest = datetime(kept[0].year, kept[0].month, kept[0].day, tzinfo=UTC)
-    had = Batch.objects.filter(feed=feed_id, accepted__gt=0, first_at__lt=oldest)
-    return oldest if had.exists() else None
+    kept = next((day for day in partitions.days() if day > newest.date()), newest.date() + timedelta(days=1))
+    return datetime(kept.year, kept.month, kept.day, tzinfo=UTC)
 
 
 def quotes_between(asset_ids: Sequence[int], *, since: datetime, until: datetime) -> list[tuple[int, int, int]]:

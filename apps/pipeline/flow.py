@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from celery import Signature, chain, signature
 from django.conf import settings
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 # What nobody has touched for this long has lost its message; sweep sends another.
 BEHIND = timedelta(seconds=10)
 JUDGE_AT_MOST_SECONDS = 20
+ROLL_UP_AT_MOST_SECONDS = 20
 # In one process they would take their time from the judging of prices; elsewhere the queue's workers set the limit.
 BACKTESTS_AT_MOST = 1 if settings.EMBEDDED else None
 
@@ -180,14 +182,33 @@ def _hurry(work: Signature) -> None:
         logger.warning("not sent", extra={"task": work.task, "reason": str(error)})
 
 
-def prune() -> None:
-    """Drop what is older than it is kept for."""
-    SessionStore.clear_expired()
-    days = market.prune_quotes()
+def roll_up() -> None:
+    """Roll the judged quotes of every feed up into candles, feed by feed and piece by piece, for some seconds at most;
+    what is left then is the next run's."""
+    until = time.monotonic() + ROLL_UP_AT_MOST_SECONDS
+    waiting = market_queries.feeds_to_roll_up()
+    # In turns, so that the long past of one keeps no other waiting.
+    while waiting and time.monotonic() < until:
+        waiting = [feed_id for feed_id in waiting if time.monotonic() < until and market.roll_up(feed_id=feed_id)]
+
+
+def prune(*, dry_run: bool = False) -> dict[str, Any]:
+    """Drop what is older than it is kept for, and return what that was; make the partitions of the next days.
+
+    dry_run: nothing is written; returns what would be dropped.
+    """
+    now = timezone.now()
+    if not dry_run:
+        SessionStore.clear_expired()
+        market.make_days_ahead()
+    days = market.prune_quotes(now=now, dry_run=dry_run)
     found = {
-        "days": [day.isoformat() for day in days],
-        "checkpoints": rules.prune_checkpoints(),
-        "transitions": rules.prune_transitions(now=timezone.now()),
-        "backtests": runs.prune_backtests(),
+        "days": {day.isoformat(): quotes for day, quotes in days.items()},
+        "minute_candles": market.prune_minute_candles(dry_run=dry_run),
+        "checkpoints": rules.prune_checkpoints(dry_run=dry_run),
+        "transitions": rules.prune_transitions(now=now, dry_run=dry_run),
+        "backtests": runs.prune_backtests(dry_run=dry_run),
     }
-    logger.info("pruned", extra=found)
+    if not dry_run:
+        logger.info("pruned", extra=found)
+    return found

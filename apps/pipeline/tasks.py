@@ -61,6 +61,12 @@ def sweep() -> None:
     flow.sweep()
 
 
+@shared_task(name="pipeline.rollup")
+def rollup() -> None:
+    """Roll judged quotes up into candles."""
+    flow.roll_up()
+
+
 @shared_task(name="pipeline.prune")
 def prune() -> None:
     """Drop what is older than it is kept for."""

@@ -242,13 +242,15 @@ def _in_a_line(words: str) -> str:
     return " ".join(words.replace("\0", "").split())[:200]
 
 
-def prune_backtests() -> int:
-    """Drop all but the newest runs of each owner and return how many were dropped. One that is not over stays."""
+def prune_backtests(*, dry_run: bool = False) -> int:
+    """Drop all but the newest runs of each owner and return how many were dropped, or with dry_run would be. One that
+    is not over stays."""
     dropped = 0
     many = BacktestRun.objects.order_by().values("owner").annotate(count=Count("pk")).filter(count__gt=RUNS_KEPT)
     for owner_id in many.values_list("owner", flat=True):
         runs = BacktestRun.objects.filter(owner=owner_id).order_by("-requested_at", "pk")
         old = list(runs.values_list("pk", flat=True)[RUNS_KEPT:])
         over = [Status.DONE, Status.FAILED, Status.CANCELLED]
-        dropped += BacktestRun.objects.filter(pk__in=old, status__in=over).delete()[0]
+        chosen = BacktestRun.objects.filter(pk__in=old, status__in=over)
+        dropped += chosen.count() if dry_run else chosen.delete()[0]
     return dropped

@@ -263,9 +263,9 @@ def _checkpoint_if_due(batch: Batch, engine: Engine) -> None:
         Checkpoint.objects.create(feed_id=batch.feed_id, seq=batch.seq, as_of=batch.as_of, data=data)
 
 
-def prune_checkpoints() -> int:
+def prune_checkpoints(*, dry_run: bool = False) -> int:
     """Thin the checkpoints of each feed by its own clock (by the minute, the hour, the day), drop those older than raw
-    quotes are kept, and return how many went."""
+    quotes are kept, and return how many went, or with dry_run would go."""
     dropped = 0
     kept_for = timedelta(days=settings.QUOTE_RETENTION_DAYS)
     for feed_id in set(Checkpoint.objects.order_by().values_list("feed_id", flat=True)):
@@ -273,17 +273,20 @@ def prune_checkpoints() -> int:
         clocks = [as_of for _, as_of in rows]
         kept = checkpoints_kept(clocks, oldest=clocks[-1] - kept_for)
         over = [pk for place, (pk, _) in enumerate(rows) if place not in kept]
-        dropped += Checkpoint.objects.filter(pk__in=over).delete()[0]
+        dropped += len(over) if dry_run else Checkpoint.objects.filter(pk__in=over).delete()[0]
     return dropped
 
 
-def prune_transitions(*, now: datetime) -> int:
-    """Drop the steps of instances that were recorded longer ago than they are kept, and return how many.
+def prune_transitions(*, now: datetime, dry_run: bool = False) -> int:
+    """Drop the steps of instances that were recorded longer ago than they are kept, and return how many; with dry_run,
+    how many would go.
 
     By the wall clock: a recording of years ago is history from today on. Alerts keep their own evidence.
     """
     before = now - timedelta(days=settings.TRANSITION_RETENTION_DAYS)
     over = Transition.objects.filter(batch__received_at__lt=before).order_by("pk")
+    if dry_run:
+        return over.count()
     dropped = 0
     # In parts, each well within the statement's time limit.
     while pks := list(over[:PRUNED_AT_ONCE].values_list("pk", flat=True)):

@@ -80,6 +80,7 @@ ANALYSIS_SHARDS = env.integer("ANALYSIS_SHARDS", lowest=1, highest=64)
 QUOTE_RETENTION_DAYS = env.integer("QUOTE_RETENTION_DAYS", lowest=1, highest=3650)
 # Read from the environment by the providers too, which know no Django: here it is refused where it is wrong.
 PROVIDER_ANSWER_LIMIT_BYTES = env.integer("PROVIDER_ANSWER_LIMIT_BYTES", lowest=10_000, highest=100_000_000)
+MINUTE_CANDLE_RETENTION_DAYS = env.integer("MINUTE_CANDLE_RETENTION_DAYS", lowest=1, highest=36_500)
 TRANSITION_RETENTION_DAYS = env.integer("TRANSITION_RETENTION_DAYS", lowest=1, highest=3650)
 MARKET_IS_PUBLIC = env.boolean("MARKET_IS_PUBLIC")
 RULES_PER_OWNER = 1_000

@@ -9,12 +9,14 @@ from django.core.management import call_command
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.replay import ReplayRefused, replay
-from apps.market import partitions
+from apps.market import partitions, queries
+from apps.market.domain import RawQuote
 from apps.market.models import Batch
+from apps.market.services import import_history
 from apps.pipeline import flow
 from apps.rules import services as rules
 from apps.rules.models import Checkpoint
-from tests.builders import START, above, append_quotes, at, make_feed, make_owner, make_rule
+from tests.builders import START, TRACE, above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.rules.random_rows import random_entries
 
 pytestmark = pytest.mark.django_db
@@ -115,6 +117,27 @@ def test_a_range_that_needs_forgotten_quotes_is_refused_and_says_from_when_it_ca
 
     assert str(refused.value).endswith("; begin after 2026-03-02T12:01:40Z")
     assert replayed(two_episodes, since=at(101)).same == 1
+
+
+def test_days_that_other_feeds_keep_do_not_hide_what_this_one_has_lost(two_episodes):
+    day = timedelta(days=1).total_seconds()
+    film = make_feed("OLD", name="film")
+    append_quotes(film, [("OLD", at(-1_000 * day), "9")])
+    append_quotes(two_episodes, [("BTC", at(day), "9")])
+    flow.judge_pending(feed_id=two_episodes.pk)
+    partitions.drop([START.date()])
+
+    assert queries.forgotten_before(two_episodes.pk) == at(day / 2)
+    assert queries.forgotten_before(film.pk) is None
+
+
+def test_a_day_made_again_for_the_past_does_not_hide_what_was_lost(two_episodes):
+    day = timedelta(days=1).total_seconds()
+    append_quotes(two_episodes, [("BTC", at(day), "9")])
+    partitions.drop([START.date()])
+    import_history(feed_id=two_episodes.pk, quotes=[RawQuote("BTC", "9", at(5))], now=at(day), trace_id=TRACE)
+
+    assert queries.forgotten_before(two_episodes.pk) == at(day / 2)
 
 
 def test_a_rule_whose_windows_reach_to_forgotten_quotes_is_refused(two_episodes):

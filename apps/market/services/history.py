@@ -58,9 +58,10 @@ def import_history(
         clock = FeedHead.objects.values_list("as_of", flat=True).get(feed_id=feed_id)
         # A live feed may have stood still; a film's clock is the film's.
         as_of = max(clock or now, now) if is_live(feed) else clock or now
-        bounds = {"asset_ids": asset_ids, "as_of": as_of, "oldest_at": as_of - retention()}
-        past = domain.admit(piece, assumed_at=as_of, **bounds)
-        partitions.ensure({quote.at.date() for quote in past.quotes})
+        # Of any age: what is older than quotes are kept stays as candles.
+        past = domain.admit(piece, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
+        days = {quote.at.date() for quote in past.quotes}
+        partitions.ensure(days, months_before=(as_of - retention()).date())
         with transaction.atomic():
             head = lock_head(feed_id)
             past = not_stored(past)

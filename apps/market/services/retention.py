@@ -1,16 +1,27 @@
-"""What is dropped when it is older than it is kept for."""
+"""What is dropped when it is older than it is kept for, and what is made ahead."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+from django.conf import settings
+from django.db.models.functions import TruncDate
 
 from apps.market import partitions
-from apps.market.models import FeedHead
-from apps.market.services.log import retention
+from apps.market.models import Batch, Candle, Feed, FeedHead, RollupPosition
+from apps.market.services.log import is_live, retention
+
+DAY = timedelta(days=1)
+DAYS_AHEAD = 2
+# Pieces of one import, or pages of one provider, share minutes and hours: so long they wait for each other.
+HISTORY_GRACE = timedelta(days=1)
+PRUNED_AT_ONCE = 5_000
 
 
-def prune_quotes() -> list[date]:
-    """Drop the days of raw quotes that every feed has left behind for longer than they are kept, by its own clock.
+def prune_quotes(*, now: datetime, dry_run: bool = False) -> dict[date, int]:
+    """Drop the days of raw quotes that every feed has left behind for longer than they are kept, by its own clock, and
+    that are rolled up. Return the days with the number of their quotes; dry_run: nothing is dropped.
 
-    Returns the days. LatestQuote keeps the newest price of each asset.
+    LatestQuote keeps the newest price of each asset.
     """
     kept = retention()
     clocks = [as_of for as_of in FeedHead.objects.values_list("as_of", flat=True) if as_of is not None]
@@ -21,4 +32,69 @@ def prune_quotes() -> list[date]:
         passed = [clock.date() - kept > day for clock in clocks]
         return any(passed) and all(is_past or clock.date() < day for clock, is_past in zip(clocks, passed, strict=True))
 
-    return partitions.drop([day for day in partitions.days() if is_over(day)])
+    over = [day for day in partitions.days() if is_over(day)]
+    wanted = _days_wanted(now=now) if over else []
+    over = partitions.droppable([day for day in over if not any(first <= day <= last for first, last in wanted)])
+    counts = partitions.count_by_day(over)
+    if not dry_run:
+        partitions.drop(over)
+    return counts
+
+
+def _days_wanted(*, now: datetime) -> list[tuple[date, date]]:
+    """Return the spans of days whose quotes are still to be rolled up, or to be joined by others that follow."""
+    positions = dict(RollupPosition.objects.values_list("feed_id", "seq"))
+    quoted = Batch.objects.filter(accepted__gt=0).order_by()
+    found = [quoted.filter(kind=Batch.Kind.HISTORY, received_at__gte=now - HISTORY_GRACE)]
+    for feed_id in Feed.objects.values_list("pk", flat=True):
+        found.append(quoted.filter(feed=feed_id, seq__gt=positions.get(feed_id, 0)))
+    ends = {"first": TruncDate("first_at", tzinfo=UTC), "last": TruncDate("last_at", tzinfo=UTC)}
+    return sorted({span for rows in found for span in rows.values_list(*ends.values()).distinct()})
+
+
+def prune_minute_candles(*, dry_run: bool = False) -> int:
+    """Drop the minute candles that are older than they are kept for, by their feed's clock, and return how many; hours
+    and days stay. dry_run: nothing is dropped.
+
+    By whole days, so that an hour is made of all of its minutes or of none; and not those of a day whose quotes are
+    kept: an import may add to it.
+    """
+    dropped = 0
+    days_kept = partitions.days()
+    for feed_id, as_of in FeedHead.objects.exclude(as_of=None).values_list("feed_id", "as_of"):
+        before = _midnight(as_of.date() - timedelta(days=settings.MINUTE_CANDLE_RETENTION_DAYS))
+        # What lies between the kept days.
+        edges = [_midnight(date.min + DAY), *(_midnight(day) for day in days_kept), before]
+        for begin, end in pairwise(edges):
+            since = begin if begin == edges[0] else begin + DAY
+            until = min(end, before)
+            if since < until:
+                dropped += _prune_minutes(feed_id, since=since, until=until, dry_run=dry_run)
+    return dropped
+
+
+def _prune_minutes(feed_id: int, *, since: datetime, until: datetime, dry_run: bool) -> int:
+    rows = Candle.objects.filter(
+        resolution=Candle.Resolution.MINUTE, asset__feed=feed_id, at__gte=since, at__lt=until
+    ).order_by("at")
+    if dry_run:
+        return rows.count()
+    dropped = 0
+    # In parts, each well within the statement's time limit.
+    while pks := list(rows.values_list("pk", flat=True)[:PRUNED_AT_ONCE]):
+        dropped += Candle.objects.filter(pk__in=pks).delete()[0]
+    return dropped
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def make_days_ahead() -> list[date]:
+    """Create the partitions of today and the next days by the clock of each live feed, and return the days: then no
+    first quote of a day waits for them."""
+    feeds = Feed.objects.filter(is_enabled=True, head__as_of__isnull=False)
+    live = [feed for feed in feeds.select_related("head").prefetch_related("sources") if is_live(feed)]
+    days = sorted({feed.head.as_of.date() + ahead * DAY for feed in live for ahead in range(DAYS_AHEAD + 1)})
+    partitions.ensure(days)
+    return days

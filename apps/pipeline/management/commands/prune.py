@@ -1,0 +1,31 @@
+"""`manage.py prune`: drop what is older than it is kept for, or say what would be dropped."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from apps.pipeline import flow
+
+_WORDS = {
+    "minute_candles": "minute candles",
+    "checkpoints": "checkpoints",
+    "transitions": "steps of rules",
+    "backtests": "backtests",
+}
+
+
+class Command(BaseCommand):
+    """Exit status 0."""
+
+    help = "Drop quotes, minute candles, checkpoints, steps and backtests older than they are kept, as each hour does."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="say what would be dropped, and write nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        found = flow.prune(dry_run=options["dry_run"])
+        verb = "would be dropped" if options["dry_run"] else "dropped"
+        for day, quotes in found["days"].items():
+            self.stdout.write(f"{day}: {quotes} quotes {verb}")
+        for name, words in _WORDS.items():
+            self.stdout.write(f"{found[name]} {words} {verb}")
