@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from apps.market.providers.registry import PROVIDERS
 from apps.notify.transports.registry import TRANSPORTS
-from apps.pipeline.queues import dead_letter_queue
+from apps.pipeline.queues import other_queues
 from apps.pipeline.setup import load_setup, read_setup
 from apps.rules.engine.conditions import KINDS
 from apps.rules.engine.rule import RuleSpec
@@ -134,7 +134,7 @@ def test_every_kind_of_channel_is_documented():
 
 def test_the_queues_are_documented():
     operations = text("docs/operations.md")
-    names = ["assets-tasks", "analysis.0", "notifications", dead_letter_queue().name]
+    names = ["assets-tasks", "analysis.0", "notifications", *(queue.name for queue in other_queues())]
 
     assert [name for name in names if f"`{name}`" not in operations] == []
 
