@@ -186,6 +186,20 @@ def next_open(code: str, at: datetime) -> datetime | None:
     return from_epoch_microseconds(hours.opens[place]) if place < len(hours.opens) else None
 
 
+def in_words(code: str, at: datetime) -> str:
+    """Return whether an asset is traded at `at`, and from when again: "closed; opens next at 2026-11-27 14:30 UTC".
+
+    code: "" for one without a calendar.
+    """
+    if not code:
+        return "always open"
+    if code not in CALENDARS:
+        return f"there is no trading calendar {code}"
+    opens = next_open(code, at)
+    state = "open" if is_open(code, at) else "closed"
+    return state if opens is None else f"{state}; opens next at {opens:%Y-%m-%d %H:%M} UTC"
+
+
 def previous_close(code: str, at: datetime) -> datetime | None:
     """Return the end of the last session that was over at `at`; None before the first. Raises UnknownCalendar."""
     hours = hours_of(code)

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from apps.market import domain
+from apps.market.calendars import CALENDARS
 from apps.market.providers.protocol import ProviderMisconfigured
 from apps.market.providers.registry import provider_named
 
@@ -168,6 +169,8 @@ class Asset(models.Model):
     def clean(self) -> None:
         if not isinstance(self.tags, list) or not all(_is_word(tag) for tag in self.tags):
             raise ValidationError({"tags": 'Write a list of words, like ["crypto", "stablecoin"].'})
+        if self.calendar and self.calendar not in CALENDARS:
+            raise ValidationError({"calendar": "Use the code of an exchange in docs/setup.md, like XNYS, or none."})
         if self.pk and LatestQuote.objects.filter(asset=self).exists():
             before = Asset.objects.get(pk=self.pk)
             if before.feed_id not in (None, self.feed_id):

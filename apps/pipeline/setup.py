@@ -147,7 +147,7 @@ def _plain(value: Any) -> Any:
 
 
 def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
-    _take(row, required=("symbol", "feed"), optional=("name", "currency", "tags", "aliases", "listings"))
+    _take(row, required=("symbol", "feed"), optional=("name", "currency", "calendar", "tags", "aliases", "listings"))
     feed = Feed.objects.filter(name=row["feed"]).first()
     if feed is None:
         raise SetupInvalid(f"feed: there is no feed {row['feed']}")
@@ -156,7 +156,7 @@ def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
         # Its rules and its open alerts move with it, which takes both feeds' locks.
         raise SetupInvalid(f"feed: {asset} has quotes or rules in {asset.feed}; its page in the admin moves it")
     asset.feed, asset.name, asset.tags = feed, row.get("name", ""), row.get("tags", [])
-    asset.currency = row.get("currency", "")
+    asset.currency, asset.calendar = row.get("currency", ""), row.get("calendar", "")
     asset.full_clean()
     asset.save()
     _load_aliases(asset, row.get("aliases", []))

@@ -134,6 +134,7 @@ def test_an_asset_is_edited_and_keeps_its_symbol(admin_client):
             "symbol": "OTHER-USD",
             "name": "New",
             "feed": asset.feed_id,
+            "calendar": "XNYS",
             "tags": "fresh, two words ,,",
             **NO_INLINES,
             "listings-TOTAL_FORMS": "1",
@@ -145,6 +146,7 @@ def test_an_asset_is_edited_and_keeps_its_symbol(admin_client):
     )
     asset.refresh_from_db()
     assert (asset.symbol, asset.name, asset.tags) == ("NEW-USD", "New", ["fresh", "two words"])
+    assert asset.calendar == "XNYS"
     assert asset.listings.get().external_id == "new-coin"
     assert asset.aliases.get().name == "NEW"
 
@@ -159,6 +161,19 @@ def test_tags_are_shown_as_they_are_written(admin_client):
 
 
 @pytest.mark.django_db
+def test_an_assets_page_says_whether_it_is_traded_now(admin_client):
+    make_feed("AAPL", "BTC-USD")
+    Asset.objects.filter(symbol="AAPL").update(calendar="XNYS")
+    pages = {
+        asset.symbol: admin_client.get(reverse("admin:market_asset_change", args=[asset.pk])).text
+        for asset in Asset.objects.all()
+    }
+    assert "; opens next at 20" in pages["AAPL"]
+    assert '<option value="XNYS" selected>New York (NYSE): XNYS</option>' in pages["AAPL"]
+    assert ">always open</div>" in pages["BTC-USD"]
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("field", "wrong"),
     [
@@ -168,6 +183,7 @@ def test_tags_are_shown_as_they_are_written(admin_client):
         ("symbol", {"symbol": "TAKEN"}),
         ("name", {"name": "x" * 129}),
         ("feed", {"feed": "4711"}),
+        ("calendar", {"calendar": "XXXX"}),
     ],
 )
 def test_an_asset_that_is_wrong_is_refused_beside_the_field(admin_client, field, wrong):

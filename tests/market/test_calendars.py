@@ -87,6 +87,20 @@ def test_when_new_york_is_open(at, is_open, next_open, previous_close):
     assert calendars.previous_close("XNYS", moment(at)) == moment(previous_close)
 
 
+@pytest.mark.parametrize(
+    ("code", "at", "words"),
+    [
+        ("", "2026-11-28T12:00", "always open"),
+        ("XNYS", "2026-11-25T14:30", "open; opens next at 2026-11-27 14:30 UTC"),
+        ("XNYS", "2026-11-28T12:00", "closed; opens next at 2026-11-30 14:30 UTC"),
+        ("XSAU", "2030-02-01T00:00", "open"),
+        ("XXXX", "2026-11-28T12:00", "there is no trading calendar XXXX"),
+    ],
+)
+def test_the_hours_in_words(code, at, words):
+    assert calendars.in_words(code, moment(at)) == words
+
+
 def test_nasdaq_has_the_hours_of_new_york():
     assert calendars.hours_of("XNAS") == calendars.hours_of("XNYS")
 

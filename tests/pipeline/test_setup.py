@@ -198,7 +198,8 @@ NO_CHARACTER = "setup.yaml, line {}: a text with a character that is none"
         (FEED + "assets: [{symbol: A, feed: spot, tags: crypto}]\n",
          'assets[0]: tags: Write a list of words, like ["crypto", "stablecoin"].'),
         (FEED + "assets: [{symbol: A, feed: spot, colour: red}]\n",
-         "assets[0]: colour is not known here; known are symbol, feed, name, currency, tags, aliases, listings"),
+         "assets[0]: colour is not known here; known are symbol, feed, name, currency, calendar, tags, aliases, "
+         "listings"),
         (FEED + "assets: [{symbol: A, feed: spot, aliases: B}]\n",
          "assets[0]: aliases must be a list of names like [BTC]"),
         (FEED + "assets: [{symbol: A, feed: spot, aliases: [1]}]\n",
@@ -211,6 +212,8 @@ NO_CHARACTER = "setup.yaml, line {}: a text with a character that is none"
          "assets[1]: aliases: C is A already"),
         (FEED + "assets: [{symbol: A, feed: spot, listings: bitcoin}]\n",
          "assets[0]: listings must be a mapping like {coincap: bitcoin}"),
+        (FEED + "assets: [{symbol: A, feed: spot, calendar: XXXX}]\n",
+         "assets[0]: calendar: Use the code of an exchange in docs/setup.md, like XNYS, or none."),
         (FEED + "assets: [{symbol: A, feed: spot, currency: usd}]\n",
          "assets[0]: currency: Use 2 to 12 capital letters and digits (like USD)."),
         (FEED + "assets: [{symbol: A, feed: spot, currency: EUR, listings: {coincap: bitcoin}}]\n",

@@ -3,15 +3,18 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.formats import localize
 from unfold.admin import TabularInline
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from apps.market import queries
+from apps.market import calendars, queries
 from apps.market.admin.pages import Chart, PageAdmin, Table, WordsField, plain_number
+from apps.market.calendars import CALENDARS
 from apps.market.models import Asset, AssetAlias, Listing
 
 QUOTES_SHOWN = 20
@@ -62,7 +65,7 @@ class AssetAdmin(PageAdmin):
     """Symbols stay as they are: rules and recordings call an asset by its symbol."""
 
     empty_words = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
-    fields = ["symbol", "name", "feed", "tags", "latest_price", "latest_at"]
+    fields = ["symbol", "name", "feed", "calendar", "tags", "latest_price", "latest_at", "trading_now"]
     inlines = [AliasInline, ListingInline]
     list_display = ["symbol", "name", "latest_price", "latest_at", "feed", "tags_in_words"]
     list_filter = ["feed", TagFilter, PriceFilter]
@@ -71,7 +74,8 @@ class AssetAdmin(PageAdmin):
     search_help_text = "Finds symbols, names and aliases."
 
     def get_readonly_fields(self, request: HttpRequest, obj: Asset | None = None) -> list[str]:
-        return ["latest_price", "latest_at"] if obj is None else ["symbol", "latest_price", "latest_at"]
+        shown = ["latest_price", "latest_at", "trading_now"]
+        return shown if obj is None else ["symbol", *shown]
 
     def has_delete_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
         # What has quotes, or is watched, is part of a log that is never rewritten. None stands for many at once.
@@ -83,6 +87,12 @@ class AssetAdmin(PageAdmin):
         if db_field.name == "tags":
             words = "Words that rules can choose by, with commas between them: crypto, stablecoin."
             return WordsField(required=False, widget=UnfoldAdminTextInputWidget, help_text=words)
+        if db_field.name == "calendar":
+            exchanges = sorted((name, code) for code, name in CALENDARS.items())
+            choices = [("", "always open"), *((code, f"{name}: {code}") for name, code in exchanges)]
+            return forms.ChoiceField(
+                choices=choices, required=False, widget=UnfoldAdminSelectWidget, help_text=db_field.help_text
+            )
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     @admin.display(description="latest price", ordering="latest__price")
@@ -92,6 +102,10 @@ class AssetAdmin(PageAdmin):
     @admin.display(description="at (UTC)", ordering="latest__at")
     def latest_at(self, asset: Asset) -> Any:
         return localize(asset.latest.at) if hasattr(asset, "latest") else None
+
+    @admin.display(description="trading now")
+    def trading_now(self, asset: Asset) -> str:
+        return calendars.in_words(asset.calendar, timezone.now())
 
     @admin.display(description="tags")
     def tags_in_words(self, asset: Asset) -> str:
