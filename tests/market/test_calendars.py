@@ -1,9 +1,11 @@
 """Trading hours, by what the exchanges say of themselves."""
 
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -127,6 +129,13 @@ def test_the_years_are_the_same_on_whatever_day_it_is_asked():
 def test_an_unknown_calendar_is_refused_by_name():
     with pytest.raises(calendars.UnknownCalendar, match="there is no trading calendar XXXX"):
         calendars.open_between("XXXX", 0, 1)
+
+
+def test_the_documentation_names_each_calendar_that_may_be_chosen():
+    section = Path("docs/setup.md").read_text(encoding="utf-8").partition("## Calendars")[2]
+    listed = re.findall(r"`(\S+?)`\s([^;]+?)(?:;|\.$)", section.rpartition("\n\n")[2].strip(), re.MULTILINE)
+
+    assert {code: " ".join(name.split()) for code, name in listed} == calendars.CALENDARS
 
 
 def test_the_library_is_imported_only_when_hours_are_asked_for():
