@@ -4,11 +4,12 @@ One run, ratios.
 """
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from pathlib import Path
 
 import pytest
 
@@ -43,40 +44,55 @@ def answer(number: int) -> bytes:
     return json.dumps({"data": items, "timestamp": 0}).encode()
 
 
+# In a process of its own: what the server does is not the market's time.
+SERVER = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import cycle
+from pathlib import Path
+
+bodies = cycle([path.read_bytes() for path in sorted(Path(sys.argv[1]).iterdir())])
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = next(bodies)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+server = HTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
 @contextmanager
-def server_of(bodies: list[bytes]) -> Iterator[str]:
+def server_of(bodies: list[bytes], *, folder: Path) -> Iterator[str]:
     """Give the address of a server that answers each call with the next body."""
-    left = iter(bodies)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = next(left)
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing: a line would have all the names."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    for number, body in enumerate(bodies):
+        (folder / f"{number:04}").write_bytes(body)
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
-def test_an_answer_of_5_000_quotes(monkeypatch):
+def test_an_answer_of_5_000_quotes(monkeypatch, tmp_path):
     monkeypatch.setenv("COINCAP_API_KEY", "key")
     monkeypatch.setitem(PROVIDERS, "coincap", Wide())
     clock = [builders.START]
     monkeypatch.setattr(http, "now", lambda: clock[0])
-    with server_of([answer(number) for number in range(ANSWERS + WARM_UP)]) as address:
+    bodies = [answer(number) for number in range(ANSWERS + WARM_UP)]
+    with server_of(bodies, folder=tmp_path) as address:
         sources = [("coincap", {"base_url": address})]
         feed = services.create_feed(name="wide", interval_seconds=1, sources=sources, now=builders.START)
         Asset.objects.bulk_create(Asset(symbol=f"coin-{one}", feed=feed) for one in range(QUOTES))

@@ -183,10 +183,11 @@ def store_quotes(*, batch: Batch, quotes: Sequence[AdmittedQuote], late: bool = 
         return
     columns = "asset_id, at, price, volume, batch_id, late"
     batch_id, flag = batch.pk, "t" if late else "f"
-    # Text rows by hand: every value is a number or a time of our own, so nothing needs escaping.
+    # Text rows by hand: every value is a number or a time of our own, so nothing needs escaping. Most times are equal.
+    written = {at: str(at) for at in {one.at for one in quotes}}
     rows = [
-        f"{one.asset_id}\t{one.at}\t{one.price}\t{_NULL if one.volume is None else one.volume}\t{batch_id}\t{flag}\n"
-        for one in quotes
+        f"{asset_id}\t{written[at]}\t{price}\t{_NULL if volume is None else volume}\t{batch_id}\t{flag}\n"
+        for asset_id, at, price, volume in quotes
     ]
     try:
         with connection.cursor() as cursor, cursor.copy(f"COPY market_quote ({columns}) FROM STDIN") as copy:
