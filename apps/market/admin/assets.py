@@ -65,7 +65,7 @@ class AssetAdmin(PageAdmin):
     """Symbols stay as they are: rules and recordings call an asset by its symbol."""
 
     empty_words = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
-    fields = ["symbol", "name", "feed", "calendar", "tags", "latest_price", "latest_at", "trading_now"]
+    fields = ["symbol", "name", "feed", "currency", "calendar", "tags", "latest_price", "latest_at", "trading_now"]
     inlines = [AliasInline, ListingInline]
     list_display = ["symbol", "name", "latest_price", "latest_at", "feed", "tags_in_words"]
     list_filter = ["feed", TagFilter, PriceFilter]
