@@ -6,12 +6,44 @@ from typing import Any
 import graphene
 from django.utils import timezone
 
-from apps.api.connections import Page, connection, page, pages_by, pages_of
+from apps.api.connections import PAGE_DEFAULT, Page, connection, page, pages_by, pages_of
 from apps.api.context import Context
 from apps.api.scalars import DateTime, Decimal
 from apps.market.models import Asset as AssetRow
+from apps.market.models import Candle as CandleRow
 from apps.market.models import Feed as FeedRow
-from apps.market.queries import aliases_of, assets_named, feeds_seen_by, latest_prices, variations_24h
+from apps.market.queries import (
+    aliases_of,
+    assets_named,
+    candles_of,
+    feeds_seen_by,
+    latest_prices,
+    variations_24h,
+    variations_since_close,
+)
+
+
+class CandleResolution(graphene.Enum):
+    """How long a candle is."""
+
+    MINUTE = CandleRow.Resolution.MINUTE.value
+    HOUR = CandleRow.Resolution.HOUR.value
+    DAY = CandleRow.Resolution.DAY.value
+
+
+class Candle(graphene.ObjectType):
+    """The quotes of an asset in one minute, hour or day, without late ones."""
+
+    at = graphene.Field(DateTime, required=True, description="When it begins.")
+    open = graphene.Field(Decimal, required=True, description="The first price.")
+    high = graphene.Field(Decimal, required=True)
+    low = graphene.Field(Decimal, required=True)
+    close = graphene.Field(Decimal, required=True, description="The last price.")
+    count = graphene.Int(required=True, description="How many quotes are in it.")
+    volume = graphene.Field(Decimal, description="Their volumes together, where there are any.")
+
+
+CandleConnection = connection(Candle, fields=["at"], is_descending=True)
 
 
 class Asset(graphene.ObjectType):
@@ -30,6 +62,17 @@ class Asset(graphene.ObjectType):
         "clock; null where nothing that old is stored.",
     )
 
+    variation_since_close = graphene.Field(
+        Decimal,
+        description="Percent by which the newest price differs from the one at the last close: midnight in UTC by its "
+        "feed's clock; null where nothing that old is stored.",
+    )
+    candles = pages_of(
+        CandleConnection,
+        resolution=CandleResolution(default_value=CandleResolution.HOUR, description="Of a minute, an hour or a day."),
+        description="Its prices of minutes that are over, newest first. Minutes are kept for a while.",
+    )
+
     def resolve_id(asset: AssetRow, info: Any) -> str:
         return asset.symbol
 
@@ -44,6 +87,16 @@ class Asset(graphene.ObjectType):
 
     def resolve_variation24h(asset: AssetRow, info: Any) -> Any:
         return info.context.load(_variations, asset.pk)
+
+    def resolve_variation_since_close(asset: AssetRow, info: Any) -> Any:
+        return info.context.load(_variations_since_close, asset.pk)
+
+    def resolve_candles(
+        asset: AssetRow, info: Any, resolution: Any, first: int | None, after: str | None = None
+    ) -> Any:
+        # Null where the query says so.
+        resolution = (resolution or CandleResolution.HOUR).value
+        return info.context.load(_candles_of_assets, asset.pk, resolution, first, after)
 
 
 AssetConnection = connection(Asset, fields=["symbol"])
@@ -135,6 +188,19 @@ def _price_times(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
 
 def _variations(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
     return variations_24h(_prices(context, asset_ids))
+
+
+def _variations_since_close(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
+    return variations_since_close(_prices(context, asset_ids))
+
+
+def _candles_of_assets(
+    context: Context, asset_ids: list[int], resolution: int, first: int | None, after: str | None
+) -> Mapping[int, Page]:
+    order = CandleConnection.order
+    chosen, limit = order.behind(after, context), (first or PAGE_DEFAULT) + 1
+    rows = candles_of(asset_ids, resolution=resolution, chosen=chosen, limit=limit)
+    return {pk: Page(rows[pk], order=order, context=context, first=first, after=after) for pk in asset_ids}
 
 
 def _assets_of_feeds(context: Context, feed_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:

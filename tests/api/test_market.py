@@ -7,9 +7,11 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from apps.api.scalars import Decimal as Written
-from apps.market import cache
+from apps.market import cache, partitions
 from apps.market.models import Asset, AssetAlias, FeedHead
-from apps.market.queries import variations_24h
+from apps.market.queries import variations_24h, variations_since_close
+from apps.market.services import roll_up
+from apps.pipeline.flow import judge_pending
 from tests.builders import append_quotes, asset_ids, at, make_feed, make_operator, make_owner
 
 pytestmark = pytest.mark.django_db
@@ -23,7 +25,7 @@ VARIATION = '{ asset(id: "BTC") { price variation24h } }'
 def feed(client):
     """Return a feed with BTC; the client is Ada's."""
     client.force_login(make_owner())
-    return make_feed("BTC", "ETH")
+    return make_feed("BTC", "ETH", jump_percent=0)
 
 
 def variation(ask):
@@ -150,6 +152,62 @@ def test_each_feed_has_its_own_clock(ask, feed):
         ("ETH", None),
         ("FILM", "20"),
     ]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_price_at_the_last_close_is_that_of_midnight_and_outlives_the_quotes(ask, feed, kept):
+    for seconds, price in [(0, "80"), (DAY / 2 - 60, "100"), (DAY / 2 + 60, "120"), (DAY * 1.25, "125")]:
+        append_quotes(feed, [("BTC", at(seconds), price)])
+    rolled_up(feed)
+    if not kept:
+        partitions.drop([at(0).date(), at(DAY).date()])
+    query = '{ asset(id: "BTC") { variationSinceClose variation24h } }'
+    assert ask(query).json()["data"]["asset"] == {"variationSinceClose": "25", "variation24h": "56.25"}
+
+
+def test_a_market_with_hours_has_the_close_that_is_handed_in(feed):
+    for seconds, price in [(0, "80"), (DAY / 2, "100"), (DAY, "120")]:
+        append_quotes(feed, [("BTC", at(seconds), price), ("ETH", at(seconds), price)])
+    ids = asset_ids(feed)
+    latest = dict.fromkeys(ids.values(), Decimal(120))
+    assert variations_since_close(latest, closes={ids["BTC"]: at(60)}) == {ids["BTC"]: 50, ids["ETH"]: 20}
+
+
+def rolled_up(feed):
+    judge_pending(feed_id=feed.pk)
+    while roll_up(feed_id=feed.pk):
+        pass
+
+
+# Candles
+
+
+def test_candles_are_told_newest_first_page_by_page(ask, feed):
+    for seconds, price in [(0, "10"), (30, "12"), (59, "11"), (3_600, "9"), (7_300, "8"), (7_400, "8")]:
+        append_quotes(feed, [("BTC", at(seconds), price)])
+    rolled_up(feed)
+    query = (
+        'query ($after: String) { asset(id: "BTC") { candles(first: 2, after: $after) '
+        "{ edges { node { at open high low close count volume } } pageInfo { hasNextPage endCursor } } } }"
+    )
+
+    first = ask(query).json()["data"]["asset"]["candles"]
+    second = ask(query, variables={"after": first["pageInfo"]["endCursor"]}).json()["data"]["asset"]["candles"]
+
+    assert [edge["node"]["at"] for edge in first["edges"]] == ["2026-03-02T14:00:00Z", "2026-03-02T13:00:00Z"]
+    assert (first["pageInfo"]["hasNextPage"], second["pageInfo"]["hasNextPage"]) == (True, False)
+    assert [list(edge["node"].values()) for edge in second["edges"]] == [
+        ["2026-03-02T12:00:00Z", "10", "12", "10", "11", 3, None]
+    ]
+    minutes = ask('{ asset(id: "BTC") { candles(resolution: MINUTE) { edges { node { close } } } } }').json()
+    assert [edge["node"]["close"] for edge in minutes["data"]["asset"]["candles"]["edges"]] == ["8", "9", "11"]
+
+
+def test_candles_of_nobody_are_an_empty_page_and_what_is_no_resolution_is_refused(ask, feed):
+    query = '{ asset(id: "ETH") { candles(resolution: %s) { edges { node { at } } } } }'
+    assert ask(query % "DAY").json() == {"data": {"asset": {"candles": {"edges": []}}}}
+    assert "errors" in ask(query % "WEEK").json()
+    assert "errors" not in ask(query % "null").json()
 
 
 # Names

@@ -41,7 +41,8 @@ def test_fields_that_are_read_later_may_be_null():
 
 
 def test_every_argument_is_one_that_is_checked_before_execution():
-    """limits.py knows first, after and id; true, false and null need no check. A new one is to be added there."""
+    """limits.py knows first, after and id; words of an enum, true, false and null need no check. A new one is to be
+    added there."""
     arguments = {
         (name, str(argument.type))
         for kind in object_types() | {QUERY.name}
@@ -50,6 +51,7 @@ def test_every_argument_is_one_that_is_checked_before_execution():
     }
     assert {(name, kind) for name, kind in arguments if kind != "Boolean"} == {
         ("after", "String"),
+        ("resolution", "CandleResolution"),
         ("first", "Int"),
         ("id", "ID!"),
     }

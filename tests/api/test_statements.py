@@ -6,7 +6,9 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.api import limits
 from apps.market.models import AssetAlias
+from apps.market.services import roll_up
 from apps.notify.services import create_channel, set_channels
+from apps.pipeline.flow import judge_pending
 from apps.rules.models import Rule
 from tests.api.asking import QUERY, connections, everything
 from tests.builders import above, append_quotes, asset_ids, at, make_feed, make_rule, make_told_alerts
@@ -20,6 +22,7 @@ WAYS = {
     "Query.rules": "{ rules(first: 100) %s }",
     "Query.alerts": "{ alerts(first: 100) %s }",
     "Query.messages": "{ messages(first: 100) %s }",
+    "Asset.candles": "{ assets(first: 100) { edges { node { candles(first: 100) %s } } } }",
     "Feed.assets": "{ feeds(first: 100) { edges { node { assets(first: 100) %s } } } }",
     "Rule.states": "{ rules(first: 100) { edges { node { states(first: 100) %s } } } }",
     "Alert.messages": "{ alerts(first: 100) { edges { node { messages(first: 100) %s } } } }",
@@ -40,6 +43,8 @@ def fill(owner, count, *, name):
     make_rule(owner, name=f"{name} of all", assets=symbols, condition=above(10))
     append_quotes(feed, [(symbol, at(0), "9") for symbol in symbols])
     append_quotes(feed, [(symbol, at(90_000), "9.5") for symbol in symbols])
+    judge_pending(feed_id=feed.pk)
+    roll_up(feed_id=feed.pk)
     for number in range(count):
         make_feed(f"{name}-{number}-ONLY".upper(), name=f"{name}-{number}")
     channels = [create_channel(owner=owner, name=f"{name} {number}", kind="inbox", config={}) for number in range(3)]

@@ -246,6 +246,26 @@ def test_an_assets_page_draws_its_last_day_and_lists_its_last_quotes(admin_clien
     ]
 
 
+@pytest.mark.django_db
+def test_an_assets_chart_follows_the_chosen_period(admin_client):
+    feed = make_feed("BTC-USD")
+    for days in (-400, -300, -20, -5, 0):
+        append_quotes(feed, [("BTC-USD", at(86_400 * days), "10")])
+    address = reverse("admin:market_asset_change", args=[Asset.objects.get().pk])
+
+    def drawn(query):
+        (chart,) = admin_client.get(address + query).context["charts"]
+        return len(chart.path), [name for name, _, is_shown in chart.periods if is_shown], chart.title
+
+    assert drawn("") == (1, ["day"], "The last day, by its feed's clock (UTC)")
+    assert drawn("?period=week")[:2] == (2, ["week"])
+    assert drawn("?period=month")[:2] == (3, ["month"])
+    assert drawn("?period=year")[:2] == (4, ["year"])
+    assert drawn("?period=all") == (5, ["all"], "The time that is stored, by its feed's clock (UTC)")
+    assert drawn("?period=ever")[:2] == (1, ["day"])
+    assert 'href="?period=year"' in admin_client.get(address).text
+
+
 def test_a_level_is_drawn_where_it_would_not_press_the_prices_into_a_line():
     path = [PathPoint(at(0), Decimal(100), Decimal(100)), PathPoint(at(1), Decimal(104), Decimal(110))]
     levels = [(str(price), Decimal(price)) for price in (79, 80, 105, 130, 131)]

@@ -2,13 +2,16 @@ from decimal import Decimal
 
 import pytest
 
-from apps.market import cache, queries, services
+from apps.market import cache, partitions, queries, services
 from apps.market.domain import AdmittedQuote, Newest, epoch_microseconds
-from apps.market.models import Asset, Batch, Feed, FeedHead, FeedSource, JudgePosition, Listing
+from apps.market.models import Asset, Batch, Candle, Feed, FeedHead, FeedSource, JudgePosition, Listing
+from apps.market.services import roll_up
+from apps.pipeline.flow import judge_pending
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 
 UNIT = 10**10
 SECOND = 1_000_000
+DAY = 86_400
 BEGAN = epoch_microseconds(START)
 
 pytestmark = pytest.mark.django_db
@@ -385,3 +388,73 @@ def test_a_long_path_has_the_lowest_and_highest_of_equal_spans(monkeypatch):
     append_quotes(feed, [("BTC-USD", at(10 * place), price) for place, price in enumerate(prices)])
     path = queries.price_path(feed.assets.get().pk, since=START, until=at(60))
     assert path == [(START, 9, 13), (at(30), 11, 14), (at(60), 8, 8)]
+
+
+def rolled_up(feed):
+    judge_pending(feed_id=feed.pk)
+    while roll_up(feed_id=feed.pk):
+        pass
+
+
+def test_what_is_kept_as_candles_alone_is_drawn_from_them_and_the_rest_from_quotes():
+    feed = make_feed("BTC-USD")
+    for second, price in ((0, "10"), (70, "11"), (80, "9"), (DAY, "12"), (DAY + 60, "13")):
+        append_quotes(feed, [("BTC-USD", at(second), price)])
+    rolled_up(feed)
+    partitions.drop([START.date()])
+    asset = feed.assets.get()
+
+    path = queries.price_path(asset.pk, since=START, until=at(DAY + 60))
+
+    assert [(point.at, point.low, point.high) for point in path] == [
+        (START, 9, 11),
+        (at(DAY), 12, 12),
+        (at(DAY + 60), 13, 13),
+    ]
+    assert queries.price_known_since(asset.pk) == START.replace(hour=0)
+
+
+def test_a_long_path_is_drawn_from_candles_and_from_quotes_where_they_end(monkeypatch, django_assert_max_num_queries):
+    monkeypatch.setattr(queries, "PATH_POINTS", 5)
+    feed = make_feed("BTC-USD")
+    for place, price in enumerate([10, 13, 9, 11, 12, 12, 10, 11]):
+        append_quotes(feed, [("BTC-USD", at(60 * place), str(price))])
+    rolled_up(feed)
+
+    asset = feed.assets.get()
+    with django_assert_max_num_queries(3):
+        path = queries.price_path(asset.pk, since=START, until=at(60 * 7))
+
+    assert (min(point.low for point in path), max(point.high for point in path)) == (9, 13)
+    # The last minute is not over.
+    assert path[-1] == (at(60 * 7), 11, 11)
+    assert [point.at for point in path] == sorted(point.at for point in path)
+
+
+def test_hours_are_drawn_where_minutes_are_kept_no_more():
+    feed = make_feed("BTC-USD")
+    append_quotes(feed, [("BTC-USD", START, "10")])
+    append_quotes(feed, [("BTC-USD", at(DAY), "11")])
+    rolled_up(feed)
+    partitions.drop([START.date()])
+    Candle.objects.filter(resolution=Candle.Resolution.MINUTE).delete()
+
+    assert queries.price_path(feed.assets.get().pk, since=START, until=at(3_600)) == [(START, 10, 10)]
+
+
+@pytest.mark.parametrize("kept", [60, 3_600, 86_400])
+def test_the_price_at_a_moment_is_known_from_candles_where_quotes_are_gone(kept, django_assert_max_num_queries):
+    feed = make_feed("BTC-USD", "ETH-USD")
+    for second, price in ((0, "10"), (30, "11"), (90, "12"), (DAY, "13")):
+        append_quotes(feed, [("BTC-USD", at(second), price)])
+    append_quotes(feed, [], as_of=at(DAY + 60))
+    rolled_up(feed)
+    ids = asset_ids(feed)
+    with django_assert_max_num_queries(10):
+        before = [queries.prices_at(dict.fromkeys(ids.values(), at(second))) for second in (-1, 30, 90, DAY - 1, DAY)]
+    assert before == [{}, *({ids["BTC-USD"]: price} for price in (11, 12, 12, 13))]
+
+    partitions.drop([START.date()])
+    Candle.objects.filter(resolution__lt=kept).delete()
+    after = [queries.prices_at({ids["BTC-USD"]: at(second)}).get(ids["BTC-USD"]) for second in (DAY - 1, DAY)]
+    assert after == [12, 13]

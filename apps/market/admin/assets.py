@@ -1,5 +1,6 @@
 """The page of assets: what has a price, and what it was lately."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,14 @@ from apps.market.models import Asset, AssetAlias, Listing
 
 QUOTES_SHOWN = 20
 TAGS_OFFERED = 200
-SHOWN_PERIOD = timedelta(days=1)
+# Name in the address -> how far back; None: as far as anything is stored.
+PERIODS = {
+    "day": timedelta(days=1),
+    "week": timedelta(days=7),
+    "month": timedelta(days=30),
+    "year": timedelta(days=365),
+    "all": None,
+}
 
 
 class ListingInline(TabularInline):
@@ -113,14 +121,22 @@ class AssetAdmin(PageAdmin):
 
     def charts_for(self, request: HttpRequest, row: Asset) -> list[Chart]:
         until = _clock(row)
-        path = queries.price_path(row.pk, since=until - SHOWN_PERIOD, until=until) if until else []
+        chosen = request.GET.get("period", "")
+        chosen = chosen if chosen in PERIODS else "day"
+        length = PERIODS[chosen]
+        words = f"last {chosen}" if length else "time that is stored"
+        path: Sequence[queries.PathPoint] = []
+        if until is not None:
+            since = until - length if length else queries.price_known_since(row.pk)
+            path = queries.price_path(row.pk, since=since or until, until=until)
         return [
             Chart(
-                title="The last day, by its feed's clock (UTC)",
+                title=f"The {words}, by its feed's clock (UTC)",
                 path=path,
                 empty="No price yet. Prices come once its feed is enabled and the workers run."
                 if until is None
-                else "No price in the last day of its feed.",
+                else f"No price in the {words} of its feed.",
+                periods=[(name, f"?period={name}", name == chosen) for name in PERIODS],
             )
         ]
 

@@ -45,13 +45,15 @@ class Table:
 @dataclass(frozen=True, slots=True)
 class Chart:
     """Prices over time, drawn by market/chart.js. levels: prices drawn across where they are near, marks: moments drawn
-    upright, each with its name; `empty` is said where there is no price."""
+    upright, each with its name; periods: (name, address, is it shown) to choose from; `empty` is said where there is no
+    price."""
 
     title: str
     path: Sequence[PathPoint]
     empty: str
     levels: Sequence[tuple[str, Decimal]] = ()
     marks: Sequence[tuple[str, datetime]] = ()
+    periods: Sequence[tuple[str, str, bool]] = ()
 
     def data(self) -> dict[str, Any]:
         """Return what is drawn, for JSON: milliseconds since 1970 and floats. Nothing is judged by these."""
