@@ -1,5 +1,16 @@
 """Changes to the market's rows: feeds, fetches, entries of a feed's log, its past, and what is dropped."""
 
+from apps.market.services.backfilling import (
+    BackfillRefused,
+    Outcome,
+    backfill_in_words,
+    begin_or_resume,
+    calls_needed,
+    origin_of,
+    pause_between_calls,
+    release_backfill,
+    take_backfill_step,
+)
 from apps.market.services.candles import roll_up
 from apps.market.services.circuits import note_failure
 from apps.market.services.feeds import (
@@ -29,16 +40,21 @@ from apps.market.services.retention import make_days_ahead, prune_minute_candles
 
 __all__ = [
     "IMPORTED",
+    "BackfillRefused",
     "FetchLease",
     "FetchRefused",
     "Imported",
     "ListingRefused",
+    "Outcome",
     "PushRefused",
     "Pushed",
     "add_listing",
     "admit_answer",
     "append_rules_entry",
+    "backfill_in_words",
+    "begin_or_resume",
     "cache_latest",
+    "calls_needed",
     "change_interval",
     "claim_due_feeds",
     "claim_feeds_behind",
@@ -49,6 +65,8 @@ __all__ = [
     "import_history",
     "make_days_ahead",
     "note_failure",
+    "origin_of",
+    "pause_between_calls",
     "pause_feeds",
     "prune_minute_candles",
     "prune_quotes",
@@ -56,8 +74,10 @@ __all__ = [
     "record_failure",
     "record_pushed",
     "redo_cache_writes",
+    "release_backfill",
     "resume_feeds",
     "roll_up",
     "store_quotes",
+    "take_backfill_step",
     "take_fetch_lease",
 ]

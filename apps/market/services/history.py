@@ -1,7 +1,7 @@
 """The past of a feed's assets, appended to its log: windows see it, and rules do not."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -9,7 +9,7 @@ from itertools import islice
 from django.db import transaction
 
 from apps.market import domain, partitions
-from apps.market.domain import RawQuote
+from apps.market.domain import Admission, RawQuote
 from apps.market.models import Feed, FeedHead
 from apps.market.services.log import (
     IMPORTED,
@@ -55,23 +55,9 @@ def import_history(
     rows = iter(quotes)
     read = 0
     while piece := list(islice(rows, IMPORT_ROWS)):
-        clock = FeedHead.objects.values_list("as_of", flat=True).get(feed_id=feed_id)
-        # A live feed may have stood still; a film's clock is the film's.
-        as_of = max(clock or now, now) if is_live(feed) else clock or now
-        # Of any age: what is older than quotes are kept stays as candles.
-        past = domain.admit(piece, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
-        days = {quote.at.date() for quote in past.quotes}
-        partitions.ensure(days, months_before=(as_of - retention()).date())
-        with transaction.atomic():
-            head = lock_head(feed_id)
-            past = not_stored(past)
-            if past.quotes:
-                move_clock(head, as_of=past.quotes[-1].at)
-                append_history(head, past, provider=IMPORTED, now=now, trace_id=trace_id)
-                head.save(update_fields=["seq", "as_of"])
-        if past.quotes:
-            newest = {quote.asset_id: (quote.at, quote.price) for quote in past.quotes}
-            cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)
+        past = append_past(
+            feed, piece, asset_ids=asset_ids, provider=IMPORTED, now=now, trace_id=trace_id, beside=lambda past: True
+        )
         imported.entries += bool(past.quotes)
         imported.accepted += len(past.quotes)
         imported.repeated += past.repeated
@@ -79,3 +65,45 @@ def import_history(
         read += len(piece)
         progress(read)
     return imported
+
+
+def append_past(
+    feed: Feed,
+    quotes: Iterable[RawQuote],
+    *,
+    asset_ids: Mapping[str, int],
+    provider: str,
+    now: datetime,
+    trace_id: str,
+    beside: Callable[[Admission], bool],
+) -> Admission:
+    """Append quotes of the past to a feed's log as one entry of history, or none where nothing is new, and return what
+    became of them.
+
+    asset_ids: external id -> asset id. beside: called in the transaction, under the head's lock, with what is about to
+    be stored; what it writes stands or falls with it, and where it says False nothing is written. What is older than
+    quotes are kept is taken: candles are made of it first.
+    """
+    clock = FeedHead.objects.values_list("as_of", flat=True).get(feed_id=feed.pk)
+    # A live feed may have stood still; a film's clock is the film's.
+    as_of = max(clock or now, now) if is_live(feed) else clock or now
+    past = domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
+    partitions.ensure({quote.at.date() for quote in past.quotes}, months_before=(as_of - retention()).date())
+    with transaction.atomic():
+        head = lock_head(feed.pk)
+        # An asset that has moved to another feed meanwhile has its past there.
+        here = set(feed.assets.values_list("pk", flat=True))
+        gone = [quote for quote in past.quotes if quote.asset_id not in here]
+        past.quotes = [quote for quote in past.quotes if quote.asset_id in here]
+        past.rejected += Counter({"unknown_asset": len(gone)})
+        past = not_stored(past)
+        if not beside(past):
+            return Admission()
+        if past.quotes:
+            move_clock(head, as_of=past.quotes[-1].at)
+            append_history(head, past, provider=provider, now=now, trace_id=trace_id)
+            head.save(update_fields=["seq", "as_of"])
+    if past.quotes:
+        newest = {quote.asset_id: (quote.at, quote.price) for quote in past.quotes}
+        cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)
+    return past

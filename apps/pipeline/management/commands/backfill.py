@@ -1,0 +1,160 @@
+"""`manage.py backfill ASSET --from TIME`: the past of one asset, from a provider that has it."""
+
+import sys
+import time
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import OperationalError
+from django.utils import timezone
+
+from apps.market import queries
+from apps.market.models import Asset, Backfill
+from apps.market.services import (
+    BackfillRefused,
+    Outcome,
+    backfill_in_words,
+    begin_or_resume,
+    calls_needed,
+    origin_of,
+    pause_between_calls,
+    release_backfill,
+    take_backfill_step,
+)
+from apps.market.services.backfilling import Origin, Step
+from apps.pipeline.asked import CannotAsk, failure_in_words, provider_called
+from apps.pipeline.flow import new_trace_id
+from apps.rules.management.commands.backtest import INTERRUPTED, moment
+
+SECONDS_BETWEEN_PROGRESS = 2.0
+FAILURES_IN_A_ROW = 10
+RETRY_FIRST, RETRY_LONGEST = timedelta(seconds=1), timedelta(seconds=60)
+AGAIN = "begin again with the same command"
+
+
+class Command(BaseCommand):
+    """Exit status 0; 1 where the provider fails for long; 2 with one line where it is refused; 130 where it was
+    stopped."""
+
+    help = (
+        "Ask a provider for the past of an asset and store it as history of its feed: windows and backtests see it, "
+        "nothing opens. What was begun goes on where it stopped."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("asset", help="symbol or alias")
+        parser.add_argument("--from", dest="since", type=moment, required=True, metavar="TIME")
+        parser.add_argument("--to", dest="until", type=moment, metavar="TIME", help="default now")
+        parser.add_argument("--provider", metavar="NAME", help="default: the first source of its feed that has a past")
+        parser.add_argument("--dry-run", action="store_true", help="say what it would take, and ask nobody")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        now = timezone.now()
+        since, until = options["since"], min(options["until"] or now, now)
+        try:
+            asset, origin = _asked(options, since=since, until=until, now=now)
+            if options["dry_run"]:
+                self._tell_plan(asset, origin, since=since, until=until, now=now)
+                return
+            backfill = begin_or_resume(
+                asset_id=asset.pk, provider=origin.provider.slug, since=since, until=until, now=now
+            )
+            self._run(backfill, origin)
+        except (BackfillRefused, CannotAsk) as error:
+            _stop(str(error), status=2)
+        except OperationalError as error:
+            words = str(error).splitlines()[0]
+            _stop(f"the database is busy or away; what was stored stands; {AGAIN}: {words}", status=1)
+
+    def _tell_plan(self, asset: Asset, origin: Origin, *, since: datetime, until: datetime, now: datetime) -> None:
+        calls = calls_needed(origin, since=since, until=until, now=now)
+        seconds = (calls - 1) * pause_between_calls(origin.provider.slug, backfills_more=1).total_seconds()
+        self.stdout.write(
+            f"{asset}: {calls} calls of {origin.provider.slug} (it is {origin.external_id} there), "
+            f"about {timedelta(seconds=max(seconds, 0))}. Nothing was asked."
+        )
+
+    def _run(self, backfill: Backfill, origin: Origin) -> None:
+        fence, failures, repeated = 0, 0, 0
+        rejected: Counter[str] = Counter()
+        self._told = time.monotonic()
+        try:
+            self._wait(backfill, until=backfill.next_call_at)
+            while True:
+                step = take_backfill_step(
+                    backfill_id=backfill.pk, fence=fence, now=timezone.now(), trace_id=new_trace_id()
+                )
+                backfill, fence = step.backfill, step.fence
+                if backfill.fence != fence:
+                    _stop("another process is at it; see its progress there", status=2)
+                if step.outcome is Outcome.REFUSED:
+                    _stop(failure_in_words(origin.provider, backfill.failure), status=2)
+                repeated += step.repeated
+                rejected.update(step.rejected)
+                if step.outcome is Outcome.FINISHED:
+                    break
+                if step.outcome is not Outcome.WAITS:
+                    failures = 0 if step.outcome is Outcome.STORED else failures + 1
+                if failures == FAILURES_IN_A_ROW:
+                    release_backfill(backfill_id=backfill.pk, fence=fence)
+                    why = failure_in_words(origin.provider, backfill.failure)
+                    _stop(f"{why}; what was stored stands; {AGAIN}", status=1)
+                self._wait(backfill, until=_next_at(step, failures=failures))
+        except KeyboardInterrupt:
+            release_backfill(backfill_id=backfill.pk, fence=fence)
+            _stop(f"stopped; {AGAIN}", status=INTERRUPTED)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
+        self.stdout.write(
+            f"{backfill.asset}: {backfill.accepted} quotes of {backfill.provider} from "
+            f"{backfill.since:%Y-%m-%d %H:%M} to {backfill.until:%Y-%m-%d %H:%M} in {backfill.calls} calls"
+            f"{f'; {repeated} were there already' if repeated else ''}"
+            f"{f'; {rejected.total()} rejected ({reasons})' if reasons else ''}."
+        )
+
+    def _wait(self, backfill: Backfill, *, until: datetime) -> None:
+        """Wait, and tell now and then how far it is."""
+        while True:
+            left = (until - timezone.now()).total_seconds()
+            if time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:
+                self._told = time.monotonic()
+                failed = f" after {backfill.failure}" if backfill.failure else ""
+                self.stderr.write(f"backfill: {backfill_in_words(backfill)}; next call{failed} in {max(left, 0):.0f} s")
+            if left <= 0:
+                return
+            time.sleep(min(left, SECONDS_BETWEEN_PROGRESS))
+
+
+def _asked(options: dict[str, Any], *, since: datetime, until: datetime, now: datetime) -> tuple[Asset, Origin]:
+    """Return the asset and where its past comes from. Raises BackfillRefused, CannotAsk."""
+    if since > now:
+        raise BackfillRefused("--from is in the future")
+    if since >= until:
+        raise BackfillRefused("--from is not before --to")
+    asset = queries.assets_named([options["asset"]]).get(options["asset"])
+    if asset is None:
+        raise BackfillRefused(f"there is no asset {options['asset']}")
+    slug = provider_called(options["provider"]).slug if options["provider"] else None
+    origin = origin_of(asset, provider=slug)
+    reach = origin.history.reach
+    begun = Backfill.objects.filter(asset=asset, provider=origin.provider.slug, since=since, finished_at=None)
+    # What was begun in time goes on.
+    if reach is not None and since < now - reach and not begun.exists():
+        raise BackfillRefused(
+            f"{origin.provider.slug} goes back {reach.days} days, to {now - reach:%Y-%m-%d %H:%M}; begin after that"
+        )
+    return asset, origin
+
+
+def _next_at(step: Step, *, failures: int) -> datetime:
+    """Return when the next call may be made: when the row says, or after a wait that doubles with each failure."""
+    at = step.backfill.next_call_at
+    if not failures or step.retry_after_seconds is not None:
+        return at
+    return max(at, timezone.now() + min(RETRY_FIRST * 2 ** (failures - 1), RETRY_LONGEST))
+
+
+def _stop(what: str, *, status: int) -> NoReturn:
+    print(f"backfill: {' '.join(what.split())}", file=sys.stderr)
+    raise SystemExit(status)

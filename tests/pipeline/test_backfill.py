@@ -1,0 +1,363 @@
+"""`manage.py backfill`: the past of one asset, page by page, from a provider that has it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+from django.utils import timezone
+from werkzeug import Response
+
+from apps.alerts.models import Alert
+from apps.alerts.replay import replay
+from apps.market import domain, queries
+from apps.market.models import Asset, Backfill, Batch, Circuit, FeedHead, LatestQuote, Listing, Quote
+from apps.market.services import Outcome, backfilling, begin_or_resume, take_backfill_step
+from apps.pipeline import flow
+from apps.pipeline.management.commands import backfill as command
+from tests.builders import TRACE, append_quotes, make_feed, make_owner, make_rule
+from tests.threads import at_once
+
+pytestmark = pytest.mark.django_db
+
+SINCE, UNTIL = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 1, 12, tzinfo=UTC)
+FROM, TO = "2026-03-01", "2026-03-01T12:00"
+NOTHING = (0, 0, 0)
+
+
+class Exchange:
+    """Answers as Coinbase's "Get product candles" does: the newest first, at most 300, by its own clock.
+
+    asked: the queries; fails: what the next ones get instead, oldest first; then: called before each answer, in a
+    thread of its own.
+    """
+
+    def __init__(self):
+        self.asked, self.fails, self.then = [], [], lambda: None
+
+    def __call__(self, request):
+        self.asked.append(dict(request.args))
+        if self.fails:
+            status, headers = self.fails.pop(0)
+            return Response(json.dumps({"message": "no"}), status=status, headers=headers, mimetype="application/json")
+        try:
+            self.then()
+        finally:
+            connections.close_all()
+        step = int(request.args["granularity"])
+        first, last = (int(datetime.fromisoformat(request.args[name]).timestamp()) for name in ("start", "end"))
+        first += -first % step
+        rows = [[start, 1, 2, 1, price_of(start), 12.5] for start in range(first, last + 1, step)]
+        assert len(rows) <= 300
+        return Response(json.dumps(rows[::-1]), mimetype="application/json")
+
+
+def price_of(start):
+    return 100 + start % 7
+
+
+def whole(since=SINCE, until=UNTIL):
+    """Return (at, price) of the closes of the minutes of [since, until)."""
+    minute = timedelta(minutes=1)
+    moments = [since + number * minute for number in range((until - since) // minute)]
+    return {(at, Decimal(price_of(int((at - minute).timestamp())))) for at in moments}
+
+
+@pytest.fixture
+def exchange(httpserver, monkeypatch):
+    """Return the exchange, which a feed of coinbase asks on this machine; nobody waits for long."""
+    monkeypatch.setattr(backfilling, "LEAST_BETWEEN_CALLS", timedelta(0))
+    monkeypatch.setattr(command, "RETRY_FIRST", timedelta(0))
+    monkeypatch.setattr(domain, "CIRCUIT_OPEN", timedelta(milliseconds=20))
+    exchange = Exchange()
+    httpserver.expect_request("/products/BTC-USD/candles").respond_with_handler(exchange)
+    return exchange
+
+
+@pytest.fixture
+def feed(httpserver, exchange):
+    feed = make_feed("BTC-USD", name="spot", provider="coinbase")
+    feed.sources.update(options={"base_url": httpserver.url_for("")})
+    return feed
+
+
+def run(capsys, *words):
+    capsys.readouterr()
+    call_command("backfill", "BTC-USD", *(words or ("--from", FROM, "--to", TO)))
+    return capsys.readouterr().out
+
+
+def stopped(capsys, *words):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        call_command("backfill", *(words or ("BTC-USD", "--from", FROM, "--to", TO)))
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return end.value.code, printed.err.splitlines()[-1].removeprefix("backfill: ")
+
+
+def stored():
+    return set(Quote.objects.filter(asset__symbol="BTC-USD").values_list("at", "price"))
+
+
+def counts():
+    return Backfill.objects.count(), Batch.objects.count(), Quote.objects.count()
+
+
+def step_of(row, *, fence=0, now=None):
+    return take_backfill_step(backfill_id=row.pk, fence=fence, now=now or timezone.now(), trace_id=TRACE)
+
+
+def begun(feed, *, since=SINCE, until=UNTIL):
+    return begin_or_resume(
+        asset_id=feed.assets.get().pk, provider="coinbase", since=since, until=until, now=timezone.now()
+    )
+
+
+def test_the_past_comes_page_by_page_into_the_log_as_history(feed, exchange, capsys):
+    assert run(capsys) == "BTC-USD: 720 quotes of coinbase from 2026-03-01 00:00 to 2026-03-01 12:00 in 3 calls.\n"
+
+    assert stored() == whole()
+    assert len(exchange.asked) == 3
+    assert set(Batch.objects.values_list("kind", "provider")) == {(Batch.Kind.HISTORY, "coinbase")}
+    row = Backfill.objects.get()
+    assert (row.reached, row.accepted, row.calls, row.failure, row.lease_until) == (UNTIL, 720, 3, "", None)
+    assert row.finished_at is not None
+
+
+def test_a_second_time_adds_nothing_and_counts_what_is_there(feed, capsys):
+    run(capsys)
+    before = stored(), Batch.objects.count()
+
+    assert run(capsys).endswith("0 quotes of coinbase from 2026-03-01 00:00 to 2026-03-01 12:00 in 3 calls; 720 were "
+                                "there already.\n")  # fmt: skip
+    assert (stored(), Batch.objects.count()) == before
+
+
+def test_windows_see_the_past_and_nothing_opens_by_it(feed, capsys):
+    append_quotes(feed, [("BTC-USD", UNTIL, "50")], provider="coinbase")
+    make_rule(
+        make_owner(),
+        assets=["BTC-USD"],
+        condition={"kind": "below_average", "percent": "0", "window": "6h", "min_coverage": "1"},
+    )
+    flow.judge_pending(feed_id=feed.pk)
+    run(capsys)
+    flow.judge_pending(feed_id=feed.pk)
+    assert not Alert.objects.exists()
+    append_quotes(feed, [("BTC-USD", UNTIL + timedelta(minutes=1), "51")], provider="coinbase")
+    flow.judge_pending(feed_id=feed.pk)
+
+    assert Alert.objects.count() == 1
+    report = replay(feed, since=SINCE, until=timezone.now(), progress=lambda done: None)
+    assert (report.same, report.missing, report.extra) == (1, [], [])
+
+
+def test_what_was_killed_in_the_middle_goes_on_where_it_stopped(feed, exchange, capsys, monkeypatch):
+    row = begun(feed)
+    first = step_of(row)
+    assert first.outcome is Outcome.STORED
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        # In the middle of the transaction: quotes and position stand or fall together.
+        patch.setattr(Backfill, "save", killed)
+        step_of(row, fence=first.fence)
+    row.refresh_from_db()
+    assert (stored(), row.reached) == (whole(until=row.reached), SINCE + timedelta(hours=5))
+
+    exchange.asked.clear()
+    assert " 720 quotes of coinbase " in run(capsys)
+    assert (stored(), len(exchange.asked)) == (whole(), 2)
+
+
+def test_ctrl_c_says_how_to_go_on_and_leaves_the_lease(feed, exchange, capsys, monkeypatch):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    exchange.fails = [(503, {"Retry-After": "60"})]
+    monkeypatch.setattr(command.time, "sleep", interrupt)
+    assert stopped(capsys) == (130, "stopped; begin again with the same command")
+    assert Backfill.objects.get().lease_until is None
+
+
+def test_failures_are_waited_for_and_noted_in_the_circuit(feed, exchange, capsys):
+    exchange.fails = [(500, {}), (502, {})]
+    assert " 720 quotes of coinbase " in run(capsys)
+    row = Backfill.objects.get()
+    assert (row.calls, row.failure) == (5, "")
+    assert Circuit.objects.get().failures == 0
+
+    exchange.fails = [(500, {})] * 10
+    assert stopped(capsys, "BTC-USD", "--from", "2026-02-28", "--to", "2026-03-01") == (
+        1,
+        "coinbase: http_500; what was stored stands; begin again with the same command",
+    )
+    assert Circuit.objects.get().failures >= 5
+    assert Backfill.objects.get(finished_at=None).lease_until is None
+
+
+def test_an_open_circuit_is_waited_for_and_nobody_is_called(feed, exchange, capsys):
+    row, now = begun(feed), timezone.now()
+    Circuit.objects.create(
+        provider="coinbase",
+        address=feed.sources.get().options["base_url"],
+        failures=5,
+        open_until=now + timedelta(minutes=1),
+    )
+    step = step_of(row, now=now)
+
+    assert (step.outcome, step.backfill.failure) == (Outcome.WAITS, "circuit_open")
+    assert (step.backfill.next_call_at, step.backfill.calls) == (now + timedelta(minutes=1), 0)
+    assert exchange.asked == []
+    assert step_of(row, fence=step.fence, now=now + timedelta(seconds=59)).outcome is Outcome.LOST
+
+
+def test_the_provider_says_how_long_to_wait(feed, exchange):
+    exchange.fails = [(429, {"Retry-After": "30"})]
+    row, now = begun(feed), timezone.now()
+    step = step_of(row, now=now)
+    assert (step.outcome, step.retry_after_seconds, step.backfill.failure) == (Outcome.FAILED, 30, "rate_limited")
+    assert step.backfill.next_call_at == now + timedelta(seconds=30)
+
+
+def test_a_refusal_ends_it_in_words(feed, exchange, capsys):
+    exchange.fails = [(403, {})]
+    assert stopped(capsys) == (2, "coinbase: unauthorized")
+    row = Backfill.objects.get()
+    assert (row.failure, row.lease_until, row.finished_at, stored()) == ("unauthorized", None, None, set())
+
+
+def test_the_second_of_two_is_refused_while_the_first_is_at_it(feed, exchange, capsys):
+    held = step_of(begun(feed))
+    row = Backfill.objects.get()
+    code, line = stopped(capsys)
+    assert code == 2
+    assert line == (
+        "another process is at the past of BTC-USD from coinbase; where it was killed, try again after "
+        f"{row.lease_until:%H:%M:%S} UTC"
+    )
+    assert step_of(row).outcome is Outcome.LOST
+    assert step_of(row, fence=held.fence).outcome is Outcome.STORED
+    assert len(exchange.asked) == 2
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_who_has_lost_the_lease_meanwhile_writes_nothing(feed, exchange):
+    row = begun(feed)
+    exchange.then = lambda: Backfill.objects.filter(pk=row.pk).update(fence=99)
+    assert step_of(row).outcome is Outcome.LOST
+    row.refresh_from_db()
+    assert (row.reached, row.accepted, stored(), Batch.objects.count()) == (SINCE, 0, set(), 0)
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_of_two_at_the_same_moment_one_asks(feed, exchange):
+    row = begun(feed)
+    steps = at_once(lambda: step_of(row), lambda: step_of(row))
+    assert sorted(step.outcome.value for step in steps) == ["lost", "stored"]
+    assert (len(exchange.asked), Batch.objects.count()) == (1, 1)
+
+
+def test_another_range_takes_the_place_of_what_was_begun(feed, capsys):
+    step = step_of(begun(feed))
+    Backfill.objects.update(lease_until=None)
+    assert step.backfill.reached > SINCE
+    run(capsys, "--from", "2026-02-28T22:00", "--to", "2026-03-01T01:00")
+    earlier = SINCE - timedelta(hours=2)
+    assert stored() == whole(since=earlier, until=step.backfill.reached)
+    assert Backfill.objects.values_list("since", "accepted").get() == (earlier, 120)
+
+
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(feed, exchange, capsys, monkeypatch):
+    monkeypatch.setattr(backfilling, "LEAST_BETWEEN_CALLS", timedelta(seconds=1))
+    assert run(capsys, "--from", FROM, "--to", TO, "--dry-run") == (
+        "BTC-USD: 3 calls of coinbase (it is BTC-USD there), about 0:00:02. Nothing was asked.\n"
+    )
+    assert (counts(), exchange.asked) == (NOTHING, [])
+
+
+def test_a_provider_that_is_no_source_of_the_feed_is_asked_by_its_name_for_the_asset(capsys):
+    feed = make_feed("BTC-USD", name="spot", provider="simulated")
+    Listing.objects.create(asset=feed.assets.get(), provider="kraken", external_id="XBTUSD")
+    out = run(capsys, "--from", "2026-03-01", "--to", "2026-03-02", "--provider", "Kraken", "--dry-run")
+    assert out == "BTC-USD: 1 calls of kraken (it is XBTUSD there), about 0:00:00. Nothing was asked.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["NONE", "--from", FROM], "there is no asset NONE"),
+        (["LOOSE", "--from", FROM], "LOOSE is in no feed, so there is no log that its past could stand in"),
+        (["BTC-USD", "--from", "2200-01-01"], "--from is in the future"),
+        (["BTC-USD", "--from", TO, "--to", FROM], "--from is not before --to"),
+        (["BTC-USD", "--from", FROM, "--provider", "simulated"], "simulated gives no past"),
+        (["INVENTED", "--from", FROM], "no source of the feed invented gives the past; name a provider that does"),
+        (["BTC-USD", "--from", FROM, "--provider", "binance"], "what binance calls BTC-USD is in another currency"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_a_line_and_writes_nothing(feed, exchange, capsys, words, why):
+    make_feed("INVENTED", name="invented")
+    Asset.objects.create(symbol="LOOSE")
+    Listing.objects.create(asset=feed.assets.get(), provider="binance", external_id="BTCUSDT")
+    assert stopped(capsys, *words) == (2, why)
+    assert (counts(), exchange.asked) == (NOTHING, [])
+
+
+def test_a_range_beyond_the_providers_reach_is_refused_with_how_far_it_goes(feed, capsys):
+    code, line = stopped(capsys, "BTC-USD", "--from", "2020-01-01", "--provider", "kraken")
+    assert code == 2
+    assert line.startswith("kraken goes back 720 days, to ")
+    assert counts() == NOTHING
+
+
+def test_history_older_than_quotes_are_kept_is_taken(feed, capsys, settings):
+    settings.QUOTE_RETENTION_DAYS = 1
+    run(capsys, "--from", "2020-01-01", "--to", "2020-01-01T01:00")
+    assert len(stored()) == 60
+    assert LatestQuote.objects.get().at == datetime(2020, 1, 1, 0, 59, tzinfo=UTC)
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_the_past_of_an_asset_that_moves_meanwhile_goes_into_the_log_where_it_is_now(feed, exchange, httpserver):
+    other = make_feed(name="other", provider="coinbase")
+    other.sources.update(options={"base_url": httpserver.url_for("")})
+    exchange.then = lambda: Asset.objects.update(feed=other)
+    row = begun(feed)
+
+    lost = step_of(row)
+    assert (lost.outcome, lost.backfill.fence, counts()[1:]) == (Outcome.LOST, lost.fence, (0, 0))
+    assert step_of(row, fence=lost.fence).outcome is Outcome.STORED
+    assert Batch.objects.values_list("feed__name", flat=True).get() == "other"
+    assert FeedHead.objects.get(feed=feed).seq == 0
+
+
+def test_feeds_make_room_for_a_backfill_that_goes_on():
+    feed = make_feed("BTC-USD", name="spot", provider="coincap")
+    assert queries.seconds_between_rounds(["coincap"]) == 670
+    row = begin_or_resume(
+        asset_id=feed.assets.get().pk, provider="coincap", since=SINCE, until=UNTIL, now=timezone.now()
+    )
+    assert queries.seconds_between_rounds(["coincap"]) == 1340
+    # One that nobody has gone on with for an hour, or that asks elsewhere, takes no room.
+    Backfill.objects.update(next_call_at=timezone.now() - timedelta(minutes=61))
+    assert queries.seconds_between_rounds(["coincap"]) == 670
+    Backfill.objects.update(next_call_at=timezone.now() + timedelta(minutes=5))
+    assert queries.seconds_between_rounds(["coincap"]) == 1340
+    Backfill.objects.filter(pk=row.pk).update(finished_at=timezone.now())
+    assert queries.seconds_between_rounds(["coincap"]) == 670
+
+
+def test_a_backfill_at_an_address_of_its_feeds_own_takes_no_room():
+    make_feed("A", name="public", provider="coincap")
+    feed = make_feed("BTC-USD", name="own", provider="coincap")
+    feed.sources.update(options={"base_url": "http://127.0.0.1:1"})
+    begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=SINCE, until=UNTIL, now=timezone.now())
+    assert queries.seconds_between_rounds(["coincap"]) == 670
