@@ -55,17 +55,21 @@ def sources_table(feed: Feed, *, now: datetime) -> Table:
 def circuit_in_words(circuit: Circuit | None, *, now: datetime) -> str:
     """Return whether a provider is asked, and what it failed by last."""
     if circuit is None or (not circuit.failures and circuit.open_until is None):
-        said = "answers"
+        said = "no failures lately"
     elif circuit.open_until is not None and circuit.open_until > now:
         said = f"left alone until {circuit.open_until:%H:%M:%S} UTC: {circuit.reason}"
-        return f"{said}, {circuit.failures} failures in a row"
+        return f"{said}, {_in_a_row(circuit)}"
     elif circuit.open_until is not None:
-        said = f"on trial after {circuit.failures} failures in a row"
+        said = f"on trial after {_in_a_row(circuit)}"
     else:
-        said = f"{circuit.failures} failures in a row"
+        said = _in_a_row(circuit)
     if circuit is not None and circuit.failed_at is not None:
         said += f"; the last was {circuit.reason} on {circuit.failed_at:%Y-%m-%d %H:%M:%S}"
     return said
+
+
+def _in_a_row(circuit: Circuit) -> str:
+    return "1 failure" if circuit.failures == 1 else f"{circuit.failures} failures in a row"
 
 
 def _budget_in_words(source: FeedSource, *, now: datetime) -> str:
@@ -112,13 +116,15 @@ def sparkline(values: Sequence[int], *, words: str) -> SafeString:
         bars.append((f"{place * step:.1f}", SPARK_HEIGHT - height, f"{step - 1:.1f}", height))
     return format_html(
         '<svg class="text-primary-600 dark:text-primary-500" role="img" aria-label="{}" width="{}" height="{}" '
-        'viewBox="0 0 {} {}" fill="currentColor"><title>{}</title>{}</svg>',
+        'viewBox="0 0 {} {}" fill="currentColor"><title>{}</title><rect y="{}" width="{}" height="1" opacity="0.3"></rect>{}</svg>',
         words,
         SPARK_WIDTH,
         SPARK_HEIGHT,
         SPARK_WIDTH,
         SPARK_HEIGHT,
         words,
+        SPARK_HEIGHT - 1,
+        SPARK_WIDTH,
         format_html_join("", '<rect x="{}" y="{}" width="{}" height="{}"></rect>', bars),
     )
 
