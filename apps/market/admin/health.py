@@ -116,7 +116,8 @@ def sparkline(values: Sequence[int], *, words: str) -> SafeString:
         bars.append((f"{place * step:.1f}", SPARK_HEIGHT - height, f"{step - 1:.1f}", height))
     return format_html(
         '<svg class="text-primary-600 dark:text-primary-500" role="img" aria-label="{}" width="{}" height="{}" '
-        'viewBox="0 0 {} {}" fill="currentColor"><title>{}</title><rect y="{}" width="{}" height="1" opacity="0.3"></rect>{}</svg>',
+        'viewBox="0 0 {} {}" fill="currentColor"><title>{}</title>'
+        '<rect y="{}" width="{}" height="1" opacity="0.3"></rect>{}</svg>',
         words,
         SPARK_WIDTH,
         SPARK_HEIGHT,
