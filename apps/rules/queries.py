@@ -105,9 +105,9 @@ def rules_of_other_calendars() -> set[int]:
     """Return the ids of rules that look at silences, and whose assets have other calendars now than when the rule
     entered the log; and maybe some that look at none. Two statements."""
     calendars = dict(Asset.objects.exclude(calendar="").values_list("pk", "calendar"))
-    of_rules = RuleChangeRow.objects.filter(rule__deleted_at=None)
-    last = of_rules.values("rule", "batch__feed").annotate(last=Max("pk")).values("last")
-    # As text, since a `stale` may stand at any depth; who takes it further reads the condition.
+    last = RuleChangeRow.objects.values("rule", "batch__feed").annotate(last=Max("pk")).values("last")
+    # As text, since a `stale` may stand at any depth; who takes it further reads the condition. A rule that is deleted
+    # or off has no version there.
     rows = RuleChangeRow.objects.annotate(written=Cast("version__document", TextField()))
     rows = rows.filter(pk__in=last, written__contains='"stale"')
     return {
@@ -115,6 +115,16 @@ def rules_of_other_calendars() -> set[int]:
         for rule_id, asset_ids, known in rows.values_list("rule_id", "asset_ids", "calendars")
         if known != {str(one): calendars[one] for one in asset_ids if one in calendars}
     }
+
+
+def rules_on_moved_assets() -> set[int]:
+    """Return the ids of rules that are judged in the log of a feed on assets that are in another one now. Two
+    statements."""
+    feeds = dict(Asset.objects.order_by().values_list("pk", "feed_id"))
+    of_rules = RuleChangeRow.objects.filter(rule__deleted_at=None)
+    last = of_rules.values("rule", "batch__feed").annotate(last=Max("pk")).values("last")
+    rows = RuleChangeRow.objects.filter(pk__in=last).values_list("rule_id", "batch__feed_id", "asset_ids")
+    return {rule_id for rule_id, feed_id, asset_ids in rows if any(feeds.get(one) != feed_id for one in asset_ids)}
 
 
 def entry_of(batch: Batch) -> Entry:
