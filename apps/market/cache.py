@@ -19,15 +19,16 @@ from apps.market.domain import epoch_microseconds, from_epoch_microseconds
 logger = logging.getLogger(__name__)
 
 LatestPrices = dict[int, tuple[datetime, Decimal]]
-_PREFIX = "fintech:latest:"
+_PREFIX = "fintech:newest:"
 _TIMEOUT_SECONDS = 0.3
 _KEYS_AT_ONCE = 2_000  # Lua's unpack() takes a few thousand, and nobody else is served meanwhile.
 
-# KEYS: one per asset; ARGV[1]: milliseconds to live; ARGV[i + 1]: "microseconds price".
+# KEYS: one per asset; ARGV[1]: milliseconds to live; ARGV[i + 1]: "microseconds price". The microseconds have as many
+# digits in each, so texts compare as numbers do.
 _SET_IF_NEWER = """
 local known = redis.call('MGET', unpack(KEYS))
 for i = 1, #KEYS do
-  if not known[i] or tonumber(string.match(known[i], '^%d+')) < tonumber(string.match(ARGV[i + 1], '^%d+')) then
+  if not known[i] or string.sub(known[i], 1, 17) < string.sub(ARGV[i + 1], 1, 17) then
     redis.call('SET', KEYS[i], ARGV[i + 1], 'PX', ARGV[1])
   end
 end
@@ -62,7 +63,7 @@ def put_latest(quotes: Iterable[tuple[int, datetime, Decimal]], *, seconds_to_li
     keys, values = [], []
     for asset_id, at, price in quotes:
         keys.append(f"{_PREFIX}{asset_id}")
-        values.append(f"{epoch_microseconds(at)} {price}")
+        values.append(f"{epoch_microseconds(at):017} {price}")
     try:
         for begin in range(0, len(keys), _KEYS_AT_ONCE):
             part = slice(begin, begin + _KEYS_AT_ONCE)
