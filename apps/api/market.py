@@ -64,8 +64,8 @@ class Asset(graphene.ObjectType):
 
     variation_since_close = graphene.Field(
         Decimal,
-        description="Percent by which the newest price differs from the one at the last close: midnight in UTC by its "
-        "feed's clock; null where nothing that old is stored.",
+        description="Percent by which the newest price differs from the one at the last close by its feed's "
+        "clock: that of its trading hours, or without these midnight in UTC; null where nothing that old is stored.",
     )
     candles = pages_of(
         CandleConnection,

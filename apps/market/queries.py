@@ -35,7 +35,7 @@ from django.db.models import (
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Now, TruncDate, TruncMinute
 
-from apps.market import cache, partitions
+from apps.market import cache, calendars, partitions
 from apps.market.domain import AdmittedQuote, Held, Newest, epoch_microseconds, from_epoch_microseconds, price_units
 from apps.market.models import (
     Asset,
@@ -628,19 +628,18 @@ def variations_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
     return _variations(latest, {pk: as_of - timedelta(hours=24) for pk, as_of in _clocks_of(latest).items()})
 
 
-def variations_since_close(
-    latest: Mapping[int, Decimal], *, closes: Mapping[int, datetime] | None = None
-) -> dict[int, Decimal]:
+def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
     """Return asset id -> percent by which its newest price differs from that at the last close, as variations_24h does.
 
-    closes: asset id -> when its market closed last; for others, the last midnight in UTC by their feed's clock.
+    By its feed's clock: the end of the last session of its calendar; without one, the last midnight in UTC.
     """
-    midnights = {
-        pk: as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        for pk, as_of in _clocks_of(latest).items()
-    }
-    known = {pk: at for pk, at in (closes or {}).items() if pk in midnights}
-    return _variations(latest, midnights | known)
+    calendar_of = dict(Asset.objects.filter(pk__in=list(latest)).exclude(calendar="").values_list("pk", "calendar"))
+    moments = {}
+    for pk, as_of in _clocks_of(latest).items():
+        code = calendar_of.get(pk)
+        close = calendars.previous_close(code, as_of) if code in calendars.CALENDARS else None
+        moments[pk] = close or as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return _variations(latest, moments)
 
 
 def _variations(latest: Mapping[int, Decimal], moments: Mapping[int, datetime]) -> dict[int, Decimal]:

@@ -165,12 +165,14 @@ def test_the_price_at_the_last_close_is_that_of_midnight_and_outlives_the_quotes
     assert ask(query).json()["data"]["asset"] == {"variationSinceClose": "25", "variation24h": "56.25"}
 
 
-def test_a_market_with_hours_has_the_close_that_is_handed_in(feed):
+def test_an_asset_with_trading_hours_has_its_last_close_and_no_midnight(feed):
+    Asset.objects.filter(symbol="BTC").update(calendar="XNYS")
+    # New York closes 9 hours after the first quote, and is closed still at the last.
     for seconds, price in [(0, "80"), (DAY / 2, "100"), (DAY, "120")]:
         append_quotes(feed, [("BTC", at(seconds), price), ("ETH", at(seconds), price)])
     ids = asset_ids(feed)
     latest = dict.fromkeys(ids.values(), Decimal(120))
-    assert variations_since_close(latest, closes={ids["BTC"]: at(60)}) == {ids["BTC"]: 50, ids["ETH"]: 20}
+    assert variations_since_close(latest) == {ids["BTC"]: 50, ids["ETH"]: 20}
 
 
 def rolled_up(feed):
