@@ -1,13 +1,13 @@
 """Episodes opened and resolved from what the engine found, in the caller's transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from apps.alerts.episodes import events_of, tells
 from apps.alerts.models import Alert, AlertEvent
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, Batch
 from apps.rules.domain import evidence_in_words
-from apps.rules.engine.instance import ERROR, Transition
+from apps.rules.engine.instance import ERROR, RULE_CHANGED, Transition
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
 from apps.rules.queries import Specs, specs_of
@@ -24,10 +24,9 @@ def record_episodes(*, batch: Batch, transitions: Sequence[Transition]) -> list[
     rules = Rule.objects.in_bulk({rule_id for rule_id, _ in keys})
     symbols = dict(Asset.objects.filter(pk__in={asset_id for _, asset_id in keys}).values_list("pk", "symbol"))
     specs = specs_of({one.version_id for one in transitions if tells(one)})
-    open_alerts = {
-        (alert.rule_id, alert.asset_id): alert
-        for alert in Alert.objects.filter(rule__in=rules, asset__in=symbols, resolved_at=None)
-    }
+    # Those that this log has opened: an asset that moved may have one in the other feed's already.
+    ours = Alert.objects.filter(rule__in=rules, asset__in=symbols, resolved_at=None, batch__feed=batch.feed_id)
+    open_alerts = {(alert.rule_id, alert.asset_id): alert for alert in ours}
     opened: list[Alert] = []
     resolved: list[Alert] = []
     events: list[AlertEvent] = []
@@ -48,6 +47,27 @@ def record_episodes(*, batch: Batch, transitions: Sequence[Transition]) -> list[
     Alert.objects.bulk_update(resolved, ["resolved_at", "resolution"], batch_size=1_000)
     Alert.objects.bulk_create(opened, batch_size=1_000)
     return AlertEvent.objects.bulk_create(events, batch_size=1_000)
+
+
+def end_episodes(*, asset_id: int, ended: Mapping[int, Batch]) -> list[AlertEvent]:
+    """Resolve the open alerts of rules on an asset that has left a feed, in the caller's transaction, and return the
+    events made. ended: rule id -> the entry of that feed's log at which it ended.
+
+    As the judge of that log will find it, who may come later than the first opening in the other feed: of a rule and an
+    asset one alert is open at most.
+    """
+    open_alerts = Alert.objects.filter(asset=asset_id, rule__in=ended, resolved_at=None).order_by("pk")
+    events = []
+    for alert in open_alerts:
+        batch = ended[alert.rule_id]
+        alert.resolved_at = max(batch.as_of, alert.opened_at)
+        alert.resolution = RULE_CHANGED
+        alert.save(update_fields=["resolved_at", "resolution"])
+        event = AlertEvent(
+            alert=alert, kind=AlertEvent.Kind.RESOLVED, at=alert.resolved_at, reason=RULE_CHANGED, batch=batch
+        )
+        events.append(event)
+    return AlertEvent.objects.bulk_create(events)
 
 
 def _alert_of(step: Transition, *, batch: Batch, rule: Rule, symbol: str, specs: Specs) -> Alert:

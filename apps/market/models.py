@@ -171,11 +171,6 @@ class Asset(models.Model):
             raise ValidationError({"tags": 'Write a list of words, like ["crypto", "stablecoin"].'})
         if self.calendar and self.calendar not in CALENDARS:
             raise ValidationError({"calendar": "Use the code of an exchange in docs/setup.md, like XNYS, or none."})
-        if self.pk and LatestQuote.objects.filter(asset=self).exists():
-            before = Asset.objects.get(pk=self.pk)
-            if before.feed_id not in (None, self.feed_id):
-                # Its quotes stand in that feed's log; judged by two logs they would be judged twice.
-                raise ValidationError({"feed": f"{self.symbol} has quotes from {before.feed}; it stays in that feed."})
 
 
 def _is_word(tag: Any) -> bool:

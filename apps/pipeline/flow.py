@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from apps.alerts.services import record_episodes
+from apps.alerts.services import end_episodes, record_episodes
 from apps.market import queries as market_queries
 from apps.market import services as market
 from apps.market.models import JudgePosition
@@ -128,6 +128,21 @@ def judge_next(*, feed_id: int) -> bool | None:
         return None if position is None else False
     rules.keep_engine(feed_id=feed_id, engine=engine)
     return True
+
+
+def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
+    """Move an asset to another feed, or to none, together with the rules on it: at one place in each of the two logs
+    the one ends to judge it and the other begins, and open alerts end. Raises AssetStays.
+    """
+    trace_id = new_trace_id()
+    with transaction.atomic():
+        watching = rules.lock_rules_on(asset_id)
+        left_feed_id = market.move_asset(asset_id=asset_id, feed_id=feed_id)
+        ended = rules.follow_moved_asset(
+            asset_id=asset_id, rules=watching, left_feed_id=left_feed_id, now=now, trace_id=trace_id
+        )
+        notify.owe(end_episodes(asset_id=asset_id, ended=ended))
+    logger.info("asset moved", extra={"asset": asset_id, "from": left_feed_id, "to": feed_id, "rules": len(watching)})
 
 
 def tell(*, owed_ids: Sequence[int]) -> list[uuid.UUID]:

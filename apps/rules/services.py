@@ -3,7 +3,7 @@
 import json
 import logging
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from django.db.models import Exists, OuterRef, Q
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Batch
-from apps.market.services import append_rules_entry
+from apps.market.services import AssetStays, append_rules_entry
 from apps.rules import queries
 from apps.rules.domain import checkpoints_kept
 from apps.rules.engine.conditions import is_clocked
@@ -93,12 +93,12 @@ def delete_rule(*, rule: Rule, now: datetime, trace_id: str) -> None:
 
 
 def follow_assets(*, now: datetime, trace_id: str) -> int:
-    """Let rules that choose by tag or feed follow assets that were tagged, added or removed, and rules that look at
-    silences follow their assets' calendars; return how many changed."""
+    """Let rules that choose by tag or feed follow assets that were tagged, added or removed, rules that look at
+    silences follow their assets' calendars, and all of them assets that moved; return how many changed."""
     changed = 0
-    of_other_calendars = queries.rules_of_other_calendars()
+    in_any_case = queries.rules_of_other_calendars() | queries.rules_on_moved_assets()
     choosers = RuleVersion.objects.filter(rule=OuterRef("pk"), document__assets__has_any_keys=["tag", "feed"])
-    followers = Rule.objects.filter(Exists(choosers) | Q(pk__in=of_other_calendars), deleted_at=None)
+    followers = Rule.objects.filter(Exists(choosers) | Q(pk__in=in_any_case), deleted_at=None)
     for rule_id in list(followers.order_by("pk").values_list("pk", flat=True)):
         with transaction.atomic():
             # Locked, since it may be edited or deleted meanwhile.
@@ -108,14 +108,46 @@ def follow_assets(*, now: datetime, trace_id: str) -> int:
             version = rule.versions.order_by("number").last()
             if version is None:
                 continue
-            if isinstance(version.document.get("assets"), list) and rule_id not in of_other_calendars:
+            if isinstance(version.document.get("assets"), list) and rule_id not in in_any_case:
                 continue
-            try:
-                spec = RuleSpec.read(version.document)
-            except RuleInvalid:
-                continue
-            changed += _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
+            changed += _follow(rule, version, now=now, trace_id=trace_id)
     return changed
+
+
+def _follow(rule: Rule, version: RuleVersion, *, now: datetime, trace_id: str) -> int:
+    """Enter the logs where the rule's assets are others now than those in force, and return how many logs that were."""
+    try:
+        spec = RuleSpec.read(version.document)
+    except RuleInvalid:
+        return 0
+    return _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
+
+
+def lock_rules_on(asset_id: int) -> list[Rule]:
+    """Return the rules that are judged on an asset, in order, locked until the caller's transaction ends: before heads
+    of feeds are, as where a rule is saved."""
+    judged = RuleState.objects.filter(asset=asset_id).values("rule")
+    return list(Rule.objects.select_for_update(no_key=True).filter(pk__in=judged).order_by("pk"))
+
+
+def follow_moved_asset(
+    *, asset_id: int, rules: Sequence[Rule], left_feed_id: int | None, now: datetime, trace_id: str
+) -> dict[int, Batch]:
+    """Enter the logs where an asset that has just moved is judged by these rules no more, and where it is from now on;
+    return rule id -> the entry at which it ended. In the transaction of the move.
+
+    rules: as lock_rules_on gave them before. Raises AssetStays where there are others by now. Rules that choose the new
+    feed follow within seconds, as with any asset that is added to it.
+    """
+    if {rule.pk for rule in rules} != set(RuleState.objects.filter(asset=asset_id).values_list("rule", flat=True)):
+        raise AssetStays("Rules on it were changed at this moment; try again.")
+    ended: dict[int, Batch] = {}
+    for rule in rules:
+        version = rule.versions.order_by("number").last()
+        if version is not None and _follow(rule, version, now=now, trace_id=trace_id):
+            entered = RuleChange.objects.filter(rule=rule, batch__feed=left_feed_id, batch__trace_id=trace_id)
+            ended.update((change.rule_id, change.batch) for change in entered.select_related("batch"))
+    return ended
 
 
 def refuse_unknown_assets(assets: Assets) -> None:
@@ -202,9 +234,11 @@ def judge(*, batch: Batch, engine: Engine) -> Judgement:
     """Judge one entry of the log and record what it changed, in the caller's transaction."""
     judgement = engine.judge(queries.entry_of(batch), queries.history_at(batch))
     if batch.kind == Batch.Kind.RULES:
-        for change in batch.rule_changes.all():
-            gone = RuleState.objects.filter(rule_id=change.rule_id, asset__feed_id=batch.feed_id)
-            gone.exclude(asset_id__in=change.asset_ids).delete()
+        for change in batch.rule_changes.select_related("rule"):
+            judged = queries.changes_in_force(change.rule) | {batch.feed_id: (None, change.asset_ids, {})}
+            # An asset that moved to another feed may be judged there already.
+            kept = [asset_id for _, asset_ids, _ in judged.values() for asset_id in asset_ids]
+            RuleState.objects.filter(rule_id=change.rule_id).exclude(asset_id__in=kept).delete()
     _record(batch, judgement)
     _checkpoint_if_due(batch, engine)
     return judgement

@@ -282,20 +282,6 @@ def test_an_assets_page_without_a_price_says_what_brings_one(admin_client):
 
 
 @pytest.mark.django_db
-def test_an_asset_with_quotes_stays_in_its_feed(admin_client):
-    _feeds(2, prefix="feed")
-    asset = Asset.objects.get(symbol="FEED-0")
-    other = Feed.objects.get(name="feed-1")
-    answer = admin_client.post(
-        reverse("admin:market_asset_change", args=[asset.pk]),
-        {"feed": other.pk, "tags": "", **NO_INLINES},
-    )
-    assert "FEED-0 has quotes from feed-0; it stays in that feed." in answer.text.replace("&#x27;", "'")
-    asset.refresh_from_db()
-    assert asset.feed.name == "feed-0"
-
-
-@pytest.mark.django_db
 def test_an_asset_with_quotes_is_not_deleted_and_one_without_is(admin_client):
     _feeds(1, prefix="feed")
     make_feed("TYPO-USD", name="other")

@@ -35,11 +35,13 @@ from apps.market.services.fetching import (
 from apps.market.services.history import Imported, import_history
 from apps.market.services.listing import ListingRefused, add_listing
 from apps.market.services.log import IMPORTED, append_rules_entry, cache_latest, redo_cache_writes, store_quotes
+from apps.market.services.moving import AssetStays, move_asset, refuse_to_move
 from apps.market.services.pushing import Pushed, PushRefused, record_pushed
 from apps.market.services.retention import make_days_ahead, prune_minute_candles, prune_quotes
 
 __all__ = [
     "IMPORTED",
+    "AssetStays",
     "BackfillRefused",
     "FetchLease",
     "FetchRefused",
@@ -64,6 +66,7 @@ __all__ = [
     "fetch_now",
     "import_history",
     "make_days_ahead",
+    "move_asset",
     "note_failure",
     "origin_of",
     "pause_between_calls",
@@ -74,6 +77,7 @@ __all__ = [
     "record_failure",
     "record_pushed",
     "redo_cache_writes",
+    "refuse_to_move",
     "release_backfill",
     "resume_feeds",
     "roll_up",

@@ -20,6 +20,7 @@ from apps.market.services.log import (
     move_clock,
     not_stored,
     retention,
+    still_here,
 )
 
 # One entry of an import. Its transaction holds the head's lock, so that long a fetch of the feed may have to wait.
@@ -91,12 +92,7 @@ def append_past(
     partitions.ensure({quote.at.date() for quote in past.quotes}, months_before=(as_of - retention()).date())
     with transaction.atomic():
         head = lock_head(feed.pk)
-        # An asset that has moved to another feed meanwhile has its past there.
-        here = set(feed.assets.values_list("pk", flat=True))
-        gone = [quote for quote in past.quotes if quote.asset_id not in here]
-        past.quotes = [quote for quote in past.quotes if quote.asset_id in here]
-        past.rejected += Counter({"unknown_asset": len(gone)})
-        past = not_stored(past)
+        past = not_stored(still_here(head, past))
         if not beside(past):
             return Admission()
         if past.quotes:

@@ -14,7 +14,7 @@ from psycopg.errors import CheckViolation
 
 from apps.market import cache, domain, partitions, queries
 from apps.market.domain import AdmittedQuote
-from apps.market.models import Batch, Feed, FeedHead, HeldQuote, Quote
+from apps.market.models import Asset, Batch, Feed, FeedHead, HeldQuote, Quote
 from apps.market.providers.registry import PROVIDERS
 
 logger = logging.getLogger(__name__)
@@ -136,6 +136,15 @@ def _hold(held: Mapping[int, domain.Held | None]) -> None:
         update_fields=["at", "price", "volume", "provider", "times"],
         batch_size=2_000,
     )
+
+
+def still_here(head: FeedHead, admitted: domain.Admission) -> domain.Admission:
+    """Return what is of assets of the feed still, under its head's lock: one may have moved since its quotes were
+    admitted, and be judged by another log now."""
+    here = set(Asset.objects.filter(feed=head.feed_id).values_list("pk", flat=True))
+    quotes = [quote for quote in admitted.quotes if quote.asset_id in here]
+    rejected = admitted.rejected + Counter(unknown_asset=len(admitted.quotes) - len(quotes))
+    return domain.Admission(quotes, admitted.repeated, rejected)
 
 
 def not_stored(past: domain.Admission) -> domain.Admission:

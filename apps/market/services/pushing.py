@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from apps.market import domain, partitions, queries
 from apps.market.domain import RawQuote
 from apps.market.models import Batch, Feed, FeedSource, slug_validator
-from apps.market.services.log import append_quotes, cache_latest, is_live, lock_head, move_clock, retention
+from apps.market.services.log import append_quotes, cache_latest, is_live, lock_head, move_clock, retention, still_here
 
 PUSH = "push"
 
@@ -53,9 +53,8 @@ def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, tr
     with connection.wrap_database_errors, transaction.atomic():
         head = lock_head(feed.pk)
         move_clock(head, as_of=now)
-        batch, fresh = append_quotes(
-            head, admitted, provider=PUSH, jump_percent=feed.jump_percent, now=now, trace_id=trace_id
-        )
+        columns = {"provider": PUSH, "jump_percent": feed.jump_percent, "now": now, "trace_id": trace_id}
+        batch, fresh = append_quotes(head, still_here(head, admitted), **columns)
         head.save(update_fields=["seq", "as_of"])
     if fresh:
         newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}

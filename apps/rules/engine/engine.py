@@ -6,7 +6,16 @@ from typing import Any
 
 from apps.market import calendars
 from apps.rules.engine.conditions import is_clocked
-from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, NOT_JUDGED, Instance, Transition
+from apps.rules.engine.instance import (
+    ENDED,
+    ERROR,
+    FOREVER,
+    INACTIVE,
+    NOT_JUDGED,
+    RULE_CHANGED,
+    Instance,
+    Transition,
+)
 from apps.rules.engine.leaves import Bound, Test
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import Newest, Window, WindowKey, new_window, reach_of
@@ -349,7 +358,7 @@ class Engine:
                 gained[asset_id] = [one for one in gained.get(asset_id, ()) if one is not instance]
                 if instance.state not in (INACTIVE, ENDED):
                     moment = max(entry.as_of, instance.moment)
-                    self._note(instance, instance.end(ENDED, "rule changed", moment), None, judgement)
+                    self._note(instance, instance.end(ENDED, RULE_CHANGED, moment), None, judgement)
                 else:
                     self._retire(instance)
                 judgement.touched.pop((change.rule_id, asset_id), None)

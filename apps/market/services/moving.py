@@ -1,0 +1,71 @@
+"""Assets moved from one feed to another, at one place in the logs of both."""
+
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from apps.market import domain
+from apps.market.models import Asset, Feed, FeedHead, JudgePosition, LatestQuote
+from apps.market.services.log import is_live, lock_head, move_clock
+
+
+class AssetStays(ValueError):
+    """An asset cannot be moved now; the text is for people."""
+
+
+def refuse_to_move(asset: Asset, *, feed: Feed | None) -> None:
+    """Raise AssetStays where the asset cannot leave its feed for this one at this moment.
+
+    Binding under the locks of `move_asset`; before, it is a good guess.
+    """
+    old = asset.feed
+    if old is not None:
+        pending = FeedHead.objects.get(pk=old.pk).seq - JudgePosition.objects.get(pk=old.pk).seq
+        if pending:
+            entries = "1 entry" if pending == 1 else f"{pending} entries"
+            raise AssetStays(f"The feed {old} has {entries} to judge; try again in a moment.")
+        # The lease is measured by the database's clock, as where it is taken.
+        if FeedHead.objects.filter(pk=old.pk, lease_until__gt=Now()).exists():
+            raise AssetStays(f"The feed {old} is being fetched at this moment; try again in a moment.")
+    latest = LatestQuote.objects.filter(asset=asset).first()
+    clock = FeedHead.objects.values_list("as_of", flat=True).get(pk=feed.pk) if feed is not None else None
+    if feed is not None and latest is not None and clock is not None and not is_live(feed):
+        # A feed whose next answer is still older than that would give nothing but late quotes.
+        reach = timedelta(seconds=feed.interval_seconds) + domain.FUTURE_TOLERANCE
+        if latest.at > clock + reach:
+            raise AssetStays(
+                f"The newest quote of {asset} is of {latest.at:%Y-%m-%d %H:%M:%S}, ahead of the clock of {feed}."
+            )
+
+
+@transaction.atomic
+def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
+    """Move an asset to another feed, or to none, and return the feed that it was in. Its quotes stay as they are.
+
+    Where rules may be judged on it, call the pipeline's `move_asset`: it enters their change in both logs in the same
+    transaction. Both feeds are locked till that ends. Raises AssetStays.
+    """
+    old_id = Asset.objects.values_list("feed_id", flat=True).get(pk=asset_id)
+    if old_id == feed_id:
+        return old_id
+    feed_ids = sorted({one for one in (old_id, feed_id) if one is not None})
+    # First the judges, who may take a while and never ask for a head: so no fetch of the feeds waits for them here.
+    list(JudgePosition.objects.select_for_update(no_key=True).filter(pk__in=feed_ids).order_by("pk"))
+    heads = {one: lock_head(one) for one in feed_ids}
+    asset = Asset.objects.select_for_update(no_key=True).get(pk=asset_id)
+    if asset.feed_id != old_id:
+        raise AssetStays(f"{asset} was moved by somebody else at this moment.")
+    feed = Feed.objects.get(pk=feed_id) if feed_id is not None else None
+    refuse_to_move(asset, feed=feed)
+    if old_id is not None:
+        # Whoever has lost the lease and still fetches had asked for this asset too.
+        heads[old_id].fence += 1
+        heads[old_id].save(update_fields=["fence"])
+    latest = LatestQuote.objects.filter(asset=asset).first()
+    if feed is not None and latest is not None and is_live(feed):
+        move_clock(heads[feed.pk], as_of=latest.at)
+        heads[feed.pk].save(update_fields=["as_of"])
+    asset.feed = feed
+    asset.save(update_fields=["feed"])
+    return old_id
