@@ -22,6 +22,7 @@ from apps.rules.engine.engine import (
 )
 from apps.rules.engine.instance import ERROR, OPEN, PENDING
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.windows import COARSE, Candle
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import BacktestRun, Checkpoint, Rule, RuleState, RuleVersion
 from apps.rules.models import RuleChange as RuleChangeRow
@@ -210,8 +211,12 @@ def _changes_of(
 def history_of(*, feed_id: int, seq: int) -> History:
     """Return the reader of stored quotes as of one entry of the log."""
 
-    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int]]]:
-        return market.stored_path(reach, feed_id=feed_id, up_to_seq=seq)
+    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int] | Candle]]:
+        paths = market.stored_path(reach, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
+        return {
+            asset_id: [Candle(*one) if isinstance(one, market.PathCandle) else one for one in path]
+            for asset_id, path in paths.items()
+        }
 
     return read
 
@@ -288,7 +293,7 @@ def first_judged(spec: RuleSpec) -> Prospect:
     assets = market.assets_chosen(symbols=selector.symbols, tag=selector.tag, feed=selector.feed)
     chosen = sorted((asset for asset in assets if asset.feed_id is not None), key=lambda asset: asset.symbol)
     told = chosen[:OUTLOOKS_MOST]
-    spans = market.stored_spans(asset.pk for asset in told)
+    spans = market.stored_spans((asset.pk for asset in told), with_candles=True)
     outlooks = [
         AssetOutlook(asset, outlook_of(spec.condition, Stored(*spans.get(asset.pk, (None, None))))) for asset in told
     ]

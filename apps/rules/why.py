@@ -127,7 +127,7 @@ def _answer(standing: Standing, *, asset: Asset, entry: Batch) -> Why:
     version = RuleVersion.objects.select_related("rule").get(pk=standing.version_id)
     read = queries.specs_of([standing.version_id])[standing.version_id]
     spec = read if isinstance(read, RuleSpec) else None
-    path = market.stored_path({asset.pk: 0}, feed_id=entry.feed_id, up_to_seq=entry.seq).get(asset.pk, [])
+    path = market.quoted_path({asset.pk: 0}, feed_id=entry.feed_id, up_to_seq=entry.seq).get(asset.pk, [])
     newest = path[-1][0] if path else None
     judged_at = standing.since if standing.since > -FOREVER else None
     if newest is not None and spec is not None and standing.unknown != NOT_JUDGED:

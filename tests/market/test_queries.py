@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 def _path(feed, symbol="BTC", *, reach_seconds, up_to_seq=99):
     """Return the stored path of one asset as (seconds after START, price)."""
     asset_id = asset_ids(feed)[symbol]
-    paths = queries.stored_path({asset_id: int(reach_seconds * SECOND)}, feed_id=feed.pk, up_to_seq=up_to_seq)
+    paths = queries.quoted_path({asset_id: int(reach_seconds * SECOND)}, feed_id=feed.pk, up_to_seq=up_to_seq)
     return [((microseconds - BEGAN) / SECOND, units / UNIT) for microseconds, units in paths[asset_id]]
 
 
@@ -220,8 +220,8 @@ def test_a_path_ends_at_its_place_in_the_log(four_quotes, up_to_seq, path):
 
 def test_a_path_before_the_first_quote_is_not_there(four_quotes):
     ids = asset_ids(four_quotes)
-    assert queries.stored_path({ids["BTC"]: SECOND}, feed_id=four_quotes.pk, up_to_seq=0) == {}
-    assert list(queries.stored_path(dict.fromkeys(ids.values(), 0), feed_id=four_quotes.pk, up_to_seq=9)) == [
+    assert queries.quoted_path({ids["BTC"]: SECOND}, feed_id=four_quotes.pk, up_to_seq=0) == {}
+    assert list(queries.quoted_path(dict.fromkeys(ids.values(), 0), feed_id=four_quotes.pk, up_to_seq=9)) == [
         ids["BTC"]
     ]
 
@@ -240,7 +240,7 @@ def test_history_is_in_a_path_from_its_place_in_the_log_on(four_quotes):
 def test_each_asset_has_a_path_of_its_own_reach(four_quotes):
     ids = asset_ids(four_quotes)
     append_quotes(four_quotes, [("ETH", at(40), "7"), ("ETH", at(50), "8"), ("ETH", at(60), "9")])
-    paths = queries.stored_path({ids["BTC"]: 30 * SECOND, ids["ETH"]: 10 * SECOND}, feed_id=four_quotes.pk, up_to_seq=5)
+    paths = queries.quoted_path({ids["BTC"]: 30 * SECOND, ids["ETH"]: 10 * SECOND}, feed_id=four_quotes.pk, up_to_seq=5)
     assert paths == {
         ids["BTC"]: [(BEGAN + 10 * place * SECOND, (place + 1) * UNIT) for place in range(4)],
         ids["ETH"]: [(BEGAN + 50 * SECOND, 8 * UNIT), (BEGAN + 60 * SECOND, 9 * UNIT)],

@@ -18,7 +18,7 @@ from apps.rules.engine.instance import (
 )
 from apps.rules.engine.leaves import Bound, Test
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import Newest, Window, WindowKey, new_window, reach_of
+from apps.rules.engine.windows import Candle, Newest, Window, WindowKey, filled, new_window, reach_of
 from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 
 FORMAT = 2
@@ -29,8 +29,9 @@ JudgedQuote = tuple[int, int, int]
 Switches = Mapping[tuple[int, int], tuple[str, str]]
 # Takes asset id -> how far back, in microseconds. Returns asset id -> (at, price), oldest first: what is stored at this
 # place in the log, from the price in force that far before the newest quote on, and at least the two newest quotes.
-# Assets without quotes may be absent.
-History = Callable[[Mapping[int, int]], Mapping[int, Iterable[tuple[int, int]]]]
+# Candles stand for quotes that are kept no more. Assets without quotes may be absent.
+Past = Sequence[tuple[int, int] | Candle]
+History = Callable[[Mapping[int, int]], Mapping[int, Iterable[tuple[int, int] | Candle]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +156,14 @@ class Series:
         """Return what the live instances need of the past."""
         return {key for one in self.instances if one.spec for key in one.spec.condition.window_keys()}
 
-    def begin_at(self, quotes: Sequence[tuple[int, int]]) -> None:
+    def begin_at(self, past: Past) -> None:
         """Take the newest two of these quotes, oldest first, for its own."""
+        quotes: list[tuple[int, int]] = []
+        for one in past[-2:]:
+            if isinstance(one, Candle):
+                quotes += sorted({(one.first_at, one.open), (one.last_at, one.close)})
+            else:
+                quotes.append(one)
         if quotes:
             self.at, self.price = quotes[-1]
         if len(quotes) > 1:
@@ -400,17 +407,17 @@ class Engine:
             series = self._series.get(asset_id)
             if series is None:
                 continue
-            quotes = list(stored.get(asset_id, ()))
+            past = list(stored.get(asset_id, ()))
             if series.at == -FOREVER:
-                series.begin_at(quotes)
-            self._arrange(series, quotes)
+                series.begin_at(past)
+            self._arrange(series, past)
 
-    def _arrange(self, series: Series, quotes: Sequence[tuple[int, int]]) -> None:
-        """Give the series the windows that its instances want, new ones filled from `quotes`, and bind its tests to
+    def _arrange(self, series: Series, past: Past) -> None:
+        """Give the series the windows that its instances want, new ones filled from the past, and bind its tests to
         them."""
         known = dict(zip(series.keys, series.windows, strict=True))
         series.keys = tuple(sorted(series.keys_wanted()))
-        series.windows = tuple(known[key] if key in known else _filled(key, quotes) for key in series.keys)
+        series.windows = tuple(known[key] if key in known else filled(key, past) for key in series.keys)
         self._bind(series)
 
     def _bind(self, series: Series) -> None:
@@ -441,9 +448,9 @@ class Engine:
     def _refill(self, many: Sequence[Series], history: History) -> None:
         stored = history({series.asset_id: reach_of(series.keys) for series in many}) if many else {}
         for series in many:
-            quotes = list(stored.get(series.asset_id, ()))
-            series.begin_at(quotes)
-            series.windows = tuple(_filled(key, quotes) for key in series.keys)
+            past = list(stored.get(series.asset_id, ()))
+            series.begin_at(past)
+            series.windows = tuple(filled(key, past) for key in series.keys)
 
     def standing(self, rule_id: int, asset_id: int) -> Standing | None:
         """Return how far one instance has come and what its condition sees, or None where the rule is not judged
@@ -570,10 +577,3 @@ def _raising(error: Exception) -> Bound:
         raise error
 
     return Bound(fail, fail, fail)
-
-
-def _filled(key: WindowKey, quotes: Iterable[tuple[int, int]]) -> Window:
-    window = new_window(key)
-    for at, price in quotes:
-        window.push(at, price)
-    return window

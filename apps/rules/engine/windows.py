@@ -10,11 +10,13 @@ changes with each quote stands in slots, and the queue is touched only when a gr
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 SECOND = 1_000_000
 GRIDS = tuple(seconds * SECOND for seconds in (86_400, 21_600, 3_600, 900, 300, 60, 15, 5, 1))
 NEVER = 1 << 62
+# A window that looks back further than so many steps of one of the grids has that grid, or a coarser one: W / 60 + 1.
+COARSE = 61
 
 
 def grid_of(width: int) -> int:
@@ -26,6 +28,30 @@ def edge_of(at: int, width: int, grid: int) -> int:
     """Return e, where the window that ends at `at` begins."""
     edge = at - width
     return edge - edge % grid
+
+
+class Candle(NamedTuple):
+    """What is known of quotes that are kept no more, in one span between two multiples of `resolution`.
+
+    low_at, high_at: when the lowest and the highest price was quoted last; price_time, square_time: the sums of
+    price · time and price² · time from first_at to last_at. Microseconds and 1e-10, as quotes have them.
+
+    A window whose grid is a multiple of that resolution takes it as it would have taken the quotes: no grid point lies
+    within it, so they leave together, except for the first where it stands on one. And who looks back further than
+    COARSE of a resolution has such a grid.
+    """
+
+    resolution: int
+    first_at: int
+    open: int
+    low_at: int
+    low: int
+    high_at: int
+    high: int
+    last_at: int
+    close: int
+    price_time: int
+    square_time: int
 
 
 class Extreme:
@@ -103,6 +129,13 @@ class Extreme:
                 best_at = self.front_at
         self.best = best
         self.best_at = best_at
+
+    def take(self, candle: Candle) -> None:
+        """Take the quotes of a candle, of which only these can be told."""
+        points = {candle.first_at: candle.open, candle.low_at: candle.low, candle.high_at: candle.high}
+        points[candle.last_at] = candle.close
+        for at in sorted(points):
+            self.push(at, points[at])
 
     def _close(self, at: int) -> None:
         """A grid point has passed: queue the group and begin another with the newest quote."""
@@ -211,6 +244,16 @@ class Path:
             self.total = area - self.front_area - self.front_price * (edge - self.front_at)
             self.duration = at - edge
 
+    def take(self, candle: Candle) -> None:
+        """Take the quotes of a candle: its first by itself, which may close a cell, then the rest at once."""
+        self.push(candle.first_at, candle.open)
+        if candle.last_at > candle.first_at:
+            self.push(candle.last_at, candle.close)
+            # The first price was not in force all the time.
+            rest = candle.price_time - candle.open * (candle.last_at - candle.first_at)
+            self.area += rest
+            self.total += rest
+
     def _close(self, at: int) -> None:
         """A cell is full: queue its last quote."""
         if self.start == -NEVER:
@@ -273,6 +316,14 @@ class Spread(Path):
         if self.front_cell != -NEVER:
             self.squares -= self.front_area_of_squares + self.front_price**2 * (self.edge - self.front_at)
 
+    def take(self, candle: Candle) -> None:
+        """Take the quotes of a candle, as a path does."""
+        super().take(candle)
+        if candle.last_at > candle.first_at:
+            rest = candle.square_time - candle.open**2 * (candle.last_at - candle.first_at)
+            self.area_of_squares += rest
+            self.squares += rest
+
     def dump(self) -> list[Any]:
         """Return what `load` needs, as plain lists."""
         own = [self.area_of_squares, self.front_area_of_squares, self.squares, list(self.queue_of_squares)]
@@ -312,6 +363,13 @@ class Newest:
         self.silence = 0
         self.calendar = ""
 
+    def take(self, candle: Candle) -> None:
+        """Take the quotes of a candle; the price before its last one is not known to it, and of no use once another
+        quote has come."""
+        self.push(candle.first_at, candle.open)
+        if candle.last_at > candle.first_at:
+            self.push(candle.last_at, candle.close)
+
     def forget(self) -> None:
         """Know no price before the next quote."""
         self.price = None
@@ -346,6 +404,31 @@ def new_window(key: WindowKey) -> Window:
     if name == "spread":
         return Spread(width)
     return Path(width) if name == "path" else Extreme(width, lowest=name == "lowest")
+
+
+def filled(key: WindowKey, past: Iterable[tuple[int, int] | Candle]) -> Window:
+    """Return a window that has seen this past, oldest first.
+
+    Of candles that are too coarse for it, it knows the last price: that is in force until the first of the others.
+    """
+    window = new_window(key)
+    hidden: Candle | None = None
+    for one in past:
+        if not isinstance(one, Candle):
+            if hidden is not None:
+                window.push(hidden.last_at, hidden.close)
+                hidden = None
+            window.push(*one)
+        elif isinstance(window, Newest) or window.grid % one.resolution == 0:
+            if hidden is not None:
+                window.push(hidden.last_at, hidden.close)
+                hidden = None
+            window.take(one)
+        else:
+            hidden = one
+    if hidden is not None:
+        window.push(hidden.last_at, hidden.close)
+    return window
 
 
 def reach_of(keys: Iterable[WindowKey]) -> int:
