@@ -6,6 +6,8 @@ from apps.api.schema import schema
 
 URL = "/graphql"
 QUERY = schema.query_type
+# Levels below a root field from which on only fields without fields are asked for: a query has 10 at most.
+DEEPEST = 7
 
 
 def object_types():
@@ -25,17 +27,21 @@ def connections():
 
 
 def everything(kind, *, first=2, path=()):
-    """Return a selection of all fields of a type, and of theirs, as far as no type comes twice on the way."""
+    """Return a selection of all fields of a type, and of theirs, as far as no type comes twice on the way and the query
+    is not nested too deep."""
     kind = get_named_type(kind)
     if is_leaf_type(kind):
         return ""
     parts = []
     for name, field in kind.fields.items():
         inner = get_named_type(field.type)
-        if inner.name in (*path, kind.name):
+        if inner.name in (*path, kind.name) or (len(path) >= DEEPEST and not is_leaf_type(inner)):
             continue
         arguments = f"(first: {first})" if "first" in field.args else ""
-        parts.append(f"{name}{arguments} {everything(inner, first=first, path=(*path, kind.name))}")
+        selection = everything(inner, first=first, path=(*path, kind.name))
+        # A page so deep that only its rows would be below it has nothing to ask for.
+        if selection != "{  }":
+            parts.append(f"{name}{arguments} {selection}")
     return "{ " + " ".join(parts) + " }"
 
 

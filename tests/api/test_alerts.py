@@ -62,7 +62,7 @@ def test_an_alert_explains_itself(ask, ada):
 
 def test_an_alert_that_is_over_says_so(ask, ada):
     alert = Alert.objects.get()
-    append_quotes(alert.asset.feed, [("TOLD-0", at(60), "5")])
+    append_quotes(alert.asset.feed, [("TOLD-0", at(60), "6")])
     judge_pending(feed_id=alert.asset.feed_id)
     answer = first(ask, "alerts", "isOpen resolvedAt resolution timeline { kind }")
     assert answer["isOpen"] is False
@@ -74,7 +74,7 @@ def test_an_alert_that_is_over_says_so(ask, ada):
 def test_open_alerts_and_those_that_are_over_can_be_asked_for(ask, ada):
     make_told_alerts(ada, 1, name="more")
     alert = Alert.objects.get(asset__symbol="TOLD-0")
-    append_quotes(alert.asset.feed, [("TOLD-0", at(60), "5")])
+    append_quotes(alert.asset.feed, [("TOLD-0", at(60), "6")])
     judge_pending(feed_id=alert.asset.feed_id)
     assert first(ask, "alerts(isOpen: true)", "asset { symbol }") == {"asset": {"symbol": "MORE-0"}}
     assert first(ask, "alerts(isOpen: false)", "asset { symbol }") == {"asset": {"symbol": "TOLD-0"}}
