@@ -11,6 +11,8 @@ from apps.market.models import Asset, Batch, Circuit, FeedHead, FeedSource, Late
 from apps.market.providers.protocol import Limits, ProviderRejected, ProviderUnavailable
 from apps.market.providers.registry import PROVIDERS
 from apps.pipeline.flow import judge_pending
+from apps.rules.backtests import try_on_stored
+from apps.rules.engine.rule import RuleSpec
 from apps.rules.services import rebuild_engine
 from apps.rules.why import why
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
@@ -135,6 +137,16 @@ def test_a_name_in_another_currency_is_not_asked_for(first, second, monkeypatch)
     assert second.asked[0].external_ids == ["B"]
 
 
+def test_where_the_next_has_no_name_for_what_is_missing_it_is_not_called(first, second, monkeypatch):
+    feed = make_pair("A", "B")
+    Listing.objects.create(asset_id=asset_ids(feed)["B"], provider="second", external_id="B-EUR")
+    monkeypatch.setattr(Scripted, "currency_of", lambda self, name, options: name[2:] or "USD", raising=False)
+    first.gives = [answer_with(("A", START, "1"), as_of=START)]
+    fetch(feed)
+
+    assert (entries(feed), second.asked) == ([(START, 1, "first", 1, "")], [])
+
+
 def test_the_entries_of_a_slot_are_stored_together_or_not_at_all(first, second, monkeypatch):
     feed = make_pair("A", "B")
     first.gives = [answer_with(("A", START, "1"), as_of=START)]
@@ -174,6 +186,20 @@ def test_one_failure_opens_a_circuit_again_that_was_half_open():
     state = CircuitState(5, 1, START)
     state = domain.circuit_after_failure(state, reason="timeout", retry_after_seconds=None, now=at(70))
     assert state == CircuitState(6, 0, at(130))
+
+
+def test_one_that_was_opened_by_a_single_word_of_the_provider_opens_again_at_once_too():
+    state = domain.circuit_after_failure(
+        CircuitState(1, 0, START), reason="timeout", retry_after_seconds=None, now=at(70)
+    )
+    assert state.open_until == at(130)
+
+
+def test_a_call_that_was_under_way_when_the_circuit_opened_does_not_shorten_it():
+    state = domain.circuit_after_failure(
+        CircuitState(1, 0, at(3_600)), reason="timeout", retry_after_seconds=None, now=at(5)
+    )
+    assert state.open_until == at(3_600)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +263,14 @@ def test_where_every_circuit_is_open_the_feed_waits_for_the_last_and_says_why(fi
     assert FeedHead.objects.get(feed=feed).next_slot == at(43)
 
 
+def test_a_failure_says_more_than_an_open_circuit_behind_it(first, second):
+    feed = make_pair("A")
+    Circuit.objects.create(provider="second", address="https://public.example", failures=5, open_until=at(42))
+    first.gives = [DOWN]
+
+    assert fetch(feed).failure == "timeout"
+
+
 @pytest.mark.parametrize("reason", ["unknown_symbol", "http_404", "no_key", "premium"])
 def test_a_refusal_of_what_one_feed_asks_does_not_open_the_circuit(first, second, reason):
     feed = make_pair("A")
@@ -270,10 +304,12 @@ def test_failures_at_once_are_all_counted():
     source = FeedSource(provider="first", options={"base_url": "https://public.example"})
 
     def fail():
-        services.note_failure(source=source, reason="timeout", is_refusal=False, retry_after_seconds=None, now=START)
+        for _ in range(10):
+            failed = {"reason": "timeout", "is_refusal": False, "retry_after_seconds": None, "now": START}
+            services.note_failure(source=source, **failed)
 
     at_once(*[fail] * 4)
-    assert Circuit.objects.get().failures == 4
+    assert Circuit.objects.get().failures == 40
 
 
 # Another provider from here on
@@ -361,6 +397,29 @@ def test_an_engine_rebuilt_at_the_change_judges_as_one_that_lived_through_it(mon
     assert standing.evidence["any"][0]["result"] is None
     answer = why(owner, rule=rule, asset=asset, now=at(1))
     assert answer.evidence == standing.evidence
+
+
+def test_why_sees_no_crossing_at_the_change_also_once_the_clock_has_gone_on():
+    feed, owner = make_feed("A"), make_owner()
+    rule = make_rule(owner, assets=["A"], condition=CROSSES)
+    make_rule(owner, name="quiet", assets=["A"], condition={"kind": "stale", "after": "1h"})
+    append_quotes(feed, [("A", START, "9")], provider="first")
+    append_quotes(feed, [("A", at(1), "11")], provider="second")
+    append_quotes(feed, [], as_of=at(5), provider="second")
+    judge_pending(feed_id=feed.pk)
+
+    assert why(owner, rule=rule, asset=Asset.objects.get(), now=at(5)).evidence["result"] is None
+
+
+def test_a_backtest_on_what_is_stored_sees_no_crossing_between_two_providers():
+    feed = make_feed("A")
+    for second, (price, provider) in enumerate([("9", "first"), ("11", "second"), ("9", "second"), ("12", "second")]):
+        append_quotes(feed, [("A", at(second), price)], provider=provider)
+    spec = RuleSpec.read({"assets": ["A"], "condition": CROSSES})
+    assets = [Asset.objects.get()]
+    found = try_on_stored(spec, assets=assets, since=START, until=at(9), progress=lambda done: None)
+
+    assert [one["opened_at"] for one in found["openings"]] == ["2026-03-02T12:00:03Z"]
 
 
 # Whose time
