@@ -26,6 +26,7 @@ PERMISSIONS: dict[str, list[str]] = {
             for verb in ("view", "add", "change", "delete")
         ),
         "market.view_batch",
+        "market.view_backfill",
         "market.push_quotes",
         *(f"auth.{verb}_user" for verb in ("view", "add", "change")),
     ],

@@ -362,6 +362,27 @@ def test_while_an_asset_moves_nothing_is_appended_to_either_log(feeds):
             assert taken == []
 
 
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_what_is_pushed_into_the_old_feed_at_the_moment_of_the_move_is_of_no_asset_there():
+    first, second = make_feed("A", name="first", provider="push"), make_feed(name="second", provider="push")
+
+    def move_slowly():
+        with transaction.atomic(), connection.cursor() as cursor:
+            move("A", second)
+            cursor.execute("SELECT pg_sleep(0.6)")
+
+    def push_meanwhile():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(0.2)")
+        pushed = [services.Pushed(at(0), [RawQuote("A", "10", at(0))])]
+        return services.record_pushed(feed_name="first", pushes=pushed, now=at(0), trace_id=TRACE)
+
+    _, batch = at_once(move_slowly, push_meanwhile)
+    assert (batch.feed, batch.accepted, batch.rejected) == (first, 0, {"unknown_asset": 1})
+    assert not Quote.objects.exists()
+
+
 def _locked(heads):
     with transaction.atomic():
         return list(heads.select_for_update(no_key=True, skip_locked=True).values_list("pk", flat=True))

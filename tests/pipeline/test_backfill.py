@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from django.core.management import call_command
 from django.db import connections
+from django.urls import reverse
 from django.utils import timezone
 from werkzeug import Response
 
@@ -337,6 +338,28 @@ def test_the_past_of_an_asset_that_moves_meanwhile_goes_into_the_log_where_it_is
     assert step_of(row, fence=lost.fence).outcome is Outcome.STORED
     assert Batch.objects.values_list("feed__name", flat=True).get() == "other"
     assert FeedHead.objects.get(feed=feed).seq == 0
+
+
+def test_it_says_how_far_it_is_and_when_it_calls_next(feed, exchange, capsys, monkeypatch):
+    monkeypatch.setattr(command, "SECONDS_BETWEEN_PROGRESS", 0)
+    call_command("backfill", "BTC-USD", "--from", FROM, "--to", TO)
+    assert capsys.readouterr().err.splitlines() == [
+        "backfill: 2026-03-01, 0 %, 0 quotes, 0 calls; next call in 0 s",
+        "backfill: 2026-03-01, 41 %, 300 quotes, 1 calls; next call in 0 s",
+        "backfill: 2026-03-01, 83 %, 600 quotes, 2 calls; next call in 0 s",
+    ]
+
+
+def test_the_admin_shows_backfills_and_what_they_wait_for(feed, admin_client):
+    page = reverse("admin:market_backfill_changelist")
+    assert "No past was asked for yet." in admin_client.get(page).text
+    step = step_of(begun(feed))
+    shown = admin_client.get(page).text
+    assert "2026-03-01, 41 %, 300 quotes, 1 calls" in shown
+    assert f"Goes on; next call at {step.backfill.next_call_at:%Y-%m-%d %H:%M:%S}." in shown
+    Backfill.objects.update(lease_until=None, failure="timeout")
+    page = reverse("admin:market_backfill_change", args=[step.backfill.pk])
+    assert "Stopped; the same command goes on. Last failure: timeout." in admin_client.get(page).text
 
 
 def test_feeds_make_room_for_a_backfill_that_goes_on():

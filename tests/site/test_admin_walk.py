@@ -17,6 +17,7 @@ from django.db import models
 from django.urls import URLPattern, URLResolver
 
 from apps.api.models import ApiToken
+from apps.market.services import begin_or_resume
 from apps.notify.services import create_channel, deliver, plan_messages, set_channels
 from apps.pipeline.flow import judge_pending
 from apps.rules.models import BacktestRun
@@ -33,7 +34,7 @@ OWNED = {
     "rules.Transition": "rule__owner",
 }
 # Those whose rows are everyone's who has the permission.
-SHARED = {"auth.Group", "auth.User", "market.Asset", "market.Batch", "market.Feed"}
+SHARED = {"auth.Group", "auth.User", "market.Asset", "market.Backfill", "market.Batch", "market.Feed"}
 # The admin's pages that belong to no model.
 SITE_PAGES = {
     *("index", "login", "password_change", "password_change_done", "jsi18n", "search"),
@@ -133,6 +134,7 @@ def ada(db):
     tell(eve, "EVES", "10.5")
     append_quotes(feed, [("BTC-USD", at(0), "9")])
     append_quotes(feed, [("BTC-USD", at(1), "11")])
+    begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=at(-60), until=at(0), now=at(1))
     for message_id in plan_messages(owed_ids=judge_pending(feed_id=feed.pk), now=at(2)):
         deliver(message_id=message_id, now=at(2))
     return ada

@@ -1,6 +1,7 @@
 """The operators' pages: assets, feeds and their logs; and what the pages of every app have in common."""
 
 from apps.market.admin.assets import AssetAdmin
+from apps.market.admin.backfills import BackfillAdmin
 from apps.market.admin.feeds import BatchAdmin, FeedAdmin
 from apps.market.admin.pages import (
     ROWS_SHOWN,
@@ -18,6 +19,7 @@ from apps.market.admin.pages import (
 __all__ = [
     "ROWS_SHOWN",
     "AssetAdmin",
+    "BackfillAdmin",
     "BatchAdmin",
     "Chart",
     "FeedAdmin",
