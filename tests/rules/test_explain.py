@@ -43,7 +43,11 @@ def test_a_moment_is_written_in_utc():
             {},
             "the price is 67 598.5; there is no price to compare it with",
         ),
-        ({"kind": "crosses", "level": "1"}, {}, "the price is 67 598.5; there is no quote before it, or one of another provider"),
+        (
+            {"kind": "crosses", "level": "1"},
+            {},
+            "the price is 67 598.5; there is no quote before it, or one of another provider",
+        ),
         ({"kind": "exits", "low": "1", "high": "2"}, {"before": "2"}, "2 → 67 598.5"),
         (
             {"kind": "below_average", "percent": "0", "window": "24h"},
