@@ -1,11 +1,12 @@
 """The Celery application. Each setting answers a failure that was provoked; docs/operations.md says which."""
 
+import gc
 from datetime import timedelta
 from typing import Any
 
 from celery import Celery
 from celery.contrib.django.task import DjangoTask
-from celery.signals import celeryd_after_setup, setup_logging, task_prerun
+from celery.signals import celeryd_after_setup, setup_logging, task_prerun, worker_process_init
 from django.conf import settings
 from django.db import close_old_connections
 
@@ -86,6 +87,12 @@ def keep_djangos_logging(**_: Any) -> None:
 def forget_broken_connections(**_: Any) -> None:
     """Let a task begin on a live connection: reuse alone loses tasks after the database was restarted."""
     close_old_connections()
+
+
+@worker_process_init.connect
+def freeze_what_was_imported(**_: Any) -> None:
+    """Keep the collector off what stays for ever: to walk it takes as long as storing some thousand quotes."""
+    gc.freeze()
 
 
 @celeryd_after_setup.connect
