@@ -258,7 +258,10 @@ def admit(
             continue
         try:
             price = admit_price(raw.price)
-            at = as_of if by_receipt else admit_time(raw.at, as_of=as_of, assumed=assumed_at)
+            if by_receipt:
+                at = as_of
+            else:
+                at = assumed_at if raw.at is None else admit_time(raw.at, as_of=as_of, assumed=assumed_at)
             if oldest_at is not None and at < oldest_at:
                 raise QuoteRejected("too_old")
         except QuoteRejected as rejection:
@@ -266,7 +269,8 @@ def admit(
             continue
         first = seen.setdefault((asset_id, at), price)
         if first is price:
-            admission.quotes.append(AdmittedQuote(asset_id, at, price, admit_volume(raw.volume)))
+            volume = None if raw.volume is None else admit_volume(raw.volume)
+            admission.quotes.append(AdmittedQuote(asset_id, at, price, volume))
         elif first == price:
             admission.repeated += 1
         else:
