@@ -382,7 +382,7 @@ def test_a_short_path_has_each_quote_and_no_late_one(quoted):
 
 
 def test_a_long_path_has_the_lowest_and_highest_of_equal_spans(monkeypatch):
-    monkeypatch.setattr(queries, "PATH_POINTS", 3)
+    monkeypatch.setattr(queries.prices, "PATH_POINTS", 3)
     feed = make_feed("BTC-USD")
     prices = ["10", "13", "9", "11", "12", "14", "8"]
     append_quotes(feed, [("BTC-USD", at(10 * place), price) for place, price in enumerate(prices)])
@@ -415,7 +415,7 @@ def test_what_is_kept_as_candles_alone_is_drawn_from_them_and_the_rest_from_quot
 
 
 def test_a_long_path_is_drawn_from_candles_and_from_quotes_where_they_end(monkeypatch, django_assert_max_num_queries):
-    monkeypatch.setattr(queries, "PATH_POINTS", 5)
+    monkeypatch.setattr(queries.prices, "PATH_POINTS", 5)
     feed = make_feed("BTC-USD")
     for place, price in enumerate([10, 13, 9, 11, 12, 12, 10, 11]):
         append_quotes(feed, [("BTC-USD", at(60 * place), str(price))])

@@ -1,0 +1,207 @@
+"""The price paths that windows are filled from: of quotes, and of candles where quotes are kept no more."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from django.db.models import Exists, Max, Min, OuterRef, QuerySet, Subquery
+from django.db.models.functions import TruncDate, TruncMinute
+
+from apps.market import partitions
+from apps.market.domain import epoch_microseconds, from_epoch_microseconds, price_units, slot_of
+from apps.market.models import Asset, Batch, Candle, LatestQuote, Quote
+
+
+class PathCandle(NamedTuple):
+    """A candle within a path, in microseconds and units; resolution too is in microseconds."""
+
+    resolution: int
+    first_at: int
+    open: int
+    low_at: int
+    low: int
+    high_at: int
+    high: int
+    last_at: int
+    close: int
+    price_time: int
+    square_time: int
+
+
+def stored_path(
+    reach: Mapping[int, int], *, feed_id: int, up_to_seq: int, coarse: int
+) -> dict[int, list[tuple[int, int] | PathCandle]]:
+    """Return the path of these assets as quoted_path does, with candles of those days whose quotes are kept no more.
+
+    coarse: minutes are given for so many hours before the newest quote, hours for so many days, and days before that.
+    """
+    quoted = quoted_path(reach, feed_id=feed_id, up_to_seq=up_to_seq)
+    clock = Batch.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("as_of", flat=True)
+    now = clock.first()
+    paths: dict[int, list[tuple[int, int] | PathCandle]] = {}
+    for asset_id, microseconds in reach.items():
+        quotes = quoted.get(asset_id, [])
+        if microseconds and now is not None:
+            span = timedelta(microseconds=microseconds)
+            paths[asset_id] = _with_candles(asset_id, quotes, reach=span, now=now, coarse=coarse)
+        else:
+            paths[asset_id] = list(quotes)
+    return {asset_id: path for asset_id, path in paths.items() if path}
+
+
+def _with_candles(
+    asset_id: int, quotes: list[tuple[int, int]], *, reach: timedelta, now: datetime, coarse: int
+) -> list[tuple[int, int] | PathCandle]:
+    """Return the path of an asset from the price in force that long before its newest quote on."""
+    candles = Candle.objects.filter(asset=asset_id)
+    its_first = Quote.objects.filter(asset=asset_id, late=False, at=OuterRef("first_at"))
+    days = candles.filter(resolution=Candle.Resolution.DAY, first_at__lte=now).order_by("-at")
+    # By the rows, since a day that was dropped may be made again for quotes of the past.
+    lost = days.exclude(Exists(its_first)).first()
+    if lost is None:
+        return list(quotes)
+    until = lost.at + timedelta(days=1)
+    rest = [one for one in quotes if one[0] >= epoch_microseconds(until)]
+    # What is asked for a place in the log that is long past does not see what came after it.
+    until = min(until, slot_of(at=now, interval_seconds=Candle.Resolution.MINUTE))
+    if rest:
+        newest = from_epoch_microseconds(rest[-1][0])
+    else:
+        lasts = (candles.filter(resolution=one, at__lt=until, last_at__lt=until) for one in Candle.Resolution)
+        known = [last.last_at for rows in lasts if (last := rows.order_by("at").last()) is not None]
+        if not known:
+            return list(quotes)
+        newest = max(known)
+    edge = newest - reach
+    if rest and from_epoch_microseconds(rest[0][0]) <= edge:
+        return list(rest)
+    return [*_candles_since(asset_id, edge=edge, newest=newest, until=until, coarse=coarse), *rest]
+
+
+def _candles_since(
+    asset_id: int, *, edge: datetime, newest: datetime, until: datetime, coarse: int
+) -> list[PathCandle]:
+    """Return the candles of an asset before `until`, from that with the price in force at `edge` on."""
+    minute, hour, day = Candle.Resolution
+    hours_from = slot_of(at=newest - coarse * timedelta(seconds=day), interval_seconds=day)
+    minutes_from = slot_of(at=newest - coarse * timedelta(seconds=hour), interval_seconds=hour)
+    candles = Candle.objects.filter(asset=asset_id)
+    # Where minutes are kept for less long than that, hours are given instead.
+    its_first = candles.filter(resolution=minute, at=OuterRef("minute"))
+    whole_days = candles.filter(resolution=day, at__gte=minutes_from - timedelta(days=1), at__lt=until)
+    whole_days = whole_days.annotate(minute=TruncMinute("first_at", tzinfo=UTC))
+    gone = whole_days.exclude(Exists(its_first)).order_by("-at").first()
+    if gone is not None:
+        minutes_from = max(minutes_from, gone.at + timedelta(days=1))
+    found: list[Candle] = []
+    for resolution, since, before in (
+        (minute, minutes_from, until),
+        (hour, hours_from, min(minutes_from, until)),
+        (day, None, min(hours_from, until)),
+    ):
+        part = candles.filter(resolution=resolution, at__lt=before).order_by("at")
+        part = part if since is None else part.filter(at__gte=since)
+        # A day that is not over at that place in the log is told by its hours or minutes.
+        part = part.filter(last_at__lt=until)
+        in_force = part.filter(at__lte=edge, last_at__lte=edge).last()
+        found = [*(part if in_force is None else part.filter(at__gte=in_force.at)), *found]
+        if in_force is not None:
+            break
+    return [_path_candle(one) for one in found]
+
+
+def _path_candle(candle: Candle) -> PathCandle:
+    return PathCandle(
+        resolution=candle.resolution * 1_000_000,
+        first_at=epoch_microseconds(candle.first_at),
+        open=price_units(candle.open),
+        low_at=epoch_microseconds(candle.low_at),
+        low=price_units(candle.low),
+        high_at=epoch_microseconds(candle.high_at),
+        high=price_units(candle.high),
+        last_at=epoch_microseconds(candle.last_at),
+        close=price_units(candle.close),
+        price_time=candle.price_time,
+        square_time=candle.square_time,
+    )
+
+
+def quoted_path(reach: Mapping[int, int], *, feed_id: int, up_to_seq: int) -> dict[int, list[tuple[int, int]]]:
+    """Return asset id -> (microseconds, units), oldest first, as it is stored up to one place in the feed's log.
+
+    reach: asset id -> microseconds. The path begins with the quote in force that long before the newest one,
+    and holds at least the two newest. Late quotes are not in it.
+    """
+    # Ids of batches rise within a feed: they are given under its head's lock.
+    place = Batch.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("pk", flat=True).first()
+    if place is None:
+        return {}
+    quoted = LatestQuote.objects.filter(asset__in=reach).values_list("asset_id", flat=True)
+    # Asset by asset, each from its own edge, so that neither a quiet asset nor a long history makes others read more.
+    paths = {asset_id: _stored_path(asset_id, reach=reach[asset_id], up_to_batch=place) for asset_id in quoted}
+    return {asset_id: path for asset_id, path in paths.items() if path}
+
+
+def _stored_path(asset_id: int, *, reach: int, up_to_batch: int) -> list[tuple[int, int]]:
+    return _path_in(Quote.objects.filter(asset=asset_id, late=False, batch__lte=up_to_batch), reach=reach)
+
+
+def _path_in(quotes: QuerySet[Quote], *, reach: int) -> list[tuple[int, int]]:
+    stored = quotes.values_list("at", "price")
+    path = list(reversed(stored.order_by("-at")[:2]))
+    if path and reach:
+        edge = from_epoch_microseconds(max(epoch_microseconds(path[-1][0]) - reach, 0))
+        in_force = stored.filter(at__lte=edge).order_by("-at")[:1]
+        path = [*in_force, *stored.filter(at__gt=edge).order_by("at").iterator(chunk_size=10_000)]
+    return [(epoch_microseconds(at), price_units(price)) for at, price in path]
+
+
+def path_before(reach: Mapping[int, int], *, before: datetime) -> dict[int, list[tuple[int, int]]]:
+    """Return the stored path of these assets up to `before`, as stored_path does."""
+    paths = {}
+    for asset_id, microseconds in reach.items():
+        stored = Quote.objects.filter(asset=asset_id, late=False, at__lt=before)
+        paths[asset_id] = _path_in(stored, reach=microseconds)
+    return {asset_id: path for asset_id, path in paths.items() if path}
+
+
+def forgotten_before(feed_id: int) -> datetime | None:
+    """Return from when on the quotes of a feed's entries are all kept: the end of the newest day of which they are not,
+    or None where nothing is forgotten.
+
+    By the feed's own rows: other feeds keep days of their own, and a day that was dropped may be made again for quotes
+    of the past.
+    """
+    entries = Batch.objects.filter(feed=feed_id, accepted__gt=0).order_by()
+    oldest_of_each_day = entries.values(day=TruncDate("first_at", tzinfo=UTC)).annotate(oldest=Min("pk"))
+    its_first = Quote.objects.filter(batch=OuterRef("pk"), at=OuterRef("first_at"))
+    forgotten = Batch.objects.filter(pk__in=oldest_of_each_day.values("oldest")).exclude(Exists(its_first))
+    newest = forgotten.aggregate(newest=Max("first_at"))["newest"]
+    if newest is None:
+        return None
+    kept = next((day for day in partitions.days() if day > newest.date()), newest.date() + timedelta(days=1))
+    return datetime(kept.year, kept.month, kept.day, tzinfo=UTC)
+
+
+def stored_spans(asset_ids: Iterable[int], *, with_candles: bool = False) -> dict[int, tuple[int, int]]:
+    """Return asset id -> times of its first and its newest quote that are stored and not late, in microseconds since
+    1970; assets without any are left out. One statement: for each asset, a few steps into indexes.
+
+    with_candles: quotes that are kept as candles alone count too.
+    """
+    stored = Quote.objects.filter(asset=OuterRef("pk"), late=False)
+    days = Candle.objects.filter(asset=OuterRef("pk"), resolution=Candle.Resolution.DAY)
+    days = days if with_candles else days.none()
+    rows = Asset.objects.filter(pk__in=list(asset_ids)).order_by()
+    rows = rows.annotate(
+        first=Subquery(stored.order_by("at").values("at")[:1]),
+        newest=Subquery(stored.order_by("-at").values("at")[:1]),
+        first_told=Subquery(days.order_by("at").values("first_at")[:1]),
+        last_told=Subquery(days.order_by("-at").values("last_at")[:1]),
+    )
+    spans = {}
+    for asset_id, *times in rows.values_list("pk", "first", "newest", "first_told", "last_told"):
+        known = [epoch_microseconds(at) for at in times if at is not None]
+        if known:
+            spans[asset_id] = (min(known), max(known))
+    return spans

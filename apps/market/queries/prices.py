@@ -1,0 +1,247 @@
+"""Prices: the newest, those at a moment, and the paths that are drawn."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from math import ceil
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.db.models import (
+    BigIntegerField,
+    Case,
+    DateTimeField,
+    F,
+    Func,
+    Max,
+    Min,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+    When,
+)
+from django.db.models.functions import Coalesce
+
+from apps.market import cache, calendars
+from apps.market.domain import AdmittedQuote, Held, Newest, epoch_microseconds
+from apps.market.models import Asset, Candle, HeldQuote, LatestQuote, Quote
+
+_NEWEST_QUOTES = """
+    SELECT asset_id, (extract(epoch FROM at) * 1000000)::bigint, price, provider
+    FROM market_latestquote JOIN market_asset ON market_asset.id = asset_id WHERE feed_id = %s"""
+_VARIATION_STEP = Decimal("0.0001")
+# Quotes by spans of so many seconds.
+_SPANS = {
+    "postgresql": "floor(extract(epoch FROM %(expressions)s) / %(step)s)::bigint",
+    "sqlite": "CAST(strftime('%%%%s', %(expressions)s) AS INTEGER) / %(step)s",
+}
+PATH_POINTS = 400
+
+
+def newest_stored(asset_ids: Sequence[int]) -> dict[int, tuple[datetime, Decimal]]:
+    """Return asset id -> (at, price) of its newest stored quote that is not late."""
+    rows = LatestQuote.objects.filter(asset__in=asset_ids).values_list("asset_id", "at", "price")
+    return {asset_id: (at, price) for asset_id, at, price in rows}
+
+
+def newest_quotes(feed_id: int) -> dict[int, Newest]:
+    """Return asset id -> its newest stored quote that is not late, for a feed's assets."""
+    if connection.vendor == "postgresql":
+        # Every answer asks it of all the feed's assets. Whole numbers are read several times as fast as times, and the
+        # cursor's own tuples as fast again as a queryset's.
+        with connection.cursor() as cursor:
+            cursor.execute(_NEWEST_QUOTES, [feed_id])
+            return {asset_id: Newest(at, price, provider) for asset_id, at, price, provider in cursor.fetchall()}
+    rows = LatestQuote.objects.filter(asset__feed=feed_id)
+    found = rows.values_list("asset_id", "at", "price", "provider")
+    return {asset_id: Newest(epoch_microseconds(at), price, provider) for asset_id, at, price, provider in found}
+
+
+def held_quotes(feed_id: int) -> dict[int, Held]:
+    """Return asset id -> the quote that waits to be confirmed, for a feed's assets."""
+    return {
+        one.asset_id: Held(AdmittedQuote(one.asset_id, one.at, one.price, one.volume), one.provider, one.times)
+        for one in HeldQuote.objects.filter(asset__feed=feed_id)
+    }
+
+
+def latest_prices(asset_ids: Sequence[int], *, now: datetime) -> dict[int, tuple[datetime, Decimal]]:
+    """Return asset id -> (at, price), from the cache first and from the rows for what it does not know."""
+    known = cache.get_latest(asset_ids, now=now)
+    missing = [asset_id for asset_id in asset_ids if asset_id not in known]
+    return known | (newest_stored(missing) if missing else {})
+
+
+def stored_prices(quotes: Sequence[AdmittedQuote]) -> dict[tuple[int, datetime], Decimal]:
+    """Return (asset id, at) -> price for those of `quotes` that are stored; the answer may hold others."""
+    if not quotes:
+        return {}
+    times = [quote.at for quote in quotes]
+    rows = Quote.objects.filter(
+        asset__in={quote.asset_id for quote in quotes}, at__gte=min(times), at__lte=max(times)
+    ).values_list("asset_id", "at", "price")
+    return {(asset_id, at): price for asset_id, at, price in rows}
+
+
+class PathPoint(NamedTuple):
+    """The lowest and the highest price from one time on; of a single quote both are its price."""
+
+    at: datetime
+    low: Decimal
+    high: Decimal
+
+
+def price_path(asset_id: int, *, since: datetime, until: datetime) -> list[PathPoint]:
+    """Return an asset's prices for drawing, oldest first, without late quotes.
+
+    Each quote where they are few, else the lowest and highest of equal spans, so that no peak is lost: of candles where
+    the spans are minutes at least, and of quotes where nothing is rolled up yet. What is kept as candles alone comes
+    from them. Twice PATH_POINTS rows at most, in a few statements.
+    """
+    quotes = Quote.objects.filter(asset=asset_id, late=False, at__gte=since, at__lte=until)
+    path = list(quotes.order_by("at").values_list("at", "price")[: PATH_POINTS + 1])
+    step = max(ceil((until - since).total_seconds() / (PATH_POINTS - 1)), 1)
+    if len(path) <= PATH_POINTS:
+        before = path[0][0] if path else until
+        older, _ = _candle_path(asset_id, since=since, before=before, step=step)
+        return [*older, *(PathPoint(at, price, price) for at, price in path)]
+    drawn: list[PathPoint] = []
+    reached = None
+    if step >= Candle.Resolution.MINUTE:
+        drawn, reached = _candle_path(asset_id, since=since, before=None, until=until, step=step)
+    rest = quotes if reached is None else quotes.filter(at__gt=reached)
+    rows = _by_spans(rest, step=step).annotate(begins=Min("at"), lowest=Min("price"), highest=Max("price"))
+    return [*drawn, *(PathPoint(*row) for row in rows.values_list("begins", "lowest", "highest"))]
+
+
+def _candle_path(
+    asset_id: int, *, since: datetime, before: datetime | None, step: int, until: datetime | None = None
+) -> tuple[list[PathPoint], datetime | None]:
+    """Return what candles say of [since, until], or of what is over by `before`, in spans of `step` seconds; and
+    when the last quote in them was.
+
+    Of the coarsest resolution that is no coarser than that, and of a coarser one where minutes are kept no more.
+    """
+    fitting = max((one for one in Candle.Resolution if one <= step), default=Candle.Resolution.MINUTE)
+    for resolution in [one for one in Candle.Resolution if one >= fitting]:
+        candles = Candle.objects.filter(asset=asset_id, resolution=resolution, at__gte=since)
+        last = until if before is None else before - timedelta(seconds=resolution)
+        rows = _by_spans(candles.filter(at__lte=last), step=max(step, resolution)).annotate(
+            begins=Min("first_at"), lowest=Min("low"), highest=Max("high"), ends=Max("last_at")
+        )
+        found = list(rows.values_list("begins", "lowest", "highest", "ends"))
+        if found:
+            return [PathPoint(*row[:3]) for row in found], found[-1][3]
+    return [], None
+
+
+def price_known_since(asset_id: int) -> datetime | None:
+    """Return when the first price of an asset was quoted that is kept, be it as a candle; None where there is none."""
+    quotes = Quote.objects.filter(asset=asset_id, late=False).order_by("at").values_list("at", flat=True)
+    days = Candle.objects.filter(asset=asset_id, resolution=Candle.Resolution.DAY).order_by("at")
+    firsts = (quotes.first(), days.values_list("at", flat=True).first())
+    return min((at for at in firsts if at is not None), default=None)
+
+
+def _by_spans(rows: QuerySet[Any], *, step: int) -> QuerySet[Any]:
+    """Return the rows grouped by spans of so many seconds, in order."""
+    span = Func(F("at"), template=_SPANS[connection.vendor], step=step, output_field=BigIntegerField())
+    return rows.annotate(span=span).order_by("span").values("span")
+
+
+def last_quotes(asset_id: int, *, limit: int) -> list[Quote]:
+    """Return the newest quotes of an asset, late ones too, with their entries of the log."""
+    return list(Quote.objects.filter(asset=asset_id).select_related("batch").order_by("-at")[:limit])
+
+
+def prices_at(moments: Mapping[int, datetime]) -> dict[int, Decimal]:
+    """Return asset id -> the price in force at its moment, where one that old is stored; late quotes do not count.
+
+    From quotes, and from candles where there are none of that hour any more: of minutes, else of hours, else of days.
+    One statement, or two; for each asset, a few steps into indexes.
+    """
+    rows = _at_moments(moments)
+    quoted = Quote.objects.filter(asset=OuterRef("pk"), late=False, at__lte=OuterRef("moment")).order_by("-at")
+    rows = rows.annotate(price=Subquery(quoted.values("price")[:1]), since=Subquery(quoted.values("at")[:1]))
+    found = {pk: (since, price) for pk, price, since in rows.values_list("pk", "price", "since") if since is not None}
+    old = {pk: at for pk, at in moments.items() if pk not in found or at - found[pk][0] > timedelta(hours=1)}
+    if old:
+        closes, times = [], []
+        for resolution in Candle.Resolution:
+            candles = Candle.objects.filter(asset=OuterRef("pk"), resolution=resolution, at__lte=OuterRef("moment"))
+            candles = candles.filter(last_at__lte=OuterRef("moment")).order_by("-at")
+            closes.append(Subquery(candles.values("close")[:1]))
+            times.append(Subquery(candles.values("last_at")[:1]))
+        rows = _at_moments(old).annotate(price=Coalesce(*closes), since=Coalesce(*times))
+        for pk, price, since in rows.values_list("pk", "price", "since"):
+            if since is not None and (pk not in found or since > found[pk][0]):
+                found[pk] = (since, price)
+    return {pk: price for pk, (_, price) in found.items()}
+
+
+def _at_moments(moments: Mapping[int, datetime]) -> QuerySet[Asset]:
+    """Return the assets, each with its `moment`."""
+    # Assets of one feed have one clock, so there are few.
+    together: dict[datetime, list[int]] = {}
+    for asset_id, moment in moments.items():
+        together.setdefault(moment, []).append(asset_id)
+    cases = [When(pk__in=asset_ids, then=Value(moment)) for moment, asset_ids in together.items()]
+    moment = Case(*cases, output_field=DateTimeField())
+    return Asset.objects.filter(pk__in=list(moments)).order_by().annotate(moment=moment)
+
+
+def _clocks_of(asset_ids: Iterable[int]) -> dict[int, datetime]:
+    """Return asset id -> the clock of its feed, where it has one."""
+    rows = Asset.objects.filter(pk__in=list(asset_ids), feed__head__as_of__isnull=False).order_by()
+    return dict(rows.values_list("pk", "feed__head__as_of"))
+
+
+def variations_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
+    """Return asset id -> percent by which its newest price differs from the one in force 24 hours before its feed's
+    clock.
+
+    latest: asset id -> newest price. Rounded half-even to 4 decimals; without a price that old, the asset is left out.
+    """
+    return _variations(latest, {pk: as_of - timedelta(hours=24) for pk, as_of in _clocks_of(latest).items()})
+
+
+def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
+    """Return asset id -> percent by which its newest price differs from that at the last close, as variations_24h does.
+
+    By its feed's clock: the end of the last session of its calendar; without one, the last midnight in UTC.
+    """
+    calendar_of = dict(Asset.objects.filter(pk__in=list(latest)).exclude(calendar="").values_list("pk", "calendar"))
+    moments = {}
+    for pk, as_of in _clocks_of(latest).items():
+        code = calendar_of.get(pk)
+        close = calendars.previous_close(code, as_of) if code in calendars.CALENDARS else None
+        moments[pk] = close or as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return _variations(latest, moments)
+
+
+def _variations(latest: Mapping[int, Decimal], moments: Mapping[int, datetime]) -> dict[int, Decimal]:
+    before = prices_at(moments) if moments else {}
+    return {
+        # The widest change there can be, from the lowest price to the highest, has just the 28 digits of a Decimal.
+        asset_id: ((latest[asset_id] - price) / price * 100).quantize(_VARIATION_STEP)
+        for asset_id, price in before.items()
+    }
+
+
+def candles_of(asset_ids: Sequence[int], *, resolution: int, chosen: Q, limit: int) -> dict[int, list[Candle]]:
+    """Return asset id -> its newest candles of one resolution among those `chosen`, newest first; two statements.
+
+    Where each asset's last row stands first, since numbering all of them would read years of minutes.
+    """
+    candles = Candle.objects.filter(chosen, resolution=resolution)
+    last = candles.filter(asset=OuterRef("pk")).order_by("-at").values("at")[limit - 1 : limit]
+    edges = Asset.objects.filter(pk__in=asset_ids).order_by().annotate(edge=Subquery(last)).values_list("pk", "edge")
+    wanted = Q(pk__in=[])
+    for asset_id, edge in edges:
+        wanted |= Q(asset=asset_id) & (Q(at__gte=edge) if edge is not None else Q())
+    found: dict[int, list[Candle]] = {asset_id: [] for asset_id in asset_ids}
+    for candle in candles.filter(wanted).order_by("-at"):
+        found[candle.asset_id].append(candle)
+    return found
