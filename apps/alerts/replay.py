@@ -10,11 +10,10 @@ from typing import NamedTuple
 from apps.alerts.episodes import RESOLVED, events_of
 from apps.alerts.models import Alert, AlertEvent
 from apps.market import queries as market
-from apps.market.domain import epoch_microseconds, from_epoch_microseconds
+from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds
 from apps.market.models import Asset, Batch, Feed, JudgePosition
 from apps.rules import queries as rules
 from apps.rules.engine.engine import History
-from apps.rules.engine.windows import Candle
 from apps.rules.engine.written import write_moment
 from apps.rules.models import Checkpoint, Rule
 from apps.rules.services import rebuild_engine
@@ -149,11 +148,11 @@ def _whole(history: History, *, forgotten: datetime | None, seq: int) -> History
         return history
     oldest = epoch_microseconds(forgotten)
 
-    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int] | Candle]]:
+    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int] | PathCandle]]:
         stored = {asset_id: list(path) for asset_id, path in history(reach).items()}
         for asset_id, path in stored.items():
             # Candles may hold what came after this entry.
-            is_whole = not any(isinstance(one, Candle) for one in path)
+            is_whole = not any(isinstance(one, PathCandle) for one in path)
             if path and not (is_whole and path[-1][0] - reach[asset_id] >= oldest):
                 raise ReplayRefused(
                     f"a rule that begins at entry {seq} looks back to before "

@@ -86,6 +86,31 @@ class Admission:
     rejected: Counter[str] = field(default_factory=Counter)
 
 
+class PathCandle(NamedTuple):
+    """A candle within a price path: what is known of quotes that are kept no more, in one span between two multiples
+    of `resolution`.
+
+    low_at, high_at: when the lowest and the highest price was quoted last; price_time, square_time: the sums of
+    price · time and price² · time from first_at to last_at. Microseconds and 1e-10, as quotes have them.
+
+    A window whose grid is a multiple of that resolution takes it as it would have taken the quotes: no grid point lies
+    within it, so they leave together, except for the first where it stands on one. And who looks back further
+    than the engine's COARSE of a resolution has such a grid.
+    """
+
+    resolution: int
+    first_at: int
+    open: int
+    low_at: int
+    low: int
+    high_at: int
+    high: int
+    last_at: int
+    close: int
+    price_time: int
+    square_time: int
+
+
 class Newest(NamedTuple):
     """The newest stored quote of an asset that is not late. at: microseconds since 1970."""
 
@@ -350,16 +375,28 @@ def place(
         # Held quotes that are confirmed stand among the others in the order of their times.
         placement.fresh.sort(key=itemgetter(1, 0))
     if behind:
-        stored = stored_prices(behind)
-        for quote in behind:
-            price = stored.get((quote.asset_id, quote.at))
-            if price is None:
-                placement.late.append(quote)
-            elif price == quote.price:
-                placement.repeated += 1
-            else:
-                placement.rejected["conflict"] += 1
+        compared = not_stored(behind, stored=stored_prices(behind))
+        placement.late = compared.quotes
+        placement.repeated += compared.repeated
+        placement.rejected += compared.rejected
     return placement
+
+
+def not_stored(quotes: Iterable[AdmittedQuote], *, stored: Mapping[tuple[int, datetime], Decimal]) -> Admission:
+    """Return those of `quotes` whose (asset, at) is not stored, in their order; the others are repeated, or a conflict.
+
+    stored: (asset id, at) -> price.
+    """
+    left = Admission()
+    for quote in quotes:
+        price = stored.get((quote.asset_id, quote.at))
+        if price is None:
+            left.quotes.append(quote)
+        elif price == quote.price:
+            left.repeated += 1
+        else:
+            left.rejected["conflict"] += 1
+    return left
 
 
 def _settle(

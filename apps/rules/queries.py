@@ -9,7 +9,7 @@ from django.db.models import Count, Max, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
 from apps.market import queries as market
-from apps.market.domain import epoch_microseconds
+from apps.market.domain import PathCandle, epoch_microseconds
 from apps.market.models import Asset, Batch, Feed
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
 from apps.rules.engine.engine import (
@@ -22,7 +22,7 @@ from apps.rules.engine.engine import (
 )
 from apps.rules.engine.instance import ERROR, OPEN, PENDING
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import COARSE, Candle
+from apps.rules.engine.windows import COARSE
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import BacktestRun, Checkpoint, Rule, RuleState, RuleVersion
 from apps.rules.models import RuleChange as RuleChangeRow
@@ -211,12 +211,8 @@ def _changes_of(
 def history_of(*, feed_id: int, seq: int) -> History:
     """Return the reader of stored quotes as of one entry of the log."""
 
-    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int] | Candle]]:
-        paths = market.stored_path(reach, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
-        return {
-            asset_id: [Candle(*one) if isinstance(one, market.PathCandle) else one for one in path]
-            for asset_id, path in paths.items()
-        }
+    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int] | PathCandle]]:
+        return market.stored_path(reach, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
 
     return read
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.rules.engine.windows import COARSE, GRIDS, SECOND, Candle, Extreme, Newest, Spread, filled, grid_of
+from apps.market.domain import PathCandle
+from apps.rules.engine.windows import COARSE, GRIDS, SECOND, Extreme, Newest, Spread, filled, grid_of
 from apps.rules.engine.windows import reach_of as reach_of_keys
 
 MINUTE, HOUR, DAY = 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND
@@ -30,7 +31,7 @@ def timed(stream, *, begin=19_000 * DAY):
 def candle_of(quotes, resolution):
     """Return the candle of these quotes, by its definition."""
     low, high = min(price for _, price in quotes), max(price for _, price in quotes)
-    return Candle(
+    return PathCandle(
         resolution,
         *quotes[0],
         max(at for at, price in quotes if price == low),

@@ -3,18 +3,20 @@
 import random
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.alerts.models import Alert
 from apps.alerts.replay import ReplayRefused, replay
 from apps.market import partitions
-from apps.market.domain import RawQuote
+from apps.market import queries as market
+from apps.market.domain import PathCandle, RawQuote
 from apps.market.models import Candle, FeedHead, Quote
 from apps.market.services import import_history, roll_up
 from apps.pipeline.flow import judge_pending
 from apps.rules import queries
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import SECOND, filled, reach_of
-from apps.rules.engine.windows import Candle as TakenCandle
+from apps.rules.engine.windows import COARSE, SECOND, filled, reach_of
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
 from tests.rules.test_candles import seen
 
@@ -73,7 +75,7 @@ def test_new_windows_are_the_same_when_their_quotes_are_gone(feed, days_kept):
     drop_before(at(-days_kept * DAY))
     told, pasts = zip(*(windows(feed, key) for key in KEYS), strict=True)
 
-    assert any(isinstance(one, TakenCandle) for one in pasts[0])
+    assert any(isinstance(one, PathCandle) for one in pasts[0])
     assert len(pasts[0]) < len(quotes[0])
     assert [seen(one) for one in told] == [seen(one) for one in known]
     now = known[0].at
@@ -129,3 +131,14 @@ def test_an_asset_without_any_quote_left_is_known_from_its_candles(feed):
     assert not Quote.objects.exists()
     told, _ = windows(feed, key)
     assert seen(told) == seen(known)
+
+
+def test_for_however_many_assets_two_statements_tell_whether_candles_are_needed(django_assert_num_queries):
+    for count in (2, 5):
+        feed = make_feed(*(f"A{count}-{one}" for one in range(count)), name=f"feed-{count}")
+        append_quotes(feed, [(symbol, at(0), "10") for symbol in asset_ids(feed)])
+        reach = dict.fromkeys(asset_ids(feed).values(), reach_of(KEYS))
+        with CaptureQueriesContext(connection) as quoted:
+            market.quoted_path(reach, feed_id=feed.pk, up_to_seq=1)
+        with django_assert_num_queries(len(quoted) + 2):
+            market.stored_path(reach, feed_id=feed.pk, up_to_seq=1, coarse=COARSE)

@@ -55,7 +55,7 @@ from apps.market.queries.log import (
     switches_between,
     switches_in,
 )
-from apps.market.queries.past import PathCandle, forgotten_before, path_before, quoted_path, stored_path, stored_spans
+from apps.market.queries.past import forgotten_before, path_before, quoted_path, stored_path, stored_spans
 from apps.market.queries.prices import (
     PATH_POINTS,
     PathPoint,
@@ -84,7 +84,6 @@ __all__ = [
     "AssetIds",
     "Budget",
     "Health",
-    "PathCandle",
     "PathPoint",
     "QuoteCounts",
     "address_of",

@@ -1,31 +1,14 @@
 """The price paths that windows are filled from: of quotes, and of candles where quotes are kept no more."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from django.db.models import Exists, Max, Min, OuterRef, QuerySet, Subquery
 from django.db.models.functions import TruncDate, TruncMinute
 
 from apps.market import partitions
-from apps.market.domain import epoch_microseconds, from_epoch_microseconds, price_units, slot_of
+from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds, price_units, slot_of
 from apps.market.models import Asset, Batch, Candle, LatestQuote, Quote
-
-
-class PathCandle(NamedTuple):
-    """A candle within a path, in microseconds and units; resolution too is in microseconds."""
-
-    resolution: int
-    first_at: int
-    open: int
-    low_at: int
-    low: int
-    high_at: int
-    high: int
-    last_at: int
-    close: int
-    price_time: int
-    square_time: int
 
 
 def stored_path(
@@ -39,28 +22,39 @@ def stored_path(
     clock = Batch.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("as_of", flat=True)
     now = clock.first()
     paths: dict[int, list[tuple[int, int] | PathCandle]] = {}
+    looking_back = [asset_id for asset_id, microseconds in reach.items() if microseconds]
+    lost = _lost_until(looking_back, now=now) if looking_back and now is not None else {}
     for asset_id, microseconds in reach.items():
         quotes = quoted.get(asset_id, [])
-        if microseconds and now is not None:
+        if now is not None and asset_id in lost:
             span = timedelta(microseconds=microseconds)
-            paths[asset_id] = _with_candles(asset_id, quotes, reach=span, now=now, coarse=coarse)
+            paths[asset_id] = _with_candles(asset_id, quotes, reach=span, until=lost[asset_id], now=now, coarse=coarse)
         else:
             paths[asset_id] = list(quotes)
     return {asset_id: path for asset_id, path in paths.items() if path}
 
 
+def _lost_until(asset_ids: Sequence[int], *, now: datetime) -> dict[int, datetime]:
+    """Return asset id -> the end of the newest day whose quotes are kept no more, for those that have such a day.
+
+    By the rows, since a day that was dropped may be made again for quotes of the past. One statement, that looks at as
+    many days of an asset as are kept.
+    """
+    its_first = Quote.objects.filter(asset=OuterRef("asset"), late=False, at=OuterRef("first_at"))
+    days = Candle.objects.filter(asset=OuterRef("pk"), resolution=Candle.Resolution.DAY, first_at__lte=now)
+    newest = days.exclude(Exists(its_first)).order_by("-at").values("at")[:1]
+    rows = Asset.objects.filter(pk__in=asset_ids).order_by().annotate(lost=Subquery(newest))
+    return {pk: at + timedelta(days=1) for pk, at in rows.values_list("pk", "lost") if at is not None}
+
+
 def _with_candles(
-    asset_id: int, quotes: list[tuple[int, int]], *, reach: timedelta, now: datetime, coarse: int
+    asset_id: int, quotes: list[tuple[int, int]], *, reach: timedelta, until: datetime, now: datetime, coarse: int
 ) -> list[tuple[int, int] | PathCandle]:
-    """Return the path of an asset from the price in force that long before its newest quote on."""
+    """Return the path of an asset from the price in force that long before its newest quote on.
+
+    until: up to when its quotes are kept no more.
+    """
     candles = Candle.objects.filter(asset=asset_id)
-    its_first = Quote.objects.filter(asset=asset_id, late=False, at=OuterRef("first_at"))
-    days = candles.filter(resolution=Candle.Resolution.DAY, first_at__lte=now).order_by("-at")
-    # By the rows, since a day that was dropped may be made again for quotes of the past.
-    lost = days.exclude(Exists(its_first)).first()
-    if lost is None:
-        return list(quotes)
-    until = lost.at + timedelta(days=1)
     rest = [one for one in quotes if one[0] >= epoch_microseconds(until)]
     # What is asked for a place in the log that is long past does not see what came after it.
     until = min(until, slot_of(at=now, interval_seconds=Candle.Resolution.MINUTE))

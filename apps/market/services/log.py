@@ -149,16 +149,9 @@ def still_here(head: FeedHead, admitted: domain.Admission) -> domain.Admission:
 
 def not_stored(past: domain.Admission) -> domain.Admission:
     """Return what is not stored yet of a piece of history. What is stored already stands."""
-    stored = queries.stored_prices(past.quotes)
-    left = domain.Admission(repeated=past.repeated, rejected=Counter(past.rejected))
-    for quote in past.quotes:
-        price = stored.get((quote.asset_id, quote.at))
-        if price is None:
-            left.quotes.append(quote)
-        elif price == quote.price:
-            left.repeated += 1
-        else:
-            left.rejected["conflict"] += 1
+    left = domain.not_stored(past.quotes, stored=queries.stored_prices(past.quotes))
+    left.repeated += past.repeated
+    left.rejected += past.rejected
     return left
 
 

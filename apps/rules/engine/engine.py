@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apps.market import calendars
+from apps.market.domain import PathCandle
 from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.instance import (
     ENDED,
@@ -18,7 +19,7 @@ from apps.rules.engine.instance import (
 )
 from apps.rules.engine.leaves import Bound, Test
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import Candle, Newest, Window, WindowKey, filled, new_window, reach_of
+from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window, reach_of
 from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 
 FORMAT = 2
@@ -30,8 +31,8 @@ Switches = Mapping[tuple[int, int], tuple[str, str]]
 # Takes asset id -> how far back, in microseconds. Returns asset id -> (at, price), oldest first: what is stored at this
 # place in the log, from the price in force that far before the newest quote on, and at least the two newest quotes.
 # Candles stand for quotes that are kept no more. Assets without quotes may be absent.
-Past = Sequence[tuple[int, int] | Candle]
-History = Callable[[Mapping[int, int]], Mapping[int, Iterable[tuple[int, int] | Candle]]]
+Past = Sequence[tuple[int, int] | PathCandle]
+History = Callable[[Mapping[int, int]], Mapping[int, Iterable[tuple[int, int] | PathCandle]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ class Series:
         """Take the newest two of these quotes, oldest first, for its own."""
         quotes: list[tuple[int, int]] = []
         for one in past[-2:]:
-            if isinstance(one, Candle):
+            if isinstance(one, PathCandle):
                 quotes += sorted({(one.first_at, one.open), (one.last_at, one.close)})
             else:
                 quotes.append(one)

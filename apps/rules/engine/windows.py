@@ -10,7 +10,9 @@ changes with each quote stands in slots, and the queue is touched only when a gr
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
+
+from apps.market.domain import PathCandle
 
 SECOND = 1_000_000
 GRIDS = tuple(seconds * SECOND for seconds in (86_400, 21_600, 3_600, 900, 300, 60, 15, 5, 1))
@@ -28,30 +30,6 @@ def edge_of(at: int, width: int, grid: int) -> int:
     """Return e, where the window that ends at `at` begins."""
     edge = at - width
     return edge - edge % grid
-
-
-class Candle(NamedTuple):
-    """What is known of quotes that are kept no more, in one span between two multiples of `resolution`.
-
-    low_at, high_at: when the lowest and the highest price was quoted last; price_time, square_time: the sums of
-    price · time and price² · time from first_at to last_at. Microseconds and 1e-10, as quotes have them.
-
-    A window whose grid is a multiple of that resolution takes it as it would have taken the quotes: no grid point lies
-    within it, so they leave together, except for the first where it stands on one. And who looks back further than
-    COARSE of a resolution has such a grid.
-    """
-
-    resolution: int
-    first_at: int
-    open: int
-    low_at: int
-    low: int
-    high_at: int
-    high: int
-    last_at: int
-    close: int
-    price_time: int
-    square_time: int
 
 
 class Extreme:
@@ -130,7 +108,7 @@ class Extreme:
         self.best = best
         self.best_at = best_at
 
-    def take(self, candle: Candle) -> None:
+    def take(self, candle: PathCandle) -> None:
         """Take the quotes of a candle, of which only these can be told."""
         points = {candle.first_at: candle.open, candle.low_at: candle.low, candle.high_at: candle.high}
         points[candle.last_at] = candle.close
@@ -244,7 +222,7 @@ class Path:
             self.total = area - self.front_area - self.front_price * (edge - self.front_at)
             self.duration = at - edge
 
-    def take(self, candle: Candle) -> None:
+    def take(self, candle: PathCandle) -> None:
         """Take the quotes of a candle: its first by itself, which may close a cell, then the rest at once."""
         self.push(candle.first_at, candle.open)
         if candle.last_at > candle.first_at:
@@ -316,7 +294,7 @@ class Spread(Path):
         if self.front_cell != -NEVER:
             self.squares -= self.front_area_of_squares + self.front_price**2 * (self.edge - self.front_at)
 
-    def take(self, candle: Candle) -> None:
+    def take(self, candle: PathCandle) -> None:
         """Take the quotes of a candle, as a path does."""
         super().take(candle)
         if candle.last_at > candle.first_at:
@@ -363,7 +341,7 @@ class Newest:
         self.silence = 0
         self.calendar = ""
 
-    def take(self, candle: Candle) -> None:
+    def take(self, candle: PathCandle) -> None:
         """Take the quotes of a candle; the price before its last one is not known to it, and of no use once another
         quote has come."""
         self.push(candle.first_at, candle.open)
@@ -406,15 +384,15 @@ def new_window(key: WindowKey) -> Window:
     return Path(width) if name == "path" else Extreme(width, lowest=name == "lowest")
 
 
-def filled(key: WindowKey, past: Iterable[tuple[int, int] | Candle]) -> Window:
+def filled(key: WindowKey, past: Iterable[tuple[int, int] | PathCandle]) -> Window:
     """Return a window that has seen this past, oldest first.
 
     Of candles that are too coarse for it, it knows the last price: that is in force until the first of the others.
     """
     window = new_window(key)
-    hidden: Candle | None = None
+    hidden: PathCandle | None = None
     for one in past:
-        if not isinstance(one, Candle):
+        if not isinstance(one, PathCandle):
             if hidden is not None:
                 window.push(hidden.last_at, hidden.close)
                 hidden = None
