@@ -1,4 +1,4 @@
-"""A provider's key shows nowhere: not in what the processes write, not in a row, a message or a page."""
+"""A provider's key shows nowhere: not in what the processes write, not in a row, not on a page."""
 
 import json
 
@@ -40,7 +40,7 @@ def _rows() -> str:
 
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
-def test_a_key_is_in_no_log_row_message_or_page(tmp_path, httpserver, admin_client, monkeypatch):
+def test_a_key_is_in_no_log_row_or_page(tmp_path, httpserver, admin_client, monkeypatch):
     for name, key in KEYS.items():
         # The pages are served by this process.
         monkeypatch.setenv(name, key)
