@@ -158,6 +158,8 @@ class Asset(models.Model):
         help_text="The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours "
         "only.",
     )
+    # When it came from another feed: who looks for what was missed at that moment looks at few assets.
+    moved_at = models.DateTimeField(null=True, editable=False)
     tags = models.JSONField(default=list, blank=True, help_text='A list of words that rules can choose by: ["crypto"].')
 
     class Meta:

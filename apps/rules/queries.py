@@ -1,12 +1,12 @@
 """What is asked of the rules' rows, and the feed's log as the engine reads it."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Max, Q, QuerySet, TextField
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Now
 
 from apps.market import queries as market
 from apps.market.domain import PathCandle, epoch_microseconds
@@ -31,6 +31,8 @@ Specs = dict[int, RuleSpec | RuleInvalid]
 
 # How much of a log is held in memory at a time.
 ENTRIES_AT_ONCE, QUOTES_AT_ONCE = 200, 20_000
+# Longer than the transaction of a rule that was saved beside a move can last, and than a sweep may be away.
+MOVED_LATELY = timedelta(days=1)
 
 
 def rules_of(user: AbstractBaseUser) -> QuerySet[Rule]:
@@ -119,13 +121,18 @@ def rules_of_other_calendars() -> set[int]:
 
 
 def rules_on_moved_assets() -> set[int]:
-    """Return the ids of rules that are judged in the log of a feed on assets that are in another one now. Two
-    statements."""
-    feeds = dict(Asset.objects.order_by().values_list("pk", "feed_id"))
+    """Return the ids of rules that are judged in the log of a feed on assets that moved to another one lately. One
+    statement where none did, else two."""
+    moved = Asset.objects.filter(moved_at__gt=Now() - MOVED_LATELY).order_by()
+    feeds = dict(moved.values_list("pk", "feed_id"))
+    if not feeds:
+        return set()
     of_rules = RuleChangeRow.objects.filter(rule__deleted_at=None)
     last = of_rules.values("rule", "batch__feed").annotate(last=Max("pk")).values("last")
     rows = RuleChangeRow.objects.filter(pk__in=last).values_list("rule_id", "batch__feed_id", "asset_ids")
-    return {rule_id for rule_id, feed_id, asset_ids in rows if any(feeds.get(one) != feed_id for one in asset_ids)}
+    return {
+        rule_id for rule_id, feed_id, asset_ids in rows if any(feeds.get(one, feed_id) != feed_id for one in asset_ids)
+    }
 
 
 def entry_of(batch: Batch) -> Entry:

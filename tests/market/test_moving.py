@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
@@ -17,6 +18,7 @@ from apps.market.services import AssetStays, import_history
 from apps.notify.models import Owed
 from apps.notify.services import create_channel, set_channels
 from apps.pipeline import flow
+from apps.rules import queries as rule_queries
 from apps.rules import services as rules
 from apps.rules.models import RuleChange, RuleState
 from tests.builders import START, TRACE, above, append_quotes, at, make_feed, make_owner, make_rule
@@ -264,7 +266,8 @@ def test_a_rule_that_was_entered_in_the_old_log_all_the_same_is_mended_by_sweep(
     make_rule(make_owner(), assets=["A"], condition=above(10))
     append_quotes(first, [("A", at(0), "9")])
     judge(first)
-    Asset.objects.filter(symbol="A").update(feed=second)  # As where a rule is saved at the moment of the move.
+    # As where a rule is saved at the moment of the move.
+    Asset.objects.filter(symbol="A").update(feed=second, moved_at=Now())
 
     assert rules.follow_assets(now=START, trace_id=TRACE) == 2
     assert rules.follow_assets(now=START, trace_id=TRACE) == 0
@@ -273,6 +276,16 @@ def test_a_rule_that_was_entered_in_the_old_log_all_the_same_is_mended_by_sweep(
     assert [one[:3] for one in episodes()] == [("second", "opened", 1)]
     assert RuleState.objects.values_list("state", flat=True).get() == "firing"
     assert replayed(first, second) == [(0, [], []), (1, [], [])]
+
+
+def test_where_no_asset_moved_lately_no_rule_is_looked_at(feeds, django_assert_num_queries):
+    make_rule(make_owner(), assets=["A"], condition=above(10))
+    with django_assert_num_queries(1):
+        assert rule_queries.rules_on_moved_assets() == set()
+    judge(feeds[0])
+    move("A", feeds[1])
+    with django_assert_num_queries(2):
+        assert rule_queries.rules_on_moved_assets() == set()
 
 
 def test_a_move_that_fails_leaves_both_logs_as_they_were(feeds, monkeypatch):

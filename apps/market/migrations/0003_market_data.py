@@ -105,6 +105,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='asset',
+            name='moved_at',
+            field=models.DateTimeField(editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name='asset',
             name='currency',
             field=models.CharField(blank=True, help_text='What its price is in, like USD. A provider whose listing is in another currency is not asked.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')]),
         ),

@@ -66,6 +66,5 @@ def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
     if feed is not None and latest is not None and is_live(feed):
         move_clock(heads[feed.pk], as_of=latest.at)
         heads[feed.pk].save(update_fields=["as_of"])
-    asset.feed = feed
-    asset.save(update_fields=["feed"])
+    Asset.objects.filter(pk=asset_id).update(feed=feed, moved_at=Now())
     return old_id
