@@ -8,6 +8,7 @@ import time
 import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 import pytest
 from werkzeug import Response
@@ -123,6 +124,12 @@ def test_a_provider_is_one_module_one_test_file_and_one_section(slug):
     assert (ROOT / "apps/market/providers" / f"{slug}.py").is_file()
     assert (ROOT / "tests/market" / f"test_{slug}.py").is_file()
     assert f"## {slug}\n" in (ROOT / "docs/feeds.md").read_text()
+
+
+def test_a_live_provider_is_a_page_of_code():
+    lengths = [len((ROOT / f"apps/market/providers/{slug}.py").read_text().splitlines()) for slug in NAMES]
+
+    assert median(lengths) <= 60
 
 
 def _days(span):
@@ -356,6 +363,22 @@ def test_what_is_not_asked_over_http_has_no_past_and_no_search(slug):
     assert (provider.history, provider.has_search, provider.asset_kinds) == (None, False, ())
     assert (provider.key_variable, provider.needs_key) == (None, False)
     assert provider.currency_of("BTC", {}) is None
+
+
+def test_a_live_provider_that_says_so_has_no_past_and_no_search(httpserver):
+    class Newest(LiveProvider):
+        slug = "newest"
+        base_url = httpserver.url_for("")
+        has_search = False
+
+    request = past_of(Newest(), httpserver.url_for(""), "BTC", since=NOW - timedelta(days=1), until=NOW)
+
+    with pytest.raises(ProviderRejected, match="^no_history$"):
+        Newest().fetch_history(request)
+    with pytest.raises(ProviderRejected, match="^no_search$"):
+        Newest().search("BTC", request.options)
+    assert Newest().currency_of("BTC", request.options) is None
+    assert httpserver.log == []
 
 
 @live

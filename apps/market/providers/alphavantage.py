@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from apps.market.domain import RawQuote
-from apps.market.providers.live import LiveProvider, after_slash, cell, rows_of, text_of
+from apps.market.providers import live
+from apps.market.providers.live import Ask, Close, LiveProvider
 from apps.market.providers.protocol import (
     DAY,
-    FOUND_AT_MOST,
     Found,
     HistoryLimits,
-    HistoryRequest,
     Limits,
     ProviderRejected,
     ProviderUnavailable,
@@ -34,74 +34,61 @@ class AlphaVantage(LiveProvider):
     limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_minute=5, calls_per_day=25, calls_per_round=1)
     key_variable = "ALPHAVANTAGE_API_KEY"
     needs_key = True
+    key_param = "apikey"
     asset_kinds = ("share", "fx")
     # A free key has the last 100 trading days, all in one call.
     history = HistoryLimits(steps=(DAY,), points=140, reach=140 * DAY)
-    has_search = True
+    currency_mark = "/"
 
-    def ask(self, options: Mapping[str, Any], path: str, **call: Any) -> dict[str, Any]:
-        """Return the object at this path, empty where the symbol is unknown. Every error comes with status 200.
+    def content_of(self, payload: Any) -> dict[str, Any]:
+        """Return the object, empty where the symbol is unknown. Every error comes with status 200.
 
-        Raises ProviderRejected("no_key") without a key, what `get_json` raises, and what an answer says in its text:
-        rate_limited, premium, unauthorized.
+        Raises what an answer says in its text: rate_limited, premium, unauthorized.
         """
-        params = {**call.pop("params"), "apikey": self.key()}
-        payload = super().ask(options, path, params=params, **call)
-        if not isinstance(payload, dict):
-            raise ProviderUnavailable("bad_payload")
-        notices = [str(payload[notice]).lower() for notice in ("Note", "Information") if notice in payload]
+        content = live.object_of(payload)
+        notices = [str(content[notice]).lower() for notice in ("Note", "Information") if notice in content]
         # Not only "premium": whoever asks too often is told of "premium plans" and "all premium endpoints" too.
         if any("a premium endpoint" in notice for notice in notices):
             raise ProviderRejected("premium")
         if notices:
             raise ProviderUnavailable("rate_limited")
-        if "apikey" in str(payload.get("Error Message")).lower():
+        if "apikey" in str(content.get("Error Message")).lower():
             raise ProviderRejected("unauthorized")
-        return {} if "Error Message" in payload else payload
+        return {} if "Error Message" in content else content
 
-    def fetch_batch(
-        self, options: Mapping[str, Any], external_ids: Sequence[str], *, deadline_seconds: float
-    ) -> Sequence[RawQuote]:
+    def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
         """Return the price of the one symbol. An unknown one has none."""
         [external_id] = external_ids
         from_currency, slash, to_currency = external_id.partition("/")
         if slash:
             params = {"function": "CURRENCY_EXCHANGE_RATE", "from_currency": from_currency, "to_currency": to_currency}
-            payload = self.ask(options, "/query", params=params, deadline_seconds=deadline_seconds)
-            rate = _item_of(payload, name="Realtime Currency Exchange Rate")
+            rate = _item_of(ask("/query", params), name="Realtime Currency Exchange Rate")
             return [RawQuote(external_id=external_id, price=rate.get("5. Exchange Rate"), at=_event_time(rate))]
-        params = {"function": "GLOBAL_QUOTE", "symbol": external_id}
-        payload = self.ask(options, "/query", params=params, deadline_seconds=deadline_seconds)
+        share = _item_of(ask("/query", {"function": "GLOBAL_QUOTE", "symbol": external_id}), name="Global Quote")
         # Of a share it tells the trading day, and no time.
-        return [RawQuote(external_id=external_id, price=_item_of(payload, name="Global Quote").get("05. price"))]
+        return [RawQuote(external_id=external_id, price=share.get("05. price"))]
 
-    def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
+    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
         """Give the close of each day at the end of the day. Raises ProviderRejected("unknown_symbol") too."""
-        from_symbol, slash, to_symbol = request.external_id.partition("/")
+        from_symbol, slash, to_symbol = external_id.partition("/")
         if slash:
             params = {"function": "FX_DAILY", "from_symbol": from_symbol, "to_symbol": to_symbol}
         else:
-            params = {"function": "TIME_SERIES_DAILY", "symbol": request.external_id}
-        payload = self.ask(request.options, "/query", params={**params, "outputsize": "compact"})
+            params = {"function": "TIME_SERIES_DAILY", "symbol": external_id}
+        payload = ask("/query", {**params, "outputsize": "compact"})
         if not payload:
             raise ProviderRejected("unknown_symbol")
         facts = _item_of(payload, name="Meta Data")
         zone = ZONES.get(str(facts.get("6. Time Zone" if slash else "5. Time Zone")), NEW_YORK)
         for day, prices in _item_of(payload, name="Time Series FX (Daily)" if slash else "Time Series (Daily)").items():
-            yield _end_of(day, zone=zone), cell(prices, "4. close")
+            yield _end_of(day, zone=zone), live.cell(prices, "4. close")
 
-    def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
-        """Return USD for EUR/USD; the name of a share does not tell."""
-        return after_slash(external_id)
-
-    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
-        """Return the shares that Alpha Vantage finds, best match first. It is one of the key's calls."""
-        payload = self.ask(options, "/query", params={"function": "SYMBOL_SEARCH", "keywords": words})
-        return [
-            Found(symbol, symbol, text_of(match, "2. name"), text_of(match, "8. currency") or None)
-            for match in rows_of(payload.get("bestMatches"))
-            if (symbol := text_of(match, "1. symbol"))
-        ][:FOUND_AT_MOST]
+    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+        """Give the shares that Alpha Vantage finds, best match first. It is one of the key's calls."""
+        payload = ask("/query", {"function": "SYMBOL_SEARCH", "keywords": words})
+        for match in live.rows_of(payload.get("bestMatches")):
+            found = live.found_of(match, external_id="1. symbol", symbol="1. symbol", name="2. name")
+            yield replace(found, currency=live.text_of(match, "8. currency") or None)
 
 
 def _item_of(payload: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:

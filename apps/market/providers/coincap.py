@@ -1,24 +1,13 @@
 """CoinCap v3: crypto prices in dollars, a batch per call. Needs a key in COINCAP_API_KEY; gives no event time."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
 
 from apps.market.domain import RawQuote
-from apps.market.providers.live import LiveProvider, cell, epoch, milliseconds, quote_of, rows_of, text_of
-from apps.market.providers.protocol import (
-    DAY,
-    FOUND_AT_MOST,
-    HOUR,
-    MINUTE,
-    Found,
-    HistoryLimits,
-    HistoryRequest,
-    Limits,
-    ProviderUnavailable,
-    Stretch,
-)
+from apps.market.providers import live
+from apps.market.providers.live import Ask, Close, LiveProvider
+from apps.market.providers.protocol import DAY, FOUND_AT_MOST, HOUR, MINUTE, Found, HistoryLimits, Limits, Stretch
 
 INTERVALS = {MINUTE: "m1", HOUR: "h1", DAY: "d1"}
 
@@ -31,50 +20,29 @@ class CoinCap(LiveProvider):
     limits = Limits(batch_size=200, shortest_interval_seconds=1, calls_per_minute=600, calls_per_day=4_000 / 31)
     key_variable = "COINCAP_API_KEY"
     needs_key = True
+    key_header = ("Authorization", "Bearer {key}")
     history = HistoryLimits(steps=tuple(INTERVALS), points=720)
-    has_search = True
+    currency = "USD"
 
-    def ask(self, options: Mapping[str, Any], path: str, **call: Any) -> list[Any]:
-        """Return the list in `data`. Raises what `get_json` raises, and ProviderRejected("no_key")."""
-        payload = super().ask(options, path, headers={"Authorization": f"Bearer {self.key()}"}, **call)
+    def content_of(self, payload: Any) -> list[Any]:
+        """Return the list in `data`."""
         # The retired v2 still answers 200, with an object in `data` that says so.
-        if not isinstance(payload, dict) or not isinstance(payload.get("data"), list):
-            raise ProviderUnavailable("bad_payload")
-        items: list[Any] = payload["data"]
-        return items
+        return live.rows_of(live.cell(payload, "data"), object)
 
-    def fetch_batch(
-        self, options: Mapping[str, Any], external_ids: Sequence[str], *, deadline_seconds: float
-    ) -> Sequence[RawQuote]:
+    def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
         """Return one quote per item. An item that is no asset has no price either: admission counts it."""
-        params: dict[str, str | int] = {"ids": ",".join(external_ids), "limit": len(external_ids)}
-        items = self.ask(options, "/assets", params=params, deadline_seconds=deadline_seconds)
-        return [quote_of(item, name="id", price="priceUsd") for item in items]
+        items = ask("/assets", {"ids": ",".join(external_ids), "limit": len(external_ids)})
+        return [live.quote_of(item, name="id", price="priceUsd") for item in items]
 
-    def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
+    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
         """Give the prices of minutes and hours at their times, and those of days, which are averages, at their end."""
         passed = DAY if stretch.step == DAY else timedelta()
-        rows = self.ask(
-            request.options,
-            f"/assets/{quote(request.external_id, safe='')}/history",
-            params={
-                "interval": INTERVALS[stretch.step],
-                "start": milliseconds(stretch.first_start),
-                "end": milliseconds(stretch.reached),
-            },
-        )
-        for row in rows_of(rows):
-            yield epoch(cell(row, "time"), unit=timedelta(milliseconds=1)) + passed, row.get("priceUsd")
+        span = {"start": live.milliseconds(stretch.first_start), "end": live.milliseconds(stretch.reached)}
+        rows = ask(f"/assets/{live.segment(external_id)}/history", {"interval": INTERVALS[stretch.step], **span})
+        for row in live.rows_of(rows):
+            yield live.epoch(live.cell(row, "time"), unit=live.MILLISECOND) + passed, row.get("priceUsd")
 
-    def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str:
-        """Return USD."""
-        return "USD"
-
-    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
-        """Return what CoinCap finds, by id or symbol."""
-        items = rows_of(self.ask(options, "/assets", params={"search": words, "limit": FOUND_AT_MOST}))
-        return [
-            Found(external_id, text_of(item, "symbol"), text_of(item, "name"), "USD")
-            for item in items
-            if (external_id := text_of(item, "id"))
-        ][:FOUND_AT_MOST]
+    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+        """Give what CoinCap finds, by id or symbol."""
+        items = ask("/assets", {"search": words, "limit": FOUND_AT_MOST})
+        return map(live.found_of, live.rows_of(items))

@@ -7,14 +7,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from apps.market.domain import RawQuote
-from apps.market.providers import http
-from apps.market.providers.live import LiveProvider, after_slash, best_of
+from apps.market.providers import http, live
+from apps.market.providers.live import Ask, Close, LiveProvider
 from apps.market.providers.protocol import (
     DAY,
     Answer,
     Found,
     HistoryLimits,
-    HistoryRequest,
     Limits,
     ProviderRejected,
     ProviderUnavailable,
@@ -38,7 +37,7 @@ class Frankfurter(LiveProvider):
     gives_event_time = True
     asset_kinds = ("fx",)
     history = HistoryLimits(steps=(DAY,), points=365)
-    has_search = True
+    currency_mark = "/"
 
     def fetch(self, request: QuoteRequest) -> Answer:
         """Return the rates of the newest business day, in calls that share one deadline.
@@ -46,7 +45,7 @@ class Frankfurter(LiveProvider):
         What is no pair, or of unknown currencies, has no price. Raises what `get_json` raises, and
         ProviderUnavailable("bad_payload"): one failed call fails the answer. Only a 404 fails it where all have one.
         """
-        left = http.time_left()
+        ask = self.asking(request.options)
         quotes = [RawQuote(external_id=id_, price=None) for id_ in request.external_ids if not _PAIR.fullmatch(id_)]
         symbols_by_base = _symbols_by_base(request.external_ids)
         not_found = 0
@@ -54,8 +53,7 @@ class Frankfurter(LiveProvider):
             rates: Mapping[str, Any] = {}
             at = None
             try:
-                params = {"base": base, "symbols": ",".join(symbols)}
-                payload = self.ask(request.options, "/v1/latest", params=params, deadline_seconds=left())
+                payload = ask("/v1/latest", {"base": base, "symbols": ",".join(symbols)})
                 rates, at = _rates_of(payload, base=base), _event_time(payload.get("date"))
             except ProviderRejected as rejection:
                 # Unknown are this base, or all of its symbols. If all calls say so, the address is probably wrong.
@@ -65,27 +63,21 @@ class Frankfurter(LiveProvider):
             quotes += [RawQuote(external_id=f"{base}/{to}", price=rates.get(to), at=at) for to in symbols]
         return Answer(quotes=quotes, as_of=http.now())
 
-    def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
+    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
         """Give the rate of each business day. Raises ProviderRejected("unknown_symbol") for what is no pair."""
-        pair = _PAIR.fullmatch(request.external_id)
+        pair = _PAIR.fullmatch(external_id)
         if pair is None:
             raise ProviderRejected("unknown_symbol")
         path = f"/v1/{stretch.since.date().isoformat()}..{stretch.reached.date().isoformat()}"
-        rates = _rates_of(self.ask(request.options, path, params={"base": pair[1], "symbols": pair[2]}), base=pair[1])
+        rates = _rates_of(ask(path, {"base": pair[1], "symbols": pair[2]}), base=pair[1])
         for day, of_day in rates.items():
             yield _event_time(day), of_day.get(pair[2]) if isinstance(of_day, dict) else None
 
-    def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
-        """Return USD for EUR/USD."""
-        return after_slash(external_id)
-
-    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
-        """Return the euro in the currencies in which the words stand."""
-        names = self.ask(options, "/v1/currencies")
-        if not isinstance(names, dict):
-            raise ProviderUnavailable("bad_payload")
+    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+        """Give the euro in the currencies in which the words stand."""
+        names = live.object_of(ask("/v1/currencies"))
         founds = [Found(f"EUR/{code}", code, str(name), code) for code, name in names.items() if code != "EUR"]
-        return best_of(founds, words)
+        return live.best_of(founds, words)
 
 
 def _symbols_by_base(external_ids: Sequence[str]) -> dict[str, list[str]]:

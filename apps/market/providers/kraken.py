@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from apps.market.domain import RawQuote
-from apps.market.providers.live import LiveProvider, best_of, cell, ending_of, epoch, rows_of, text_of
+from apps.market.providers import live
+from apps.market.providers.live import Ask, Close, LiveProvider
 from apps.market.providers.protocol import (
     DAY,
     HOUR,
@@ -49,59 +50,45 @@ class Kraken(LiveProvider):
     history = RecentPoints(
         steps=(MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 4 * HOUR, DAY), points=POINTS, reach=POINTS * DAY
     )
-    has_search = True
+    currencies = CURRENCIES
 
-    def ask(self, options: Mapping[str, Any], path: str, **call: Any) -> Mapping[str, Any]:
+    def content_of(self, payload: Any) -> Mapping[str, Any]:
         """Return the object in `result`.
 
-        Raises ProviderRejected("unknown_symbol"), ProviderUnavailable (rate_limited, provider_error) and what
-        `get_json` raises.
+        Raises ProviderRejected("unknown_symbol") and ProviderUnavailable (rate_limited, provider_error, bad_payload).
         """
-        payload = super().ask(options, path, **call)
-        if not isinstance(payload, dict) or not isinstance(payload.get("error"), list):
-            raise ProviderUnavailable("bad_payload")
-        _refuse_errors(payload["error"])
-        result = payload.get("result")
-        if not isinstance(result, dict) or not result:
+        _refuse_errors(live.rows_of(live.cell(payload, "error"), object))
+        result = live.object_of(live.cell(payload, "result"))
+        if not result:
             raise ProviderUnavailable("bad_payload")
         return result
 
-    def fetch_batch(
-        self, options: Mapping[str, Any], external_ids: Sequence[str], *, deadline_seconds: float
-    ) -> Sequence[RawQuote]:
+    def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
         """Return one quote per pair. A pair that Kraken answers under a name of its own has no price."""
-        params = {"pair": ",".join(external_ids)}
-        tickers = self.ask(options, "/0/public/Ticker", params=params, deadline_seconds=deadline_seconds)
+        tickers = ask("/0/public/Ticker", {"pair": ",".join(external_ids)})
         # A name as it was sent goes before one that is made.
         named = {_short_name(key): ticker for key, ticker in tickers.items()} | {**tickers}
         return [RawQuote(external_id=pair, price=_last_price(named.get(pair))) for pair in external_ids]
 
-    def closes_of(self, request: HistoryRequest, stretch: Stretch) -> Iterable[tuple[datetime, Any]]:
+    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
         """Give the close of each candle; a row is its start, open, high, low, close and more."""
-        params: dict[str, str | int] = {"pair": request.external_id, "interval": stretch.step // MINUTE}
-        result = self.ask(request.options, "/0/public/OHLC", params=params)
+        result = ask("/0/public/OHLC", {"pair": external_id, "interval": stretch.step // MINUTE})
         # Beside `last` there is one pair, under a name of Kraken's own.
         rows = [value for name, value in result.items() if name != "last"]
-        for row in rows_of(cell(rows, 0), list):
-            yield epoch(cell(row, 0), unit=timedelta(seconds=1)) + stretch.step, cell(row, 4)
+        return live.closes_in(live.cell(rows, 0), place=4, unit=live.SECOND, after=stretch.step)
 
     def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
         """Return the currency at the end of the pair, None where it is not a known one."""
-        ending = ending_of(_short_name(external_id), CURRENCIES)
+        ending = super().currency_of(_short_name(external_id), options)
         return CURRENCIES[ending] if ending else None
 
-    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
-        """Return the pairs in which the words stand; bitcoin is found as BTC too."""
-        founds = [
-            Found(name, text_of(pair, "wsname").partition("/")[0], text_of(pair, "wsname"), self.currency_of(name, {}))
-            for name, pair in (
-                (_short_name(key), pair)
-                for key, pair in self.ask(options, "/0/public/AssetPairs").items()
-                if isinstance(pair, dict)
-            )
-        ]
+    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+        """Give the pairs in which the words stand; bitcoin is found as BTC too."""
+        pairs = {key: pair for key, pair in ask("/0/public/AssetPairs").items() if isinstance(pair, dict)}
+        names = {_short_name(key): live.text_of(pair, "wsname") for key, pair in pairs.items()}
+        founds = [Found(key, name.partition("/")[0], name, None) for key, name in names.items()]
         parts = words.casefold().replace("/", " ").split()
-        return best_of(founds, " ".join(NAMES.get(part, part) for part in parts))
+        return live.best_of(founds, " ".join(NAMES.get(part, part) for part in parts))
 
 
 def _refuse_errors(errors: Sequence[Any]) -> None:
