@@ -13,6 +13,7 @@ urlpatterns = [
     path("live", site.live, name="live"),
     path("graphql", graphql, name="graphql"),
     path("ingest/<str:feed>", ingest, name="ingest"),
+    path("act/<str:token>", site.act, name="act"),
     path("healthz", site.healthz, name="healthz"),
     path("readyz", site.readyz, name="readyz"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),

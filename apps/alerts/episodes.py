@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from apps.rules.engine.instance import ERROR, Transition
 
 OPENED, RESOLVED = "opened", "resolved"
+# The reason with which the engine ends what has passed its rule's expires_at.
+EXPIRED = "expired"
 
 
 def tells(step: Transition) -> bool:

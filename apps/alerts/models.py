@@ -1,68 +1,143 @@
-"""Episodes: opened, resolved, and why, so that each explains itself."""
+"""Episodes: opened, acknowledged, resolved, and why, so that each explains itself."""
 
+from typing import Any
+
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from apps.alerts.episodes import OPENED, RESOLVED
+from apps.alerts.episodes import EXPIRED, OPENED, RESOLVED
 from apps.market.models import Asset, Batch
 from apps.rules.models import Rule, RuleVersion
 
 
 class Alert(models.Model):
-    """One episode of one rule on one asset. Its owner is the rule's.
+    """One episode: of one rule on one asset, and then its owner is the rule's; or of this installation itself, found by
+    Alertmanager, and then it is the operators'.
 
-    kind: the condition held, or judging it failed; opened_at, resolved_at: event time; evidence, in data and in words:
-    what the rule saw when it opened; batch: the entry of the log that opened it, which has the quotes and the trace.
+    kind: the condition held, or judging it failed, or it came from Alertmanager; opened_at, resolved_at: event time;
+    evidence, in data and in words: what the rule saw when it opened (of Alertmanager: labels and annotations); batch:
+    the entry of the log that opened it, which has the quotes and the trace; fingerprint: Alertmanager's name for the
+    labels; acknowledged_at: by the wall clock.
     """
 
     class Kind(models.TextChoices):
         CONDITION = "condition", "condition"
         ERROR = "error", "error"
+        SYSTEM = "system", "system"
 
-    rule = models.ForeignKey(Rule, models.CASCADE, related_name="alerts")
-    version = models.ForeignKey(RuleVersion, models.CASCADE, related_name="alerts")
-    asset = models.ForeignKey(Asset, models.CASCADE, related_name="alerts")
-    batch = models.ForeignKey(Batch, models.PROTECT, related_name="alerts")
+    class State(models.TextChoices):
+        """Where an alert stands; it follows from the row."""
+
+        OPEN = "open", "open"
+        ACKNOWLEDGED = "acknowledged", "acknowledged"
+        RESOLVED = "resolved", "resolved"
+        EXPIRED = "expired", "expired"
+
+    rule = models.ForeignKey(Rule, models.CASCADE, null=True, related_name="alerts")
+    version = models.ForeignKey(RuleVersion, models.CASCADE, null=True, related_name="alerts")
+    asset = models.ForeignKey(Asset, models.CASCADE, null=True, related_name="alerts")
+    batch = models.ForeignKey(Batch, models.PROTECT, null=True, related_name="alerts")
     kind = models.CharField(max_length=9, choices=Kind, default=Kind.CONDITION)
     severity = models.CharField(max_length=8, choices=Rule.Severity)
     opened_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True)
     resolution = models.CharField(max_length=200, blank=True)
+    acknowledged_at = models.DateTimeField(null=True)
+    acknowledged_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    note = models.CharField(max_length=500, blank=True)
     evidence = models.JSONField(default=dict)
     words = models.TextField()
+    fingerprint = models.CharField(max_length=64, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["-opened_at", "-id"]
+        permissions = [
+            ("send_system_alerts", "Can send alerts about the installation (Alertmanager's webhook)"),
+            ("view_system_alerts", "Can see alerts about the installation"),
+        ]
         constraints = [
             # An episode opens once, whoever judges it how often.
             models.UniqueConstraint(
                 fields=["rule", "asset"], condition=Q(resolved_at=None), name="one_open_alert_per_rule_and_asset"
             ),
+            # Alertmanager says the same thing again and again.
+            models.UniqueConstraint(
+                fields=["fingerprint", "opened_at"],
+                condition=Q(kind="system"),
+                name="one_alert_per_fingerprint_and_start",
+            ),
             models.CheckConstraint(
                 condition=Q(resolved_at=None) | Q(resolved_at__gte=models.F("opened_at")),
                 name="alert_resolved_after_it_opened",
             ),
+            models.CheckConstraint(
+                condition=Q(kind="system", rule=None, version=None, asset=None, batch=None)
+                | (
+                    ~Q(kind="system")
+                    & Q(rule__isnull=False, version__isnull=False, asset__isnull=False, batch__isnull=False)
+                ),
+                name="alert_of_a_rule_or_of_the_system",
+            ),
         ]
-        # Serves the lists of alerts, newest first.
-        indexes = [models.Index(fields=["-opened_at", "-id"], name="alert_newest_first")]
+        indexes = [
+            # Serves the lists of alerts, newest first.
+            models.Index(fields=["-opened_at", "-id"], name="alert_newest_first"),
+            # Serves reminders and the lists of what waits for somebody: what is open and not acknowledged.
+            models.Index(
+                fields=["id"], condition=Q(resolved_at=None, acknowledged_at=None), name="alert_unacknowledged"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.words
 
+    @property
+    def state(self) -> str:
+        """Return one of State."""
+        if self.resolved_at is not None:
+            return self.State.EXPIRED if self.resolution == EXPIRED else self.State.RESOLVED
+        return self.State.OPEN if self.acknowledged_at is None else self.State.ACKNOWLEDGED
+
+    @property
+    def rule_name(self) -> str:
+        """Return the name of what opened it: a rule of ours, or one of Prometheus."""
+        return self.rule.name if self.rule is not None else self._label("alertname") or "alert"
+
+    @property
+    def symbol(self) -> str:
+        """Return what it is about: an asset, or what Prometheus calls the instance or job; "" where it names none."""
+        return self.asset.symbol if self.asset is not None else self._label("instance") or self._label("job")
+
+    @property
+    def owner_id(self) -> int | None:
+        """Return whose it is; None is the operators'."""
+        return self.rule.owner_id if self.rule is not None else None
+
+    def _label(self, name: str) -> str:
+        labels: dict[str, Any] = self.evidence.get("labels", {})
+        return str(labels.get(name, ""))
+
 
 class AlertEvent(models.Model):
-    """A step in the life of an alert: what channels are told of. at: event time."""
+    """A step in the life of an alert: what channels are told of.
+
+    at: event time of what the engine found or Alertmanager said, the wall clock's of what a person did; batch: the
+    entry of the log that made it; by: the person who did it, where one did; reason: why, or the person's note.
+    """
 
     class Kind(models.TextChoices):
         OPENED = OPENED, OPENED
+        ACKNOWLEDGED = "acknowledged", "acknowledged"
         RESOLVED = RESOLVED, RESOLVED
 
     alert = models.ForeignKey(Alert, models.CASCADE, related_name="events")
-    kind = models.CharField(max_length=8, choices=Kind)
+    kind = models.CharField(max_length=12, choices=Kind)
     at = models.DateTimeField()
     reason = models.CharField(max_length=500, blank=True)
-    batch = models.ForeignKey(Batch, models.PROTECT, related_name="alert_events")
+    batch = models.ForeignKey(Batch, models.PROTECT, null=True, related_name="alert_events")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -2,20 +2,29 @@
 
 from collections.abc import Iterable
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import QuerySet
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
+from django.db.models import Q, QuerySet
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.rules.models import RuleState
 
 
 def alerts_of(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Alert]:
-    """Return the alerts that `user` may see, newest first, with rule and asset: their own, all for a superuser, none
-    for a stranger."""
-    rows = Alert.objects.select_related("rule", "asset")
+    """Return the alerts that `user` may see, newest first, with rule and asset: their own, those about the installation
+    for whoever has the permission, all for a superuser, none for a stranger."""
+    return Alert.objects.select_related("rule", "asset").filter(_is_seen_by(user))
+
+
+def _is_seen_by(user: AbstractBaseUser | AnonymousUser, *, alert: str = "") -> Q:
+    """Return the condition, for rows that reach an alert by `alert`, like "alert__"."""
     if not user.is_authenticated:
-        return rows.none()
-    return rows if getattr(user, "is_superuser", False) else rows.filter(rule__owner=user)
+        return Q(pk__in=[])
+    if getattr(user, "is_superuser", False):
+        return Q()
+    own = Q(**{f"{alert}rule__owner": user})
+    if isinstance(user, PermissionsMixin) and user.has_perm("alerts.view_system_alerts"):
+        own |= Q(**{f"{alert}kind": Alert.Kind.SYSTEM})
+    return own
 
 
 def events_of(alert_ids: Iterable[int]) -> dict[int, list[AlertEvent]]:
@@ -28,12 +37,8 @@ def events_of(alert_ids: Iterable[int]) -> dict[int, list[AlertEvent]]:
 
 def last_events_of(user: AbstractBaseUser | AnonymousUser, *, limit: int) -> list[AlertEvent]:
     """Return the newest steps of the alerts that `user` may see, with alert, rule and asset."""
-    seen = AlertEvent.objects.select_related("alert__rule", "alert__asset").order_by("-pk")
-    if not user.is_authenticated:
-        return []
-    if not getattr(user, "is_superuser", False):
-        seen = seen.filter(alert__rule__owner=user)
-    return list(seen[:limit])
+    seen = AlertEvent.objects.select_related("alert__rule", "alert__asset").filter(_is_seen_by(user, alert="alert__"))
+    return list(seen.order_by("-pk")[:limit])
 
 
 def states_watching(user: AbstractBaseUser | AnonymousUser, *, asset_id: int) -> QuerySet[RuleState]:

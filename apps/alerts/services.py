@@ -1,6 +1,11 @@
-"""Episodes opened and resolved from what the engine found, in the caller's transaction."""
+"""Episodes opened and resolved from what the engine found, in the caller's transaction; and acknowledged by people."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.db.models import QuerySet
 
 from apps.alerts.episodes import events_of, tells
 from apps.alerts.models import Alert, AlertEvent
@@ -68,6 +73,23 @@ def end_episodes(*, asset_id: int, ended: Mapping[int, Batch]) -> list[AlertEven
         )
         events.append(event)
     return AlertEvent.objects.bulk_create(events)
+
+
+def acknowledge(*, alerts: QuerySet[Alert], by: AbstractBaseUser, note: str, now: datetime) -> list[AlertEvent]:
+    """Acknowledge those of the alerts that are open and that nobody has acknowledged, and return the events made.
+
+    It lasts until the alert resolves, and ends its reminders. Whose they are is the caller's business.
+    """
+    waiting = Alert.objects.filter(pk__in=alerts.order_by().values("pk"), resolved_at=None, acknowledged_at=None)
+    with transaction.atomic():
+        # Locked before it is changed, so that of two people at once one has acknowledged it.
+        acknowledged = list(waiting.select_for_update(no_key=True, of=("self",)).order_by("pk"))
+        Alert.objects.filter(pk__in=[alert.pk for alert in acknowledged]).update(
+            acknowledged_at=now, acknowledged_by=by, note=note[:500]
+        )
+        kind = AlertEvent.Kind.ACKNOWLEDGED
+        events = [AlertEvent(alert=alert, kind=kind, at=now, reason=note[:500], by=by) for alert in acknowledged]
+        return AlertEvent.objects.bulk_create(events, batch_size=1_000)
 
 
 def _alert_of(step: Transition, *, batch: Batch, rule: Rule, symbol: str, specs: Specs) -> Alert:

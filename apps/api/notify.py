@@ -1,6 +1,6 @@
 """Messages: what was told, or is to be, and where."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -36,9 +36,11 @@ class Message(graphene.ObjectType):
     attempts = graphene.Int(required=True, description="How many were begun.")
     created_at = graphene.Field(DateTime, required=True)
     delivered_at = graphene.Field(DateTime)
-    alert = graphene.Field(alerts.Alert, description="What it tells of.")
+    alerts = graphene.List(
+        graphene.NonNull(alerts.Alert), description="What it tells of; empty for a test or a notice."
+    )
 
-    def resolve_alert(message: MessageRow, info: Any) -> Any:
+    def resolve_alerts(message: MessageRow, info: Any) -> Any:
         return info.context.load(_alerts_of_messages, message.pk)
 
 
@@ -67,7 +69,7 @@ def messages_of_alerts(
     return pages_by("alert_id", MessageConnection, rows, context, keys=alert_ids, first=first, after=after)
 
 
-def _alerts_of_messages(context: Context, message_ids: list[UUID]) -> Mapping[UUID, AlertRow]:
-    alert_ids = alert_ids_of(message_ids)
-    rows = alerts.alerts_by_id(context, sorted(set(alert_ids.values())))
-    return {message_id: rows[alert_id] for message_id, alert_id in alert_ids.items() if alert_id in rows}
+def _alerts_of_messages(context: Context, message_ids: list[UUID]) -> Mapping[UUID, Sequence[AlertRow]]:
+    told = alert_ids_of(message_ids)
+    rows = alerts.alerts_by_id(context, sorted({alert_id for ids in told.values() for alert_id in ids}))
+    return {pk: [rows[alert_id] for alert_id in told.get(pk, ()) if alert_id in rows] for pk in message_ids}

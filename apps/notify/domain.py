@@ -1,20 +1,48 @@
-"""What a message says, and when it is tried again. Pure."""
+"""What a message says, what holds it back, and when it is tried again. Pure."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, time, timedelta
+from itertools import groupby
+from typing import Any
+from zoneinfo import ZoneInfo
 
 # Market alerts age fast: many tries early, none after a working day.
 RETRY_AFTER_SECONDS = (5, 30, 120, 600, 1_800, 7_200, 21_600)
 JITTER = 0.2
 SUBJECT_LONGEST = 200
+SYMBOLS_NAMED = 5
+# Gravest first.
+SEVERITIES = ("critical", "warning", "info")
+OPENED, RESOLVED, REMINDER = "opened", "resolved", "reminder"
+
+# What a channel's templates may name -> what it stands for.
+PLACEHOLDERS = {
+    "rule": "the rule's name",
+    "asset": "the asset's symbol",
+    "severity": "critical, warning or info",
+    "event": "opened, resolved, or reminder",
+    "words": "what the rule saw",
+    "at": "when it happened (UTC)",
+    "reason": "why it is over; empty while it is open",
+    "url": "the alert's page",
+    "count": "how many alerts the message tells of",
+}
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+class TemplateInvalid(ValueError):
+    """A template cannot be filled in; the text is for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One alert event as it is told. kind: opened or resolved; at: event time."""
+    """One alert event as it is told. event: opened, resolved or reminder; at: event time; rule, symbol: what opened it
+    and on what (symbol may be empty for an alert from outside); held_by: what held it back till now, in words."""
 
-    kind: str
+    alert_id: int
+    event: str
     at: datetime
     reason: str
     rule: str
@@ -22,31 +50,223 @@ class Told:
     severity: str
     words: str
     url: str
+    held_by: str = ""
 
 
-def compose(told: Sequence[Told]) -> tuple[str, str]:
-    """Return (subject, text) for the events that one message tells, in their order."""
+@dataclass(frozen=True, slots=True)
+class Silenced:
+    """A silence in force: what it is about (None and "" stand for any), and till when."""
+
+    silence_id: int
+    owner_id: int | None
+    rule_id: int | None
+    asset_id: int | None
+    severity: str
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """From `begin` to `end` of each day in an IANA time zone nothing is sent, but what is critical where that is let
+    through."""
+
+    begin: time
+    end: time
+    zone: str
+    lets_critical: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why something is not sent now, and till when. silence_id: None is quiet hours."""
+
+    until: datetime
+    silence_id: int | None = None
+
+
+def as_data(told: Told) -> dict[str, Any]:
+    """Return what a message's row keeps of it."""
+    return asdict(told) | {"at": told.at.isoformat()}
+
+
+def from_data(data: Mapping[str, Any]) -> Told:
+    """Return what `as_data` was given."""
+    return Told(**(dict(data) | {"at": datetime.fromisoformat(data["at"])}))
+
+
+def compose(told: Sequence[Told], *, url: str) -> tuple[str, str]:
+    """Return (subject, text) for the events that one message tells, in their order. url: where all of it is listed."""
+    alerts = len({one.alert_id for one in told})
+    subject, text = _compose_one(told) if alerts == 1 else _compose_many(told, alerts=alerts, url=url)
+    return one_line(subject)[:SUBJECT_LONGEST], text
+
+
+def _compose_one(told: Sequence[Told]) -> tuple[str, str]:
     last = told[-1]
-    over = " is over" if last.kind == "resolved" else ""
-    subject = f"[{last.severity}] {last.rule}: {last.symbol}{over}"
+    over = {RESOLVED: " is over", REMINDER: " is still open"}.get(last.event, "")
+    lines = [f"Held back by {last.held_by}."] if last.held_by else []
+    return f"[{last.severity}] {_title(last)}{over}", "\n".join([*lines, *_lines(told), "", last.url])
+
+
+def _compose_many(told: Sequence[Told], *, alerts: int, url: str) -> tuple[str, str]:
+    last = {one.alert_id: one for one in told}
+    over = sum(one.event == RESOLVED for one in last.values())
+    names = list(dict.fromkeys(one.symbol or one.rule for one in last.values()))
+    more = ", …" if len(names) > SYMBOLS_NAMED else ""
+    subject = f"[{gravest(told)}] {alerts} alerts, {over} of them over: {', '.join(names[:SYMBOLS_NAMED])}{more}"
+    lines = [f"{alerts} alerts, {over} of them over."]
+    for held_by, held in groupby(sorted(told, key=lambda one: one.held_by), key=lambda one: one.held_by):
+        if held_by:
+            lines += ["", f"Held back by {held_by}:"]
+        by_alert: dict[int, list[Told]] = {}
+        for one in held:
+            by_alert.setdefault(one.alert_id, []).append(one)
+        for events in by_alert.values():
+            lines += ["", f"[{events[-1].severity}] {_title(events[-1])}", *_lines(events)]
+    return subject, "\n".join([*lines, "", url])
+
+
+def _lines(told: Sequence[Told]) -> list[str]:
+    """Return the lines that tell the events of one alert."""
     lines = []
+    if all(one.event == RESOLVED for one in told):
+        lines.append(told[-1].words)
     for one in told:
-        if one.kind == "resolved":
-            lines.append(f"Over since {_moment(one.at)} ({one.reason}).")
+        if one.event == RESOLVED:
+            lines.append(f"Over since {moment(one.at)} ({one.reason}).")
+        elif one.event == REMINDER:
+            lines += [one.words, f"Still open and not acknowledged; opened {moment(one.at)}."]
         else:
-            lines += [one.words, f"Opened {_moment(one.at)}."]
-    if all(one.kind == "resolved" for one in told):
-        lines.insert(0, last.words)
-    return _one_line(subject)[:SUBJECT_LONGEST], "\n".join([*lines, "", last.url])
+            lines += [one.words, f"Opened {moment(one.at)}."]
+    return lines
+
+
+def _title(told: Told) -> str:
+    return f"{told.rule}: {told.symbol}" if told.symbol else told.rule
 
 
 def compose_test(*, channel: str, asked_by: str, at: datetime, url: str) -> tuple[str, str]:
     """Return (subject, text) of a message that only tries a channel."""
     lines = [
-        f"This is a test of the channel {channel}, asked for by {asked_by} at {_moment(at)}.",
+        f"This is a test of the channel {channel}, asked for by {asked_by} at {moment(at)}.",
         "Alerts of the rules that name it come the same way.",
     ]
-    return _one_line(f"[test] {channel}")[:SUBJECT_LONGEST], "\n".join([*lines, "", url])
+    return one_line(f"[test] {channel}")[:SUBJECT_LONGEST], "\n".join([*lines, "", url])
+
+
+def compose_switched_off(*, channel: str, reason: str, unsent: int, url: str) -> tuple[str, str]:
+    """Return (subject, text) of the notice that a channel was switched off."""
+    lines = [
+        f"The channel {channel} was switched off: {reason}.",
+        f"{unsent} of its messages were not sent; they can be sent again from its page once it works.",
+        "Set it right there, switch it on, and send a test.",
+    ]
+    return one_line(f"[notice] {channel} was switched off")[:SUBJECT_LONGEST], "\n".join([*lines, "", url])
+
+
+def apply_templates(
+    told: Sequence[Told], *, subject_template: str, text_template: str, subject: str, text: str
+) -> tuple[str, str]:
+    """Return (subject, text) with a channel's templates in place of the given ones; an empty template changes nothing.
+
+    The text's template is filled in for each event, one after the other; the subject's only where one alert is told of.
+    Raises TemplateInvalid.
+    """
+    count = len({one.alert_id for one in told})
+    if subject_template and count == 1:
+        filled = fill_in(subject_template, placeholders_of(told[-1], count=count))
+        subject = one_line(filled)[:SUBJECT_LONGEST] or subject
+    if text_template:
+        text = "\n".join(fill_in(text_template, placeholders_of(one, count=count)) for one in told)
+    return subject, text
+
+
+def placeholders_of(told: Told, *, count: int) -> dict[str, str]:
+    """Return what each of PLACEHOLDERS stands for."""
+    return {
+        "rule": told.rule,
+        "asset": told.symbol,
+        "severity": told.severity,
+        "event": told.event,
+        "words": told.words,
+        "at": moment(told.at),
+        "reason": told.reason,
+        "url": told.url,
+        "count": str(count),
+    }
+
+
+def fill_in(template: str, values: Mapping[str, str]) -> str:
+    """Return the template with {name} replaced; {{ and }} are braces. What is filled in is not looked at again.
+
+    Raises TemplateInvalid for a name that is not in `values`, and for a brace without its other half.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        if match[1] is None:
+            raise TemplateInvalid(f"there is a {match[0]} without its other half; write {match[0] * 2} for a brace")
+        if match[1] not in values:
+            raise TemplateInvalid(
+                f"{{{match[1]}}} is no placeholder; there are {', '.join(f'{{{n}}}' for n in values)}"
+            )
+        return values[match[1]]
+
+    return _PLACEHOLDER.sub(replace, template)
+
+
+def gravest(told: Iterable[Told]) -> str:
+    """Return the gravest severity of what is told, "" of nothing."""
+    found = {one.severity for one in told}
+    return next((severity for severity in SEVERITIES if severity in found), "")
+
+
+def hold_of(
+    *,
+    now: datetime,
+    rule_id: int | None,
+    asset_id: int | None,
+    owner_id: int | None,
+    severity: str,
+    silences: Iterable[Silenced],
+    quiet: QuietHours | None,
+) -> Hold | None:
+    """Return what holds back an alert's event now: the silence that lasts longest, else quiet hours, else None."""
+    matching = [
+        one
+        for one in silences
+        if one.owner_id in (None, owner_id)
+        and one.rule_id in (None, rule_id)
+        and one.asset_id in (None, asset_id)
+        and one.severity in ("", severity)
+    ]
+    if matching:
+        longest = max(matching, key=lambda one: (one.ends_at, -one.silence_id))
+        return Hold(until=longest.ends_at, silence_id=longest.silence_id)
+    if quiet is None or (quiet.lets_critical and severity == "critical"):
+        return None
+    until = quiet_until(now=now, quiet=quiet)
+    return Hold(until=until) if until is not None else None
+
+
+def quiet_until(*, now: datetime, quiet: QuietHours) -> datetime | None:
+    """Return when the quiet hours that `now` is in end (UTC), None outside of them.
+
+    Where the clock is put forward over their end, they end with the jump; where it is put back over it, at either of
+    its two passings.
+    """
+    local = now.astimezone(ZoneInfo(quiet.zone))
+    clock = local.time()
+    if quiet.begin < quiet.end:
+        is_quiet = quiet.begin <= clock < quiet.end
+    else:
+        is_quiet = clock >= quiet.begin or clock < quiet.end
+    if not is_quiet:
+        return None
+    day = local.date() if clock < quiet.end else local.date() + timedelta(days=1)
+    end = datetime.combine(day, quiet.end, tzinfo=local.tzinfo)
+    return end.replace(fold=local.fold if day == local.date() else 0).astimezone(UTC)
 
 
 def retry_delay(*, attempts: int, uniform: Callable[[float, float], float]) -> timedelta | None:
@@ -60,9 +280,11 @@ def retry_delay(*, attempts: int, uniform: Callable[[float, float], float]) -> t
     return timedelta(seconds=seconds * uniform(1 - JITTER, 1 + JITTER))
 
 
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+def moment(at: datetime) -> str:
+    """Return a moment as messages write it."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return the text with each run of white space as one space."""
     return " ".join(text.split())

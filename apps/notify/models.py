@@ -1,52 +1,158 @@
-"""Telling somebody: where to, what is owed there, what was sent, and every attempt at it."""
+"""Telling somebody: where to, what is held back, what is owed, what was sent, and every attempt at it."""
 
-import json
 import uuid
+from collections.abc import Mapping
+from typing import Any
+from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import ProhibitNullCharactersValidator
+from django.core.validators import MaxValueValidator, ProhibitNullCharactersValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from apps.alerts.models import AlertEvent
+from apps.market.models import Asset
+from apps.notify import domain
+from apps.notify.sealing import seal, unseal
 from apps.notify.transports.protocol import ChannelInvalid
 from apps.notify.transports.registry import transport_named
 from apps.rules.models import Rule
 
 
 class Channel(models.Model):
-    """One place where one owner is told."""
+    """One place where one owner is told.
+
+    config, sealed: what its transport has to know, the secret part sealed (see `transport_settings` and `put_settings`);
+    failing_since: nothing has got through since then; resume_at: the other side asked to be left alone till then;
+    switched_off_because: why it was switched off for its owner; hurried_at: when a worker was last
+    asked to send on it.
+    """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="channels")
     name = models.CharField(
         max_length=64, validators=[ProhibitNullCharactersValidator()], help_text="What you call it."
     )
-    kind = models.CharField(max_length=16, help_text="How you are told: email or inbox.")
-    config = models.JSONField(
-        default=dict, blank=True, help_text='For email: {"to": "you@example.org"}; for inbox: {}.'
-    )
+    kind = models.CharField(max_length=16, help_text="How you are told.")
+    config = models.JSONField(default=dict, blank=True, editable=False)
+    sealed = models.TextField(blank=True, editable=False)
     is_enabled = models.BooleanField(
         default=True,
-        help_text="Off: nothing new is sent here. What has told of alerts is not deleted, only switched off.",
+        help_text="Off: nothing is sent here, and what waits is given up. It can be sent again from this page.",
     )
     wants_resolved = models.BooleanField(default=True, help_text="Also say when an alert is over.")
+    wants_system = models.BooleanField(
+        default=False,
+        help_text="Also tell of alerts about this installation, which Alertmanager sends. For operators.",
+    )
+    group_wait_seconds = models.PositiveSmallIntegerField(
+        default=10,
+        validators=[MaxValueValidator(600)],
+        help_text="Seconds to wait for further alerts, which then come as one message. What is critical never waits. "
+        "0: nothing waits.",
+    )
+    messages_per_minute = models.PositiveSmallIntegerField(
+        default=0,
+        validators=[MaxValueValidator(6_000)],
+        help_text="At most so many messages a minute; what is more comes together in one. 0: no limit.",
+    )
+    repeat_minutes = models.PositiveIntegerField(
+        default=0,
+        validators=[MaxValueValidator(43_200)],
+        help_text="Tell again after so many minutes while an alert is open and nobody has acknowledged it. 0: never.",
+    )
+    quiet_from = models.TimeField(
+        null=True, blank=True, help_text="From then on nothing is sent until the end of the quiet hours, each day."
+    )
+    quiet_until = models.TimeField(
+        null=True, blank=True, help_text="Then what was held back comes as one message. May lie on the next day."
+    )
+    quiet_zone = models.CharField(
+        max_length=64, default="UTC", help_text="Time zone of the quiet hours, like Europe/Kyiv or America/New_York."
+    )
+    quiet_lets_critical = models.BooleanField(default=True, help_text="What is critical comes in quiet hours too.")
+    subject_template = models.CharField(
+        max_length=255,
+        blank=True,
+        validators=[ProhibitNullCharactersValidator()],
+        help_text="Subject of a message about one alert. Empty: ours.",
+    )
+    text_template = models.TextField(
+        max_length=4_000,
+        blank=True,
+        validators=[ProhibitNullCharactersValidator()],
+        help_text="What is said of each alert. Empty: ours.",
+    )
+    failing_since = models.DateTimeField(null=True, editable=False)
+    resume_at = models.DateTimeField(null=True, editable=False)
+    switched_off_because = models.CharField(max_length=500, blank=True, editable=False)
+    hurried_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["name"]
-        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="one_channel_per_owner_and_name")]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "name"], name="one_channel_per_owner_and_name"),
+            models.CheckConstraint(
+                condition=Q(quiet_from=None, quiet_until=None)
+                | (Q(quiet_from__isnull=False, quiet_until__isnull=False) & ~Q(quiet_from=F("quiet_until"))),
+                name="quiet_hours_have_a_beginning_and_another_end",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    group_wait_seconds__range=(0, 600),
+                    messages_per_minute__range=(0, 6_000),
+                    repeat_minutes__range=(0, 43_200),
+                ),
+                name="channel_waits_within_bounds",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind})"
 
+    @property
+    def transport_settings(self) -> dict[str, str]:
+        """Return what the transport has to know, secrets in plain. Raises SealBroken."""
+        return {**self.config, **unseal(self.sealed)}
+
+    def put_settings(self, values: Mapping[str, Any]) -> None:
+        """Set what the transport has to know, checked and its secrets sealed; nothing is saved. Raises
+        ChannelInvalid."""
+        transport = transport_named(self.kind)
+        checked = transport.validate(values)
+        secret = {one.name for one in transport.settings if one.is_secret}
+        self.config = {name: value for name, value in checked.items() if name not in secret}
+        self.sealed = seal({name: value for name, value in checked.items() if name in secret})
+
+    @property
+    def quiet_hours(self) -> domain.QuietHours | None:
+        """Return its quiet hours, None where it has none."""
+        if self.quiet_from is None or self.quiet_until is None:
+            return None
+        return domain.QuietHours(self.quiet_from, self.quiet_until, self.quiet_zone, self.quiet_lets_critical)
+
     def clean(self) -> None:
-        if not isinstance(self.config, dict) or "\\u0000" in json.dumps(self.config):
-            raise ValidationError({"config": 'Write a mapping, like {"to": "you@example.org"}.'})
+        self._clean_quiet_hours()
+        for field in ("subject_template", "text_template"):
+            try:
+                domain.fill_in(getattr(self, field), dict.fromkeys(domain.PLACEHOLDERS, ""))
+            except domain.TemplateInvalid as error:
+                raise ValidationError({field: str(error)}) from None
         try:
-            self.config = transport_named(self.kind).validate_config(self.config)
+            self.put_settings(self.transport_settings)
         except ChannelInvalid as error:
-            raise ValidationError(str(error), code="transport") from None
+            raise ValidationError(str(error), code="transport", params={"setting": error.setting}) from None
+
+    def _clean_quiet_hours(self) -> None:
+        if (self.quiet_from is None) != (self.quiet_until is None):
+            missing = "quiet_from" if self.quiet_from is None else "quiet_until"
+            raise ValidationError({missing: "Quiet hours need a beginning and an end."})
+        if self.quiet_from is not None and self.quiet_from == self.quiet_until:
+            raise ValidationError({"quiet_until": "It must differ from the beginning."})
+        # Not by asking for it: a name is a path to the library, and some of them raise what an unknown name does not.
+        if self.quiet_zone not in available_timezones():
+            raise ValidationError({"quiet_zone": "There is no such time zone; write one like Europe/Kyiv."})
 
 
 class RuleChannel(models.Model):
@@ -62,16 +168,59 @@ class RuleChannel(models.Model):
         return f"{self.rule} → {self.channel}"
 
 
+class Silence(models.Model):
+    """For some time, what matches is judged and recorded, and told to nobody until it ends; then all of it at once.
+
+    owner, rule, asset, severity: what it matches; empty is any. owner None: everybody's, for superusers. To end it
+    early is to set ends_at.
+    """
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="silences",
+        help_text="Whose alerts. Empty: everybody's, and those about this installation.",
+    )  # fmt: skip
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, editable=False, related_name="+")
+    rule = models.ForeignKey(
+        Rule, models.CASCADE, null=True, blank=True, related_name="silences", help_text="Empty: of any rule."
+    )
+    asset = models.ForeignKey(
+        Asset, models.CASCADE, null=True, blank=True, related_name="silences", help_text="Empty: on any asset."
+    )
+    severity = models.CharField(
+        max_length=8, blank=True, choices=Rule.Severity, help_text="Empty: of any severity, critical ones too."
+    )
+    starts_at = models.DateTimeField(help_text="UTC.")
+    ends_at = models.DateTimeField(help_text="UTC. Then what was held back is told, in one message a channel.")
+    comment = models.CharField(
+        max_length=200, validators=[ProhibitNullCharactersValidator()], help_text="Why, for whoever reads it later."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-starts_at", "-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(ends_at__gte=F("starts_at")), name="silence_ends_after_it_starts")
+        ]
+        # Serves every planner: the silences in force.
+        indexes = [models.Index(fields=["ends_at"], name="silence_by_end")]
+
+    def __str__(self) -> str:
+        return self.comment
+
+
 class Message(models.Model):
     """What is sent once. Every attempt carries the same id, so a receiver can drop repeats.
 
-    kind: it tells of alerts, or only tries the channel; attempts: how many were begun, and the fence of the one that is
-    under way; lease_until: it may be under way till then; hurried_at: when a worker was last asked to send it.
+    kind: it tells of alerts, or only tries the channel, or says that another channel was switched off; told: what it
+    tells, as data (domain.Told); attempts: how many were begun, and the fence of the one that is under way;
+    attempts_before: those before it was last asked to be sent again, which the schedule does not count; lease_until: it
+    may be under way till then.
     """
 
     class Kind(models.TextChoices):
         ALERT = "alert", "alert"
         TEST = "test", "test"
+        NOTICE = "notice", "notice"
 
     class Status(models.TextChoices):
         PENDING = "pending", "pending"
@@ -83,14 +232,15 @@ class Message(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     channel = models.ForeignKey(Channel, models.CASCADE, related_name="messages")
-    kind = models.CharField(max_length=5, choices=Kind, default=Kind.ALERT)
+    kind = models.CharField(max_length=6, choices=Kind, default=Kind.ALERT)
     status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
     subject = models.CharField(max_length=255)
     text = models.TextField()
+    told = models.JSONField(default=list)
     attempts = models.PositiveIntegerField(default=0)
+    attempts_before = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField()
     lease_until = models.DateTimeField(null=True)
-    hurried_at = models.DateTimeField()
     delivered_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -99,9 +249,13 @@ class Message(models.Model):
         indexes = [
             # Serves the lists of messages, newest first.
             models.Index(fields=["-created_at"], name="message_newest_first"),
-            # Serves sweep: what is due.
+            # Serves a channel's page, and its limit: what was made for it lately.
+            models.Index(fields=["channel", "-created_at"], name="message_newest_of_channel"),
+            # Serves tick, and the sender of a channel: what is due.
             models.Index(
-                fields=["next_attempt_at"], condition=~Q(status__in=["delivered", "dead"]), name="message_due"
+                fields=["channel", "next_attempt_at"],
+                condition=~Q(status__in=["delivered", "dead"]),
+                name="message_due",
             ),
         ]
 
@@ -110,25 +264,44 @@ class Message(models.Model):
 
 
 class Owed(models.Model):
-    """What one alert event owes to one channel, and the message that pays it."""
+    """What one alert event owes to one channel, and the message that pays it.
+
+    repeat: 0 for the event itself, then the reminders of an opening; due_at: when it is to be planned, after the
+    channel's group wait or at the end of what holds it; hold: what holds it back, or did till it was planned.
+    """
+
+    class Hold(models.TextChoices):
+        NONE = "", "nothing"
+        SILENCE = "silence", "a silence"
+        QUIET = "quiet", "quiet hours"
 
     event = models.ForeignKey(AlertEvent, models.CASCADE, related_name="owed")
     channel = models.ForeignKey(Channel, models.CASCADE, related_name="owed")
+    repeat = models.PositiveIntegerField(default=0)
+    due_at = models.DateTimeField()
+    hold = models.CharField(max_length=7, choices=Hold, blank=True, default=Hold.NONE)
+    silence = models.ForeignKey(Silence, models.SET_NULL, null=True, related_name="held")
     message = models.ForeignKey(Message, models.CASCADE, null=True, related_name="members")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["id"]
-        constraints = [models.UniqueConstraint(fields=["event", "channel"], name="one_debt_per_event_and_channel")]
-        # Serves the planner: what no message pays yet.
-        indexes = [models.Index(fields=["id"], condition=Q(message=None), name="owed_unplanned")]
+        constraints = [
+            models.UniqueConstraint(fields=["event", "channel", "repeat"], name="one_debt_per_event_channel_and_repeat")
+        ]
+        # Serves tick and the planner: what no message pays yet.
+        indexes = [models.Index(fields=["channel", "due_at"], condition=Q(message=None), name="owed_unplanned")]
 
     def __str__(self) -> str:
         return f"{self.event} → {self.channel}"
 
 
 class Attempt(models.Model):
-    """One try at one message. outcome is "" while it is under way, or for ever when its process died."""
+    """One try at one message. outcome is "" while it is under way, or for ever when its process died.
+
+    reason: short; detail: for the owner; status: of HTTP or SMTP; answer: the beginning of what the other side said,
+    for operators only, since an address on their own network may have given it.
+    """
 
     class Outcome(models.TextChoices):
         DELIVERED = "delivered", "delivered"
@@ -139,9 +312,12 @@ class Attempt(models.Model):
     number = models.PositiveIntegerField()
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
+    milliseconds = models.PositiveIntegerField(null=True)
     outcome = models.CharField(max_length=9, choices=Outcome, blank=True)
     reason = models.CharField(max_length=64, blank=True)
     detail = models.CharField(max_length=2048, blank=True)
+    status = models.PositiveSmallIntegerField(null=True)
+    answer = models.CharField(max_length=2048, blank=True)
 
     class Meta:
         ordering = ["message", "number"]

@@ -1,17 +1,21 @@
-"""What is asked of messages and of what is owed."""
+"""What is asked of channels, silences, messages and of what is owed."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
-from apps.notify.models import Message, Owed
+from apps.alerts.models import AlertEvent
+from apps.notify import domain
+from apps.notify.models import Channel, Message, Owed, Silence
 
-PLANNED_AT_ONCE = 1_000
+# One message lists at most so many events; what is more comes in the next.
+DEBTS_AT_ONCE = 1_000
+CHANNELS_AT_ONCE = 500
 
 
 def inbox_of(user: AbstractBaseUser) -> QuerySet[Message]:
@@ -32,48 +36,162 @@ def messages_seen_by(user: AbstractBaseUser | AnonymousUser, *, inbox_only: bool
 
 
 def messages_about(user: AbstractBaseUser | AnonymousUser, alert_ids: Iterable[int]) -> QuerySet[Message]:
-    """Return those messages about these alerts that `user` may see, each with its `alert_id`."""
-    members = Owed.objects.filter(event__alert__in=alert_ids, message__isnull=False)
-    alert_id = Owed.objects.filter(message=OuterRef("pk")).values("event__alert")[:1]
-    return messages_seen_by(user).filter(pk__in=members.values("message")).annotate(alert_id=Subquery(alert_id))
+    """Return those messages about these alerts that `user` may see, each once for each of them, with its `alert_id`."""
+    seen = messages_seen_by(user).filter(members__event__alert__in=alert_ids)
+    return seen.annotate(alert_id=F("members__event__alert")).distinct()
 
 
-def alert_ids_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, int]:
-    """Return message id -> the alert that it tells of: all that one message pays is of one alert."""
-    return dict(Owed.objects.filter(message__in=message_ids).values_list("message", "event__alert"))
+def alert_ids_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[int]]:
+    """Return message id -> the alerts that it tells of, in the order in which it tells of them."""
+    found: dict[uuid.UUID, list[int]] = {}
+    members = Owed.objects.filter(message__in=message_ids).order_by("pk")
+    for message_id, alert_id in members.values_list("message", "event__alert"):
+        alert_ids = found.setdefault(message_id, [])
+        if alert_id not in alert_ids:
+            alert_ids.append(alert_id)
+    return found
 
 
-def unplanned_owed_ids(*, before: datetime | None = None, feed_id: int | None = None) -> list[int]:
-    """Return the debts that no message pays yet, oldest first, a page at a time; `before`: only those made before
-    it."""
-    unplanned = Owed.objects.filter(message=None)
+def channels_to_plan(*, now: datetime, feed_id: int | None = None) -> list[int]:
+    """Return the channels that are owed something which is due and no message pays yet; feed_id: for events of this
+    feed's log only."""
+    due = Owed.objects.filter(message=None, due_at__lte=now)
     if feed_id is not None:
-        unplanned = unplanned.filter(event__batch__feed=feed_id)
-    if before is not None:
-        unplanned = unplanned.filter(created_at__lt=before)
-    return list(unplanned.order_by("pk").values_list("pk", flat=True)[:PLANNED_AT_ONCE])
+        due = due.filter(event__batch__feed=feed_id)
+    return list(due.order_by("channel_id").distinct().values_list("channel_id", flat=True)[:CHANNELS_AT_ONCE])
 
 
-def claimable() -> QuerySet[Message]:
-    """Return the messages that may be tried now: due, or left by a dead sender, and no earlier one about the same
-    alert unsent."""
-    due = Q(status=Message.Status.PENDING, next_attempt_at__lte=Now())
-    abandoned = Q(status=Message.Status.SENDING, lease_until__lt=Now())
+def debts_to_plan(*, channel_id: int, now: datetime) -> list[Owed]:
+    """Return what the channel is owed and no message pays yet, in the order in which it came about, with all that is
+    told of it: what is due, and with it what only waits for more to come; at most DEBTS_AT_ONCE."""
+    waiting = Owed.objects.filter(Q(hold=Owed.Hold.NONE) | Q(due_at__lte=now), channel=channel_id, message=None)
+    along = ("channel", "silence", "event__alert__rule", "event__alert__asset")
+    return sorted(waiting.select_related(*along).order_by("due_at", "pk")[:DEBTS_AT_ONCE], key=lambda debt: debt.pk)
+
+
+def is_at_its_limit(channel: Channel, *, now: datetime) -> bool:
+    """Tell whether a channel has had as many messages in the last minute as it may."""
+    if not channel.messages_per_minute:
+        return False
+    lately = channel.messages.filter(kind=Message.Kind.ALERT, created_at__gt=now - timedelta(minutes=1))
+    return lately.count() >= channel.messages_per_minute
+
+
+def silences_in_force(*, now: datetime) -> list[domain.Silenced]:
+    """Return the silences that are in force."""
+    return [
+        domain.Silenced(one.pk, one.owner_id, one.rule_id, one.asset_id, one.severity, one.ends_at)
+        for one in Silence.objects.filter(starts_at__lte=now, ends_at__gt=now)
+    ]
+
+
+def hold_on(debt: Owed, *, silences: Sequence[domain.Silenced], now: datetime) -> domain.Hold | None:
+    """Return what holds a debt back now. It needs channel, and the event's alert with its rule."""
+    alert = debt.event.alert
+    return domain.hold_of(
+        now=now,
+        rule_id=alert.rule_id,
+        asset_id=alert.asset_id,
+        owner_id=alert.owner_id,
+        severity=alert.severity,
+        silences=silences,
+        quiet=debt.channel.quiet_hours,
+    )
+
+
+def untried_messages(*, channel_id: int, alert_ids: Iterable[int]) -> dict[int, Message]:
+    """Return alert id -> the message that tells its opening on the channel, locked, where nobody has begun to send
+    it."""
+    told = Owed.objects.filter(
+        channel=channel_id,
+        event__alert__in=alert_ids,
+        event__kind=AlertEvent.Kind.OPENED,
+        message__status=Message.Status.PENDING,
+        message__attempts=0,
+    )
+    message_of = dict(told.order_by("repeat").values_list("event__alert_id", "message_id"))
+    # A sender that has claimed one meanwhile holds its lock, or has changed what is asked for here.
+    untried = Message.objects.select_for_update(skip_locked=True, no_key=True).filter(
+        pk__in=set(message_of.values()), status=Message.Status.PENDING, attempts=0
+    )
+    found = {message.pk: message for message in untried}
+    return {alert_id: found[pk] for alert_id, pk in message_of.items() if pk in found}
+
+
+def openings_to_repeat(*, now: datetime) -> list[Owed]:
+    """Return, of each alert that is open and unacknowledged, the last debt on a channel that wants reminders, where it
+    was paid long enough ago; with channel, event, alert and rule."""
+    later = Owed.objects.filter(event=OuterRef("event"), channel=OuterRef("channel"), repeat__gt=OuterRef("repeat"))
+    paid = Owed.objects.filter(
+        ~Exists(later),
+        event__kind=AlertEvent.Kind.OPENED,
+        event__alert__resolved_at=None,
+        event__alert__acknowledged_at=None,
+        channel__is_enabled=True,
+        channel__repeat_minutes__gt=0,
+        message__delivered_at__lte=now - timedelta(minutes=1),
+    )
+    rows = paid.select_related("channel", "event__alert__rule", "message").order_by("pk")[:DEBTS_AT_ONCE]
+    # Compared here: a column's number of minutes is no interval to SQLite.
+    return [one for one in rows if one.message.delivered_at <= now - timedelta(minutes=one.channel.repeat_minutes)]
+
+
+def is_being_sent_to(channel_id: int) -> bool:
+    """Tell whether somebody is sending a message on the channel, and has not been away for longer than a lease."""
+    return Message.objects.filter(channel=channel_id, status=Message.Status.SENDING, lease_until__gte=Now()).exists()
+
+
+def claimable(channel_id: int) -> QuerySet[Message]:
+    """Return the channel's messages that may be tried now: due, or left by a dead sender, and no earlier one about the
+    same alert unsent."""
     earlier = Owed.objects.filter(
-        channel=OuterRef("channel"),
+        channel=channel_id,
         event__alert__events__owed__message=OuterRef("pk"),
         message__status__in=Message.UNSENT,
         message__created_at__lt=OuterRef("created_at"),
     )
-    return Message.objects.filter(due | abandoned).exclude(Exists(earlier))
+    return Message.objects.filter(_is_due(), channel=channel_id).exclude(Exists(earlier))
 
 
-def due_message_ids(*, behind: timedelta, now: datetime, limit: int = 500) -> list[uuid.UUID]:
-    """Return messages that may be tried: due again since somebody was last asked to send them, or asked `behind`
-    ago."""
-    is_forgotten = Q(hurried_at__lte=now - behind) | Q(next_attempt_at__gt=F("hurried_at"))
-    rows = claimable().filter(is_forgotten).order_by("next_attempt_at")
-    return list(rows.values_list("pk", flat=True)[:limit])
+def _is_due() -> Q:
+    due = Q(status=Message.Status.PENDING, next_attempt_at__lte=Now())
+    abandoned = Q(status=Message.Status.SENDING, lease_until__lt=Now())
+    return due | abandoned
+
+
+class DueChannel(NamedTuple):
+    """A channel with something to be sent. is_failing: the last try on it did not get through."""
+
+    channel_id: int
+    is_failing: bool
+
+
+def due_channels(*, behind: timedelta, now: datetime) -> list[DueChannel]:
+    """Return channels with something to be sent that is due again since somebody was last asked to send it, or of which
+    nobody has been asked for `behind`."""
+    due = Message.objects.filter(_is_due(), channel=OuterRef("pk"))
+    is_forgotten = Q(hurried_at=None) | Q(hurried_at__lte=now - behind)
+    is_fresh = Exists(due.filter(next_attempt_at__gt=OuterRef("hurried_at")))
+    may_resume = Q(resume_at=None) | Q(resume_at__lte=now)
+    rows = Channel.objects.filter(Exists(due), is_forgotten | is_fresh, may_resume).order_by("pk")
+    found = rows.values_list("pk", "failing_since")[:CHANNELS_AT_ONCE]
+    return [DueChannel(pk, failing_since is not None) for pk, failing_since in found]
+
+
+def is_failing(channel_id: int) -> bool:
+    """Tell whether the last try on a channel did not get through."""
+    return Channel.objects.filter(pk=channel_id, failing_since__isnull=False).exists()
+
+
+def silences_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Silence]:
+    """Return the silences that `user` may see, the last to begin first: those of their own alerts and those of
+    everybody's, all for a superuser, none for a stranger."""
+    rows = Silence.objects.select_related("owner", "author", "rule", "asset")
+    if not user.is_authenticated:
+        return rows.none()
+    if getattr(user, "is_superuser", False):
+        return rows
+    return rows.filter(Q(owner=user) | Q(owner=None))
 
 
 class MessageCounts(NamedTuple):

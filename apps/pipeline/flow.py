@@ -25,7 +25,7 @@ from apps.market import services as market
 from apps.market.models import JudgePosition
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
-from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, analysis_queue
+from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue
 from apps.rules import runs
 from apps.rules import services as rules
 
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 # What nobody has touched for this long has lost its message; sweep sends another.
 BEHIND = timedelta(seconds=10)
 JUDGE_AT_MOST_SECONDS = 20
+DELIVER_AT_MOST_SECONDS = 5
 ROLL_UP_AT_MOST_SECONDS = 20
 # In one process they would take their time from the judging of prices; elsewhere the queue's workers set the limit.
 BACKTESTS_AT_MOST = 1 if settings.EMBEDDED else None
@@ -47,12 +48,14 @@ def _evaluate(feed_id: int) -> Signature:
     return signature("pipeline.evaluate_rules", (feed_id,), immutable=True, queue=analysis_queue(feed_id))
 
 
-def _notify(*owed_ids: list[int]) -> Signature:
-    return signature("pipeline.notify_alerts", owed_ids, queue=NOTIFICATIONS)
+def _notify(*channel_ids: list[int]) -> Signature:
+    return signature("pipeline.notify_alerts", channel_ids, queue=NOTIFICATIONS)
 
 
-def _deliver(message_id: uuid.UUID) -> Signature:
-    return signature("pipeline.deliver", (str(message_id),), queue=NOTIFICATIONS)
+def _deliver(channel_id: int, *, is_failing: bool) -> Signature:
+    # On a queue of their own, those that hang hold up each other, and nobody whose channel works.
+    queue = RETRIES if is_failing else NOTIFICATIONS
+    return signature("pipeline.deliver", (channel_id,), immutable=True, queue=queue)
 
 
 def _backtest(run_id: uuid.UUID) -> Signature:
@@ -65,11 +68,12 @@ def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
 
 
 def start_due() -> None:
-    """Start the chain of every feed that is due, send for the judges of what was pushed by HTTP, then start the
-    backtests that were asked for."""
+    """Start the chain of every feed that is due, send for the judges of what was pushed by HTTP and for the senders of
+    what is due, then start the backtests that were asked for."""
     start_due_feeds()
     for feed_id in market.claim_feeds_pushed_to(now=timezone.now()):
         judge_soon(feed_id=feed_id)
+    tell_due()
     for run_id in runs.start_due(now=timezone.now(), at_most=BACKTESTS_AT_MOST):
         _hurry(_backtest(run_id))
 
@@ -94,7 +98,7 @@ def new_trace_id() -> str:
 
 
 def judge_pending(*, feed_id: int) -> list[int]:
-    """Judge the pending entries of the feed's log in order, and return the debts that wait for a message.
+    """Judge the pending entries of the feed's log in order, and return the channels that are owed a message now.
 
     One entry, one transaction: states, alerts, evidence, what is owed, the mark on the batch. Who does not get the
     judge's lock goes home; its holder looks once more after each commit, so no wake-up is lost.
@@ -105,7 +109,7 @@ def judge_pending(*, feed_id: int) -> list[int]:
             # A backlog is worked off in turns, so that the other feeds of the shard have theirs.
             chain(_evaluate(feed_id), _notify()).apply_async()
             break
-    return notify_queries.unplanned_owed_ids(feed_id=feed_id)
+    return notify_queries.channels_to_plan(now=timezone.now(), feed_id=feed_id)
 
 
 def judge_next(*, feed_id: int) -> bool | None:
@@ -117,7 +121,7 @@ def judge_next(*, feed_id: int) -> bool | None:
         if position is not None and batch is not None:
             engine = rules.take_engine(feed_id=feed_id, seq=position.seq)
             judgement = rules.judge(batch=batch, engine=engine)
-            notify.owe(record_episodes(batch=batch, transitions=judgement.transitions))
+            notify.owe(record_episodes(batch=batch, transitions=judgement.transitions), now=timezone.now())
             position.seq = batch.seq
             # Whoever was sent for has come: what is pushed from now on may send for the next at once.
             position.hurried_until = None
@@ -141,21 +145,52 @@ def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
         ended = rules.follow_moved_asset(
             asset_id=asset_id, rules=watching, left_feed_id=left_feed_id, now=now, trace_id=trace_id
         )
-        notify.owe(end_episodes(asset_id=asset_id, ended=ended))
+        notify.owe(end_episodes(asset_id=asset_id, ended=ended), now=now)
     logger.info("asset moved", extra={"asset": asset_id, "from": left_feed_id, "to": feed_id, "rules": len(watching)})
 
 
-def tell(*, owed_ids: Sequence[int]) -> list[uuid.UUID]:
-    """Plan the messages that pay these debts and ask for each to be sent; return their ids."""
-    message_ids = notify.plan_messages(owed_ids=owed_ids, now=timezone.now()) if owed_ids else []
-    for message_id in message_ids:
-        _deliver(message_id).apply_async()
-    return message_ids
+def tell(*, channel_ids: Sequence[int]) -> None:
+    """Plan what these channels are owed and have it sent."""
+    now = timezone.now()
+    for channel_id in channel_ids:
+        if notify.plan(channel_id=channel_id, now=now):
+            _deliver(channel_id, is_failing=notify_queries.is_failing(channel_id)).apply_async()
+
+
+def tell_due() -> dict[str, int]:
+    """Plan what has become due (a group's wait is over, a silence has ended, a reminder), and have sent what is due
+    again; return how much of each."""
+    now = timezone.now()
+    reminded = notify.owe_reminders(now=now)
+    planned = [one for one in notify_queries.channels_to_plan(now=now) if notify.plan(channel_id=one, now=now)]
+    due = notify_queries.due_channels(behind=BEHIND, now=now)
+    notify.note_hurried(channel_ids=[one.channel_id for one in due], now=now)
+    for one in due:
+        _hurry(_deliver(one.channel_id, is_failing=one.is_failing))
+    return {"reminded": len(reminded), "planned": len(planned), "channels": len(due)}
+
+
+def deliver(*, channel_id: int) -> int:
+    """Send what is due on a channel, one message after the other, and return how many tries that took.
+
+    A try that fails ends it: what comes after waits for the next tick, so that a channel that hangs holds a worker for
+    one message and no longer.
+    """
+    until = time.monotonic() + DELIVER_AT_MOST_SECONDS
+    tries = 0
+    while (outcome := notify.deliver_next(channel_id=channel_id, now=timezone.now())) is not None:
+        tries += 1
+        if outcome == "failed":
+            break
+        if time.monotonic() > until:
+            _deliver(channel_id, is_failing=False).apply_async()
+            break
+    return tries
 
 
 def sweep() -> dict[str, int]:
-    """Hurry whatever has stayed behind: entries not judged, debts not planned, messages due, backtests whose worker is
-    gone, writes to the cache that failed.
+    """Hurry whatever has stayed behind: entries not judged, backtests whose worker is gone, writes to the cache that
+    failed. (What is to be told is looked at by each tick.)
 
     Queues are the hurry and rows are the truth: this is what makes a lost message cost seconds and nothing else.
     """
@@ -163,13 +198,6 @@ def sweep() -> dict[str, int]:
     behind = market.claim_feeds_behind(before=now - BEHIND, now=now)
     for feed_id in behind:
         judge_soon(feed_id=feed_id)
-    unplanned = notify_queries.unplanned_owed_ids(before=now - BEHIND)
-    if unplanned:
-        _hurry(_notify(unplanned))
-    due = notify_queries.due_message_ids(behind=BEHIND, now=now)
-    notify.note_hurried(message_ids=due, now=now)
-    for message_id in due:
-        _hurry(_deliver(message_id))
     backtests = runs.start_behind(now=now, at_most=BACKTESTS_AT_MOST)
     for run_id in backtests:
         _hurry(_backtest(run_id))
@@ -179,8 +207,6 @@ def sweep() -> dict[str, int]:
     found = {
         "rules": followed,
         "feeds": len(behind),
-        "debts": len(unplanned),
-        "messages": len(due),
         "backtests": len(backtests),
         "caches": rewritten,
     }

@@ -5,6 +5,7 @@ from kombu import Exchange, Queue
 
 FETCHES = "assets-tasks"
 NOTIFICATIONS = "notifications"
+RETRIES = "retries"
 BACKTESTS = "backtests"
 PUSHED = "quotes"
 EXCHANGE = Exchange("fintech", "topic")
@@ -30,7 +31,8 @@ def analysis_queue(feed_id: int) -> str:
 
 def work_queues() -> list[Queue]:
     """Return every queue that a worker reads."""
-    names = [FETCHES, *(f"analysis.{shard}" for shard in range(settings.ANALYSIS_SHARDS)), NOTIFICATIONS, BACKTESTS]
+    analysis = (f"analysis.{shard}" for shard in range(settings.ANALYSIS_SHARDS))
+    names = [FETCHES, *analysis, NOTIFICATIONS, RETRIES, BACKTESTS]
     arguments = _WORK if ON_AMQP else None
     return [Queue(name, EXCHANGE, routing_key=name, queue_arguments=arguments) for name in names]
 

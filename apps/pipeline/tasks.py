@@ -7,7 +7,6 @@ from celery import Task, shared_task
 from django.utils import timezone
 
 from apps.market import services as market
-from apps.notify import services as notify
 from apps.pipeline import flow
 from apps.rules import runs
 
@@ -28,23 +27,24 @@ def fetch_quotes(feed_id: int, slot: str, trace_id: str) -> None:
 # being judged. The hard one covers the rebuild of a large feed; judging itself stops after some seconds.
 @shared_task(name="pipeline.evaluate_rules", bind=True, soft_time_limit=0, time_limit=600)
 def evaluate_rules(self: Task, feed_id: int) -> list[int]:
-    """Judge what is pending in the feed's log and return the debts that wait for a message, changed or not."""
-    owed_ids = flow.judge_pending(feed_id=feed_id)
-    # Where nobody is to be told, the chain ends here: most batches change nothing.
-    self.request.chain = self.request.chain if owed_ids else None
-    return owed_ids
+    """Judge what is pending in the feed's log and return the channels that are owed a message now, changed or not."""
+    channel_ids = flow.judge_pending(feed_id=feed_id)
+    # Where nobody is to be told now, the chain ends here: most batches change nothing.
+    self.request.chain = self.request.chain if channel_ids else None
+    return channel_ids
 
 
 @shared_task(name="pipeline.notify_alerts")
-def notify_alerts(owed_ids: list[int]) -> None:
-    """Plan the messages that pay these debts and send each on its way."""
-    flow.tell(owed_ids=owed_ids)
+def notify_alerts(channel_ids: list[int]) -> None:
+    """Plan what these channels are owed and have it sent."""
+    flow.tell(channel_ids=channel_ids)
 
 
-@shared_task(name="pipeline.deliver")
-def deliver(message_id: str) -> None:
-    """Try to send one message."""
-    notify.deliver(message_id=uuid.UUID(message_id), now=timezone.now())
+# It begins no message after some seconds, and one takes 10 s at most; the lease of a message lasts longer than this.
+@shared_task(name="pipeline.deliver", soft_time_limit=20, time_limit=25)
+def deliver(channel_id: int) -> None:
+    """Send what is due on a channel."""
+    flow.deliver(channel_id=channel_id)
 
 
 # Acknowledged at its start: it may last longer than the broker lets a message wait, and the row knows what to do after

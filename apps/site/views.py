@@ -12,10 +12,11 @@ from django.urls import reverse_lazy
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.alerts.queries import alerts_of
 from apps.market.queries import first_assets, latest_prices
+from apps.notify.services import ACTS, LinkInvalid, act_by_link, message_of_link
 from apps.rules.domain import number_in_words
 from apps.site.forms import ResetForm, SignInForm
 from apps.site.services import forget_attempts
@@ -144,3 +145,18 @@ def readyz(request: HttpRequest) -> HttpResponse:
         logger.warning("not ready", extra={"reason": type(error).__name__})
         return HttpResponse("the database does not answer", content_type="text/plain", status=503)
     return HttpResponse("ok", content_type="text/plain")
+
+
+# For whoever holds it, signed in or not: the link is the permission, and a mail program has no session.
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def act(request: HttpRequest, token: str) -> HttpResponse:
+    """Do what a link in a message says, once it is confirmed: programs that look at links before people do only GET."""
+    try:
+        message, what = message_of_link(token)
+    except LinkInvalid as error:
+        return render(request, "site/act.html", {"refusal": str(error)}, status=410)
+    context = {"message": message, "act": ACTS[what], "count": None}
+    if request.method == "POST":
+        context["count"] = act_by_link(message=message, act=what, now=timezone.now())
+    return render(request, "site/act.html", context)

@@ -85,6 +85,9 @@ TRANSITION_RETENTION_DAYS = env.integer("TRANSITION_RETENTION_DAYS", lowest=1, h
 MARKET_IS_PUBLIC = env.boolean("MARKET_IS_PUBLIC")
 RULES_PER_OWNER = 1_000
 
+# Telling. Empty: what channels keep secret is sealed with SECRET_KEY.
+CHANNEL_KEYS = env.keys("CHANNEL_KEYS", debug=DEBUG)
+
 EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
 globals().update(env.email("EMAIL_URL"))
 EMAIL_TIMEOUT = 10

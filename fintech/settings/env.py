@@ -19,6 +19,11 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     "ALPHAVANTAGE_API_KEY": ("", "key of Alpha Vantage; feeds that use it fail with the reason no_key without it"),
     "ANALYSIS_SHARDS": ("1", "number of analyzer processes; each has a queue analysis.0 to analysis.N-1"),
     "CELERY_BROKER_URL": ("memory://", "amqp://user:password@host:5672/vhost, or memory:// for the embedded run"),
+    "CHANNEL_KEYS": (
+        "",
+        "keys for what channels keep secret, comma-separated, 32 random characters each: the first seals, all of them "
+        "open; empty: made from DJANGO_SECRET_KEY",
+    ),
     "COINCAP_API_KEY": ("", "key of the CoinCap v3 API; feeds that use it fail with the reason no_key without it"),
     "COINGECKO_API_KEY": ("", "key of a CoinGecko demo account; without one it is asked as anybody may"),
     "DATABASE_URL": ("", "postgres://user:password@host:5432/name; empty is a SQLite file in VAR_DIR"),
@@ -101,6 +106,14 @@ def choice(name: str, choices: set[str]) -> str:
 def names(name: str) -> list[str]:
     """Return a comma-separated list."""
     return [part.strip() for part in text(name).split(",") if part.strip()]
+
+
+def keys(name: str, *, debug: bool) -> list[str]:
+    """Return a comma-separated list of keys; short ones are for development only."""
+    found = names(name)
+    if not debug and any(len(key) < 32 for key in found):
+        refuse(name, "has a key that is too short; set at least 32 random characters each")
+    return found
 
 
 def hosts(name: str, *, debug: bool) -> list[str]:

@@ -4,12 +4,22 @@ import smtplib
 from collections.abc import Mapping
 from typing import Any
 
-from django.conf import settings
+from django.conf import settings as django_settings
 from django.core.exceptions import ValidationError
 from django.core.mail import EmailMessage, get_connection
 from django.core.validators import EmailValidator
 
-from apps.notify.transports.protocol import ChannelInvalid, Letter, TransportRejected, TransportUnavailable
+from apps.notify.transports.protocol import (
+    ChannelInvalid,
+    ChannelRefused,
+    Letter,
+    Manners,
+    Receipt,
+    Setting,
+    TransportRejected,
+    TransportUnavailable,
+    read_settings,
+)
 
 _is_address = EmailValidator()
 
@@ -18,31 +28,36 @@ class Email:
     """One recipient per channel."""
 
     kind = "email"
+    title = "E-mail"
+    settings = (Setting("to", "Address", "One e-mail address, like you@example.org."),)
+    manners = Manners(messages_per_minute=20)
 
-    def validate_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return {"to": address}. Django would take "a@b.c,evil@x" for one address and write both into To."""
-        unknown = sorted(set(config) - {"to"})
-        if unknown:
-            raise ChannelInvalid(f"unknown key {unknown[0]!r}; an e-mail channel has only 'to'")
-        to = config.get("to")
-        if not isinstance(to, str) or len(to) > 254 or any(mark in to for mark in ",;\r\n\0 <>"):
-            raise ChannelInvalid("'to' must be one address, like you@example.org")
+        found = read_settings(settings, known=self.settings, kind=self.kind)
+        to = found["to"]
+        if len(to) > 254 or any(mark in to for mark in ",; <>"):
+            raise ChannelInvalid("'to' must be one address, like you@example.org", setting="to")
         try:
             _is_address(to)
         except ValidationError:
-            raise ChannelInvalid("'to' must be one address, like you@example.org") from None
-        return {"to": to}
+            raise ChannelInvalid("'to' must be one address, like you@example.org", setting="to") from None
+        return found
 
-    def send(self, letter: Letter, config: Mapping[str, Any]) -> str:
-        """Send one mail and return who took it. Raises TransportUnavailable or TransportRejected."""
-        if not settings.EMAIL_CONFIGURED:
+    def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
+        """Return subject and text."""
+        return f"{letter.subject}\n\n{letter.text}"
+
+    def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
+        """Send one mail and return who took it."""
+        if not django_settings.EMAIL_CONFIGURED:
             raise TransportUnavailable("no_server", "EMAIL_URL is not set")
-        domain = settings.DEFAULT_FROM_EMAIL.rpartition("@")[2]
+        domain = django_settings.DEFAULT_FROM_EMAIL.rpartition("@")[2]
         mail = EmailMessage(
             subject=" ".join(letter.subject.split()),
             body=letter.text,
-            to=[config["to"]],
-            connection=get_connection(timeout=settings.EMAIL_TIMEOUT),
+            to=[settings["to"]],
+            connection=get_connection(timeout=django_settings.EMAIL_TIMEOUT),
             headers={"Message-ID": f"<{letter.id}@{domain}>"},
         )
         try:
@@ -54,12 +69,14 @@ class Email:
             _raise(error.smtp_code, error.smtp_error)
         except (smtplib.SMTPException, OSError) as error:
             raise TransportUnavailable("connection", type(error).__name__) from None
-        return f"taken by {settings.EMAIL_HOST}"
+        return Receipt(f"taken by {django_settings.EMAIL_HOST}")
 
 
 def _raise(code: int, answer: bytes | str) -> None:
-    """5xx is for good, except what our own credentials cause; anything else may pass."""
-    detail = f"{code} {answer.decode(errors='replace') if isinstance(answer, bytes) else answer}"[:2048]
+    """5xx is for good, except what our own credentials cause; 550, 551, 553 say that there is no such mailbox."""
+    said = f"{code} {answer.decode(errors='replace') if isinstance(answer, bytes) else answer}"
+    if code in (550, 551, 553):
+        raise ChannelRefused(f"smtp_{code}", said, status=code)
     if 500 <= code < 600 and code not in (530, 534, 535):
-        raise TransportRejected(f"smtp_{code}", detail)
-    raise TransportUnavailable(f"smtp_{code}", detail)
+        raise TransportRejected(f"smtp_{code}", said, status=code)
+    raise TransportUnavailable(f"smtp_{code}", said, status=code)

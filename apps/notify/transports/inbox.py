@@ -3,20 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
-from apps.notify.transports.protocol import ChannelInvalid, Letter
+from apps.notify.transports.protocol import Letter, Manners, Receipt, Setting, read_settings
 
 
 class Inbox:
     """Delivered by being delivered."""
 
     kind = "inbox"
+    title = "Inbox on this site"
+    settings: tuple[Setting, ...] = ()
+    manners = Manners(group_wait_seconds=0)
 
-    def validate_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return {}: an inbox has nothing to set."""
-        if config:
-            raise ChannelInvalid(f"an inbox takes no {sorted(config)[0]}")
-        return {}
+        return read_settings(settings, known=self.settings, kind=self.kind)
 
-    def send(self, letter: Letter, config: Mapping[str, Any]) -> str:
+    def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
+        """Return what the row holds."""
+        return f"{letter.subject}\n\n{letter.text}"
+
+    def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
         """Do nothing: the row is the letter."""
-        return "in the inbox"
+        return Receipt("in the inbox")

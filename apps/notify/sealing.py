@@ -1,0 +1,39 @@
+"""What channels keep secret, sealed for the database: who reads a dump or a backup reads no password.
+
+Fernet of the `cryptography` library (AES-128-CBC with HMAC-SHA256); the key is not in the database.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+
+
+class SealBroken(ValueError):
+    """What was sealed cannot be read with the keys that this process has."""
+
+
+def seal(secrets: Mapping[str, str]) -> str:
+    """Return the secrets as a text that says nothing of them; "" for none."""
+    return _fernet().encrypt(json.dumps(dict(secrets)).encode()).decode() if secrets else ""
+
+
+def unseal(sealed: str) -> dict[str, str]:
+    """Return what was sealed, by whichever of the keys. Raises SealBroken."""
+    if not sealed:
+        return {}
+    try:
+        return dict(json.loads(_fernet().decrypt(sealed.encode())))
+    except InvalidToken:
+        raise SealBroken("the key that it was sealed with is not among CHANNEL_KEYS") from None
+
+
+def _fernet() -> MultiFernet:
+    """The first key seals, all of them open; SECRET_KEY stands in where there is none."""
+    phrases = settings.CHANNEL_KEYS or [settings.SECRET_KEY]
+    return MultiFernet(
+        [Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"channel" + one.encode()).digest())) for one in phrases]
+    )

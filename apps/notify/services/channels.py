@@ -1,0 +1,142 @@
+"""Channels made, tried and switched off, and what they gave up sent again."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.urls import reverse
+
+from apps.notify import domain
+from apps.notify.models import Channel, Message, Owed, RuleChannel
+from apps.notify.transports.protocol import ChannelInvalid
+from apps.notify.transports.registry import transport_named
+from apps.rules.models import Rule
+
+# Whoever may press the button could otherwise fill a stranger's mailbox.
+TEST_PAUSE = timedelta(minutes=1)
+
+
+class TestRefused(ValueError):
+    """A channel is not tried now; the text is for people."""
+
+    __test__ = False  # It is no test class, whatever its name looks like.
+
+
+def create_channel(
+    *, owner: AbstractBaseUser, name: str, kind: str, config: Mapping[str, Any], **options: Any
+) -> Channel:
+    """Return a new channel. config: what its transport has to know, secrets among it; options: columns that differ from
+    what is usual for the kind. Raises ValidationError."""
+    channel = Channel(owner=owner, name=name, kind=kind)
+    try:
+        manners = transport_named(kind).manners
+        channel.group_wait_seconds = manners.group_wait_seconds
+        channel.messages_per_minute = manners.messages_per_minute
+        channel.put_settings(config)
+    except ChannelInvalid as error:
+        raise ValidationError(str(error), code="transport", params={"setting": error.setting}) from None
+    for column, value in options.items():
+        setattr(channel, column, value)
+    channel.full_clean()
+    channel.save()
+    return channel
+
+
+def send_test(*, channel: Channel, asked_by: str, now: datetime) -> Message:
+    """Return a message that only tries this channel. It goes the way of all others: the next tick has it sent.
+
+    Raises TestRefused: switched off, or tried less than a minute ago.
+    """
+    with transaction.atomic():
+        # Two presses at once are one after the other.
+        channel = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
+        if not channel.is_enabled:
+            raise TestRefused(f"{channel.name} is switched off. Switch it on first.")
+        if channel.messages.filter(kind=Message.Kind.TEST, created_at__gt=now - TEST_PAUSE).exists():
+            raise TestRefused(
+                f"{channel.name} was tried less than a minute ago. Look into Messages for what came of it."
+            )
+        subject, text = domain.compose_test(channel=channel.name, asked_by=asked_by, at=now, url=url_of(channel))
+        return Message.objects.create(
+            kind=Message.Kind.TEST, channel=channel, subject=subject, text=text, next_attempt_at=now
+        )
+
+
+def set_channels(*, rule: Rule, channels: Sequence[Channel]) -> None:
+    """Tell the rule's alerts on these channels from now on, and on no others. They must be the rule's owner's."""
+    if any(channel.owner_id != rule.owner_id for channel in channels):
+        raise ValueError("a rule is told on its owner's channels only")
+    with transaction.atomic():
+        RuleChannel.objects.filter(rule=rule).exclude(channel__in=channels).delete()
+        RuleChannel.objects.bulk_create(
+            [RuleChannel(rule=rule, channel=channel) for channel in channels], ignore_conflicts=True
+        )
+
+
+def switch_off(*, channel: Channel, because: str, now: datetime) -> Message | None:
+    """Switch a channel off that does not work, in the caller's transaction, and return the notice to its owner, which
+    goes out on another channel; None where it is off already.
+
+    What waits is given up by its sender, and can be sent again.
+    """
+    if not Channel.objects.filter(pk=channel.pk, is_enabled=True).update(
+        is_enabled=False, switched_off_because=because[:500]
+    ):
+        return None
+    unsent = channel.messages.filter(status__in=Message.UNSENT).exclude(kind=Message.Kind.TEST).count()
+    subject, text = domain.compose_switched_off(
+        channel=channel.name, reason=because, unsent=unsent, url=url_of(channel)
+    )
+    return Message.objects.create(
+        kind=Message.Kind.NOTICE,
+        channel=_channel_that_works(channel.owner, other_than=channel),
+        subject=subject,
+        text=text,
+        next_attempt_at=now,
+    )
+
+
+def redeliver(*, messages: QuerySet[Message], now: datetime) -> int:
+    """Have those of the messages that were given up sent again, with the same ids and the whole schedule, and return
+    how many those are. What is on a channel that is switched off stays as it is."""
+    dead = messages.filter(status=Message.Status.DEAD, channel__is_enabled=True)
+    return Message.objects.filter(pk__in=dead.order_by().values("pk"), status=Message.Status.DEAD).update(
+        status=Message.Status.PENDING, next_attempt_at=now, attempts_before=F("attempts")
+    )
+
+
+def reconsider_quiet_hours(*, channel: Channel, now: datetime) -> None:
+    """Look again at what quiet hours hold back on the channel, since they were changed."""
+    Owed.objects.filter(channel=channel, hold=Owed.Hold.QUIET, message=None).update(due_at=now)
+
+
+def inbox_of(owner: AbstractBaseUser, *, other_than: Channel | None = None) -> Channel:
+    """Return an inbox of the owner that is switched on; one is made where there is none."""
+    inboxes = Channel.objects.filter(owner=owner, kind="inbox", is_enabled=True).order_by("pk")
+    inbox = next((one for one in inboxes if one != other_than), None)
+    if inbox is None:
+        taken = set(Channel.objects.filter(owner=owner).values_list("name", flat=True))
+        names = ("Inbox for errors" + (f" {number}" if number > 1 else "") for number in itertools.count(1))
+        name = next(name for name in names if name not in taken)
+        inbox = Channel.objects.create(owner=owner, name=name, kind="inbox", group_wait_seconds=0)
+    return inbox
+
+
+def url_of(channel: Channel) -> str:
+    """Return where the channel stands on the site."""
+    return settings.SITE_URL + reverse("admin:notify_channel_change", args=[channel.pk])
+
+
+def _channel_that_works(owner: AbstractBaseUser, *, other_than: Channel) -> Channel:
+    """Return the owner's channel on which something got through last, else an inbox."""
+    working = Channel.objects.filter(
+        owner=owner, is_enabled=True, failing_since=None, messages__status=Message.Status.DELIVERED
+    )
+    last = working.exclude(pk=other_than.pk).order_by("-messages__delivered_at").first()
+    return last or inbox_of(owner, other_than=other_than)

@@ -1,0 +1,84 @@
+"""What alert events owe to which channels."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from apps.alerts.models import Alert, AlertEvent
+from apps.notify import queries
+from apps.notify.models import Channel, Owed, RuleChannel
+from apps.notify.services.channels import inbox_of
+
+
+def owe(events: Sequence[AlertEvent], *, now: datetime) -> int:
+    """Note what these events owe to which channels, in the caller's transaction, and return how many debts that made.
+
+    An opening is owed to the rule's channels, of the system's to those that want it; a resolution to those of them that
+    were owed the opening and want it; a judging error to the owner's inbox where the rule has no channel. What is
+    critical is due at once, all else after the channel's group wait.
+    """
+    opened = [one for one in events if one.kind == AlertEvent.Kind.OPENED]
+    resolved = [one for one in events if one.kind == AlertEvent.Kind.RESOLVED]
+    # One after the other: an end is owed where the opening is, which may be of the same transaction.
+    return _owe_openings(opened, now=now) + _owe_ends(resolved, now=now)
+
+
+def _owe_openings(opened: Sequence[AlertEvent], *, now: datetime) -> int:
+    if not opened:
+        return 0
+    channels: dict[int | None, list[Channel]] = {}
+    rule_ids = {one.alert.rule_id for one in opened} - {None}
+    links = RuleChannel.objects.filter(rule__in=rule_ids, channel__is_enabled=True)
+    for link in links.select_related("channel").order_by("channel_id"):
+        channels.setdefault(link.rule_id, []).append(link.channel)
+    if any(one.alert.kind == Alert.Kind.SYSTEM for one in opened):
+        channels[None] = list(Channel.objects.filter(wants_system=True, is_enabled=True).order_by("pk"))
+    debts = []
+    for event in opened:
+        told = channels.get(event.alert.rule_id, [])
+        if not told and event.alert.kind == Alert.Kind.ERROR and event.alert.rule is not None:
+            told = [inbox_of(event.alert.rule.owner)]
+        debts += [
+            Owed(event=event, channel=channel, due_at=_due_at(event, channel=channel, now=now)) for channel in told
+        ]
+    return len(Owed.objects.bulk_create(debts, ignore_conflicts=True, batch_size=1_000))
+
+
+def _owe_ends(resolved: Sequence[AlertEvent], *, now: datetime) -> int:
+    if not resolved:
+        return 0
+    event_of = {one.alert_id: one for one in resolved}
+    told_openings = Owed.objects.filter(
+        event__alert__in=event_of,
+        event__kind=AlertEvent.Kind.OPENED,
+        repeat=0,
+        channel__is_enabled=True,
+        channel__wants_resolved=True,
+    ).select_related("event", "channel")
+    debts = []
+    for opening in told_openings:
+        event = event_of[opening.event.alert_id]
+        due_at = _due_at(event, channel=opening.channel, now=now)
+        debts.append(Owed(event=event, channel=opening.channel, due_at=due_at))
+    return len(Owed.objects.bulk_create(debts, ignore_conflicts=True, batch_size=1_000))
+
+
+def _due_at(event: AlertEvent, *, channel: Channel, now: datetime) -> datetime:
+    wait = 0 if event.alert.severity == "critical" else channel.group_wait_seconds
+    return now + timedelta(seconds=wait)
+
+
+def owe_reminders(*, now: datetime) -> list[int]:
+    """Owe a reminder of each alert that is open and unacknowledged to the channels that want one after so long, and
+    return the channels.
+
+    None is owed of what a silence or quiet hours would hold back.
+    """
+    last = queries.openings_to_repeat(now=now)
+    silences = queries.silences_in_force(now=now) if last else []
+    debts = [
+        Owed(event=one.event, channel=one.channel, repeat=one.repeat + 1, due_at=now)
+        for one in last
+        if queries.hold_on(one, silences=silences, now=now) is None
+    ]
+    Owed.objects.bulk_create(debts, ignore_conflicts=True, batch_size=1_000)
+    return sorted({debt.channel_id for debt in debts})

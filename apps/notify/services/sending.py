@@ -1,0 +1,169 @@
+"""Messages are sent: claim, commit, send, commit. One at a time on each channel, whoever is at it."""
+
+import logging
+import random
+import time
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from apps.notify import domain, queries
+from apps.notify.models import Attempt, Channel, Message
+from apps.notify.sealing import SealBroken
+from apps.notify.services.acting import act_links
+from apps.notify.services.channels import switch_off, url_of
+from apps.notify.services.planning import url_of as url_of_message
+from apps.notify.transports.protocol import (
+    ChannelRefused,
+    Letter,
+    Receipt,
+    TransportFailure,
+    TransportRejected,
+    TransportUnavailable,
+)
+from apps.notify.transports.registry import transport_named
+
+logger = logging.getLogger(__name__)
+
+# Longer than a task that sends may run (25 s), so no two senders hold one message.
+SEND_LEASE = timedelta(seconds=30)
+# A channel on which nothing has got through for so long is switched off.
+FAILING_AT_MOST = timedelta(hours=72)
+
+
+def deliver_next(*, channel_id: int, now: datetime) -> str | None:
+    """Try to send what is next on a channel, and return the attempt's outcome; None where there is nothing to do now,
+    or somebody else is at it, who will look once more.
+
+    What comes after a crash between the answer and the second commit is one repeat, with the same id.
+    """
+    attempt = _claim(channel_id, now=now)
+    if attempt is None:
+        return None
+    began = time.monotonic()
+    came: Receipt | TransportFailure
+    try:
+        came = _send(attempt.message)
+    except TransportFailure as failure:
+        came = failure
+    except SealBroken as error:
+        came = TransportUnavailable("no_key", f"What the channel keeps secret cannot be read: {error}.")
+    except Exception:
+        # A transport is the world's edge: what it did not foresee is a failed attempt, with the traceback in the log.
+        logger.exception("transport raised", extra={"message_id": str(attempt.message_id)})
+        came = TransportUnavailable("crashed", "The transport failed; the log says how.")
+    attempt.milliseconds = round((time.monotonic() - began) * 1_000)
+    return _finish(attempt, came=came, now=now)
+
+
+def _send(message: Message) -> Receipt:
+    channel = message.channel
+    told = tuple(map(domain.from_data, message.told))
+    letter = Letter(
+        id=str(message.pk),
+        subject=message.subject,
+        text=message.text,
+        url=url_of_message(message) if told else url_of(channel),
+        severity=domain.gravest(told),
+        told=told,
+        acts=act_links(message_id=message.pk) if any(one.event != domain.RESOLVED for one in told) else (),
+    )
+    return transport_named(channel.kind).send(letter, channel.transport_settings)
+
+
+def _claim(channel_id: int, *, now: datetime) -> Attempt | None:
+    """Take the channel's next message for one attempt; the rows decide who wins, and the message's count of attempts
+    fences off who was late."""
+    with transaction.atomic():
+        channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
+        if channel is None or queries.is_being_sent_to(channel_id):
+            return None
+        if not channel.is_enabled:
+            channel.messages.filter(status__in=Message.UNSENT).update(status=Message.Status.DEAD, lease_until=None)
+            return None
+        if channel.resume_at is not None and channel.resume_at > now:
+            return None
+        # Those whose last sender died over them, like those before: they kill whoever sends them.
+        queries.claimable(channel_id).filter(
+            attempts__gt=F("attempts_before") + len(domain.RETRY_AFTER_SECONDS)
+        ).update(status=Message.Status.DEAD, lease_until=None)
+        message = queries.claimable(channel_id).order_by("next_attempt_at", "created_at").first()
+        if message is None:
+            return None
+        number = message.attempts + 1
+        Message.objects.filter(pk=message.pk).update(
+            attempts=number, status=Message.Status.SENDING, lease_until=Now() + SEND_LEASE
+        )
+        message.channel = channel
+        return Attempt.objects.create(message=message, number=number, started_at=now)
+
+
+def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime) -> str:
+    """Record what came of the attempt and return its outcome; a newer attempt's word on the message stands over
+    ours."""
+    message, channel = attempt.message, attempt.message.channel
+    outcome = _outcome_of(came)
+    reason = came.reason if isinstance(came, TransportFailure) else ""
+    logger.info(
+        "message tried",
+        extra={"message_id": str(message.pk), "attempt": attempt.number, "outcome": str(outcome), "reason": reason},
+    )
+    with transaction.atomic():
+        Attempt.objects.filter(pk=attempt.pk).update(
+            outcome=outcome,
+            reason=reason[:64],
+            detail=came.words[:2048],
+            status=came.status,
+            answer=came.answer.replace("\0", "")[:2048],
+            milliseconds=attempt.milliseconds,
+            finished_at=Now(),
+        )
+        ours = Message.objects.filter(pk=message.pk, attempts=attempt.number, status=Message.Status.SENDING)
+        if isinstance(came, Receipt):
+            won = ours.update(status=Message.Status.DELIVERED, delivered_at=Now(), lease_until=None)
+            if won and (channel.failing_since, channel.resume_at) != (None, None):
+                Channel.objects.filter(pk=channel.pk).update(failing_since=None, resume_at=None)
+        elif isinstance(came, TransportUnavailable):
+            _put_off(attempt, came=came, now=now)
+        else:
+            won = ours.update(status=Message.Status.DEAD, lease_until=None)
+            # A test that is refused says so by itself: its owner has just set the channel up, and goes on with that.
+            if won and isinstance(came, ChannelRefused) and message.kind != Message.Kind.TEST:
+                switch_off(channel=channel, because=came.words or came.reason, now=now)
+    return outcome
+
+
+def _outcome_of(came: Receipt | TransportFailure) -> Attempt.Outcome:
+    if isinstance(came, Receipt):
+        return Attempt.Outcome.DELIVERED
+    return Attempt.Outcome.REJECTED if isinstance(came, TransportRejected) else Attempt.Outcome.FAILED
+
+
+def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> None:
+    """Try again later, as the schedule says or the other side asked, or give up after the last try."""
+    message, channel = attempt.message, attempt.message.channel
+    ours = Message.objects.filter(pk=message.pk, attempts=attempt.number, status=Message.Status.SENDING)
+    delay = domain.retry_delay(attempts=attempt.number - message.attempts_before, uniform=random.uniform)
+    asked = timedelta(seconds=came.retry_after_seconds) if came.retry_after_seconds is not None else None
+    if delay is None:
+        won = ours.update(status=Message.Status.DEAD, lease_until=None)
+    else:
+        won = ours.update(status=Message.Status.PENDING, next_attempt_at=Now() + (asked or delay), lease_until=None)
+    if not won:
+        return
+    changes = {} if channel.failing_since is not None else {"failing_since": now}
+    if asked is not None:
+        changes["resume_at"] = now + asked
+    if changes:
+        Channel.objects.filter(pk=channel.pk).update(**changes)
+    if channel.failing_since is not None and channel.failing_since <= now - FAILING_AT_MOST:
+        words = f"nothing has got through since {domain.moment(channel.failing_since)} ({came.words or came.reason})"
+        switch_off(channel=channel, because=words, now=now)
+
+
+def note_hurried(*, channel_ids: Iterable[int], now: datetime) -> None:
+    """Remember that a worker has been asked to send what is due on these."""
+    Channel.objects.filter(pk__in=channel_ids).update(hurried_at=now)
