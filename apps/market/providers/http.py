@@ -1,36 +1,25 @@
 """JSON over HTTP from a server that is not trusted: bounded in time and size, and silent about addresses and keys."""
 
 import json
-import logging
-import math
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from email.utils import parsedate_to_datetime
-from threading import Lock
+from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from apps.market.providers.protocol import ProviderMisconfigured, ProviderRejected, ProviderUnavailable
+from apps.market.providers.wire import CONNECT_SECONDS, Session, Wire, retry_after_seconds, within
 
-CONNECT_SECONDS = 3.0
 CHUNK_BYTES = 16_384
-RETRY_AFTER_LIMIT_SECONDS = 3600
 # One answer, however many calls it takes.
 ANSWER_SECONDS = 10.0
 ANSWER_LIMIT_BYTES = 2_000_000
-
-# Below this level urllib3 logs whole addresses, and some providers want their key in the address.
-logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def get_json(
@@ -48,21 +37,17 @@ def get_json(
     Raises ProviderUnavailable: timeout, connection, redirect, rate_limited, http_5xx, too_large, bad_payload;
     ProviderRejected: unauthorized, http_4xx, bad_request (an address or header that cannot be sent).
     """
-    wire = _Wire()
     failure: ProviderUnavailable | ProviderRejected
-    # A thread, because a socket's timeout is per read and knows no name lookup, and signals are for the main thread.
-    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="get_json")
+    exchange = partial(
+        _exchange,
+        url=url,
+        headers=headers,
+        params=params,
+        read_seconds=deadline_seconds + 1,
+        limit_bytes=answer_limit_bytes() if limit_bytes is None else limit_bytes,
+    )
     try:
-        body = executor.submit(
-            _exchange,
-            wire=wire,
-            url=url,
-            headers=headers,
-            params=params,
-            read_seconds=deadline_seconds + 1,
-            limit_bytes=answer_limit_bytes() if limit_bytes is None else limit_bytes,
-        )
-        return _json_of(body.result(timeout=deadline_seconds))
+        return _json_of(within(deadline_seconds, exchange, name="get_json"))
     except TimeoutError:
         failure = ProviderUnavailable("timeout")
     except requests.exceptions.ContentDecodingError:
@@ -71,74 +56,13 @@ def get_json(
         failure = ProviderRejected("bad_request")
     except (OSError, HTTPError):
         failure = ProviderUnavailable("connection")
-    finally:
-        wire.cut()
-        executor.shutdown(wait=False)
     # Raised out here: in a handler above it would carry the first error, and so the address, as its context.
     raise failure
 
 
-class _Wire:
-    """The connection of one call, so that the waiting thread can cut it under the reading one."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._is_cut = False
-        self._connection: socket.socket | None = None
-
-    def watch(self, connection: socket.socket) -> socket.socket:
-        """Return `connection`, now watched. Raises TimeoutError where the wire is cut already."""
-        with self._lock:
-            if self._is_cut:
-                connection.close()
-                raise TimeoutError
-            # A duplicate, because TLS takes the descriptor away from the socket that it wraps.
-            self._connection = connection.dup()
-        return connection
-
-    def cut(self) -> None:
-        """End the connection, now or as soon as there is one."""
-        with self._lock:
-            self._is_cut = True
-            if self._connection is not None:
-                with suppress(OSError):
-                    self._connection.shutdown(socket.SHUT_RDWR)
-                self._connection.close()
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, *, wire: _Wire) -> None:
-        super().__init__(max_retries=0)
-        self._wire = wire
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        wire = self._wire
-
-        class Watched(pool.ConnectionCls):  # type: ignore[misc]
-            def _new_conn(self) -> socket.socket:
-                return wire.watch(super()._new_conn())
-
-        pool.ConnectionCls = Watched
-        return pool
-
-
-class _Session(requests.Session):
-    """A session for one call, which takes no proxy, password or certificate from the environment."""
-
-    def __init__(self, *, wire: _Wire) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.mount("http://", _Adapter(wire=wire))
-        self.mount("https://", _Adapter(wire=wire))
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Know no redirects: requests reads the body of one, without a limit, even where it does not follow it."""
-
-
 def _exchange(
+    wire: Wire,
     *,
-    wire: _Wire,
     url: str,
     headers: Mapping[str, str] | None,
     params: Mapping[str, str | int] | None,
@@ -147,7 +71,7 @@ def _exchange(
 ) -> bytes:
     """Return the decompressed body of a good answer."""
     with (
-        _Session(wire=wire) as session,
+        Session(wire=wire) as session,
         session.get(
             url,
             headers=headers,
@@ -173,7 +97,7 @@ def _refuse_unless_json(response: requests.Response) -> None:
     if status == 429 or status >= 500:
         raise ProviderUnavailable(
             "rate_limited" if status == 429 else f"http_{status}",
-            retry_after_seconds=_retry_after_seconds(response.headers.get("Retry-After")),
+            retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After"), now=now()),
         )
     if status >= 400:
         raise ProviderRejected(f"http_{status}")
@@ -196,22 +120,6 @@ def _json_of(body: bytes) -> dict[str, Any] | list[Any]:
 def _refuse_constant(name: str) -> NoReturn:
     """Refuse NaN and Infinity, which are no JSON."""
     raise ValueError(name)
-
-
-def _retry_after_seconds(value: str | None) -> int | None:
-    """Return a Retry-After header (seconds or an HTTP date) cut to [1, 3600], or None where it cannot be read."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - now()).total_seconds()
-        except (ValueError, TypeError, OverflowError, IndexError):
-            return None
-    if math.isnan(seconds):
-        return None
-    return math.ceil(min(max(seconds, 1), RETRY_AFTER_LIMIT_SECONDS))
 
 
 def answer_limit_bytes() -> int:
