@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, time, timedelta
-from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -105,7 +104,7 @@ def _compose_one(told: Sequence[Told]) -> tuple[str, str]:
     last = told[-1]
     over = {RESOLVED: " is over", REMINDER: " is still open"}.get(last.event, "")
     lines = [f"Held back by {last.held_by}."] if last.held_by else []
-    return f"[{last.severity}] {_title(last)}{over}", "\n".join([*lines, *_lines(told), "", last.url])
+    return f"[{last.severity}] {title_of(last)}{over}", "\n".join([*lines, *lines_of(told), "", last.url])
 
 
 def _compose_many(told: Sequence[Told], *, alerts: int, url: str) -> tuple[str, str]:
@@ -115,18 +114,23 @@ def _compose_many(told: Sequence[Told], *, alerts: int, url: str) -> tuple[str, 
     more = ", …" if len(names) > SYMBOLS_NAMED else ""
     subject = f"[{gravest(told)}] {alerts} alerts, {over} of them over: {', '.join(names[:SYMBOLS_NAMED])}{more}"
     lines = [f"{alerts} alerts, {over} of them over."]
-    for held_by, held in groupby(sorted(told, key=lambda one: one.held_by), key=lambda one: one.held_by):
+    for held_by, alerts_held in grouped(told):
         if held_by:
             lines += ["", f"Held back by {held_by}:"]
-        by_alert: dict[int, list[Told]] = {}
-        for one in held:
-            by_alert.setdefault(one.alert_id, []).append(one)
-        for events in by_alert.values():
-            lines += ["", f"[{events[-1].severity}] {_title(events[-1])}", *_lines(events)]
+        for events in alerts_held:
+            lines += ["", f"[{events[-1].severity}] {title_of(events[-1])}", *lines_of(events)]
     return subject, "\n".join([*lines, "", url])
 
 
-def _lines(told: Sequence[Told]) -> list[str]:
+def grouped(told: Iterable[Told]) -> list[tuple[str, list[list[Told]]]]:
+    """Return (held_by, the events of each alert) for each thing that held some of it back; first what nothing did."""
+    groups: dict[str, dict[int, list[Told]]] = {}
+    for one in told:
+        groups.setdefault(one.held_by, {}).setdefault(one.alert_id, []).append(one)
+    return [(held_by, list(groups[held_by].values())) for held_by in sorted(groups)]
+
+
+def lines_of(told: Sequence[Told]) -> list[str]:
     """Return the lines that tell the events of one alert."""
     lines = []
     if all(one.event == RESOLVED for one in told):
@@ -141,7 +145,8 @@ def _lines(told: Sequence[Told]) -> list[str]:
     return lines
 
 
-def _title(told: Told) -> str:
+def title_of(told: Told) -> str:
+    """Return what an alert is called: its rule, and its asset where it has one."""
     return f"{told.rule}: {told.symbol}" if told.symbol else told.rule
 
 

@@ -1,15 +1,22 @@
 """E-mail over the SMTP server of EMAIL_URL. Message-ID is the letter's id, so a mail that comes twice can be known."""
 
 import smtplib
+import socket
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ValidationError
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMultiAlternatives
+from django.core.mail.backends.smtp import EmailBackend
 from django.core.validators import EmailValidator
+from django.template.loader import render_to_string
 
+from apps.notify import domain
 from apps.notify.transports.protocol import (
+    SEND_SECONDS,
     ChannelInvalid,
     ChannelRefused,
     Letter,
@@ -20,6 +27,9 @@ from apps.notify.transports.protocol import (
     TransportUnavailable,
     read_settings,
 )
+
+# White on them is read well, and they stand out from white and from black.
+COLOURS = {"critical": "#c62828", "warning": "#9a6400", "info": "#1a6dc4", "": "#6b7482"}
 
 _is_address = EmailValidator()
 
@@ -45,23 +55,29 @@ class Email:
         return found
 
     def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
-        """Return subject and text."""
-        return f"{letter.subject}\n\n{letter.text}"
+        """Return subject and text; the same stands in the mail's other half, laid out."""
+        return f"{letter.subject}\n\n{_text(letter)}"
 
     def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
         """Send one mail and return who took it."""
         if not django_settings.EMAIL_CONFIGURED:
             raise TransportUnavailable("no_server", "EMAIL_URL is not set")
-        domain = django_settings.DEFAULT_FROM_EMAIL.rpartition("@")[2]
-        mail = EmailMessage(
-            subject=" ".join(letter.subject.split()),
-            body=letter.text,
+        domain_of_sender = django_settings.DEFAULT_FROM_EMAIL.rpartition("@")[2].rstrip("> ")
+        mail = EmailMultiAlternatives(
+            subject=domain.one_line(letter.subject),
+            body=_text(letter),
             to=[settings["to"]],
-            connection=get_connection(timeout=django_settings.EMAIL_TIMEOUT),
-            headers={"Message-ID": f"<{letter.id}@{domain}>"},
+            headers={
+                "Message-ID": f"<{letter.id}@{domain_of_sender}>",
+                # So that no out-of-office notice answers (RFC 3834).
+                "Auto-Submitted": "auto-generated",
+                **_thread(letter, domain_of_sender),
+            },
         )
+        mail.attach_alternative(_html(letter), "text/html")
         try:
-            mail.send()
+            with _Connection() as connection:
+                connection.send_messages([mail])
         except smtplib.SMTPRecipientsRefused as error:
             code, answer = next(iter(error.recipients.values()))
             _raise(code, answer)
@@ -70,6 +86,81 @@ class Email:
         except (smtplib.SMTPException, OSError) as error:
             raise TransportUnavailable("connection", type(error).__name__) from None
         return Receipt(f"taken by {django_settings.EMAIL_HOST}")
+
+
+def _text(letter: Letter) -> str:
+    links = [f"{act.label}: {act.url}" for act in letter.acts]
+    return "\n".join([letter.text, "", *links]) if links else letter.text
+
+
+def _html(letter: Letter) -> str:
+    """Return the letter laid out, each alert with a link; where its owner's template made the text, that text as it
+    is."""
+    is_ours = bool(letter.told) and letter.text == domain.compose(letter.told, url=letter.url)[1]
+    groups = [
+        (
+            held_by,
+            [
+                {
+                    "colour": COLOURS.get(events[-1].severity, COLOURS[""]),
+                    "severity": events[-1].severity,
+                    "title": domain.title_of(events[-1]),
+                    "url": events[-1].url,
+                    "lines": domain.lines_of(events),
+                }
+                for events in alerts
+            ],
+        )
+        for held_by, alerts in (domain.grouped(letter.told) if is_ours else [])
+    ]
+    colour = COLOURS.get(letter.severity, COLOURS[""])
+    return render_to_string("notify/mail.html", {"letter": letter, "groups": groups, "colour": colour})
+
+
+def _thread(letter: Letter, domain_of_sender: str) -> dict[str, str]:
+    """Return the header by which mail programs put all mails about one alert together."""
+    alerts = {one.alert_id for one in letter.told}
+    return {"References": f"<alert-{alerts.pop()}@{domain_of_sender}>"} if len(alerts) == 1 else {}
+
+
+class _Connection(EmailBackend):
+    """Django's, whose conversation ends in time."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=min(SEND_SECONDS, django_settings.EMAIL_TIMEOUT))
+
+    @property
+    def connection_class(self) -> type[smtplib.SMTP]:
+        return _BoundedSSL if self.use_ssl else _Bounded
+
+
+class _Bounded(smtplib.SMTP):
+    """An SMTP conversation that is cut off after SEND_SECONDS: the timeout is each single read's, so a server that says
+    one letter a second could hold us for hours."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._end = threading.Timer(SEND_SECONDS, self._cut)
+        self._end.daemon = True
+        self._end.start()
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self._end.cancel()
+            raise
+
+    def _cut(self) -> None:
+        # Whoever waits for the server reads its end.
+        with suppress(OSError):
+            if self.sock is not None:
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._end.cancel()
+        super().close()
+
+
+class _BoundedSSL(_Bounded, smtplib.SMTP_SSL):
+    """The same, encrypted from the first byte on."""
 
 
 def _raise(code: int, answer: bytes | str) -> None:

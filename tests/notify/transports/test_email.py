@@ -1,18 +1,78 @@
 """E-mail through a real SMTP server on loopback: what it is sent, and what each of its answers means."""
 
 import email
+import re
 import socket
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from email.policy import default
+from html import unescape
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
+from apps.notify import domain
+from apps.notify.transports import email as transport
 from apps.notify.transports.email import Email
-from apps.notify.transports.protocol import ChannelInvalid, Letter, TransportRejected, TransportUnavailable
+from apps.notify.transports.protocol import (
+    Act,
+    ChannelInvalid,
+    ChannelRefused,
+    Letter,
+    Receipt,
+    TransportRejected,
+    TransportUnavailable,
+)
 
-LETTER = Letter(id="0197a0e0-0000-4000-8000-000000000001", subject="[critical] Peg: USDC-USD", text="It broke.\n.\nEnd")
+PAGE = "https://fintech.example/message/1"
+LETTER = Letter(
+    id="0197a0e0-0000-4000-8000-000000000001",
+    subject="[critical] Peg: USDC-USD",
+    text="It broke.\n.\nEnd",
+    url=PAGE,
+)
 TO = {"to": "ada@example.org"}
+ACTS = (Act("Acknowledge", "https://fintech.example/act/a:1"), Act("Silence 1 h", "https://fintech.example/act/b:1"))
+
+
+def told(number, **more):
+    """Return the opening of one alert."""
+    columns = {
+        "alert_id": number,
+        "event": domain.OPENED,
+        "at": datetime(2026, 3, 2, 12, 0, tzinfo=UTC),
+        "reason": "",
+        "rule": "Peg",
+        "symbol": f"COIN-{number}",
+        "severity": "critical",
+        "words": f"COIN-{number} is below 0.99",
+        "url": f"https://fintech.example/alert/{number}",
+    }
+    return domain.Told(**(columns | more))
+
+
+def letter_of(*events, acts=ACTS):
+    """Return the letter that a message about these is."""
+    subject, text = domain.compose(events, url=PAGE)
+    return replace(LETTER, subject=subject, text=text, severity=domain.gravest(events), told=events, acts=acts)
+
+
+def parts_of(mail):
+    """Return (text, HTML) of a mail that was received."""
+    assert mail.get_content_type() == "multipart/alternative"
+    text, html = mail.iter_parts()
+    assert (text.get_content_type(), html.get_content_type()) == ("text/plain", "text/html")
+    return text.get_content(), html.get_content()
+
+
+def words_of(html):
+    """Return what a person reads in HTML, line by line."""
+    body = html.partition("<body")[2].partition(">")[2]
+    lines = unescape(re.sub(r"<[^>]+>", "", re.sub(r"</(p|h1|h2|div|a|span)>|<br>", "\n", body))).splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 class Server:
@@ -63,14 +123,128 @@ def server(mail_settings):
 
 
 def test_a_mail_goes_to_the_one_address_with_subject_and_text(server):
-    said = Email().send(LETTER, TO)
+    receipt = Email().send(LETTER, TO)
 
     ((recipients, mail),) = server.taken
-    assert said == "taken by 127.0.0.1"
+    assert receipt == Receipt("taken by 127.0.0.1")
     assert recipients == ["ada@example.org"]
     assert (mail["From"], mail["To"]) == ("Fintech <alerts@fintech.example>", "ada@example.org")
     assert mail["Subject"] == "[critical] Peg: USDC-USD"
-    assert mail.get_content().splitlines() == ["It broke.", ".", "End"]
+    assert mail["Auto-Submitted"] == "auto-generated"
+    text, html = parts_of(mail)
+    assert text.splitlines() == ["It broke.", ".", "End"]
+    assert words_of(html) == ["[critical] Peg: USDC-USD", "It broke.", ".", "End", "See it on the site"]
+
+
+def test_each_alert_stands_in_both_parts_with_its_words_its_time_and_a_link(server):
+    Email().send(letter_of(told(1), told(2, severity="warning")), TO)
+
+    text, html = parts_of(server.taken[0][1])
+    assert text.splitlines() == [
+        *["2 alerts, 0 of them over.", ""],
+        *["[critical] Peg: COIN-1", "COIN-1 is below 0.99", "Opened 2026-03-02 12:00:00 UTC.", ""],
+        *["[warning] Peg: COIN-2", "COIN-2 is below 0.99", "Opened 2026-03-02 12:00:00 UTC.", ""],
+        *["https://fintech.example/message/1", ""],
+        "Acknowledge: https://fintech.example/act/a:1",
+        "Silence 1 h: https://fintech.example/act/b:1",
+    ]
+    assert words_of(html) == [
+        "[critical] 2 alerts, 0 of them over: COIN-1, COIN-2",
+        *["critical", "Peg: COIN-1", "COIN-1 is below 0.99", "Opened 2026-03-02 12:00:00 UTC."],
+        *["warning", "Peg: COIN-2", "COIN-2 is below 0.99", "Opened 2026-03-02 12:00:00 UTC."],
+        *["Acknowledge", "Silence 1 h", "See it on the site"],
+    ]
+    assert re.findall(r'href="([^"]+)"', html) == [
+        "https://fintech.example/alert/1",
+        "https://fintech.example/alert/2",
+        "https://fintech.example/act/a:1",
+        "https://fintech.example/act/b:1",
+        "https://fintech.example/message/1",
+    ]
+
+
+def test_what_was_held_back_stands_under_what_held_it(server):
+    Email().send(letter_of(told(1, held_by="quiet hours until seven"), told(2)), TO)
+
+    lines = words_of(parts_of(server.taken[0][1])[1])
+    assert [line for line in lines[1:] if line.startswith(("Peg", "Held"))] == [
+        *["Peg: COIN-2", "Held back by quiet hours until seven", "Peg: COIN-1"],
+    ]
+
+
+def test_an_opening_and_its_end_are_one_alert(server):
+    end = told(1, event=domain.RESOLVED, at=datetime(2026, 3, 2, 12, 5, tzinfo=UTC), reason="recovered")
+    Email().send(letter_of(told(1), end, acts=()), TO)
+
+    assert words_of(parts_of(server.taken[0][1])[1]) == [
+        "[critical] Peg: COIN-1 is over",
+        *["critical", "Peg: COIN-1", "COIN-1 is below 0.99", "Opened 2026-03-02 12:00:00 UTC."],
+        "Over since 2026-03-02 12:05:00 UTC (recovered).",
+        "See it on the site",
+    ]
+
+
+def test_an_owners_own_template_is_what_both_parts_say(server):
+    Email().send(replace(letter_of(told(1)), text="Peg: look\nat https://fintech.example/alert/1 & <run>"), TO)
+
+    text, html = parts_of(server.taken[0][1])
+    assert text.splitlines()[:2] == ["Peg: look", "at https://fintech.example/alert/1 & <run>"]
+    assert words_of(html) == [
+        *["[critical] Peg: COIN-1", "Peg: look", "at https://fintech.example/alert/1", "& <run>"],
+        *["Acknowledge", "Silence 1 h", "See it on the site"],
+    ]
+    assert 'href="https://fintech.example/alert/1"' in html
+
+
+def test_names_are_text_and_not_markup(server):
+    evil = "<script>alert(1)</script>&amp;\"'<img src=x>"
+    Email().send(letter_of(told(1, rule=evil, symbol=evil, words=evil, held_by=evil), told(2)), TO)
+    Email().send(replace(letter_of(told(1)), subject=evil, text=evil), TO)
+
+    for _, mail in server.taken:
+        html = parts_of(mail)[1]
+        assert evil in unescape(html)
+        assert not re.search(r"<(script|img)", html)
+
+
+def test_the_html_asks_for_nothing_from_other_machines(server):
+    Email().send(letter_of(told(1), told(2)), TO)
+
+    html = parts_of(server.taken[0][1])[1]
+    assert not re.search(r"<(img|link|script|style|iframe|object)\b|url\(|@import|src=", html)
+
+
+@pytest.mark.parametrize(("severity", "colour"), [("critical", "#c62828"), ("warning", "#9a6400"), ("info", "#1a6dc4")])
+def test_the_gravest_severity_colours_the_mail(server, severity, colour):
+    Email().send(letter_of(told(1, severity=severity), told(2, severity="info")), TO)
+
+    assert f"border-left:6px solid {colour}" in parts_of(server.taken[0][1])[1]
+
+
+def test_a_thousand_alerts_are_all_listed(server):
+    Email().send(letter_of(*(told(number) for number in range(1_000))), TO)
+
+    text, html = parts_of(server.taken[0][1])
+    titles = [f"Peg: COIN-{number}" for number in range(1_000)]
+    assert [line.removeprefix("[critical] ") for line in text.splitlines() if line.startswith("[critical]")] == titles
+    assert [line for line in words_of(html)[1:] if line.startswith("Peg")] == titles
+
+
+def test_mails_about_one_alert_are_one_thread(server):
+    Email().send(letter_of(told(7)), TO)
+    Email().send(letter_of(told(7, event=domain.RESOLVED)), TO)
+    Email().send(letter_of(told(7), told(8)), TO)
+
+    assert [mail["References"] for _, mail in server.taken] == ["<alert-7@fintech.example>"] * 2 + [None]
+
+
+def test_a_preview_says_what_the_text_says(server):
+    letter = letter_of(told(1))
+    Email().send(letter, TO)
+
+    mail = server.taken[0][1]
+    text = parts_of(mail)[0].replace("\r\n", "\n").rstrip("\n")
+    assert Email().preview(letter, TO) == f"{mail['Subject']}\n\n{text}"
 
 
 def test_every_attempt_carries_the_same_message_id(server):
@@ -82,7 +256,7 @@ def test_every_attempt_carries_the_same_message_id(server):
 
 
 def test_a_line_break_in_a_subject_cannot_add_a_header(server):
-    Email().send(Letter(id="1", subject="Peg\r\nBcc: evil@example.org\r\n\r\nbody", text="t"), TO)
+    Email().send(replace(LETTER, subject="Peg\r\nBcc: evil@example.org\r\n\r\nbody"), TO)
 
     ((recipients, mail),) = server.taken
     assert recipients == ["ada@example.org"]
@@ -90,16 +264,26 @@ def test_a_line_break_in_a_subject_cannot_add_a_header(server):
     assert mail["Bcc"] is None
 
 
-@pytest.mark.parametrize(
-    ("answer", "reason"), [("550 no such user", "smtp_550"), ("553 bad name", "smtp_553"), ("554 spam", "smtp_554")]
-)
-def test_a_recipient_refused_with_5xx_is_rejected_for_good(server, answer, reason):
-    server.recipient_answer = answer
+@pytest.mark.parametrize(("status", "said"), [(550, "no such user"), (551, "moved"), (553, "bad name")])
+def test_an_address_that_there_is_not_refuses_the_channel(server, status, said):
+    server.recipient_answer = f"{status} {said}"
+
+    with pytest.raises(ChannelRefused) as refusal:
+        Email().send(LETTER, TO)
+
+    failure = refusal.value
+    assert (failure.reason, failure.words, failure.status) == (f"smtp_{status}", f"{status} {said}", status)
+    assert server.taken == []
+
+
+def test_another_refusal_with_5xx_is_this_mails_only(server):
+    server.recipient_answer = "554 spam"
 
     with pytest.raises(TransportRejected) as rejection:
         Email().send(LETTER, TO)
 
-    assert (rejection.value.reason, rejection.value.detail) == (reason, answer)
+    assert not isinstance(rejection.value, ChannelRefused)
+    assert (rejection.value.reason, rejection.value.words) == ("smtp_554", "554 spam")
     assert server.taken == []
 
 
@@ -112,7 +296,7 @@ def test_a_recipient_refused_with_4xx_may_be_tried_again(server, answer, reason)
     with pytest.raises(TransportUnavailable) as outage:
         Email().send(LETTER, TO)
 
-    assert (outage.value.reason, outage.value.detail) == (reason, answer)
+    assert (outage.value.reason, outage.value.words) == (reason, answer)
 
 
 def test_a_mail_refused_for_what_it_says_is_rejected_and_one_put_off_is_not(server):
@@ -132,7 +316,7 @@ def test_our_own_wrong_password_may_be_put_right_and_tried_again(server, mail_se
         Email().send(LETTER, TO)
 
     assert outage.value.reason == "smtp_535"
-    assert "canary-4711" not in outage.value.detail
+    assert "canary-4711" not in outage.value.words
     assert server.taken == []
 
 
@@ -140,7 +324,7 @@ def test_a_refused_connection_may_be_tried_again(mail_settings):
     with pytest.raises(TransportUnavailable) as outage:
         Email().send(LETTER, TO)
 
-    assert (outage.value.reason, outage.value.detail) == ("connection", "ConnectionRefusedError")
+    assert (outage.value.reason, outage.value.words) == ("connection", "ConnectionRefusedError")
 
 
 def test_a_server_that_says_nothing_is_left_after_the_timeout(mail_settings):
@@ -148,7 +332,41 @@ def test_a_server_that_says_nothing_is_left_after_the_timeout(mail_settings):
     with socket.create_server(("127.0.0.1", mail_settings.EMAIL_PORT)), pytest.raises(TransportUnavailable) as outage:
         Email().send(LETTER, TO)
 
-    assert (outage.value.reason, outage.value.detail) == ("connection", "SMTPServerDisconnected")
+    assert (outage.value.reason, outage.value.words) == ("connection", "SMTPServerDisconnected")
+
+
+@pytest.fixture(params=[b"", b"220 ready\r\n"], ids=["at the greeting", "at the first answer"])
+def patience(request, mail_settings):
+    """A server that from some point on says one letter after the other, and never a line's end, until it has lost
+    patience: then this is set."""
+    is_over, is_lost = threading.Event(), threading.Event()
+
+    def serve(listener):
+        peer, _ = listener.accept()
+        with peer, suppress(OSError):
+            peer.sendall(request.param + b"250-")
+            for _ in range(400):
+                if is_over.wait(0.05):
+                    return
+                peer.sendall(b"x")
+            is_lost.set()
+
+    with socket.create_server(("127.0.0.1", mail_settings.EMAIL_PORT)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        yield is_lost
+        is_over.set()
+        server.join()
+
+
+def test_a_server_that_trickles_is_left_at_the_end_of_the_time(patience, monkeypatch):
+    monkeypatch.setattr(transport, "SEND_SECONDS", 0.5)
+
+    with pytest.raises(TransportUnavailable) as outage:
+        Email().send(LETTER, TO)
+
+    assert (outage.value.reason, outage.value.words) == ("connection", "SMTPServerDisconnected")
+    assert not patience.is_set()
 
 
 def test_without_a_server_set_it_says_so(settings):
@@ -157,27 +375,40 @@ def test_without_a_server_set_it_says_so(settings):
     with pytest.raises(TransportUnavailable) as outage:
         Email().send(LETTER, TO)
 
-    assert (outage.value.reason, outage.value.detail) == ("no_server", "EMAIL_URL is not set")
+    assert (outage.value.reason, outage.value.words) == ("no_server", "EMAIL_URL is not set")
 
 
 @pytest.mark.parametrize(
     "address",
     [
-        "", "a", "@", "a@", "@b.org", "a@b.c,evil@x", "a@example.org,evil@example.org", "a@example.org;b@example.org",
-        "a@example.org evil@example.org", "a@example.org\r\nBcc: evil@example.org", "a@example.org\n",
-        "a@example.org\r", "a\0@example.org", "Ada <a@example.org>", "<a@example.org>", "a@example..org",
+        "a", "@", "a@", "@b.org", "a@b.c,evil@x", "a@example.org,evil@example.org", "a@example.org;b@example.org",
+        "a@example.org evil@example.org", "Ada <a@example.org>", "<a@example.org>", "a@example..org",
         "a@-example.org", " a@example.org", "a@example.org ", "x" * 250 + "@example.org",
-        None, 5, True, ["a@example.org"], {"a": 1},
     ],
 )  # fmt: skip
 def test_what_is_not_one_address_is_refused(address):
-    with pytest.raises(ChannelInvalid, match="^'to' must be one address, like you@example.org$"):
-        Email().validate_config({"to": address})
+    with pytest.raises(ChannelInvalid, match="^'to' must be one address, like you@example.org$") as refusal:
+        Email().validate({"to": address})
+
+    assert refusal.value.setting == "to"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a@example.org\r\nBcc: evil@example.org", "a@example.org\n", "a@example.org\r", "a\0@example.org",
+        None, 5, True, ["a@example.org"], {"a": 1},
+    ],
+)  # fmt: skip
+def test_what_is_no_text_of_one_line_is_refused(address):
+    with pytest.raises(ChannelInvalid, match="^'to' must be a text of one line$"):
+        Email().validate({"to": address})
 
 
 def test_one_address_is_taken_and_nothing_else_is():
-    assert Email().validate_config({"to": "ada+alerts@example.org"}) == {"to": "ada+alerts@example.org"}
-    with pytest.raises(ChannelInvalid, match="unknown key 'cc'; an e-mail channel has only 'to'"):
-        Email().validate_config({"to": "ada@example.org", "cc": "evil@example.org"})
-    with pytest.raises(ChannelInvalid, match="'to' must be one address"):
-        Email().validate_config({})
+    assert Email().validate({"to": "ada+alerts@example.org"}) == {"to": "ada+alerts@example.org"}
+    with pytest.raises(ChannelInvalid, match="unknown setting 'cc'; a channel of kind email has 'to'"):
+        Email().validate({"to": "ada@example.org", "cc": "evil@example.org"})
+    for nothing in ({}, {"to": ""}):
+        with pytest.raises(ChannelInvalid, match="'to' is missing"):
+            Email().validate(nothing)
