@@ -13,7 +13,8 @@ from apps.market import services as market
 from apps.market.domain import RawQuote
 from apps.market.models import Asset, Batch, Feed
 from apps.market.providers.protocol import Answer
-from apps.notify.services import create_channel, deliver, plan_messages, set_channels
+from apps.notify.queries import channels_to_plan, due_channels
+from apps.notify.services import create_channel, deliver_next, plan, set_channels
 from apps.pipeline.flow import judge_pending
 from apps.rules.models import Rule
 from apps.rules.services import save_rule
@@ -92,12 +93,22 @@ def make_told_alerts(owner: Any, count: int, *, name: str = "told") -> list[Aler
         rule = make_rule(owner, name=f"rule of {symbol}", assets=[symbol], condition=above(10))
         set_channels(rule=rule, channels=[channel])
     append_quotes(feed, [(symbol, at(0), "9") for symbol in symbols])
-    append_quotes(feed, [(symbol, at(1), "11") for symbol in symbols])
-    owed_ids = judge_pending(feed_id=feed.pk)
-    now = timezone.now()
-    for message_id in plan_messages(owed_ids=owed_ids, now=now):
-        deliver(message_id=message_id, now=now)
+    # One after the other, so that each has a message of its own.
+    for symbol in symbols:
+        append_quotes(feed, [(symbol, at(1), "11")])
+        judge_pending(feed_id=feed.pk)
+        tell()
     return list(Alert.objects.filter(asset__feed=feed).order_by("asset__symbol"))
+
+
+def tell() -> None:
+    """Plan what is due on each channel, and send it."""
+    now = timezone.now()
+    for channel_id in channels_to_plan(now=now):
+        plan(channel_id=channel_id, now=now)
+    for channel_id, _ in due_channels(behind=timedelta(0), now=now):
+        while deliver_next(channel_id=channel_id, now=now) is not None:
+            pass
 
 
 def make_operator(name: str = "grace", *permissions: str) -> Any:

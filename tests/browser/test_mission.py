@@ -12,7 +12,7 @@ from apps.market.models import Asset
 from apps.notify.services import create_channel
 from apps.pipeline import flow
 from apps.rules.models import RuleVersion
-from tests.builders import START, TRACE, make_owner
+from tests.builders import START, TRACE, make_owner, tell
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -51,9 +51,8 @@ def run(feed, *, seconds):
     for second in seconds:
         slot = START + timedelta(seconds=second)
         market.fetch(feed_id=feed.pk, slot=slot, now=slot, trace_id=TRACE)
-        owed_ids = flow.judge_pending(feed_id=feed.pk)
-        for message_id in flow.notify.plan_messages(owed_ids=owed_ids, now=slot):
-            flow.notify.deliver(message_id=message_id, now=slot)
+        flow.judge_pending(feed_id=feed.pk)
+        tell()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -16,7 +16,7 @@ from apps.market import services as market
 from apps.market.models import Batch, FeedHead, JudgePosition, Quote
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
-from apps.notify.models import Attempt, Message
+from apps.notify.models import Attempt, Channel
 from apps.pipeline import flow
 from apps.rules import services as rules
 from apps.rules.engine.engine import Engine
@@ -149,11 +149,11 @@ def test_a_failed_commit_costs_a_rebuild_and_never_a_wrong_alert(monkeypatch):
     _, feed, _ = pending_feed()
     owe, calls = notify.owe, []
 
-    def fail_now_and_then(events):
+    def fail_now_and_then(events, *, now):
         calls.append(len(events))
         if len(calls) % 3 == 0:
             raise ConnectionError("the commit did not come through")
-        return owe(events)
+        return owe(events, now=now)
 
     monkeypatch.setattr(notify, "owe", fail_now_and_then)
     failures = 0
@@ -251,10 +251,11 @@ def run_stages(feed, stages: list[tuple[str, int]]) -> None:
         elif stage == "judge":
             flow.judge_pending(feed_id=feed.pk)
         elif stage == "plan":
-            notify.plan_messages(owed_ids=notify_queries.unplanned_owed_ids(), now=builders.START)
+            for channel_id in notify_queries.channels_to_plan(now=timezone.now()):
+                notify.plan(channel_id=channel_id, now=timezone.now())
         else:
-            for message in Message.objects.order_by("created_at"):
-                notify.deliver(message_id=message.pk, now=builders.START)
+            for channel in Channel.objects.all():
+                flow.deliver(channel_id=channel.pk)
 
 
 def rows() -> dict[str, set]:

@@ -5,11 +5,12 @@ import runpy
 import stat
 import subprocess
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from fintech.settings.env import VARIABLES
+from fintech.settings.env import VARIABLES, place
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ROOT / "fintech" / "settings" / "__init__.py"
@@ -18,6 +19,10 @@ DATABASE = "postgres://fintech:long-and-own@127.0.0.1:5432/fintech"
 CANARY = "canary"
 
 SECRET = {"DJANGO_SECRET_KEY": KEY}
+NO_PLACES = [
+    f"http://{CANARY}", f"{CANARY}/24", f"{CANARY}:0", f"{CANARY}:65536", f"*.{CANARY}", f"{CANARY} lan", ":8080",
+    "10.0.0.1/8", "127.1", "0x7f.1", "0x7f", "2130706433", "[::1", "::1:none", "[]:80",
+]  # fmt: skip
 BAD = [
     ("ANALYSIS_SHARDS", {"ANALYSIS_SHARDS": "0"}),
     ("ANALYSIS_SHARDS", {"ANALYSIS_SHARDS": "65"}),
@@ -48,6 +53,10 @@ BAD = [
     ("LOG_LEVEL", {"LOG_LEVEL": CANARY}),
     ("MARKET_IS_PUBLIC", {"MARKET_IS_PUBLIC": CANARY}),
     ("MINUTE_CANDLE_RETENTION_DAYS", {"MINUTE_CANDLE_RETENTION_DAYS": "36501"}),
+    *(("OUTBOUND_ALLOW", {"OUTBOUND_ALLOW": f"ntfy.lan, {place}"}) for place in NO_PLACES),
+    ("OUTBOUND_PORTS", {"OUTBOUND_PORTS": "443,0"}),
+    ("OUTBOUND_PORTS", {"OUTBOUND_PORTS": "65536"}),
+    ("OUTBOUND_PORTS", {"OUTBOUND_PORTS": f"443,{CANARY}"}),
     ("QUOTE_RETENTION_DAYS", {"QUOTE_RETENTION_DAYS": "0"}),
     ("QUOTE_RETENTION_DAYS", {"QUOTE_RETENTION_DAYS": CANARY}),
     ("PROVIDER_ANSWER_LIMIT_BYTES", {"PROVIDER_ANSWER_LIMIT_BYTES": "9999"}),
@@ -58,6 +67,7 @@ BAD = [
     ("REDIS_URL", SECRET | {"REDIS_URL": "redis://canary:changeme@127.0.0.1:6379/0"}),
     ("SITE_URL", {"SITE_URL": CANARY}),
     ("SITE_URL", {"SITE_URL": f"ftp://{CANARY}"}),
+    ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"ftp://{CANARY}"}),
     ("TRUST_PROXY_HEADERS", {"TRUST_PROXY_HEADERS": CANARY}),
 ]
 
@@ -71,6 +81,8 @@ GOOD = [
         "DATABASE_URL": DATABASE,
         "EMAIL_URL": "smtp+tls://ada:long-and-own@127.0.0.1:587",
         "LOG_LEVEL": "WARNING",
+        "OUTBOUND_ALLOW": "ntfy.lan:8080, Printer, 192.168.1.0/24, 10.0.0.5:8443, fd00::/8, [::1]:8080",
+        "OUTBOUND_PORTS": "443, 8443",
         "QUOTE_RETENTION_DAYS": "3650",
         "REDIS_URL": "rediss://:long-and-own@127.0.0.1:6379/0",
         "SITE_URL": "https://fintech.example.org/",
@@ -121,6 +133,22 @@ def test_a_bad_setting_stops_the_process(tmp_path):
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "settings: DATABASE_URL is not a URL starting with postgres:// or sqlite://\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("ntfy.lan:8080", ("ntfy.lan", 8080)),
+        ("Printer.", ("printer", None)),
+        ("ntfy.0xf.lan", ("ntfy.0xf.lan", None)),
+        ("192.168.1.0/24", (ip_network("192.168.1.0/24"), None)),
+        ("10.0.0.5:8443", (ip_network("10.0.0.5/32"), 8443)),
+        ("::1", (ip_network("::1/128"), None)),
+        ("[fd00::/8]:443", (ip_network("fd00::/8"), 443)),
+    ],
+)
+def test_a_place_is_a_name_or_a_network_with_or_without_a_port(text, named):
+    assert place(text) == named
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):

@@ -18,10 +18,10 @@ from django.urls import URLPattern, URLResolver
 
 from apps.api.models import ApiToken
 from apps.market.services import begin_or_resume
-from apps.notify.services import create_channel, deliver, plan_messages, set_channels
+from apps.notify.services import create_channel, set_channels
 from apps.pipeline.flow import judge_pending
 from apps.rules.models import BacktestRun
-from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
+from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule, tell
 
 # Registered models whose rows have an owner -> the way there.
 OWNED = {
@@ -114,7 +114,7 @@ def missing_key(model):
     return NOWHERE.get(type(model._meta.pk), NO_NUMBER)
 
 
-def tell(owner, name, level):
+def be_told(owner, name, level):
     """Have a rule of the owner on BTC-USD, told on a channel of theirs."""
     channel = create_channel(owner=owner, name=f"{name} channel", kind="inbox", config={})
     rule = make_rule(owner, name=f"{name} rule", assets=["BTC-USD"], condition=above(level))
@@ -130,13 +130,13 @@ def ada(db):
     """Ada and Eve, each with a row of every kind: rules, channels, open alerts, messages."""
     feed = make_feed("BTC-USD", name="market")
     ada, eve = make_owner("ada"), make_owner("eve")
-    tell(ada, "ADAS", "10.4242")
-    tell(eve, "EVES", "10.5")
+    be_told(ada, "ADAS", "10.4242")
+    be_told(eve, "EVES", "10.5")
     append_quotes(feed, [("BTC-USD", at(0), "9")])
     append_quotes(feed, [("BTC-USD", at(1), "11")])
     begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=at(-60), until=at(0), now=at(1))
-    for message_id in plan_messages(owed_ids=judge_pending(feed_id=feed.pk), now=at(2)):
-        deliver(message_id=message_id, now=at(2))
+    judge_pending(feed_id=feed.pk)
+    tell()
     return ada
 
 

@@ -1,0 +1,241 @@
+"""What is owed to which channel, and when."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from apps.alerts.models import Alert, AlertEvent
+from apps.alerts.services import acknowledge
+from apps.notify import services
+from apps.notify.models import Channel, Owed
+from apps.pipeline import flow
+from apps.rules.models import Rule, RuleVersion
+from tests.builders import above, make_rule
+from tests.notify.telling import LONG_AGO, debts, judge, plan, send, told
+
+pytestmark = pytest.mark.django_db
+
+
+def test_an_opening_is_owed_to_the_enabled_channels_of_its_rule(feed, owner, rule, channel):
+    more = [services.create_channel(owner=owner, name=name, kind="inbox", config={}) for name in ("A", "Off", "Other")]
+    Channel.objects.filter(name="Off").update(is_enabled=False)
+    services.set_channels(rule=rule, channels=[channel, *more[:2]])
+
+    judge(feed, (0, "101"))
+
+    assert debts() == [("opened", "Fake"), ("opened", "A")]
+
+
+def test_a_rule_without_channels_owes_nothing_and_makes_no_inbox(feed, owner):
+    make_rule(owner, assets=["BTC-USD"], condition=above(100))
+
+    assert judge(feed, (0, "101")) == []
+    assert (Alert.objects.count(), Owed.objects.count(), Channel.objects.count()) == (1, 0, 0)
+
+
+def test_a_resolution_is_owed_only_where_the_opening_was_and_where_it_is_wanted(feed, owner, rule, channel):
+    names = ("Quiet", "Off later", "Late")
+    quiet, off, late = [services.create_channel(owner=owner, name=one, kind="inbox", config={}) for one in names]
+    services.set_channels(rule=rule, channels=[channel, quiet, off])
+    judge(feed, (0, "101"))
+    Channel.objects.filter(name="Quiet").update(wants_resolved=False)
+    Channel.objects.filter(name="Off later").update(is_enabled=False)
+    services.set_channels(rule=rule, channels=[quiet, off, late])
+
+    judge(feed, (1, "99"))
+
+    assert debts()[3:] == [("resolved", "Fake")]
+
+
+def test_an_episode_within_one_batch_owes_both_steps(feed, rule):
+    judge(feed, (0, "101"), (1, "99"))
+
+    assert debts() == [("opened", "Fake"), ("resolved", "Fake")]
+
+
+def test_owing_twice_makes_no_second_debt(feed, rule):
+    judge(feed, (0, "101"), (1, "99"))
+
+    services.owe(list(AlertEvent.objects.select_related("alert__rule")), now=timezone.now())
+
+    assert debts() == [("opened", "Fake"), ("resolved", "Fake")]
+
+
+@pytest.mark.parametrize(("severity", "waits"), [("warning", 30), ("critical", 0)])
+def test_what_is_critical_is_due_at_once_and_all_else_after_the_channels_wait(feed, rule, severity, waits):
+    Channel.objects.update(group_wait_seconds=30)
+    Rule.objects.update(severity=severity)
+    before = timezone.now()
+
+    judge(feed, (0, "101"), (1, "99"))
+
+    for due_at in Owed.objects.values_list("due_at", flat=True):
+        assert before + timedelta(seconds=waits) <= due_at <= timezone.now() + timedelta(seconds=waits)
+    assert debts() == [("opened", "Fake"), ("resolved", "Fake")]
+
+
+def test_an_error_goes_to_the_rules_channel_or_else_to_the_owners_inbox(feed, owner, rule):
+    make_rule(owner, name="untold", assets=["BTC-USD"], condition=above(100))
+    RuleVersion.objects.update(document={})
+
+    flow.judge_pending(feed_id=feed.pk)
+
+    rows = Owed.objects.order_by("event__alert__rule__name").values_list("event__alert__rule__name", "channel__name")
+    assert list(rows) == [("Peg", "Fake"), ("untold", "Inbox for errors")]
+    assert Channel.objects.get(kind="inbox").owner == owner
+
+
+def test_an_error_goes_to_the_inbox_that_is_there(feed, owner):
+    services.create_channel(owner=owner, name="My box", kind="inbox", config={})
+    make_rule(owner, assets=["BTC-USD"], condition=above(100))
+    RuleVersion.objects.update(document={})
+
+    flow.judge_pending(feed_id=feed.pk)
+
+    assert debts() == [("opened", "My box")]
+
+
+def test_an_error_finds_an_inbox_whatever_the_names_of_the_owners_channels(feed, owner):
+    services.create_channel(owner=owner, name="Inbox for errors", kind="email", config={"to": "ada@example.org"})
+    off = services.create_channel(owner=owner, name="off", kind="inbox", config={})
+    Channel.objects.filter(pk=off.pk).update(is_enabled=False)
+    make_rule(owner, assets=["BTC-USD"], condition=above(100))
+    RuleVersion.objects.update(document={})
+
+    flow.judge_pending(feed_id=feed.pk)
+
+    assert Owed.objects.get().channel.name == "Inbox for errors 2"
+
+
+def test_the_database_refuses_a_second_debt_of_one_event(feed, rule):
+    judge(feed, (0, "101"))
+    debt = Owed.objects.get()
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Owed.objects.create(event=debt.event, channel=debt.channel, due_at=debt.due_at)
+
+
+def make_system_alert():
+    alert = Alert.objects.create(
+        kind="system",
+        severity="critical",
+        opened_at=timezone.now(),
+        words="Broker is away",
+        fingerprint="f1",
+        evidence={"labels": {"alertname": "BrokerAway", "instance": "rabbit:5672"}},
+    )
+    return AlertEvent.objects.create(alert=alert, kind="opened", at=alert.opened_at)
+
+
+def test_alerts_about_the_installation_go_to_the_channels_that_want_them(owner, channel, outside):
+    services.create_channel(owner=owner, name="Operators", kind="fake", config={}, wants_system=True)
+
+    services.owe([make_system_alert()], now=timezone.now())
+    operators = Channel.objects.get(name="Operators")
+    plan(operators)
+    send(operators)
+
+    assert debts() == [("opened", "Operators")]
+    assert [letter.subject for letter in outside.letters] == ["[critical] BrokerAway: rabbit:5672"]
+
+
+# Reminders
+
+
+@pytest.fixture
+def reminded(channel):
+    Channel.objects.filter(pk=channel.pk).update(repeat_minutes=60)
+    channel.refresh_from_db()
+    return channel
+
+
+def remind(channel, *, minutes):
+    """Owe what reminders are due so many minutes from now, plan and send them; return the channels that were owed."""
+    owed = services.owe_reminders(now=timezone.now() + timedelta(minutes=minutes))
+    # The database's own clock says what may be sent.
+    Owed.objects.filter(message=None).update(due_at=LONG_AGO)
+    plan(channel)
+    send(channel)
+    return owed
+
+
+def test_an_open_alert_is_told_again_each_time_the_interval_has_passed(feed, rule, reminded, outside):
+    told(feed, reminded, (0, "101"))
+    send(reminded)
+
+    owed = [remind(reminded, minutes=minutes) for minutes in (59, 61, 61)]
+
+    assert owed == [[], [reminded.pk], [reminded.pk]]
+    assert [letter.subject for letter in outside.letters] == [
+        "[warning] Peg: BTC-USD",
+        "[warning] Peg: BTC-USD is still open",
+        "[warning] Peg: BTC-USD is still open",
+    ]
+    assert "Still open and not acknowledged; opened 2026-03-02 12:00:00 UTC." in outside.letters[1].text
+    assert set(Owed.objects.values_list("repeat", flat=True)) == {0, 1, 2}
+
+
+def test_no_reminder_of_what_was_not_sent_or_of_a_channel_that_wants_none(feed, rule, channel, reminded):
+    told(feed, reminded, (0, "101"))
+    assert services.owe_reminders(now=timezone.now() + timedelta(days=1)) == []
+
+    send(reminded)
+    Channel.objects.update(repeat_minutes=0)
+
+    assert services.owe_reminders(now=timezone.now() + timedelta(days=1)) == []
+
+
+def test_reminders_end_with_an_acknowledgement_and_with_the_alert(feed, rule, reminded):
+    told(feed, reminded, (0, "101"))
+    send(reminded)
+    by = get_user_model().objects.get()
+    acknowledge(alerts=Alert.objects.all(), by=by, note="", now=timezone.now())
+    assert remind(reminded, minutes=61) == []
+
+    told(feed, reminded, (1, "99"), (2, "101"))
+    send(reminded)
+    judge(feed, (3, "99"))
+
+    assert remind(reminded, minutes=61) == []
+
+
+@pytest.mark.parametrize("end", ["acknowledged", "resolved"])
+def test_a_reminder_that_is_moot_before_it_is_planned_is_forgotten(feed, rule, reminded, outside, end):
+    told(feed, reminded, (0, "101"))
+    send(reminded)
+    later = timezone.now() + timedelta(minutes=61)
+    services.owe_reminders(now=later)
+    Channel.objects.update(wants_resolved=False)
+    if end == "acknowledged":
+        acknowledge(alerts=Alert.objects.all(), by=reminded.owner, note="", now=timezone.now())
+    else:
+        judge(feed, (1, "99"))
+
+    assert plan(reminded, after=61 * 60) == []
+    assert list(Owed.objects.values_list("repeat", flat=True)) == [0]
+
+
+def test_two_who_remind_at_once_remind_once(feed, rule, reminded):
+    told(feed, reminded, (0, "101"))
+    send(reminded)
+    later = timezone.now() + timedelta(minutes=61)
+
+    services.owe_reminders(now=later)
+    services.owe_reminders(now=later)
+
+    assert sorted(Owed.objects.values_list("repeat", flat=True)) == [0, 1]
+
+
+def test_no_reminder_while_a_silence_lasts(feed, rule, reminded):
+    told(feed, reminded, (0, "101"))
+    send(reminded)
+    now = timezone.now()
+    services.create_silence(
+        author=reminded.owner, owner=reminded.owner, starts_at=now, ends_at=now + timedelta(hours=2), comment="work"
+    )
+
+    assert remind(reminded, minutes=61) == []
+    assert remind(reminded, minutes=121) == [reminded.pk]

@@ -1,0 +1,364 @@
+"""What is owed becomes messages: one for what comes together, and none for what is held back until it may be told."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from apps.alerts.models import Alert
+from apps.notify import queries, services
+from apps.notify.models import Channel, Message, Owed, Silence
+from apps.pipeline import flow
+from apps.rules.models import Rule
+from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
+from tests.notify.telling import LONG_AGO, judge, plan, send, told
+
+pytestmark = pytest.mark.django_db
+
+
+def set_channel(channel, **columns):
+    Channel.objects.filter(pk=channel.pk).update(**columns)
+    channel.refresh_from_db()
+
+
+def make_storm(owner, channel, *, count):
+    """Return a feed in which `count` alerts have opened in one batch, each of them owed to the channel."""
+    symbols = [f"A{number:04}" for number in range(count)]
+    storm = make_feed(*symbols, name="storm", jump_percent=0)
+    rule = make_rule(owner, name="Storm", assets=symbols, condition=above(100))
+    services.set_channels(rule=rule, channels=[channel])
+    append_quotes(storm, [(symbol, at(0), "101") for symbol in symbols])
+    flow.judge_pending(feed_id=storm.pk)
+    return storm
+
+
+def listed(*, status=None):
+    """Return the symbols of the alerts that the messages list, in order."""
+    return [one["symbol"] for message in Message.objects.order_by("created_at") for one in message.told]
+
+
+def test_a_message_says_what_was_seen(feed, rule, channel):
+    (message_id,) = told(feed, channel, (0, "101"))
+
+    message = Message.objects.get()
+    assert (message.pk, message.status, message.attempts) == (message_id, "pending", 0)
+    assert message.subject == "[warning] Peg: BTC-USD"
+    assert message.text.splitlines()[:2] == [
+        "BTC-USD is above 100: 101 at 12:00:00",
+        "Opened 2026-03-02 12:00:00 UTC.",
+    ]
+    assert Owed.objects.get().message == message
+
+
+def test_planning_twice_makes_no_second_message(feed, rule, channel):
+    judge(feed, (0, "101"))
+
+    assert plan(channel) == plan(channel)
+    assert Message.objects.count() == 1
+
+
+def test_debts_that_no_message_pays_are_found_again(feed, rule, channel):
+    judge(feed, (0, "101"))
+
+    found = [queries.channels_to_plan(now=timezone.now())]
+    plan(channel)
+    found.append(queries.channels_to_plan(now=timezone.now()))
+
+    assert found == [[channel.pk], []]
+
+
+def test_an_episode_that_is_over_before_it_was_planned_is_one_message(feed, rule, channel):
+    (message_id,) = told(feed, channel, (0, "101"), (1, "99"))
+
+    assert Message.objects.get().subject == "[warning] Peg: BTC-USD is over"
+    assert list(Owed.objects.values_list("message", flat=True)) == [message_id, message_id]
+
+
+def test_an_unsent_opening_merges_into_its_resolution(feed, rule, channel, outside):
+    opened = told(feed, channel, (0, "101"))
+    resolved = told(feed, channel, (1, "99"))
+
+    delivered = [send(channel), send(channel)]
+
+    assert (opened, delivered) == (resolved, ["delivered", None])
+    ((subject, text),) = [(letter.subject, letter.text) for letter in outside.letters]
+    assert subject == "[warning] Peg: BTC-USD is over"
+    assert text.splitlines()[:3] == [
+        "BTC-USD is above 100: 101 at 12:00:00",
+        "Opened 2026-03-02 12:00:00 UTC.",
+        "Over since 2026-03-02 12:00:01 UTC (recovered).",
+    ]
+
+
+def test_a_resolution_merges_into_the_list_that_tells_the_opening_and_the_rest_is_a_message_of_its_own(
+    feed, owner, rule, channel
+):
+    storm = make_storm(owner, channel, count=3)
+    (opened,) = plan(channel)
+    append_quotes(storm, [("A0001", at(1), "99")])
+    flow.judge_pending(feed_id=storm.pk)
+    judge(feed, (1, "101"))
+
+    first, second = plan(channel)
+
+    assert first == opened
+    assert [(one["symbol"], one["event"]) for one in Message.objects.get(pk=first).told] == [
+        ("A0000", "opened"),
+        ("A0001", "opened"),
+        ("A0002", "opened"),
+        ("A0001", "resolved"),
+    ]
+    assert [one["symbol"] for one in Message.objects.get(pk=second).told] == ["BTC-USD"]
+
+
+# Groups
+
+
+def test_what_opens_within_the_groups_wait_is_one_message_that_lists_it(feed, owner, rule, channel):
+    set_channel(channel, group_wait_seconds=10)
+    make_storm(owner, channel, count=3)
+    judge(feed, (5, "101"))
+
+    early = plan(channel, after=9)
+    (message_id,) = plan(channel, after=11)
+
+    assert early == []
+    message = Message.objects.get(pk=message_id)
+    assert message.subject == "[warning] 4 alerts, 0 of them over: A0000, A0001, A0002, BTC-USD"
+    assert listed() == ["A0000", "A0001", "A0002", "BTC-USD"]
+    for symbol in listed():
+        assert f"[warning] {'Peg' if symbol == 'BTC-USD' else 'Storm'}: {symbol}" in message.text
+    assert message.text.endswith(f"/admin/notify/message/{message_id}/change/")
+
+
+def test_what_is_critical_takes_all_that_waits_with_it(feed, owner, rule, channel):
+    set_channel(channel, group_wait_seconds=10)
+    make_storm(owner, channel, count=2)
+    Rule.objects.filter(name="Peg").update(severity="critical")
+    assert plan(channel) == []
+
+    told(feed, channel, (0, "101"))
+
+    assert Message.objects.get().subject.startswith("[critical] 3 alerts")
+
+
+def test_a_thousand_alerts_in_one_second_are_one_message_and_none_is_lost(owner, channel):
+    make_storm(owner, channel, count=1_001)
+
+    planned = [len(plan(channel)) for _ in range(3)]
+
+    assert planned == [1, 2, 2]
+    assert sorted(listed()) == [f"A{number:04}" for number in range(1_001)]
+    message = Message.objects.order_by("created_at").first()
+    assert all(f"Storm: {one['symbol']}\n" in message.text for one in message.told)
+    assert not Owed.objects.filter(message=None).exists()
+
+
+# Limits
+
+
+def test_what_is_more_than_the_limit_comes_together_in_one(feed, rule, channel):
+    set_channel(channel, messages_per_minute=2)
+    for second in range(0, 10, 2):
+        told(feed, channel, (second, "101"), (second + 1, "99"))
+    within = Message.objects.count()
+
+    plan(channel, after=61)
+
+    assert (within, Message.objects.count()) == (2, 3)
+    assert len(Message.objects.order_by("created_at").last().told) == 6
+    assert not Owed.objects.filter(message=None).exists()
+
+
+def test_a_test_of_the_channel_does_not_count(feed, rule, channel):
+    set_channel(channel, messages_per_minute=1)
+    services.send_test(channel=channel, asked_by="ada", now=timezone.now())
+
+    told(feed, channel, (0, "101"))
+
+    assert Message.objects.filter(kind="alert").count() == 1
+
+
+# Silences
+
+
+def silence(author, *, seconds=3_600, starts=0, **match):
+    """Return a silence from `starts` seconds from now, so many seconds long."""
+    begin = timezone.now() + timedelta(seconds=starts)
+    return services.create_silence(
+        author=author, starts_at=begin, ends_at=begin + timedelta(seconds=seconds), comment="repairs", **match
+    )
+
+
+def test_a_silence_holds_back_what_is_told_and_not_what_is_judged(feed, owner, rule, channel):
+    held = silence(owner, owner=owner)
+
+    assert told(feed, channel, (0, "101")) == []
+
+    assert Alert.objects.count() == 1
+    debt = Owed.objects.get()
+    assert (debt.hold, debt.silence, debt.due_at, debt.message) == ("silence", held, held.ends_at, None)
+    assert queries.channels_to_plan(now=timezone.now()) == []
+
+
+def test_at_its_end_what_it_held_back_is_told_in_one_message(feed, owner, rule, channel):
+    held = silence(owner, owner=owner)
+    told(feed, channel, (0, "101"))
+    told(feed, channel, (1, "99"), (2, "101"))
+
+    assert plan(channel, after=3_599) == []
+    (message_id,) = plan(channel, after=3_601)
+
+    message = Message.objects.get(pk=message_id)
+    assert message.subject == "[warning] 2 alerts, 1 of them over: BTC-USD"
+    assert [one["event"] for one in message.told] == ["opened", "resolved", "opened"]
+    assert f"Held back by the silence “repairs” until {held.ends_at:%Y-%m-%d %H:%M:%S} UTC:" in message.text
+    assert set(held.held.values_list("message", flat=True)) == {message_id}
+
+
+def test_a_silence_that_is_ended_early_lets_go_at_once(feed, owner, rule, channel):
+    held = silence(owner, owner=owner)
+    told(feed, channel, (0, "101"))
+
+    assert services.end_silence(silence=held, now=timezone.now()) is True
+    assert len(plan(channel)) == 1
+    assert services.end_silence(silence=held, now=timezone.now()) is False
+
+
+def test_one_silence_after_the_other_holds_on(feed, owner, rule, channel):
+    silence(owner, owner=owner, seconds=60)
+    told(feed, channel, (0, "101"))
+    later = silence(owner, owner=owner, starts=30, seconds=3_600)
+
+    assert plan(channel, after=61) == []
+
+    assert Owed.objects.get().silence == later
+    assert len(plan(channel, after=3_631)) == 1
+
+
+@pytest.mark.parametrize("starts", [-100, 100])
+def test_a_silence_that_is_over_or_has_not_begun_holds_nothing_back(feed, owner, rule, channel, starts):
+    silence(owner, owner=owner, starts=starts, seconds=50)
+
+    assert len(told(feed, channel, (0, "101"))) == 1
+
+
+def test_a_silence_matches_all_that_it_names(feed, owner, rule, channel):
+    other = make_rule(owner, name="other", assets=["BTC-USD"], condition=above(10_000))
+    elsewhere = make_feed("ETH-USD", name="elsewhere").assets.get()
+    asset = feed.assets.get()
+    stranger = make_owner("bob")
+    judge(feed, (0, "101"))
+    misses = [
+        {"owner": stranger},
+        {"owner": owner, "rule": other},
+        {"owner": owner, "asset": elsewhere},
+        {"owner": owner, "severity": "critical"},
+        {"owner": owner, "rule": rule, "asset": asset, "severity": "info"},
+    ]
+    hits = [
+        {"owner": None},
+        {"owner": owner},
+        {"rule": rule},
+        {"asset": asset},
+        {"severity": "warning"},
+        {"owner": owner, "rule": rule, "asset": asset, "severity": "warning"},
+    ]
+
+    held = []
+    for match in [*misses, *hits]:
+        one = silence(owner, **match)
+        (debt,) = queries.debts_to_plan(channel_id=channel.pk, now=timezone.now())
+        hold = queries.hold_on(debt, silences=queries.silences_in_force(now=timezone.now()), now=timezone.now())
+        held.append(hold is not None)
+        Silence.objects.filter(pk=one.pk).delete()
+
+    assert held == [False] * len(misses) + [True] * len(hits)
+
+
+def test_others_of_the_flush_are_not_held_with_it(feed, owner, rule, channel):
+    silence(owner, owner=owner, rule=rule)
+    make_storm(owner, channel, count=1)
+    judge(feed, (0, "101"))
+
+    plan(channel)
+
+    assert listed() == ["A0000"]
+
+
+# Quiet hours
+
+
+def quiet_now(channel, **more):
+    """Give the channel quiet hours around now, from an hour ago to in an hour."""
+    now = timezone.now()
+    hours = {"quiet_from": (now - timedelta(hours=1)).time(), "quiet_until": (now + timedelta(hours=1)).time()}
+    set_channel(channel, **hours, **more)
+
+
+def test_quiet_hours_hold_back_and_sum_up_at_their_end(feed, rule, channel):
+    quiet_now(channel)
+    held = told(feed, channel, (0, "101"))
+    told(feed, channel, (1, "99"))
+
+    (message_id,) = plan(channel, after=3_601)
+
+    assert held == []
+    message = Message.objects.get(pk=message_id)
+    assert message.subject == "[warning] Peg: BTC-USD is over"
+    assert message.text.startswith("Held back by quiet hours until")
+    assert set(Owed.objects.values_list("hold", flat=True)) == {"quiet"}
+
+
+@pytest.mark.parametrize(("lets_critical", "messages"), [(True, 1), (False, 0)])
+def test_what_is_critical_comes_in_quiet_hours_where_it_may(feed, rule, channel, lets_critical, messages):
+    quiet_now(channel, quiet_lets_critical=lets_critical)
+    Rule.objects.update(severity="critical")
+
+    assert len(told(feed, channel, (0, "101"))) == messages
+
+
+def test_quiet_hours_that_are_changed_let_go_at_once(feed, rule, channel):
+    quiet_now(channel)
+    told(feed, channel, (0, "101"))
+    set_channel(channel, quiet_from=None, quiet_until=None)
+
+    services.reconsider_quiet_hours(channel=channel, now=timezone.now())
+
+    assert len(plan(channel)) == 1
+
+
+def test_outside_of_the_quiet_hours_nothing_is_held(feed, rule, channel):
+    now = timezone.now()
+    set_channel(
+        channel,
+        quiet_from=(now + timedelta(hours=1)).time(),
+        quiet_until=(now + timedelta(hours=2)).time(),
+    )
+
+    assert len(told(feed, channel, (0, "101"))) == 1
+
+
+# Templates
+
+
+def test_a_channels_templates_say_it_their_way(feed, owner, rule, channel):
+    set_channel(channel, subject_template="{asset}!", text_template="{rule} {event} ({severity}) {{x}}: {words}")
+
+    (message_id,) = told(feed, channel, (0, "101"))
+
+    message = Message.objects.get(pk=message_id)
+    assert message.subject == "BTC-USD!"
+    assert message.text == "Peg opened (warning) {x}: BTC-USD is above 100: 101 at 12:00:00"
+
+
+def test_a_template_that_has_become_wrong_costs_no_alert(feed, rule, channel):
+    set_channel(channel, text_template="{gone}")
+
+    (message_id,) = told(feed, channel, (0, "101"))
+
+    assert Message.objects.get(pk=message_id).text.startswith("BTC-USD is above 100")
+
+
+def test_a_channel_that_is_gone_is_nothing_to_plan():
+    assert services.plan(channel_id=0, now=LONG_AGO) is False

@@ -1,0 +1,521 @@
+"""How a message is sent: once where it can be, in order, and never unnoticed."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from apps.notify import domain, queries, services
+from apps.notify.models import Attempt, Channel, Message
+from apps.notify.transports.protocol import ChannelRefused, TransportRejected, TransportUnavailable
+from tests.builders import above, make_feed, make_owner, make_rule
+from tests.notify.telling import (
+    LONG_AGO,
+    Killed,
+    due,
+    expire_lease,
+    judge,
+    make_due,
+    outcomes,
+    plan,
+    raising,
+    send,
+    told,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_delivery_is_on_record(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+
+    outcome = send(channel)
+
+    message, attempt = Message.objects.get(), Attempt.objects.get()
+    assert (outcome, message.status, message.attempts, message.lease_until) == ("delivered", "delivered", 1, None)
+    assert message.delivered_at is not None
+    assert (attempt.number, attempt.outcome, attempt.reason, attempt.detail) == (1, "delivered", "", "taken")
+    assert (attempt.status, attempt.answer, attempt.milliseconds is None) == (200, "thanks", False)
+    assert send(channel) is None
+    assert [letter.id for letter in outside.letters] == [str(message_id)]
+
+
+def test_a_letter_has_all_that_a_transport_may_need(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+
+    send(channel)
+
+    (letter,) = outside.letters
+    assert (letter.subject, letter.severity) == ("[warning] Peg: BTC-USD", "warning")
+    assert letter.url.endswith(f"/admin/notify/message/{message_id}/change/")
+    assert [(one.event, one.symbol, one.words) for one in letter.told] == [
+        ("opened", "BTC-USD", "BTC-USD is above 100: 101 at 12:00:00")
+    ]
+    assert [act.label for act in letter.acts] == ["Acknowledge", "Silence 1 h"]
+
+
+def test_what_is_over_has_nothing_to_acknowledge(feed, rule, channel, outside):
+    told(feed, channel, (0, "101"))
+    send(channel)
+    told(feed, channel, (1, "99"))
+    send(channel)
+
+    assert [bool(letter.acts) for letter in outside.letters] == [True, False]
+
+
+def test_an_opening_that_was_tried_keeps_its_text_and_the_resolution_waits_behind_it(feed, rule, channel, outside):
+    (opened,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("http_503"))]
+    send(channel)
+
+    _, resolved = told(feed, channel, (1, "99"))
+    too_early = send(channel)
+    make_due(opened)
+    in_order = [send(channel), send(channel)]
+
+    assert (too_early, in_order) == (None, ["delivered", "delivered"])
+    assert [letter.id for letter in outside.letters] == [str(opened), str(opened), str(resolved)]
+    assert [letter.subject.endswith("is over") for letter in outside.letters] == [False, False, True]
+
+
+def test_the_order_within_an_alert_does_not_rest_on_the_clocks_of_those_who_plan(feed, rule, channel, outside):
+    (opened,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("http_503"))]
+    send(channel)
+    told(feed, channel, (1, "99"))
+    Message.objects.exclude(pk=opened).update(created_at=LONG_AGO, next_attempt_at=LONG_AGO)
+
+    assert send(channel) is None
+
+
+def test_what_comes_meanwhile_waits_until_the_channel_is_free(feed, rule, channel, outside):
+    (opened,) = told(feed, channel, (0, "101"))
+    seen = []
+
+    def resolve_meanwhile():
+        told(feed, channel, (1, "99"))
+        seen.append(send(channel))
+
+    outside.script = [resolve_meanwhile]
+    send(channel)
+
+    assert seen == [None]
+    assert send(channel) == "delivered"
+    assert [letter.id == str(opened) for letter in outside.letters] == [True, False]
+
+
+def test_the_resolution_goes_on_once_the_opening_is_dead(feed, rule, channel, outside):
+    told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportRejected("smtp_550"))]
+    send(channel)
+
+    told(feed, channel, (1, "99"))
+
+    assert send(channel) == "delivered"
+
+
+def test_alerts_do_not_wait_for_each_other(feed, rule, channel, outside):
+    told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("http_503"))]
+    send(channel)
+    told(feed, channel, (1, "99"))
+    told(feed, channel, (2, "101"))
+
+    sent = [send(channel), send(channel)]
+
+    assert sent == ["delivered", None]
+    assert [letter.told[0].at.second for letter in outside.letters] == [0, 2]
+
+
+def test_channels_do_not_wait_for_each_other(feed, owner, rule, channel, outside):
+    other = services.create_channel(owner=owner, name="In", kind="inbox", config={})
+    services.set_channels(rule=rule, channels=[channel, other])
+    judge(feed, (0, "101"))
+    plan(channel)
+    plan(other)
+    seen = []
+    outside.script = [lambda: seen.append(send(other))]
+
+    assert send(channel) == "delivered"
+    assert seen == ["delivered"]
+
+
+def test_what_is_not_due_is_not_sent(feed, rule, channel, outside):
+    told(feed, channel, (0, "101"))
+    Message.objects.update(next_attempt_at=timezone.now() + timedelta(hours=1))
+
+    assert send(channel) is None
+    assert (outside.letters, Attempt.objects.count()) == ([], 0)
+
+
+def test_an_outage_is_tried_again_after_a_wait_within_its_bounds(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("http_503", "busy")) for _ in range(3)]
+
+    waits = []
+    for _ in range(3):
+        make_due(message_id)
+        before = timezone.now()
+        assert send(channel) == "failed"
+        waits.append((Message.objects.get().next_attempt_at - before).total_seconds())
+
+    assert outcomes(message_id) == [(number, "failed", "http_503") for number in (1, 2, 3)]
+    assert [4 <= waits[0] <= 7, 24 <= waits[1] <= 37, 96 <= waits[2] <= 145] == [True, True, True]
+    assert (Message.objects.get().status, Message.objects.get().lease_until) == ("pending", None)
+
+
+def test_the_eighth_failure_is_the_last(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("http_503")) for _ in range(9)]
+
+    statuses = []
+    for _ in range(9):
+        make_due(message_id)
+        send(channel)
+        statuses.append(Message.objects.get().status)
+
+    assert statuses == ["pending"] * 7 + ["dead"] * 2
+    assert len(outside.letters) == 8
+    assert {letter.id for letter in outside.letters} == {str(message_id)}
+
+
+def test_the_schedule_has_the_attempts_that_the_tests_count():
+    assert len(domain.RETRY_AFTER_SECONDS) + 1 == 8
+
+
+def test_a_rejection_is_for_good_and_leaves_the_channel_on(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportRejected("http_400", "too long"))]
+
+    assert send(channel) == "rejected"
+    make_due(message_id)
+    assert send(channel) is None
+    assert (Message.objects.get().status, outcomes(message_id)) == ("dead", [(1, "rejected", "http_400")])
+    assert Channel.objects.get().is_enabled
+
+
+def test_a_crash_between_the_answer_and_the_commit_costs_one_repeat_with_the_same_id(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(Killed())]
+    with pytest.raises(Killed):
+        send(channel)
+
+    while_leased = send(channel)
+    expire_lease(message_id)
+    after = [send(channel) for _ in range(2)]
+
+    assert (while_leased, after) == (None, ["delivered", None])
+    assert [letter.id for letter in outside.letters] == [str(message_id)] * 2
+    assert outcomes(message_id) == [(1, "", ""), (2, "delivered", "")]
+
+
+@pytest.mark.parametrize(
+    ("late_result", "first"),
+    [
+        (lambda: None, (1, "delivered", "")),
+        (raising(TransportUnavailable("timeout")), (1, "failed", "timeout")),
+        (raising(TransportRejected("http_400")), (1, "rejected", "http_400")),
+        (raising(ChannelRefused("http_410")), (1, "rejected", "http_410")),
+    ],
+)
+def test_what_a_sender_says_after_its_lease_is_fenced_off_while_the_next_is_at_it(
+    feed, rule, channel, outside, late_result, first
+):
+    (message_id,) = told(feed, channel, (0, "101"))
+
+    def overtaken():
+        expire_lease(message_id)
+        outside.script = [raising(Killed())]
+        with pytest.raises(Killed):
+            send(channel)
+        late_result()
+
+    outside.script = [overtaken]
+    send(channel)
+
+    assert outcomes(message_id) == [first, (2, "", "")]
+    assert (Message.objects.get().status, Message.objects.get().attempts) == ("sending", 2)
+    assert list(Channel.objects.values_list("is_enabled", "failing_since")) == [(True, None)]
+
+
+def test_a_message_that_kills_every_sender_is_given_up_after_the_last_attempt(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(Killed()) for _ in range(8)]
+    for _ in range(8):
+        with pytest.raises(Killed):
+            send(channel)
+        expire_lease(message_id)
+
+    assert send(channel) is None
+    assert (Message.objects.get().status, len(outside.letters)) == ("dead", 8)
+    assert due(behind=timedelta(0)) == []
+
+
+def test_a_line_break_in_a_rule_name_stays_out_of_the_subject(feed, owner, channel, outside):
+    rule = make_rule(owner, name="Peg\r\nBcc: evil@example.org", assets=["BTC-USD"], condition=above(100))
+    services.set_channels(rule=rule, channels=[channel])
+    told(feed, channel, (0, "101"))
+
+    send(channel)
+
+    assert [letter.subject for letter in outside.letters] == ["[warning] Peg Bcc: evil@example.org: BTC-USD"]
+
+
+def test_an_inbox_shows_what_was_delivered_to_its_owner_and_to_nobody_else(feed, owner, rule):
+    inbox = services.create_channel(owner=owner, name="In", kind="inbox", config={})
+    services.set_channels(rule=rule, channels=[inbox])
+    (message_id,) = told(feed, inbox, (0, "101"))
+    before = list(queries.inbox_of(owner))
+
+    send(inbox)
+
+    assert before == []
+    assert [one.pk for one in queries.inbox_of(owner)] == [message_id]
+    assert list(queries.inbox_of(make_owner("bob"))) == []
+
+
+def test_a_channel_is_due_when_nobody_was_asked_to_send_on_it_for_a_while(feed, rule, channel):
+    told(feed, channel, (0, "101"))
+    now = timezone.now()
+    Channel.objects.update(hurried_at=None)
+    before = due(now=now)
+
+    services.note_hurried(channel_ids=[channel.pk], now=now)
+
+    assert before == [channel.pk]
+    assert due(now=now + timedelta(seconds=9)) == []
+    assert due(now=now + timedelta(seconds=10)) == [channel.pk]
+
+
+def test_a_channel_is_due_as_soon_as_a_wait_is_over(feed, rule, channel):
+    (message_id,) = told(feed, channel, (0, "101"))
+    Channel.objects.update(hurried_at=LONG_AGO)
+    just_before = LONG_AGO + timedelta(seconds=1)
+    Message.objects.update(next_attempt_at=just_before - timedelta(seconds=2))
+    assert due(now=just_before) == []
+
+    Message.objects.filter(pk=message_id).update(next_attempt_at=just_before)
+
+    assert due(now=just_before) == [channel.pk]
+
+
+def test_the_database_refuses_a_second_attempt_of_one_number(feed, rule, channel):
+    (message_id,) = told(feed, channel, (0, "101"))
+    send(channel)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Attempt.objects.create(message_id=message_id, number=1, started_at=LONG_AGO)
+
+
+def test_what_a_transport_did_not_foresee_is_a_failed_attempt_that_is_tried_again(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(KeyError("to"))]
+
+    send(channel)
+
+    assert outcomes(message_id) == [(1, "failed", "crashed")]
+    assert Message.objects.get().status == "pending"
+
+
+def test_secrets_that_cannot_be_read_are_a_failed_attempt_that_is_tried_again(settings, feed, rule, outside, owner):
+    settings.CHANNEL_KEYS = ["an older key"]
+    config = {"password": "canary-4711"}
+    channel = services.create_channel(owner=owner, name="Sealed", kind="fake", config=config)
+    services.set_channels(rule=rule, channels=[channel])
+    (message_id,) = told(feed, channel, (0, "101"))
+    settings.CHANNEL_KEYS = ["another key"]
+
+    assert send(channel) == "failed"
+
+    assert (outside.letters, outcomes(message_id)) == ([], [(1, "failed", "no_key")])
+
+
+# What the channel learns from it
+
+
+def test_a_wait_that_was_asked_for_holds_for_all_of_the_channel(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("http_429", retry_after_seconds=120))]
+    before = timezone.now()
+
+    send(channel)
+    told(feed, channel, (1, "99"), (2, "101"))
+    make_due(message_id)
+
+    channel.refresh_from_db()
+    assert timedelta(seconds=119) < channel.resume_at - before < timedelta(seconds=125)
+    assert (send(channel), due(behind=timedelta(0))) == (None, [])
+    assert due(behind=timedelta(0), now=timezone.now() + timedelta(seconds=121)) == [channel.pk]
+    assert send(channel, after=121) == "delivered"
+    channel.refresh_from_db()
+    assert (channel.resume_at, channel.failing_since) == (None, None)
+
+
+def test_the_wait_that_was_asked_for_stands_for_the_schedules(feed, rule, channel, outside):
+    told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("http_429", retry_after_seconds=2))]
+    before = timezone.now()
+
+    send(channel)
+
+    wait = Message.objects.get().next_attempt_at - before
+    assert timedelta(seconds=2) <= wait < timedelta(seconds=4)
+
+
+def test_a_channel_that_fails_is_known_as_failing_until_something_gets_through(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("timeout"))]
+    seen = [queries.is_failing(channel.pk)]
+    for _ in range(2):
+        make_due(message_id)
+        send(channel)
+        seen.append(queries.is_failing(channel.pk))
+
+    assert seen == [False, True, False]
+
+
+def test_a_channel_that_is_refused_is_switched_off_and_its_owner_told_elsewhere(feed, owner, rule, channel, outside):
+    told(feed, channel, (0, "101"))
+    outside.script = [raising(ChannelRefused("http_410", "The address is gone."))]
+
+    assert send(channel) == "rejected"
+
+    channel.refresh_from_db()
+    assert (channel.is_enabled, channel.switched_off_because) == (False, "The address is gone.")
+    notice = Message.objects.get(kind="notice")
+    assert (notice.channel.name, notice.channel.owner) == ("Inbox for errors", owner)
+    assert notice.subject == "[notice] Fake was switched off"
+    assert "The address is gone." in notice.text
+    assert send(notice.channel) == "delivered"
+
+
+def test_the_notice_goes_to_the_channel_on_which_something_got_through_last(feed, owner, rule, channel, outside):
+    mine = services.create_channel(owner=owner, name="Works", kind="fake", config={})
+    services.send_test(channel=mine, asked_by="ada", now=LONG_AGO)
+    send(mine)
+    services.create_channel(owner=owner, name="Untried", kind="fake", config={})
+    told(feed, channel, (0, "101"))
+    outside.script = [raising(ChannelRefused("http_410"))]
+
+    send(channel)
+
+    assert Message.objects.get(kind="notice").channel == mine
+
+
+def test_72_h_of_failures_switch_a_channel_off_and_a_shorter_time_does_not(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("timeout")) for _ in range(3)]
+    send(channel)
+    seen = []
+    for hours in (71, 73):
+        Channel.objects.filter(pk=channel.pk).update(failing_since=timezone.now() - timedelta(hours=hours))
+        make_due(message_id)
+        send(channel)
+        channel.refresh_from_db()
+        seen.append(channel.is_enabled)
+
+    assert seen == [True, False]
+    assert "nothing has got through since" in channel.switched_off_because
+    assert Message.objects.filter(kind="notice").count() == 1
+
+
+def test_a_test_that_is_refused_switches_nothing_off(channel, outside):
+    message = services.send_test(channel=channel, asked_by="ada", now=LONG_AGO)
+    outside.script = [raising(ChannelRefused("http_404"))]
+
+    send(channel)
+
+    assert outcomes(message.pk) == [(1, "rejected", "http_404")]
+    channel.refresh_from_db()
+    assert channel.is_enabled
+
+
+def test_what_waits_on_a_channel_that_is_off_is_given_up_and_can_be_sent_again(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    Channel.objects.update(is_enabled=False)
+    assert send(channel) is None
+    assert (Message.objects.get().status, outside.letters) == ("dead", [])
+    assert services.redeliver(messages=Message.objects.all(), now=LONG_AGO) == 0
+    Channel.objects.update(is_enabled=True)
+
+    assert services.redeliver(messages=Message.objects.all(), now=LONG_AGO) == 1
+
+    assert send(channel) == "delivered"
+    assert [letter.id for letter in outside.letters] == [str(message_id)]
+
+
+def test_what_is_sent_again_has_the_whole_schedule_before_it(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("http_503")) for _ in range(16)]
+    for _ in range(8):
+        make_due(message_id)
+        send(channel)
+
+    services.redeliver(messages=Message.objects.all(), now=LONG_AGO)
+    statuses = []
+    for _ in range(8):
+        make_due(message_id)
+        send(channel)
+        statuses.append(Message.objects.get().status)
+
+    assert statuses == ["pending"] * 7 + ["dead"]
+    assert [number for number, _, _ in outcomes(message_id)] == list(range(1, 17))
+
+
+def test_only_what_was_given_up_is_sent_again(feed, rule, channel, outside):
+    told(feed, channel, (0, "101"))
+    send(channel)
+
+    assert services.redeliver(messages=Message.objects.all(), now=LONG_AGO) == 0
+    assert send(channel) is None
+
+
+def together(*calls):
+    """Run these beside each other, each with a connection of its own, and return what they gave."""
+    ready = threading.Barrier(len(calls))
+    given = [None] * len(calls)
+
+    def run(place, call):
+        ready.wait(timeout=10)
+        try:
+            given[place] = call()
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(place, call)) for place, call in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    return given
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_of_senders_at_the_same_moment_one_wins(feed, rule, channel, outside):
+    for second in range(0, 20, 2):
+        (message_id,) = told(feed, channel, (second, "101"), (second + 1, "99"))
+
+        given = together(*[lambda: send(channel)] * 4)
+
+        assert sorted(map(str, given)) == ["None", "None", "None", "delivered"]
+        assert outcomes(message_id) == [(1, "delivered", "")]
+    assert len({letter.id for letter in outside.letters}) == len(outside.letters) == 10
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_of_planners_at_the_same_moment_each_debt_is_paid_once(owner, channel):
+    symbols = [f"A{number}" for number in range(10)]
+    feed = make_feed(*symbols)
+    rule = make_rule(owner, assets=symbols, condition=above(100))
+    services.set_channels(rule=rule, channels=[channel])
+    for symbol in symbols:
+        judge(feed, (0, "101"), symbol=symbol)
+
+        together(*[lambda: plan(channel)] * 4)
+
+    members = list(Message.objects.values_list("members", flat=True))
+    assert (Message.objects.count(), len(members), None in members) == (10, 10, False)

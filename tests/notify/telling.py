@@ -1,0 +1,107 @@
+"""A transport that does as it is told, and the steps from a quote to what it is given."""
+
+from datetime import UTC, datetime, timedelta
+
+from django.utils import timezone
+
+from apps.notify import queries, services
+from apps.notify.models import Attempt, Message, Owed
+from apps.notify.transports.protocol import ChannelInvalid, Manners, Receipt, Setting
+from apps.pipeline import flow
+from tests.builders import append_quotes, at
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """What a process that dies leaves behind: nothing is caught and nothing is written."""
+
+
+class FakeTransport:
+    """Keeps the letters that it was given, and answers each by the next step of its script."""
+
+    kind = "fake"
+    title = "Fake"
+    settings = (
+        Setting("to", "To", "Anything.", is_required=False),
+        Setting("password", "Password", "Anything.", is_secret=True, is_required=False),
+    )
+    manners = Manners(group_wait_seconds=0)
+
+    def __init__(self):
+        self.letters = []
+        self.script = []
+
+    def validate(self, settings):
+        if settings.get("to") == "nobody":
+            raise ChannelInvalid("'to' must be somebody", setting="to")
+        return dict(settings)
+
+    def preview(self, letter, settings):
+        return letter.text
+
+    def send(self, letter, settings):
+        self.letters.append(letter)
+        step = self.script.pop(0) if self.script else None
+        if step is not None:
+            step()
+        return Receipt("taken", status=200, answer="thanks")
+
+
+def raising(error):
+    """Return a step of a script that raises."""
+
+    def step():
+        raise error
+
+    return step
+
+
+def judge(feed, *pairs, symbol="BTC-USD"):
+    """Append one batch with these (seconds, price) and judge it; return the channels that are owed something now."""
+    append_quotes(feed, [(symbol, at(second), price) for second, price in pairs])
+    return flow.judge_pending(feed_id=feed.pk)
+
+
+def plan(channel, *, after=0):
+    """Plan the channel `after` seconds from now, and return the ids of its pending messages, oldest first."""
+    services.plan(channel_id=channel.pk, now=timezone.now() + timedelta(seconds=after))
+    return pending(channel)
+
+
+def pending(channel):
+    waiting = Message.objects.filter(channel=channel, status="pending")
+    return list(waiting.order_by("created_at").values_list("pk", flat=True))
+
+
+def told(feed, channel, *pairs):
+    """Judge these (seconds, price), plan the channel, and return its pending messages."""
+    judge(feed, *pairs)
+    return plan(channel)
+
+
+def send(channel, *, after=0):
+    """Try the channel's next message `after` seconds from now, and return what came of it."""
+    return services.deliver_next(channel_id=channel.pk, now=timezone.now() + timedelta(seconds=after))
+
+
+def debts():
+    """Return (event, channel) of each debt."""
+    return list(Owed.objects.order_by("pk").values_list("event__kind", "channel__name"))
+
+
+def expire_lease(message_id):
+    Message.objects.filter(pk=message_id).update(lease_until=LONG_AGO)
+
+
+def make_due(message_id):
+    Message.objects.filter(pk=message_id).update(next_attempt_at=LONG_AGO)
+
+
+def outcomes(message_id):
+    return list(Attempt.objects.filter(message=message_id).values_list("number", "outcome", "reason"))
+
+
+def due(*, behind=timedelta(seconds=10), now=None):
+    """Return the channels for which a sender is to be sent."""
+    return [one.channel_id for one in queries.due_channels(behind=behind, now=now or timezone.now())]

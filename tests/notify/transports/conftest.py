@@ -1,0 +1,50 @@
+"""Servers on loopback that say what a test wants, and the leave to reach them."""
+
+import socket
+import threading
+
+import pytest
+
+from fintech.settings.env import place
+
+
+@pytest.fixture
+def on_loopback(settings):
+    """Let channels send to this machine."""
+    settings.OUTBOUND_ALLOW = [place("127.0.0.1")]
+    return settings
+
+
+@pytest.fixture
+def serve():
+    """Return a function that starts a server which gives each connection to `talk`, and returns its port."""
+    listeners = []
+
+    def start(talk):
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+        threading.Thread(target=_accept_for_ever, args=(listener, talk), daemon=True).start()
+        return listener.getsockname()[1]
+
+    yield start
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def _accept_for_ever(listener, talk):
+    try:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=_talk_and_close, args=(connection, talk), daemon=True).start()
+    except OSError:
+        return
+
+
+def _talk_and_close(connection, talk):
+    with connection:
+        try:
+            connection.recv(65_536)
+            talk(connection)
+        except OSError:
+            return
