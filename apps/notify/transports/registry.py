@@ -1,10 +1,11 @@
 """The transports by kind. Adding one is one module, one line here, one test file."""
 
+from apps.notify.transports.apprise import Apprise
 from apps.notify.transports.email import Email
 from apps.notify.transports.inbox import Inbox
 from apps.notify.transports.protocol import ChannelInvalid, Transport
 
-TRANSPORTS: dict[str, Transport] = {transport.kind: transport for transport in (Email(), Inbox())}
+TRANSPORTS: dict[str, Transport] = {transport.kind: transport for transport in (Apprise(), Email(), Inbox())}
 
 
 def transport_named(kind: str) -> Transport:
