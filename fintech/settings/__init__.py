@@ -87,6 +87,11 @@ RULES_PER_OWNER = 1_000
 
 # Telling. Empty: what channels keep secret is sealed with SECRET_KEY.
 CHANNEL_KEYS = env.keys("CHANNEL_KEYS", debug=DEBUG)
+# Where people may have things sent: to the public internet at these ports, and to these places besides.
+OUTBOUND_PORTS = env.ports("OUTBOUND_PORTS")
+OUTBOUND_ALLOW = env.places("OUTBOUND_ALLOW")
+SLACK_HOSTS = [host.lower() for host in env.names("SLACK_HOSTS")]
+TELEGRAM_API_URL = env.url("TELEGRAM_API_URL", schemes={"http", "https"}).rstrip("/")
 
 EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
 globals().update(env.email("EMAIL_URL"))

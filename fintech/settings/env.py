@@ -1,9 +1,11 @@
 """The environment, read once: every variable with its default in one place. `.env.example` lists the same."""
 
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +15,9 @@ import environ
 # Passwords that stand in examples; with DJANGO_DEBUG off they are refused.
 WELL_KNOWN_PASSWORDS = {"fintech", "guest", "postgres", "password", "changeme", "admin", "secret"}
 DEVELOPMENT_KEY_PREFIX = "development-only"
+
+# (network or host name in lower case, port or None for any)
+Place = tuple[IPv4Network | IPv6Network | str, int | None]
 
 # name -> (default, what it is). None: required where it is used.
 VARIABLES: dict[str, tuple[str | None, str]] = {
@@ -41,6 +46,12 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
+    "OUTBOUND_ALLOW": (
+        "",
+        "host names, addresses or networks that channels may send to although they are not public, comma-separated, "
+        "each with :port for that port alone: ntfy.lan:8080, 192.168.1.0/24",
+    ),
+    "OUTBOUND_PORTS": ("80,443", "ports that channels may send to, comma-separated"),
     "PROVIDER_ANSWER_LIMIT_BYTES": (
         "2000000",
         "bytes of one answer of a provider that are read, unpacked; a longer answer fails with too_large",
@@ -52,6 +63,8 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "http://127.0.0.1:8000",
         "where people reach the site; stands in messages; https:// makes cookies and redirects https only",
     ),
+    "SLACK_HOSTS": ("hooks.slack.com,hooks.slack-gov.com", "hosts of Slack's incoming webhooks, comma-separated"),
+    "TELEGRAM_API_URL": ("https://api.telegram.org", "where the Bot API is asked: Telegram's, or a server of your own"),
     "TRANSITION_RETENTION_DAYS": ("90", "days for which each step of a rule is kept; alerts stay"),
     "TRUST_PROXY_HEADERS": (
         "false",
@@ -122,6 +135,42 @@ def hosts(name: str, *, debug: bool) -> list[str]:
     if not debug and {"*", "."} & set(found):
         refuse(name, "lets every host name in; name yours")
     return found
+
+
+def ports(name: str) -> frozenset[int]:
+    """Return a comma-separated list of port numbers."""
+    return read(name, lambda value: frozenset(map(_port, value.split(","))), "a list of ports from 1 to 65535")
+
+
+def places(name: str) -> list[Place]:
+    """Return a comma-separated list of places."""
+    return read(
+        name,
+        lambda value: [place(part.strip()) for part in value.split(",") if part.strip()],
+        "a list of host names, addresses or networks like 10.0.0.0/8, each with or without a :port",
+    )
+
+
+def place(value: str) -> Place:
+    """Return the place that a text like ntfy.lan:8080, 10.0.0.0/8 or [::1]:8080 names. Raises ValueError."""
+    # Without brackets an IPv6 address has no port: its colons are its own.
+    split = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::([0-9]+))?", value)
+    host = (split[1] or split[2] if split else value).lower().rstrip(".")
+    port = _port(split[3]) if split and split[3] else None
+    try:
+        return ip_network(host), port
+    except ValueError:
+        # A name that ends in a number is an address in some other spelling, or a mistake.
+        if not re.fullmatch(r"([a-z0-9_-]+\.)*(?!0x|[0-9]+$)[a-z0-9_-]+", host):
+            raise
+        return host, port
+
+
+def _port(value: str) -> int:
+    number = int(value)
+    if not 1 <= number <= 65_535:
+        raise ValueError
+    return number
 
 
 def url(name: str, *, schemes: set[str], optional: bool = False) -> str:

@@ -23,6 +23,7 @@ from apps.notify.transports.protocol import (
     TransportUnavailable,
 )
 from fintech.settings.env import place
+from tests.notify.transports.conftest import read_request
 
 CANARY = "canary-5f1c9e"
 PUBLIC = "93.184.216.34"
@@ -90,9 +91,9 @@ NOT_PUBLIC = [
     "127.0.0.1", "0", "127.1", "0x7f.1", "2130706433", "017700000001", "0177.0.0.1", "127.0.0.1.", "%31%32%37.0.0.1",
     "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:a9fe:a9fe]", "[64:ff9b::7f00:1]", "[64:ff9b:1::1]",
     "[2002:7f00:1::]", "[2001:0:1::]", "[fec0::1]", "[::127.0.0.1]", "[5f00::1]", "[fe80::1]", "[fe80::1%25eth0]",
-    "[fd00::1]", "[ff02::1]", "[100::1]", "[2001:db8::1]", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254",
-    "100.64.0.1", "192.88.99.1", "192.0.0.8", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
-    "localhost", "LOCALHOST", "localhost.", "a.localhost", "metadata.google.internal", "a.internal.",
+    "[fd00::1]", "[ff02::1]", "[100::1]", "[2001:db8::1]", "[4000::1]", "10.0.0.1", "172.16.0.1", "192.168.1.1",
+    "169.254.169.254", "100.64.0.1", "192.88.99.1", "192.0.0.8", "198.18.0.1", "224.0.0.1", "240.0.0.1",
+    "255.255.255.255", "localhost", "LOCALHOST", "localhost.", "a.localhost", "metadata.google.internal", "a.internal.",
     "postgres", "redis", "rabbitmq",
 ]  # fmt: skip
 # Digits in circles, and full stops of other scripts: requests refuses the first ones; neither may come to be 127.0.0.1.
@@ -241,6 +242,7 @@ class TestPrivateAllowedOnlyBySetting:
         named = f"http://nas.example.org:{httpserver.port}/hook"
 
         assert outbound.why_not(named) == ""
+        assert outbound.why_not("http://nas.example.org:1/hook") != ""
         assert post(named).status == 200
         # The second address is public, but its port is not one of OUTBOUND_PORTS.
         assert failure_of(named).reason == "forbidden_address"
@@ -325,7 +327,7 @@ def tls(serve, certificate):
                 return
             try:
                 with context.wrap_socket(connection, server_side=True) as wrapped:
-                    sent.append(wrapped.recv(65_536))
+                    sent.append(read_request(wrapped))
                     wrapped.sendall(OK_HEAD + b"Content-Length: 2\r\n\r\nok")
             except OSError:
                 connection.close()
