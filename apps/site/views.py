@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.alerts.queries import alerts_of
 from apps.market.queries import first_assets, latest_prices
-from apps.notify.services import ACTS, LinkInvalid, act_by_link, message_of_link
+from apps.notify.services import ACTS, LinkInvalid, LinkOver, act_by_link, message_of_link, told_last
 from apps.rules.domain import number_in_words
 from apps.site.forms import ResetForm, SignInForm
 from apps.site.services import forget_attempts
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 ASSETS_SHOWN = 100
 ALERTS_SHOWN = 10
+TOLD_SHOWN = 20
 
 
 @never_cache
@@ -151,12 +152,29 @@ def readyz(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def act(request: HttpRequest, token: str) -> HttpResponse:
-    """Do what a link in a message says, once it is confirmed: programs that look at links before people do only GET."""
+    """Do what a link in a message says, once it is confirmed.
+
+    Programs that look at links before people do only GET, and some of them run scripts: so a person presses the button.
+    """
     try:
         message, what = message_of_link(token)
     except LinkInvalid as error:
-        return render(request, "site/act.html", {"refusal": str(error)}, status=410)
-    context = {"message": message, "act": ACTS[what], "count": None}
-    if request.method == "POST":
-        context["count"] = act_by_link(message=message, act=what, now=timezone.now())
-    return render(request, "site/act.html", context)
+        status = 410 if isinstance(error, LinkOver) else 404
+        answer = render(request, "site/act.html", {"title": "No such link", "refusal": error}, status=status)
+    else:
+        now = timezone.now()
+        told = told_last(message)
+        context = {
+            "title": ACTS[what],
+            "act": what,
+            "message": message,
+            "told": told[:TOLD_SHOWN],
+            "more": len(told[TOLD_SHOWN:]),
+            "result": act_by_link(message=message, act=what, now=now) if request.method == "POST" else None,
+            "now": now,
+        }
+        answer = render(request, "site/act.html", context)
+    # The address is the permission: no other page learns it. With no-referrer, browsers would not say either where the
+    # form comes from, and it would be refused.
+    answer["Referrer-Policy"] = "strict-origin"
+    return answer

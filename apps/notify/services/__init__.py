@@ -1,6 +1,15 @@
 """What changes channels, debts, messages and silences, in rooms by what it is about."""
 
-from apps.notify.services.acting import ACTS, LinkInvalid, act_by_link, act_links, message_of_link
+from apps.notify.services.acting import (
+    ACTS,
+    Done,
+    LinkInvalid,
+    LinkOver,
+    act_by_link,
+    act_links,
+    message_of_link,
+    told_last,
+)
 from apps.notify.services.channels import (
     TestRefused,
     create_channel,
@@ -17,7 +26,9 @@ from apps.notify.services.silencing import create_silence, end_silence
 
 __all__ = [
     "ACTS",
+    "Done",
     "LinkInvalid",
+    "LinkOver",
     "TestRefused",
     "act_by_link",
     "act_links",
@@ -35,4 +46,5 @@ __all__ = [
     "send_test",
     "set_channels",
     "switch_off",
+    "told_last",
 ]

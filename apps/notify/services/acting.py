@@ -1,6 +1,7 @@
 """What can be done by a link in a message: acknowledge, or silence for an hour. The link is signed, and expires."""
 
 import uuid
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.urls import reverse
 
 from apps.alerts.models import Alert
 from apps.alerts.services import acknowledge
+from apps.notify import domain
 from apps.notify.models import Message, Silence
 from apps.notify.transports.protocol import Act
 
@@ -17,11 +19,25 @@ ACKNOWLEDGE, SILENCE = "acknowledge", "silence"
 ACTS = {ACKNOWLEDGE: "Acknowledge", SILENCE: "Silence 1 h"}
 VALID_FOR = timedelta(days=7)
 SILENCED_FOR = timedelta(hours=1)
+CLOCKS_DIFFER = timedelta(seconds=30)
 _SALT = "notify.act"
 
 
 class LinkInvalid(ValueError):
-    """The link was not made here, or has expired, or what it is about is gone; the text is for people."""
+    """The link was not made here; the text is for people."""
+
+
+class LinkOver(LinkInvalid):
+    """The link was one of ours, and is good for nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of an act: for how many it changed something, of how many that it could have been for. Alerts of this
+    installation itself have no rule, so no link silences them."""
+
+    done: int
+    of: int
 
 
 def act_links(*, message_id: uuid.UUID) -> tuple[Act, ...]:
@@ -36,39 +52,47 @@ def act_links(*, message_id: uuid.UUID) -> tuple[Act, ...]:
 
 
 def message_of_link(token: str) -> tuple[Message, str]:
-    """Return (message, what is to be done: one of ACTS). Raises LinkInvalid."""
+    """Return (message, what is to be done: one of ACTS). Raises LinkInvalid or LinkOver."""
     try:
         message_id, act = signing.loads(token, salt=_SALT, max_age=VALID_FOR)
     except signing.SignatureExpired:
-        raise LinkInvalid(f"The link is older than {VALID_FOR.days} days.") from None
+        raise LinkOver(f"It is older than {VALID_FOR.days} days.") from None
     except signing.BadSignature:
-        raise LinkInvalid("The link is not one of this site's, or is not whole.") from None
+        raise LinkInvalid("It is not one of this site's, or a part of it is missing.") from None
     message = Message.objects.select_related("channel__owner").filter(pk=message_id).first()
-    if message is None:
-        raise LinkInvalid("The message is gone.")
+    if message is None or not message.channel.owner.is_active:
+        raise LinkOver("The message that it stands in, or its owner, is gone.")
     return message, act
 
 
-def act_by_link(*, message: Message, act: str, now: datetime) -> int:
-    """Do what a link of the message says for each alert that the message tells of, and return for how many it changed
-    something. A second call changes nothing more.
-
-    It is the channel's owner who acts: whoever has the message has the link.
-    """
-    alerts = Alert.objects.filter(events__owed__message=message).distinct()
-    if act == ACKNOWLEDGE:
-        note = f"by the link in a message to {message.channel.name}"
-        return len(acknowledge(alerts=alerts, by=message.channel.owner, note=note, now=now))
-    return _silence(message=message, now=now)
+def told_last(message: Message) -> list[domain.Told]:
+    """Return the last that a message tells of each of its alerts, in their order."""
+    return list({one.alert_id: one for one in map(domain.from_data, message.told)}.values())
 
 
 @transaction.atomic
-def _silence(*, message: Message, now: datetime) -> int:
+def act_by_link(*, message: Message, act: str, now: datetime) -> Done:
+    """Do what a link of the message says for each alert that the message tells of. A second call changes nothing more.
+
+    It is the channel's owner who acts: whoever has the message has the link.
+    """
+    # Two clicks at once are one after the other.
+    Message.objects.select_for_update(no_key=True).get(pk=message.pk)
+    alerts = Alert.objects.filter(events__owed__message=message).distinct()
+    if act == ACKNOWLEDGE:
+        note = f"by the link in a message to {message.channel.name}"
+        acknowledged = acknowledge(alerts=alerts, by=message.channel.owner, note=note, now=now)
+        return Done(done=len(acknowledged), of=alerts.count())
+    return _silence(message=message, now=now)
+
+
+def _silence(*, message: Message, now: datetime) -> Done:
     pairs = set(
         Alert.objects.filter(events__owed__message=message, rule__isnull=False).values_list("rule_id", "asset_id")
     )
     owner = message.channel.owner
-    in_force = owner.silences.filter(severity="", starts_at__lte=now, ends_at__gt=now)
+    # Of two clicks at once, the first may have read its clock last.
+    in_force = owner.silences.filter(severity="", starts_at__lte=now + CLOCKS_DIFFER, ends_at__gt=now)
     missing = sorted(pairs - set(in_force.values_list("rule_id", "asset_id")))
     comment = f"{ACTS[SILENCE]}, by the link in a message to {message.channel.name}"
     silences = [
@@ -83,5 +107,5 @@ def _silence(*, message: Message, now: datetime) -> int:
         )
         for rule_id, asset_id in missing
     ]
-    Silence.objects.bulk_create(silences)
-    return len(silences)
+    Silence.objects.bulk_create(silences, batch_size=1_000)
+    return Done(done=len(silences), of=len(pairs))

@@ -1,0 +1,33 @@
+"""A link in a message, opened by somebody who is not signed in."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from apps.alerts.models import Alert
+from apps.notify.models import Message, Silence
+from apps.notify.services import act_links
+from tests.builders import make_owner, make_told_alerts
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_link_waits_for_its_button_and_then_acts(live_server, page, scheme):
+    make_told_alerts(make_owner(), 1)
+    acknowledge, silence = (urlsplit(one.url).path for one in act_links(message_id=Message.objects.get().pk))
+    page.emulate_media(color_scheme=scheme)
+
+    page.goto(live_server.url + acknowledge)
+    expect(page.locator("h1")).to_have_text("Acknowledge?")
+    assert Alert.objects.get().acknowledged_at is None
+    # What the page tells of itself to others must not keep its own form out.
+    page.click("button")
+    expect(page.locator("h1")).to_have_text("Done")
+    assert Alert.objects.get().acknowledged_at is not None
+
+    page.goto(live_server.url + silence)
+    page.click("button")
+    expect(page.locator("h1")).to_have_text("Done")
+    assert Silence.objects.count() == 1

@@ -1,0 +1,337 @@
+"""The page behind a link in a message: it says what it is about, and does it when its button is pressed."""
+
+import re
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+from django.core import signing
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.alerts.models import Alert, AlertEvent
+from apps.notify.models import Message, Silence
+from apps.notify.services import Done, act_by_link, act_links, create_channel, create_silence, set_channels
+from apps.pipeline.flow import judge_pending
+from apps.rules.models import Rule
+from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, tell
+from tests.threads import at_once
+
+pytestmark = pytest.mark.django_db
+WEEK = 7 * 86_400
+
+
+def tell_of(owner, *symbols):
+    """Return a delivered message about one open alert on each of these assets, all of one rule."""
+    feed = make_feed(*symbols)
+    channel = create_channel(owner=owner, name="Phone", kind="inbox", config={})
+    set_channels(rule=make_rule(owner, assets=list(symbols), condition=above(10)), channels=[channel])
+    append_quotes(feed, [(symbol, at(0), "9") for symbol in symbols])
+    append_quotes(feed, [(symbol, at(1), "11") for symbol in symbols])
+    judge_pending(feed_id=feed.pk)
+    tell()
+    return Message.objects.get()
+
+
+def end(symbol):
+    """Have the alert on an asset resolve."""
+    alert = Alert.objects.get(asset__symbol=symbol)
+    append_quotes(alert.asset.feed, [(symbol, at(2), "9")])
+    judge_pending(feed_id=alert.asset.feed_id)
+
+
+def path_to(act, message, *, seconds_ago=0):
+    """Return the path of the link that stands in the message, made so long ago."""
+    with pytest.MonkeyPatch.context() as patch:
+        then = timezone.now().timestamp() - seconds_ago
+        patch.setattr(signing.time, "time", lambda: then)
+        links = {one.label: urlsplit(one.url).path for one in act_links(message_id=message.pk)}
+    return links[act]
+
+
+def acknowledge_path(message, **more):
+    return path_to("Acknowledge", message, **more)
+
+
+def silence_path(message, **more):
+    return path_to("Silence 1 h", message, **more)
+
+
+def is_untouched():
+    """Nobody has acknowledged or silenced anything."""
+    return (
+        not Alert.objects.filter(acknowledged_at__isnull=False).exists()
+        and not AlertEvent.objects.filter(kind="acknowledged").exists()
+        and not Silence.objects.exists()
+    )
+
+
+def headings(answer):
+    return re.findall(r"<h1>(.*?)</h1>", answer.text)
+
+
+@pytest.fixture
+def ada():
+    return make_owner("ada")
+
+
+def test_a_link_says_what_it_is_about_and_has_one_button(client, ada):
+    message = tell_of(ada, "BTC-USD", "ETH-USD")
+
+    answer = client.get(acknowledge_path(message))
+
+    assert answer.status_code == 200
+    assert headings(answer) == ["Acknowledge?"]
+    assert "<h2>[warning] 2 alerts, 0 of them over: BTC-USD, ETH-USD</h2>" in answer.text
+    assert "BTC-USD is above 10" in answer.text
+    assert "ETH-USD is above 10" in answer.text
+    assert re.findall(r"<button[^>]*>(.*?)</button>", answer.text) == ["Acknowledge"]
+    assert "<script" not in answer.text
+
+
+def test_a_link_about_many_alerts_shows_20_and_says_how_many_more(client, ada):
+    message = tell_of(ada, *(f"A-{number}" for number in range(23)))
+
+    text = client.get(acknowledge_path(message)).text
+
+    assert text.count('class="severity') == 20
+    assert "And 3 more." in text
+
+
+@pytest.mark.parametrize("method", ["get", "head"])
+@pytest.mark.parametrize("path", [acknowledge_path, silence_path])
+def test_who_only_looks_at_a_link_changes_nothing(client, ada, method, path):
+    message = tell_of(ada, "BTC-USD")
+
+    assert getattr(client, method)(path(message)).status_code == 200
+
+    assert is_untouched()
+
+
+@pytest.mark.parametrize("method", ["put", "patch", "delete", "options"])
+def test_a_link_takes_no_other_method(client, ada, method):
+    assert getattr(client, method)(acknowledge_path(tell_of(ada, "BTC-USD"))).status_code == 405
+    assert is_untouched()
+
+
+def test_to_acknowledge_is_one_step_in_each_alerts_life_in_its_owners_name(client, ada):
+    message = tell_of(ada, "BTC-USD", "ETH-USD")
+    before = timezone.now()
+
+    answer = client.post(acknowledge_path(message))
+
+    assert headings(answer) == ["Done"]
+    assert "2 of 2 acknowledged." in answer.text
+    for alert in Alert.objects.all():
+        assert before <= alert.acknowledged_at <= timezone.now()
+        assert (alert.acknowledged_by, alert.note) == (ada, "by the link in a message to Phone")
+        event = alert.events.get(kind="acknowledged")
+        assert (event.at, event.by, event.reason) == (alert.acknowledged_at, ada, "by the link in a message to Phone")
+    assert Alert.objects.count() == 2
+    assert not Silence.objects.exists()
+
+
+def test_a_second_click_says_that_it_was_done_and_does_nothing(client, ada):
+    message = tell_of(ada, "BTC-USD")
+    client.post(acknowledge_path(message))
+    first = Alert.objects.get().acknowledged_at
+
+    answer = client.post(acknowledge_path(message))
+
+    assert headings(answer) == ["It was done already"]
+    assert Alert.objects.get().acknowledged_at == first
+    assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
+
+
+def test_what_is_over_meanwhile_is_not_acknowledged_and_the_rest_is(client, ada):
+    message = tell_of(ada, "BTC-USD", "ETH-USD")
+    end("BTC-USD")
+
+    answer = client.post(acknowledge_path(message))
+
+    assert "1 of 2 acknowledged." in answer.text
+    assert "The rest was acknowledged already, or is over." in answer.text
+    assert list(Alert.objects.filter(acknowledged_at__isnull=False).values_list("asset__symbol", flat=True)) == [
+        "ETH-USD"
+    ]
+
+
+def test_when_all_is_over_there_is_nothing_to_acknowledge(client, ada):
+    message = tell_of(ada, "BTC-USD")
+    end("BTC-USD")
+
+    answer = client.post(acknowledge_path(message))
+
+    assert headings(answer) == ["It was done already"]
+    assert "or it is over" in answer.text
+    assert is_untouched()
+
+
+def test_to_silence_is_one_silence_of_an_hour_for_each_rule_and_asset(client, ada):
+    message = tell_of(ada, "BTC-USD", "ETH-USD")
+    before = timezone.now()
+
+    answer = client.post(silence_path(message))
+
+    assert headings(answer) == ["Done"]
+    assert "2 of 2 silenced for an hour" in answer.text
+    assert sorted(Silence.objects.values_list("rule__name", "asset__symbol", "severity")) == [
+        ("rule", "BTC-USD", ""),
+        ("rule", "ETH-USD", ""),
+    ]
+    for silence in Silence.objects.all():
+        assert (silence.owner, silence.author) == (ada, ada)
+        assert before <= silence.starts_at <= timezone.now()
+        assert silence.ends_at - silence.starts_at == timedelta(hours=1)
+        assert silence.comment == "Silence 1 h, by the link in a message to Phone"
+    assert not AlertEvent.objects.filter(kind="acknowledged").exists()
+
+
+def test_a_second_silence_is_made_only_where_none_is_in_force(client, ada):
+    message = tell_of(ada, "BTC-USD", "ETH-USD")
+    now = timezone.now()
+    btc = Alert.objects.get(asset__symbol="BTC-USD")
+    match = {"owner": ada, "rule": btc.rule, "asset": btc.asset}
+    create_silence(author=ada, starts_at=now, ends_at=now + timedelta(hours=2), comment="mine", **match)
+
+    first, second = (client.post(silence_path(message)) for _ in range(2))
+
+    assert "1 of 2 silenced for an hour" in first.text
+    assert "The rest was silenced already." in first.text
+    assert headings(second) == ["It was done already"]
+    assert sorted(Silence.objects.values_list("asset__symbol", "comment")) == [
+        ("BTC-USD", "mine"),
+        ("ETH-USD", "Silence 1 h, by the link in a message to Phone"),
+    ]
+
+
+def test_a_silence_holds_back_what_comes_next_of_the_rule(client, ada):
+    message = tell_of(ada, "BTC-USD")
+    client.post(silence_path(message))
+
+    end("BTC-USD")
+    tell()
+
+    assert list(Message.objects.all()) == [message]
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_of_two_clicks_at_once_one_silences(ada):
+    message = tell_of(ada, "BTC-USD")
+
+    results = at_once(*[lambda: act_by_link(message=message, act="silence", now=timezone.now())] * 2)
+
+    assert sorted(result.done for result in results) == [0, 1]
+    assert Silence.objects.count() == 1
+
+
+def test_alerts_of_the_installation_have_no_rule_and_are_not_silenced(client, admin_user):
+    message = tell_of(admin_user, "BTC-USD")
+    labels = {"alertname": "QueueGrows", "instance": "broker"}
+    Alert.objects.update(
+        kind="system", rule=None, version=None, asset=None, batch=None, fingerprint="f", evidence={"labels": labels}
+    )
+
+    answer = client.post(silence_path(message))
+
+    assert headings(answer) == ["Nothing was done"]
+    assert "in Alertmanager" in answer.text
+    assert not Silence.objects.exists()
+    assert act_by_link(message=message, act="acknowledge", now=timezone.now()) == Done(done=1, of=1)
+
+
+def test_a_link_of_seven_days_works_and_an_older_one_says_that_it_is_too_old(client, ada):
+    message = tell_of(ada, "BTC-USD")
+    assert client.get(acknowledge_path(message, seconds_ago=WEEK - 60)).status_code == 200
+
+    for method in (client.get, client.post):
+        answer = method(acknowledge_path(message, seconds_ago=WEEK + 60))
+        assert answer.status_code == 410
+        assert "older than 7 days" in answer.text
+        assert message.subject not in answer.text
+    assert is_untouched()
+
+
+def forgeries(message):
+    """Return paths that are like a link and are none."""
+    token = acknowledge_path(message).removeprefix("/act/")
+    payload, at_, signature = token.split(":")
+    other = silence_path(message).removeprefix("/act/").split(":")[0]
+    changed = ("a" if signature[0] != "a" else "b") + signature[1:]
+    return [
+        *("x", token[:-1], payload, f"{payload}:{at_}", f"{payload}:{at_}:{changed}", f"{other}:{at_}:{signature}"),
+        *(f"{payload}:zzzzzz:{signature}", "é", "%00", "a" * 5_000),
+        signing.dumps([str(message.pk), "acknowledge"], salt="another door"),
+        signing.dumps([str(message.pk), "acknowledge"], salt="notify.act", key="another key" * 5),
+    ]
+
+
+def test_a_link_that_was_not_made_here_is_none(client, ada):
+    message = tell_of(ada, "BTC-USD")
+
+    for forged in forgeries(message):
+        for method in (client.get, client.post):
+            answer = method(f"/act/{forged}")
+            assert (answer.status_code, forged) == (404, forged)
+            assert headings(answer) == ["This link does nothing"]
+            assert message.subject not in answer.text
+    assert is_untouched()
+
+
+def test_a_link_dies_with_its_message_and_with_its_owners_account(client, ada):
+    message = tell_of(ada, "BTC-USD")
+    path = acknowledge_path(message)
+
+    ada.is_active = False
+    ada.save()
+    assert client.post(path).status_code == 410
+    assert is_untouched()
+    message.delete()
+    assert client.post(path).status_code == 410
+
+
+def test_a_form_of_another_site_presses_no_button(ada):
+    message = tell_of(ada, "BTC-USD")
+
+    assert Client(enforce_csrf_checks=True).post(acknowledge_path(message)).status_code == 403
+
+    assert is_untouched()
+
+
+def test_the_pages_own_form_is_taken_from_who_is_not_signed_in(ada):
+    path = acknowledge_path(tell_of(ada, "BTC-USD"))
+    browser = Client(enforce_csrf_checks=True)
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get(path).text)[1]
+
+    assert headings(browser.post(path, {"csrfmiddlewaretoken": token})) == ["Done"]
+
+
+def test_only_who_may_see_alerts_is_led_to_them(client, ada):
+    path = acknowledge_path(tell_of(ada, "BTC-USD"))
+    page = reverse("admin:alerts_alert_change", args=[Alert.objects.get().pk])
+    assert page not in client.get(path).text
+    client.force_login(make_operator("grace", "alerts.view_alert"))
+    assert page in client.get(path).text
+    assert page in client.post(path).text
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_the_address_is_kept_by_no_cache_and_told_to_no_other_page(client, ada, method):
+    for path in (acknowledge_path(tell_of(ada, "BTC-USD")), "/act/forged"):
+        answer = getattr(client, method)(path)
+        assert "no-store" in answer["Cache-Control"]
+        assert answer["Referrer-Policy"] == "strict-origin"
+
+
+def test_names_in_a_message_are_text_and_not_markup(client, ada):
+    message = tell_of(ada, "BTC-USD")
+    message.subject = message.told[0]["words"] = message.told[0]["rule"] = "<script>alert(1)</script>"
+    message.save()
+
+    text = client.get(acknowledge_path(message)).text
+
+    assert text.count("&lt;script&gt;") == 3
+    assert "<script" not in text
+    assert Rule.objects.count() == 1
