@@ -28,6 +28,7 @@ PERMISSIONS: dict[str, list[str]] = {
         "market.view_batch",
         "market.view_backfill",
         "market.push_quotes",
+        "alerts.view_system_alerts",
         *(f"auth.{verb}_user" for verb in ("view", "add", "change")),
     ],
 }
