@@ -4,7 +4,7 @@ import pytest
 from django.urls import reverse
 
 from apps.market.models import Asset
-from apps.notify.admin_rules import ToldRuleAdmin
+from apps.notify.admin import ToldRuleAdmin
 from apps.pipeline.flow import judge_pending
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_rule
 

@@ -1,4 +1,4 @@
-"""The owners' pages: channels, messages (the inbox among them), and what was told about each alert."""
+"""The owners' pages: channels, made by a form per kind, and tried."""
 
 from typing import Any
 
@@ -8,25 +8,15 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.defaultfilters import linebreaksbr
 from django.utils import timezone
-from django.utils.formats import localize
-from django.utils.safestring import SafeString
-from django.utils.text import Truncator
-from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from apps.alerts.admin import AlertAdmin
-from apps.alerts.models import Alert
-from apps.market.admin import ROWS_SHOWN, PageAdmin, ReadOnlyAdmin, Table, page_link
-from apps.notify.models import Attempt, Channel, Message, Owed
+from apps.market.admin import ROWS_SHOWN, PageAdmin, Table, page_link
+from apps.notify.admin.messages import KINDS, status_in_words
+from apps.notify.models import Channel, Message
 from apps.notify.services import TestRefused, send_test
-from apps.notify.transports.registry import TRANSPORTS
 from apps.rules.admin import OwnedRows
 
-ATTEMPT_HEADERS = ["attempt", "began (UTC)", "ended (UTC)", "outcome", "reason", "detail"]
-KINDS = [(kind, kind) for kind in sorted(TRANSPORTS)]
-STATUS_LABEL = {"delivered": "success", "dead": "danger", "pending": "warning", "sending": "info"}
 # What each kind has to set: the fields of the form that stand in its config under the same names.
 SETTINGS_OF = {"email": ("to",), "inbox": ()}
 
@@ -155,127 +145,3 @@ class ChannelAdmin(OwnedRows, PageAdmin):
                 empty="None yet. Send a test to see whether it works.",
             ),
         ]
-
-
-class KindFilter(admin.SimpleListFilter):
-    title = "kind of channel"
-    parameter_name = "kind"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return KINDS
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
-        return queryset.filter(channel__kind=self.value()) if self.value() else queryset
-
-
-@admin.register(Message)
-class MessageAdmin(OwnedRows, ReadOnlyAdmin):
-    """What was sent, or is to be: with the filter on inbox, the inbox."""
-
-    owner_lookup = "channel__owner"
-    empty_words = "No messages yet. An alert of a rule that names a channel makes one, and so does a channel's test."
-    fields = ["subject", "lines", "channel_name", "status_in_words", "created_at", "delivered_at", "id"]
-    list_display = ["subject", "first_line", "created_at", "channel", "status_label", "attempts"]
-    list_filter = [KindFilter, "status", ("kind", admin.ChoicesFieldListFilter)]
-    list_select_related = ["channel"]
-    search_fields = ["subject", "text"]
-    search_help_text = "Finds words of subject and text."
-
-    @display(description="status", ordering="status", label=STATUS_LABEL)
-    def status_label(self, message: Message) -> str:
-        return message.status
-
-    @admin.display(description="status")
-    def status_in_words(self, message: Message) -> str:
-        return status_in_words(message)
-
-    @admin.display(description="channel")
-    def channel_name(self, message: Message) -> str:
-        return str(message.channel)
-
-    @admin.display(description="text")
-    def first_line(self, message: Message) -> str:
-        return Truncator(message.text.split("\n", 1)[0]).chars(120)
-
-    @admin.display(description="text")
-    def lines(self, message: Message) -> SafeString:
-        return linebreaksbr(message.text, autoescape=True)
-
-    def tables_for(self, request: HttpRequest, row: Message) -> list[Table]:
-        tries = row.tries.order_by("number")[:ROWS_SHOWN]
-        told = Alert.objects.filter(events__owed__message=row).distinct().order_by("pk")[:ROWS_SHOWN]
-        return [
-            Table(
-                title="Attempts",
-                headers=ATTEMPT_HEADERS,
-                rows=[_attempt_cells(one) for one in tries],
-                empty="Not tried yet.",
-            ),
-            Table(
-                title="What it tells",
-                headers=["alert", "severity", "opened at (UTC)", "resolved at (UTC)"],
-                rows=[
-                    [page_link(request, one, one.words), one.severity, one.opened_at, one.resolved_at] for one in told
-                ],
-                empty="No alert: it tries the channel." if row.kind == Message.Kind.TEST else "No alert.",
-            ),
-        ]
-
-
-admin.site.unregister(Alert)
-
-
-@admin.register(Alert)
-class ToldAlertAdmin(AlertAdmin):
-    """An alert's page with what was told about it. It stands here, since alerts know nothing of telling."""
-
-    def tables_for(self, request: HttpRequest, row: Alert) -> list[Table]:
-        owed = Owed.objects.filter(event__alert=row).select_related("event", "channel", "message").order_by("pk")
-        tries = Attempt.objects.filter(message__members__event__alert=row).select_related("message").distinct()
-        return [
-            *super().tables_for(request, row),
-            Table(
-                title="Who is told",
-                headers=["event", "channel", "message", "status"],
-                rows=[
-                    [
-                        *(one.event.get_kind_display(), page_link(request, one.channel, str(one.channel))),
-                        *_message_cells(request, one.message),
-                    ]
-                    for one in owed[:ROWS_SHOWN]
-                ],
-                empty="Nobody: its rule names no channel.",
-            ),
-            Table(
-                title="Attempts",
-                headers=["message", *ATTEMPT_HEADERS],
-                rows=[
-                    [page_link(request, one.message, one.message.subject), *_attempt_cells(one)]
-                    for one in tries.order_by("started_at", "pk")[:ROWS_SHOWN]
-                ],
-                empty="None yet.",
-            ),
-        ]
-
-
-def status_in_words(message: Message) -> str:
-    """Return how far a message has come, and what comes next."""
-    tried = f"{message.attempts} attempt{'' if message.attempts == 1 else 's'}"
-    if message.status == Message.Status.DELIVERED:
-        return f"delivered at {localize(message.delivered_at)}, {tried}"
-    if message.status == Message.Status.DEAD:
-        return f"given up after {tried}: it is never tried again"
-    if message.status == Message.Status.SENDING:
-        return f"being sent: {tried} begun"
-    return f"to be sent at {localize(message.next_attempt_at)}, {tried if message.attempts else 'not tried yet'}"
-
-
-def _message_cells(request: HttpRequest, message: Message | None) -> list[Any]:
-    if message is None:
-        return ["not written yet", ""]
-    return [page_link(request, message, message.subject), status_in_words(message)]
-
-
-def _attempt_cells(attempt: Attempt) -> list[Any]:
-    outcome = attempt.get_outcome_display() if attempt.outcome else "under way"
-    return [attempt.number, attempt.started_at, attempt.finished_at, outcome, attempt.reason, attempt.detail]
