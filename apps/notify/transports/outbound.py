@@ -75,7 +75,7 @@ class Target:
 
 
 def target_of(url: str) -> Target:
-    """Return where the URL leads. Raises ValueError, whose text goes on from "The URL" and repeats nothing of it."""
+    """Return where the URL leads. Raises ValueError, whose text goes on from "the URL" and repeats nothing of it."""
     if any(ord(mark) <= 32 or mark in '\x7f"<>\\^`{|}' for mark in url):
         raise ValueError("has a character that stands in no URL")
     if not url.lower().startswith(("https://", "http://")):
@@ -108,7 +108,7 @@ def _address_of(host: str) -> Address | None:
 
 
 def why_not(url: str, *, allow: Sequence[Place] = ()) -> str:
-    """Return why nothing may be sent to the URL, to go on from "The URL"; "" where it may. No name is looked up.
+    """Return why nothing may be sent to the URL, to go on from "the URL"; "" where it may. No name is looked up.
 
     allow: places that are allowed besides those of OUTBOUND_ALLOW.
     """
@@ -170,7 +170,7 @@ def post(
     more of the URL than its host. An answer that breaks off after its status is an answer.
     """
     if why := why_not(url, allow=allow):
-        raise ChannelRefused("forbidden_address", f"The URL {why}.")
+        raise ChannelRefused("forbidden_address", f"the URL {why}")
     host = target_of(url).host
     came = _Came()
     failure: TransportFailure
@@ -188,11 +188,11 @@ def post(
     except TransportFailure as error:
         failure = error
     except TimeoutError:
-        failure = TransportUnavailable("timeout", f"{host} did not answer within {deadline_seconds:g} s.")
+        failure = TransportUnavailable("timeout", f"{host} did not answer within {deadline_seconds:g} s")
     except requests.exceptions.SSLError:
-        failure = TransportUnavailable("tls", f"{host} has no certificate that can be trusted.")
+        failure = TransportUnavailable("tls", f"{host} has no certificate that can be trusted")
     except (OSError, HTTPError):
-        failure = TransportUnavailable("connection", f"{host} could not be reached, or broke off.")
+        failure = TransportUnavailable("connection", f"{host} could not be reached, or broke off")
     if came.status is not None:
         return Answer(host=host, status=came.status, headers=came.headers, text=_text_of(bytes(came.body), hide=hide))
     # Raised out here: in a handler above it would carry the first error, and so the URL, as its context.
@@ -248,7 +248,7 @@ def _connect(host: str, port: int, *, places: Sequence[Place]) -> socket.socket:
     except (OSError, UnicodeError):
         found = []
     if not found:
-        raise TransportUnavailable("name_lookup", f"{host} was not found.")
+        raise TransportUnavailable("name_lookup", f"{host} was not found")
     if not _is_named(host.lower().rstrip("."), port, places):
         for *_, endpoint in found:
             address = ip_address(str(endpoint[0]).partition("%")[0])
@@ -257,10 +257,10 @@ def _connect(host: str, port: int, *, places: Sequence[Place]) -> socket.socket:
             if not is_public_address(address):
                 raise ChannelRefused(
                     "forbidden_address",
-                    f"{host} leads to an address that is not on the public internet; OUTBOUND_ALLOW can allow it.",
+                    f"{host} leads to an address that is not on the public internet; OUTBOUND_ALLOW can allow it",
                 )
             if port not in settings.OUTBOUND_PORTS:
-                raise ChannelRefused("forbidden_address", f"Port {port} of {host} is not among OUTBOUND_PORTS.")
+                raise ChannelRefused("forbidden_address", f"port {port} of {host} is not among OUTBOUND_PORTS")
     for family, kind, protocol, _, endpoint in found:
         connection = socket.socket(family, kind, protocol)
         try:
@@ -270,7 +270,7 @@ def _connect(host: str, port: int, *, places: Sequence[Place]) -> socket.socket:
             connection.close()
         else:
             return connection
-    raise TransportUnavailable("connection", f"{host} could not be reached.")
+    raise TransportUnavailable("connection", f"{host} could not be reached")
 
 
 def _text_of(body: bytes, *, hide: Sequence[str]) -> str:
@@ -287,14 +287,14 @@ def receipt_of(answer: Answer, *, retry_after: str | None = None) -> Receipt:
     TransportRejected for any other 4xx.
     """
     status, kept = answer.status, answer.text[:ANSWER_KEPT]
-    words = f"{answer.host} answered {status} {_phrase_of(status)}".rstrip() + "."
+    words = f"{answer.host} answered {status} {_phrase_of(status)}".rstrip()
     if 200 <= status < 300:
         return Receipt(f"taken by {answer.host}", status=status, answer=kept)
     if status in (408, 425, 429) or not 300 <= status < 500:
         asked = retry_after_seconds(retry_after or answer.headers.get("Retry-After"), now=datetime.now(UTC))
         raise TransportUnavailable(f"http_{status}", words, status=status, answer=kept, retry_after_seconds=asked)
     if status < 400:
-        words += " Redirects are not followed: set the address that it leads to."
+        words += "; redirects are not followed, so set the address that it leads to"
         raise ChannelRefused("redirect", words, status=status, answer=kept)
     if status in (401, 403, 404, 405, 410):
         raise ChannelRefused(f"http_{status}", words, status=status, answer=kept)

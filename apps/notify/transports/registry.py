@@ -4,8 +4,9 @@ from apps.notify.transports.apprise import Apprise
 from apps.notify.transports.email import Email
 from apps.notify.transports.inbox import Inbox
 from apps.notify.transports.protocol import ChannelInvalid, Transport
+from apps.notify.transports.webhook import Webhook
 
-TRANSPORTS: dict[str, Transport] = {transport.kind: transport for transport in (Apprise(), Email(), Inbox())}
+TRANSPORTS: dict[str, Transport] = {transport.kind: transport for transport in (Apprise(), Email(), Inbox(), Webhook())}
 
 
 def transport_named(kind: str) -> Transport:

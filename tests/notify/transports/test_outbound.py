@@ -193,7 +193,7 @@ class TestDnsRebinding:
     def test_the_next_address_is_tried_where_one_does_not_answer(self, names, connections):
         names[1]([PUBLIC, "93.184.216.35"])
 
-        assert failure_of("https://two.example.org/").words == "two.example.org could not be reached."
+        assert failure_of("https://two.example.org/").words == "two.example.org could not be reached"
         assert connections == [(PUBLIC, 443), ("93.184.216.35", 443)]
 
     def test_a_name_that_is_not_found_may_be_found_later(self, monkeypatch):
@@ -204,7 +204,7 @@ class TestDnsRebinding:
         failure = failure_of("https://gone.example.org/")
 
         assert (type(failure), failure.reason) == (TransportUnavailable, "name_lookup")
-        assert failure.words == "gone.example.org was not found."
+        assert failure.words == "gone.example.org was not found"
 
 
 class TestPrivateAllowedOnlyBySetting:
@@ -263,7 +263,7 @@ class TestNothingElseIsReached:
         failure = failure_of(f"http://127.0.0.1:{httpserver.port}/hook")
 
         assert (type(failure), failure.reason, failure.status) == (ChannelRefused, "redirect", status)
-        assert "Redirects are not followed" in failure.words
+        assert "; redirects are not followed" in failure.words
         assert there not in failure.words
         assert [request.path for request, _ in httpserver.log] == ["/hook"]
         assert connections == [("127.0.0.1", httpserver.port)]
@@ -350,7 +350,7 @@ class TestTls:
         failure = failure_of(f"https://hooks.example.org:{port}/{CANARY}")
 
         assert (type(failure), failure.reason) == (TransportUnavailable, "tls")
-        assert failure.words == "hooks.example.org has no certificate that can be trusted."
+        assert failure.words == "hooks.example.org has no certificate that can be trusted"
         assert sent == []
 
     def test_name_and_certificate_are_those_of_the_url_though_an_address_is_reached(
@@ -414,7 +414,7 @@ class TestWhateverTheServerDoes:
         failure = failure_of(f"{scheme}://127.0.0.1:{serve(talk)}/{CANARY}", deadline_seconds=0.3)
 
         assert (type(failure), failure.reason) == (TransportUnavailable, "timeout")
-        assert failure.words == "127.0.0.1 did not answer within 0.3 s."
+        assert failure.words == "127.0.0.1 did not answer within 0.3 s"
         assert _senders_left() == []
 
     def test_a_name_lookup_that_hangs_meets_the_deadline_and_then_nothing_is_sent(self, names, httpserver, monkeypatch):
@@ -448,7 +448,7 @@ class TestWhateverTheServerDoes:
         failure = failure_of(f"http://127.0.0.1:{serve(talk)}/")
 
         assert (type(failure), failure.reason) == (TransportUnavailable, "connection")
-        assert failure.words == "127.0.0.1 could not be reached, or broke off."
+        assert failure.words == "127.0.0.1 could not be reached, or broke off"
 
     def test_a_closed_port_may_be_open_again_later(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -545,26 +545,26 @@ class TestReceiptOf:
     @pytest.mark.parametrize(
         ("status", "kind", "reason", "words"),
         [
-            (102, TransportUnavailable, "http_102", "answered 102 Processing."),
-            (300, ChannelRefused, "redirect", "answered 300 Multiple Choices. Redirects are not followed"),
-            (304, ChannelRefused, "redirect", "answered 304 Not Modified. Redirects are not followed"),
-            (400, TransportRejected, "http_400", "answered 400 Bad Request."),
-            (401, ChannelRefused, "http_401", "answered 401 Unauthorized."),
-            (402, TransportRejected, "http_402", "answered 402 Payment Required."),
-            (403, ChannelRefused, "http_403", "answered 403 Forbidden."),
-            (404, ChannelRefused, "http_404", "answered 404 Not Found."),
-            (405, ChannelRefused, "http_405", "answered 405 Method Not Allowed."),
-            (408, TransportUnavailable, "http_408", "answered 408 Request Timeout."),
-            (410, ChannelRefused, "http_410", "answered 410 Gone."),
-            (413, TransportRejected, "http_413", "answered 413 Request Entity Too Large."),
-            (422, TransportRejected, "http_422", "answered 422 Unprocessable Entity."),
-            (425, TransportUnavailable, "http_425", "answered 425 Too Early."),
-            (429, TransportUnavailable, "http_429", "answered 429 Too Many Requests."),
-            (499, TransportRejected, "http_499", "answered 499."),
-            (500, TransportUnavailable, "http_500", "answered 500 Internal Server Error."),
-            (503, TransportUnavailable, "http_503", "answered 503 Service Unavailable."),
-            (599, TransportUnavailable, "http_599", "answered 599."),
-            (999, TransportUnavailable, "http_999", "answered 999."),
+            (102, TransportUnavailable, "http_102", "answered 102 Processing"),
+            (300, ChannelRefused, "redirect", "answered 300 Multiple Choices; redirects are not followed"),
+            (304, ChannelRefused, "redirect", "answered 304 Not Modified; redirects are not followed"),
+            (400, TransportRejected, "http_400", "answered 400 Bad Request"),
+            (401, ChannelRefused, "http_401", "answered 401 Unauthorized"),
+            (402, TransportRejected, "http_402", "answered 402 Payment Required"),
+            (403, ChannelRefused, "http_403", "answered 403 Forbidden"),
+            (404, ChannelRefused, "http_404", "answered 404 Not Found"),
+            (405, ChannelRefused, "http_405", "answered 405 Method Not Allowed"),
+            (408, TransportUnavailable, "http_408", "answered 408 Request Timeout"),
+            (410, ChannelRefused, "http_410", "answered 410 Gone"),
+            (413, TransportRejected, "http_413", "answered 413 Request Entity Too Large"),
+            (422, TransportRejected, "http_422", "answered 422 Unprocessable Entity"),
+            (425, TransportUnavailable, "http_425", "answered 425 Too Early"),
+            (429, TransportUnavailable, "http_429", "answered 429 Too Many Requests"),
+            (499, TransportRejected, "http_499", "answered 499"),
+            (500, TransportUnavailable, "http_500", "answered 500 Internal Server Error"),
+            (503, TransportUnavailable, "http_503", "answered 503 Service Unavailable"),
+            (599, TransportUnavailable, "http_599", "answered 599"),
+            (999, TransportUnavailable, "http_999", "answered 999"),
         ],
     )
     def test_a_status_tells_what_will_never_work_from_what_may(self, status, kind, reason, words):

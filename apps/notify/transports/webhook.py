@@ -1,0 +1,116 @@
+"""A signed JSON document for a program of the user's own, by the Standard Webhooks specification.
+
+The id is the message's on every attempt, and so is the body: who receives it twice can know it.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from apps.notify import domain
+from apps.notify.transports import outbound
+from apps.notify.transports.protocol import ChannelInvalid, Letter, Manners, Receipt, Setting, read_settings
+
+PREFIX = "whsec_"
+SECRET_BYTES = 32
+
+
+class Webhook:
+    """One URL per channel, with a secret of its own."""
+
+    kind = "webhook"
+    title = "Webhook"
+    settings = (
+        Setting("url", "URL", "What is told is posted there as JSON."),
+        Setting(
+            "secret",
+            "Secret",
+            "Signs what is sent: whsec_ and 24 to 64 bytes in base64. Empty: one is made.",
+            is_secret=True,
+            is_required=False,
+        ),
+        Setting(
+            "previous_secret",
+            "Previous secret",
+            "Signs too, for as long as a receiver still checks with it. Empty: there is none.",
+            is_secret=True,
+            is_required=False,
+        ),
+    )
+    manners = Manners(messages_per_minute=300)
+
+    def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return the settings, with a new secret where none is given."""
+        found = read_settings(settings, known=self.settings, kind=self.kind)
+        if why := outbound.why_not(found["url"]):
+            raise ChannelInvalid(f"'url' {why}", setting="url")
+        for name in ("secret", "previous_secret"):
+            if name in found and key_of(found[name]) is None:
+                raise ChannelInvalid(f"{name!r} must be {PREFIX} and 24 to 64 bytes in base64", setting=name)
+        return {**found, "secret": found.get("secret") or new_secret()}
+
+    def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
+        """Return the document, laid out for reading."""
+        return json.dumps(_document(letter), indent=2, ensure_ascii=False)
+
+    def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
+        """Post the document, signed with the secret and, while it is being changed, with the previous one."""
+        body = json.dumps(_document(letter), separators=(",", ":")).encode()
+        timestamp = int(time.time())
+        signatures = [
+            sign(settings[name], message_id=letter.id, timestamp=timestamp, body=body)
+            for name in ("secret", "previous_secret")
+            if name in settings
+        ]
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": letter.id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": " ".join(signatures),
+        }
+        return outbound.receipt_of(outbound.post(settings["url"], body=body, headers=headers))
+
+
+def _document(letter: Letter) -> dict[str, Any]:
+    """Return what is posted. timestamp: event time of the latest that is told; null where no alert is."""
+    return {
+        "type": "alerts.told" if letter.told else "channel.notice",
+        "timestamp": max(one.at for one in letter.told).isoformat() if letter.told else None,
+        "data": {
+            "subject": letter.subject,
+            "text": letter.text,
+            "url": letter.url,
+            "severity": letter.severity,
+            "told": [domain.as_data(one) for one in letter.told],
+            "acts": [asdict(act) for act in letter.acts],
+        },
+    }
+
+
+def new_secret() -> str:
+    """Return a secret that nobody has."""
+    return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def key_of(secret: str) -> bytes | None:
+    """Return the key that a secret writes down, None where it writes none of 24 to 64 bytes."""
+    try:
+        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    # Receivers decode it by whatever library: only the one spelling that all of them read alike.
+    return key if 24 <= len(key) <= 64 and secret == PREFIX + base64.b64encode(key).decode() else None
+
+
+def sign(secret: str, *, message_id: str, timestamp: int, body: bytes) -> str:
+    """Return one signature as the header has it. timestamp: seconds since 1970."""
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    digest = hmac.digest(key_of(secret) or b"", signed, hashlib.sha256)
+    return "v1," + base64.b64encode(digest).decode()
