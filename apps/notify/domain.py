@@ -258,8 +258,8 @@ def hold_of(
 def quiet_until(*, now: datetime, quiet: QuietHours) -> datetime | None:
     """Return when the quiet hours that `now` is in end (UTC), None outside of them.
 
-    Where the clock is put forward over their end, they end with the jump; where it is put back over it, at either of
-    its two passings.
+    Where the clock is put forward over their end, they end by as much after the jump; where it is put back over it, at
+    either of its two passings.
     """
     local = now.astimezone(ZoneInfo(quiet.zone))
     clock = local.time()

@@ -66,7 +66,8 @@ def debts_to_plan(*, channel_id: int, now: datetime) -> list[Owed]:
     told of it: what is due, and with it what only waits for more to come; at most DEBTS_AT_ONCE."""
     waiting = Owed.objects.filter(Q(hold=Owed.Hold.NONE) | Q(due_at__lte=now), channel=channel_id, message=None)
     along = ("channel", "silence", "event__alert__rule", "event__alert__asset")
-    return sorted(waiting.select_related(*along).order_by("due_at", "pk")[:DEBTS_AT_ONCE], key=lambda debt: debt.pk)
+    rows = waiting.select_related(*along).order_by("due_at", "pk")[:DEBTS_AT_ONCE]
+    return sorted(rows, key=lambda debt: (debt.event_id, debt.repeat))
 
 
 def is_at_its_limit(channel: Channel, *, now: datetime) -> bool:
@@ -144,12 +145,13 @@ def is_being_sent_to(channel_id: int) -> bool:
 def claimable(channel_id: int) -> QuerySet[Message]:
     """Return the channel's messages that may be tried now: due, or left by a dead sender, and no earlier one about the
     same alert unsent."""
+    # By the debts' own order: the clocks of those who write messages may differ.
     earlier = Owed.objects.filter(
         channel=channel_id,
-        event__alert__events__owed__message=OuterRef("pk"),
         message__status__in=Message.UNSENT,
-        message__created_at__lt=OuterRef("created_at"),
-    )
+        event__alert__events__owed__message=OuterRef("pk"),
+        event__alert__events__owed__pk__gt=F("pk"),
+    ).exclude(message=OuterRef("pk"))
     return Message.objects.filter(_is_due(), channel=channel_id).exclude(Exists(earlier))
 
 

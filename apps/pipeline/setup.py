@@ -16,7 +16,7 @@ from django.db import transaction
 from apps.market.models import Asset, AssetAlias, Feed, FeedHead, FeedSource, Listing
 from apps.market.services import create_feed
 from apps.notify.models import Channel
-from apps.notify.services import create_channel, set_channels
+from apps.notify.services import configure_channel, create_channel, set_channels
 from apps.rules.engine.written import RuleInvalid, read_duration
 from apps.rules.files import FileInvalid, read_yaml
 from apps.rules.models import Rule
@@ -24,6 +24,10 @@ from apps.rules.queries import rules_of
 from apps.rules.services import QuotaExceeded, save_rule
 
 FEED_COLUMNS = ("time_policy", "jump_percent")
+CHANNEL_COLUMNS = (
+    *("wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
+    *("quiet_from", "quiet_until", "quiet_zone", "quiet_lets_critical", "subject_template", "text_template"),
+)
 SECTIONS = ("feeds", "assets", "channels", "rules")
 
 
@@ -185,14 +189,17 @@ def _load_aliases(asset: Asset, names: Any) -> None:
 def _load_channel(row: Mapping[str, Any], *, owner: AbstractBaseUser, **_: Any) -> None:
     if not isinstance(row.get("name"), str) or not isinstance(row.get("kind"), str):
         raise SetupInvalid("name and kind are needed, like {name: Inbox, kind: inbox}")
-    config = _plain({key: value for key, value in row.items() if key not in ("name", "kind")})
+    options = {key: row[key] for key in CHANNEL_COLUMNS if key in row}
+    for key in ("quiet_from", "quiet_until"):
+        # YAML reads 22:00 as a number of minutes.
+        if not isinstance(options.get(key, ""), str):
+            raise SetupInvalid(f'{key} must be a time in quotes, like "22:00"')
+    config = _plain({key: value for key, value in row.items() if key not in ("name", "kind", *CHANNEL_COLUMNS)})
     channel = Channel.objects.filter(owner=owner, name=row["name"]).first()
     if channel is None:
-        create_channel(owner=owner, name=row["name"], kind=row["kind"], config=config)
+        create_channel(owner=owner, name=row["name"], kind=row["kind"], config=config, **options)
     else:
-        channel.kind, channel.config = row["kind"], config
-        channel.full_clean()
-        channel.save()
+        configure_channel(channel=channel, kind=row["kind"], config=config, **options)
 
 
 def _load_rule(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datetime, trace_id: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.market.services import fetching, log
-from apps.notify import services as notify
+from apps.notify.services import sending
 from apps.pipeline import flow
 from apps.rules import services as rules
 
@@ -75,14 +75,14 @@ def after(function: Callable[..., Any], place: str, *, when: Callable[..., bool]
 
 if FOLDER.is_dir():
     fetching.FETCH_LEASE = timedelta(seconds=2)
-    notify.SEND_LEASE = timedelta(seconds=2)
+    sending.SEND_LEASE = timedelta(seconds=2)
     log._advance_latest = after(log._advance_latest, "store-before-commit")
     fetching.cache_latest = before(fetching.cache_latest, "store-after-commit")
     # With alerts and debts written and not committed: the state that must not be seen by halves.
     flow.notify.owe = after(flow.notify.owe, "judge-before-commit", when=bool)
     rules.keep_engine = before(rules.keep_engine, "judge-after-commit")
-    flow.notify.plan_messages = before(flow.notify.plan_messages, "plan-before-commit")
-    notify._claim = after(notify._claim, "claim-after-commit", when=lambda attempt: attempt is not None)
-    notify._finish = before(
-        notify._finish, "deliver-after-send", when=lambda attempt, **_: attempt.message.channel.kind == "email"
+    flow.notify.plan = before(flow.notify.plan, "plan-before-commit")
+    sending._claim = after(sending._claim, "claim-after-commit", when=lambda attempt: attempt is not None)
+    sending._finish = before(
+        sending._finish, "deliver-after-send", when=lambda attempt, **_: attempt.message.channel.kind == "email"
     )

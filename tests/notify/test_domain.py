@@ -1,37 +1,60 @@
-"""What a message says, and when it is tried again."""
+"""What a message says, what holds it back, and when it is tried again."""
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from apps.notify.domain import Told, compose, retry_delay
+from apps.notify.domain import (
+    PLACEHOLDERS,
+    Hold,
+    QuietHours,
+    Silenced,
+    TemplateInvalid,
+    Told,
+    apply_templates,
+    as_data,
+    compose,
+    compose_switched_off,
+    fill_in,
+    from_data,
+    gravest,
+    hold_of,
+    quiet_until,
+    retry_delay,
+)
 
 URL = "https://example.org/admin/alerts/alert/7/change/"
+LIST_URL = "https://example.org/admin/notify/message/1/change/"
 
 
-def told(kind="opened", second=0, **changes):
-    columns = {"reason": "recovered", "rule": "Peg", "symbol": "USDC-USD", "severity": "critical"}
+def told(event="opened", second=0, **changes):
+    columns = {"alert_id": 7, "reason": "recovered", "rule": "Peg", "symbol": "USDC-USD", "severity": "critical"}
     columns |= {"words": "USDC-USD is below 0.99: 0.98 at 12:00:00", "url": URL} | changes
-    return Told(kind=kind, at=datetime(2026, 3, 2, 12, 0, second, tzinfo=UTC), **columns)
+    return Told(event=event, at=datetime(2026, 3, 2, 12, 0, second, tzinfo=UTC), **columns)
+
+
+def compose_told(*events):
+    return compose(events, url=LIST_URL)
 
 
 def test_an_opening_says_what_was_seen_and_where_to_look():
-    assert compose([told()]) == (
+    assert compose_told(told()) == (
         "[critical] Peg: USDC-USD",
         f"USDC-USD is below 0.99: 0.98 at 12:00:00\nOpened 2026-03-02 12:00:00 UTC.\n\n{URL}",
     )
 
 
 def test_a_resolution_says_what_is_over():
-    assert compose([told("resolved", second=9)]) == (
+    assert compose_told(told("resolved", second=9)) == (
         "[critical] Peg: USDC-USD is over",
         f"USDC-USD is below 0.99: 0.98 at 12:00:00\nOver since 2026-03-02 12:00:09 UTC (recovered).\n\n{URL}",
     )
 
 
 def test_an_opening_and_its_resolution_in_one_message_are_told_in_order():
-    subject, text = compose([told(), told("resolved", second=9)])
+    subject, text = compose_told(told(), told("resolved", second=9))
 
     assert subject == "[critical] Peg: USDC-USD is over"
     assert text.splitlines() == [
@@ -43,17 +66,263 @@ def test_an_opening_and_its_resolution_in_one_message_are_told_in_order():
     ]
 
 
+def test_a_reminder_says_that_nobody_has_acknowledged_it():
+    assert compose_told(told("reminder")) == (
+        "[critical] Peg: USDC-USD is still open",
+        "USDC-USD is below 0.99: 0.98 at 12:00:00\n"
+        f"Still open and not acknowledged; opened 2026-03-02 12:00:00 UTC.\n\n{URL}",
+    )
+
+
+def test_an_alert_about_nothing_in_particular_is_named_by_what_found_it():
+    subject, _ = compose_told(told(rule="BrokerAway", symbol=""))
+
+    assert subject == "[critical] BrokerAway"
+
+
+def test_several_alerts_are_a_list_with_what_held_back_under_what_held_it():
+    subject, text = compose_told(
+        told(),
+        told(alert_id=8, symbol="BTC-USD", severity="info", words="BTC-USD fell"),
+        told("resolved", second=9),
+        told(alert_id=9, symbol="ETH-USD", severity="info", words="ETH-USD fell", held_by="quiet hours until 07:00"),
+    )
+
+    assert subject == "[critical] 3 alerts, 1 of them over: USDC-USD, BTC-USD, ETH-USD"
+    assert text.splitlines() == [
+        "3 alerts, 1 of them over.",
+        "",
+        "[critical] Peg: USDC-USD",
+        "USDC-USD is below 0.99: 0.98 at 12:00:00",
+        "Opened 2026-03-02 12:00:00 UTC.",
+        "Over since 2026-03-02 12:00:09 UTC (recovered).",
+        "",
+        "[info] Peg: BTC-USD",
+        "BTC-USD fell",
+        "Opened 2026-03-02 12:00:00 UTC.",
+        "",
+        "Held back by quiet hours until 07:00:",
+        "",
+        "[info] Peg: ETH-USD",
+        "ETH-USD fell",
+        "Opened 2026-03-02 12:00:00 UTC.",
+        "",
+        LIST_URL,
+    ]
+
+
+def test_a_long_lists_subject_names_the_first():
+    subject, _ = compose_told(*(told(alert_id=number, symbol=f"A{number}") for number in range(6)))
+
+    assert subject == "[critical] 6 alerts, 0 of them over: A0, A1, A2, A3, A4, …"
+
+
 @pytest.mark.parametrize("mark", ["\r\n", "\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\t", "  "])
 def test_a_subject_is_one_line_whatever_a_rule_is_called(mark):
-    subject, _ = compose([told(rule=f"Peg{mark}Bcc: evil@example.org")])
+    subject, _ = compose_told(told(rule=f"Peg{mark}Bcc: evil@example.org"))
 
     assert subject == "[critical] Peg Bcc: evil@example.org: USDC-USD"
 
 
 def test_a_subject_is_cut_to_what_fits():
-    subject, _ = compose([told(rule="x" * 300)])
+    subject, _ = compose_told(told(rule="x" * 300))
 
     assert (len(subject), subject[:14]) == (200, "[critical] xxx")
+
+
+def test_a_notice_says_why_and_what_to_do():
+    subject, text = compose_switched_off(channel="Pager", reason="The address is gone", unsent=3, url=URL)
+
+    assert subject == "[notice] Pager was switched off"
+    assert text.splitlines() == [
+        "The channel Pager was switched off: The address is gone.",
+        "3 of its messages were not sent; they can be sent again from its page once it works.",
+        "Set it right there, switch it on, and send a test.",
+        "",
+        URL,
+    ]
+
+
+def test_what_is_told_comes_back_from_the_row_as_it_was():
+    one = told("resolved", held_by="quiet hours")
+
+    assert from_data(as_data(one)) == one
+
+
+@pytest.mark.parametrize(
+    ("severities", "expected"), [([], ""), (["info", "warning"], "warning"), (["info", "critical"], "critical")]
+)
+def test_the_gravest_of_what_is_told(severities, expected):
+    assert gravest(told(severity=one) for one in severities) == expected
+
+
+# Templates
+
+
+def test_every_placeholder_can_be_filled_in():
+    template = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+
+    _, text = apply_templates([told("resolved")], subject_template="", text_template=template, subject="s", text="t")
+
+    assert text == (
+        "Peg USDC-USD critical resolved USDC-USD is below 0.99: 0.98 at 12:00:00 2026-03-02 12:00:00 UTC recovered "
+        f"{URL} 1"
+    )
+
+
+def test_empty_templates_change_nothing():
+    assert apply_templates([told()], subject_template="", text_template="", subject="s", text="t") == ("s", "t")
+
+
+def test_a_subjects_template_is_for_one_alert_and_a_texts_for_each():
+    events = [told(), told(alert_id=8, symbol="BTC-USD")]
+
+    several = apply_templates(events, subject_template="{asset}", text_template="{asset}!", subject="s", text="t")
+    one = apply_templates(events[:1], subject_template="{asset}\n", text_template="", subject="s", text="t")
+
+    assert several == ("s", "USDC-USD!\nBTC-USD!")
+    assert one == ("USDC-USD", "t")
+
+
+def test_what_is_filled_in_is_not_filled_in_again():
+    assert fill_in("{a}", {"a": "{b} {{", "b": "x"}) == "{b} {{"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{asett}", "{asett} is no placeholder; there are {rule}, {asset}"),
+        ("{}", "{} is no placeholder"),
+        ("{rule.owner.password}", "{rule.owner.password} is no placeholder"),
+        ("{rule!r}", "is no placeholder"),
+        ("{", "there is a { without its other half; write {{ for a brace"),
+        ("x } y", "there is a } without its other half; write }} for a brace"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_in_is_refused_in_words(template, words):
+    with pytest.raises(TemplateInvalid) as refusal:
+        fill_in(template, dict.fromkeys(PLACEHOLDERS, ""))
+
+    assert words in str(refusal.value)
+
+
+# What holds back
+
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+
+def silenced(silence_id=1, hours=1, owner_id=None, rule_id=None, asset_id=None, severity=""):
+    return Silenced(silence_id, owner_id, rule_id, asset_id, severity, NOW + timedelta(hours=hours))
+
+
+def held(*silences, quiet=None, severity="warning", rule_id=2, asset_id=3, owner_id=4):
+    return hold_of(
+        now=NOW,
+        rule_id=rule_id,
+        asset_id=asset_id,
+        owner_id=owner_id,
+        severity=severity,
+        silences=silences,
+        quiet=quiet,
+    )
+
+
+def test_nothing_is_held_where_nothing_matches():
+    misses = [silenced(owner_id=5), silenced(rule_id=5), silenced(asset_id=5), silenced(severity="info")]
+
+    assert held() is None
+    assert held(*misses) is None
+
+
+def test_the_longest_silence_that_matches_holds():
+    hold = held(silenced(1, hours=1), silenced(2, hours=3, rule_id=2), silenced(3, hours=9, rule_id=9))
+
+    assert hold == Hold(until=NOW + timedelta(hours=3), silence_id=2)
+
+
+def test_a_silence_goes_before_quiet_hours():
+    quiet = QuietHours(time(11), time(20), "UTC", False)
+
+    assert held(silenced(1), quiet=quiet) == Hold(until=NOW + timedelta(hours=1), silence_id=1)
+    assert held(quiet=quiet) == Hold(until=NOW + timedelta(hours=8))
+
+
+def test_an_alert_about_the_installation_is_held_by_everybodys_silence_only():
+    system = {"rule_id": None, "asset_id": None, "owner_id": None}
+
+    assert held(silenced(), **system) is not None
+    assert held(silenced(owner_id=4), silenced(rule_id=2), **system) is None
+
+
+@pytest.mark.parametrize(("lets_critical", "is_held"), [(True, False), (False, True)])
+def test_what_is_critical_passes_quiet_hours_where_it_may(lets_critical, is_held):
+    quiet = QuietHours(time(11), time(20), "UTC", lets_critical)
+
+    assert (held(quiet=quiet, severity="critical") is not None) == is_held
+    assert held(quiet=quiet, severity="warning") is not None
+
+
+@pytest.mark.parametrize(
+    ("clock", "begin", "end", "until"),
+    [
+        ("11:59", "12:00", "13:00", None),
+        ("12:00", "12:00", "13:00", "2026-03-02 13:00"),
+        ("12:59", "12:00", "13:00", "2026-03-02 13:00"),
+        ("13:00", "12:00", "13:00", None),
+        ("21:59", "22:00", "07:00", None),
+        ("22:00", "22:00", "07:00", "2026-03-03 07:00"),
+        ("06:59", "22:00", "07:00", "2026-03-02 07:00"),
+        ("07:00", "22:00", "07:00", None),
+    ],
+)
+def test_quiet_hours_have_their_beginning_and_not_their_end(clock, begin, end, until):
+    now = datetime.fromisoformat(f"2026-03-02T{clock}+00:00")
+    quiet = QuietHours(time.fromisoformat(begin), time.fromisoformat(end), "UTC", False)
+
+    expected = until and datetime.fromisoformat(f"{until}+00:00")
+    assert quiet_until(now=now, quiet=quiet) == expected
+
+
+# The days on which clocks are put forward and back, in two zones: until when is it quiet at a moment (UTC)?
+DAYS = [
+    # Forward: 02:30 does not exist, so quiet hours until then end with the jump or half an hour after it.
+    ("America/New_York", "22:00", "02:30", "2026-03-08T06:59:00", "2026-03-08T07:30:00"),
+    ("America/New_York", "22:00", "02:30", "2026-03-08T07:30:00", None),
+    ("Europe/Kyiv", "22:00", "03:30", "2026-03-29T00:59:00", "2026-03-29T01:30:00"),
+    ("Europe/Kyiv", "22:00", "03:30", "2026-03-29T01:30:00", None),
+    # Back: 01:30 (in Kyiv 03:30) comes twice, and quiet hours until then end at each of them.
+    ("America/New_York", "22:00", "01:30", "2026-11-01T05:00:00", "2026-11-01T05:30:00"),
+    ("America/New_York", "22:00", "01:30", "2026-11-01T06:10:00", "2026-11-01T06:30:00"),
+    ("Europe/Kyiv", "22:00", "03:30", "2026-10-25T00:00:00", "2026-10-25T00:30:00"),
+    ("Europe/Kyiv", "22:00", "03:30", "2026-10-25T01:10:00", "2026-10-25T01:30:00"),
+    # A night over the change is as long as it is.
+    ("America/New_York", "22:00", "07:00", "2026-03-08T03:00:00", "2026-03-08T11:00:00"),
+    ("America/New_York", "22:00", "07:00", "2026-11-01T02:00:00", "2026-11-01T12:00:00"),
+]
+
+
+@pytest.mark.parametrize(("zone", "begin", "end", "now", "until"), DAYS)
+def test_quiet_hours_follow_the_clock_on_the_wall(zone, begin, end, now, until):
+    quiet = QuietHours(time.fromisoformat(begin), time.fromisoformat(end), zone, False)
+
+    found = quiet_until(now=datetime.fromisoformat(f"{now}+00:00"), quiet=quiet)
+
+    assert found == (until and datetime.fromisoformat(f"{until}+00:00"))
+
+
+@pytest.mark.parametrize("day", ["2026-03-08", "2026-03-29", "2026-10-25", "2026-11-01"])
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Kyiv"])
+def test_quiet_hours_always_end_after_now(zone, day):
+    quiet = QuietHours(time(22), time(2, 30), zone, False)
+    begin = datetime.fromisoformat(f"{day}T00:00:00").replace(tzinfo=ZoneInfo(zone))
+
+    for minute in range(0, 24 * 60, 10):
+        now = begin.astimezone(UTC) + timedelta(minutes=minute)
+        until = quiet_until(now=now, quiet=quiet)
+        assert until is None or now < until <= now + timedelta(hours=6)
+
+
+# When it is tried again
 
 
 def test_the_waits_grow_and_end_with_the_eighth_attempt():

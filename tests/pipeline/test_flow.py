@@ -10,6 +10,7 @@ import pytest
 from celery import Signature, signature
 from django.core.management import call_command
 from django.db import connection
+from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.market import services as market

@@ -12,6 +12,7 @@ from apps.notify.services.acting import (
 )
 from apps.notify.services.channels import (
     TestRefused,
+    configure_channel,
     create_channel,
     reconsider_quiet_hours,
     redeliver,
@@ -32,6 +33,7 @@ __all__ = [
     "TestRefused",
     "act_by_link",
     "act_links",
+    "configure_channel",
     "create_channel",
     "create_silence",
     "deliver_next",

@@ -33,11 +33,24 @@ def create_channel(
 ) -> Channel:
     """Return a new channel. config: what its transport has to know, secrets among it; options: columns that differ from
     what is usual for the kind. Raises ValidationError."""
-    channel = Channel(owner=owner, name=name, kind=kind)
     try:
         manners = transport_named(kind).manners
-        channel.group_wait_seconds = manners.group_wait_seconds
-        channel.messages_per_minute = manners.messages_per_minute
+    except ChannelInvalid as error:
+        raise ValidationError(str(error), code="transport") from None
+    channel = Channel(
+        owner=owner,
+        name=name,
+        group_wait_seconds=manners.group_wait_seconds,
+        messages_per_minute=manners.messages_per_minute,
+    )
+    return configure_channel(channel=channel, kind=kind, config=config, **options)
+
+
+def configure_channel(*, channel: Channel, kind: str, config: Mapping[str, Any], **options: Any) -> Channel:
+    """Return the channel, saved with this kind, with all that its transport has to know, and these columns. Raises
+    ValidationError."""
+    channel.kind = kind
+    try:
         channel.put_settings(config)
     except ChannelInvalid as error:
         raise ValidationError(str(error), code="transport", params={"setting": error.setting}) from None
