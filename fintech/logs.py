@@ -2,9 +2,12 @@
 
 import json
 import logging
+import re
 from datetime import UTC, datetime
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# Whoever has such a link may act: Django writes the path of what it refuses.
+_LINK = re.compile(r"(/act/)[\w:%.-]+")
 
 
 class JsonFormatter(logging.Formatter):
@@ -20,4 +23,4 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _LINK.sub(r"\1***", json.dumps(line, default=str))

@@ -1,5 +1,6 @@
 """The page behind a link in a message: it says what it is about, and does it when its button is pressed."""
 
+import logging
 import re
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from apps.notify.models import Message, Silence
 from apps.notify.services import Done, act_by_link, act_links, create_channel, create_silence, set_channels
 from apps.pipeline.flow import judge_pending
 from apps.rules.models import Rule
+from fintech.logs import JsonFormatter
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, tell
 from tests.threads import at_once
 
@@ -298,6 +300,20 @@ def test_a_form_of_another_site_presses_no_button(ada):
     assert Client(enforce_csrf_checks=True).post(acknowledge_path(message)).status_code == 403
 
     assert is_untouched()
+
+
+def test_no_log_line_has_the_link(ada, caplog):
+    caplog.set_level(logging.DEBUG)
+    token = acknowledge_path(tell_of(ada, "BTC-USD")).removeprefix("/act/")
+    old = acknowledge_path(Message.objects.get(), seconds_ago=WEEK + 60).removeprefix("/act/")
+
+    for one in (token, old):
+        assert Client(enforce_csrf_checks=True).post(f"/act/{one}").status_code == 403
+        Client().get(f"/act/{one}")
+
+    lines = [JsonFormatter().format(record) for record in caplog.records]
+    assert sum("/act/" in line for line in lines) >= 3
+    assert [line for line in lines if token.split(":")[2] in line or old.split(":")[2] in line] == []
 
 
 def test_the_pages_own_form_is_taken_from_who_is_not_signed_in(ada):
