@@ -155,6 +155,7 @@ def act(request: HttpRequest, token: str) -> HttpResponse:
     """Do what a link in a message says, once it is confirmed.
 
     Programs that look at links before people do only GET, and some of them run scripts: so a person presses the button.
+    For the channel's owner, in the browser where they are signed in, a script does: there the link is the one click.
     """
     try:
         message, what = message_of_link(token)
@@ -172,6 +173,7 @@ def act(request: HttpRequest, token: str) -> HttpResponse:
             "more": len(told[TOLD_SHOWN:]),
             "result": act_by_link(message=message, act=what, now=now) if request.method == "POST" else None,
             "now": now,
+            "at_once": request.method != "POST" and request.user == message.channel.owner,
         }
         answer = render(request, "site/act.html", context)
     # The address is the permission: no other page learns it. With no-referrer, browsers would not say either where the

@@ -31,3 +31,31 @@ def test_a_link_waits_for_its_button_and_then_acts(live_server, page, scheme):
     page.click("button")
     expect(page.locator("h1")).to_have_text("Done")
     assert Silence.objects.count() == 1
+
+
+def test_for_its_owner_who_is_signed_in_the_link_is_the_one_click(live_server, page, client):
+    owner = make_owner()
+    make_told_alerts(owner, 1)
+    client.force_login(owner)
+    page.context.add_cookies(
+        [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}]
+    )
+
+    page.goto(live_server.url + urlsplit(act_links(message_id=Message.objects.get().pk)[0].url).path)
+
+    expect(page.locator("h1")).to_have_text("Done")
+    assert Alert.objects.get().acknowledged_by == owner
+
+
+def test_for_somebody_else_who_is_signed_in_it_waits(live_server, page, client):
+    make_told_alerts(make_owner(), 1)
+    client.force_login(make_owner("eve"))
+    page.context.add_cookies(
+        [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}]
+    )
+
+    page.goto(live_server.url + urlsplit(act_links(message_id=Message.objects.get().pk)[0].url).path)
+    page.wait_for_load_state("networkidle")
+
+    assert page.locator("h1").inner_text() == "Acknowledge?"
+    assert Alert.objects.get().acknowledged_at is None
