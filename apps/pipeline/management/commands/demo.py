@@ -143,12 +143,15 @@ def _first_alert(owner: Any) -> dict[str, Any] | None:
     )
     if message is None:
         return None
-    alert = Alert.objects.select_related("rule", "asset").get(events__owed__message=message, events__kind="opened")
+    told = Alert.objects.filter(events__owed__message=message, events__kind="opened", resolved_at=None)
+    alert = told.select_related("rule", "asset").order_by("pk").first()
+    if alert is None:
+        return None
     return {
         "alert": {
             "id": alert.pk,
-            "rule": alert.rule.name,
-            "asset": alert.asset.symbol,
+            "rule": alert.rule_name,
+            "asset": alert.symbol,
             "severity": alert.severity,
             "opened_at": alert.opened_at.isoformat(),
             "resolved_at": alert.resolved_at.isoformat() if alert.resolved_at else None,
@@ -181,5 +184,7 @@ def _batch_line(batch: Batch) -> str:
 def _event_line(event: AlertEvent) -> str:
     alert = event.alert
     if event.kind == AlertEvent.Kind.OPENED:
-        return f"{_now()}  ▲ ALERT [{alert.severity}] {alert.rule.name}: {alert.words}"
-    return f"{_now()}  ▽ over  [{alert.severity}] {alert.rule.name} ({event.reason})"
+        return f"{_now()}  ▲ ALERT [{alert.severity}] {alert.rule_name}: {alert.words}"
+    if event.kind == AlertEvent.Kind.ACKNOWLEDGED:
+        return f"{_now()}  ✓ seen  [{alert.severity}] {alert.rule_name}: acknowledged by {event.by}"
+    return f"{_now()}  ▽ over  [{alert.severity}] {alert.rule_name} ({event.reason})"
