@@ -91,7 +91,7 @@ CHANNEL_KEYS = env.keys("CHANNEL_KEYS", debug=DEBUG)
 OUTBOUND_PORTS = env.ports("OUTBOUND_PORTS")
 OUTBOUND_ALLOW = env.places("OUTBOUND_ALLOW")
 SLACK_HOSTS = [host.lower() for host in env.names("SLACK_HOSTS")]
-TELEGRAM_API_URL = env.url("TELEGRAM_API_URL", schemes={"http", "https"}).rstrip("/")
+TELEGRAM_API_URL = env.url("TELEGRAM_API_URL", schemes={"http", "https"}, bare=True).rstrip("/")
 
 EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
 globals().update(env.email("EMAIL_URL"))

@@ -173,8 +173,9 @@ def _port(value: str) -> int:
     return number
 
 
-def url(name: str, *, schemes: set[str], optional: bool = False) -> str:
-    """Return a URL of one of `schemes`, with a host unless the scheme needs none."""
+def url(name: str, *, schemes: set[str], optional: bool = False, bare: bool = False) -> str:
+    """Return a URL of one of `schemes`, with a host unless the scheme needs none; bare: without user, query or
+    fragment."""
 
     def parse(value: str) -> str:
         if optional and not value:
@@ -182,10 +183,13 @@ def url(name: str, *, schemes: set[str], optional: bool = False) -> str:
         parts = urlsplit(value)
         if parts.scheme not in schemes or (parts.scheme != "memory" and not parts.hostname):
             raise ValueError
+        if bare and any(mark in value for mark in "@?#"):
+            raise ValueError
         _ = parts.port
         return value
 
-    return read(name, parse, f"a URL starting with {' or '.join(sorted(f'{scheme}://' for scheme in schemes))}")
+    expected = f"a URL starting with {' or '.join(sorted(f'{scheme}://' for scheme in schemes))}"
+    return read(name, parse, f"{expected}, without user, query or fragment" if bare else expected)
 
 
 def database(name: str, *, default_file: Path) -> dict[str, Any]:

@@ -68,6 +68,8 @@ BAD = [
     ("SITE_URL", {"SITE_URL": CANARY}),
     ("SITE_URL", {"SITE_URL": f"ftp://{CANARY}"}),
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"ftp://{CANARY}"}),
+    ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"https://ada:{CANARY}@telegram.lan"}),
+    ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"https://telegram.lan/?key={CANARY}"}),
     ("TRUST_PROXY_HEADERS", {"TRUST_PROXY_HEADERS": CANARY}),
 ]
 

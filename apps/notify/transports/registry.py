@@ -4,9 +4,13 @@ from apps.notify.transports.apprise import Apprise
 from apps.notify.transports.email import Email
 from apps.notify.transports.inbox import Inbox
 from apps.notify.transports.protocol import ChannelInvalid, Transport
+from apps.notify.transports.slack import Slack
+from apps.notify.transports.telegram import Telegram
 from apps.notify.transports.webhook import Webhook
 
-TRANSPORTS: dict[str, Transport] = {transport.kind: transport for transport in (Apprise(), Email(), Inbox(), Webhook())}
+TRANSPORTS: dict[str, Transport] = {
+    transport.kind: transport for transport in (Apprise(), Email(), Inbox(), Slack(), Telegram(), Webhook())
+}
 
 
 def transport_named(kind: str) -> Transport:
