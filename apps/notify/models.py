@@ -23,7 +23,7 @@ from apps.rules.models import Rule
 class Channel(models.Model):
     """One place where one owner is told.
 
-    config, sealed: what its transport has to know, the secret part sealed (see `transport_settings` and `put_settings`);
+    config, sealed: what its transport has to know, the secret part sealed (see `transport_settings`, `put_settings`);
     failing_since: nothing has got through since then; resume_at: the other side asked to be left alone till then;
     switched_off_because: why it was switched off for its owner; hurried_at: when a worker was last
     asked to send on it.

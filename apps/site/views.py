@@ -157,13 +157,13 @@ def act(request: HttpRequest, token: str) -> HttpResponse:
     Programs that look at links before people do only GET, and some of them run scripts: so a person presses the button.
     For the channel's owner, in the browser where they are signed in, a script does: there the link is the one click.
     """
+    now = timezone.now()
     try:
-        message, what = message_of_link(token)
+        message, what = message_of_link(token, now=now)
     except LinkInvalid as error:
         status = 410 if isinstance(error, LinkOver) else 404
         answer = render(request, "site/act.html", {"title": "No such link", "refusal": error}, status=status)
     else:
-        now = timezone.now()
         told = told_last(message)
         context = {
             "title": ACTS[what],

@@ -41,27 +41,25 @@ class Done:
 
 
 def act_links(*, message_id: uuid.UUID) -> tuple[Act, ...]:
-    """Return the links that stand in a message."""
+    """Return the links that stand in a message: the same on every attempt, so that a repeat says the same."""
+    signer = signing.Signer(salt=_SALT)
     return tuple(
-        Act(
-            label=label,
-            url=settings.SITE_URL + reverse("act", args=[signing.dumps([str(message_id), act], salt=_SALT)]),
-        )
+        Act(label=label, url=settings.SITE_URL + reverse("act", args=[signer.sign_object([str(message_id), act])]))
         for act, label in ACTS.items()
     )
 
 
-def message_of_link(token: str) -> tuple[Message, str]:
+def message_of_link(token: str, *, now: datetime) -> tuple[Message, str]:
     """Return (message, what is to be done: one of ACTS). Raises LinkInvalid or LinkOver."""
     try:
-        message_id, act = signing.loads(token, salt=_SALT, max_age=VALID_FOR)
-    except signing.SignatureExpired:
-        raise LinkOver(f"It is older than {VALID_FOR.days} days.") from None
+        message_id, act = signing.Signer(salt=_SALT).unsign_object(token)
     except signing.BadSignature:
         raise LinkInvalid("It is not one of this site's, or a part of it is missing.") from None
     message = Message.objects.select_related("channel__owner").filter(pk=message_id).first()
     if message is None or not message.channel.owner.is_active:
         raise LinkOver("The message that it stands in, or its owner, is gone.")
+    if message.created_at < now - VALID_FOR:
+        raise LinkOver(f"It is older than {VALID_FOR.days} days.")
     return message, act
 
 
