@@ -23,6 +23,19 @@ def figures(evidence: Any) -> list[tuple[str, str, str]]:
     return [(" › ".join(place), name, _value(name, one)) for place, name, one in named]
 
 
+def sections(evidence: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return (title, [(name, value)] by name) for what came from outside, as it was written: labels, annotations, and
+    what else there is."""
+    parts = {"Labels": evidence.get("labels"), "Annotations": evidence.get("annotations")}
+    rest = {name: one for name, one in evidence.items() if name not in ("labels", "annotations")}
+    if rest:
+        parts["What else was said"] = rest
+    return [
+        (title, sorted((str(name), str(one)) for name, one in part.items()) if isinstance(part, Mapping) else [])
+        for title, part in parts.items()
+    ]
+
+
 def levels(evidence: Any) -> list[tuple[str, Decimal]]:
     """Return (name, price) of the prices that the condition was compared with, each once."""
     found: dict[tuple[str, Decimal], None] = {}

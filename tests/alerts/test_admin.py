@@ -4,10 +4,12 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import localize
 
 from apps.alerts.models import Alert
 from apps.market.models import Quote
@@ -62,10 +64,123 @@ def test_alerts_are_filtered_and_searched(admin_client, admin_user):
         return list(admin_client.get(reverse(LIST), parameters).context["cl"].result_list)
 
     assert [listed(state="open"), listed(state="resolved")] == [[still_open], [ended]]
+    assert [listed(kind__exact="condition"), listed(kind__exact="system")] == [[still_open, ended], []]
     assert listed(severity__exact="critical") == []
     assert [listed(rule__id__exact=ended.rule_id), listed(asset__id__exact=ended.asset_id)] == [[ended], [ended]]
     assert [listed(found="today"), listed(found="week")] == [[still_open], [still_open]]
     assert [listed(q="told-0"), listed(q="rule of TOLD-1")] == [[ended], [still_open]]
+
+
+@pytest.mark.django_db
+def test_each_state_has_its_filter_and_its_label(admin_client, admin_user):
+    still_open, known, resolved, expired = make_told_alerts(admin_user, 4)
+    Alert.objects.filter(pk__in=[known.pk, resolved.pk]).update(acknowledged_at=at(2))
+    Alert.objects.filter(pk=resolved.pk).update(resolved_at=at(3), resolution="resolved")
+    Alert.objects.filter(pk=expired.pk).update(resolved_at=at(3), resolution="expired")
+    for state, alert in zip(Alert.State, [still_open, known, resolved, expired], strict=True):
+        answer = admin_client.get(reverse(LIST), {"state": state})
+        assert list(answer.context["cl"].result_list) == [alert]
+        assert alert.__class__.objects.get(pk=alert.pk).state == state
+
+
+def _acknowledge(client, *alerts, **data):
+    asked = {"action": "acknowledge", "_selected_action": [one.pk for one in alerts], "index": "0", **data}
+    return client.post(reverse(LIST), asked, follow=True)
+
+
+def _notes():
+    """Return (symbol, who acknowledged it, note) of each alert."""
+    return list(Alert.objects.order_by("pk").values_list("asset__symbol", "acknowledged_by__username", "note"))
+
+
+@pytest.mark.django_db
+def test_alerts_are_acknowledged_together_with_a_note_once_it_is_confirmed(admin_client, admin_user):
+    first, second = make_told_alerts(admin_user, 2)
+    asked = _acknowledge(admin_client, first, second)
+    assert ("Acknowledge these 2 alerts?" in asked.text, 'name="note"' in asked.text) == (True, True)
+    assert _notes() == [("TOLD-0", None, ""), ("TOLD-1", None, "")]
+    done = _acknowledge(admin_client, first, second, sure="yes", note="I look into it")
+    assert "2 alerts are acknowledged." in done.text
+    assert _notes() == [("TOLD-0", "admin", "I look into it"), ("TOLD-1", "admin", "I look into it")]
+    again = _acknowledge(admin_client, first, second, sure="yes", note="me too")
+    assert "None of these waits to be acknowledged" in again.text
+    assert _notes()[0] == ("TOLD-0", "admin", "I look into it")
+
+
+@pytest.mark.django_db
+def test_a_note_that_is_too_long_is_refused_beside_its_field_and_nothing_is_done(admin_client, admin_user):
+    (alert,) = make_told_alerts(admin_user, 1)
+    asked = _acknowledge(admin_client, alert, sure="yes", note="x" * 501)
+    assert "at most 500 characters" in asked.text
+    assert _notes() == [("TOLD-0", None, "")]
+
+
+@pytest.mark.django_db
+def test_an_alert_is_acknowledged_on_its_page_which_says_by_whom_when_and_why(admin_client, admin_user):
+    (alert,) = make_told_alerts(admin_user, 1)
+    page = reverse("admin:alerts_alert_change", args=[alert.pk])
+    assert 'value="acknowledge"' in admin_client.get(page).text
+    done = _acknowledge(admin_client, alert, sure="yes", note="<b>mine</b>", back="page")
+    assert done.request["PATH_INFO"] == page
+    alert.refresh_from_db()
+    assert f"by admin at {localize(alert.acknowledged_at)}" in done.text
+    assert ("&lt;b&gt;mine" in done.text, "<b>mine" in done.text) == (True, False)
+    assert _tables(done)["What happened"][1][1:4] == ["acknowledged", "admin", "<b>mine</b>"]
+    assert 'value="acknowledge"' not in done.text
+
+
+@pytest.mark.django_db
+def test_nobody_acknowledges_the_alerts_of_others_nor_by_looking_only(client):
+    ada, eve = make_operator("ada", "alerts.view_alert"), make_operator("eve", "alerts.view_alert")
+    make_told_alerts(ada, 1)
+    (own,) = make_told_alerts(eve, 1, name="eve")
+    client.force_login(eve)
+    assert 'value="acknowledge"' not in client.get(reverse("admin:alerts_alert_change", args=[own.pk])).text
+    _acknowledge(client, *Alert.objects.all(), sure="yes")
+    assert _notes() == [("TOLD-0", None, ""), ("EVE-0", None, "")]
+    eve.user_permissions.add(Permission.objects.get(codename="change_alert"))
+    _acknowledge(client, *Alert.objects.all(), sure="yes", note="ours", select_across="1")
+    assert _notes() == [("TOLD-0", None, ""), ("EVE-0", "eve", "ours")]
+
+
+def _make_system_alerts(count):
+    evidence = {
+        "labels": {"alertname": "FeedBehind", "job": "web-1"},
+        "annotations": {"summary": "<b>late</b>"},
+        "generator_url": "javascript:alert(1)",
+    }
+    columns = {"kind": "system", "severity": "warning", "opened_at": at(0), "words": "Feeds are late"}
+    alerts = [Alert(**columns, evidence=evidence, fingerprint=f"{number}") for number in range(count)]
+    return Alert.objects.bulk_create(alerts)
+
+
+@pytest.mark.django_db
+def test_10_000_alerts_are_acknowledged_in_a_handful_of_statements(admin_client, django_assert_max_num_queries):
+    _make_system_alerts(10_000)
+    with django_assert_max_num_queries(45):
+        done = _acknowledge(admin_client, Alert.objects.first(), select_across="1", sure="yes", note="maintenance")
+    assert "10000 alerts are acknowledged." in done.text
+    assert Alert.objects.filter(note="maintenance", events__kind="acknowledged").count() == 10_000
+
+
+@pytest.mark.django_db
+def test_an_alert_about_the_installation_is_text_for_who_may_see_such(client):
+    (alert,) = _make_system_alerts(1)
+    grace = make_operator("grace", "alerts.view_alert")
+    client.force_login(grace)
+    page = reverse("admin:alerts_alert_change", args=[alert.pk])
+    assert list(client.get(reverse(LIST)).context["cl"].result_list) == []
+    assert client.get(page).status_code == 302
+    grace.user_permissions.add(Permission.objects.get(codename="view_system_alerts"))
+    assert list(client.get(reverse(LIST), {"kind__exact": "system"}).context["cl"].result_list) == [alert]
+    answer = client.get(page)
+    tables = _tables(answer)
+    assert tables["Labels"] == [("alertname", "FeedBehind"), ("job", "web-1")]
+    assert tables["Annotations"] == [("summary", "<b>late</b>")]
+    assert tables["What else was said"] == [("generator_url", "javascript:alert(1)")]
+    assert ("javascript:alert(1)" in answer.text, 'href="javascript' in answer.text) == (True, False)
+    assert ("&lt;b&gt;late" in answer.text, "<b>late" in answer.text) == (True, False)
+    assert answer.context["charts"] == []
 
 
 def _tables(answer):

@@ -139,12 +139,22 @@ class PageAdmin(ModelAdmin):
             context["tables"] = self.tables_for(request, obj)
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
-    def ask_first(self, request: HttpRequest, rows: QuerySet[Any], *, question: str, what: str) -> HttpResponse | None:
+    def ask_first(
+        self,
+        request: HttpRequest,
+        rows: QuerySet[Any],
+        *,
+        question: str,
+        what: str,
+        form: forms.Form | None = None,
+        variant: str = "danger",
+    ) -> HttpResponse | None:
         """Return the page that asks before an action is done, or None once it has been answered.
 
-        question: what will be done, and what follows; what: the words on the button.
+        question: what will be done, and what follows; what: the words on the button; form: what is asked for beside,
+        bound where it has been answered; variant: the button's look, as Unfold calls it.
         """
-        if request.POST.get("sure") == "yes":
+        if request.POST.get("sure") == "yes" and (form is None or form.is_valid()):
             return None
         context = {
             **self.admin_site.each_context(request),
@@ -152,6 +162,8 @@ class PageAdmin(ModelAdmin):
             "opts": self.opts,
             "question": question,
             "what": what,
+            "variant": variant,
+            "form": form,
             "rows": rows[:ROWS_SHOWN],
             "more": max(rows.count() - ROWS_SHOWN, 0),
             "carried": [
