@@ -15,7 +15,9 @@ PERMISSIONS: dict[str, list[str]] = {
         *(f"rules.{verb}_rule" for verb in ("view", "add", "change", "delete")),
         *(f"notify.{verb}_channel" for verb in ("view", "add", "change", "delete")),
         *(f"api.{verb}_apitoken" for verb in ("view", "add", "change", "delete")),
-        *("alerts.view_alert", "notify.view_message", "market.view_asset"),
+        *(f"notify.{verb}_silence" for verb in ("view", "add", "change", "delete")),
+        # Who may change an alert acknowledges it; nobody edits one.
+        *("alerts.view_alert", "alerts.change_alert", "notify.view_message", "market.view_asset"),
     ],
     OPERATOR: [
         *(f"market.{verb}_{row}" for row in ("feed", "asset") for verb in ("view", "add", "change")),
@@ -28,7 +30,7 @@ PERMISSIONS: dict[str, list[str]] = {
         "market.view_batch",
         "market.view_backfill",
         "market.push_quotes",
-        "alerts.view_system_alerts",
+        *("alerts.view_alert", "alerts.change_alert", "alerts.view_system_alerts"),
         *(f"auth.{verb}_user" for verb in ("view", "add", "change")),
     ],
 }

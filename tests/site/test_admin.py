@@ -60,10 +60,11 @@ def powers(user):
 
 @pytest.mark.django_db
 def test_an_owner_may_do_exactly_this():
-    owned = {f"{row}": ("view", "add", "change", "delete") for row in ("rules_rule", "notify_channel", "api_apitoken")}
-    expected = {f"{row.split('_')[0]}.{verb}_{row.split('_')[1]}" for row, verbs in owned.items() for verb in verbs}
+    rows = ("rules_rule", "notify_channel", "notify_silence", "api_apitoken")
+    verbs = ("view", "add", "change", "delete")
+    expected = {f"{row.split('_')[0]}.{verb}_{row.split('_')[1]}" for row in rows for verb in verbs}
     assert names(group("Owner").permissions) == expected | {
-        *("alerts.view_alert", "notify.view_message", "market.view_asset")
+        *("alerts.view_alert", "alerts.change_alert", "notify.view_message", "market.view_asset"),
     }
 
 
@@ -71,7 +72,10 @@ def test_an_owner_may_do_exactly_this():
 def test_an_operator_may_do_nothing_to_what_owners_own_and_not_delete_people_or_feeds():
     found = names(group("Operator").permissions)
     assert {"market.add_feed", "market.change_asset", "auth.add_user", "auth.change_user"} <= found
-    assert {one.split(".")[0] for one in found} == {"market", "auth"}
+    # Of alerts, those about the installation alone: the list shows no others.
+    of_alerts = {one for one in found if one.startswith("alerts.")}
+    assert of_alerts == {"alerts.view_alert", "alerts.change_alert", "alerts.view_system_alerts"}
+    assert {one.split(".")[0] for one in found - of_alerts} == {"market", "auth"}
     assert found & {"auth.delete_user", "market.delete_feed", "market.delete_asset", "auth.change_group"} == set()
 
 
