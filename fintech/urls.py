@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from apps.api.alertmanager import alertmanager
 from apps.api.ingest import ingest
 from apps.api.view import graphql
 from apps.site import views as site
@@ -13,6 +14,7 @@ urlpatterns = [
     path("live", site.live, name="live"),
     path("graphql", graphql, name="graphql"),
     path("ingest/<str:feed>", ingest, name="ingest"),
+    path("alertmanager", alertmanager, name="alertmanager"),
     path("act/<str:token>", site.act, name="act"),
     path("healthz", site.healthz, name="healthz"),
     path("readyz", site.readyz, name="readyz"),

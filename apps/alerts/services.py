@@ -1,13 +1,15 @@
-"""Episodes opened and resolved from what the engine found, in the caller's transaction; and acknowledged by people."""
+"""Episodes opened and resolved from what the engine found or Alertmanager says, in the caller's transaction; and
+acknowledged by people."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from apps.alerts.episodes import events_of, tells
+from apps.alerts.alertmanager import SystemAlert, ended_at
+from apps.alerts.episodes import OPENED, RESOLVED, events_of, tells
 from apps.alerts.models import Alert, AlertEvent
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, Batch
@@ -16,6 +18,9 @@ from apps.rules.engine.instance import ERROR, RULE_CHANGED, Transition
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
 from apps.rules.queries import Specs, specs_of
+
+_REPORTED_BY = "reported by Alertmanager"
+_RESOLVED_BY = "resolved by Alertmanager"
 
 
 def record_episodes(*, batch: Batch, transitions: Sequence[Transition]) -> list[AlertEvent]:
@@ -73,6 +78,52 @@ def end_episodes(*, asset_id: int, ended: Mapping[int, Batch]) -> list[AlertEven
         )
         events.append(event)
     return AlertEvent.objects.bulk_create(events)
+
+
+def record_system_alerts(found: Sequence[SystemAlert]) -> list[AlertEvent]:
+    """Open and resolve alerts about the installation as Alertmanager tells them, in the caller's transaction, and
+    return the events made: the openings, then the ends.
+
+    It tells the same again and again, and two of it may tell it at once: what is known makes no event. What it said
+    first of an alert stands; one that is over stays so. Where it has forgotten one, that ends with what it says of the
+    same labels later.
+    """
+    told: dict[str, list[SystemAlert]] = {}
+    for one in sorted(found, key=lambda one: (one.fingerprint, one.opened_at)):
+        told.setdefault(one.fingerprint, []).append(one)
+    # In one order, so that two who write the same wait for each other and not for ever.
+    rows = [_system_alert_of(one) for of_labels in told.values() for one in of_labels]
+    Alert.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1_000)
+    named = Q(resolved_at=None) | Q(opened_at__in={one.opened_at for one in found})
+    alerts = list(
+        Alert.objects.filter(named, kind=Alert.Kind.SYSTEM, fingerprint__in=told)
+        .select_for_update(no_key=True)
+        .order_by("pk")
+    )
+    # An alert and its opening commit together, so what has none yet was written here.
+    known = set(AlertEvent.objects.filter(alert__in=alerts, kind=OPENED).values_list("alert_id", flat=True))
+    fresh = [alert for alert in alerts if alert.pk not in known]
+    events = [AlertEvent(alert=alert, kind=OPENED, at=alert.opened_at, reason=_REPORTED_BY) for alert in fresh]
+    over = []
+    for alert in alerts:
+        end = ended_at(alert.opened_at, told[alert.fingerprint]) if alert.resolved_at is None else None
+        if end is not None:
+            alert.resolved_at, alert.resolution = end, _RESOLVED_BY
+            over.append(alert)
+            events.append(AlertEvent(alert=alert, kind=RESOLVED, at=end, reason=_RESOLVED_BY))
+    Alert.objects.bulk_update(over, ["resolved_at", "resolution"], batch_size=1_000)
+    return AlertEvent.objects.bulk_create(events, batch_size=1_000)
+
+
+def _system_alert_of(told: SystemAlert) -> Alert:
+    return Alert(
+        kind=Alert.Kind.SYSTEM,
+        fingerprint=told.fingerprint,
+        severity=told.severity,
+        opened_at=told.opened_at,
+        words=told.words,
+        evidence=told.evidence,
+    )
 
 
 def acknowledge(*, alerts: QuerySet[Alert], by: AbstractBaseUser, note: str, now: datetime) -> list[AlertEvent]:

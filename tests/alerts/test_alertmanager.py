@@ -1,0 +1,36 @@
+"""When an episode is over, by what Alertmanager tells of its labels; what is refused stands in tests/api."""
+
+import pytest
+
+from apps.alerts.alertmanager import SystemAlert, ended_at
+from tests.builders import at
+
+
+def told(begun, over=None):
+    return SystemAlert(
+        fingerprint="a",
+        opened_at=at(begun),
+        resolved_at=None if over is None else at(over),
+        severity="info",
+        words="",
+        evidence={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("alerts", "seconds"),
+    [
+        pytest.param([told(10)], None, id="it lasts"),
+        pytest.param([told(10, 20)], 20, id="its own end"),
+        pytest.param([told(10, 10)], 10, id="an end at its beginning"),
+        pytest.param([told(15)], 15, id="another began later"),
+        pytest.param([told(5)], None, id="another began before"),
+        pytest.param([told(5, 20)], 20, id="another began before and ended later"),
+        pytest.param([told(5, 9)], None, id="another ended before it began"),
+        pytest.param([told(10, 20), told(15)], 15, id="another began while it lasted"),
+        pytest.param([told(10, 20), told(25)], 20, id="another began after its end"),
+    ],
+)
+def test_an_episode_ends_with_what_is_told_first_of_its_labels_later(alerts, seconds):
+    end = None if seconds is None else at(seconds)
+    assert ended_at(at(10), alerts) == ended_at(at(10), alerts[::-1]) == end

@@ -1,0 +1,544 @@
+"""Alerts about the installation at /alertmanager: who may send them, what is refused, and what is made of them."""
+
+import json
+import re
+import threading
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection, transaction
+from django.test import Client
+from django.utils import timezone
+
+from apps.alerts.alertmanager import read_alerts
+from apps.alerts.models import Alert, AlertEvent
+from apps.alerts.services import record_system_alerts
+from apps.api.services import create_token
+from apps.notify.models import Message, Owed
+from apps.notify.queries import channels_to_plan
+from apps.notify.services import create_channel
+from tests.api.asking import codes
+from tests.builders import at, make_operator, make_owner, tell
+from tests.rig import free_port, wait_until
+from tests.threads import at_once, elsewhere
+
+pytestmark = pytest.mark.django_db
+
+URL = "/alertmanager"
+JSON = "application/json"
+# As Alertmanager 0.25.0 sent it, but for its times.
+PAYLOAD = (
+    '{"receiver":"fintech","status":"firing","alerts":[%s],'
+    '"groupLabels":{"alertname":"FeedBehind"},"commonLabels":{"alertname":"FeedBehind","instance":"127.0.0.1:8000",'
+    '"job":"fintech","severity":"warning"},"commonAnnotations":{"description":"Nothing for 5 minutes.",'
+    '"summary":"A feed is behind."},"externalURL":"http://vm:19093","version":"4",'
+    '"groupKey":"{}:{alertname=\\"FeedBehind\\"}","truncatedAlerts":0}\n'
+)
+FIRING = {
+    "status": "firing",
+    "labels": {"alertname": "FeedBehind", "instance": "127.0.0.1:8000", "job": "fintech", "severity": "warning"},
+    "annotations": {"description": "Nothing for 5 minutes.", "summary": "A feed is behind."},
+    "startsAt": "2026-03-02T12:00:00.123456789Z",
+    "endsAt": "0001-01-01T00:00:00Z",
+    "generatorURL": "http://prometheus.example.org/graph",
+    "fingerprint": "9c06435e70f8a761",
+}
+RESOLVED = FIRING | {"status": "resolved", "endsAt": "2026-03-02T12:05:00Z"}
+
+
+def payload(*alerts, **changes):
+    """Return a payload with these alerts, and with further fields of its own."""
+    return json.dumps(json.loads(PAYLOAD % "") | {"alerts": alerts} | changes)
+
+
+@pytest.fixture
+def secret():
+    """Return the token of somebody who may send alerts about the installation and nothing else."""
+    _, secret = create_token(owner=make_operator("alertmanager", "alerts.send_system_alerts"), name="webhook")
+    return secret
+
+
+@pytest.fixture
+def post(client, secret):
+    """Return a function that posts alerts, or any other content, with the token."""
+
+    def send(*alerts, content=None, url=URL, content_type=JSON, **headers):
+        body = payload(*alerts) if content is None else content
+        return client.post(url, body, content_type=content_type, headers=bearer(secret) | headers)
+
+    return send
+
+
+def bearer(secret):
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def told(response):
+    """Return (opened, resolved, repeated) of an answer."""
+    assert response.status_code == 200, response.content
+    assert list(response.json()) == ["opened", "resolved", "repeated"]
+    return tuple(response.json().values())
+
+
+def refused(response, status, code):
+    """Assert that the answer has one error in words of ours, and that nothing was written."""
+    assert (response.status_code, codes(response)) == (status, [code]), response.content
+    assert list(response.json()) == ["errors"]
+    assert not (Alert.objects.exists() or AlertEvent.objects.exists() or Owed.objects.exists())
+    return response.json()["errors"][0]["message"]
+
+
+def steps():
+    return list(AlertEvent.objects.order_by("pk").values_list("kind", "at", "reason", "batch", "by"))
+
+
+# What is made of them
+
+
+def test_an_alert_that_fires_opens(post):
+    response = post(content=PAYLOAD % json.dumps(FIRING))
+
+    assert told(response) == (1, 0, 0)
+    assert re.fullmatch("[0-9a-f]{16}", response.headers["X-Request-ID"])
+    assert "no-store" in response.headers["Cache-Control"]
+    alert = Alert.objects.get()
+    assert (alert.kind, alert.severity, alert.words) == ("system", "warning", "A feed is behind.")
+    assert (alert.rule, alert.version, alert.asset, alert.batch) == (None, None, None, None)
+    assert (alert.fingerprint, alert.opened_at, alert.resolved_at) == ("9c06435e70f8a761", at(0.123456), None)
+    assert (alert.rule_name, alert.symbol, alert.state) == ("FeedBehind", "127.0.0.1:8000", "open")
+    assert alert.evidence == {
+        "labels": FIRING["labels"],
+        "annotations": FIRING["annotations"],
+        "generator_url": "http://prometheus.example.org/graph",
+    }
+    assert steps() == [("opened", at(0.123456), "reported by Alertmanager", None, None)]
+
+
+def test_an_alert_that_is_over_ends_the_one_that_opened(post):
+    post(FIRING)
+
+    assert told(post(RESOLVED)) == (0, 1, 0)
+    alert = Alert.objects.get()
+    assert (alert.resolved_at, alert.resolution, alert.state) == (at(300), "resolved by Alertmanager", "resolved")
+    assert steps()[1:] == [("resolved", at(300), "resolved by Alertmanager", None, None)]
+
+
+def test_an_alert_that_is_over_and_was_never_seen_is_recorded_whole(post):
+    assert told(post(RESOLVED)) == (1, 1, 0)
+    assert [step[:2] for step in steps()] == [("opened", at(0.123456)), ("resolved", at(300))]
+    assert Alert.objects.get().resolved_at == at(300)
+
+
+def test_what_is_said_again_writes_nothing(post):
+    post(FIRING)
+    assert told(post(FIRING)) == (0, 0, 1)
+    post(RESOLVED)
+    assert told(post(RESOLVED)) == (0, 0, 1)
+    assert told(post(RESOLVED, RESOLVED)) == (0, 0, 2)
+    assert (Alert.objects.count(), AlertEvent.objects.count()) == (1, 2)
+
+
+def test_what_it_said_first_stands(post):
+    post(FIRING)
+    assert told(post(FIRING | {"annotations": {"summary": "Another."}, "labels": {"severity": "critical"}})) == (
+        0,
+        0,
+        1,
+    )
+    alert = Alert.objects.get()
+    assert (alert.words, alert.severity) == ("A feed is behind.", "warning")
+
+
+def test_one_that_is_over_stays_over(post):
+    post(RESOLVED)
+    assert told(post(FIRING)) == (0, 0, 1)
+    assert Alert.objects.get().resolved_at == at(300)
+    assert told(post(RESOLVED | {"endsAt": "2026-03-02T13:00:00Z"})) == (0, 0, 1)
+    assert Alert.objects.get().resolved_at == at(300)
+
+
+def test_it_ends_no_sooner_than_it_began(post):
+    post(RESOLVED | {"endsAt": "2026-03-02T11:00:00Z"})
+    assert Alert.objects.get().resolved_at == at(0.123456)
+
+
+def test_one_that_began_anew_is_another_alert(post):
+    post(RESOLVED)
+    assert told(post(FIRING | {"startsAt": "2026-03-02T12:10:00Z"})) == (1, 0, 0)
+    assert list(Alert.objects.order_by("pk").values_list("opened_at", "resolved_at")) == [
+        (at(0.123456), at(300)),
+        (at(600), None),
+    ]
+
+
+def test_one_that_alertmanager_has_forgotten_ends_where_the_next_of_its_labels_begins(post):
+    post(FIRING)
+    post(FIRING | {"fingerprint": "another"})
+    assert told(post(FIRING | {"startsAt": "2026-03-02T12:10:00Z"})) == (1, 1, 0)
+    assert list(Alert.objects.order_by("pk").values_list("fingerprint", "opened_at", "resolved_at")) == [
+        ("9c06435e70f8a761", at(0.123456), at(600)),
+        ("another", at(0.123456), None),
+        ("9c06435e70f8a761", at(600), None),
+    ]
+
+
+def test_one_notification_tells_of_many(post):
+    alerts = [FIRING | {"fingerprint": f"{number:016x}"} for number in range(1_000)]
+    assert told(post(*alerts)) == (1_000, 0, 0)
+    over = [RESOLVED | {"fingerprint": f"{number:016x}"} for number in range(500)]
+    assert told(post(*over, *alerts[500:])) == (0, 500, 500)
+    assert Alert.objects.filter(resolved_at=None).count() == 500
+
+
+def test_one_notification_costs_the_same_statements_for_one_alert_and_for_many(post, django_assert_num_queries):
+    make_operators_channel()
+    post(RESOLVED)
+    with django_assert_num_queries(14):
+        post(RESOLVED | {"fingerprint": "a"})
+    with django_assert_num_queries(14):
+        post(*(RESOLVED | {"fingerprint": f"b{number}"} for number in range(50)))
+
+
+@pytest.mark.parametrize(
+    ("given", "severity"),
+    [("critical", "critical"), ("CRITICAL", "critical"), ("warning", "warning"), ("page", "info"), ("", "info")],
+)
+def test_what_is_neither_critical_nor_a_warning_is_information(post, given, severity):
+    post(FIRING | {"labels": {"severity": given}})
+    assert Alert.objects.get().severity == severity
+
+
+@pytest.mark.parametrize(
+    ("annotations", "words"),
+    [
+        ({"summary": "short", "description": "long"}, "short"),
+        ({"summary": "", "description": "long"}, "long"),
+        ({}, "FeedBehind"),
+    ],
+)
+def test_its_words_are_the_summary_or_what_comes_next(post, annotations, words):
+    post(FIRING | {"annotations": annotations})
+    assert Alert.objects.get().words == words
+
+
+def test_labels_need_not_name_it(post):
+    post({name: value for name, value in FIRING.items() if name != "annotations"} | {"labels": {}})
+    alert = Alert.objects.get()
+    assert (alert.words, alert.rule_name, alert.symbol) == ("an alert without a name", "alert", "")
+
+
+def test_a_long_text_is_cut(post):
+    post(FIRING | {"annotations": {"summary": "é" * 5_000}})
+    alert = Alert.objects.get()
+    assert alert.words == alert.evidence["annotations"]["summary"] == "é" * 1_999 + "…"
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "", "<script>", "data:text/html,x"])
+def test_the_address_of_its_origin_is_a_text_and_nothing_more(post, client, admin_user, address):
+    post(FIRING | {"generatorURL": address})
+    assert Alert.objects.get().evidence["generator_url"] == address
+    client.force_login(admin_user)
+    page = client.get(f"/admin/alerts/alert/{Alert.objects.get().pk}/change/").text
+    assert not re.search(r"""(href|src|action)=["']?(javascript|data):""", page)
+    assert "<script>alert" not in page
+
+
+# What is told
+
+
+def make_operators_channel(**columns):
+    """Return an inbox of somebody who wants to be told of the installation."""
+    channel = create_channel(owner=make_owner("olga"), name="Inbox of olga", kind="inbox", config={})
+    type(channel).objects.filter(pk=channel.pk).update(wants_system=True, **columns)
+    return channel
+
+
+def test_it_is_owed_to_the_channels_that_want_it(post):
+    wanting = make_operators_channel()
+    create_channel(owner=make_owner("bob"), name="Inbox of bob", kind="inbox", config={})
+    post(FIRING)
+    assert list(Owed.objects.values_list("event__kind", "channel")) == [("opened", wanting.pk)]
+    post(FIRING)
+    assert Owed.objects.count() == 1
+    assert not Message.objects.exists()
+
+
+def test_the_next_tick_plans_it_and_a_notifier_tells_it(post):
+    channel = make_operators_channel(group_wait_seconds=0)
+    post(FIRING)
+    assert channels_to_plan(now=timezone.now()) == [channel.pk]
+    tell()
+    message = Message.objects.get()
+    assert (message.status, message.subject) == ("delivered", "[warning] FeedBehind: 127.0.0.1:8000")
+    post(RESOLVED)
+    tell()
+    assert [one.subject for one in Message.objects.order_by("created_at")][1:] == [
+        "[warning] FeedBehind: 127.0.0.1:8000 is over"
+    ]
+
+
+def test_alerts_and_what_is_owed_commit_together_or_not_at_all(post, monkeypatch):
+    make_operators_channel()
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+        patched.setattr(Owed.objects.__class__, "bulk_create", raise_here)
+        post(FIRING)
+    assert not (Alert.objects.exists() or AlertEvent.objects.exists())
+    assert told(post(FIRING)) == (1, 0, 0)
+    assert Owed.objects.count() == 1
+
+
+def raise_here(manager, rows, **options):
+    """Stand in for bulk_create of every kind of row: it breaks at what is owed."""
+    if manager.model is Owed:
+        raise RuntimeError
+    return manager.get_queryset().bulk_create(rows, **options)
+
+
+# Who may
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic YWRhOnBhc3M="}, {"Authorization": "Bearerx"}])
+def test_a_stranger_is_refused(client, headers):
+    response = client.post(URL, payload(FIRING), content_type=JSON, headers=headers)
+
+    refused(response, 401, "UNAUTHENTICATED")
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert "no-store" in response.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("secret", ["", "x", "fintech_" + "0" * 40])
+def test_a_token_that_is_none_is_refused(client, secret):
+    response = client.post(URL, payload(FIRING), content_type=JSON, headers=bearer(secret))
+
+    refused(response, 401, "INVALID_TOKEN")
+    assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+def test_who_lacks_the_permission_is_refused(client):
+    grace = make_operator("grace", "alerts.view_system_alerts", "alerts.view_alert", "market.push_quotes")
+    grace.groups.set(Group.objects.all())
+    _, secret = create_token(owner=grace, name="script")
+
+    response = client.post(URL, payload(FIRING), content_type=JSON, headers=bearer(secret))
+    assert refused(response, 403, "FORBIDDEN") == "The owner of the token may not send alerts about the installation."
+
+
+def test_a_session_needs_the_csrf_token(admin_user):
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(admin_user)
+
+    refused(browser.post(URL, payload(FIRING), content_type=JSON), 403, "CSRF_FAILED")
+
+
+# How
+
+
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete", "options", "head"])
+def test_only_post_is_answered(client, secret, method):
+    response = getattr(client, method)(URL, headers=bearer(secret))
+
+    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_only_json_is_taken(post, content_type):
+    refused(post(FIRING, content_type=content_type), 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+def test_nothing_is_taken_from_the_address(post):
+    refused(post(FIRING, url=f"{URL}?token=1"), 400, "BAD_REQUEST")
+
+
+def test_a_body_over_a_megabyte_is_refused(post):
+    content = payload(FIRING)
+
+    refused(post(content=content + " " * (1_000_001 - len(content))), 413, "LIMIT_EXCEEDED")
+    assert told(post(content=content + " " * (1_000_000 - len(content)))) == (1, 0, 0)
+
+
+def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
+    response = client.post(URL, b"{}", content_type=JSON, headers=bearer(secret), CONTENT_LENGTH="1000001")
+
+    refused(response, 413, "LIMIT_EXCEEDED")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b" ", "the body is not JSON"),
+        (b"\xff\xfe", "the body is not JSON"),
+        (b"[" * 100_000, "the body is not JSON"),
+        (b'{"version": "4", "alerts": NaN}', "the body is not JSON"),
+        (b"[]", 'the body must be an object like {"version": "4", "alerts": […]}'),
+        (b"{}", 'version: must be "4"'),
+        (payload(FIRING, version="3"), 'version: must be "4"'),
+        (payload(FIRING, version=4), 'version: must be "4"'),
+        (
+            payload(FIRING, truncatedAlerts=1),
+            "truncatedAlerts: some alerts were left out; set max_alerts of the webhook to 0",
+        ),
+        (payload(FIRING, truncatedAlerts="0"), "truncatedAlerts: must be a number of alerts"),
+        (payload(FIRING, truncatedAlerts=-1), "truncatedAlerts: must be a number of alerts"),
+        (payload(FIRING, truncatedAlerts=None), "truncatedAlerts: must be a number of alerts"),
+        (payload(FIRING, alerts=None), "alerts: must be a list of 1 to 1000 alerts; group by more labels"),
+        (payload(), "alerts: must be a list of 1 to 1000 alerts; group by more labels"),
+        (payload(*[{}] * 1_001), "alerts: must be a list of 1 to 1000 alerts; group by more labels"),
+        (payload(*[{}] * 10_000), "alerts: must be a list of 1 to 1000 alerts; group by more labels"),
+        (payload(FIRING, []), "alerts[1]: must be an object"),
+    ],
+    ids=range(17),
+)
+def test_what_is_malformed_is_refused_as_a_whole_with_its_place(post, content, words):
+    assert refused(post(content=content), 400, "BAD_USER_INPUT") == words
+
+
+DEEP = "[" * 300 + "]" * 300
+A_TIME = "must be a time like 2026-03-02T12:00:00Z"
+IN_RANGE = "must be a time from 1990 to now"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"status": "suppressed"}, "status: must be firing or resolved"),
+        ({"status": ["firing"]}, "status: must be firing or resolved"),
+        ({"fingerprint": ""}, "fingerprint: must have 1 to 64 characters"),
+        ({"fingerprint": "a" * 65}, "fingerprint: must have 1 to 64 characters"),
+        ({"fingerprint": None}, "fingerprint: must be a text"),
+        ({"fingerprint": 1}, "fingerprint: must be a text"),
+        ({"fingerprint": "a\0"}, "fingerprint: has a character that is none"),
+        ({"startsAt": None}, "startsAt: must be a text"),
+        ({"startsAt": 1772452800}, "startsAt: must be a text"),
+        ({"startsAt": "yesterday"}, f"startsAt: {A_TIME}"),
+        ({"startsAt": "9" * 5_000}, f"startsAt: {A_TIME}"),
+        ({"startsAt": "2026-02-30T12:00:00Z"}, f"startsAt: {A_TIME}"),
+        ({"startsAt": "2026-03-02T12:00:00"}, "startsAt: must have its zone"),
+        ({"startsAt": "2026-03-02"}, "startsAt: must have its zone"),
+        ({"startsAt": "0001-01-01T00:00:00+14:00"}, f"startsAt: {IN_RANGE}"),
+        ({"startsAt": "1989-12-31T23:59:59Z"}, f"startsAt: {IN_RANGE}"),
+        ({"startsAt": "9999-12-31T23:59:59-14:00"}, f"startsAt: {IN_RANGE}"),
+        ({"status": "resolved"}, f"endsAt: {IN_RANGE}"),
+        ({"status": "resolved", "endsAt": None}, "endsAt: must be a text"),
+        ({"status": "resolved", "endsAt": "9999-12-31T23:59:59Z"}, f"endsAt: {IN_RANGE}"),
+        ({"labels": None}, "labels: must be an object of texts"),
+        ({"labels": ["a"]}, "labels: must be an object of texts"),
+        ({"labels": {"a": 1}}, "labels: must be a text"),
+        ({"labels": {"a": None}}, "labels: must be a text"),
+        ({"labels": {"a": {"b": "c"}}}, "labels: must be a text"),
+        ({"labels": {"a": json.loads(DEEP)}}, "labels: must be a text"),
+        ({"labels": {"a\0": "b"}}, "labels: has a character that is none"),
+        ({"labels": {"a": "\0"}}, "labels: has a character that is none"),
+        ({"labels": {"a": "\ud800"}}, "labels: has a character that is none"),
+        ({"annotations": {"summary": "\udfff"}}, "annotations: has a character that is none"),
+        ({"annotations": {"summary": True}}, "annotations: must be a text"),
+        ({"generatorURL": "\0"}, "generatorURL: has a character that is none"),
+        ({"generatorURL": {}}, "generatorURL: must be a text"),
+    ],
+    ids=range(33),
+)
+def test_a_malformed_alert_takes_the_others_down_with_it(post, changes, words):
+    assert refused(post(FIRING, FIRING | changes), 400, "BAD_USER_INPUT") == f"alerts[1].{words}"
+
+
+@pytest.mark.parametrize("field", ["status", "fingerprint", "startsAt", "labels"])
+def test_what_every_alert_has_may_not_be_missing(post, field):
+    refused(post({name: value for name, value in FIRING.items() if name != field}), 400, "BAD_USER_INPUT")
+
+
+def test_a_clock_that_is_ahead_by_minutes_is_believed(post):
+    moment = timezone.now() + timedelta(minutes=5)
+    assert told(post(FIRING | {"startsAt": moment.isoformat()})) == (1, 0, 0)
+
+
+def test_fields_that_a_newer_alertmanager_may_add_are_let_pass(post):
+    more = {"notificationReason": {"a": json.loads(DEEP)}}
+    assert told(post(content=payload(FIRING | more, **more))) == (1, 0, 0)
+
+
+# At once, and while the database is away
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.servers
+def test_who_says_the_same_at_the_same_moment_waits_and_writes_nothing(post):
+    """In whatever order it says it: neither has what the other waits for."""
+    first, second = FIRING | {"fingerprint": "1"}, FIRING | {"fingerprint": "2"}
+    answers = []
+
+    def say_both():
+        try:
+            answers.append(told(post(second, first)))
+        finally:
+            connection.close()
+
+    other = threading.Thread(target=say_both)
+    with transaction.atomic():
+        assert len(record_system_alerts(read_alerts(payload(first).encode(), now=timezone.now()))) == 1
+        other.start()
+        wait_until(is_somebody_waiting)
+        assert len(record_system_alerts(read_alerts(payload(second).encode(), now=timezone.now()))) == 1
+    other.join(timeout=30)
+
+    assert answers == [(0, 0, 2)]
+    assert (Alert.objects.count(), AlertEvent.objects.count()) == (2, 2)
+
+
+def is_somebody_waiting():
+    """Tell whether another session waits for this one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+        )
+        return cursor.fetchone()[0] == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.servers
+def test_of_many_at_once_each_alert_opens_and_ends_once(secret):
+    one_way = [RESOLVED | {"fingerprint": f"{number:016x}"} for number in range(50)]
+
+    def say(alerts):
+        return told(Client().post(URL, payload(*alerts), content_type=JSON, headers=bearer(secret)))
+
+    answers = at_once(*[lambda: say(one_way), lambda: say(one_way[::-1])] * 2)
+
+    assert [sum(counts) for counts in zip(*answers, strict=True)] == [50, 50, 150]
+    assert (Alert.objects.count(), AlertEvent.objects.count()) == (50, 100)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.servers
+def test_while_the_database_is_away_it_says_so_and_stores_nothing(post):
+    where = connection.settings_dict
+    port = where["PORT"]
+    connection.close()
+    where["PORT"] = str(free_port())
+    try:
+        response = post(FIRING)
+    finally:
+        connection.close()
+        where["PORT"] = port
+
+    refused(response, 503, "UNAVAILABLE")
+    assert response.headers["Retry-After"] == "5"
+    assert told(post(FIRING)) == (1, 0, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.servers
+def test_while_the_database_is_too_busy_it_is_to_be_said_again(post):
+    """Not 429: Alertmanager does not try again what is answered by a 4xx."""
+
+    def say():
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '50ms'")
+        return post(FIRING)
+
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE alerts_alert IN EXCLUSIVE MODE")
+        response = elsewhere(say)
+
+    refused(response, 503, "UNAVAILABLE")
+    assert told(post(FIRING)) == (1, 0, 0)
