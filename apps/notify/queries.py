@@ -1,21 +1,30 @@
 """What is asked of channels, silences, messages and of what is owed."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce, Now
 
 from apps.alerts.models import AlertEvent
 from apps.notify import domain
-from apps.notify.models import Channel, Message, Owed, Silence
+from apps.notify.models import Attempt, Channel, Message, Owed, Silence
 
 # One message lists at most so many events; what is more comes in the next.
 DEBTS_AT_ONCE = 1_000
 CHANNELS_AT_ONCE = 500
+HEALTH_SPAN = timedelta(days=1)
+FAILURES_SPAN = timedelta(days=7)
+
+# What a silence is at a moment -> the condition.
+SILENCE_STATES: dict[str, Callable[[datetime], Q]] = {
+    "in force": lambda now: Q(starts_at__lte=now, ends_at__gt=now),
+    "to come": lambda now: Q(starts_at__gt=now, ends_at__gt=now),
+    "over": lambda now: Q(ends_at__lte=now),
+}
 
 
 def inbox_of(user: AbstractBaseUser) -> QuerySet[Message]:
@@ -82,7 +91,7 @@ def silences_in_force(*, now: datetime) -> list[domain.Silenced]:
     """Return the silences that are in force."""
     return [
         domain.Silenced(one.pk, one.owner_id, one.rule_id, one.asset_id, one.severity, one.ends_at)
-        for one in Silence.objects.filter(starts_at__lte=now, ends_at__gt=now)
+        for one in Silence.objects.filter(SILENCE_STATES["in force"](now))
     ]
 
 
@@ -185,6 +194,63 @@ def is_failing(channel_id: int) -> bool:
     return Channel.objects.filter(pk=channel_id, failing_since__isnull=False).exists()
 
 
+def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Channel]:
+    """Return the channels, each with `last_delivery` and `last_failure` (None: never, or not lately); of the last day
+    `delivered` and `dead` (messages) and `failed` (attempts); and what waits, `unsent` (messages) and `untold`
+    (events)."""
+    messages = Message.objects.filter(channel=OuterRef("pk")).order_by()
+    lately = messages.filter(created_at__gte=now - HEALTH_SPAN)
+    failures = Attempt.objects.filter(message__channel=OuterRef("pk"), outcome__in=["failed", "rejected"])
+    # By when the message was made, which has an index; an attempt has none of its own.
+    seen = failures.filter(message__created_at__gte=now - FAILURES_SPAN)
+    return channels.annotate(
+        last_delivery=Subquery(
+            messages.filter(status=Message.Status.DELIVERED).order_by("-created_at").values("delivered_at")[:1]
+        ),
+        last_failure=Subquery(seen.order_by("-started_at").values("started_at")[:1]),
+        delivered=_counted(lately.filter(status=Message.Status.DELIVERED), by="channel"),
+        dead=_counted(lately.filter(status=Message.Status.DEAD), by="channel"),
+        failed=_counted(failures.order_by().filter(message__created_at__gte=now - HEALTH_SPAN), by="message__channel"),
+        # Excluded and not chosen, so that the database sees that the index of what is due has them all.
+        unsent=_counted(messages.exclude(status__in=["delivered", "dead"]), by="channel"),
+        untold=_counted(Owed.objects.filter(channel=OuterRef("pk"), message=None).order_by(), by="channel"),
+    )
+
+
+def _counted(rows: QuerySet[Any], *, by: str) -> Coalesce:
+    return Coalesce(Subquery(rows.values(by).annotate(count=Count("pk")).values("count")), Value(0))
+
+
+def median_milliseconds(channel: Channel, *, now: datetime) -> int | None:
+    """Return how long half of the attempts that got through in the last day took at most; None of none."""
+    tries = Attempt.objects.filter(
+        message__channel=channel,
+        message__created_at__gte=now - HEALTH_SPAN,
+        outcome=Attempt.Outcome.DELIVERED,
+        milliseconds__isnull=False,
+    )
+    taken = tries.order_by("milliseconds").values_list("milliseconds", flat=True)
+    count = taken.count()
+    return taken[(count - 1) // 2] if count else None
+
+
+def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
+    """Return (state, the same in words) of a channel `with_health`: off, asked to wait, failing, works, or untried."""
+    if not channel.is_enabled:
+        because = f": {channel.switched_off_because}" if channel.switched_off_because else " by its owner"
+        return "off", f"Switched off{because}."
+    since = f"nothing has got through since {domain.moment(channel.failing_since)}" if channel.failing_since else ""
+    if channel.resume_at is not None and channel.resume_at > now:
+        asked = f"The other side asked to be left alone until {domain.moment(channel.resume_at)}"
+        return "asked to wait", f"{asked}; {since}." if since else f"{asked}."
+    if since:
+        return "failing", f"{since[:1].upper()}{since[1:]}."
+    last = channel.last_delivery  # type: ignore[attr-defined]
+    if last is None:
+        return "untried", "Nothing was sent on it yet. Send a test."
+    return "works", f"It works; the last delivery was at {domain.moment(last)}."
+
+
 def silences_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Silence]:
     """Return the silences that `user` may see, the last to begin first: those of their own alerts and those of
     everybody's, all for a superuser, none for a stranger."""
@@ -194,6 +260,11 @@ def silences_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Silence
     if getattr(user, "is_superuser", False):
         return rows
     return rows.filter(Q(owner=user) | Q(owner=None))
+
+
+def silences_in_force_of(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> QuerySet[Silence]:
+    """Return those of the silences that `user` may see that are in force, the first to end first."""
+    return silences_seen_by(user).filter(SILENCE_STATES["in force"](now)).order_by("ends_at", "pk")
 
 
 class MessageCounts(NamedTuple):

@@ -15,11 +15,13 @@ from django.urls import reverse
 from apps.notify import domain
 from apps.notify.models import Channel, Message, Owed, RuleChannel
 from apps.notify.transports.protocol import ChannelInvalid
-from apps.notify.transports.registry import transport_named
+from apps.notify.transports.registry import TRANSPORTS, transport_named
 from apps.rules.models import Rule
 
 # Whoever may press the button could otherwise fill a stranger's mailbox.
 TEST_PAUSE = timedelta(minutes=1)
+# The settings of a transport that signs.
+SECRET, PREVIOUS_SECRET = "secret", "previous_secret"
 
 
 class TestRefused(ValueError):
@@ -113,6 +115,47 @@ def switch_off(*, channel: Channel, because: str, now: datetime) -> Message | No
         text=text,
         next_attempt_at=now,
     )
+
+
+def switch_on(*, channel: Channel) -> None:
+    """Switch a channel on, and forget that it failed: what was wrong is right now, or shows anew."""
+    channel.is_enabled = True
+    channel.switched_off_because = ""
+    channel.failing_since = channel.resume_at = None
+    channel.save(update_fields=["is_enabled", "switched_off_because", "failing_since", "resume_at"])
+
+
+def has_rotating_secret(channel: Channel) -> bool:
+    """Tell whether what is sent on the channel is signed with a secret that can be changed in two steps."""
+    kind = TRANSPORTS.get(channel.kind)
+    return kind is not None and {SECRET, PREVIOUS_SECRET} <= {one.name for one in kind.settings}
+
+
+def rotate_secret(*, channel: Channel) -> str:
+    """Have its transport make the channel a new secret, and return it; the old one signs too, until it is retired.
+
+    Raises SealBroken, and ChannelInvalid where the rest of the settings is no longer taken.
+    """
+    with transaction.atomic():
+        channel = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
+        known = channel.transport_settings
+        kept = {name: value for name, value in known.items() if name != SECRET}
+        channel.put_settings(kept | {PREVIOUS_SECRET: known.get(SECRET, "")})
+        channel.save(update_fields=["config", "sealed"])
+    return channel.transport_settings[SECRET]
+
+
+def retire_previous_secret(*, channel: Channel) -> bool:
+    """Sign with the channel's newest secret alone from now on. False where it does so already. Raises SealBroken and
+    ChannelInvalid."""
+    with transaction.atomic():
+        channel = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
+        known = channel.transport_settings
+        if PREVIOUS_SECRET not in known:
+            return False
+        channel.put_settings({name: value for name, value in known.items() if name != PREVIOUS_SECRET})
+        channel.save(update_fields=["config", "sealed"])
+    return True
 
 
 def redeliver(*, messages: QuerySet[Message], now: datetime) -> int:

@@ -79,9 +79,9 @@ def _write_messages(debts: Sequence[Owed], *, channel: Channel, now: datetime) -
         messages.setdefault(message, []).append(debt)
         debt.message = message
     for message, paid in messages.items():
-        told = [*map(domain.from_data, message.told), *map(_told, paid)]
+        told = [*map(domain.from_data, message.told), *map(told_of, paid)]
         message.told = [domain.as_data(one) for one in told]
-        message.subject, message.text = _words_of(message, told, channel=channel)
+        message.subject, message.text = words_of(message, told, channel=channel)
     if new in messages:
         new.save(force_insert=True)
     merged = [message for message in messages if message is not new]
@@ -89,7 +89,8 @@ def _write_messages(debts: Sequence[Owed], *, channel: Channel, now: datetime) -
     Owed.objects.bulk_update(debts, ["message"], batch_size=1_000)
 
 
-def _told(debt: Owed) -> domain.Told:
+def told_of(debt: Owed) -> domain.Told:
+    """Return what is told of a debt. It needs the event, its alert, rule and asset, and the silence that held it."""
     event, alert = debt.event, debt.event.alert
     return domain.Told(
         alert_id=alert.pk,
@@ -113,7 +114,8 @@ def _held_by(debt: Owed) -> str:
     return f"the silence “{debt.silence.comment}” until {domain.moment(debt.silence.ends_at)}"
 
 
-def _words_of(message: Message, told: Sequence[domain.Told], *, channel: Channel) -> tuple[str, str]:
+def words_of(message: Message, told: Sequence[domain.Told], *, channel: Channel) -> tuple[str, str]:
+    """Return (subject, text) of a message that tells this, by the channel's templates where they can be filled in."""
     subject, text = domain.compose(told, url=url_of(message))
     try:
         return domain.apply_templates(

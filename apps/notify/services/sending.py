@@ -46,7 +46,8 @@ def deliver_next(*, channel_id: int, now: datetime) -> str | None:
     began = time.monotonic()
     came: Receipt | TransportFailure
     try:
-        came = _send(attempt.message)
+        channel = attempt.message.channel
+        came = transport_named(channel.kind).send(letter_of(attempt.message), channel.transport_settings)
     except TransportFailure as failure:
         came = failure
     except SealBroken as error:
@@ -59,19 +60,18 @@ def deliver_next(*, channel_id: int, now: datetime) -> str | None:
     return _finish(attempt, came=came, now=now)
 
 
-def _send(message: Message) -> Receipt:
-    channel = message.channel
+def letter_of(message: Message) -> Letter:
+    """Return what is sent of a message. It needs its channel."""
     told = tuple(map(domain.from_data, message.told))
-    letter = Letter(
+    return Letter(
         id=str(message.pk),
         subject=message.subject,
         text=message.text,
-        url=url_of_message(message) if told else url_of(channel),
+        url=url_of_message(message) if told else url_of(message.channel),
         severity=domain.gravest(told),
         told=told,
         acts=act_links(message_id=message.pk) if any(one.event != domain.RESOLVED for one in told) else (),
     )
-    return transport_named(channel.kind).send(letter, channel.transport_settings)
 
 
 def _claim(channel_id: int, *, now: datetime) -> Attempt | None:

@@ -146,3 +146,40 @@ def test_a_test_holds_up_no_message_about_an_alert(feed, rule, channel, outside)
     send(channel)
     told(feed, channel, (0, "101"))
     assert send(channel) == "delivered"
+
+
+def test_switching_a_channel_on_forgets_why_it_was_off(channel):
+    now = timezone.now()
+    Channel.objects.update(is_enabled=False, switched_off_because="gone", failing_since=now, resume_at=now)
+
+    services.switch_on(channel=channel)
+
+    found = Channel.objects.get()
+    assert (found.is_enabled, found.switched_off_because, found.failing_since, found.resume_at) == (
+        True,
+        "",
+        None,
+        None,
+    )
+
+
+@pytest.fixture
+def webhook(owner):
+    return services.create_channel(owner=owner, name="Hook", kind="webhook", config={"url": "https://example.org/hook"})
+
+
+def test_a_secret_is_changed_in_two_steps_so_that_no_message_goes_unchecked(webhook):
+    old = webhook.transport_settings["secret"]
+
+    new = services.rotate_secret(channel=webhook)
+
+    both = Channel.objects.get(pk=webhook.pk).transport_settings
+    assert (both["secret"], both["previous_secret"], both["url"]) == (new, old, "https://example.org/hook")
+    assert new != old
+    assert services.retire_previous_secret(channel=webhook) is True
+    assert Channel.objects.get(pk=webhook.pk).transport_settings == {"url": "https://example.org/hook", "secret": new}
+    assert services.retire_previous_secret(channel=webhook) is False
+
+
+def test_only_a_kind_that_signs_has_a_secret_to_rotate(webhook, channel):
+    assert [services.has_rotating_secret(one) for one in (webhook, channel)] == [True, False]
