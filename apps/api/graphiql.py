@@ -84,15 +84,15 @@ EXAMPLES = [
     (
         "Alerts, and why",
         "query Alerts {\n  alerts(first: 5) {\n    edges {\n      node {\n"
-        "        words severity isOpen openedAt resolvedAt\n        rule { name words }\n"
-        "        evidence\n        timeline { kind at reason entry { feed seq traceId } }\n"
+        "        words severity state openedAt resolvedAt\n        rule { name words }\n"
+        "        evidence\n        timeline { kind at reason by entry { feed seq traceId } }\n"
         "        messages(first: 3) { edges { node { subject status channel { name } } } }\n"
         "      }\n    }\n  }\n}",
     ),
     (
         "Inbox",
         "query Inbox {\n  me { username }\n  messages(inboxOnly: true, first: 5) {\n"
-        "    edges { node { subject text deliveredAt alert { isOpen asset { symbol price } } } }\n  }\n}",
+        "    edges { node { subject text deliveredAt alerts { state asset { symbol price } } } }\n  }\n}",
     ),
 ]
 

@@ -55,7 +55,7 @@ class Rule(graphene.ObjectType):
     states = pages_of(RuleStateConnection, description="Where it stands on each asset.")
 
     def resolve_owner(rule: RuleRow, info: Any) -> Any:
-        return info.context.load(_usernames, rule.owner_id)
+        return info.context.load(usernames, rule.owner_id)
 
     def resolve_words(rule: RuleRow, info: Any) -> Any:
         return info.context.load(_words, rule.pk)
@@ -84,7 +84,8 @@ class RulesQuery(graphene.ObjectType):
         return rules_seen_by(info.context.owner()).filter(pk=id).first()
 
 
-def _usernames(context: Context, user_ids: list[int]) -> Mapping[int, str]:
+def usernames(context: Context, user_ids: list[int]) -> Mapping[int, str]:
+    """Return user id -> name."""
     return dict(get_user_model().objects.filter(pk__in=user_ids).values_list("pk", "username"))
 
 

@@ -46,8 +46,11 @@ def messages_seen_by(user: AbstractBaseUser | AnonymousUser, *, inbox_only: bool
 
 def messages_about(user: AbstractBaseUser | AnonymousUser, alert_ids: Iterable[int]) -> QuerySet[Message]:
     """Return those messages about these alerts that `user` may see, each once for each of them, with its `alert_id`."""
-    seen = messages_seen_by(user).filter(members__event__alert__in=alert_ids)
-    return seen.annotate(alert_id=F("members__event__alert")).distinct()
+    told = messages_seen_by(user).filter(members__event__alert__in=alert_ids)
+    told = told.annotate(alert_id=F("members__event__alert"), member=F("members__pk"))
+    # By the first of its members about an alert, and not by DISTINCT, which looks at rows after they are numbered.
+    before = Owed.objects.filter(message=OuterRef("pk"), event__alert=OuterRef("alert_id"), pk__lt=OuterRef("member"))
+    return told.exclude(Exists(before))
 
 
 def alert_ids_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[int]]:
@@ -253,13 +256,13 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
 
 def silences_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Silence]:
     """Return the silences that `user` may see, the last to begin first: those of their own alerts and those of
-    everybody's, all for a superuser, none for a stranger."""
+    everybody's, but for those of others' rules; all for a superuser, none for a stranger."""
     rows = Silence.objects.select_related("owner", "author", "rule", "asset")
     if not user.is_authenticated:
         return rows.none()
     if getattr(user, "is_superuser", False):
         return rows
-    return rows.filter(Q(owner=user) | Q(owner=None))
+    return rows.filter(Q(owner=user) | Q(owner=None), Q(rule=None) | Q(rule__owner=user))
 
 
 def silences_in_force_of(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> QuerySet[Silence]:

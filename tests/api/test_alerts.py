@@ -2,10 +2,14 @@
 
 import pytest
 
+from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
+from apps.alerts.services import acknowledge, record_system_alerts
+from apps.notify.models import Message, Owed
+from apps.notify.services import create_silence, set_channels, switch_off
 from apps.pipeline.flow import judge_pending
 from apps.rules.models import RuleVersion
-from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule, make_told_alerts
+from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule, make_told_alerts, tell
 
 pytestmark = pytest.mark.django_db
 
@@ -31,8 +35,9 @@ def test_an_alert_explains_itself(ask, ada):
     answer = first(
         ask,
         "alerts",
-        "id kind severity version isOpen openedAt resolvedAt resolution words evidence rule { name owner }"
-        " asset { symbol } entry { feed seq asOf traceId } timeline { kind at reason entry { seq } }",
+        "id kind severity state version isOpen openedAt resolvedAt resolution words evidence rule { name owner }"
+        " asset { symbol } entry { feed seq asOf traceId } timeline { kind at reason by entry { seq } }"
+        " acknowledgedAt acknowledgedBy note",
     )
     assert answer.pop("evidence") == alert.evidence
     assert alert.evidence["price"] == "11"
@@ -41,6 +46,7 @@ def test_an_alert_explains_itself(ask, ada):
             "kind": "OPENED",
             "at": "2026-03-02T12:00:01Z",
             "reason": alert.events.get().reason,
+            "by": None,
             "entry": {"seq": alert.batch.seq},
         }
     ]
@@ -48,11 +54,15 @@ def test_an_alert_explains_itself(ask, ada):
         "id": str(alert.pk),
         "kind": "CONDITION",
         "severity": "WARNING",
+        "state": "OPEN",
         "version": 1,
         "isOpen": True,
         "openedAt": "2026-03-02T12:00:01Z",
         "resolvedAt": None,
         "resolution": "",
+        "acknowledgedAt": None,
+        "acknowledgedBy": None,
+        "note": "",
         "words": alert.words,
         "rule": {"name": "rule of TOLD-0", "owner": "ada"},
         "asset": {"symbol": "TOLD-0"},
@@ -64,8 +74,8 @@ def test_an_alert_that_is_over_says_so(ask, ada):
     alert = Alert.objects.get()
     append_quotes(alert.asset.feed, [("TOLD-0", at(60), "6")])
     judge_pending(feed_id=alert.asset.feed_id)
-    answer = first(ask, "alerts", "isOpen resolvedAt resolution timeline { kind }")
-    assert answer["isOpen"] is False
+    answer = first(ask, "alerts", "state isOpen resolvedAt resolution timeline { kind }")
+    assert (answer["state"], answer["isOpen"]) == ("RESOLVED", False)
     assert answer["resolvedAt"] == "2026-03-02T12:01:00Z"
     assert answer["resolution"] != ""
     assert answer["timeline"] == [{"kind": "OPENED"}, {"kind": "RESOLVED"}]
@@ -81,13 +91,180 @@ def test_open_alerts_and_those_that_are_over_can_be_asked_for(ask, ada):
     assert len(ask("{ alerts(isOpen: null) { edges { cursor } } }").json()["data"]["alerts"]["edges"]) == 2
 
 
-def test_an_alert_has_its_messages_and_a_message_its_alert(ask, ada):
+def test_an_alert_that_somebody_acknowledged_says_who_and_when(ask, ada):
+    bob = make_owner("bob")
+    acknowledge(alerts=Alert.objects.all(), by=bob, note="On it.", now=at(30))
+    answer = first(
+        ask, "alerts", "state isOpen acknowledgedAt acknowledgedBy note timeline { kind at reason by entry { seq } }"
+    )
+    assert answer.pop("timeline")[1:] == [
+        {"kind": "ACKNOWLEDGED", "at": "2026-03-02T12:00:30Z", "reason": "On it.", "by": "bob", "entry": None}
+    ]
+    assert answer == {
+        "state": "ACKNOWLEDGED",
+        "isOpen": True,
+        "acknowledgedAt": "2026-03-02T12:00:30Z",
+        "acknowledgedBy": "bob",
+        "note": "On it.",
+    }
+
+
+def test_alerts_can_be_asked_for_by_where_they_stand(ask, ada):
+    open_one, acknowledged, over, expired = [Alert.objects.get(), *make_told_alerts(ada, 3, name="more")]
+    acknowledge(alerts=Alert.objects.filter(pk=acknowledged.pk), by=ada, note="", now=at(30))
+    Alert.objects.filter(pk=over.pk).update(resolved_at=at(30), resolution="recovered")
+    # Acknowledged before.
+    Alert.objects.filter(pk=expired.pk).update(resolved_at=at(30), resolution="expired", acknowledged_at=at(20))
+    states = {"OPEN": open_one, "ACKNOWLEDGED": acknowledged, "RESOLVED": over, "EXPIRED": expired}
+    for state, alert in states.items():
+        assert first(ask, f"alerts(state: {state})", "id state") == {"id": str(alert.pk), "state": state}
+    assert len(ask("{ alerts(state: null) { edges { cursor } } }").json()["data"]["alerts"]["edges"]) == 4
+    assert ask("{ alerts(state: OPEN, isOpen: false) { edges { cursor } } }").json()["data"]["alerts"]["edges"] == []
+
+
+def test_an_alert_about_the_installation_has_no_rule_and_no_asset(ask, admin_user, client):
+    found = SystemAlert(
+        fingerprint="f",
+        opened_at=at(0),
+        resolved_at=at(60),
+        severity="critical",
+        words="A feed is behind.",
+        evidence={"labels": {}, "annotations": {}, "generator_url": "javascript:alert(1)"},
+    )
+    record_system_alerts([found])
+    client.force_login(admin_user)
+    answer = first(
+        ask,
+        "alerts",
+        "kind severity state version words evidence rule { name } asset { symbol } entry { seq }"
+        " timeline { kind at reason by entry { seq } } messages { edges { cursor } }",
+    )
+    assert answer == {
+        "kind": "SYSTEM",
+        "severity": "CRITICAL",
+        "state": "RESOLVED",
+        "version": None,
+        "words": "A feed is behind.",
+        "evidence": found.evidence,
+        "rule": None,
+        "asset": None,
+        "entry": None,
+        "timeline": [
+            {"kind": kind, "at": moment, "reason": f"{word} by Alertmanager", "by": None, "entry": None}
+            for kind, moment, word in (
+                ("OPENED", "2026-03-02T12:00:00Z", "reported"),
+                ("RESOLVED", "2026-03-02T12:01:00Z", "resolved"),
+            )
+        ],
+        "messages": {"edges": []},
+    }
+
+
+def test_an_alert_has_its_messages_and_a_message_its_alerts(ask, ada):
     alert = first(ask, "alerts", "id messages { edges { node { subject status channel { name kind isEnabled } } } }")
     [message] = [one["node"] for one in alert["messages"]["edges"]]
     assert message["status"] == "DELIVERED"
     assert message["channel"] == {"name": "Inbox of told", "kind": "inbox", "isEnabled": True}
-    answer = first(ask, "messages", "subject attempts alert { id }")
-    assert answer == {"subject": message["subject"], "attempts": 1, "alert": {"id": alert["id"]}}
+    answer = first(ask, "messages", "subject attempts alerts { id }")
+    assert answer == {"subject": message["subject"], "attempts": 1, "alerts": [{"id": alert["id"]}]}
+
+
+@pytest.fixture
+def storm(ask, ada):
+    """Return the ids of three alerts, each open and over in one message, and one of them told of again in a second."""
+    symbols = ["S0", "S1", "S2"]
+    feed = make_feed(*symbols, name="storm")
+    rule = make_rule(ada, name="storm", assets=symbols, condition=above(10))
+    set_channels(rule=rule, channels=[ada.channels.get()])
+    for second, price in enumerate(["9", "11", "9"]):
+        append_quotes(feed, [(symbol, at(second), price) for symbol in symbols])
+    judge_pending(feed_id=feed.pk)
+    tell()
+    alerts = list(Alert.objects.filter(rule=rule).order_by("pk"))
+    again = Message.objects.create(channel=ada.channels.get(), subject="again", next_attempt_at=at(0))
+    for event in alerts[0].events.all():
+        Owed.objects.create(event=event, channel=again.channel, repeat=1, due_at=at(0), message=again)
+    return [str(alert.pk) for alert in alerts]
+
+
+def test_a_message_that_tells_of_several_alerts_has_each_once(ask, storm):
+    edges = ask("{ messages(first: 2) { edges { node { alerts { id } } } } }").json()["data"]["messages"]["edges"]
+    assert [[one["id"] for one in edge["node"]["alerts"]] for edge in edges] == [storm[:1], storm]
+
+
+@pytest.mark.parametrize("size", [1, 10])
+def test_each_alert_has_the_message_that_tells_of_several_once(ask, storm, size):
+    """Its opening and its end are two of the message's members."""
+    pages = [messages_of(ask, alert_id, size=size) for alert_id in storm]
+    both = pages[1][0]
+    assert pages == [["again", both], [both], [both]]
+
+
+def messages_of(ask, alert_id, *, size):
+    """Return the subjects of the messages about an alert, asked for by pages of this size."""
+    subjects, after = [], "null"
+    while after is not None:
+        selection = "edges { node { subject } } pageInfo { hasNextPage endCursor }"
+        query = f'{{ alert(id: "{alert_id}") {{ messages(first: {size}, after: {after}) {{ {selection} }} }} }}'
+        page = ask(query).json()["data"]["alert"]["messages"]
+        subjects += [edge["node"]["subject"] for edge in page["edges"]]
+        after = f'"{page["pageInfo"]["endCursor"]}"' if page["pageInfo"]["hasNextPage"] else None
+    return subjects
+
+
+def test_a_test_tells_of_no_alert(ask, ada):
+    Message.objects.create(channel=ada.channels.get(), kind="test", subject="[test]", next_attempt_at=at(0))
+    edges = ask("{ messages(first: 1) { edges { node { subject alerts { id } } } } }").json()["data"]["messages"][
+        "edges"
+    ]
+    assert edges == [{"node": {"subject": "[test]", "alerts": []}}]
+
+
+def test_a_channel_that_does_not_work_says_so_without_its_address(ask, ada):
+    channel = "channel { isEnabled isFailing switchedOffBecause }"
+    working = {"isEnabled": True, "isFailing": False, "switchedOffBecause": ""}
+    assert first(ask, "messages", channel)["channel"] == working
+    because = "550 <ada@example.org>: no such user; see https://mail.example.org/ada"
+    switch_off(channel=ada.channels.get(), because=because, now=at(0))
+    ada.channels.filter(switched_off_because=because).update(failing_since=at(0))
+    edges = ask(f"{{ messages {{ edges {{ node {{ {channel} }} }} }} }}").json()["data"]["messages"]["edges"]
+    assert edges[-1]["node"]["channel"] == {
+        "isEnabled": False,
+        "isFailing": True,
+        "switchedOffBecause": "550 … no such user; see …",
+    }
+
+
+def test_silences_say_what_they_hold_back(ask, ada, admin_user):
+    rule = ada.rules.get()
+    wide = {"author": admin_user, "starts_at": at(0), "ends_at": at(60), "comment": "Maintenance."}
+    narrow = {"owner": ada, "rule": rule, "asset": Alert.objects.get().asset, "severity": "critical"}
+    create_silence(**wide)
+    create_silence(**narrow, author=ada, starts_at=at(1), ends_at=at(61), comment="Known.")
+    selection = "owner author rule { name } asset { symbol } severity startsAt endsAt comment"
+    edges = ask(f"{{ silences {{ edges {{ node {{ {selection} }} }} }} }}").json()["data"]["silences"]["edges"]
+    assert [edge["node"] for edge in edges] == [
+        {
+            "owner": "ada",
+            "author": "ada",
+            "rule": {"name": "rule of TOLD-0"},
+            "asset": {"symbol": "TOLD-0"},
+            "severity": "CRITICAL",
+            "startsAt": "2026-03-02T12:00:01Z",
+            "endsAt": "2026-03-02T12:01:01Z",
+            "comment": "Known.",
+        },
+        {
+            "owner": None,
+            "author": "admin",
+            "rule": None,
+            "asset": None,
+            "severity": None,
+            "startsAt": "2026-03-02T12:00:00Z",
+            "endsAt": "2026-03-02T12:01:00Z",
+            "comment": "Maintenance.",
+        },
+    ]
 
 
 def test_the_inbox_holds_what_was_delivered_there(ask, ada):

@@ -4,15 +4,18 @@ fails until it is listed here."""
 import json
 
 import pytest
+from django.contrib.auth.models import Group
 
+from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
+from apps.alerts.services import record_system_alerts
 from apps.api.limits import ID_PATTERNS
 from apps.market.models import Feed
 from apps.notify.models import Message, Owed
-from apps.notify.services import create_channel
+from apps.notify.services import create_channel, create_silence
 from apps.rules.models import Rule
 from tests.api.asking import QUERY, codes, everything, object_types, selected_types
-from tests.builders import make_operator, make_owner, make_told_alerts
+from tests.builders import at, make_operator, make_owner, make_told_alerts
 
 pytestmark = pytest.mark.django_db
 
@@ -30,6 +33,7 @@ SEEN_BY = {
     "messages": {"ada", "root"},
     "rule": {"ada", "root"},
     "rules": {"ada", "root"},
+    "silences": {"ada", "root"},
 }
 # What a stranger is told: nothing is there, or that they should sign in.
 OPEN_TO_STRANGERS = {"feed", "feeds", "me"}
@@ -39,14 +43,22 @@ ABSENT = {"alert": "999999", "asset": "ABSENT", "feed": "absent", "rule": "99999
 
 @pytest.fixture
 def readers(admin_user):
-    """Return the readers by name; Ada has two rules, alerts and messages, Eve one of each."""
+    """Return the readers by name; Ada has two rules, alerts, messages and silences, Eve one of each."""
     admin_user.username = "root"
     admin_user.save()
     ada, eve = make_owner("ada"), make_owner("eve")
     make_told_alerts(ada, 2, name=CANARY.lower())
     make_told_alerts(eve, 1, name="eves")
+    make_silence(author=ada, owner=ada, comment=CANARY)
+    make_silence(author=eve, owner=eve, comment="EVES")
+    # By whom it may be made, a silence of one rule concerns that rule's owner alone.
+    make_silence(author=admin_user, owner=None, rule=ada.rules.first(), comment=CANARY)
     grace = make_operator("grace", "market.view_feed", "alerts.view_alert", "rules.view_rule", "notify.view_message")
     return {"ada": ada, "eve": eve, "grace": grace, "root": admin_user}
+
+
+def make_silence(**columns):
+    return create_silence(starts_at=at(0), ends_at=at(60), **columns)
 
 
 def ids():
@@ -62,7 +74,11 @@ def ids():
 def query_of(field, id=None):
     """Return a query for all of a root field."""
     definition = QUERY.fields[field]
-    arguments = f'(id: "{id}")' if "id" in definition.args else ""
+    arguments = ""
+    if "id" in definition.args:
+        arguments = f'(id: "{id}")'
+    elif "first" in definition.args:
+        arguments = "(first: 5)"
     return f"{{ {field}{arguments} {everything(definition.type)} }}"
 
 
@@ -132,6 +148,42 @@ def test_what_hangs_on_an_own_row_is_the_owners_too(ask, readers):
     query = "{ alerts { edges { node { messages { edges { node { subject } } } } } } }"
     assert "astray" not in ask(query, user=readers["ada"]).text
     assert "astray" in ask(query, user=readers["root"]).text
+
+
+@pytest.fixture
+def system_alert():
+    """Return an alert about the installation."""
+    found = SystemAlert(
+        fingerprint="f",
+        opened_at=at(0),
+        resolved_at=None,
+        severity="critical",
+        words="SYSTEMS OWN",
+        evidence={"labels": {"alertname": "FeedBehind"}},
+    )
+    (event,) = record_system_alerts([found])
+    return event.alert
+
+
+def test_alerts_about_the_installation_are_for_operators(ask, readers, system_alert):
+    readers["olga"] = make_owner("olga")
+    readers["olga"].groups.add(Group.objects.get(name="Operator"))
+    fields = "{ words timeline { kind } messages { edges { node { subject } } } }"
+    for name, sees in {"ada": False, "grace": False, "olga": True, "root": True}.items():
+        listed = ask(f"{{ alerts {{ edges {{ node {fields} }} }} }}", user=readers[name])
+        single = ask(f'{{ alert(id: "{system_alert.pk}") {fields} }}', user=readers[name])
+        absent = ask(f'{{ alert(id: "999999") {fields} }}', user=readers[name])
+        assert ("SYSTEMS OWN" in listed.text, "SYSTEMS OWN" in single.text) == (sees, sees)
+        assert (single.content == absent.content) == (not sees)
+
+
+def test_a_message_about_the_installation_shows_no_alert_to_whom_may_not_see_it_any_more(ask, readers, system_alert):
+    channel = readers["ada"].channels.get()
+    message = Message.objects.create(channel=channel, subject="was told", next_attempt_at=at(0))
+    Owed.objects.create(event=system_alert.events.get(), channel=channel, due_at=at(0), message=message)
+    query = "{ messages(first: 1) { edges { node { subject alerts { words } } } } }"
+    answer = ask(query, user=readers["ada"]).json()["data"]["messages"]["edges"]
+    assert answer == [{"node": {"subject": "was told", "alerts": []}}]
 
 
 def test_a_deleted_rule_is_seen_by_its_alerts_only(ask, readers):

@@ -52,6 +52,7 @@ def test_every_argument_is_one_that_is_checked_before_execution():
     assert {(name, kind) for name, kind in arguments if kind != "Boolean"} == {
         ("after", "String"),
         ("resolution", "CandleResolution"),
+        ("state", "AlertState"),
         ("first", "Int"),
         ("id", "ID!"),
     }

@@ -4,14 +4,16 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from apps.alerts.models import Alert
+from apps.alerts.services import acknowledge
 from apps.api import limits
 from apps.market.models import AssetAlias
 from apps.market.services import roll_up
-from apps.notify.services import create_channel, set_channels
+from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import judge_pending
 from apps.rules.models import Rule
 from tests.api.asking import QUERY, connections, everything
-from tests.builders import above, append_quotes, asset_ids, at, make_feed, make_rule, make_told_alerts
+from tests.builders import above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule, make_told_alerts
 
 pytestmark = pytest.mark.django_db
 
@@ -22,6 +24,7 @@ WAYS = {
     "Query.rules": "{ rules(first: 100) %s }",
     "Query.alerts": "{ alerts(first: 100) %s }",
     "Query.messages": "{ messages(first: 100) %s }",
+    "Query.silences": "{ silences(first: 100) %s }",
     "Asset.candles": "{ assets(first: 100) { edges { node { candles(first: 100) %s } } } }",
     "Feed.assets": "{ feeds(first: 100) { edges { node { assets(first: 100) %s } } } }",
     "Rule.states": "{ rules(first: 100) { edges { node { states(first: 100) %s } } } }",
@@ -34,8 +37,14 @@ def test_every_connection_is_listed():
 
 
 def fill(owner, count, *, name):
-    """Make feeds, assets with aliases and quotes of two days, rules, alerts and messages."""
-    make_told_alerts(owner, count, name=name)
+    """Make feeds, assets with aliases and quotes of two days, rules, alerts, some acknowledged, messages and
+    silences."""
+    alerts = make_told_alerts(owner, count, name=name)
+    for number, alert in enumerate(alerts):
+        by = make_owner(f"{name}-{number}")
+        acknowledge(alerts=Alert.objects.filter(pk=alert.pk), by=by, note="seen", now=at(2))
+        match = {"owner": by, "rule": alert.rule, "asset": alert.asset, "comment": "known"}
+        create_silence(author=by, starts_at=at(0), ends_at=at(1), **match)
     symbols = [f"{name}-MORE-{number}".upper() for number in range(count)]
     feed = make_feed(*symbols, name=f"{name}-more")
     for symbol, asset_id in asset_ids(feed).items():

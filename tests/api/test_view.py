@@ -215,7 +215,7 @@ def test_each_kind_of_fault_is_told_once_and_at_most_five_of_them(ask, ada):
 
 
 def nested(levels):
-    """Return a query so many levels deep that goes from rule to state and on, round and round."""
+    """Return a query so many levels deep that goes from alert to rule and on, round and round."""
     query = "name"
     for number in range(levels - 1):
         query = f"{('alert', 'rule')[number % 2]} {{ {query} }}"
@@ -238,7 +238,10 @@ def test_levels_are_counted_through_fragments(ask, ada):
 
 
 def test_10_levels_are_answered(ask, ada):
-    query = "{ messages { edges { node { alert { messages { edges { node { alert { rule { name } } } } } } } } } }"
+    query = (
+        "{ messages(first: 5) { edges { node { alerts { messages(first: 5) { edges { node { alerts { rule { name } } "
+    )
+    query += "} } } } } } } }"
     assert ask(query).status_code == 200
 
 
