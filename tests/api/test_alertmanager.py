@@ -4,8 +4,10 @@ import json
 import re
 import threading
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.test import Client
@@ -20,6 +22,7 @@ from apps.notify.queries import channels_to_plan
 from apps.notify.services import create_channel
 from tests.api.asking import codes
 from tests.builders import at, make_operator, make_owner, tell
+from tests.project.test_docs import blocks
 from tests.rig import free_port, wait_until
 from tests.threads import at_once, elsewhere
 
@@ -454,6 +457,13 @@ def test_a_clock_that_is_ahead_by_minutes_is_believed(post):
 def test_fields_that_a_newer_alertmanager_may_add_are_let_pass(post):
     more = {"notificationReason": {"a": json.loads(DEEP)}}
     assert told(post(content=payload(FIRING | more, **more))) == (1, 0, 0)
+
+
+def test_the_receiver_that_is_documented_is_right():
+    [config] = [yaml.safe_load(block) for block in blocks("docs/operations.md", "yaml") if "webhook_configs" in block]
+    [[webhook]] = [receiver["webhook_configs"] for receiver in config["receivers"]]
+    assert (urlsplit(webhook["url"]).path, webhook["send_resolved"], webhook["max_alerts"]) == (URL, True, 0)
+    assert "authorization" in webhook["http_config"]
 
 
 # At once, and while the database is away
