@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from django.db import connection
 from django.db.models import Q
 
 from apps.market.models import Asset, AssetAlias, Feed, FeedSource, Listing
@@ -10,7 +11,10 @@ from apps.market.providers.registry import PROVIDERS
 
 def asset_ids_by_external_id(feed: Feed) -> "AssetIds":
     """Return, per source, external id -> asset id for the assets of `feed`; two statements."""
-    assets = {pk: (symbol, currency) for pk, symbol, currency in feed.assets.values_list("pk", "symbol", "currency")}
+    # Every fetch asks it: in no order, and as the cursor's own tuples, it is there in less than half the time.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id, symbol, currency FROM market_asset WHERE feed_id = %s", [feed.pk])
+        assets = {asset_id: (symbol, currency) for asset_id, symbol, currency in cursor.fetchall()}
     listings = Listing.objects.filter(asset__feed=feed).values_list("provider", "asset_id", "external_id")
     return AssetIds(assets, list(listings))
 
@@ -84,8 +88,8 @@ def aliases_of(asset_ids: Iterable[int]) -> dict[int, list[str]]:
 
 def left_out_of(feed: Feed) -> list[tuple[str, str, int, str]]:
     """Return (provider, external id, asset id, currency) of names that a feed does not ask for, since they are in
-    another currency than their asset."""
+    another currency than their asset, sorted."""
     assets = asset_ids_by_external_id(feed)
     for source in feed.sources.all():
         assets.of(source)
-    return assets.left_out
+    return sorted(assets.left_out)

@@ -8,10 +8,10 @@ from statistics import median
 from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Sum
+from django.db.models import Count, F, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Now, TruncMinute
 
-from apps.market.models import Backfill, Batch, Circuit, Feed, FeedSource
+from apps.market.models import Asset, Backfill, Batch, Circuit, Feed, FeedSource
 from apps.market.providers.registry import PROVIDERS
 
 RECENT_ENTRIES = 20
@@ -45,18 +45,21 @@ def seconds_between_rounds(providers: Iterable[str], *, backfills_more: int = 0)
     limited = {slug: its for slug, its in limits.items() if its is not None}
     if not limited:
         return 0
-    public = Q()
-    for slug in limited:
-        address = PROVIDERS[slug].validate_options({})["base_url"]
-        public |= Q(provider=slug) & (Q(options__base_url=address) | Q(options__base_url__isnull=True))
-    sources = FeedSource.objects.filter(public, feed__is_enabled=True).annotate(assets=Count("feed__assets"))
+    addresses = {slug: PROVIDERS[slug].validate_options({})["base_url"] for slug in limited}
+    assets_of = Asset.objects.filter(feed=OuterRef("feed")).order_by().values("feed").annotate(count=Count("pk"))
+    sources = FeedSource.objects.filter(provider__in=limited).annotate(assets=Subquery(assets_of.values("count")))
+    facts = sources.order_by().values_list("provider", "feed", "feed__is_enabled", "options__base_url", "assets")
     calls: Counter[str] = Counter()
-    for slug, assets in sources.values_list("provider", "assets"):
-        calls[slug] += limited[slug].calls_for(assets)
+    elsewhere = set()
+    for slug, feed_id, is_enabled, address, assets in facts:
+        if address not in (None, addresses[slug]):
+            elsewhere.add((slug, feed_id))
+        elif is_enabled:
+            calls[slug] += limited[slug].calls_for(assets or 0)
+    going_on = Backfill.objects.filter(finished_at=None, next_call_at__gt=Now() - BACKFILL_GOES_ON)
+    called = going_on.filter(provider__in=limited).order_by().values_list("provider", "asset__feed")
     # Only those at an address of their feed's own ask nothing of the public one.
-    elsewhere = FeedSource.objects.filter(feed__assets=OuterRef("asset"), provider=OuterRef("provider")).exclude(public)
-    going_on = Backfill.objects.filter(~Exists(elsewhere), finished_at=None, next_call_at__gt=Now() - BACKFILL_GOES_ON)
-    calls.update(going_on.filter(provider__in=limited).order_by().values_list("provider", flat=True))
+    calls.update(slug for slug, feed_id in called if (slug, feed_id) not in elsewhere)
     calls.update({slug: backfills_more for slug in limited if backfills_more})
     return max((limited[slug].interval_seconds_for(count) for slug, count in calls.items()), default=0)
 
