@@ -248,9 +248,8 @@ def best_of(founds: Iterable[Found], words: str) -> list[Found]:
 
 def quote_of(item: Any, *, name: str, price: str) -> RawQuote:
     """Return the quote of an item. What is no asset has no price either: admission counts it."""
-    if not isinstance(item, dict) or not isinstance(item.get(name), str):
-        return RawQuote(external_id="", price=None)
-    return RawQuote(external_id=item[name], price=item.get(price))
+    external_id = item.get(name) if isinstance(item, dict) else None
+    return RawQuote(external_id, item.get(price)) if isinstance(external_id, str) else RawQuote("", None)
 
 
 def found_of(item: Mapping[str, Any], *, external_id: str = "id", symbol: str = "symbol", name: str = "name") -> Found:

@@ -226,9 +226,9 @@ def record_answers(
             if part.history.quotes:
                 move_clock(head, as_of=part.history.quotes[-1].at)
                 append_history(head, not_stored(part.history), **columns)
-            move_clock(head, as_of=part.as_of)
             columns |= {"slot": lease.slot, "part": number, "missed_slots": missed_slots if number == 1 else 0}
-            batch, fresh = append_quotes(head, part.quotes, jump_percent=lease.feed.jump_percent, **columns)
+            columns |= {"as_of": part.as_of, "jump_percent": lease.feed.jump_percent}
+            batch, fresh = append_quotes(head, part.quotes, **columns)
             entries.append(batch)
             newest |= {quote.asset_id: (quote.at, quote.price) for quote in fresh}
         head.failures = 0

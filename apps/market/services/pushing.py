@@ -1,7 +1,6 @@
 """Quotes that other systems send in, appended to the log of a feed with the source `push`."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from django.db import connection, transaction
 from apps.market import domain, partitions, queries
 from apps.market.domain import RawQuote
 from apps.market.models import Batch, Feed, FeedSource, slug_validator
-from apps.market.services.log import append_quotes, cache_latest, is_live, lock_head, move_clock, retention, still_here
+from apps.market.services.log import append_quotes, cache_latest, is_live, lock_head, retention, still_here
 
 PUSH = "push"
 
@@ -37,7 +36,7 @@ def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, tr
     by_receipt = feed.time_policy == Feed.TimePolicy.RECEIPT
     quotes = [
         # Each its own time, also where many pushes make one entry: of two quotes at one time only the first stands.
-        replace(quote, at=push.received_at) if by_receipt or quote.at is None else quote
+        quote._replace(at=push.received_at) if by_receipt or quote.at is None else quote
         for push in pushes
         for quote in push.quotes
     ]
@@ -52,8 +51,7 @@ def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, tr
     # COPY's errors come as the driver's own; whoever tries again looks for Django's.
     with connection.wrap_database_errors, transaction.atomic():
         head = lock_head(feed.pk)
-        move_clock(head, as_of=now)
-        columns = {"provider": PUSH, "jump_percent": feed.jump_percent, "now": now, "trace_id": trace_id}
+        columns = {"as_of": now, "provider": PUSH, "jump_percent": feed.jump_percent, "now": now, "trace_id": trace_id}
         batch, fresh = append_quotes(head, still_here(head, admitted), **columns)
         head.save(update_fields=["seq", "as_of"])
     if fresh:

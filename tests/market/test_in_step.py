@@ -1,0 +1,168 @@
+"""Answers whose quotes are all the next of their assets: stored on PostgreSQL without reading what came before."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from apps.market.models import Asset, Batch, FeedHead, HeldQuote, LatestQuote, Quote
+from apps.market.services import log
+from apps.market.services.moving import move_asset
+from tests.builders import START, append_quotes, at, make_feed
+from tests.market.rows import newest_prices, stored_quotes
+
+pytestmark = [pytest.mark.django_db, pytest.mark.servers]
+
+
+@pytest.fixture
+def in_step(monkeypatch):
+    """Return a list that gets, for each answer that was tried, whether it was in step."""
+    tried = []
+    append = log._append_in_step
+
+    def told(head, admitted, **columns):
+        batch = append(head, admitted, **columns)
+        tried.append(batch is not None)
+        return batch
+
+    monkeypatch.setattr(log, "_append_in_step", told)
+    return tried
+
+
+def facts_of(batch):
+    return (batch.seq, batch.accepted, batch.late, batch.repeated, batch.held, batch.rejected, batch.switched)
+
+
+def test_the_next_quotes_of_all_assets_are_stored_and_are_the_newest(in_step):
+    feed = make_feed("A", "B", "C")
+    append_quotes(feed, [("A", START, "10"), ("B", START, "20"), ("C", START, "30")])
+    batch = append_quotes(feed, [("A", at(1), "15"), ("B", at(2), "10")])
+
+    assert in_step == [True]
+    assert facts_of(batch) == (2, 2, 0, 0, 0, {}, None)
+    assert (batch.first_at, batch.last_at, batch.as_of) == (at(1), at(2), at(2))
+    assert newest_prices() == [("A", at(1), "15"), ("B", at(2), "10"), ("C", START, "30")]
+    assert stored_quotes()[-2:] == [("A", at(1), "15"), ("B", at(2), "10")]
+
+
+@pytest.mark.parametrize(
+    ("quotes", "provider", "facts"),
+    [
+        ([("A", at(1), "11"), ("NEW", at(1), "1")], "simulated", (2, 2, 0, 0, 0, {})),
+        ([("A", at(1), "11"), ("A", at(2), "12")], "simulated", (2, 2, 0, 0, 0, {})),
+        ([("A", at(1), "11"), ("B", at(1), "30.0000000001")], "simulated", (2, 1, 0, 0, 1, {})),
+        ([("A", at(1), "11"), ("B", at(1), "20")], "another", (2, 2, 0, 0, 0, {})),
+    ],
+    ids=["new", "twice", "jump", "switch"],
+)
+def test_what_is_not_in_step_is_placed_quote_by_quote(quotes, provider, facts, in_step):
+    feed = make_feed("A", "B", "NEW")
+    append_quotes(feed, [("A", START, "10"), ("B", START, "20")])
+    batch = append_quotes(feed, quotes, provider=provider)
+
+    assert in_step == [False]
+    assert facts_of(batch)[:-1] == facts
+    assert Quote.objects.filter(batch=batch).count() == batch.accepted
+    assert list(Batch.objects.order_by("seq").values_list("seq", flat=True)) == [1, 2]
+    assert FeedHead.objects.get(feed=feed).seq == 2
+
+
+def test_a_quote_that_waits_for_the_next_is_settled_by_it(in_step):
+    feed = make_feed("A", "B")
+    append_quotes(feed, [("A", START, "10"), ("B", START, "20")])
+    append_quotes(feed, [("A", at(1), "100")])
+    batch = append_quotes(feed, [("A", at(2), "11")])
+
+    assert in_step == [False, False]
+    assert facts_of(batch) == (3, 1, 0, 0, 0, {"jump": 1}, None)
+    assert not HeldQuote.objects.exists()
+
+
+def test_what_waits_in_another_feed_holds_up_nobody(in_step):
+    feed, other = make_feed("A"), make_feed("B", name="other")
+    append_quotes(feed, [("A", START, "10")])
+    append_quotes(other, [("B", START, "10")])
+    append_quotes(other, [("B", at(1), "100")])
+    append_quotes(feed, [("A", at(1), "11")])
+
+    assert in_step == [False, True]
+    assert HeldQuote.objects.count() == 1
+
+
+def test_a_quote_that_is_not_later_than_the_clock_is_not_tried(in_step):
+    feed = make_feed("A")
+    append_quotes(feed, [("A", START, "10")], as_of=at(5))
+    append_quotes(feed, [("A", at(5), "11")], as_of=at(6))
+
+    assert in_step == []
+    assert newest_prices() == [("A", at(5), "11")]
+
+
+@pytest.mark.parametrize(
+    ("second", "facts", "newest"),
+    [(30, (2, 1, 0, 1, 0, {}, None), at(30)), (20, (2, 1, 1, 0, 0, {}, None), at(30))],
+    ids=["stored", "late"],
+)
+def test_an_asset_may_come_with_a_quote_ahead_of_its_new_feeds_clock(second, facts, newest, in_step):
+    feed, film = make_feed("A", name="feed"), make_feed("B", name="film")
+    append_quotes(film, [("B", START, "1")])
+    append_quotes(feed, [("A", at(30), "10")])
+    feed.judged.__class__.objects.filter(feed=feed).update(seq=1)
+    move_asset(asset_id=Asset.objects.get(symbol="A").pk, feed_id=film.pk)
+    batch = append_quotes(film, [("A", at(second), "10"), ("B", at(40), "1")])
+
+    assert in_step == [False]
+    assert facts_of(batch) == facts
+    assert newest_prices() == [("A", newest, "10"), ("B", at(40), "1")]
+
+
+def _answer(draw, second, prices):
+    """Return (number of the asset, at, price) as a market gives them, with its faults."""
+    quotes = []
+    for number in range(4):
+        for _ in range(draw.choice([0, 1, 1, 1, 1, 1, 1, 2] if draw.random() < 0.2 else [1])):
+            prices[number] = max(prices[number] * draw.choice([98, 100, 103]) // 100, 10)
+            price = prices[number] * draw.choice([1] * 90 + [3])
+            quotes.append((number, at(second - draw.choice([0] * 90 + [1, 2, 15])), str(price)))
+    return quotes
+
+
+def _all_of(feed):
+    number = {asset.pk: asset.symbol[1:] for asset in feed.assets.all()}
+    entries = [
+        (*facts_of(entry)[:-1], {slug: [number[one] for one in ids] for slug, ids in (entry.switched or {}).items()})
+        for entry in Batch.objects.filter(feed=feed).order_by("seq")
+    ]
+    quotes = Quote.objects.filter(asset__feed=feed).order_by("at", "asset__symbol")
+    rows = list(quotes.values_list("asset", "at", "price", "late", "batch__seq"))
+    newest = LatestQuote.objects.filter(asset__feed=feed).order_by("asset__symbol")
+    held = HeldQuote.objects.filter(asset__feed=feed).order_by("asset__symbol")
+    newest_rows, held_rows = (
+        newest.values_list("asset", "at", "price", "provider"),
+        held.values_list("asset", "at", "price"),
+    )
+    return entries, [[(number[row[0]], *row[1:]) for row in one] for one in (rows, newest_rows, held_rows)]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_rows_are_those_of_placing_quote_by_quote(seed, monkeypatch):
+    draw, prices, taken = random.Random(seed), [1_000] * 4, Counter()
+    quick, careful = (make_feed(*(f"{name}{one}" for one in range(4)), name=name) for name in "qc")
+    append = log._append_in_step
+
+    def only_quick(head, admitted, **columns):
+        batch = append(head, admitted, **columns) if head.feed_id == quick.pk else None
+        taken[head.feed_id, batch is not None] += 1
+        return batch
+
+    monkeypatch.setattr(log, "_append_in_step", only_quick)
+    for second in range(60):
+        quotes = _answer(draw, second, prices)
+        provider = draw.choice(["first"] * 20 + ["second"])
+        for feed in (quick, careful):
+            named = [(f"{feed.name}{number}", moment, price) for number, moment, price in quotes]
+            append_quotes(feed, named, as_of=at(second), provider=provider)
+
+    assert _all_of(quick) == _all_of(careful)
+    assert taken[quick.pk, True] > 20
+    assert taken[quick.pk, False] >= 5
