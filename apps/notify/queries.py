@@ -149,14 +149,11 @@ def openings_to_repeat(*, now: datetime) -> list[Owed]:
     return [one for one in rows if one.message.delivered_at <= now - timedelta(minutes=one.channel.repeat_minutes)]
 
 
-def is_being_sent_to(channel_id: int) -> bool:
-    """Tell whether somebody is sending a message on the channel, and has not been away for longer than a lease."""
-    return Message.objects.filter(channel=channel_id, status=Message.Status.SENDING, lease_until__gte=Now()).exists()
-
-
-def claimable(channel_id: int) -> QuerySet[Message]:
-    """Return the channel's messages that may be tried now: due, or left by a dead sender, and no earlier one about the
-    same alert unsent."""
+def next_message(channel_id: int) -> Message | None:
+    """Return the message that is to be tried next on a channel: due, or left by a dead sender, and no earlier one about
+    the same alert unsent. None while somebody is sending on the channel, and has not been away for longer than a
+    lease."""
+    under_way = Message.objects.filter(_is_under_way(), channel=channel_id)
     # By the debts' own order: the clocks of those who write messages may differ.
     earlier = Owed.objects.filter(
         channel=channel_id,
@@ -164,7 +161,17 @@ def claimable(channel_id: int) -> QuerySet[Message]:
         event__alert__events__owed__message=OuterRef("pk"),
         event__alert__events__owed__pk__gt=F("pk"),
     ).exclude(message=OuterRef("pk"))
-    return Message.objects.filter(_is_due(), channel=channel_id).exclude(Exists(earlier))
+    due = Message.objects.filter(_is_due(), ~Exists(under_way), ~Exists(earlier), channel=channel_id)
+    return due.order_by("next_attempt_at", "created_at").first()
+
+
+def given_up_with(channel: Channel) -> QuerySet[Message]:
+    """Return what is not sent on a channel that is switched off, but what is being sent this moment."""
+    return channel.messages.filter(~_is_under_way(), status__in=Message.UNSENT)
+
+
+def _is_under_way() -> Q:
+    return Q(status=Message.Status.SENDING, lease_until__gte=Now())
 
 
 def _is_due() -> Q:

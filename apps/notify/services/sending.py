@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F
 from django.db.models.functions import Now
 
 from apps.notify import domain, queries
@@ -79,18 +78,18 @@ def _claim(channel_id: int, *, now: datetime) -> Attempt | None:
     fences off who was late."""
     with transaction.atomic():
         channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
-        if channel is None or queries.is_being_sent_to(channel_id):
+        if channel is None:
             return None
         if not channel.is_enabled:
-            channel.messages.filter(status__in=Message.UNSENT).update(status=Message.Status.DEAD, lease_until=None)
+            queries.given_up_with(channel).update(status=Message.Status.DEAD, lease_until=None)
             return None
         if channel.resume_at is not None and channel.resume_at > now:
             return None
-        # Those whose last sender died over them, like those before: they kill whoever sends them.
-        queries.claimable(channel_id).filter(
-            attempts__gt=F("attempts_before") + len(domain.RETRY_AFTER_SECONDS)
-        ).update(status=Message.Status.DEAD, lease_until=None)
-        message = queries.claimable(channel_id).order_by("next_attempt_at", "created_at").first()
+        message = queries.next_message(channel_id)
+        while message is not None and message.attempts - message.attempts_before > len(domain.RETRY_AFTER_SECONDS):
+            # Its last sender died over it, like those before: it kills whoever sends it.
+            Message.objects.filter(pk=message.pk).update(status=Message.Status.DEAD, lease_until=None)
+            message = queries.next_message(channel_id)
         if message is None:
             return None
         number = message.attempts + 1

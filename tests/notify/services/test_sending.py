@@ -446,6 +446,19 @@ def test_what_waits_on_a_channel_that_is_off_is_given_up_and_can_be_sent_again(f
     assert [letter.id for letter in outside.letters] == [str(message_id)]
 
 
+def test_what_is_being_sent_while_its_channel_is_switched_off_is_delivered(feed, rule, channel, outside):
+    told(feed, channel, (0, "101"))
+
+    def switch_off_meanwhile():
+        Channel.objects.update(is_enabled=False)
+        send(channel)
+
+    outside.script = [switch_off_meanwhile]
+
+    assert send(channel) == "delivered"
+    assert Message.objects.get().status == "delivered"
+
+
 def test_what_is_sent_again_has_the_whole_schedule_before_it(feed, rule, channel, outside):
     (message_id,) = told(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_503")) for _ in range(16)]
