@@ -1,45 +1,74 @@
 """What was told about each alert. It stands here, since alerts know nothing of telling."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
 
 from apps.alerts.admin import AlertAdmin
 from apps.alerts.models import Alert
 from apps.market.admin import ROWS_SHOWN, Table, page_link
-from apps.notify.admin.messages import ATTEMPT_HEADERS, attempt_cells, status_in_words
-from apps.notify.models import Attempt, Message, Owed
+from apps.notify.admin.holds import held_in_words, why_it_waits
+from apps.notify.admin.messages import attempt_cells, attempt_headers, status_in_words
+from apps.notify.admin.silences import silence_form_for
+from apps.notify.models import Attempt, Owed
 
 admin.site.unregister(Alert)
 
 
 @admin.register(Alert)
 class ToldAlertAdmin(AlertAdmin):
-    """An alert's page with what was told about it."""
+    """An alert's page with what was told about it, to whom the reader may know."""
+
+    actions = [*AlertAdmin.actions, "silence"]
+    buttons = actions
+
+    def has_silence_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("notify.add_silence")
+
+    def buttons_for(self, request: HttpRequest, row: Alert) -> Sequence[str]:
+        # What is about the installation is silenced where it comes from, in Alertmanager.
+        return [name for name in super().buttons_for(request, row) if name != "silence" or row.rule_id is not None]
+
+    @admin.action(description="Silence", permissions=["silence"])
+    def silence(self, request: HttpRequest, queryset: QuerySet[Alert]) -> HttpResponse | None:
+        """Open the form of a new silence about this rule on this asset."""
+        alerts = list(queryset.filter(rule__isnull=False)[:2])
+        if len(alerts) != 1:
+            self.say_refused(request, "Choose one alert of a rule to silence it.")
+            return None
+        return silence_form_for(rule=alerts[0].rule, asset_id=alerts[0].asset_id)
 
     def tables_for(self, request: HttpRequest, row: Alert) -> list[Table]:
-        owed = Owed.objects.filter(event__alert=row).select_related("event", "channel", "message").order_by("pk")
+        owed = Owed.objects.filter(event__alert=row).select_related("event", "channel", "silence", "message")
         tries = Attempt.objects.filter(message__members__event__alert=row).select_related("message").distinct()
+        if not request.user.is_superuser:
+            # What is about the installation is told to several people, each of whom sees their own channels.
+            owed = owed.filter(channel__owner=request.user)
+            tries = tries.filter(message__channel__owner=request.user)
         return [
             *super().tables_for(request, row),
             Table(
                 title="Who is told",
-                headers=["event", "channel", "message", "status"],
+                headers=["event", "channel", "held back by", "message", "status"],
                 rows=[
                     [
-                        *(one.event.get_kind_display(), page_link(request, one.channel, str(one.channel))),
-                        *_message_cells(request, one.message),
+                        *(_event(one), page_link(request, one.channel, str(one.channel))),
+                        *(held_in_words(one), *_message_cells(request, one)),
                     ]
-                    for one in owed[:ROWS_SHOWN]
+                    for one in owed.order_by("pk")[:ROWS_SHOWN]
                 ],
-                empty="Nobody: its rule names no channel.",
+                empty="Nobody: no channel wants it."
+                if row.rule_id is None
+                else "Nobody: its rule names no channel. Choose some in the form of the rule.",
             ),
             Table(
                 title="Attempts",
-                headers=["message", *ATTEMPT_HEADERS],
+                headers=["message", *attempt_headers(request)],
                 rows=[
-                    [page_link(request, one.message, one.message.subject), *attempt_cells(one)]
+                    [page_link(request, one.message, one.message.subject), *attempt_cells(request, one)]
                     for one in tries.order_by("started_at", "pk")[:ROWS_SHOWN]
                 ],
                 empty="None yet.",
@@ -47,7 +76,11 @@ class ToldAlertAdmin(AlertAdmin):
         ]
 
 
-def _message_cells(request: HttpRequest, message: Message | None) -> list[Any]:
-    if message is None:
-        return ["not written yet", ""]
-    return [page_link(request, message, message.subject), status_in_words(message)]
+def _event(debt: Owed) -> str:
+    return f"reminder {debt.repeat}" if debt.repeat else debt.event.get_kind_display()
+
+
+def _message_cells(request: HttpRequest, debt: Owed) -> list[Any]:
+    if debt.message is None:
+        return ["not written yet", f"waits for {why_it_waits(debt)}"]
+    return [page_link(request, debt.message, debt.message.subject), status_in_words(debt.message)]

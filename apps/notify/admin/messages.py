@@ -1,24 +1,25 @@
 """The owners' pages: messages, the inbox among them, and every attempt at them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import linebreaksbr
+from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from unfold.decorators import display
 
 from apps.alerts.models import Alert
-from apps.market.admin import ROWS_SHOWN, ReadOnlyAdmin, Table, page_link
+from apps.market.admin import ROWS_SHOWN, PageAdmin, ReadOnlyAdmin, Table, page_link
+from apps.notify.admin.channel_form import kinds_offered
 from apps.notify.models import Attempt, Message
-from apps.notify.transports.registry import TRANSPORTS
+from apps.notify.services import redeliver
 from apps.rules.admin import OwnedRows
 
-ATTEMPT_HEADERS = ["attempt", "began (UTC)", "ended (UTC)", "outcome", "reason", "detail"]
-KINDS = [(kind, kind) for kind in sorted(TRANSPORTS)]
 STATUS_LABEL = {"delivered": "success", "dead": "danger", "pending": "warning", "sending": "info"}
 
 
@@ -27,7 +28,7 @@ class KindFilter(admin.SimpleListFilter):
     parameter_name = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return KINDS
+        return kinds_offered()
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
         return queryset.filter(channel__kind=self.value()) if self.value() else queryset
@@ -37,6 +38,8 @@ class KindFilter(admin.SimpleListFilter):
 class MessageAdmin(OwnedRows, ReadOnlyAdmin):
     """What was sent, or is to be: with the filter on inbox, the inbox."""
 
+    actions = ["redeliver"]
+    buttons = actions
     owner_lookup = "channel__owner"
     empty_words = "No messages yet. An alert of a rule that names a channel makes one, and so does a channel's test."
     fields = ["subject", "lines", "channel_name", "status_in_words", "created_at", "delivered_at", "id"]
@@ -66,14 +69,27 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
     def lines(self, message: Message) -> SafeString:
         return linebreaksbr(message.text, autoescape=True)
 
+    def has_redeliver_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("notify.change_channel")
+
+    def buttons_for(self, request: HttpRequest, row: Message) -> Sequence[str]:
+        return self.buttons if row.status == Message.Status.DEAD else []
+
+    @admin.action(description="Send again what was given up", permissions=["redeliver"])
+    def redeliver(self, request: HttpRequest, queryset: QuerySet[Message]) -> HttpResponse | None:
+        """Have those of these messages that were given up sent again, with the same ids."""
+        chosen = list(queryset[:2])
+        say_sent_again(self, request, redeliver(messages=queryset, now=timezone.now()))
+        return self.after(request, chosen)
+
     def tables_for(self, request: HttpRequest, row: Message) -> list[Table]:
         tries = row.tries.order_by("number")[:ROWS_SHOWN]
         told = Alert.objects.filter(events__owed__message=row).distinct().order_by("pk")[:ROWS_SHOWN]
         return [
             Table(
                 title="Attempts",
-                headers=ATTEMPT_HEADERS,
-                rows=[attempt_cells(one) for one in tries],
+                headers=attempt_headers(request),
+                rows=[attempt_cells(request, one) for one in tries],
                 empty="Not tried yet.",
             ),
             Table(
@@ -93,12 +109,34 @@ def status_in_words(message: Message) -> str:
     if message.status == Message.Status.DELIVERED:
         return f"delivered at {localize(message.delivered_at)}, {tried}"
     if message.status == Message.Status.DEAD:
-        return f"given up after {tried}: it is never tried again"
+        return f"given up after {tried}: nobody tries again unless asked to"
     if message.status == Message.Status.SENDING:
         return f"being sent: {tried} begun"
     return f"to be sent at {localize(message.next_attempt_at)}, {tried if message.attempts else 'not tried yet'}"
 
 
-def attempt_cells(attempt: Attempt) -> list[Any]:
+def attempt_headers(request: HttpRequest) -> list[str]:
+    """Return what stands above `attempt_cells`."""
+    headers = ["attempt", "began (UTC)", "took", "outcome", "status", "reason", "detail"]
+    # Of an address on the operators' own network, it may be more than its owner may read.
+    return [*headers, "answer"] if request.user.is_superuser else headers
+
+
+def attempt_cells(request: HttpRequest, attempt: Attempt) -> list[Any]:
+    """Return one attempt as this reader may see it."""
     outcome = attempt.get_outcome_display() if attempt.outcome else "under way"
-    return [attempt.number, attempt.started_at, attempt.finished_at, outcome, attempt.reason, attempt.detail]
+    took = f"{attempt.milliseconds} ms" if attempt.milliseconds is not None else ""
+    cells = [attempt.number, attempt.started_at, took, outcome, attempt.status, attempt.reason, attempt.detail]
+    return [*cells, attempt.answer] if request.user.is_superuser else cells
+
+
+def say_sent_again(page: PageAdmin, request: HttpRequest, count: int) -> None:
+    """Say how many messages are sent again, or why none is."""
+    if count:
+        page.say_done(
+            request,
+            f"{count} {'message is' if count == 1 else 'messages are'} to be sent again, within some seconds while "
+            "beat and a notifier run.",
+        )
+    else:
+        page.say_refused(request, "Nothing is sent again: nothing was given up, or its channel is switched off.")

@@ -1,0 +1,157 @@
+"""The form of a channel: what its kind has to know stands in it, made from what the transport says of itself."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from apps.notify import domain
+from apps.notify.models import Channel
+from apps.notify.sealing import SealBroken
+from apps.notify.services import PREVIOUS_SECRET, SECRET
+from apps.notify.transports.protocol import ChannelInvalid, Setting, Transport
+from apps.notify.transports.registry import TRANSPORTS
+
+PLACEHOLDERS = "; ".join(f"{{{name}}}: {what}" for name, what in domain.PLACEHOLDERS.items())
+PLACEHOLDERS_HELP = f"What stands for something else: {PLACEHOLDERS}. Write {{{{ and }}}} for braces."
+KEPT = "One is stored, and is not shown again. Leave this empty to keep it."
+BROKEN = "What is stored cannot be read with the keys of this site: write it again."
+# What a kind has an opinion about -> the part of its manners.
+MANNERS = ("group_wait_seconds", "messages_per_minute")
+
+
+def kinds_offered() -> list[tuple[str, str]]:
+    """Return (kind, what people call it), by the latter."""
+    return sorted(((kind, one.title) for kind, one in TRANSPORTS.items()), key=lambda pair: pair[1])
+
+
+def settings_shown(kind: str) -> list[Setting]:
+    """Return what is asked for of a kind. The previous secret is not: it comes of a button, and goes by one."""
+    transport = TRANSPORTS.get(kind)
+    return [one for one in transport.settings if one.name != PREVIOUS_SECRET] if transport is not None else []
+
+
+def field_name(kind: str, setting: str) -> str:
+    """Return the name of the field that asks for one setting of a kind."""
+    return f"{kind}_{setting}"
+
+
+def form_for(kinds: Iterable[str]) -> type["ChannelForm"]:
+    """Return a form that asks for the settings of these kinds."""
+    fields = {field_name(kind, one.name): _field_of(one) for kind in kinds for one in settings_shown(kind)}
+    return type(ChannelForm)("ChannelForm", (ChannelForm,), fields)
+
+
+def _field_of(setting: Setting) -> forms.CharField:
+    widget = (
+        UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
+        if setting.is_secret
+        else UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"})
+    )
+    # Which is required depends on the kind that is chosen, and is the transport's to say; so is what a line break or a
+    # space at the end means.
+    return forms.CharField(
+        required=False, max_length=2_000, strip=False, label=setting.label, help_text=setting.help, widget=widget
+    )
+
+
+class ChannelForm(forms.ModelForm):
+    """Secrets go in and never come out: an empty field keeps what is stored. made_secret: what a transport made where
+    nobody wrote one, to be shown once."""
+
+    made_secret = ""
+    kind = forms.ChoiceField(label="Kind", widget=UnfoldAdminSelectWidget)
+
+    class Meta:
+        model = Channel
+        fields = ["owner", "name", "kind"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_new = self.instance.pk is None
+        self._stored, is_broken = self._what_is_stored()
+        if "kind" in self.fields:
+            self.fields["kind"].choices = kinds_offered()  # type: ignore[attr-defined]
+            self.fields["kind"].disabled = not self._is_new
+            self.fields["kind"].help_text = "How you are told." if self._is_new else "It stays what it is."
+        for one in settings_shown(self.instance.kind):
+            name = field_name(self.instance.kind, one.name)
+            if name not in self.fields:
+                continue
+            if not one.is_secret:
+                self.initial.setdefault(name, self._stored.get(one.name, ""))
+            elif is_broken or one.name in self._stored:
+                self.fields[name].help_text = f"{one.help} {BROKEN if is_broken else KEPT}"
+        for name in ("subject_template", "text_template"):
+            if name in self.fields:
+                self.fields[name].help_text += f" {PLACEHOLDERS_HELP}"
+        if self._is_new:
+            self._leave_manners_to_the_kind()
+
+    def _what_is_stored(self) -> tuple[dict[str, str], bool]:
+        """Return (what the transport knows, whether its secrets cannot be read)."""
+        try:
+            return self.instance.transport_settings, False
+        except SealBroken:
+            return dict(self.instance.config), True
+
+    def _leave_manners_to_the_kind(self) -> None:
+        """Ask for nothing that the kind knows better: empty fields, which say what they will be."""
+        for name in MANNERS:
+            if name in self.fields:
+                usual = ", ".join(f"{one.title} {getattr(one.manners, name)}" for one in _by_title())
+                self.fields[name].required = False
+                self.fields[name].help_text += f" Empty: what suits the kind ({usual})."
+                self.fields[name].widget = UnfoldAdminIntegerFieldWidget(attrs={"placeholder": "what suits the kind"})
+                self.initial[name] = None
+
+    def clean(self) -> dict[str, Any]:
+        """Put the settings of the kind together, as its transport takes them."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        transport = TRANSPORTS.get(cleaned.get("kind", ""))
+        if transport is None:
+            return cleaned
+        for name in MANNERS if self._is_new else ():
+            if name not in self.errors and cleaned.get(name) is None:
+                cleaned[name] = getattr(transport.manners, name)
+        self.instance.kind = transport.kind
+        try:
+            self.instance.put_settings(self._settings_of(transport, cleaned))
+        except ChannelInvalid as error:
+            # It is not saved; and what it was before is no longer what it says.
+            self.instance.config, self.instance.sealed = {}, ""
+            name = field_name(transport.kind, error.setting)
+            self.add_error(name if name in self.fields else None, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+        else:
+            known = self.instance.transport_settings
+            if SECRET not in self._stored and not cleaned.get(field_name(transport.kind, SECRET)):
+                self.made_secret = known.get(SECRET, "")
+        return cleaned
+
+    def _settings_of(self, transport: Transport, cleaned: dict[str, Any]) -> dict[str, str]:
+        values = {}
+        for one in transport.settings:
+            name = field_name(transport.kind, one.name)
+            is_kept = name not in self.fields or (one.is_secret and not cleaned.get(name))
+            values[one.name] = self._stored.get(one.name, "") if is_kept else cleaned.get(name, "")
+        return values
+
+    def _update_errors(self, errors: ValidationError) -> None:
+        """Leave out what the model says of the settings: it stands beside its field already."""
+        said = dict(errors.error_dict)
+        whole = [one for one in said.pop(NON_FIELD_ERRORS, []) if one.code != "transport"]
+        if whole:
+            said[NON_FIELD_ERRORS] = whole
+        if said:
+            super()._update_errors(ValidationError(said))  # type: ignore[misc]
+
+
+def _by_title() -> list[Transport]:
+    return sorted(TRANSPORTS.values(), key=lambda one: one.title)
