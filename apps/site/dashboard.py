@@ -10,14 +10,16 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from apps.alerts.queries import alerts_of, last_events_of
+from apps.alerts.models import Alert
+from apps.alerts.queries import IN_STATE, alerts_of, last_events_of
 from apps.market.models import Feed
 from apps.market.queries import Health, QuoteCounts, health_of, quote_counts, with_recent_entries
-from apps.notify.queries import message_counts_of
+from apps.notify.queries import message_counts_of, silences_in_force_of
 from apps.rules.queries import RuleCounts, rule_counts_of
 
 FEEDS_SHOWN = 50
 EVENTS_SHOWN = 10
+SILENCES_SHOWN = 3
 LINK = '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>'
 NO_QUOTES = QuoteCounts(0, 0, 0)
 # What needs somebody comes first.
@@ -48,7 +50,7 @@ def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, An
     if user.has_perm("market.view_feed"):
         parts.append(_feeds(now=now, today=today))
     if user.has_perm("alerts.view_alert"):
-        parts.append(_alerts(user, today=today))
+        parts.append(_alerts(user, now=now, today=today))
     if user.has_perm("rules.view_rule"):
         parts.append(_rules(rule_counts_of(user)))
     if user.has_perm("notify.view_message"):
@@ -112,33 +114,61 @@ def _last_answer(feed: Any, *, now: datetime) -> str:
     return "none yet" if feed.head.began_at is None else "long ago"
 
 
-def _alerts(user: Any, *, today: datetime) -> Part:
+def _alerts(user: Any, *, now: datetime, today: datetime) -> Part:
     alerts = alerts_of(user)
     still_open = alerts.filter(resolved_at=None).order_by().count()
+    waiting = alerts.filter(IN_STATE[Alert.State.OPEN]).order_by().count()
     opened = alerts.filter(created_at__gte=today).order_by().count()
-    whose = "" if user.is_superuser else " of yours"
     events = last_events_of(user, limit=EVENTS_SHOWN)
+    sentences: list[Any] = [
+        _open_in_words(still_open, waiting=waiting, whose="" if user.is_superuser else " of yours"),
+        f"Today {opened} opened." if opened else "Today none opened.",
+    ]
+    if user.has_perm("notify.view_silence"):
+        sentences += _silences(user, now=now)
     return Part(
         title="Alerts",
-        sentences=[
-            f"{_plural(still_open, 'alert')}{whose} {'is' if still_open == 1 else 'are'} open."
-            if still_open
-            else f"No alert{whose} is open.",
-            f"Today {opened} opened." if opened else "Today none opened.",
-        ],
-        mood="bad" if still_open else "good",
+        sentences=sentences,
+        mood="bad" if waiting else "plain" if still_open else "good",
         headers=["at (UTC, of the market)", "what happened", "alert", "rule", "asset"],
         rows=[
             [
                 f"{event.at:%Y-%m-%d %H:%M:%S}",
                 event.get_kind_display(),
                 format_html(LINK, reverse("admin:alerts_alert_change", args=[event.alert_id]), event.alert.words),
-                event.alert.rule.name,
-                event.alert.asset.symbol,
+                event.alert.rule_name,
+                event.alert.symbol,
             ]
             for event in events
         ],
     )
+
+
+def _open_in_words(still_open: int, *, waiting: int, whose: str) -> Any:
+    if not still_open:
+        return f"No alert{whose} is open."
+    words = f"{_plural(still_open, 'alert')}{whose} {'is' if still_open == 1 else 'are'} open"
+    if not waiting:
+        return f"{words}, and acknowledged."
+    page = reverse("admin:alerts_alert_changelist")
+    return format_html("{}, {}.", words, format_html(LINK, f"{page}?state=open", f"{waiting} not acknowledged"))
+
+
+def _silences(user: Any, *, now: datetime) -> list[Any]:
+    """Return which silences are in force; nothing where none is."""
+    found = list(silences_in_force_of(user, now=now)[: SILENCES_SHOWN + 1])
+    said = [
+        format_html(
+            "Silenced until {} UTC: {}.",
+            f"{one.ends_at:%Y-%m-%d %H:%M:%S}",
+            format_html(LINK, reverse("admin:notify_silence_change", args=[one.pk]), one.comment),
+        )
+        for one in found[:SILENCES_SHOWN]
+    ]
+    if len(found) > SILENCES_SHOWN:
+        page = reverse("admin:notify_silence_changelist")
+        said.append(format_html("{} are in force.", format_html(LINK, f"{page}?state=in+force", "More silences")))
+    return said
 
 
 def _rules(counts: RuleCounts) -> Part:

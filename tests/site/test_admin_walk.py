@@ -6,6 +6,7 @@ added is walked too, and a model that is added fails here until it is said whose
 
 import json
 import re
+from datetime import timedelta
 from itertools import product
 
 import pytest
@@ -15,10 +16,12 @@ from django.core import serializers
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.urls import URLPattern, URLResolver
+from django.utils import timezone
 
 from apps.api.models import ApiToken
 from apps.market.services import begin_or_resume
-from apps.notify.services import create_channel, set_channels
+from apps.notify.models import Owed
+from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import judge_pending
 from apps.rules.models import BacktestRun
 from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule, tell
@@ -29,6 +32,7 @@ OWNED = {
     "api.ApiToken": "owner",
     "notify.Channel": "owner",
     "notify.Message": "channel__owner",
+    "notify.Silence": "owner",
     "rules.BacktestRun": "owner",
     "rules.Rule": "owner",
     "rules.Transition": "rule__owner",
@@ -125,6 +129,14 @@ def be_told(owner, name, level):
     BacktestRun.objects.create(owner=owner, rule=rule, document=document, **times)
 
 
+def silence_all(owner, name):
+    """Have a silence of the owner's in force, which has held back what was told."""
+    now = timezone.now()
+    match = {"rule": owner.rules.get(), "comment": f"{name} silence"}
+    silence = create_silence(author=owner, owner=owner, starts_at=now, ends_at=now + timedelta(days=1), **match)
+    Owed.objects.filter(channel__owner=owner).update(silence=silence, hold="silence")
+
+
 @pytest.fixture
 def ada(db):
     """Ada and Eve, each with a row of every kind: rules, channels, open alerts, messages."""
@@ -137,6 +149,8 @@ def ada(db):
     begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=at(-60), until=at(0), now=at(1))
     judge_pending(feed_id=feed.pk)
     tell()
+    for owner, name in ((ada, "ADAS"), (eve, "EVES")):
+        silence_all(owner, name)
     return ada
 
 

@@ -8,6 +8,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from apps.alerts.models import Alert, AlertEvent
+from apps.alerts.services import acknowledge
 from apps.market.models import Batch, FeedHead
 from apps.notify.models import Message
 from apps.pipeline.flow import judge_pending
@@ -120,11 +122,38 @@ def test_open_alerts_rules_and_messages_are_counted(admin_client, admin_user):
     waiting, dead = Message.objects.all()
     Message.objects.filter(pk=waiting.pk).update(status="pending")
     Message.objects.filter(pk=dead.pk).update(status="dead")
-    assert said(admin_client, "Alerts") == ["2 alerts are open.", "Today 2 opened."]
+    first, today = said(admin_client, "Alerts")
+    assert ("2 alerts are open, <a" in first, "?state=open" in first, "2 not acknowledged" in first) == (True,) * 3
+    assert today == "Today 2 opened."
     assert said(admin_client, "Rules") == ["2 rules: 2 firing."]
     assert said(admin_client, "Messages")[0] == "1 message to send."
     assert "could not be sent" in said(admin_client, "Messages")[1]
     assert [row[1] for row in parts(admin_client)["Alerts"].rows] == ["opened", "opened"]
+
+
+@pytest.mark.django_db
+def test_what_somebody_has_acknowledged_is_no_alarm(admin_client, admin_user):
+    make_told_alerts(admin_user, 2)
+    acknowledge(alerts=Alert.objects.filter(asset__symbol="TOLD-0"), by=admin_user, note="", now=timezone.now())
+    assert "1 not acknowledged" in said(admin_client, "Alerts")[0]
+    assert parts(admin_client)["Alerts"].mood == "bad"
+    acknowledge(alerts=Alert.objects.all(), by=admin_user, note="", now=timezone.now())
+    assert said(admin_client, "Alerts")[0] == "2 alerts are open, and acknowledged."
+    assert parts(admin_client)["Alerts"].mood == "plain"
+
+
+@pytest.mark.django_db
+def test_an_alert_about_the_installation_stands_there_with_what_prometheus_calls_it(client):
+    labels = {"alertname": "FeedBehind", "job": "web-1"}
+    alert = Alert.objects.create(
+        kind="system", severity="warning", opened_at=timezone.now(), words="Feeds are late", evidence={"labels": labels}
+    )
+    AlertEvent.objects.create(alert=alert, kind="opened", at=alert.opened_at)
+    grace = make_operator("grace")
+    grace.groups.add(Group.objects.get(name="Operator"))
+    client.force_login(grace)
+    assert parts(client)["Alerts"].rows[0][3:] == ["FeedBehind", "web-1"]
+    assert "FeedBehind · web-1" in client.get("/").text
 
 
 @pytest.mark.django_db
@@ -167,7 +196,7 @@ def test_an_owner_sees_own_rows_and_no_feeds(client):
     assert parts(client)["Alerts"].rows == []
     assert "TOLD-0" not in client.get(INDEX).text
     client.force_login(ada)
-    assert said(client, "Alerts") == ["1 alert of yours is open.", "Today 1 opened."]
+    assert said(client, "Alerts")[0].startswith("1 alert of yours is open, ")
     assert "TOLD-0" in client.get(INDEX).text
 
 
@@ -177,7 +206,8 @@ def test_an_operator_sees_feeds_and_nothing_that_is_owned(client):
     grace = make_operator("grace")
     grace.groups.add(Group.objects.get(name="Operator"))
     client.force_login(grace)
-    assert parts(client).keys() == {"Feeds"}
+    assert parts(client).keys() == {"Feeds", "Alerts"}
+    assert said(client, "Alerts") == ["No alert of yours is open.", "Today none opened."]
 
 
 @pytest.mark.django_db
