@@ -36,6 +36,8 @@ def record_episodes(*, batch: Batch, transitions: Sequence[Transition]) -> list[
     specs = specs_of({one.version_id for one in transitions if tells(one)})
     # Those that this log has opened: an asset that moved may have one in the other feed's already.
     ours = Alert.objects.filter(rule__in=rules, asset__in=symbols, resolved_at=None, batch__feed=batch.feed_id)
+    # Locked in the order in which whoever acknowledges many takes them: else each could wait for the other.
+    ours = ours.select_for_update(no_key=True, of=("self",)).order_by("pk")
     open_alerts = {(alert.rule_id, alert.asset_id): alert for alert in ours}
     opened: list[Alert] = []
     resolved: list[Alert] = []
