@@ -202,7 +202,7 @@ def _messages(user: Any, *, today: datetime) -> Part:
     sentences: list[Any] = [f"{_plural(counts.waiting, 'message')} to send." if counts.waiting else "No message waits."]
     if counts.dead:
         dead = format_html(LINK, f"{page}?status=dead", _plural(counts.dead, "message"))
-        sentences.append(format_html("Of today's, {} could not be sent, and nobody tries again.", dead))
+        sentences.append(format_html("Of today's, {} could not be sent. What was given up can be sent again.", dead))
     return Part(title="Messages", sentences=sentences, mood="bad" if counts.dead else "good")
 
 

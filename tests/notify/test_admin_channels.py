@@ -157,7 +157,7 @@ def secretive(fake, admin_user):
 
 def test_a_secret_is_never_shown_and_an_empty_field_keeps_it(admin_client, secretive):
     shown = admin_client.get(page_of(secretive)).text
-    assert ("s3cr3t" in shown, "Leave this empty to keep it." in shown, 'type="password"' in shown) == (
+    assert ("s3cr3t" in shown, "An empty field keeps it." in shown, 'type="password"' in shown) == (
         False,
         True,
         True,
@@ -252,12 +252,12 @@ def test_what_would_be_sent_is_shown_with_what_stands_in_the_form_and_nothing_is
 @pytest.mark.parametrize(
     ("wrong", "said", "is_whole"),
     [
-        ({"text_template": "{price}"}, "Text template: {price} is no placeholder", True),
-        ({"quiet_from": "22:00", "quiet_until": "06:00", "quiet_zone": "Moon/Crater"}, "Quiet zone: There is no", True),
+        ({"text_template": "{price}"}, "Text: {price} is no placeholder", True),
+        ({"quiet_from": "22:00", "quiet_until": "06:00", "quiet_zone": "Moon/Crater"}, "Time zone: There is no", True),
         ({"email_to": ""}, "", False),
         ({"kind": "pigeon"}, "", False),
         ({"owner": ""}, "", True),
-        ({"text_template": "a\0b"}, "Text template: Null characters", True),
+        ({"text_template": "a\0b"}, "Text: Null characters", True),
     ],
 )
 def test_a_form_that_is_wrong_is_previewed_as_far_as_it_goes(admin_client, admin_user, wrong, said, is_whole):

@@ -21,8 +21,20 @@ from apps.notify.transports.registry import TRANSPORTS
 
 PLACEHOLDERS = "; ".join(f"{{{name}}}: {what}" for name, what in domain.PLACEHOLDERS.items())
 PLACEHOLDERS_HELP = f"What stands for something else: {PLACEHOLDERS}. Write {{{{ and }}}} for braces."
-KEPT = "One is stored, and is not shown again. Leave this empty to keep it."
+KEPT = "One is stored, and is not shown again. An empty field keeps it."
 BROKEN = "What is stored cannot be read with the keys of this site: write it again."
+LABELS = {
+    "is_enabled": "Switched on",
+    "group_wait_seconds": "Wait for more (seconds)",
+    "messages_per_minute": "Messages a minute",
+    "repeat_minutes": "Remind after (minutes)",
+    "quiet_zone": "Time zone",
+    "quiet_lets_critical": "Let critical through",
+    "wants_resolved": "Say when it is over",
+    "wants_system": "About this installation",
+    "subject_template": "Subject",
+    "text_template": "Text",
+}
 # What a kind has an opinion about -> the part of its manners.
 MANNERS = ("group_wait_seconds", "messages_per_minute")
 
@@ -75,6 +87,9 @@ class ChannelForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for name, label in LABELS.items():
+            if name in self.fields:
+                self.fields[name].label = label
         self._is_new = self.instance.pk is None
         self._stored, is_broken = self._what_is_stored()
         if "kind" in self.fields:
@@ -88,7 +103,7 @@ class ChannelForm(forms.ModelForm):
             if not one.is_secret:
                 self.initial.setdefault(name, self._stored.get(one.name, ""))
             elif is_broken or one.name in self._stored:
-                self.fields[name].help_text = f"{one.help} {BROKEN if is_broken else KEPT}"
+                self.fields[name].help_text = BROKEN if is_broken else KEPT
         for name in ("subject_template", "text_template"):
             if name in self.fields:
                 self.fields[name].help_text += f" {PLACEHOLDERS_HELP}"

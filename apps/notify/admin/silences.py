@@ -101,7 +101,8 @@ class SilenceAdmin(PageAdmin):
     actions = ["end_now"]
     autocomplete_fields = ["rule", "asset"]
     buttons = actions
-    conditional_fields = {"ends_at": "lasts == ''"}
+    # A silence that is there has no such field.
+    conditional_fields = {"ends_at": "typeof lasts == 'undefined' || lasts == ''"}
     empty_words = "No silences. Add one to be told nothing for a while, as during maintenance; an alert's page has a "
     empty_words += "button for it."
     form = SilenceForm

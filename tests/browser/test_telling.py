@@ -1,0 +1,82 @@
+"""A channel's form shows what its kind asks for and what would be sent; a silence's form asks for an end or a while."""
+
+import pytest
+from django.contrib.auth.models import Group
+from playwright.sync_api import expect
+
+from apps.notify.models import Channel, Silence
+from tests.builders import make_owner, make_told_alerts
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def _no_redis(settings):
+    """Prices come from the rows: a Redis may still hold those of another test's assets."""
+    settings.REDIS_URL = ""
+
+
+@pytest.fixture
+def owner():
+    owner = make_owner()
+    owner.is_staff = True
+    owner.save()
+    owner.groups.add(Group.objects.get(name="Owner"))
+    return owner
+
+
+@pytest.fixture
+def said(page, owner, signed_in):
+    """Sign the owner in, and return a list that fills with what the page's console says against it."""
+    said = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    signed_in(owner)
+    return said
+
+
+def test_a_channel_is_made_with_a_preview_that_follows_what_is_written(owner, said, live_server, page):
+    make_told_alerts(owner, 1)
+    page.goto(f"{live_server.url}/admin/notify/channel/add/")
+    page.select_option("#id_kind", "telegram")
+    expect(page.locator("#id_telegram_token")).to_be_visible()
+    expect(page.locator("#id_email_to")).to_be_hidden()
+    page.select_option("#id_kind", "email")
+    expect(page.locator("#id_telegram_token")).to_be_hidden()
+    page.fill("#id_name", "Mail")
+    page.fill("#id_email_to", "ada@example.org")
+    page.fill("#id_text_template", "{rule} saw {price}")
+    preview = page.locator("#channel-preview")
+    expect(preview).to_contain_text("Text: {price} is no placeholder")
+    expect(preview).to_contain_text("TOLD-0 is above 10")
+    page.fill("#id_text_template", "{rule} saw it")
+    expect(preview.locator("pre")).to_contain_text("rule of TOLD-0 saw it")
+    expect(preview.locator("[data-part=errors]")).to_be_hidden()
+    page.click("button[name=_save]")
+    expect(page.locator("body")).to_contain_text("was added successfully")
+    made = Channel.objects.get(name="Mail")
+    assert (made.config, made.text_template, made.group_wait_seconds) == (
+        {"to": "ada@example.org"},
+        "{rule} saw it",
+        10,
+    )
+    assert said == []
+
+
+def test_a_silence_asks_for_a_while_or_for_an_end(owner, said, live_server, page):
+    (alert,) = make_told_alerts(owner, 1)
+    page.goto(f"{live_server.url}/admin/alerts/alert/{alert.pk}/change/")
+    page.click("button[value=silence]")
+    end = page.locator("#id_ends_at_0")
+    expect(end).to_be_hidden()
+    page.select_option("#id_lasts", "")
+    expect(end).to_be_visible()
+    page.select_option("#id_lasts", "8")
+    page.fill("#id_comment", "works")
+    page.click("button[name=_continue]")
+    expect(end).to_be_visible()
+    silence = Silence.objects.get()
+    assert (silence.rule, silence.asset, silence.owner) == (alert.rule, alert.asset, owner)
+    page.click("button[value=end_now]")
+    expect(page.locator("body")).to_contain_text("1 silence is over.")
+    assert said == []
