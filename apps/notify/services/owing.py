@@ -31,7 +31,9 @@ def _owe_openings(opened: Sequence[AlertEvent], *, now: datetime) -> int:
     for link in links.select_related("channel").order_by("channel_id"):
         channels.setdefault(link.rule_id, []).append(link.channel)
     if any(one.alert.kind == Alert.Kind.SYSTEM for one in opened):
-        channels[None] = list(Channel.objects.filter(wants_system=True, is_enabled=True).order_by("pk"))
+        wanted = Channel.objects.filter(wants_system=True, is_enabled=True).select_related("owner").order_by("pk")
+        # Asked now: whoever may see them no more is not told of them either.
+        channels[None] = [one for one in wanted if one.owner.has_perm("alerts.view_system_alerts")]
     debts = []
     for event in opened:
         told = channels.get(event.alert.rule_id, [])

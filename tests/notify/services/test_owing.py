@@ -13,7 +13,7 @@ from apps.notify import services
 from apps.notify.models import Channel, Owed
 from apps.pipeline import flow
 from apps.rules.models import Rule, RuleVersion
-from tests.builders import above, make_rule
+from tests.builders import above, make_operator, make_rule
 from tests.notify.telling import LONG_AGO, debts, judge, plan, send, told
 
 pytestmark = pytest.mark.django_db
@@ -130,8 +130,10 @@ def make_system_alert():
     return AlertEvent.objects.create(alert=alert, kind="opened", at=alert.opened_at)
 
 
-def test_alerts_about_the_installation_go_to_the_channels_that_want_them(owner, channel, outside):
-    services.create_channel(owner=owner, name="Operators", kind="fake", config={}, wants_system=True)
+def test_alerts_about_the_installation_go_to_the_channels_of_operators_that_want_them(owner, channel, outside):
+    operator = make_operator("grace", "alerts.view_system_alerts")
+    services.create_channel(owner=operator, name="Operators", kind="fake", config={}, wants_system=True)
+    services.create_channel(owner=owner, name="Theirs no more", kind="fake", config={}, wants_system=True)
 
     services.owe([make_system_alert()], now=timezone.now())
     operators = Channel.objects.get(name="Operators")
