@@ -181,6 +181,8 @@ def test_a_refused_form_does_not_show_the_secret_that_was_written(admin_client, 
 def test_a_secret_whose_key_is_lost_is_asked_for_anew(admin_client, secretive, settings):
     settings.CHANNEL_KEYS = ["another"]
     assert "cannot be read with the keys of this site" in admin_client.get(page_of(secretive)).text
+    refused = admin_client.post(page_of(secretive), posted(secretive, fake_to="nobody"))
+    assert errors_of(refused) == {"fake_to": ["'to' must be somebody."]}
     admin_client.post(page_of(secretive), posted(secretive, fake_password="again"))
     secretive.refresh_from_db()
     assert secretive.transport_settings == {"to": "me", "password": "again"}

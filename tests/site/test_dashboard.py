@@ -133,7 +133,8 @@ def test_open_alerts_rules_and_messages_are_counted(admin_client, admin_user):
 
 @pytest.mark.django_db
 def test_what_somebody_has_acknowledged_is_no_alarm(admin_client, admin_user):
-    make_told_alerts(admin_user, 2)
+    make_told_alerts(admin_user, 3)
+    Alert.objects.filter(asset__symbol="TOLD-2").update(resolved_at=timezone.now())
     acknowledge(alerts=Alert.objects.filter(asset__symbol="TOLD-0"), by=admin_user, note="", now=timezone.now())
     assert "1 not acknowledged" in said(admin_client, "Alerts")[0]
     assert parts(admin_client)["Alerts"].mood == "bad"

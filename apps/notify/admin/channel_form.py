@@ -140,7 +140,7 @@ class ChannelForm(forms.ModelForm):
         try:
             self.instance.put_settings(self._settings_of(transport, cleaned))
         except ChannelInvalid as error:
-            # It is not saved; and what it was before is no longer what it says.
+            # It is not saved. The model looks again, and must not stumble over a seal that is broken.
             self.instance.config, self.instance.sealed = {}, ""
             name = field_name(transport.kind, error.setting)
             self.add_error(name if name in self.fields else None, f"{str(error)[:1].upper()}{str(error)[1:]}.")
@@ -154,7 +154,7 @@ class ChannelForm(forms.ModelForm):
         values = {}
         for one in transport.settings:
             name = field_name(transport.kind, one.name)
-            is_kept = name not in self.fields or (one.is_secret and not cleaned.get(name))
+            is_kept = one.is_secret and not cleaned.get(name)
             values[one.name] = self._stored.get(one.name, "") if is_kept else cleaned.get(name, "")
         return values
 
