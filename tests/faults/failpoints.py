@@ -1,23 +1,34 @@
-"""Places where a worker kills itself, once each: imported by the workers of a test with `-I`, driven by
+"""Places where a worker kills or stops itself, once each: imported by the workers of a test with `-I`, driven by
 FAILPOINTS_FOLDER.
 
-A place fires when the file NAME.armed can be taken away, so a kill happens once whatever is run again. Leases are
-short here.
+A place fires when the file NAME.armed can be taken away, so a kill happens once whatever is run again. Leases and what
+else takes minutes are short here.
 """
 
+import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from celery import current_app
+from django.db import connection
+
 from apps.market.services import fetching, log
+from apps.notify import domain
 from apps.notify.services import sending
+from apps.notify.transports import outbound
+from apps.notify.transports.protocol import Receipt, TransportUnavailable
 from apps.pipeline import flow
 from apps.rules import services as rules
+from tests.faults.halves import halves_seen
 
 FOLDER = Path(os.environ.get("FAILPOINTS_FOLDER", "/nonexistent"))
+STOP = "stop"
 
 PLACES = (
     "store-before-commit",
@@ -42,12 +53,19 @@ def fired(folder: Path) -> set[str]:
 
 
 def die(place: str) -> None:
-    """Kill this process as an out-of-memory killer would, if the place is still armed."""
+    """Kill this process as an out-of-memory killer would, if the place is still armed; where "stop" is written there,
+    stop its whole worker instead, and say who did."""
+    armed = FOLDER / f"{place}.armed"
     try:
-        (FOLDER / f"{place}.armed").unlink()
+        how = armed.read_text()
+        armed.unlink()
     except FileNotFoundError:
         return
-    os.kill(os.getpid(), signal.SIGKILL)
+    if how == STOP:
+        (FOLDER / f"{place}.stopped").write_text(str(os.getpid()))
+        os.killpg(os.getpgrp(), signal.SIGSTOP)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def before(function: Callable[..., Any], place: str, *, when: Callable[..., bool] = lambda *a, **k: True) -> Any:
@@ -73,10 +91,88 @@ def after(function: Callable[..., Any], place: str, *, when: Callable[..., bool]
     return failing
 
 
+class Statements:
+    """Kills this process after the first statement of a transaction, after the second of the same one begun again, and
+    so on, until it passes: then a process has died after each of its statements.
+
+    It stays with one feed or channel; key: the argument that names it. NAME.after holds n and the key, NAME.died has a
+    line of JSON for each death: n, the statement; and the halves of a transaction that each next attempt saw. It is
+    over when one passes that did all that `wanted` says.
+    """
+
+    def __init__(self, name: str, *, key: str, wanted: set[str]) -> None:
+        self.name = name
+        self.key = key
+        self.wanted = wanted
+        self.seen: list[str] = []
+
+    @property
+    def _after(self) -> Path:
+        return FOLDER / f"{self.name}.after"
+
+    def _note(self, **facts: Any) -> None:
+        with (FOLDER / f"{self.name}.died").open("a") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    def around(self, function: Callable[..., Any]) -> Any:
+        """Return `function`, a transaction, with this around it."""
+
+        def dying(**arguments: Any) -> Any:
+            n, key = self._state()
+            if not n or key not in (None, arguments[self.key]):
+                return function(**arguments)
+            self._note(halves=halves_seen())
+            self._after.write_text(json.dumps([n, arguments[self.key]]))
+            self.seen = []
+            with connection.execute_wrapper(self):
+                result = function(**arguments)
+            self._passed()
+            return result
+
+        return dying
+
+    def _state(self) -> tuple[int, int | None]:
+        """Return n and the key, None before somebody has come; n of 0: it is over."""
+        try:
+            n, key = json.loads(self._after.read_text())
+        except FileNotFoundError:
+            return 0, None
+        return n, key
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        self.seen.append(_what(sql))
+        n, key = self._state()
+        if len(self.seen) == n:
+            self._note(n=n, statement=self.seen[-1])
+            self._after.write_text(json.dumps([n + 1, key]))
+            os._exit(9)
+        return result
+
+    def _passed(self) -> None:
+        n, _ = self._state()
+        # What had fewer statements says nothing of one that does everything: the next is begun with from its first.
+        if self.wanted <= set(self.seen) and n == len(self.seen) + 1:
+            self._note(passed=self.seen)
+            self._after.unlink()
+        elif n:
+            self._after.write_text(json.dumps([1, None]))
+
+
+def _what(sql: str) -> str:
+    """Return the verb and the first table of a statement."""
+    table = re.search(r'(?:FROM|INTO|UPDATE) "(\w+)"', sql)
+    return f"{sql.split()[0]} {table[1] if table else ''}".strip()
+
+
+JUDGED = {"INSERT alerts_alert", "UPDATE alerts_alert", "INSERT alerts_alertevent", "INSERT notify_owed"}
+PLANNED = {"INSERT notify_message", "UPDATE notify_owed", "UPDATE notify_channel"}
+
 if FOLDER.is_dir():
-    fetching.FETCH_LEASE = timedelta(seconds=2)
-    sending.SEND_LEASE = timedelta(seconds=2)
+    lease = timedelta(seconds=float(os.environ.get("FAULT_LEASE_SECONDS", "2")))
+    fetching.FETCH_LEASE = sending.SEND_LEASE = lease
     log._advance_latest = after(log._advance_latest, "store-before-commit")
+    fetching.record_answers = before(fetching.record_answers, "fetch-answered")
     fetching.cache_latest = before(fetching.cache_latest, "store-after-commit")
     # With alerts and debts written and not committed: the state that must not be seen by halves.
     flow.notify.owe = after(flow.notify.owe, "judge-before-commit", when=bool)
@@ -84,5 +180,24 @@ if FOLDER.is_dir():
     flow.notify.plan = before(flow.notify.plan, "plan-before-commit")
     sending._claim = after(sending._claim, "claim-after-commit", when=lambda attempt: attempt is not None)
     sending._finish = before(
-        sending._finish, "deliver-after-send", when=lambda attempt, **_: attempt.message.channel.kind == "email"
+        before(
+            before(
+                sending._finish, "deliver-after-send", when=lambda attempt, **_: attempt.message.channel.kind == "email"
+            ),
+            "taken-after-send",
+            when=lambda attempt, came, **_: attempt.message.channel.kind == "webhook" and isinstance(came, Receipt),
+        ),
+        "failed-after-send",
+        when=lambda attempt, came, **_: isinstance(came, TransportUnavailable),
     )
+    flow.judge_next = Statements("judge", key="feed_id", wanted=JUDGED).around(flow.judge_next)
+    flow.notify.plan = Statements("plan", key="channel_id", wanted=PLANNED).around(flow.notify.plan)
+
+if seconds := os.environ.get("FAULT_RETRY_SECONDS"):
+    domain.RETRY_AFTER_SECONDS = tuple(map(float, seconds.split(",")))
+if seconds := os.environ.get("FAULT_SEND_SECONDS"):
+    outbound.post = partial(outbound.post, deadline_seconds=float(seconds))
+if seconds := os.environ.get("FAULT_BEHIND_SECONDS"):
+    flow.BEHIND = timedelta(seconds=float(seconds))
+if seconds := os.environ.get("FAULT_HEARTBEAT_SECONDS"):
+    current_app.conf.broker_heartbeat = int(seconds)

@@ -3,7 +3,7 @@ run."""
 
 import csv
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -77,9 +77,11 @@ def make_world(
     return feed, told
 
 
-def expected_alerts(rows: list[tuple[str, datetime, Decimal]], *, start: str) -> set[AlertKey]:
+def expected_alerts(
+    rows: list[tuple[str, datetime, Decimal]], *, start: str, watched: Sequence[str] = SYMBOLS
+) -> set[AlertKey]:
     """Return (rule, symbol, opened, resolved) of every alert that the oracle finds in the film."""
-    asset_ids = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
+    asset_ids = {symbol: number for number, symbol in enumerate(watched, start=1)}
     begin = datetime.fromisoformat(start)
     quotes = sorted((at, asset_ids[symbol], int(price * 10**10)) for symbol, at, price in rows)
     past = tuple((asset, epoch_microseconds(at), price) for at, asset, price in quotes if at < begin)
@@ -93,7 +95,7 @@ def expected_alerts(rows: list[tuple[str, datetime, Decimal]], *, start: str) ->
         oracle.HistoryEntry(2, 0, past),
         oracle.QuotesEntry(3, film[-1][1], film),
     ]
-    names, symbols = dict(enumerate(RULES, start=1)), dict(enumerate(SYMBOLS, start=1))
+    names, symbols = dict(enumerate(RULES, start=1)), dict(enumerate(watched, start=1))
     episodes: dict[tuple[int, int], list[list[int | None]]] = {}
     for step in oracle.expected_transitions(log):
         of_instance = episodes.setdefault((step.rule_id, step.asset_id), [])

@@ -1,0 +1,138 @@
+"""Programs that are told by webhook: one server, a path for each channel, and what each of them was told and when."""
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a program says. status None: nothing, it breaks the connection off; held_by: it waits for that first."""
+
+    status: int | None = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    held_by: threading.Event | None = None
+
+
+OK = Answer()
+# How long one takes for what it does with a message: long enough that there is always something under way.
+WORK_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class Told:
+    """One request. told: the (alert id, event) that it tells, in order; at: seconds of the monotonic clock."""
+
+    channel: str
+    message_id: str
+    body: bytes
+    answer: Answer
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_taken(self) -> bool:
+        return self.answer.status is not None and 200 <= self.answer.status < 300
+
+    @property
+    def told(self) -> list[tuple[int, str]]:
+        return [(one["alert_id"], one["event"]) for one in json.loads(self.body)["data"]["told"]]
+
+
+class Asked(NamedTuple):
+    """request: the how manyth of the channel it is; repeat: the how manyth with this id."""
+
+    message_id: str
+    request: int
+    repeat: int
+
+
+Manner = Callable[[Asked], Answer]
+
+
+class Receiver:
+    """It listens from `open` on; `port` is its own before that too. `manners`: channel -> what it says, OK where it is
+    not named."""
+
+    def __init__(self) -> None:
+        self.manners: dict[str, Manner] = {}
+        self.requests: list[Told] = []
+        self._lock = threading.Lock()
+        self._times: dict[str, int] = defaultdict(int)
+        self._server: ThreadingHTTPServer | None = None
+        self._kept = socket.socket()
+        # Bound and not listening: who connects is refused, and nobody else gets the port.
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._kept.bind(("127.0.0.1", 0))
+        self.port: int = self._kept.getsockname()[1]
+
+    def url(self, channel: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{channel}"
+
+    def count(self, message_id: str) -> int:
+        """Return how many requests there were with this id."""
+        return sum(one.message_id == message_id for one in list(self.requests))
+
+    def open(self) -> None:
+        self._kept.close()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                answer = receiver._take(self.path.strip("/"), self.headers["webhook-id"], body)
+                time.sleep(WORK_SECONDS)
+                if answer.held_by is not None:
+                    answer.held_by.wait(120)
+                if answer.status is None:
+                    # Linger of 0: closing resets the connection.
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                    self.close_connection = True
+                    return
+                self.send_response(answer.status)
+                for name, value in (*answer.headers, ("Content-Length", "0")):
+                    self.send_header(name, value)
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                receiver._take(self.path.strip("/"), "", b"")
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, *_: Any) -> None:
+                """Say nothing: senders are killed here in the middle of a request."""
+
+        self._server = Server(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._kept.close()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def _take(self, channel: str, message_id: str, body: bytes) -> Answer:
+        with self._lock:
+            self._times[channel] += 1
+            self._times[message_id] += 1
+            manner = self.manners.get(channel, lambda asked: OK)
+            answer = manner(Asked(message_id, self._times[channel], self._times[message_id]))
+            self.requests.append(Told(channel, message_id, body, answer))
+            return answer

@@ -1,0 +1,23 @@
+"""Every fault of the matrix, by its seeds: one seed each in a small size here, all of them by `make faults`."""
+
+import os
+
+import pytest
+
+from tests.faults import world
+from tests.faults.matrix import FAULTS, run_fault
+
+# One set of queues: one process of pytest-xdist runs all tests on them.
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+
+SEEDS = int(os.environ.get("FAULT_SEEDS") or 0)
+SIZE = world.FULL if SEEDS else world.QUICK
+
+
+@pytest.mark.parametrize("seed", range(1, (SEEDS or 1) + 1))
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_loses_nothing_and_doubles_nothing(fault, seed, tmp_path):
+    found = run_fault(fault, seed=seed, size=SIZE, folder=tmp_path)
+
+    print(found.line())
+    assert not "\n".join(found.deviations)
