@@ -18,13 +18,14 @@ from django.db import models
 from django.urls import URLPattern, URLResolver
 from django.utils import timezone
 
+from apps.alerts.models import Alert, AlertEvent
 from apps.api.models import ApiToken
 from apps.market.services import begin_or_resume
 from apps.notify.models import Owed
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import judge_pending
 from apps.rules.models import BacktestRun
-from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule, tell
+from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, tell
 
 # Registered models whose rows have an owner -> the way there.
 OWNED = {
@@ -279,6 +280,24 @@ def test_no_page_shows_anything_of_another_owner(eves, eve):
             text = ask(eves, "get", page.address(key)).content.decode()
             shown += [(page, key, secret) for secret in SECRETS if secret in text]
     assert shown == []
+
+
+def test_an_operator_sees_nothing_of_any_owner_on_any_page_but_what_is_about_the_installation(client, ada):
+    alert = Alert.objects.create(kind="system", severity="info", opened_at=at(0), words="disk is full", evidence={})
+    AlertEvent.objects.create(alert=alert, kind="opened", at=at(0))
+    grace = make_operator("grace")
+    grace.groups.add(Group.objects.get(name="Operator"))
+    client.force_login(grace)
+    shown, pages_about_it = [], set()
+    for page in PAGES:
+        rows = page.row_model._default_manager.order_by("pk").values_list("pk", flat=True) if page.row_model else [""]
+        for key in rows[:20]:
+            text = ask(client, "get", page.address(key)).content.decode()
+            shown += [(page, key, secret) for secret in ("ADAS", "EVES") if secret in text]
+            pages_about_it |= {page.name} if "disk is full" in text else set()
+    assert shown == []
+    assert pages_about_it >= {"index", "alerts_alert_changelist", "alerts_alert_change"}
+    assert listed(ask(client, "get", "/admin/alerts/alert/")) == {alert.pk}
 
 
 def test_no_form_offers_a_row_of_another_owner(eves, eve, ada):
