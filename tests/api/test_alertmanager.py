@@ -252,7 +252,9 @@ def test_the_address_of_its_origin_is_a_text_and_nothing_more(post, client, admi
 
 def make_operators_channel(**columns):
     """Return an inbox of somebody who wants to be told of the installation."""
-    channel = create_channel(owner=make_operator("olga", "alerts.view_system_alerts"), name="Inbox of olga", kind="inbox", config={})
+    channel = create_channel(
+        owner=make_operator("olga", "alerts.view_system_alerts"), name="Inbox of olga", kind="inbox", config={}
+    )
     type(channel).objects.filter(pk=channel.pk).update(wants_system=True, **columns)
     return channel
 
