@@ -18,6 +18,7 @@ DEBTS_AT_ONCE = 1_000
 CHANNELS_AT_ONCE = 500
 HEALTH_SPAN = timedelta(days=1)
 FAILURES_SPAN = timedelta(days=7)
+FAILURES = (Attempt.Outcome.FAILED, Attempt.Outcome.REJECTED)
 
 # What a silence is at a moment -> the condition.
 SILENCE_STATES: dict[str, Callable[[datetime], Q]] = {
@@ -205,22 +206,21 @@ def is_failing(channel_id: int) -> bool:
 
 
 def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Channel]:
-    """Return the channels, each with `last_delivery` and `last_failure` (None: never, or not lately); of the last day
-    `delivered` and `dead` (messages) and `failed` (attempts); and what waits, `unsent` (messages) and `untold`
-    (events)."""
+    """Return the channels, each with `last_delivery` (None: never); of what was made in the last day `delivered` and
+    `dead` (messages) and `failed` (attempts); and what waits, `unsent` (messages) and `untold` (events)."""
     messages = Message.objects.filter(channel=OuterRef("pk")).order_by()
     lately = messages.filter(created_at__gte=now - HEALTH_SPAN)
-    failures = Attempt.objects.filter(message__channel=OuterRef("pk"), outcome__in=["failed", "rejected"])
     # By when the message was made, which has an index; an attempt has none of its own.
-    seen = failures.filter(message__created_at__gte=now - FAILURES_SPAN)
+    failures = Attempt.objects.filter(
+        message__channel=OuterRef("pk"), message__created_at__gte=now - HEALTH_SPAN, outcome__in=FAILURES
+    )
     return channels.annotate(
         last_delivery=Subquery(
             messages.filter(status=Message.Status.DELIVERED).order_by("-created_at").values("delivered_at")[:1]
         ),
-        last_failure=Subquery(seen.order_by("-started_at").values("started_at")[:1]),
         delivered=_counted(lately.filter(status=Message.Status.DELIVERED), by="channel"),
         dead=_counted(lately.filter(status=Message.Status.DEAD), by="channel"),
-        failed=_counted(failures.order_by().filter(message__created_at__gte=now - HEALTH_SPAN), by="message__channel"),
+        failed=_counted(failures.order_by(), by="message__channel"),
         # Excluded and not chosen, so that the database sees that the index of what is due has them all.
         unsent=_counted(messages.exclude(status__in=["delivered", "dead"]), by="channel"),
         untold=_counted(Owed.objects.filter(channel=OuterRef("pk"), message=None).order_by(), by="channel"),
@@ -229,6 +229,15 @@ def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Chann
 
 def _counted(rows: QuerySet[Any], *, by: str) -> Coalesce:
     return Coalesce(Subquery(rows.values(by).annotate(count=Count("pk")).values("count")), Value(0))
+
+
+def last_failure(channel: Channel, *, now: datetime) -> datetime | None:
+    """Return when the last attempt failed at a message of the last FAILURES_SPAN. Of one channel: in a list of many it
+    would take seconds."""
+    failures = Attempt.objects.filter(
+        message__channel=channel, message__created_at__gte=now - FAILURES_SPAN, outcome__in=FAILURES
+    )
+    return failures.order_by("-started_at").values_list("started_at", flat=True).first()
 
 
 def median_milliseconds(channel: Channel, *, now: datetime) -> int | None:

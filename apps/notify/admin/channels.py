@@ -373,7 +373,7 @@ def _health_rows(channel: Any) -> list[list[Any]]:
     return [
         ["state", queries.channel_state(channel, now=now)[1]],
         ["last delivery", channel.last_delivery or "none yet"],
-        ["last failure (of 7 days)", channel.last_failure or "none"],
+        ["last failure (of 7 days)", queries.last_failure(channel, now=now) or "none"],
         ["messages delivered in 24 h", channel.delivered],
         ["attempts that failed in 24 h", channel.failed],
         ["messages given up in 24 h", channel.dead],
