@@ -95,9 +95,10 @@ class Statements:
     """Kills this process after the first statement of a transaction, after the second of the same one begun again, and
     so on, until it passes: then a process has died after each of its statements.
 
-    It stays with one feed or channel; key: the argument that names it. NAME.after holds n and the key, NAME.died has a
-    line of JSON for each death: n, the statement; and the halves of a transaction that each next attempt saw. It is
-    over when one passes that did all that `wanted` says.
+    It picks one that does all that `wanted` says, which it knows when that is done: the first death. key: the argument
+    that names its feed or channel. NAME.after holds n and the key, n of 0 while it looks for one; NAME.died has a line
+    of JSON for each death, with n and the statement, and for each next attempt, with the halves that were seen before
+    it; NAME.over says that it has passed.
     """
 
     def __init__(self, name: str, *, key: str, wanted: set[str]) -> None:
@@ -105,6 +106,7 @@ class Statements:
         self.key = key
         self.wanted = wanted
         self.seen: list[str] = []
+        self.of: int | None = None
 
     @property
     def _after(self) -> Path:
@@ -119,44 +121,51 @@ class Statements:
 
         def dying(**arguments: Any) -> Any:
             n, key = self._state()
-            if not n or key not in (None, arguments[self.key]):
+            if n is None or key not in (None, arguments[self.key]):
                 return function(**arguments)
             self._note(halves=halves_seen())
-            self._after.write_text(json.dumps([n, arguments[self.key]]))
             self.seen = []
+            self.of = arguments[self.key]
             with connection.execute_wrapper(self):
                 result = function(**arguments)
-            self._passed()
+            # None: somebody else is judging.
+            if result is not None:
+                self._passed()
             return result
 
         return dying
 
-    def _state(self) -> tuple[int, int | None]:
-        """Return n and the key, None before somebody has come; n of 0: it is over."""
-        try:
-            n, key = json.loads(self._after.read_text())
-        except FileNotFoundError:
-            return 0, None
+    def _state(self) -> tuple[int | None, int | None]:
+        """Return n and the key; n of None: it has not begun, or is over."""
+        if not self._after.exists() or (FOLDER / f"{self.name}.over").exists():
+            return None, None
+        n, key = json.loads(self._after.read_text())
         return n, key
+
+    def _put(self, n: int, key: int | None) -> None:
+        # In one step: neighbours read it at any moment.
+        written = FOLDER / f"{self.name}.{os.getpid()}"
+        written.write_text(json.dumps([n, key]))
+        written.replace(self._after)
 
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         result = execute(sql, params, many, context)
         self.seen.append(_what(sql))
-        n, key = self._state()
-        if len(self.seen) == n:
+        n, _ = self._state()
+        if len(self.seen) == n or (n == 0 and self.wanted <= set(self.seen)):
             self._note(n=n, statement=self.seen[-1])
-            self._after.write_text(json.dumps([n + 1, key]))
+            self._put(n + 1, self.of)
             os._exit(9)
         return result
 
     def _passed(self) -> None:
         n, _ = self._state()
-        # What had fewer statements says nothing of one that does everything: the next is begun with from its first.
         if self.wanted <= set(self.seen) and n == len(self.seen) + 1:
             self._note(passed=self.seen)
-            self._after.unlink()
+            (FOLDER / f"{self.name}.over").touch()
         elif n:
-            self._after.write_text(json.dumps([1, None]))
+            # It was another one, of the same feed or channel.
+            self._put(0, None)
 
 
 def _what(sql: str) -> str:
@@ -165,7 +174,11 @@ def _what(sql: str) -> str:
     return f"{sql.split()[0]} {table[1] if table else ''}".strip()
 
 
-JUDGED = {"INSERT alerts_alert", "UPDATE alerts_alert", "INSERT alerts_alertevent", "INSERT notify_owed"}
+# With what each does last.
+JUDGED = {
+    *("INSERT alerts_alert", "UPDATE alerts_alert", "INSERT alerts_alertevent", "INSERT notify_owed"),
+    *("INSERT rules_transition", "UPDATE market_batch"),
+}
 PLANNED = {"INSERT notify_message", "UPDATE notify_owed", "UPDATE notify_channel"}
 
 if FOLDER.is_dir():
