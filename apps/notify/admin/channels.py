@@ -90,6 +90,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
     list_display = ["name", "kind_title", "health_label", "last_delivery", "last_day", "waiting", "owner"]
     list_filter = [ChannelKindFilter, HealthFilter]
     list_select_related = ["owner"]
+    readonly_fields = ["health"]
     search_fields = ["name"]
 
     class Media:
@@ -111,6 +112,10 @@ class ChannelAdmin(OwnedRows, PageAdmin):
     def health_label(self, channel: Channel) -> str:
         return queries.channel_state(channel, now=timezone.now())[0]
 
+    @admin.display(description="how it does")
+    def health(self, channel: Channel) -> str:
+        return queries.channel_state(channel, now=timezone.now())[1]
+
     @admin.display(description="last delivery", empty_value="none yet")
     def last_delivery(self, channel: Channel) -> Any:
         return channel.last_delivery  # type: ignore[attr-defined]
@@ -131,7 +136,10 @@ class ChannelAdmin(OwnedRows, PageAdmin):
         settings = [field_name(kind, one.name) for kind in kinds for one in settings_shown(kind)] if may_change else []
         wants = ["wants_resolved", *(["wants_system"] if request.user.has_perm("alerts.view_system_alerts") else [])]
         return [
-            (None, {"fields": ["owner", "name", "kind", *settings, "is_enabled"]}),
+            (
+                None,
+                {"fields": [*([] if obj is None else ["health"]), "owner", "name", "kind", *settings, "is_enabled"]},
+            ),
             ("When you are told", {"fields": ["group_wait_seconds", "messages_per_minute", "repeat_minutes", *QUIET]}),
             ("What you are told", {"fields": [*wants, *TEMPLATES]}),
         ]
@@ -332,7 +340,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
         sent = row.messages.order_by("-created_at")[:MESSAGES_SHOWN]
         waiting = row.owed.filter(message=None).select_related("event__alert", "silence").order_by("due_at", "pk")
         return [
-            Table(title="How it does", headers=["what", "figure"], rows=_health_rows(row), empty=""),
+            Table(title="How it did lately", headers=["what", "figure"], rows=_health_rows(row), empty=""),
             Table(
                 title="What waits to be told",
                 headers=["alert", "event", "waits for"],
@@ -371,7 +379,6 @@ def _health_rows(channel: Any) -> list[list[Any]]:
     now = timezone.now()
     median = queries.median_milliseconds(channel, now=now)
     return [
-        ["state", queries.channel_state(channel, now=now)[1]],
         ["last delivery", channel.last_delivery or "none yet"],
         ["last failure (of 7 days)", queries.last_failure(channel, now=now) or "none"],
         ["messages delivered in 24 h", channel.delivered],
