@@ -27,7 +27,7 @@ from tests import builders
 
 QUOTES = 5_000
 COPY = "COPY bare (asset_id, at, price, volume, batch_id, late) FROM STDIN"
-ANSWERS = 30
+ANSWERS = 100
 WARM_UP = 3
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.servers, pytest.mark.django_db(transaction=True)]

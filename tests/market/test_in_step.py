@@ -49,11 +49,10 @@ def test_the_next_quotes_of_all_assets_are_stored_and_are_the_newest(in_step):
     ("quotes", "provider", "facts"),
     [
         ([("A", at(1), "11"), ("NEW", at(1), "1")], "simulated", (2, 2, 0, 0, 0, {})),
-        ([("A", at(1), "11"), ("A", at(2), "12")], "simulated", (2, 2, 0, 0, 0, {})),
         ([("A", at(1), "11"), ("B", at(1), "30.0000000001")], "simulated", (2, 1, 0, 0, 1, {})),
         ([("A", at(1), "11"), ("B", at(1), "20")], "another", (2, 2, 0, 0, 0, {})),
     ],
-    ids=["new", "twice", "jump", "switch"],
+    ids=["new", "jump", "switch"],
 )
 def test_what_is_not_in_step_is_placed_quote_by_quote(quotes, provider, facts, in_step):
     feed = make_feed("A", "B", "NEW")
@@ -89,13 +88,18 @@ def test_what_waits_in_another_feed_holds_up_nobody(in_step):
     assert HeldQuote.objects.count() == 1
 
 
-def test_a_quote_that_is_not_later_than_the_clock_is_not_tried(in_step):
+@pytest.mark.parametrize(
+    "quotes",
+    [[("A", at(5), "11")], [("A", at(6), "10"), ("A", at(7), "11")], []],
+    ids=["not later than the clock", "twice", "none"],
+)
+def test_what_cannot_be_in_step_is_not_tried(quotes, in_step):
     feed = make_feed("A")
     append_quotes(feed, [("A", START, "10")], as_of=at(5))
-    append_quotes(feed, [("A", at(5), "11")], as_of=at(6))
+    batch = append_quotes(feed, quotes, as_of=at(8))
 
     assert in_step == []
-    assert newest_prices() == [("A", at(5), "11")]
+    assert batch.accepted == len(quotes)
 
 
 @pytest.mark.parametrize(

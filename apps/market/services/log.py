@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 IMPORTED = "import"  # the provider of what came from a file
 _NULL = r"\N"  # as COPY's text format writes it
+_ROWS_AT_ONCE = 500
 _OF_BATCH = "FROM market_quote WHERE batch_id = %(batch)s AND NOT late AND at BETWEEN %(first)s AND %(last)s"
 # SQLite takes the other columns from the row that has the maximum.
 _NEWEST_OF_BATCH = {
@@ -88,8 +90,7 @@ def append_quotes(
     """Move the clock on, append one answer's quotes, and return the entry with those that are new and not late."""
     clock = head.as_of
     move_clock(head, as_of=as_of)
-    # What is later than the clock was is probably in step: most answers are.
-    if connection.vendor == "postgresql" and clock is not None and admitted.quotes and admitted.quotes[0].at > clock:
+    if connection.vendor == "postgresql" and _seems_in_step(admitted.quotes, clock=clock):
         batch = _append_in_step(head, admitted, provider=provider, jump_percent=jump_percent, **columns)
         if batch is not None:
             return batch, admitted.quotes
@@ -125,6 +126,13 @@ def append_quotes(
         facts = {"feed": head.feed_id, "before": before, "provider": provider, "assets": len(asset_ids)}
         logger.warning("provider switched", extra=facts)
     return batch, placement.fresh
+
+
+def _seems_in_step(quotes: Sequence[AdmittedQuote], *, clock: datetime | None) -> bool:
+    """Tell whether `_append_in_step` is worth trying: one quote of each asset, later than the clock was."""
+    if not quotes or clock is None or quotes[0].at <= clock:
+        return False
+    return len({quote.asset_id for quote in quotes}) == len(quotes)
 
 
 def _append_in_step(
@@ -245,16 +253,18 @@ def store_quotes(*, batch: Batch, quotes: Sequence[AdmittedQuote], late: bool = 
         Quote.objects.bulk_create(rows, batch_size=500)
         return
     columns = "asset_id, at, price, volume, batch_id, late"
-    batch_id, flag = batch.pk, "t" if late else "f"
+    end = f"{batch.pk}\t{'t' if late else 'f'}\n"
     # Text rows by hand: every value is a number or a time of our own, so nothing needs escaping. Most times are equal.
     written = {at: str(at) for at in {one.at for one in quotes}}
-    rows = [
-        f"{asset_id}\t{written[at]}\t{price}\t{_NULL if volume is None else volume}\t{batch_id}\t{flag}\n"
+    rows = (
+        f"{asset_id}\t{written[at]}\t{price}\t{_NULL if volume is None else volume}\t{end}"
         for asset_id, at, price, volume in quotes
-    ]
+    )
     try:
         with connection.cursor() as cursor, cursor.copy(f"COPY market_quote ({columns}) FROM STDIN") as copy:
-            copy.write("".join(rows))
+            # In pieces, so that PostgreSQL stores one while the next is written.
+            while piece := "".join(islice(rows, _ROWS_AT_ONCE)):
+                copy.write(piece)
     except CheckViolation:
         # Another process has dropped a day that this one knows to be there; the feed's next attempt makes it anew.
         partitions.forget()
@@ -282,7 +292,7 @@ def cache_latest(
     *, head: FeedHead, newest: Mapping[int, tuple[datetime, Decimal]], interval_seconds: int, now: datetime
 ) -> None:
     """Put asset id -> (at, price) into the cache; where that fails, leave word for `sweep`."""
-    rows = [(asset_id, at, price) for asset_id, (at, price) in newest.items()]
+    rows = ((asset_id, at, price) for asset_id, (at, price) in newest.items())
     if not cache.put_latest(rows, seconds_to_live=2 * interval_seconds, now=now):
         FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=True)
 
