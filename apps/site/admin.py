@@ -18,8 +18,8 @@ from apps.site.forms import InvitedForm, MadeForm
 from apps.site.services import send_password_link
 
 GROUPS_HELP = (
-    f"{roles.OWNER}: rules, alerts and channels of their own. {roles.OPERATOR}: assets, feeds and people. "
-    "Members of a group may enter these pages."
+    f"{roles.OWNER}: rules, alerts and channels of their own. {roles.OPERATOR}: assets, feeds, people and "
+    "alerts about this installation. Members of a group may enter these pages."
 )
 ACTIVE_HELP = "Off: they cannot sign in. People are switched off and not deleted: with them their rules would go."
 
