@@ -1,0 +1,156 @@
+"""When messages are planned and sent, and on which queue: what flow does with notify, on a real broker."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from django.utils import timezone
+
+from apps.alerts.models import Alert
+from apps.notify import services as notify
+from apps.notify.models import Channel, Message, Owed
+from apps.notify.transports.protocol import TransportUnavailable
+from apps.notify.transports.registry import TRANSPORTS
+from apps.pipeline import flow
+from tests import builders
+from tests.notify.telling import LONG_AGO, FakeTransport, judge, plan, raising
+from tests.rig import purge_queues, queue_lengths
+
+# One set of queues: one process of pytest-xdist runs all tests on them.
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db]
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """One feed, a rule on its asset, one channel that does as it is told, and empty queues."""
+    outside = FakeTransport()
+    monkeypatch.setitem(TRANSPORTS, "fake", outside)
+    feed, owner = builders.make_feed("BTC-USD"), builders.make_owner()
+    channel = notify.create_channel(owner=owner, name="Fake", kind="fake", config={})
+    rule = builders.make_rule(owner, assets=["BTC-USD"], condition=builders.above(100))
+    notify.set_channels(rule=rule, channels=[channel])
+    purge_queues()
+    yield SimpleNamespace(outside=outside, feed=feed, owner=owner, channel=channel)
+    purge_queues()
+
+
+def waiting():
+    """Return how many tasks wait on the queues of the notifier, and of those channels that fail."""
+    lengths = queue_lengths()
+    return lengths["notifications"], lengths["retries"]
+
+
+def test_who_has_judged_says_which_channels_are_owed_something_now(world):
+    assert judge(world.feed, (0, "101")) == [world.channel.pk]
+
+
+def test_who_has_judged_says_nothing_of_what_waits_for_more_to_come(world):
+    Channel.objects.update(group_wait_seconds=10)
+
+    assert judge(world.feed, (0, "101")) == []
+    assert Owed.objects.count() == 1
+
+
+def test_what_is_owed_now_is_planned_and_a_sender_sent_for(world):
+    flow.tell(channel_ids=judge(world.feed, (0, "101")))
+
+    assert (Message.objects.count(), waiting()) == (1, (1, 0))
+
+
+def test_a_channel_that_failed_last_is_sent_for_on_a_queue_of_its_own(world):
+    Channel.objects.update(failing_since=LONG_AGO)
+
+    flow.tell(channel_ids=judge(world.feed, (0, "101")))
+
+    assert waiting() == (0, 1)
+
+
+def test_telling_twice_makes_one_message_and_sends_for_one_sender(world):
+    channel_ids = judge(world.feed, (0, "101"))
+    for _ in range(2):
+        flow.tell(channel_ids=channel_ids)
+
+    assert (Message.objects.count(), waiting()) == (1, (1, 0))
+
+
+def test_a_tick_plans_what_has_become_due_and_not_what_has_not(world):
+    Channel.objects.update(group_wait_seconds=10)
+    judge(world.feed, (0, "101"))
+    early = flow.tell_due()
+    Owed.objects.update(due_at=LONG_AGO)
+
+    late = flow.tell_due()
+
+    assert (early["planned"], late["planned"], Message.objects.count()) == (0, 1, 1)
+
+
+def test_a_tick_sends_for_who_sends_what_is_due_each_on_its_queue(world):
+    failing = notify.create_channel(owner=world.owner, name="Failing", kind="fake", config={})
+    for channel in (world.channel, failing):
+        notify.send_test(channel=channel, asked_by="ada", now=LONG_AGO)
+    Channel.objects.filter(pk=failing.pk).update(failing_since=LONG_AGO)
+
+    found = [flow.tell_due()["channels"] for _ in range(2)]
+
+    # Whoever has been asked for is not asked for again at once.
+    assert (found, waiting()) == ([2, 0], (1, 1))
+
+
+def test_what_was_planned_and_whose_message_was_lost_is_sent_for_after_10_s(world):
+    judge(world.feed, (0, "101"))
+    plan(world.channel)
+    at_once = flow.tell_due()["channels"]
+    Channel.objects.update(hurried_at=timezone.now() - timedelta(seconds=11))
+
+    assert (at_once, flow.tell_due()["channels"], waiting()) == (0, 1, (1, 0))
+
+
+def test_a_tick_reminds(world):
+    Channel.objects.update(repeat_minutes=1)
+    judge(world.feed, (0, "101"))
+    plan(world.channel)
+    flow.deliver(channel_id=world.channel.pk)
+    Message.objects.update(delivered_at=LONG_AGO)
+
+    flow.tell_due()
+    flow.deliver(channel_id=world.channel.pk)
+
+    assert [letter.subject.endswith("is still open") for letter in world.outside.letters] == [False, True]
+
+
+def test_all_that_is_due_on_a_channel_is_sent_in_one_go(world):
+    for second in range(0, 6, 2):
+        judge(world.feed, (second, "101"), (second + 1, "99"))
+        plan(world.channel)
+
+    tries = flow.deliver(channel_id=world.channel.pk)
+
+    assert (tries, len(world.outside.letters), waiting()) == (3, 3, (0, 0))
+
+
+def test_a_try_that_fails_ends_it(world):
+    for second in range(0, 6, 2):
+        judge(world.feed, (second, "101"), (second + 1, "99"))
+        plan(world.channel)
+    world.outside.script = [None, raising(TransportUnavailable("timeout"))]
+
+    tries = flow.deliver(channel_id=world.channel.pk)
+
+    assert (tries, len(world.outside.letters)) == (2, 2)
+    assert sorted(Message.objects.values_list("status", flat=True)) == ["delivered", "pending", "pending"]
+
+
+def test_a_long_queue_is_sent_in_turns_so_that_others_have_theirs(world, monkeypatch):
+    for second in range(0, 6, 2):
+        judge(world.feed, (second, "101"), (second + 1, "99"))
+        plan(world.channel)
+    monkeypatch.setattr(flow, "DELIVER_AT_MOST_SECONDS", -1)
+
+    tries = flow.deliver(channel_id=world.channel.pk)
+
+    assert (tries, len(world.outside.letters), waiting()) == (1, 1, (1, 0))
+
+
+def test_without_alerts_a_tick_has_nothing_to_tell(world):
+    assert flow.tell_due() == {"reminded": 0, "planned": 0, "channels": 0}
+    assert not Alert.objects.exists()
