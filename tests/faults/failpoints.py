@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import current_app
+from celery.signals import task_success
 from django.db import connection
 
 from apps.market.services import fetching, log
@@ -181,7 +182,15 @@ JUDGED = {
 }
 PLANNED = {"INSERT notify_message", "UPDATE notify_owed", "UPDATE notify_channel"}
 
+
+def note_done(sender: Any, **_: Any) -> None:
+    """Say in the file `done` which task has been worked to its end."""
+    with (FOLDER / "done").open("a") as file:
+        file.write(f"{sender.request.id}\n")
+
+
 if FOLDER.is_dir():
+    task_success.connect(note_done)
     lease = timedelta(seconds=float(os.environ.get("FAULT_LEASE_SECONDS", "2")))
     fetching.FETCH_LEASE = sending.SEND_LEASE = lease
     log._advance_latest = after(log._advance_latest, "store-before-commit")

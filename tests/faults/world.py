@@ -39,7 +39,7 @@ class Size:
 
 
 # By the first, `make test` sees each fault once; by the second, `make faults` measures.
-QUICK = Size(feeds=2, symbols=10, minutes=80, slots=5, kills=4, freeze_seconds=6, heartbeat_seconds=2)
+QUICK = Size(feeds=2, symbols=10, minutes=80, slots=4, kills=3, freeze_seconds=6, heartbeat_seconds=2)
 FULL = Size(feeds=3, symbols=24, minutes=120, slots=25, kills=15, freeze_seconds=25, heartbeat_seconds=10)
 
 Quote = tuple[str, datetime, Decimal]
