@@ -121,7 +121,6 @@ def untried_messages(*, channel_id: int, alert_ids: Iterable[int]) -> dict[int, 
         event__alert__in=alert_ids,
         event__kind=AlertEvent.Kind.OPENED,
         message__status=Message.Status.PENDING,
-        message__attempts=0,
     )
     message_of = dict(told.order_by("repeat").values_list("event__alert_id", "message_id"))
     # A sender that has claimed one meanwhile holds its lock, or has changed what is asked for here.
