@@ -155,7 +155,8 @@ def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> 
         return
     changes = {} if channel.failing_since is not None else {"failing_since": now}
     if asked is not None:
-        changes["resume_at"] = now + asked
+        # From the answer on, not from the beginning of a try that may have taken longer than what is asked for.
+        changes["resume_at"] = Now() + asked
     if changes:
         Channel.objects.filter(pk=channel.pk).update(**changes)
     if channel.failing_since is not None and channel.failing_since <= now - FAILING_AT_MOST:

@@ -142,6 +142,17 @@ def test_channels_do_not_wait_for_each_other(feed, owner, rule, channel, outside
     assert seen == ["delivered"]
 
 
+def test_messages_of_one_channel_are_sent_one_at_a_time_whatever_they_are_about(feed, rule, channel, outside):
+    told(feed, channel, (0, "101"), (1, "99"))
+    told(feed, channel, (2, "101"), (3, "99"))
+    seen = []
+    outside.script = [lambda: seen.append(send(channel))]
+
+    assert send(channel) == "delivered"
+    assert seen == [None]
+    assert send(channel) == "delivered"
+
+
 def test_what_is_not_due_is_not_sent(feed, rule, channel, outside):
     told(feed, channel, (0, "101"))
     Message.objects.update(next_attempt_at=timezone.now() + timedelta(hours=1))
@@ -351,6 +362,20 @@ def test_a_wait_that_was_asked_for_holds_for_all_of_the_channel(feed, rule, chan
     assert send(channel, after=121) == "delivered"
     channel.refresh_from_db()
     assert (channel.resume_at, channel.failing_since) == (None, None)
+
+
+def test_a_wait_that_was_asked_for_is_counted_from_the_answer_and_not_from_the_beginning_of_the_try(
+    feed, rule, channel, outside
+):
+    told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("http_429", retry_after_seconds=2))]
+    before = timezone.now()
+
+    # As if the answer had taken nine seconds to come.
+    send(channel, after=-9)
+
+    channel.refresh_from_db()
+    assert channel.resume_at - before >= timedelta(seconds=2)
 
 
 def test_the_wait_that_was_asked_for_stands_for_the_schedules(feed, rule, channel, outside):
