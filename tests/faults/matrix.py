@@ -14,12 +14,14 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from celery import current_app
+from django.core.management import call_command
 from django.db import connection
 from django.db.models import Max, Q, QuerySet
 from django.test import override_settings
@@ -36,7 +38,7 @@ from fintech.settings.env import place
 from tests.faults import world
 from tests.faults.failpoints import JUDGED, PLANNED, STOP
 from tests.faults.halves import halves_seen
-from tests.faults.receiver import OK, Answer, Asked, Receiver, Told
+from tests.faults.receiver import OK, Answer, Asked, Manner, Receiver, Told
 from tests.faults.wiretap import Wiretap
 from tests.faults.world import Size
 from tests.rig import Rig, queue_lengths, rig, wait_until
@@ -48,6 +50,12 @@ MODULE = "tests.faults.failpoints"
 ROLES = {"watcher": ("assets-tasks",), "analyzer": ("analysis.0",), "notifier": ("notifications", "retries")}
 FROZEN_HANDS = 3
 HANDS = {"watcher": 2, "analyzer": 1, "notifier": 2}
+# Whether somebody of a role is at work just now.
+AT_WORK: dict[str, Callable[[], bool]] = {
+    "watcher": lambda: FeedHead.objects.exclude(lease_until=None).exists(),
+    "analyzer": lambda: Batch.objects.filter(evaluated_at=None).exists(),
+    "notifier": lambda: Message.objects.filter(status=Message.Status.SENDING).exists(),
+}
 
 
 @dataclass(slots=True)
@@ -164,6 +172,11 @@ class Run:
             "owed": Owed.objects.aggregate(last=Max("pk"))["last"] or 0,
         }
 
+    def wait_for_work(self, role: str) -> None:
+        """Wait until a worker of this role has something in hand, if that is soon."""
+        with suppress(AssertionError):
+            wait_until(AT_WORK[role], timeout_seconds=2, every_seconds=0.005)
+
     def _enough(self) -> int:
         seen = in_flight()
         return seen if seen > IN_FLIGHT else 0
@@ -234,6 +247,7 @@ def kill_children(run: Run) -> None:
     for _ in range(run.size.kills):
         with run.strike(pause_seconds=1):
             role = run.rng.choice(sorted(run.workers))
+            run.wait_for_work(role)
             # None, for a moment, where its only one has just been killed.
             children = wait_until(lambda role=role: _children(run.workers[role].pid))
             os.kill(run.rng.choice(children), signal.SIGKILL)
@@ -246,6 +260,7 @@ def kill_workers(run: Run) -> None:
     run.start_beat()
     for role in run.rng.sample(sorted(ROLES) * 2, max(run.size.kills // 3, 3)):
         with run.strike(pause_seconds=1):
+            run.wait_for_work(role)
             run.processes.kill(run.workers[role])
             # Each of its children may have been between an answer and its commit.
             run.row.allowed += HANDS[role] * (role == "notifier")
@@ -307,6 +322,8 @@ def kill_after_each_statement(run: Run) -> None:
 def _has_passed(run: Run, over: Path) -> bool:
     """Tell whether a transaction has passed. Until then it is asked for again and again: a message that came back five
     times is dead, and sweep takes its time."""
+    seen = halves_seen()
+    assert not seen, f"a half of a transaction: {seen}"
     if over.exists():
         return True
     if not queue_lengths()["analysis.0"]:
@@ -325,7 +342,7 @@ def hold_up_by_bad_receivers(run: Run) -> None:
     gone_from = run.rng.randint(3, 6)
     to_metadata = (("Location", "http://169.254.169.254/latest/meta-data/"),)
     run.receiver.manners |= {
-        "failing": lambda asked: Answer(500) if asked.repeat == 1 and asked.request % 3 == 1 else OK,
+        "failing": _fails_thrice(),
         "limited": lambda asked: Answer(429, (("Retry-After", "2"),)) if asked.request in (1, 4) else OK,
         "hanging": lambda asked: OK if everybody_told.is_set() else Answer(None, held_by=everybody_told),
         "resetting": lambda asked: Answer(None) if asked.repeat == 1 and asked.request % 3 == 1 else OK,
@@ -339,6 +356,7 @@ def hold_up_by_bad_receivers(run: Run) -> None:
     with run.strike():
         others = Owed.objects.exclude(channel=run.channels["hanging"])
         wait_until(lambda: run.is_over(but=others), timeout_seconds=90, every_seconds=0.1)
+        wait_until(lambda: sum(one.channel == "hanging" for one in list(run.receiver.requests)) > 4)
     run.row.want(
         Message.objects.filter(channel=run.channels["hanging"], status__in=Message.UNSENT).exists(),
         "nothing waited for the one that hangs",
@@ -348,11 +366,23 @@ def hold_up_by_bad_receivers(run: Run) -> None:
     run.row.injected = sum(not one.is_taken for one in run.receiver.requests)
 
 
+def _fails_thrice() -> Manner:
+    """Fail the first three tries of every third message: long enough for what comes after it to be on its way."""
+    seen: list[str] = []
+
+    def manner(asked: Asked) -> Answer:
+        if asked.repeat == 1:
+            seen.append(asked.message_id)
+        return Answer(500) if asked.repeat <= 3 and seen.index(asked.message_id) % 3 == 0 else OK
+
+    return manner
+
+
 def bad_receivers_were_no_matter(run: Run) -> None:
     """Check the rest of X2: schedule and pauses kept, refusals told, no request led elsewhere."""
     told, row = run.receiver.requests, run.row
     for first, second in _tries(told, channel="failing"):
-        least = domain_delay(RETRY_SECONDS[0])
+        least = RETRY_SECONDS[0] * (1 - domain.JITTER)
         row.want(second.at - first.at >= least, f"tried again after {second.at - first.at:.2f} s, not {least:.2f}")
     limited = [one for one in told if one.channel == "limited"]
     for one, after in itertools.pairwise(limited):
@@ -401,7 +431,10 @@ def close_every_port(run: Run) -> None:
     seen = message_counts_of(owner, since=owner.date_joined)
     run.row.want(seen.dead == given_up, f"its owner sees {seen.dead} of {given_up}")
     run.receiver.open()
-    run.row.want(notify.redeliver(messages=dead, now=timezone.now()) == given_up, "not everything was sent again")
+    # By the button of the admin, and by the command.
+    again = notify.redeliver(messages=dead.filter(channel=hooks[0]), now=timezone.now())
+    call_command("redeliver", channel=hooks[1].name, stdout=StringIO())
+    run.row.want(again and not dead.exists(), "not everything was sent again")
 
 
 def freeze_workers(run: Run) -> None:
@@ -443,9 +476,7 @@ def freeze_workers(run: Run) -> None:
             os.killpg(worker.pid, signal.SIGCONT)
     run.row.injected = 2
     run.drain()
-    run.row.want(
-        run.receiver.count(failed[0]) == 2, f"{run.receiver.count(failed[0])} tries of the one that failed late"
-    )
+    run.row.want(run.receiver.count(failed[0]) == 2, f"{run.receiver.count(failed[0])} tries of what failed late")
     # Whatever else they were sending when they froze was sent by others too.
     run.row.allowed = 2 * FROZEN_HANDS
 
@@ -499,11 +530,6 @@ def _checksums() -> dict[str, tuple[int, str]]:
 
 def _children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def domain_delay(seconds: float) -> float:
-    """Return how early a try may come that is due after so many seconds."""
-    return seconds * (1 - domain.JITTER)
 
 
 def _tries(told: Iterable[Told], *, channel: str) -> Iterator[tuple[Told, Told]]:
