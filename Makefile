@@ -7,7 +7,7 @@ LOCK := .venv/bin/uv pip compile --quiet pyproject.toml --generate-hashes --pyth
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo services browser dev test bench lint lock clean
+.PHONY: help venv venv-dev demo services browser dev test faults bench lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -32,6 +32,9 @@ test: services browser ## Run all tests, those of the embedded run on SQLite too
 	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" --ignore-glob="*test_admin.py" tests/market tests/rules tests/alerts tests/notify --cov=apps --cov=fintech --cov-report=
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"
 	@. compose/test.env && .venv/bin/pytest -n 2 --cov=apps --cov=fintech --cov-append --cov-report=term-missing:skip-covered
+
+faults: services ## Inject every fault at full size and print what came of it; fewer or more runs: make faults SEEDS=3
+	@. compose/test.env && FAULT_SEEDS=$(or $(SEEDS),20) .venv/bin/pytest -q -s tests/faults/test_matrix.py $(ARGS)
 
 bench: services ## Run the benchmarks and print their figures
 	@. compose/test.env && .venv/bin/pytest tests/benchmarks -s --no-cov $(ARGS)
