@@ -1,7 +1,7 @@
 """An answer of 5 000 quotes over HTTP from this machine, until it is stored and cached, beside bare COPY of its rows.
 
-In turns, so that the ratios hold on a busy machine too; what of it is ours, without the exchange with the server and the
-writing to Redis; and what of that is parsing, admitting and storing, without what comes before a call is made.
+In turns, so that the ratios hold on a busy machine too; what of it is ours, without the exchange with the server and
+the writing to Redis; and what of that is parsing, admitting and storing, without what comes before a call is made.
 """
 
 import gc
