@@ -401,6 +401,19 @@ def test_a_channel_that_fails_is_known_as_failing_until_something_gets_through(f
     assert seen == [False, True, False]
 
 
+def test_what_it_says_is_since_when_nothing_gets_through_however_often_it_fails(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("timeout")) for _ in range(2)]
+    send(channel, after=-100)
+    channel.refresh_from_db()
+    first = channel.failing_since
+    make_due(message_id)
+    send(channel)
+
+    channel.refresh_from_db()
+    assert channel.failing_since == first
+
+
 def test_a_channel_that_is_refused_is_switched_off_and_its_owner_told_elsewhere(feed, owner, rule, channel, outside):
     told(feed, channel, (0, "101"))
     outside.script = [raising(ChannelRefused("http_410", "The address is gone."))]
@@ -427,6 +440,19 @@ def test_the_notice_goes_to_the_channel_on_which_something_got_through_last(feed
     send(channel)
 
     assert Message.objects.get(kind="notice").channel == mine
+
+
+def test_the_notice_goes_to_no_channel_that_fails_itself(feed, owner, rule, channel, outside):
+    failing = services.create_channel(owner=owner, name="Failing", kind="fake", config={})
+    services.send_test(channel=failing, asked_by="ada", now=LONG_AGO)
+    send(failing)
+    Channel.objects.filter(pk=failing.pk).update(failing_since=timezone.now())
+    told(feed, channel, (0, "101"))
+    outside.script = [raising(ChannelRefused("http_410"))]
+
+    send(channel)
+
+    assert Message.objects.get(kind="notice").channel.kind == "inbox"
 
 
 def test_72_h_of_failures_switch_a_channel_off_and_a_shorter_time_does_not(feed, rule, channel, outside):
