@@ -295,7 +295,7 @@ def test_a_move_that_fails_leaves_both_logs_as_they_were(feeds, monkeypatch):
     judge(first)
     before = list(Batch.objects.values_list("pk", flat=True)), episodes()
 
-    def fails(events):
+    def fails(events, now):
         raise ValidationError("no")
 
     with monkeypatch.context() as patch, pytest.raises(ValidationError):

@@ -407,7 +407,7 @@ def test_a_judgement_that_is_rolled_back_costs_a_rebuild_and_changes_nothing(mon
     append_quotes(feed, [("BTC-USD", at(6), "101")])
 
     with monkeypatch.context() as broken:
-        broken.setattr(flow.notify, "owe", lambda events: 1 / 0)
+        broken.setattr(flow.notify, "owe", lambda events, now: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             flow.judge_pending(feed_id=feed.pk)
     after_the_failure = made_in(feed)
