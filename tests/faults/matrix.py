@@ -39,6 +39,7 @@ from tests.faults import world
 from tests.faults.failpoints import JUDGED, PLANNED, STOP
 from tests.faults.halves import halves_seen
 from tests.faults.receiver import OK, Answer, Asked, Manner, Receiver, Told
+from tests.faults.visitor import Visitor
 from tests.faults.wiretap import Wiretap
 from tests.faults.world import Size
 from tests.rig import Rig, queue_lengths, rig, wait_until
@@ -76,6 +77,8 @@ class Row:
     repeats_same_id: int = 0
     allowed: int = 0
     dead: int = 0
+    # None where nobody visited the site.
+    http500: int | None = None
     recover_s: float = 0.0
     injected: int = 0
     in_flight: int = 0
@@ -89,6 +92,7 @@ class Row:
             f"deliveries_expected={self.deliveries_expected} delivered={self.delivered} lost={self.lost} "
             f"dup_alerts={self.dup_alerts} dup_deliveries={self.dup_deliveries} "
             f"repeats_same_id={self.repeats_same_id} (allowed<={self.allowed}) dead={self.dead} "
+            f"http500={'-' if self.http500 is None else self.http500} "
             f"recover_s={self.recover_s:.1f} injected={self.injected} in_flight={self.in_flight}"
         )
 
@@ -441,7 +445,7 @@ def freeze_workers(run: Run) -> None:
     """W1: whole workers stop in the middle of a step for longer than leases and heartbeats, while others go on with
     their work; then they wake up and want to end what they had begun."""
     for number in range(3):
-        run.start(f"worker-{number}", *itertools.chain(*ROLES.values()), hands=3)
+        run.start(f"worker-{number}", *itertools.chain(*ROLES.values()), hands=FROZEN_HANDS)
     run.start_beat()
     is_late = threading.Event()
     failed: list[str] = []
@@ -467,16 +471,16 @@ def freeze_workers(run: Run) -> None:
         time.sleep(max(frozen_at + run.size.freeze_seconds - time.monotonic(), 0))
         # First the sender alone, before its worker learns that the broker has given its tasks away, and ends it.
         os.kill(int((run.failpoints / "failed-after-send.stopped").read_text()), signal.SIGCONT)
-        first = Attempt.objects.filter(message=failed[0]).order_by("number")
-        wait_until(lambda: first[0].outcome == "failed")
+        late = Attempt.objects.filter(message=failed[0], outcome=Attempt.Outcome.FAILED)
+        wait_until(late.exists)
         # Long enough for a third to be sent, if what the late one said had counted.
         time.sleep(1.5)
+        tries = run.receiver.count(failed[0])
+        run.row.want(tries == 2, f"{tries} tries of what failed late")
         is_late.set()
         for worker in run.workers.values():
             os.killpg(worker.pid, signal.SIGCONT)
     run.row.injected = 2
-    run.drain()
-    run.row.want(run.receiver.count(failed[0]) == 2, f"{run.receiver.count(failed[0])} tries of what failed late")
     # Whatever else they were sending when they froze was sent by others too.
     run.row.allowed = 2 * FROZEN_HANDS
 
@@ -606,8 +610,13 @@ def run_fault(name: str, *, seed: int, size: Size, folder: Path) -> Row:
         ):
             feeds, channels = world.make_world(films, size=size, folder=folder, channels=configs)
             run = Run(row, rng, size, folder, films, receiver, feeds, channels, processes)
+            visitor = Visitor(processes) if size.has_visitor else None
             fault.inject(run)
             run.drain()
+            if visitor is not None:
+                visitor.leave()
+                row.http500 = len(visitor.errors)
+                row.want(visitor.visits > 10 and not visitor.errors, f"the site: {visitor.errors}")
             _compare(run)
             fault.check(run)
     finally:
