@@ -149,12 +149,13 @@ def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
     logger.info("asset moved", extra={"asset": asset_id, "from": left_feed_id, "to": feed_id, "rules": len(watching)})
 
 
-def tell(*, channel_ids: Sequence[int]) -> None:
-    """Plan what these channels are owed and have it sent."""
+def tell(*, channel_ids: Sequence[int]) -> list[int]:
+    """Plan what these channels are owed, send for who sends it, and return those that have something new to be sent."""
     now = timezone.now()
-    for channel_id in channel_ids:
-        if notify.plan(channel_id=channel_id, now=now):
-            _deliver(channel_id, is_failing=notify_queries.is_failing(channel_id)).apply_async()
+    planned = [channel_id for channel_id in channel_ids if notify.plan(channel_id=channel_id, now=now)]
+    for channel_id in planned:
+        _hurry(_deliver(channel_id, is_failing=notify_queries.is_failing(channel_id)))
+    return planned
 
 
 def tell_due() -> dict[str, int]:
@@ -162,7 +163,7 @@ def tell_due() -> dict[str, int]:
     again; return how much of each."""
     now = timezone.now()
     reminded = notify.owe_reminders(now=now)
-    planned = [one for one in notify_queries.channels_to_plan(now=now) if notify.plan(channel_id=one, now=now)]
+    planned = tell(channel_ids=notify_queries.channels_to_plan(now=now))
     due = notify_queries.due_channels(behind=BEHIND, now=now)
     notify.note_hurried(channel_ids=[one.channel_id for one in due], now=now)
     for one in due:

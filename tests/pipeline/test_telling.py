@@ -82,6 +82,8 @@ def test_a_tick_plans_what_has_become_due_and_not_what_has_not(world):
     late = flow.tell_due()
 
     assert (early["planned"], late["planned"], Message.objects.count()) == (0, 1, 1)
+    # Who sends it is sent for at once, and not by the next tick.
+    assert waiting() == (1, 0)
 
 
 def test_a_tick_sends_for_who_sends_what_is_due_each_on_its_queue(world):

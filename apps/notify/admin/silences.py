@@ -22,7 +22,7 @@ from apps.notify import queries
 from apps.notify.admin.holds import why_it_waits
 from apps.notify.admin.messages import status_in_words
 from apps.notify.models import Owed, Silence
-from apps.notify.services import create_silence, end_silence, look_again
+from apps.notify.services import create_silence, end_silences, look_again
 from apps.rules.models import Rule
 from apps.rules.queries import rules_seen_by
 
@@ -196,7 +196,7 @@ class SilenceAdmin(PageAdmin):
     def end_now(self, request: HttpRequest, queryset: QuerySet[Silence]) -> HttpResponse | None:
         """End the silences that are the reader's to end; what they held back is told."""
         silences = [one for one in queryset[:ROWS_SHOWN] if _is_theirs(request, one)]
-        ended = sum(end_silence(silence=one, now=timezone.now()) for one in silences)
+        ended = end_silences(silences=silences, now=timezone.now())
         if ended:
             self.say_done(
                 request,

@@ -30,7 +30,7 @@ from apps.notify.services.owing import owe, owe_reminders
 from apps.notify.services.planning import plan
 from apps.notify.services.previewing import WouldSend, last_opening, would_send
 from apps.notify.services.sending import deliver_next, note_hurried
-from apps.notify.services.silencing import create_silence, end_silence, look_again
+from apps.notify.services.silencing import create_silence, end_silences, look_again
 
 __all__ = [
     "ACTS",
@@ -47,7 +47,7 @@ __all__ = [
     "create_channel",
     "create_silence",
     "deliver_next",
-    "end_silence",
+    "end_silences",
     "has_rotating_secret",
     "last_opening",
     "look_again",

@@ -1,6 +1,8 @@
 """What can be done by a link in a message: acknowledge, or silence for an hour. The link is signed, and expires."""
 
 import uuid
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,6 +21,8 @@ ACKNOWLEDGE, SILENCE = "acknowledge", "silence"
 ACTS = {ACKNOWLEDGE: "Acknowledge", SILENCE: "Silence 1 h"}
 VALID_FOR = timedelta(days=7)
 SILENCED_FOR = timedelta(hours=1)
+# A message about more assets of one rule silences the rule.
+ASSETS_APART = 10
 CLOCKS_DIFFER = timedelta(seconds=30)
 _SALT = "notify.act"
 
@@ -91,7 +95,8 @@ def _silence(*, message: Message, now: datetime) -> Done:
     owner = message.channel.owner
     # Of two clicks at once, the first may have read its clock last.
     in_force = owner.silences.filter(severity="", starts_at__lte=now + CLOCKS_DIFFER, ends_at__gt=now)
-    missing = sorted(pairs - set(in_force.values_list("rule_id", "asset_id")))
+    wanted = _silenced_together(pairs)
+    missing = sorted(wanted - set(in_force.values_list("rule_id", "asset_id")), key=str)
     comment = f"{ACTS[SILENCE]}, by the link in a message to {message.channel.name}"
     silences = [
         Silence(
@@ -106,4 +111,11 @@ def _silence(*, message: Message, now: datetime) -> Done:
         for rule_id, asset_id in missing
     ]
     Silence.objects.bulk_create(silences, batch_size=1_000)
-    return Done(done=len(silences), of=len(pairs))
+    return Done(done=len(silences), of=len(wanted))
+
+
+def _silenced_together(pairs: Iterable[tuple[int, int]]) -> set[tuple[int, int | None]]:
+    """Return (rule, asset) of the silences for these; of a rule with many of them, one for all of its assets: nobody
+    could end hundreds."""
+    assets = Counter(rule_id for rule_id, _ in pairs)
+    return {(rule_id, asset_id if assets[rule_id] <= ASSETS_APART else None) for rule_id, asset_id in pairs}

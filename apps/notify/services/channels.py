@@ -98,19 +98,29 @@ def switch_off(*, channel: Channel, because: str, now: datetime) -> Message | No
     """Switch a channel off that does not work, in the caller's transaction, and return the notice to its owner, which
     goes out on another channel; None where it is off already.
 
-    What waits is given up by its sender, and can be sent again.
+    What waits is given up by its sender, and can be sent again; but notices that have not gone out on this channel go
+    on to the other one.
     """
     if not Channel.objects.filter(pk=channel.pk, is_enabled=True).update(
         is_enabled=False, switched_off_because=because[:500]
     ):
         return None
-    unsent = channel.messages.filter(status__in=Message.UNSENT).exclude(kind=Message.Kind.TEST).count()
+    undelivered = channel.messages.exclude(status=Message.Status.DELIVERED)
+    unsent = undelivered.filter(kind=Message.Kind.ALERT).count()
+    other = _channel_that_works(channel.owner, other_than=channel)
+    undelivered.filter(kind=Message.Kind.NOTICE).update(
+        channel=other,
+        status=Message.Status.PENDING,
+        next_attempt_at=now,
+        lease_until=None,
+        attempts_before=F("attempts"),
+    )
     subject, text = domain.compose_switched_off(
         channel=channel.name, reason=because, unsent=unsent, url=url_of(channel)
     )
     return Message.objects.create(
         kind=Message.Kind.NOTICE,
-        channel=_channel_that_works(channel.owner, other_than=channel),
+        channel=other,
         subject=subject,
         text=text,
         next_attempt_at=now,
@@ -194,5 +204,11 @@ def _channel_that_works(owner: AbstractBaseUser, *, other_than: Channel) -> Chan
     working = Channel.objects.filter(
         owner=owner, is_enabled=True, failing_since=None, messages__status=Message.Status.DELIVERED
     )
-    last = working.exclude(pk=other_than.pk).order_by("-messages__delivered_at").first()
+    # Locked, so that who switches it off meanwhile finds what is written to it; and none that is being switched off.
+    last = (
+        working.exclude(pk=other_than.pk)
+        .order_by("-messages__delivered_at")
+        .select_for_update(no_key=True, skip_locked=True, of=("self",))
+        .first()
+    )
     return last or inbox_of(owner, other_than=other_than)

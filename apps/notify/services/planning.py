@@ -96,7 +96,8 @@ def told_of(debt: Owed) -> domain.Told:
         alert_id=alert.pk,
         event=domain.REMINDER if debt.repeat else _EVENTS[AlertEvent.Kind(event.kind)],
         at=event.at,
-        reason=event.reason,
+        # Why it opened is in its words.
+        reason=event.reason if event.kind == AlertEvent.Kind.RESOLVED else "",
         rule=alert.rule_name,
         symbol=alert.symbol,
         severity=alert.severity,

@@ -66,7 +66,7 @@ def letter_of(message: Message) -> Letter:
         id=str(message.pk),
         subject=message.subject,
         text=message.text,
-        url=url_of_message(message) if told else url_of(message.channel),
+        url=url_of(message.channel) if message.kind == Message.Kind.TEST else url_of_message(message),
         severity=domain.gravest(told),
         told=told,
         acts=act_links(message_id=message.pk) if any(one.event != domain.RESOLVED for one in told) else (),

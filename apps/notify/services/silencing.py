@@ -1,10 +1,13 @@
 """Silences made and ended."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
+from django.db.models import Value
+from django.db.models.functions import Greatest
 
 from apps.notify.models import Owed, Silence
 
@@ -20,14 +23,16 @@ def create_silence(
     return silence
 
 
-def end_silence(*, silence: Silence, now: datetime) -> bool:
-    """End a silence now; what it held back is told as soon as somebody plans. False where it is over already."""
-    with transaction.atomic():
-        silence.ends_at = max(now, silence.starts_at)
-        if not Silence.objects.filter(pk=silence.pk, ends_at__gt=now).update(ends_at=silence.ends_at):
-            return False
-        look_again(silence=silence, now=now)
-    return True
+@transaction.atomic
+def end_silences(*, silences: Iterable[Silence], now: datetime) -> int:
+    """End those of the silences that are not over, all at once, and return how many those are. What they held back is
+    told as soon as somebody plans, in one message a channel."""
+    lasting = Silence.objects.filter(pk__in=[one.pk for one in silences], ends_at__gt=now)
+    ids = list(lasting.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+    # One that has not begun ends where it would begin.
+    Silence.objects.filter(pk__in=ids).update(ends_at=Greatest("starts_at", Value(now)))
+    Owed.objects.filter(silence__in=ids, message=None).update(due_at=now)
+    return len(ids)
 
 
 def look_again(*, silence: Silence, now: datetime) -> None:

@@ -220,9 +220,31 @@ def test_a_silence_that_is_ended_early_lets_go_at_once(feed, owner, rule, channe
     held = silence(owner, owner=owner)
     told(feed, channel, (0, "101"))
 
-    assert services.end_silence(silence=held, now=timezone.now()) is True
+    assert services.end_silences(silences=[held], now=timezone.now()) == 1
     assert len(plan(channel)) == 1
-    assert services.end_silence(silence=held, now=timezone.now()) is False
+    assert services.end_silences(silences=[held], now=timezone.now()) == 0
+
+
+def test_silences_that_are_ended_together_let_go_into_one_message(feed, owner, rule, channel):
+    held = [silence(owner, owner=owner, rule=rule)]
+    told(feed, channel, (0, "101"))
+    make_storm(owner, channel, count=2)
+    held += [silence(owner, owner=owner, rule=Rule.objects.get(name="Storm"))]
+    assert plan(channel) == []
+
+    assert services.end_silences(silences=held, now=timezone.now()) == 2
+
+    assert len(plan(channel)) == 1
+    assert listed() == ["BTC-USD", "A0000", "A0001"]
+
+
+def test_a_silence_that_is_ended_before_it_begins_ends_where_it_would(owner):
+    later = silence(owner, owner=owner, starts=100)
+
+    services.end_silences(silences=[later], now=timezone.now())
+
+    later.refresh_from_db()
+    assert later.ends_at == later.starts_at
 
 
 def test_one_silence_after_the_other_holds_on(feed, owner, rule, channel):

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from apps.notify import domain, queries, services
 from apps.notify.models import Attempt, Channel, Message
+from apps.notify.services.sending import letter_of
 from apps.notify.transports.protocol import ChannelRefused, TransportRejected, TransportUnavailable
 from tests.builders import above, make_feed, make_owner, make_rule
 from tests.notify.telling import (
@@ -50,8 +51,8 @@ def test_a_letter_has_all_that_a_transport_may_need(feed, rule, channel, outside
     (letter,) = outside.letters
     assert (letter.subject, letter.severity) == ("[warning] Peg: BTC-USD", "warning")
     assert letter.url.endswith(f"/admin/notify/message/{message_id}/change/")
-    assert [(one.event, one.symbol, one.words) for one in letter.told] == [
-        ("opened", "BTC-USD", "BTC-USD is above 100: 101 at 12:00:00")
+    assert [(one.event, one.symbol, one.reason, one.words) for one in letter.told] == [
+        ("opened", "BTC-USD", "", "BTC-USD is above 100: 101 at 12:00:00")
     ]
     assert [act.label for act in letter.acts] == ["Acknowledge", "Silence 1 h"]
 
@@ -426,6 +427,9 @@ def test_a_channel_that_is_refused_is_switched_off_and_its_owner_told_elsewhere(
     assert (notice.channel.name, notice.channel.owner) == ("Inbox for errors", owner)
     assert notice.subject == "[notice] Fake was switched off"
     assert "The address is gone." in notice.text
+    # The one that was refused is among them: it can be sent again.
+    assert "1 of its messages were not sent" in notice.text
+    assert letter_of(notice).url.endswith(f"/admin/notify/message/{notice.pk}/change/")
     assert send(notice.channel) == "delivered"
 
 
@@ -453,6 +457,24 @@ def test_the_notice_goes_to_no_channel_that_fails_itself(feed, owner, rule, chan
     send(channel)
 
     assert Message.objects.get(kind="notice").channel.kind == "inbox"
+
+
+def test_a_notice_goes_on_where_its_own_channel_turns_out_to_be_gone(feed, owner, rule, channel, outside):
+    second = services.create_channel(owner=owner, name="Second", kind="fake", config={})
+    services.send_test(channel=second, asked_by="ada", now=LONG_AGO)
+    send(second)
+    told(feed, channel, (0, "101"))
+    outside.script = [raising(ChannelRefused("http_410")), raising(ChannelRefused("http_410"))]
+    send(channel)
+    send(second)
+
+    inbox = Channel.objects.get(kind="inbox")
+    assert [send(inbox), send(inbox), send(inbox)] == ["delivered", "delivered", None]
+    told_of = Message.objects.filter(kind="notice", status="delivered").values_list("subject", "channel__kind")
+    assert set(told_of) == {
+        ("[notice] Fake was switched off", "inbox"),
+        ("[notice] Second was switched off", "inbox"),
+    }
 
 
 def test_72_h_of_failures_switch_a_channel_off_and_a_shorter_time_does_not(feed, rule, channel, outside):
