@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Now, NullIf
 
 from apps.alerts.models import AlertEvent
 from apps.notify import domain
@@ -206,14 +206,23 @@ def is_failing(channel_id: int) -> bool:
 
 def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Channel]:
     """Return the channels, each with `last_delivery` (None: never); of what was made in the last day `delivered` and
-    `dead` (messages) and `failed` (attempts); and what waits, `unsent` (messages) and `untold` (events)."""
+    `dead` (messages) and `failed` (attempts); what waits, `unsent` (messages) and `untold` (events); and of the
+    message tried that was made last `tried_at`, `tried_outcome` and `tried_words`, of its last try that ended (None:
+    there is none)."""
     messages = Message.objects.filter(channel=OuterRef("pk")).order_by()
     lately = messages.filter(created_at__gte=now - HEALTH_SPAN)
     # By when the message was made, which has an index; an attempt has none of its own.
     failures = Attempt.objects.filter(
         message__channel=OuterRef("pk"), message__created_at__gte=now - HEALTH_SPAN, outcome__in=FAILURES
     )
+    # By the index of a channel's messages, since an attempt has no channel to be found by.
+    tried = Message.objects.filter(channel=OuterRef(OuterRef("pk")), attempts__gt=0)
+    tried = tried.exclude(status=Message.Status.SENDING).order_by("-created_at")
+    last_try = Attempt.objects.filter(message=Subquery(tried.values("pk")[:1])).exclude(outcome="").order_by("-number")
     return channels.annotate(
+        tried_at=Subquery(last_try.values("started_at")[:1]),
+        tried_outcome=Subquery(last_try.values("outcome")[:1]),
+        tried_words=Subquery(last_try.values(words=Coalesce(NullIf("detail", Value("")), "reason"))[:1]),
         last_delivery=Subquery(
             messages.filter(status=Message.Status.DELIVERED).order_by("-created_at").values("delivered_at")[:1]
         ),
@@ -224,6 +233,12 @@ def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Chann
         unsent=_counted(messages.exclude(status__in=["delivered", "dead"]), by="channel"),
         untold=_counted(Owed.objects.filter(channel=OuterRef("pk"), message=None).order_by(), by="channel"),
     )
+
+
+def failing(channels: QuerySet[Channel]) -> QuerySet[Channel]:
+    """Return those of the channels `with_health` that are switched on and whose last try did not get through."""
+    is_refused = Q(tried_outcome__in=FAILURES) & (Q(last_delivery=None) | Q(last_delivery__lt=F("tried_at")))
+    return channels.filter(is_refused | Q(failing_since__isnull=False), is_enabled=True)
 
 
 def _counted(rows: QuerySet[Any], *, by: str) -> Coalesce:
@@ -263,7 +278,12 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
         return "asked to wait", f"{asked}; {since}." if since else f"{asked}."
     if since:
         return "failing", f"{since[:1].upper()}{since[1:]}."
-    last = channel.last_delivery  # type: ignore[attr-defined]
+    tried: Any = channel
+    last = tried.last_delivery
+    # A test was refused, say, or the channel was switched on again: that it failed stands in no column of its own.
+    if tried.tried_outcome in FAILURES and (last is None or last < tried.tried_at):
+        because = f": {tried.tried_words.rstrip('.')}" if tried.tried_words else ""
+        return "failing", f"The last try, at {domain.moment(tried.tried_at)}, did not get through{because}."
     if last is None:
         return "untried", "Nothing was sent on it yet. Send a test."
     return "works", f"It works; the last delivery was at {domain.moment(last)}."

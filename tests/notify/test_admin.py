@@ -216,3 +216,17 @@ def test_an_alert_about_the_installation_shows_each_reader_their_own_channels(cl
     assert [words in hers for words in ("of grace", "to grace", "of ada", "to ada")] == [True, True, False, False]
     assert [words in everybodys for words in ("of ada", "to ada")] == [True, True]
     assert 'value="silence"' not in everybodys
+
+
+@pytest.mark.django_db
+def test_an_alert_about_the_installation_that_is_told_on_channels_of_others_does_not_say_nobody(client, admin_client):
+    alert = Alert.objects.create(kind="system", severity="info", opened_at=START, words="x", evidence={})
+    event = AlertEvent.objects.create(alert=alert, kind="opened", at=START)
+    page = reverse(ALERT, args=[alert.pk])
+    assert "Nobody: no channel wants it." in admin_client.get(page).text
+    channel = create_channel(owner=make_owner("ada"), name="Ops", kind="inbox", config={}, wants_system=True)
+    Owed.objects.create(event=event, channel=channel, due_at=START)
+    client.force_login(make_operator("grace", "alerts.view_alert", "alerts.view_system_alerts"))
+    text = client.get(page).text
+    assert "No channel of yours. Whether it is told on those of others, superusers see." in text
+    assert ("Nobody" in text, "Ops" in text) == (False, False)

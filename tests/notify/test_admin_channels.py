@@ -8,10 +8,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.notify import queries
+from apps.notify.domain import moment
 from apps.notify.models import Attempt, Channel, Message, Owed
 from apps.notify.services import create_channel
 from apps.notify.transports.registry import TRANSPORTS
-from tests.builders import START, make_operator, make_owner, make_told_alerts, tell
+from tests.builders import START, at, make_operator, make_owner, make_told_alerts, tell
 from tests.notify.telling import FakeTransport
 
 LIST, ADD = reverse("admin:notify_channel_changelist"), reverse("admin:notify_channel_add")
@@ -296,7 +297,7 @@ def test_nobody_previews_with_the_channels_or_the_alerts_of_others(client):
 
 def test_a_channel_says_how_it_does(admin_client, admin_user):
     make_told_alerts(admin_user, 3)
-    first, second, third = Message.objects.order_by("pk")
+    first, second, third = Message.objects.order_by("created_at")
     Message.objects.filter(pk=second.pk).update(status="dead")
     Message.objects.filter(pk=third.pk).update(status="pending")
     Attempt.objects.filter(message=first).update(milliseconds=40)
@@ -312,7 +313,7 @@ def test_a_channel_says_how_it_does(admin_client, admin_user):
     assert figures["half of the deliveries took at most"] == "40 ms"
     names = ("messages delivered in 24 h", "attempts that failed in 24 h", "messages given up in 24 h")
     assert [figures[name] for name in (*names, "messages to be sent", "events to be told")] == [1, 1, 1, 1, 0]
-    assert "1 delivered, 1 failed tries, 1 given up" in admin_client.get(LIST).text
+    assert "1 delivered, 1 failed try, 1 given up" in admin_client.get(LIST).text
 
 
 def test_what_is_older_than_a_day_is_not_counted(admin_client, admin_user):
@@ -339,6 +340,54 @@ def test_the_state_of_a_channel_is_said_in_words(admin_client, admin_user, colum
     assert words in admin_client.get(page_of(channel)).text
     channel = queries.with_health(Channel.objects.all(), now=START).get()
     assert queries.channel_state(channel, now=timezone.now())[0] == state
+
+
+def test_a_channel_whose_test_was_refused_says_why_also_after_it_is_switched_on_again(admin_client, admin_user):
+    make_told_alerts(admin_user, 1)
+    Message.objects.update(delivered_at=START)
+    channel = Channel.objects.get()
+    refused = Message.objects.create(
+        channel=channel, kind="test", subject="t", text="", next_attempt_at=START, status="dead", attempts=2
+    )
+    for number, outcome, words in ((1, "failed", "hooks.slack.com is away."), (2, "rejected", "no such webhook.")):
+        Attempt.objects.create(
+            message=refused, number=number, started_at=at(number), outcome=outcome, reason="gone", detail=words
+        )
+    said = f"The last try, at {moment(at(2))}, did not get through: no such webhook."
+
+    def failing():
+        return list(admin_client.get(LIST, {"health": "failing"}).context["cl"].result_list)
+
+    assert said in admin_client.get(page_of(channel)).text
+    assert failing() == [channel]
+    Channel.objects.update(is_enabled=False, switched_off_because="no such webhook", failing_since=START)
+    assert failing() == []
+    admin_client.post(LIST, {"action": "switch_on", "_selected_action": [channel.pk], "index": "0"})
+    assert said in admin_client.get(page_of(channel)).text
+    Attempt.objects.filter(number=2).update(detail="")
+    assert "did not get through: gone." in admin_client.get(page_of(channel)).text
+    Message.objects.exclude(pk=refused.pk).update(delivered_at=at(3))
+    assert f"It works; the last delivery was at {moment(at(3))}." in admin_client.get(page_of(channel)).text
+    assert failing() == []
+
+
+def test_a_channel_at_its_limit_says_that_what_is_owed_waits_for_room(admin_client, admin_user):
+    (alert,) = make_told_alerts(admin_user, 1)
+    channel = Channel.objects.get()
+    pages = [page_of(channel), reverse("admin:alerts_alert_change", args=[alert.pk])]
+    Owed.objects.update(message=None, due_at=START)
+    waits = "room within the channel&#x27;s limit of 1 message a minute, with all else that waits"
+    assert [waits in admin_client.get(page).text for page in pages] == [False, False]
+    assert _preview(admin_client, page_of(channel, "preview"), posted(channel))["held"] == ""
+    Channel.objects.update(messages_per_minute=1)
+    assert [waits in admin_client.get(page).text for page in pages] == [True, True]
+    shown = _preview(admin_client, page_of(channel, "preview"), posted(Channel.objects.get()))
+    held = "It waits: the channel's limit of 1 message a minute is used up. What is more comes together in the next."
+    assert shown["held"] == held
+    would_send = admin_client.get(reverse("admin:rules_rule_would_send", args=[alert.rule_id]))
+    assert [words for _, words in would_send.context["shown"]] == [held]
+    Message.objects.update(created_at=timezone.now() - timedelta(minutes=1))
+    assert [waits in admin_client.get(page).text for page in pages] == [False, False]
 
 
 def test_channels_are_filtered_by_kind_and_by_how_they_do(admin_client, admin_user):

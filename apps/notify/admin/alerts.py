@@ -1,16 +1,17 @@
 """What was told about each alert. It stands here, since alerts know nothing of telling."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
 from apps.alerts.admin import AlertAdmin
 from apps.alerts.models import Alert
 from apps.market.admin import ROWS_SHOWN, Table, page_link
-from apps.notify.admin.holds import held_in_words, why_it_waits
+from apps.notify.admin.holds import at_their_limit, held_in_words, why_it_waits
 from apps.notify.admin.messages import attempt_cells, attempt_headers, status_in_words
 from apps.notify.admin.silences import silence_form_for
 from apps.notify.models import Attempt, Owed
@@ -48,6 +49,8 @@ class ToldAlertAdmin(AlertAdmin):
             # What is about the installation is told to several people, each of whom sees their own channels.
             owed = owed.filter(channel__owner=request.user)
             tries = tries.filter(message__channel__owner=request.user)
+        shown = list(owed.order_by("pk")[:ROWS_SHOWN])
+        at_limit = at_their_limit((one.channel for one in shown if one.message is None), now=timezone.now())
         return [
             *super().tables_for(request, row),
             Table(
@@ -56,13 +59,11 @@ class ToldAlertAdmin(AlertAdmin):
                 rows=[
                     [
                         *(_event(one), page_link(request, one.channel, str(one.channel))),
-                        *(held_in_words(one), *_message_cells(request, one)),
+                        *(held_in_words(one), *_message_cells(request, one, at_limit=at_limit)),
                     ]
-                    for one in owed.order_by("pk")[:ROWS_SHOWN]
+                    for one in shown
                 ],
-                empty="Nobody: no channel wants it."
-                if row.rule_id is None
-                else "Nobody: its rule names no channel. Choose some in the form of the rule.",
+                empty=_told_to_nobody(request, row),
             ),
             Table(
                 title="Attempts",
@@ -80,7 +81,15 @@ def _event(debt: Owed) -> str:
     return f"reminder {debt.repeat}" if debt.repeat else debt.event.get_kind_display()
 
 
-def _message_cells(request: HttpRequest, debt: Owed) -> list[Any]:
+def _told_to_nobody(request: HttpRequest, alert: Alert) -> str:
+    if alert.rule_id is not None:
+        return "Nobody: its rule names no channel. Choose some in the form of the rule."
+    if request.user.is_superuser:
+        return "Nobody: no channel wants it."
+    return "No channel of yours. Whether it is told on those of others, superusers see."
+
+
+def _message_cells(request: HttpRequest, debt: Owed, *, at_limit: Collection[int]) -> list[Any]:
     if debt.message is None:
-        return ["not written yet", f"waits for {why_it_waits(debt)}"]
+        return ["not written yet", f"waits for {why_it_waits(debt, at_limit=at_limit)}"]
     return [page_link(request, debt.message, debt.message.subject), status_in_words(debt.message)]

@@ -17,7 +17,7 @@ from unfold.decorators import display
 from apps.market.admin import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.notify import queries
 from apps.notify.admin.channel_form import field_name, form_for, kinds_offered, settings_shown
-from apps.notify.admin.holds import hold_in_words, why_it_waits
+from apps.notify.admin.holds import at_their_limit, holds_in_words, why_it_waits
 from apps.notify.admin.messages import say_sent_again, status_in_words
 from apps.notify.models import Channel, Message
 from apps.notify.sealing import SealBroken
@@ -64,7 +64,7 @@ class HealthFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Channel]) -> QuerySet[Channel]:
         if self.value() == "failing":
-            return queryset.filter(is_enabled=True, failing_since__isnull=False)
+            return queries.failing(queryset)
         return queryset.filter(is_enabled=self.value() == "on") if self.value() in ("on", "off") else queryset
 
 
@@ -122,7 +122,8 @@ class ChannelAdmin(OwnedRows, PageAdmin):
 
     @admin.display(description="last 24 h")
     def last_day(self, channel: Any) -> str:
-        said = [(channel.delivered, "delivered"), (channel.failed, "failed tries"), (channel.dead, "given up")]
+        tries = "failed try" if channel.failed == 1 else "failed tries"
+        said = [(channel.delivered, "delivered"), (channel.failed, tries), (channel.dead, "given up")]
         return ", ".join(f"{count} {words}" for count, words in said if count) or "nothing"
 
     @admin.display(description="waits")
@@ -229,7 +230,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
             {
                 "about": "Your last alert" if event.pk else "An invented alert",
                 "text": shown.text,
-                "held": hold_in_words(shown.hold) if shown.hold is not None else "",
+                "held": holds_in_words(shown, now=now),
                 "is_whole": shown.is_whole,
                 "errors": [
                     f"{form.fields[name].label}: {error}"
@@ -339,6 +340,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
         rules = [link.rule for link in row.rule_channels.select_related("rule").order_by("rule__name")[:ROWS_SHOWN]]
         sent = row.messages.order_by("-created_at")[:MESSAGES_SHOWN]
         waiting = row.owed.filter(message=None).select_related("event__alert", "silence").order_by("due_at", "pk")
+        at_limit = at_their_limit([row], now=timezone.now())
         return [
             Table(title="How it did lately", headers=["what", "figure"], rows=_health_rows(row), empty=""),
             Table(
@@ -347,7 +349,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
                 rows=[
                     [
                         page_link(request, one.event.alert, one.event.alert.words),
-                        *(one.event.get_kind_display(), why_it_waits(one)),
+                        *(one.event.get_kind_display(), why_it_waits(one, at_limit=at_limit)),
                     ]
                     for one in waiting[:ROWS_SHOWN]
                 ],

@@ -15,7 +15,7 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.market.admin import ROWS_SHOWN
-from apps.notify.admin.holds import hold_in_words
+from apps.notify.admin.holds import holds_in_words
 from apps.notify.admin.silences import silence_form_for
 from apps.notify.models import Channel
 from apps.notify.services import last_opening, set_channels, would_send
@@ -107,7 +107,7 @@ class ToldRuleAdmin(RuleAdmin):
             "rule": rule,
             "is_example": not event.pk,
             "alert": event.alert,
-            "shown": [(one, hold_in_words(one.hold) if one.hold is not None else "") for one in shown],
+            "shown": [(one, holds_in_words(one, now=now)) for one in shown],
         }
         return TemplateResponse(request, "notify/would_send.html", context)
 
