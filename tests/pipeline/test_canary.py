@@ -1,6 +1,8 @@
-"""A provider's key shows nowhere: not in what the processes write, not in a row, not on a page."""
+"""What is secret shows nowhere, a provider's key and what channels keep: not in what the processes write, not in a row,
+not on a page."""
 
 import json
+import re
 
 import pytest
 from django.db import connection
@@ -9,7 +11,10 @@ from werkzeug import Response
 
 from apps.market.models import Asset, Batch, Circuit, Feed
 from apps.market.services import create_feed
+from apps.notify.models import Attempt, Message
+from apps.notify.services import create_channel, send_test
 from apps.pipeline import flow
+from fintech.settings.env import place
 from tests.builders import START, TRACE, at
 from tests.rig import queue_lengths, rig, wait_until
 
@@ -72,6 +77,56 @@ def test_a_key_is_in_no_log_row_or_page(tmp_path, httpserver, admin_client, monk
     assert {one.reason for one in Circuit.objects.all()} >= {"unauthorized", "http_500", "rate_limited", "redirect"}
     assert "provider failed" in log
     assert {place: KEY in text for place, text in {"log": log, "rows": _rows(), "pages": shown}.items()} == {
+        "log": False,
+        "rows": False,
+        "pages": False,
+    }
+
+
+SECRET = "canary5f0c2ab417canary5f0c2ab417"
+TOKEN = f"123456789:{SECRET}"
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_what_channels_keep_secret_is_in_no_log_row_or_page(tmp_path, httpserver, admin_client, admin_user, settings):
+    address = f"http://127.0.0.1:{httpserver.port}"
+    reached = {
+        "OUTBOUND_ALLOW": "127.0.0.1",
+        "SLACK_HOSTS": "127.0.0.1",
+        "TELEGRAM_API_URL": address,
+    }
+    settings.OUTBOUND_ALLOW, settings.SLACK_HOSTS = [place("127.0.0.1")], ["127.0.0.1"]
+    channels = []
+    for mode, handler in MODES.items():
+        httpserver.expect_request(re.compile(f".*{mode}.*")).respond_with_handler(handler)
+        url = f"{address}/{mode}/{SECRET}"
+        for kind, config in (
+            ("webhook", {"url": f"{address}/{mode}", "secret": f"whsec_{SECRET}"}),
+            ("slack", {"url": url}),
+        ):
+            channels.append(create_channel(owner=admin_user, name=f"{kind} {mode}", kind=kind, config=config))
+    httpserver.expect_request(re.compile("/bot.*")).respond_with_handler(MODES["unauthorized"])
+    config = {"token": TOKEN, "chat": "42"}
+    channels.append(create_channel(owner=admin_user, name="telegram", kind="telegram", config=config))
+    with rig(tmp_path, **reached) as processes:
+        processes.worker(concurrency=2, LOG_LEVEL="DEBUG")
+        for channel in channels:
+            send_test(channel=channel, asked_by="ada", now=START)
+        flow.tell_due()
+        wait_until(lambda: Attempt.objects.exclude(outcome="").count() >= len(channels), timeout_seconds=60)
+        wait_until(lambda: not any(queue_lengths().values()))
+        log = processes.log("worker")
+    asked = [request for request, _ in httpserver.log if SECRET in request.url]
+    pages = [reverse(f"admin:notify_{name}_changelist") for name in ("channel", "message", "silence")]
+    pages += [reverse("admin:notify_channel_change", args=[channel.pk]) for channel in channels]
+    pages += [reverse("admin:notify_message_change", args=[message.pk]) for message in Message.objects.all()]
+    shown = "".join(admin_client.get(page).text for page in pages)
+
+    assert len(asked) >= len(MODES) + 1
+    assert set(Attempt.objects.values_list("outcome", flat=True)) == {"delivered", "failed", "rejected"}
+    assert "message tried" in log
+    assert {where: SECRET in text for where, text in {"log": log, "rows": _rows(), "pages": shown}.items()} == {
         "log": False,
         "rows": False,
         "pages": False,
