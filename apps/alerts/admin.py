@@ -25,6 +25,7 @@ from apps.rules.models import Rule
 CHOICES_OFFERED = 200
 ALERTS_SHOWN = 20
 SHOWN_AT_LEAST = timedelta(minutes=1)
+EMPTY_WITHOUT_RULES = "No alerts yet. Those about this installation come from Alertmanager; a rule's are its owner's."
 SEVERITY_LABEL = {"critical": "danger", "warning": "warning", "info": "info"}
 
 
@@ -106,11 +107,21 @@ class AlertAdmin(ReadOnlyAdmin):
     list_display_links = ["words"]
     list_filter = [StateFilter, "severity", "kind", FoundFilter, ("rule", RuleFilter), ("asset", AssetFilter)]
     list_select_related = ["rule", "asset", "acknowledged_by"]
-    search_fields = ["words", "note", "asset__symbol", "rule__name"]
+    # Of an alert from Alertmanager, rule and asset are labels.
+    search_fields = [
+        *("words", "note", "asset__symbol", "rule__name"),
+        *(f"evidence__labels__{label}" for label in ("alertname", "instance", "job")),
+    ]
     search_help_text = "Finds what was seen, notes, assets and rules."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
         return alerts_of(request.user)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        page = super().get_changelist_instance(request)
+        if not request.user.has_perm("rules.view_rule"):
+            page.empty_words = EMPTY_WITHOUT_RULES
+        return page
 
     @display(
         description="state",
@@ -162,10 +173,11 @@ class AlertAdmin(ReadOnlyAdmin):
             return self.after(request, queryset[:2])
         form = NoteForm(request.POST if "sure" in request.POST else None)
         noun = "this alert" if count == 1 else f"these {count} alerts"
+        it, each = ("it", "it") if count == 1 else ("them", "each")
         asked = self.ask_first(
             request,
             waiting,
-            question="Who is told of them gets no more reminders. It lasts until the alert is over; a new one begins "
+            question=f"Nobody is reminded of {it} any more. It lasts until {each} is over; a new alert begins "
             "unacknowledged.",
             what=f"Acknowledge {noun}",
             form=form,

@@ -121,7 +121,7 @@ def _alerts(user: Any, *, now: datetime, today: datetime) -> Part:
     opened = alerts.filter(created_at__gte=today).order_by().count()
     events = last_events_of(user, limit=EVENTS_SHOWN)
     sentences: list[Any] = [
-        _open_in_words(still_open, waiting=waiting, whose="" if user.is_superuser else " of yours"),
+        _open_in_words(still_open, waiting=waiting, whose=_whose(user)),
         f"Today {opened} opened." if opened else "Today none opened.",
     ]
     if user.has_perm("notify.view_silence"):
@@ -142,6 +142,15 @@ def _alerts(user: Any, *, now: datetime, today: datetime) -> Part:
             for event in events
         ],
     )
+
+
+def _whose(user: Any) -> str:
+    """Return whose alerts the reader sees; "" for all."""
+    if user.is_superuser:
+        return ""
+    if not user.has_perm("alerts.view_system_alerts"):
+        return " of yours"
+    return " of yours or about this installation" if user.has_perm("rules.view_rule") else " about this installation"
 
 
 def _open_in_words(still_open: int, *, waiting: int, whose: str) -> Any:

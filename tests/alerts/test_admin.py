@@ -97,6 +97,7 @@ def _notes():
 def test_alerts_are_acknowledged_together_with_a_note_once_it_is_confirmed(admin_client, admin_user):
     first, second = make_told_alerts(admin_user, 2)
     asked = _acknowledge(admin_client, first, second)
+    assert "Nobody is reminded of them any more. It lasts until each is over;" in asked.text
     assert ("Acknowledge these 2 alerts?" in asked.text, 'name="note"' in asked.text) == (True, True)
     assert _notes() == [("TOLD-0", None, ""), ("TOLD-1", None, "")]
     done = _acknowledge(admin_client, first, second, sure="yes", note="I look into it")
@@ -174,6 +175,8 @@ def test_an_alert_about_the_installation_is_text_for_who_may_see_such(client):
     assert client.get(page).status_code == 302
     grace.user_permissions.add(Permission.objects.get(codename="view_system_alerts"))
     assert list(client.get(reverse(LIST), {"kind__exact": "system"}).context["cl"].result_list) == [alert]
+    for words, found in (("feedbehind", [alert]), ("web-1", [alert]), ("nothing like it", [])):
+        assert list(client.get(reverse(LIST), {"q": words}).context["cl"].result_list) == found
     answer = client.get(page)
     tables = _tables(answer)
     assert tables["Labels"] == [("alertname", "FeedBehind"), ("job", "web-1")]

@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
@@ -208,7 +209,12 @@ def test_an_operator_sees_feeds_and_nothing_that_is_owned(client):
     grace.groups.add(Group.objects.get(name="Operator"))
     client.force_login(grace)
     assert parts(client).keys() == {"Feeds", "Alerts"}
-    assert said(client, "Alerts") == ["No alert of yours is open.", "Today none opened."]
+    assert said(client, "Alerts") == ["No alert about this installation is open.", "Today none opened."]
+    text = client.get(reverse("admin:alerts_alert_changelist")).text
+    assert ("come from Alertmanager" in text, "see Rules" in text) == (True, False)
+    grace.groups.add(Group.objects.get(name="Owner"))
+    assert said(client, "Alerts")[0] == "No alert of yours or about this installation is open."
+    assert "see Rules" in client.get(reverse("admin:alerts_alert_changelist")).text
 
 
 @pytest.mark.django_db
