@@ -14,7 +14,8 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from apps.alerts.queries import alerts_of
+from apps.alerts.models import Alert
+from apps.alerts.queries import IN_STATE, alerts_of
 from apps.market.queries import first_assets, latest_prices
 from apps.notify.services import ACTS, LinkInvalid, LinkOver, act_by_link, message_of_link, told_last
 from apps.rules.domain import number_in_words
@@ -165,13 +166,18 @@ def act(request: HttpRequest, token: str) -> HttpResponse:
         answer = render(request, "site/act.html", {"title": "No such link", "refusal": error}, status=status)
     else:
         told = told_last(message)
+        result = act_by_link(message=message, act=what, now=now) if request.method == "POST" else None
+        alerts = Alert.objects.filter(pk__in=[one.alert_id for one in told])
+        state_of = {one.pk: one.state for one in alerts.filter(pk__in=[one.alert_id for one in told[:TOLD_SHOWN]])}
         context = {
             "title": ACTS[what],
             "act": what,
             "message": message,
-            "told": told[:TOLD_SHOWN],
+            "told": [(one, state_of.get(one.alert_id, "")) for one in told[:TOLD_SHOWN]],
+            "of": len(told),
+            "waiting": alerts.filter(IN_STATE[Alert.State.OPEN]).count(),
             "more": len(told[TOLD_SHOWN:]),
-            "result": act_by_link(message=message, act=what, now=now) if request.method == "POST" else None,
+            "result": result,
             "now": now,
             "at_once": request.method != "POST" and request.user == message.channel.owner,
         }

@@ -157,6 +157,19 @@ def test_what_is_over_meanwhile_is_not_acknowledged_and_the_rest_is(client, ada)
     ]
 
 
+def test_before_the_button_is_pressed_it_says_how_many_wait_and_what_became_of_the_rest(client, ada):
+    message = tell_of(ada, "BTC-USD", "ETH-USD", "SOL-USD")
+    end("BTC-USD")
+    Alert.objects.filter(asset__symbol="ETH-USD").update(acknowledged_at=timezone.now())
+
+    text = client.get(acknowledge_path(message)).text
+
+    assert "1 of 3 waits to be acknowledged." in text
+    assert re.findall(r"\w+-USD · opened [\d :-]+(?: · (\w+))?</p>", text) == ["resolved", "acknowledged", ""]
+    Alert.objects.update(resolved_at=None, acknowledged_at=None)
+    assert "3 of 3 wait to be acknowledged." in client.get(acknowledge_path(message)).text
+
+
 def test_when_all_is_over_there_is_nothing_to_acknowledge(client, ada):
     message = tell_of(ada, "BTC-USD")
     end("BTC-USD")
