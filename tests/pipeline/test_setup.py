@@ -73,7 +73,7 @@ def test_a_good_file_makes_its_rows(tmp_path, capsys):
 
     load(write(tmp_path, GOOD))
 
-    assert capsys.readouterr().out == "1 feeds, 1 assets, 2 channels, 1 rules are loaded.\n"
+    assert capsys.readouterr().out == "Loaded: 1 feed, 1 asset, 2 channels, 1 rule.\n"
     assert Feed.objects.values_list("name", "interval_seconds").get() == ("spot", 5)
     assert FeedSource.objects.get().options["start_prices"] == {"BTC-USD": 61230.25}
     assert Asset.objects.values_list("symbol", "name", "tags").get() == ("BTC-USD", "Bitcoin", ["crypto"])
@@ -147,7 +147,7 @@ def test_an_empty_section_is_nothing_to_do(tmp_path, capsys):
 
     load(write(tmp_path, "rules: []\n"))
 
-    assert capsys.readouterr().out == "0 feeds, 0 assets, 0 channels, 0 rules are loaded.\n"
+    assert capsys.readouterr().out == "Loaded: 0 feeds, 0 assets, 0 channels, 0 rules.\n"
 
 
 NO_ALIASES = "setup.yaml, line {}: aliases are not read here; write it out"

@@ -36,5 +36,6 @@ class Command(BaseCommand):
             why = str(error).splitlines()[0]
             print(f"load: the database is busy or away, nothing was written: {why}", file=sys.stderr)
             raise SystemExit(2) from None
-        counts = f"{loaded.feeds} feeds, {loaded.assets} assets, {loaded.channels} channels, {loaded.rules} rules"
-        self.stdout.write(f"{counts} are loaded.")
+        counts = {"feed": loaded.feeds, "asset": loaded.assets, "channel": loaded.channels, "rule": loaded.rules}
+        said = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+        self.stdout.write(f"Loaded: {said}.")
