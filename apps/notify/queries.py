@@ -9,9 +9,10 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce, Now, NullIf
 
-from apps.alerts.models import AlertEvent
+from apps.alerts.models import Alert, AlertEvent
 from apps.notify import domain
 from apps.notify.models import Attempt, Channel, Message, Owed, Silence
+from apps.rules.models import Rule
 
 # One message lists at most so many events; what is more comes in the next.
 DEBTS_AT_ONCE = 1_000
@@ -89,6 +90,13 @@ def is_at_its_limit(channel: Channel, *, now: datetime) -> bool:
         return False
     lately = channel.messages.filter(kind=Message.Kind.ALERT, created_at__gt=now - timedelta(minutes=1))
     return lately.count() >= channel.messages_per_minute
+
+
+def rule_told_last(channel: Channel) -> Rule | None:
+    """Return that of the rules which name the channel whose alert is the newest; None where none has one."""
+    alerts = Alert.objects.filter(rule__rule_channels__channel=channel).select_related("rule")
+    last = alerts.order_by("-opened_at", "-pk").first()
+    return last.rule if last is not None else None
 
 
 def silences_in_force(*, now: datetime) -> list[domain.Silenced]:

@@ -7,6 +7,7 @@ from django.contrib.auth.models import Permission
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.alerts.models import Alert
 from apps.notify import queries
 from apps.notify.domain import moment
 from apps.notify.models import Attempt, Channel, Message, Owed
@@ -21,6 +22,8 @@ BY_MAIL = {
     **{"name": "Mail", "kind": "email", "email_to": "ada@example.org", "is_enabled": "on", "wants_resolved": "on"},
     **{"group_wait_seconds": "", "messages_per_minute": "", "repeat_minutes": "0", "quiet_zone": "UTC"},
 }
+
+NAMING = "The last alert of a rule that names it"
 
 pytestmark = pytest.mark.django_db
 
@@ -90,6 +93,20 @@ def test_a_channel_that_is_wrong_is_refused_beside_the_field_alone(admin_client,
     assert answer.status_code == 200
     assert (list(errors_of(answer)), len(errors_of(answer)[field])) == ([field], 1)
     assert not Channel.objects.exists()
+
+
+def test_what_is_wrong_is_said_of_the_field_as_the_form_calls_it(admin_client, admin_user):
+    refused = admin_client.post(ADD, {**BY_MAIL, "kind": "webhook", "owner": admin_user.pk})
+    assert errors_of(refused) == {"webhook_url": ["URL is missing."]}
+    slack = {"kind": "apprise", "apprise_url": "slack://T1JJ3T3L2/A1BRTD4JD/x", "owner": admin_user.pk}
+    refused = admin_client.post(ADD, {**BY_MAIL, **slack})
+    said = "Apprise URL is one for Slack: choose the kind Slack instead."
+    assert errors_of(refused) == {"apprise_url": [said]}
+
+
+def test_a_new_channel_is_an_inbox_until_another_kind_is_chosen(admin_client):
+    assert admin_client.get(ADD).context["adminform"].form["kind"].value() == "inbox"
+    assert admin_client.get(ADD, {"kind": "email"}).context["adminform"].form["kind"].value() == "email"
 
 
 def test_what_is_left_empty_is_what_suits_the_kind(admin_client, admin_user):
@@ -173,7 +190,7 @@ def test_a_secret_is_never_shown_and_an_empty_field_keeps_it(admin_client, secre
 
 def test_a_refused_form_does_not_show_the_secret_that_was_written(admin_client, secretive):
     refused = admin_client.post(page_of(secretive), posted(secretive, fake_to="nobody", fake_password="hush hush"))
-    assert errors_of(refused) == {"fake_to": ["'to' must be somebody."]}
+    assert errors_of(refused) == {"fake_to": ["To must be somebody."]}
     assert "hush hush" not in refused.text
     secretive.refresh_from_db()
     assert secretive.transport_settings == {"to": "me", "password": "s3cr3t"}
@@ -183,7 +200,7 @@ def test_a_secret_whose_key_is_lost_is_asked_for_anew(admin_client, secretive, s
     settings.CHANNEL_KEYS = ["another"]
     assert "cannot be read with the keys of this site" in admin_client.get(page_of(secretive)).text
     refused = admin_client.post(page_of(secretive), posted(secretive, fake_to="nobody"))
-    assert errors_of(refused) == {"fake_to": ["'to' must be somebody."]}
+    assert errors_of(refused) == {"fake_to": ["To must be somebody."]}
     admin_client.post(page_of(secretive), posted(secretive, fake_password="again"))
     secretive.refresh_from_db()
     assert secretive.transport_settings == {"to": "me", "password": "again"}
@@ -244,7 +261,7 @@ def test_what_would_be_sent_is_shown_with_what_stands_in_the_form_and_nothing_is
     channel = Channel.objects.get()
     changed = posted(channel, subject_template="{asset}!", text_template="{severity}: {rule}")
     shown = _preview(admin_client, page_of(channel, "preview"), changed)
-    assert (shown["about"], shown["text"]) == ("Your last alert", "TOLD-0!\n\nwarning: rule of TOLD-0")
+    assert (shown["about"], shown["text"]) == (NAMING, "TOLD-0!\n\nwarning: rule of TOLD-0")
     assert (shown["errors"], shown["is_whole"]) == ([], True)
     new = _preview(admin_client, reverse("admin:notify_channel_preview_new"), {**BY_MAIL, "owner": admin_user.pk})
     assert new["text"].startswith("[warning] rule of TOLD-0: TOLD-0")
@@ -276,6 +293,19 @@ def test_a_preview_says_that_quiet_hours_hold_it_back(admin_client, admin_user):
     data = {**BY_MAIL, "owner": admin_user.pk, **{name: f"{at:%H:%M:%S}" for name, at in hours.items()}}
     shown = _preview(admin_client, reverse("admin:notify_channel_preview_new"), data)
     assert shown["held"].startswith("Quiet hours hold it back until ")
+
+
+def test_a_preview_prefers_the_alerts_of_rules_that_name_the_channel(admin_client, admin_user):
+    make_told_alerts(admin_user, 2, name="older")
+    make_told_alerts(admin_user, 1, name="newer")
+    Alert.objects.filter(asset__symbol="NEWER-0").update(opened_at=at(60))
+    channel = Channel.objects.get(name="Inbox of older")
+    shown = _preview(admin_client, page_of(channel, "preview"), posted(channel))
+    assert (shown["about"], shown["text"].splitlines()[0]) == (NAMING, "[warning] rule of OLDER-1: OLDER-1")
+    unnamed = create_channel(owner=admin_user, name="Unnamed", kind="inbox", config={})
+    shown = _preview(admin_client, page_of(unnamed, "preview"), posted(unnamed))
+    assert (shown["about"], shown["text"].splitlines()[0]) == ("Your last alert", "[warning] rule of NEWER-0: NEWER-0")
+    assert "those shown here lead nowhere" in admin_client.get(page_of(unnamed)).text
 
 
 def test_nobody_previews_with_the_channels_or_the_alerts_of_others(client):

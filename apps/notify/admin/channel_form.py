@@ -21,6 +21,7 @@ from apps.notify.transports.registry import TRANSPORTS
 
 PLACEHOLDERS = "; ".join(f"{{{name}}}: {what}" for name, what in domain.PLACEHOLDERS.items())
 PLACEHOLDERS_HELP = f"What stands for something else: {PLACEHOLDERS}. Write {{{{ and }}}} for braces."
+USUAL_KIND = "inbox"
 KEPT = "One is stored, and is not shown again. An empty field keeps it."
 BROKEN = "What is stored cannot be read with the keys of this site: write it again."
 LABELS = {
@@ -109,6 +110,8 @@ class ChannelForm(forms.ModelForm):
                 self.fields[name].help_text += f" {PLACEHOLDERS_HELP}"
         if self._is_new:
             self._leave_manners_to_the_kind()
+            # The one that needs nothing, and not the first by its title.
+            self.initial["kind"] = self.initial.get("kind") or USUAL_KIND
 
     def _what_is_stored(self) -> tuple[dict[str, str], bool]:
         """Return (what the transport knows, whether its secrets cannot be read)."""
@@ -143,7 +146,8 @@ class ChannelForm(forms.ModelForm):
             # It is not saved. The model looks again, and must not stumble over a seal that is broken.
             self.instance.config, self.instance.sealed = {}, ""
             name = field_name(transport.kind, error.setting)
-            self.add_error(name if name in self.fields else None, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+            words = _with_label(str(error), transport=transport, setting=error.setting)
+            self.add_error(name if name in self.fields else None, f"{words[:1].upper()}{words[1:]}.")
         else:
             known = self.instance.transport_settings
             if SECRET not in self._stored and not cleaned.get(field_name(transport.kind, SECRET)):
@@ -166,6 +170,13 @@ class ChannelForm(forms.ModelForm):
             said[NON_FIELD_ERRORS] = whole
         if said:
             super()._update_errors(ValidationError(said))  # type: ignore[misc]
+
+
+def _with_label(words: str, *, transport: Transport, setting: str) -> str:
+    """Return what is wrong with a setting with what the form calls it, where it begins with its name."""
+    label = next((one.label for one in transport.settings if one.name == setting), "")
+    rest = words.removeprefix(repr(setting))
+    return f"{label}{rest}" if label and rest != words else words
 
 
 def _by_title() -> list[Transport]:

@@ -206,7 +206,8 @@ class ChannelAdmin(OwnedRows, PageAdmin):
         ]
 
     def preview(self, request: HttpRequest, channel_id: int | None = None) -> HttpResponse:
-        """Return how the owner's last alert, or an example, would be told with what stands in the form. JSON."""
+        """Return how the last alert of a rule that names the channel would be told with what stands in the form;
+        else the owner's last of any rule, or an example. JSON."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         channel = self.get_object(request, str(channel_id)) if channel_id is not None else None
@@ -224,11 +225,13 @@ class ChannelAdmin(OwnedRows, PageAdmin):
                 setattr(filled, name, "")
         now = timezone.now()
         owner = filled.owner if filled.owner_id is not None else request.user
-        event = last_opening(owner=owner, now=now)
+        rule = queries.rule_told_last(channel) if channel is not None else None
+        event = last_opening(owner=owner, rule=rule, now=now)
+        about = "Your last alert" if rule is None else "The last alert of a rule that names it"
         shown = would_send(channel=filled, event=event, now=now)
         return JsonResponse(
             {
-                "about": "Your last alert" if event.pk else "An invented alert",
+                "about": about if event.pk else "An invented alert",
                 "text": shown.text,
                 "held": holds_in_words(shown, now=now),
                 "is_whole": shown.is_whole,

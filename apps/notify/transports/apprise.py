@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SUGGESTED = ("discord", "gchat", "opsgenie", "pagerduty", "pbul", "pover", "prowl", "twilio")
 # Ours are better: they know a permanent error from a passing one.
-OURS = {"slack", "tgram"}
+OURS = {"slack": "Slack", "tgram": "Telegram"}
 # Their address is part of something else that the user writes (an organization, an account, a relay), or they read a
 # file of this machine.
 REACHING = {"bluesky", "bsky", "fcm", "nostr", "vapid", "zulip"}
@@ -118,7 +118,7 @@ def allowed_schemas() -> frozenset[str]:
         secure = service.secure_protocol or ()
         if not any("{host}" in template for template in service.templates):
             found.update([secure] if isinstance(secure, str) else secure)
-    return frozenset(found - OURS - REACHING)
+    return frozenset(found - set(OURS) - REACHING)
 
 
 def _service(url: str) -> "NotifyBase":
@@ -128,6 +128,9 @@ def _service(url: str) -> "NotifyBase":
     from apprise.plugins.base import NotifyBase
 
     parts = url_to_dict(url)
+    if parts and parts["schema"] in OURS:
+        kind = OURS[parts["schema"]]
+        raise ChannelInvalid(f"'url' is one for {kind}: choose the kind {kind} instead", setting="url")
     if not parts or parts["schema"] not in allowed_schemas():
         some = ", ".join(f"{schema}://" for schema in SUGGESTED)
         raise ChannelInvalid(

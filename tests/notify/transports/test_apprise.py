@@ -273,7 +273,6 @@ def test_a_service_with_one_address_for_everybody_is_taken(url):
         f"vapid://ada@example.org/{CANARY}", f"fcm://project/{CANARY}?keyfile=/etc/passwd",
         "dbus://", "gnome://", "glib://", "macosx://", "windows://", "syslog://", "blink1://",
         f"file:///etc/{CANARY}", f"http://10.0.0.1/{CANARY}", f"{CANARY}://x", CANARY, f"://{CANARY}", " ",
-        f"slack://T1JJ3T3L2/A1BRTD4JD/{CANARY}", f"tgram://123456789:{CANARY}/123",
     ],
 )  # fmt: skip
 def test_any_other_address_is_refused_and_not_repeated(url):
@@ -285,6 +284,22 @@ def test_any_other_address_is_refused_and_not_repeated(url):
     assert "discord://" in str(refusal.value)
     assert CANARY not in str(refusal.value)
     assert EVIL not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        (f"slack://T1JJ3T3L2/A1BRTD4JD/{CANARY}", "Slack"),
+        (f"https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/{CANARY}", "Slack"),
+        (f"tgram://123456789:{CANARY}/123", "Telegram"),
+    ],
+)
+def test_where_a_kind_of_its_own_is_better_it_is_named(url, kind):
+    with pytest.raises(ChannelInvalid) as refusal:
+        Apprise().validate({"url": url})
+
+    assert str(refusal.value) == f"'url' is one for {kind}: choose the kind {kind} instead"
+    assert refusal.value.setting == "url"
 
 
 @pytest.mark.parametrize(
