@@ -1,9 +1,11 @@
 """What would be sent, by the same code as what is sent. Nothing is written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
+from django.urls import reverse
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.market.models import Asset
@@ -12,7 +14,7 @@ from apps.notify.models import Channel, Message, Owed
 from apps.notify.sealing import SealBroken
 from apps.notify.services.planning import told_of, words_of
 from apps.notify.services.sending import letter_of
-from apps.notify.transports.protocol import ChannelInvalid
+from apps.notify.transports.protocol import Act, ChannelInvalid, Letter
 from apps.notify.transports.registry import transport_named
 from apps.rules.domain import rule_in_words
 from apps.rules.engine.rule import RuleSpec
@@ -52,10 +54,16 @@ def would_send(*, channel: Channel, event: AlertEvent, now: datetime) -> WouldSe
     hold = queries.hold_on(debt, silences=queries.silences_in_force(now=now), now=now)
     try:
         transport = transport_named(channel.kind)
-        text = transport.preview(letter_of(message), transport.validate(channel.transport_settings))
+        text = transport.preview(_unsigned(letter_of(message)), transport.validate(channel.transport_settings))
     except (ChannelInvalid, SealBroken):
         return WouldSend(channel, f"{message.subject}\n\n{message.text}", hold, is_whole=False)
     return WouldSend(channel, text, hold, is_whole=True)
+
+
+def _unsigned(letter: Letter) -> Letter:
+    """Return the letter with links that are none: a signed one would lead to a message that there is not."""
+    url = settings.SITE_URL + reverse("act", args=["example"])
+    return replace(letter, acts=tuple(Act(one.label, url) for one in letter.acts))
 
 
 def _example(rule: Rule, *, now: datetime) -> AlertEvent:

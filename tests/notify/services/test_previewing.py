@@ -1,5 +1,6 @@
 """What would be sent is what is sent, and nothing is written."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -54,3 +55,9 @@ def test_a_channel_that_cannot_send_as_it_is_set_shows_subject_and_text(rule, ch
     preview = _would_send(channel, rule, kind="email", config={}, subject_template="About {asset}", text_template="Hey")
 
     assert (preview.text, preview.is_whole) == ("About BTC-USD\n\nHey", False)
+
+
+def test_its_links_are_seen_to_be_none(owner, rule):
+    mail = services.create_channel(owner=owner, name="Mail", kind="email", config={"to": "ada@example.org"})
+
+    assert re.findall(r"/act/([^/\s]+)", _would_send(mail, rule).text) == ["example", "example"]
