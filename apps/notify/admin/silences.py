@@ -1,6 +1,6 @@
 """The owners' pages: silences, each with what it holds back."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -19,7 +19,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from apps.market.admin import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.market.models import Asset
 from apps.notify import queries
-from apps.notify.admin.holds import why_it_waits
+from apps.notify.admin.holds import at_their_limit, why_it_waits
 from apps.notify.admin.messages import status_in_words
 from apps.notify.models import Owed, Silence
 from apps.notify.services import create_silence, end_silences, look_again
@@ -208,9 +208,12 @@ class SilenceAdmin(PageAdmin):
         return self.after(request, silences)
 
     def tables_for(self, request: HttpRequest, row: Silence) -> list[Table]:
-        held = Owed.objects.filter(silence=row).select_related("event__alert", "channel", "message").order_by("-pk")
+        along = ("event__alert", "channel", "message", "silence")
+        held = Owed.objects.filter(silence=row).select_related(*along).order_by("-pk")
         if not request.user.is_superuser:
             held = held.filter(channel__owner=request.user)
+        shown = list(held[:ROWS_SHOWN])
+        at_limit = at_their_limit((one.channel for one in shown if one.message is None), now=timezone.now())
         return [
             Table(
                 title=f"What it held back (at most {ROWS_SHOWN})",
@@ -219,9 +222,9 @@ class SilenceAdmin(PageAdmin):
                     [
                         page_link(request, one.event.alert, one.event.alert.words),
                         *(one.event.get_kind_display(), one.event.at),
-                        *(page_link(request, one.channel, str(one.channel)), _told(request, one)),
+                        *(page_link(request, one.channel, str(one.channel)), _told(request, one, at_limit=at_limit)),
                     ]
-                    for one in held[:ROWS_SHOWN]
+                    for one in shown
                 ],
                 empty="Nothing yet.",
             )
@@ -245,7 +248,7 @@ def _state_of(silence: Silence) -> str:
     return "in force" if silence.starts_at <= now else "to come"
 
 
-def _told(request: HttpRequest, debt: Owed) -> Any:
+def _told(request: HttpRequest, debt: Owed, *, at_limit: Collection[int]) -> Any:
     if debt.message is None:
-        return f"not yet: waits for {why_it_waits(debt)}"
+        return f"not yet: waits for {why_it_waits(debt, at_limit=at_limit)}"
     return page_link(request, debt.message, status_in_words(debt.message))
