@@ -315,9 +315,11 @@ def kill_after_each_statement(run: Run) -> None:
         deaths = [(note["n"], note["statement"]) for note in notes if "n" in note]
         passed = next(note["passed"] for note in notes if "passed" in note)
         run.row.want(wanted <= set(passed), f"{name}: {wanted - set(passed)} was not among what it died after")
-        # The last round of deaths is that of the one that then passed.
-        last = dict(deaths)
-        run.row.want([last[n + 1] for n in range(len(passed))] == passed, f"{name}: died after {deaths}, not {passed}")
+        # By name and not by place: who judges with a warm engine reads less than who must rebuild it first, and what is
+        # to be planned grows meanwhile.
+        survived = wanted - {statement for _, statement in deaths}
+        run.row.want(not survived, f"{name}: nobody died after {survived}; {deaths}")
+        run.row.want(len(deaths) > len(passed), f"{name}: died {len(deaths)} times in {len(passed)} statements")
         for note in notes:
             run.row.want(not note.get("halves"), f"{name}: {note}")
         run.row.injected += len(deaths) - 1
