@@ -44,8 +44,6 @@ from tests.faults.wiretap import Wiretap
 from tests.faults.world import Size
 from tests.rig import Rig, queue_lengths, rig, wait_until
 
-# A fault is injected when so many quotes and debts are under way.
-IN_FLIGHT = 50
 CHANNELS = ("one", "two", "inbox")
 MODULE = "tests.faults.failpoints"
 ROLES = {"watcher": ("assets-tasks",), "analyzer": ("analysis.0",), "notifier": ("notifications", "retries")}
@@ -162,28 +160,40 @@ class Run:
         """Wait until somebody has come to an armed place."""
         wait_until(lambda: not (self.failpoints / f"{place}.armed").exists(), timeout_seconds=60, every_seconds=0.01)
 
+    def strikes(self, chosen: Iterable[Any], *, pause_seconds: float = 0.0) -> Iterator[Any]:
+        """Give one of these after the other, each when enough is under way, at a moment drawn from the seed; what is
+        done with it is the injection. After the first, none is given any more once all is over."""
+        for one in chosen:
+            # At a moment of its own: else each would hit the same stage of the work.
+            time.sleep(self.rng.uniform(0, pause_seconds))
+            seen = wait_until(self._enough_or_over, timeout_seconds=90, every_seconds=0.01)
+            if seen < 0:
+                return
+            self.row.in_flight = max(self.row.in_flight, seen)
+            yield one
+            self.row.injected += 1
+            self.struck_at = time.monotonic()
+            self.pending = {
+                "batch": Batch.objects.aggregate(last=Max("pk"))["last"],
+                "owed": Owed.objects.aggregate(last=Max("pk"))["last"] or 0,
+            }
+
     @contextmanager
     def strike(self, *, pause_seconds: float = 0.0) -> Iterator[None]:
-        """Wait until enough is under way, then a moment drawn from the seed; what is done within is the injection."""
-        # At a moment of its own: else each would hit the same stage of the work.
-        time.sleep(self.rng.uniform(0, pause_seconds))
-        self.row.in_flight = max(self.row.in_flight, wait_until(self._enough, timeout_seconds=90, every_seconds=0.01))
-        yield
-        self.row.injected += 1
-        self.struck_at = time.monotonic()
-        self.pending = {
-            "batch": Batch.objects.aggregate(last=Max("pk"))["last"],
-            "owed": Owed.objects.aggregate(last=Max("pk"))["last"] or 0,
-        }
+        """Wait until enough is under way; what is done within is the one injection."""
+        yield from self.strikes([None], pause_seconds=pause_seconds)
 
     def wait_for_work(self, role: str) -> None:
         """Wait until a worker of this role has something in hand, if that is soon."""
         with suppress(AssertionError):
             wait_until(AT_WORK[role], timeout_seconds=2, every_seconds=0.005)
 
-    def _enough(self) -> int:
+    def _enough_or_over(self) -> int:
+        """Return how much is under way where that is enough, 0 where it is not, and -1 where no more will come."""
         seen = in_flight()
-        return seen if seen > IN_FLIGHT else 0
+        if seen > self.size.in_flight:
+            return seen
+        return -1 if self.row.injected and self.is_over() else 0
 
     def is_over(self, *, but: QuerySet[Owed] | None = None) -> bool:
         """The films are stored and judged to their ends, and nothing waits to be told; but: of these debts, where not
@@ -248,28 +258,26 @@ def kill_children(run: Run) -> None:
     """K1: kill -9 of a random child of a pool, again and again."""
     run.start_roles()
     run.start_beat()
-    for _ in range(run.size.kills):
-        with run.strike(pause_seconds=1):
-            role = run.rng.choice(sorted(run.workers))
-            run.wait_for_work(role)
-            # None, for a moment, where its only one has just been killed.
-            children = wait_until(lambda role=role: _children(run.workers[role].pid))
-            os.kill(run.rng.choice(children), signal.SIGKILL)
-            run.row.allowed += role == "notifier"
+    for role in run.strikes(run.rng.choices(sorted(run.workers), k=run.size.kills), pause_seconds=1):
+        run.wait_for_work(role)
+        # None, for a moment, where its only one has just been killed.
+        children = wait_until(lambda role=role: _children(run.workers[role].pid))
+        os.kill(run.rng.choice(children), signal.SIGKILL)
+        run.row.allowed += role == "notifier"
 
 
 def kill_workers(run: Run) -> None:
     """K2: kill -9 of a whole worker with its children, which is started again."""
     run.start_roles()
     run.start_beat()
-    for role in run.rng.sample(sorted(ROLES) * 2, max(run.size.kills // 3, 3)):
-        with run.strike(pause_seconds=1):
-            run.wait_for_work(role)
-            run.processes.kill(run.workers[role])
-            # Each of its children may have been between an answer and its commit.
-            run.row.allowed += HANDS[role] * (role == "notifier")
-            time.sleep(run.rng.uniform(0, 2))
-            run.start(role, *ROLES[role], hands=HANDS[role])
+    roles = run.rng.sample(sorted(ROLES) * 2, max(run.size.kills // 3, 3))
+    for role in run.strikes(roles, pause_seconds=1):
+        run.wait_for_work(role)
+        run.processes.kill(run.workers[role])
+        # Each of its children may have been between an answer and its commit.
+        run.row.allowed += HANDS[role] * (role == "notifier")
+        time.sleep(run.rng.uniform(0, 2))
+        run.start(role, *ROLES[role], hands=HANDS[role])
 
 
 def no_task_was_lost(run: Run) -> None:
@@ -282,7 +290,7 @@ def no_task_was_lost(run: Run) -> None:
     done = set((run.failpoints / "done").read_text().split())
     # Of beat's own, which come again, some expire.
     lost = {one for one in received if one[1] not in done and one[0] not in ("tick", "sweep", "rollup")}
-    run.row.want(len(received) > IN_FLIGHT, f"only {len(received)} tasks received")
+    run.row.want(len(received) > run.size.in_flight, f"only {len(received)} tasks received")
     run.row.want(not lost, f"received, and never done: {sorted(lost)}")
 
 
@@ -293,24 +301,26 @@ def kill_between_answer_and_commit(run: Run) -> None:
     """K3: a sender dies after the program has taken the message, before that is on record."""
     run.start_roles()
     run.start_beat()
-    for _ in range(max(run.size.kills // 3, 2)):
-        with run.strike(pause_seconds=1):
-            run.arm("taken-after-send")
-            run.wait_for_fire("taken-after-send")
+    for _ in run.strikes(range(max(run.size.kills // 3, 2)), pause_seconds=1):
+        run.arm("taken-after-send")
+        run.wait_for_fire("taken-after-send")
         run.row.allowed += 1
 
 
 def kill_after_each_statement(run: Run) -> None:
     """K4: the process dies after the first statement of the transaction that judges, then after the second, and so on;
-    then the same with the one that plans."""
+    and the same with the one that plans."""
     # That a child is gone is sometimes seen after seconds only; meanwhile its neighbours go on.
     run.start_roles(hands={"watcher": 2, "analyzer": 6, "notifier": 4})
     run.start_beat()
-    for name, wanted in (("judge", JUDGED), ("plan", PLANNED)):
-        with run.strike():
+    transactions = {"judge": JUDGED, "plan": PLANNED}
+    with run.strike():
+        # Both at once: what one of them holds up is work for the other to begin with.
+        for name in transactions:
             (run.failpoints / f"{name}.after").write_text(json.dumps([0, None]))
-            over = run.failpoints / f"{name}.over"
-            wait_until(lambda over=over: _has_passed(run, over), timeout_seconds=120, every_seconds=0.2)
+        passed_by = [run.failpoints / f"{name}.over" for name in transactions]
+        wait_until(lambda: _have_passed(run, passed_by), timeout_seconds=200, every_seconds=0.2)
+    for name, wanted in transactions.items():
         notes = [json.loads(line) for line in (run.failpoints / f"{name}.died").read_text().splitlines()]
         deaths = [(note["n"], note["statement"]) for note in notes if "n" in note]
         passed = next(note["passed"] for note in notes if "passed" in note)
@@ -325,12 +335,12 @@ def kill_after_each_statement(run: Run) -> None:
         run.row.injected += len(deaths) - 1
 
 
-def _has_passed(run: Run, over: Path) -> bool:
-    """Tell whether a transaction has passed. Until then it is asked for again and again: a message that came back five
-    times is dead, and sweep takes its time."""
+def _have_passed(run: Run, over: Iterable[Path]) -> bool:
+    """Tell whether both transactions have passed. Until then they are asked for again and again: a message that came
+    back five times is dead, and sweep takes its time."""
     seen = halves_seen()
     assert not seen, f"a half of a transaction: {seen}"
-    if over.exists():
+    if all(path.exists() for path in over):
         return True
     if not queue_lengths()["analysis.0"]:
         for feed in run.feeds * 2:
@@ -667,7 +677,7 @@ def _compare(run: Run) -> None:
     row.want(row.lost == 0, f"{row.lost} lost")
     row.want(row.dup_deliveries == 0, f"{row.dup_deliveries} told in two messages")
     row.want(row.injected > 0, "nothing was injected")
-    row.want(row.in_flight > IN_FLIGHT, f"only {row.in_flight} under way")
+    row.want(row.in_flight > run.size.in_flight, f"only {row.in_flight} under way")
 
 
 def _compare_record(run: Run) -> None:

@@ -27,7 +27,8 @@ HISTORY_MINUTES = 20
 @dataclass(frozen=True, slots=True)
 class Size:
     """How much passes in one run. slots: seconds that the film takes in peace; kills: how often a fault that may strike
-    again does; has_visitor: somebody looks at the site meanwhile."""
+    again does; in_flight: a fault is injected when more quotes and debts than this are under way; has_visitor: somebody
+    looks at the site meanwhile."""
 
     feeds: int
     symbols: int
@@ -36,15 +37,32 @@ class Size:
     kills: int
     freeze_seconds: float
     heartbeat_seconds: int
+    in_flight: int
     has_visitor: bool
 
 
 # By the first, `make test` sees each fault once; by the second, `make faults` measures.
 QUICK = Size(
-    feeds=2, symbols=10, minutes=80, slots=4, kills=3, freeze_seconds=6, heartbeat_seconds=2, has_visitor=False
+    feeds=2,
+    symbols=10,
+    minutes=80,
+    slots=4,
+    kills=3,
+    freeze_seconds=6,
+    heartbeat_seconds=2,
+    in_flight=20,
+    has_visitor=False,
 )
 FULL = Size(
-    feeds=3, symbols=24, minutes=120, slots=25, kills=15, freeze_seconds=25, heartbeat_seconds=10, has_visitor=True
+    feeds=3,
+    symbols=24,
+    minutes=120,
+    slots=25,
+    kills=15,
+    freeze_seconds=25,
+    heartbeat_seconds=10,
+    in_flight=50,
+    has_visitor=True,
 )
 
 Quote = tuple[str, datetime, Decimal]
