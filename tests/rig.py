@@ -84,6 +84,10 @@ def rig(log_folder: Path, **environment: str) -> Iterator[Rig]:
     purge_queues()
     try:
         yield one
+    except BaseException as error:
+        for path in sorted(log_folder.glob("*.log")):
+            error.add_note(f"The end of {path.name}:\n{path.read_text(errors='replace')[-2_000:]}")
+        raise
     finally:
         one.stop()
         purge_queues()
@@ -107,6 +111,10 @@ def _environment() -> dict[str, str]:
 
 def purge_queues() -> None:
     """Declare every queue and empty it."""
+    # All processes of pytest-xdist have the same queues: of two tests at once, one takes the other's messages, and the
+    # failure tells of something else.
+    if "PYTEST_XDIST_WORKER" in os.environ and "@broker" not in os.environ["PYTEST_CURRENT_TEST"]:
+        raise AssertionError('A test that works with the queues needs the mark xdist_group("broker").')
     with current_app.connection_for_write() as broker:
         channel = broker.default_channel
         for queue in (*other_queues(), *work_queues()):

@@ -18,6 +18,9 @@ from fintech.settings.env import place
 from tests.builders import START, TRACE, at
 from tests.rig import queue_lengths, rig, wait_until
 
+# One set of queues: one process of pytest-xdist runs all tests on them.
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+
 KEY = "canary-5f0c2ab417"
 KEYS = {name: KEY for name in ("ALPHAVANTAGE_API_KEY", "COINCAP_API_KEY", "COINGECKO_API_KEY")}
 # Each echoes what it was asked, as servers do in their errors.
@@ -43,8 +46,6 @@ def _rows() -> str:
     return "\n".join(found)
 
 
-@pytest.mark.servers
-@pytest.mark.django_db(transaction=True)
 def test_a_key_is_in_no_log_row_or_page(tmp_path, httpserver, admin_client, monkeypatch):
     for name, key in KEYS.items():
         # The pages are served by this process.
@@ -87,8 +88,6 @@ SECRET = "canary5f0c2ab417canary5f0c2ab417"
 TOKEN = f"123456789:{SECRET}"
 
 
-@pytest.mark.servers
-@pytest.mark.django_db(transaction=True)
 def test_what_channels_keep_secret_is_in_no_log_row_or_page(tmp_path, httpserver, admin_client, admin_user, settings):
     address = f"http://127.0.0.1:{httpserver.port}"
     reached = {
