@@ -10,6 +10,8 @@ from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, 
 from django.db.models.functions import Coalesce, Now, NullIf
 
 from apps.alerts.models import Alert, AlertEvent
+from apps.alerts.queries import alerts_of
+from apps.market.models import Asset, Batch
 from apps.notify import domain
 from apps.notify.models import Attempt, Channel, Message, Owed, Silence
 from apps.rules.models import Rule
@@ -140,21 +142,29 @@ def untried_messages(*, channel_id: int, alert_ids: Iterable[int]) -> dict[int, 
 
 
 def openings_to_repeat(*, now: datetime) -> list[Owed]:
-    """Return, of each alert that is open and unacknowledged, the last debt on a channel that wants reminders, where it
-    was paid long enough ago; with channel, event, alert and rule."""
+    """Return, of each alert that is open and unacknowledged, the last debt on a channel that wants reminders, where its
+    message got through, or was given up, long enough ago; at most DEBTS_AT_ONCE."""
+    wanted = Channel.objects.filter(is_enabled=True, repeat_minutes__gt=0)
+    is_long_ago = Q()
+    # One condition for each wait there is, since a column's number of minutes is no interval to SQLite.
+    for minutes in wanted.order_by("repeat_minutes").values_list("repeat_minutes", flat=True).distinct():
+        before = now - timedelta(minutes=minutes)
+        is_over = Q(message__delivered_at__lte=before)
+        is_over |= Q(message__status=Message.Status.DEAD, message__created_at__lte=before)
+        is_long_ago |= Q(is_over, channel__repeat_minutes=minutes)
+    if not is_long_ago:
+        return []
     later = Owed.objects.filter(event=OuterRef("event"), channel=OuterRef("channel"), repeat__gt=OuterRef("repeat"))
-    paid = Owed.objects.filter(
+    last = Owed.objects.filter(
+        is_long_ago,
         ~Exists(later),
         event__kind=AlertEvent.Kind.OPENED,
         event__alert__resolved_at=None,
         event__alert__acknowledged_at=None,
         channel__is_enabled=True,
-        channel__repeat_minutes__gt=0,
-        message__delivered_at__lte=now - timedelta(minutes=1),
     )
-    rows = paid.select_related("channel", "event__alert__rule", "message").order_by("pk")[:DEBTS_AT_ONCE]
-    # Compared here: a column's number of minutes is no interval to SQLite.
-    return [one for one in rows if one.message.delivered_at <= now - timedelta(minutes=one.channel.repeat_minutes)]
+    # All of them are owed a reminder then and are not asked for again, so none waits behind others for ever.
+    return list(last.order_by("pk")[:DEBTS_AT_ONCE])
 
 
 def next_message(channel_id: int) -> Message | None:
@@ -207,9 +217,10 @@ def due_channels(*, behind: timedelta, now: datetime) -> list[DueChannel]:
     return [DueChannel(pk, failing_since is not None) for pk, failing_since in found]
 
 
-def is_failing(channel_id: int) -> bool:
-    """Tell whether the last try on a channel did not get through."""
-    return Channel.objects.filter(pk=channel_id, failing_since__isnull=False).exists()
+def failing_of(channel_ids: Iterable[int]) -> set[int]:
+    """Return those of the channels on which the last try did not get through."""
+    failing = Channel.objects.filter(pk__in=channel_ids, failing_since__isnull=False)
+    return set(failing.values_list("pk", flat=True))
 
 
 def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Channel]:
@@ -327,3 +338,104 @@ def message_counts_of(user: AbstractBaseUser | AnonymousUser, *, since: datetime
     # Excluded and not chosen, so that the database sees that the index of what is due has them all.
     waiting = seen.exclude(status__in=["delivered", "dead"]).count()
     return MessageCounts(waiting, seen.filter(status=Message.Status.DEAD, created_at__gte=since).count())
+
+
+class ChannelThen(NamedTuple):
+    """One of a rule's channels at a moment. channel: `with_health`; quiet: how its quiet hours hold back an alert of the
+    rule; is_at_limit: it has had as many messages in the minute before as it may."""
+
+    channel: Channel
+    quiet: domain.Hold | None
+    is_at_limit: bool
+
+
+class Telling(NamedTuple):
+    """What telling of a rule's alert on an asset comes to at a moment.
+
+    moment: by the wall clock, as all telling; severity: that of the alert where one is open, else the rule's; silences:
+    those in force that are about such an alert, the one that lasts longest first; channels: the rule's; alert: the last
+    that had opened, None where there was none; is_open: it was not over; unowed: those of the channels that were not
+    owed its opening.
+    """
+
+    moment: datetime
+    severity: str
+    silences: list[Silence]
+    channels: list[ChannelThen]
+    alert: Alert | None
+    is_open: bool
+    unowed: list[Channel]
+
+
+def telling_at(
+    user: AbstractBaseUser | AnonymousUser, *, rule: Rule, asset: Asset, entry: Batch, at: datetime | None, now: datetime
+) -> Telling:
+    """Return what telling comes to after this entry of the log, when the feed's clock showed `at` (None: now), as far
+    as `user` may see: of their own channels and alerts, and by the silences that they may see; all for a superuser.
+
+    Silences, channels and the severity are read as they are now.
+    """
+    moment = wall_clock_at(entry, at=at, now=now) if at is not None else now
+    # By the log and not by its clock: of one entry, all has happened or nothing.
+    alerts = alerts_of(user).filter(rule=rule, asset=asset, batch__feed=entry.feed_id, batch__seq__lte=entry.seq)
+    alert = alerts.order_by("-batch__seq", "-pk").first()
+    is_open = alert is not None and not _is_over(alert, entry=entry)
+    about = {
+        "rule_id": rule.pk,
+        "asset_id": asset.pk,
+        "owner_id": rule.owner_id,
+        "severity": alert.severity if alert is not None and is_open else rule.severity,
+    }
+    matching = domain.silences_matching(silences_in_force(now=moment), **about)
+    silences = silences_seen_by(user).in_bulk([one.silence_id for one in matching])
+    rows = Channel.objects.filter(rule_channels__rule=rule)
+    if not getattr(user, "is_superuser", False):
+        rows = rows.filter(owner=user)
+    channels = list(with_health(rows.order_by("name"), now=now)[:CHANNELS_AT_ONCE])
+    at_limit = _at_their_limit_at(moment, channels)
+    owed = Owed.objects.filter(event__alert=alert, event__kind=AlertEvent.Kind.OPENED, repeat=0)
+    told = set(owed.values_list("channel_id", flat=True)) if alert is not None else {one.pk for one in channels}
+    return Telling(
+        moment=moment,
+        severity=about["severity"],
+        silences=[silences[one.silence_id] for one in matching if one.silence_id in silences],
+        channels=[
+            ChannelThen(
+                one,
+                domain.hold_of(now=moment, silences=(), quiet=one.quiet_hours, **about),
+                one.pk in at_limit,
+            )
+            for one in channels
+        ],
+        alert=alert,
+        is_open=is_open,
+        unowed=[one for one in channels if one.pk not in told],
+    )
+
+
+def wall_clock_at(entry: Batch, *, at: datetime, now: datetime) -> datetime:
+    """Return what the wall clock showed when the feed's clock, after this entry and before the next, showed `at`.
+
+    Of a recording, whose clock is its film's and may run faster, it is right to the entry.
+    """
+    latest = entry.received_at + max(at - entry.as_of, timedelta(0))
+    following = Batch.objects.filter(feed=entry.feed_id, seq=entry.seq + 1).values_list("received_at", flat=True)
+    return min(latest, now, *following)
+
+
+def _is_over(alert: Alert, *, entry: Batch) -> bool:
+    """Tell whether an alert had ended when this entry of its feed's log was judged."""
+    ends = AlertEvent.objects.filter(alert=alert, kind=AlertEvent.Kind.RESOLVED, batch__seq__lte=entry.seq)
+    return ends.exists()
+
+
+def _at_their_limit_at(moment: datetime, channels: Iterable[Channel]) -> set[int]:
+    limits = {one.pk: one.messages_per_minute for one in channels if one.messages_per_minute}
+    lately = Message.objects.filter(
+        channel__in=limits,
+        kind=Message.Kind.ALERT,
+        created_at__gt=moment - timedelta(minutes=1),
+        created_at__lte=moment,
+    )
+    counts = lately.order_by().values_list("channel_id").annotate(count=Count("pk"))
+    return {channel_id for channel_id, count in counts if count >= limits[channel_id]}

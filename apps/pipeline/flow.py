@@ -153,8 +153,9 @@ def tell(*, channel_ids: Sequence[int]) -> list[int]:
     """Plan what these channels are owed, send for who sends it, and return those that have something new to be sent."""
     now = timezone.now()
     planned = [channel_id for channel_id in channel_ids if notify.plan(channel_id=channel_id, now=now)]
+    failing = notify_queries.failing_of(planned)
     for channel_id in planned:
-        _hurry(_deliver(channel_id, is_failing=notify_queries.is_failing(channel_id)))
+        _hurry(_deliver(channel_id, is_failing=channel_id in failing))
     return planned
 
 
@@ -250,6 +251,9 @@ def prune(*, dry_run: bool = False) -> dict[str, Any]:
         "checkpoints": rules.prune_checkpoints(dry_run=dry_run),
         "transitions": rules.prune_transitions(now=now, dry_run=dry_run),
         "backtests": runs.prune_backtests(dry_run=dry_run),
+        # Silences first: those that the messages let go are the next run's, so that a dry run says what this one does.
+        "silences": notify.prune_silences(now=now, dry_run=dry_run),
+        "messages": notify.prune_messages(now=now, dry_run=dry_run),
     }
     if not dry_run:
         logger.info("pruned", extra=found)

@@ -71,16 +71,10 @@ def _due_at(event: AlertEvent, *, channel: Channel, now: datetime) -> datetime:
 
 def owe_reminders(*, now: datetime) -> list[int]:
     """Owe a reminder of each alert that is open and unacknowledged to the channels that want one after so long, and
-    return the channels.
-
-    None is owed of what a silence or quiet hours would hold back.
-    """
-    last = queries.openings_to_repeat(now=now)
-    silences = queries.silences_in_force(now=now) if last else []
+    return the channels."""
     debts = [
-        Owed(event=one.event, channel=one.channel, repeat=one.repeat + 1, due_at=now)
-        for one in last
-        if queries.hold_on(one, silences=silences, now=now) is None
+        Owed(event_id=one.event_id, channel_id=one.channel_id, repeat=one.repeat + 1, due_at=now)
+        for one in queries.openings_to_repeat(now=now)
     ]
     Owed.objects.bulk_create(debts, ignore_conflicts=True, batch_size=1_000)
     return sorted({debt.channel_id for debt in debts})

@@ -1,6 +1,6 @@
 """What is owed to which channel, and when."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -9,14 +9,17 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import acknowledge
-from apps.notify import services
+from apps.notify import queries, services
 from apps.notify.models import Channel, Owed
+from apps.notify.transports.protocol import TransportRejected
 from apps.pipeline import flow
 from apps.rules.models import Rule, RuleVersion
 from tests.builders import above, make_operator, make_rule
-from tests.notify.telling import LONG_AGO, debts, judge, plan, send, told
+from tests.notify.telling import LONG_AGO, debts, judge, make_due, plan, raising, send, told
 
 pytestmark = pytest.mark.django_db
+
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def test_an_opening_is_owed_to_the_enabled_channels_of_its_rule(feed, owner, rule, channel):
@@ -231,13 +234,65 @@ def test_two_who_remind_at_once_remind_once(feed, rule, reminded):
     assert sorted(Owed.objects.values_list("repeat", flat=True)) == [0, 1]
 
 
-def test_no_reminder_while_a_silence_lasts(feed, rule, reminded):
+def test_a_reminder_in_a_silence_waits_for_its_end(feed, rule, reminded, outside):
     told(feed, reminded, (0, "101"))
     send(reminded)
     now = timezone.now()
     services.create_silence(
-        author=reminded.owner, owner=reminded.owner, starts_at=now, ends_at=now + timedelta(hours=2), comment="work"
+        author=reminded.owner, owner=reminded.owner, starts_at=now, ends_at=now + timedelta(hours=3), comment="work"
     )
+    owed = [services.owe_reminders(now=now + timedelta(minutes=minutes)) for minutes in (61, 122)]
 
-    assert remind(reminded, minutes=61) == []
-    assert remind(reminded, minutes=121) == [reminded.pk]
+    held = plan(reminded, after=122 * 60)
+    due = plan(reminded, after=181 * 60)
+    make_due(*due)
+    send(reminded)
+
+    assert owed == [[reminded.pk], []]
+    assert (held, len(due)) == ([], 1)
+    assert "Held back by the silence “work”" in outside.letters[1].text
+
+
+def test_what_could_not_be_told_is_reminded_of(feed, rule, reminded, outside):
+    told(feed, reminded, (0, "101"))
+    outside.script = [raising(TransportRejected("http_400"))]
+    send(reminded)
+
+    owed = [services.owe_reminders(now=timezone.now() + timedelta(minutes=minutes)) for minutes in (59, 61, 61)]
+
+    assert owed == [[], [reminded.pk], []]
+
+
+def test_who_is_reminded_seldom_keeps_nobody_from_being_reminded_often(feed, owner, rule, reminded, monkeypatch):
+    often = services.create_channel(owner=owner, name="Often", kind="fake", config={})
+    Channel.objects.filter(pk=reminded.pk).update(repeat_minutes=1_440)
+    Channel.objects.filter(pk=often.pk).update(repeat_minutes=60)
+    services.set_channels(rule=rule, channels=[reminded, often])
+    judge(feed, (0, "101"))
+    for channel in (reminded, often):
+        plan(channel)
+        send(channel)
+    monkeypatch.setattr(queries, "DEBTS_AT_ONCE", 1)
+
+    assert services.owe_reminders(now=timezone.now() + timedelta(minutes=61)) == [often.pk]
+
+
+def test_what_is_silenced_keeps_nothing_else_from_being_reminded_of(feed, owner, rule, reminded, monkeypatch):
+    judge(feed, (0, "101"))
+    other = make_rule(owner, assets=["BTC-USD"], condition=above(102), name="Other")
+    services.set_channels(rule=other, channels=[reminded])
+    judge(feed, (1, "103"))
+    plan(reminded)
+    send(reminded)
+    now = timezone.now()
+    services.create_silence(author=owner, owner=owner, rule=rule, starts_at=now, ends_at=LATER, comment="work")
+    monkeypatch.setattr(queries, "DEBTS_AT_ONCE", 1)
+
+    for minutes in (61, 62):
+        services.owe_reminders(now=now + timedelta(minutes=minutes))
+        plan(reminded, after=minutes * 60)
+
+    assert set(Owed.objects.filter(repeat=1).values_list("event__alert__rule__name", "hold")) == {
+        ("Peg", "silence"),
+        ("Other", ""),
+    }

@@ -393,13 +393,13 @@ def test_the_wait_that_was_asked_for_stands_for_the_schedules(feed, rule, channe
 def test_a_channel_that_fails_is_known_as_failing_until_something_gets_through(feed, rule, channel, outside):
     (message_id,) = told(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("timeout"))]
-    seen = [queries.is_failing(channel.pk)]
+    seen = [queries.failing_of([channel.pk])]
     for _ in range(2):
         make_due(message_id)
         send(channel)
-        seen.append(queries.is_failing(channel.pk))
+        seen.append(queries.failing_of([channel.pk]))
 
-    assert seen == [False, True, False]
+    assert seen == [set(), {channel.pk}, set()]
 
 
 def test_what_it_says_is_since_when_nothing_gets_through_however_often_it_fails(feed, rule, channel, outside):
