@@ -22,8 +22,9 @@ services: venv-dev ## Have PostgreSQL, RabbitMQ and Redis on loopback (installed
 browser: venv-dev ## Have a Chromium for the browser tests (installed as root on Debian)
 	@compose/browser.sh
 
-dev: services ## Run web, workers and beat on these servers, http://127.0.0.1:8000
-	@. compose/native.env && .venv/bin/python manage.py migrate --verbosity 0 && .venv/bin/honcho --app-root . --procfile compose/Procfile start
+# --env: honcho would read a .env over what compose/native.env says.
+dev: services ## Run web, workers and beat on these servers, http://127.0.0.1:8000; elsewhere: make dev PORT=8001
+	@. compose/native.env && .venv/bin/python manage.py migrate --verbosity 0 && .venv/bin/honcho --app-root . --procfile compose/Procfile --env /dev/null start --port $${PORT:-8000}
 
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
 test: services browser ## Run all tests, those of the embedded run on SQLite too, and report coverage

@@ -1,7 +1,10 @@
 """What the documents say is there."""
 
 import configparser
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,21 @@ def test_every_target_of_make_that_is_named_is_there(name):
     targets = set(re.findall(r"^([a-z-]+):.*## ", text("Makefile"), re.MULTILINE))
 
     assert set(re.findall(r"(?:^|`|\$ )make ([a-z-]+)", text(name), re.MULTILINE)) - targets == set()
+
+
+def test_make_dev_listens_at_the_port_it_is_given_and_reads_no_file_of_settings(tmp_path):
+    honcho = re.search(r"honcho (.* start.*)$", text("Makefile"), re.MULTILINE).group(1).replace("$$", "$")
+    (tmp_path / "compose").mkdir()
+    (tmp_path / "compose/Procfile").write_text("web: echo listens at $PORT, mail by $EMAIL_URL.\n")
+    (tmp_path / ".env").write_text("EMAIL_URL=smtp://other\n")
+    environment = os.environ | {"PORT": "8001", "EMAIL_URL": "smtp://mine"}
+
+    told = subprocess.run(
+        f"{sys.executable} -m honcho {honcho}", shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+
+    assert "listens at 8001, mail by smtp://mine." in told.stdout
+    assert "--bind 127.0.0.1:${PORT:-8000} " in text("compose/Procfile")
 
 
 def test_the_layers_name_every_app():
