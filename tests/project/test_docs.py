@@ -73,9 +73,8 @@ def test_make_dev_listens_at_the_port_it_is_given_and_reads_no_file_of_settings(
     (tmp_path / ".env").write_text("EMAIL_URL=smtp://other\n")
     environment = os.environ | {"PORT": "8001", "EMAIL_URL": "smtp://mine"}
 
-    told = subprocess.run(
-        f"{sys.executable} -m honcho {honcho}", shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    command = ["/bin/sh", "-c", f"{sys.executable} -m honcho {honcho}"]
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     assert "listens at 8001, mail by smtp://mine." in told.stdout
     assert "--bind 127.0.0.1:${PORT:-8000} " in text("compose/Procfile")
