@@ -96,9 +96,9 @@ def freeze_what_was_imported(**_: Any) -> None:
 
 
 @celeryd_after_setup.connect
-def declare_other_queues(**_: Any) -> None:
-    """Declare where poisonous messages go before the first can, and where quotes are pushed to before the first are:
-    what goes to nowhere is dropped."""
+def declare_queues(**_: Any) -> None:
+    """Declare every queue before the first message: what goes to one that is not there is dropped, and Celery, which
+    declares only what this worker reads, fails to bind the others to its exchange for delays."""
     with app.connection_for_write() as connection:
-        for queue in other_queues():
+        for queue in (*other_queues(), *work_queues()):
             queue.bind(connection.default_channel).declare()

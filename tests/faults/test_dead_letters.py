@@ -1,9 +1,10 @@
 """What cannot be worked ends in the dead-letter queue after a few runs, and holds nobody up."""
 
 import pytest
+from amqp.exceptions import NotFound
 from celery import current_app
 
-from apps.pipeline.queues import FETCHES
+from apps.pipeline.queues import FETCHES, other_queues, work_queues
 from tests.rig import queue_lengths, rig, wait_until
 
 # One set of queues: one process of pytest-xdist runs all tests on them.
@@ -39,3 +40,29 @@ def test_a_message_that_no_worker_understands_is_refused_and_others_go_on(tmp_pa
         wait_until(lambda: queue_lengths()[FETCHES] == 0)
 
     assert (tmp_path / "harmless").exists()
+
+
+def test_the_first_worker_on_a_new_broker_declares_what_all_of_them_read(tmp_path):
+    with rig(tmp_path) as processes:
+        with current_app.connection_for_write() as broker:
+            for queue in (*other_queues(), *work_queues()):
+                queue.bind(broker.default_channel).delete()
+        processes.worker(FETCHES, include="tests.faults.poison")
+        # It is sent once there is somewhere to send it to, and is done once the worker is ready.
+        wait_until(lambda: _is_there(FETCHES))
+        current_app.send_task("faults.harmless", [str(tmp_path)], queue=FETCHES)
+        wait_until(lambda: (tmp_path / "harmless").exists())
+        there = queue_lengths()
+        log = processes.log("worker")
+
+    assert set(there) == {queue.name for queue in (*other_queues(), *work_queues())}
+    assert "Failed to" not in log
+
+
+def _is_there(name):
+    with current_app.connection_for_write() as broker:
+        try:
+            broker.default_channel.queue_declare(name, passive=True)
+        except NotFound:
+            return False
+    return True
