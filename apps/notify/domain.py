@@ -238,6 +238,19 @@ def hold_of(
     quiet: QuietHours | None,
 ) -> Hold | None:
     """Return what holds back an alert's event now: the silence that lasts longest, else quiet hours, else None."""
+    matching = silences_matching(silences, rule_id=rule_id, asset_id=asset_id, owner_id=owner_id, severity=severity)
+    if matching:
+        return Hold(until=matching[0].ends_at, silence_id=matching[0].silence_id)
+    if quiet is None or (quiet.lets_critical and severity == "critical"):
+        return None
+    until = quiet_until(now=now, quiet=quiet)
+    return Hold(until=until) if until is not None else None
+
+
+def silences_matching(
+    silences: Iterable[Silenced], *, rule_id: int | None, asset_id: int | None, owner_id: int | None, severity: str
+) -> list[Silenced]:
+    """Return those of the silences that are about such an alert, the one that lasts longest first."""
     matching = [
         one
         for one in silences
@@ -246,13 +259,7 @@ def hold_of(
         and one.asset_id in (None, asset_id)
         and one.severity in ("", severity)
     ]
-    if matching:
-        longest = max(matching, key=lambda one: (one.ends_at, -one.silence_id))
-        return Hold(until=longest.ends_at, silence_id=longest.silence_id)
-    if quiet is None or (quiet.lets_critical and severity == "critical"):
-        return None
-    until = quiet_until(now=now, quiet=quiet)
-    return Hold(until=until) if until is not None else None
+    return sorted(matching, key=lambda one: (one.ends_at, -one.silence_id), reverse=True)
 
 
 def quiet_until(*, now: datetime, quiet: QuietHours) -> datetime | None:

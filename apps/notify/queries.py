@@ -341,8 +341,8 @@ def message_counts_of(user: AbstractBaseUser | AnonymousUser, *, since: datetime
 
 
 class ChannelThen(NamedTuple):
-    """One of a rule's channels at a moment. channel: `with_health`; quiet: how its quiet hours hold back an alert of the
-    rule; is_at_limit: it has had as many messages in the minute before as it may."""
+    """One of a rule's channels at a moment. channel: `with_health`; quiet: how its quiet hours hold back the rule's
+    alert; is_at_limit: it has had as many messages in the minute before as it may."""
 
     channel: Channel
     quiet: domain.Hold | None
@@ -368,7 +368,13 @@ class Telling(NamedTuple):
 
 
 def telling_at(
-    user: AbstractBaseUser | AnonymousUser, *, rule: Rule, asset: Asset, entry: Batch, at: datetime | None, now: datetime
+    user: AbstractBaseUser | AnonymousUser,
+    *,
+    rule: Rule,
+    asset: Asset,
+    entry: Batch,
+    at: datetime | None,
+    now: datetime,
 ) -> Telling:
     """Return what telling comes to after this entry of the log, when the feed's clock showed `at` (None: now), as far
     as `user` may see: of their own channels and alerts, and by the silences that they may see; all for a superuser.

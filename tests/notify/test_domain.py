@@ -23,6 +23,7 @@ from apps.notify.domain import (
     hold_of,
     quiet_until,
     retry_delay,
+    silences_matching,
 )
 
 URL = "https://example.org/admin/alerts/alert/7/change/"
@@ -240,6 +241,14 @@ def test_the_longest_silence_that_matches_holds():
     assert hold == Hold(until=NOW + timedelta(hours=3), silence_id=2)
 
 
+def test_silences_that_match_are_told_from_the_longest_on():
+    silences = [silenced(1, hours=1), silenced(2, hours=3, rule_id=2), silenced(3, rule_id=9), silenced(4, hours=1)]
+
+    matching = silences_matching(silences, rule_id=2, asset_id=3, owner_id=4, severity="info")
+
+    assert [one.silence_id for one in matching] == [2, 1, 4]
+
+
 def test_a_silence_goes_before_quiet_hours():
     quiet = QuietHours(time(11), time(20), "UTC", False)
 
@@ -287,8 +296,12 @@ def test_quiet_hours_have_their_beginning_and_not_their_end(clock, begin, end, u
 DAYS = [
     # Forward: 02:30 does not exist, so quiet hours until then end with the jump or half an hour after it.
     ("America/New_York", "22:00", "02:30", "2026-03-08T06:59:00", "2026-03-08T07:30:00"),
+    ("America/New_York", "22:00", "02:30", "2026-03-08T07:10:00", "2026-03-08T07:30:00"),
     ("America/New_York", "22:00", "02:30", "2026-03-08T07:30:00", None),
+    ("America/New_York", "01:30", "02:30", "2026-03-08T07:10:00", "2026-03-08T07:30:00"),
+    ("America/New_York", "02:10", "02:30", "2026-03-08T07:05:00", None),
     ("Europe/Kyiv", "22:00", "03:30", "2026-03-29T00:59:00", "2026-03-29T01:30:00"),
+    ("Europe/Kyiv", "22:00", "03:30", "2026-03-29T01:10:00", "2026-03-29T01:30:00"),
     ("Europe/Kyiv", "22:00", "03:30", "2026-03-29T01:30:00", None),
     # Back: 01:30 (in Kyiv 03:30) comes twice, and quiet hours until then end at each of them.
     ("America/New_York", "22:00", "01:30", "2026-11-01T05:00:00", "2026-11-01T05:30:00"),
