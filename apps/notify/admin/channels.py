@@ -94,7 +94,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
     search_fields = ["name"]
 
     class Media:
-        js = ("notify/channel_form.js",)
+        js = ("rules/form_preview.js", "notify/channel_form.js")
 
     @property
     def conditional_fields(self) -> dict[str, str]:

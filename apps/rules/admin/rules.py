@@ -61,7 +61,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
     search_help_text = "Finds rules by their name and by the assets that they watch."
 
     class Media:
-        js = ("rules/rule_form.js",)
+        js = ("rules/form_preview.js", "rules/rule_form.js")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rule]:
         newest = RuleVersion.objects.filter(rule=OuterRef("pk")).order_by("-number")

@@ -2,7 +2,7 @@
    Without this script all of them are shown, each with the kinds that it is for. */
 "use strict";
 {
-  const DELAY_MILLISECONDS = 400;
+  const { asking, part, fill } = window.formPreview;
 
   const rowOf = (form, name) => form.querySelector(`.field-${name}`)?.closest(".form-row");
 
@@ -28,44 +28,21 @@
     }
   };
 
-  const fill = (list, texts) => {
-    list.replaceChildren(
-      ...texts.map((text) => {
-        const item = document.createElement("li");
-        item.textContent = text;
-        return item;
-      }),
-    );
-    list.hidden = texts.length === 0;
-  };
-
   const tell = (panel, answer) => {
-    const part = (name) => panel.querySelector(`[data-part=${name}]`);
-    part("words").textContent = answer.words;
-    fill(part("errors"), answer.errors.map((error) => error.message));
-    fill(part("warnings"), answer.warnings);
+    part(panel, "words").textContent = answer.words;
+    fill(part(panel, "errors"), answer.errors.map((error) => error.message));
+    fill(part(panel, "warnings"), answer.warnings);
     const assets = answer.assets.map((asset) => `${asset.symbol}: ${asset.words}`);
-    fill(part("assets"), answer.more ? [...assets, `and ${answer.more} more`] : assets);
+    fill(part(panel, "assets"), answer.more ? [...assets, `and ${answer.more} more`] : assets);
     panel.hidden = false;
   };
 
   const begin = (form, panel) => {
     const kindsWith = JSON.parse(form.elements.kind.dataset.kindsWith);
-    let timer = 0;
-    let asked = 0;
-    const preview = async () => {
-      asked += 1;
-      const mine = asked;
-      const response = await fetch(panel.dataset.address, { method: "POST", body: new FormData(form) });
-      // An answer that comes after a later question is an old one.
-      if (response.ok && mine === asked) {
-        tell(panel, await response.json());
-      }
-    };
+    const ask = asking(form, panel, tell);
     const changed = () => {
       arrange(form, kindsWith);
-      window.clearTimeout(timer);
-      timer = window.setTimeout(() => preview().catch(() => {}), DELAY_MILLISECONDS);
+      ask();
     };
     // Where one kind's parameters are shown, they need not say whose they are.
     form.querySelectorAll(".rule-kinds").forEach((words) => words.remove());

@@ -1,0 +1,40 @@
+/* For forms that show, as they are written, what they would do. Nothing is saved. Used by the forms of rules and channels. */
+"use strict";
+{
+  const DELAY_MILLISECONDS = 400;
+
+  /* Returns a function that asks the panel's address about what stands in the form, a moment after its last call, and
+     has the answer told. */
+  const asking = (form, panel, tell) => {
+    let timer = 0;
+    let asked = 0;
+    const ask = async () => {
+      asked += 1;
+      const mine = asked;
+      const response = await fetch(panel.dataset.address, { method: "POST", body: new FormData(form) });
+      // An answer that comes after a later question is an old one.
+      if (response.ok && mine === asked) {
+        tell(panel, await response.json());
+      }
+    };
+    return () => {
+      window.clearTimeout(timer);
+      timer = window.setTimeout(() => ask().catch(() => {}), DELAY_MILLISECONDS);
+    };
+  };
+
+  const part = (panel, name) => panel.querySelector(`[data-part=${name}]`);
+
+  const fill = (list, texts) => {
+    list.replaceChildren(
+      ...texts.map((text) => {
+        const item = document.createElement("li");
+        item.textContent = text;
+        return item;
+      }),
+    );
+    list.hidden = texts.length === 0;
+  };
+
+  window.formPreview = { asking, part, fill };
+}
