@@ -106,6 +106,13 @@ def test_a_banned_address_is_rate_limited(httpserver):
     assert caught.value.reason == "rate_limited"
 
 
+def test_a_ban_lasts_as_long_as_binance_says(httpserver):
+    httpserver.expect_request(PATH).respond_with_json(TOO_MANY_REQUESTS, status=418, headers={"Retry-After": "900"})
+    with pytest.raises(ProviderUnavailable) as caught:
+        Binance().fetch(_request(httpserver.url_for("")))
+    assert caught.value.retry_after_seconds == 900
+
+
 def test_the_firewall_of_binance_is_unauthorized(httpserver):
     httpserver.expect_request(PATH).respond_with_data("", status=403)
     with pytest.raises(ProviderRejected) as caught:

@@ -22,7 +22,7 @@ class Binance(LiveProvider):
     base_url = "https://data-api.binance.vision"
     limits = Limits(batch_size=100, shortest_interval_seconds=1, calls_per_minute=WEIGHT_PER_MINUTE / WEIGHT_PER_CALL)
     # Here 418 is a ban of the address after many a 429, and it ends.
-    ban_reason = "http_418"
+    ban_status = 418
     history = HistoryLimits(steps=tuple(INTERVALS), points=1_000)
     currencies = (*_MONEY.split(), "BTC", "ETH", "BNB", "TRX", "XRP", "DOGE", "SOL")
 

@@ -29,11 +29,12 @@ def get_json(
     params: Mapping[str, str | int] | None = None,
     deadline_seconds: float = 10.0,
     limit_bytes: int | None = None,
+    ban_status: int | None = None,
 ) -> Any:
     """Return the JSON object or list at `url`, its floats as Decimal.
 
     deadline_seconds: for everything, name lookup included; limit_bytes: of the body, decompressed; None is what the
-    environment says.
+    environment says; ban_status: one that says rate_limited too, beside 429.
     Raises ProviderUnavailable: timeout, connection, redirect, rate_limited, http_5xx, too_large, bad_payload;
     ProviderRejected: unauthorized, http_4xx, bad_request (an address or header that cannot be sent).
     """
@@ -45,6 +46,7 @@ def get_json(
         params=params,
         read_seconds=deadline_seconds + 1,
         limit_bytes=answer_limit_bytes() if limit_bytes is None else limit_bytes,
+        ban_status=ban_status,
     )
     try:
         return _json_of(within(deadline_seconds, exchange, name="get_json"))
@@ -68,6 +70,7 @@ def _exchange(
     params: Mapping[str, str | int] | None,
     read_seconds: float,
     limit_bytes: int,
+    ban_status: int | None,
 ) -> bytes:
     """Return the decompressed body of a good answer."""
     with (
@@ -81,7 +84,7 @@ def _exchange(
             timeout=(CONNECT_SECONDS, read_seconds),
         ) as response,
     ):
-        _refuse_unless_json(response)
+        _refuse_unless_json(response, ban_status=ban_status)
         body = bytearray()
         for part in response.iter_content(CHUNK_BYTES):
             body += part
@@ -90,13 +93,13 @@ def _exchange(
         return bytes(body)
 
 
-def _refuse_unless_json(response: requests.Response) -> None:
+def _refuse_unless_json(response: requests.Response, *, ban_status: int | None) -> None:
     status = response.status_code
     if status in (401, 403):
         raise ProviderRejected("unauthorized")
-    if status == 429 or status >= 500:
+    if status in (429, ban_status) or status >= 500:
         raise ProviderUnavailable(
-            "rate_limited" if status == 429 else f"http_{status}",
+            f"http_{status}" if status >= 500 else "rate_limited",
             retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After"), now=now()),
         )
     if status >= 400:

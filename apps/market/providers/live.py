@@ -64,12 +64,13 @@ class Ask:
         if key and provider.key_param is not None:
             params = {**(params or {}), provider.key_param: key}
         url = f"{self.options['base_url']}{path}"
-        try:
-            payload = http.get_json(url=url, params=params, headers=headers, deadline_seconds=self.seconds_left())
-        except ProviderRejected as rejection:
-            if rejection.reason != provider.ban_reason:
-                raise
-            raise ProviderUnavailable("rate_limited") from None
+        payload = http.get_json(
+            url=url,
+            params=params,
+            headers=headers,
+            deadline_seconds=self.seconds_left(),
+            ban_status=provider.ban_status,
+        )
         return provider.content_of(payload)
 
 
@@ -78,7 +79,7 @@ class LiveProvider(PlainProvider):
 
     base_url: its public address, without a slash at the end; more_options: those that it has besides; key_header,
     key_param: where the key goes, into a header with the form of its value ("Bearer {key}") or into a parameter;
-    ban_reason: the refusal that is a ban and ends. The currency of a price is `currency`, or stands in the name after
+    ban_status: that of a ban, which ends. The currency of a price is `currency`, or stands in the name after
     `currency_mark`, or is that one of `currencies` with which the name ends.
     """
 
@@ -92,7 +93,7 @@ class LiveProvider(PlainProvider):
     more_options: Mapping[str, Option] = {}
     key_header: tuple[str, str] | None = None
     key_param: str | None = None
-    ban_reason: str | None = None
+    ban_status: int | None = None
     currency: str | None = None
     currency_mark: str | None = None
     currencies: Collection[str] = ()
