@@ -10,8 +10,9 @@ import pytest
 from django.conf import settings as project
 
 from apps.market import cache, queries, services
+from apps.market.domain import RawQuote
 from apps.market.models import FeedHead
-from tests.builders import START, append_quotes, asset_ids, at, make_feed
+from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 from tests.threads import PATIENCE_SECONDS, at_once
 
 
@@ -225,3 +226,26 @@ def test_writing_again_does_not_put_an_old_price_over_a_newer_one(outage):
     _put(btc, at(1), "11")
     services.redo_cache_writes(now=START)
     assert _get(btc) == {btc: (at(1), Decimal(11))}
+
+
+@pytest.mark.django_db
+def test_the_past_is_not_the_newest_price(either):
+    feed = make_feed("BTC")
+    append_quotes(feed, [("BTC", START, "10")])
+    ids = asset_ids(feed)
+    cache._local.clear()
+    if project.REDIS_URL:
+        cache._client().delete(f"{cache._PREFIX}{ids['BTC']}")
+    past = [RawQuote("BTC", "3", at(-3_600))]
+    services.import_history(feed_id=feed.pk, quotes=past, now=at(1), trace_id=TRACE)
+    assert queries.latest_prices(list(ids.values()), now=at(1)) == {ids["BTC"]: (START, Decimal(10))}
+
+
+@pytest.mark.django_db
+def test_what_was_quoted_since_the_newest_price_and_comes_as_history_is_the_newest(either):
+    feed = make_feed("BTC")
+    append_quotes(feed, [("BTC", START, "10")], as_of=at(60))
+    [btc] = asset_ids(feed).values()
+    past = [RawQuote("BTC", "3", at(30))]
+    services.import_history(feed_id=feed.pk, quotes=past, now=at(61), trace_id=TRACE)
+    assert _get(btc, now=at(61)) == {btc: (at(30), Decimal(3))}

@@ -8,7 +8,7 @@ from itertools import islice
 
 from django.db import transaction
 
-from apps.market import domain, partitions
+from apps.market import domain, partitions, queries
 from apps.market.domain import Admission, RawQuote
 from apps.market.models import Feed, FeedHead
 from apps.market.services.log import (
@@ -100,6 +100,7 @@ def append_past(
             append_history(head, past, provider=provider, now=now, trace_id=trace_id)
             head.save(update_fields=["seq", "as_of"])
     if past.quotes:
-        newest = {quote.asset_id: (quote.at, quote.price) for quote in past.quotes}
+        # What is stored as the newest, which these quotes of the past seldom are.
+        newest = queries.newest_stored(sorted({quote.asset_id for quote in past.quotes}))
         cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)
     return past
