@@ -347,20 +347,22 @@ def place(
     provider: str,
     jump_percent: int,
     stored_prices: Callable[[list[AdmittedQuote]], Mapping[tuple[int, datetime], Decimal]],
+    oldest_at: datetime | None = None,
 ) -> Placement:
     """Tell fresh quotes from late ones, from those that jumped, and from those whose (asset, at) is stored already.
 
     newest: asset id -> its newest stored quote that is not late; held: asset id -> the quote that waits; provider: who
     gave these, which is noted of what is held; stored_prices: looks up the prices of the few quotes that are not newer
     than the newest. A differing second price is a conflict. A held quote of another provider is not accepted with the
-    one that confirms it, since every quote keeps its provider.
+    one that confirms it, since every quote keeps its provider. oldest_at: one that is older is not kept anyway.
     """
     placement = Placement()
     behind = []
     prices: dict[int, Decimal] = {}  # Of the assets that have had a fresh quote in this answer.
     for asset_id, one in held.items():
-        # History that was added meanwhile has overtaken it.
-        if asset_id in newest and epoch_microseconds(one.quote.at) <= newest[asset_id].at:
+        # History that was added meanwhile has overtaken it, or its day may be dropped.
+        is_overtaken = asset_id in newest and epoch_microseconds(one.quote.at) <= newest[asset_id].at
+        if is_overtaken or (oldest_at is not None and one.quote.at < oldest_at):
             placement.rejected["jump"] += 1
             placement.held[asset_id] = None
     for quote in quotes:

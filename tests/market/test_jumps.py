@@ -187,6 +187,19 @@ def test_a_held_quote_that_imported_history_has_overtaken_is_given_up():
 
 
 @pytest.mark.django_db
+def test_a_held_quote_that_is_older_than_quotes_are_kept_is_given_up(settings):
+    feed = make_feed("A", "B", provider="simulated")
+    append_quotes(feed, [("A", at(0), "100"), ("B", at(0), "1")])
+    append_quotes(feed, [("A", at(1), "1000")])
+    settings.QUOTE_RETENTION_DAYS = 2
+    later = 3 * 86_400
+    batch = append_quotes(feed, [("A", at(later), "1001")])
+
+    assert (batch.accepted, batch.held, batch.rejected) == (0, 1, {"jump": 1})
+    assert HeldQuote.objects.get().at == at(later)
+
+
+@pytest.mark.django_db
 def test_a_feed_without_a_limit_holds_nothing():
     feed = make_feed("BTC", jump_percent=0)
     append_quotes(feed, [("BTC", START, "10"), ("BTC", at(1), "1000"), ("BTC", at(2), "1")])

@@ -102,6 +102,7 @@ def append_quotes(
         provider=provider,
         jump_percent=jump_percent,
         stored_prices=queries.stored_prices,
+        oldest_at=as_of - retention(),
     )
     switched = _switched(placement.fresh, newest=newest, provider=provider)
     batch = append_entry(
