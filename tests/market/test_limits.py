@@ -88,6 +88,16 @@ def test_another_interval_does_not_pass_the_limits(monkeypatch):
     assert _due_after(feed) == 29 * 30
 
 
+@pytest.mark.parametrize(("interval_seconds", "due"), [(30, 29 * 30), (120, 8 * 120), (3_600, 3_600)])
+def test_another_interval_long_after_the_last_round_does_not_pass_the_limits_either(monkeypatch, interval_seconds, due):
+    _limited(monkeypatch, gives=[answer_with(as_of=START)])
+    feed = make_feed("A", interval_seconds=60, provider="limited")
+    _fetch(feed)
+    services.change_interval(feed_id=feed.pk, interval_seconds=interval_seconds, now=at(700))
+
+    assert _due_after(feed) == due
+
+
 def test_assets_that_a_round_has_no_room_for_take_turns(monkeypatch):
     limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_round=1)
     limited = Scripted(slug="limited", limits=limits, gives=[answer_with(as_of=START)] * 4)

@@ -105,16 +105,16 @@ def change_interval(*, feed_id: int, interval_seconds: int, now: datetime) -> No
         if head.next_slot <= now:
             return
         due = domain.slot_of(at=now, interval_seconds=interval_seconds)
-        newest = Batch.objects.filter(feed=feed_id, slot__gte=due).aggregate(slot=Max("slot"))["slot"]
+        newest = Batch.objects.filter(feed=feed_id).aggregate(slot=Max("slot"))["slot"]
         if newest is not None:
-            answered = domain.slot_of(at=newest, interval_seconds=interval_seconds)
             asked = feed.sources.values_list("provider", flat=True)[:1]
-            due = domain.next_slot_after(
-                slot=answered,
+            next_due = domain.next_slot_after(
+                slot=domain.slot_of(at=newest, interval_seconds=interval_seconds),
                 interval_seconds=interval_seconds,
                 failures=0,
                 least_seconds=queries.seconds_between_rounds(asked),
             )
+            due = max(due, next_due)
         head.next_slot = max(due, head.next_slot) if head.failures else due
         head.save(update_fields=["next_slot"])
 
