@@ -234,6 +234,21 @@ def test_slots_that_passed_without_a_fetch_are_counted(scripted):
     assert [batch.missed_slots for batch in batches] == [0, 3, 1, 1]
 
 
+def test_what_waited_in_the_queue_is_one_fetch_of_the_slot_that_is_now(scripted):
+    feed = make_feed("BTC", interval_seconds=10, provider="scripted")
+    scripted.gives = [answer_with(("BTC", None, "10"), as_of=at(125))]
+    batches = [fetch(feed, slot=at(seconds), now=at(125)) for seconds in range(0, 130, 10)]
+    assert [batch.slot for batch in batches if batch] == [at(120)]
+    assert stored_quotes() == [("BTC", at(120), "10")]
+    assert head_of(feed).next_slot == at(130)
+
+
+def test_a_slot_that_has_just_passed_is_fetched_as_itself(scripted):
+    feed = make_feed("BTC", interval_seconds=1, provider="scripted")
+    scripted.gives = [answer_with(as_of=at(2))]
+    assert (fetch(feed, now=at(2)).slot, head_of(feed).next_slot) == (START, at(1))
+
+
 def test_slots_before_the_first_answer_are_not_missed():
     feed = make_feed()
     lease = services.take_fetch_lease(feed_id=feed.pk, slot=at(500))

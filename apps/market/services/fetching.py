@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import ceil
@@ -27,6 +27,7 @@ from apps.market.providers.protocol import (
 )
 from apps.market.providers.registry import PROVIDERS, provider_named
 from apps.market.services.circuits import note_failure, note_success
+from apps.market.services.feeds import HURRY
 from apps.market.services.log import (
     append_entry,
     append_history,
@@ -84,11 +85,17 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
     answered already, or under way.
 
     What the first provider that answers does not give is asked of the next, and stands in a further entry. A failure is
-    an entry too, with its reason; the feed is due again later the longer it fails.
+    an entry too, with its reason; the feed is due again later the longer it fails. Who comes late fetches the slot that
+    has begun meanwhile.
     """
     lease = take_fetch_lease(feed_id=feed_id, slot=slot)
     if lease is None:
         return None
+    slot_now = domain.slot_of(at=now, interval_seconds=lease.feed.interval_seconds)
+    if slot_now - slot > HURRY:
+        # While no watcher ran, a wake-up was sent again and again, each for its own slot: one of them shall fetch, and
+        # what it is given is no price of the past.
+        lease = replace(lease, slot=slot_now)
     sources = list(lease.feed.sources.all())
     assets = queries.asset_ids_by_external_id(lease.feed)
     circuits = queries.circuits_of(sources)
