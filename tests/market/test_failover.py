@@ -147,6 +147,33 @@ def test_where_the_next_has_no_name_for_what_is_missing_it_is_not_called(first, 
     assert (entries(feed), second.asked) == ([(START, 1, "first", 1, "")], [])
 
 
+def test_what_the_first_calls_by_a_name_in_another_currency_is_asked_of_the_next(first, second, monkeypatch):
+    feed = make_pair("A", "B")
+    Asset.objects.update(currency="USD")
+    Listing.objects.create(asset_id=asset_ids(feed)["B"], provider="first", external_id="B-EUR")
+    monkeypatch.setattr(Scripted, "currency_of", lambda self, name, options: name[2:] or "USD", raising=False)
+    first.gives = [answer_with(("A", START, "1"), as_of=START)]
+    second.gives = [answer_with(("B", START, "2"), as_of=START)]
+    fetch(feed)
+
+    assert entries(feed) == [(START, 1, "first", 1, ""), (START, 2, "second", 1, "")]
+    assert second.asked[0].external_ids == ["B"]
+
+
+def test_what_the_next_has_no_name_for_is_asked_of_the_one_after(first, second, monkeypatch):
+    third = Scripted(slug="third", limits=LIMITS, gives=[answer_with(("B", START, "2"), as_of=START)])
+    monkeypatch.setitem(PROVIDERS, "third", third)
+    feed = make_pair("A", "B", "C")
+    FeedSource.objects.create(feed=feed, position=3, provider="third")
+    Listing.objects.create(asset_id=asset_ids(feed)["B"], provider="second", external_id="B-EUR")
+    monkeypatch.setattr(Scripted, "currency_of", lambda self, name, options: name[2:] or "USD", raising=False)
+    first.gives = [answer_with(("A", START, "1"), as_of=START)]
+    second.gives = [answer_with(("C", START, "3"), as_of=START)]
+    fetch(feed)
+
+    assert [request.external_ids for request in (*second.asked, *third.asked)] == [["C"], ["B"]]
+
+
 def test_the_entries_of_a_slot_are_stored_together_or_not_at_all(first, second, monkeypatch):
     feed = make_pair("A", "B")
     first.gives = [answer_with(("A", START, "1"), as_of=START)]

@@ -23,10 +23,11 @@ class AssetIds:
     """What each source of a feed is asked for; an asset without a listing goes by its symbol.
 
     Only names in one currency are paired: where an asset says no currency, it is that of the first source that tells.
-    So ask for the sources in their order. assets: asset id -> (symbol, currency or "").
+    So ask for the sources in their order. assets: asset id -> (symbol, currency or ""); asset_ids: all of them.
     """
 
     def __init__(self, assets: Mapping[int, tuple[str, str]], listings: Sequence[tuple[str, int, str]]) -> None:
+        self.asset_ids = assets.keys()
         self._assets = assets
         self._listings = listings
         self._currencies = {asset_id: currency for asset_id, (_, currency) in assets.items() if currency}

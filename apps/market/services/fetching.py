@@ -102,16 +102,13 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
     failure, retry_after = "no_provider", None
     asked: list[str] = []
     parts: list[Part] = []
-    missing: set[int] | None = None  # All of them, to begin with.
+    missing = set(assets.asset_ids)
     until = time.monotonic() + FETCH_AT_MOST_SECONDS
     for source in sources:
-        asset_ids = {
-            external_id: asset_id
-            for external_id, asset_id in assets.of(source).items()
-            if missing is None or asset_id in missing
-        }
+        named = assets.of(source)
+        asset_ids = {external_id: asset_id for external_id, asset_id in named.items() if asset_id in missing}
         circuit = circuits.get((source.provider, queries.address_of(source)))
-        if time.monotonic() > until or (parts and not asset_ids):
+        if time.monotonic() > until or (missing and not asset_ids):
             continue
         if circuit is not None and circuit.open_until is not None and circuit.open_until > now:
             if not asked:
@@ -122,10 +119,12 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
         if isinstance(answered, _Failure):
             failure, retry_after = answered
             continue
-        part, missing = answered
+        part, not_given = answered
         if circuit is not None and (circuit.failures or circuit.open_until):
             note_success(source=source)
         parts.append(part)
+        # What it has no name for in the right currency could not be asked of it.
+        missing = missing.difference(named.values()) | not_given
         if not missing:
             break
     columns = {
