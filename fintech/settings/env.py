@@ -56,6 +56,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "2000000",
         "bytes of one answer of a provider that are read, unpacked; a longer answer fails with too_large",
     ),
+    "MESSAGE_RETENTION_DAYS": (
+        "365",
+        "days for which messages are kept, with their attempts, once what they tell of is over; alerts stay",
+    ),
     "MINUTE_CANDLE_RETENTION_DAYS": ("365", "days of 1 m candles kept, by each feed's own clock; 1 h and 1 d stay"),
     "QUOTE_RETENTION_DAYS": ("30", "days of raw quotes kept, by each feed's own clock"),
     "REDIS_URL": ("", "redis://host:6379/0 for the cache of latest quotes; empty keeps it in the process"),

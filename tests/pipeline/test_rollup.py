@@ -92,6 +92,8 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(old, capsys):
         f"{Checkpoint.objects.count() - 3} checkpoints would be dropped",
         "1 steps of rules would be dropped",
         "0 backtests would be dropped",
+        "0 silences would be dropped",
+        "0 messages would be dropped",
     ]
 
 

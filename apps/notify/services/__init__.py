@@ -29,6 +29,7 @@ from apps.notify.services.channels import (
 from apps.notify.services.owing import owe, owe_reminders
 from apps.notify.services.planning import plan
 from apps.notify.services.previewing import WouldSend, last_opening, would_send
+from apps.notify.services.pruning import kept_since, prune_messages, prune_silences
 from apps.notify.services.sending import deliver_next, note_hurried
 from apps.notify.services.silencing import create_silence, end_silences, look_again
 
@@ -49,6 +50,7 @@ __all__ = [
     "deliver_next",
     "end_silences",
     "has_rotating_secret",
+    "kept_since",
     "last_opening",
     "look_again",
     "message_of_link",
@@ -56,6 +58,8 @@ __all__ = [
     "owe",
     "owe_reminders",
     "plan",
+    "prune_messages",
+    "prune_silences",
     "reconsider_quiet_hours",
     "redeliver",
     "retire_previous_secret",

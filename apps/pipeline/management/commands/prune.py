@@ -11,13 +11,16 @@ _WORDS = {
     "checkpoints": "checkpoints",
     "transitions": "steps of rules",
     "backtests": "backtests",
+    "silences": "silences",
+    "messages": "messages",
 }
 
 
 class Command(BaseCommand):
     """Exit status 0."""
 
-    help = "Drop quotes, minute candles, checkpoints, steps and backtests older than they are kept, as each hour does."
+    help = "Drop quotes, candles, checkpoints, steps, backtests, silences and messages that are kept no longer, as "
+    help += "each hour does."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="say what would be dropped, and write nothing")

@@ -1,0 +1,85 @@
+"""What was told is dropped when it is older than it is kept for, in pieces that each commit."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
+
+from apps.notify.models import Channel, Message, Owed, Silence
+
+# One transaction: a message may pay a thousand debts, and more where ends have joined it.
+MESSAGES_AT_ONCE = 200
+SILENCES_AT_ONCE = 1_000
+
+
+def kept_since(*, now: datetime) -> datetime:
+    """Return the moment from which on what was told is kept, whatever it tells of."""
+    return now - timedelta(days=settings.MESSAGE_RETENTION_DAYS)
+
+
+def prune_messages(*, now: datetime, dry_run: bool = False) -> int:
+    """Drop the messages that were delivered or given up, were made longer ago than they are kept, and tell of no open
+    alert; with their attempts, and the debts that they paid. Return how many went; dry_run: how many would go.
+
+    What an open alert was told stays: its end is owed where its opening was, and reminders count from the last one. So
+    do two messages of each channel, by which it is known whether it works. Debts that no message pays yet all become
+    one, also on a channel that is switched off, so they need no pruning.
+    """
+    dropped = 0
+    kept = _last_of_channels()
+    for piece in _pieces(made_before=kept_since(now=now)):
+        over = _over().filter(pk__in=[pk for pk in piece if pk not in kept])
+        dropped += over.count() if dry_run else _drop(over)
+    return dropped
+
+
+def _over() -> QuerySet[Message]:
+    """Return the messages that nobody sends any more, and that tell of nothing that is still open."""
+    told_of_open = Owed.objects.filter(message=OuterRef("pk"), event__alert__resolved_at=None)
+    over = [Message.Status.DELIVERED, Message.Status.DEAD]
+    return Message.objects.filter(~Exists(told_of_open), status__in=over).order_by()
+
+
+def _last_of_channels() -> set[uuid.UUID]:
+    """Return of each channel the newest message that was delivered, and the newest of which a try has ended."""
+    made = Message.objects.filter(channel=OuterRef("pk")).order_by("-created_at")
+    delivered = made.filter(status=Message.Status.DELIVERED)
+    tried = made.filter(attempts__gt=0).exclude(status=Message.Status.SENDING)
+    last = [Subquery(rows.values("pk")[:1]) for rows in (delivered, tried)]
+    return {pk for pks in Channel.objects.order_by().values_list(*last) for pk in pks if pk is not None}
+
+
+def _pieces(*, made_before: datetime) -> Iterator[list[uuid.UUID]]:
+    """Return the ids of the messages made before, oldest first, MESSAGES_AT_ONCE at a time. Each piece is asked for by
+    where the one before has ended, so that none looks again at what stays."""
+    old = Message.objects.filter(created_at__lt=made_before).order_by("created_at", "pk")
+    rest = old
+    while piece := list(rest.values_list("created_at", "pk")[:MESSAGES_AT_ONCE]):
+        yield [pk for _, pk in piece]
+        created_at, last = piece[-1]
+        rest = old.filter(created_at__gte=created_at).exclude(created_at=created_at, pk__lte=last)
+
+
+def _drop(over: QuerySet[Message]) -> int:
+    with transaction.atomic():
+        # Locked and looked at again: one that is sent again this moment stays.
+        pks = list(over.select_for_update(skip_locked=True).values_list("pk", flat=True))
+        # Without their texts, which may be long.
+        Message.objects.filter(pk__in=pks).only("pk").delete()
+    return len(pks)
+
+
+def prune_silences(*, now: datetime, dry_run: bool = False) -> int:
+    """Drop the silences that have been over for longer than messages are kept, and return how many; dry_run: how many
+    would go. One of which something is still known that it held back stays as long as that."""
+    held = Owed.objects.filter(silence=OuterRef("pk"))
+    over = Silence.objects.filter(~Exists(held), ends_at__lt=kept_since(now=now)).order_by("ends_at")
+    if dry_run:
+        return over.count()
+    dropped = 0
+    while pks := list(over.values_list("pk", flat=True)[:SILENCES_AT_ONCE]):
+        dropped += Silence.objects.filter(pk__in=pks).delete()[0]
+    return dropped

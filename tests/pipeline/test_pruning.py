@@ -1,0 +1,57 @@
+"""What was told is pruned by beat's task and the command."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from apps.alerts.models import Alert
+from apps.notify.models import Attempt, Message, Owed, Silence
+from apps.pipeline import flow, tasks
+from tests.builders import append_quotes, at, make_owner, make_told_alerts, tell
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def old():
+    """Make two alerts that were told and are over, a year ago, and one that is open; and a silence that was over then,
+    and held back one of them."""
+    owner = make_owner()
+    alerts = make_told_alerts(owner, 3)
+    append_quotes(alerts[0].asset.feed, [(one.asset.symbol, at(2), "9") for one in alerts[:2]])
+    flow.judge_pending(feed_id=alerts[0].asset.feed_id)
+    a_year_ago = timezone.now() - timedelta(days=366)
+    Message.objects.update(created_at=a_year_ago)
+    columns = {"owner": owner, "starts_at": a_year_ago, "ends_at": a_year_ago}
+    held, _ = [Silence.objects.create(comment=comment, **columns) for comment in ("held", "held nothing")]
+    Owed.objects.filter(event__alert=alerts[0], event__kind="opened").update(silence=held)
+    tell()
+    return alerts
+
+
+def kept():
+    return [model.objects.count() for model in (Alert, Message, Attempt, Owed, Silence)]
+
+
+def test_the_command_says_what_would_go_then_drops_it_and_the_next_run_the_rest(old, capsys):
+    before = kept()
+    call_command("prune", "--dry-run")
+    said, after = capsys.readouterr().out.splitlines()[-2:], kept()
+    call_command("prune")
+    call_command("prune")
+
+    assert (before, after) == ([3, 4, 4, 5, 2], [3, 4, 4, 5, 2])
+    assert said == ["1 silences would be dropped", "2 messages would be dropped"]
+    assert [line for line in capsys.readouterr().out.splitlines() if "silences" in line or "messages" in line] == [
+        *("1 silences dropped", "2 messages dropped"),
+        *("1 silences dropped", "0 messages dropped"),
+    ]
+    # What is open was told, and what is over ended just now.
+    assert kept() == [3, 2, 2, 3, 0]
+
+
+def test_beats_task_does_the_same(old):
+    tasks.prune()
+    assert kept() == [3, 2, 2, 3, 1]
