@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -15,6 +16,7 @@ from apps.notify.admin.holds import at_their_limit, held_in_words, why_it_waits
 from apps.notify.admin.messages import attempt_cells, attempt_headers, status_in_words
 from apps.notify.admin.silences import silence_form_for
 from apps.notify.models import Attempt, Owed
+from apps.notify.services import kept_since
 
 admin.site.unregister(Alert)
 
@@ -54,7 +56,7 @@ class ToldAlertAdmin(AlertAdmin):
         return [
             *super().tables_for(request, row),
             Table(
-                title="Who is told",
+                title=f"Who is told{_not_kept(row)}",
                 headers=["event", "channel", "held back by", "message", "status"],
                 rows=[
                     [
@@ -72,7 +74,7 @@ class ToldAlertAdmin(AlertAdmin):
                     [page_link(request, one.message, one.message.subject), *attempt_cells(request, one)]
                     for one in tries.order_by("started_at", "pk")[:ROWS_SHOWN]
                 ],
-                empty="None yet.",
+                empty="None is kept." if _not_kept(row) else "None yet.",
             ),
         ]
 
@@ -81,7 +83,16 @@ def _event(debt: Owed) -> str:
     return f"reminder {debt.repeat}" if debt.repeat else debt.event.get_kind_display()
 
 
+def _not_kept(alert: Alert) -> str:
+    """Return what is missing where some of what was told of an alert may be too old to be kept, else ""."""
+    if alert.resolved_at is None or alert.created_at >= kept_since(now=timezone.now()):
+        return ""
+    return f" (messages older than {settings.MESSAGE_RETENTION_DAYS} days are not kept)"
+
+
 def _told_to_nobody(request: HttpRequest, alert: Alert) -> str:
+    if _not_kept(alert):
+        return "Nobody, or longer ago than messages are kept."
     if alert.rule_id is not None:
         return "Nobody: its rule names no channel. Choose some in the form of the rule."
     if request.user.is_superuser:
