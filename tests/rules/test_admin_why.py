@@ -3,9 +3,11 @@
 import pytest
 from django.urls import reverse
 
+from apps.market.admin import Table
 from apps.market.models import Asset
 from apps.notify.admin import ToldRuleAdmin
 from apps.pipeline.flow import judge_pending
+from apps.rules.admin import Beside
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_rule
 
 
@@ -108,8 +110,12 @@ def test_a_rules_page_leads_to_the_question(client, rule):
 
 
 @pytest.mark.django_db
-def test_apps_downstream_add_what_only_they_know(client, rule, monkeypatch):
-    monkeypatch.setattr(
-        ToldRuleAdmin, "why_notes", lambda self, request, rule, asset, answer: [f"{asset} is silenced."]
-    )
-    assert "BTC-USD is silenced." in ask(client, rule, asset="BTC-USD").text
+def test_apps_downstream_lay_beside_it_what_only_they_know(client, rule, monkeypatch):
+    def why_beside(self, request, answer, *, rule, asset, at, now):
+        table = Table(title="Silences", headers=["silence"], rows=[[f"{asset}, {answer.entry}, {at}"]], empty="")
+        return Beside(title="Who is told", notes=["Nobody."], tables=[table])
+
+    monkeypatch.setattr(ToldRuleAdmin, "why_beside", why_beside)
+    text = ask(client, rule, asset="BTC-USD", at="2026-03-02T12:00:09").text
+    for words in ("Who is told", "Nobody.", "Silences", "BTC-USD, spot #2, 2026-03-02 12:00:09.999999+00:00"):
+        assert words in text

@@ -18,6 +18,9 @@ from apps.notify.admin.silences import silence_form_for
 from apps.notify.models import Attempt, Owed
 from apps.notify.services import kept_since
 
+# What stands above `told_rows`.
+TOLD_HEADERS = ["event", "channel", "held back by", "message", "status"]
+
 admin.site.unregister(Alert)
 
 
@@ -45,26 +48,15 @@ class ToldAlertAdmin(AlertAdmin):
         return silence_form_for(rule=alerts[0].rule, asset_id=alerts[0].asset_id)
 
     def tables_for(self, request: HttpRequest, row: Alert) -> list[Table]:
-        owed = Owed.objects.filter(event__alert=row).select_related("event", "channel", "silence", "message")
         tries = Attempt.objects.filter(message__members__event__alert=row).select_related("message").distinct()
         if not request.user.is_superuser:
-            # What is about the installation is told to several people, each of whom sees their own channels.
-            owed = owed.filter(channel__owner=request.user)
             tries = tries.filter(message__channel__owner=request.user)
-        shown = list(owed.order_by("pk")[:ROWS_SHOWN])
-        at_limit = at_their_limit((one.channel for one in shown if one.message is None), now=timezone.now())
         return [
             *super().tables_for(request, row),
             Table(
                 title=f"Who is told{_not_kept(row)}",
-                headers=["event", "channel", "held back by", "message", "status"],
-                rows=[
-                    [
-                        *(_event(one), page_link(request, one.channel, str(one.channel))),
-                        *(held_in_words(one), *_message_cells(request, one, at_limit=at_limit)),
-                    ]
-                    for one in shown
-                ],
+                headers=TOLD_HEADERS,
+                rows=told_rows(request, row),
                 empty=_told_to_nobody(request, row),
             ),
             Table(
@@ -77,6 +69,23 @@ class ToldAlertAdmin(AlertAdmin):
                 empty="None is kept." if _not_kept(row) else "None yet.",
             ),
         ]
+
+
+def told_rows(request: HttpRequest, alert: Alert) -> list[list[Any]]:
+    """Return what each event of an alert owes to each channel that this reader may know of, and what became of it."""
+    owed = Owed.objects.filter(event__alert=alert).select_related("event", "channel", "silence", "message")
+    if not request.user.is_superuser:
+        # What is about the installation is told to several people, each of whom sees their own channels.
+        owed = owed.filter(channel__owner=request.user)
+    shown = list(owed.order_by("pk")[:ROWS_SHOWN])
+    at_limit = at_their_limit((one.channel for one in shown if one.message is None), now=timezone.now())
+    return [
+        [
+            *(_event(one), page_link(request, one.channel, str(one.channel))),
+            *(held_in_words(one), *_message_cells(request, one, at_limit=at_limit)),
+        ]
+        for one in shown
+    ]
 
 
 def _event(debt: Owed) -> str:

@@ -16,7 +16,7 @@ def holds_in_words(shown: WouldSend, *, now: datetime) -> str:
     if shown.hold is not None:
         return hold_in_words(shown.hold)
     if shown.channel.pk is not None and queries.is_at_its_limit(shown.channel, now=now):
-        return f"It waits: {_limit(shown.channel)} is used up. What is more comes together in the next."
+        return f"It waits: {limit_in_words(shown.channel)} is used up. What is more comes together in the next."
     return ""
 
 
@@ -49,10 +49,11 @@ def why_it_waits(debt: Owed, *, at_limit: Collection[int]) -> str:
     if debt.due_at > timezone.now():
         return f"more alerts, which come with it at {domain.moment(debt.due_at)}"
     if debt.channel_id in at_limit:
-        return f"room within {_limit(debt.channel)}, with all else that waits"
+        return f"room within {limit_in_words(debt.channel)}, with all else that waits"
     return "the next planning, within seconds"
 
 
-def _limit(channel: Channel) -> str:
+def limit_in_words(channel: Channel) -> str:
+    """Return what a channel may have of messages. It needs a limit."""
     count = channel.messages_per_minute
     return f"the channel's limit of {count} message{'' if count == 1 else 's'} a minute"

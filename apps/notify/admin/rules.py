@@ -1,6 +1,7 @@
 """A rule's form with its channels. It stands here, since rules know nothing of telling."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -15,12 +16,15 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.market.admin import ROWS_SHOWN
+from apps.market.models import Asset
 from apps.notify.admin.holds import holds_in_words
 from apps.notify.admin.silences import silence_form_for
+from apps.notify.admin.telling import telling_beside
 from apps.notify.models import Channel
 from apps.notify.services import last_opening, set_channels, would_send
-from apps.rules.admin import RuleAdmin, RuleForm
+from apps.rules.admin import Beside, RuleAdmin, RuleForm
 from apps.rules.models import Rule
+from apps.rules.why import Why
 
 
 class ToldRuleForm(RuleForm):
@@ -110,6 +114,11 @@ class ToldRuleAdmin(RuleAdmin):
             "shown": [(one, holds_in_words(one, now=now)) for one in shown],
         }
         return TemplateResponse(request, "notify/would_send.html", context)
+
+    def why_beside(
+        self, request: HttpRequest, answer: Why, *, rule: Rule, asset: Asset, at: datetime | None, now: datetime
+    ) -> Beside | None:
+        return telling_beside(request, answer, rule=rule, asset=asset, at=at, now=now)
 
     def extra_fieldsets(self, request: HttpRequest, obj: Rule | None) -> list[Any]:
         return [("Who is told", {"fields": ["channels"]})]

@@ -2,8 +2,9 @@
 
 from apps.rules.admin.forms import RuleForm
 from apps.rules.admin.pages import OwnedRows
+from apps.rules.admin.question import Beside
 from apps.rules.admin.rules import RuleAdmin
 from apps.rules.admin.runs import BacktestRunAdmin
 from apps.rules.admin.steps import TransitionAdmin
 
-__all__ = ["BacktestRunAdmin", "OwnedRows", "RuleAdmin", "RuleForm", "TransitionAdmin"]
+__all__ = ["BacktestRunAdmin", "Beside", "OwnedRows", "RuleAdmin", "RuleForm", "TransitionAdmin"]

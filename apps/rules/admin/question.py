@@ -1,6 +1,8 @@
 """The page that answers why a rule did or did not fire."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -11,6 +13,7 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from apps.market.admin import Table
 from apps.market.models import Asset
 from apps.rules import queries
 from apps.rules.admin.pages import document_in_words
@@ -34,6 +37,15 @@ class WhyForm(forms.Form):
         self.fields["asset"].queryset = queries.assets_ever_watched(rule)  # type: ignore[attr-defined]
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What an app downstream lays beside an answer: a heading, sentences, and tables."""
+
+    title: str
+    notes: Sequence[Any]
+    tables: Sequence[Table]
+
+
 class WhyPage(ModelAdmin):
     """A page of rules that can be asked."""
 
@@ -45,7 +57,7 @@ class WhyPage(ModelAdmin):
         if not self.has_view_permission(request, rule):
             raise PermissionDenied
         form = WhyForm(request.GET if "asset" in request.GET else None, rule=rule)
-        answer, refusal, notes = None, "", []
+        answer, refusal, beside = None, "", None
         if form.is_valid():
             asset, at = form.cleaned_data["asset"], form.cleaned_data["at"]
             now = timezone.now()
@@ -54,7 +66,7 @@ class WhyPage(ModelAdmin):
                 at = min(at + timedelta(microseconds=999_999), now)
             try:
                 answer = why(request.user, rule=rule, asset=asset, at=at, now=now)
-                notes = self.why_notes(request, rule, asset, answer)
+                beside = self.why_beside(request, answer, rule=rule, asset=asset, at=at, now=now)
             except WhyRefused as error:
                 refusal = str(error)
         context = {
@@ -68,13 +80,18 @@ class WhyPage(ModelAdmin):
             "facts": {"rows": [list(fact) for fact in _facts(answer)]} if answer is not None else None,
             "lines": list(answer.tree.lines()) if answer is not None and answer.tree is not None else [],
             "refusal": refusal,
-            "notes": notes,
+            "beside": beside,
         }
         return TemplateResponse(request, "rules/why.html", context)
 
-    def why_notes(self, request: HttpRequest, rule: Rule, asset: Asset, answer: Why) -> list[str]:
-        """Return sentences that only the apps downstream can add: that it was silenced, whom nobody told. None here."""
-        return []
+    def why_beside(
+        self, request: HttpRequest, answer: Why, *, rule: Rule, asset: Asset, at: datetime | None, now: datetime
+    ) -> Beside | None:
+        """Return what only an app downstream can add: that it was silenced, whom nobody told. Nothing here.
+
+        at: the moment that was asked about, by the feed's clock; None for now.
+        """
+        return None
 
 
 def _facts(answer: Why) -> list[tuple[str, Any]]:

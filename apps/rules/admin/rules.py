@@ -43,7 +43,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
     """Rules are saved by the service: what changes their meaning becomes a new version, at its place in the log.
 
     An app downstream that has a say on these pages subclasses this, registers its own instead, and extends
-    `extra_fieldsets`, `copied` and `save_related` for the form, `why_notes` for what only it knows of a moment.
+    `extra_fieldsets`, `copied` and `save_related` for the form, `why_beside` for what only it knows of a moment.
     """
 
     actions = ["copy", "switch_on", "switch_off", "stop_and_delete"]
