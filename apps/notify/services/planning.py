@@ -34,7 +34,8 @@ def plan(*, channel_id: int, now: datetime) -> bool:
         if not any(debt.due_at <= now for debt in debts) or queries.is_at_its_limit(channel, now=now):
             return False
         debts = _without_moot_reminders(_without_held(debts, now=now))
-        if not debts:
+        # What only waits for company is told early with what is due and told, and not with what is held back.
+        if not any(debt.due_at <= now for debt in debts):
             return False
         _write_messages(debts, channel=channel, now=now)
         channel.hurried_at = now

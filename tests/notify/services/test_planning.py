@@ -155,6 +155,31 @@ def test_a_thousand_alerts_in_one_second_are_one_message_and_none_is_lost(owner,
 
 
 # Limits
+@pytest.mark.parametrize("match", [{"rule": True}, {"severity": "critical"}])
+def test_what_is_due_and_held_back_takes_nothing_with_it(feed, owner, rule, channel, match):
+    set_channel(channel, group_wait_seconds=10)
+    make_storm(owner, channel, count=2)
+    Rule.objects.filter(name="Peg").update(severity="critical")
+    silence(owner, owner=owner, **{name: rule if name == "rule" else value for name, value in match.items()})
+
+    assert told(feed, channel, (0, "101")) == []
+
+    assert len(plan(channel, after=11)) == 1
+    assert listed() == ["A0000", "A0001"]
+
+
+def test_a_reminder_that_is_moot_takes_nothing_with_it(feed, owner, rule, channel):
+    told(feed, channel, (0, "101"))
+    Owed.objects.create(event=Owed.objects.get().event, channel=channel, repeat=1, due_at=LONG_AGO)
+    Alert.objects.update(acknowledged_at=timezone.now())
+    set_channel(channel, group_wait_seconds=10)
+    make_storm(owner, channel, count=2)
+
+    plan(channel)
+
+    assert (Message.objects.count(), Owed.objects.filter(message=None).count()) == (1, 2)
+
+
 
 
 def test_what_is_more_than_the_limit_comes_together_in_one(feed, rule, channel):
