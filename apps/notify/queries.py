@@ -74,7 +74,17 @@ def channels_to_plan(*, now: datetime, feed_id: int | None = None) -> list[int]:
     due = Owed.objects.filter(message=None, due_at__lte=now)
     if feed_id is not None:
         due = due.filter(event__batch__feed=feed_id)
-    return list(due.order_by("channel_id").distinct().values_list("channel_id", flat=True)[:CHANNELS_AT_ONCE])
+    # Those at their limit would be asked for again and again, and keep others from their turn.
+    has_room = Q(messages_per_minute=0) | Q(messages_per_minute__gt=_counted(_made_lately(now), by="channel"))
+    rows = Channel.objects.filter(Exists(due), has_room).order_by("pk")
+    return list(rows.values_list("pk", flat=True)[:CHANNELS_AT_ONCE])
+
+
+def _made_lately(now: datetime) -> QuerySet[Message]:
+    """Return what counts for the limit of the channel around it."""
+    return Message.objects.filter(
+        channel=OuterRef("pk"), kind=Message.Kind.ALERT, created_at__gt=now - timedelta(minutes=1)
+    ).order_by()
 
 
 def debts_to_plan(*, channel_id: int, now: datetime) -> list[Owed]:
@@ -212,7 +222,9 @@ def due_channels(*, behind: timedelta, now: datetime) -> list[DueChannel]:
     is_forgotten = Q(hurried_at=None) | Q(hurried_at__lte=now - behind)
     is_fresh = Exists(due.filter(next_attempt_at__gt=OuterRef("hurried_at")))
     may_resume = Q(resume_at=None) | Q(resume_at__lte=now)
-    rows = Channel.objects.filter(Exists(due), is_forgotten | is_fresh, may_resume).order_by("pk")
+    rows = Channel.objects.filter(Exists(due), is_forgotten | is_fresh, may_resume)
+    # Who was asked for the longest time ago comes first, so that no number of slow ones keeps others from their turn.
+    rows = rows.order_by(F("hurried_at").asc(nulls_first=True), "pk")
     found = rows.values_list("pk", "failing_since")[:CHANNELS_AT_ONCE]
     return [DueChannel(pk, failing_since is not None) for pk, failing_since in found]
 

@@ -180,6 +180,20 @@ def test_a_reminder_that_is_moot_takes_nothing_with_it(feed, owner, rule, channe
     assert (Message.objects.count(), Owed.objects.filter(message=None).count()) == (1, 2)
 
 
+# Limits
+
+
+def test_channels_at_their_limit_keep_no_other_from_being_planned(monkeypatch, feed, owner, rule, channel):
+    monkeypatch.setattr(queries, "CHANNELS_AT_ONCE", 1)
+    set_channel(channel, messages_per_minute=1)
+    told(feed, channel, (0, "101"), (1, "99"))
+    other = services.create_channel(owner=owner, name="Other", kind="fake", config={})
+    services.set_channels(rule=rule, channels=[channel, other])
+
+    owed = judge(feed, (2, "101"))
+
+    assert owed == queries.channels_to_plan(now=timezone.now()) == [other.pk]
+    assert queries.channels_to_plan(now=timezone.now() + timedelta(seconds=61)) == [channel.pk]
 
 
 def test_what_is_more_than_the_limit_comes_together_in_one(feed, rule, channel):

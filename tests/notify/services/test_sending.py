@@ -312,6 +312,16 @@ def test_a_channel_is_due_as_soon_as_a_wait_is_over(feed, rule, channel):
 
     assert due(now=just_before) == [channel.pk]
 
+def test_channels_on_which_nobody_sends_keep_no_other_from_its_turn(monkeypatch, feed, owner, rule, channel):
+    monkeypatch.setattr(queries, "CHANNELS_AT_ONCE", 1)
+    other = services.create_channel(owner=owner, name="Other", kind="fake", config={})
+    for one, seconds in ((channel, 20), (other, 60)):
+        services.send_test(channel=one, asked_by="ada", now=LONG_AGO)
+        services.note_hurried(channel_ids=[one.pk], now=timezone.now() - timedelta(seconds=seconds))
+
+    assert due() == [other.pk]
+
+
 
 def test_the_database_refuses_a_second_attempt_of_one_number(feed, rule, channel):
     (message_id,) = told(feed, channel, (0, "101"))
