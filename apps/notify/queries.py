@@ -119,6 +119,12 @@ def silences_in_force(*, now: datetime) -> list[domain.Silenced]:
     ]
 
 
+def lock_silences(silence_ids: Iterable[int]) -> dict[int, datetime]:
+    """Return silence id -> when it ends, locked."""
+    silences = Silence.objects.select_for_update(no_key=True).filter(pk__in=silence_ids).order_by("pk")
+    return dict(silences.values_list("pk", "ends_at"))
+
+
 def hold_on(debt: Owed, *, silences: Sequence[domain.Silenced], now: datetime) -> domain.Hold | None:
     """Return what holds a debt back now. It needs channel, and the event's alert with its rule."""
     alert = debt.event.alert

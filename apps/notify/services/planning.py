@@ -55,6 +55,10 @@ def _without_held(debts: Sequence[Owed], *, now: datetime) -> list[Owed]:
         debt.hold = Owed.Hold.QUIET if hold.silence_id is None else Owed.Hold.SILENCE
         debt.silence_id, debt.due_at = hold.silence_id, hold.until
         held.append(debt)
+    # Who ends a silence meanwhile was before us, which is seen here, or waits, and then finds what it holds back. Where
+    # it was before us, the debt stays as it is, and whoever plans next looks again.
+    ends = queries.lock_silences({debt.silence_id for debt in held} - {None})
+    held = [debt for debt in held if debt.silence_id is None or ends.get(debt.silence_id) == debt.due_at]
     Owed.objects.bulk_update(held, ["hold", "silence", "due_at"], batch_size=1_000)
     return free
 

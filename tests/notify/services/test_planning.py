@@ -12,6 +12,7 @@ from apps.pipeline import flow
 from apps.rules.models import Rule
 from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.notify.telling import LONG_AGO, judge, plan, send, told
+from tests.threads import elsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -295,6 +296,25 @@ def test_one_silence_after_the_other_holds_on(feed, owner, rule, channel):
 
     assert Owed.objects.get().silence == later
     assert len(plan(channel, after=3_631)) == 1
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_a_silence_that_is_ended_while_somebody_plans_lets_go_all_the_same(monkeypatch, feed, owner, rule, channel):
+    held = silence(owner, owner=owner)
+    judge(feed, (0, "101"))
+    read = queries.silences_in_force
+
+    def ended_meanwhile(**moment):
+        found = read(**moment)
+        elsewhere(lambda: services.end_silences(silences=[held], now=timezone.now()))
+        return found
+
+    monkeypatch.setattr(queries, "silences_in_force", ended_meanwhile)
+    plan(channel)
+    monkeypatch.undo()
+
+    assert len(plan(channel, after=1)) == 1
+
 
 
 @pytest.mark.parametrize("starts", [-100, 100])
