@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from typing import Any
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -127,8 +127,13 @@ class Channel(models.Model):
 
     @property
     def quiet_hours(self) -> domain.QuietHours | None:
-        """Return its quiet hours, None where it has none."""
+        """Return its quiet hours, None where it has none, or none that can be known."""
         if self.quiet_from is None or self.quiet_until is None:
+            return None
+        try:
+            ZoneInfo(self.quiet_zone)
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            # It was checked when it was saved; zones go with updates of their database. An alert is told all the same.
             return None
         return domain.QuietHours(self.quiet_from, self.quiet_until, self.quiet_zone, self.quiet_lets_critical)
 

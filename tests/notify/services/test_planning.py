@@ -408,6 +408,12 @@ def test_quiet_hours_that_are_changed_let_go_at_once(feed, rule, channel):
 
     assert len(plan(channel)) == 1
 
+def test_a_time_zone_that_there_is_no_more_costs_no_alert(feed, rule, channel):
+    quiet_now(channel, quiet_zone="Nowhere/Atlantis")
+
+    assert len(told(feed, channel, (0, "101"))) == 1
+
+
 
 def test_outside_of_the_quiet_hours_nothing_is_held(feed, rule, channel):
     now = timezone.now()
