@@ -275,7 +275,7 @@ def quiet_until(*, now: datetime, quiet: QuietHours) -> datetime | None:
     else:
         is_quiet = clock >= quiet.begin or clock < quiet.end
     if not is_quiet:
-        return None
+        return _end_jumped_over(now=now, local=local, quiet=quiet)
     day = local.date() if clock < quiet.end else local.date() + timedelta(days=1)
     end = datetime.combine(day, quiet.end, tzinfo=local.tzinfo)
     return end.replace(fold=local.fold if day == local.date() else 0).astimezone(UTC)
@@ -286,6 +286,16 @@ def retry_delay(*, attempts: int, uniform: Callable[[float, float], float]) -> t
 
     uniform: random.uniform, or what stands in for it; the jitter keeps a crowd from coming back together.
     """
+def _end_jumped_over(*, now: datetime, local: datetime, quiet: QuietHours) -> datetime | None:
+    """Return the end that the clock has jumped over and that is still to come, for a time after it by the clock: what
+    was held back before the jump is told then, and nothing of it before."""
+    if local.time() < quiet.end:
+        return None
+    begin, end = (datetime.combine(local.date(), one, tzinfo=local.tzinfo) for one in (quiet.begin, quiet.end))
+    has_begun = quiet.begin > quiet.end or begin.astimezone(UTC) <= now
+    return end.astimezone(UTC) if has_begun and now < end.astimezone(UTC) else None
+
+
     if attempts > len(RETRY_AFTER_SECONDS):
         return None
     seconds = RETRY_AFTER_SECONDS[attempts - 1]
