@@ -122,6 +122,11 @@ def _compose_many(told: Sequence[Told], *, alerts: int, url: str) -> tuple[str, 
     return subject, "\n".join([*lines, "", url])
 
 
+def last_of_each(told: Iterable[Told]) -> list[Told]:
+    """Return the last that is told of each alert, in their order."""
+    return list({one.alert_id: one for one in told}.values())
+
+
 def grouped(told: Iterable[Told]) -> list[tuple[str, list[list[Told]]]]:
     """Return (held_by, the events of each alert) for each thing that held some of it back; first what nothing did."""
     groups: dict[str, dict[int, list[Told]]] = {}

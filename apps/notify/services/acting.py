@@ -69,7 +69,7 @@ def message_of_link(token: str, *, now: datetime) -> tuple[Message, str]:
 
 def told_last(message: Message) -> list[domain.Told]:
     """Return the last that a message tells of each of its alerts, in their order."""
-    return list({one.alert_id: one for one in map(domain.from_data, message.told)}.values())
+    return domain.last_of_each(map(domain.from_data, message.told))
 
 
 @transaction.atomic

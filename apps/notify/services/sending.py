@@ -62,6 +62,7 @@ def deliver_next(*, channel_id: int, now: datetime) -> str | None:
 def letter_of(message: Message) -> Letter:
     """Return what is sent of a message. It needs its channel."""
     told = tuple(map(domain.from_data, message.told))
+    is_open = any(one.event != domain.RESOLVED for one in domain.last_of_each(told))
     return Letter(
         id=str(message.pk),
         subject=message.subject,
@@ -69,7 +70,7 @@ def letter_of(message: Message) -> Letter:
         url=url_of(message.channel) if message.kind == Message.Kind.TEST else url_of_message(message),
         severity=domain.gravest(told),
         told=told,
-        acts=act_links(message_id=message.pk) if any(one.event != domain.RESOLVED for one in told) else (),
+        acts=act_links(message_id=message.pk) if is_open else (),
     )
 
 

@@ -196,6 +196,6 @@ def _cut(text: str, *, tail: str, fits: Callable[[str], bool]) -> str:
 
 
 def _type(letter: Letter) -> str:
-    if letter.told and all(one.event == domain.RESOLVED for one in letter.told):
+    if letter.told and all(one.event == domain.RESOLVED for one in domain.last_of_each(letter.told)):
         return "success"
     return {"critical": "failure", "warning": "warning"}.get(letter.severity, "info")

@@ -66,6 +66,17 @@ def test_what_is_over_has_nothing_to_acknowledge(feed, rule, channel, outside):
     assert [bool(letter.acts) for letter in outside.letters] == [True, False]
 
 
+def test_what_opened_and_is_over_has_nothing_to_acknowledge_and_a_list_has_as_long_as_one_is_open(
+    feed, rule, channel, outside
+):
+    told(feed, channel, (0, "101"), (1, "99"))
+    send(channel)
+    told(feed, channel, (2, "101"), (3, "99"), (4, "101"))
+    send(channel)
+
+    assert [bool(letter.acts) for letter in outside.letters] == [False, True]
+
+
 def test_an_opening_that_was_tried_keeps_its_text_and_the_resolution_waits_behind_it(feed, rule, channel, outside):
     (opened,) = told(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_503"))]

@@ -141,6 +141,7 @@ def test_a_preview_is_what_is_sent(discord):
         ("", [], "info"),
         ("critical", [domain.RESOLVED, domain.RESOLVED], "success"),
         ("critical", [domain.RESOLVED, domain.OPENED], "failure"),
+        ("critical", [domain.OPENED, domain.RESOLVED], "success"),
     ],
 )
 def test_a_service_is_told_how_grave_it_is(httpserver, monkeypatch, severity, events, expected):
