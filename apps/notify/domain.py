@@ -286,11 +286,6 @@ def quiet_until(*, now: datetime, quiet: QuietHours) -> datetime | None:
     return end.replace(fold=local.fold if day == local.date() else 0).astimezone(UTC)
 
 
-def retry_delay(*, attempts: int, uniform: Callable[[float, float], float]) -> timedelta | None:
-    """Return how long to wait after the given number of attempts, or None when it was the last.
-
-    uniform: random.uniform, or what stands in for it; the jitter keeps a crowd from coming back together.
-    """
 def _end_jumped_over(*, now: datetime, local: datetime, quiet: QuietHours) -> datetime | None:
     """Return the end that the clock has jumped over and that is still to come, for a time after it by the clock: what
     was held back before the jump is told then, and nothing of it before."""
@@ -301,6 +296,11 @@ def _end_jumped_over(*, now: datetime, local: datetime, quiet: QuietHours) -> da
     return end.astimezone(UTC) if has_begun and now < end.astimezone(UTC) else None
 
 
+def retry_delay(*, attempts: int, uniform: Callable[[float, float], float]) -> timedelta | None:
+    """Return how long to wait after the given number of attempts, or None when it was the last.
+
+    uniform: random.uniform, or what stands in for it; the jitter keeps a crowd from coming back together.
+    """
     if attempts > len(RETRY_AFTER_SECONDS):
         return None
     seconds = RETRY_AFTER_SECONDS[attempts - 1]

@@ -69,9 +69,9 @@ def alert_ids_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[int]]
 
 
 def channels_to_plan(*, now: datetime, feed_id: int | None = None) -> list[int]:
-    """Return the channels that are owed something which is due and no message pays yet; feed_id: for events of this
-    feed's log only."""
-    due = Owed.objects.filter(message=None, due_at__lte=now)
+    """Return the channels that are owed something which is due and no message pays yet, and that may have a message;
+    feed_id: for events of this feed's log only."""
+    due = Owed.objects.filter(message=None, due_at__lte=now, channel=OuterRef("pk"))
     if feed_id is not None:
         due = due.filter(event__batch__feed=feed_id)
     # Those at their limit would be asked for again and again, and keep others from their turn.

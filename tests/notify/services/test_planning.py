@@ -155,7 +155,6 @@ def test_a_thousand_alerts_in_one_second_are_one_message_and_none_is_lost(owner,
     assert not Owed.objects.filter(message=None).exists()
 
 
-# Limits
 @pytest.mark.parametrize("match", [{"rule": True}, {"severity": "critical"}])
 def test_what_is_due_and_held_back_takes_nothing_with_it(feed, owner, rule, channel, match):
     set_channel(channel, group_wait_seconds=10)
@@ -297,6 +296,7 @@ def test_one_silence_after_the_other_holds_on(feed, owner, rule, channel):
     assert Owed.objects.get().silence == later
     assert len(plan(channel, after=3_631)) == 1
 
+
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
 def test_a_silence_that_is_ended_while_somebody_plans_lets_go_all_the_same(monkeypatch, feed, owner, rule, channel):
@@ -314,7 +314,6 @@ def test_a_silence_that_is_ended_while_somebody_plans_lets_go_all_the_same(monke
     monkeypatch.undo()
 
     assert len(plan(channel, after=1)) == 1
-
 
 
 @pytest.mark.parametrize("starts", [-100, 100])
@@ -408,11 +407,11 @@ def test_quiet_hours_that_are_changed_let_go_at_once(feed, rule, channel):
 
     assert len(plan(channel)) == 1
 
+
 def test_a_time_zone_that_there_is_no_more_costs_no_alert(feed, rule, channel):
     quiet_now(channel, quiet_zone="Nowhere/Atlantis")
 
     assert len(told(feed, channel, (0, "101"))) == 1
-
 
 
 def test_outside_of_the_quiet_hours_nothing_is_held(feed, rule, channel):
