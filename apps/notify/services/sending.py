@@ -131,8 +131,11 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
         else:
             won = ours.update(status=Message.Status.DEAD, lease_until=None)
             # A test that is refused says so by itself: its owner has just set the channel up, and goes on with that.
-            if won and isinstance(came, ChannelRefused) and message.kind != Message.Kind.TEST:
-                switch_off(channel=channel, because=came.words or came.reason, now=now)
+            if won and message.kind != Message.Kind.TEST:
+                if isinstance(came, ChannelRefused):
+                    switch_off(channel=channel, because=came.words or came.reason, now=now)
+                else:
+                    _note_failure(channel, came=came, now=now)
     return outcome
 
 
@@ -154,13 +157,17 @@ def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> 
         won = ours.update(status=Message.Status.PENDING, next_attempt_at=Now() + (asked or delay), lease_until=None)
     if not won:
         return
-    changes = {} if channel.failing_since is not None else {"failing_since": now}
     if asked is not None:
         # From the answer on, not from the beginning of a try that may have taken longer than what is asked for.
-        changes["resume_at"] = Now() + asked
-    if changes:
-        Channel.objects.filter(pk=channel.pk).update(**changes)
-    if channel.failing_since is not None and channel.failing_since <= now - FAILING_AT_MOST:
+        Channel.objects.filter(pk=channel.pk).update(resume_at=Now() + asked)
+    _note_failure(channel, came=came, now=now)
+
+
+def _note_failure(channel: Channel, *, came: TransportFailure, now: datetime) -> None:
+    """Remember since when nothing gets through on the channel, and switch it off where that is too long."""
+    if channel.failing_since is None:
+        Channel.objects.filter(pk=channel.pk).update(failing_since=now)
+    elif channel.failing_since <= now - FAILING_AT_MOST:
         words = f"nothing has got through since {domain.moment(channel.failing_since)} ({came.words or came.reason})"
         switch_off(channel=channel, because=words, now=now)
 

@@ -312,6 +312,16 @@ def test_a_channel_is_due_when_nobody_was_asked_to_send_on_it_for_a_while(feed, 
     assert due(now=now + timedelta(seconds=10)) == [channel.pk]
 
 
+def test_channels_on_which_nobody_sends_keep_no_other_from_its_turn(monkeypatch, feed, owner, rule, channel):
+    monkeypatch.setattr(queries, "CHANNELS_AT_ONCE", 1)
+    other = services.create_channel(owner=owner, name="Other", kind="fake", config={})
+    for one, seconds in ((channel, 20), (other, 60)):
+        services.send_test(channel=one, asked_by="ada", now=LONG_AGO)
+        services.note_hurried(channel_ids=[one.pk], now=timezone.now() - timedelta(seconds=seconds))
+
+    assert due() == [other.pk]
+
+
 def test_a_channel_is_due_as_soon_as_a_wait_is_over(feed, rule, channel):
     (message_id,) = told(feed, channel, (0, "101"))
     Channel.objects.update(hurried_at=LONG_AGO)
@@ -322,16 +332,6 @@ def test_a_channel_is_due_as_soon_as_a_wait_is_over(feed, rule, channel):
     Message.objects.filter(pk=message_id).update(next_attempt_at=just_before)
 
     assert due(now=just_before) == [channel.pk]
-
-def test_channels_on_which_nobody_sends_keep_no_other_from_its_turn(monkeypatch, feed, owner, rule, channel):
-    monkeypatch.setattr(queries, "CHANNELS_AT_ONCE", 1)
-    other = services.create_channel(owner=owner, name="Other", kind="fake", config={})
-    for one, seconds in ((channel, 20), (other, 60)):
-        services.send_test(channel=one, asked_by="ada", now=LONG_AGO)
-        services.note_hurried(channel_ids=[one.pk], now=timezone.now() - timedelta(seconds=seconds))
-
-    assert due() == [other.pk]
-
 
 
 def test_the_database_refuses_a_second_attempt_of_one_number(feed, rule, channel):
@@ -512,6 +512,19 @@ def test_72_h_of_failures_switch_a_channel_off_and_a_shorter_time_does_not(feed,
 
     assert seen == [True, False]
     assert "nothing has got through since" in channel.switched_off_because
+    assert Message.objects.filter(kind="notice").count() == 1
+
+
+def test_72_h_of_refused_messages_switch_a_channel_off_and_what_gets_through_ends_that(feed, rule, channel, outside):
+    outside.script = [raising(TransportRejected("http_422")), None, *[raising(TransportRejected("http_422"))] * 3]
+    seen = []
+    for second, hours in ((0, 0), (2, 0), (4, 100), (6, 101), (8, 173)):
+        told(feed, channel, (second, "101"), (second + 1, "99"))
+        send(channel, after=hours * 3_600)
+        channel.refresh_from_db()
+        seen.append((channel.failing_since is not None, channel.is_enabled))
+
+    assert seen == [(True, True), (False, True), (True, True), (True, True), (True, False)]
     assert Message.objects.filter(kind="notice").count() == 1
 
 
