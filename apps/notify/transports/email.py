@@ -3,7 +3,7 @@
 import smtplib
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +23,7 @@ from apps.notify.transports.protocol import (
     Manners,
     Receipt,
     Setting,
+    TransportFailure,
     TransportRejected,
     TransportUnavailable,
     read_settings,
@@ -80,9 +81,15 @@ class Email:
                 connection.send_messages([mail])
         except smtplib.SMTPRecipientsRefused as error:
             code, answer = next(iter(error.recipients.values()))
-            _raise(code, answer)
+            raise _failure(code, answer, no_mailbox=(550, 551, 553), for_good=range(500, 600)) from None
+        except smtplib.SMTPDataError as error:
+            # 550 says here what the server thinks of the content.
+            raise _failure(error.smtp_code, error.smtp_error, for_good=range(500, 600)) from None
+        except smtplib.SMTPSenderRefused as error:
+            # 552: the mail is too large. All else is about EMAIL_FROM, and so about everybody's mails.
+            raise _failure(error.smtp_code, error.smtp_error, for_good=(552,)) from None
         except smtplib.SMTPResponseException as error:
-            _raise(error.smtp_code, error.smtp_error)
+            raise _failure(error.smtp_code, error.smtp_error) from None
         except (smtplib.SMTPException, OSError) as error:
             raise TransportUnavailable("connection", type(error).__name__) from None
         return Receipt(f"taken by {django_settings.EMAIL_HOST}")
@@ -163,11 +170,16 @@ class _BoundedSSL(_Bounded, smtplib.SMTP_SSL):
     """The same, encrypted from the first byte on."""
 
 
-def _raise(code: int, answer: bytes | str) -> None:
-    """5xx is for good, except what our own credentials cause; 550, 551, 553 say that there is no such mailbox."""
-    said = f"{code} {answer.decode(errors='replace') if isinstance(answer, bytes) else answer}"
-    if code in (550, 551, 553):
-        raise ChannelRefused(f"smtp_{code}", said, status=code)
-    if 500 <= code < 600 and code not in (530, 534, 535):
-        raise TransportRejected(f"smtp_{code}", said, status=code)
-    raise TransportUnavailable(f"smtp_{code}", said, status=code)
+def _failure(
+    code: int, answer: bytes | str, *, no_mailbox: Collection[int] = (), for_good: Collection[int] = ()
+) -> TransportFailure:
+    """Return what the server's answer means. no_mailbox, for_good: the codes that refuse the channel, and the mail."""
+    said = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+    if not 200 <= code < 600:
+        return TransportUnavailable("no_smtp", "what answers there does not speak SMTP")
+    reason, words = f"smtp_{code}", f"{code} {said}".replace("\0", "")
+    if code in no_mailbox:
+        return ChannelRefused(reason, words, status=code)
+    if code in for_good and code not in (530, 534, 535):
+        return TransportRejected(reason, words, status=code)
+    return TransportUnavailable(reason, words, status=code)

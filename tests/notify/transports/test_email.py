@@ -79,8 +79,12 @@ class Server:
     """Answers RCPT and DATA as it is told to, and keeps what it took."""
 
     def __init__(self):
-        self.recipient_answer = self.data_answer = "250 OK"
+        self.sender_answer = self.recipient_answer = self.data_answer = "250 OK"
         self.taken = []
+
+    async def handle_MAIL(self, server, session, envelope, address, options):
+        envelope.mail_from = address
+        return self.sender_answer
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         envelope.rcpt_tos.append(address)
@@ -307,6 +311,67 @@ def test_a_mail_refused_for_what_it_says_is_rejected_and_one_put_off_is_not(serv
     server.data_answer = "451 greylisted"
     with pytest.raises(TransportUnavailable, match="smtp_451"):
         Email().send(LETTER, TO)
+
+
+def test_550_for_what_a_mail_says_is_no_word_on_the_address(server):
+    server.data_answer = "550 5.7.1 this looks unsolicited"
+
+    with pytest.raises(TransportRejected) as rejection:
+        Email().send(LETTER, TO)
+
+    assert not isinstance(rejection.value, ChannelRefused)
+
+
+@pytest.mark.parametrize("answer", ["550 5.7.1 not for you", "553 5.1.8 no such sender", "554 5.7.1 denied"])
+def test_a_sender_that_is_refused_is_our_own_mistake_and_may_be_put_right(server, answer):
+    server.sender_answer = answer
+
+    with pytest.raises(TransportUnavailable) as outage:
+        Email().send(LETTER, TO)
+
+    assert (outage.value.reason, outage.value.words) == (f"smtp_{answer[:3]}", answer)
+
+
+def test_a_mail_that_is_too_large_is_rejected(server):
+    server.sender_answer = "552 5.3.4 too large"
+
+    with pytest.raises(TransportRejected, match="smtp_552"):
+        Email().send(LETTER, TO)
+
+
+@pytest.fixture
+def greeting(mail_settings):
+    """What a server says to whoever comes, before it hangs up."""
+    said = bytearray()
+
+    def serve(listener):
+        peer, _ = listener.accept()
+        with peer, suppress(OSError):
+            peer.sendall(said)
+
+    with socket.create_server(("127.0.0.1", mail_settings.EMAIL_PORT)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        yield said
+        server.join()
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (b"554 5.7.1 come back later\r\n", ("smtp_554", "554 5.7.1 come back later", 554)),
+        (b"421 a\0b\r\n", ("smtp_421", "421 ab", 421)),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ("no_smtp", "what answers there does not speak SMTP", None)),
+        (b"-12 what\r\n", ("no_smtp", "what answers there does not speak SMTP", None)),
+    ],
+)
+def test_a_server_that_will_not_talk_is_tried_again_and_what_it_said_can_be_kept(greeting, said, expected):
+    greeting += said
+
+    with pytest.raises(TransportUnavailable) as outage:
+        Email().send(LETTER, TO)
+
+    assert (outage.value.reason, outage.value.words, outage.value.status) == expected
 
 
 def test_our_own_wrong_password_may_be_put_right_and_tried_again(server, mail_settings):
