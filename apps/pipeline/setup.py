@@ -16,7 +16,7 @@ from django.db import transaction
 from apps.market.models import Asset, AssetAlias, Feed, FeedHead, FeedSource, Listing
 from apps.market.services import create_feed
 from apps.notify.models import Channel
-from apps.notify.services import configure_channel, create_channel, set_channels
+from apps.notify.services import configure_channel, create_channel, reconsider_quiet_hours, set_channels
 from apps.rules.engine.written import RuleInvalid, read_duration
 from apps.rules.files import FileInvalid, read_yaml
 from apps.rules.models import Rule
@@ -186,7 +186,7 @@ def _load_aliases(asset: Asset, names: Any) -> None:
         alias.save()
 
 
-def _load_channel(row: Mapping[str, Any], *, owner: AbstractBaseUser, **_: Any) -> None:
+def _load_channel(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datetime, **_: Any) -> None:
     if not isinstance(row.get("name"), str) or not isinstance(row.get("kind"), str):
         raise SetupInvalid("name and kind are needed, like {name: Inbox, kind: inbox}")
     options = {key: row[key] for key in CHANNEL_COLUMNS if key in row}
@@ -200,6 +200,7 @@ def _load_channel(row: Mapping[str, Any], *, owner: AbstractBaseUser, **_: Any) 
         create_channel(owner=owner, name=row["name"], kind=row["kind"], config=config, **options)
     else:
         configure_channel(channel=channel, kind=row["kind"], config=config, **options)
+        reconsider_quiet_hours(channel=channel, now=now)
 
 
 def _load_rule(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datetime, trace_id: str) -> None:

@@ -1,6 +1,7 @@
 """`manage.py load`: a set-up from one YAML file, all of it or nothing."""
 
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,18 +9,21 @@ import yaml
 from django.apps import apps
 from django.core.management import call_command
 from django.db import transaction
+from django.utils import timezone
 
 from apps.market import queries as market
 from apps.market.models import Asset, AssetAlias, Feed, FeedSource, Listing
 from apps.market.providers.registry import PROVIDERS
-from apps.notify.models import Channel, RuleChannel
+from apps.notify.models import Channel, Owed, RuleChannel
+from apps.notify.services import rotate_secret
 from apps.pipeline import setup
 from apps.rules import files
 from apps.rules.models import Rule, RuleVersion
-from tests.builders import append_quotes, at, make_feed, make_owner
+from tests.builders import append_quotes, at, make_feed, make_owner, make_told_alerts
 
 pytestmark = pytest.mark.django_db
 
+DAY = timedelta(days=1)
 GOOD = """
 feeds:
   - {name: spot, interval: 5s, sources: [{provider: simulated, seed: 7, start_prices: {BTC-USD: 61230.25}}]}
@@ -140,6 +144,34 @@ def test_an_edited_file_edits_by_name(tmp_path):
     assert (Asset.objects.get().name, Listing.objects.get().external_id) == ("Gold", "gold")
     assert Channel.objects.get(name="Mail").config == {"to": "bob@example.org"}
     assert RuleChannel.objects.get().channel.name == "Inbox"
+
+
+def test_a_file_twice_makes_no_new_secret_and_keeps_the_one_that_is_being_retired(tmp_path):
+    make_owner()
+    path = write(tmp_path, "channels: [{name: Hook, kind: webhook, url: 'https://example.org/hook'}]\n")
+    load(path)
+    rotate_secret(channel=Channel.objects.get())
+    before = Channel.objects.get().transport_settings
+
+    load(path)
+
+    assert Channel.objects.get().transport_settings == before
+    assert before.keys() == {"url", "secret", "previous_secret"}
+
+
+def test_other_quiet_hours_let_go_of_what_the_old_ones_hold_back(tmp_path):
+    owner = make_owner()
+    (alert,) = make_told_alerts(owner, 1)
+    channel = Channel.objects.get()
+    debt = Owed.objects.create(
+        event=alert.events.get(), channel=channel, repeat=1, hold=Owed.Hold.QUIET, due_at=timezone.now() + DAY
+    )
+    said = f"{{name: {channel.name}, kind: inbox, quiet_from: '22:00', quiet_until: '07:00'}}"
+
+    load(write(tmp_path, f"channels: [{said}]\n"))
+
+    debt.refresh_from_db()
+    assert debt.due_at <= timezone.now()
 
 
 def test_an_empty_section_is_nothing_to_do(tmp_path, capsys):

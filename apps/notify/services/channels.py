@@ -14,6 +14,7 @@ from django.urls import reverse
 
 from apps.notify import domain
 from apps.notify.models import Channel, Message, Owed, RuleChannel
+from apps.notify.sealing import SealBroken
 from apps.notify.transports.protocol import ChannelInvalid
 from apps.notify.transports.registry import TRANSPORTS, transport_named
 from apps.rules.models import Rule
@@ -49,11 +50,12 @@ def create_channel(
 
 
 def configure_channel(*, channel: Channel, kind: str, config: Mapping[str, Any], **options: Any) -> Channel:
-    """Return the channel, saved with this kind, with all that its transport has to know, and these columns. Raises
-    ValidationError."""
+    """Return the channel, saved with this kind, with all that its transport has to know, and these columns. A secret
+    that need not be given, and is not, stays as it is. Raises ValidationError."""
+    is_same = channel.kind == kind
     channel.kind = kind
     try:
-        channel.put_settings(config)
+        channel.put_settings({**(_optional_secrets(channel) if is_same else {}), **config})
     except ChannelInvalid as error:
         raise ValidationError(str(error), code="transport", params={"setting": error.setting}) from None
     for column, value in options.items():
@@ -61,6 +63,15 @@ def configure_channel(*, channel: Channel, kind: str, config: Mapping[str, Any],
     channel.full_clean()
     channel.save()
     return channel
+
+
+def _optional_secrets(channel: Channel) -> dict[str, str]:
+    """Return what its transport made itself, or made way for: another one would turn each receiver away."""
+    optional = {one.name for one in transport_named(channel.kind).settings if one.is_secret and not one.is_required}
+    try:
+        return {name: value for name, value in channel.transport_settings.items() if name in optional}
+    except SealBroken:
+        return {}
 
 
 def send_test(*, channel: Channel, asked_by: str, now: datetime) -> Message:
