@@ -154,7 +154,9 @@ def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> 
     if delay is None:
         won = ours.update(status=Message.Status.DEAD, lease_until=None)
     else:
-        won = ours.update(status=Message.Status.PENDING, next_attempt_at=Now() + (asked or delay), lease_until=None)
+        # Never more often than the schedule has it: who asks for a second each time would see the last try within ten.
+        wait = max(delay, asked or delay)
+        won = ours.update(status=Message.Status.PENDING, next_attempt_at=Now() + wait, lease_until=None)
     if not won:
         return
     if asked is not None:

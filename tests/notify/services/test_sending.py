@@ -400,15 +400,28 @@ def test_a_wait_that_was_asked_for_is_counted_from_the_answer_and_not_from_the_b
     assert channel.resume_at - before >= timedelta(seconds=2)
 
 
-def test_the_wait_that_was_asked_for_stands_for_the_schedules(feed, rule, channel, outside):
+def test_short_waits_that_are_asked_for_do_not_use_the_tries_up_within_seconds(feed, rule, channel, outside):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("http_429", retry_after_seconds=1)) for _ in range(7)]
+    waits = []
+    for _ in range(7):
+        before = timezone.now()
+        send(channel, after=10)
+        waits.append(Message.objects.get().next_attempt_at - before)
+        make_due(message_id)
+
+    assert sum(waits, timedelta()) > timedelta(hours=6)
+
+
+def test_a_longer_wait_that_was_asked_for_stands_for_the_schedules(feed, rule, channel, outside):
     told(feed, channel, (0, "101"))
-    outside.script = [raising(TransportUnavailable("http_429", retry_after_seconds=2))]
+    outside.script = [raising(TransportUnavailable("http_429", retry_after_seconds=20))]
     before = timezone.now()
 
     send(channel)
 
     wait = Message.objects.get().next_attempt_at - before
-    assert timedelta(seconds=2) <= wait < timedelta(seconds=4)
+    assert timedelta(seconds=20) <= wait < timedelta(seconds=24)
 
 
 def test_a_channel_that_fails_is_known_as_failing_until_something_gets_through(feed, rule, channel, outside):
