@@ -1,7 +1,9 @@
 """Episodes opened and resolved as the engine's transitions say, and what the database refuses."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import record_episodes
@@ -9,6 +11,8 @@ from apps.pipeline import flow
 from apps.rules.engine.instance import Transition
 from apps.rules.models import RuleVersion
 from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
+from tests.rig import wait_until
+from tests.threads import PATIENCE_SECONDS, elsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -244,3 +248,33 @@ def test_an_opening_whose_version_cannot_be_read_is_worded_as_an_error():
     flow.judge_next(feed_id=feed.pk)
 
     assert Alert.objects.get().kind == "error"
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_alerts_that_end_together_are_locked_in_the_order_in_which_people_acknowledge_them():
+    feed = make_feed("BTC-USD", "ETH-USD")
+    make_rule(make_owner(), assets=["BTC-USD", "ETH-USD"], condition=above(100))
+    for symbol in ("BTC-USD", "ETH-USD"):
+        quote(feed, (0, "101"), symbol=symbol)
+    first, second = Alert.objects.order_by("pk")
+    # Written anew, the first stands behind the second where rows are read as they lie.
+    first.save()
+    append_quotes(feed, [(symbol, at(1), "99") for symbol in ("BTC-USD", "ETH-USD")])
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            Alert.objects.select_for_update(no_key=True).get(pk=first.pk)
+            judging = pool.submit(elsewhere, lambda: flow.judge_pending(feed_id=feed.pk))
+            wait_until(_somebody_waits_for_this_transaction, timeout_seconds=PATIENCE_SECONDS)
+            # Refused where the judge has it already.
+            Alert.objects.select_for_update(no_key=True, nowait=True).get(pk=second.pk)
+        judging.result()
+
+    assert set(Alert.objects.values_list("resolved_at", flat=True)) == {at(1)}
+
+
+def _somebody_waits_for_this_transaction():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid")
+        return cursor.fetchone() is not None

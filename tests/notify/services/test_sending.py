@@ -1,10 +1,9 @@
 """How a message is sent: once where it can be, in order, and never unnoticed."""
 
-import threading
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from apps.notify import domain, queries, services
@@ -25,6 +24,7 @@ from tests.notify.telling import (
     send,
     told,
 )
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -605,33 +605,13 @@ def test_only_what_was_given_up_is_sent_again(feed, rule, channel, outside):
     assert send(channel) is None
 
 
-def together(*calls):
-    """Run these beside each other, each with a connection of its own, and return what they gave."""
-    ready = threading.Barrier(len(calls))
-    given = [None] * len(calls)
-
-    def run(place, call):
-        ready.wait(timeout=10)
-        try:
-            given[place] = call()
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(place, call)) for place, call in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=20)
-    return given
-
-
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
 def test_of_senders_at_the_same_moment_one_wins(feed, rule, channel, outside):
     for second in range(0, 20, 2):
         (message_id,) = told(feed, channel, (second, "101"), (second + 1, "99"))
 
-        given = together(*[lambda: send(channel)] * 4)
+        given = at_once(*[lambda: send(channel)] * 4)
 
         assert sorted(map(str, given)) == ["None", "None", "None", "delivered"]
         assert outcomes(message_id) == [(1, "delivered", "")]
@@ -648,7 +628,7 @@ def test_of_planners_at_the_same_moment_each_debt_is_paid_once(owner, channel):
     for symbol in symbols:
         judge(feed, (0, "101"), symbol=symbol)
 
-        together(*[lambda: plan(channel)] * 4)
+        at_once(*[lambda: plan(channel)] * 4)
 
     members = list(Message.objects.values_list("members", flat=True))
     assert (Message.objects.count(), len(members), None in members) == (10, 10, False)
