@@ -181,6 +181,16 @@ def test_when_all_is_over_there_is_nothing_to_acknowledge(client, ada):
     assert is_untouched()
 
 
+def test_a_link_to_acknowledge_what_waits_no_more_has_no_button(client, ada):
+    message = tell_of(ada, "BTC-USD")
+    Alert.objects.update(acknowledged_at=timezone.now())
+
+    answer = client.get(acknowledge_path(message))
+
+    assert headings(answer) == ["It was done already"]
+    assert "<button" not in answer.text
+
+
 def test_to_silence_is_one_silence_of_an_hour_for_each_rule_and_asset(client, ada):
     message = tell_of(ada, "BTC-USD", "ETH-USD")
     before = timezone.now()
