@@ -1,0 +1,339 @@
+"""The faults, each a function that injects it into a run, some with another that checks what is special to it."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from pathlib import Path
+
+from celery import current_app
+from django.core.management import call_command
+from django.db import connection
+from django.utils import timezone
+
+from apps.market.models import Feed
+from apps.notify import domain
+from apps.notify import services as notify
+from apps.notify.models import Attempt, Channel, Message, Owed
+from apps.notify.queries import message_counts_of
+from apps.pipeline import flow
+from tests.faults.failpoints import JUDGED, PLANNED, STOP
+from tests.faults.halves import halves_seen
+from tests.faults.receiver import OK, Answer, Asked, Manner, Told
+from tests.faults.run import HANDS, ROLES, Run
+from tests.faults.wiretap import Wiretap
+from tests.rig import queue_lengths, wait_until
+
+FROZEN_HANDS = 3
+# After the first try, and after each further one.
+RETRY_SECONDS = (0.5, *[1.0] * 40)
+
+
+def kill_children(run: Run) -> None:
+    """K1: kill -9 of a random child of a pool, again and again."""
+    run.start_roles()
+    run.start_beat()
+    for role in run.strikes(run.rng.choices(sorted(run.workers), k=run.size.kills), pause_seconds=1):
+        run.wait_for_work(role)
+        # None, for a moment, where its only one has just been killed.
+        children = wait_until(lambda role=role: _children(run.workers[role].pid))
+        os.kill(run.rng.choice(children), signal.SIGKILL)
+        run.row.allowed += role == "notifier"
+
+
+def kill_workers(run: Run) -> None:
+    """K2: kill -9 of a whole worker with its children, which is started again."""
+    run.start_roles()
+    run.start_beat()
+    roles = run.rng.sample(sorted(ROLES) * 2, max(run.size.kills // 3, 3))
+    for role in run.strikes(roles, pause_seconds=1):
+        run.wait_for_work(role)
+        run.processes.kill(run.workers[role])
+        # Each of its children may have been between an answer and its commit.
+        run.row.allowed += HANDS[role] * (role == "notifier")
+        time.sleep(run.rng.uniform(0, 2))
+        run.start(role, *ROLES[role], hands=HANDS[role])
+
+
+def no_task_was_lost(run: Run) -> None:
+    """Check the rest of K1 and K2: what a dead process had in hand was delivered again, and done. Rows alone would not
+    show it, since sweep makes up for lost tasks."""
+    run.processes.kill(run.beat)
+    run.wait_for_quiet()
+    run.stop_workers()
+    received = [match for name in run.workers for match in _RECEIVED.findall(run.processes.log(name))]
+    done = set((run.failpoints / "done").read_text().split())
+    # Of beat's own, which come again, some expire.
+    lost = {one for one in received if one[1] not in done and one[0] not in ("tick", "sweep", "rollup")}
+    run.row.want(len(received) > run.size.in_flight, f"only {len(received)} tasks received")
+    run.row.want(not lost, f"received, and never done: {sorted(lost)}")
+
+
+_RECEIVED = re.compile(r"Task pipeline\.(\w+)\[([0-9a-f-]+)\] received")
+
+
+def kill_between_answer_and_commit(run: Run) -> None:
+    """K3: a sender dies after the program has taken the message, before that is on record."""
+    run.start_roles()
+    run.start_beat()
+    for _ in run.strikes(range(max(run.size.kills // 3, 2)), pause_seconds=1):
+        run.arm("taken-after-send")
+        run.wait_for_fire("taken-after-send")
+        run.row.allowed += 1
+
+
+def kill_after_each_statement(run: Run) -> None:
+    """K4: the process dies after the first statement of the transaction that judges, then after the second, and so on;
+    and the same with the one that plans."""
+    # That a child is gone is sometimes seen after seconds only; meanwhile its neighbours go on.
+    run.start_roles(hands={"watcher": 2, "analyzer": 6, "notifier": 4})
+    run.start_beat()
+    transactions = {"judge": JUDGED, "plan": PLANNED}
+    with run.strike():
+        # Both at once: what one of them holds up is work for the other to begin with.
+        for name in transactions:
+            (run.failpoints / f"{name}.after").write_text(json.dumps([0, None]))
+        passed_by = [run.failpoints / f"{name}.over" for name in transactions]
+        wait_until(lambda: _have_passed(run, passed_by), timeout_seconds=200, every_seconds=0.2)
+    for name, wanted in transactions.items():
+        notes = [json.loads(line) for line in (run.failpoints / f"{name}.died").read_text().splitlines()]
+        deaths = [(note["n"], note["statement"]) for note in notes if "n" in note]
+        passed = next(note["passed"] for note in notes if "passed" in note)
+        run.row.want(wanted <= set(passed), f"{name}: {wanted - set(passed)} was not among what it died after")
+        # By name and not by place: who judges with a warm engine reads less than who must rebuild it first, and what is
+        # to be planned grows meanwhile.
+        survived = wanted - {statement for _, statement in deaths}
+        run.row.want(not survived, f"{name}: nobody died after {survived}; {deaths}")
+        run.row.want(len(deaths) > len(passed), f"{name}: died {len(deaths)} times in {len(passed)} statements")
+        for note in notes:
+            run.row.want(not note.get("halves"), f"{name}: {note}")
+        run.row.injected += len(deaths) - 1
+
+
+def _have_passed(run: Run, over: Iterable[Path]) -> bool:
+    """Tell whether both transactions have passed. Until then they are asked for again and again: a message that came
+    back five times is dead, and sweep takes its time."""
+    seen = halves_seen()
+    assert not seen, f"a half of a transaction: {seen}"
+    if all(path.exists() for path in over):
+        return True
+    if not queue_lengths()["analysis.0"]:
+        for feed in run.feeds * 2:
+            flow.judge_soon(feed_id=feed.pk)
+    if not queue_lengths()["notifications"]:
+        channel_ids = [channel.pk for channel in run.channels.values()]
+        current_app.send_task("pipeline.notify_alerts", [channel_ids], queue="notifications")
+    return False
+
+
+def hold_up_by_bad_receivers(run: Run) -> None:
+    """X2: programs that fail, ask for a pause, hang, break off, are gone, and lead elsewhere; others are told all the
+    same, and nobody is led anywhere."""
+    everybody_told = threading.Event()
+    gone_from = run.rng.randint(3, 6)
+    to_metadata = (("Location", "http://169.254.169.254/latest/meta-data/"),)
+    run.receiver.manners |= {
+        "failing": _fails_thrice(),
+        "limited": lambda asked: Answer(429, (("Retry-After", "2"),)) if asked.request in (1, 4) else OK,
+        "hanging": lambda asked: OK if everybody_told.is_set() else Answer(None, held_by=everybody_told),
+        "resetting": lambda asked: Answer(None) if asked.repeat == 1 and asked.request % 3 == 1 else OK,
+        "gone": lambda asked: OK if asked.request < gone_from else Answer(410),
+        "redirected": lambda asked: Answer(302, to_metadata),
+        "trapped": lambda asked: Answer(302, (("Location", run.receiver.url("trap")),)),
+    }
+    run.refused = {"gone", "redirected", "trapped"}
+    run.start_roles(notifier=("notifications",), retrier=("retries",))
+    run.start_beat()
+    with run.strike():
+        others = Owed.objects.exclude(channel=run.channels["hanging"])
+        wait_until(lambda: run.is_over(but=others), timeout_seconds=90, every_seconds=0.1)
+        wait_until(lambda: sum(one.channel == "hanging" for one in list(run.receiver.requests)) > 4)
+    run.row.want(
+        Message.objects.filter(channel=run.channels["hanging"], status__in=Message.UNSENT).exists(),
+        "nothing waited for the one that hangs",
+    )
+    everybody_told.set()
+    run.drain()
+    run.row.injected = sum(not one.is_taken for one in run.receiver.requests)
+
+
+def _fails_thrice() -> Manner:
+    """Fail the first three tries of every third message: long enough for what comes after it to be on its way."""
+    seen: list[str] = []
+
+    def manner(asked: Asked) -> Answer:
+        if asked.repeat == 1:
+            seen.append(asked.message_id)
+        return Answer(500) if asked.repeat <= 3 and seen.index(asked.message_id) % 3 == 0 else OK
+
+    return manner
+
+
+def bad_receivers_were_no_matter(run: Run) -> None:
+    """Check the rest of X2: schedule and pauses kept, refusals told, no request led elsewhere."""
+    told, row = run.receiver.requests, run.row
+    for first, second in _tries(told, channel="failing"):
+        least = RETRY_SECONDS[0] * (1 - domain.JITTER)
+        row.want(second.at - first.at >= least, f"tried again after {second.at - first.at:.2f} s, not {least:.2f}")
+    limited = [one for one in told if one.channel == "limited"]
+    for one, after in itertools.pairwise(limited):
+        if one.answer.status == 429:
+            row.want(after.at - one.at >= 2, f"{after.at - one.at:.2f} s after it was asked to wait for 2")
+    row.want(sum(one.answer.status == 429 for one in limited) == 2, "it was not asked to wait twice")
+    for name in ("failing", "resetting", "hanging"):
+        row.want(any(one.channel == name and not one.is_taken for one in told), f"{name} has failed nothing")
+    row.want(not any(one.channel == "trap" for one in told), "a redirect was followed")
+    for name in run.refused:
+        refused = Channel.objects.get(pk=run.channels[name].pk)
+        row.want(not refused.is_enabled and refused.switched_off_because, f"{name} is still on")
+        notices = Message.objects.filter(kind=Message.Kind.NOTICE, subject__contains=name)
+        ends = [(one.channel.name, one.status) for one in notices]
+        row.want([status for _, status in ends] == ["delivered"], f"its owner was told that {name} is off: {ends}")
+        row.want(all(one.channel_id != refused.pk for one in notices), f"{name} itself was told that it is off")
+        asked = [one for one in told if one.channel == name]
+        row.want(sum(not one.is_taken for one in asked) == 1, f"{name} was asked again after it had refused")
+    hung = [
+        line for line in run.processes.log("notifier").splitlines() if "message tried" in line and "timeout" in line
+    ]
+    # Until the first failure is on record, one more may have been sent to those who tell the others.
+    row.want(len(hung) <= 2, f"the notifier waited {len(hung)} times for the one that hangs")
+
+
+def close_every_port(run: Run) -> None:
+    """X3: nobody listens for as long as the schedule lasts; then everything given up is sent again by its owner."""
+    hooks = [channel for name, channel in run.channels.items() if name != "inbox"]
+    run.start_roles()
+    run.start_beat()
+    with run.strike():
+        pass
+
+    def is_given_up() -> bool:
+        # In place of further ticks: of a channel that fails, each tries one message.
+        flow.tell_due()
+        return run.is_over()
+
+    wait_until(is_given_up, timeout_seconds=240, every_seconds=0.1)
+    dead = Message.objects.filter(status=Message.Status.DEAD)
+    given_up = dead.count()
+    run.row.injected = given_up
+    run.row.want(given_up == Message.objects.filter(channel__in=hooks).count() > 0, "not everything was given up")
+    run.row.want(not run.receiver.requests, "somebody listened")
+    owner = hooks[0].owner
+    seen = message_counts_of(owner, since=owner.date_joined)
+    run.row.want(seen.dead == given_up, f"its owner sees {seen.dead} of {given_up}")
+    run.receiver.open()
+    # By the button of the admin, and by the command.
+    again = notify.redeliver(messages=dead.filter(channel=hooks[0]), now=timezone.now())
+    call_command("redeliver", channel=hooks[1].name, stdout=StringIO())
+    run.row.want(again and not dead.exists(), "not everything was sent again")
+
+
+def freeze_workers(run: Run) -> None:
+    """W1: whole workers stop in the middle of a step for longer than leases and heartbeats, while others go on with
+    their work; then they wake up and want to end what they had begun."""
+    for number in range(3):
+        run.start(f"worker-{number}", *itertools.chain(*ROLES.values()), hands=FROZEN_HANDS)
+    run.start_beat()
+    is_late = threading.Event()
+    failed: list[str] = []
+
+    def fails_once(asked: Asked) -> Answer:
+        # One message fails, and its sender freezes with that in its hand. Who tries it next is held up until that one
+        # is awake and has said what it knows.
+        if not failed:
+            failed.append(asked.message_id)
+            return Answer(500)
+        return Answer(200, held_by=is_late) if asked.message_id == failed[0] else OK
+
+    with run.strike(pause_seconds=1):
+        # One of them somewhere; then one with an answer in its hand, so that the third goes on with the work of both.
+        other = run.rng.choice(["fetch-answered", "claim-after-commit", "store-after-commit", "judge-after-commit"])
+        run.arm(other, how=STOP)
+        run.wait_for_fire(other)
+        run.arm("failed-after-send", how=STOP)
+        run.receiver.manners["one"] = fails_once
+        run.wait_for_fire("failed-after-send")
+        frozen_at = time.monotonic()
+        wait_until(lambda: run.receiver.count(failed[0]) == 2, timeout_seconds=90)
+        time.sleep(max(frozen_at + run.size.freeze_seconds - time.monotonic(), 0))
+        # First the sender alone, before its worker learns that the broker has given its tasks away, and ends it.
+        os.kill(int((run.failpoints / "failed-after-send.stopped").read_text()), signal.SIGCONT)
+        late = Attempt.objects.filter(message=failed[0], outcome=Attempt.Outcome.FAILED)
+        wait_until(late.exists)
+        # Long enough for a third to be sent, if what the late one said had counted.
+        time.sleep(1.5)
+        tries = run.receiver.count(failed[0])
+        run.row.want(tries == 2, f"{tries} tries of what failed late")
+        is_late.set()
+        for worker in run.workers.values():
+            os.killpg(worker.pid, signal.SIGCONT)
+    run.row.injected = 2
+    # Whatever else they were sending when they froze was sent by others too.
+    run.row.allowed = 2 * FROZEN_HANDS
+
+
+def say_everything_twice(run: Run) -> None:
+    """W3: every message is published twice; then all of them again, when all is over."""
+    with Wiretap() as tap:
+        run.start_roles()
+        run.start_beat()
+        with run.strike():
+            pass
+        run.drain()
+        Feed.objects.update(is_enabled=False)
+        run.processes.kill(run.beat)
+        run.wait_for_quiet()
+        before = _checksums()
+    replayed = tap.replay()
+    run.wait_for_quiet()
+    run.stop_workers()
+    after = _checksums()
+    run.row.injected = 2 * replayed
+    names = {one.headers["task"] for one in tap.heard}
+    run.row.want(names >= TASKS, f"{TASKS - names} was not among the messages")
+    for table, rows in before.items():
+        run.row.want(after[table] == rows, f"{table}: {rows} before the replay, {after[table]} after it")
+
+
+TASKS = {
+    "pipeline.tick",
+    "pipeline.sweep",
+    "pipeline.fetch_quotes",
+    "pipeline.evaluate_rules",
+    "pipeline.notify_alerts",
+    "pipeline.deliver",
+}
+TABLES = (
+    *("market_quote", "market_batch", "market_latestquote", "rules_rulestate", "rules_transition"),
+    *("alerts_alert", "alerts_alertevent", "notify_owed", "notify_message", "notify_attempt"),
+)
+
+
+def _checksums() -> dict[str, tuple[int, str]]:
+    """Return table -> (rows, a digest of all of them)."""
+    sums = {}
+    with connection.cursor() as cursor:
+        for table in TABLES:
+            cursor.execute(f"SELECT count(*), md5(string_agg(t::text, '' ORDER BY t::text)) FROM {table} t")
+            sums[table] = cursor.fetchone()
+    return sums
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _tries(told: Iterable[Told], *, channel: str) -> Iterator[tuple[Told, Told]]:
+    """Give the tries of each message of a channel, each with the next."""
+    by_id: dict[str, list[Told]] = defaultdict(list)
+    for one in told:
+        if one.channel == channel:
+            by_id[one.message_id].append(one)
+    for tries in by_id.values():
+        yield from itertools.pairwise(tries)
