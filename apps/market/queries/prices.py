@@ -31,6 +31,15 @@ from apps.market.models import Asset, Candle, HeldQuote, LatestQuote, Quote
 _NEWEST_QUOTES = """
     SELECT asset_id, (extract(epoch FROM at) * 1000000)::bigint, price, provider
     FROM market_latestquote JOIN market_asset ON market_asset.id = asset_id WHERE feed_id = %s"""
+# Each by a step into the index of its day. A range of times would be read with all that lies between, and of an asset
+# that is traded seldom, the last trade is given again for days.
+_STORED_PRICES = """
+    SELECT wanted.asset_id, wanted.at, price FROM unnest(%s::bigint[], %s::timestamptz[]) AS wanted (asset_id, at),
+    LATERAL (
+        SELECT price FROM market_quote quote
+        WHERE quote.asset_id = wanted.asset_id AND quote.at = wanted.at AND quote.at BETWEEN %s AND %s LIMIT 1
+    ) stored"""
+_PAIRS_AT_ONCE = 200
 _VARIATION_STEP = Decimal("0.0001")
 # Quotes by spans of so many seconds.
 _SPANS = {
@@ -75,14 +84,20 @@ def latest_prices(asset_ids: Sequence[int], *, now: datetime) -> dict[int, tuple
 
 
 def stored_prices(quotes: Sequence[AdmittedQuote]) -> dict[tuple[int, datetime], Decimal]:
-    """Return (asset id, at) -> price for those of `quotes` that are stored; the answer may hold others."""
+    """Return (asset id, at) -> price for those of `quotes` that are stored."""
     if not quotes:
         return {}
-    times = [quote.at for quote in quotes]
-    rows = Quote.objects.filter(
-        asset__in={quote.asset_id for quote in quotes}, at__gte=min(times), at__lte=max(times)
-    ).values_list("asset_id", "at", "price")
-    return {(asset_id, at): price for asset_id, at, price in rows}
+    pairs = [(quote.asset_id, quote.at) for quote in quotes]
+    if connection.vendor == "postgresql":
+        asset_ids, times = map(list, zip(*pairs, strict=True))
+        with connection.cursor() as cursor:
+            cursor.execute(_STORED_PRICES, [asset_ids, times, min(times), max(times)])
+            return {(asset_id, at): price for asset_id, at, price in cursor.fetchall()}
+    found = {}
+    for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
+        rows = Quote.objects.filter(pk__in=pairs[begin : begin + _PAIRS_AT_ONCE])
+        found |= {(asset_id, at): price for asset_id, at, price in rows.values_list("asset_id", "at", "price")}
+    return found
 
 
 class PathPoint(NamedTuple):
