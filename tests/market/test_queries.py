@@ -1,6 +1,8 @@
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.market import cache, partitions, queries, services
 from apps.market.domain import AdmittedQuote, Newest, epoch_microseconds
@@ -130,6 +132,14 @@ def test_the_stored_prices_of_quotes_are_found_by_asset_and_time():
     asked = [AdmittedQuote(btc, START, Decimal(99)), AdmittedQuote(eth, START, Decimal(99))]
     assert queries.stored_prices(asked) == {(btc, START): Decimal(10)}
     assert queries.stored_prices([]) == {}
+
+
+def test_what_lies_between_two_quotes_that_are_asked_for_is_not_read():
+    feed = make_feed("BTC", "ETH")
+    append_quotes(feed, [(name, at(second), "10") for name in ("BTC", "ETH") for second in range(5)])
+    btc, eth = asset_ids(feed)["BTC"], asset_ids(feed)["ETH"]
+    asked = [AdmittedQuote(btc, START, Decimal(10)), AdmittedQuote(eth, at(4), Decimal(10))]
+    assert queries.stored_prices(asked) == {(btc, START): Decimal(10), (eth, at(4)): Decimal(10)}
 
 
 # The log
@@ -368,6 +378,37 @@ def test_feeds_with_their_recent_entries_cost_three_statements_and_hold_no_more_
         found = list(queries.with_recent_entries(Feed.objects.order_by("pk")))
         assert [[entry.seq for entry in feed.recent] for feed in found] == [list(range(30, 10, -1))] * 2
         assert [feed.sources.all()[0].provider for feed in found] == ["simulated"] * 2
+
+
+@pytest.mark.servers
+def test_the_end_of_a_log_costs_the_same_however_long_it_is():
+    feeds = [make_feed(name=f"feed-{number}") for number in range(4)]
+    for feed in feeds:
+        append_quotes(feed, [])
+    with connection.cursor() as cursor:
+        columns = "feed_id, kind, as_of, received_at, provider, failure, accepted, late, repeated, held, rejected"
+        columns += ", part, missed_slots, trace_id"
+        cursor.execute(
+            f"INSERT INTO market_batch (seq, {columns}) "
+            f"SELECT number, {columns} FROM market_batch, generate_series(2, 5000) AS number"
+        )
+        cursor.execute("ANALYZE market_batch, market_feedhead")
+    FeedHead.objects.update(seq=5_000)
+    with CaptureQueriesContext(connection) as context:
+        found = list(queries.with_recent_entries(Feed.objects.all()))
+    assert [[entry.seq for entry in feed.recent] for feed in found] == [list(range(5_000, 4_980, -1))] * 4
+    [statement] = [query["sql"] for query in context if 'FROM "market_batch"' in query["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+        plan = cursor.fetchone()[0]
+    assert rows_read(plan[0]["Plan"]) < 1_000
+
+
+def rows_read(node):
+    """Return how many rows a plan has read in all its steps, those that it threw away among them."""
+    removed = sum(rows for name, rows in node.items() if name.startswith("Rows Removed"))
+    read = (node["Actual Rows"] + removed) * node["Actual Loops"]
+    return read + sum(map(rows_read, node.get("Plans", [])))
 
 
 # What is drawn
