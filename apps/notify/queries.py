@@ -196,7 +196,8 @@ def next_message(channel_id: int) -> Message | None:
         event__alert__events__owed__pk__gt=F("pk"),
     ).exclude(message=OuterRef("pk"))
     due = Message.objects.filter(_is_due(), ~Exists(under_way), ~Exists(earlier), channel=channel_id)
-    return due.order_by("next_attempt_at", "created_at").first()
+    # By the index's order alone: what is sent again is due at one moment, and would be sorted anew for each message.
+    return due.order_by("next_attempt_at").first()
 
 
 def given_up_with(channel: Channel) -> QuerySet[Message]:
@@ -205,13 +206,13 @@ def given_up_with(channel: Channel) -> QuerySet[Message]:
 
 
 def _is_under_way() -> Q:
-    return Q(status=Message.Status.SENDING, lease_until__gte=Now())
+    return Q(status=Message.Status.SENDING, lease_until__gte=Now(), next_attempt_at__lte=Now())
 
 
 def _is_due() -> Q:
-    due = Q(status=Message.Status.PENDING, next_attempt_at__lte=Now())
-    abandoned = Q(status=Message.Status.SENDING, lease_until__lt=Now())
-    return due | abandoned
+    # What is being sent was due too: said of both, so that the index leaves out what waits for a later try.
+    is_free = Q(status=Message.Status.PENDING) | Q(status=Message.Status.SENDING, lease_until__lt=Now())
+    return Q(is_free, next_attempt_at__lte=Now())
 
 
 class DueChannel(NamedTuple):
