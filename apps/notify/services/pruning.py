@@ -10,8 +10,8 @@ from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from apps.notify.models import Channel, Message, Owed, Silence
 
-# One transaction: a message may pay a thousand debts, and more where ends have joined it.
-MESSAGES_AT_ONCE = 200
+# One transaction. A message may pay a thousand debts, so it is some seconds at the worst.
+MESSAGES_AT_ONCE = 100
 SILENCES_AT_ONCE = 1_000
 
 

@@ -13,6 +13,7 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.notify import queries, services
 from apps.notify.models import Attempt, Channel, Message, Owed, Silence
 from apps.notify.services import pruning
+from apps.notify.services.acting import VALID_FOR
 from apps.notify.transports.protocol import TransportRejected, TransportUnavailable
 from apps.pipeline import flow
 from tests.builders import above, make_rule
@@ -257,6 +258,21 @@ def test_a_piece_that_fails_leaves_the_ones_before_it_dropped(feed, rule, channe
     assert (first in messages(), second in messages()) == (False, True)
 
 
+def test_a_link_works_for_its_week_however_short_messages_are_kept_and_is_over_after_it(feed, rule, channel, settings):
+    settings.MESSAGE_RETENTION_DAYS = 8
+    message_ids = episode(feed, channel, 0)
+    tokens = [services.act_links(message_id=pk)[0].url.rstrip("/").rsplit("/", 1)[1] for pk in message_ids]
+    episode(feed, channel, 10)
+    age(message_ids[:1], made=NOW - timedelta(days=8, seconds=1))
+    age(message_ids[1:], made=NOW - VALID_FOR)
+
+    prune()
+
+    with pytest.raises(services.LinkOver):
+        services.message_of_link(tokens[0], now=NOW)
+    assert services.message_of_link(tokens[1], now=NOW)[0].pk == message_ids[1]
+
+
 def test_a_sender_that_comes_back_late_finds_nothing_and_breaks_nothing(feed, rule, channel, outside):
     (message_id,) = told(feed, channel, (0, "101"))
 
@@ -304,33 +320,6 @@ def test_what_somebody_has_sent_again_this_moment_stays_and_is_waited_for_by_nob
     assert (dropped, given_up in messages(), end in messages()) == ([1], True, False)
     make_due(given_up)
     assert (send(channel), outside.letters[-1].id) == ("delivered", str(given_up))
-
-
-@pytest.mark.servers
-@pytest.mark.django_db(transaction=True)
-def test_who_sends_again_what_is_being_dropped_finds_it_gone(feed, rule, channel, outside, monkeypatch):
-    outside.script = [raising(TransportRejected("http_400"))]
-    (given_up,) = opened(feed, channel, 0)
-    ended(feed, channel, 1)
-    age([given_up])
-    sent_again = []
-    is_locked = threading.Event()
-
-    def send_again():
-        is_locked.wait(timeout=10)
-        try:
-            sent_again.append(services.redeliver(messages=Message.objects.all(), now=timezone.now()))
-        finally:
-            connection.close()
-
-    beside = threading.Thread(target=send_again)
-    beside.start()
-    with transaction.atomic():
-        assert prune() == 1
-        is_locked.set()
-    beside.join(timeout=20)
-
-    assert (sent_again, given_up in messages()) == ([0], False)
 
 
 def silence(owner, *, ends_at):
