@@ -178,6 +178,7 @@ UNFOLD = {
     "SITE_URL": "/",
     "SHOW_HISTORY": False,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("site/icon.svg")}],
+    "STYLES": [lambda request: static("site/admin.css")],
     "DASHBOARD_CALLBACK": "apps.site.dashboard.add_dashboard",
 }
 

@@ -1,0 +1,52 @@
+"""What is wider than the page is not cut off."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+
+from apps.market import services as market
+from tests.builders import START, TRACE, make_feed
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+# How far the table reaches beyond what is seen of it, and how far it was scrolled when its last column was called for.
+REACH = """
+table => {
+    const frame = table.parentElement;
+    const seen = Math.min(...[frame, frame.parentElement].map(one => one.getBoundingClientRect().right));
+    const beyond = table.getBoundingClientRect().right - seen;
+    table.querySelector("tbody td:last-child").scrollIntoView({inline: "end"});
+    return [beyond > 1, frame.scrollLeft > 0];
+}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_redis(settings):
+    """Prices come from the rows: a Redis may still hold those of another test's assets."""
+    settings.REDIS_URL = ""
+
+
+@pytest.fixture
+def _superuser(signed_in):
+    signed_in(User.objects.create_superuser("root"))
+
+
+def test_a_table_below_a_form_that_is_wider_than_the_page_scrolls(_superuser, live_server, page):
+    feed = make_feed("OWN-USD")
+    slot = START + timedelta(seconds=60)
+    market.fetch(feed_id=feed.pk, slot=slot, now=slot, trace_id=TRACE)
+    page.goto(f"{live_server.url}/admin/market/feed/{feed.pk}/change/")
+
+    reach = page.locator("section", has_text="Last entries of its log").locator("table").evaluate(REACH)
+
+    assert reach == [True, True]
+
+
+def test_the_form_of_a_group_is_no_wider_than_the_page(_superuser, live_server, page):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{live_server.url}/admin/auth/group/add/")
+    page.wait_for_selector(".selector-chosen")
+
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
