@@ -279,7 +279,7 @@ class WatchedAssetAdmin(AssetAdmin):
                 rows=[
                     [
                         *(page_link(request, one.rule, one.rule.name), str(one.rule.owner), one.state, one.since),
-                        f"unknown: {one.unknown}" if one.unknown else one.reason,
+                        f"unknown: {one.unknown}" if one.unknown else reason_in_words(one.reason),
                     ]
                     for one in states
                 ],

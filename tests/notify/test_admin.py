@@ -11,7 +11,7 @@ from django.utils.formats import localize
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.notify.domain import moment
-from apps.notify.models import Attempt, Message, Owed
+from apps.notify.models import Attempt, Channel, Message, Owed
 from apps.notify.services import create_channel, create_silence
 from tests.builders import START, make_operator, make_owner, make_told_alerts
 
@@ -89,6 +89,21 @@ def test_a_message_says_how_far_it_is_and_what_comes_next(admin_client, admin_us
     make_told_alerts(admin_user, 1)
     Message.objects.update(status=status, attempts=attempts, next_attempt_at=START)
     assert words in admin_client.get(reverse("admin:notify_message_change", args=[Message.objects.get().pk])).text
+
+
+@pytest.mark.django_db
+def test_what_was_given_up_on_a_channel_that_is_off_says_so_and_leads_to_the_channel(admin_client, admin_user):
+    make_told_alerts(admin_user, 1)
+    message = Message.objects.get()
+    Message.objects.update(status="dead")
+    page = reverse("admin:notify_message_change", args=[message.pk])
+    assert "its channel is switched off" not in admin_client.get(page).text
+
+    Channel.objects.update(is_enabled=False)
+
+    text = admin_client.get(page).text
+    assert "unless asked to, and its channel is switched off" in text
+    assert f'href="{reverse("admin:notify_channel_change", args=[message.channel_id])}"' in text
 
 
 @pytest.mark.django_db

@@ -48,7 +48,7 @@ class ToldAlertAdmin(AlertAdmin):
         return silence_form_for(rule=alerts[0].rule, asset_id=alerts[0].asset_id)
 
     def tables_for(self, request: HttpRequest, row: Alert) -> list[Table]:
-        tries = Attempt.objects.filter(message__members__event__alert=row).select_related("message").distinct()
+        tries = Attempt.objects.filter(message__members__event__alert=row).select_related("message__channel").distinct()
         if not request.user.is_superuser:
             tries = tries.filter(message__channel__owner=request.user)
         return [
@@ -61,9 +61,9 @@ class ToldAlertAdmin(AlertAdmin):
             ),
             Table(
                 title="Attempts",
-                headers=["message", *attempt_headers(request)],
+                headers=["message to", *attempt_headers(request)],
                 rows=[
-                    [page_link(request, one.message, one.message.subject), *attempt_cells(request, one)]
+                    [page_link(request, one.message, str(one.message.channel)), *attempt_cells(request, one)]
                     for one in tries.order_by("started_at", "pk")[:ROWS_SHOWN]
                 ],
                 empty="None is kept." if _not_kept(row) else "None yet.",

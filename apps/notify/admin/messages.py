@@ -42,7 +42,7 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
     buttons = actions
     owner_lookup = "channel__owner"
     empty_words = "No messages yet. An alert of a rule that names a channel makes one, and so does a channel's test."
-    fields = ["subject", "lines", "channel_name", "status_in_words", "created_at", "delivered_at", "id"]
+    fields = ["subject", "lines", "channel", "status_in_words", "created_at", "delivered_at", "id"]
     list_display = ["subject", "first_line", "created_at", "channel", "status_label", "attempts"]
     list_filter = [KindFilter, "status", ("kind", admin.ChoicesFieldListFilter)]
     list_select_related = ["channel"]
@@ -55,11 +55,8 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
 
     @admin.display(description="status")
     def status_in_words(self, message: Message) -> str:
-        return status_in_words(message)
-
-    @admin.display(description="channel")
-    def channel_name(self, message: Message) -> str:
-        return str(message.channel)
+        is_stuck = message.status == Message.Status.DEAD and not message.channel.is_enabled
+        return status_in_words(message) + (", and its channel is switched off" if is_stuck else "")
 
     @admin.display(description="text")
     def first_line(self, message: Message) -> str:
