@@ -270,30 +270,22 @@ def silences_matching(
 def quiet_until(*, now: datetime, quiet: QuietHours) -> datetime | None:
     """Return when the quiet hours that `now` is in end (UTC), None outside of them.
 
-    Where the clock is put forward over their end, they end by as much after the jump; where it is put back over it, at
-    either of its two passings.
+    Whatever the clock does meanwhile, they last from their beginning to their end: else an alert's end could be told
+    before its opening, which is held back. Where the clock is put forward over their end, they end by as much after the
+    jump; where it is put back over it, they begin again and end at its second passing too.
     """
     local = now.astimezone(ZoneInfo(quiet.zone))
-    clock = local.time()
-    if quiet.begin < quiet.end:
-        is_quiet = quiet.begin <= clock < quiet.end
-    else:
-        is_quiet = clock >= quiet.begin or clock < quiet.end
-    if not is_quiet:
-        return _end_jumped_over(now=now, local=local, quiet=quiet)
-    day = local.date() if clock < quiet.end else local.date() + timedelta(days=1)
-    end = datetime.combine(day, quiet.end, tzinfo=local.tzinfo)
-    return end.replace(fold=local.fold if day == local.date() else 0).astimezone(UTC)
-
-
-def _end_jumped_over(*, now: datetime, local: datetime, quiet: QuietHours) -> datetime | None:
-    """Return the end that the clock has jumped over and that is still to come, for a time after it by the clock: what
-    was held back before the jump is told then, and nothing of it before."""
-    if local.time() < quiet.end:
+    nights = timedelta(days=quiet.begin > quiet.end)
+    for day in (local.date(), local.date() - timedelta(days=1)):
+        begin = datetime.combine(day, quiet.begin, tzinfo=local.tzinfo).astimezone(UTC)
+        end = datetime.combine(day + nights, quiet.end, tzinfo=local.tzinfo).astimezone(UTC)
+        if begin <= now < end:
+            return end
+    if not local.fold:
         return None
-    begin, end = (datetime.combine(local.date(), one, tzinfo=local.tzinfo) for one in (quiet.begin, quiet.end))
-    has_begun = quiet.begin > quiet.end or begin.astimezone(UTC) <= now
-    return end.astimezone(UTC) if has_begun and now < end.astimezone(UTC) else None
+    has_begun = quiet.begin > quiet.end or quiet.begin <= local.time()
+    end = datetime.combine(local.date(), quiet.end, tzinfo=local.tzinfo).replace(fold=1).astimezone(UTC)
+    return end if has_begun and now < end else None
 
 
 def retry_delay(*, attempts: int, uniform: Callable[[float, float], float]) -> timedelta | None:

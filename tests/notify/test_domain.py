@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime, time, timedelta
+from itertools import accumulate, permutations
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -308,6 +309,10 @@ DAYS = [
     ("America/New_York", "22:00", "01:30", "2026-11-01T06:10:00", "2026-11-01T06:30:00"),
     ("Europe/Kyiv", "22:00", "03:30", "2026-10-25T00:00:00", "2026-10-25T00:30:00"),
     ("Europe/Kyiv", "22:00", "03:30", "2026-10-25T01:10:00", "2026-10-25T01:30:00"),
+    # What begins in the hour that comes twice goes on through the second one.
+    ("America/New_York", "01:30", "03:00", "2026-11-01T05:45:00", "2026-11-01T08:00:00"),
+    ("America/New_York", "01:30", "03:00", "2026-11-01T06:10:00", "2026-11-01T08:00:00"),
+    ("Europe/Kyiv", "03:30", "03:15", "2026-10-25T01:05:00", "2026-10-26T01:15:00"),
     # A night over the change is as long as it is.
     ("America/New_York", "22:00", "07:00", "2026-03-08T03:00:00", "2026-03-08T11:00:00"),
     ("America/New_York", "22:00", "07:00", "2026-11-01T02:00:00", "2026-11-01T12:00:00"),
@@ -333,6 +338,25 @@ def test_quiet_hours_always_end_after_now(zone, day):
         now = begin.astimezone(UTC) + timedelta(minutes=minute)
         until = quiet_until(now=now, quiet=quiet)
         assert until is None or now < until <= now + timedelta(hours=6)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        *(("America/New_York", "2026-03-08"), ("America/New_York", "2026-11-01")),
+        *(("Europe/Kyiv", "2026-03-29"), ("Europe/Kyiv", "2026-10-25")),
+        # At midnight, back to the day before.
+        *(("Asia/Beirut", "2026-03-29"), ("Asia/Beirut", "2026-10-25")),
+    ],
+)
+def test_nothing_that_comes_later_is_let_go_before_what_quiet_hours_hold_back(zone, day):
+    moments = [datetime.fromisoformat(f"{day}T00:00:00+00:00") + timedelta(minutes=15 * n) for n in range(-60, 180)]
+    clocks = [time(hour, minute) for hour in (0, 1, 2, 3, 23) for minute in (0, 15, 30)]
+
+    for begin, end in permutations(clocks, 2):
+        quiet = QuietHours(begin, end, zone, False)
+        told_at = [quiet_until(now=now, quiet=quiet) or now for now in moments]
+        assert told_at == list(accumulate(told_at, max)), (begin, end)
 
 
 # When it is tried again
