@@ -133,7 +133,9 @@ def acknowledge(*, alerts: QuerySet[Alert], by: AbstractBaseUser, note: str, now
 
     It lasts until the alert resolves, and ends its reminders. Whose they are is the caller's business.
     """
-    waiting = Alert.objects.filter(pk__in=alerts.order_by().values("pk"), resolved_at=None, acknowledged_at=None)
+    # Ids and not a query within the query: a planner that does not know the table would look at each row for each.
+    ids = list(alerts.order_by().values_list("pk", flat=True))
+    waiting = Alert.objects.filter(pk__in=ids, resolved_at=None, acknowledged_at=None)
     with transaction.atomic():
         # Locked before it is changed, so that of two people at once one has acknowledged it.
         acknowledged = list(waiting.select_for_update(no_key=True, of=("self",)).order_by("pk"))
