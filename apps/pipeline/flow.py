@@ -5,6 +5,7 @@ never rows.
 """
 
 import logging
+import math
 import secrets
 import time
 import uuid
@@ -36,6 +37,7 @@ BEHIND = timedelta(seconds=10)
 JUDGE_AT_MOST_SECONDS = 20
 DELIVER_AT_MOST_SECONDS = 5
 ROLL_UP_AT_MOST_SECONDS = 20
+PRUNE_AT_MOST_SECONDS = 20
 # In one process they would take their time from the judging of prices; elsewhere the queue's workers set the limit.
 BACKTESTS_AT_MOST = 1 if settings.EMBEDDED else None
 
@@ -235,10 +237,11 @@ def roll_up() -> None:
         waiting = [feed_id for feed_id in waiting if time.monotonic() < until and market.roll_up(feed_id=feed_id)]
 
 
-def prune(*, dry_run: bool = False) -> dict[str, Any]:
+def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[str, Any]:
     """Drop what is older than it is kept for, and return what that was; make the partitions of the next days.
 
-    dry_run: nothing is written; returns what would be dropped.
+    dry_run: nothing is written; returns what would be dropped. at_most_seconds: for the messages, of which there may be
+    millions.
     """
     now = timezone.now()
     if not dry_run:
@@ -253,7 +256,7 @@ def prune(*, dry_run: bool = False) -> dict[str, Any]:
         "backtests": runs.prune_backtests(dry_run=dry_run),
         # Silences first: those that the messages let go are the next run's, so that a dry run says what this one does.
         "silences": notify.prune_silences(now=now, dry_run=dry_run),
-        "messages": notify.prune_messages(now=now, dry_run=dry_run),
+        "messages": notify.prune_messages(now=now, dry_run=dry_run, at_most_seconds=at_most_seconds),
     }
     if not dry_run:
         logger.info("pruned", extra=found)

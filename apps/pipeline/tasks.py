@@ -70,4 +70,4 @@ def rollup() -> None:
 @shared_task(name="pipeline.prune")
 def prune() -> None:
     """Drop what is older than it is kept for."""
-    flow.prune()
+    flow.prune(at_most_seconds=flow.PRUNE_AT_MOST_SECONDS)

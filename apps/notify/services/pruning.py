@@ -1,5 +1,7 @@
 """What was told is dropped when it is older than it is kept for, in pieces that each commit."""
 
+import math
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -20,19 +22,23 @@ def kept_since(*, now: datetime) -> datetime:
     return now - timedelta(days=settings.MESSAGE_RETENTION_DAYS)
 
 
-def prune_messages(*, now: datetime, dry_run: bool = False) -> int:
+def prune_messages(*, now: datetime, dry_run: bool = False, at_most_seconds: float = math.inf) -> int:
     """Drop the messages that were delivered or given up, were made longer ago than they are kept, and tell of no open
-    alert; with their attempts, and the debts that they paid. Return how many went; dry_run: how many would go.
+    alert; with their attempts, and the debts that they paid. Return how many went; dry_run: how many would go. Where
+    the time is over, the rest is the next run's.
 
     What an open alert was told stays: its end is owed where its opening was, and reminders count from the last one. So
     do two messages of each channel, by which it is known whether it works. Debts that no message pays yet all become
     one, also on a channel that is switched off, so they need no pruning.
     """
     dropped = 0
+    until = time.monotonic() + at_most_seconds
     kept = _last_of_channels()
     for piece in _pieces(made_before=kept_since(now=now)):
         over = _over().filter(pk__in=[pk for pk in piece if pk not in kept])
         dropped += over.count() if dry_run else _drop(over)
+        if time.monotonic() >= until:
+            break
     return dropped
 
 

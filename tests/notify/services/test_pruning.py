@@ -353,3 +353,13 @@ def test_a_silence_stays_while_what_it_held_back_is_known(feed, owner, rule, cha
     prune()
 
     assert (kept, services.prune_silences(now=NOW), Silence.objects.exists()) == (0, 1, False)
+
+
+def test_what_there_is_no_time_for_is_the_next_runs(feed, rule, channel, monkeypatch):
+    age([*episode(feed, channel, 0), *episode(feed, channel, 10)])
+    young = set(episode(feed, channel, 20))
+    monkeypatch.setattr(pruning, "MESSAGES_AT_ONCE", 3)
+
+    dropped = [prune(at_most_seconds=0) for _ in range(3)]
+
+    assert (dropped, messages()) == ([3, 1, 0], young)
