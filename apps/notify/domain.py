@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 RETRY_AFTER_SECONDS = (5, 30, 120, 600, 1_800, 7_200, 21_600)
 JITTER = 0.2
 SUBJECT_LONGEST = 200
+TEMPLATED_LONGEST = 1_000_000
 SYMBOLS_NAMED = 5
 # Gravest first.
 SEVERITIES = ("critical", "warning", "info")
@@ -187,8 +188,23 @@ def apply_templates(
         filled = fill_in(subject_template, placeholders_of(told[-1], count=count))
         subject = one_line(filled)[:SUBJECT_LONGEST] or subject
     if text_template:
-        text = "\n".join(fill_in(text_template, placeholders_of(one, count=count)) for one in told)
+        text = _filled_for_each(told, text_template=text_template, count=count)
     return subject, text
+
+
+def _filled_for_each(told: Sequence[Told], *, text_template: str, count: int) -> str:
+    """Return the template filled in for each event, one after the other, as far as there is room: names a hundred times
+    over for a thousand events would be more than a process holds."""
+    lines: list[str] = []
+    room = TEMPLATED_LONGEST
+    for place, one in enumerate(told):
+        line = fill_in(text_template, placeholders_of(one, count=count))[:TEMPLATED_LONGEST]
+        if len(line) > room:
+            lines.append(f"… and {len(told) - place:,} more.")
+            break
+        lines.append(line)
+        room -= len(line) + 1
+    return "\n".join(lines)
 
 
 def placeholders_of(told: Told, *, count: int) -> dict[str, str]:

@@ -151,6 +151,18 @@ def test_what_is_told_comes_back_from_the_row_as_it_was():
     assert from_data(as_data(one)) == one
 
 
+def test_what_templates_make_of_many_events_has_an_end_that_says_how_much_is_missing():
+    words = "x" * 1_000
+    many = [told(alert_id=number, words=words) for number in range(1_000)]
+
+    for template in ("{words}{words}", "{words}" * 500, "{words}" * 2_000):
+        _, text = apply_templates(many, subject_template="", text_template=template, subject="", text="")
+
+        assert len(text) <= 1_000_100
+        kept = text.count("\n")
+        assert text.endswith(f"… and {1_000 - kept:,} more.")
+
+
 @pytest.mark.parametrize(
     ("severities", "expected"), [([], ""), (["info", "warning"], "warning"), (["info", "critical"], "critical")]
 )
