@@ -1,6 +1,6 @@
 """The owners' pages: silences, and the buttons that lead to them."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import Group
@@ -101,6 +101,7 @@ def test_the_form_begins_with_two_hours_from_now(as_ada):
         ("ends_at", {"lasts": "", "ends_at": START}, "The end must come after the beginning."),
         ("lasts", {"starts_at": START}, "The end must lie ahead."),
         ("lasts", {"lasts": "3"}, "Select a valid choice."),
+        ("starts_at", {"starts_at": datetime.max}, "It lies too far ahead."),
         ("severity", {"severity": "grave"}, "Select a valid choice."),
         ("comment", {"comment": "a\0b"}, "Null characters"),
     ],

@@ -56,7 +56,7 @@ class SilenceForm(forms.ModelForm):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if self._is_new:
             self._clean_new(cleaned)
-        starts_at = cleaned["starts_at"] if self._is_new else self.instance.starts_at
+        starts_at = cleaned.get("starts_at") if self._is_new else self.instance.starts_at
         ends_at = cleaned.get("ends_at")
         if starts_at is None or ends_at is None or "ends_at" in self.errors:
             return cleaned
@@ -71,7 +71,10 @@ class SilenceForm(forms.ModelForm):
     def _clean_new(self, cleaned: dict[str, Any]) -> None:
         cleaned.setdefault("starts_at", None)
         if cleaned.get("lasts") and cleaned["starts_at"] is not None:
-            cleaned["ends_at"] = cleaned["starts_at"] + timedelta(hours=int(cleaned["lasts"]))
+            try:
+                cleaned["ends_at"] = cleaned["starts_at"] + timedelta(hours=int(cleaned["lasts"]))
+            except OverflowError:
+                self.add_error("starts_at", "It lies too far ahead.")
             self.errors.pop("ends_at", None)
         elif cleaned.get("ends_at") is None and not {"lasts", "ends_at", "starts_at"} & self.errors.keys():
             self.add_error("ends_at", "Say how long it lasts, or till when.")
