@@ -48,6 +48,14 @@ def test_without_a_listing_an_asset_goes_by_its_symbol():
     assert queries.asset_ids_by_external_id(feed).of(_source("coincap")) == asset_ids(feed)
 
 
+@pytest.mark.parametrize("symbols", [("BTCUSDT", "BTC-USD"), ("BTC-USD", "BTCUSDT")])
+def test_a_name_that_is_a_listing_and_a_symbol_is_that_of_the_listing(symbols):
+    feed = make_feed(*symbols)
+    ids = asset_ids(feed)
+    Listing.objects.create(asset_id=ids["BTC-USD"], provider="binance", external_id="BTCUSDT")
+    assert queries.asset_ids_by_external_id(feed).of(_source("binance")) == {"BTCUSDT": ids["BTC-USD"]}
+
+
 def test_a_listing_holds_for_its_provider_alone():
     feed = make_feed("BTC", "ETH")
     ids = asset_ids(feed)

@@ -37,7 +37,9 @@ class AssetIds:
     def of(self, source: FeedSource) -> dict[str, int]:
         """Return external id -> asset id for one source."""
         listed = {asset_id: external_id for slug, asset_id, external_id in self._listings if slug == source.provider}
-        named = {listed.get(asset_id, symbol): asset_id for asset_id, (symbol, _) in self._assets.items()}
+        named = {symbol: asset_id for asset_id, (symbol, _) in self._assets.items() if asset_id not in listed}
+        # Where another asset is called by that symbol there, the listing says whose price it is.
+        named |= {external_id: asset_id for asset_id, external_id in listed.items() if asset_id in self._assets}
         provider = PROVIDERS.get(source.provider)
         if provider is None:
             return named
