@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
@@ -128,6 +129,18 @@ def test_a_broken_file_is_refused_with_its_line_and_leaves_nothing(feed, tmp_pat
 
     assert refusal.startswith(f"import_quotes: quotes.csv, {why}: ")
     assert stored() == {("A", at(0), Decimal("9.5"))}
+
+
+def test_a_database_that_goes_away_while_quotes_are_written_is_said_in_a_line(feed, tmp_path, capsys, monkeypatch):
+    def cut(*args, **columns):
+        # As COPY says it, which Django does not translate.
+        raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr(history, "append_history", cut)
+    refusal = refusal_of(write(tmp_path, (-1, "A", "9")), capsys)
+    assert refusal == (
+        "import_quotes: the database is busy or away; what was imported stands, begin again: the connection is lost\n"
+    )
 
 
 def test_a_file_or_a_feed_that_is_not_there_is_refused(feed, tmp_path, capsys):

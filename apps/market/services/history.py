@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from apps.market import domain, partitions, queries
 from apps.market.domain import Admission, RawQuote
@@ -90,7 +90,8 @@ def append_past(
     as_of = max(clock or now, now) if is_live(feed) else clock or now
     past = domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
     partitions.ensure({quote.at.date() for quote in past.quotes}, months_before=(as_of - retention()).date())
-    with transaction.atomic():
+    # COPY's errors come as the driver's own; commands look for Django's.
+    with connection.wrap_database_errors, transaction.atomic():
         head = lock_head(feed.pk)
         past = not_stored(still_here(head, past))
         if not beside(past):
