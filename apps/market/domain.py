@@ -29,6 +29,7 @@ JUMP_PERCENT = 50
 JUMP_PERCENT_HIGHEST = 1_000_000
 JUMPS_IN_A_ROW = 3  # That many are believed without being confirmed.
 
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # What is from before that is no quote.
 FUTURE_TOLERANCE = timedelta(seconds=60)
 BACKOFF_LIMIT = timedelta(minutes=15)
 RETRY_AFTER_LONGEST_SECONDS = 3_600
@@ -39,7 +40,6 @@ CIRCUIT_SUCCESSES = 2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 # Wide enough that no step of parsing rounds or overflows before the range is checked.
 _WIDE = Context(prec=60, Emax=999, Emin=-999)
 # Bound once: an answer has thousands of prices, and this way is three times as fast as `quantize(…, context=_WIDE)`.
@@ -258,7 +258,7 @@ def admit_time(value: Any, *, as_of: datetime, assumed: datetime) -> datetime:
         if value - as_of > FUTURE_TOLERANCE:
             raise QuoteRejected("time_in_future")
         value = as_of
-    if value < _EARLIEST:
+    if value < EARLIEST:
         raise QuoteRejected("time_out_of_range")
     in_utc: datetime = value.astimezone(UTC)
     return in_utc

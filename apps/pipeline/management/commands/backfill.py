@@ -11,6 +11,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from apps.market import queries
+from apps.market.domain import EARLIEST
 from apps.market.models import Asset, Backfill
 from apps.market.services import (
     BackfillRefused,
@@ -130,6 +131,8 @@ def _asked(options: dict[str, Any], *, since: datetime, until: datetime, now: da
     """Return the asset and where its past comes from. Raises BackfillRefused, CannotAsk."""
     if since > now:
         raise BackfillRefused("--from is in the future")
+    if since < EARLIEST:
+        raise BackfillRefused(f"--from is before {EARLIEST.year}, and no quote from before that is taken")
     if since >= until:
         raise BackfillRefused("--from is not before --to")
     asset = queries.assets_named([options["asset"]]).get(options["asset"])
