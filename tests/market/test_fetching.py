@@ -46,6 +46,14 @@ def test_an_answered_slot_and_those_before_it_have_no_lease():
     assert services.take_fetch_lease(feed_id=feed.pk, slot=at(1)).fence == 2
 
 
+def test_a_feed_that_was_paused_after_its_wake_up_was_sent_has_no_lease():
+    feed = make_feed()
+    services.pause_feeds([feed.pk])
+    assert services.take_fetch_lease(feed_id=feed.pk, slot=START) is None
+    services.resume_feeds([feed.pk])
+    assert services.take_fetch_lease(feed_id=feed.pk, slot=START).fence == 1
+
+
 def test_a_lease_that_has_run_out_passes_to_the_next_with_a_higher_fence():
     feed = make_feed()
     services.take_fetch_lease(feed_id=feed.pk, slot=START)

@@ -59,9 +59,11 @@ class FetchLease:
 
 
 def take_fetch_lease(*, feed_id: int, slot: datetime) -> FetchLease | None:
-    """Return the lease to fetch `slot`, or None where it is answered already, or somebody is fetching."""
+    """Return the lease to fetch `slot`, or None where it is answered already, or somebody is fetching, or the feed is
+    paused."""
     free = Q(lease_until=None) | Q(lease_until__lt=Now())
-    taken = FeedHead.objects.filter(free, feed_id=feed_id, next_slot__lte=slot).update(
+    enabled = Feed.objects.filter(pk=feed_id, is_enabled=True)
+    taken = FeedHead.objects.filter(free, feed__in=enabled, next_slot__lte=slot).update(
         fence=F("fence") + 1, lease_until=Now() + FETCH_LEASE
     )
     if not taken:
@@ -82,7 +84,7 @@ class Part:
 
 def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batch | None:
     """Ask the feed's providers for `slot`, append what they give to its log and return the first entry of it. None:
-    answered already, or under way.
+    answered already, or under way, or the feed is paused.
 
     What the first provider that answers does not give is asked of the next, and stands in a further entry. A failure is
     an entry too, with its reason; the feed is due again later the longer it fails. Who comes late fetches the slot that
