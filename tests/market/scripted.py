@@ -22,7 +22,7 @@ class Scripted(PlainProvider):
     def fetch(self, request):
         self.asked.append(request)
         given = self.gives.pop(0)
-        if isinstance(given, Exception):
+        if isinstance(given, BaseException):
             raise given
         return given
 

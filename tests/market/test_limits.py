@@ -98,6 +98,18 @@ def test_another_interval_long_after_the_last_round_does_not_pass_the_limits_eit
     assert _due_after(feed) == due
 
 
+def test_a_call_whose_worker_was_killed_is_not_forgotten(monkeypatch):
+    limited = _limited(monkeypatch, gives=[SystemExit()])
+    feed = make_feed("A", interval_seconds=60, provider="limited")
+    with pytest.raises(SystemExit):
+        _fetch(feed)
+    FeedHead.objects.update(lease_until=at(-600))
+
+    assert services.claim_due_feeds(now=at(864)) == []
+    assert services.claim_due_feeds(now=at(900)) == [(feed.pk, at(900))]
+    assert len(limited.asked) == 1
+
+
 def test_assets_that_a_round_has_no_room_for_take_turns(monkeypatch):
     limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_round=1)
     limited = Scripted(slug="limited", limits=limits, gives=[answer_with(as_of=START)] * 4)

@@ -102,7 +102,8 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
     assets = queries.asset_ids_by_external_id(lease.feed)
     circuits = queries.circuits_of(sources)
     failure, retry_after = "no_provider", None
-    asked: list[str] = []
+    least_seconds = 0
+    is_asked = False
     parts: list[Part] = []
     missing = set(assets.asset_ids)
     until = time.monotonic() + FETCH_AT_MOST_SECONDS
@@ -113,10 +114,16 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
         if time.monotonic() > until or (missing and not asset_ids):
             continue
         if circuit is not None and circuit.open_until is not None and circuit.open_until > now:
-            if not asked:
+            if not is_asked:
                 failure, retry_after = "circuit_open", ceil((circuit.open_until - now).total_seconds())
             continue
-        asked.append(source.provider)
+        is_asked = True
+        least_seconds = max(least_seconds, queries.seconds_between_rounds([source.provider]))
+        if least_seconds > FETCH_LEASE.total_seconds():
+            # Who is killed from here on has made his call all the same: it is not made again before its time.
+            FeedHead.objects.filter(pk=feed_id, fence=lease.fence).update(
+                hurried_until=now + timedelta(seconds=least_seconds)
+            )
         answered = _ask(lease, source, asset_ids, now=now)
         if isinstance(answered, _Failure):
             failure, retry_after = answered
@@ -129,11 +136,7 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
         missing = missing.difference(named.values()) | not_given
         if not missing:
             break
-    columns = {
-        "now": now,
-        "trace_id": trace_id,
-        "least_seconds": queries.seconds_between_rounds(asked),
-    }
+    columns = {"now": now, "trace_id": trace_id, "least_seconds": least_seconds}
     if not parts:
         return record_failure(lease=lease, failure=failure, retry_after_seconds=retry_after, **columns)
     entries = record_answers(lease=lease, parts=parts, **columns)
