@@ -126,6 +126,19 @@ def test_every_asset_has_its_turn_also_where_a_slot_has_two_entries(first, secon
     assert [request.external_ids for request in first.asked] == [["A"], ["B"], ["A"], ["B"]]
 
 
+def test_what_the_first_does_not_give_in_its_turns_has_its_turn_at_the_next(first, second):
+    first.limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_round=2)
+    second.limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_round=1)
+    feed = make_pair("A", "B", "C", "D")
+    first.gives = [answer_with(as_of=at(one)) for one in range(4)]
+    second.gives = [answer_with(as_of=at(one)) for one in range(4)]
+    for one in range(4):
+        fetch(feed, one)
+
+    assert [request.external_ids for request in first.asked] == [["A", "B"], ["C", "D"]] * 2
+    assert [request.external_ids for request in second.asked] == [["A"], ["C"], ["B"], ["D"]]
+
+
 def test_a_name_in_another_currency_is_not_asked_for(first, second, monkeypatch):
     feed = make_pair("A", "B")
     Listing.objects.create(asset_id=asset_ids(feed)["A"], provider="second", external_id="A-EUR")

@@ -99,11 +99,19 @@ class Limits:
 
     def round_of(self, external_ids: Sequence[str], *, turn: int) -> Sequence[str]:
         """Return those that are asked for in this turn: all, or as many as one round takes, each in its turn."""
-        at_once = len(external_ids) if self.calls_per_round is None else self.calls_per_round * self.batch_size
+        at_once = self._at_once(len(external_ids))
         if len(external_ids) <= at_once:
             return external_ids
         begin = turn * at_once % len(external_ids)
         return [*external_ids[begin:], *external_ids[:begin]][:at_once]
+
+    def turns_until_again(self, external_ids: int) -> int:
+        """Return after how many turns the same ones of so many are asked for together again."""
+        at_once = self._at_once(external_ids)
+        return 1 if external_ids <= at_once else external_ids // math.gcd(external_ids, at_once)
+
+    def _at_once(self, external_ids: int) -> int:
+        return external_ids if self.calls_per_round is None else self.calls_per_round * self.batch_size
 
     def batches_of(self, external_ids: Sequence[str]) -> Iterator[Sequence[str]]:
         """Give as many at a time as go into one call."""

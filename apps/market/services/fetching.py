@@ -102,7 +102,7 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
     assets = queries.asset_ids_by_external_id(lease.feed)
     circuits = queries.circuits_of(sources)
     failure, retry_after = "no_provider", None
-    least_seconds = 0
+    least_seconds, turn = 0, lease.head.turn
     is_asked = False
     parts: list[Part] = []
     missing = set(assets.asset_ids)
@@ -124,7 +124,7 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
             FeedHead.objects.filter(pk=feed_id, fence=lease.fence).update(
                 hurried_until=now + timedelta(seconds=least_seconds)
             )
-        answered = _ask(lease, source, asset_ids, now=now)
+        answered = _ask(lease, source, asset_ids, turn=turn, now=now)
         if isinstance(answered, _Failure):
             failure, retry_after = answered
             continue
@@ -134,6 +134,10 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
         parts.append(part)
         # What it has no name for in the right currency could not be asked of it.
         missing = missing.difference(named.values()) | not_given
+        limits = PROVIDERS[source.provider].limits
+        if limits is not None:
+            # Of what it does not give in each of its turns, another may be the next one's each time.
+            turn //= limits.turns_until_again(len(asset_ids))
         if not missing:
             break
     columns = {"now": now, "trace_id": trace_id, "least_seconds": least_seconds}
@@ -149,13 +153,13 @@ class _Failure(NamedTuple):
 
 
 def _ask(
-    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, now: datetime
+    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, turn: int, now: datetime
 ) -> tuple[Part, set[int]] | _Failure:
     """Return what one provider gives, with the assets that were asked of it in vain, or why it gives nothing."""
     retry_after, is_refusal = None, False
     try:
         provider = provider_named(source.provider)
-        request = _request(lease, source, asset_ids, limits=provider.limits)
+        request = _request(lease, source, asset_ids, limits=provider.limits, turn=turn)
         answer = provider.fetch(request)
     except ProviderUnavailable as error:
         reason, retry_after = error.reason, error.retry_after_seconds
@@ -180,11 +184,11 @@ def _ask(
 
 
 def _request(
-    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, limits: Limits | None
+    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, limits: Limits | None, turn: int
 ) -> QuoteRequest:
     external_ids = sorted(asset_ids)
     if limits is not None:
-        external_ids = list(limits.round_of(external_ids, turn=lease.head.turn))
+        external_ids = list(limits.round_of(external_ids, turn=turn))
 
     def latest() -> dict[str, tuple[datetime, Decimal]]:
         known = queries.newest_stored(list(asset_ids.values()))
