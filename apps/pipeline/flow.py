@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Signature, chain, signature
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -154,11 +155,25 @@ def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
 def tell(*, channel_ids: Sequence[int]) -> list[int]:
     """Plan what these channels are owed, send for who sends it, and return those that have something new to be sent."""
     now = timezone.now()
-    planned = [channel_id for channel_id in channel_ids if notify.plan(channel_id=channel_id, now=now)]
+    planned = [channel_id for channel_id in channel_ids if _plan(channel_id, now=now)]
     failing = notify_queries.failing_of(planned)
     for channel_id in planned:
         _hurry(_deliver(channel_id, is_failing=channel_id in failing))
     return planned
+
+
+def _plan(channel_id: int, *, now: datetime) -> bool:
+    """Plan what a channel is owed, and return whether there is something new to be sent. One that cannot be planned, be
+    it for a lock that somebody holds too long, keeps no other from being told; the next tick tries again."""
+    try:
+        return notify.plan(channel_id=channel_id, now=now)
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception:
+        if not connection.is_usable():
+            raise
+        logger.exception("channel not planned", extra={"channel": channel_id})
+        return False
 
 
 def tell_due() -> dict[str, int]:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from apps.alerts.models import Alert
@@ -12,6 +13,7 @@ from apps.notify.models import Channel, Message, Owed
 from apps.notify.transports.protocol import TransportUnavailable
 from apps.notify.transports.registry import TRANSPORTS
 from apps.pipeline import flow
+from apps.rules.models import Rule
 from tests import builders
 from tests.notify.telling import LONG_AGO, FakeTransport, judge, plan, raising
 from tests.rig import purge_queues, queue_lengths
@@ -84,6 +86,39 @@ def test_a_tick_plans_what_has_become_due_and_not_what_has_not(world):
     assert (early["planned"], late["planned"], Message.objects.count()) == (0, 1, 1)
     # Who sends it is sent for at once, and not by the next tick.
     assert waiting() == (1, 0)
+
+
+def test_a_channel_that_cannot_be_planned_keeps_no_other_from_being_told(world, monkeypatch):
+    bad = world.channel
+    good = notify.create_channel(owner=world.owner, name="Good", kind="fake", config={})
+    notify.set_channels(rule=Rule.objects.get(), channels=[bad, good])
+    judge(world.feed, (0, "101"))
+    plan_any = notify.plan
+
+    def plan_good(*, channel_id, now):
+        return plan_any(channel_id=channel_id, now=now) if channel_id == good.pk else 1 // 0
+
+    monkeypatch.setattr(notify, "plan", plan_good)
+    found = flow.tell_due()
+
+    assert (found["planned"], Message.objects.get().channel) == (1, good)
+    assert Owed.objects.get(message=None).channel == bad
+
+
+def test_a_database_that_is_gone_is_asked_once_and_not_for_each_channel(world, monkeypatch):
+    asked = []
+
+    def plan_without_database(*, channel_id, now):
+        asked.append(channel_id)
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(notify, "plan", plan_without_database)
+    monkeypatch.setattr(flow.connection, "is_usable", lambda: False)
+
+    with pytest.raises(OperationalError):
+        flow.tell(channel_ids=[1, 2])
+
+    assert asked == [1]
 
 
 def test_a_tick_sends_for_who_sends_what_is_due_each_on_its_queue(world):
