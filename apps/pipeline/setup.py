@@ -199,8 +199,10 @@ def _load_channel(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datet
     if channel is None:
         create_channel(owner=owner, name=row["name"], kind=row["kind"], config=config, **options)
     else:
+        before = channel.quiet_hours
         configure_channel(channel=channel, kind=row["kind"], config=config, **options)
-        reconsider_quiet_hours(channel=channel, now=now)
+        if channel.quiet_hours != before:
+            reconsider_quiet_hours(channel=channel, now=now)
 
 
 def _load_rule(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datetime, trace_id: str) -> None:

@@ -191,6 +191,8 @@ def redeliver(*, messages: QuerySet[Message], now: datetime) -> int:
 def reconsider_quiet_hours(*, channel: Channel, now: datetime) -> None:
     """Look again at what quiet hours hold back on the channel, since they were changed."""
     Owed.objects.filter(channel=channel, hold=Owed.Hold.QUIET, message=None).update(due_at=now)
+    # Which of them wait for the old end and which for another try, no row says.
+    channel.messages.filter(status=Message.Status.PENDING, next_attempt_at__gt=now).update(next_attempt_at=now)
 
 
 def inbox_of(owner: AbstractBaseUser, *, other_than: Channel | None = None) -> Channel:

@@ -86,6 +86,7 @@ def _claim(channel_id: int, *, now: datetime) -> Attempt | None:
             return None
         if channel.resume_at is not None and channel.resume_at > now:
             return None
+        _put_off_in_quiet_hours(channel, now=now)
         message = queries.next_message(channel_id)
         while message is not None and message.attempts - message.attempts_before > len(domain.RETRY_AFTER_SECONDS):
             # Its last sender died over it, like those before: it kills whoever sends it.
@@ -99,6 +100,16 @@ def _claim(channel_id: int, *, now: datetime) -> Attempt | None:
         )
         message.channel = channel
         return Attempt.objects.create(message=message, number=number, started_at=now)
+
+
+def _put_off_in_quiet_hours(channel: Channel, *, now: datetime) -> None:
+    """Have what was written before the channel's quiet hours, and waits for another try, wait for their end."""
+    quiet = channel.quiet_hours
+    until = domain.quiet_until(now=now, quiet=quiet) if quiet is not None else None
+    if until is not None:
+        queries.due_in_quiet_hours(channel).update(
+            status=Message.Status.PENDING, next_attempt_at=until, lease_until=None
+        )
 
 
 def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime) -> str:

@@ -10,6 +10,7 @@ from apps.notify import domain, queries, services
 from apps.notify.models import Attempt, Channel, Message
 from apps.notify.services.sending import letter_of
 from apps.notify.transports.protocol import ChannelRefused, TransportRejected, TransportUnavailable
+from apps.rules.models import Rule
 from tests.builders import above, make_feed, make_owner, make_rule
 from tests.notify.telling import (
     LONG_AGO,
@@ -363,6 +364,79 @@ def test_secrets_that_cannot_be_read_are_a_failed_attempt_that_is_tried_again(se
     assert send(channel) == "failed"
 
     assert (outside.letters, outcomes(message_id)) == ([], [(1, "failed", "no_key")])
+
+
+# Quiet hours
+
+
+@pytest.fixture
+def quiet_until(channel):
+    """The end of quiet hours that have begun on the channel a minute ago; from then on they hold back what is tried
+    again, too."""
+    now = timezone.now()
+    end = now + timedelta(hours=5)
+    channel.quiet_from, channel.quiet_until = (now - timedelta(minutes=1)).time(), end.time()
+    return end
+
+
+def test_what_failed_before_quiet_hours_is_not_tried_within_them(feed, rule, channel, outside, quiet_until):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(TransportUnavailable("timeout"))]
+    send(channel)
+    make_due(message_id)
+    channel.save()
+
+    assert (send(channel), len(outside.letters)) == (None, 1)
+
+    message = Message.objects.get()
+    assert (message.status, message.next_attempt_at, message.attempts) == ("pending", quiet_until, 1)
+    make_due(message_id)
+    assert send(channel, after=5 * 3_600 + 1) == "delivered"
+
+
+def test_what_a_dead_sender_left_behind_is_not_tried_within_quiet_hours(feed, rule, channel, outside, quiet_until):
+    (message_id,) = told(feed, channel, (0, "101"))
+    outside.script = [raising(Killed())]
+    with pytest.raises(Killed):
+        send(channel)
+    expire_lease(message_id)
+    channel.save()
+
+    assert (send(channel), Message.objects.get().status) == (None, "pending")
+
+
+@pytest.mark.parametrize(("lets_critical", "outcome"), [(True, "delivered"), (False, None)])
+def test_what_is_critical_is_tried_again_in_quiet_hours_where_it_may_come(
+    feed, owner, rule, channel, outside, quiet_until, lets_critical, outcome
+):
+    (message_id,) = told(feed, channel, (0, "101"), (1, "99"))
+    Rule.objects.update(severity="critical", name='"severity": "info"')
+    (_, critical_id) = told(feed, channel, (2, "101"))
+    channel.quiet_lets_critical = lets_critical
+    channel.save()
+
+    assert send(channel) == outcome
+    assert [letter.id for letter in outside.letters] == [str(critical_id)] * lets_critical
+    assert Message.objects.get(pk=message_id).next_attempt_at == quiet_until
+
+
+def test_tests_and_notices_are_sent_in_quiet_hours(channel, outside, quiet_until):
+    channel.save()
+    services.send_test(channel=channel, asked_by="ada", now=LONG_AGO)
+
+    assert send(channel) == "delivered"
+
+
+def test_quiet_hours_that_are_changed_let_go_of_what_waits_for_another_try(feed, rule, channel, quiet_until):
+    told(feed, channel, (0, "101"))
+    channel.save()
+    send(channel)
+    channel.quiet_from = channel.quiet_until = None
+    channel.save()
+
+    services.reconsider_quiet_hours(channel=channel, now=timezone.now())
+
+    assert send(channel) == "delivered"
 
 
 # What the channel learns from it
