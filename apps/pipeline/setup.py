@@ -159,8 +159,13 @@ def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
     if asset.feed_id not in (None, feed.pk) and (hasattr(asset, "latest") or asset.rule_states.exists()):
         # Its rules and its open alerts move with it, which takes both feeds' locks.
         raise SetupInvalid(f"feed: {asset} has quotes or rules in {asset.feed}; its page in the admin moves it")
-    asset.feed, asset.name, asset.tags = feed, row.get("name", ""), row.get("tags", [])
-    asset.currency, asset.calendar = row.get("currency", ""), row.get("calendar", "")
+    asset.feed, asset.tags = feed, row.get("tags", [])
+    for key in ("name", "currency", "calendar"):
+        # Left blank, it is None.
+        text = "" if row.get(key) is None else row[key]
+        if isinstance(text, list | dict):
+            raise SetupInvalid(f"{key} must be a text")
+        setattr(asset, key, text)
     asset.full_clean()
     asset.save()
     _load_aliases(asset, row.get("aliases", []))

@@ -133,6 +133,12 @@ def test_a_file_moves_an_asset_only_where_nothing_is_known_of_it(tmp_path, capsy
     assert set(Asset.objects.values_list("symbol", "feed")) == {("A", feed.pk), ("B", other.pk)}
 
 
+def test_what_is_left_blank_is_none(tmp_path):
+    make_owner()
+    load(write(tmp_path, FEED + "assets: [{symbol: A, feed: spot, name: , currency: , calendar: }]\n"))
+    assert Asset.objects.values_list("symbol", "name", "currency", "calendar").get() == ("A", "", "", "")
+
+
 def test_an_edited_file_edits_by_name(tmp_path):
     make_owner()
     load(write(tmp_path, GOOD))
@@ -229,6 +235,9 @@ NO_CHARACTER = "setup.yaml, line {}: a text with a character that is none"
          "assets[1]: symbol: Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD)."),
         (FEED + "assets: [{symbol: A, feed: spot, tags: crypto}]\n",
          'assets[0]: tags: Write a list of words, like ["crypto", "stablecoin"].'),
+        (FEED + "assets: [{symbol: A, feed: spot, calendar: {code: XNYS, zone: America/New_York}}]\n",
+         "assets[0]: calendar must be a text"),
+        (FEED + "assets: [{symbol: A, feed: spot, name: [A]}]\n", "assets[0]: name must be a text"),
         (FEED + "assets: [{symbol: A, feed: spot, colour: red}]\n",
          "assets[0]: colour is not known here; known are symbol, feed, name, currency, calendar, tags, aliases, "
          "listings"),
