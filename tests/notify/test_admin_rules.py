@@ -13,6 +13,8 @@ from tests.builders import above, make_feed, make_operator, make_owner, make_rul
 
 pytestmark = pytest.mark.django_db
 
+CHANNEL = "/admin/notify/channel/add/"
+
 
 def page_of(rule):
     return reverse("admin:rules_rule_would_send", args=[rule.pk])
@@ -64,3 +66,12 @@ def test_nobody_is_shown_what_others_would_be_sent(client):
     make_told_alerts(make_owner("ada"), 1)
     client.force_login(make_operator("grace", "rules.view_rule"))
     assert client.get(page_of(Rule.objects.get())).status_code == 404
+
+
+def test_the_form_of_a_rule_says_where_to_add_a_channel_while_there_is_none(admin_client, admin_user):
+    page, way = reverse("admin:rules_rule_add"), f'<a class="text-primary-600 dark:text-primary-500" href="{CHANNEL}">'
+    assert way in admin_client.get(page).text
+
+    create_channel(owner=admin_user, name="In", kind="inbox", config={})
+
+    assert way not in admin_client.get(page).text

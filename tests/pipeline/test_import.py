@@ -74,7 +74,7 @@ def test_an_average_is_known_at_once_and_the_past_opens_nothing(feed, tmp_path, 
 def test_what_is_imported_again_is_counted_and_changes_nothing(feed, tmp_path, capsys):
     path = write(tmp_path, (-2, "A", "1"), (-1, "A", "2"), (-1, "B", "3"))
 
-    assert run(path, capsys) == "3 quotes are imported in 1 entries.\n"
+    assert run(path, capsys) == "3 quotes are imported in 1 entry.\n"
     before = stored(), Batch.objects.count(), FeedHead.objects.get(feed=feed).seq
     assert run(path, capsys) == "0 quotes are imported in 0 entries; 3 were there already.\n"
     assert (stored(), Batch.objects.count(), FeedHead.objects.get(feed=feed).seq) == before
@@ -84,7 +84,7 @@ def test_a_row_that_is_not_believed_costs_no_other(feed, tmp_path, capsys):
     path = write(tmp_path, (-3, "A", "1"), (-2, "NEVER", "1"), (-1, "A", "0"), (0, "A", "9"), (61, "A", "1"))
 
     assert run(path, capsys) == (
-        "1 quotes are imported in 1 entries; "
+        "1 quote is imported in 1 entry; "
         "4 rejected (1 conflict, 1 out_of_range, 1 time_in_future, 1 unknown_asset).\n"
     )
     assert stored() == {("A", at(-3), Decimal(1)), ("A", at(0), Decimal("9.5"))}
@@ -109,7 +109,7 @@ def test_a_live_feed_that_stood_still_takes_what_has_been_since(tmp_path, capsys
     path = tmp_path / "quotes.csv"
     path.write_text(f"time,symbol,price\n{timezone.now().isoformat()},A,12\n")
 
-    assert run(path, capsys, feed="live") == "1 quotes are imported in 1 entries.\n"
+    assert run(path, capsys, feed="live") == "1 quote is imported in 1 entry.\n"
     assert LatestQuote.objects.get().price == 12
 
 

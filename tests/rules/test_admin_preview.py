@@ -71,7 +71,7 @@ def test_the_preview_is_only_posted_to(client, ada):
 def test_after_saving_the_page_says_from_when_it_is_judged(client, ada, feed):
     fields = {"kind": "above_average", "percent": "1", "window": "24h"}
     answer = client.post(reverse(ADD), written(**fields) | {"_continue": "1"}, follow=True)
-    assert "Not judged everywhere yet: BTC-USD needs 12 of 24 hours; no quote is stored yet." in answer.text
+    assert "Not judged everywhere yet: BTC-USD: needs 12 of 24 hours; no quote is stored yet." in answer.text
     assert [table.rows for table in answer.context["tables"] if table.title == "When it can be judged"] == [
         [["BTC-USD", "needs 12 of 24 hours; no quote is stored yet"]]
     ]

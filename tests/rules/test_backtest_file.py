@@ -255,10 +255,16 @@ def test_in_words_it_says_the_same(tried):
     assert out.splitlines() == [
         "A is above 100",
         "4 quotes; 1 repeated, 1 rejected (1 missing)",
-        "1 openings, 2 messages to each channel, 0 kept silent",
+        "1 opening, 2 messages to each channel, 0 kept silent",
         "  2026-01-01T00:01:00Z → 2026-01-01T00:02:00Z  A is above 100: 101 at 00:01:00",
         "  2026-01-01: 1",
     ]
+
+
+def test_a_file_without_the_rules_assets_says_so(tried):
+    status, out, _ = tried(ABOVE, rows_of(101, 102, symbol="B"))
+
+    assert (status, out.splitlines()[1]) == (0, "2 quotes; none of them is of an asset of this rule")
 
 
 # Other thresholds.

@@ -161,7 +161,7 @@ class FeedAdmin(PageAdmin):
             self.say_done(
                 request,
                 f"{', '.join(started)}: due now. The next tick starts the fetch, within a second while beat and a "
-                "watcher run; its entry stands in the log below Batches.",
+                "watcher run; its entry stands in the log, under Batches.",
             )
         return self.after(request, feeds)
 

@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.market.admin import ROWS_SHOWN
@@ -25,6 +26,11 @@ from apps.notify.services import last_opening, set_channels, would_send
 from apps.rules.admin import Beside, RuleAdmin, RuleForm
 from apps.rules.models import Rule
 from apps.rules.why import Why
+
+NO_CHANNELS = (
+    'There are none yet to choose from: <a class="text-primary-600 dark:text-primary-500" href="{}">add one</a> first. '
+    "Without one an alert is recorded, and nobody is told."
+)
 
 
 class ToldRuleForm(RuleForm):
@@ -45,6 +51,8 @@ class ToldRuleForm(RuleForm):
         owner = self.instance.owner if self.instance.pk is not None else self.user
         own = Channel.objects.filter(owner=owner).order_by("name")
         self.fields["channels"].queryset = own  # type: ignore[attr-defined]
+        if not own:
+            self.fields["channels"].help_text = format_html(NO_CHANNELS, reverse("admin:notify_channel_add"))
         if self.instance.pk is not None:
             self.initial.setdefault("channels", own.filter(rule_channels__rule=self.instance))
 

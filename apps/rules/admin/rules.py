@@ -390,6 +390,6 @@ def _prospect_in_words(prospect: queries.Prospect) -> str:
     waiting = [one for one in prospect.assets if not one.outlook.is_known]
     if not waiting:
         return f"It can be judged now, on {prospect.count} asset{'s' if prospect.count > 1 else ''}."
-    told = "; ".join(f"{one.asset.symbol} {one.outlook.words}" for one in waiting[:ASSETS_TOLD])
+    told = "; ".join(f"{one.asset.symbol}: {one.outlook.words}" for one in waiting[:ASSETS_TOLD])
     more = f"; and {len(waiting) - ASSETS_TOLD} more" if len(waiting) > ASSETS_TOLD else ""
     return f"Not judged everywhere yet: {told}{more}."

@@ -56,7 +56,9 @@ class Command(BaseCommand):
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(imported.rejected.items()))
         rejected = f"; {imported.rejected.total()} rejected ({reasons})" if reasons else ""
         there = f"; {imported.repeated} were there already" if imported.repeated else ""
-        self.stdout.write(f"{imported.accepted} quotes are imported in {imported.entries} entries{there}{rejected}.")
+        quotes = f"{imported.accepted} quote{' is' if imported.accepted == 1 else 's are'} imported"
+        entries = f"{imported.entries} {'entry' if imported.entries == 1 else 'entries'}"
+        self.stdout.write(f"{quotes} in {entries}{there}{rejected}.")
 
     def _tell(self, words: str) -> None:
         if time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:

@@ -156,6 +156,10 @@ def _refuse(what: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _in_words(report: dict[str, Any]) -> str:
     openings = report["openings"]
     lines = [report["rule"], f"{report['quotes']:,} quotes".replace(",", " ")]
@@ -163,8 +167,11 @@ def _in_words(report: dict[str, Any]) -> str:
     if counted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items())
         lines[-1] += f"; {', '.join(counted)}" + (f" ({reasons})" if reasons else "")
+    if report["quotes"] and report.get("judged") == 0:
+        lines[-1] += "; none of them is of an asset of this rule"
     lines.append(
-        f"{len(openings)} openings, {report['messages']} messages to each channel, {report['suppressed']} kept silent"
+        f"{_counted(len(openings), 'opening')}, {_counted(report['messages'], 'message')} to each channel, "
+        f"{report['suppressed']} kept silent"
     )
     for opening in openings[:OPENINGS_SHOWN]:
         until = opening["resolved_at"] or "still open"
@@ -173,5 +180,7 @@ def _in_words(report: dict[str, Any]) -> str:
         lines.append(f"  … and {len(openings) - OPENINGS_SHOWN} more (--json has them all)")
     lines += [f"  {day}: {count}" for day, count in report["openings_per_day"].items()]
     for one in report.get("sweep", ()):
-        lines.append(f"  at {one['threshold']}: {one['openings']} openings, {one['messages']} messages")
+        lines.append(
+            f"  at {one['threshold']}: {_counted(one['openings'], 'opening')}, {_counted(one['messages'], 'message')}"
+        )
     return "\n".join([*lines, *(f"ERROR {error}" for error in report["errors"])])
