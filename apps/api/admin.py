@@ -1,7 +1,9 @@
 """Tokens for programs: made here, shown once, revoked here."""
 
+from datetime import datetime
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
@@ -15,13 +17,22 @@ from apps.api.queries import tokens_seen_by
 from apps.api.services import create_token, revoke_token
 
 
+class TokenForm(forms.ModelForm):
+    def clean_expires_at(self) -> datetime | None:
+        expires_at: datetime | None = self.cleaned_data["expires_at"]
+        if expires_at is not None and expires_at <= timezone.now():
+            raise forms.ValidationError("The end must lie ahead.")
+        return expires_at
+
+
 @admin.register(ApiToken)
 class ApiTokenAdmin(ModelAdmin):
     """People see their own tokens, superusers all. A token is never edited: it is revoked, and another one is made."""
 
     actions = ["revoke"]
     empty_value_display = "never"
-    empty_words = "No tokens yet. Add one for a program that asks /graphql."
+    empty_words = "No tokens yet. Add one for a program that asks /graphql or sends quotes."
+    form = TokenForm
     list_display = ["name", "owner", "state", "created_at", "expires_at", "last_used_at"]
     list_filter = ["revoked_at"]
     readonly_fields = ["created_at", "last_used_at", "revoked_at"]

@@ -57,6 +57,11 @@ def test_a_token_with_an_end_is_made_with_it(client, ada):
     assert f"{ApiToken.objects.get().expires_at:%Y-%m-%d %H:%M}" == "2030-01-31 12:00"
 
 
+def test_a_token_that_would_be_over_at_once_is_not_made(client, ada):
+    answer = add(client, ada, expires_at_0="2020-01-31", expires_at_1="12:00:00")
+    assert ("The end must lie ahead." in answer.text, ApiToken.objects.exists()) == (True, False)
+
+
 def test_nobody_makes_a_token_for_another(client, ada):
     response = add(client, make_owner("eve"))
     assert "Select a valid choice" in response.text

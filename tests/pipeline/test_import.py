@@ -84,8 +84,7 @@ def test_a_row_that_is_not_believed_costs_no_other(feed, tmp_path, capsys):
     path = write(tmp_path, (-3, "A", "1"), (-2, "NEVER", "1"), (-1, "A", "0"), (0, "A", "9"), (61, "A", "1"))
 
     assert run(path, capsys) == (
-        "1 quote is imported in 1 entry; "
-        "4 rejected (1 conflict, 1 out_of_range, 1 time_in_future, 1 unknown_asset).\n"
+        "1 quote is imported in 1 entry; 4 rejected (1 conflict, 1 out_of_range, 1 time_in_future, 1 unknown_asset).\n"
     )
     assert stored() == {("A", at(-3), Decimal(1)), ("A", at(0), Decimal("9.5"))}
     (entry,) = Batch.objects.filter(kind=Batch.Kind.HISTORY)

@@ -133,7 +133,7 @@ def switch(client, word, *rules):
 @pytest.mark.django_db
 def test_a_rule_is_switched_off_and_on_at_its_place_in_the_log(admin_client, admin_user):
     (alert,) = make_told_alerts(admin_user, 1)
-    assert "1 rule is switched off. Their open alerts close." in switch(admin_client, "off", alert.rule).text
+    assert "1 rule is switched off. Its open alerts close." in switch(admin_client, "off", alert.rule).text
     judge_pending(feed_id=alert.asset.feed_id)
     alert.refresh_from_db()
     assert alert.resolution == "rule changed"

@@ -277,7 +277,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
                 self.say_refused(request, f"{rule}: not switched. {refusal}")
             else:
                 switched += 1
-        follows = "" if enabled else " Their open alerts close."
+        follows = "" if enabled else f" {'Their' if switched > 1 else 'Its'} open alerts close."
         if switched:
             word = "on" if enabled else "off"
             self.say_done(request, f"{switched} rule{'s are' if switched > 1 else ' is'} switched {word}.{follows}")
