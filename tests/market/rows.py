@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from django.db import connection
+
 from apps.market import services
 from apps.market.models import Batch, FeedHead, LatestQuote, Quote
-from tests.builders import START, TRACE, asset_ids
+from tests.builders import START, TRACE, append_quotes, asset_ids, make_feed
 from tests.market.scripted import answer_with
 
 
@@ -39,3 +41,43 @@ def newest_prices():
 
 def log_of(feed):
     return list(Batch.objects.filter(feed=feed).order_by("seq").values_list("seq", "kind"))
+
+
+def make_long_logs(*names):
+    """Make a feed of each name with 5000 entries in its log, all alike but for their number. On PostgreSQL."""
+    for name in names:
+        append_quotes(make_feed(name=name), [])
+    columns = "feed_id, kind, part, as_of, received_at, provider, failure, accepted, late, repeated, held, rejected"
+    columns += ", missed_slots, first_at, last_at, trace_id"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO market_batch (seq, {columns}) "
+            f"SELECT number, {columns} FROM market_batch, generate_series(2, 5000) AS number"
+        )
+        cursor.execute("ANALYZE market_batch, market_feedhead")
+    FeedHead.objects.update(seq=5_000)
+
+
+def rows_read(context):
+    """Return how many rows of logs PostgreSQL reads for the captured statements, those that it throws away too."""
+    return sum(map(_rows_in, _plans_of(context)))
+
+
+def pages_read(context):
+    """Return how many pages, those of indexes too, PostgreSQL looks at for the captured statements about logs."""
+    return sum(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] for plan in _plans_of(context))
+
+
+def _plans_of(context):
+    plans = []
+    for statement in [query["sql"] for query in context if 'FROM "market_batch"' in query["sql"]]:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}")
+            plans.append(cursor.fetchone()[0][0]["Plan"])
+    assert plans
+    return plans
+
+
+def _rows_in(node):
+    removed = sum(rows for name, rows in node.items() if name.startswith("Rows Removed"))
+    return (node["Actual Rows"] + removed) * node["Actual Loops"] + sum(map(_rows_in, node.get("Plans", [])))

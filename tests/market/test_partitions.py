@@ -2,14 +2,17 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from psycopg.errors import CheckViolation
 
 from apps.market import partitions, services
 from apps.market.domain import RawQuote
-from apps.market.models import Batch, Candle, Feed, FeedHead, LatestQuote, Quote
+from apps.market.models import Batch, Candle, Feed, FeedHead, LatestQuote, Quote, RollupPosition
+from apps.market.services import retention
 from apps.pipeline.flow import judge_pending
 from tests.builders import START, TRACE, append_quotes, at, make_feed
+from tests.market.rows import make_long_logs, pages_read
 from tests.threads import at_once, elsewhere
 
 DAY = timedelta(days=1)
@@ -282,6 +285,17 @@ def test_many_years_of_days_have_few_partitions():
         cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'market_quote'::regclass")
         assert cursor.fetchone()[0] < 400
     assert Quote.objects.count() == 4_001
+
+
+@pytest.mark.servers
+def test_what_was_added_lately_to_the_past_costs_the_same_however_long_the_logs_are():
+    make_long_logs("one", "two", "three", "four")
+    Batch.objects.update(accepted=1, first_at=START, last_at=START)
+    for feed in Feed.objects.all():
+        RollupPosition.objects.create(feed=feed, seq=5_000)
+    with CaptureQueriesContext(connection) as context:
+        assert retention._days_wanted(now=START + 100 * DAY) == []
+    assert pages_read(context) < 30
 
 
 # Minutes

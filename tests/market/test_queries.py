@@ -10,6 +10,7 @@ from apps.market.models import Asset, Batch, Candle, Feed, FeedHead, FeedSource,
 from apps.market.services import roll_up
 from apps.pipeline.flow import judge_pending
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
+from tests.market.rows import make_long_logs, rows_read
 
 UNIT = 10**10
 SECOND = 1_000_000
@@ -390,33 +391,11 @@ def test_feeds_with_their_recent_entries_cost_three_statements_and_hold_no_more_
 
 @pytest.mark.servers
 def test_the_end_of_a_log_costs_the_same_however_long_it_is():
-    feeds = [make_feed(name=f"feed-{number}") for number in range(4)]
-    for feed in feeds:
-        append_quotes(feed, [])
-    with connection.cursor() as cursor:
-        columns = "feed_id, kind, as_of, received_at, provider, failure, accepted, late, repeated, held, rejected"
-        columns += ", part, missed_slots, trace_id"
-        cursor.execute(
-            f"INSERT INTO market_batch (seq, {columns}) "
-            f"SELECT number, {columns} FROM market_batch, generate_series(2, 5000) AS number"
-        )
-        cursor.execute("ANALYZE market_batch, market_feedhead")
-    FeedHead.objects.update(seq=5_000)
+    make_long_logs("one", "two", "three", "four")
     with CaptureQueriesContext(connection) as context:
         found = list(queries.with_recent_entries(Feed.objects.all()))
     assert [[entry.seq for entry in feed.recent] for feed in found] == [list(range(5_000, 4_980, -1))] * 4
-    [statement] = [query["sql"] for query in context if 'FROM "market_batch"' in query["sql"]]
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
-        plan = cursor.fetchone()[0]
-    assert rows_read(plan[0]["Plan"]) < 1_000
-
-
-def rows_read(node):
-    """Return how many rows a plan has read in all its steps, those that it threw away among them."""
-    removed = sum(rows for name, rows in node.items() if name.startswith("Rows Removed"))
-    read = (node["Actual Rows"] + removed) * node["Actual Loops"]
-    return read + sum(map(rows_read, node.get("Plans", [])))
+    assert rows_read(context) < 1_000
 
 
 # What is drawn

@@ -45,9 +45,12 @@ def _days_wanted(*, now: datetime) -> list[tuple[date, date]]:
     """Return the spans of days whose quotes are still to be rolled up, or to be joined by others that follow."""
     positions = dict(RollupPosition.objects.values_list("feed_id", "seq"))
     quoted = Batch.objects.filter(accepted__gt=0).order_by()
-    found = [quoted.filter(kind=Batch.Kind.HISTORY, received_at__gte=now - HISTORY_GRACE)]
+    found = []
+    # Feed by feed, by its indexes: over all feeds together every log would be read.
     for feed_id in Feed.objects.values_list("pk", flat=True):
-        found.append(quoted.filter(feed=feed_id, seq__gt=positions.get(feed_id, 0)))
+        log = quoted.filter(feed=feed_id)
+        found.append(log.filter(seq__gt=positions.get(feed_id, 0)))
+        found.append(log.filter(kind=Batch.Kind.HISTORY, received_at__gte=now - HISTORY_GRACE))
     ends = {"first": TruncDate("first_at", tzinfo=UTC), "last": TruncDate("last_at", tzinfo=UTC)}
     return sorted({span for rows in found for span in rows.values_list(*ends.values()).distinct()})
 
