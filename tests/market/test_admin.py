@@ -13,6 +13,7 @@ from apps.market.admin import Chart
 from apps.market.models import (
     Asset,
     AssetAlias,
+    Backfill,
     Batch,
     Feed,
     FeedHead,
@@ -287,6 +288,22 @@ def test_an_asset_with_quotes_is_not_deleted_and_one_without_is(admin_client):
     admin_client.post(reverse("admin:market_asset_delete", args=[unused.pk]), {"post": "yes"})
     assert refused.status_code == 403
     assert list(Asset.objects.all()) == [quoted]
+
+
+@pytest.mark.django_db
+def test_an_asset_whose_past_was_asked_for_in_vain_is_deleted(admin_client):
+    make_feed("TYPO-USD")
+    asset = Asset.objects.get()
+    begun = at(0)
+    Backfill.objects.create(
+        asset=asset, provider="coinbase", since=begun, until=at(60), reached=begun, next_call_at=begun
+    )
+    page = reverse("admin:market_asset_delete", args=[asset.pk])
+    assert "have permission to delete" not in admin_client.get(page).text
+
+    admin_client.post(page, {"post": "yes"})
+
+    assert (Asset.objects.exists(), Backfill.objects.exists()) == (False, False)
 
 
 @pytest.mark.django_db

@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from apps.market import calendars, queries
 from apps.market.admin.pages import Chart, PageAdmin, Table, WordsField, plain_number
 from apps.market.calendars import CALENDARS
-from apps.market.models import Asset, AssetAlias, Listing
+from apps.market.models import Asset, AssetAlias, Backfill, Listing
 
 QUOTES_SHOWN = 20
 TAGS_OFFERED = 200
@@ -90,6 +90,11 @@ class AssetAdmin(PageAdmin):
         if obj is None or hasattr(obj, "latest") or obj.rule_states.exists():
             return False
         return super().has_delete_permission(request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        # Nobody may delete a backfill by itself. One that stored nothing keeps no asset.
+        deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, lacking - {Backfill._meta.verbose_name}, protected
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "tags":
