@@ -79,8 +79,8 @@ def test_a_message_shows_its_text_its_attempts_and_its_alert(admin_client, admin
 @pytest.mark.parametrize(
     ("status", "attempts", "words"),
     [
-        ("pending", 0, "to be sent at 2026-03-02 12:00:00, not tried yet"),
-        ("pending", 2, "to be sent at 2026-03-02 12:00:00, 2 attempts"),
+        ("pending", 0, "due since 2026-03-02 12:00:00, not tried yet"),
+        ("pending", 2, "due since 2026-03-02 12:00:00, 2 attempts"),
         ("sending", 1, "being sent: 1 attempt begun"),
         ("dead", 8, "given up after 8 attempts: nobody tries again unless asked to"),
     ],
@@ -89,6 +89,15 @@ def test_a_message_says_how_far_it_is_and_what_comes_next(admin_client, admin_us
     make_told_alerts(admin_user, 1)
     Message.objects.update(status=status, attempts=attempts, next_attempt_at=START)
     assert words in admin_client.get(reverse("admin:notify_message_change", args=[Message.objects.get().pk])).text
+
+
+@pytest.mark.django_db
+def test_a_message_that_is_not_due_yet_says_when_it_is_tried(admin_client, admin_user):
+    make_told_alerts(admin_user, 1)
+    later = timezone.now() + timedelta(hours=1)
+    Message.objects.update(status="pending", attempts=3, next_attempt_at=later)
+    page = reverse("admin:notify_message_change", args=[Message.objects.get().pk])
+    assert f"to be sent at {localize(later)}, 3 attempts" in admin_client.get(page).text
 
 
 @pytest.mark.django_db

@@ -109,7 +109,9 @@ def status_in_words(message: Message) -> str:
         return f"given up after {tried}: nobody tries again unless asked to"
     if message.status == Message.Status.SENDING:
         return f"being sent: {tried} begun"
-    return f"to be sent at {localize(message.next_attempt_at)}, {tried if message.attempts else 'not tried yet'}"
+    # What waits for an earlier message on its channel is due, and not sent yet.
+    when = "to be sent at" if message.next_attempt_at > timezone.now() else "due since"
+    return f"{when} {localize(message.next_attempt_at)}, {tried if message.attempts else 'not tried yet'}"
 
 
 def attempt_headers(request: HttpRequest) -> list[str]:
