@@ -31,6 +31,14 @@ LASTS_FIRST = "2"
 LASTS = [("1", "1 hour"), ("2", "2 hours"), ("8", "8 hours"), ("24", "a day"), ("168", "a week"), ("", "till a time")]
 
 
+class RowField(forms.ModelChoiceField):
+    """A choice that shows nothing where it was given no number: its list would look for the row all the same."""
+
+    def prepare_value(self, value: Any) -> Any:
+        prepared = super().prepare_value(value)
+        return prepared if str(prepared).isdecimal() else None
+
+
 class SilenceForm(forms.ModelForm):
     """A new silence lasts so many hours, or till a time. One that is there can be lengthened, shortened and explained.
 
@@ -161,6 +169,8 @@ class SilenceAdmin(PageAdmin):
         }
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name in self.autocomplete_fields:
+            kwargs["form_class"] = RowField
         if db_field.name == "rule":
             kwargs["queryset"] = rules_seen_by(request.user)
         if db_field.name == "asset":
