@@ -229,6 +229,19 @@ def test_a_second_silence_is_made_only_where_none_is_in_force(client, ada):
     ]
 
 
+def test_a_silence_of_another_origin_that_is_soon_over_does_not_stand_for_the_hour(client, ada):
+    message = tell_of(ada, "BTC-USD")
+    now = timezone.now()
+    match = {"owner": ada, "rule": Alert.objects.get().rule, "asset": Alert.objects.get().asset}
+    create_silence(author=ada, starts_at=now, ends_at=now + timedelta(minutes=5), comment="mine", **match)
+
+    first, second = (client.post(silence_path(message)) for _ in range(2))
+
+    assert "1 of 1 silenced for an hour" in first.text
+    assert headings(second) == ["It was done already"]
+    assert Silence.objects.count() == 2
+
+
 def test_a_silence_holds_back_what_comes_next_of_the_rule(client, ada):
     message = tell_of(ada, "BTC-USD")
     client.post(silence_path(message))

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.core import signing
 from django.db import transaction
+from django.db.models import Q
 from django.urls import reverse
 
 from apps.alerts.models import Alert
@@ -93,11 +94,13 @@ def _silence(*, message: Message, now: datetime) -> Done:
         Alert.objects.filter(events__owed__message=message, rule__isnull=False).values_list("rule_id", "asset_id")
     )
     owner = message.channel.owner
+    comment = f"{ACTS[SILENCE]}, by the link in a message to {message.channel.name}"
     # Of two clicks at once, the first may have read its clock last.
     in_force = owner.silences.filter(severity="", starts_at__lte=now + CLOCKS_DIFFER, ends_at__gt=now)
+    # A second click makes none; but one of another origin, which may end in a minute, does not stand for the hour.
+    in_force = in_force.filter(Q(comment=comment) | Q(ends_at__gte=now + SILENCED_FOR))
     wanted = _silenced_together(pairs)
     missing = sorted(wanted - set(in_force.values_list("rule_id", "asset_id")), key=str)
-    comment = f"{ACTS[SILENCE]}, by the link in a message to {message.channel.name}"
     silences = [
         Silence(
             owner=owner,
