@@ -449,15 +449,17 @@ def next_slot_after(
     """Return when a feed is due again: the next slot, or while it fails the first slot after a wait that doubles.
 
     The wait is 15 min at most, or what the provider asks for, up to 1 h; in any case `least_seconds`, which the
-    provider's limits want between two rounds.
+    provider's limits want between two rounds, and after a failure a slot more.
     """
-    interval = timedelta(seconds=interval_seconds)
-    wait = interval
+    interval, least = timedelta(seconds=interval_seconds), timedelta(seconds=least_seconds)
+    wait = max(interval, least)
     if failures:
         wait = min(interval * 2 ** min(failures, 20), max(interval, BACKOFF_LIMIT))
         if retry_after_seconds is not None:
             wait = max(wait, timedelta(seconds=min(max(retry_after_seconds, 1), RETRY_AFTER_LONGEST_SECONDS)))
-    wait = max(wait, timedelta(seconds=least_seconds))
+        if least > interval:
+            # Feeds that are due together ask together: one that was refused for that would be refused each time.
+            wait = max(wait, least + interval)
     # A whole number of slots: due between two of them, it would be claimed again and again until the later one begins.
     slots: int = -(-wait // interval)
     return slot + slots * interval

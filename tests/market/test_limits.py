@@ -65,7 +65,17 @@ def test_a_failure_waits_for_the_limits_of_all_that_were_asked(monkeypatch, scri
 
     _fetch(feed)
 
-    assert _due_after(feed) == 15 * 60
+    assert _due_after(feed) == 16 * 60
+
+
+def test_feeds_that_ask_at_the_same_moment_and_are_refused_for_it_do_so_no_more(monkeypatch):
+    _limited(monkeypatch, gives=[answer_with(as_of=START), ProviderUnavailable("rate_limited")])
+    feed = make_feed("A", interval_seconds=60, provider="limited")
+    refused = make_feed("B", name="refused", interval_seconds=60, provider="limited")
+    _fetch(feed)
+    _fetch(refused)
+
+    assert (_due_after(feed), _due_after(refused)) == (29 * 60, 30 * 60)
 
 
 def test_one_that_stands_behind_an_answering_provider_slows_nothing(monkeypatch, scripted):
