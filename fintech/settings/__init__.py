@@ -190,6 +190,8 @@ LOGGING = {
     "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
     "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
     "loggers": {
+        # Django's own handlers would write each line of it once more in debugging, as it is, links that act included.
+        "django": {"handlers": []},
         # It repeats each line of the worker and prints results.
         "celery.app.trace": {"level": "WARNING"},
     },

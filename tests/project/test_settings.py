@@ -1,5 +1,6 @@
 """A wrong setting stops the process at once, with one line that names the variable and never its value."""
 
+import json
 import os
 import runpy
 import stat
@@ -99,8 +100,12 @@ GOOD = [
 
 def check(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `manage.py check` with these variables and no others of ours."""
+    return run_python(folder, "manage.py", "check", **variables)
+
+
+def run_python(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "manage.py", "check"],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "VAR_DIR": str(folder)} | variables,
         capture_output=True,
@@ -187,3 +192,12 @@ def test_an_embedded_run_makes_a_key_that_only_its_owner_reads_and_keeps_it(tmp_
     assert len(key) >= 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text() == key
+
+
+def test_what_is_refused_is_one_line_of_json_in_debugging_too_and_hides_a_link_that_acts(tmp_path):
+    visit = "from django.test import Client; Client().get('/act/canary', headers={'host': '127.0.0.1'})"
+
+    done = run_python(tmp_path, "manage.py", "shell", "-v0", "-c", visit, DJANGO_DEBUG="true")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line)["message"] for line in done.stdout.splitlines()] == ["Not Found: /act/***"]
