@@ -74,17 +74,10 @@ def channels_to_plan(*, now: datetime, feed_id: int | None = None) -> list[int]:
     due = Owed.objects.filter(message=None, due_at__lte=now, channel=OuterRef("pk"))
     if feed_id is not None:
         due = due.filter(event__batch__feed=feed_id)
+    channels = list(Channel.objects.filter(Exists(due)).only("messages_per_minute").order_by("pk"))
     # Those at their limit would be asked for again and again, and keep others from their turn.
-    has_room = Q(messages_per_minute=0) | Q(messages_per_minute__gt=_counted(_made_lately(now), by="channel"))
-    rows = Channel.objects.filter(Exists(due), has_room).order_by("pk")
-    return list(rows.values_list("pk", flat=True)[:CHANNELS_AT_ONCE])
-
-
-def _made_lately(now: datetime) -> QuerySet[Message]:
-    """Return what counts for the limit of the channel around it."""
-    return Message.objects.filter(
-        channel=OuterRef("pk"), kind=Message.Kind.ALERT, created_at__gt=now - timedelta(minutes=1)
-    ).order_by()
+    at_limit = _at_their_limit_at(now, channels)
+    return [one.pk for one in channels if one.pk not in at_limit][:CHANNELS_AT_ONCE]
 
 
 def debts_to_plan(*, channel_id: int, now: datetime) -> list[Owed]:
