@@ -45,6 +45,15 @@ def test_the_page_asks_for_an_asset_that_the_rule_was_put_on(client, rule):
 
 
 @pytest.mark.django_db
+def test_the_only_asset_is_chosen_already_and_of_two_none(client, ada, rule):
+    both = make_rule(ada, name="both", assets=["BTC-USD", "ETH-USD"], condition=above(100))
+
+    chosen = [ask(client, one).context["form"]["asset"].value() for one in (rule, both)]
+
+    assert chosen == [Asset.objects.get(symbol="BTC-USD").pk, None]
+
+
+@pytest.mark.django_db
 def test_now_is_answered_with_what_the_condition_saw(client, rule):
     answer = ask(client, rule, asset="BTC-USD")
     assert "Pending for 20 s of 60 s since 2026-03-02 12:00:10 UTC." in answer.text

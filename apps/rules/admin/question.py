@@ -34,7 +34,11 @@ class WhyForm(forms.Form):
 
     def __init__(self, *args: Any, rule: Rule, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["asset"].queryset = queries.assets_ever_watched(rule)  # type: ignore[attr-defined]
+        watched = queries.assets_ever_watched(rule)
+        self.fields["asset"].queryset = watched  # type: ignore[attr-defined]
+        first_two = [asset.pk for asset in watched[:2]]
+        if len(first_two) == 1:
+            self.initial["asset"] = first_two[0]
 
 
 @dataclass(frozen=True, slots=True)
