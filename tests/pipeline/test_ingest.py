@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import zlib
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -191,6 +192,7 @@ def test_what_can_never_be_taken_goes_to_the_dead_letters_and_holds_nobody_up(tm
     paused = make_feed("Y", name="paused", provider="push")
     market.pause_feeds([paused.pk])
     good = message(("A", 5, "10")).encode()
+    packed = zlib.compress(message(("A", 7, "12")).encode())
     with rig(tmp_path) as processes:
         ingest(processes)
         is_reading(processes)
@@ -200,14 +202,16 @@ def test_what_can_never_be_taken_goes_to_the_dead_letters_and_holds_nobody_up(tm
         publish(good, content_encoding="unicode_escape")
         publish(b"\\ud800", content_encoding="unicode_escape")
         publish(good, headers={"compression": "application/x-gzip"})
+        publish(packed, headers={"compression": "application/x-gzip"})
         publish(message(("A", 6, "11")))
-        wait_until(lambda: queue_lengths()["fintech.dead"] == len(POISON) + 4)
+        wait_until(lambda: queue_lengths()["fintech.dead"] == len(POISON) + 5)
         wait_until(lambda: Quote.objects.count() == 2)
         log = processes.log("ingest")
         dead = dead_bodies()
 
-    assert sorted(dead) == sorted([*POISON, good, good, good, b"\xed\xa0\x80"])
+    assert sorted(dead) == sorted([*POISON, good, good, good, packed, b"\xed\xa0\x80"])
     assert stored() == [("A", 5, "10"), ("A", 6, "11")]
+    assert log.count('"why": "the body is compressed"') == 2
     assert '"why": "quotes[0].price: must be a number, or a text that is one"' in log
     assert log.count("pushed message refused") == len(dead)
 
