@@ -120,6 +120,17 @@ def test_a_call_whose_worker_was_killed_is_not_forgotten(monkeypatch):
     assert len(limited.asked) == 1
 
 
+def test_an_operator_need_not_wait_for_the_limits_after_a_worker_was_killed(monkeypatch):
+    _limited(monkeypatch, gives=[SystemExit()])
+    feed = make_feed("A", interval_seconds=60, provider="limited")
+    with pytest.raises(SystemExit):
+        _fetch(feed)
+    FeedHead.objects.update(lease_until=at(-600))
+    services.fetch_now(feed_id=feed.pk, now=at(40))
+
+    assert services.claim_due_feeds(now=at(40)) == [(feed.pk, START)]
+
+
 def test_assets_that_a_round_has_no_room_for_take_turns(monkeypatch):
     limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_round=1)
     limited = Scripted(slug="limited", limits=limits, gives=[answer_with(as_of=START)] * 4)

@@ -74,6 +74,8 @@ def fetch_now(*, feed_id: int, now: datetime) -> datetime:
         if FeedHead.objects.filter(pk=feed_id, lease_until__gt=Now()).exists():
             raise FetchRefused(f"{feed} is being fetched at this moment.")
         if head.next_slot <= wanted:
+            # Perhaps it is put off, since its last call ended with its worker.
+            FeedHead.objects.filter(pk=feed_id, hurried_until__gt=now + HURRY).update(hurried_until=None)
             return head.next_slot
         if Batch.objects.filter(feed=feed_id, slot__gte=wanted).exists():
             raise FetchRefused(f"{feed} was fetched this second, or its log is ahead of this machine's clock.")
