@@ -178,15 +178,14 @@ def _plan(channel_id: int, *, now: datetime) -> bool:
 
 def tell_due() -> dict[str, int]:
     """Plan what has become due (a group's wait is over, a silence has ended, a reminder), and have sent what is due
-    again; return how much of each."""
+    again; return how many channels each."""
     now = timezone.now()
-    reminded = notify.owe_reminders(now=now)
     planned = tell(channel_ids=notify_queries.channels_to_plan(now=now))
     due = notify_queries.due_channels(behind=BEHIND, now=now)
     notify.note_hurried(channel_ids=[one.channel_id for one in due], now=now)
     for one in due:
         _hurry(_deliver(one.channel_id, is_failing=one.is_failing))
-    return {"reminded": len(reminded), "planned": len(planned), "channels": len(due)}
+    return {"planned": len(planned), "channels": len(due)}
 
 
 def deliver(*, channel_id: int) -> int:
@@ -209,7 +208,7 @@ def deliver(*, channel_id: int) -> int:
 
 def sweep() -> dict[str, int]:
     """Hurry whatever has stayed behind: entries not judged, backtests whose worker is gone, writes to the cache that
-    failed. (What is to be told is looked at by each tick.)
+    failed; and owe reminders. (What is to be told is looked at by each tick.)
 
     Queues are the hurry and rows are the truth: this is what makes a lost message cost seconds and nothing else.
     """
@@ -221,6 +220,8 @@ def sweep() -> dict[str, int]:
     for run_id in backtests:
         _hurry(_backtest(run_id))
     rewritten = market.redo_cache_writes(now=now)
+    # Not each second, since it looks at every alert that is open: a reminder has its minutes.
+    notify.owe_reminders(now=now)
     # Last, since it takes locks and grows with the rules.
     followed = rules.follow_assets(now=now, trace_id=new_trace_id())
     found = {
