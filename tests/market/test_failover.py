@@ -1,6 +1,7 @@
 """When a provider fails, or gives a part only: the next is asked, the circuit opens, and the change is seen."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ from apps.market.domain import CircuitState
 from apps.market.models import Asset, Batch, Circuit, FeedHead, FeedSource, LatestQuote, Listing, Quote
 from apps.market.providers.protocol import Limits, ProviderRejected, ProviderUnavailable
 from apps.market.providers.registry import PROVIDERS
+from apps.market.services import fetching
 from apps.pipeline.flow import judge_pending
 from apps.rules.backtests import try_on_stored
 from apps.rules.engine.rule import RuleSpec
@@ -268,6 +270,22 @@ def test_five_failures_of_one_feed_keep_every_feed_from_asking(first, second):
     circuit = Circuit.objects.get()
     assert (circuit.provider, circuit.address) == ("first", "https://public.example")
     assert (circuit.failures, circuit.open_until, circuit.reason, circuit.failed_at) == (5, at(64), "timeout", at(4))
+
+
+def test_a_provider_is_left_alone_from_when_it_said_so(first, second, monkeypatch):
+    seconds = [0]
+
+    def hang(self, request, answer=Scripted.fetch):
+        seconds[0] += 9
+        return answer(self, request)
+
+    monkeypatch.setattr(fetching, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr(Scripted, "fetch", hang)
+    feed = make_pair("A")
+    first.gives, second.gives = [DOWN], [ProviderUnavailable("rate_limited", retry_after_seconds=5)]
+    fetch(feed)
+
+    assert Circuit.objects.get(provider="second").open_until == at(18 + 5)
 
 
 def test_a_half_open_circuit_lets_calls_through_and_two_answers_close_it(first, second):

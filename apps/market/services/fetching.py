@@ -106,12 +106,12 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
     is_asked = False
     parts: list[Part] = []
     missing = set(assets.asset_ids)
-    until = time.monotonic() + FETCH_AT_MOST_SECONDS
+    began = time.monotonic()
     for source in sources:
         named = assets.of(source)
         asset_ids = {external_id: asset_id for external_id, asset_id in named.items() if asset_id in missing}
         circuit = circuits.get((source.provider, queries.address_of(source)))
-        if time.monotonic() > until or (missing and not asset_ids):
+        if time.monotonic() - began > FETCH_AT_MOST_SECONDS or (missing and not asset_ids):
             continue
         if circuit is not None and circuit.open_until is not None and circuit.open_until > now:
             if not is_asked:
@@ -124,7 +124,7 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
             FeedHead.objects.filter(pk=feed_id, fence=lease.fence).update(
                 hurried_until=now + timedelta(seconds=least_seconds)
             )
-        answered = _ask(lease, source, asset_ids, turn=turn, now=now)
+        answered = _ask(lease, source, asset_ids, turn=turn, now=now, began=began)
         if isinstance(answered, _Failure):
             failure, retry_after = answered
             continue
@@ -153,9 +153,12 @@ class _Failure(NamedTuple):
 
 
 def _ask(
-    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, turn: int, now: datetime
+    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, turn: int, now: datetime, began: float
 ) -> tuple[Part, set[int]] | _Failure:
-    """Return what one provider gives, with the assets that were asked of it in vain, or why it gives nothing."""
+    """Return what one provider gives, with the assets that were asked of it in vain, or why it gives nothing.
+
+    now: when the fetch began; began: the same on the monotonic clock.
+    """
     retry_after, is_refusal = None, False
     try:
         provider = provider_named(source.provider)
@@ -179,7 +182,9 @@ def _ask(
     facts = {"feed": lease.feed.pk, "provider": source.provider, "reason": reason}
     logger.warning("provider failed", extra=facts)
     if source.provider in PROVIDERS and provider.is_live:
-        note_failure(source=source, reason=reason, is_refusal=is_refusal, retry_after_seconds=retry_after, now=now)
+        # It is left alone from when it said so, which may be long after the fetch began.
+        at = now + timedelta(seconds=round(time.monotonic() - began))
+        note_failure(source=source, reason=reason, is_refusal=is_refusal, retry_after_seconds=retry_after, now=at)
     return _Failure(reason, retry_after)
 
 
