@@ -58,7 +58,7 @@ def _notify(*channel_ids: list[int]) -> Signature:
 def _deliver(channel_id: int, *, is_failing: bool) -> Signature:
     # On a queue of their own, those that hang hold up each other, and nobody whose channel works.
     queue = RETRIES if is_failing else NOTIFICATIONS
-    return signature("pipeline.deliver", (channel_id,), immutable=True, queue=queue)
+    return signature("pipeline.deliver", (channel_id, is_failing), immutable=True, queue=queue)
 
 
 def _backtest(run_id: uuid.UUID) -> Signature:
@@ -188,21 +188,28 @@ def tell_due() -> dict[str, int]:
     return {"planned": len(planned), "channels": len(due)}
 
 
-def deliver(*, channel_id: int) -> int:
+def deliver(*, channel_id: int, is_failing: bool = False) -> int:
     """Send what is due on a channel, one message after the other, and return how many tries that took.
 
     A try that fails ends it: what comes after waits for the next tick, so that a channel that hangs holds a worker for
-    one message and no longer.
+    one message and no longer. is_failing: this worker is there for those whose last try failed. Another one does not
+    try them: it sends for that one.
     """
     until = time.monotonic() + DELIVER_AT_MOST_SECONDS
     tries = 0
-    while (outcome := notify.deliver_next(channel_id=channel_id, now=timezone.now())) is not None:
+    while True:
+        outcome = notify.deliver_next(channel_id=channel_id, now=timezone.now(), while_failing=is_failing)
+        if outcome is None:
+            break
         tries += 1
         if outcome == "failed":
-            break
+            return tries
         if time.monotonic() > until:
             _deliver(channel_id, is_failing=False).apply_async()
-            break
+            return tries
+    if not is_failing and notify_queries.failing_of([channel_id]):
+        # It has failed since somebody was sent for.
+        _hurry(_deliver(channel_id, is_failing=True))
     return tries
 
 

@@ -42,9 +42,9 @@ def notify_alerts(channel_ids: list[int]) -> None:
 
 # It begins no message after some seconds, and one takes 10 s at most; the lease of a message lasts longer than this.
 @shared_task(name="pipeline.deliver", soft_time_limit=20, time_limit=25)
-def deliver(channel_id: int) -> None:
+def deliver(channel_id: int, is_failing: bool = False) -> None:
     """Send what is due on a channel."""
-    flow.deliver(channel_id=channel_id)
+    flow.deliver(channel_id=channel_id, is_failing=is_failing)
 
 
 # Acknowledged at its start: it may last longer than the broker lets a message wait, and the row knows what to do after

@@ -178,6 +178,20 @@ def test_a_try_that_fails_ends_it(world):
     assert sorted(Message.objects.values_list("status", flat=True)) == ["delivered", "pending", "pending"]
 
 
+def test_who_was_sent_for_before_a_channel_failed_does_not_try_it_and_sends_for_who_does(world):
+    for second in range(0, 4, 2):
+        judge(world.feed, (second, "101"), (second + 1, "99"))
+        plan(world.channel)
+    world.outside.script = [raising(TransportUnavailable("timeout"))]
+    flow.deliver(channel_id=world.channel.pk)
+
+    late = flow.deliver(channel_id=world.channel.pk)
+
+    assert (late, len(world.outside.letters), waiting()) == (0, 1, (0, 1))
+    assert flow.deliver(channel_id=world.channel.pk, is_failing=True) == 1
+    assert len(world.outside.letters) == 2
+
+
 def test_a_long_queue_is_sent_in_turns_so_that_others_have_theirs(world, monkeypatch):
     for second in range(0, 6, 2):
         judge(world.feed, (second, "101"), (second + 1, "99"))

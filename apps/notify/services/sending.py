@@ -33,13 +33,13 @@ SEND_LEASE = timedelta(seconds=30)
 FAILING_AT_MOST = timedelta(hours=72)
 
 
-def deliver_next(*, channel_id: int, now: datetime) -> str | None:
+def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) -> str | None:
     """Try to send what is next on a channel, and return the attempt's outcome; None where there is nothing to do now,
-    or somebody else is at it, who will look once more.
+    or somebody else is at it, who will look once more. while_failing: also where the last try did not get through.
 
     What comes after a crash between the answer and the second commit is one repeat, with the same id.
     """
-    attempt = _claim(channel_id, now=now)
+    attempt = _claim(channel_id, now=now, while_failing=while_failing)
     if attempt is None:
         return None
     began = time.monotonic()
@@ -74,7 +74,7 @@ def letter_of(message: Message) -> Letter:
     )
 
 
-def _claim(channel_id: int, *, now: datetime) -> Attempt | None:
+def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | None:
     """Take the channel's next message for one attempt; the rows decide who wins, and the message's count of attempts
     fences off who was late."""
     with transaction.atomic():
@@ -85,6 +85,8 @@ def _claim(channel_id: int, *, now: datetime) -> Attempt | None:
             queries.given_up_with(channel).update(status=Message.Status.DEAD, lease_until=None)
             return None
         if channel.resume_at is not None and channel.resume_at > now:
+            return None
+        if channel.failing_since is not None and not while_failing:
             return None
         _put_off_in_quiet_hours(channel, now=now)
         message = queries.next_message(channel_id)
