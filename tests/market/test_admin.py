@@ -398,7 +398,7 @@ def test_the_feed_list_says_how_each_feed_is(admin_client):
     _feeds(1, prefix="feed")
     append_quotes(Feed.objects.get(), [("FEED-0", at(2), "2")])
     answer = admin_client.get(reverse("admin:market_feed_changelist"), {"o": "-6"})
-    for words in ("behind", "nobody has fetched it", "asked every 1 s, in fact every 2 s"):
+    for words in ("behind", "nobody has fetched it", "asked every 1 s, effective every 2 s"):
         assert words in answer.text
     assert answer.context["cl"].model_admin.pending(answer.context["cl"].result_list[0]) == 2
 

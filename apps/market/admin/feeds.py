@@ -214,7 +214,7 @@ class FeedAdmin(PageAdmin):
     @admin.display(description="interval", ordering="interval_seconds")
     def measured_rhythm(self, feed: Feed) -> str:
         effective = queries.effective_interval_seconds(feed)
-        measured = "not measured yet" if effective is None else f"in fact every {span_in_words(effective)}"
+        measured = "not measured yet" if effective is None else f"effective every {span_in_words(effective)}"
         return f"asked every {span_in_words(feed.interval_seconds)}, {measured}"
 
     @admin.display(description="interval")
@@ -227,7 +227,7 @@ class FeedAdmin(PageAdmin):
         effective = -(-seconds // feed.interval_seconds) * feed.interval_seconds
         why = queries.narrowest_limit(asked[0])
         return (
-            f"asked every {span_in_words(feed.interval_seconds)}, in fact every {span_in_words(effective)} "
+            f"asked every {span_in_words(feed.interval_seconds)}, effective every {span_in_words(effective)} "
             f"({asked[0]}: {why}, for all feeds together)"
         )
 
