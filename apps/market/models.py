@@ -498,4 +498,4 @@ class Backfill(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.asset} from {self.provider} since {self.since}"
+        return f"{self.asset} from {self.provider} since {self.since:%Y-%m-%d %H:%M}"

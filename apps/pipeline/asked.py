@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apps.market.models import FeedSource
+from apps.market.providers.failures import hint_on
 from apps.market.providers.protocol import Provider, ProviderMisconfigured
 from apps.market.providers.registry import provider_named
 
@@ -35,15 +36,5 @@ def options_for(provider: Provider, *, base_url: str | None = None) -> Mapping[s
 
 def failure_in_words(provider: Provider, reason: str) -> str:
     """Return a provider's failure in one line, with what may mend it; nothing of the key but its name."""
-    hints = {
-        "rate_limited": "it is asked too often, try again later",
-        "no_search": "it cannot be searched",
-        "no_history": "it gives no past",
-        "http_404": "it may not know this name, or the address is wrong",
-        "unknown_symbol": "it does not know this name",
-        "premium": "that is not for free keys",
-    }
-    if provider.key_variable:
-        hints |= {"unauthorized": f"is {provider.key_variable} right?", "no_key": f"set {provider.key_variable}"}
-    hint = hints.get(reason)
+    hint = hint_on(reason, key_variables=[provider.key_variable])
     return f"{provider.slug}: {reason}; {hint}" if hint else f"{provider.slug}: {reason}"

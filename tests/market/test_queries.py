@@ -330,18 +330,25 @@ def test_a_feed_that_was_never_fetched_is_new():
 
 def test_a_feed_that_fails_says_since_when_why_and_when_it_is_asked_again(quoted):
     _fail(quoted, second=10, reason="timeout")
-    assert _health(quoted, second=11).words == "timeout since 2026-03-02 12:00:10. Asked again at 2026-03-02 12:00:30."
+    words = "timeout since 2026-03-02 12:00:10: no answer within 10 s. Asked again at 2026-03-02 12:00:30."
+    assert _health(quoted, second=11).words == words
     _fail(quoted, second=30, reason="http_503")
     state, words = _health(quoted, second=31)
     assert state == "failing"
     assert words == "http_503 since 2026-03-02 12:00:10, 2 times in a row. Asked again at 2026-03-02 12:01:10."
 
 
+def test_a_feed_without_its_key_says_what_to_set(quoted):
+    quoted.sources.update(provider="coincap")
+    _fail(quoted, second=10, reason="no_key")
+    assert " since 2026-03-02 12:00:10: set COINCAP_API_KEY. Asked" in _health(quoted, second=11).words
+
+
 def test_a_feed_that_fails_for_longer_than_is_looked_at_says_before_when(quoted):
     for number in range(1, 23):
         FeedHead.objects.update(next_slot=at(10 * number))
         _fail(quoted, second=10 * number)
-    assert " since before 2026-03-02 12:00:30, 22 times in a row." in _health(quoted, second=221).words
+    assert " since before 2026-03-02 12:00:30, 22 times in a row: " in _health(quoted, second=221).words
 
 
 def test_a_feed_whose_entries_nobody_judges_is_behind(quoted):

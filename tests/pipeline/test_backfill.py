@@ -288,7 +288,7 @@ def test_a_provider_that_is_no_source_of_the_feed_is_asked_by_its_name_for_the_a
     feed = make_feed("BTC-USD", name="spot", provider="simulated")
     Listing.objects.create(asset=feed.assets.get(), provider="kraken", external_id="XBTUSD")
     out = run(capsys, "--from", "2026-03-01", "--to", "2026-03-02", "--provider", "Kraken", "--dry-run")
-    assert out == "BTC-USD: 1 calls of kraken (it is XBTUSD there), about 0:00:00. Nothing was asked.\n"
+    assert out == "BTC-USD: 1 call of kraken (it is XBTUSD there), about 0:00:00. Nothing was asked.\n"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_a_search_may_ask_at_another_address(capsys, httpserver):
     ("status", "why"),
     [
         (401, "coincap: unauthorized; is COINCAP_API_KEY right?"),
-        (429, "coincap: rate_limited; it is asked too often, try again later"),
+        (429, "coincap: rate_limited; asked too often, try again later"),
         (500, "coincap: http_500"),
     ],
 )

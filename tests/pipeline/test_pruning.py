@@ -43,10 +43,10 @@ def test_the_command_says_what_would_go_then_drops_it_and_the_next_run_the_rest(
     call_command("prune")
 
     assert (before, after) == ([3, 4, 4, 5, 2], [3, 4, 4, 5, 2])
-    assert said == ["1 silences would be dropped", "2 messages would be dropped"]
+    assert said == ["silences: 1 would be dropped", "messages: 2 would be dropped"]
     assert [line for line in capsys.readouterr().out.splitlines() if "silences" in line or "messages" in line] == [
-        *("1 silences dropped", "2 messages dropped"),
-        *("1 silences dropped", "0 messages dropped"),
+        *("silences: 1 dropped", "messages: 2 dropped"),
+        *("silences: 1 dropped", "messages: 0 dropped"),
     ]
     # What is open was told, and what is over ended just now.
     assert kept() == [3, 2, 2, 3, 0]

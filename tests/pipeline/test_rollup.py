@@ -86,26 +86,26 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(old, capsys):
     assert rows() == before
     assert [one["sql"] for one in statements if not one["sql"].lstrip().startswith("SELECT")] == []
     assert capsys.readouterr().out.splitlines() == [
-        "2026-03-02: 1 quotes would be dropped",
+        "quotes of 2026-03-02: 1 would be dropped",
         # Its day is still kept: it goes with the run after the one that drops the day.
-        "0 minute candles would be dropped",
-        f"{Checkpoint.objects.count() - 3} checkpoints would be dropped",
-        "1 steps of rules would be dropped",
-        "0 backtests would be dropped",
-        "0 silences would be dropped",
-        "0 messages would be dropped",
+        "minute candles: 0 would be dropped",
+        f"checkpoints: {Checkpoint.objects.count() - 3} would be dropped",
+        "steps of rules: 1 would be dropped",
+        "backtests: 0 would be dropped",
+        "silences: 0 would be dropped",
+        "messages: 0 would be dropped",
     ]
 
 
 def test_the_command_drops_what_the_dry_run_said(old, capsys):
     call_command("prune")
     out = capsys.readouterr().out.splitlines()
-    assert out[:2] == ["2026-03-02: 1 quotes dropped", "1 minute candles dropped"]
+    assert out[:2] == ["quotes of 2026-03-02: 1 dropped", "minute candles: 1 dropped"]
     assert list(Quote.objects.order_by("at").values_list("at", flat=True)) == [at(DAY), at(2 * DAY), at(3 * DAY)]
     assert Candle.objects.filter(resolution=60, at=START).count() == 0
     assert Candle.objects.filter(at__lte=START).count() == 2
     call_command("prune", "--dry-run")
-    assert capsys.readouterr().out.splitlines()[0] == "0 minute candles would be dropped"
+    assert capsys.readouterr().out.splitlines()[0] == "minute candles: 0 would be dropped"
 
 
 def test_beats_task_prunes_the_same(old):

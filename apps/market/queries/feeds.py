@@ -14,6 +14,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now, TruncMinute
 
 from apps.market.models import Asset, Backfill, Batch, Circuit, Feed, FeedSource
+from apps.market.providers.failures import hint_on
 from apps.market.providers.registry import PROVIDERS
 
 RECENT_ENTRIES = 20
@@ -130,7 +131,10 @@ def health_of(feed: Feed, *, now: datetime) -> Health:
         since = f"{'before ' if len(row) < feed.head.failures else ''}{_written(row[-1].received_at if row else due)}"
         times = "" if feed.head.failures == 1 else f", {feed.head.failures} times in a row"
         reason = row[0].failure if row else "unknown"
-        return Health("failing", f"{reason} since {since}{times}. Asked again at {_written(due)}.")
+        asked = [PROVIDERS[one.provider] for one in feed.sources.all() if one.provider in PROVIDERS]
+        hint = hint_on(reason, key_variables=[one.key_variable for one in asked])
+        means = f": {hint}" if hint else ""
+        return Health("failing", f"{reason} since {since}{times}{means}. Asked again at {_written(due)}.")
     if _is_over(feed, recent):
         return Health("finished", f"The recording ended at {_written(recent[0].as_of)}.")
     interval = timedelta(seconds=feed.interval_seconds)

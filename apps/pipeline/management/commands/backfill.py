@@ -73,8 +73,8 @@ class Command(BaseCommand):
         calls = calls_needed(origin, since=since, until=until, now=now)
         seconds = (calls - 1) * pause_between_calls(origin.provider.slug, backfills_more=1).total_seconds()
         self.stdout.write(
-            f"{asset}: {calls} calls of {origin.provider.slug} (it is {origin.external_id} there), "
-            f"about {timedelta(seconds=max(seconds, 0))}. Nothing was asked."
+            f"{asset}: {calls} {'call' if calls == 1 else 'calls'} of {origin.provider.slug} "
+            f"(it is {origin.external_id} there), about {timedelta(seconds=max(seconds, 0))}. Nothing was asked."
         )
 
     def _run(self, backfill: Backfill, origin: Origin) -> None:

@@ -29,6 +29,6 @@ class Command(BaseCommand):
         found = flow.prune(dry_run=options["dry_run"])
         verb = "would be dropped" if options["dry_run"] else "dropped"
         for day, quotes in found["days"].items():
-            self.stdout.write(f"{day}: {quotes} quotes {verb}")
+            self.stdout.write(f"quotes of {day}: {quotes} {verb}")
         for name, words in _WORDS.items():
-            self.stdout.write(f"{found[name]} {words} {verb}")
+            self.stdout.write(f"{words}: {found[name]} {verb}")
