@@ -1,5 +1,6 @@
 """The owners' pages: silences, each with what it holds back."""
 
+import re
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
@@ -32,11 +33,12 @@ LASTS = [("1", "1 hour"), ("2", "2 hours"), ("8", "8 hours"), ("24", "a day"), (
 
 
 class RowField(forms.ModelChoiceField):
-    """A choice that shows nothing where it was given no number: its list would look for the row all the same."""
+    """A choice that shows nothing where it was given no row's number: its list would look for the row all the same."""
 
     def prepare_value(self, value: Any) -> Any:
         prepared = super().prepare_value(value)
-        return prepared if str(prepared).isdecimal() else None
+        # A number of more digits is none that SQLite can look for.
+        return prepared if re.fullmatch("[0-9]{1,18}", str(prepared)) else None
 
 
 class SilenceForm(forms.ModelForm):
