@@ -1,10 +1,11 @@
-"""What browsers are told to refuse."""
+"""What is refused of addresses, and what browsers are told to refuse."""
 
+from collections.abc import Callable
 from typing import Any
 
 from csp.middleware import CSPMiddleware
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseBase
 
 
 class ContentSecurityPolicy(CSPMiddleware):
@@ -15,3 +16,15 @@ class ContentSecurityPolicy(CSPMiddleware):
         if request.resolver_match is not None and "admin" in request.resolver_match.app_names:
             parts.replace = settings.ADMIN_CONTENT_SECURITY_POLICY | (parts.replace or {})
         return parts
+
+
+def refuse_nul(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Answer 400 where a page is asked for with a NUL: to look for such a text is an error to PostgreSQL, whatever list
+    or filter it is for."""
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        if "%00" in request.META.get("QUERY_STRING", ""):
+            return HttpResponseBadRequest("An address cannot have a NUL in it.")
+        return get_response(request)
+
+    return answer

@@ -220,3 +220,20 @@ def test_the_sites_own_name_is_allowed_by_itself(tmp_path):
         shown(tmp_path, "ALLOWED_HOSTS", DJANGO_ALLOWED_HOSTS="")
         == "[['localhost', '127.0.0.1', 'fintech.example.org']]"
     )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/admin/notify/message/?status=%00",
+        "/admin/notify/message/?q=a%00b",
+        "/admin/alerts/alert/?kind__exact=%00",
+        "/admin/market/asset/?q=%00",
+        "/admin/autocomplete/?app_label=notify&model_name=silence&field_name=rule&term=%00",
+    ],
+)
+def test_an_address_with_a_nul_is_refused(admin_client, address):
+    answer = admin_client.get(address)
+
+    assert (answer.status_code, answer.text) == (400, "An address cannot have a NUL in it.")
