@@ -114,6 +114,6 @@ def test_a_feed_says_how_often_its_provider_allows_it_to_be_asked(admin_client):
     free = make_feed("A", name="free")
     pages = [admin_client.get(reverse("admin:market_feed_change", args=[feed.pk])).text for feed in (limited, free)]
 
-    # 4 000 calls in 31 days: one in 670 s, in whole slots of a minute.
-    assert "asked every 60 s, effective every 12 min (coincap: 129 calls a day, for all feeds together)" in pages[0]
+    # 4 000 credits in 31 days, three for a call: one in 2 009 s, in whole slots of a minute.
+    assert "asked every 60 s, effective every 34 min (coincap: 43 calls a day, for all feeds together)" in pages[0]
     assert "asked every 1 s, not measured yet" in pages[1]

@@ -89,12 +89,12 @@ def test_an_item_of_the_wrong_type_is_counted_and_costs_no_other(httpserver):
     assert admission.rejected == {"unknown_asset": 6, "missing": 1, "malformed": 1}
 
 
-def test_more_than_200_ids_are_asked_in_several_calls(httpserver):
-    external_ids = [f"coin-{number:03}" for number in range(401)]
+def test_more_than_ten_ids_are_asked_in_several_calls(httpserver):
+    external_ids = [f"coin-{number:03}" for number in range(21)]
     httpserver.expect_request("/assets").respond_with_handler(_echo)
     answer = CoinCap().fetch(_request(httpserver.url_for(""), external_ids=external_ids))
     assert [quote.external_id for quote in answer.quotes] == external_ids
-    assert [call.args["limit"] for call, _ in httpserver.log] == ["200", "200", "1"]
+    assert [call.args["limit"] for call, _ in httpserver.log] == ["10", "10", "1"]
 
 
 def _echo(request):

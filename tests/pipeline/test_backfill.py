@@ -366,18 +366,18 @@ def test_the_admin_shows_backfills_and_what_they_wait_for(feed, admin_client):
 
 def test_feeds_make_room_for_a_backfill_that_goes_on():
     feed = make_feed("BTC-USD", name="spot", provider="coincap")
-    assert queries.seconds_between_rounds(["coincap"]) == 670
+    assert queries.seconds_between_rounds(["coincap"]) == 2_009
     row = begin_or_resume(
         asset_id=feed.assets.get().pk, provider="coincap", since=SINCE, until=UNTIL, now=timezone.now()
     )
-    assert queries.seconds_between_rounds(["coincap"]) == 1340
+    assert queries.seconds_between_rounds(["coincap"]) == 4_018
     # One that nobody has gone on with for an hour, or that asks elsewhere, takes no room.
     Backfill.objects.update(next_call_at=timezone.now() - timedelta(minutes=61))
-    assert queries.seconds_between_rounds(["coincap"]) == 670
+    assert queries.seconds_between_rounds(["coincap"]) == 2_009
     Backfill.objects.update(next_call_at=timezone.now() + timedelta(minutes=5))
-    assert queries.seconds_between_rounds(["coincap"]) == 1340
+    assert queries.seconds_between_rounds(["coincap"]) == 4_018
     Backfill.objects.filter(pk=row.pk).update(finished_at=timezone.now())
-    assert queries.seconds_between_rounds(["coincap"]) == 670
+    assert queries.seconds_between_rounds(["coincap"]) == 2_009
 
 
 def test_a_backfill_at_an_address_of_its_feeds_own_takes_no_room():
@@ -385,4 +385,4 @@ def test_a_backfill_at_an_address_of_its_feeds_own_takes_no_room():
     feed = make_feed("BTC-USD", name="own", provider="coincap")
     feed.sources.update(options={"base_url": "http://127.0.0.1:1"})
     begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=SINCE, until=UNTIL, now=timezone.now())
-    assert queries.seconds_between_rounds(["coincap"]) == 670
+    assert queries.seconds_between_rounds(["coincap"]) == 2_009

@@ -102,7 +102,7 @@ def narrowest_limit(provider: str) -> str:
     if limits.calls_per_minute is not None:
         paces.append((60 / limits.calls_per_minute, f"{limits.calls_per_minute:.4g} calls a minute"))
     if limits.calls_per_day is not None:
-        paces.append((86_400 / limits.calls_per_day, f"{limits.calls_per_day:.4g} calls a day"))
+        paces.append((86_400 / limits.calls_per_day, f"{limits.calls_per_day:.3g} calls a day"))
     return max(paces)[1]
 
 
