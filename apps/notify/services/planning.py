@@ -1,7 +1,8 @@
 """What is owed becomes messages, or is held back."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from django.conf import settings
@@ -84,7 +85,7 @@ def _write_messages(debts: Sequence[Owed], *, channel: Channel, now: datetime) -
         messages.setdefault(message, []).append(debt)
         debt.message = message
     for message, paid in messages.items():
-        told = [*map(domain.from_data, message.told), *map(told_of, paid)]
+        told = [*map(domain.from_data, message.told), *_told_of_all(paid, channel=channel)]
         message.told = [domain.as_data(one) for one in told]
         message.subject, message.text = words_of(message, told, channel=channel)
     if new in messages:
@@ -92,6 +93,16 @@ def _write_messages(debts: Sequence[Owed], *, channel: Channel, now: datetime) -
     merged = [message for message in messages if message is not new]
     Message.objects.bulk_update(merged, ["subject", "text", "told"], batch_size=100)
     Owed.objects.bulk_update(debts, ["message"], batch_size=1_000)
+
+
+def _told_of_all(debts: Sequence[Owed], *, channel: Channel) -> Iterator[domain.Told]:
+    """Give what is told of debts: the event of each, and after the opening of what is over by now its end too, where
+    the channel is owed no end."""
+    for debt in debts:
+        told, alert = told_of(debt), debt.event.alert
+        yield told
+        if told.event == domain.OPENED and alert.resolved_at is not None and not channel.wants_resolved:
+            yield replace(told, event=domain.RESOLVED, at=alert.resolved_at, reason=alert.resolution)
 
 
 def told_of(debt: Owed) -> domain.Told:

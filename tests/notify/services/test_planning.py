@@ -229,6 +229,21 @@ def silence(author, *, seconds=3_600, starts=0, **match):
     )
 
 
+def test_who_wants_no_ends_is_told_all_the_same_that_what_is_news_to_them_is_over(feed, rule, channel):
+    Channel.objects.update(wants_resolved=False)
+    judge(feed, (0, "101"))
+    judge(feed, (1, "99"))
+
+    (message_id,) = plan(channel)
+
+    message = Message.objects.get(pk=message_id)
+    assert (message.subject, Owed.objects.count()) == ("[warning] Peg: BTC-USD is over", 1)
+    assert [(one["event"], one["at"], one["reason"]) for one in message.told] == [
+        ("opened", at(0).isoformat(), ""),
+        ("resolved", at(1).isoformat(), Alert.objects.get().resolution),
+    ]
+
+
 def test_a_silence_holds_back_what_is_told_and_not_what_is_judged(feed, owner, rule, channel):
     held = silence(owner, owner=owner)
 
