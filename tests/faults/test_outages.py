@@ -6,7 +6,7 @@ from pytest_httpserver import HTTPServer
 
 from apps.market import cache, queries
 from apps.market import services as market
-from apps.market.models import Asset, Batch, FeedHead
+from apps.market.models import Asset, Batch, Feed, FeedHead
 from apps.notify import services as notify
 from apps.notify.models import Message
 from apps.pipeline import flow
@@ -27,25 +27,19 @@ def doors():
         door.close()
 
 
-def told_world():
-    """Return a feed that nobody fetches, with a rule that its next quote fires and an inbox."""
-    owner = builders.make_owner()
-    feed = builders.make_feed("A")
-    type(feed).objects.filter(pk=feed.pk).update(is_enabled=False)
+def test_what_a_lost_message_left_behind_is_finished_by_sweep_within_20_s(tmp_path):
+    owner, feed = builders.make_owner(), builders.make_feed("A")
     rule = builders.make_rule(owner, assets=["A"], condition=builders.above(100))
     notify.set_channels(rule=rule, channels=[notify.create_channel(owner=owner, name="in", kind="inbox", config={})])
-    return feed
+    # A batch whose chain was lost after it was stored: nothing was ever sent for it, and nobody fetches a further one.
+    builders.append_quotes(feed, [("A", builders.at(1), "101")])
+    Batch.objects.filter(kind="quotes").update(received_at=builders.START)
+    Feed.objects.update(is_enabled=False)
 
-
-def test_what_a_lost_message_left_behind_is_finished_by_sweep_within_20_s(tmp_path):
-    feed = told_world()
     with rig(tmp_path) as processes:
         processes.worker()
         processes.beat()
-        # A batch whose chain was lost after it was stored: nothing was ever sent for it.
-        builders.append_quotes(feed, [("A", builders.at(1), "101")])
-        Batch.objects.filter(kind="quotes").update(received_at=builders.START)
-
+        wait_until(lambda: " ready." in processes.log("worker"))
         wait_until(lambda: Message.objects.filter(status="delivered").exists(), timeout_seconds=20)
 
     assert list(Message.objects.values_list("subject", flat=True)) == ["[warning] rule: A"]

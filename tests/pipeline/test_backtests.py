@@ -19,10 +19,10 @@ pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mar
 
 def ask():
     feed = make_feed("BTC-USD")
+    append_quotes(feed, [("BTC-USD", at(second), price) for second, price in enumerate(["9", "11", "9", "12"])])
     # So that only the backtest travels.
     feed.is_enabled = False
     feed.save()
-    append_quotes(feed, [("BTC-USD", at(second), price) for second, price in enumerate(["9", "11", "9", "12"])])
     rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(10))
     return runs.request_backtest(owner=rule.owner, rule=rule, since=START, until=at(4), now=at(4))
 
