@@ -43,6 +43,11 @@ class Wire:
             self._connection = connection.dup()
         return connection
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether nobody waits for this call any more."""
+        return self._is_cut
+
     def cut(self) -> None:
         """End the connection, now or as soon as there is one."""
         with self._lock:

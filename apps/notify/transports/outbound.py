@@ -230,6 +230,9 @@ def _exchange(
             timeout=(CONNECT_SECONDS, read_seconds),
         ) as response,
     ):
+        if wire.is_cut:
+            # A status line that was cut off at the deadline may read like a whole one.
+            raise TimeoutError
         came.headers = response.headers
         came.status = response.status_code
         # Raw: nobody asked for it packed, and unpacked it could be any size.

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 import pytest
 from werkzeug import Response
 
+from apps.market.providers.wire import Wire
 from apps.notify.transports import outbound
 from apps.notify.transports.protocol import (
     ANSWER_KEPT,
@@ -416,6 +417,22 @@ class TestWhateverTheServerDoes:
         assert (type(failure), failure.reason) == (TransportUnavailable, "timeout")
         assert failure.words == "127.0.0.1 did not answer within 0.3 s"
         assert _senders_left() == []
+
+    def test_a_status_that_is_cut_off_at_the_deadline_is_no_answer(self, serve, monkeypatch):
+        cut = Wire.cut
+
+        def cut_and_wait(wire):
+            cut(wire)
+            _senders_left()
+
+        def talk(connection):
+            connection.sendall(b"HTTP/1.1 200 OK")
+            _hang(connection)
+
+        monkeypatch.setattr(Wire, "cut", cut_and_wait)
+        failure = failure_of(f"http://127.0.0.1:{serve(talk)}/{CANARY}", deadline_seconds=0.3)
+
+        assert (type(failure), failure.reason) == (TransportUnavailable, "timeout")
 
     def test_a_name_lookup_that_hangs_meets_the_deadline_and_then_nothing_is_sent(self, names, httpserver, monkeypatch):
         is_over = threading.Event()
