@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from django.utils import timezone
 
 from apps.notify import queries, services
-from apps.notify.models import Attempt, Message, Owed
+from apps.notify.models import Attempt, Channel, Message, Owed
 from apps.notify.transports.protocol import ChannelInvalid, Manners, Receipt, Setting
 from apps.pipeline import flow
-from tests.builders import append_quotes, at
+from tests.builders import above, append_quotes, at, make_rule
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -55,6 +55,16 @@ def raising(error):
         raise error
 
     return step
+
+
+def make_told_rule(owner):
+    """Return a rule "above 100" on BTC-USD, told in an inbox that is as old as the market."""
+    rule = make_rule(owner, assets=["BTC-USD"], condition=above(100))
+    services.set_channels(
+        rule=rule, channels=[services.create_channel(owner=owner, name="In", kind="inbox", config={})]
+    )
+    Channel.objects.update(created_at=at(-60))
+    return rule
 
 
 def judge(feed, *pairs, symbol="BTC-USD"):

@@ -12,8 +12,8 @@ from apps.market.models import Asset
 from apps.notify.models import Channel, Message, Owed
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.rules.models import Rule
-from tests.builders import START, above, at, make_feed, make_operator, make_owner, make_rule, tell
-from tests.notify.telling import judge
+from tests.builders import START, at, make_feed, make_operator, make_owner, tell
+from tests.notify.telling import judge, make_told_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -42,10 +42,8 @@ def feed():
 
 @pytest.fixture
 def rule(ada, feed):
-    """Above 100, told in an inbox that is as old as the market; 99 has been seen."""
-    rule = make_rule(ada, assets=["BTC-USD"], condition=above(100))
-    set_channels(rule=rule, channels=[create_channel(owner=ada, name="In", kind="inbox", config={})])
-    Channel.objects.update(created_at=at(-60))
+    """Above 100, told in an old inbox; 99 has been seen."""
+    rule = make_told_rule(ada)
     judge(feed, (0, "99"))
     return rule
 

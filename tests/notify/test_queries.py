@@ -12,8 +12,8 @@ from apps.market.models import Asset, Batch
 from apps.notify import queries
 from apps.notify.models import Channel, Message
 from apps.notify.services import create_channel, create_silence, set_channels
-from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule, tell
-from tests.notify.telling import judge
+from tests.builders import append_quotes, at, make_feed, make_owner, tell
+from tests.notify.telling import judge, make_told_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -30,11 +30,7 @@ def feed():
 
 @pytest.fixture
 def rule(ada, feed):
-    """Above 100, told in an inbox that is as old as the market."""
-    rule = make_rule(ada, assets=["BTC-USD"], condition=above(100))
-    set_channels(rule=rule, channels=[create_channel(owner=ada, name="In", kind="inbox", config={})])
-    Channel.objects.update(created_at=at(-60))
-    return rule
+    return make_told_rule(ada)
 
 
 def telling(rule, *, seconds=None, reader=None):
