@@ -4,9 +4,9 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
-from apps.api.alertmanager import alertmanager
-from apps.api.ingest import ingest
-from apps.api.view import graphql
+from apps.api.graphql.view import graphql
+from apps.api.intake.alertmanager import alertmanager
+from apps.api.intake.ingest import ingest
 from apps.site import views as site
 
 urlpatterns = [

@@ -9,15 +9,15 @@ from django.contrib.auth.models import Permission
 from django.utils import timezone
 
 from apps.alerts.models import Alert
-from apps.market import services as market
 from apps.market.domain import RawQuote
 from apps.market.models import Asset, Batch, Feed
-from apps.market.providers.protocol import Answer
 from apps.notify.queries import channels_to_plan, due_channels
 from apps.notify.services import create_channel, deliver_next, plan, set_channels
 from apps.pipeline.flow import judge_pending
 from apps.rules.models import Rule
 from apps.rules.services import save_rule
+from apps.sources import services as sources
+from apps.sources.providers.protocol import Answer
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 TRACE = "0" * 32
@@ -37,8 +37,9 @@ def make_feed(
     *symbols: str, name: str = "feed", interval_seconds: int = 1, provider: str = "simulated", **columns: Any
 ) -> Feed:
     """Return a feed with these assets, due at START. columns: further ones of the feed."""
-    sources = [(provider, {})]
-    feed = market.create_feed(name=name, interval_seconds=interval_seconds, sources=sources, now=START, **columns)
+    feed = sources.create_feed(
+        name=name, interval_seconds=interval_seconds, sources=[(provider, {})], now=START, **columns
+    )
     for symbol in symbols:
         Asset.objects.create(symbol=symbol, feed=feed)
     return feed
@@ -59,7 +60,7 @@ def append_quotes(
 ) -> Batch:
     """Append one answer with (symbol, at, price) to the feed's log, in the slot that is due, and return its entry."""
     head = feed.head.__class__.objects.get(feed=feed)
-    lease = market.take_fetch_lease(feed_id=feed.pk, slot=head.next_slot)
+    lease = sources.take_fetch_lease(feed_id=feed.pk, slot=head.next_slot)
     assert lease is not None
     as_of = as_of or max([moment for _, moment, _ in quotes], default=head.as_of or START)
     answer = Answer(
@@ -67,8 +68,8 @@ def append_quotes(
         history=[RawQuote(symbol, price, moment) for symbol, moment, price in history],
         as_of=as_of,
     )
-    part = market.admit_answer(lease=lease, provider=provider, answer=answer, asset_ids=asset_ids(feed))
-    (batch,) = market.record_answers(lease=lease, parts=[part], now=as_of, trace_id=TRACE)
+    part = sources.admit_answer(lease=lease, provider=provider, answer=answer, asset_ids=asset_ids(feed))
+    (batch,) = sources.record_answers(lease=lease, parts=[part], now=as_of, trace_id=TRACE)
     return batch
 
 

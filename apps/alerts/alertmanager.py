@@ -1,10 +1,11 @@
 """What Alertmanager's webhook says (version 4 of its payload): read, and refused where it is malformed. Pure."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
+
+from apps.strict_json import NotJson, read_json
 
 BODY_LARGEST_BYTES = 1_000_000
 ALERTS_AT_MOST = 1_000
@@ -71,16 +72,12 @@ def _object_of(content: bytes) -> dict[str, Any]:
     if len(content) > BODY_LARGEST_BYTES:
         raise PayloadMalformed(f"the body is larger than {BODY_LARGEST_BYTES} bytes")
     try:
-        given = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        given = read_json(content)
+    except NotJson:
         raise PayloadMalformed("the body is not JSON") from None
     if not isinstance(given, dict):
         raise PayloadMalformed('the body must be an object like {"version": "4", "alerts": […]}')
     return given
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _alert_of(alert: Any, *, place: str, now: datetime) -> SystemAlert:

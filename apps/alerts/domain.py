@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import Any
 
-from apps.rules.domain import number_in_words
+from apps.wording import number_in_words
 
 FIGURES_MOST = 500
 _LEVELS = ("level", "low", "high", "mean")

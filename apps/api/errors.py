@@ -1,13 +1,4 @@
-"""What a client is told when something is wrong. Fixed words, and a code that programs can rely on."""
-
-import logging
-from typing import Any
-
-from graphql import GraphQLError
-
-logger = logging.getLogger(__name__)
-
-INTERNAL = "internal error"
+"""The refusal that every path of the API answers with: a code for programs, a text for people, a status."""
 
 
 class Refused(Exception):
@@ -23,45 +14,3 @@ class Refused(Exception):
         self.status = status
         self.headers = headers or {}
         self.errors = [{"message": message, "extensions": {"code": code}}]
-
-
-class Invalid(Refused):
-    """The query does not fit the schema; one error per kind of fault."""
-
-    def __init__(self, errors: list[GraphQLError], *, with_suggestions: bool) -> None:
-        super().__init__("GRAPHQL_VALIDATION_FAILED", "the query is not valid")
-        self.errors = [
-            _formatted(one, code=self.code, message=one.message if with_suggestions else _without_suggestion(one))
-            for one in errors
-        ]
-
-
-class Unauthenticated(Exception):
-    """A field is only for people who are signed in. The same words for every id, so they tell nothing of it."""
-
-    code = "UNAUTHENTICATED"
-    message = "Sign in, or send a token."
-
-
-def _without_suggestion(error: GraphQLError) -> str:
-    return error.message.partition(" Did you mean ")[0]
-
-
-def formatted_after_execution(error: GraphQLError, *, request_id: str) -> dict[str, Any]:
-    """Return an error of a field as the client sees it. What was not foreseen is logged, and told as its id alone."""
-    original = error.original_error
-    if isinstance(original, Unauthenticated):
-        return _formatted(error, code=original.code, message=original.message)
-    facts = {"request_id": request_id, "path": ".".join(map(str, error.path or []))}
-    logger.error("graphql field failed", extra=facts, exc_info=original or error)
-    return _formatted(error, code="INTERNAL_ERROR", message=INTERNAL, request_id=request_id)
-
-
-def _formatted(error: GraphQLError, *, code: str, message: str, request_id: str | None = None) -> dict[str, Any]:
-    answer: dict[str, Any] = {"message": message}
-    if error.locations:
-        answer["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
-    if error.path:
-        answer["path"] = error.path
-    answer["extensions"] = {"code": code} | ({"requestId": request_id} if request_id else {})
-    return answer

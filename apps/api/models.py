@@ -1,34 +1,5 @@
-"""Who may ask without a browser: tokens, of which only a digest is kept."""
+"""The API's rows, where Django looks for them."""
 
-from django.conf import settings
-from django.core.validators import ProhibitNullCharactersValidator
-from django.db import models
+from apps.api.tokens.models import ApiToken
 
-
-class ApiToken(models.Model):
-    """A secret that stands for its owner at `/graphql`.
-
-    digest: SHA-256 of the secret, in hex. The secret is 32 random bytes, so a slow hash would protect nothing more.
-    last_used_at: to the minute.
-    """
-
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_tokens")
-    name = models.CharField(
-        max_length=64, validators=[ProhibitNullCharactersValidator()], help_text="What it is for, like my laptop."
-    )
-    digest = models.CharField(max_length=64, editable=False)
-    created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField(
-        null=True, blank=True, help_text="From then on it is refused (UTC). Empty: never by itself."
-    )
-    last_used_at = models.DateTimeField(null=True, editable=False)
-    revoked_at = models.DateTimeField(null=True, editable=False)
-
-    class Meta:
-        ordering = ["-created_at", "-id"]
-        verbose_name = "API token"
-        # Serves every request that brings a token.
-        constraints = [models.UniqueConstraint(fields=["digest"], name="one_token_per_digest")]
-
-    def __str__(self) -> str:
-        return self.name
+__all__ = ["ApiToken"]

@@ -1,6 +1,5 @@
 """Assets, feeds, and each feed's log: batches numbered without gaps, and their quotes."""
 
-import json
 from decimal import Decimal
 from typing import Any
 
@@ -9,10 +8,9 @@ from django.core.validators import ProhibitNullCharactersValidator, RegexValidat
 from django.db import models
 from django.db.models import Q
 
+from apps.leases import Dispatched, Leased
 from apps.market import domain
 from apps.market.calendars import CALENDARS
-from apps.market.providers.protocol import ProviderMisconfigured
-from apps.market.providers.registry import provider_named
 
 INTERVAL_LONGEST_SECONDS = 7 * 86_400
 symbol_validator = RegexValidator(
@@ -47,6 +45,8 @@ class Feed(models.Model):
         "it. 0: none waits.",
     )
     is_enabled = models.BooleanField(default=True, help_text="Off: nothing is fetched; what is stored is still judged.")
+    # Its clock is that of this machine, not a recording's. It follows from the feed's sources, which set it.
+    is_live = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -67,39 +67,13 @@ class Feed(models.Model):
         return self.name
 
 
-class FeedSource(models.Model):
-    """One provider of a feed, in order: the first that answers is taken."""
-
-    feed = models.ForeignKey(Feed, models.CASCADE, related_name="sources")
-    position = models.PositiveSmallIntegerField(default=1, help_text="1 is asked first.")
-    provider = models.CharField(max_length=32, help_text="Where the quotes come from.")
-    options = models.JSONField(
-        default=dict, blank=True, help_text="What the provider needs to know; see docs/feeds.md."
-    )
-
-    class Meta:
-        ordering = ["feed", "position"]
-        constraints = [models.UniqueConstraint(fields=["feed", "position"], name="one_source_per_feed_and_position")]
-
-    def __str__(self) -> str:
-        return f"{self.position}. {self.provider}"
-
-    def clean(self) -> None:
-        if not isinstance(self.options, dict) or "\\u0000" in json.dumps(self.options):
-            raise ValidationError({"options": 'Write a mapping, like {"seed": 7}.'})
-        try:
-            self.options = provider_named(self.provider).validate_options(self.options)
-        except ProviderMisconfigured as error:
-            raise ValidationError(str(error)) from None
-
-
-class FeedHead(models.Model):
+class FeedHead(Leased, Dispatched):
     """The end of a feed's log. Locked for the moment in which an entry is appended, or a due fetch is claimed.
 
     seq: number of the last entry; as_of: the feed's clock there; began_at: slot of the first answer;
     next_slot: when the feed is due; turn: fetches so far, by which assets take turns where a round has no room for all;
-    hurried_until: its fetch is on the way till then; fence and lease_until: who fetches; failures: answers missing in a
-    row; is_cache_stale: a write to the cache failed and is to be done again.
+    redispatch_at: of its fetch; failures: answers missing in a row; is_cache_stale: a write to the cache failed and is
+    to be done again.
     """
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="head")
@@ -108,9 +82,6 @@ class FeedHead(models.Model):
     began_at = models.DateTimeField(null=True)
     next_slot = models.DateTimeField()
     turn = models.PositiveBigIntegerField(default=0)
-    hurried_until = models.DateTimeField(null=True)
-    fence = models.PositiveBigIntegerField(default=0)
-    lease_until = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)
     is_cache_stale = models.BooleanField(default=False)
 
@@ -122,15 +93,14 @@ class FeedHead(models.Model):
         return f"{self.feed_id} at {self.seq}"
 
 
-class JudgePosition(models.Model):
+class JudgePosition(Dispatched):
     """How far a feed's log has been judged. Locked while its pending entries are judged; storing never waits for it.
 
-    hurried_until: sweep has asked for it to be judged, and does not ask again till then.
+    redispatch_at: of its evaluation.
     """
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="judged")
     seq = models.PositiveBigIntegerField(default=0)
-    hurried_until = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"{self.feed_id} judged to {self.seq}"
@@ -197,45 +167,6 @@ class AssetAlias(models.Model):
     def clean(self) -> None:
         if Asset.objects.filter(symbol=self.name).exists():
             raise ValidationError({"name": f"{self.name} is an asset's symbol already."})
-
-
-class Listing(models.Model):
-    """What a provider calls an asset; without one, a provider is asked for the asset's symbol."""
-
-    asset = models.ForeignKey(Asset, models.CASCADE, related_name="listings")
-    provider = models.CharField(max_length=32)
-    external_id = models.CharField(max_length=128, help_text="Like bitcoin at CoinCap.")
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["asset", "provider"], name="one_listing_per_asset_and_provider"),
-            models.UniqueConstraint(fields=["provider", "external_id"], name="one_asset_per_external_id"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.external_id} at {self.provider}"
-
-    def clean(self) -> None:
-        try:
-            provider = provider_named(self.provider)
-        except ProviderMisconfigured as error:
-            raise ValidationError({"provider": str(error)}) from None
-        currency = provider.currency_of(self.external_id, self._options()) if self.external_id else None
-        if currency and self.asset.currency and currency != self.asset.currency:
-            raise ValidationError(
-                {"external_id": f"{self} is in {currency}, and {self.asset} is in {self.asset.currency}."}
-            )
-
-    def _options(self) -> dict[str, Any]:
-        """Return those with which its asset's feed asks the provider, or would by default."""
-        feed = self.asset.feed
-        source = feed.sources.filter(provider=self.provider).first() if feed is not None else None
-        if source is not None:
-            return dict(source.options)
-        try:
-            return provider_named(self.provider).validate_options({})
-        except ProviderMisconfigured:
-            return {}
 
 
 class Batch(models.Model):
@@ -376,28 +307,6 @@ class HeldQuote(models.Model):
         return f"{self.price} at {self.at}"
 
 
-class Circuit(models.Model):
-    """The circuit breaker of one provider at one address, for all feeds and workers together.
-
-    failures: in a row; open_until: nobody is asked till then; successes: in a row since it was open; reason, failed_at:
-    of the last failure. No row: it has never failed.
-    """
-
-    provider = models.CharField(max_length=32)
-    address = models.CharField(max_length=200)
-    failures = models.PositiveIntegerField(default=0)
-    successes = models.PositiveIntegerField(default=0)
-    open_until = models.DateTimeField(null=True)
-    reason = models.CharField(max_length=64, blank=True)
-    failed_at = models.DateTimeField(null=True)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["provider", "address"], name="one_circuit_per_address")]
-
-    def __str__(self) -> str:
-        return f"{self.provider} at {self.address}"
-
-
 class WholeNumberField(models.Field):
     """A whole number of any size: SQLite's own have 64 bits, so there it is text."""
 
@@ -465,37 +374,3 @@ class RollupPosition(models.Model):
 
     def __str__(self) -> str:
         return f"{self.feed_id} rolled up to {self.seq}"
-
-
-class Backfill(models.Model):
-    """The past of one asset, asked of one provider page by page. What was begun goes on where it stopped.
-
-    since, until: what is wanted; reached: up to where it is there; next_call_at: when the provider's limits allow the
-    next call; lease_until, fence: who is at it; accepted, calls: so far; failure: of the last call, or "".
-    """
-
-    asset = models.ForeignKey(Asset, models.CASCADE, related_name="backfills")
-    provider = models.CharField(max_length=32)
-    since = models.DateTimeField()
-    until = models.DateTimeField()
-    reached = models.DateTimeField()
-    next_call_at = models.DateTimeField()
-    lease_until = models.DateTimeField(null=True)
-    fence = models.PositiveBigIntegerField(default=0)
-    accepted = models.PositiveIntegerField(default=0)
-    calls = models.PositiveIntegerField(default=0)
-    failure = models.CharField(max_length=64, blank=True)
-    finished_at = models.DateTimeField(null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        ordering = ["-id"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["asset", "provider"], condition=Q(finished_at=None), name="one_backfill_at_a_time"
-            ),
-            models.CheckConstraint(condition=Q(since__lt=models.F("until")), name="backfill_forward"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.asset} from {self.provider} since {self.since:%Y-%m-%d %H:%M}"

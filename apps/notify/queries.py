@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce, Now, NullIf
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import alerts_of
+from apps.leases import IS_LEASED, LEASE_HAS_EXPIRED
 from apps.market.models import Asset, Batch
 from apps.notify import domain
 from apps.notify.models import Attempt, Channel, Message, Owed, Silence
@@ -209,12 +210,12 @@ def due_in_quiet_hours(channel: Channel) -> QuerySet[Message]:
 
 
 def _is_under_way() -> Q:
-    return Q(status=Message.Status.SENDING, lease_until__gte=Now(), next_attempt_at__lte=Now())
+    return Q(status=Message.Status.SENDING, next_attempt_at__lte=Now()) & IS_LEASED
 
 
 def _is_due() -> Q:
     # What is being sent was due too: said of both, so that the index leaves out what waits for a later try.
-    is_free = Q(status=Message.Status.PENDING) | Q(status=Message.Status.SENDING, lease_until__lt=Now())
+    is_free = Q(status=Message.Status.PENDING) | (Q(status=Message.Status.SENDING) & LEASE_HAS_EXPIRED)
     return Q(is_free, next_attempt_at__lte=Now())
 
 

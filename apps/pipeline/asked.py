@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from apps.market.models import FeedSource
-from apps.market.providers.failures import hint_on
-from apps.market.providers.protocol import Provider, ProviderMisconfigured
-from apps.market.providers.registry import provider_named
+from apps.sources.models import FeedSource
+from apps.sources.providers.failures import hint_on
+from apps.sources.providers.protocol import Provider, ProviderMisconfigured
+from apps.sources.providers.registry import provider_named
 
 
 class CannotAsk(ValueError):

@@ -6,7 +6,6 @@ never rows.
 
 import logging
 import math
-import secrets
 import time
 import uuid
 from collections.abc import Sequence
@@ -22,14 +21,16 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from apps.alerts.services import end_episodes, record_episodes
+from apps.backtests import services as runs
 from apps.market import queries as market_queries
 from apps.market import services as market
 from apps.market.models import JudgePosition
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue
-from apps.rules import runs
 from apps.rules import services as rules
+from apps.sources import services as sources
+from apps.tracing import new_trace_id
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def start_due() -> None:
 
 def start_due_feeds() -> list[int]:
     """Start the chain of every feed that is due, and return their ids."""
-    due = market.claim_due_feeds(now=timezone.now())
+    due = sources.claim_due_feeds(now=timezone.now())
     for feed_id, slot in due:
         start_chain(feed_id=feed_id, slot=slot, trace_id=new_trace_id())
     return [feed_id for feed_id, _ in due]
@@ -92,12 +93,6 @@ def start_due_feeds() -> list[int]:
 def judge_soon(*, feed_id: int) -> None:
     """Send for the judge of a feed whose log has grown. Where no message can be sent, tick or sweep does it again."""
     _hurry(chain(_evaluate(feed_id), _notify()))
-
-
-def new_trace_id() -> str:
-    """Return the id that a batch, its alerts and their messages have in common: 32 hex digits, as OpenTelemetry
-    writes it."""
-    return secrets.token_hex(16)
 
 
 def judge_pending(*, feed_id: int) -> list[int]:
@@ -127,8 +122,8 @@ def judge_next(*, feed_id: int) -> bool | None:
             notify.owe(record_episodes(batch=batch, transitions=judgement.transitions), now=timezone.now())
             position.seq = batch.seq
             # Whoever was sent for has come: what is pushed from now on may send for the next at once.
-            position.hurried_until = None
-            position.save(update_fields=["seq", "hurried_until"])
+            position.redispatch_at = None
+            position.save(update_fields=["seq", "redispatch_at"])
             batch.evaluated_at = timezone.now()
             batch.save(update_fields=["evaluated_at"])
     if engine is None:

@@ -16,11 +16,12 @@ from kombu import Connection, Consumer, Message
 from kombu.mixins import ConsumerMixin
 from kombu.transport import pyamqp
 
+from apps import tracing
 from apps.market.domain import RawQuote
-from apps.market.pushed import PushMalformed, read_message
-from apps.market.services import Pushed, PushRefused, record_pushed
 from apps.pipeline import flow
 from apps.pipeline.queues import dead_letter_queue, pushed_queue
+from apps.sources.pushed import PushMalformed, read_message
+from apps.sources.services import Pushed, PushRefused, record_pushed
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class Ingest(ConsumerMixin):  # type: ignore[misc]
     def _store_together(self, together: Sequence[Arrived], *, feed: str) -> None:
         pushes = [Pushed(received_at=one.received_at, quotes=one.quotes) for one in together]
         try:
-            entry = record_pushed(feed_name=feed, pushes=pushes, now=timezone.now(), trace_id=flow.new_trace_id())
+            entry = record_pushed(feed_name=feed, pushes=pushes, now=timezone.now(), trace_id=tracing.new_trace_id())
         except PushRefused as error:
             for one in together:
                 _refuse(one.message, why=str(error))

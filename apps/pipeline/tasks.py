@@ -6,9 +6,9 @@ from datetime import datetime
 from celery import Task, shared_task
 from django.utils import timezone
 
-from apps.market import services as market
+from apps.backtests import services as runs
 from apps.pipeline import flow
-from apps.rules import runs
+from apps.sources import services as sources
 
 
 @shared_task(name="pipeline.tick")
@@ -20,7 +20,7 @@ def tick() -> None:
 @shared_task(name="pipeline.fetch_quotes")
 def fetch_quotes(feed_id: int, slot: str, trace_id: str) -> None:
     """Fetch one slot of one feed and append it to the feed's log."""
-    market.fetch(feed_id=feed_id, slot=datetime.fromisoformat(slot), now=timezone.now(), trace_id=trace_id)
+    sources.fetch(feed_id=feed_id, slot=datetime.fromisoformat(slot), now=timezone.now(), trace_id=trace_id)
 
 
 # No soft limit: it would be raised inside the engine, which takes what is raised there for a fault of the rule that is

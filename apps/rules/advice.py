@@ -6,11 +6,11 @@ from decimal import Decimal
 from fractions import Fraction
 from math import ceil
 
-from apps.rules.domain import duration_in_words, moment_in_words
+from apps.notation import SECOND, write_number
 from apps.rules.engine.conditions import AnyLeaf, Condition, leaves_of
 from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, ZScore
-from apps.rules.engine.windows import SECOND, grid_of
-from apps.rules.engine.written import write_number
+from apps.rules.engine.windows import grid_of
+from apps.wording import duration_in_words, moment_in_words
 
 _UNITS = (("day", 86_400 * SECOND), ("hour", 3_600 * SECOND), ("minute", 60 * SECOND), ("second", SECOND))
 

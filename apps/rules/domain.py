@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from apps.notation import write_number
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.leaves import Average, Band, Change, Crossing, Level, Passage, Stale, ZScore
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.written import write_duration, write_number
+from apps.wording import duration_in_words, number_in_words, percent_in_words
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A checkpoint a minute for the last hour, one an hour for two days, one a day before that.
 _THINNED = ((timedelta(hours=1), timedelta(minutes=1)), (timedelta(days=2), timedelta(hours=1)))
-_UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 _SIDES = {"crosses": "", "crosses_up": " from below", "crosses_down": " from above"}
 
 
@@ -33,29 +33,6 @@ def checkpoints_kept(clocks: Sequence[datetime], *, oldest: datetime | None = No
             seen.add(slot)
             kept.add(place)
     return kept | {len(clocks) - 1} if clocks else kept
-
-
-def duration_in_words(duration: int) -> str:
-    """Return microseconds like "5 minutes"."""
-    written = write_duration(duration)
-    count, unit = written[:-1], _UNITS[written[-1]]
-    return f"{count} {unit}" if count == "1" else f"{count} {unit}s"
-
-
-def moment_in_words(moment: int) -> str:
-    """Return microseconds since 1970 like "2026-03-05 12:03:10 UTC"."""
-    return f"{_EPOCH + timedelta(microseconds=moment):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def number_in_words(number: str | Decimal) -> str:
-    """Return a number with thin groups of thousands: 61230.5 is "61 230.5"."""
-    whole, _, part = write_number(Decimal(number)).partition(".")
-    return f"{int(whole):,}".replace(",", " ") + (f".{part}" if part else "")
-
-
-def percent_in_words(percent: str | Decimal) -> str:
-    """Return a percent with two decimals at most."""
-    return f"{write_number(abs(Decimal(percent)).quantize(Decimal('0.01')))} %"
 
 
 def condition_in_words(condition: Condition) -> str:

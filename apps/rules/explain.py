@@ -7,21 +7,14 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from apps.market.domain import epoch_microseconds
-from apps.rules.domain import (
-    condition_in_words,
-    duration_in_words,
-    moment_in_words,
-    number_in_words,
-    percent_in_words,
-    reason_in_words,
-)
+from apps.notation import SECOND, write_number
+from apps.rules.domain import condition_in_words, reason_in_words
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.engine import Standing
 from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, NOT_JUDGED, OPEN, PENDING, RECOVERING
 from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, ZScore
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import SECOND
-from apps.rules.engine.written import write_number
+from apps.wording import duration_in_words, moment_in_words, number_in_words, percent_in_words
 
 _GROUPS = {"all": "all of these", "any": "at least one of these"}
 

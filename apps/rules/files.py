@@ -1,22 +1,15 @@
-"""Files that people write: YAML, and a rule in it."""
+"""Rules in YAML files."""
 
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
+from apps.yaml_files import FileInvalid, read_yaml
 
-LARGEST_BYTES = 2_000_000
 # What a rule has beside its meaning.
 ORNAMENTS = ("name", "severity", "channels")
-
-
-class FileInvalid(ValueError):
-    """The file is wrong. One line that names the place in it and says what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,71 +18,6 @@ class WrittenRule:
 
     name: str
     spec: RuleSpec
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with numbers as Decimal and times as text: both are read by the parser of the field that they stand in.
-
-    Without aliases: a few lines of them stand for more than a machine can hold.
-    """
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse an alias where it stands."""
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases are not read here; write it out", mark)
-        return super().compose_node(parent, index)
-
-
-def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    """Return the text; no database takes NUL or half a character."""
-    text = loader.construct_scalar(node)
-    if "\0" in text or any("\ud800" <= mark <= "\udfff" for mark in text):
-        raise yaml.constructor.ConstructorError(None, None, "a text with a character that is none", node.start_mark)
-    return text
-
-
-_Loader.add_constructor("tag:yaml.org,2002:str", _text)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: _decimal(loader.construct_scalar(node)))
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _decimal(text: str) -> Decimal | str:
-    try:
-        return Decimal(text.replace("_", ""))
-    except ArithmeticError:
-        return text
-
-
-def read_yaml(path: Path) -> Any:
-    """Return what the file says; numbers are Decimal or int, times are text. Raises FileInvalid."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_BYTES + 1)
-        if len(content) > LARGEST_BYTES:
-            raise FileInvalid(f"{path.name} is larger than {LARGEST_BYTES} bytes")
-        text = content.decode("utf-8")
-    except OSError as error:
-        raise FileInvalid(f"{path.name} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise FileInvalid(f"{path.name} is not UTF-8") from None
-    return read_yaml_text(text, name=path.name)
-
-
-def read_yaml_text(text: str, *, name: str) -> Any:
-    """Return what a text says, as `read_yaml` does. name: what errors call it."""
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506, a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise FileInvalid(f"{name}{line}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError, ValueError):
-        raise FileInvalid(f"{name} is not YAML") from None
 
 
 def read_rule(data: Any) -> WrittenRule:

@@ -24,7 +24,7 @@ from apps.rules.engine.instance import ERROR, OPEN, PENDING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import COARSE
 from apps.rules.engine.written import RuleInvalid
-from apps.rules.models import BacktestRun, Checkpoint, Rule, RuleState, RuleVersion
+from apps.rules.models import Checkpoint, Rule, RuleState, RuleVersion
 from apps.rules.models import RuleChange as RuleChangeRow
 
 Specs = dict[int, RuleSpec | RuleInvalid]
@@ -52,15 +52,6 @@ def rules_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Rule]:
     """Return the rules that `user` may see and that are not deleted: their own, all for a superuser, none for a
     stranger."""
     return rules_ever_seen_by(user).filter(deleted_at=None)
-
-
-def backtests_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[BacktestRun]:
-    """Return the backtests that `user` may see, with their rules: their own, all for a superuser, none for a
-    stranger."""
-    rows = BacktestRun.objects.select_related("rule")
-    if not user.is_authenticated:
-        return rows.none()
-    return rows if getattr(user, "is_superuser", False) else rows.filter(owner=user)
 
 
 def newest_versions(rule_ids: Iterable[int]) -> dict[int, RuleVersion]:

@@ -11,7 +11,6 @@ from apps.market import queries as market
 from apps.market.domain import epoch_microseconds, from_epoch_microseconds
 from apps.market.models import Asset, Batch
 from apps.rules import explain, queries
-from apps.rules.domain import moment_in_words
 from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.engine import Standing
 from apps.rules.engine.instance import FOREVER, NOT_JUDGED, OPEN
@@ -19,6 +18,7 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import UNITS_PER_ONE
 from apps.rules.models import Rule, RuleVersion
 from apps.rules.services import rebuild_engine
+from apps.wording import moment_in_words
 
 # More than a rebuild in a request may read.
 ENTRIES_MOST = 100_000

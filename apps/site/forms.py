@@ -2,17 +2,15 @@
 
 from typing import Any
 
-from django import forms
 from django.conf import settings
-from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm, UsernameField
+from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.utils import timezone
-from unfold.forms import UserCreationForm
 
-from apps.site import queries
-from apps.site.models import SignInAttempt
-from apps.site.services import address_of, begin_attempt, send_password_link
+from apps.accounts import queries
+from apps.accounts.models import SignInAttempt
+from apps.accounts.services import address_of, begin_attempt, send_password_link
 
 USED_UP = "There were too many attempts on this account, or from where you are. Wait an hour"
 
@@ -52,40 +50,3 @@ class ResetForm(PasswordResetForm):
         if attempt is not None:
             for user in self.get_users(email):
                 send_password_link(user=user, is_new=False)
-
-
-class OneName:
-    """Refuses a name that differs from another only in its capitals."""
-
-    def clean_username(self) -> str:
-        name = self.cleaned_data["username"]  # type: ignore[attr-defined]
-        if User.objects.filter(username__iexact=name).exists():
-            raise ValidationError("Somebody has this name, or one that differs only in capitals.", code="taken")
-        return name
-
-
-class InvitedForm(OneName, forms.ModelForm):
-    """A new account whose owner sets the password, by the link in a mail."""
-
-    class Meta:
-        model = User
-        fields = ["username", "email", "groups"]
-        field_classes = {"username": UsernameField}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["email"].required = True
-        self.fields["email"].help_text = "A link to set the password is sent there at once."
-
-    def save(self, commit: bool = True) -> User:
-        self.instance.set_unusable_password()
-        return super().save(commit=commit)
-
-
-class MadeForm(OneName, UserCreationForm):
-    """A new account whose first password is set by who makes it: this site sends no mail."""
-
-    class Meta:
-        model = User
-        fields = ["username", "email", "groups"]
-        field_classes = {"username": UsernameField}

@@ -14,13 +14,13 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from apps.accounts.services import forget_attempts
 from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of
 from apps.market.queries import first_assets, latest_prices
 from apps.notify.services import ACTS, LinkInvalid, LinkOver, act_by_link, message_of_link, told_last
-from apps.rules.domain import number_in_words
 from apps.site.forms import ResetForm, SignInForm
-from apps.site.services import forget_attempts
+from apps.wording import number_in_words
 
 logger = logging.getLogger(__name__)
 

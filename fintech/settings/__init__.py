@@ -101,8 +101,8 @@ EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM")
 
 INSTALLED_APPS = [
-    # First, since its templates of an empty list and of the admin's index stand in for Unfold's.
-    "apps.site",
+    # First, since its templates of an empty list and of the admin's index replace Unfold's.
+    "apps.panel",
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -110,12 +110,17 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "apps.accounts",
     "apps.market",
+    "apps.sources",
     "apps.rules",
+    "apps.backtests",
     "apps.alerts",
     "apps.notify",
+    "apps.setup",
     "apps.pipeline",
     "apps.api",
+    "apps.site",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -142,7 +147,7 @@ TEMPLATES = [
         },
     }
 ]
-AUTHENTICATION_BACKENDS = ["apps.site.backends.LimitedBackend"]
+AUTHENTICATION_BACKENDS = ["apps.accounts.backends.LimitedBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/"
 ROOT_URLCONF = "fintech.urls"
@@ -179,8 +184,8 @@ UNFOLD = {
     "SITE_URL": "/",
     "SHOW_HISTORY": False,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("site/icon.svg")}],
-    "STYLES": [lambda request: static("site/admin.css")],
-    "DASHBOARD_CALLBACK": "apps.site.dashboard.add_dashboard",
+    "STYLES": [lambda request: static("panel/admin.css")],
+    "DASHBOARD_CALLBACK": "apps.panel.dashboard.add_dashboard",
 }
 
 LOG_LEVEL = env.choice("LOG_LEVEL", {"DEBUG", "INFO", "WARNING", "ERROR"})

@@ -12,10 +12,10 @@ from apps.alerts.replay import ReplayRefused, replay
 from apps.market import partitions, queries
 from apps.market.domain import RawQuote
 from apps.market.models import Batch
-from apps.market.services import import_history
 from apps.pipeline import flow
 from apps.rules import services as rules
 from apps.rules.models import Checkpoint
+from apps.sources.services import import_history
 from tests.builders import START, TRACE, above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.rules.random_rows import random_entries
 

@@ -2,7 +2,7 @@
 
 from graphql import GraphQLObjectType, get_named_type, is_leaf_type
 
-from apps.api.schema import schema
+from apps.api.graphql.schema import schema
 
 URL = "/graphql"
 QUERY = schema.query_type

@@ -16,7 +16,7 @@ from django.utils import timezone
 from apps.alerts.alertmanager import read_alerts
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import record_system_alerts
-from apps.api.services import create_token
+from apps.api.tokens.services import create_token
 from apps.notify.models import Message, Owed
 from apps.notify.queries import channels_to_plan
 from apps.notify.services import create_channel

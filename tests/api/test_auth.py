@@ -8,9 +8,9 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
-from apps.api.models import ApiToken
-from apps.api.queries import digest_of
-from apps.api.services import create_token, revoke_token
+from apps.api.tokens.models import ApiToken
+from apps.api.tokens.queries import digest_of
+from apps.api.tokens.services import create_token, revoke_token
 from tests.api.asking import URL, codes
 from tests.builders import make_owner
 

@@ -10,8 +10,8 @@ import pytest
 from django.conf import settings
 from django.contrib.staticfiles import finders
 
-from apps.api import graphiql
-from apps.api.graphiql import CDN, EXAMPLES, SCRIPTS, STYLES
+from apps.api.graphql import graphiql
+from apps.api.graphql.graphiql import CDN, EXAMPLES, SCRIPTS, STYLES
 from tests.api.asking import URL
 from tests.builders import append_quotes, at, make_feed, make_owner
 

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from apps.api.services import create_token
+from apps.api.tokens.services import create_token
 from apps.market.models import Batch, Feed, FeedHead, Quote
 from apps.market.services import claim_feeds_pushed_to
 from tests.api.asking import codes

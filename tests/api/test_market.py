@@ -6,7 +6,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from apps.api.scalars import Decimal as Written
+from apps.api.graphql.scalars import Decimal as Written
 from apps.market import cache, partitions
 from apps.market.models import Asset, AssetAlias, FeedHead
 from apps.market.queries import variations_24h, variations_since_close

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group
 from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
 from apps.alerts.services import record_system_alerts
-from apps.api.limits import ID_PATTERNS
+from apps.api.graphql.limits import ID_PATTERNS
 from apps.market.models import Feed
 from apps.notify.models import Message, Owed
 from apps.notify.services import create_channel, create_silence

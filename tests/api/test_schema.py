@@ -4,8 +4,8 @@ from inspect import getsource
 
 from graphql import GraphQLNonNull, build_schema
 
+from apps.api.graphql.schema import schema, schema_in_words
 from apps.api.management.commands.graphql_schema import SCHEMA_FILE
-from apps.api.schema import schema, schema_in_words
 from tests.api.asking import QUERY, object_types
 
 

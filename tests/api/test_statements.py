@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.alerts.models import Alert
 from apps.alerts.services import acknowledge
-from apps.api import limits
+from apps.api.graphql import limits
 from apps.market.models import AssetAlias
 from apps.market.services import roll_up
 from apps.notify.services import create_channel, create_silence, set_channels

@@ -7,7 +7,8 @@ import pytest
 from django.db import DatabaseError
 from graphql import get_introspection_query
 
-from apps.api import limits, market
+from apps.api.graphql import limits
+from apps.api.graphql.types import market
 from tests.api.asking import URL, codes
 from tests.builders import make_feed, make_owner
 
@@ -387,7 +388,7 @@ def test_what_a_resolver_raises_is_logged_and_not_told(ask, ada, monkeypatch, ca
         raise DatabaseError("password=hunter2")
 
     monkeypatch.setattr(market, "_named", fail)
-    with caplog.at_level(logging.ERROR, logger="apps.api.errors"):
+    with caplog.at_level(logging.ERROR, logger="apps.api.graphql.errors"):
         response = ask('{ me { username } asset(id: "A") { symbol } }')
     assert response.status_code == 200
     [error] = response.json()["errors"]
@@ -421,7 +422,7 @@ def test_an_error_of_the_executor_is_an_internal_error(ask, ada, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("password=hunter2")
 
-    monkeypatch.setattr("apps.api.view.execute", fail)
+    monkeypatch.setattr("apps.api.graphql.view.execute", fail)
     response = ask(ME)
     assert codes(response) == ["INTERNAL_ERROR"]
     assert "hunter2" not in response.text

@@ -17,13 +17,13 @@ from statistics import median
 import pytest
 from django.db import connection, transaction
 
-from apps.market import cache, services
+from apps.market import cache
 from apps.market.models import Asset, Batch, Quote
-from apps.market.providers import http
-from apps.market.providers.coincap import CoinCap
-from apps.market.providers.protocol import Limits
-from apps.market.providers.registry import PROVIDERS
-from apps.market.services import fetching
+from apps.sources.providers import http
+from apps.sources.providers.coincap import CoinCap
+from apps.sources.providers.protocol import Limits
+from apps.sources.providers.registry import PROVIDERS
+from apps.sources.services import fetching
 from tests import builders
 
 QUOTES = 5_000
@@ -142,7 +142,7 @@ def test_an_answer_of_5_000_quotes(monkeypatch, tmp_path):
     bodies = [answer(number) for number in range(ANSWERS + WARM_UP)]
     with server_of(bodies, folder=tmp_path) as address:
         sources = [("coincap", {"base_url": address})]
-        feed = services.create_feed(name="wide", interval_seconds=1, sources=sources, now=builders.START)
+        feed = sources.create_feed(name="wide", interval_seconds=1, sources=sources, now=builders.START)
         Asset.objects.bulk_create(Asset(symbol=f"coin-{one}", feed=feed) for one in range(QUOTES))
         for number in range(ANSWERS + WARM_UP):
             if number == WARM_UP:
@@ -153,7 +153,7 @@ def test_an_answer_of_5_000_quotes(monkeypatch, tmp_path):
             elsewhere.clear()
             steps.clear()
             with timed(whole):
-                batch = services.fetch(feed_id=feed.pk, slot=clock[0], now=clock[0], trace_id=builders.TRACE)
+                batch = sources.fetch(feed_id=feed.pk, slot=clock[0], now=clock[0], trace_id=builders.TRACE)
             assert (batch.accepted, len(elsewhere), len(steps)) == (QUOTES, 2, 3)
             here.append(whole[-1] - sum(elsewhere))
             core.append(sum(steps) - sum(elsewhere))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from apps.rules.engine.backtest import Backtest
+from apps.backtests.simulation import Backtest
 from apps.rules.engine.engine import Engine, QuotesEntry, RuleChange, RulesEntry
 from apps.rules.engine.rule import RuleSpec
 

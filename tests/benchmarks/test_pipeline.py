@@ -16,8 +16,8 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from apps.market.models import Asset, Batch, FeedHead, JudgePosition, Quote
-from apps.market.services import create_feed
 from apps.pipeline import flow
+from apps.sources.services import create_feed
 from tests import builders
 from tests.benchmarks import per_quote
 from tests.rig import rig, wait_until

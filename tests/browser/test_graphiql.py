@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 from playwright.sync_api import expect
 
-from apps.api import graphiql
+from apps.api.graphql import graphiql
 from apps.market.models import Asset, AssetAlias
 from tests.builders import append_quotes, at, make_feed, make_owner
 

@@ -7,11 +7,11 @@ import pytest
 from django.contrib.auth.models import Group
 from playwright.sync_api import expect
 
-from apps.market import services as market
 from apps.market.models import Asset
 from apps.notify.services import create_channel
 from apps.pipeline import flow
 from apps.rules.models import RuleVersion
+from apps.sources import services as sources
 from tests.builders import START, TRACE, make_owner, tell
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -40,7 +40,7 @@ def owner():
 def simulated():
     """Return a feed of the invented market, in which MOON-USD is pumped up from the fourth second on."""
     options = {"seed": 7, "start_prices": {"MOON-USD": "0.42"}, "script": [PUMP]}
-    feed = market.create_feed(name="simulated", interval_seconds=1, sources=[("simulated", options)], now=START)
+    feed = sources.create_feed(name="simulated", interval_seconds=1, sources=[("simulated", options)], now=START)
     Asset.objects.create(symbol="MOON-USD", feed=feed)
     run(feed, seconds=range(2))
     return feed
@@ -50,7 +50,7 @@ def run(feed, *, seconds):
     """Let these seconds of the market pass: fetch, judge, tell, deliver, as the tasks do."""
     for second in seconds:
         slot = START + timedelta(seconds=second)
-        market.fetch(feed_id=feed.pk, slot=slot, now=slot, trace_id=TRACE)
+        sources.fetch(feed_id=feed.pk, slot=slot, now=slot, trace_id=TRACE)
         flow.judge_pending(feed_id=feed.pk)
         tell()
 

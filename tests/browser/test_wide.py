@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from apps.alerts.models import Alert
-from apps.market import services as market
+from apps.sources import services as sources
 from tests.builders import START, TRACE, make_feed, make_told_alerts
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -39,7 +39,7 @@ def superuser(signed_in):
 def test_a_table_below_a_form_that_is_wider_than_the_page_scrolls(superuser, live_server, page):
     feed = make_feed("OWN-USD")
     slot = START + timedelta(seconds=60)
-    market.fetch(feed_id=feed.pk, slot=slot, now=slot, trace_id=TRACE)
+    sources.fetch(feed_id=feed.pk, slot=slot, now=slot, trace_id=TRACE)
     page.goto(f"{live_server.url}/admin/market/feed/{feed.pk}/change/")
 
     reach = page.locator("section", has_text="Last entries of its log").locator("table").evaluate(REACH)

@@ -8,8 +8,8 @@ from django.core.management import call_command
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fintech.settings")
 django.setup()
 
-from apps.market.services import pushing  # noqa: E402
 from apps.pipeline import ingest  # noqa: E402
+from apps.sources.services import pushing  # noqa: E402
 from tests.faults import failpoints  # noqa: E402
 
 pushing.append_quotes = failpoints.after(pushing.append_quotes, "push-before-commit")

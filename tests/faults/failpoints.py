@@ -19,13 +19,14 @@ from celery import current_app
 from celery.signals import task_success
 from django.db import connection
 
-from apps.market.services import fetching, log
+from apps.market.services import log
 from apps.notify import domain
 from apps.notify.services import sending
-from apps.notify.transports import outbound
+from apps.notify.transports import http as outbound
 from apps.notify.transports.protocol import Receipt, TransportUnavailable
 from apps.pipeline import flow
 from apps.rules import services as rules
+from apps.sources.services import fetching
 from tests.faults.halves import halves_seen
 
 FOLDER = Path(os.environ.get("FAILPOINTS_FOLDER", "/nonexistent"))

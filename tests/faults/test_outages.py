@@ -5,11 +5,11 @@ from django.conf import settings
 from pytest_httpserver import HTTPServer
 
 from apps.market import cache, queries
-from apps.market import services as market
 from apps.market.models import Asset, Batch, Feed, FeedHead
 from apps.notify import services as notify
 from apps.notify.models import Message
 from apps.pipeline import flow
+from apps.sources import services as sources
 from tests import builders
 from tests.forwarder import Forwarder
 from tests.pipeline import recorded
@@ -84,14 +84,14 @@ def test_providers_out_of_their_senses_are_counted_and_put_off_and_others_go_on(
         for name, answer in answers.items():
             server.expect_request(f"/{name}/assets").respond_with_data(**answer)
             options = {"base_url": server.url_for(f"/{name}")}
-            feed = market.create_feed(
+            feed = sources.create_feed(
                 name=name, interval_seconds=60, sources=[("coincap", options)], now=builders.START
             )
             Asset.objects.create(symbol=name.upper(), feed=feed)
         builders.make_feed("A", name="healthy", interval_seconds=60)
 
-        for feed_id, slot in market.claim_due_feeds(now=builders.START):
-            market.fetch(feed_id=feed_id, slot=slot, now=builders.START, trace_id=builders.TRACE)
+        for feed_id, slot in sources.claim_due_feeds(now=builders.START):
+            sources.fetch(feed_id=feed_id, slot=slot, now=builders.START, trace_id=builders.TRACE)
             flow.judge_pending(feed_id=feed_id)
 
     outcome = dict(Batch.objects.values_list("feed__name", "failure"))

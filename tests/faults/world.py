@@ -14,9 +14,9 @@ from typing import Any
 
 from apps.market.domain import slot_of
 from apps.market.models import Asset, Feed
-from apps.market.services import create_feed
 from apps.notify.models import Channel
 from apps.notify.services import create_channel, set_channels
+from apps.sources.services import create_feed
 from tests import builders
 from tests.pipeline import recorded
 

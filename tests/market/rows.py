@@ -4,21 +4,21 @@ from collections.abc import Sequence
 
 from django.db import connection
 
-from apps.market import services
 from apps.market.models import Batch, FeedHead, LatestQuote, Quote
+from apps.sources import services as sources
 from tests.builders import START, TRACE, append_quotes, asset_ids, make_feed
-from tests.market.scripted import answer_with
+from tests.sources.scripted import answer_with
 
 
 def fetch(feed, *, slot=START, now=None):
-    return services.fetch(feed_id=feed.pk, slot=slot, now=now or slot, trace_id=TRACE)
+    return sources.fetch(feed_id=feed.pk, slot=slot, now=now or slot, trace_id=TRACE)
 
 
 def record(lease, *quotes, as_of=START):
-    part = services.admit_answer(
+    part = sources.admit_answer(
         lease=lease, provider="simulated", answer=answer_with(*quotes, as_of=as_of), asset_ids=asset_ids(lease.feed)
     )
-    entries = services.record_answers(lease=lease, parts=[part], now=as_of, trace_id=TRACE)
+    entries = sources.record_answers(lease=lease, parts=[part], now=as_of, trace_id=TRACE)
     return entries[0] if entries else None
 
 

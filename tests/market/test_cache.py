@@ -12,6 +12,7 @@ from django.conf import settings as project
 from apps.market import cache, queries, services
 from apps.market.domain import RawQuote
 from apps.market.models import FeedHead
+from apps.sources import services as sources
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 from tests.threads import PATIENCE_SECONDS, at_once
 
@@ -237,7 +238,7 @@ def test_the_past_is_not_the_newest_price(either):
     if project.REDIS_URL:
         cache._client().delete(f"{cache._PREFIX}{ids['BTC']}")
     past = [RawQuote("BTC", "3", at(-3_600))]
-    services.import_history(feed_id=feed.pk, quotes=past, now=at(1), trace_id=TRACE)
+    sources.import_history(feed_id=feed.pk, quotes=past, now=at(1), trace_id=TRACE)
     assert queries.latest_prices(list(ids.values()), now=at(1)) == {ids["BTC"]: (START, Decimal(10))}
 
 
@@ -247,5 +248,5 @@ def test_what_was_quoted_since_the_newest_price_and_comes_as_history_is_the_newe
     append_quotes(feed, [("BTC", START, "10")], as_of=at(60))
     [btc] = asset_ids(feed).values()
     past = [RawQuote("BTC", "3", at(30))]
-    services.import_history(feed_id=feed.pk, quotes=past, now=at(61), trace_id=TRACE)
+    sources.import_history(feed_id=feed.pk, quotes=past, now=at(61), trace_id=TRACE)
     assert _get(btc, now=at(61)) == {btc: (at(30), Decimal(3))}

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from apps.market import partitions
 from apps.market.domain import RawQuote
 from apps.market.models import Candle, FeedHead, JudgePosition, Quote, RollupPosition
-from apps.market.services import candles, import_history, prune_quotes, roll_up
+from apps.market.services import candles, prune_quotes, roll_up
 from apps.pipeline.flow import judge_pending
+from apps.sources.services import import_history
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 from tests.threads import elsewhere
 

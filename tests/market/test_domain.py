@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from apps.market import domain
 from apps.market.domain import AdmittedQuote, QuoteRejected, RawQuote
+from apps.sources import domain as sources_domain
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -347,12 +348,12 @@ def test_stored_prices_are_looked_up_only_for_what_is_not_newer():
     ("failures", "due_after_seconds"), [(0, 10), (1, 20), (2, 40), (3, 80), (6, 640), (7, 900), (8, 900), (10**9, 900)]
 )
 def test_a_feed_that_fails_is_put_off_by_doubling_steps_up_to_15_minutes(failures, due_after_seconds):
-    due = domain.next_slot_after(slot=NOON, interval_seconds=10, failures=failures)
+    due = sources_domain.next_slot_after(slot=NOON, interval_seconds=10, failures=failures)
     assert due == NOON + due_after_seconds * SECOND
 
 
 def test_a_feed_slower_than_15_minutes_is_not_put_off():
-    assert domain.next_slot_after(slot=NOON, interval_seconds=3600, failures=5) == NOON + timedelta(hours=1)
+    assert sources_domain.next_slot_after(slot=NOON, interval_seconds=3600, failures=5) == NOON + timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
@@ -360,13 +361,15 @@ def test_a_feed_slower_than_15_minutes_is_not_put_off():
     [(None, 20), (-5, 20), (0, 20), (15, 20), (120, 120), (3600, 3600), (10**9, 3600), (10**20, 3600)],
 )
 def test_retry_after_lengthens_the_wait_up_to_an_hour(retry_after_seconds, due_after_seconds):
-    due = domain.next_slot_after(slot=NOON, interval_seconds=10, failures=1, retry_after_seconds=retry_after_seconds)
+    due = sources_domain.next_slot_after(
+        slot=NOON, interval_seconds=10, failures=1, retry_after_seconds=retry_after_seconds
+    )
     assert due == NOON + due_after_seconds * SECOND
 
 
 def test_a_feed_is_due_again_at_the_beginning_of_a_slot():
-    asked = domain.next_slot_after(slot=NOON, interval_seconds=60, failures=1, retry_after_seconds=121)
-    limited = domain.next_slot_after(slot=NOON, interval_seconds=420, failures=5)
+    asked = sources_domain.next_slot_after(slot=NOON, interval_seconds=60, failures=1, retry_after_seconds=121)
+    limited = sources_domain.next_slot_after(slot=NOON, interval_seconds=420, failures=5)
     assert asked == NOON + 180 * SECOND
     assert limited == NOON + 1260 * SECOND
 
@@ -398,11 +401,11 @@ def test_a_time_is_the_same_after_a_passage_through_microseconds(at):
 def test_a_feed_whose_providers_limits_want_more_than_its_interval_waits_whole_slots_for_them():
     waits = {
         least: (
-            domain.next_slot_after(slot=NOON, interval_seconds=60, failures=0, least_seconds=least) - NOON
+            sources_domain.next_slot_after(slot=NOON, interval_seconds=60, failures=0, least_seconds=least) - NOON
         ).total_seconds()
         for least in (0, 60, 61, 3_456)
     }
-    failing = domain.next_slot_after(slot=NOON, interval_seconds=60, failures=1, least_seconds=3_456)
+    failing = sources_domain.next_slot_after(slot=NOON, interval_seconds=60, failures=1, least_seconds=3_456)
 
     assert waits == {0: 60, 60: 60, 61: 120, 3_456: 3_480}
     assert failing == NOON + timedelta(seconds=3_540)

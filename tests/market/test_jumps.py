@@ -9,15 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.alerts.models import Alert
-from apps.market import domain, queries, services
+from apps.backtests.evaluation import read_quotes
+from apps.market import domain, queries
 from apps.market.domain import AdmittedQuote, Held, Newest, RawQuote, Verdict
 from apps.market.models import Batch, HeldQuote, Quote
-from apps.market.providers.protocol import Answer
-from apps.market.providers.registry import PROVIDERS
 from apps.pipeline.flow import judge_pending
-from apps.rules.backtests import read_quotes
+from apps.sources import services as sources
+from apps.sources.providers.protocol import Answer
+from apps.sources.providers.registry import PROVIDERS
 from tests.builders import START, TRACE, above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
-from tests.market.scripted import Scripted, answer_with
+from tests.sources.scripted import Scripted, answer_with
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -153,10 +154,10 @@ def test_the_held_trade_given_again_waits_on_and_is_counted_as_repeated():
 def test_what_waits_keeps_its_volume_and_says_who_gave_it():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")])
-    lease = services.take_fetch_lease(feed_id=feed.pk, slot=at(1))
+    lease = sources.take_fetch_lease(feed_id=feed.pk, slot=at(1))
     answer = Answer(quotes=[RawQuote("BTC", "100", at(1), "2.5")], as_of=at(1))
-    part = services.admit_answer(lease=lease, provider="coinbase", answer=answer, asset_ids=asset_ids(feed))
-    services.record_answers(lease=lease, parts=[part], now=at(1), trace_id=TRACE)
+    part = sources.admit_answer(lease=lease, provider="coinbase", answer=answer, asset_ids=asset_ids(feed))
+    sources.record_answers(lease=lease, parts=[part], now=at(1), trace_id=TRACE)
 
     held = HeldQuote.objects.get()
     assert (held.at, int(held.price), held.volume, held.provider) == (at(1), 100, Decimal("2.5"), "coinbase")
@@ -179,7 +180,7 @@ def test_a_held_quote_that_imported_history_has_overtaken_is_given_up():
     append_quotes(feed, [("BTC", START, "10")])
     append_quotes(feed, [("BTC", at(10), "100")])
     rows = [RawQuote("BTC", "90", at(10))]
-    services.import_history(feed_id=feed.pk, quotes=rows, now=at(15), trace_id=TRACE)
+    sources.import_history(feed_id=feed.pk, quotes=rows, now=at(15), trace_id=TRACE)
     later = append_quotes(feed, [("BTC", at(20), "95")])
 
     assert _row(later) == (1, 0, 0, {"jump": 1})
@@ -273,6 +274,6 @@ def test_a_recording_holds_as_a_live_market_does(monkeypatch):
     monkeypatch.setitem(PROVIDERS, "film", provider)
     provider.gives = [answer_with(("BTC", START, "1"), ("BTC", at(1), "9"), ("BTC", at(2), "9"), as_of=at(2))]
     feed = make_feed("BTC", provider="film")
-    batch = services.fetch(feed_id=feed.pk, slot=START, now=START, trace_id=TRACE)
+    batch = sources.fetch(feed_id=feed.pk, slot=START, now=START, trace_id=TRACE)
 
     assert (batch.accepted, batch.held) == (3, 1)

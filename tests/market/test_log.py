@@ -9,8 +9,10 @@ from django.db import DatabaseError, connection, transaction
 
 from apps.market import domain, queries, services
 from apps.market.domain import RawQuote
-from apps.market.models import Batch, FeedHead, FeedSource, JudgePosition, LatestQuote, Quote
-from apps.market.providers.protocol import Answer
+from apps.market.models import Batch, FeedHead, JudgePosition, LatestQuote, Quote
+from apps.sources import services as sources
+from apps.sources.models import FeedSource
+from apps.sources.providers.protocol import Answer
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 from tests.market.rows import head_of, log_of, newest_prices, stored_quotes
 from tests.threads import at_once, elsewhere
@@ -128,7 +130,7 @@ def test_a_feed_is_claimed_while_the_judge_is_at_work():
     feed = make_feed()
     with transaction.atomic():
         JudgePosition.objects.select_for_update(no_key=True).get(feed=feed)
-        assert elsewhere(lambda: services.claim_due_feeds(now=START)) == [(feed.pk, START)]
+        assert elsewhere(lambda: sources.claim_due_feeds(now=START)) == [(feed.pk, START)]
 
 
 # What is judged is what is stored
@@ -187,11 +189,11 @@ def test_the_database_refuses_a_volume_out_of_range(volume):
 
 def test_a_volume_is_stored_beside_its_price():
     feed = make_feed("BTC", "ETH")
-    lease = services.take_fetch_lease(feed_id=feed.pk, slot=START)
+    lease = sources.take_fetch_lease(feed_id=feed.pk, slot=START)
     quotes = [RawQuote("BTC", "10", START, "1.5"), RawQuote("ETH", "2", START, "-1")]
     answer = Answer(quotes=quotes, as_of=START)
-    part = services.admit_answer(lease=lease, provider="simulated", answer=answer, asset_ids=asset_ids(feed))
-    services.record_answers(lease=lease, parts=[part], now=START, trace_id=TRACE)
+    part = sources.admit_answer(lease=lease, provider="simulated", answer=answer, asset_ids=asset_ids(feed))
+    sources.record_answers(lease=lease, parts=[part], now=START, trace_id=TRACE)
     volumes = Quote.objects.order_by("asset__symbol").values_list("asset__symbol", "volume")
     assert list(volumes) == [("BTC", Decimal("1.5")), ("ETH", None)]
 
@@ -199,11 +201,11 @@ def test_a_volume_is_stored_beside_its_price():
 def test_a_provider_that_raises_or_is_misconfigured_is_counted_and_put_off(monkeypatch):
     feed = make_feed("BTC-USD")
     FeedSource.objects.filter(feed=feed).update(provider="no-such-provider")
-    services.fetch(feed_id=feed.pk, slot=at(0), now=at(0), trace_id=TRACE)
+    sources.fetch(feed_id=feed.pk, slot=at(0), now=at(0), trace_id=TRACE)
     FeedSource.objects.filter(feed=feed).update(provider="simulated")
-    monkeypatch.setattr("apps.market.providers.simulated._steps", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("apps.sources.providers.simulated._steps", lambda *_, **__: 1 / 0)
 
-    services.fetch(feed_id=feed.pk, slot=at(2), now=at(2), trace_id=TRACE)
+    sources.fetch(feed_id=feed.pk, slot=at(2), now=at(2), trace_id=TRACE)
 
     assert list(Batch.objects.order_by("seq").values_list("failure", flat=True)) == ["misconfigured", "crashed"]
     assert FeedHead.objects.get(feed=feed).next_slot == at(6)

@@ -11,16 +11,18 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.replay import replay
-from apps.market import services
 from apps.market.domain import RawQuote
 from apps.market.models import Asset, Batch, FeedHead, HeldQuote, JudgePosition, LatestQuote, Quote
-from apps.market.services import AssetStays, import_history
+from apps.market.services import AssetStays
 from apps.notify.models import Owed
 from apps.notify.services import create_channel, set_channels
 from apps.pipeline import flow
 from apps.rules import queries as rule_queries
 from apps.rules import services as rules
 from apps.rules.models import RuleChange, RuleState
+from apps.sources import services as sources
+from apps.sources.providers.protocol import Answer
+from apps.sources.services import import_history
 from tests.builders import START, TRACE, above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.threads import at_once, elsewhere
 
@@ -218,15 +220,15 @@ def test_what_is_pending_in_the_old_feed_keeps_the_asset(feeds):
 
 def test_a_fetch_under_way_keeps_the_asset_and_one_that_lost_its_lease_writes_nothing(feeds):
     first, second = feeds
-    lease = services.take_fetch_lease(feed_id=first.pk, slot=START)
+    lease = sources.take_fetch_lease(feed_id=first.pk, slot=START)
     with pytest.raises(AssetStays, match=r"^The feed first is being fetched at this moment; try again in a moment\.$"):
         move("A", second)
     FeedHead.objects.filter(feed=first).update(lease_until=timezone.now() - timedelta(seconds=1))
     move("A", second)
 
-    answer = services.fetching.Answer(quotes=[RawQuote("A", "10", at(0))], as_of=at(0))
-    part = services.admit_answer(lease=lease, provider="simulated", answer=answer, asset_ids={"A": asset().pk})
-    assert services.record_answers(lease=lease, parts=[part], now=at(0), trace_id=TRACE) == []
+    answer = Answer(quotes=[RawQuote("A", "10", at(0))], as_of=at(0))
+    part = sources.admit_answer(lease=lease, provider="simulated", answer=answer, asset_ids={"A": asset().pk})
+    assert sources.record_answers(lease=lease, parts=[part], now=at(0), trace_id=TRACE) == []
     assert not Quote.objects.exists()
 
 
@@ -388,8 +390,8 @@ def test_what_is_pushed_into_the_old_feed_at_the_moment_of_the_move_is_of_no_ass
     def push_meanwhile():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_sleep(0.2)")
-        pushed = [services.Pushed(at(0), [RawQuote("A", "10", at(0))])]
-        return services.record_pushed(feed_name="first", pushes=pushed, now=at(0), trace_id=TRACE)
+        pushed = [sources.Pushed(at(0), [RawQuote("A", "10", at(0))])]
+        return sources.record_pushed(feed_name="first", pushes=pushed, now=at(0), trace_id=TRACE)
 
     _, batch = at_once(move_slowly, push_meanwhile)
     assert (batch.feed, batch.accepted, batch.rejected) == (first, 0, {"unknown_asset": 1})
@@ -423,7 +425,7 @@ def test_the_assets_page_moves_it_or_says_why_not(admin_client, feeds):
 def test_a_move_refused_under_the_locks_is_told_and_nothing_is_saved(admin_client, feeds, monkeypatch):
     first, second = feeds
     append_quotes(first, [("A", at(0), "11")])
-    monkeypatch.setattr("apps.pipeline.admin.refuse_to_move", lambda row, feed: None)  # As it was a moment ago.
+    monkeypatch.setattr("apps.panel.assets.refuse_to_move", lambda row, feed: None)  # As it was a moment ago.
     form = {
         **{"feed": second.pk, "name": "moved", "tags": "", "currency": "", "calendar": ""},
         **{f"{prefix}-{count}_FORMS": "0" for prefix in ("listings", "aliases") for count in ("TOTAL", "INITIAL")},

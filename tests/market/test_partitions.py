@@ -11,6 +11,7 @@ from apps.market.domain import RawQuote
 from apps.market.models import Batch, Candle, Feed, FeedHead, LatestQuote, Quote, RollupPosition
 from apps.market.services import retention
 from apps.pipeline.flow import judge_pending
+from apps.sources import services as sources
 from tests.builders import START, TRACE, append_quotes, at, make_feed
 from tests.market.rows import make_long_logs, pages_read
 from tests.threads import at_once, elsewhere
@@ -239,7 +240,7 @@ def test_the_past_of_long_ago_is_taken_rolled_up_and_dropped_once_no_piece_follo
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")])
     past = [RawQuote("BTC", str(1 + number), FILM_START + number * DAY) for number in range(40)]
-    imported = services.import_history(feed_id=feed.pk, quotes=past, now=timezone.now(), trace_id=TRACE)
+    imported = sources.import_history(feed_id=feed.pk, quotes=past, now=timezone.now(), trace_id=TRACE)
 
     append_quotes(feed, [], as_of=at(60))  # The minute before the import is over.
     assert (imported.accepted, imported.rejected) == (40, {})
@@ -256,7 +257,7 @@ def test_months_of_long_ago_have_one_partition_each_and_the_days_since_one_of_th
     append_quotes(feed, [("BTC", START, "10")])
     partitions.ensure([date(2023, 5, 9)])
     moments = [datetime(2023, month, 7, tzinfo=UTC) for month in (3, 4, 5)] + [datetime(2026, 2, 27, tzinfo=UTC)]
-    services.import_history(
+    sources.import_history(
         feed_id=feed.pk,
         quotes=[RawQuote("BTC", "1", moment) for moment in moments],
         now=timezone.now(),
@@ -280,7 +281,7 @@ def test_many_years_of_days_have_few_partitions():
     append_quotes(feed, [("BTC", START, "10")])
     first = datetime(1991, 1, 1, tzinfo=UTC)
     past = [RawQuote("BTC", "1", first + 3 * number * DAY) for number in range(4_000)]
-    services.import_history(feed_id=feed.pk, quotes=past, now=timezone.now(), trace_id=TRACE)
+    sources.import_history(feed_id=feed.pk, quotes=past, now=timezone.now(), trace_id=TRACE)
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'market_quote'::regclass")
         assert cursor.fetchone()[0] < 400
@@ -320,7 +321,7 @@ def test_minute_candles_stay_while_the_quotes_of_their_day_are_kept(settings):
     feed = make_feed("BTC")
     _append_daily(feed, "BTC", START, days=4)
     past = [RawQuote("BTC", "1", FILM_START), RawQuote("BTC", "1", FILM_START + 5 * DAY)]
-    services.import_history(feed_id=feed.pk, quotes=past, now=timezone.now(), trace_id=TRACE)
+    sources.import_history(feed_id=feed.pk, quotes=past, now=timezone.now(), trace_id=TRACE)
     append_quotes(feed, [], as_of=START + 3 * DAY + timedelta(minutes=1))
     pruned()
     assert services.prune_minute_candles() == 0

@@ -12,10 +12,10 @@ from typing import Any
 from apps.alerts.models import Alert
 from apps.market.domain import epoch_microseconds, from_epoch_microseconds, slot_of
 from apps.market.models import Asset, Feed, FeedHead
-from apps.market.providers.replay import RECORDINGS
-from apps.market.services import create_feed
 from apps.notify.models import Channel, Owed
 from apps.notify.services import create_channel, set_channels
+from apps.sources.providers.recording import RECORDINGS
+from apps.sources.services import create_feed
 from tests import builders
 from tests.rules import oracle
 

@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from apps.rules import runs
-from apps.rules.backtests import Progress
+from apps.backtests import services as runs
+from apps.backtests.evaluation import Progress
 
 
 def _for_ever(*_: Any, progress: Progress, **__: Any) -> dict[str, Any]:

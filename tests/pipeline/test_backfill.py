@@ -13,11 +13,13 @@ from werkzeug import Response
 
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
-from apps.market import domain, queries
-from apps.market.models import Asset, Backfill, Batch, Circuit, FeedHead, LatestQuote, Listing, Quote
-from apps.market.services import Outcome, backfilling, begin_or_resume, take_backfill_step
+from apps.market import domain
+from apps.market.models import Asset, Batch, FeedHead, LatestQuote, Quote
 from apps.pipeline import flow
 from apps.pipeline.management.commands import backfill as command
+from apps.sources import queries as sources_queries
+from apps.sources.models import Backfill, Circuit, Listing
+from apps.sources.services import Outcome, backfilling, begin_or_resume, take_backfill_step
 from tests.builders import TRACE, append_quotes, make_feed, make_owner, make_rule
 from tests.threads import at_once
 
@@ -353,31 +355,31 @@ def test_it_says_how_far_it_is_and_when_it_calls_next(feed, exchange, capsys, mo
 
 
 def test_the_admin_shows_backfills_and_what_they_wait_for(feed, admin_client):
-    page = reverse("admin:market_backfill_changelist")
+    page = reverse("admin:sources_backfill_changelist")
     assert "No past was asked for yet." in admin_client.get(page).text
     step = step_of(begun(feed))
     shown = admin_client.get(page).text
     assert "2026-03-01, 41 %, 300 quotes, 1 calls" in shown
     assert f"Goes on; next call at {step.backfill.next_call_at:%Y-%m-%d %H:%M:%S}." in shown
     Backfill.objects.update(lease_until=None, failure="timeout")
-    page = reverse("admin:market_backfill_change", args=[step.backfill.pk])
+    page = reverse("admin:sources_backfill_change", args=[step.backfill.pk])
     assert "Stopped; the same command goes on. Last failure: timeout." in admin_client.get(page).text
 
 
 def test_feeds_make_room_for_a_backfill_that_goes_on():
     feed = make_feed("BTC-USD", name="spot", provider="coincap")
-    assert queries.seconds_between_rounds(["coincap"]) == 2_009
+    assert sources_queries.seconds_between_rounds(["coincap"]) == 2_009
     row = begin_or_resume(
         asset_id=feed.assets.get().pk, provider="coincap", since=SINCE, until=UNTIL, now=timezone.now()
     )
-    assert queries.seconds_between_rounds(["coincap"]) == 4_018
+    assert sources_queries.seconds_between_rounds(["coincap"]) == 4_018
     # One that nobody has gone on with for an hour, or that asks elsewhere, takes no room.
     Backfill.objects.update(next_call_at=timezone.now() - timedelta(minutes=61))
-    assert queries.seconds_between_rounds(["coincap"]) == 2_009
+    assert sources_queries.seconds_between_rounds(["coincap"]) == 2_009
     Backfill.objects.update(next_call_at=timezone.now() + timedelta(minutes=5))
-    assert queries.seconds_between_rounds(["coincap"]) == 4_018
+    assert sources_queries.seconds_between_rounds(["coincap"]) == 4_018
     Backfill.objects.filter(pk=row.pk).update(finished_at=timezone.now())
-    assert queries.seconds_between_rounds(["coincap"]) == 2_009
+    assert sources_queries.seconds_between_rounds(["coincap"]) == 2_009
 
 
 def test_a_backfill_at_an_address_of_its_feeds_own_takes_no_room():
@@ -385,4 +387,4 @@ def test_a_backfill_at_an_address_of_its_feeds_own_takes_no_room():
     feed = make_feed("BTC-USD", name="own", provider="coincap")
     feed.sources.update(options={"base_url": "http://127.0.0.1:1"})
     begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=SINCE, until=UNTIL, now=timezone.now())
-    assert queries.seconds_between_rounds(["coincap"]) == 2_009
+    assert sources_queries.seconds_between_rounds(["coincap"]) == 2_009

@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
+from apps.backtests import services as runs
+from apps.backtests.models import BacktestRun
 from apps.pipeline import flow
 from apps.pipeline.queues import BACKTESTS
-from apps.rules import runs
-from apps.rules.models import BacktestRun
 from tests.builders import START, above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.rig import purge_queues, queue_lengths, rig, wait_until
 
@@ -54,7 +54,7 @@ def test_a_message_that_was_lost_is_sent_again_by_sweep(tmp_path):
         purge_queues()
         assert flow.sweep()["backtests"] == 0
 
-        BacktestRun.objects.update(hurried_until=Now() - timedelta(seconds=1))
+        BacktestRun.objects.update(redispatch_at=Now() - timedelta(seconds=1))
         assert flow.sweep()["backtests"] == 1
         assert flow.sweep()["backtests"] == 0
         wait_until(lambda: queue_lengths()[BACKTESTS] == 1)
@@ -73,7 +73,7 @@ def test_one_whose_worker_was_killed_is_run_again_when_its_lease_has_ended(tmp_p
         assert flow.sweep()["backtests"] == 0
 
         past = Now() - timedelta(seconds=1)
-        BacktestRun.objects.update(lease_until=past, hurried_until=past)
+        BacktestRun.objects.update(lease_until=past, redispatch_at=past)
         processes.worker(BACKTESTS, name="backtests")
         assert flow.sweep()["backtests"] == 1
         wait_until(lambda: status(run) == "done")

@@ -9,11 +9,12 @@ from django.db import connection
 from django.urls import reverse
 from werkzeug import Response
 
-from apps.market.models import Asset, Batch, Circuit, Feed
-from apps.market.services import create_feed
+from apps.market.models import Asset, Batch, Feed
 from apps.notify.models import Attempt, Message
 from apps.notify.services import create_channel, send_test
 from apps.pipeline import flow
+from apps.sources.models import Circuit
+from apps.sources.services import create_feed
 from fintech.settings.env import place
 from tests.builders import START, TRACE, at
 from tests.rig import queue_lengths, rig, wait_until

@@ -13,7 +13,6 @@ from django.db import connection
 from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
-from apps.market import services as market
 from apps.market.models import Batch, FeedHead, JudgePosition, Quote
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
@@ -22,6 +21,7 @@ from apps.pipeline import flow
 from apps.rules import services as rules
 from apps.rules.engine.engine import Engine
 from apps.rules.models import RuleState, Transition
+from apps.sources import services as sources
 from tests import builders
 
 pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
@@ -229,7 +229,7 @@ def simulated_world():
         {"kind": "pump", "symbol": "A", "after": "3s", "duration": "3s", "percent": 15},
         {"kind": "flash_crash", "symbol": "B", "after": "5s", "duration": "6s", "percent": 20},
     ]
-    feed = market.create_feed(
+    feed = sources.create_feed(
         name="simulated", interval_seconds=1, sources=[("simulated", {"script": script})], now=builders.START
     )
     for symbol in ("A", "B"):
@@ -248,7 +248,7 @@ def run_stages(feed, stages: list[tuple[str, int]]) -> None:
     for stage, number in stages:
         if stage == "fetch":
             slot = builders.at(number)
-            market.fetch(feed_id=feed.pk, slot=slot, now=slot, trace_id=builders.TRACE)
+            sources.fetch(feed_id=feed.pk, slot=slot, now=slot, trace_id=builders.TRACE)
         elif stage == "judge":
             flow.judge_pending(feed_id=feed.pk)
         elif stage == "plan":

@@ -10,8 +10,8 @@ from django.utils import timezone
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
 from apps.market.models import Batch, FeedHead, LatestQuote, Quote
-from apps.market.services import history
 from apps.pipeline import flow
+from apps.sources.services import history
 from tests.builders import append_quotes, at, make_feed, make_owner, make_rule
 
 pytestmark = pytest.mark.django_db

@@ -20,8 +20,9 @@ from django.utils import timezone
 from apps.market import services as market
 from apps.market.domain import RawQuote
 from apps.market.models import Batch, Feed, Quote
-from apps.market.services import Pushed
 from apps.pipeline.queues import EXCHANGE, PUSHED, dead_letter_queue
+from apps.sources import services as sources
+from apps.sources.services import Pushed
 from tests.builders import TRACE, make_feed
 from tests.forwarder import Forwarder
 from tests.project.test_docs import ROOT, blocks
@@ -124,7 +125,7 @@ def test_what_was_pushed_by_http_is_judged_with_the_next_tick(tmp_path, feed):
         processes.beat()
         # Nobody sends a message for it: a web process has no broker.
         now = timezone.now()
-        entry = market.record_pushed(
+        entry = sources.record_pushed(
             feed_name="own", pushes=[Pushed(now, [RawQuote("A", "10")])], now=now, trace_id=TRACE
         )
         wait_until(lambda: Batch.objects.filter(pk=entry.pk, evaluated_at__isnull=False).exists())

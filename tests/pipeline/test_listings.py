@@ -3,7 +3,8 @@
 import pytest
 from django.core.management import call_command
 
-from apps.market.models import Asset, Listing
+from apps.market.models import Asset
+from apps.sources.models import Listing
 from tests.builders import make_feed
 
 pytestmark = pytest.mark.django_db

@@ -12,12 +12,12 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from apps.market.providers.registry import PROVIDERS
 from apps.notify.transports.registry import TRANSPORTS
 from apps.pipeline.queues import other_queues
-from apps.pipeline.setup import load_setup, read_setup
 from apps.rules.engine.conditions import KINDS
 from apps.rules.engine.rule import RuleSpec
+from apps.setup.loading import load_setup, read_setup
+from apps.sources.providers.registry import PROVIDERS
 from fintech.settings.env import VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.market.domain import PathCandle
-from apps.rules.engine.windows import COARSE, GRIDS, SECOND, Extreme, Newest, Spread, filled, grid_of
+from apps.notation import SECOND
+from apps.rules.engine.windows import COARSE, GRIDS, Extreme, Newest, Spread, filled, grid_of
 from apps.rules.engine.windows import reach_of as reach_of_keys
 
 MINUTE, HOUR, DAY = 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND

@@ -12,11 +12,13 @@ from apps.market import partitions
 from apps.market import queries as market
 from apps.market.domain import PathCandle, RawQuote
 from apps.market.models import Candle, FeedHead, Quote
-from apps.market.services import import_history, roll_up
+from apps.market.services import roll_up
+from apps.notation import SECOND
 from apps.pipeline.flow import judge_pending
 from apps.rules import queries
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import COARSE, SECOND, filled, reach_of
+from apps.rules.engine.windows import COARSE, filled, reach_of
+from apps.sources.services import import_history
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
 from tests.rules.test_candles import seen
 

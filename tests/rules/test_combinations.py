@@ -7,7 +7,7 @@ import pytest
 from apps.rules.engine.conditions import is_clocked, is_event, read_condition
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
-from tests.rules.watched import ONE, SECOND, START, Watched, verdict
+from tests.panel.watched import ONE, SECOND, START, Watched, verdict
 
 ABOVE = {"kind": "above", "level": "5"}
 CROSSES = {"kind": "crosses_up", "level": "5"}

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apps.notation import write_duration
 from apps.rules.engine.conditions import read_condition
 from apps.rules.engine.rule import Assets, RuleSpec
-from apps.rules.engine.written import RuleInvalid, from_units, read_duration, read_number, write_duration
+from apps.rules.engine.written import RuleInvalid, from_units, read_duration, read_number
+from tests.panel.watched import ONE, SECOND, Watched, verdict
 from tests.rules import logs
-from tests.rules.watched import ONE, SECOND, Watched, verdict
 
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from apps import wording
 from apps.rules import domain
 from apps.rules.engine.conditions import read_condition
 from apps.rules.engine.rule import RuleSpec
@@ -26,7 +27,7 @@ def evidence(condition, **seen):
      (86_400, "1 day"), (2_592_000, "30 days")],
 )  # fmt: skip
 def test_a_duration_is_said_in_its_largest_whole_unit(seconds, said):
-    assert domain.duration_in_words(seconds * SECOND) == said
+    assert wording.duration_in_words(seconds * SECOND) == said
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_a_duration_is_said_in_its_largest_whole_unit(seconds, said):
      ("1000000000000", "1 000 000 000 000")],
 )  # fmt: skip
 def test_a_number_is_said_in_groups_of_thousands(number, said):
-    assert domain.number_in_words(number) == said
+    assert wording.number_in_words(number) == said
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_a_number_is_said_in_groups_of_thousands(number, said):
      ("1000000000000000000000000", "1000000000000000000000000 %")],
 )  # fmt: skip
 def test_a_percent_is_said_with_two_decimals_at_most_and_without_its_sign(percent, said):
-    assert domain.percent_in_words(percent) == said
+    assert wording.percent_in_words(percent) == said
 
 
 @pytest.mark.parametrize(

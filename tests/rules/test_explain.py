@@ -2,9 +2,10 @@
 
 import pytest
 
-from apps.rules.domain import moment_in_words, reason_in_words
+from apps.rules.domain import reason_in_words
 from apps.rules.engine.conditions import read_condition
 from apps.rules.explain import parts_of
+from apps.wording import moment_in_words
 
 
 @pytest.mark.parametrize(

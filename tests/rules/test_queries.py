@@ -5,11 +5,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from apps.market.models import Asset, Batch
-from apps.market.services import record_failure, take_fetch_lease
 from apps.pipeline.flow import judge_pending
 from apps.rules import queries, services
 from apps.rules.engine.engine import HistoryEntry, QuotesEntry, RulesEntry
 from apps.rules.engine.rule import RuleSpec
+from apps.sources.services import record_failure, take_fetch_lease
 from tests.builders import TRACE, above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
 
 

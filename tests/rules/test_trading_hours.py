@@ -6,10 +6,10 @@ import pytest
 
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
+from apps.backtests.evaluation import try_on_stored
 from apps.market.models import Asset
 from apps.pipeline import flow
 from apps.rules import services
-from apps.rules.backtests import try_on_stored
 from apps.rules.domain import evidence_in_words
 from apps.rules.engine.conditions import read_condition
 from apps.rules.engine.engine import Engine

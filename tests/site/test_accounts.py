@@ -10,9 +10,9 @@ from django.core import mail
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.accounts import services
+from apps.accounts.models import SignInAttempt
 from apps.pipeline.flow import prune
-from apps.site import services
-from apps.site.models import SignInAttempt
 from tests.builders import make_operator, make_owner
 from tests.threads import at_once
 

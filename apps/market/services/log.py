@@ -15,8 +15,7 @@ from psycopg.errors import CheckViolation, UniqueViolation
 
 from apps.market import cache, domain, partitions, queries
 from apps.market.domain import AdmittedQuote
-from apps.market.models import Asset, Batch, Feed, FeedHead, HeldQuote, Quote
-from apps.market.providers.registry import PROVIDERS
+from apps.market.models import Asset, Batch, FeedHead, HeldQuote, Quote
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +58,6 @@ def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> Batch:
     batch = append_entry(head, kind=Batch.Kind.RULES, now=now, trace_id=trace_id)
     head.save(update_fields=["seq"])
     return batch
-
-
-def is_live(feed: Feed) -> bool:
-    """Its clock is that of this machine."""
-    known = [PROVIDERS[source.provider] for source in feed.sources.all() if source.provider in PROVIDERS]
-    return bool(known) and all(provider.is_live for provider in known)
 
 
 def lock_head(feed_id: int) -> FeedHead:

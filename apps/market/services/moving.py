@@ -5,9 +5,10 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models.functions import Now
 
+from apps.leases import IS_LEASED
 from apps.market import domain
 from apps.market.models import Asset, Feed, FeedHead, JudgePosition, LatestQuote
-from apps.market.services.log import is_live, lock_head, move_clock
+from apps.market.services.log import lock_head, move_clock
 
 
 class AssetStays(ValueError):
@@ -26,11 +27,11 @@ def refuse_to_move(asset: Asset, *, feed: Feed | None) -> None:
             entries = "1 entry" if pending == 1 else f"{pending} entries"
             raise AssetStays(f"The feed {old} has {entries} to judge; try again in a moment.")
         # The lease is measured by the database's clock, as where it is taken.
-        if FeedHead.objects.filter(pk=old.pk, lease_until__gt=Now()).exists():
+        if FeedHead.objects.filter(IS_LEASED, pk=old.pk).exists():
             raise AssetStays(f"The feed {old} is being fetched at this moment; try again in a moment.")
     latest = LatestQuote.objects.filter(asset=asset).first()
     clock = FeedHead.objects.values_list("as_of", flat=True).get(pk=feed.pk) if feed is not None else None
-    if feed is not None and latest is not None and clock is not None and not is_live(feed):
+    if feed is not None and latest is not None and clock is not None and not feed.is_live:
         # A feed whose next answer is still older than that would give nothing but late quotes.
         reach = timedelta(seconds=feed.interval_seconds) + domain.FUTURE_TOLERANCE
         if latest.at > clock + reach:
@@ -63,7 +64,7 @@ def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
         heads[old_id].fence += 1
         heads[old_id].save(update_fields=["fence"])
     latest = LatestQuote.objects.filter(asset=asset).first()
-    if feed is not None and latest is not None and is_live(feed):
+    if feed is not None and latest is not None and feed.is_live:
         move_clock(heads[feed.pk], as_of=latest.at)
         heads[feed.pk].save(update_fields=["as_of"])
     Asset.objects.filter(pk=asset_id).update(feed=feed, moved_at=Now())

@@ -8,7 +8,7 @@ from django.db.models.functions import TruncDate
 
 from apps.market import partitions
 from apps.market.models import Batch, Candle, Feed, FeedHead, RollupPosition
-from apps.market.services.log import is_live, retention
+from apps.market.services.log import retention
 
 DAY = timedelta(days=1)
 DAYS_AHEAD = 2
@@ -96,8 +96,8 @@ def _midnight(day: date) -> datetime:
 def make_days_ahead() -> list[date]:
     """Create the partitions of today and the next days by the clock of each live feed, and return the days: then no
     first quote of a day waits for them."""
-    feeds = Feed.objects.filter(is_enabled=True, head__as_of__isnull=False)
-    live = [feed for feed in feeds.select_related("head").prefetch_related("sources") if is_live(feed)]
-    days = sorted({feed.head.as_of.date() + ahead * DAY for feed in live for ahead in range(DAYS_AHEAD + 1)})
+    live = FeedHead.objects.filter(feed__is_enabled=True, feed__is_live=True, as_of__isnull=False)
+    clocks = live.values_list("as_of", flat=True)
+    days = sorted({clock.date() + ahead * DAY for clock in clocks for ahead in range(DAYS_AHEAD + 1)})
     partitions.ensure(days)
     return days

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 
-from apps.notify.transports import outbound
+from apps.notify.transports import posting
 from apps.notify.transports.cutting import cut, cut_line, utf16
 from apps.notify.transports.protocol import (
     Act,
@@ -18,6 +18,7 @@ from apps.notify.transports.protocol import (
     Setting,
     read_settings,
 )
+from apps.outbound import target_of
 
 HEADER_LONGEST, TEXT_LONGEST = 150, 3_000
 
@@ -53,21 +54,21 @@ class Slack:
         url = settings["url"]
         if why := _why_not(url):
             raise ChannelRefused("forbidden_address", f"the URL {why}")
-        answer = outbound.post(
+        answer = posting.post(
             url,
             body=json.dumps(_message(letter)).encode(),
             headers={"Content-Type": "application/json"},
             # Whoever knows the path may post.
             hide=[part for part in url.split("/")[3:] if len(part) > 3],
         )
-        return outbound.receipt_of(answer)
+        return posting.receipt_of(answer)
 
 
 def _why_not(url: str) -> str:
     """Return why the URL is not taken for an incoming webhook's, to go on from "the URL"; "" where it is."""
-    if why := outbound.why_not(url):
+    if why := posting.why_not(url):
         return why
-    target = outbound.target_of(url)
+    target = target_of(url)
     is_slack = target.scheme == "https" and target.host in django_settings.SLACK_HOSTS
     if is_slack or target.is_at(django_settings.OUTBOUND_ALLOW):
         return ""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 
-from apps.notify.transports import outbound
+from apps.notify.transports import posting
 from apps.notify.transports.cutting import cut, utf16
 from apps.notify.transports.protocol import (
     ANSWER_KEPT,
@@ -22,6 +22,7 @@ from apps.notify.transports.protocol import (
     Setting,
     read_settings,
 )
+from apps.outbound import target_of
 
 # In UTF-16 units, of the text as people see it: the marks that escape do not count.
 LONGEST = 4_096
@@ -83,8 +84,8 @@ class Telegram:
                 "inline_keyboard": [[{"text": one.label, "url": one.url} for one in letter.acts]]
             }
         token = settings["token"]
-        server = outbound.target_of(django_settings.TELEGRAM_API_URL)
-        answer = outbound.post(
+        server = target_of(django_settings.TELEGRAM_API_URL)
+        answer = posting.post(
             f"{django_settings.TELEGRAM_API_URL}/bot{token}/sendMessage",
             body=json.dumps(message).encode(),
             headers={"Content-Type": "application/json"},
@@ -98,7 +99,7 @@ class Telegram:
             raise ChannelRefused(
                 reason, _REFUSED[answer.status], status=answer.status, answer=answer.text[:ANSWER_KEPT]
             )
-        return outbound.receipt_of(answer, retry_after=retry_after)
+        return posting.receipt_of(answer, retry_after=retry_after)
 
 
 def _text(letter: Letter) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from apps.notify import domain
-from apps.notify.transports import outbound
+from apps.notify.transports import posting
 from apps.notify.transports.protocol import ChannelInvalid, Letter, Manners, Receipt, Setting, read_settings
 
 PREFIX = "whsec_"
@@ -49,7 +49,7 @@ class Webhook:
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return the settings, with a new secret where none is given."""
         found = read_settings(settings, known=self.settings, kind=self.kind)
-        if why := outbound.why_not(found["url"]):
+        if why := posting.why_not(found["url"]):
             raise ChannelInvalid(f"'url' {why}", setting="url")
         for name in ("secret", "previous_secret"):
             if name in found and key_of(found[name]) is None:
@@ -75,7 +75,7 @@ class Webhook:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": " ".join(signatures),
         }
-        return outbound.receipt_of(outbound.post(settings["url"], body=body, headers=headers))
+        return posting.receipt_of(posting.post(settings["url"], body=body, headers=headers))
 
 
 def _document(letter: Letter) -> dict[str, Any]:

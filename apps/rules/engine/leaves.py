@@ -11,7 +11,8 @@ from fractions import Fraction
 from math import isqrt, lcm
 from typing import Any, ClassVar, cast
 
-from apps.rules.engine.windows import NEVER, SECOND, Extreme, Newest, Path, Spread, Window, WindowKey, edge_of
+from apps.notation import SECOND, write_duration, write_number
+from apps.rules.engine.windows import NEVER, Extreme, Newest, Path, Spread, Window, WindowKey, edge_of
 from apps.rules.engine.written import (
     UNITS_PER_ONE,
     WINDOW_SHORTEST,
@@ -21,9 +22,7 @@ from apps.rules.engine.written import (
     read_number,
     refuse_unknown_keys,
     to_units,
-    write_duration,
     write_moment,
-    write_number,
     write_percent,
 )
 

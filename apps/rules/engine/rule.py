@@ -5,14 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from apps.notation import write_duration
 from apps.rules.engine.conditions import Condition, is_event, read_condition
-from apps.rules.engine.written import (
-    RuleInvalid,
-    read_duration,
-    refuse_unknown_keys,
-    write_duration,
-    write_moment,
-)
+from apps.rules.engine.written import RuleInvalid, read_duration, refuse_unknown_keys, write_moment
 
 TRIGGERS = ("edge", "once")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from apps.market.domain import PathCandle
+from apps.notation import SECOND
 
-SECOND = 1_000_000
 GRIDS = tuple(seconds * SECOND for seconds in (86_400, 21_600, 3_600, 900, 300, 60, 15, 5, 1))
 NEVER = 1 << 62
 # A window that looks back further than so many steps of one of the grids has that grid, or a coarser one: W / 60 + 1.

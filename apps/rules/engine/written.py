@@ -7,15 +7,14 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from apps.rules.engine.windows import SECOND
+from apps import notation
+from apps.notation import SECOND, write_number
 
 UNITS_PER_ONE = 10**10
-WINDOW_SHORTEST, WINDOW_LONGEST = 10 * SECOND, 400 * 86_400 * SECOND
+WINDOW_SHORTEST, WINDOW_LONGEST = 10 * SECOND, notation.DURATION_LONGEST
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,10})?|1000000000000", re.ASCII)
-_DURATION = re.compile(r"(\d{1,9})(s|m|h|d)", re.ASCII)
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class RuleInvalid(ValueError):
@@ -44,28 +43,11 @@ def read_number(value: Any, path: str, *, lowest: Decimal, highest: Decimal, abo
 
 
 def read_duration(value: Any, path: str, *, shortest: int = 0, longest: int = WINDOW_LONGEST) -> int:
-    """Return a duration like 10s, 5m, 24h or 30d in microseconds; 0 may be written bare."""
-    text = "0s" if value == "0" or (type(value) is int and value == 0) else value
-    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
-    if not match:
-        raise RuleInvalid(path, "is not a duration; write it like 10s, 5m, 24h or 30d")
-    duration = int(match[1]) * _UNIT_SECONDS[match[2]] * SECOND
-    if not shortest <= duration <= longest:
-        raise RuleInvalid(path, f"must be from {write_duration(shortest)} to {write_duration(longest)}")
-    return duration
-
-
-def write_duration(duration: int) -> str:
-    """Return microseconds in the written form, in the largest unit that says it whole: 300 s is 5m."""
-    seconds = duration // SECOND
-    unit = next((unit for unit in "dhm" if seconds and seconds % _UNIT_SECONDS[unit] == 0), "s")
-    return f"{seconds // _UNIT_SECONDS[unit]}{unit}"
-
-
-def write_number(number: Decimal) -> str:
-    """Return a Decimal without exponent and without trailing zeros."""
-    text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    """Return a duration in microseconds. Raises RuleInvalid."""
+    try:
+        return notation.read_duration(value, shortest=shortest, longest=longest)
+    except ValueError as error:
+        raise RuleInvalid(path, str(error)) from None
 
 
 def refuse_unknown_keys(data: Mapping[str, Any], known: set[str], path: str) -> None:

@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from apps.alerts.replay import Comparison, ReplayRefused, in_words, replay
+from apps.command_line import SECONDS_BETWEEN_PROGRESS, moment
 from apps.market.models import Feed
-from apps.rules.management.commands.backtest import SECONDS_BETWEEN_PROGRESS, moment
 
 STEPS_SHOWN = 50
 

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from apps.api.services import create_token
+from apps.api.tokens.services import create_token
 
 DAYS_LONGEST = 3650
 

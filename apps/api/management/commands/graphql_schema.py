@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from apps.api.schema import schema_in_words
+from apps.api.graphql.schema import schema_in_words
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "schema.graphql"
 

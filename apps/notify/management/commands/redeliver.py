@@ -7,9 +7,9 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
+from apps.command_line import moment
 from apps.notify.models import Channel, Message
 from apps.notify.services import redeliver
-from apps.rules.management.commands.backtest import moment
 
 
 class Command(BaseCommand):

@@ -10,10 +10,13 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 from django.utils import timezone
 
+from apps.command_line import INTERRUPTED, moment
 from apps.market import queries
 from apps.market.domain import EARLIEST
-from apps.market.models import Asset, Backfill
-from apps.market.services import (
+from apps.market.models import Asset
+from apps.pipeline.asked import CannotAsk, failure_in_words, provider_called
+from apps.sources.models import Backfill
+from apps.sources.services import (
     BackfillRefused,
     Outcome,
     backfill_in_words,
@@ -24,10 +27,8 @@ from apps.market.services import (
     release_backfill,
     take_backfill_step,
 )
-from apps.market.services.backfilling import Origin, Step
-from apps.pipeline.asked import CannotAsk, failure_in_words, provider_called
-from apps.pipeline.flow import new_trace_id
-from apps.rules.management.commands.backtest import INTERRUPTED, moment
+from apps.sources.services.backfilling import Origin, Step
+from apps.tracing import new_trace_id
 
 SECONDS_BETWEEN_PROGRESS = 2.0
 FAILURES_IN_A_ROW = 10

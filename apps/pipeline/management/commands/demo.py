@@ -22,10 +22,11 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.market.models import Batch, Feed
 from apps.notify.queries import inbox_of
 from apps.pipeline import embedded
-from apps.pipeline.flow import new_trace_id
-from apps.pipeline.setup import load_setup, read_setup
+from apps.setup import loading
+from apps.setup.loading import load_setup, read_setup
+from apps.tracing import new_trace_id
 
-SETUP = Path(__file__).resolve().parent.parent.parent / "demo.yaml"
+SETUP = Path(loading.__file__).resolve().parent / "demo.yaml"
 LOOK_EVERY_SECONDS = 0.2
 
 

@@ -9,10 +9,10 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 from django.utils import timezone
 
-from apps.market.films import FilmBroken, rows_of
 from apps.market.models import Feed
-from apps.market.services import import_history
-from apps.pipeline.flow import new_trace_id
+from apps.market.quote_files import FilmBroken, rows_of
+from apps.sources.services import import_history
+from apps.tracing import new_trace_id
 
 SECONDS_BETWEEN_PROGRESS = 2.0
 

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from apps.market.models import Listing
-from apps.market.providers.protocol import Provider, ProviderRejected, ProviderUnavailable
-from apps.market.services import ListingRefused, add_listing
 from apps.pipeline.asked import CannotAsk, failure_in_words, options_for, provider_called
+from apps.sources.models import Listing
+from apps.sources.providers.protocol import Provider, ProviderRejected, ProviderUnavailable
+from apps.sources.services import ListingRefused, add_listing
 
 
 class Command(BaseCommand):

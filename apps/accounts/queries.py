@@ -1,0 +1,37 @@
+"""What is asked of attempts to sign in."""
+
+from datetime import datetime, timedelta
+
+from django.db.models import QuerySet
+from django.utils.crypto import salted_hmac
+
+from apps.accounts.models import SignInAttempt
+
+WITHIN = timedelta(hours=1)
+ATTEMPTS_PER_ACCOUNT = {SignInAttempt.Kind.PASSWORD: 10, SignInAttempt.Kind.MAIL: 5}
+ATTEMPTS_PER_ADDRESS = 20
+
+
+def account_key(name: str) -> str:
+    """Return what stands for a name or an address, in whatever capitals it is written."""
+    return salted_hmac("apps.accounts.sign_in", name.casefold(), algorithm="sha256").hexdigest()
+
+
+def attempts_on(*, kind: str, name: str, now: datetime) -> QuerySet[SignInAttempt]:
+    """Return the attempts of the last hour on one account."""
+    return SignInAttempt.objects.filter(kind=kind, account=account_key(name), at__gt=now - WITHIN)
+
+
+def attempts_from(*, kind: str, address: str, now: datetime) -> QuerySet[SignInAttempt]:
+    """Return the attempts of the last hour from one address; none where the address is not known."""
+    if not address:
+        return SignInAttempt.objects.none()
+    return SignInAttempt.objects.filter(kind=kind, address=address, at__gt=now - WITHIN)
+
+
+def attempts_are_used_up(*, kind: str, name: str, address: str, now: datetime) -> bool:
+    """Tell whether another attempt would be refused."""
+    return (
+        attempts_on(kind=kind, name=name, now=now).count() >= ATTEMPTS_PER_ACCOUNT[kind]
+        or attempts_from(kind=kind, address=address, now=now).count() >= ATTEMPTS_PER_ADDRESS
+    )

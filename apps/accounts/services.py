@@ -1,0 +1,91 @@
+"""What the site writes and sends: attempts to sign in, and mails with a link to set a password."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.contrib.auth.tokens import default_token_generator
+from django.core.mail import EmailMessage, get_connection
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+
+from apps.accounts import queries
+from apps.accounts.models import SignInAttempt
+
+logger = logging.getLogger(__name__)
+
+# One thread: who asks for a mail does not wait for the mail server, so the time says nothing about who has an account.
+_mailer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mailer")
+
+
+def address_of(request: HttpRequest | None) -> str:
+    """Return where a request came from, or "". What visitors write into X-Forwarded-For is not believed: only its last
+    entry, which the proxy added, and only where there is one. Of IPv6 it is the network, which is one customer's."""
+    if request is None:
+        return ""
+    text = request.META.get("REMOTE_ADDR", "")
+    if settings.TRUST_PROXY_HEADERS:
+        text = request.META.get("HTTP_X_FORWARDED_FOR", text).rpartition(",")[2]
+    try:
+        address = ip_address(text.strip())
+    except ValueError:
+        return ""
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64)
+    return str(address)
+
+
+def begin_attempt(*, kind: str, name: str, address: str, now: datetime) -> SignInAttempt | None:
+    """Note an attempt and return it; None where there were too many within the hour.
+
+    It is noted before it is counted, so attempts side by side count each other. What is refused is not kept: who goes
+    on trying shuts nobody out for longer.
+    """
+    SignInAttempt.objects.filter(at__lte=now - queries.WITHIN).delete()
+    attempt = SignInAttempt.objects.create(kind=kind, account=queries.account_key(name), address=address, at=now)
+    on_account = queries.attempts_on(kind=kind, name=name, now=now).count()
+    from_address = queries.attempts_from(kind=kind, address=address, now=now).count()
+    if on_account <= queries.ATTEMPTS_PER_ACCOUNT[kind] and from_address <= queries.ATTEMPTS_PER_ADDRESS:
+        return attempt
+    attempt.delete()
+    logger.warning("attempt refused", extra={"kind": str(kind), "address": address})
+    return None
+
+
+def forget_attempts(*, name: str, now: datetime) -> None:
+    """Let an account be tried again: its owner has shown who they are."""
+    queries.attempts_on(kind=SignInAttempt.Kind.PASSWORD, name=name, now=now).delete()
+
+
+def send_password_link(*, user: User, is_new: bool) -> None:
+    """Mail the user a link to set a password, in a while. The link begins with SITE_URL, whatever a request says."""
+    uid = urlsafe_base64_encode(force_bytes(user.pk))
+    page = reverse("password_reset_confirm", args=[uid, default_token_generator.make_token(user)])
+    context = {
+        "is_new": is_new,
+        "name": user.get_username(),
+        "site_url": settings.SITE_URL,
+        "link": settings.SITE_URL + page,
+        "days": settings.PASSWORD_RESET_TIMEOUT // 86_400,
+    }
+    subject = "Your account at Fake Fintech OSS" if is_new else "A new password for Fake Fintech OSS"
+    text = render_to_string("accounts/password_mail.txt", context)
+    _mailer.submit(_send, EmailMessage(subject=subject, body=text, to=[user.email]), user_id=user.pk)
+
+
+def _send(mail: EmailMessage, *, user_id: Any) -> None:
+    try:
+        mail.connection = get_connection(timeout=settings.EMAIL_TIMEOUT)
+        mail.send()
+    except Exception as error:
+        # In a thread of its own nobody else would hear of it. Its words may hold the address; its kind does not.
+        logger.error("password mail not sent", extra={"user_id": user_id, "reason": type(error).__name__})
+    else:
+        logger.info("password mail sent", extra={"user_id": user_id})

@@ -1,0 +1,168 @@
+"""Lists by pages: Relay's connections over keys, so that a page costs the same however deep it lies."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import graphene
+from django.core.signing import BadSignature, Signer
+from django.db.models import F, Model, Q, QuerySet, Window
+from django.db.models.functions import RowNumber
+
+from apps.api.graphql.context import Context
+
+PAGE_DEFAULT = 20
+PAGE_LARGEST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """In which order a kind of list has its rows.
+
+    name: the list's; fields: together unique, and all up or all down. Their values are the place of a row: its cursor.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    is_descending: bool = False
+
+    def applied(self) -> list[str]:
+        """Return it as order_by takes it."""
+        return [f"-{field}" for field in self.fields] if self.is_descending else list(self.fields)
+
+    def behind(self, cursor: str | None, context: Context) -> Q:
+        """Return the condition that holds for the rows behind a cursor; limits.py has refused what is none."""
+        condition, equal = Q(), Q()
+        place = place_of(cursor, name=self.name, context=context) if cursor is not None else None
+        than = "lt" if self.is_descending else "gt"
+        for field, value in zip(self.fields, place or (), strict=place is not None):
+            condition |= equal & Q(**{f"{field}__{than}": value})
+            equal &= Q(**{field: value})
+        return condition
+
+    def cursor(self, row: Model, context: Context) -> str:
+        """Return the place of a row, signed for this kind of list and this reader."""
+        return _signer(self.name, context).sign_object([_written(getattr(row, field)) for field in self.fields])
+
+
+def _written(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _signer(name: str, context: Context) -> Signer:
+    return Signer(salt=f"cursor of {name} for {context.user.pk}")
+
+
+def place_of(cursor: str, *, name: str, context: Context) -> list[str] | None:
+    """Return the place that a cursor names; None for what is none, or is of another kind of list or another reader."""
+    try:
+        return _signer(name, context).unsign_object(cursor)
+    except (BadSignature, ValueError):
+        return None
+
+
+class PageInfo(graphene.ObjectType):
+    """Where a page lies in its list."""
+
+    has_next_page = graphene.Boolean(required=True)
+    has_previous_page = graphene.Boolean(required=True)
+    start_cursor = graphene.String()
+    end_cursor = graphene.String()
+
+
+class Edge:
+    """A row of a page. Its cursor is signed where it is asked for."""
+
+    __slots__ = ("_page", "node")
+
+    def __init__(self, node: Model, page: "Page") -> None:
+        self.node = node
+        self._page = page
+
+    @property
+    def cursor(self) -> str:
+        return self._page.order.cursor(self.node, self._page.context)
+
+
+class Page:
+    """One page of a list; `rows` may hold one row more, which says that there is a next page."""
+
+    def __init__(
+        self, rows: Sequence[Model], *, order: Order, context: Context, first: int | None, after: str | None
+    ) -> None:
+        self.order, self.context = order, context
+        size = first or PAGE_DEFAULT
+        self.edges = [Edge(row, self) for row in rows[:size]]
+        self.page_info = self
+        self.has_next_page = len(rows) > size
+        self.has_previous_page = after is not None
+
+    @property
+    def start_cursor(self) -> str | None:
+        return self.edges[0].cursor if self.edges else None
+
+    @property
+    def end_cursor(self) -> str | None:
+        return self.edges[-1].cursor if self.edges else None
+
+
+def connection(node: type[graphene.ObjectType], *, fields: Sequence[str], is_descending: bool = False) -> Any:
+    """Return the connection type of `node`; fields, is_descending: its order."""
+    name = f"{node.__name__}Connection"
+    edge_fields = {
+        "__doc__": "A row of a page, and its place in the list.",
+        "node": graphene.Field(node, required=True),
+        "cursor": graphene.String(required=True),
+    }
+    edge = type(f"{node.__name__}Edge", (graphene.ObjectType,), edge_fields)
+    connection_fields = {
+        "__doc__": "A page of a list.",
+        "edges": graphene.List(graphene.NonNull(edge), required=True),
+        "page_info": graphene.Field(PageInfo, required=True),
+    }
+    made = type(name, (graphene.ObjectType,), connection_fields)
+    made.order = Order(name=name, fields=tuple(fields), is_descending=is_descending)
+    return made
+
+
+def pages_of(connection_type: Any, **arguments: Any) -> graphene.Field:
+    """Return a field that gives pages of this connection. It may be null: it may be refused, or read later."""
+    return graphene.Field(
+        connection_type,
+        first=graphene.Int(default_value=PAGE_DEFAULT, description=f"How many rows: 1 to {PAGE_LARGEST}."),
+        after=graphene.String(description="A cursor of this list: the page begins behind it."),
+        **arguments,
+    )
+
+
+def page(
+    connection_type: Any, rows: QuerySet, context: Context, *, first: int | None, after: str | None = None
+) -> Page:
+    """Return one page of `rows`; one statement."""
+    order = connection_type.order
+    ordered = rows.filter(order.behind(after, context)).order_by(*order.applied())
+    found = list(ordered[: (first or PAGE_DEFAULT) + 1])
+    return Page(found, order=order, context=context, first=first, after=after)
+
+
+def pages_by(
+    parent: str,
+    connection_type: Any,
+    rows: QuerySet,
+    context: Context,
+    *,
+    keys: Iterable[Any],
+    first: int | None,
+    after: str | None,
+) -> dict[Any, Page]:
+    """Return key -> its page of those `rows` whose field `parent` is that key; one statement for all of them."""
+    order = connection_type.order
+    place = Window(RowNumber(), partition_by=[F(parent)], order_by=order.applied())
+    ordered = rows.filter(order.behind(after, context)).annotate(place_in_list=place).order_by("place_in_list")
+    found: dict[Any, list[Model]] = {key: [] for key in keys}
+    for row in ordered.filter(place_in_list__lte=(first or PAGE_DEFAULT) + 1):
+        found[getattr(row, parent)].append(row)
+    return {
+        key: Page(rows_of_key, order=order, context=context, first=first, after=after)
+        for key, rows_of_key in found.items()
+    }

@@ -1,0 +1,35 @@
+"""The schema: what each app shows, put together. `schema.graphql` is the same in GraphQL's own language."""
+
+from typing import Any
+
+import graphene
+from graphql import print_schema
+
+from apps.api.graphql.types.alerts import AlertsQuery
+from apps.api.graphql.types.market import MarketQuery
+from apps.api.graphql.types.notify import NotifyQuery
+from apps.api.graphql.types.rules import RulesQuery
+
+
+class Me(graphene.ObjectType):
+    """Who is asking."""
+
+    username = graphene.String(required=True)
+    is_superuser = graphene.Boolean(required=True)
+
+
+class Query(NotifyQuery, AlertsQuery, RulesQuery, MarketQuery, graphene.ObjectType):
+    """All of it is read only."""
+
+    me = graphene.Field(Me, description="Who is asking; null for a stranger.")
+
+    def resolve_me(root: None, info: Any) -> Any:
+        return info.context.user if info.context.user.is_authenticated else None
+
+
+schema = graphene.Schema(query=Query).graphql_schema
+
+
+def schema_in_words() -> str:
+    """Return the schema in GraphQL's own language."""
+    return print_schema(schema) + "\n"

@@ -1,0 +1,165 @@
+"""Alerts: each with what opened it and what happened to it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import graphene
+from django.db.models import QuerySet
+from django.utils.module_loading import import_string
+
+from apps.alerts.models import Alert as AlertRow
+from apps.alerts.models import AlertEvent as AlertEventRow
+from apps.alerts.queries import IN_STATE, alerts_of, events_of
+from apps.api.graphql.connections import Page, connection, page, pages_of
+from apps.api.graphql.context import Context
+from apps.api.graphql.scalars import JSON, DateTime, enum
+from apps.api.graphql.types.market import Asset
+from apps.api.graphql.types.rules import Rule, Severity, usernames
+from apps.market.models import Batch
+from apps.market.queries import entries_by_id
+
+AlertKind = enum(
+    "AlertKind",
+    AlertRow.Kind.values,
+    description="Whether a rule's condition held, or judging it failed, or it came from Alertmanager.",
+)
+AlertState = enum("AlertState", AlertRow.State.values, description="Where an alert stands.")
+EventKind = enum("EventKind", AlertEventRow.Kind.values, description="What happened to an alert.")
+
+
+class LogEntry(graphene.ObjectType):
+    """An entry of a feed's log: where to look for what an alert was made of."""
+
+    feed = graphene.String(required=True, description="The feed's name.")
+    seq = graphene.Int(required=True)
+    as_of = graphene.Field(DateTime, required=True, description="The feed's clock there.")
+    trace_id = graphene.String(required=True)
+
+    def resolve_feed(batch: Batch, info: Any) -> str:
+        return batch.feed.name
+
+
+class AlertEvent(graphene.ObjectType):
+    """A step in the life of an alert."""
+
+    kind = graphene.Field(EventKind, required=True)
+    at = graphene.Field(
+        DateTime, required=True, description="By the feed's clock; of what a person did, by the wall clock."
+    )
+    reason = graphene.String(required=True, description="Why; of what a person did, their note.")
+    by = graphene.String(description="Who did it, where a person did.")
+    entry = graphene.Field(LogEntry, description="The entry of the log that made it, where one did.")
+
+    def resolve_by(event: AlertEventRow, info: Any) -> Any:
+        return _loaded(info, usernames, event.by_id)
+
+    def resolve_entry(event: AlertEventRow, info: Any) -> Any:
+        return _loaded(info, _entries, event.batch_id)
+
+
+class Alert(graphene.ObjectType):
+    """One episode: of one rule on one asset, or of this installation itself, told by Alertmanager. The latter has no
+    rule, no version, no asset and no entry."""
+
+    id = graphene.ID(required=True)
+    kind = graphene.Field(AlertKind, required=True)
+    severity = graphene.Field(Severity, required=True)
+    state = graphene.Field(AlertState, required=True)
+    rule = graphene.Field(Rule)
+    version = graphene.Int(description="Number of the rule's version that opened it.")
+    asset = graphene.Field(Asset)
+    is_open = graphene.Boolean(required=True, description="Whether it is not over, acknowledged or not.")
+    opened_at = graphene.Field(DateTime, required=True, description="By the feed's clock, or Alertmanager's.")
+    resolved_at = graphene.Field(DateTime)
+    resolution = graphene.String(required=True, description="Why it ended; empty while it is open.")
+    acknowledged_at = graphene.Field(DateTime, description="By the wall clock.")
+    acknowledged_by = graphene.String(description="Who has taken it on.")
+    note = graphene.String(required=True, description="What they said to it; may be empty.")
+    words = graphene.String(required=True, description="What was seen when it opened, in words.")
+    evidence = graphene.Field(
+        JSON,
+        required=True,
+        description="The same as data: the operands and their values; of Alertmanager labels and annotations.",
+    )
+    entry = graphene.Field(LogEntry, description="The entry of the log that opened it.")
+    timeline = graphene.List(graphene.NonNull(AlertEvent), description="What happened to it, in order.")
+    # By name: messages stand downstream, and know alerts.
+    messages = pages_of(
+        "apps.api.graphql.types.notify.MessageConnection", description="What was told of it, newest first."
+    )
+
+    def resolve_state(alert: AlertRow, info: Any) -> str:
+        return str(alert.state)
+
+    def resolve_version(alert: AlertRow, info: Any) -> int | None:
+        return alert.version.number if alert.version is not None else None
+
+    def resolve_is_open(alert: AlertRow, info: Any) -> bool:
+        return alert.resolved_at is None
+
+    def resolve_acknowledged_by(alert: AlertRow, info: Any) -> Any:
+        return _loaded(info, usernames, alert.acknowledged_by_id)
+
+    def resolve_entry(alert: AlertRow, info: Any) -> Any:
+        return _loaded(info, _entries, alert.batch_id)
+
+    def resolve_timeline(alert: AlertRow, info: Any) -> Any:
+        return info.context.load(_timelines, alert.pk)
+
+    def resolve_messages(alert: AlertRow, info: Any, first: int | None, after: str | None = None) -> Any:
+        return info.context.load(
+            import_string("apps.api.graphql.types.notify.messages_of_alerts"), alert.pk, first, after
+        )
+
+
+AlertConnection = connection(Alert, fields=["opened_at", "pk"], is_descending=True)
+
+
+class AlertsQuery(graphene.ObjectType):
+    alerts = pages_of(
+        AlertConnection,
+        is_open=graphene.Boolean(description="Only those that are not over, or only those that are."),
+        state=AlertState(description="Only those that stand there."),
+        description="Your alerts, newest first, and for operators those about the installation; a superuser's are "
+        "everybody's.",
+    )
+    alert = graphene.Field(Alert, id=graphene.ID(required=True))
+
+    def resolve_alerts(
+        root: None,
+        info: Any,
+        first: int | None,
+        after: str | None = None,
+        is_open: bool | None = None,
+        state: Any = None,
+    ) -> Page:
+        rows = _alerts(info.context)
+        if is_open is not None:
+            rows = rows.filter(resolved_at__isnull=is_open)
+        if state is not None:
+            rows = rows.filter(IN_STATE[state.value])
+        return page(AlertConnection, rows, info.context, first=first, after=after)
+
+    def resolve_alert(root: None, info: Any, id: str) -> Any:
+        return _alerts(info.context).filter(pk=id).first()
+
+
+def _loaded(info: Any, reader: Any, key: int | None) -> Any:
+    return info.context.load(reader, key) if key is not None else None
+
+
+def _alerts(context: Context) -> QuerySet[AlertRow]:
+    return alerts_of(context.owner()).select_related("version").defer("version__document")
+
+
+def alerts_by_id(context: Context, alert_ids: list[int]) -> Mapping[int, AlertRow]:
+    """Return alert id -> alert, for those that the reader may see."""
+    return _alerts(context).in_bulk(alert_ids)
+
+
+def _entries(context: Context, batch_ids: list[int]) -> Mapping[int, Batch]:
+    return entries_by_id(batch_ids)
+
+
+def _timelines(context: Context, alert_ids: list[int]) -> Mapping[int, Sequence[AlertEventRow]]:
+    return dict.fromkeys(alert_ids, ()) | events_of(alert_ids)

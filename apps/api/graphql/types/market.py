@@ -1,0 +1,208 @@
+"""The market: assets with their prices, and for operators the feeds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import graphene
+from django.utils import timezone
+
+from apps.api.graphql.connections import PAGE_DEFAULT, Page, connection, page, pages_by, pages_of
+from apps.api.graphql.context import Context
+from apps.api.graphql.scalars import DateTime, Decimal
+from apps.market.models import Asset as AssetRow
+from apps.market.models import Candle as CandleRow
+from apps.market.models import Feed as FeedRow
+from apps.market.queries import (
+    aliases_of,
+    assets_named,
+    candles_of,
+    feeds_seen_by,
+    latest_prices,
+    variations_24h,
+    variations_since_close,
+)
+
+
+class CandleResolution(graphene.Enum):
+    """How long a candle is."""
+
+    MINUTE = CandleRow.Resolution.MINUTE.value
+    HOUR = CandleRow.Resolution.HOUR.value
+    DAY = CandleRow.Resolution.DAY.value
+
+
+class Candle(graphene.ObjectType):
+    """The quotes of an asset in one minute, hour or day, without late ones."""
+
+    at = graphene.Field(DateTime, required=True, description="When it begins.")
+    open = graphene.Field(Decimal, required=True, description="The first price.")
+    high = graphene.Field(Decimal, required=True)
+    low = graphene.Field(Decimal, required=True)
+    close = graphene.Field(Decimal, required=True, description="The last price.")
+    count = graphene.Int(required=True, description="How many quotes are in it.")
+    volume = graphene.Field(Decimal, description="Their volumes together, where there are any.")
+
+
+CandleConnection = connection(Candle, fields=["at"], is_descending=True)
+
+
+class Asset(graphene.ObjectType):
+    """Anything with a price over time."""
+
+    id = graphene.ID(required=True, description="Its symbol.")
+    symbol = graphene.String(required=True)
+    name = graphene.String(required=True, description="What people call it; may be empty.")
+    aliases = graphene.List(graphene.NonNull(graphene.String), description="Other names by which `asset` finds it.")
+    tags = graphene.List(graphene.NonNull(graphene.String), required=True)
+    price = graphene.Field(Decimal, description="The newest; null before the first.")
+    price_at = graphene.Field(DateTime, description="Since when the newest price is true.")
+    variation24h = graphene.Field(
+        Decimal,
+        description="Percent by which the newest price differs from the one in force 24 hours before its feed's "
+        "clock; null where nothing that old is stored.",
+    )
+
+    variation_since_close = graphene.Field(
+        Decimal,
+        description="Percent by which the newest price differs from the one at the last close by its feed's "
+        "clock: that of its trading hours, or without these midnight in UTC; null where nothing that old is stored.",
+    )
+    candles = pages_of(
+        CandleConnection,
+        resolution=CandleResolution(default_value=CandleResolution.HOUR, description="Of a minute, an hour or a day."),
+        description="Its prices of minutes that are over, newest first. Minutes are kept for a while.",
+    )
+
+    def resolve_id(asset: AssetRow, info: Any) -> str:
+        return asset.symbol
+
+    def resolve_aliases(asset: AssetRow, info: Any) -> Any:
+        return info.context.load(_aliases, asset.pk)
+
+    def resolve_price(asset: AssetRow, info: Any) -> Any:
+        return info.context.load(_prices, asset.pk)
+
+    def resolve_price_at(asset: AssetRow, info: Any) -> Any:
+        return info.context.load(_price_times, asset.pk)
+
+    def resolve_variation24h(asset: AssetRow, info: Any) -> Any:
+        return info.context.load(_variations, asset.pk)
+
+    def resolve_variation_since_close(asset: AssetRow, info: Any) -> Any:
+        return info.context.load(_variations_since_close, asset.pk)
+
+    def resolve_candles(
+        asset: AssetRow, info: Any, resolution: Any, first: int | None, after: str | None = None
+    ) -> Any:
+        # Null where the query says so.
+        resolution = (resolution or CandleResolution.HOUR).value
+        return info.context.load(_candles_of_assets, asset.pk, resolution, first, after)
+
+
+AssetConnection = connection(Asset, fields=["symbol"])
+
+
+class Feed(graphene.ObjectType):
+    """A set of assets asked for together, and its log. For operators."""
+
+    id = graphene.ID(required=True, description="Its name.")
+    name = graphene.String(required=True)
+    interval_seconds = graphene.Int(required=True)
+    is_enabled = graphene.Boolean(required=True)
+    seq = graphene.Int(required=True, description="Number of the last entry of its log.")
+    judged_seq = graphene.Int(required=True, description="Number of the last entry that was judged.")
+    as_of = graphene.Field(DateTime, description="Its clock: for a recording, the film's own time.")
+    next_slot = graphene.Field(DateTime, required=True, description="When it is due.")
+    failures = graphene.Int(required=True, description="Answers missing in a row.")
+    assets = pages_of(AssetConnection)
+
+    def resolve_id(feed: FeedRow, info: Any) -> str:
+        return feed.name
+
+    def resolve_seq(feed: FeedRow, info: Any) -> int:
+        return feed.head.seq
+
+    def resolve_judged_seq(feed: FeedRow, info: Any) -> int:
+        return feed.judged.seq
+
+    def resolve_as_of(feed: FeedRow, info: Any) -> Any:
+        return feed.head.as_of
+
+    def resolve_next_slot(feed: FeedRow, info: Any) -> Any:
+        return feed.head.next_slot
+
+    def resolve_failures(feed: FeedRow, info: Any) -> int:
+        return feed.head.failures
+
+    def resolve_assets(feed: FeedRow, info: Any, first: int | None, after: str | None = None) -> Any:
+        return info.context.load(_assets_of_feeds, feed.pk, first, after)
+
+
+FeedConnection = connection(Feed, fields=["name"])
+
+
+class MarketQuery(graphene.ObjectType):
+    assets = pages_of(AssetConnection, description="All assets, by symbol.")
+    asset = graphene.Field(
+        Asset, id=graphene.ID(required=True, description="A symbol or an alias; where a name is both, the symbol.")
+    )
+    feeds = pages_of(FeedConnection, description="All feeds, by name; none for those who are no operators.")
+    feed = graphene.Field(Feed, id=graphene.ID(required=True, description="A name."))
+
+    def resolve_assets(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
+        return page(AssetConnection, AssetRow.objects.all(), info.context.in_market(), first=first, after=after)
+
+    def resolve_asset(root: None, info: Any, id: str) -> Any:
+        return info.context.in_market().load(_named, id)
+
+    def resolve_feeds(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
+        return page(FeedConnection, feeds_seen_by(info.context.user), info.context, first=first, after=after)
+
+    def resolve_feed(root: None, info: Any, id: str) -> Any:
+        return feeds_seen_by(info.context.user).filter(name=id).first()
+
+
+def _named(context: Context, names: list[str]) -> Mapping[str, AssetRow]:
+    return assets_named(names)
+
+
+def _aliases(context: Context, asset_ids: list[int]) -> Mapping[int, Sequence[str]]:
+    return dict.fromkeys(asset_ids, ()) | aliases_of(asset_ids)
+
+
+def _latest(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
+    return context.once(_latest_now, asset_ids)
+
+
+def _latest_now(asset_ids: list[int]) -> Mapping[int, Any]:
+    return latest_prices(asset_ids, now=timezone.now())
+
+
+def _prices(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
+    return {asset_id: price for asset_id, (_, price) in _latest(context, asset_ids).items()}
+
+
+def _price_times(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
+    return {asset_id: at for asset_id, (at, _) in _latest(context, asset_ids).items()}
+
+
+def _variations(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
+    return variations_24h(_prices(context, asset_ids))
+
+
+def _variations_since_close(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
+    return variations_since_close(_prices(context, asset_ids))
+
+
+def _candles_of_assets(
+    context: Context, asset_ids: list[int], resolution: int, first: int | None, after: str | None
+) -> Mapping[int, Page]:
+    order = CandleConnection.order
+    chosen, limit = order.behind(after, context), (first or PAGE_DEFAULT) + 1
+    rows = candles_of(asset_ids, resolution=resolution, chosen=chosen, limit=limit)
+    return {pk: Page(rows[pk], order=order, context=context, first=first, after=after) for pk in asset_ids}
+
+
+def _assets_of_feeds(context: Context, feed_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
+    rows = AssetRow.objects.filter(feed__in=feed_ids)
+    return pages_by("feed_id", AssetConnection, rows, context, keys=feed_ids, first=first, after=after)

@@ -1,0 +1,126 @@
+"""Messages: what was told, or is to be, and where; and silences, which hold it back."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import graphene
+
+from apps.alerts.models import Alert as AlertRow
+from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
+from apps.api.graphql.context import Context
+from apps.api.graphql.scalars import DateTime, enum
+from apps.api.graphql.types import alerts
+from apps.api.graphql.types.market import Asset
+from apps.api.graphql.types.rules import Rule, Severity
+from apps.notify.models import Channel as ChannelRow
+from apps.notify.models import Message as MessageRow
+from apps.notify.models import Silence as SilenceRow
+from apps.notify.queries import alert_ids_of, messages_about, messages_seen_by, silences_seen_by
+
+MessageStatus = enum("MessageStatus", MessageRow.Status.values, description="How far a message has come.")
+# Mail servers like to repeat the recipient in what they say.
+_ADDRESS = re.compile(r"\S+(?:@|://)\S+")
+
+
+class Channel(graphene.ObjectType):
+    """A place where its owner is told. Addresses are not shown here."""
+
+    name = graphene.String(required=True)
+    kind = graphene.String(required=True)
+    is_enabled = graphene.Boolean(required=True)
+    is_failing = graphene.Boolean(required=True, description="Whether the last try did not get through.")
+    switched_off_because = graphene.String(
+        required=True, description="Why it was switched off for its owner, since it did not work; else empty."
+    )
+
+    def resolve_is_failing(channel: ChannelRow, info: Any) -> bool:
+        return channel.failing_since is not None
+
+    def resolve_switched_off_because(channel: ChannelRow, info: Any) -> str:
+        return _ADDRESS.sub("…", channel.switched_off_because)
+
+
+class Message(graphene.ObjectType):
+    """What is sent once. Every attempt carries the same id."""
+
+    id = graphene.ID(required=True)
+    channel = graphene.Field(Channel, required=True)
+    status = graphene.Field(MessageStatus, required=True)
+    subject = graphene.String(required=True)
+    text = graphene.String(required=True)
+    attempts = graphene.Int(required=True, description="How many were begun.")
+    created_at = graphene.Field(DateTime, required=True)
+    delivered_at = graphene.Field(DateTime)
+    alerts = graphene.List(
+        graphene.NonNull(alerts.Alert), description="What it tells of; empty for a test or a notice."
+    )
+
+    def resolve_alerts(message: MessageRow, info: Any) -> Any:
+        return info.context.load(_alerts_of_messages, message.pk)
+
+
+MessageConnection = connection(Message, fields=["created_at", "pk"], is_descending=True)
+
+
+class Silence(graphene.ObjectType):
+    """For some time, what matches is judged and recorded, and told to nobody until it ends. Null matches any."""
+
+    owner = graphene.String(description="Whose alerts; null: everybody's.")
+    author = graphene.String(description="Who made it.")
+    rule = graphene.Field(Rule)
+    asset = graphene.Field(Asset)
+    severity = graphene.Field(Severity)
+    starts_at = graphene.Field(DateTime, required=True)
+    ends_at = graphene.Field(DateTime, required=True, description="Then what was held back is told.")
+    comment = graphene.String(required=True)
+
+    def resolve_owner(silence: SilenceRow, info: Any) -> str | None:
+        return silence.owner.get_username() if silence.owner is not None else None
+
+    def resolve_author(silence: SilenceRow, info: Any) -> str | None:
+        return silence.author.get_username() if silence.author is not None else None
+
+    def resolve_severity(silence: SilenceRow, info: Any) -> str | None:
+        return silence.severity or None
+
+
+SilenceConnection = connection(Silence, fields=["starts_at", "pk"], is_descending=True)
+
+
+class NotifyQuery(graphene.ObjectType):
+    messages = pages_of(
+        MessageConnection,
+        inbox_only=graphene.Boolean(default_value=False, description="Only what your inboxes hold."),
+        description="Messages to your channels, newest first; a superuser's are everybody's.",
+    )
+
+    silences = pages_of(
+        SilenceConnection,
+        description="Silences of your alerts and of everybody's, the last to begin first; a superuser's are all.",
+    )
+
+    def resolve_messages(
+        root: None, info: Any, first: int | None, after: str | None = None, inbox_only: bool | None = False
+    ) -> Page:
+        rows = messages_seen_by(info.context.owner(), inbox_only=bool(inbox_only))
+        return page(MessageConnection, rows, info.context, first=first, after=after)
+
+    def resolve_silences(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
+        rows = silences_seen_by(info.context.owner())
+        return page(SilenceConnection, rows, info.context, first=first, after=after)
+
+
+def messages_of_alerts(
+    context: Context, alert_ids: list[int], first: int | None, after: str | None
+) -> Mapping[int, Page]:
+    """Return alert id -> a page of what was told of it."""
+    rows = messages_about(context.owner(), alert_ids)
+    return pages_by("alert_id", MessageConnection, rows, context, keys=alert_ids, first=first, after=after)
+
+
+def _alerts_of_messages(context: Context, message_ids: list[UUID]) -> Mapping[UUID, Sequence[AlertRow]]:
+    told = alert_ids_of(message_ids)
+    rows = alerts.alerts_by_id(context, sorted({alert_id for ids in told.values() for alert_id in ids}))
+    return {pk: [rows[alert_id] for alert_id in told.get(pk, ()) if alert_id in rows] for pk in message_ids}

@@ -1,0 +1,118 @@
+"""Rules: what their owners want watched, in words, and how far each instance of it has come."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import graphene
+from django.contrib.auth import get_user_model
+
+from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
+from apps.api.graphql.context import Context
+from apps.api.graphql.scalars import JSON, DateTime, enum
+from apps.api.graphql.types.market import Asset
+from apps.rules.domain import rule_in_words
+from apps.rules.engine.instance import STATES
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import RuleInvalid
+from apps.rules.models import Rule as RuleRow
+from apps.rules.models import RuleState as RuleStateRow
+from apps.rules.models import RuleVersion
+from apps.rules.queries import newest_versions, rules_seen_by, states_of
+
+Severity = enum("Severity", RuleRow.Severity.values, description="How grave an alert of a rule is.")
+State = enum("State", STATES, description="Where an instance of a rule stands; docs/rules.md says what each means.")
+
+
+class RuleState(graphene.ObjectType):
+    """Where one rule stands on one asset, as of the last entry of the log that was judged."""
+
+    asset = graphene.Field(Asset, required=True)
+    state = graphene.Field(State, required=True)
+    since = graphene.Field(DateTime, description="When it came into this state, by the feed's clock.")
+    unknown = graphene.String(required=True, description="Why the last judgement was neither yes nor no; else empty.")
+    reason = graphene.String(required=True, description="Why the last step was taken.")
+    version = graphene.Int(required=True, description="Number of the rule's version that is judged.")
+
+    def resolve_version(state: RuleStateRow, info: Any) -> int:
+        return state.version.number
+
+
+RuleStateConnection = connection(RuleState, fields=["asset_id"])
+
+
+class Rule(graphene.ObjectType):
+    """A rule, as its newest version says."""
+
+    id = graphene.ID(required=True)
+    name = graphene.String(required=True)
+    severity = graphene.Field(Severity, required=True)
+    owner = graphene.String(description="Whose it is.")
+    words = graphene.String(description="What it says, in words.")
+    document = graphene.Field(JSON, description="What it says, in the written form of docs/rules.md.")
+    version = graphene.Int(description="Number of the newest version.")
+    created_at = graphene.Field(DateTime, required=True)
+    deleted_at = graphene.Field(DateTime, description="A deleted rule is seen by its alerts only.")
+    states = pages_of(RuleStateConnection, description="Where it stands on each asset.")
+
+    def resolve_owner(rule: RuleRow, info: Any) -> Any:
+        return info.context.load(usernames, rule.owner_id)
+
+    def resolve_words(rule: RuleRow, info: Any) -> Any:
+        return info.context.load(_words, rule.pk)
+
+    def resolve_document(rule: RuleRow, info: Any) -> Any:
+        return info.context.load(_documents, rule.pk)
+
+    def resolve_version(rule: RuleRow, info: Any) -> Any:
+        return info.context.load(_version_numbers, rule.pk)
+
+    def resolve_states(rule: RuleRow, info: Any, first: int | None, after: str | None = None) -> Any:
+        return info.context.load(_states_of_rules, rule.pk, first, after)
+
+
+RuleConnection = connection(Rule, fields=["name", "pk"])
+
+
+class RulesQuery(graphene.ObjectType):
+    rules = pages_of(RuleConnection, description="Your rules, by name; a superuser's are everybody's.")
+    rule = graphene.Field(Rule, id=graphene.ID(required=True))
+
+    def resolve_rules(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
+        return page(RuleConnection, rules_seen_by(info.context.owner()), info.context, first=first, after=after)
+
+    def resolve_rule(root: None, info: Any, id: str) -> Any:
+        return rules_seen_by(info.context.owner()).filter(pk=id).first()
+
+
+def usernames(context: Context, user_ids: list[int]) -> Mapping[int, str]:
+    """Return user id -> name."""
+    return dict(get_user_model().objects.filter(pk__in=user_ids).values_list("pk", "username"))
+
+
+def _versions(context: Context, rule_ids: list[int]) -> Mapping[int, RuleVersion]:
+    return context.once(newest_versions, rule_ids)
+
+
+def _documents(context: Context, rule_ids: list[int]) -> Mapping[int, Any]:
+    return {rule_id: version.document for rule_id, version in _versions(context, rule_ids).items()}
+
+
+def _version_numbers(context: Context, rule_ids: list[int]) -> Mapping[int, int]:
+    return {rule_id: version.number for rule_id, version in _versions(context, rule_ids).items()}
+
+
+def _words(context: Context, rule_ids: list[int]) -> Mapping[int, str]:
+    return {rule_id: _in_words(document) for rule_id, document in _documents(context, rule_ids).items()}
+
+
+def _in_words(document: Any) -> str:
+    try:
+        spec = RuleSpec.read(document)
+    except RuleInvalid as error:
+        return f"cannot be read: {error}"
+    return rule_in_words(spec) + ("" if spec.enabled else " (switched off)")
+
+
+def _states_of_rules(context: Context, rule_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
+    rows = states_of(rule_ids)
+    return pages_by("rule_id", RuleStateConnection, rows, context, keys=rule_ids, first=first, after=after)

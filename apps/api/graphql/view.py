@@ -1,0 +1,115 @@
+"""The one path: queries by POST, and for people with a browser a page to write them on."""
+
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.request import RequestDataTooBig, UnreadablePostError
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from graphql import execute
+
+from apps.api.errors import Refused
+from apps.api.graphql import limits
+from apps.api.graphql.context import Context
+from apps.api.graphql.errors import INTERNAL, formatted_after_execution, logger
+from apps.api.graphql.execution import Execution
+from apps.api.graphql.graphiql import page
+from apps.api.graphql.schema import schema
+from apps.api.json_requests import check_form
+from apps.api.tokens.auth import user_of
+from apps.strict_json import NotJson, read_json
+
+BODY_LARGEST_BYTES = 64 * 1024
+
+
+# Exempt, since auth.py makes Django's check itself: a token needs none, and the answer is JSON.
+@csrf_exempt
+@never_cache
+def graphql(request: HttpRequest) -> HttpResponse:
+    """Answer one query; with GET, and to a browser, give the page."""
+    request_id = secrets.token_hex(8)
+    try:
+        if request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", ""):
+            return page(request)
+        status, answer, headers = 200, _answer(request, request_id=request_id), {}
+    except Refused as refused:
+        status, answer, headers = refused.status, {"errors": refused.errors}, refused.headers
+    return JsonResponse(answer, status=status, headers={"X-Request-ID": request_id} | headers)
+
+
+def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
+    check_form(request, allow="GET, POST")
+    context = Context(user=user_of(request, now=timezone.now()))
+    body = _body_of(request)
+    document = limits.read_query(body["query"])
+    operation = limits.operation_of(document, body["operationName"])
+    limits.check_shape(document)
+    with_introspection = settings.MARKET_IS_PUBLIC or context.user.is_authenticated
+    limits.validate(schema, document, with_introspection=with_introspection)
+    variables = limits.variables_of(schema, operation, body["variables"])
+    limits.check_cost(schema, document, operation, variables=variables, context=context)
+    try:
+        result = execute(
+            schema,
+            document,
+            context_value=context,
+            variable_values=body["variables"],
+            operation_name=body["operationName"],
+            execution_context_class=Execution,
+        )
+    except Exception:
+        logger.exception("graphql query failed", extra={"request_id": request_id})
+        error = {"message": INTERNAL, "extensions": {"code": "INTERNAL_ERROR", "requestId": request_id}}
+        return {"errors": [error], "data": None}
+    errors = [formatted_after_execution(error, request_id=request_id) for error in result.errors or ()]
+    return ({"errors": errors} if errors else {}) | {"data": result.data}
+
+
+def _body_of(request: HttpRequest) -> dict[str, Any]:
+    """Return query, variables and operationName. Raises Refused."""
+    data = _read(request)
+    if not isinstance(data, dict) or not isinstance(data.get("query"), str):
+        raise Refused("BAD_REQUEST", 'Send one object like {"query": "…", "variables": {…}}.')
+    variables, name = data.get("variables"), data.get("operationName")
+    if not isinstance(variables, dict | None) or not isinstance(name, str | None):
+        raise Refused("BAD_REQUEST", "variables must be an object, operationName a text.")
+    body = {"query": data["query"], "variables": variables or {}, "operationName": name or None}
+    if any(limits.UNSTORABLE.search(text) for text in _texts(body)):
+        raise Refused("BAD_USER_INPUT", "A text has a character that is none.")
+    return body
+
+
+def _read(request: HttpRequest) -> Any:
+    too_large = Refused("LIMIT_EXCEEDED", f"The body is larger than {BODY_LARGEST_BYTES} bytes.")
+    try:
+        length = int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        length = 0
+    if length > BODY_LARGEST_BYTES:
+        raise too_large
+    try:
+        content = request.body
+        if len(content) > BODY_LARGEST_BYTES:
+            raise too_large
+        return read_json(content)
+    except RequestDataTooBig:
+        raise too_large from None
+    except (NotJson, UnreadablePostError):
+        raise Refused("BAD_REQUEST", "The body is not JSON.") from None
+
+
+def _texts(value: Any) -> list[str]:
+    """Return every text within a JSON value, keys too, however deep."""
+    texts, rest = [], [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            rest += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            rest += one
+        elif isinstance(one, str):
+            texts.append(one)
+    return texts

@@ -1,0 +1,65 @@
+"""What every path by which other systems send something in has in common: who may, how large, and what is answered."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, JsonResponse
+from django.http.request import RequestDataTooBig, UnreadablePostError
+from django.utils import timezone
+
+from apps.api.errors import Refused
+from apps.api.json_requests import check_form
+from apps.api.tokens.auth import user_of
+
+logger = logging.getLogger(__name__)
+
+
+def answer(
+    request: HttpRequest,
+    *,
+    permission: str,
+    refusal: str,
+    largest_bytes: int,
+    take: Callable[[bytes, datetime], dict[str, Any]],
+) -> JsonResponse:
+    """Give the body to `take`, with the time, and answer with what it returns; it raises Refused.
+
+    refusal: what is said to whom lacks the permission. While the database is away or too busy it is 503, which senders
+    try again; a 4xx they do not.
+    """
+    request_id = secrets.token_hex(8)
+    try:
+        now = timezone.now()
+        content = _content_from_whom_may(request, permission=permission, refusal=refusal, most=largest_bytes, now=now)
+        status, answered, headers = 200, take(content, now), {}
+    except Refused as refused:
+        status, answered, headers = refused.status, {"errors": refused.errors}, refused.headers
+    except (InterfaceError, OperationalError) as error:
+        facts = {"request_id": request_id, "path": request.path, "reason": type(error).__name__}
+        logger.warning("nothing stored of what was sent in", extra=facts)
+        away = Refused("UNAVAILABLE", "Nothing was stored. Send it again.", status=503, headers={"Retry-After": "5"})
+        status, answered, headers = away.status, {"errors": away.errors}, away.headers
+    return JsonResponse(answered, status=status, headers={"X-Request-ID": request_id} | headers)
+
+
+def _content_from_whom_may(request: HttpRequest, *, permission: str, refusal: str, most: int, now: datetime) -> bytes:
+    check_form(request, allow="POST")
+    user = user_of(request, now=now)
+    if not user.is_authenticated:
+        raise Refused("UNAUTHENTICATED", "Send a token.", status=401, headers={"WWW-Authenticate": "Bearer"})
+    if not user.has_perm(permission):
+        raise Refused("FORBIDDEN", refusal, status=403)
+    too_large = Refused("LIMIT_EXCEEDED", f"The body is larger than {most} bytes.", status=413)
+    try:
+        content = request.body
+    except RequestDataTooBig:
+        raise too_large from None
+    except UnreadablePostError:
+        raise Refused("BAD_REQUEST", "The body did not come whole.") from None
+    if len(content) > most:
+        raise too_large
+    return content

@@ -1,0 +1,44 @@
+"""Who is asking: the owner of a token, or of a session whose page may post, or nobody that we know."""
+
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware
+
+from apps.api.errors import Refused
+from apps.api.tokens.queries import token_in_force
+from apps.api.tokens.services import note_use
+
+
+def user_of(request: HttpRequest, *, now: datetime) -> AbstractBaseUser | AnonymousUser:
+    """Return who asks. Raises Refused: 401 for a token that is not in force, 403 for a session without CSRF token.
+
+    With a token the cookie is not looked at. A session needs the CSRF token whatever else is allowed; a stranger, who
+    can do nothing by it, does not.
+    """
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        token = token_in_force(secret.strip(), now=now)
+        if token is None:
+            headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            raise Refused("INVALID_TOKEN", "The token is not in force.", status=401, headers=headers)
+        note_use(token=token, now=now)
+        return token.owner
+    if request.user.is_authenticated and not _CsrfCheck(_nothing).allows(request):
+        raise Refused("CSRF_FAILED", "Send the CSRF token in the header X-CSRFToken.", status=403)
+    return request.user
+
+
+class _CsrfCheck(CsrfViewMiddleware):
+    """Django's own check, with an answer of ours: the view is exempt from the one that answers in HTML."""
+
+    def allows(self, request: HttpRequest) -> bool:
+        return self.process_view(request, _nothing, (), {}) is None
+
+    def _reject(self, request: HttpRequest, reason: str) -> HttpResponse:
+        return HttpResponse(status=403)
+
+
+def _nothing(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()

@@ -1,0 +1,30 @@
+"""What is asked of tokens."""
+
+import hashlib
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db.models import Q, QuerySet
+
+from apps.api.tokens.models import ApiToken
+
+
+def digest_of(secret: str) -> str:
+    """Return what is kept of a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def token_in_force(secret: str, *, now: datetime) -> ApiToken | None:
+    """Return the token with its owner; None where there is none, it is over or revoked, or its owner is inactive.
+
+    It is found by its digest: what a comparison's time tells is nothing about the secret.
+    """
+    unexpired = Q(expires_at=None) | Q(expires_at__gt=now)
+    tokens = ApiToken.objects.filter(unexpired, digest=digest_of(secret), revoked_at=None, owner__is_active=True)
+    return tokens.select_related("owner").first()
+
+
+def tokens_seen_by(user: AbstractBaseUser) -> QuerySet[ApiToken]:
+    """Return the tokens that `user` may see: their own, all for a superuser."""
+    rows = ApiToken.objects.select_related("owner")
+    return rows if getattr(user, "is_superuser", False) else rows.filter(owner=user)

@@ -1,0 +1,292 @@
+"""A rule tried on the past: on a file of quotes, without a database, or on what is stored."""
+
+import heapq
+from array import array
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from apps.backtests.simulation import QUOTES_AT_ONCE, Backtest, Outcome, variants
+from apps.market import queries as market
+from apps.market.domain import (
+    QuoteRejected,
+    Verdict,
+    admit_price,
+    admit_time,
+    epoch_microseconds,
+    price_units,
+    verdict_on,
+)
+from apps.market.models import Asset
+from apps.market.quote_files import rows_of
+from apps.rules.domain import evidence_in_words, rule_in_words
+from apps.rules.engine.conditions import is_clocked
+from apps.rules.engine.engine import JudgedQuote
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import write_moment
+
+# Takes the part that is done, from 0 to 1; what it raises stops the run.
+Progress = Callable[[float], None]
+ROWS_BETWEEN_PROGRESS = 50_000
+# Each takes about 1 kB while the backtest lasts, and a rule that opens so often says nothing.
+OPENINGS_AT_MOST = 200_000
+
+
+class OpensTooOften(Exception):
+    """The rule and its variants open more often than can be held in memory."""
+
+    def __str__(self) -> str:
+        return (
+            f"The rule and its other thresholds open more than {OPENINGS_AT_MOST} times in all. Try a shorter range, "
+            "or a condition that holds less often."
+        )
+
+
+@dataclass(slots=True)
+class FileQuotes:
+    """The quotes of a file, in its order. symbols: asset id -> symbol; quotes: those of watched assets."""
+
+    symbols: list[str] = field(default_factory=list)
+    quotes: list[JudgedQuote] = field(default_factory=list)
+    accepted: int = 0
+    late: int = 0
+    repeated: int = 0
+    held: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+def read_quotes(
+    path: Path, *, watched: Sequence[str], jump_percent: int, progress: Callable[[int], None]
+) -> FileQuotes:
+    """Return the quotes of a file; every row is admitted as a provider's would be, of `watched` symbols (none: all) the
+    quotes are kept.
+
+    A row that is older than the newest of its asset is late; one at a time that the asset has already is repeated or,
+    where its price differs, rejected as a conflict. A price that jumps waits for the next one, as in a feed.
+    progress: takes the rows read so far. Raises FilmBroken.
+    """
+    read = FileQuotes()
+    ids: dict[str, int] = {}
+    times: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
+    prices: defaultdict[str, list[int]] = defaultdict(list)
+    late: dict[tuple[str, int], int] = {}
+    held: dict[str, tuple[int, int, int]] = {}  # at, price, times
+    wanted = frozenset(watched)
+
+    def accept(symbol: str, at: int, units: int) -> None:
+        times[symbol].append(at)
+        prices[symbol].append(units)
+        read.accepted += 1
+        if not wanted or symbol in wanted:
+            asset_id = ids.setdefault(symbol, len(ids))
+            read.quotes.append((asset_id, at, units))
+
+    for count, row in enumerate(rows_of(path), start=1):
+        if count % ROWS_BETWEEN_PROGRESS == 0:
+            progress(count)
+        symbol = row.external_id
+        try:
+            units = price_units(admit_price(row.price))
+            at = epoch_microseconds(admit_time(row.at, as_of=row.at, assumed=row.at))
+        except QuoteRejected as rejection:
+            read.rejected[rejection.reason] += 1
+            continue
+        known = times[symbol]
+        if known and at <= known[-1]:
+            place = bisect_left(known, at)
+            first = prices[symbol][place] if known[place] == at else late.setdefault((symbol, at), -units)
+            if first < 0:  # It was not there before.
+                late[symbol, at] = units
+                read.late += 1
+            elif first == units:
+                read.repeated += 1
+            else:
+                read.rejected["conflict"] += 1
+            continue
+        waiting = held.get(symbol)
+        last = prices[symbol][-1] if known else None
+        verdict = verdict_on(at, units, last=last, held=waiting, percent=jump_percent)
+        if verdict in (Verdict.CONFLICT, Verdict.JUMP):
+            read.rejected[verdict.value] += 1
+        elif verdict is Verdict.REPEATED:
+            read.repeated += 1
+        elif verdict is Verdict.BESIDE:
+            accept(symbol, at, units)
+        else:
+            if waiting is not None:
+                del held[symbol]
+                if verdict is Verdict.CONFIRMS:
+                    accept(symbol, *waiting[:2])
+                else:
+                    read.rejected["jump"] += 1
+            if verdict is Verdict.HELD:
+                held[symbol] = (at, units, waiting[2] + 1 if waiting else 1)
+                read.held += 1
+            else:
+                accept(symbol, at, units)
+    read.symbols = list(ids)
+    return read
+
+
+def try_on_file(
+    spec: RuleSpec,
+    path: Path,
+    *,
+    sweep: bool,
+    jump_percent: int,
+    progress: Callable[[int], None],
+    calendar: str = "",
+) -> dict[str, Any]:
+    """Return what the rule would have done on the quotes of a file, as plain data. Raises FilmBroken.
+
+    jump_percent: as a feed has it; calendar: that of all its symbols, "" where they are always open.
+    A rule that chooses by tag or feed watches every symbol of the file.
+    """
+    chosen = spec.assets.symbols
+    is_clocked_rule = is_clocked(spec.condition) or spec.expires_at is not None
+    # What is not watched moves the clock all the same: without it, nothing is ever seen to be silent.
+    read = read_quotes(path, watched=() if is_clocked_rule else chosen, jump_percent=jump_percent, progress=progress)
+    watched = {one: symbol for one, symbol in enumerate(read.symbols) if not chosen or symbol in chosen}
+    others = variants(spec) if sweep else []
+    calendars = dict.fromkeys(watched, calendar)
+    backtest = Backtest([spec, *(one for _, one in others)], watched, calendars=calendars)
+    backtest.take_all(read.quotes)
+    outcome, *swept = backtest.outcomes()
+    counts = {
+        "quotes": read.accepted,
+        "judged": sum(asset_id in watched for asset_id, _, _ in read.quotes),
+        "late": read.late,
+        "repeated": read.repeated,
+        "held": read.held,
+        "rejected": read.rejected.total(),
+        "rejected_by_reason": dict(read.rejected),
+    }
+    report = _report(spec, outcome, watched)
+    return counts | report | ({"sweep": _sweep(others, swept)} if sweep else {})
+
+
+def try_on_stored(
+    spec: RuleSpec, *, assets: Sequence[Asset], since: datetime, until: datetime, progress: Progress
+) -> dict[str, Any]:
+    """Return what the rule would have done on stored quotes of [since, until], its sweep included, as plain data.
+
+    Its windows are filled from what is stored before. Imported history is judged as if it had come in its time.
+    Raises OpensTooOften.
+    """
+    others = variants(spec)
+    specs = [spec, *(one for _, one in others)]
+    found = [Outcome() for _ in specs]
+    judged = 0
+    feeds: defaultdict[int, list[int]] = defaultdict(list)
+    calendars = {asset.pk: asset.calendar for asset in assets}
+    for asset in assets:
+        if asset.feed_id is not None:
+            feeds[asset.feed_id].append(asset.pk)
+    clocked = is_clocked(spec.condition) or spec.expires_at is not None
+    for place, (feed_id, asset_ids) in enumerate(sorted(feeds.items())):
+
+        def past(reach: Mapping[int, int], part: float = place / len(feeds)) -> dict[int, list[tuple[int, int]]]:
+            # Asset by asset: where there are many, the caller is to hear in between that it goes on.
+            paths: dict[int, list[tuple[int, int]]] = {}
+            for asset_id, microseconds in reach.items():
+                progress(part)
+                paths |= market.path_before({asset_id: microseconds}, before=since)
+            return paths
+
+        backtest = Backtest(specs, asset_ids, calendars=calendars, history=past)
+        switched = market.switches_between(feed_id, since=since, until=until)
+        for done, quotes, as_of in _entries(feed_id, asset_ids, since=since, until=until, clocked=clocked):
+            backtest.take(quotes, as_of=as_of, switched=switched)
+            judged += len(quotes)
+            if backtest.openings > OPENINGS_AT_MOST:
+                raise OpensTooOften
+            progress((place + done) / len(feeds))
+        for whole, part in zip(found, backtest.outcomes(), strict=True):
+            whole.add(part)
+    outcome, *swept = found
+    symbols = {asset.pk: asset.symbol for asset in assets}
+    counts = {"quotes": judged, "since": _iso(since), "until": _iso(until)}
+    return counts | _report(spec, outcome, symbols) | {"sweep": _sweep(others, swept)}
+
+
+def _entries(
+    feed_id: int, asset_ids: Sequence[int], *, since: datetime, until: datetime, clocked: bool
+) -> Iterator[tuple[float, list[JudgedQuote], int]]:
+    """Give (part done, quotes, clock) in order: by event time, or where the clock matters as the log had them."""
+    span = max(until - since, timedelta(microseconds=1))
+    waiting: list[tuple[int, int, int, int]] = []  # released at, at, asset id, price
+    for begin, end in _slices(since, until, assets=len(asset_ids)):
+        done = (end - since) / span
+        if not clocked:
+            quotes = market.quotes_between(asset_ids, since=begin, until=end)
+            # In pieces, so that who looks at the progress has not long to wait.
+            for first in range(0, len(quotes), QUOTES_AT_ONCE):
+                piece = quotes[first : first + QUOTES_AT_ONCE]
+                yield done, piece, piece[-1][1]
+            continue
+        for asset_id, at, price, released_at in market.released_between(asset_ids, since=begin, until=end):
+            heapq.heappush(waiting, (released_at, at, asset_id, price))
+        clocks = market.clocks_between(feed_id, since=begin, until=end)
+        moments = {one[0] for one in waiting if one[0] < epoch_microseconds(end)} | set(clocks)
+        for moment in sorted(moments):
+            entry = []
+            while waiting and waiting[0][0] <= moment:
+                _, at, asset_id, price = heapq.heappop(waiting)
+                entry.append((asset_id, at, price))
+            yield done, entry, moment
+    if waiting:
+        yield 1.0, [(asset_id, at, price) for _, at, asset_id, price in sorted(waiting)], epoch_microseconds(until)
+
+
+def _slices(since: datetime, until: datetime, *, assets: int) -> Iterator[tuple[datetime, datetime]]:
+    """Give [begin, end) from `since` to just behind `until`: each small enough for one statement."""
+    step = timedelta(days=1) / max(1, assets // 5)
+    begin, last = since, until + timedelta(microseconds=1)
+    while begin < last:
+        end = min(begin + step, last)
+        yield begin, end
+        begin = end
+
+
+def _report(spec: RuleSpec, outcome: Outcome, symbols: Mapping[int, str]) -> dict[str, Any]:
+    openings = [
+        {
+            "asset": symbols[one.asset_id],
+            "opened_at": write_moment(one.opened_at),
+            "resolved_at": None if one.resolved_at is None else write_moment(one.resolved_at),
+            "resolved_because": one.reason,
+            "price": one.evidence["price"],
+            "words": evidence_in_words(symbol=symbols[one.asset_id], condition=spec.condition, evidence=one.evidence),
+            "evidence": one.evidence,
+        }
+        for one in sorted(outcome.openings, key=lambda one: (one.opened_at, symbols[one.asset_id]))
+    ]
+    return {
+        "rule": rule_in_words(spec),
+        "assets": sorted(symbols.values()),
+        "openings": openings,
+        "openings_per_day": {_day(day): count for day, count in sorted(outcome.per_day().items())},
+        "suppressed": outcome.suppressed,
+        "messages": outcome.messages,
+        "seconds_in_state": {state: spent / 1_000_000 for state, spent in sorted(outcome.in_state.items())},
+        "errors": outcome.errors,
+    }
+
+
+def _sweep(others: Sequence[tuple[str, RuleSpec]], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    return [
+        {"threshold": threshold, "openings": len(outcome.openings), "messages": outcome.messages}
+        for (threshold, _), outcome in zip(others, outcomes, strict=True)
+    ]
+
+
+def _day(days: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=days)).isoformat()
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

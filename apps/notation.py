@@ -1,0 +1,39 @@
+"""The written form of numbers and durations, as rules and set-up files have it. Pure."""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+SECOND = 1_000_000  # in microseconds, the unit of every duration here
+DURATION_LONGEST = 400 * 86_400 * SECOND
+
+_DURATION = re.compile(r"(\d{1,9})(s|m|h|d)", re.ASCII)
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def read_duration(value: Any, *, shortest: int = 0, longest: int = DURATION_LONGEST) -> int:
+    """Return a duration like 10s, 5m, 24h or 30d in microseconds; 0 may be written without a unit.
+
+    Raises ValueError; its text follows the name of the field.
+    """
+    text = "0s" if value == "0" or (type(value) is int and value == 0) else value
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if not match:
+        raise ValueError("is not a duration; write it like 10s, 5m, 24h or 30d")
+    duration = int(match[1]) * _UNIT_SECONDS[match[2]] * SECOND
+    if not shortest <= duration <= longest:
+        raise ValueError(f"must be from {write_duration(shortest)} to {write_duration(longest)}")
+    return duration
+
+
+def write_duration(duration: int) -> str:
+    """Return microseconds in the written form, in the largest unit that has no remainder: 300 s is 5m."""
+    seconds = duration // SECOND
+    unit = next((unit for unit in "dhm" if seconds and seconds % _UNIT_SECONDS[unit] == 0), "s")
+    return f"{seconds // _UNIT_SECONDS[unit]}{unit}"
+
+
+def write_number(number: Decimal) -> str:
+    """Return a Decimal without exponent and without trailing zeros."""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,139 @@
+"""The pages of users and groups, in the clothes of the others. They belong to no app of ours, so the site has them."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from django.forms import BaseModelForm
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
+from apps.accounts import roles
+from apps.accounts.services import send_password_link
+from apps.panel.account_forms import InvitedForm, MadeForm
+
+GROUPS_HELP = (
+    f"{roles.OWNER}: rules, alerts and channels of their own. {roles.OPERATOR}: assets, feeds, people and "
+    "alerts about this installation. Members of a group may enter these pages."
+)
+ACTIVE_HELP = "Off: they cannot sign in. People are switched off and not deleted: with them their rules would go."
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):
+    """People: a name, an address, their groups.
+
+    Operators manage those whose rights come from the groups Owner and Operator, and hand out these two; all else is
+    for superusers. Otherwise an operator could write an own address into an account that may do more, and ask for a
+    new password.
+    """
+
+    add_form_template = "admin/change_form.html"
+    change_password_form = AdminPasswordChangeForm
+    filter_horizontal = ["user_permissions"]
+    form = UserChangeForm
+    list_display = ["username", "email", "is_active", "group_names", "last_login"]
+    list_filter = ["is_active", "groups"]
+    search_fields = ["username", "email"]
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        # Asked for the owner of rule 7, the list would answer.
+        return lookup.partition("__")[0] in ("is_active", "groups") and super().lookup_allowed(lookup, value, request)
+
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
+        if obj is None:
+            passwords = [] if settings.EMAIL_CONFIGURED else ["password1", "password2"]
+            return [(None, {"fields": ["username", "email", "groups", *passwords]})]
+        # Who may only look has no use for the form that sets a password, nor for how it is stored.
+        password = ["password"] if self.has_change_permission(request, obj) else []
+        simple = (None, {"fields": ["username", "email", "groups", "is_active", *password, "last_login"]})
+        if not request.user.is_superuser:
+            return [simple]
+        more = ["is_superuser", "is_staff", "user_permissions", "first_name", "last_name", "date_joined"]
+        return [simple, ("What only superusers give", {"fields": more})]
+
+    def get_form(self, request: HttpRequest, obj: User | None = None, **kwargs: Any) -> Any:
+        if obj is None:
+            kwargs.setdefault("form", InvitedForm if settings.EMAIL_CONFIGURED else MadeForm)
+        form = super().get_form(request, obj, **kwargs)
+        if "is_active" in form.base_fields:
+            form.base_fields["is_active"].help_text = ACTIVE_HELP
+        return form
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name != "groups":
+            return super().formfield_for_manytomany(db_field, request, **kwargs)
+        kwargs |= {"widget": UnfoldAdminCheckboxSelectMultipleWidget(), "help_text": GROUPS_HELP}
+        if not request.user.is_superuser:
+            kwargs["queryset"] = Group.objects.filter(name__in=roles.PERMISSIONS)
+        return db_field.formfield(**kwargs)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
+        return ["last_login", "date_joined"]
+
+    def get_list_filter(self, request: HttpRequest) -> list[str]:
+        return self.list_filter if request.user.is_superuser else ["is_active"]
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        if not super().has_change_permission(request, obj):
+            return False
+        return obj is None or request.user.is_superuser or roles.is_within(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # With a user their rules would go, behind the log's back. Switching `active` off shuts them out.
+        return False
+
+    def save_related(self, request: HttpRequest, form: BaseModelForm, formsets: Any, change: bool) -> None:
+        """Let members of a group into the admin, and send who is new the way in."""
+        super().save_related(request, form, formsets, change)
+        user = form.instance
+        if not user.is_staff and user.groups.exists():
+            user.is_staff = True
+            user.save(update_fields=["is_staff"])
+        if not change and settings.EMAIL_CONFIGURED:
+            send_password_link(user=user, is_new=True)
+            messages.info(request, f"A mail with a link to set the password is on its way to {user.email}.")
+
+    @admin.display(description="groups")
+    def group_names(self, user: User) -> str:
+        return ", ".join(group.name for group in user.groups.all()) or ("superuser" if user.is_superuser else "none")
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    """What its members may do. Who could edit groups could give themselves anything, so only superusers may."""
+
+    def get_form(self, request: HttpRequest, obj: Group | None = None, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, **kwargs)
+        if "permissions" in form.base_fields:
+            names = " and ".join(roles.PERMISSIONS)
+            form.base_fields[
+                "permissions"
+            ].help_text = f"What {names} may do is set anew by each migrate; for other rights make a group of its own."
+        return form
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.is_superuser
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_superuser
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.is_superuser
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.is_superuser
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_superuser

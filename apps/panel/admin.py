@@ -1,0 +1,16 @@
+"""Every page of the panel. Django's autodiscovery imports this module; a new page is one more line here."""
+
+from apps.panel import (  # noqa: F401
+    accounts,
+    alerts,
+    assets,
+    backfills,
+    backtests,
+    channels,
+    feeds,
+    history,
+    messages,
+    rules,
+    silences,
+    tokens,
+)

@@ -1,0 +1,278 @@
+"""The pages of alerts: what each one saw, what happened to it, and what was sent about it."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Exists, OuterRef, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.formats import localize
+from unfold.decorators import display
+
+from apps.alerts import domain
+from apps.alerts.models import Alert, AlertEvent
+from apps.alerts.queries import IN_STATE, alerts_of
+from apps.alerts.services import acknowledge
+from apps.market.models import Asset
+from apps.market.queries import price_path
+from apps.panel.alert_notifications import notification_tables
+from apps.panel.kit.pages import Chart, ReadOnlyAdmin, ShortText, Table, page_link
+from apps.panel.silences import silence_form_for
+from apps.rules.domain import reason_in_words
+from apps.rules.models import Rule
+
+CHOICES_OFFERED = 200
+ALERTS_SHOWN = 20
+SHOWN_AT_LEAST = timedelta(minutes=1)
+EMPTY_WITHOUT_RULES = "No alerts yet. Those about this installation come from Alertmanager; a rule's are its owner's."
+SEVERITY_LABEL = {"critical": "danger", "warning": "warning", "info": "info"}
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        words = {Alert.State.OPEN: "Open, not acknowledged"}
+        return [(state, words.get(state, state.capitalize())) for state in Alert.State]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
+        chosen = IN_STATE.get(self.value() or "")
+        return queryset if chosen is None else queryset.filter(chosen)
+
+
+class FoundFilter(admin.SimpleListFilter):
+    """By the wall clock: a recording's own time may be years ago."""
+
+    title = "found (by this machine's clock)"
+    parameter_name = "found"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("today", "Today (UTC)"), ("week", "In the last 7 days")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
+        now = timezone.now()
+        since = {
+            "today": now.replace(hour=0, minute=0, second=0, microsecond=0),
+            "week": now - timedelta(days=7),
+        }.get(self.value() or "")
+        return queryset if since is None else queryset.filter(created_at__gte=since)
+
+
+class RuleFilter(admin.RelatedFieldListFilter):
+    """Offers the rules that the reader may see, and no others."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[int, str]]:
+        rules = Rule.objects.order_by("name")
+        if not request.user.is_superuser:
+            rules = rules.filter(owner=request.user)
+        return list(rules.values_list("pk", "name")[:CHOICES_OFFERED])
+
+
+class AssetFilter(admin.RelatedFieldListFilter):
+    """Offers the assets on which the reader has alerts."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[int, str]]:
+        seen = alerts_of(request.user).order_by().filter(asset=OuterRef("pk"))
+        assets = Asset.objects.filter(Exists(seen)).order_by("symbol")
+        return list(assets.values_list("pk", "symbol")[:CHOICES_OFFERED])
+
+
+class NoteForm(forms.Form):
+    """What is asked for when alerts are acknowledged."""
+
+    note = forms.CharField(
+        required=False,
+        max_length=500,
+        label="Note",
+        help_text="What you found, or what you do about it. It stands on the alert's page.",
+        widget=ShortText,
+    )
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnlyAdmin):
+    """Alerts open and end by what the engine finds in the log, or by what Alertmanager says; nobody edits them. People
+    acknowledge them."""
+
+    actions = ["acknowledge", "silence"]
+    buttons = actions
+    empty_words = "No alerts yet. One opens when a rule's condition holds; see Rules for what is watched."
+    fields = [
+        *("words", "state_label", "severity_label", "kind", "opened_at", "over_since", "resolution_in_words"),
+        *("acknowledged", "note"),
+    ]
+    list_display = ["state_label", "severity_label", "words", "rule_name", "symbol", "opened_at", "over_since", "note"]
+    list_display_links = ["words"]
+    list_filter = [StateFilter, "severity", "kind", FoundFilter, ("rule", RuleFilter), ("asset", AssetFilter)]
+    list_select_related = ["rule", "asset", "acknowledged_by"]
+    # Of an alert from Alertmanager, rule and asset are labels.
+    search_fields = [
+        *("words", "note", "asset__symbol", "rule__name"),
+        *(f"evidence__labels__{label}" for label in ("alertname", "instance", "job")),
+    ]
+    search_help_text = "Finds what was seen, notes, assets and rules."
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
+        return alerts_of(request.user)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        page = super().get_changelist_instance(request)
+        if not request.user.has_perm("rules.view_rule"):
+            page.empty_words = EMPTY_WITHOUT_RULES
+        return page
+
+    @display(
+        description="state",
+        label={"open": "danger", "acknowledged": "warning", "resolved": "success", "expired": "info"},
+    )
+    def state_label(self, alert: Alert) -> str:
+        return alert.state
+
+    @display(description="severity", ordering="severity", label=SEVERITY_LABEL)
+    def severity_label(self, alert: Alert) -> str:
+        return alert.severity
+
+    @admin.display(description="rule", ordering="rule__name")
+    def rule_name(self, alert: Alert) -> str:
+        return alert.rule_name
+
+    @admin.display(description="asset", ordering="asset__symbol")
+    def symbol(self, alert: Alert) -> str:
+        return alert.symbol
+
+    @admin.display(description="resolved at", ordering="resolved_at")
+    def over_since(self, alert: Alert) -> str:
+        return "still open" if alert.resolved_at is None else localize(alert.resolved_at)
+
+    @admin.display(description="why it is over")
+    def resolution_in_words(self, alert: Alert) -> str:
+        return alert.resolution if alert.rule_id is None else reason_in_words(alert.resolution)
+
+    @admin.display(description="acknowledged")
+    def acknowledged(self, alert: Alert) -> str:
+        if alert.acknowledged_at is None:
+            return "by nobody"
+        return f"by {alert.acknowledged_by or 'somebody'} at {localize(alert.acknowledged_at)}"
+
+    def has_acknowledge_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("alerts.change_alert")
+
+    def buttons_for(self, request: HttpRequest, row: Alert) -> Sequence[str]:
+        # An alert about the installation is silenced where it comes from, in Alertmanager.
+        offered = {"acknowledge": row.state == Alert.State.OPEN, "silence": row.rule_id is not None}
+        return [name for name in self.buttons if offered[name]]
+
+    @admin.action(description="Acknowledge", permissions=["acknowledge"])
+    def acknowledge(self, request: HttpRequest, queryset: QuerySet[Alert]) -> HttpResponse | None:
+        """Say in the reader's name that somebody knows: those that are open and nobody has acknowledged."""
+        waiting = queryset.filter(IN_STATE[Alert.State.OPEN])
+        count = waiting.count()
+        if not count:
+            self.say_refused(request, "None of these waits to be acknowledged: they are acknowledged, or over.")
+            return self.after(request, queryset[:2])
+        form = NoteForm(request.POST if "sure" in request.POST else None)
+        noun = "this alert" if count == 1 else f"these {count} alerts"
+        it, each = ("it", "it") if count == 1 else ("them", "each")
+        asked = self.ask_first(
+            request,
+            waiting,
+            question=f"Nobody is reminded of {it} any more. It lasts until {each} is over; a new alert begins "
+            "unacknowledged.",
+            what=f"Acknowledge {noun}",
+            form=form,
+            variant="primary",
+        )
+        if asked is not None:
+            return asked
+        events = acknowledge(alerts=waiting, by=request.user, note=form.cleaned_data["note"], now=timezone.now())
+        self.say_done(request, f"{len(events)} {'alert is' if len(events) == 1 else 'alerts are'} acknowledged.")
+        return self.after(request, [one.alert for one in events[:2]])
+
+    def has_silence_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("notify.add_silence")
+
+    @admin.action(description="Silence", permissions=["silence"])
+    def silence(self, request: HttpRequest, queryset: QuerySet[Alert]) -> HttpResponse | None:
+        """Open the form of a new silence about this rule on this asset."""
+        alerts = list(queryset.filter(rule__isnull=False)[:2])
+        if len(alerts) != 1:
+            self.say_refused(request, "Choose one alert of a rule to silence it.")
+            return None
+        return silence_form_for(rule=alerts[0].rule, asset_id=alerts[0].asset_id)
+
+    def charts_for(self, request: HttpRequest, row: Alert) -> list[Chart]:
+        """Draw from the beginning of what the rule saw to some time after the end, or after the opening where the
+        episode is long or still lasts."""
+        if row.asset_id is None:
+            return []
+        seen_since = domain.seen_since(row.evidence) or row.opened_at
+        span = max(row.opened_at - seen_since, SHOWN_AT_LEAST)
+        marks = [("opened", row.opened_at)]
+        until = row.opened_at + span
+        if row.resolved_at is not None and row.resolved_at - row.opened_at <= 10 * span:
+            marks.append(("resolved", row.resolved_at))
+            until = row.resolved_at + span / 2
+        return [
+            Chart(
+                title=f"{row.asset} around the opening (UTC)",
+                path=price_path(row.asset_id, since=row.opened_at - 1.2 * span, until=until),
+                levels=domain.levels(row.evidence),
+                marks=marks,
+                empty="No prices are kept from that time.",
+            )
+        ]
+
+    def tables_for(self, request: HttpRequest, row: Alert) -> list[Table]:
+        events = row.events.select_related("batch__feed", "by").order_by("pk")
+        happened = Table(
+            title="What happened",
+            headers=["at (UTC)", "event", "by", "why, or note", "entry of the log"],
+            rows=[
+                [
+                    *(one.at, one.get_kind_display(), str(one.by or ""), _why(one)),
+                    page_link(request, one.batch, str(one.batch)) if one.batch is not None else "",
+                ]
+                for one in events
+            ],
+            empty="No events.",
+        )
+        if row.rule is None or row.version is None or row.batch is None:
+            return [*self._told_from_outside(row), happened, *notification_tables(request, row)]
+        return [
+            Table(
+                title="What the rule saw when it opened",
+                headers=["part of the condition", "figure", "value"],
+                rows=domain.figures(row.evidence),
+                empty="Nothing: it could not be judged.",
+            ),
+            happened,
+            Table(
+                title="Where it comes from",
+                headers=["rule", "version", "asset", "entry of the log", "trace id"],
+                rows=[
+                    [
+                        *(page_link(request, row.rule, row.rule.name), f"v{row.version.number}"),
+                        *(page_link(request, row.asset, row.symbol),),
+                        *(page_link(request, row.batch, str(row.batch)), row.batch.trace_id),
+                    ]
+                ],
+                empty="",
+            ),
+            *notification_tables(request, row),
+        ]
+
+    def _told_from_outside(self, row: Alert) -> list[Table]:
+        """Return what Alertmanager said, all of it as text: whoever sends alerts writes no links into these pages."""
+        return [
+            Table(title=title, headers=["name", "value"], rows=rows, empty="None.")
+            for title, rows in domain.sections(row.evidence)
+        ]
+
+
+def _why(event: AlertEvent) -> str:
+    """Return the engine's reason in words, or what a person or Alertmanager wrote."""
+    return reason_in_words(event.reason) if event.batch_id is not None else event.reason

@@ -1,0 +1,231 @@
+"""The pages of assets: prices, the feed that an asset is in, and the rules and alerts on it."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.forms import BaseModelForm
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils import timezone
+from django.utils.formats import localize
+from unfold.admin import TabularInline
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from apps.alerts.queries import alerts_of, states_watching
+from apps.market import calendars, queries
+from apps.market.calendars import CALENDARS
+from apps.market.models import Asset, AssetAlias, Feed
+from apps.market.services import AssetStays, refuse_to_move
+from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, WordsField, page_link
+from apps.pipeline.flow import move_asset
+from apps.rules.domain import reason_in_words
+from apps.sources.models import Backfill, Listing
+from apps.wording import plain_number
+
+ALERTS_SHOWN = 20
+QUOTES_SHOWN = 20
+TAGS_OFFERED = 200
+# Name in the address -> how far back; None: as far as anything is stored.
+PERIODS = {
+    "day": timedelta(days=1),
+    "week": timedelta(days=7),
+    "month": timedelta(days=30),
+    "year": timedelta(days=365),
+    "all": None,
+}
+
+
+class ListingInline(TabularInline):
+    model = Listing
+    extra = 0
+    verbose_name_plural = "listings: what providers call it, where that is not its symbol"
+
+
+class AliasInline(TabularInline):
+    model = AssetAlias
+    extra = 0
+    verbose_name_plural = "aliases: other names that people search for"
+
+
+class TagFilter(admin.SimpleListFilter):
+    title = "tag"
+    parameter_name = "tag"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(tag, tag) for tag in queries.known_tags(limit=TAGS_OFFERED)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Asset]) -> QuerySet[Asset]:
+        if not self.value():
+            return queryset
+        return queryset.filter(pk__in=[asset.pk for asset in queries.assets_chosen(tag=self.value())])
+
+
+class PriceFilter(admin.SimpleListFilter):
+    title = "price"
+    parameter_name = "price"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("known", "Known"), ("none", "None yet")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Asset]) -> QuerySet[Asset]:
+        if self.value() not in ("known", "none"):
+            return queryset
+        return queryset.filter(latest__isnull=self.value() == "none")
+
+
+class AssetForm(forms.ModelForm):
+    """Says beside the field why an asset cannot move now."""
+
+    def clean_feed(self) -> Feed | None:
+        feed: Feed | None = self.cleaned_data["feed"]
+        if self.instance.pk is not None and "feed" in self.changed_data:
+            try:
+                refuse_to_move(Asset.objects.select_related("feed").get(pk=self.instance.pk), feed=feed)
+            except AssetStays as stays:
+                raise ValidationError(str(stays)) from None
+        return feed
+
+
+@admin.register(Asset)
+class AssetAdmin(PageAdmin):
+    """Symbols stay as they are: rules and recordings call an asset by its symbol."""
+
+    form = AssetForm
+    empty_words = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
+    fields = ["symbol", "name", "feed", "currency", "calendar", "tags", "latest_price", "latest_at", "trading_now"]
+    inlines = [AliasInline, ListingInline]
+    list_display = ["symbol", "name", "latest_price", "latest_at", "feed", "tags_in_words"]
+    list_filter = ["feed", TagFilter, PriceFilter]
+    list_select_related = ["feed", "latest"]
+    search_fields = ["symbol", "name", "aliases__name"]
+    search_help_text = "Finds symbols, names and aliases."
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Asset | None = None) -> list[str]:
+        shown = ["latest_price", "latest_at", "trading_now"]
+        return shown if obj is None else ["symbol", *shown]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
+        # What has quotes, or is watched, is part of a log that is never rewritten. None stands for many at once.
+        if obj is None or hasattr(obj, "latest") or obj.rule_states.exists():
+            return False
+        return super().has_delete_permission(request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        # Nobody may delete a backfill by itself. One that stored nothing keeps no asset.
+        deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, lacking - {Backfill._meta.verbose_name}, protected
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "tags":
+            words = "Words that rules can choose by, with commas between them: crypto, stablecoin."
+            return WordsField(required=False, widget=UnfoldAdminTextInputWidget, help_text=words)
+        if db_field.name == "calendar":
+            exchanges = sorted((name, code) for code, name in CALENDARS.items())
+            choices = [("", "always open"), *((code, f"{name}: {code}") for name, code in exchanges)]
+            return forms.ChoiceField(
+                choices=choices, required=False, widget=UnfoldAdminSelectWidget, help_text=db_field.help_text
+            )
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    @admin.display(description="latest price", ordering="latest__price")
+    def latest_price(self, asset: Asset) -> str:
+        return plain_number(asset.latest.price) if hasattr(asset, "latest") else "none yet"
+
+    @admin.display(description="at (UTC)", ordering="latest__at")
+    def latest_at(self, asset: Asset) -> Any:
+        return localize(asset.latest.at) if hasattr(asset, "latest") else None
+
+    @admin.display(description="trading now")
+    def trading_now(self, asset: Asset) -> str:
+        return calendars.in_words(asset.calendar, timezone.now())
+
+    @admin.display(description="tags")
+    def tags_in_words(self, asset: Asset) -> str:
+        return ", ".join(asset.tags)
+
+    def charts_for(self, request: HttpRequest, row: Asset) -> list[Chart]:
+        until = _clock(row)
+        chosen = request.GET.get("period", "")
+        chosen = chosen if chosen in PERIODS else "day"
+        length = PERIODS[chosen]
+        words = f"last {chosen}" if length else "time that is stored"
+        path: Sequence[queries.PathPoint] = []
+        if until is not None:
+            since = until - length if length else queries.price_known_since(row.pk)
+            path = queries.price_path(row.pk, since=since or until, until=until)
+        return [
+            Chart(
+                title=f"The {words}, by its feed's clock (UTC)",
+                path=path,
+                empty="No price yet. Prices come once its feed is enabled and the workers run."
+                if until is None
+                else f"No price in the {words} of its feed.",
+                periods=[(name, f"?period={name}", name == chosen) for name in PERIODS],
+            )
+        ]
+
+    def tables_for(self, request: HttpRequest, row: Asset) -> list[Table]:
+        states = states_watching(request.user, asset_id=row.pk)[:ROWS_SHOWN]
+        alerts = alerts_of(request.user).filter(asset=row)[:ALERTS_SHOWN]
+        return [
+            Table(
+                title="Rules that watch it" if request.user.is_superuser else "Your rules that watch it",
+                headers=["rule", "owner", "state", "since (UTC)", "why"],
+                rows=[
+                    [
+                        *(page_link(request, one.rule, one.rule.name), str(one.rule.owner), one.state, one.since),
+                        f"unknown: {one.unknown}" if one.unknown else reason_in_words(one.reason),
+                    ]
+                    for one in states
+                ],
+                empty="No rule watches it. See Rules for how to add one.",
+            ),
+            Table(
+                title=f"Last alerts (at most {ALERTS_SHOWN})",
+                headers=["opened at (UTC)", "severity", "alert", "resolved at (UTC)"],
+                rows=[
+                    [one.opened_at, one.severity, page_link(request, one, one.words), one.resolved_at or "still open"]
+                    for one in alerts
+                ],
+                empty="No alerts on it yet.",
+            ),
+            Table(
+                title=f"Last quotes (at most {QUOTES_SHOWN})",
+                headers=["at (UTC)", "price", "volume", "late", "entry of the log"],
+                rows=[
+                    [
+                        *(one.at, plain_number(one.price), "" if one.volume is None else plain_number(one.volume)),
+                        *("late: not judged" if one.late else "", f"#{one.batch.seq}"),
+                    ]
+                    for one in queries.last_quotes(row.pk, limit=QUOTES_SHOWN)
+                ],
+                empty="No quotes are kept.",
+            ),
+        ]
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except AssetStays as stays:
+            # Between the form's check and the locks something has come; nothing was saved.
+            self.say_refused(request, str(stays))
+            return HttpResponseRedirect(request.path)
+
+    def save_model(self, request: HttpRequest, obj: Asset, form: BaseModelForm, change: bool) -> None:
+        """Move it first, by the service that takes the rules on it along."""
+        if change and "feed" in form.changed_data:
+            move_asset(asset_id=obj.pk, feed_id=obj.feed_id, now=timezone.now())
+        super().save_model(request, obj, form, change)
+
+
+def _clock(asset: Asset) -> datetime | None:
+    """Return the time of its feed, or without a feed that of its newest price."""
+    if asset.feed is not None and asset.feed.head.as_of is not None:
+        return asset.feed.head.as_of
+    return asset.latest.at if hasattr(asset, "latest") else None

@@ -1,0 +1,478 @@
+"""The pages of backtests: a rule is tried on the past, and what it would have done is shown."""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import yaml
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import F, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.formats import localize
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+from unfold.widgets import DATETIME_CLASSES, UnfoldAdminTextareaWidget
+
+from apps.backtests import services as runs
+from apps.backtests.models import BacktestRun
+from apps.backtests.queries import backtests_seen_by
+from apps.market.domain import epoch_microseconds
+from apps.market.models import Asset
+from apps.market.queries import price_path
+from apps.panel.kit.owned import document_in_words
+from apps.panel.kit.pages import Chart, ReadOnlyAdmin, Table
+from apps.rules.engine.conditions import leaves_of
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import RuleInvalid
+from apps.rules.files import read_rule
+from apps.rules.queries import newest_versions, rules_seen_by
+from apps.wording import number_in_words
+from apps.yaml_files import FileInvalid, read_yaml_text
+
+OPENINGS_SHOWN = 200
+ASSETS_OFFERED = 200
+RUNS_SHOWN = 5
+LONGEST_DAYS = 30
+PRESETS_DAYS = (1, 7, 30)
+LONGEST_FORM = 20_000
+MOMENT = "%Y-%m-%dT%H:%M:%S"
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Counts drawn by panel/chart.js; `empty` is said where there are none. name: of what is counted."""
+
+    title: str
+    name: str
+    labels: list[str]
+    values: list[int]
+    empty: str
+
+    def data(self) -> dict[str, Any]:
+        """Return what is drawn, for JSON."""
+        return {"name": self.name, "labels": self.labels, "values": self.values}
+
+    def in_words(self) -> str:
+        """Return what it shows, for who cannot see it."""
+        pairs = zip(self.labels, self.values, strict=True)
+        return f"{self.title}: {', '.join(f'{label}: {value}' for label, value in pairs)}."
+
+
+@dataclass(frozen=True, slots=True)
+class TriedChart(Chart):
+    """Prices with the episodes of a backtest on them. episodes: (opened, its price, resolved or None)."""
+
+    episodes: list[tuple[datetime, float, datetime | None]] = field(default_factory=list)
+
+    def data(self) -> dict[str, Any]:
+        """Return what is drawn, for JSON. A resolution stands at the price that was in force."""
+        times = [one.at for one in self.path]
+        opened = [{"x": _milliseconds(at), "y": price} for at, price, _ in self.episodes]
+        resolved = [
+            {"x": _milliseconds(at), "y": float(self.path[max(bisect_right(times, at) - 1, 0)].low)}
+            for _, _, at in self.episodes
+            if at is not None
+        ]
+        spots = [
+            {"name": "opened", "role": "mark", "points": opened},
+            {"name": "resolved", "role": "calm", "points": resolved},
+        ]
+        return Chart.data(self) | {"spots": [spot for spot in spots if spot["points"]]}
+
+
+class TryForm(forms.Form):
+    """What to try, and on which while of the past."""
+
+    since = forms.DateTimeField(label="From (UTC)")
+    until = forms.DateTimeField(label="To (UTC)")
+    document = forms.CharField(
+        label="The rule as it is tried",
+        max_length=LONGEST_FORM,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 14, "spellcheck": "false", "style": "font-family: monospace"}),
+        help_text="In the written form of docs/rules.md. Change a number here to see what it would have done; the rule "
+        "itself stays as it is.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("since", "until"):
+            attributes = {"type": "datetime-local", "step": "1", "class": " ".join(DATETIME_CLASSES)}
+            self.fields[name].widget = forms.DateTimeInput(attrs=attributes, format=MOMENT)
+
+    def clean_document(self) -> dict[str, Any]:
+        """Return the written form, whole."""
+        try:
+            return read_rule(read_yaml_text(self.cleaned_data["document"], name="the rule")).spec.document()
+        except (FileInvalid, RuleInvalid) as error:
+            raise forms.ValidationError(str(error)) from None
+
+
+@admin.register(BacktestRun)
+class BacktestRunAdmin(ReadOnlyAdmin):
+    """Backtests go with rules: who may look at rules may look at these, who may change rules may ask for one."""
+
+    actions = ["cancel"]
+    buttons = ["cancel"]
+    change_form_outer_before_template = "panel/backtest.html"
+    empty_words = "No backtests yet. Open a rule and press “Try it on the past”."
+    fields = ["rule_link", "in_words", "range_in_words", "status", "asked_for", "started", "finished"]
+    list_display = ["rule", "range_in_words", "status_label", "found", "asked_for"]
+    list_display_links = ["rule", "status_label"]
+    list_filter = ["status"]
+    search_fields = ["rule__name"]
+
+    class Media:
+        js = ("panel/backtest.js",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BacktestRun]:
+        # Of a list, and of who asks each second how far it is, no report is read.
+        rows = backtests_seen_by(request.user).defer("result").annotate(opened=F("result__openings_count"))
+        return rows.order_by(*self.get_ordering(request))
+
+    def get_ordering(self, request: HttpRequest) -> list[str]:
+        return ["-requested_at"]
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("rules.view_rule")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_try_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request) and request.user.has_perm("rules.change_rule")
+
+    def get_urls(self) -> list[Any]:
+        def guarded(view: Any) -> Any:
+            return self.admin_site.admin_view(view)
+
+        own = [
+            path("try/<str:rule_id>/", guarded(self.try_view), name="backtests_backtestrun_try"),
+            path("<path:object_id>/status/", guarded(self.status_view), name="backtests_backtestrun_status"),
+        ]
+        return own + super().get_urls()
+
+    # What is asked for.
+
+    def try_view(self, request: HttpRequest, rule_id: str) -> HttpResponse:
+        """Ask for the range and the form, then for the backtest. A foreign rule is one that does not exist."""
+        if not self.has_try_permission(request):
+            raise PermissionDenied
+        rule = rules_seen_by(request.user).filter(pk=rule_id).first() if rule_id.isdecimal() else None
+        if rule is None:
+            raise Http404
+        version = newest_versions([rule.pk]).get(rule.pk)
+        document = version.document if version is not None else {}
+        stored = _stored(document)
+        form = TryForm(request.POST or None, initial=_initial(request, document, stored))
+        if request.method == "POST" and form.is_valid():
+            try:
+                run = runs.request_backtest(owner=request.user, rule=rule, **form.cleaned_data, now=timezone.now())
+                return HttpResponseRedirect(_address(run))
+            except runs.RunRefused as refusal:
+                form.add_error(None, str(refusal))
+        earlier = self.get_queryset(request).filter(rule=rule)[:RUNS_SHOWN]
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Try “{rule}” on the past",
+            "opts": self.opts,
+            "rule": rule,
+            "words": document_in_words(document),
+            "stored": stored,
+            "presets": PRESETS_DAYS if stored else (),
+            "form": form,
+            "tables": [
+                Table(
+                    title="Tried before",
+                    headers=["asked for (UTC)", "from (UTC)", "to (UTC)", "status", "found"],
+                    rows=[
+                        [
+                            *(_link(_address(one), f"{one.requested_at:%Y-%m-%d %H:%M:%S}"), one.since, one.until),
+                            *(one.get_status_display(), self.found(one)),
+                        ]
+                        for one in earlier
+                    ],
+                    empty="This rule has not been tried on the past yet.",
+                )
+            ],
+        }
+        return TemplateResponse(request, "panel/backtest_form.html", context)
+
+    @admin.action(description="Cancel", permissions=["try"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[BacktestRun]) -> HttpResponse | None:
+        """Let what waits or runs go no further."""
+        found = list(queryset)
+        stopped = [run for run in found if runs.cancel_backtest(run_id=run.pk)]
+        if stopped:
+            self.say_done(request, f"{_counted(len(stopped), 'backtest')} cancelled. One that runs stops in seconds.")
+        else:
+            self.say_refused(request, "Nothing was waiting or running there: nothing is changed.")
+        return self.after(request, found)
+
+    # What was found.
+
+    def buttons_for(self, request: HttpRequest, row: BacktestRun) -> list[str]:
+        return [] if row.is_over or row.cancel_requested else ["cancel"]
+
+    def status_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Tell how far a run is, for the bar that moves by itself."""
+        run = self.get_object(request, object_id) if self.has_view_permission(request) else None
+        if run is None:
+            raise Http404
+        return JsonResponse({"status": run.status, "percent": run.progress_percent, "over": run.is_over})
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        if obj is not None:
+            report = obj.result
+            context |= {
+                "run": obj,
+                "sentences": _sentences(report) if report else [],
+                "errors_said": report["errors"] if report else [],
+                "bars": _bars(report, obj.document) if report else [],
+                "assets": _assets_offered(report) if report else [],
+                "asset": _asset_chosen(request, report) if report else None,
+                "may_try": self.has_try_permission(request) and obj.rule.deleted_at is None,
+            }
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def charts_for(self, request: HttpRequest, row: BacktestRun) -> list[Chart]:
+        symbol = _asset_chosen(request, row.result) if row.result else None
+        asset = Asset.objects.filter(symbol=symbol).first() if symbol else None
+        if asset is None:
+            return []
+        prices = price_path(asset.pk, since=row.since, until=row.until)
+        episodes = [
+            (
+                datetime.fromisoformat(one["opened_at"]),
+                float(one["price"]),
+                None if one["resolved_at"] is None else datetime.fromisoformat(one["resolved_at"]),
+            )
+            for one in row.result["openings"]
+            if one["asset"] == symbol
+        ]
+        return [
+            TriedChart(
+                title=f"{asset} with what would have opened (UTC)",
+                path=prices,
+                empty=f"No prices of {asset} are kept of that while.",
+                episodes=episodes,
+            )
+        ]
+
+    def tables(self, row: BacktestRun) -> list[Table]:
+        report = row.result
+        if not report:
+            return []
+        openings = report["openings"][:OPENINGS_SHOWN]
+        more = report["openings_count"] - len(openings)
+        total = sum(report["seconds_in_state"].values())
+        return [
+            Table(
+                title=f"Openings (the first {len(openings)}, and {more} more)" if more else "Openings",
+                headers=["opened (UTC)", "what was seen", "resolved (UTC)", "because"],
+                rows=[
+                    [
+                        *(_moment(one["opened_at"]), one["words"]),
+                        *(_moment(one["resolved_at"]) if one["resolved_at"] else "still open at the end",),
+                        one["resolved_because"],
+                    ]
+                    for one in openings
+                ],
+                empty="It would have opened nothing. What other thresholds would have done stands below.",
+            ),
+            Table(
+                title="At other thresholds",
+                headers=["threshold", "would have opened", "messages to each channel"],
+                rows=[
+                    [
+                        _threshold(row.document, one["threshold"]),
+                        _counted(one["openings"], "alert"),
+                        one["messages"],
+                    ]
+                    for one in report["sweep"]
+                ],
+                empty="The condition has no threshold to change.",
+            ),
+            Table(
+                title="Time in each state, over all assets",
+                headers=["state", "time", "part"],
+                rows=[
+                    [state, _span(seconds), f"{100 * seconds / total:.1f} %" if total else ""]
+                    for state, seconds in report["seconds_in_state"].items()
+                ],
+                empty="Nothing was judged.",
+            ),
+        ]
+
+    @admin.display(description="rule")
+    def rule_link(self, run: BacktestRun) -> str:
+        return _link(reverse("admin:rules_rule_change", args=[run.rule_id]), str(run.rule))
+
+    @admin.display(description="what was tried")
+    def in_words(self, run: BacktestRun) -> str:
+        return document_in_words(run.document)
+
+    @admin.display(description="on the quotes (UTC)")
+    def range_in_words(self, run: BacktestRun) -> str:
+        length = _span((run.until - run.since).total_seconds())
+        return f"{run.since:%Y-%m-%d %H:%M:%S} to {run.until:%Y-%m-%d %H:%M:%S}, {length}"
+
+    @admin.display(description="asked for (UTC)", ordering="requested_at")
+    def asked_for(self, run: BacktestRun) -> Any:
+        return localize(run.requested_at)
+
+    @admin.display(description="started (UTC)", empty_value="not yet")
+    def started(self, run: BacktestRun) -> Any:
+        return run.started_at and localize(run.started_at)
+
+    @admin.display(description="over (UTC)", empty_value="not yet")
+    def finished(self, run: BacktestRun) -> Any:
+        return run.finished_at and localize(run.finished_at)
+
+    @display(
+        description="status",
+        label={"done": "success", "failed": "danger", "running": "info", "waiting": "info", "cancelled": "warning"},
+        ordering="status",
+    )
+    def status_label(self, run: BacktestRun) -> str:
+        return run.get_status_display()
+
+    @admin.display(description="found")
+    def found(self, run: BacktestRun) -> str:
+        if run.failure:
+            return run.failure
+        opened = run.opened  # type: ignore[attr-defined]
+        return "" if opened is None else _counted(opened, "opening")
+
+
+def _stored(document: Any) -> tuple[datetime, datetime] | None:
+    try:
+        return runs.stored_range(RuleSpec.read(document))
+    except RuleInvalid:
+        return None
+
+
+def _initial(request: HttpRequest, document: Any, stored: tuple[datetime, datetime] | None) -> dict[str, Any]:
+    """Return what the form begins with: the newest of what is stored, of as many days as were chosen."""
+    written = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    if stored is None:
+        return {"document": written}
+    first, last = stored
+    chosen = request.GET.get("days", "")
+    days = int(chosen) if chosen in {str(one) for one in PRESETS_DAYS} else LONGEST_DAYS
+    return {"document": written, "since": max(first, last - timedelta(days=days)), "until": last}
+
+
+def _sentences(report: dict[str, Any]) -> list[str]:
+    """Return what was found, the sum first."""
+    count = report["openings_count"]
+    said = [
+        f"It would have opened {_counted(count, 'alert')} on {len(report['openings_by_asset'])} of "
+        f"{_counted(report['assets_count'], 'asset')}, and sent {_counted(report['messages'], 'message')} to each "
+        f"channel, in {number_in_words(str(report['quotes']))} quotes."
+    ]
+    if report["suppressed"]:
+        said.append(f"{_counted(report['suppressed'], 'opening')} more were kept silent by the cooldown.")
+    if count > len(report["openings"]):
+        said.append(f"Only the first {len(report['openings'])} openings are kept with their words; all are counted.")
+    if not report["quotes"]:
+        said.append("No quotes are stored of that while.")
+    if report["errors_count"]:
+        said.append(f"Judging raised {_counted(report['errors_count'], 'time')}: there the rule would be in ERROR.")
+    return said
+
+
+def _threshold_of(document: Any) -> tuple[Decimal | None, str]:
+    """Return the threshold that a sweep changes, as the rule has it, and its unit."""
+    try:
+        leaves = list(leaves_of(RuleSpec.read(document).condition))
+    except RuleInvalid:
+        return None, ""
+    for leaf in leaves:
+        for name, unit in (("percent", " %"), ("n", " deviations"), ("level", "")):
+            if hasattr(leaf, name):
+                return getattr(leaf, name), unit
+    return None, ""
+
+
+def _threshold(document: Any, threshold: str) -> str:
+    own, unit = _threshold_of(document)
+    as_it_is = ", as it was tried" if own == Decimal(threshold) else ""
+    return f"at {number_in_words(threshold)}{unit}{as_it_is}"
+
+
+def _bars(report: dict[str, Any], document: Any) -> list[Bars]:
+    days, sweep = report["openings_per_day"], report["sweep"]
+    bars = [
+        Bars(
+            title="Openings per day (UTC)",
+            name="openings",
+            labels=list(days),
+            values=list(days.values()),
+            empty="No day has an opening.",
+        )
+    ]
+    if sweep:
+        bars.append(
+            Bars(
+                title="How many it would have opened at other thresholds",
+                name="openings",
+                labels=[f"{number_in_words(one['threshold'])}{_threshold_of(document)[1]}" for one in sweep],
+                values=[one["openings"] for one in sweep],
+                empty="",
+            )
+        )
+    return bars
+
+
+def _assets_offered(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (symbol, words) of the assets to choose from, those with the most openings first."""
+    opened = report["openings_by_asset"]
+    symbols = [*sorted(opened, key=lambda symbol: (-opened[symbol], symbol))]
+    symbols += [symbol for symbol in report["assets"] if symbol not in opened]
+    return [(symbol, f"{symbol}: {_counted(opened.get(symbol, 0), 'opening')}") for symbol in symbols[:ASSETS_OFFERED]]
+
+
+def _asset_chosen(request: HttpRequest, report: dict[str, Any]) -> str | None:
+    symbols = [symbol for symbol, _ in _assets_offered(report)]
+    chosen = request.GET.get("asset", "")
+    return chosen if chosen in symbols else next(iter(symbols), None)
+
+
+def _address(run: BacktestRun) -> str:
+    return reverse("admin:backtests_backtestrun_change", args=[run.pk])
+
+
+def _link(address: str, text: str) -> SafeString:
+    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', address, text)
+
+
+def _moment(written: str) -> str:
+    return written.replace("T", " ").removesuffix("Z")
+
+
+def _milliseconds(at: datetime) -> int:
+    return epoch_microseconds(at) // 1_000
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{number_in_words(str(count))} {noun}{'' if count == 1 else 's'}"
+
+
+def _span(seconds: float) -> str:
+    """Return a length of time in its two largest units."""
+    left, said = round(seconds), []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count:
+            said.append(f"{count} {unit}")
+    return " ".join(said[:2]) or "0 s"

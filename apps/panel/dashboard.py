@@ -1,0 +1,227 @@
+"""The admin's first page: is it working, and what happened today? Words first, then numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+
+from apps.alerts.models import Alert
+from apps.alerts.queries import IN_STATE, alerts_of, last_events_of
+from apps.market.models import Feed
+from apps.market.queries import QuoteCounts, quote_counts, with_recent_entries
+from apps.notify.queries import message_counts_of, silences_in_force_of
+from apps.rules.queries import RuleCounts, rule_counts_of
+from apps.sources.queries import Health, health_of
+
+FEEDS_SHOWN = 50
+EVENTS_SHOWN = 10
+SILENCES_SHOWN = 3
+LINK = '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>'
+NO_QUOTES = QuoteCounts(0, 0, 0)
+# What needs somebody comes first.
+ORDER = ["failing", "behind", "new", "paused", "finished", "fresh"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A block of the page: sentences, the first of which sums up, and rows below them. mood: good, bad or plain."""
+
+    title: str
+    sentences: Sequence[Any]
+    mood: str = "plain"
+    headers: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = field(default_factory=list)
+
+    def table(self) -> dict[str, Any]:
+        """Return the rows as Unfold's component reads them."""
+        return {"headers": self.headers, "rows": self.rows}
+
+
+def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Add `parts` to the context of the admin's index: of rows that have an owner the reader's own, of a superuser's
+    all. The number of statements does not grow with the rows."""
+    user, now = request.user, timezone.now()
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    parts = []
+    if user.has_perm("market.view_feed"):
+        parts.append(_feeds(now=now, today=today))
+    if user.has_perm("alerts.view_alert"):
+        parts.append(_alerts(user, now=now, today=today))
+    if user.has_perm("rules.view_rule"):
+        parts.append(_rules(rule_counts_of(user)))
+    if user.has_perm("notify.view_message"):
+        parts.append(_messages(user, today=today))
+    return context | {"parts": parts, "title": "How it stands", "now": now}
+
+
+def _feeds(*, now: datetime, today: datetime) -> Part:
+    shown = list(with_recent_entries(Feed.objects.order_by("name")).prefetch_related("sources")[: FEEDS_SHOWN + 1])
+    counts = quote_counts([feed.pk for feed in shown], since=today)
+    healths = [(feed, health_of(feed, now=now)) for feed in shown[:FEEDS_SHOWN]]
+    healths.sort(key=lambda pair: ORDER.index(pair[1].state))
+    sentences = [_feeds_in_words([health for _, health in healths])]
+    if len(shown) > FEEDS_SHOWN:
+        sentences.append(f"These are {FEEDS_SHOWN} of them.")
+    for feed, health in healths:
+        if health.state in ("failing", "behind"):
+            sentences.append(f"{feed.name} is {health.state}: {health.words}")
+    unjudged = sum(feed.head.seq - feed.judged.seq for feed in shown)
+    if shown:
+        total = [sum(numbers) for numbers in zip(NO_QUOTES, *counts.values(), strict=True)]
+        sentences.append(f"Today {_plural(total[0], 'quote')} came, {total[1]} of them late; {total[2]} were rejected.")
+        sentences.append(f"{_plural(unjudged, 'entry', 'entries')} to judge." if unjudged else "Every entry is judged.")
+    is_bad = any(health.state in ("failing", "behind") for _, health in healths)
+    return Part(
+        title="Feeds",
+        sentences=sentences,
+        mood="bad" if is_bad else "good" if shown else "plain",
+        headers=["feed", "how it is", "last answer", "asked each", "today", "late", "rejected", "to judge"],
+        rows=[
+            [
+                format_html(LINK, reverse("admin:market_feed_change", args=[feed.pk]), feed.name),
+                health.state,
+                _last_answer(feed, now=now),
+                _span(feed.interval_seconds),
+                *counts.get(feed.pk, NO_QUOTES),
+                feed.head.seq - feed.judged.seq,
+            ]
+            for feed, health in healths
+        ],
+    )
+
+
+def _feeds_in_words(healths: Sequence[Health]) -> Any:
+    if not healths:
+        add = reverse("admin:market_feed_changelist")
+        return format_html(
+            f"No feeds yet. {LINK} and its assets, or load a file with manage.py load FILE.", add, "Add one"
+        )
+    states = {state: sum(one.state == state for one in healths) for state in ORDER}
+    if states["fresh"] == len(healths):
+        return "The feed is fresh." if len(healths) == 1 else f"All {len(healths)} feeds are fresh."
+    said = [f"{count} {'is' if count == 1 else 'are'} {state}" for state, count in states.items() if count]
+    return f"Of {_plural(len(healths), 'feed')}, {', '.join(said)}."
+
+
+def _last_answer(feed: Any, *, now: datetime) -> str:
+    answered = [entry.received_at for entry in feed.recent if not entry.failure]
+    if answered:
+        return f"{_span(max((now - answered[0]).total_seconds(), 0))} ago"
+    return "none yet" if feed.head.began_at is None else "long ago"
+
+
+def _alerts(user: Any, *, now: datetime, today: datetime) -> Part:
+    alerts = alerts_of(user)
+    still_open = alerts.filter(resolved_at=None).order_by().count()
+    waiting = alerts.filter(IN_STATE[Alert.State.OPEN]).order_by().count()
+    opened = alerts.filter(created_at__gte=today).order_by().count()
+    events = last_events_of(user, limit=EVENTS_SHOWN)
+    sentences: list[Any] = [
+        _open_in_words(still_open, waiting=waiting, whose=_whose(user)),
+        f"Today {opened} opened." if opened else "Today none opened.",
+    ]
+    if user.has_perm("notify.view_silence"):
+        sentences += _silences(user, now=now)
+    return Part(
+        title="Alerts",
+        sentences=sentences,
+        mood="bad" if waiting else "plain" if still_open else "good",
+        headers=["at (UTC, of the market)", "what happened", "alert", "rule", "asset"],
+        rows=[
+            [
+                f"{event.at:%Y-%m-%d %H:%M:%S}",
+                event.get_kind_display(),
+                format_html(LINK, reverse("admin:alerts_alert_change", args=[event.alert_id]), event.alert.words),
+                event.alert.rule_name,
+                event.alert.symbol,
+            ]
+            for event in events
+        ],
+    )
+
+
+def _whose(user: Any) -> str:
+    """Return whose alerts the reader sees; "" for all."""
+    if user.is_superuser:
+        return ""
+    if not user.has_perm("alerts.view_system_alerts"):
+        return " of yours"
+    return " of yours or about this installation" if user.has_perm("rules.view_rule") else " about this installation"
+
+
+def _open_in_words(still_open: int, *, waiting: int, whose: str) -> Any:
+    if not still_open:
+        return f"No alert{whose} is open."
+    words = f"{_plural(still_open, 'alert')}{whose} {'is' if still_open == 1 else 'are'} open"
+    if not waiting:
+        return f"{words}, and acknowledged."
+    page = reverse("admin:alerts_alert_changelist")
+    return format_html("{}, {}.", words, format_html(LINK, f"{page}?state=open", f"{waiting} not acknowledged"))
+
+
+def _silences(user: Any, *, now: datetime) -> list[Any]:
+    """Return which silences are in force; nothing where none is."""
+    found = list(silences_in_force_of(user, now=now)[: SILENCES_SHOWN + 1])
+    said = [
+        format_html(
+            "Silenced until {} UTC: {}.",
+            f"{one.ends_at:%Y-%m-%d %H:%M:%S}",
+            format_html(LINK, reverse("admin:notify_silence_change", args=[one.pk]), one.comment),
+        )
+        for one in found[:SILENCES_SHOWN]
+    ]
+    if len(found) > SILENCES_SHOWN:
+        page = reverse("admin:notify_silence_changelist")
+        said.append(format_html("{} are in force.", format_html(LINK, f"{page}?state=in+force", "More silences")))
+    return said
+
+
+def _rules(counts: RuleCounts) -> Part:
+    page = reverse("admin:rules_rule_changelist")
+    if not counts.rules:
+        words = format_html(
+            f"No rules yet. {LINK}: then each price is judged, and you are told.", page, "Begin with one"
+        )
+        return Part(title="Rules", sentences=[words])
+    said = [
+        f"{getattr(counts, state)} {words}"
+        for state, words in [
+            ("firing", "firing"),
+            ("pending", "pending"),
+            ("unknown", "unknown for want of history"),
+            ("error", "in error"),
+        ]
+        if getattr(counts, state)
+    ]
+    first = f"{_plural(counts.rules, 'rule')}: {', '.join(said)}." if said else None
+    return Part(
+        title="Rules",
+        sentences=[first or f"{_plural(counts.rules, 'rule')}, and none of them holds."],
+        mood="bad" if counts.error else "plain" if said else "good",
+    )
+
+
+def _messages(user: Any, *, today: datetime) -> Part:
+    counts = message_counts_of(user, since=today)
+    page = reverse("admin:notify_message_changelist")
+    sentences: list[Any] = [f"{_plural(counts.waiting, 'message')} to send." if counts.waiting else "No message waits."]
+    if counts.dead:
+        dead = format_html(LINK, f"{page}?status=dead", _plural(counts.dead, "message"))
+        sentences.append(format_html("Of today's, {} could not be sent. What was given up can be sent again.", dead))
+    return Part(title="Messages", sentences=sentences, mood="bad" if counts.dead else "good")
+
+
+def _plural(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,177 @@
+"""A feed at a glance: each of its sources, what became of its quotes in the last day, where its provider changed."""
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from apps.market import queries
+from apps.market.models import Asset, Feed, HeldQuote
+from apps.panel.kit.pages import Table, page_link
+from apps.sources import queries as sources_queries
+from apps.sources.models import Circuit, FeedSource
+from apps.sources.providers.registry import PROVIDERS
+from apps.wording import plain_number
+
+SWITCHES_SHOWN = 10
+NAMES_SHOWN = 5
+HELD_SHOWN = 20
+SPARK_WIDTH, SPARK_HEIGHT = 120, 20
+
+
+def sources_table(feed: Feed, *, now: datetime) -> Table:
+    """Return who is asked, in their order, and how each of them is."""
+    sources = list(feed.sources.all())
+    circuits = sources_queries.circuits_of(sources)
+    left_out = sources_queries.left_out_of(feed)
+    symbols = dict(Asset.objects.filter(pk__in=[one[2] for one in left_out]).values_list("pk", "symbol"))
+    rows = []
+    for source in sources:
+        names = [
+            f"{symbols[asset_id]} ({name} is in {currency})"
+            for slug, name, asset_id, currency in left_out
+            if slug == source.provider
+        ]
+        circuit = circuits.get((source.provider, sources_queries.address_of(source)))
+        rows.append(
+            [
+                source.position,
+                source.provider,
+                circuit_in_words(circuit, now=now),
+                _budget_in_words(source, now=now),
+                _key_in_words(source),
+                f"{', '.join(names[:NAMES_SHOWN])}{', …' if names[NAMES_SHOWN:] else ''}" if names else "",
+            ]
+        )
+    return Table(
+        title="Sources, asked in this order",
+        headers=["", "provider", "how it is", "calls left today", "key", "not asked for, being in another currency"],
+        rows=rows,
+        empty="No source yet: nobody is asked.",
+    )
+
+
+def circuit_in_words(circuit: Circuit | None, *, now: datetime) -> str:
+    """Return whether a provider is asked, and what it failed by last."""
+    if circuit is None or (not circuit.failures and circuit.open_until is None):
+        said = "no failures lately"
+    elif circuit.open_until is not None and circuit.open_until > now:
+        said = f"left alone until {circuit.open_until:%H:%M:%S} UTC: {circuit.reason}"
+        return f"{said}, {_in_a_row(circuit)}"
+    elif circuit.open_until is not None:
+        said = f"on trial after {_in_a_row(circuit)}"
+    else:
+        said = _in_a_row(circuit)
+    if circuit is not None and circuit.failed_at is not None:
+        said += f"; the last was {circuit.reason} on {circuit.failed_at:%Y-%m-%d %H:%M:%S}"
+    return said
+
+
+def _in_a_row(circuit: Circuit) -> str:
+    return "1 failure" if circuit.failures == 1 else f"{circuit.failures} failures in a row"
+
+
+def _budget_in_words(source: FeedSource, *, now: datetime) -> str:
+    budget = sources_queries.budget_of(source.provider, now=now)
+    return "no limit of a day" if budget is None else f"about {budget.left} of {budget.allowed}"
+
+
+def _key_in_words(source: FeedSource) -> str:
+    provider = PROVIDERS.get(source.provider)
+    if provider is None or provider.key_variable is None:
+        return "needs none"
+    if os.environ.get(provider.key_variable, "").strip():
+        return f"{provider.key_variable} is set"
+    return f"{provider.key_variable} is missing" if provider.needs_key else f"works without {provider.key_variable}"
+
+
+def counts_table(feed: Feed, *, now: datetime) -> Table:
+    """Return what became of the quotes of the last day, hour by hour."""
+    counts = queries.hourly_counts(feed.pk, now=now)
+    shown = {name: hours for name, hours in counts.items() if name in ("accepted", "late") or any(hours)}
+    return Table(
+        title=f"Quotes of the last {queries.HOURS_SHOWN} hours",
+        headers=["what became of them", "in all", f"by the hour, from {queries.HOURS_SHOWN} hours ago to now"],
+        rows=[
+            [
+                name if name in ("accepted", "late", "repeated", "held") else f"rejected: {name}",
+                f"{sum(hours):,}".replace(",", " "),
+                sparkline(hours, words=f"{name} by the hour: {', '.join(map(str, hours))}"),
+            ]
+            for name, hours in shown.items()
+        ],
+        empty="",
+    )
+
+
+def sparkline(values: Sequence[int], *, words: str) -> SafeString:
+    """Return bars, each as high as its value against the highest; words: for who cannot see them."""
+    highest = max([*values, 1])
+    step = SPARK_WIDTH / len(values)
+    bars = []
+    for place, value in enumerate(values):
+        # What is there is seen, however little it is.
+        height = max(round(SPARK_HEIGHT * value / highest), 1) if value else 0
+        bars.append((f"{place * step:.1f}", SPARK_HEIGHT - height, f"{step - 1:.1f}", height))
+    return format_html(
+        '<svg class="text-primary-600 dark:text-primary-500" role="img" aria-label="{}" width="{}" height="{}" '
+        'viewBox="0 0 {} {}" fill="currentColor"><title>{}</title>'
+        '<rect y="{}" width="{}" height="1" opacity="0.3"></rect>{}</svg>',
+        words,
+        SPARK_WIDTH,
+        SPARK_HEIGHT,
+        SPARK_WIDTH,
+        SPARK_HEIGHT,
+        words,
+        SPARK_HEIGHT - 1,
+        SPARK_WIDTH,
+        format_html_join("", '<rect x="{}" y="{}" width="{}" height="{}"></rect>', bars),
+    )
+
+
+def switches_table(request: HttpRequest, feed: Feed) -> Table:
+    """Return the entries since which quotes come from another provider."""
+    entries = queries.last_switches(feed.pk, limit=SWITCHES_SHOWN)
+    wanted = {pk for one in entries for asset_ids in one.switched.values() for pk in asset_ids[:NAMES_SHOWN]}
+    symbols = dict(Asset.objects.filter(pk__in=wanted).values_list("pk", "symbol"))
+    rows: list[list[Any]] = []
+    for entry in entries:
+        for before, asset_ids in entry.switched.items():
+            names = ", ".join(symbols.get(pk, str(pk)) for pk in asset_ids[:NAMES_SHOWN])
+            more = len(asset_ids) - NAMES_SHOWN
+            rows.append(
+                [
+                    page_link(request, entry, f"#{entry.seq}"),
+                    entry.received_at,
+                    before,
+                    entry.provider,
+                    f"{names} and {more} more" if more > 0 else names,
+                ]
+            )
+    return Table(
+        title=f"Changes of provider (at most {SWITCHES_SHOWN} entries)",
+        headers=["entry", "received (UTC)", "before", "since then", "assets"],
+        rows=rows,
+        empty="Every asset's quotes have come from one provider all the time.",
+    )
+
+
+def held_table(feed: Feed) -> Table | None:
+    """Return the prices that wait for the next to confirm them; None where there are none."""
+    held = HeldQuote.objects.filter(asset__feed=feed).select_related("asset", "asset__latest").order_by("asset__symbol")
+    rows = [
+        [one.asset.symbol, one.at, plain_number(one.price), plain_number(one.asset.latest.price), one.provider]
+        for one in held[:HELD_SHOWN]
+    ]
+    if not rows:
+        return None
+    return Table(
+        title="Prices that jumped, and wait for the next to confirm them",
+        headers=["asset", "at (UTC)", "price", "last accepted", "provider"],
+        rows=rows,
+        empty="",
+    )

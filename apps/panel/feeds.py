@@ -1,0 +1,343 @@
+"""The pages of feeds and of their logs: how each feed is, what it gave, and the levers of operators."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db import models
+from django.db.models import F, QuerySet
+from django.forms import BaseModelForm
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.formats import localize
+from unfold.admin import TabularInline
+from unfold.decorators import display
+from unfold.forms import PaginationInlineFormSet
+from unfold.paginator import InfinitePaginator
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
+
+from apps.market import queries
+from apps.market.models import INTERVAL_LONGEST_SECONDS, Batch, Feed
+from apps.market.services import pause_feeds, resume_feeds
+from apps.panel.feed_health import counts_table, held_table, sources_table, switches_table
+from apps.panel.kit.pages import ROWS_SHOWN, JSONObjectField, PageAdmin, ReadOnlyAdmin, ShortText, Table, page_link
+from apps.sources import queries as sources_queries
+from apps.sources.models import FeedSource
+from apps.sources.providers.registry import PROVIDERS
+from apps.sources.services import FetchRefused, change_interval, create_feed, fetch_now, set_is_live
+from apps.wording import plain_number, span_in_words
+
+ENTRIES_SHOWN = 20
+POSITION_HIGHEST = POSITIONS_ASIDE = 1_000
+
+
+class FeedSourceForm(forms.ModelForm):
+    """The providers are those of the registry."""
+
+    position = forms.IntegerField(
+        min_value=1,
+        max_value=POSITION_HIGHEST,
+        initial=1,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="1 is asked first.",
+    )
+    provider = forms.ChoiceField(choices=[(slug, slug) for slug in sorted(PROVIDERS)], widget=UnfoldAdminSelectWidget)
+
+    class Meta:
+        model = FeedSource
+        fields = ["position", "provider", "options"]
+
+
+class FeedSourceFormSet(PaginationInlineFormSet):
+    """A feed without a source could never be answered."""
+
+    default_error_messages = {
+        **PaginationInlineFormSet.default_error_messages,
+        "too_few_forms": "A feed needs a source at least.",
+    }
+
+
+class FeedSourceInline(TabularInline):
+    model = FeedSource
+    form = FeedSourceForm
+    formset = FeedSourceFormSet
+    formfield_overrides = {models.JSONField: {"form_class": JSONObjectField, "widget": ShortText}}
+    verbose_name_plural = "sources, asked in order until one answers"
+    extra = 0
+    min_num = 1
+
+    def get_formset(self, request: HttpRequest, obj: Feed | None = None, **kwargs: Any) -> Any:
+        return super().get_formset(request, obj, validate_min=True, **kwargs)
+
+
+@admin.register(Feed)
+class FeedAdmin(PageAdmin):
+    """Names stay as they are: rules and files call a feed by its name."""
+
+    actions = ["fetch_now", "pause", "resume"]
+    empty_words = "No feeds yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
+    fields = ["name", "interval_seconds", "time_policy", "jump_percent", "is_enabled"]
+    progress_fields = [
+        "health",
+        "health_in_words",
+        "last_success",
+        "rhythm",
+        "head_seq",
+        "pending",
+        "as_of",
+        "next_slot",
+        "failures",
+    ]
+    inlines = [FeedSourceInline]
+    list_display = ["name", "health", "health_in_words", "measured_rhythm", "head_seq", "pending", "as_of"]
+    list_filter = ["is_enabled"]
+    search_fields = ["name"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Feed]:
+        return queries.with_recent_entries(super().get_queryset(request)).prefetch_related("sources")
+
+    def get_fields(self, request: HttpRequest, obj: Feed | None = None) -> list[str]:
+        return self.fields if obj is None else [*self.fields, *self.progress_fields]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Feed | None = None) -> list[str]:
+        return [] if obj is None else ["name", *self.progress_fields]
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "interval_seconds":
+            kwargs |= {"min_value": 1, "max_value": INTERVAL_LONGEST_SECONDS}
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Feed | None = None) -> bool:
+        # A feed's log is never rewritten; one that has none yet may go. None stands for many at once.
+        if obj is None or obj.batches.exists() or obj.assets.exists():
+            return False
+        return super().has_delete_permission(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: Feed, form: BaseModelForm, change: bool) -> None:
+        """Make a new feed by the service, which makes its head and its judge's position too; change its interval by
+        the one that makes it due accordingly.
+
+        The sources follow from the inline; the admin saves it all in one transaction.
+        """
+        now = timezone.now()
+        if not change:
+            columns = {"time_policy": obj.time_policy, "jump_percent": obj.jump_percent}
+            made = create_feed(name=obj.name, interval_seconds=obj.interval_seconds, sources=(), now=now, **columns)
+            obj.pk, obj.created_at = made.pk, made.created_at
+        elif "interval_seconds" in form.changed_data:
+            change_interval(feed_id=obj.pk, interval_seconds=obj.interval_seconds, now=now)
+        super().save_model(request, obj, form, change)
+
+    def save_formset(self, request: HttpRequest, form: BaseModelForm, formset: Any, change: bool) -> None:
+        """Save the sources, whose positions may be exchanged: first all of them make room."""
+        form.instance.sources.update(position=F("position") + POSITIONS_ASIDE)
+        for inline in formset.initial_forms:
+            # Those that stay where they were are written too.
+            inline.changed_data.append("position")
+        super().save_formset(request, form, formset, change)
+        set_is_live(form.instance)
+
+    def buttons_for(self, request: HttpRequest, row: Feed) -> list[str]:
+        return ["fetch_now", "pause"] if row.is_enabled else ["resume"]
+
+    @admin.action(description="Fetch now", permissions=["change"])
+    def fetch_now(self, request: HttpRequest, queryset: QuerySet[Feed]) -> HttpResponse | None:
+        """Make the feeds due at once, out of their turn."""
+        feeds = list(queryset[:ROWS_SHOWN])
+        started = []
+        for feed in feeds:
+            try:
+                fetch_now(feed_id=feed.pk, now=timezone.now())
+            except FetchRefused as refusal:
+                self.say_refused(request, str(refusal))
+            else:
+                started.append(feed.name)
+        if started:
+            self.say_done(
+                request,
+                f"{', '.join(started)}: due now. The next tick starts the fetch, within a second while beat and a "
+                "watcher run; its entry stands in the log, under Batches.",
+            )
+        return self.after(request, feeds)
+
+    @admin.action(description="Pause", permissions=["change"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Feed]) -> HttpResponse | None:
+        """Fetch no more; where it is several feeds, ask first."""
+        feeds = list(queryset)
+        follows = (
+            "Nothing is fetched until they are resumed, and no rule on their assets can fire. Open alerts stay open."
+        )
+        if len(feeds) > 1:
+            asked = self.ask_first(request, queryset, question=follows, what=f"Pause {len(feeds)} feeds")
+            if asked is not None:
+                return asked
+        stopped = pause_feeds(feed.pk for feed in feeds)
+        if stopped:
+            noun = "feed is" if stopped == 1 else "feeds are"
+            self.say_done(request, f"{stopped} {noun} paused. What is stored is still judged; Resume starts it again.")
+        else:
+            self.say_refused(request, "Nothing was running there: nothing is changed.")
+        return self.after(request, feeds)
+
+    @admin.action(description="Resume", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Feed]) -> HttpResponse | None:
+        """Fetch again."""
+        feeds = list(queryset)
+        started = resume_feeds(feed.pk for feed in feeds)
+        if started:
+            noun = "feed runs" if started == 1 else "feeds run"
+            self.say_done(request, f"{started} {noun} again, due at once. Slots that passed are counted as missed.")
+        else:
+            self.say_refused(request, "Nothing was paused there: nothing is changed.")
+        return self.after(request, feeds)
+
+    @display(
+        description="health",
+        label={"fresh": "success", "behind": "warning", "failing": "danger", "finished": "info", "new": "info"},
+    )
+    def health(self, feed: Feed) -> str:
+        return sources_queries.health_of(feed, now=timezone.now()).state
+
+    @admin.display(description="in words (UTC)")
+    def health_in_words(self, feed: Feed) -> str:
+        return sources_queries.health_of(feed, now=timezone.now()).words
+
+    @admin.display(description="last success (UTC)")
+    def last_success(self, feed: Feed) -> Any:
+        return localize(queries.last_success_at(feed)) or "none yet"
+
+    @admin.display(description="interval", ordering="interval_seconds")
+    def measured_rhythm(self, feed: Feed) -> str:
+        effective = queries.effective_interval_seconds(feed)
+        measured = "not measured yet" if effective is None else f"effective every {span_in_words(effective)}"
+        return f"asked every {span_in_words(feed.interval_seconds)}, {measured}"
+
+    @admin.display(description="interval")
+    def rhythm(self, feed: Feed) -> str:
+        asked = [source.provider for source in feed.sources.all()][:1]
+        seconds = sources_queries.seconds_between_rounds(asked)
+        if seconds <= feed.interval_seconds:
+            return self.measured_rhythm(feed)
+        # It is due in whole slots.
+        effective = -(-seconds // feed.interval_seconds) * feed.interval_seconds
+        why = sources_queries.narrowest_limit(asked[0])
+        return (
+            f"asked every {span_in_words(feed.interval_seconds)}, effective every {span_in_words(effective)} "
+            f"({asked[0]}: {why}, for all feeds together)"
+        )
+
+    @admin.display(description="last entry", ordering="head__seq")
+    def head_seq(self, feed: Feed) -> int:
+        return feed.head.seq
+
+    @admin.display(description="clock (UTC)", ordering="head__as_of")
+    def as_of(self, feed: Feed) -> Any:
+        return localize(feed.head.as_of)
+
+    @admin.display(description="due (UTC)", ordering="head__next_slot")
+    def next_slot(self, feed: Feed) -> Any:
+        return localize(feed.head.next_slot)
+
+    @admin.display(description="failures in a row", ordering="head__failures")
+    def failures(self, feed: Feed) -> int:
+        return feed.head.failures
+
+    @admin.display(description="to judge", ordering=F("head__seq") - F("judged__seq"))
+    def pending(self, feed: Feed) -> int:
+        return feed.head.seq - feed.judged.seq
+
+    def tables_for(self, request: HttpRequest, row: Feed) -> list[Table]:
+        entries = queries.last_entries(row.pk, limit=ENTRIES_SHOWN)
+        now = timezone.now()
+        held = held_table(row)
+        return [
+            sources_table(row, now=now),
+            *([] if held is None else [held]),
+            counts_table(row, now=now),
+            switches_table(request, row),
+            Table(
+                title=f"Last entries of its log (at most {ENTRIES_SHOWN})",
+                headers=[
+                    *("entry", "kind", "slot (UTC)", "received (UTC)", "provider", "accepted", "late", "repeated"),
+                    *("held", "rejected", "missed slots", "judged (UTC)"),
+                ],
+                rows=[
+                    [
+                        *(page_link(request, one, f"#{one.seq}"), one.get_kind_display(), one.slot, one.received_at),
+                        *(f"failed: {one.failure}" if one.failure else one.provider, one.accepted, one.late),
+                        *(one.repeated, one.held, rejected_in_words(one), one.missed_slots),
+                        one.evaluated_at or "waits for the judge",
+                    ]
+                    for one in entries
+                ],
+                empty="No entries yet. They come once the feed is enabled and the workers run.",
+            ),
+        ]
+
+
+def rejected_in_words(batch: Batch) -> str:
+    """Return how many quotes were rejected by each reason."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(batch.rejected.items())) or "0"
+
+
+class SwitchedFilter(admin.SimpleListFilter):
+    title = "provider"
+    parameter_name = "switched"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Another than before")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Batch]) -> QuerySet[Batch]:
+        return queryset.filter(switched__isnull=False) if self.value() == "yes" else queryset
+
+
+@admin.register(Batch)
+class BatchAdmin(ReadOnlyAdmin):
+    """The feeds' logs, newest entry first."""
+
+    empty_words = "No entries yet. They come once a feed is enabled and the workers run."
+    # The log is as long as the system is old: counting it for each page would cost more the longer it runs.
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    fields = [
+        *("feed", "seq", "kind", "provider", "slot", "part", "as_of", "received_at", "accepted", "late", "repeated"),
+        *("held", "rejected_words", "failure", "missed_slots", "switched_words", "first_at", "last_at", "trace_id"),
+        "evaluated_at",
+    ]
+    list_display = [
+        *("__str__", "kind", "slot", "as_of", "provider", "accepted", "late", "repeated", "held", "rejected_words"),
+        *("failure", "evaluated_at"),
+    ]
+    list_filter = ["feed", "kind", ("failure", admin.EmptyFieldListFilter), SwitchedFilter]
+    list_select_related = ["feed"]
+
+    @admin.display(description="rejected")
+    def rejected_words(self, batch: Batch) -> str:
+        return rejected_in_words(batch)
+
+    @admin.display(description="changes of provider")
+    def switched_words(self, batch: Batch) -> str:
+        if not batch.switched:
+            return "none"
+        said = [f"{len(ids)} asset{'s' * (len(ids) > 1)} from {before}" for before, ids in batch.switched.items()]
+        return f"{' and '.join(said)} to {batch.provider}"
+
+    def tables(self, row: Batch) -> list[Table]:
+        quotes = queries.quotes_in(row, limit=ROWS_SHOWN)
+        return [
+            Table(
+                title=f"Quotes (the first {ROWS_SHOWN})" if len(quotes) == ROWS_SHOWN else "Quotes",
+                headers=["asset", "at (UTC)", "price", "volume", "late"],
+                rows=[
+                    [
+                        one.asset.symbol,
+                        one.at,
+                        plain_number(one.price),
+                        None if one.volume is None else plain_number(one.volume),
+                        "late" if one.late else "",
+                    ]
+                    for one in quotes
+                ],
+                empty="No quotes in this entry, or they are older than quotes are kept.",
+            )
+        ]

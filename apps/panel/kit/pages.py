@@ -1,0 +1,258 @@
+"""What the pages of every app have in common: buttons and charts above the fields, tables below them, questions before
+what has wide effects."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db import models
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from apps.market.domain import epoch_microseconds
+from apps.market.queries import PathPoint
+from apps.wording import plain_number
+
+ROWS_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows that stand below the fields of a page; `empty` is said where there are none."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    empty: str
+
+    def shown(self) -> dict[str, Any]:
+        """Return it as Unfold's component reads it, with nothing where there is nothing."""
+        return {"headers": self.headers, "rows": [["" if cell is None else cell for cell in row] for row in self.rows]}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Prices over time, drawn by panel/chart.js. levels: prices drawn across where they are near, marks: moments drawn
+    upright, each with its name; periods: (name, address, is it shown) to choose from; `empty` is said where there is no
+    price."""
+
+    title: str
+    path: Sequence[PathPoint]
+    empty: str
+    levels: Sequence[tuple[str, Decimal]] = ()
+    marks: Sequence[tuple[str, datetime]] = ()
+    periods: Sequence[tuple[str, str, bool]] = ()
+
+    def data(self) -> dict[str, Any]:
+        """Return what is drawn, for JSON: milliseconds since 1970 and floats. Nothing is judged by these."""
+        return {
+            "low": [{"x": _milliseconds(one.at), "y": float(one.low)} for one in self.path],
+            "high": [{"x": _milliseconds(one.at), "y": float(one.high)} for one in self.path],
+            "levels": [{"name": name, "price": float(price)} for name, price in self._near_levels()],
+            "marks": [{"name": name, "at": _milliseconds(at)} for name, at in self.marks],
+        }
+
+    def _near_levels(self) -> list[tuple[str, Decimal]]:
+        # A level far off would press the prices into a line.
+        lowest, highest = min(one.low for one in self.path), max(one.high for one in self.path)
+        reach = 2 * max(highest - lowest, highest / 100)
+        return [(name, price) for name, price in self.levels if lowest - reach <= price <= highest + reach]
+
+    def in_words(self) -> str:
+        """Return what it shows, for who cannot see it."""
+        lowest, highest = min(one.low for one in self.path), max(one.high for one in self.path)
+        first, last = self.path[0].at, self.path[-1].at
+        return (
+            f"{self.title}: {len(self.path)} points from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}, "
+            f"lowest {plain_number(lowest)}, highest {plain_number(highest)}."
+        )
+
+
+def _milliseconds(at: datetime) -> int:
+    return epoch_microseconds(at) // 1_000
+
+
+class PageAdmin(ModelAdmin):
+    """A page of fields with buttons and charts above them, and tables below.
+
+    empty_words: said where the list has no rows; buttons: the list's actions that stand on a row's own page too.
+    """
+
+    empty_words = ""
+    buttons: Sequence[str] = ()
+    change_form_outer_before_template = "panel/top.html"
+    change_form_outer_after_template = "panel/tables.html"
+
+    class Media:
+        js = ("panel/chart.js",)
+
+    def tables(self, row: Any) -> list[Table]:
+        """Return what stands below the fields."""
+        return []
+
+    def tables_for(self, request: HttpRequest, row: Any) -> list[Table]:
+        """Return what stands below the fields for this reader."""
+        return self.tables(row)
+
+    def charts_for(self, request: HttpRequest, row: Any) -> list[Chart]:
+        """Return what is drawn above the fields for this reader."""
+        return []
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Let an address filter by the list's own filters and by nothing else.
+
+        By any related row, a list would tell of rows that its reader does not see.
+        """
+        first = lookup.split("__", 1)[0]
+        filters = [one[0] if isinstance(one, tuple) else one for one in self.get_list_filter(request)]
+        if first not in [getattr(one, "parameter_name", one) for one in filters]:
+            with suppress(FieldDoesNotExist):
+                self.opts.get_field(first)
+                return False
+        return super().lookup_allowed(lookup, value, request)
+
+    def buttons_for(self, request: HttpRequest, row: Any) -> Sequence[str]:
+        """Return those of the buttons that would do something to this row."""
+        return self.buttons
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        if obj is not None:
+            permitted = self.get_actions(request)
+            context["buttons"] = [
+                (name, permitted[name][2]) for name in self.buttons_for(request, obj) if name in permitted
+            ]
+            context["charts"] = self.charts_for(request, obj)
+            context["tables"] = self.tables_for(request, obj)
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def ask_first(
+        self,
+        request: HttpRequest,
+        rows: QuerySet[Any],
+        *,
+        question: str,
+        what: str,
+        form: forms.Form | None = None,
+        variant: str = "danger",
+    ) -> HttpResponse | None:
+        """Return the page that asks before an action is done, or None once it has been answered.
+
+        question: what will be done, and what follows; what: the words on the button; form: what is asked for beside,
+        bound where it has been answered; variant: the button's look, as Unfold calls it.
+        """
+        if request.POST.get("sure") == "yes" and (form is None or form.is_valid()):
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{what}?",
+            "opts": self.opts,
+            "question": question,
+            "what": what,
+            "variant": variant,
+            "form": form,
+            "rows": rows[:ROWS_SHOWN],
+            "more": max(rows.count() - ROWS_SHOWN, 0),
+            "carried": [
+                (name, value)
+                for name in ("action", "select_across", "index", "back", ACTION_CHECKBOX_NAME)
+                for value in request.POST.getlist(name)
+            ],
+        }
+        return TemplateResponse(request, "panel/confirm.html", context)
+
+    def after(self, request: HttpRequest, rows: Sequence[Any]) -> HttpResponse | None:
+        """Return the way back to the row's page where the action was asked for there."""
+        if "back" not in request.POST or len(rows) != 1:
+            return None
+        return HttpResponseRedirect(reverse(admin_address(rows[0], "change"), args=[rows[0].pk]))
+
+    def say_done(self, request: HttpRequest, words: str) -> None:
+        """Say what was done and what follows."""
+        messages.success(request, words)
+
+    def say_refused(self, request: HttpRequest, words: str) -> None:
+        """Say what was not done, and why."""
+        messages.warning(request, words)
+
+
+class ReadOnlyAdmin(PageAdmin):
+    """Rows that the system writes and people look at."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ShortText(UnfoldAdminTextareaWidget):
+    """A few lines, which may be drawn larger."""
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        super().__init__({"rows": 3, **(attrs or {})})
+
+
+class JSONObjectField(forms.JSONField):
+    """JSON with an object at its top; blank is {}."""
+
+    def clean(self, value: Any) -> Any:
+        value = super().clean(value)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise ValidationError('Write a JSON object, like {"name": "value"}, or {}.')
+        if "\0" in _texts(value):
+            # PostgreSQL stores no NUL.
+            raise ValidationError("A NUL character cannot be stored.")
+        return value
+
+
+class WordsField(forms.CharField):
+    """A list of words, written with commas between them."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> list[str]:
+        return [word for part in (value or "").split(",") if (word := part.strip())]
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return (initial or []) != self.to_python(data)
+
+
+def _texts(value: Any) -> str:
+    """Return every text within a JSON value, as one."""
+    if isinstance(value, dict):
+        return "".join(_texts(part) for pair in value.items() for part in pair)
+    return "".join(map(_texts, value)) if isinstance(value, list) else str(value)
+
+
+def admin_address(row: models.Model, page: str) -> str:
+    """Return the name of a row's page in the admin."""
+    return f"admin:{row._meta.app_label}_{row._meta.model_name}_{page}"
+
+
+def page_link(request: HttpRequest, row: models.Model | None, text: str) -> str | SafeString:
+    """Return `text`, as a link to the row's page where this reader may look at such rows."""
+    if row is None or not request.user.has_perm(f"{row._meta.app_label}.view_{row._meta.model_name}"):
+        return text
+    address = reverse(admin_address(row, "change"), args=[row.pk])
+    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', address, text)

@@ -1,0 +1,384 @@
+"""The form of a rule: a kind with its parameters, or a condition in the written form; read by the one parser there
+is."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from django import forms
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.admin.widgets import AutocompleteSelectMultiple
+from django.contrib.auth.models import AbstractBaseUser
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminSplitDateTimeWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
+
+from apps.market.domain import from_epoch_microseconds
+from apps.market.models import Asset, Feed
+from apps.market.queries import assets_chosen
+from apps.notation import write_duration
+from apps.notify.models import Channel
+from apps.rules import queries
+from apps.rules.engine.conditions import Combination, Condition, Not
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import RuleInvalid
+from apps.rules.models import Rule, RuleState
+from apps.rules.services import refuse_unknown_assets
+from apps.yaml_files import FileInvalid, read_yaml_text
+
+COMBINED = "combined"
+KINDS = [
+    ("", "choose one"),
+    (
+        "level: one price",
+        [
+            ("above", "is above a level"),
+            ("below", "is below a level"),
+            ("crosses_up", "crosses a level from below"),
+            ("crosses_down", "crosses a level from above"),
+            ("crosses", "crosses a level, from either side"),
+        ],
+    ),
+    (
+        "band: two prices",
+        [
+            ("inside", "is inside a band"),
+            ("outside", "is outside a band"),
+            ("enters", "comes into a band"),
+            ("exits", "leaves a band"),
+        ],
+    ),
+    ("change: percent within a while", [("rises", "rises by a percent"), ("falls", "falls by a percent")]),
+    (
+        "average: percent beside a mean",
+        [("above_average", "is above its average"), ("below_average", "is below its average")],
+    ),
+    ("spread: deviations from a mean", [("zscore", "is unusually far from its average")]),
+    ("silence: no quotes", [("stale", "has had no quote for a while")]),
+    ("several together", [(COMBINED, "a combination, written down")]),
+]
+# Parameter -> the kinds that have it.
+KINDS_WITH = {
+    "level": ("above", "below", "crosses_up", "crosses_down", "crosses"),
+    "low": ("inside", "outside", "enters", "exits"),
+    "high": ("inside", "outside", "enters", "exits"),
+    "percent": ("rises", "falls", "above_average", "below_average"),
+    "n": ("zscore",),
+    "window": ("rises", "falls", "above_average", "below_average", "zscore"),
+    "after": ("stale",),
+    "written": (COMBINED,),
+    "recovery": ("above", "below", "rises", "falls", "above_average", "below_average"),
+    "ref": ("rises", "falls"),
+    "min_coverage": ("above_average", "below_average", "zscore"),
+}
+# What is put in the place of a part that is wrong, so that the others are read too.
+RIGHT: dict[str, Any] = {
+    "assets": ["ANY"],
+    "condition": {"kind": "above", "level": "1"},
+    "for": "0s",
+    "keep_firing": "0s",
+    "cooldown": "0s",
+    "trigger": "edge",
+    "expires_at": None,
+    "enabled": True,
+}
+WATCHED = ("symbols", "tag", "feed")
+WRITTEN_EXAMPLE = "all:\n  - {kind: below, level: 0.99}\n  - not: {kind: stale, after: 5m}"
+
+
+def _for_kinds(help_text: str, name: str) -> SafeString:
+    """Return a help text that says which kinds have this parameter, where all parameters are shown."""
+    kinds = ", ".join(KINDS_WITH[name])
+    return format_html('{} <span class="rule-kinds">For: {}.</span>', help_text, kinds)
+
+
+def _text(label: str, help_text: str, *, kinds_of: str | None = None, example: str = "") -> forms.CharField:
+    """Return a field for a number or a duration, as it was written: its parser says what is wrong with it."""
+    if kinds_of is not None:
+        help_text = _for_kinds(help_text, kinds_of)
+    return forms.CharField(
+        required=False,
+        max_length=64,
+        label=label,
+        help_text=help_text,
+        widget=UnfoldAdminTextInputWidget(attrs={"placeholder": example, "autocomplete": "off"}),
+    )
+
+
+NO_CHANNELS = (
+    'There are none yet to choose from: <a class="text-primary-600 dark:text-primary-500" href="{}">add one</a> first. '
+    "Without one an alert is recorded, and nobody is told."
+)
+
+
+class RuleForm(forms.ModelForm):
+    """A rule as people write it. `document` and `spec` are what was read, once the form is valid.
+
+    user: who writes, set by the page; the rule is theirs where it is new.
+    """
+
+    user: AbstractBaseUser
+
+    enabled = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="Switched on",
+        help_text="Off: it is not judged, and its open alerts close.",
+        widget=UnfoldBooleanSwitchWidget,
+    )
+    watch = forms.ChoiceField(
+        label="Watches",
+        choices=[("symbols", "these assets"), ("tag", "every asset with a tag"), ("feed", "every asset of a feed")],
+        help_text="By tag or feed it follows assets that come and go.",
+        widget=UnfoldAdminSelectWidget,
+    )
+    symbols = forms.ModelMultipleChoiceField(
+        queryset=Asset.objects.order_by("symbol"),
+        required=False,
+        label="Assets",
+        help_text="Each is judged by itself. They must be in a feed.",
+    )
+    tag = forms.CharField(
+        required=False,
+        max_length=64,
+        label="Tag",
+        help_text="Like stablecoin.",
+        widget=UnfoldAdminTextInputWidget(attrs={"list": "rule-tags", "autocomplete": "off"}),
+    )
+    feed = forms.ModelChoiceField(
+        queryset=Feed.objects.order_by("name"), required=False, label="Feed", widget=UnfoldAdminSelectWidget
+    )
+    kind = forms.ChoiceField(
+        choices=KINDS, label="The price", help_text="What must hold.", required=False, widget=UnfoldAdminSelectWidget
+    )
+    level = _text("Level", "A price, like 100000 or 0.99. Equal to it is neither above nor below.", kinds_of="level")
+    low = _text("Low", "The lower edge of the band, like 0.99. It belongs to the band.", kinds_of="low")
+    high = _text("High", "The upper edge of the band, like 1.01. It belongs to the band.", kinds_of="high")
+    percent = _text("Percent", "By how much, like 10 or 0.5.", kinds_of="percent")
+    n = _text("Deviations", "How many standard deviations, like 3.", kinds_of="n")
+    window = _text("Window", "Within how long, like 5m, 24h or 30d; from 10s to 400d.", kinds_of="window")
+    after = _text("After", "How long without a quote, like 5m.", kinds_of="after")
+    written = forms.CharField(
+        required=False,
+        max_length=20_000,
+        label="Condition",
+        help_text=_for_kinds(
+            "YAML or JSON: {all: […]} holds where all of them do, {any: […]} where one does, {not: …} where it "
+            "does not. What stands in them is written like {kind: rises, percent: 10, window: 5m}.",
+            "written",
+        ),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 8, "placeholder": WRITTEN_EXAMPLE, "spellcheck": "false"}),
+    )
+    recovery = _text(
+        "Recovery",
+        "What counts instead while it fires, so that a price that hovers does not open and close. The weaker one: for "
+        "above 100000 like 99000, for rises 10 like 5.",
+        kinds_of="recovery",
+    )
+    ref = forms.ChoiceField(
+        choices=[
+            ("window_extreme", "the lowest or highest price in the window"),
+            ("window_start", "the price where the window begins"),
+        ],
+        required=False,
+        label="Compared with",
+        help_text=_for_kinds("What the change is measured from.", "ref"),
+        widget=UnfoldAdminSelectWidget,
+    )
+    min_coverage = _text(
+        "Least coverage",
+        "For which part of the window a price must be known, from above 0 to 1. Without it 0.5.",
+        kinds_of="min_coverage",
+        example="0.5",
+    )
+    pending = _text("For", "How long it must hold before it fires, like 2m. Blank: it fires at once.", example="0s")
+    keep_firing = _text("Keep firing", "How long it must be over before it resolves, like 1m.", example="0s")
+    cooldown = _text("Cooldown", "How long after an opening the next one is silent, like 30m.", example="0s")
+    trigger = forms.ChoiceField(
+        choices=[("edge", "each time it begins to hold"), ("once", "once, and then it ends")],
+        required=False,
+        label="Fires",
+        widget=UnfoldAdminSelectWidget,
+    )
+    expires_at = forms.SplitDateTimeField(
+        required=False,
+        label="Expires at (UTC)",
+        help_text="Then it ends, whatever it does. Blank: never.",
+        widget=UnfoldAdminSplitDateTimeWidget,
+    )
+
+    channels = forms.ModelMultipleChoiceField(
+        queryset=Channel.objects.none(),
+        required=False,
+        label="Channels",
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="Who is told when it fires. None: the alert is recorded, and nobody is told.",
+    )
+
+    class Meta:
+        model = Rule
+        fields = ["name", "severity"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.spec: RuleSpec | None = None
+        self._known_order: dict[str, int] = {}
+        if "symbols" in self.fields:
+            self.fields["symbols"].widget = AutocompleteSelectMultiple(
+                RuleState._meta.get_field("asset"), admin.site, choices=self.fields["symbols"].choices
+            )
+            self.fields["kind"].widget.attrs["data-kinds-with"] = json.dumps(KINDS_WITH)
+        if self.instance.pk is not None:
+            version = queries.newest_versions([self.instance.pk]).get(self.instance.pk)
+            if version is not None:
+                self.initial = initial_of(version.document) | self.initial
+                symbols = version.document.get("assets") if isinstance(version.document, dict) else None
+                if isinstance(symbols, list):
+                    # What is only shown in another order must not become another version.
+                    self._known_order = {symbol: place for place, symbol in enumerate(symbols)}
+        if "channels" in self.fields:
+            self._offer_channels()
+
+    def _offer_channels(self) -> None:
+        """Offer the channels of the rule's owner, and no others."""
+        owner = self.instance.owner if self.instance.pk is not None else self.user
+        own = Channel.objects.filter(owner=owner).order_by("name")
+        self.fields["channels"].queryset = own  # type: ignore[attr-defined]
+        if not own:
+            self.fields["channels"].help_text = format_html(NO_CHANNELS, reverse("admin:notify_channel_add"))
+        if self.instance.pk is not None:
+            self.initial.setdefault("channels", own.filter(rule_channels__rule=self.instance))
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if "name" in cleaned:
+            self._refuse_second_name(cleaned["name"])
+        # What the fields themselves refuse is not said twice.
+        if not {"watch", *WATCHED, "kind", "written", "expires_at", "trigger", "ref"} & self.errors.keys():
+            for error in self._read():
+                self.add_error(*self.placed(error))
+        return cleaned
+
+    def _read(self) -> Iterator[RuleInvalid]:
+        """Read the rule; give what is wrong with each of its parts, the others taken for right."""
+        document, wrong = self._document(), False
+        try:
+            document["condition"] = self._condition()
+        except RuleInvalid as error:
+            wrong = True
+            yield error
+        # Each part is put right at most once.
+        for _ in range(len(RIGHT)):
+            try:
+                spec = RuleSpec.read(document)
+                if not wrong:
+                    refuse_unknown_assets(spec.assets)
+                    self.spec = spec
+                return
+            except RuleInvalid as error:
+                wrong = True
+                yield error
+                part = error.path.partition(".")[0].partition("[")[0]
+                document[part] = RIGHT[part]
+
+    def _document(self) -> dict[str, Any]:
+        """Return what the fields say in the written form, unread; without the condition."""
+        said = self.cleaned_data
+        document: dict[str, Any] = dict(RIGHT) | {"assets": self._assets()}
+        for name, key in {"pending": "for", "keep_firing": "keep_firing", "cooldown": "cooldown"}.items():
+            if said.get(name):
+                document[key] = said[name]
+        document |= {"trigger": said.get("trigger") or "edge", "enabled": said.get("enabled", True)}
+        return document | {"expires_at": said.get("expires_at")}
+
+    def _assets(self) -> Any:
+        said, watch = self.cleaned_data, self.cleaned_data.get("watch")
+        if watch == "tag":
+            return {"tag": said.get("tag")}
+        if watch == "feed":
+            return {"feed": said["feed"].name if said.get("feed") else ""}
+        symbols = [asset.symbol for asset in said.get("symbols") or ()]
+        return sorted(symbols, key=lambda symbol: self._known_order.get(symbol, len(self._known_order)))
+
+    def _condition(self) -> Any:
+        said, kind = self.cleaned_data, self.cleaned_data.get("kind")
+        if kind == COMBINED:
+            return condition_from_text(said.get("written", ""))
+        named = (name for name, kinds in KINDS_WITH.items() if kind in kinds)
+        return {"kind": kind} | {name: said[name] for name in named if said.get(name)}
+
+    def placed(self, error: RuleInvalid) -> tuple[str, str]:
+        """Return the field that an error of the parser belongs to, and what it says there."""
+        message = str(error).removeprefix(f"{error.path}: ")
+        head, _, rest = error.path.partition(".")
+        if head.startswith("assets"):
+            watch = self.cleaned_data.get("watch", "symbols")
+            return watch, "Choose what it watches." if head == "assets" else f"{message[:1].upper()}{message[1:]}."
+        if head != "condition":
+            return {"for": "pending"}.get(head, head), f"{head} {message}."
+        if self.cleaned_data.get("kind") == COMBINED:
+            return "written", f"{rest or 'The condition'} {message}."
+        if not self.cleaned_data.get("kind"):
+            return "kind", "Choose what must hold."
+        return (rest, f"{rest} {message}.") if rest in self.fields else ("kind", f"It {message}.")
+
+    def _refuse_second_name(self, name: str) -> None:
+        owner = self.instance.owner if self.instance.pk is not None else self.user
+        if queries.rules_of(owner).filter(name=name).exclude(pk=self.instance.pk).exists():
+            self.add_error("name", "There is a rule of this name already.")
+        if self.instance.pk is None and queries.rules_of(owner).count() >= settings.RULES_PER_OWNER:
+            self.add_error(None, f"An owner has at most {settings.RULES_PER_OWNER} rules. Delete one first.")
+
+
+def condition_from_text(text: str) -> Any:
+    """Return the condition that a text writes down, unread. Raises RuleInvalid."""
+    if not text.strip():
+        raise RuleInvalid("condition", f"is missing; write it like\n{WRITTEN_EXAMPLE}")
+    try:
+        return read_yaml_text(text, name="what is written")
+    except FileInvalid as error:
+        raise RuleInvalid("condition", f"cannot be read: {error}") from None
+
+
+def initial_of(document: Any) -> dict[str, Any]:
+    """Return what the fields show of a rule; nothing where it cannot be read."""
+    try:
+        spec = RuleSpec.read(document)
+    except RuleInvalid:
+        return {}
+    assets = spec.assets
+    expires_at = None if spec.expires_at is None else from_epoch_microseconds(spec.expires_at)
+    initial = {
+        "enabled": spec.enabled,
+        "watch": "symbols" if assets.symbols else "tag" if assets.tag else "feed",
+        "symbols": [asset.pk for asset in assets_chosen(symbols=assets.symbols)] if assets.symbols else [],
+        "tag": assets.tag or "",
+        "feed": Feed.objects.filter(name=assets.feed).first() if assets.feed else None,
+        "pending": _duration(spec.pending),
+        "keep_firing": _duration(spec.keep_firing),
+        "cooldown": _duration(spec.cooldown),
+        "trigger": "once" if spec.once else "edge",
+        "expires_at": expires_at,
+    }
+    return initial | _condition_shown(spec.condition)
+
+
+def _condition_shown(condition: Condition) -> Mapping[str, Any]:
+    if isinstance(condition, Combination | Not):
+        written = yaml.safe_dump(condition.document(), default_flow_style=None, sort_keys=False, width=100)
+        return {"kind": COMBINED, "written": written}
+    return condition.document()
+
+
+def _duration(duration: int) -> str:
+    return write_duration(duration) if duration else ""

@@ -1,0 +1,443 @@
+"""The pages of rules: written by a form that explains itself, switched, copied, stopped, and asked why."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Case, Count, IntegerField, OuterRef, QuerySet, Subquery, Value, When
+from django.db.models.functions import Coalesce
+from django.forms import BaseModelForm
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import Truncator
+from unfold.decorators import display
+
+from apps.market.queries import known_tags
+from apps.notify.models import Channel
+from apps.notify.services import last_opening, set_channels, would_send
+from apps.panel.deferrals import holds_in_words
+from apps.panel.kit.owned import OwnedRows, document_in_words, state_label
+from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
+from apps.panel.rule_filters import STANDING, DeletedFilter, EnabledFilter, StandingFilter
+from apps.panel.rule_form import WATCHED, RuleForm, initial_of
+from apps.panel.silences import silence_form_for
+from apps.panel.why import WhyPage
+from apps.rules import queries
+from apps.rules.domain import reason_in_words, rule_in_words
+from apps.rules.engine.instance import FIRING, INACTIVE, RECOVERING
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import RuleInvalid
+from apps.rules.models import Rule, RuleState, RuleVersion, Transition
+from apps.rules.services import QuotaExceeded, delete_rule, save_rule
+
+TRANSITIONS_SHOWN = 20
+TAGS_OFFERED = 200
+ASSETS_TOLD = 3
+SEVERITY_LABEL = {"critical": "danger", "warning": "warning", "info": "info"}
+PARAMETERS = ["level", "low", "high", "percent", "n", "window", "after", "written"]
+
+
+@admin.register(Rule)
+class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
+    """Rules are saved by the service: what changes their meaning becomes a new version, at its place in the log."""
+
+    actions = ["copy", "switch_on", "switch_off", "stop_and_delete", "would_send", "silence"]
+    buttons = actions
+    change_form_after_template = "panel/rule_preview.html"
+    change_form_outer_before_template = "panel/rule_top.html"
+    empty_words = "No rules yet. Add one here, or load a file with manage.py load FILE --owner NAME."
+    form = RuleForm
+    list_before_template = "panel/rules_how_to_add.html"
+    list_display = ["name", "severity_label", "in_words", "on_assets", "standing", "last_opened", "is_enabled"]
+    list_filter = [DeletedFilter, StandingFilter, EnabledFilter, "severity"]
+    list_select_related = ["owner"]
+    readonly_fields = ["in_words", "owner", "created_at", "deleted_at"]
+    search_fields = ["name", "states__asset__symbol"]
+    search_help_text = "Finds rules by their name and by the assets that they watch."
+
+    class Media:
+        js = ("panel/form_preview.js", "panel/rule_form.js")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Rule]:
+        newest = RuleVersion.objects.filter(rule=OuterRef("pk")).order_by("-number")
+        states = RuleState.objects.filter(rule=OuterRef("pk")).order_by().values("rule")
+        openings = Transition.objects.filter(rule=OuterRef("pk"), to_state=FIRING, suppressed=False)
+        openings = openings.exclude(from_state=RECOVERING).order_by("-id")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                newest_document=Subquery(newest.values("document")[:1]),
+                opened_last=Subquery(openings.values("at")[:1]),
+                state_count=_counted(states),
+                **{f"{word}_count": _counted(states.filter(chosen)) for word, chosen in STANDING.items()},
+            )
+        )
+
+    def get_list_display(self, request: HttpRequest) -> list[str]:
+        return [*self.list_display, "owner"] if request.user.is_superuser else self.list_display
+
+    @admin.display(description="in words")
+    def in_words(self, rule: Rule) -> str:
+        return document_in_words(rule.newest_document)  # type: ignore[attr-defined]
+
+    @display(description="severity", ordering="severity", label=SEVERITY_LABEL)
+    def severity_label(self, rule: Rule) -> str:
+        return rule.severity
+
+    @admin.display(description="on assets", ordering="state_count")
+    def on_assets(self, rule: Rule) -> int:
+        return rule.state_count  # type: ignore[attr-defined]
+
+    @admin.display(description="how it stands", ordering="firing_count")
+    def standing(self, rule: Rule) -> SafeString:
+        counted = ((word, getattr(rule, f"{word}_count")) for word in STANDING)
+        labels = [state_label(word, f"{count} {word}") for word, count in counted if count]
+        return mark_safe(" ".join(labels)) if labels else mark_safe("quiet")  # noqa: S308, labels are escaped
+
+    @admin.display(description="last opened", ordering="opened_last", empty_value="never")
+    def last_opened(self, rule: Rule) -> Any:
+        return rule.opened_last  # type: ignore[attr-defined]
+
+    @admin.display(description="on", boolean=True)
+    def is_enabled(self, rule: Rule) -> bool:
+        return _is_enabled(rule)
+
+    def has_change_permission(self, request: HttpRequest, obj: Rule | None = None) -> bool:
+        return super().has_change_permission(request, obj) and (obj is None or obj.deleted_at is None)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Rule | None = None) -> bool:
+        # The admin's own delete would rewrite the log. Rules are stopped, and their rows stay.
+        return False
+
+    def has_stop_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("rules.delete_rule")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Rule | None = None) -> Any:
+        if obj is not None and not self.has_change_permission(request, obj):
+            return [(None, {"fields": ["name", "in_words", "owner", "severity", "created_at", "deleted_at"]})]
+        about = ["name", "severity", "enabled"]
+        if obj is not None:
+            about = ["in_words", *about, *(["owner"] if request.user.is_superuser else [])]
+        return [
+            (None, {"fields": about}),
+            ("What is watched", {"fields": ["watch", *WATCHED]}),
+            (
+                "What must hold",
+                {"fields": ["kind", *PARAMETERS]},
+            ),
+            ("More about the condition", {"fields": ["recovery", "ref", "min_coverage"], "classes": ["collapse"]}),
+            (
+                "When it fires, and when it ends",
+                {"fields": ["pending", "keep_firing", "cooldown", "trigger", "expires_at"]},
+            ),
+            ("Who is told", {"fields": ["channels"]}),
+        ]
+
+    def get_form(self, request: HttpRequest, obj: Rule | None = None, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, **kwargs)
+        form.user = request.user
+        return form
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        chosen = request.GET.get("copy", "")
+        rule = self.get_queryset(request).filter(pk=chosen).first() if chosen.isdigit() else None
+        if rule is None:
+            return super().get_changeform_initial_data(request)
+        return self.copied(rule)
+
+    def copied(self, rule: Rule) -> dict[str, Any]:
+        """Return what the form of a copy begins with."""
+        name = Truncator(f"Copy of {rule.name}").chars(128)
+        channels = list(Channel.objects.filter(rule_channels__rule=rule).values_list("pk", flat=True))
+        about = {"name": name, "severity": rule.severity, "channels": channels}
+        return about | initial_of(rule.newest_document)  # type: ignore[attr-defined]
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except (RuleInvalid, QuotaExceeded, ValidationError) as refusal:
+            # The form has looked, but something came in between: nothing is saved.
+            self.say_refused(request, f"Not saved: {refusal}")
+            return HttpResponseRedirect(request.get_full_path())
+        except Rule.DoesNotExist:
+            self.say_refused(request, "Not saved: the rule was deleted meanwhile.")
+            return HttpResponseRedirect(reverse("admin:rules_rule_changelist"))
+
+    def save_model(self, request: HttpRequest, obj: Rule, form: BaseModelForm, change: bool) -> None:
+        """Save by the service, and say from when the rule can be judged."""
+        made = save_rule(
+            owner=obj.owner if change else request.user,
+            name=obj.name,
+            severity=obj.severity,
+            document=form.spec.document(),  # type: ignore[attr-defined]
+            rule=obj if change else None,
+            now=timezone.now(),
+            trace_id=secrets.token_hex(16),
+        )
+        obj.pk, obj.owner, obj.created_at = made.pk, made.owner, made.created_at
+        self._say_prospect(request, form.spec)  # type: ignore[attr-defined]
+
+    def save_related(self, request: HttpRequest, form: BaseModelForm, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        set_channels(rule=form.instance, channels=list(form.cleaned_data["channels"]))
+
+    def _say_prospect(self, request: HttpRequest, spec: RuleSpec) -> None:
+        if not spec.enabled:
+            self.say_refused(request, "It is switched off: nothing is judged.")
+            return
+        prospect = queries.first_judged(spec)
+        self.say_done(request, _prospect_in_words(prospect))
+        for warning in prospect.warnings:
+            self.say_refused(request, f"{warning[:1].upper()}{warning[1:]}.")
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        context["known_tags"] = known_tags(limit=TAGS_OFFERED)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("preview/", wrap(self.preview), name="rules_rule_preview"),
+            path("<int:rule_id>/would-send/", wrap(self.would_send_view), name="rules_rule_would_send"),
+            path("<int:rule_id>/why/", wrap(self.why_view), name="rules_rule_why"),
+            *super().get_urls(),
+        ]
+
+    def preview(self, request: HttpRequest) -> HttpResponse:
+        """Return what the form would save: in words, with what is wrong, and from when it can be judged. JSON."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not (self.has_add_permission(request) or self.has_change_permission(request)):
+            raise PermissionDenied
+        form = self.get_form(request)(request.POST)
+        form.is_valid()
+        answer: dict[str, Any] = {"words": "", "errors": [], "assets": [], "more": 0, "warnings": []}
+        if form.spec is not None:
+            answer["words"] = rule_in_words(form.spec) + ("" if form.spec.enabled else " (switched off)")
+            prospect = queries.first_judged(form.spec)
+            answer["warnings"] = prospect.warnings
+            answer["assets"] = [
+                {"symbol": one.asset.symbol, "is_known": one.outlook.is_known, "words": one.outlook.words}
+                for one in prospect.assets
+            ]
+            answer["more"] = prospect.count - len(prospect.assets)
+        answer["errors"] = [
+            {"field": field, "message": message}
+            for field, messages in form.errors.items()
+            # A name is no part of what a rule means, and the form of a rule that is there knows its own.
+            if field not in ("name", "severity", "__all__")
+            for message in messages
+        ]
+        return JsonResponse(answer)
+
+    def buttons_for(self, request: HttpRequest, row: Rule) -> Sequence[str]:
+        if row.deleted_at is not None:
+            return ["copy"]
+        return ["copy", "switch_off" if _is_enabled(row) else "switch_on", "stop_and_delete", "would_send", "silence"]
+
+    @admin.action(description="Copy", permissions=["add"])
+    def copy(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
+        """Open the form of a new rule that says the same."""
+        rules = list(queryset[:2])
+        if len(rules) != 1:
+            self.say_refused(request, "Choose one rule to copy.")
+            return None
+        return HttpResponseRedirect(f"{reverse('admin:rules_rule_add')}?copy={rules[0].pk}")
+
+    @admin.action(description="Switch on", permissions=["change"])
+    def switch_on(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
+        """Judge the rules again, from here on."""
+        return self._switch(request, queryset, enabled=True)
+
+    @admin.action(description="Switch off", permissions=["change"])
+    def switch_off(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
+        """Judge the rules no more, from here on."""
+        return self._switch(request, queryset, enabled=False)
+
+    def _switch(self, request: HttpRequest, queryset: QuerySet[Rule], *, enabled: bool) -> HttpResponse | None:
+        rules = list(queryset.filter(deleted_at=None))
+        switched = 0
+        for rule in rules:
+            if _is_enabled(rule) == enabled:
+                continue
+            try:
+                save_rule(
+                    owner=rule.owner,
+                    name=rule.name,
+                    severity=rule.severity,
+                    document=rule.newest_document | {"enabled": enabled},  # type: ignore[attr-defined]
+                    rule=rule,
+                    now=timezone.now(),
+                    trace_id=secrets.token_hex(16),
+                )
+            except (RuleInvalid, ValidationError, Rule.DoesNotExist) as refusal:
+                self.say_refused(request, f"{rule}: not switched. {refusal}")
+            else:
+                switched += 1
+        follows = "" if enabled else f" {'Their' if switched > 1 else 'Its'} open alerts close."
+        if switched:
+            word = "on" if enabled else "off"
+            self.say_done(request, f"{switched} rule{'s are' if switched > 1 else ' is'} switched {word}.{follows}")
+        else:
+            self.say_refused(request, "Nothing is changed.")
+        return self.after(request, rules)
+
+    @admin.action(description="Stop and delete", permissions=["stop"])
+    def stop_and_delete(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
+        """End the rules at their place in the log. Their rows stay: the admin's own delete would rewrite the log."""
+        rules = list(queryset.filter(deleted_at=None))
+        noun = "this rule" if len(rules) == 1 else f"these {len(rules)} rules"
+        asked = self.ask_first(
+            request,
+            queryset.filter(deleted_at=None),
+            question="They are judged no more, and their open alerts close. Alerts, steps and versions stay. "
+            "It cannot be undone, but a deleted rule can be copied.",
+            what=f"Stop and delete {noun}",
+        )
+        if asked is not None:
+            return asked
+        for rule in rules:
+            delete_rule(rule=rule, now=timezone.now(), trace_id=secrets.token_hex(16))
+        noun = "rule is" if len(rules) == 1 else "rules are"
+        self.say_done(request, f"{len(rules)} {noun} stopped and deleted. Their alerts stay.")
+        return None
+
+    def has_silence_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("notify.add_silence")
+
+    @admin.action(description="Show what would be sent", permissions=["view"])
+    def would_send(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
+        """Open the page that shows a rule's last alert as each of its channels would be told of it."""
+        rule = self._one(request, queryset)
+        return HttpResponseRedirect(reverse("admin:rules_rule_would_send", args=[rule.pk])) if rule else None
+
+    @admin.action(description="Silence", permissions=["silence"])
+    def silence(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
+        """Open the form of a new silence about this rule."""
+        rule = self._one(request, queryset)
+        return silence_form_for(rule=rule) if rule else None
+
+    def _one(self, request: HttpRequest, queryset: QuerySet[Rule]) -> Rule | None:
+        rules = list(queryset[:2])
+        if len(rules) == 1:
+            return rules[0]
+        self.say_refused(request, "Choose one rule.")
+        return None
+
+    def would_send_view(self, request: HttpRequest, rule_id: int) -> HttpResponse:
+        """Show what each channel of the rule would be sent now. Nothing is written, and nothing is sent."""
+        rule = self.get_object(request, str(rule_id))
+        if rule is None:
+            raise Http404
+        if not self.has_view_permission(request, rule):
+            raise PermissionDenied
+        now = timezone.now()
+        event = last_opening(owner=rule.owner, rule=rule, now=now)
+        channels = Channel.objects.filter(rule_channels__rule=rule).order_by("name")[:ROWS_SHOWN]
+        shown = [would_send(channel=channel, event=event, now=now) for channel in channels]
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"What would be sent: {rule.name}",
+            "opts": self.opts,
+            "rule": rule,
+            "is_example": not event.pk,
+            "alert": event.alert,
+            "shown": [(one, holds_in_words(one, now=now)) for one in shown],
+        }
+        return TemplateResponse(request, "panel/would_send.html", context)
+
+    def tables_for(self, request: HttpRequest, row: Rule) -> list[Table]:
+        inactive_last = Case(When(state=INACTIVE, then=1), default=0, output_field=IntegerField())
+        states = list(queries.states_of([row.pk]).order_by(inactive_last, "asset__symbol")[:ROWS_SHOWN])
+        steps = row.transitions.select_related("asset", "version").order_by("-pk")[:TRANSITIONS_SHOWN]
+        versions = row.versions.order_by("-number")[:ROWS_SHOWN]
+        return [
+            *self._prospect_table(row, states),
+            Table(
+                title="Where it stands",
+                headers=["asset", "state", "since (UTC)", "last step", "version", "explained"],
+                rows=[
+                    [
+                        *(one.asset.symbol, state_label(one.state), one.since, _why_short(one)),
+                        *(f"v{one.version.number}", _why_link(row, one.asset_id)),
+                    ]
+                    for one in states
+                ],
+                empty="Not judged yet, or on no asset.",
+            ),
+            Table(
+                title=f"Last steps (at most {TRANSITIONS_SHOWN})",
+                headers=["at (UTC)", "asset", "from", "to", "why", "version"],
+                rows=[
+                    [
+                        *(one.at, one.asset.symbol, state_label(one.from_state), state_label(one.to_state)),
+                        reason_in_words(one.reason) + (" (not told: cooldown)" if one.suppressed else ""),
+                        f"v{one.version.number}",
+                    ]
+                    for one in steps
+                ],
+                empty="No steps yet.",
+            ),
+            Table(
+                title="Versions",
+                headers=["version", "in words", "since (UTC)"],
+                rows=[[f"v{one.number}", document_in_words(one.document), one.created_at] for one in versions],
+                empty="No versions.",
+            ),
+        ]
+
+    def _prospect_table(self, rule: Rule, states: Sequence[RuleState]) -> list[Table]:
+        """Return from when it can be judged where it is not yet, and what speaks against its windows."""
+        try:
+            spec = RuleSpec.read(rule.newest_document)  # type: ignore[attr-defined]
+        except RuleInvalid:
+            return []
+        if rule.deleted_at is not None or not spec.enabled:
+            return []
+        prospect = queries.first_judged(spec)
+        # What is judged already, by windows that may go back behind what is stored, knows better.
+        judged = {one.asset_id for one in states if not one.unknown}
+        waiting = [
+            [one.asset.symbol, one.outlook.words]
+            for one in prospect.assets
+            if not one.outlook.is_known and one.asset.pk not in judged
+        ]
+        rows = waiting + [["", warning] for warning in prospect.warnings]
+        title = "When it can be judged"
+        return [Table(title=title, headers=["asset", "what is known"], rows=rows, empty="")] if rows else []
+
+
+def _counted(states: QuerySet[RuleState]) -> Coalesce:
+    return Coalesce(Subquery(states.annotate(count=Count("pk")).values("count")), Value(0))
+
+
+def _is_enabled(rule: Rule) -> bool:
+    document = rule.newest_document  # type: ignore[attr-defined]
+    return isinstance(document, dict) and document.get("enabled", True) is True
+
+
+def _why_short(state: RuleState) -> str:
+    return f"unknown: {state.unknown}" if state.unknown else reason_in_words(state.reason)
+
+
+def _why_link(rule: Rule, asset_id: int) -> SafeString:
+    address = f"{reverse('admin:rules_rule_why', args=[rule.pk])}?asset={asset_id}"
+    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">why?</a>', address)
+
+
+def _prospect_in_words(prospect: queries.Prospect) -> str:
+    if not prospect.count:
+        return "It watches no asset yet; it begins with the first that is chosen."
+    waiting = [one for one in prospect.assets if not one.outlook.is_known]
+    if not waiting:
+        return f"It can be judged now, on {prospect.count} asset{'s' if prospect.count > 1 else ''}."
+    told = "; ".join(f"{one.asset.symbol}: {one.outlook.words}" for one in waiting[:ASSETS_TOLD])
+    more = f"; and {len(waiting) - ASSETS_TOLD} more" if len(waiting) > ASSETS_TOLD else ""
+    return f"Not judged everywhere yet: {told}{more}."

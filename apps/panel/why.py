@@ -1,0 +1,93 @@
+"""The page that answers why a rule did or did not fire."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from apps.market.models import Asset
+from apps.panel.kit.owned import document_in_words
+from apps.panel.why_notified import notified_beside
+from apps.rules import queries
+from apps.rules.models import Rule
+from apps.rules.why import Why, WhyRefused, why
+
+
+class WhyForm(forms.Form):
+    """Which asset, and when."""
+
+    asset = forms.ModelChoiceField(queryset=Asset.objects.none(), widget=UnfoldAdminSelectWidget)
+    at = forms.DateTimeField(
+        required=False,
+        label="At (UTC, by the feed's clock)",
+        help_text="Blank: now, as far as the log is judged.",
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local", "step": "1"}),
+    )
+
+    def __init__(self, *args: Any, rule: Rule, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        watched = queries.assets_ever_watched(rule)
+        self.fields["asset"].queryset = watched  # type: ignore[attr-defined]
+        first_two = [asset.pk for asset in watched[:2]]
+        if len(first_two) == 1:
+            self.initial["asset"] = first_two[0]
+
+
+class WhyPage(ModelAdmin):
+    """A page of rules that can be asked."""
+
+    def why_view(self, request: HttpRequest, rule_id: int) -> HttpResponse:
+        """Answer why the rule did or did not fire on one asset at one moment."""
+        rule = self.get_object(request, str(rule_id))
+        if rule is None:
+            raise Http404
+        if not self.has_view_permission(request, rule):
+            raise PermissionDenied
+        form = WhyForm(request.GET if "asset" in request.GET else None, rule=rule)
+        answer, refusal, beside = None, "", None
+        if form.is_valid():
+            asset, at = form.cleaned_data["asset"], form.cleaned_data["at"]
+            now = timezone.now()
+            if at is not None and at <= now:
+                # The field takes whole seconds: what happened within this one has happened.
+                at = min(at + timedelta(microseconds=999_999), now)
+            try:
+                answer = why(request.user, rule=rule, asset=asset, at=at, now=now)
+                beside = notified_beside(request, answer, rule=rule, asset=asset, at=at, now=now)
+            except WhyRefused as error:
+                refusal = str(error)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Why? {rule.name}",
+            "opts": self.opts,
+            "rule": rule,
+            "words": document_in_words(rule.newest_document),  # type: ignore[attr-defined]
+            "form": form,
+            "answer": answer,
+            "facts": {"rows": [list(fact) for fact in _facts(answer)]} if answer is not None else None,
+            "lines": list(answer.tree.lines()) if answer is not None and answer.tree is not None else [],
+            "refusal": refusal,
+            "beside": beside,
+        }
+        return TemplateResponse(request, "panel/why.html", context)
+
+
+def _facts(answer: Why) -> list[tuple[str, Any]]:
+    """Return the figures beside an answer, with their names."""
+    facts: list[tuple[str, Any]] = [
+        ("version", f"v{answer.version.number}: {document_in_words(answer.version.document)}"),
+        ("judged at", answer.judged_at or "not judged yet"),
+        ("entry of the log", f"{answer.entry}, as of {answer.entry.as_of:%Y-%m-%d %H:%M:%S}"),
+    ]
+    for name, seen in (("price", answer.newest), ("price before", answer.previous)):
+        if seen is not None:
+            facts.append((name, f"{seen.price.normalize():f} at {seen.at:%Y-%m-%d %H:%M:%S}"))
+    if answer.opened_at is not None:
+        facts.append(("last opening that was told", answer.opened_at))
+    return facts

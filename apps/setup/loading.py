@@ -1,0 +1,237 @@
+"""A set-up in one YAML file: feeds, assets, channels and rules, made to agree with the rows. docs/setup.md has the
+form."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from apps.market.models import Asset, AssetAlias, Feed, FeedHead
+from apps.notify.models import Channel
+from apps.notify.services import configure_channel, create_channel, reconsider_quiet_hours, set_channels
+from apps.rules.engine.written import RuleInvalid, read_duration
+from apps.rules.models import Rule
+from apps.rules.queries import rules_of
+from apps.rules.services import QuotaExceeded, save_rule
+from apps.sources.models import FeedSource, Listing
+from apps.sources.services import create_feed
+from apps.yaml_files import FileInvalid, read_yaml
+
+FEED_COLUMNS = ("time_policy", "jump_percent")
+CHANNEL_COLUMNS = (
+    *("wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
+    *("quiet_from", "quiet_until", "quiet_zone", "quiet_lets_critical", "subject_template", "text_template"),
+)
+SECTIONS = ("feeds", "assets", "channels", "rules")
+
+
+class SetupInvalid(ValueError):
+    """The file is wrong. One line that names the place in it and says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """How many of each the file now accounts for."""
+
+    feeds: int
+    assets: int
+    channels: int
+    rules: int
+
+
+def read_setup(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the sections of the file. Raises SetupInvalid."""
+    try:
+        data = read_yaml(path)
+    except FileInvalid as error:
+        raise SetupInvalid(str(error)) from None
+    if not isinstance(data, dict):
+        raise SetupInvalid(f"{path.name} must have sections: {', '.join(SECTIONS)}")
+    for section, rows in data.items():
+        if section not in SECTIONS:
+            raise SetupInvalid(f"{section}: there is no such section; there are {', '.join(SECTIONS)}")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise SetupInvalid(f"{section} must be a list of mappings")
+    return data
+
+
+@transaction.atomic
+def load_setup(
+    setup: Mapping[str, Sequence[Mapping[str, Any]]], *, owner: AbstractBaseUser, now: datetime, trace_id: str
+) -> Loaded:
+    """Make the rows agree with the set-up, all of it or nothing: what is there by name is edited, nothing is deleted.
+
+    Rules and channels belong to `owner`. Raises SetupInvalid.
+    """
+    if setup.get("rules"):
+        # In the order in which a single rule's change takes them (owner, rule, heads by feed), but all of them at once.
+        get_user_model().objects.select_for_update(no_key=True).get(pk=owner.pk)
+        list(rules_of(owner).select_for_update(no_key=True).order_by("pk"))
+        list(FeedHead.objects.select_for_update(no_key=True).order_by("pk"))
+    done: dict[str, int] = {}
+    for section in SECTIONS:
+        rows = setup.get(section) or []
+        for place, row in enumerate(rows):
+            try:
+                _LOADERS[section](row, owner=owner, now=now, trace_id=trace_id)
+            except RuleInvalid as error:
+                raise SetupInvalid(f"{section}[{place}].{error}") from None
+            except ValidationError as error:
+                raise SetupInvalid(f"{section}[{place}]: {_first_message(error)}") from None
+            except (SetupInvalid, QuotaExceeded) as error:
+                raise SetupInvalid(f"{section}[{place}]: {error}") from None
+        done[section] = len(rows)
+    return Loaded(**done)
+
+
+def _first_message(error: ValidationError) -> str:
+    if hasattr(error, "error_dict"):
+        field, messages = next(iter(error.message_dict.items()))
+        return messages[0] if field == "__all__" else f"{field}: {messages[0]}"
+    return error.messages[0]
+
+
+def _take(row: Mapping[str, Any], *, required: Sequence[str], optional: Sequence[str] = ()) -> None:
+    for key in required:
+        if row.get(key) in (None, ""):
+            raise SetupInvalid(f"{key} is missing")
+    for key in row:
+        if key not in required and key not in optional:
+            raise SetupInvalid(f"{key} is not known here; known are {', '.join((*required, *optional))}")
+
+
+def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
+    _take(row, required=("name", "interval", "sources"), optional=FEED_COLUMNS)
+    interval_seconds = read_duration(row["interval"], "interval", shortest=1_000_000) // 1_000_000
+    sources = []
+    if not isinstance(row["sources"], list) or not row["sources"]:
+        raise SetupInvalid("sources must be a list like [{provider: simulated}]")
+    for source in row["sources"]:
+        if not isinstance(source, dict) or not isinstance(source.get("provider"), str):
+            raise SetupInvalid("sources must be a list like [{provider: simulated}]")
+        sources.append((source["provider"], _plain({key: source[key] for key in source if key != "provider"})))
+    # What the file does not say of a feed that is there stays as it is.
+    columns = {name: row[name] for name in FEED_COLUMNS if name in row}
+    feed = Feed.objects.filter(name=row["name"]).first()
+    if feed is None:
+        create_feed(name=row["name"], interval_seconds=interval_seconds, sources=sources, now=now, **columns)
+        return
+    columns["interval_seconds"] = interval_seconds
+    if any(getattr(feed, name) != value for name, value in columns.items()) or _in_rows(feed) != _as_stored(sources):
+        raise SetupInvalid(f"the feed {feed.name} is there already, with other settings; change it in the admin")
+
+
+def _in_rows(feed: Feed) -> list[tuple[str, Any]]:
+    return [(source.provider, source.options) for source in feed.sources.all()]
+
+
+def _as_stored(sources: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Any]]:
+    """Return the sources with the defaults of their providers filled in. Raises ValidationError."""
+    wanted = [FeedSource(provider=provider, options=options) for provider, options in sources]
+    for source in wanted:
+        source.clean()
+    return [(source.provider, source.options) for source in wanted]
+
+
+def _plain(value: Any) -> Any:
+    """Return options as JSON has them: numbers are floats, exact ones are written as strings, and so is the rest."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
+    _take(row, required=("symbol", "feed"), optional=("name", "currency", "calendar", "tags", "aliases", "listings"))
+    feed = Feed.objects.filter(name=row["feed"]).first()
+    if feed is None:
+        raise SetupInvalid(f"feed: there is no feed {row['feed']}")
+    asset = Asset.objects.filter(symbol=row["symbol"]).first() or Asset(symbol=row["symbol"])
+    if asset.feed_id not in (None, feed.pk) and (hasattr(asset, "latest") or asset.rule_states.exists()):
+        # Its rules and its open alerts move with it, which takes both feeds' locks.
+        raise SetupInvalid(f"feed: {asset} has quotes or rules in {asset.feed}; its page in the admin moves it")
+    asset.feed, asset.tags = feed, row.get("tags", [])
+    for key in ("name", "currency", "calendar"):
+        # Left blank, it is None.
+        text = "" if row.get(key) is None else row[key]
+        if isinstance(text, list | dict):
+            raise SetupInvalid(f"{key} must be a text")
+        setattr(asset, key, text)
+    asset.full_clean()
+    asset.save()
+    _load_aliases(asset, row.get("aliases", []))
+    listings = row.get("listings", {})
+    if not isinstance(listings, dict):
+        raise SetupInvalid("listings must be a mapping like {coincap: bitcoin}")
+    for provider, external_id in listings.items():
+        listing = Listing.objects.filter(asset=asset, provider=provider).first() or Listing(asset=asset)
+        listing.provider, listing.external_id = provider, external_id
+        listing.full_clean()
+        listing.save()
+
+
+def _load_aliases(asset: Asset, names: Any) -> None:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SetupInvalid("aliases must be a list of names like [BTC]")
+    for name in names:
+        alias = AssetAlias.objects.select_related("asset").filter(name=name).first()
+        if alias is not None and alias.asset_id != asset.pk:
+            raise SetupInvalid(f"aliases: {alias} already")
+        alias = alias or AssetAlias(asset=asset, name=name)
+        alias.full_clean()
+        alias.save()
+
+
+def _load_channel(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datetime, **_: Any) -> None:
+    if not isinstance(row.get("name"), str) or not isinstance(row.get("kind"), str):
+        raise SetupInvalid("name and kind are needed, like {name: Inbox, kind: inbox}")
+    options = {key: row[key] for key in CHANNEL_COLUMNS if key in row}
+    for key in ("quiet_from", "quiet_until"):
+        # YAML reads 22:00 as a number of minutes.
+        if not isinstance(options.get(key, ""), str):
+            raise SetupInvalid(f'{key} must be a time in quotes, like "22:00"')
+    config = _plain({key: value for key, value in row.items() if key not in ("name", "kind", *CHANNEL_COLUMNS)})
+    channel = Channel.objects.filter(owner=owner, name=row["name"]).first()
+    if channel is None:
+        create_channel(owner=owner, name=row["name"], kind=row["kind"], config=config, **options)
+    else:
+        before = channel.quiet_hours
+        configure_channel(channel=channel, kind=row["kind"], config=config, **options)
+        if channel.quiet_hours != before:
+            reconsider_quiet_hours(channel=channel, now=now)
+
+
+def _load_rule(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datetime, trace_id: str) -> None:
+    name = row.get("name")
+    if not isinstance(name, str) or not name:
+        raise SetupInvalid("name is missing")
+    names = row.get("channels", [])
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        raise SetupInvalid("channels must be a list of names")
+    channels = {channel.name: channel for channel in Channel.objects.filter(owner=owner)}
+    for channel_name in names:
+        if channel_name not in channels:
+            raise SetupInvalid(f"channels: {owner} has no channel {channel_name}")
+    rule = save_rule(
+        owner=owner,
+        name=name,
+        severity=row.get("severity", Rule.Severity.WARNING),
+        document={key: value for key, value in row.items() if key not in ("name", "severity", "channels")},
+        rule=rules_of(owner).filter(name=name).first(),
+        now=now,
+        trace_id=trace_id,
+    )
+    set_channels(rule=rule, channels=[channels[one] for one in names])
+
+
+_LOADERS = {"feeds": _load_feed, "assets": _load_asset, "channels": _load_channel, "rules": _load_rule}

@@ -1,0 +1,78 @@
+"""When a feed is due again, and when a circuit breaker opens and closes. Pure: no Django, no clock, no I/O."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+BACKOFF_LIMIT = timedelta(minutes=15)
+
+
+RETRY_AFTER_LONGEST_SECONDS = 3_600
+
+
+# A provider that fails so often in a row is left alone for a while, and back after so many answers in a row.
+CIRCUIT_FAILURES = 5
+
+
+CIRCUIT_OPEN = timedelta(seconds=60)
+
+
+CIRCUIT_SUCCESSES = 2
+
+
+def next_slot_after(
+    *,
+    slot: datetime,
+    interval_seconds: int,
+    failures: int,
+    retry_after_seconds: int | None = None,
+    least_seconds: int = 0,
+) -> datetime:
+    """Return when a feed is due again: the next slot, or while it fails the first slot after a wait that doubles.
+
+    The wait is 15 min at most, or what the provider asks for, up to 1 h; in any case `least_seconds`, which the
+    provider's limits want between two rounds, and after a failure a slot more.
+    """
+    interval, least = timedelta(seconds=interval_seconds), timedelta(seconds=least_seconds)
+    wait = max(interval, least)
+    if failures:
+        wait = min(interval * 2 ** min(failures, 20), max(interval, BACKOFF_LIMIT))
+        if retry_after_seconds is not None:
+            wait = max(wait, timedelta(seconds=min(max(retry_after_seconds, 1), RETRY_AFTER_LONGEST_SECONDS)))
+        if least > interval:
+            # Feeds that are due together ask together: one that was refused for that would be refused each time.
+            wait = max(wait, least + interval)
+    # A whole number of slots: due between two of them, it would be claimed again and again until the later one begins.
+    slots: int = -(-wait // interval)
+    return slot + slots * interval
+
+
+class CircuitState(NamedTuple):
+    """How a provider has answered lately: failures in a row, successes in a row since it was open, and until when
+    nobody asks it (None: closed; a time that has passed: half-open)."""
+
+    failures: int = 0
+    successes: int = 0
+    open_until: datetime | None = None
+
+
+def circuit_after_failure(
+    state: CircuitState, *, reason: str, retry_after_seconds: int | None, now: datetime
+) -> CircuitState:
+    """Return the circuit after a failed call: open after five in a row, after one where it was half-open, and at once
+    where the provider says that it is asked too often, for as long as it says."""
+    failures = state.failures + 1
+    wait = CIRCUIT_OPEN
+    if retry_after_seconds is not None:
+        wait = timedelta(seconds=min(max(retry_after_seconds, 1), RETRY_AFTER_LONGEST_SECONDS))
+    opens = state.open_until is not None or failures >= CIRCUIT_FAILURES
+    if not (opens or reason == "rate_limited" or retry_after_seconds is not None):
+        return CircuitState(failures)
+    until = now + wait
+    return CircuitState(failures, 0, max(until, state.open_until) if state.open_until else until)
+
+
+def circuit_after_success(state: CircuitState) -> CircuitState:
+    """Return the circuit after an answer: one that was open is closed by the second in a row."""
+    if state.open_until is None or state.successes + 1 >= CIRCUIT_SUCCESSES:
+        return CircuitState()
+    return state._replace(successes=state.successes + 1)

@@ -1,0 +1,114 @@
+"""Alpha Vantage: shares and exchange rates, one symbol per call. Needs a key in ALPHAVANTAGE_API_KEY."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from apps.market.domain import RawQuote
+from apps.sources.providers import live
+from apps.sources.providers.live import Ask, Close, LiveProvider
+from apps.sources.providers.protocol import (
+    DAY,
+    Found,
+    HistoryLimits,
+    Limits,
+    ProviderRejected,
+    ProviderUnavailable,
+    Stretch,
+)
+
+# Where a day of its series ends. One of another zone ends as New York's does: rather late than before it was known.
+NEW_YORK = ZoneInfo("America/New_York")
+ZONES = {"UTC": UTC}
+
+
+class AlphaVantage(LiveProvider):
+    """Shares by their symbols ("MSFT"), exchange rates by pairs ("EUR/USD"). A free key has 25 calls a day."""
+
+    slug = "alphavantage"
+    base_url = "https://www.alphavantage.co"
+    # One call per round, since a free key is also refused where it asks more than once a second.
+    limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_minute=5, calls_per_day=25, calls_per_round=1)
+    key_variable = "ALPHAVANTAGE_API_KEY"
+    needs_key = True
+    key_param = "apikey"
+    asset_kinds = ("share", "fx")
+    # A free key has the last 100 trading days, all in one call.
+    history = HistoryLimits(steps=(DAY,), points=140, reach=140 * DAY)
+    currency_mark = "/"
+
+    def content_of(self, payload: Any) -> dict[str, Any]:
+        """Return the object, empty where the symbol is unknown. Every error comes with status 200.
+
+        Raises what an answer says in its text: rate_limited, premium, unauthorized.
+        """
+        content = live.object_of(payload)
+        notices = [str(content[notice]).lower() for notice in ("Note", "Information") if notice in content]
+        # Not only "premium": whoever asks too often is told of "premium plans" and "all premium endpoints" too.
+        if any("a premium endpoint" in notice for notice in notices):
+            raise ProviderRejected("premium")
+        if notices:
+            raise ProviderUnavailable("rate_limited")
+        if "apikey" in str(content.get("Error Message")).lower():
+            raise ProviderRejected("unauthorized")
+        return {} if "Error Message" in content else content
+
+    def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
+        """Return the price of the one symbol. An unknown one has none."""
+        [external_id] = external_ids
+        from_currency, slash, to_currency = external_id.partition("/")
+        if slash:
+            params = {"function": "CURRENCY_EXCHANGE_RATE", "from_currency": from_currency, "to_currency": to_currency}
+            rate = _item_of(ask("/query", params), name="Realtime Currency Exchange Rate")
+            return [RawQuote(external_id=external_id, price=rate.get("5. Exchange Rate"), at=_event_time(rate))]
+        share = _item_of(ask("/query", {"function": "GLOBAL_QUOTE", "symbol": external_id}), name="Global Quote")
+        # Of a share it tells the trading day, and no time.
+        return [RawQuote(external_id=external_id, price=share.get("05. price"))]
+
+    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
+        """Give the close of each day at the end of the day. Raises ProviderRejected("unknown_symbol") too."""
+        from_symbol, slash, to_symbol = external_id.partition("/")
+        if slash:
+            params = {"function": "FX_DAILY", "from_symbol": from_symbol, "to_symbol": to_symbol}
+        else:
+            params = {"function": "TIME_SERIES_DAILY", "symbol": external_id}
+        payload = ask("/query", {**params, "outputsize": "compact"})
+        if not payload:
+            raise ProviderRejected("unknown_symbol")
+        facts = _item_of(payload, name="Meta Data")
+        zone = ZONES.get(str(facts.get("6. Time Zone" if slash else "5. Time Zone")), NEW_YORK)
+        for day, prices in _item_of(payload, name="Time Series FX (Daily)" if slash else "Time Series (Daily)").items():
+            yield _end_of(day, zone=zone), live.cell(prices, "4. close")
+
+    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+        """Give the shares that Alpha Vantage finds, best match first. It is one of the key's calls."""
+        payload = ask("/query", {"function": "SYMBOL_SEARCH", "keywords": words})
+        for match in live.rows_of(payload.get("bestMatches")):
+            found = live.found_of(match, external_id="1. symbol", symbol="1. symbol", name="2. name")
+            yield replace(found, currency=live.text_of(match, "8. currency") or None)
+
+
+def _item_of(payload: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
+    """Return the object `name` of an answer, empty where the symbol is unknown."""
+    item = payload.get(name, {} if not payload else None)
+    if not isinstance(item, dict):
+        raise ProviderUnavailable("bad_payload")
+    return item
+
+
+def _end_of(day: str, *, zone: tzinfo) -> datetime:
+    with suppress(ValueError, OverflowError):
+        return (datetime.strptime(day, "%Y-%m-%d") + DAY).replace(tzinfo=zone).astimezone(UTC)
+    raise ProviderUnavailable("bad_payload")
+
+
+def _event_time(rate: Mapping[str, Any]) -> datetime | None:
+    if rate.get("7. Time Zone") != "UTC":
+        return None
+    try:
+        return datetime.strptime(rate["6. Last Refreshed"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,50 @@
+"""Coinbase Exchange: last trades by product, one product per call. No key; gives the time of the trade."""
+
+from collections.abc import Iterable, Sequence
+
+from apps.market.domain import RawQuote
+from apps.sources.providers import live
+from apps.sources.providers.live import Ask, Close, LiveProvider
+from apps.sources.providers.protocol import DAY, HOUR, MINUTE, Found, HistoryLimits, Limits, ProviderRejected, Stretch
+
+
+class Coinbase(LiveProvider):
+    """Prices by Coinbase's product ids ("BTC-USD")."""
+
+    slug = "coinbase"
+    base_url = "https://api.exchange.coinbase.com"
+    limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_minute=600, calls_per_round=30)
+    gives_event_time = True
+    history = HistoryLimits(steps=(MINUTE, HOUR, DAY), points=300)
+    currency_mark = "-"
+
+    def check_answer(self, quotes: Sequence[RawQuote]) -> None:
+        """Raise ProviderRejected("unknown_symbol") where none of the products is there."""
+        if all(quote.price is None for quote in quotes):
+            raise ProviderRejected("unknown_symbol")
+
+    def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
+        """Return the last trade of the one product. One that is not there has no price and costs no other."""
+        [external_id] = external_ids
+        try:
+            trade = live.object_of(ask(f"/products/{live.segment(external_id)}/ticker"))
+        except ProviderRejected as rejection:
+            if rejection.reason != "http_404":
+                raise
+            return [RawQuote(external_id=external_id, price=None)]
+        # An error is an object too, with a message in it. The volume is that of 24 hours, not of the trade.
+        return [RawQuote(external_id=external_id, price=live.cell(trade, "price"), at=trade.get("time"))]
+
+    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
+        """Give the close of each candle; a row is its start, low, high, open, close, volume. Quiet times have none."""
+        # Both ends are inside, and one candle more than 300 is refused.
+        span = {"start": stretch.first_start.isoformat(), "end": stretch.last_start.isoformat()}
+        path = f"/products/{live.segment(external_id)}/candles"
+        rows = ask(path, {"granularity": stretch.step // live.SECOND, **span})
+        return live.closes_in(rows, place=4, unit=live.SECOND, after=stretch.step)
+
+    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+        """Give the products in which the words stand, without those that are traded no more."""
+        traded = [product for product in live.rows_of(ask("/products")) if product.get("status") != "delisted"]
+        founds = [live.found_of(product, symbol="base_currency", name="display_name") for product in traded]
+        return live.best_of(founds, words)

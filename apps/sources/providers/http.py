@@ -1,0 +1,160 @@
+"""JSON over HTTP from a server that is not trusted: bounded in time and size, and silent about addresses and keys."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from apps.outbound import CONNECT_SECONDS, Session, Wire, retry_after_seconds, within
+from apps.sources.providers.protocol import ProviderMisconfigured, ProviderRejected, ProviderUnavailable
+from apps.strict_json import NotJson, read_json
+
+CHUNK_BYTES = 16_384
+# One answer, however many calls it takes.
+ANSWER_SECONDS = 10.0
+ANSWER_LIMIT_BYTES = 2_000_000
+
+
+def get_json(
+    *,
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    params: Mapping[str, str | int] | None = None,
+    deadline_seconds: float = 10.0,
+    limit_bytes: int | None = None,
+    ban_status: int | None = None,
+) -> Any:
+    """Return the JSON object or list at `url`, its floats as Decimal.
+
+    deadline_seconds: for everything, name lookup included; limit_bytes: of the body, decompressed; None is what the
+    environment says; ban_status: one that says rate_limited too, beside 429.
+    Raises ProviderUnavailable: timeout, connection, redirect, rate_limited, http_5xx, too_large, bad_payload;
+    ProviderRejected: unauthorized, http_4xx, bad_request (an address or header that cannot be sent).
+    """
+    failure: ProviderUnavailable | ProviderRejected
+    exchange = partial(
+        _exchange,
+        url=url,
+        headers=headers,
+        params=params,
+        read_seconds=deadline_seconds + 1,
+        limit_bytes=answer_limit_bytes() if limit_bytes is None else limit_bytes,
+        ban_status=ban_status,
+    )
+    try:
+        return _json_of(within(deadline_seconds, exchange, name="get_json"))
+    except TimeoutError:
+        failure = ProviderUnavailable("timeout")
+    except requests.exceptions.ContentDecodingError:
+        failure = ProviderUnavailable("bad_payload")
+    except ValueError:
+        failure = ProviderRejected("bad_request")
+    except (OSError, HTTPError):
+        failure = ProviderUnavailable("connection")
+    # Raised out here: in a handler above it would carry the first error, and so the address, as its context.
+    raise failure
+
+
+def _exchange(
+    wire: Wire,
+    *,
+    url: str,
+    headers: Mapping[str, str] | None,
+    params: Mapping[str, str | int] | None,
+    read_seconds: float,
+    limit_bytes: int,
+    ban_status: int | None,
+) -> bytes:
+    """Return the decompressed body of a good answer."""
+    with (
+        Session(wire=wire) as session,
+        session.get(
+            url,
+            headers=headers,
+            params=params,
+            stream=True,
+            allow_redirects=False,
+            timeout=(CONNECT_SECONDS, read_seconds),
+        ) as response,
+    ):
+        _refuse_unless_json(response, ban_status=ban_status)
+        body = bytearray()
+        for part in response.iter_content(CHUNK_BYTES):
+            body += part
+            if len(body) > limit_bytes:
+                raise ProviderUnavailable("too_large")
+        return bytes(body)
+
+
+def _refuse_unless_json(response: requests.Response, *, ban_status: int | None) -> None:
+    status = response.status_code
+    if status in (401, 403):
+        raise ProviderRejected("unauthorized")
+    if status in (429, ban_status) or status >= 500:
+        raise ProviderUnavailable(
+            f"http_{status}" if status >= 500 else "rate_limited",
+            retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After"), now=now()),
+        )
+    if status >= 400:
+        raise ProviderRejected(f"http_{status}")
+    if status >= 300:
+        raise ProviderUnavailable("redirect")
+    if "json" not in response.headers.get("Content-Type", "json").lower():
+        raise ProviderUnavailable("bad_payload")
+
+
+def _json_of(body: bytes) -> dict[str, Any] | list[Any]:
+    try:
+        value = read_json(body, exact=True)
+    except NotJson:
+        value = None
+    if not isinstance(value, dict | list):
+        raise ProviderUnavailable("bad_payload")
+    return value
+
+
+def answer_limit_bytes() -> int:
+    """Return PROVIDER_ANSWER_LIMIT_BYTES or its default. The settings have refused what is no such number."""
+    return int(os.environ.get("PROVIDER_ANSWER_LIMIT_BYTES", "").strip() or ANSWER_LIMIT_BYTES)
+
+
+def now() -> datetime:
+    """Return the clock of this machine, aware UTC: when an answer was received."""
+    return datetime.now(UTC)
+
+
+def time_left() -> Callable[[], float]:
+    """Return a function that says how many seconds of ANSWER_SECONDS are left, counted from here."""
+    ends_at = time.monotonic() + ANSWER_SECONDS
+    return lambda: ends_at - time.monotonic()
+
+
+def read_base_url(options: Mapping[str, Any], *, default: str) -> str:
+    """Return the option base_url without a slash at its end. Raises ProviderMisconfigured."""
+    value = options.get("base_url", default)
+    if not _is_base_url(value):
+        raise ProviderMisconfigured("base_url must be an http or https address without user, query or fragment")
+    return value.rstrip("/")
+
+
+def refuse_unknown_options(options: Mapping[str, Any], known: Iterable[str], *, slug: str) -> None:
+    """Raise ProviderMisconfigured for the first option that is not known, by its name."""
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise ProviderMisconfigured(f"{slug} knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}")
+
+
+def _is_base_url(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(mark in value for mark in "@?#")

@@ -1,0 +1,27 @@
+"""Quotes that other systems send in by themselves; see docs/feeds.md for how. Nobody is asked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from apps.sources.providers import http
+from apps.sources.providers.protocol import Answer, PlainProvider, ProviderMisconfigured, QuoteRequest
+
+
+class Push(PlainProvider):
+    """The source of a feed whose quotes come in by `record_pushed`, under the assets' symbols or listings.
+
+    It is asked like any other, so that the feed's clock goes on at its interval and a silence is noticed.
+    """
+
+    slug = "push"
+    is_live = True
+
+    def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return no options. Raises ProviderMisconfigured for any."""
+        if options:
+            raise ProviderMisconfigured("push takes no options")
+        return {}
+
+    def fetch(self, request: QuoteRequest) -> Answer:
+        """Return no quotes: what was sent is in the log already."""
+        return Answer(quotes=[], as_of=http.now())

@@ -1,0 +1,35 @@
+"""The providers by name. Adding one is one module, one line here, one test file."""
+
+from apps.sources.providers.alphavantage import AlphaVantage
+from apps.sources.providers.binance import Binance
+from apps.sources.providers.coinbase import Coinbase
+from apps.sources.providers.coincap import CoinCap
+from apps.sources.providers.coingecko import CoinGecko
+from apps.sources.providers.frankfurter import Frankfurter
+from apps.sources.providers.kraken import Kraken
+from apps.sources.providers.protocol import Provider, ProviderMisconfigured
+from apps.sources.providers.push import Push
+from apps.sources.providers.recording import Replay
+from apps.sources.providers.simulated import Simulated
+
+_ALL: tuple[Provider, ...] = (
+    AlphaVantage(),
+    Binance(),
+    Coinbase(),
+    CoinCap(),
+    CoinGecko(),
+    Frankfurter(),
+    Kraken(),
+    Push(),
+    Replay(),
+    Simulated(),
+)
+PROVIDERS: dict[str, Provider] = {provider.slug: provider for provider in _ALL}
+
+
+def provider_named(slug: str) -> Provider:
+    """Return the provider. Raises ProviderMisconfigured for an unknown name, with the known ones."""
+    try:
+        return PROVIDERS[slug]
+    except KeyError:
+        raise ProviderMisconfigured(f"unknown provider {slug!r}; known are {', '.join(sorted(PROVIDERS))}") from None

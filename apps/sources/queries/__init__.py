@@ -1,0 +1,33 @@
+"""Reads of where quotes come from."""
+
+from apps.sources.queries.feeds import BEHIND, Health, health_of
+from apps.sources.queries.limits import (
+    ADDRESS_LENGTH,
+    BACKFILL_GOES_ON,
+    NOT_ASKED,
+    Budget,
+    address_of,
+    budget_of,
+    circuits_of,
+    narrowest_limit,
+    seconds_between_rounds,
+)
+from apps.sources.queries.listings import AssetIds, asset_ids_by_external_id, left_out_of
+
+__all__ = [
+    "ADDRESS_LENGTH",
+    "BACKFILL_GOES_ON",
+    "BEHIND",
+    "NOT_ASKED",
+    "AssetIds",
+    "Budget",
+    "Health",
+    "address_of",
+    "asset_ids_by_external_id",
+    "budget_of",
+    "circuits_of",
+    "health_of",
+    "left_out_of",
+    "narrowest_limit",
+    "seconds_between_rounds",
+]

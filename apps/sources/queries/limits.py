@@ -1,0 +1,117 @@
+"""Providers' limits and circuit breakers: how often a feed may be fetched, and which provider is left alone."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.db.models import Count, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Now
+
+from apps.market.models import Asset, Batch
+from apps.sources.models import Backfill, Circuit, FeedSource
+from apps.sources.providers.registry import PROVIDERS
+
+# Failures of rounds in which nobody was called.
+NOT_ASKED = ("circuit_open", "no_key", "no_provider", "misconfigured")
+
+
+ADDRESS_LENGTH = 200
+
+
+BACKFILL_GOES_ON = timedelta(hours=1)
+
+
+def seconds_between_rounds(providers: Iterable[str], *, backfills_more: int = 0) -> int:
+    """Return how far apart the rounds of a feed that asks these providers have to lie, so that all feeds together keep
+    the limits of each: two statements, or none where none has limits.
+
+    Nothing is counted while it runs, so nothing is forgotten by a restart: were every enabled feed that names the
+    provider asked this often, and every backfill that was called within the last hour or is about to be, its limits
+    would be used up and not passed. They are those of its public address. backfills_more: as if so many more went on.
+    """
+    limits = {slug: PROVIDERS[slug].limits for slug in providers if slug in PROVIDERS}
+    limited = {slug: its for slug, its in limits.items() if its is not None}
+    if not limited:
+        return 0
+    addresses = {slug: PROVIDERS[slug].validate_options({})["base_url"] for slug in limited}
+    assets_of = Asset.objects.filter(feed=OuterRef("feed")).order_by().values("feed").annotate(count=Count("pk"))
+    sources = FeedSource.objects.filter(provider__in=limited).annotate(assets=Subquery(assets_of.values("count")))
+    facts = sources.order_by().values_list("provider", "feed", "feed__is_enabled", "options__base_url", "assets")
+    calls: Counter[str] = Counter()
+    elsewhere = set()
+    for slug, feed_id, is_enabled, address, assets in facts:
+        if address not in (None, addresses[slug]):
+            elsewhere.add((slug, feed_id))
+        elif is_enabled:
+            calls[slug] += limited[slug].calls_for(assets or 0)
+    going_on = Backfill.objects.filter(finished_at=None, next_call_at__gt=Now() - BACKFILL_GOES_ON)
+    called = going_on.filter(provider__in=limited).order_by().values_list("provider", "asset__feed")
+    # Only those at an address of their feed's own ask nothing of the public one.
+    calls.update(slug for slug, feed_id in called if (slug, feed_id) not in elsewhere)
+    calls.update({slug: backfills_more for slug in limited if backfills_more})
+    return max((limited[slug].interval_seconds_for(count) for slug, count in calls.items()), default=0)
+
+
+def circuits_of(sources: Iterable[FeedSource]) -> dict[tuple[str, str], Circuit]:
+    """Return (provider, address) -> its circuit, for those of `sources` that have failed some time; one statement."""
+    asked = Q()
+    for source in sources:
+        asked |= Q(provider=source.provider, address=address_of(source))
+    return {(one.provider, one.address): one for one in Circuit.objects.filter(asked)} if asked else {}
+
+
+def address_of(source: FeedSource) -> str:
+    """Return the address that a source is asked at, "" where it is none."""
+    address = source.options.get("base_url", "") if isinstance(source.options, dict) else ""
+    return str(address)[:ADDRESS_LENGTH]
+
+
+def narrowest_limit(provider: str) -> str:
+    """Return in words which of a provider's limits holds its feeds back most."""
+    limits = PROVIDERS[provider].limits
+    if limits is None:
+        return "no limits"
+    paces = [(float(limits.shortest_interval_seconds), "asking faster gives nothing new")]
+    if limits.calls_per_minute is not None:
+        paces.append((60 / limits.calls_per_minute, f"{limits.calls_per_minute:.4g} calls a minute"))
+    if limits.calls_per_day is not None:
+        paces.append((86_400 / limits.calls_per_day, f"{limits.calls_per_day:.3g} calls a day"))
+    return max(paces)[1]
+
+
+class Budget(NamedTuple):
+    """Calls that a provider allows in a day, and about how many of them the last 24 hours have left."""
+
+    allowed: int
+    left: int
+
+
+def budget_of(provider: str, *, now: datetime) -> Budget | None:
+    """Return what is left of a provider's calls of a day at its public address, by the logs of all feeds that name it;
+    None where it has no such limit. Three statements.
+
+    About: a round that failed counts for the first source of its feed, and what another machine asks is not known.
+    """
+    limits = PROVIDERS[provider].limits if provider in PROVIDERS else None
+    if limits is None or limits.calls_per_day is None:
+        return None
+    since = now - timedelta(days=1)
+    address = PROVIDERS[provider].validate_options({})["base_url"]
+    sources = FeedSource.objects.filter(provider=provider).filter(
+        Q(options__base_url=address) | Q(options__base_url__isnull=True)
+    )
+    calls = {
+        feed_id: (limits.calls_for(assets), position)
+        for feed_id, position, assets in sources.annotate(assets=Count("feed__assets")).values_list(
+            "feed_id", "position", "assets"
+        )
+    }
+    rounds = Batch.objects.filter(feed__in=calls, slot__isnull=False, received_at__gte=since).order_by()
+    answered = rounds.filter(provider=provider).values_list("feed_id").annotate(Count("pk"))
+    failed = rounds.exclude(failure="").exclude(failure__in=NOT_ASKED).values_list("feed_id").annotate(Count("pk"))
+    used = sum(calls[feed_id][0] * count for feed_id, count in answered)
+    used += sum(calls[feed_id][0] * count for feed_id, count in failed if calls[feed_id][1] == 1)
+    used += Backfill.objects.filter(provider=provider, created_at__gte=since).aggregate(Sum("calls"))["calls__sum"] or 0
+    allowed = int(limits.calls_per_day)
+    return Budget(allowed, max(allowed - used, 0))

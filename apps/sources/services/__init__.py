@@ -1,0 +1,65 @@
+"""Changes to where quotes come from: feeds, fetches, backfills, imports, pushed quotes, circuits and listings."""
+
+from apps.sources.services.backfilling import (
+    BackfillRefused,
+    Outcome,
+    backfill_in_words,
+    begin_or_resume,
+    calls_needed,
+    origin_of,
+    pause_between_calls,
+    release_backfill,
+    take_backfill_step,
+)
+from apps.sources.services.circuits import note_failure
+from apps.sources.services.feeds import (
+    FetchRefused,
+    change_interval,
+    claim_due_feeds,
+    create_feed,
+    fetch_now,
+    set_is_live,
+)
+from apps.sources.services.fetching import (
+    FetchLease,
+    admit_answer,
+    fetch,
+    record_answers,
+    record_failure,
+    take_fetch_lease,
+)
+from apps.sources.services.history import Imported, import_history
+from apps.sources.services.listing import ListingRefused, add_listing
+from apps.sources.services.pushing import Pushed, PushRefused, record_pushed
+
+__all__ = [
+    "BackfillRefused",
+    "FetchLease",
+    "FetchRefused",
+    "Imported",
+    "ListingRefused",
+    "Outcome",
+    "PushRefused",
+    "Pushed",
+    "add_listing",
+    "admit_answer",
+    "backfill_in_words",
+    "begin_or_resume",
+    "calls_needed",
+    "change_interval",
+    "claim_due_feeds",
+    "create_feed",
+    "fetch",
+    "fetch_now",
+    "import_history",
+    "note_failure",
+    "origin_of",
+    "pause_between_calls",
+    "record_answers",
+    "record_failure",
+    "record_pushed",
+    "release_backfill",
+    "set_is_live",
+    "take_backfill_step",
+    "take_fetch_lease",
+]

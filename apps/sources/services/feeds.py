@@ -1,0 +1,121 @@
+"""Feeds created, claimed when they are due, and fetched out of turn."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max, Q
+
+from apps.leases import IS_LEASED, may_dispatch
+from apps.market import domain as market_domain
+from apps.market.models import Batch, Feed, FeedHead, JudgePosition
+from apps.market.services.log import lock_head
+from apps.sources import domain, queries
+from apps.sources.models import FeedSource
+from apps.sources.providers.registry import PROVIDERS
+
+# Between claiming a due feed and taking its lease: a wake-up that is lost is sent again after this.
+HURRY = timedelta(seconds=10)
+
+
+class FetchRefused(ValueError):
+    """A feed cannot be asked out of its turn; the text is for people."""
+
+
+def create_feed(
+    *, name: str, interval_seconds: int, sources: Sequence[tuple[str, Mapping[str, Any]]], now: datetime, **columns: Any
+) -> Feed:
+    """Return a new feed with its head and judge's position, due at once.
+
+    sources: (provider, options) in the order in which they are asked; columns: time_policy, jump_percent. Raises
+    ValidationError.
+    """
+    feed = Feed(name=name, interval_seconds=interval_seconds, **columns)
+    feed.full_clean()
+    with transaction.atomic():
+        feed.save()
+        FeedHead.objects.create(feed=feed, next_slot=market_domain.slot_of(at=now, interval_seconds=interval_seconds))
+        JudgePosition.objects.create(feed=feed)
+        for position, (provider, options) in enumerate(sources, start=1):
+            source = FeedSource(feed=feed, position=position, provider=provider, options=options)
+            source.full_clean()
+            source.save()
+        set_is_live(feed)
+    return feed
+
+
+def set_is_live(feed: Feed) -> None:
+    """Note whether the clock of a feed is that of this machine. Call it in the transaction that changes its sources."""
+    known = [PROVIDERS[source.provider] for source in feed.sources.all() if source.provider in PROVIDERS]
+    feed.is_live = bool(known) and all(provider.is_live for provider in known)
+    Feed.objects.filter(pk=feed.pk).update(is_live=feed.is_live)
+
+
+def claim_due_feeds(*, now: datetime) -> list[tuple[int, datetime]]:
+    """Mark the feeds that are due as hurried and return (feed id, slot) for each; who runs beside it gets the
+    others."""
+    due = Q(feed__is_enabled=True, next_slot__lte=now) & may_dispatch(now=now)
+    with transaction.atomic():
+        heads = FeedHead.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("feed")
+        claimed = list(heads.filter(due).order_by("feed_id"))
+        FeedHead.objects.filter(pk__in=[head.pk for head in claimed]).update(redispatch_at=now + HURRY)
+    return [(head.feed_id, _due_slot(head, now=now)) for head in claimed]
+
+
+def _due_slot(head: FeedHead, *, now: datetime) -> datetime:
+    # A feed that was asked for out of its turn is due between two slots, and the time it is due is its slot.
+    return max(market_domain.slot_of(at=now, interval_seconds=head.feed.interval_seconds), head.next_slot)
+
+
+def fetch_now(*, feed_id: int, now: datetime) -> datetime:
+    """Make a feed due at once, out of its turn, and return since when it is: the next tick starts its fetch.
+
+    The time itself becomes the slot; afterwards the feed is due at its usual slots again. Asked for twice, it is due
+    once. Raises FetchRefused: paused, under way, asked this second.
+    """
+    wanted = now.replace(microsecond=0)
+    with transaction.atomic():
+        head = lock_head(feed_id)
+        feed = Feed.objects.get(pk=feed_id)
+        if not feed.is_enabled:
+            raise FetchRefused(f"{feed} is paused. Resume it first.")
+        # The lease is measured by the database's clock, as where it is taken.
+        if FeedHead.objects.filter(IS_LEASED, pk=feed_id).exists():
+            raise FetchRefused(f"{feed} is being fetched at this moment.")
+        if head.next_slot <= wanted:
+            # Perhaps it is put off, since its last call ended with its worker.
+            FeedHead.objects.filter(pk=feed_id, redispatch_at__gt=now + HURRY).update(redispatch_at=None)
+            return head.next_slot
+        if Batch.objects.filter(feed=feed_id, slot__gte=wanted).exists():
+            raise FetchRefused(f"{feed} was fetched this second, or its log is ahead of this machine's clock.")
+        FeedHead.objects.filter(pk=feed_id).update(next_slot=wanted, redispatch_at=None)
+    return wanted
+
+
+def change_interval(*, feed_id: int, interval_seconds: int, now: datetime) -> None:
+    """Ask a feed at another interval from now on, not only after the slot that was next. Raises ValidationError.
+
+    A feed that is due stays due. One that fails keeps the wait that it has, where that is the longer.
+    """
+    with transaction.atomic():
+        head = lock_head(feed_id)
+        feed = Feed.objects.get(pk=feed_id)
+        feed.interval_seconds = interval_seconds
+        feed.full_clean()
+        feed.save(update_fields=["interval_seconds"])
+        if head.next_slot <= now:
+            return
+        due = market_domain.slot_of(at=now, interval_seconds=interval_seconds)
+        newest = Batch.objects.filter(feed=feed_id).aggregate(slot=Max("slot"))["slot"]
+        if newest is not None:
+            asked = feed.sources.values_list("provider", flat=True)[:1]
+            next_due = domain.next_slot_after(
+                slot=market_domain.slot_of(at=newest, interval_seconds=interval_seconds),
+                interval_seconds=interval_seconds,
+                failures=0,
+                least_seconds=queries.seconds_between_rounds(asked),
+            )
+            due = max(due, next_due)
+        head.next_slot = max(due, head.next_slot) if head.failures else due
+        head.save(update_fields=["next_slot"])

@@ -1,0 +1,322 @@
+"""Providers asked for one slot of a feed, under a fenced lease, and their answers appended to its log."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from math import ceil
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from django.utils.functional import SimpleLazyObject
+
+from apps.leases import IS_FREE
+from apps.market import domain as market_domain
+from apps.market import partitions
+from apps.market import queries as market_queries
+from apps.market.domain import Admission
+from apps.market.models import Batch, Feed, FeedHead
+from apps.market.services.log import (
+    append_entry,
+    append_history,
+    append_quotes,
+    cache_latest,
+    lock_head,
+    move_clock,
+    not_stored,
+    retention,
+)
+from apps.sources import domain, queries
+from apps.sources.models import FeedSource
+from apps.sources.providers.protocol import (
+    Answer,
+    Limits,
+    ProviderMisconfigured,
+    ProviderRejected,
+    ProviderUnavailable,
+    QuoteRequest,
+)
+from apps.sources.providers.registry import PROVIDERS, provider_named
+from apps.sources.services.circuits import note_failure, note_success
+from apps.sources.services.feeds import HURRY
+
+logger = logging.getLogger(__name__)
+
+# Longer than a provider call may take (10 s). Who is slower than his lease is fenced off, so a short one costs no
+# safety, and a fetcher that was killed holds up its feed no longer than this.
+FETCH_LEASE = timedelta(seconds=30)
+FETCH_AT_MOST_SECONDS = 15  # No further provider is asked after that: its answer might come after the lease.
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLease:
+    """The right to fetch one slot of one feed, until another takes it over; `fence` tells the two apart."""
+
+    feed: Feed
+    slot: datetime
+    fence: int
+    head: FeedHead
+
+
+def take_fetch_lease(*, feed_id: int, slot: datetime) -> FetchLease | None:
+    """Return the lease to fetch `slot`, or None where it is answered already, or somebody is fetching, or the feed is
+    paused."""
+    free = IS_FREE
+    enabled = Feed.objects.filter(pk=feed_id, is_enabled=True)
+    taken = FeedHead.objects.filter(free, feed__in=enabled, next_slot__lte=slot).update(
+        fence=F("fence") + 1, lease_until=Now() + FETCH_LEASE
+    )
+    if not taken:
+        return None
+    head = FeedHead.objects.select_related("feed").get(feed_id=feed_id)
+    return FetchLease(feed=head.feed, slot=slot, fence=head.fence, head=head)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one provider gave for one slot, admitted: an entry of the log to be."""
+
+    provider: str
+    as_of: datetime
+    quotes: Admission
+    history: Admission
+
+
+def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batch | None:
+    """Ask the feed's providers for `slot`, append what they give to its log and return the first entry of it. None:
+    answered already, or under way, or the feed is paused.
+
+    What the first provider that answers does not give is asked of the next, and stands in a further entry. A failure is
+    an entry too, with its reason; the feed is due again later the longer it fails. Who comes late fetches the slot that
+    has begun meanwhile.
+    """
+    lease = take_fetch_lease(feed_id=feed_id, slot=slot)
+    if lease is None:
+        return None
+    slot_now = market_domain.slot_of(at=now, interval_seconds=lease.feed.interval_seconds)
+    if slot_now - slot > HURRY:
+        # While no watcher ran, a wake-up was sent again and again, each for its own slot: one of them shall fetch, and
+        # what it is given is no price of the past.
+        lease = replace(lease, slot=slot_now)
+    sources = list(lease.feed.sources.all())
+    assets = queries.asset_ids_by_external_id(lease.feed)
+    circuits = queries.circuits_of(sources)
+    failure, retry_after = "no_provider", None
+    least_seconds, turn = 0, lease.head.turn
+    is_asked = False
+    parts: list[Part] = []
+    missing = set(assets.asset_ids)
+    began = time.monotonic()
+    for source in sources:
+        named = assets.of(source)
+        asset_ids = {external_id: asset_id for external_id, asset_id in named.items() if asset_id in missing}
+        circuit = circuits.get((source.provider, queries.address_of(source)))
+        if time.monotonic() - began > FETCH_AT_MOST_SECONDS or (missing and not asset_ids):
+            continue
+        if circuit is not None and circuit.open_until is not None and circuit.open_until > now:
+            if not is_asked:
+                failure, retry_after = "circuit_open", ceil((circuit.open_until - now).total_seconds())
+            continue
+        is_asked = True
+        least_seconds = max(least_seconds, queries.seconds_between_rounds([source.provider]))
+        if least_seconds > FETCH_LEASE.total_seconds():
+            # Who is killed from here on has made his call all the same: it is not made again before its time.
+            FeedHead.objects.filter(pk=feed_id, fence=lease.fence).update(
+                redispatch_at=now + timedelta(seconds=least_seconds)
+            )
+        answered = _ask(lease, source, asset_ids, turn=turn, now=now, began=began)
+        if isinstance(answered, _Failure):
+            failure, retry_after = answered
+            continue
+        part, not_given = answered
+        if circuit is not None and (circuit.failures or circuit.open_until):
+            note_success(source=source)
+        parts.append(part)
+        # What it has no name for in the right currency could not be asked of it.
+        missing = missing.difference(named.values()) | not_given
+        limits = PROVIDERS[source.provider].limits
+        if limits is not None:
+            # Of what it does not give in each of its turns, another may be the next one's each time.
+            turn //= limits.turns_until_again(len(asset_ids))
+        if not missing:
+            break
+    columns = {"now": now, "trace_id": trace_id, "least_seconds": least_seconds}
+    if not parts:
+        return record_failure(lease=lease, failure=failure, retry_after_seconds=retry_after, **columns)
+    entries = record_answers(lease=lease, parts=parts, **columns)
+    return entries[0] if entries else None
+
+
+class _Failure(NamedTuple):
+    reason: str
+    retry_after_seconds: int | None
+
+
+def _ask(
+    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, turn: int, now: datetime, began: float
+) -> tuple[Part, set[int]] | _Failure:
+    """Return what one provider gives, with the assets that were asked of it in vain, or why it gives nothing.
+
+    now: when the fetch began; began: the same on the monotonic clock.
+    """
+    retry_after, is_refusal = None, False
+    try:
+        provider = provider_named(source.provider)
+        request = _request(lease, source, asset_ids, limits=provider.limits, turn=turn)
+        answer = provider.fetch(request)
+    except ProviderUnavailable as error:
+        reason, retry_after = error.reason, error.retry_after_seconds
+    except ProviderRejected as error:
+        reason, is_refusal = error.reason, True
+    except ProviderMisconfigured:
+        reason, is_refusal = "misconfigured", True
+    except Exception:
+        # A provider is the world's edge: a fault in one must be counted and put off like any other failure of it.
+        logger.exception("provider raised", extra={"feed": lease.feed.pk, "provider": source.provider})
+        reason, is_refusal = "crashed", True
+    else:
+        part = admit_answer(lease=lease, provider=source.provider, answer=answer, asset_ids=asset_ids)
+        # Of a recording or an invented market, what it does not give is not there.
+        wanted = request.external_ids if provider.limits is not None else ()
+        return part, {asset_ids[one] for one in wanted} - {quote.asset_id for quote in part.quotes.quotes}
+    facts = {"feed": lease.feed.pk, "provider": source.provider, "reason": reason}
+    logger.warning("provider failed", extra=facts)
+    if source.provider in PROVIDERS and provider.is_live:
+        # It is left alone from when it said so, which may be long after the fetch began.
+        at = now + timedelta(seconds=round(time.monotonic() - began))
+        note_failure(source=source, reason=reason, is_refusal=is_refusal, retry_after_seconds=retry_after, now=at)
+    return _Failure(reason, retry_after)
+
+
+def _request(
+    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, limits: Limits | None, turn: int
+) -> QuoteRequest:
+    external_ids = sorted(asset_ids)
+    if limits is not None:
+        external_ids = list(limits.round_of(external_ids, turn=turn))
+
+    def latest() -> dict[str, tuple[datetime, Decimal]]:
+        known = market_queries.newest_stored(list(asset_ids.values()))
+        return {external_id: known[asset_id] for external_id, asset_id in asset_ids.items() if asset_id in known}
+
+    return QuoteRequest(
+        external_ids=external_ids,
+        slot=lease.slot,
+        began_at=lease.head.began_at or lease.slot,
+        position=lease.head.as_of if lease.head.began_at else None,
+        # Few providers want it, and it is a row per asset.
+        latest=SimpleLazyObject(latest),
+        interval_seconds=lease.feed.interval_seconds,
+        options=source.options,
+    )
+
+
+def admit_answer(*, lease: FetchLease, provider: str, answer: Answer, asset_ids: Mapping[str, int]) -> Part:
+    """Believe or reject what a provider gave. asset_ids: external id -> asset id."""
+    bounds = {"asset_ids": asset_ids, "as_of": answer.as_of, "oldest_at": answer.as_of - retention()}
+    by_receipt = lease.feed.time_policy == Feed.TimePolicy.RECEIPT and lease.feed.is_live
+    return Part(
+        provider=provider,
+        as_of=answer.as_of,
+        quotes=market_domain.admit(
+            answer.quotes, assumed_at=min(lease.slot, answer.as_of), by_receipt=by_receipt, **bounds
+        ),
+        history=market_domain.admit(answer.history, assumed_at=answer.as_of, **bounds),
+    )
+
+
+def record_answers(
+    *, lease: FetchLease, parts: Sequence[Part], now: datetime, trace_id: str, least_seconds: int = 0
+) -> list[Batch]:
+    """Append what the providers gave to the log, all of it or nothing, and return the entries of quotes. None of them
+    when the lease was lost meanwhile.
+
+    Each part is an entry, behind one of its history, if there is any. least_seconds: what the limits of those that were
+    asked want until the next round.
+    """
+    admitted = [one for part in parts for one in (part.history, part.quotes)]
+    partitions.ensure({quote.at.date() for one in admitted for quote in one.quotes})
+    entries: list[Batch] = []
+    newest: dict[int, tuple[datetime, Decimal]] = {}
+    with transaction.atomic():
+        head = lock_head(lease.feed.pk)
+        if head.fence != lease.fence:
+            return []
+        missed_slots = _missed_slots(head, lease)
+        for number, part in enumerate(parts, start=1):
+            columns = {"provider": part.provider, "now": now, "trace_id": trace_id}
+            if part.history.quotes:
+                move_clock(head, as_of=part.history.quotes[-1].at)
+                append_history(head, not_stored(part.history), **columns)
+            columns |= {"slot": lease.slot, "part": number, "missed_slots": missed_slots if number == 1 else 0}
+            columns |= {"as_of": part.as_of, "jump_percent": lease.feed.jump_percent}
+            batch, fresh = append_quotes(head, part.quotes, **columns)
+            entries.append(batch)
+            newest |= {quote.asset_id: (quote.at, quote.price) for quote in fresh}
+        head.failures = 0
+        head.turn += 1
+        head.began_at = head.began_at or lease.slot
+        interval = _set_next_slot(head, slot=lease.slot, least_seconds=least_seconds)
+        head.lease_until = head.redispatch_at = None
+        head.save()
+    if newest:
+        cache_latest(head=head, newest=newest, interval_seconds=interval, now=now)
+    return entries
+
+
+def record_failure(
+    *,
+    lease: FetchLease,
+    failure: str,
+    retry_after_seconds: int | None,
+    now: datetime,
+    trace_id: str,
+    least_seconds: int = 0,
+) -> Batch | None:
+    """Append a failed fetch, with its reason, and put the feed off. None when the lease was lost meanwhile.
+
+    A live feed's clock goes on meanwhile; a recording's stands.
+    """
+    goes_on = lease.feed.is_live
+    with transaction.atomic():
+        head = lock_head(lease.feed.pk)
+        if head.fence != lease.fence:
+            return None
+        if goes_on:
+            move_clock(head, as_of=now)
+        columns = {"slot": lease.slot, "failure": failure, "missed_slots": _missed_slots(head, lease)}
+        batch = append_entry(head, kind=Batch.Kind.QUOTES, now=now, trace_id=trace_id, **columns)
+        head.failures += 1
+        head.turn += 1
+        _set_next_slot(head, slot=lease.slot, retry_after_seconds=retry_after_seconds, least_seconds=least_seconds)
+        head.lease_until = head.redispatch_at = None
+        head.save()
+    return batch
+
+
+def _set_next_slot(
+    head: FeedHead, *, slot: datetime, retry_after_seconds: int | None = None, least_seconds: int = 0
+) -> int:
+    """Say when the feed is due after the answer for `slot`, and return the interval."""
+    # As it is now, under the head's lock: it may have been changed since the lease was taken.
+    interval = Feed.objects.values_list("interval_seconds", flat=True).get(pk=head.feed_id)
+    head.next_slot = domain.next_slot_after(
+        # Of a fetch out of its turn, the slot that it fell into.
+        slot=market_domain.slot_of(at=slot, interval_seconds=interval),
+        interval_seconds=interval,
+        failures=head.failures,
+        retry_after_seconds=retry_after_seconds,
+        least_seconds=least_seconds,
+    )
+    return interval
+
+
+def _missed_slots(head: FeedHead, lease: FetchLease) -> int:
+    """Return how many slots passed without a fetch before this one."""
+    if head.began_at is None:
+        return 0
+    return max((lease.slot - head.next_slot) // timedelta(seconds=lease.feed.interval_seconds), 0)

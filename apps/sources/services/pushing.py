@@ -1,0 +1,73 @@
+"""Quotes that other systems send in, appended to the log of a feed with the source `push`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db import connection, transaction
+
+from apps.market import domain as market_domain
+from apps.market import partitions
+from apps.market.domain import RawQuote
+from apps.market.models import Batch, Feed, slug_validator
+from apps.market.services.log import append_quotes, cache_latest, lock_head, retention, still_here
+from apps.sources import queries
+from apps.sources.models import FeedSource
+
+PUSH = "push"
+
+
+class PushRefused(ValueError):
+    """A feed takes no quotes from outside; the text is for people, and the same for a feed that is not there."""
+
+
+class Pushed(NamedTuple):
+    """Quotes that came in together, by the assets' symbols or by their listings for `push`. received_at: aware UTC."""
+
+    received_at: datetime
+    quotes: Sequence[RawQuote]
+
+
+def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, trace_id: str) -> Batch:
+    """Append what was pushed to the feed's log as one entry, admitted like any provider's answer, and return it.
+
+    A quote without a time gets that of its receipt. What comes a second time is counted as repeated and stored once.
+    When the feed is due, and who fetches it, is left alone. Raises PushRefused: unknown, paused, without the source
+    `push`, or with a recording beside it, whose clock is another.
+    """
+    feed, source = _feed_taking(feed_name)
+    by_receipt = feed.time_policy == Feed.TimePolicy.RECEIPT
+    quotes = [
+        # Each its own time, also where many pushes make one entry: of two quotes at one time only the first stands.
+        quote._replace(at=push.received_at) if by_receipt or quote.at is None else quote
+        for push in pushes
+        for quote in push.quotes
+    ]
+    admitted = market_domain.admit(
+        quotes,
+        asset_ids=queries.asset_ids_by_external_id(feed).of(source),
+        as_of=now,
+        assumed_at=now,
+        oldest_at=now - retention(),
+    )
+    partitions.ensure({quote.at.date() for quote in admitted.quotes})
+    # COPY's errors come as the driver's own; whoever tries again looks for Django's.
+    with connection.wrap_database_errors, transaction.atomic():
+        head = lock_head(feed.pk)
+        columns = {"as_of": now, "provider": PUSH, "jump_percent": feed.jump_percent, "now": now, "trace_id": trace_id}
+        batch, fresh = append_quotes(head, still_here(head, admitted), **columns)
+        head.save(update_fields=["seq", "as_of"])
+    if fresh:
+        newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
+        cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)
+    return batch
+
+
+def _feed_taking(name: str) -> tuple[Feed, FeedSource]:
+    # The pattern first: PostgreSQL is asked for no text that it cannot have.
+    feeds = Feed.objects.filter(name=name, is_enabled=True) if slug_validator.regex.match(name) else Feed.objects.none()
+    feed = feeds.prefetch_related("sources").first()
+    source = next((one for one in feed.sources.all() if one.provider == PUSH), None) if feed is not None else None
+    if feed is None or source is None or not feed.is_live:
+        raise PushRefused("there is no feed of this name that takes quotes now")
+    return feed, source

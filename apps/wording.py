@@ -1,0 +1,45 @@
+"""Numbers, durations and times as people read them. Pure; apps compose their sentences of these."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from apps.notation import write_duration, write_number
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
+
+
+def duration_in_words(duration: int) -> str:
+    """Return microseconds like "5 minutes"."""
+    written = write_duration(duration)
+    count, unit = written[:-1], _UNITS[written[-1]]
+    return f"{count} {unit}" if count == "1" else f"{count} {unit}s"
+
+
+def moment_in_words(moment: int) -> str:
+    """Return microseconds since 1970 like "2026-03-05 12:03:10 UTC"."""
+    return f"{_EPOCH + timedelta(microseconds=moment):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def number_in_words(number: str | Decimal) -> str:
+    """Return a number with thin groups of thousands: 61230.5 is "61 230.5"."""
+    whole, _, part = write_number(Decimal(number)).partition(".")
+    return f"{int(whole):,}".replace(",", " ") + (f".{part}" if part else "")
+
+
+def percent_in_words(percent: str | Decimal) -> str:
+    """Return a percent with two decimals at most."""
+    return f"{write_number(abs(Decimal(percent)).quantize(Decimal('0.01')))} %"
+
+
+def plain_number(number: Decimal) -> str:
+    """Return a number without exponent and without trailing zeros."""
+    return f"{number.normalize():f}"
+
+
+def span_in_words(seconds: float) -> str:
+    """Return a span in the largest unit of which it has two: "60 s", "58 min", "6 h"."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -1,0 +1,516 @@
+"""Rules tested by data: the project's own files, the notation, and what a file that is wrong is told."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+from apps.backtests.management.commands import testrules as command
+from apps.backtests.rule_tests import SAMPLES_MOST, read_series, read_tests, try_test
+from apps.rules.engine import leaves
+from apps.rules.engine.conditions import KINDS, leaves_of
+from apps.yaml_files import FileInvalid
+
+DATA = Path(__file__).parent / "data"
+FILES = sorted(DATA.glob("*.yaml"))
+ROOT = Path(__file__).resolve().parents[2]
+NOWHERE = "postgres://nobody:nothing@127.0.0.1:1/none"
+RISES = "{assets: [A], condition: {kind: rises, percent: 10, window: 5m}}"
+PASSING = f"tests:\n  - {{name: one, series: {{A: 100 110}}, rule: {RISES}, openings: [{{asset: A, at: 1m}}]}}\n"
+
+
+def written(tmp_path, text, *, name="tests.yaml"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def file_of(openings="[]", *, series="100 110", rule=RISES, more=""):
+    """Return a file of one test in writing."""
+    return f"tests:\n  - {{name: one, series: {{A: {series}}}, rule: {rule}, openings: {openings}{more}}}\n"
+
+
+def said(*paths, as_json=False):
+    """Return the exit status and what the command says."""
+    out = StringIO()
+    try:
+        call_command("testrules", *paths, *(["--json"] if as_json else []), stdout=out)
+    except SystemExit as ended:
+        return ended.code, out.getvalue()
+    return 0, out.getvalue()
+
+
+def differences(tmp_path, text):
+    """Return (expected, got) of each difference of the first test of a file."""
+    return list(try_test(read_tests(written(tmp_path, text))[0]).differences)
+
+
+def run(*arguments, **options):
+    environment = os.environ | {"DATABASE_URL": NOWHERE, "DJANGO_SECRET_KEY": "k" * 40, "CELERY_BROKER_URL": ""}
+    run = [sys.executable, "manage.py", "testrules", *map(str, arguments)]
+    return subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, **options)
+
+
+# The project's own files.
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_rule_tests_of_the_project_pass(path):
+    status, words = said(path)
+
+    assert [line for line in words.splitlines() if not line.startswith("ok")] == [
+        f"{words.count('ok   ')} passed, 0 failed"
+    ]
+    assert status == 0
+
+
+def test_every_kind_of_condition_is_tested_with_an_opening_and_without_one():
+    fired, silent = set(), set()
+    for test in (test for path in FILES for test in read_tests(path)):
+        kinds = {leaf.kind for leaf in leaves_of(test.spec.condition)}
+        (fired if test.openings else silent).update(kinds)
+
+    assert fired == set(KINDS)
+    assert silent == set(KINDS)
+
+
+def test_the_file_that_the_documents_show_passes(tmp_path):
+    (shown,) = re.findall(r"^```yml\n(.*?)^```", (ROOT / "docs/rules.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+    assert said(written(tmp_path, shown)) == (0, "ok   a rise of exactly 10 % counts\n1 passed, 0 failed\n")
+
+
+def test_the_command_needs_no_database():
+    ended = run(*FILES)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.endswith(" passed, 0 failed\n")
+
+
+# The notation.
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("100", ["100"]),
+        ("100 101 99.5", ["100", "101", "99.5"]),
+        ("5x3", ["5", "5", "5", "5"]),
+        ("5x0", ["5"]),
+        ("1+2x3", ["1", "3", "5", "7"]),
+        ("10-3x3", ["10", "7", "4", "1"]),
+        ("0.1+0.1x2", ["0.1", "0.2", "0.3"]),
+        ("1+0.0000000001x1", ["1", "1.0000000001"]),
+        ("_ 1 _", [None, "1", None]),
+        ("1 _x3 2", ["1", None, None, None, "2"]),
+        ("1 stale 2", ["1", None, "2"]),
+        ("  1\n\t2  ", ["1", "2"]),
+        ("0.0000000001 1000000000000", ["0.0000000001", "1000000000000"]),
+        ("0.3-0.1x2", ["0.3", "0.2", "0.1"]),
+    ],
+)
+def test_the_notation_is_read_exactly(text, expected):
+    assert read_series(text) == [None if one is None else int(Decimal(one) * 10**10) for one in expected]
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        ("1+1", "is not understood"),
+        ("1-1", "is not understood"),
+        ("1+x5", "is not understood"),
+        ("+1x5", "is not understood"),
+        ("-1", "is not understood"),
+        ("1x", "is not understood"),
+        ("1x-3", "is not understood"),
+        ("1x1.5", "is not understood"),
+        ("1*3", "is not understood"),
+        ("1e3", "is not understood"),
+        (".5", "is not understood"),
+        ("1.", "is not understood"),
+        ("1,5", "is not understood"),
+        ("NaN", "is not understood"),
+        ("Stale", "is not understood"),
+        ("stalex3", "is not understood"),
+        ("__", "is not understood"),
+        ("_x", "is not understood"),
+        ("_5", "is not understood"),
+        ("١", "is not understood"),
+        ("{{schema:1}}", "is not understood"),
+        ("0", "no price"),
+        ("0x3", "no price"),
+        ("10-1x10", "no price"),
+        ("1000000000000.1", "no price"),
+        ("999999999999+1x2", "no price"),
+        ("99999999999999999999", "no price"),
+        ("1.00000000001", "more than 10 decimals"),
+        ("1+0.00000000001x2", "more than 10 decimals"),
+        ("123456.7890123456", "more digits than a price keeps"),
+        ("99999.9999999998+0.0000000001x3", "more digits than a price keeps"),
+    ],
+)
+def test_a_bad_token_is_named(token, why):
+    with pytest.raises(ValueError, match=why) as caught:
+        read_series(f"1 {token} 2")
+
+    assert repr(token) in str(caught.value)
+
+
+def test_a_series_without_a_sample_is_refused():
+    with pytest.raises(ValueError, match="has no sample"):
+        read_series("  ")
+
+
+def test_a_series_has_at_most_a_million_samples():
+    assert len(read_series(f"1 _x{SAMPLES_MOST - 1}")) == SAMPLES_MOST
+
+
+@pytest.mark.parametrize(
+    "text", ["1 _x1000000", "1x1000000", "1x999999 1", "_x999999999999999999999", "1x" + "9" * 5000]
+)
+def test_more_samples_are_refused_before_they_are_made(text):
+    with pytest.raises(ValueError, match="at most 1000000 samples"):
+        read_series(text)
+
+
+# What is compared.
+
+
+def test_an_opening_at_another_time_differs_as_one_missing_and_one_too_many(tmp_path):
+    assert differences(tmp_path, file_of("[{asset: A, at: 0}]")) == [
+        ("A opens at 0s", "no opening"),
+        (
+            "no opening",
+            "A opens at 1m at a price of 110, still open (A rose 10 % in 5 minutes: 100 at 00:00:00 → 110 at 00:01:00)",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("opening", "expected"),
+    [
+        ("price: 111", "A opens at 1m at a price of 111"),
+        ("resolved: never", "A opens at 1m, still open"),
+        ("resolved: 3m", "A opens at 1m, resolved at 3m"),
+        ("because: expired", "A opens at 1m because expired"),
+        (
+            "resolved: 2m, because: expired, price: 110",
+            "A opens at 1m at a price of 110, resolved at 2m because expired",
+        ),
+    ],
+)
+def test_what_is_said_of_an_opening_is_looked_at(tmp_path, opening, expected):
+    found = differences(tmp_path, file_of(f"[{{asset: A, at: 1m, {opening}}}]", series="100 110 100"))
+
+    assert [wanted for wanted, _ in found] == [expected]
+    assert found[0][1].startswith("A opens at 1m at a price of 110, resolved at 2m because recovered (")
+
+
+def test_what_is_not_said_of_an_opening_is_not_looked_at(tmp_path):
+    assert differences(tmp_path, file_of("[{asset: A, at: 1m}]", series="100 110 100")) == []
+
+
+def test_a_resolution_that_is_missing_differs(tmp_path):
+    ((expected, got),) = differences(tmp_path, file_of("[{asset: A, at: 1m, resolved: 1m}]"))
+
+    assert expected == "A opens at 1m, resolved at 1m"
+    assert got.startswith("A opens at 1m at a price of 110, still open (")
+
+
+def test_an_opening_that_is_written_twice_is_expected_twice(tmp_path):
+    opening = "{asset: A, at: 1m}"
+
+    assert differences(tmp_path, file_of(f"[{opening}, {opening}]")) == [("A opens at 1m", "no opening")]
+
+
+def test_the_order_of_writing_does_not_matter(tmp_path):
+    rule = "{assets: {tag: any}, condition: {kind: above, level: 100}}"
+    text = file_of("[{asset: B, at: 0}, {asset: A, at: 0}]", series="101, B: 101", rule=rule)
+
+    assert differences(tmp_path, text) == []
+
+
+def test_the_count_of_suppressed_openings_is_looked_at(tmp_path):
+    text = file_of("[{asset: A, at: 1m}]", more=", suppressed: 1")
+
+    assert differences(tmp_path, text) == [("1 suppressed", "0 suppressed")]
+
+
+def test_a_state_is_that_which_the_last_step_up_to_it_has_left(tmp_path):
+    rule = "{assets: [A], condition: {kind: above, level: 100}, for: 5m}"
+    states = (
+        "[{asset: A, at: 1m, state: pending}, {asset: A, at: 59s, state: pending}, {asset: A, at: 2m, state: firing}]"
+    )
+
+    assert differences(tmp_path, file_of(series="99 101 101", rule=rule, more=f", states: {states}")) == [
+        ("A at 59s is pending", "A at 59s is inactive"),
+        ("A at 2m is firing", "A at 2m is pending"),
+    ]
+
+
+def test_a_state_that_is_unknown_says_why(tmp_path):
+    text = file_of(series="100", more=", states: [{asset: A, at: 0, state: firing}]")
+
+    assert differences(tmp_path, text) == [("A at 0s is firing", "A at 0s is inactive, UNKNOWN: no earlier price")]
+
+
+def test_a_state_that_is_known_is_not_unknown(tmp_path):
+    text = file_of("[{asset: A, at: 1m}]", more=", states: [{asset: A, at: 1m, state: unknown}]")
+
+    assert differences(tmp_path, text) == [("A at 1m is unknown", "A at 1m is firing")]
+
+
+def test_what_raises_while_it_is_judged_fails_the_test(tmp_path, monkeypatch):
+    monkeypatch.setattr(leaves.Extreme, "sees_more", property(lambda self: 1 / 0), raising=True)
+
+    assert differences(tmp_path, file_of(series="100 100")) == [
+        ("no error", "error: ZeroDivisionError: division by zero")
+    ]
+
+
+def test_a_series_that_ends_first_has_no_more_samples_while_the_clock_goes_on(tmp_path):
+    rule = "{assets: [A], condition: {kind: stale, after: 3m}}"
+
+    assert differences(tmp_path, file_of("[{asset: A, at: 3m}]", series="100, B: 5x3", rule=rule)) == []
+
+
+def test_a_rule_watches_only_its_own_assets(tmp_path):
+    rule = "{assets: [A], condition: {kind: above, level: 100}}"
+
+    assert differences(tmp_path, file_of(series="99, B: 101", rule=rule)) == []
+
+
+# Where a rule comes from, and when it is.
+
+
+def test_a_rule_may_stand_in_a_file_of_its_own(tmp_path):
+    (tmp_path / "sub").mkdir()
+    written(
+        tmp_path / "sub",
+        f"name: rises\n{RISES[1:-1].replace(', condition', chr(10) + 'condition')}\n",
+        name="rule.yaml",
+    )
+    path = written(tmp_path, file_of("[{asset: A, at: 1m}]").replace(f"rule: {RISES}", "rule_file: sub/rule.yaml"))
+
+    assert said(path) == (0, "ok   one\n1 passed, 0 failed\n")
+
+
+def test_a_rule_may_be_shared_by_its_name(tmp_path):
+    shared = f"rules:\n  - {{name: rises, {RISES[1:]}\n"
+
+    assert differences(tmp_path, shared + file_of("[{asset: A, at: 1m}]", rule="rises")) == []
+
+
+def test_the_interval_of_a_test_goes_before_that_of_the_file(tmp_path):
+    of_the_file = "evaluation_interval: 10s\n"
+
+    assert differences(tmp_path, of_the_file + file_of("[{asset: A, at: 10s}]")) == []
+    assert differences(tmp_path, of_the_file + file_of("[{asset: A, at: 30s}]", more=", interval: 30s")) == []
+
+
+def test_a_test_begins_where_it_says(tmp_path):
+    rule = "{assets: [A], condition: {kind: above, level: 100}, expires_at: 2027-01-01T00:01:00Z}"
+    text = file_of("[{asset: A, at: 0, resolved: 1m, because: expired}]", series="101x2", rule=rule)
+
+    assert differences(tmp_path, text[:-2] + ", start: 2027-01-01T01:00:00+01:00}\n") == []
+
+
+# The command.
+
+
+def test_a_wrong_expectation_fails_with_both_sides_in_words(tmp_path):
+    path = written(tmp_path, file_of("[{asset: A, at: 1m, price: 111}]"))
+
+    assert said(path) == (
+        1,
+        "FAIL one (tests.yaml: A rises 10 % or more within 5 minutes)\n"
+        "     expected  A opens at 1m at a price of 111\n"
+        "     got       A opens at 1m at a price of 110, still open"
+        " (A rose 10 % in 5 minutes: 100 at 00:00:00 → 110 at 00:01:00)\n"
+        "0 passed, 1 failed\n",
+    )
+
+
+def test_one_failure_among_several_files_is_exit_1(tmp_path):
+    good, bad = written(tmp_path, PASSING), written(tmp_path, file_of(), name="bad.yaml")
+    status, words = said(good, bad)
+
+    assert status == 1
+    assert words.splitlines()[0] == "ok   one"
+    assert words.splitlines()[-1] == "1 passed, 1 failed"
+
+
+def test_json_says_the_same(tmp_path):
+    good, bad = (
+        written(tmp_path, PASSING),
+        written(tmp_path, file_of("[{asset: A, at: 1m}, {asset: A, at: 0}]"), name="b.yaml"),
+    )
+    status, words = said(good, bad, as_json=True)
+
+    rule = "A rises 10 % or more within 5 minutes"
+    assert status == 1
+    assert json.loads(words) == {
+        "passed": 1,
+        "failed": 1,
+        "tests": [
+            {"file": "tests.yaml", "name": "one", "rule": rule, "passed": True, "differences": []},
+            {
+                "file": "b.yaml",
+                "name": "one",
+                "rule": rule,
+                "passed": False,
+                "differences": [{"expected": "A opens at 0s", "got": "no opening"}],
+            },
+        ],
+    }
+
+
+WRONG = {
+    "no tests": ("tests: []", "tests.yaml: tests: must be a list of at least one test"),
+    "no list": ("tests: {a: 1}", "tests.yaml: tests: must be a list of at least one test"),
+    "empty": ("", "tests.yaml: tests: is missing"),
+    "a list": ("[1]", "tests.yaml: tests: is missing"),
+    "no YAML": ("tests: [", "tests.yaml, line 1: "),
+    "unknown on top": ("group_eval_order: []\n" + PASSING, "tests.yaml: group_eval_order: is not known here"),
+    "unknown in a test": (
+        file_of(more=", input_series: []"),
+        "tests.yaml, test 1 (one): input_series: is not known here",
+    ),
+    "unknown in an opening": (file_of("[{asset: A, at: 1m, labels: 1}]"), "openings[0].labels: is not known here"),
+    "unknown in a state": (
+        file_of(more=", states: [{asset: A, at: 0, is: firing}]"),
+        "states[0].is: is not known here",
+    ),
+    "unknown in a rule": (file_of(rule="{assets: [A], If: 1}"), "test 1 (one): rule: If: is not known here"),
+    "test is text": ("tests: [one]", "tests.yaml, test 1: test: must be a mapping"),
+    "no name": (PASSING.replace("name: one, ", ""), "tests.yaml, test 1: name: must be a text"),
+    "name is a number": (PASSING.replace("name: one", "name: 1"), "tests.yaml, test 1: name: must be a text"),
+    "no openings": (PASSING.replace("openings", "states"), "test 1 (one): openings: is missing; [] says"),
+    "openings no list": (file_of("{}"), "openings: must be a list"),
+    "opening is text": (file_of("[1m]"), "openings[0]: must be a mapping"),
+    "no asset": (file_of("[{at: 1m}]"), "openings[0].asset: must be a symbol"),
+    "another asset": (file_of("[{asset: B, at: 1m}]"), "openings[0].asset: is no symbol that has a series"),
+    "asset not watched": (
+        file_of("[{asset: B, at: 1m}]", series="100, B: 100 110"),
+        "openings[0].asset: is no symbol that has a series and is watched",
+    ),
+    "no at": (file_of("[{asset: A}]"), "openings[0].at: is not a duration"),
+    "at is a number": (file_of("[{asset: A, at: 60}]"), "openings[0].at: is not a duration"),
+    "at behind the end": (
+        file_of("[{asset: A, at: 61s}]"),
+        "openings[0].at: is behind the last step of the series, 1m",
+    ),
+    "state behind the end": (
+        file_of(more=", states: [{asset: A, at: 2m, state: firing}]"),
+        "states[0].at: is behind the last",
+    ),
+    "no such state": (
+        file_of(more=", states: [{asset: A, at: 1m, state: on}]"),
+        "states[0].state: must be one of inactive,",
+    ),
+    "resolved before at": (file_of("[{asset: A, at: 1m, resolved: 0}]"), "openings[0].resolved: is before at"),
+    "resolved is text": (file_of("[{asset: A, at: 1m, resolved: soon}]"), "openings[0].resolved: is not a duration"),
+    "because of never": (
+        file_of("[{asset: A, at: 1m, resolved: never, because: once}]"),
+        "openings[0].because: must be why it resolved",
+    ),
+    "price is text": (file_of("[{asset: A, at: 1m, price: high}]"), "openings[0].price: is not a number"),
+    "suppressed below 0": (file_of(more=", suppressed: -1"), "suppressed: must be a count"),
+    "suppressed true": (file_of(more=", suppressed: true"), "suppressed: must be a count"),
+    "no series": (PASSING.replace("series: {A: 100 110}, ", ""), "series: must be a mapping"),
+    "series empty": (file_of(series="''"), "series.A: has no sample"),
+    "series a list": (file_of(series="[100, 110]"), "series.A: must be a text like"),
+    "series a bool": (file_of(series="true"), "series.A: must be a text like"),
+    "series bad": (file_of(series="100 1+1 5"), "tests.yaml, test 1 (one): series.A: '1+1' is not understood"),
+    "symbol a number": (PASSING.replace("{A:", "{1:"), "series.1: is not a symbol"),
+    "nothing watched": (PASSING.replace("{A: 100", "{B: 100"), "series: has none of what the rule watches: A"),
+    "no rule": (PASSING.replace(f"rule: {RISES}, ", ""), "rule: is missing, or stands beside rule_file"),
+    "two rules": (file_of(more=", rule_file: a.yaml"), "rule: is missing, or stands beside rule_file"),
+    "no such rule": (file_of(rule="other"), "rule: there is no 'other' among the rules of this file"),
+    "a bad rule": (
+        file_of(rule="{assets: [A], condition: {kind: above, level: x}}"),
+        "rule: condition.level: is not a number",
+    ),
+    "no rule file": (
+        file_of().replace(f"rule: {RISES}", "rule_file: gone.yaml"),
+        "rule_file: gone.yaml cannot be read: ",
+    ),
+    "rule file no path": (file_of().replace(f"rule: {RISES}", "rule_file: 1"), "rule_file: must be the path of a file"),
+    "rules no list": ("rules: {}\n" + PASSING, "tests.yaml: rules: must be a list"),
+    "a bad shared rule": (
+        "rules: [{name: a, assets: []}]\n" + PASSING,
+        "tests.yaml: rules[0]: assets: must be a list",
+    ),
+    "shared without name": (f"rules: [{RISES}]\n" + PASSING, "tests.yaml: rules[0].name: is missing"),
+    "shared twice": (
+        f"rules: [{{name: a, {RISES[1:]}, {{name: a, {RISES[1:]}]\n" + PASSING,
+        "tests.yaml: rules[1].name: is the name of an earlier rule too",
+    ),
+    "interval 0": (file_of(more=", interval: 0"), "interval: must be from 1s"),
+    "interval of the file": (
+        "evaluation_interval: soon\n" + PASSING,
+        "tests.yaml: evaluation_interval: is not a duration",
+    ),
+    "start a word": (file_of(more=", start: today"), "start: is not a time"),
+    "start a number": (file_of(more=", start: 5"), "start: is not a time"),
+    "start without zone": (file_of(more=", start: 2026-01-01T00:00:00"), "start: has no time zone"),
+    "start before 1970": (file_of(more=", start: 1969-12-31T23:59:59Z"), "start: must be in 1970 or later"),
+    "start out of range": (file_of(more=", start: '0001-01-01T00:00:00+10:00'"), "start: is not a time"),
+    "end out of range": (file_of(series="100x99999", more=", interval: 400d"), "interval: leads behind the year 9999"),
+    "alias": ("a: &x [1]\nb: *x\n", "tests.yaml, line 2: aliases are not read here"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_file_is_exit_2_with_one_line_that_names_the_place(tmp_path, capsys, wrong):
+    text, why = WRONG[wrong]
+    status, words = said(written(tmp_path, text))
+
+    told = capsys.readouterr().err
+    assert (status, words) == (2, "")
+    assert told.startswith("testrules: tests.yaml")
+    assert why in told
+    assert told.count("\n") == 1
+
+
+def test_nothing_is_tried_where_one_of_the_files_is_wrong(tmp_path, capsys):
+    assert said(written(tmp_path, PASSING), tmp_path / "gone.yaml") == (2, "")
+    assert capsys.readouterr().err == "testrules: gone.yaml cannot be read: No such file or directory\n"
+
+
+def test_a_test_is_named_in_what_is_wrong_with_it(tmp_path):
+    with pytest.raises(FileInvalid, match=r"^tests\.yaml, test 2 \(two\): interval: is not a duration"):
+        read_tests(written(tmp_path, PASSING + PASSING.split("\n")[1].replace("one", "two")[:-1] + ", interval: x}\n"))
+
+
+def test_a_failure_and_a_wrong_file_are_told_apart_by_the_exit_status_of_the_process(tmp_path):
+    failing, wrong = run(written(tmp_path, file_of())), run(written(tmp_path, "tests: []"))
+
+    assert (failing.returncode, failing.stderr) == (1, "")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+
+
+def test_an_interrupt_ends_it_with_one_line(tmp_path, capsys, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "try_test", interrupted)
+
+    assert said(written(tmp_path, PASSING)) == (130, "")
+    assert capsys.readouterr().err == "testrules: stopped\n"
+
+
+def test_a_reader_that_has_had_enough_gets_no_traceback(tmp_path):
+    run = [sys.executable, "manage.py", "testrules", str(written(tmp_path, PASSING))]
+    with subprocess.Popen(run, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+
+    assert (process.returncode, told) == (1, b"")

@@ -1,0 +1,515 @@
+"""The operators' pages: assets, feeds, their logs."""
+
+from decimal import Decimal
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.market.models import Asset, AssetAlias, Batch, Feed, FeedHead, JudgePosition
+from apps.market.queries import PathPoint
+from apps.panel.kit.pages import Chart
+from apps.sources import services as sources
+from apps.sources.models import Backfill, FeedSource
+from tests.builders import TRACE, append_quotes, at, make_feed, make_operator
+
+LISTS = ["admin:market_asset_changelist", "admin:market_feed_changelist", "admin:market_batch_changelist"]
+SOURCES = {
+    "sources-TOTAL_FORMS": "1",
+    "sources-INITIAL_FORMS": "0",
+    "sources-MIN_NUM_FORMS": "1",
+    "sources-MAX_NUM_FORMS": "1000",
+    "sources-0-position": "1",
+    "sources-0-provider": "simulated",
+    "sources-0-options": '{"seed": 7}',
+}
+NO_INLINES = {f"{prefix}-{count}_FORMS": "0" for prefix in ("listings", "aliases") for count in ("TOTAL", "INITIAL")}
+NEW_FEED = {
+    **{"name": "fresh", "interval_seconds": "5", "time_policy": "event", "jump_percent": "50", "is_enabled": "on"},
+    **SOURCES,
+}
+
+
+def _feeds(count: int, *, prefix: str) -> None:
+    for number in range(count):
+        symbol = f"{prefix}-{number}".upper()
+        feed = make_feed(symbol, name=f"{prefix}-{number}")
+        append_quotes(feed, [(symbol, at(0), "1.50")])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", LISTS)
+def test_a_list_shows_its_rows(admin_client, page):
+    _feeds(2, prefix="feed")
+    answer = admin_client.get(reverse(page))
+    assert answer.status_code == 200
+    assert "feed-1" in answer.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", LISTS)
+def test_a_list_costs_the_same_statements_for_3_rows_and_for_30(admin_client, django_assert_num_queries, page):
+    _feeds(3, prefix="few")
+    admin_client.get(reverse(page))
+    with CaptureQueriesContext(
+        connection,
+    ) as few:
+        admin_client.get(reverse(page))
+    _feeds(27, prefix="more")
+    with django_assert_num_queries(len(few)):
+        answer = admin_client.get(reverse(page))
+    assert len(answer.context["cl"].result_list) == 30
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", LISTS)
+def test_an_empty_list_says_what_would_fill_it(admin_client, page):
+    answer = admin_client.get(reverse(page))
+    assert " yet. " in answer.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", LISTS)
+def test_a_stranger_is_sent_to_the_sign_in(client, page):
+    answer = client.get(reverse(page))
+    assert answer.status_code == 302
+    assert answer["Location"].startswith(reverse("admin:login"))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", LISTS)
+def test_staff_without_the_permission_are_refused(client, page):
+    client.force_login(make_operator("grace"))
+    assert client.get(reverse(page)).status_code == 403
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "page",
+    [*LISTS, *(page.replace("changelist", "change") for page in LISTS)],
+)
+def test_whoever_may_only_look_sees_every_page(client, page):
+    _feeds(1, prefix="feed")
+    client.force_login(make_operator("grace", "market.view_asset", "market.view_feed", "market.view_batch"))
+    rows = {"asset": Asset, "feed": Feed, "batch": Batch}[page.split("_")[1]].objects
+    arguments = [rows.get().pk] if page.endswith("_change") else []
+    answer = client.get(reverse(page, args=arguments))
+    assert answer.status_code == 200
+
+
+@pytest.mark.django_db
+def test_prices_show_without_trailing_zeros(admin_client):
+    _feeds(1, prefix="feed")
+    answer = admin_client.get(reverse("admin:market_asset_changelist"))
+    assert ">1.5<" in answer.text
+
+
+@pytest.mark.django_db
+def test_an_asset_without_a_quote_shows_so(admin_client):
+    make_feed("NEW-USD")
+    asset = Asset.objects.get()
+    assert "none yet" in admin_client.get(reverse("admin:market_asset_changelist")).text
+    assert "none yet" in admin_client.get(reverse("admin:market_asset_change", args=[asset.pk])).text
+
+
+@pytest.mark.django_db
+def test_an_asset_is_edited_and_keeps_its_symbol(admin_client):
+    make_feed("NEW-USD")
+    asset = Asset.objects.get()
+    admin_client.post(
+        reverse("admin:market_asset_change", args=[asset.pk]),
+        {
+            "symbol": "OTHER-USD",
+            "name": "New",
+            "feed": asset.feed_id,
+            "calendar": "XNYS",
+            "tags": "fresh, two words ,,",
+            **NO_INLINES,
+            "listings-TOTAL_FORMS": "1",
+            "listings-0-provider": "coincap",
+            "listings-0-external_id": "new-coin",
+            "aliases-TOTAL_FORMS": "1",
+            "aliases-0-name": "NEW",
+        },
+    )
+    asset.refresh_from_db()
+    assert (asset.symbol, asset.name, asset.tags) == ("NEW-USD", "New", ["fresh", "two words"])
+    assert asset.calendar == "XNYS"
+    assert asset.listings.get().external_id == "new-coin"
+    assert asset.aliases.get().name == "NEW"
+
+
+@pytest.mark.django_db
+def test_tags_are_shown_as_they_are_written(admin_client):
+    make_feed("NEW-USD")
+    asset = Asset.objects.get()
+    Asset.objects.update(tags=["crypto", "stablecoin"])
+    assert 'value="crypto, stablecoin"' in admin_client.get(reverse("admin:market_asset_change", args=[asset.pk])).text
+    assert ">crypto, stablecoin<" in admin_client.get(reverse("admin:market_asset_changelist")).text
+
+
+@pytest.mark.django_db
+def test_an_assets_page_says_whether_it_is_traded_now(admin_client):
+    make_feed("AAPL", "BTC-USD")
+    Asset.objects.filter(symbol="AAPL").update(calendar="XNYS")
+    pages = {
+        asset.symbol: admin_client.get(reverse("admin:market_asset_change", args=[asset.pk])).text
+        for asset in Asset.objects.all()
+    }
+    assert "; opens next at 20" in pages["AAPL"]
+    assert '<option value="XNYS" selected>New York (NYSE): XNYS</option>' in pages["AAPL"]
+    assert ">always open</div>" in pages["BTC-USD"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("tags", {"tags": "a\0b"}),
+        ("tags", {"tags": "x" * 65}),
+        ("symbol", {"symbol": "new usd"}),
+        ("symbol", {"symbol": "TAKEN"}),
+        ("name", {"name": "x" * 129}),
+        ("feed", {"feed": "4711"}),
+        ("calendar", {"calendar": "XXXX"}),
+    ],
+)
+def test_an_asset_that_is_wrong_is_refused_beside_the_field(admin_client, field, wrong):
+    make_feed("TAKEN")
+    new = {"symbol": "NEW-USD", "tags": "", **NO_INLINES}
+    answer = admin_client.post(reverse("admin:market_asset_add"), new | wrong)
+    assert answer.status_code == 200
+    assert list(answer.context["adminform"].form.errors) == [field]
+    assert Asset.objects.get().symbol == "TAKEN"
+
+
+@pytest.mark.django_db
+def test_an_alias_that_is_an_assets_symbol_is_refused(admin_client):
+    make_feed("NEW-USD", "OLD-USD")
+    asset = Asset.objects.get(symbol="NEW-USD")
+    answer = admin_client.post(
+        reverse("admin:market_asset_change", args=[asset.pk]),
+        {"tags": "", **NO_INLINES, "aliases-TOTAL_FORMS": "1", "aliases-0-name": "OLD-USD"},
+    )
+    assert "OLD-USD is an asset&#x27;s symbol already." in answer.text
+    assert not AssetAlias.objects.exists()
+
+
+@pytest.mark.django_db
+def test_assets_are_found_by_symbol_name_and_alias_and_filtered_by_feed_tag_and_price(admin_client):
+    _feeds(1, prefix="feed")
+    make_feed("NEW-USD", name="other")
+    asset = Asset.objects.get(symbol="NEW-USD")
+    Asset.objects.filter(pk=asset.pk).update(name="Newcoin", tags=["fresh"])
+    asset.aliases.create(name="NEWBIE")
+
+    def listed(**parameters):
+        rows = admin_client.get(reverse("admin:market_asset_changelist"), parameters).context["cl"].result_list
+        return [one.symbol for one in rows]
+
+    assert [listed(q=words) for words in ("new-usd", "newcoin", "newbie")] == [["NEW-USD"]] * 3
+    assert [listed(feed__id__exact=asset.feed_id), listed(tag="fresh"), listed(price="none")] == [["NEW-USD"]] * 3
+    assert [listed(price="known"), listed(tag="unheard-of")] == [["FEED-0"], []]
+
+
+@pytest.mark.django_db
+def test_an_assets_page_draws_its_last_day_and_lists_its_last_quotes(admin_client):
+    feed = make_feed("BTC-USD")
+    append_quotes(feed, [("BTC-USD", at(-2), "9"), ("BTC-USD", at(-1), "9.5")])
+    append_quotes(feed, [("BTC-USD", at(86_399), "10.5")])
+    answer = admin_client.get(reverse("admin:market_asset_change", args=[Asset.objects.get().pk]))
+    (chart,) = answer.context["charts"]
+    assert chart.data() == {
+        "low": [{"x": 1772452799000, "y": 9.5}, {"x": 1772539199000, "y": 10.5}],
+        "high": [{"x": 1772452799000, "y": 9.5}, {"x": 1772539199000, "y": 10.5}],
+        "levels": [],
+        "marks": [],
+    }
+    assert "2 points from 2026-03-02 11:59:59 to 2026-03-03 11:59:59, lowest 9.5, highest 10.5." in answer.text
+    quotes = next(table for table in answer.context["tables"] if table.title.startswith("Last quotes"))
+    assert [(row[0], row[1], row[4]) for row in quotes.rows] == [
+        (at(86_399), "10.5", "#2"),
+        (at(-1), "9.5", "#1"),
+        (at(-2), "9", "#1"),
+    ]
+
+
+@pytest.mark.django_db
+def test_an_assets_chart_follows_the_chosen_period(admin_client):
+    feed = make_feed("BTC-USD")
+    for days in (-400, -300, -20, -5, 0):
+        append_quotes(feed, [("BTC-USD", at(86_400 * days), "10")])
+    address = reverse("admin:market_asset_change", args=[Asset.objects.get().pk])
+
+    def drawn(query):
+        (chart,) = admin_client.get(address + query).context["charts"]
+        return len(chart.path), [name for name, _, is_shown in chart.periods if is_shown], chart.title
+
+    assert drawn("") == (1, ["day"], "The last day, by its feed's clock (UTC)")
+    assert drawn("?period=week")[:2] == (2, ["week"])
+    assert drawn("?period=month")[:2] == (3, ["month"])
+    assert drawn("?period=year")[:2] == (4, ["year"])
+    assert drawn("?period=all") == (5, ["all"], "The time that is stored, by its feed's clock (UTC)")
+    assert drawn("?period=ever")[:2] == (1, ["day"])
+    assert 'href="?period=year"' in admin_client.get(address).text
+
+
+def test_a_level_is_drawn_where_it_would_not_press_the_prices_into_a_line():
+    path = [PathPoint(at(0), Decimal(100), Decimal(100)), PathPoint(at(1), Decimal(104), Decimal(110))]
+    levels = [(str(price), Decimal(price)) for price in (79, 80, 105, 130, 131)]
+    drawn = Chart(title="", path=path, levels=levels, empty="").data()["levels"]
+    assert drawn == [{"name": name, "price": float(name)} for name in ("80", "105", "130")]
+
+
+@pytest.mark.django_db
+def test_an_assets_page_without_a_price_says_what_brings_one(admin_client):
+    make_feed("NEW-USD")
+    answer = admin_client.get(reverse("admin:market_asset_change", args=[Asset.objects.get().pk]))
+    assert "Prices come once its feed is enabled" in answer.text
+    assert "price-chart" not in answer.text
+
+
+@pytest.mark.django_db
+def test_an_asset_with_quotes_is_not_deleted_and_one_without_is(admin_client):
+    _feeds(1, prefix="feed")
+    make_feed("TYPO-USD", name="other")
+    quoted, unused = Asset.objects.get(symbol="FEED-0"), Asset.objects.get(symbol="TYPO-USD")
+    refused = admin_client.post(reverse("admin:market_asset_delete", args=[quoted.pk]), {"post": "yes"})
+    admin_client.post(reverse("admin:market_asset_delete", args=[unused.pk]), {"post": "yes"})
+    assert refused.status_code == 403
+    assert list(Asset.objects.all()) == [quoted]
+
+
+@pytest.mark.django_db
+def test_an_asset_whose_past_was_asked_for_in_vain_is_deleted(admin_client):
+    make_feed("TYPO-USD")
+    asset = Asset.objects.get()
+    begun = at(0)
+    Backfill.objects.create(
+        asset=asset, provider="coinbase", since=begun, until=at(60), reached=begun, next_call_at=begun
+    )
+    page = reverse("admin:market_asset_delete", args=[asset.pk])
+    assert "have permission to delete" not in admin_client.get(page).text
+
+    admin_client.post(page, {"post": "yes"})
+
+    assert (Asset.objects.exists(), Backfill.objects.exists()) == (False, False)
+
+
+@pytest.mark.django_db
+def test_a_new_feed_has_its_head_and_its_judge_and_is_due(admin_client):
+    answer = admin_client.post(reverse("admin:market_feed_add"), NEW_FEED)
+    assert answer.status_code == 302
+    feed = Feed.objects.get()
+    assert (feed.name, feed.interval_seconds, feed.is_enabled) == ("fresh", 5, True)
+    assert (FeedHead.objects.get().feed, JudgePosition.objects.get().feed) == (feed, feed)
+    source = feed.sources.get()
+    assert (source.position, source.provider, source.options["seed"]) == (1, "simulated", 7)
+    assert admin_client.get(reverse("admin:market_feed_change", args=[feed.pk])).status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_new_feed_may_begin_switched_off(admin_client):
+    admin_client.post(reverse("admin:market_feed_add"), {**NEW_FEED, "is_enabled": ""})
+    assert Feed.objects.get().is_enabled is False
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sources-0-options": '{"speed": "fast"}'},
+        {"sources-0-options": "[1]"},
+        {"sources-0-options": '{"start_prices": {"A\\u0000": "1"}}'},
+        {"sources-0-options": "{"},
+        {"sources-0-provider": "nobody"},
+        {"sources-TOTAL_FORMS": "0"},
+        {"name": "Not A Slug"},
+        {"interval_seconds": "0"},
+        {"interval_seconds": "604801"},
+    ],
+)
+def test_a_feed_that_is_wrong_anywhere_is_not_made_at_all(admin_client, wrong):
+    answer = admin_client.post(reverse("admin:market_feed_add"), {**NEW_FEED, **wrong})
+    assert answer.status_code == 200
+    assert answer.context["errors"]
+    assert (Feed.objects.count(), FeedHead.objects.count(), FeedSource.objects.count()) == (0, 0, 0)
+
+
+@pytest.mark.django_db
+def test_blank_options_are_no_options(admin_client):
+    admin_client.post(reverse("admin:market_feed_add"), {**NEW_FEED, "sources-0-options": ""})
+    assert FeedSource.objects.get().options["seed"] == 1
+
+
+def _edit(client, feed, **changes):
+    source = feed.sources.get()
+    return client.post(
+        reverse("admin:market_feed_change", args=[feed.pk]),
+        {**NEW_FEED, "sources-INITIAL_FORMS": "1", "sources-0-id": source.pk, "sources-0-feed": feed.pk, **changes},
+    )
+
+
+@pytest.mark.django_db
+def test_a_feed_is_edited_without_touching_its_head(admin_client):
+    _feeds(1, prefix="feed")
+    feed = Feed.objects.get()
+    before = FeedHead.objects.values().get()
+    answer = _edit(admin_client, feed, interval_seconds="1", is_enabled="")
+    assert answer.status_code == 302
+    feed.refresh_from_db()
+    assert (feed.name, feed.interval_seconds, feed.is_enabled) == ("feed-0", 1, False)
+    assert FeedHead.objects.values().get() == before
+
+
+@pytest.mark.django_db
+def test_an_interval_that_is_shortened_in_the_admin_takes_effect_at_once(admin_client):
+    now = timezone.now()
+    feed = sources.create_feed(name="feed", interval_seconds=86_400, sources=[("simulated", {})], now=now)
+    sources.fetch(feed_id=feed.pk, slot=feed.head.next_slot, now=now, trace_id=TRACE)
+    _edit(admin_client, feed, interval_seconds="5")
+    assert Feed.objects.get().interval_seconds == 5
+    assert FeedHead.objects.get().next_slot <= timezone.now()
+
+
+@pytest.mark.django_db
+def test_a_feed_with_a_log_is_not_deleted_and_one_without_is(admin_client):
+    _feeds(1, prefix="feed")
+    kept, unused = Feed.objects.get(), make_feed(name="typo")
+    refused = admin_client.post(reverse("admin:market_feed_delete", args=[kept.pk]), {"post": "yes"})
+    admin_client.post(reverse("admin:market_feed_delete", args=[unused.pk]), {"post": "yes"})
+    assert refused.status_code == 403
+    assert list(Feed.objects.all()) == [kept]
+    assert list(FeedHead.objects.values_list("feed", flat=True)) == [kept.pk]
+
+
+@pytest.mark.django_db
+def test_the_feed_list_says_how_each_feed_is(admin_client):
+    _feeds(1, prefix="feed")
+    append_quotes(Feed.objects.get(), [("FEED-0", at(2), "2")])
+    answer = admin_client.get(reverse("admin:market_feed_changelist"), {"o": "-6"})
+    for words in ("behind", "nobody has fetched it", "asked every 1 s, effective every 2 s"):
+        assert words in answer.text
+    assert answer.context["cl"].model_admin.pending(answer.context["cl"].result_list[0]) == 2
+
+
+@pytest.mark.django_db
+def test_the_order_of_two_sources_is_exchanged_in_one_go(admin_client):
+    feed = make_feed("BTC-USD")
+    FeedSource.objects.create(feed=feed, position=2, provider="coinbase")
+    first, second = feed.sources.all()
+    inline = {"sources-TOTAL_FORMS": "2", "sources-INITIAL_FORMS": "2"}
+    for place, (source, position) in enumerate([(first, "2"), (second, "1")]):
+        inline |= {f"sources-{place}-id": source.pk, f"sources-{place}-feed": feed.pk}
+        inline |= {f"sources-{place}-position": position, f"sources-{place}-provider": source.provider}
+        inline |= {f"sources-{place}-options": "{}"}
+    page = reverse("admin:market_feed_change", args=[feed.pk])
+    answer = admin_client.post(page, {**NEW_FEED, **inline})
+
+    assert answer.status_code == 302
+    assert list(feed.sources.values_list("position", "provider")) == [(1, "coinbase"), (2, "simulated")]
+
+
+def _press(client, action, *feeds, back=True, sure=False):
+    """Ask for an action as the button on a feed's page does, or as the list does."""
+    asked = {"action": action, "_selected_action": [feed.pk for feed in feeds], "index": "0", "select_across": "0"}
+    asked |= {"back": "page"} if back else {}
+    asked |= {"sure": "yes"} if sure else {}
+    return client.post(reverse("admin:market_feed_changelist"), asked, follow=True)
+
+
+@pytest.mark.django_db
+def test_a_feed_is_paused_and_resumed_by_the_buttons_of_its_page(admin_client):
+    feed = make_feed()
+    page = reverse("admin:market_feed_change", args=[feed.pk])
+    assert 'value="pause"' in admin_client.get(page).text
+    paused = _press(admin_client, "pause", feed)
+    assert (paused.request["PATH_INFO"], Feed.objects.get().is_enabled) == (page, False)
+    assert "1 feed is paused." in paused.text
+    assert 'value="pause"' not in paused.text
+    again = _press(admin_client, "pause", feed)
+    assert "nothing is changed" in again.text
+    resumed = _press(admin_client, "resume", feed)
+    assert ("1 feed runs again" in resumed.text, Feed.objects.get().is_enabled) == (True, True)
+    assert "nothing is changed" in _press(admin_client, "resume", feed).text
+
+
+@pytest.mark.django_db
+def test_pausing_several_feeds_asks_first(admin_client):
+    feeds = [make_feed(name=name) for name in ("one", "two", "three")]
+    asked = _press(admin_client, "pause", *feeds[:2], back=False)
+    assert "Nothing is fetched until they are resumed" in asked.text
+    assert ("<li>one</li>" in asked.text, "<li>three</li>" in asked.text) == (True, False)
+    assert Feed.objects.filter(is_enabled=True).count() == 3
+    done = admin_client.post(
+        reverse("admin:market_feed_changelist"), {**_hidden(asked), "_selected_action": [one.pk for one in feeds[:2]]}
+    )
+    assert done.status_code == 302
+    assert list(Feed.objects.filter(is_enabled=True)) == [feeds[2]]
+
+
+def _hidden(answer):
+    return dict(answer.context["carried"]) | {"sure": "yes"}
+
+
+@pytest.mark.django_db
+def test_fetch_now_makes_feeds_due_and_says_what_follows_and_what_does_not(admin_client):
+    later, paused = make_feed(name="later"), make_feed(name="paused")
+    FeedHead.objects.update(next_slot=timezone.now() + timezone.timedelta(hours=1))
+    Feed.objects.filter(pk=paused.pk).update(is_enabled=False)
+    answer = _press(admin_client, "fetch_now", later, paused, back=False)
+    assert "later: due now." in answer.text
+    assert "paused is paused. Resume it first." in answer.text
+    assert FeedHead.objects.get(feed=later).next_slot <= timezone.now() < FeedHead.objects.get(feed=paused).next_slot
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("action", ["fetch_now", "pause", "resume"])
+def test_whoever_may_only_look_at_feeds_has_no_levers(client, action):
+    running, paused = make_feed(name="running"), make_feed(name="paused")
+    Feed.objects.filter(pk=paused.pk).update(is_enabled=False)
+    FeedHead.objects.update(next_slot=timezone.now() + timezone.timedelta(hours=1))
+    before = list(FeedHead.objects.order_by("pk").values())
+    client.force_login(make_operator("grace", "market.view_feed"))
+    page = client.get(reverse("admin:market_feed_change", args=[running.pk]))
+    assert 'name="action"' not in page.text
+    _press(client, action, running, paused, back=False, sure=True)
+    assert dict(Feed.objects.values_list("name", "is_enabled")) == {"running": True, "paused": False}
+    assert list(FeedHead.objects.order_by("pk").values()) == before
+
+
+@pytest.mark.django_db
+def test_entries_of_the_log_are_filtered_and_only_looked_at(admin_client):
+    _feeds(2, prefix="feed")
+    wanted = Feed.objects.get(name="feed-1")
+    answer = admin_client.get(
+        reverse("admin:market_batch_changelist"), {"feed__id__exact": wanted.pk, "kind__exact": "quotes"}
+    )
+    assert [batch.feed for batch in answer.context["cl"].result_list] == [wanted]
+    assert admin_client.get(reverse("admin:market_batch_add")).status_code == 403
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("page", "lookup"),
+    [
+        (LISTS[0], "rule_transitions__id__exact"),
+        (LISTS[0], "alerts__isnull"),
+        (LISTS[0], "name__startswith"),
+        (LISTS[0], "feed__batches__id__exact"),
+        (LISTS[2], "transitions__id__exact"),
+    ],
+)
+def test_a_list_is_filtered_by_nothing_but_its_filters(admin_client, page, lookup):
+    assert admin_client.get(reverse(page), {lookup: "1"}).status_code == 400
+
+
+@pytest.mark.django_db
+def test_an_entry_of_the_log_shows_its_quotes(admin_client):
+    _feeds(1, prefix="feed")
+    answer = admin_client.get(reverse("admin:market_batch_change", args=[Batch.objects.get().pk]))
+    (table,) = answer.context["tables"]
+    assert table.rows == [["FEED-0", at(0), "1.5", None, ""]]
+    assert "FEED-0" in answer.text

@@ -1,0 +1,108 @@
+"""What the form of a rule says before it is saved, and after."""
+
+import pytest
+from django.urls import reverse
+
+from apps.market.models import Asset
+from apps.rules.models import Rule
+from tests.builders import append_quotes, at, make_feed, make_operator
+from tests.panel.forms import OWNER_MAY, written
+
+ADD, PREVIEW = "admin:rules_rule_add", "admin:rules_rule_preview"
+
+
+@pytest.fixture
+def feed(db):
+    return make_feed("BTC-USD", "ETH-USD", name="spot")
+
+
+@pytest.fixture
+def ada(client, feed):
+    """An owner, signed in."""
+    owner = make_operator("ada", *OWNER_MAY)
+    client.force_login(owner)
+    return owner
+
+
+def test_the_preview_says_the_rule_in_words_and_from_when_it_is_judged(client, ada, feed):
+    append_quotes(feed, [("BTC-USD", at(0), "9")])
+    append_quotes(feed, [("BTC-USD", at(3 * 86_400), "9")])
+    both = list(Asset.objects.order_by("symbol").values_list("pk", flat=True))
+    fields = {"kind": "below_average", "percent": "0", "window": "30d", "symbols": both, "name": ""}
+    answer = client.post(reverse(PREVIEW), written(**fields))
+    assert answer.json() == {
+        "words": "BTC-USD, ETH-USD is below its average of 30 days",
+        "errors": [],
+        "assets": [
+            {
+                "symbol": "BTC-USD",
+                "is_known": False,
+                "words": "needs 15 of 30 days; 3 are stored: known from 2026-03-17 15:00:00 UTC",
+            },
+            {"symbol": "ETH-USD", "is_known": False, "words": "needs 15 of 30 days; no quote is stored yet"},
+        ],
+        "more": 0,
+        "warnings": [],
+    }
+    assert not Rule.objects.exists()
+
+
+def test_the_preview_names_what_is_wrong_and_where(client, ada):
+    answer = client.post(reverse(PREVIEW), written(level="x"))
+    message = "level is not a number; write it like 10 or '0.995'."
+    assert answer.json()["errors"] == [{"field": "level", "message": message}]
+    assert answer.json()["words"] == ""
+
+
+def test_the_preview_warns_of_a_window_that_is_narrower_than_the_feed_is_quick(client, ada):
+    make_feed("SLOW-USD", name="slow", interval_seconds=60)
+    slow = [Asset.objects.get(symbol="SLOW-USD").pk]
+    answer = client.post(reverse(PREVIEW), written(kind="rises", percent="1", window="1m", symbols=slow))
+    assert answer.json()["warnings"] == [
+        "a window of 1 minute (rises) is under twice the pace of slow, where a quote comes every 60 s: it would often "
+        "see one price alone"
+    ]
+
+
+def test_the_preview_is_only_posted_to(client, ada):
+    assert client.get(reverse(PREVIEW)).status_code == 405
+
+
+def test_after_saving_the_page_says_from_when_it_is_judged(client, ada, feed):
+    fields = {"kind": "above_average", "percent": "1", "window": "24h"}
+    answer = client.post(reverse(ADD), written(**fields) | {"_continue": "1"}, follow=True)
+    assert "Not judged everywhere yet: BTC-USD: needs 12 of 24 hours; no quote is stored yet." in answer.text
+    assert [table.rows for table in answer.context["tables"] if table.title == "When it can be judged"] == [
+        [["BTC-USD", "needs 12 of 24 hours; no quote is stored yet"]]
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5_000,
+        "level: " + "9" * 5_000,
+        "{kind: above, level: 1e999999999}",
+        "{kind: above, level: .nan}",
+        "{kind: above, level: 2026-01-01}",
+        "{kind: !!binary aGk=, level: 1}",
+        "!!python/object/apply:os.system [ls]",
+        "? [a]\n: b",
+        "{1: 2, kind: above, level: 1}",
+        "- all",
+        "all: []",
+        "not: " * 7 + "{kind: above, level: 1}",
+        "any: [" + "{kind: above, level: 1}, " * 21 + "]",
+        '"\\ud800"',
+    ],
+)
+def test_no_text_breaks_the_form(client, ada, text):
+    answer = client.post(reverse(PREVIEW), written(kind="combined", written=text))
+    assert [error["field"] for error in answer.json()["errors"]] == ["written"]
+
+
+@pytest.mark.parametrize("posted", [{}, {"symbols": ["x", "1" * 40]}, {"feed": "x"}, {"watch": "x"}, {"kind": "x"}])
+def test_no_post_breaks_the_preview(client, ada, posted):
+    answer = client.post(reverse(PREVIEW), posted)
+    assert answer.status_code == 200
+    assert answer.json()["errors"]
