@@ -30,7 +30,7 @@ dev: services ## Run web, workers and beat on these servers, http://127.0.0.1:80
 test: services browser ## Run all tests, those of the embedded run on SQLite too, and report coverage
 	@echo "test: without servers (SQLite)"
 	@.venv/bin/coverage erase
-	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify --cov=apps --cov=fintech --cov-report=
+	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden --cov=apps --cov=fintech --cov-report=
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"
 	@. compose/test.env && .venv/bin/pytest -n 2 --cov=apps --cov=fintech --cov-append --cov-report=term-missing:skip-covered
 
