@@ -9,35 +9,35 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 
 
-def duration_in_words(duration: int) -> str:
+def format_duration(duration: int) -> str:
     """Return microseconds like "5 minutes"."""
     written = write_duration(duration)
     count, unit = written[:-1], _UNITS[written[-1]]
     return f"{count} {unit}" if count == "1" else f"{count} {unit}s"
 
 
-def moment_in_words(moment: int) -> str:
+def format_time(moment: int) -> str:
     """Return microseconds since 1970 like "2026-03-05 12:03:10 UTC"."""
     return f"{_EPOCH + timedelta(microseconds=moment):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def number_in_words(number: str | Decimal) -> str:
+def format_number(number: str | Decimal) -> str:
     """Return a number with thin groups of thousands: 61230.5 is "61 230.5"."""
     whole, _, part = write_number(Decimal(number)).partition(".")
     return f"{int(whole):,}".replace(",", " ") + (f".{part}" if part else "")
 
 
-def percent_in_words(percent: str | Decimal) -> str:
+def format_percent(percent: str | Decimal) -> str:
     """Return a percent with two decimals at most."""
     return f"{write_number(abs(Decimal(percent)).quantize(Decimal('0.01')))} %"
 
 
-def plain_number(number: Decimal) -> str:
+def format_plain(number: Decimal) -> str:
     """Return a number without exponent and without trailing zeros."""
     return f"{number.normalize():f}"
 
 
-def span_in_words(seconds: float) -> str:
+def format_span(seconds: float) -> str:
     """Return a span in the largest unit of which it has two: "60 s", "58 min", "6 h"."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:

@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.market.domain import RawQuote
-from apps.market.models import Asset, Batch, Feed
+from apps.market.models import Asset, Feed, FeedEntry
 from apps.notify.queries import channels_to_plan, due_channels
 from apps.notify.services import create_channel, deliver_next, plan, set_channels
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule
 from apps.rules.services import save_rule
 from apps.sources import services as sources
@@ -57,7 +57,7 @@ def append_quotes(
     as_of: datetime | None = None,
     history: Sequence[tuple[str, datetime, str]] = (),
     provider: str = "simulated",
-) -> Batch:
+) -> FeedEntry:
     """Append one answer with (symbol, at, price) to the feed's log, in the slot that is due, and return its entry."""
     head = feed.head.__class__.objects.get(feed=feed)
     lease = sources.take_fetch_lease(feed_id=feed.pk, slot=head.next_slot)
@@ -69,8 +69,8 @@ def append_quotes(
         as_of=as_of,
     )
     part = sources.admit_answer(lease=lease, provider=provider, answer=answer, asset_ids=asset_ids(feed))
-    (batch,) = sources.record_answers(lease=lease, parts=[part], now=as_of, trace_id=TRACE)
-    return batch
+    (entry,) = sources.record_answers(lease=lease, parts=[part], now=as_of, trace_id=TRACE)
+    return entry
 
 
 def make_rule(owner: Any, *, name: str = "rule", rule: Rule | None = None, **document: Any) -> Rule:
@@ -85,7 +85,7 @@ def above(level: Any, **more: Any) -> Mapping[str, Any]:
     return {"kind": "above", "level": str(level), **more}
 
 
-def make_told_alerts(owner: Any, count: int, *, name: str = "told") -> list[Alert]:
+def make_notified_alerts(owner: Any, count: int, *, name: str = "notified") -> list[Alert]:
     """Return open alerts, each of a rule and on an asset of its own, told to the owner's inbox: all by the services."""
     symbols = [f"{name}-{number}".upper() for number in range(count)]
     feed = make_feed(*symbols, name=name)
@@ -97,12 +97,12 @@ def make_told_alerts(owner: Any, count: int, *, name: str = "told") -> list[Aler
     # One after the other, so that each has a message of its own.
     for symbol in symbols:
         append_quotes(feed, [(symbol, at(1), "11")])
-        judge_pending(feed_id=feed.pk)
-        tell()
+        evaluate_pending(feed_id=feed.pk)
+        notify_all()
     return list(Alert.objects.filter(asset__feed=feed).order_by("asset__symbol"))
 
 
-def tell() -> None:
+def notify_all() -> None:
     """Plan what is due on each channel, and send it."""
     now = timezone.now()
     for channel_id in channels_to_plan(now=now):

@@ -29,7 +29,7 @@ PERMISSIONS: dict[str, list[str]] = {
             for line in ("feedsource", "listing")
             for verb in ("view", "add", "change", "delete")
         ),
-        "market.view_batch",
+        "market.view_feedentry",
         "sources.view_backfill",
         "market.push_quotes",
         *("alerts.view_alert", "alerts.change_alert", "alerts.view_system_alerts"),

@@ -34,7 +34,7 @@ class SystemAlert(NamedTuple):
     opened_at: datetime
     resolved_at: datetime | None
     severity: str
-    words: str
+    summary: str
     evidence: dict[str, Any]
 
 
@@ -57,14 +57,14 @@ def read_alerts(content: bytes, *, now: datetime) -> list[SystemAlert]:
     return [_alert_of(alert, place=f"alerts[{number}]", now=now) for number, alert in enumerate(alerts)]
 
 
-def ended_at(opened_at: datetime, told: Iterable[SystemAlert]) -> datetime | None:
+def ended_at(opened_at: datetime, reported: Iterable[SystemAlert]) -> datetime | None:
     """Return when an episode that began at `opened_at` is over by what is told of the same labels, or None.
 
     Not only by its own end: Alertmanager knows one episode of the same labels at a time, and after a restart none. So
     one that began later, or that ended later, says that this one is over.
     """
-    ends = [one.resolved_at for one in told if one.resolved_at is not None and one.resolved_at >= opened_at]
-    begins = [one.opened_at for one in told if one.opened_at > opened_at]
+    ends = [one.resolved_at for one in reported if one.resolved_at is not None and one.resolved_at >= opened_at]
+    begins = [one.opened_at for one in reported if one.opened_at > opened_at]
     return min([*ends, *begins], default=None)
 
 
@@ -104,7 +104,7 @@ def _alert_of(alert: Any, *, place: str, now: datetime) -> SystemAlert:
         opened_at=opened_at,
         resolved_at=resolved_at,
         severity=severity if severity in _SEVERITIES else "info",
-        words=next(filter(None, said), "an alert without a name"),
+        summary=next(filter(None, said), "an alert without a name"),
         evidence={"labels": labels, "annotations": annotations, "generator_url": _cut(generator_url)},
     )
 

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import Any
 
-from apps.wording import number_in_words
+from apps.wording import format_number
 
 FIGURES_MOST = 500
 _LEVELS = ("level", "low", "high", "mean")
@@ -76,7 +76,7 @@ def _value(name: str, one: Any) -> str:
     number = _number(one)
     if number is None:
         return str(one)
-    return ("-" if number < 0 else "") + number_in_words(abs(number)) + (" %" if name.endswith("percent") else "")
+    return ("-" if number < 0 else "") + format_number(abs(number)) + (" %" if name.endswith("percent") else "")
 
 
 def _number(one: Any) -> Decimal | None:

@@ -9,7 +9,7 @@ OPENED, RESOLVED = "opened", "resolved"
 EXPIRED = "expired"
 
 
-def tells(step: Transition) -> bool:
+def is_notable(step: Transition) -> bool:
     """Tell whether a step may open or resolve an alert."""
     return step.opens or step.resolves or ERROR in (step.from_state, step.to_state)
 
@@ -17,7 +17,7 @@ def tells(step: Transition) -> bool:
 def events_of(steps: Iterable[Transition], *, open_keys: set[tuple[int, int]]) -> Iterator[tuple[str, Transition]]:
     """Give (opened | resolved, step) in order. open_keys: the (rule, asset) with an open alert; it is kept up to date.
 
-    A judgement that failed opens an alert too, which ends when the rule is changed.
+    A evaluation that failed opens an alert too, which ends when the rule is changed.
     """
     for step in steps:
         key = (step.rule_id, step.asset_id)

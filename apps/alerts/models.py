@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 
 from apps.alerts.episodes import EXPIRED, OPENED, RESOLVED
-from apps.market.models import Asset, Batch
+from apps.market.models import Asset, FeedEntry
 from apps.rules.models import Rule, RuleVersion
 
 
@@ -15,8 +15,8 @@ class Alert(models.Model):
     """One episode: of one rule on one asset, and then its owner is the rule's; or of this installation itself, found by
     Alertmanager, and then it is the operators'.
 
-    kind: the condition held, or judging it failed, or it came from Alertmanager; opened_at, resolved_at: event time;
-    evidence, in data and in words: what the rule saw when it opened (of Alertmanager: labels and annotations); batch:
+    kind: the condition held, or evaluating it failed, or it came from Alertmanager; opened_at, resolved_at: event time;
+    evidence, in data and in words: what the rule saw when it opened (of Alertmanager: labels and annotations); entry:
     the entry of the log that opened it, which has the quotes and the trace; fingerprint: Alertmanager's name for the
     labels; acknowledged_at: by the wall clock.
     """
@@ -37,7 +37,7 @@ class Alert(models.Model):
     rule = models.ForeignKey(Rule, models.CASCADE, null=True, related_name="alerts")
     version = models.ForeignKey(RuleVersion, models.CASCADE, null=True, related_name="alerts")
     asset = models.ForeignKey(Asset, models.CASCADE, null=True, related_name="alerts")
-    batch = models.ForeignKey(Batch, models.PROTECT, null=True, related_name="alerts")
+    entry = models.ForeignKey(FeedEntry, models.PROTECT, null=True, related_name="alerts")
     kind = models.CharField(max_length=9, choices=Kind, default=Kind.CONDITION)
     severity = models.CharField(max_length=8, choices=Rule.Severity)
     opened_at = models.DateTimeField()
@@ -47,7 +47,7 @@ class Alert(models.Model):
     acknowledged_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     note = models.CharField(max_length=500, blank=True)
     evidence = models.JSONField(default=dict)
-    words = models.TextField()
+    summary = models.TextField()
     fingerprint = models.CharField(max_length=64, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -58,7 +58,7 @@ class Alert(models.Model):
             ("view_system_alerts", "Can see alerts about the installation"),
         ]
         constraints = [
-            # An episode opens once, whoever judges it how often.
+            # An episode opens once, whoever evaluates it how often.
             models.UniqueConstraint(
                 fields=["rule", "asset"], condition=Q(resolved_at=None), name="one_open_alert_per_rule_and_asset"
             ),
@@ -73,10 +73,10 @@ class Alert(models.Model):
                 name="alert_resolved_after_it_opened",
             ),
             models.CheckConstraint(
-                condition=Q(kind="system", rule=None, version=None, asset=None, batch=None)
+                condition=Q(kind="system", rule=None, version=None, asset=None, entry=None)
                 | (
                     ~Q(kind="system")
-                    & Q(rule__isnull=False, version__isnull=False, asset__isnull=False, batch__isnull=False)
+                    & Q(rule__isnull=False, version__isnull=False, asset__isnull=False, entry__isnull=False)
                 ),
                 name="alert_of_a_rule_or_of_the_system",
             ),
@@ -91,7 +91,7 @@ class Alert(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.words
+        return self.summary
 
     @property
     def state(self) -> str:
@@ -123,7 +123,7 @@ class Alert(models.Model):
 class AlertEvent(models.Model):
     """A step in the life of an alert: what channels are told of.
 
-    at: event time of what the engine found or Alertmanager said, the wall clock's of what a person did; batch: the
+    at: event time of what the engine found or Alertmanager said, the wall clock's of what a person did; entry: the
     entry of the log that made it; by: the person who did it, where one did; reason: why, or the person's note.
     """
 
@@ -136,7 +136,7 @@ class AlertEvent(models.Model):
     kind = models.CharField(max_length=12, choices=Kind)
     at = models.DateTimeField()
     reason = models.CharField(max_length=500, blank=True)
-    batch = models.ForeignKey(Batch, models.PROTECT, null=True, related_name="alert_events")
+    entry = models.ForeignKey(FeedEntry, models.PROTECT, null=True, related_name="alert_events")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 

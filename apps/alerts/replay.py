@@ -11,7 +11,7 @@ from apps.alerts.episodes import RESOLVED, events_of
 from apps.alerts.models import Alert, AlertEvent
 from apps.market import queries as market
 from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds
-from apps.market.models import Asset, Batch, Feed, JudgePosition
+from apps.market.models import Asset, EvaluationCursor, Feed, FeedEntry
 from apps.rules import queries as rules
 from apps.rules.engine.engine import History
 from apps.rules.engine.written import write_moment
@@ -50,11 +50,11 @@ class Comparison:
 
 
 def replay(feed: Feed, *, since: datetime, until: datetime, progress: Progress) -> Comparison:
-    """Read the judged entries of a feed's log whose clock is in [since, until] again, from the nearest checkpoint, and
-    compare what opens and resolves there with what is on record. Raises ReplayRefused."""
+    """Read the evaluated entries of a feed's log whose clock is in [since, until] again, from the nearest checkpoint,
+    and compare what opens and resolves there with what is on record. Raises ReplayRefused."""
     comparison = Comparison(feed.name)
-    judged = JudgePosition.objects.get(feed=feed).seq
-    entries = Batch.objects.filter(feed=feed, seq__lte=judged).order_by("seq")
+    evaluated = EvaluationCursor.objects.get(feed=feed).seq
+    entries = FeedEntry.objects.filter(feed=feed, seq__lte=evaluated).order_by("seq")
     first = entries.filter(as_of__gte=since).values_list("seq", flat=True).first()
     last = entries.filter(as_of__lte=until).values_list("seq", flat=True).last()
     if first is None or last is None or last < first:
@@ -69,17 +69,17 @@ def replay(feed: Feed, *, since: datetime, until: datetime, progress: Progress) 
     found: list[Step] = []
     for entry in rules.entries(feed_id=feed.pk, after_seq=nearest, up_to_seq=last):
         history = rules.history_of(feed_id=feed.pk, seq=entry.seq)
-        judgement = engine.judge(entry, _whole(history, forgotten=forgotten, seq=entry.seq))
+        evaluation = engine.evaluate(entry, _whole(history, forgotten=forgotten, seq=entry.seq))
         if entry.seq < first:
             continue  # On the way from the checkpoint to the range.
         found += [
             _step(entry.seq, kind, one.rule_id, one.asset_id, one.moment, one.reason, one.evidence)
-            for kind, one in events_of(judgement.transitions, open_keys=open_keys)
+            for kind, one in events_of(evaluation.transitions, open_keys=open_keys)
         ]
         progress((entry.seq - first + 1) / (last - first + 1))
     recorded = [
         _step(
-            event.batch.seq,
+            event.entry.seq,
             event.kind,
             event.alert.rule_id,
             event.alert.asset_id,
@@ -87,8 +87,8 @@ def replay(feed: Feed, *, since: datetime, until: datetime, progress: Progress) 
             event.reason,
             event.alert.evidence,
         )
-        for event in AlertEvent.objects.filter(batch__feed=feed, batch__seq__gte=first, batch__seq__lte=last)
-        .select_related("batch", "alert")
+        for event in AlertEvent.objects.filter(entry__feed=feed, entry__seq__gte=first, entry__seq__lte=last)
+        .select_related("entry", "alert")
         .iterator(chunk_size=2_000)
     ]
     # As multisets: several episodes of one rule may open and resolve within one entry.
@@ -100,7 +100,7 @@ def replay(feed: Feed, *, since: datetime, until: datetime, progress: Progress) 
     return comparison
 
 
-def in_words(steps: Iterable[Step]) -> list[str]:
+def describe(steps: Iterable[Step]) -> list[str]:
     """Return a line for each step, with the names of its rule and asset."""
     steps = list(steps)
     names = dict(Rule.objects.filter(pk__in={one.rule_id for one in steps}).values_list("pk", "name"))
@@ -122,8 +122,8 @@ def _step(
 
 def _open_at(feed: Feed, *, seq: int) -> set[tuple[int, int]]:
     """Return the (rule, asset) whose alert was open after entry `seq`."""
-    opened = AlertEvent.objects.filter(batch__feed=feed, batch__seq__lte=seq, kind=AlertEvent.Kind.OPENED)
-    over = AlertEvent.objects.filter(batch__feed=feed, batch__seq__lte=seq, kind=AlertEvent.Kind.RESOLVED)
+    opened = AlertEvent.objects.filter(entry__feed=feed, entry__seq__lte=seq, kind=AlertEvent.Kind.OPENED)
+    over = AlertEvent.objects.filter(entry__feed=feed, entry__seq__lte=seq, kind=AlertEvent.Kind.RESOLVED)
     alerts = Alert.objects.filter(pk__in=opened.values("alert")).exclude(pk__in=over.values("alert"))
     return set(alerts.order_by().values_list("rule_id", "asset_id"))
 
@@ -131,7 +131,7 @@ def _open_at(feed: Feed, *, seq: int) -> set[tuple[int, int]]:
 def _refuse_forgotten(feed: Feed, *, after: int, last: int, forgotten: datetime | None) -> None:
     if forgotten is None:
         return
-    needed = Batch.objects.filter(feed=feed, seq__gt=after, seq__lte=last, accepted__gt=0, first_at__lt=forgotten)
+    needed = FeedEntry.objects.filter(feed=feed, seq__gt=after, seq__lte=last, accepted__gt=0, first_at__lt=forgotten)
     gone = needed.order_by("seq").last()
     if gone is not None:
         later = Checkpoint.objects.filter(feed=feed, seq__gte=gone.seq).order_by("seq").first()

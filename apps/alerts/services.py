@@ -9,11 +9,11 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from apps.alerts.alertmanager import SystemAlert, ended_at
-from apps.alerts.episodes import OPENED, RESOLVED, events_of, tells
+from apps.alerts.episodes import OPENED, RESOLVED, events_of, is_notable
 from apps.alerts.models import Alert, AlertEvent
 from apps.market.domain import from_epoch_microseconds
-from apps.market.models import Asset, Batch
-from apps.rules.domain import evidence_in_words
+from apps.market.models import Asset, FeedEntry
+from apps.rules.domain import describe_evidence
 from apps.rules.engine.instance import ERROR, RULE_CHANGED, Transition
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
@@ -23,19 +23,19 @@ _REPORTED_BY = "reported by Alertmanager"
 _RESOLVED_BY = "resolved by Alertmanager"
 
 
-def record_episodes(*, batch: Batch, transitions: Sequence[Transition]) -> list[AlertEvent]:
-    """Open and resolve alerts as these transitions of one batch say, in their order; return the events made.
+def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> list[AlertEvent]:
+    """Open and resolve alerts as these transitions of one entry say, in their order; return the events made.
 
-    A judgement that failed opens an alert of kind error, which ends when the rule is changed.
+    A evaluation that failed opens an alert of kind error, which ends when the rule is changed.
     """
-    keys = {(one.rule_id, one.asset_id) for one in transitions if tells(one)}
+    keys = {(one.rule_id, one.asset_id) for one in transitions if is_notable(one)}
     if not keys:
         return []
     rules = Rule.objects.in_bulk({rule_id for rule_id, _ in keys})
     symbols = dict(Asset.objects.filter(pk__in={asset_id for _, asset_id in keys}).values_list("pk", "symbol"))
-    specs = specs_of({one.version_id for one in transitions if tells(one)})
+    specs = specs_of({one.version_id for one in transitions if is_notable(one)})
     # Those that this log has opened: an asset that moved may have one in the other feed's already.
-    ours = Alert.objects.filter(rule__in=rules, asset__in=symbols, resolved_at=None, batch__feed=batch.feed_id)
+    ours = Alert.objects.filter(rule__in=rules, asset__in=symbols, resolved_at=None, entry__feed=entry.feed_id)
     # Locked in the order in which whoever acknowledges many takes them: else each could wait for the other.
     ours = ours.select_for_update(no_key=True, of=("self",)).order_by("pk")
     open_alerts = {(alert.rule_id, alert.asset_id): alert for alert in ours}
@@ -45,7 +45,7 @@ def record_episodes(*, batch: Batch, transitions: Sequence[Transition]) -> list[
     for kind, step in events_of(transitions, open_keys=set(open_alerts)):
         key, at = (step.rule_id, step.asset_id), from_epoch_microseconds(step.moment)
         if kind == AlertEvent.Kind.OPENED:
-            alert = _alert_of(step, batch=batch, rule=rules[step.rule_id], symbol=symbols[step.asset_id], specs=specs)
+            alert = _alert_of(step, entry=entry, rule=rules[step.rule_id], symbol=symbols[step.asset_id], specs=specs)
             open_alerts[key] = alert
             opened.append(alert)
         else:
@@ -54,29 +54,29 @@ def record_episodes(*, batch: Batch, transitions: Sequence[Transition]) -> list[
             alert.resolution = step.reason[:200]
             if alert.pk is not None:
                 resolved.append(alert)
-        events.append(AlertEvent(alert=alert, kind=kind, at=at, reason=step.reason, batch=batch))
+        events.append(AlertEvent(alert=alert, kind=kind, at=at, reason=step.reason, entry=entry))
     # Resolved ones first: the database lets only one be open per rule and asset.
     Alert.objects.bulk_update(resolved, ["resolved_at", "resolution"], batch_size=1_000)
     Alert.objects.bulk_create(opened, batch_size=1_000)
     return AlertEvent.objects.bulk_create(events, batch_size=1_000)
 
 
-def end_episodes(*, asset_id: int, ended: Mapping[int, Batch]) -> list[AlertEvent]:
+def end_episodes(*, asset_id: int, ended: Mapping[int, FeedEntry]) -> list[AlertEvent]:
     """Resolve the open alerts of rules on an asset that has left a feed, in the caller's transaction, and return the
     events made. ended: rule id -> the entry of that feed's log at which it ended.
 
-    As the judge of that log will find it, who may come later than the first opening in the other feed: of a rule and an
-    asset one alert is open at most.
+    As the analyzer of that log will find it, who may come later than the first opening in the other feed: of a rule and
+    an asset one alert is open at most.
     """
     open_alerts = Alert.objects.filter(asset=asset_id, rule__in=ended, resolved_at=None).order_by("pk")
     events = []
     for alert in open_alerts:
-        batch = ended[alert.rule_id]
-        alert.resolved_at = max(batch.as_of, alert.opened_at)
+        entry = ended[alert.rule_id]
+        alert.resolved_at = max(entry.as_of, alert.opened_at)
         alert.resolution = RULE_CHANGED
         alert.save(update_fields=["resolved_at", "resolution"])
         event = AlertEvent(
-            alert=alert, kind=AlertEvent.Kind.RESOLVED, at=alert.resolved_at, reason=RULE_CHANGED, batch=batch
+            alert=alert, kind=AlertEvent.Kind.RESOLVED, at=alert.resolved_at, reason=RULE_CHANGED, entry=entry
         )
         events.append(event)
     return AlertEvent.objects.bulk_create(events)
@@ -90,15 +90,15 @@ def record_system_alerts(found: Sequence[SystemAlert]) -> list[AlertEvent]:
     first of an alert stands; one that is over stays so. Where it has forgotten one, that ends with what it says of the
     same labels later.
     """
-    told: dict[str, list[SystemAlert]] = {}
+    reported: dict[str, list[SystemAlert]] = {}
     for one in sorted(found, key=lambda one: (one.fingerprint, one.opened_at)):
-        told.setdefault(one.fingerprint, []).append(one)
+        reported.setdefault(one.fingerprint, []).append(one)
     # In one order, so that two who write the same wait for each other and not for ever.
-    rows = [_system_alert_of(one) for of_labels in told.values() for one in of_labels]
+    rows = [_system_alert_of(one) for of_labels in reported.values() for one in of_labels]
     Alert.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1_000)
     named = Q(resolved_at=None) | Q(opened_at__in={one.opened_at for one in found})
     alerts = list(
-        Alert.objects.filter(named, kind=Alert.Kind.SYSTEM, fingerprint__in=told)
+        Alert.objects.filter(named, kind=Alert.Kind.SYSTEM, fingerprint__in=reported)
         .select_for_update(no_key=True)
         .order_by("pk")
     )
@@ -108,7 +108,7 @@ def record_system_alerts(found: Sequence[SystemAlert]) -> list[AlertEvent]:
     events = [AlertEvent(alert=alert, kind=OPENED, at=alert.opened_at, reason=_REPORTED_BY) for alert in fresh]
     over = []
     for alert in alerts:
-        end = ended_at(alert.opened_at, told[alert.fingerprint]) if alert.resolved_at is None else None
+        end = ended_at(alert.opened_at, reported[alert.fingerprint]) if alert.resolved_at is None else None
         if end is not None:
             alert.resolved_at, alert.resolution = end, _RESOLVED_BY
             over.append(alert)
@@ -117,14 +117,14 @@ def record_system_alerts(found: Sequence[SystemAlert]) -> list[AlertEvent]:
     return AlertEvent.objects.bulk_create(events, batch_size=1_000)
 
 
-def _system_alert_of(told: SystemAlert) -> Alert:
+def _system_alert_of(reported: SystemAlert) -> Alert:
     return Alert(
         kind=Alert.Kind.SYSTEM,
-        fingerprint=told.fingerprint,
-        severity=told.severity,
-        opened_at=told.opened_at,
-        words=told.words,
-        evidence=told.evidence,
+        fingerprint=reported.fingerprint,
+        severity=reported.severity,
+        opened_at=reported.opened_at,
+        summary=reported.summary,
+        evidence=reported.evidence,
     )
 
 
@@ -147,22 +147,22 @@ def acknowledge(*, alerts: QuerySet[Alert], by: AbstractBaseUser, note: str, now
         return AlertEvent.objects.bulk_create(events, batch_size=1_000)
 
 
-def _alert_of(step: Transition, *, batch: Batch, rule: Rule, symbol: str, specs: Specs) -> Alert:
+def _alert_of(step: Transition, *, entry: FeedEntry, rule: Rule, symbol: str, specs: Specs) -> Alert:
     spec = specs[step.version_id]
     if step.to_state == ERROR or isinstance(spec, RuleInvalid):
         kind = Alert.Kind.ERROR
-        words = f"{rule.name} cannot be judged on {symbol}: {step.reason}. Edit the rule to start it again."
+        summary = f"{rule.name} cannot be evaluated on {symbol}: {step.reason}. Edit the rule to start it again."
     else:
         kind = Alert.Kind.CONDITION
-        words = evidence_in_words(symbol=symbol, condition=spec.condition, evidence=step.evidence or {})
+        summary = describe_evidence(symbol=symbol, condition=spec.condition, evidence=step.evidence or {})
     return Alert(
         rule=rule,
         version_id=step.version_id,
         asset_id=step.asset_id,
-        batch=batch,
+        entry=entry,
         kind=kind,
         severity=rule.severity,
         opened_at=from_epoch_microseconds(step.moment),
         evidence=step.evidence or {},
-        words=words,
+        summary=summary,
     )

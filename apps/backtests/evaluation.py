@@ -23,9 +23,9 @@ from apps.market.domain import (
 )
 from apps.market.models import Asset
 from apps.market.quote_files import rows_of
-from apps.rules.domain import evidence_in_words, rule_in_words
+from apps.rules.domain import describe_evidence, describe_rule
 from apps.rules.engine.conditions import is_clocked
-from apps.rules.engine.engine import JudgedQuote
+from apps.rules.engine.engine import EvaluatedQuote
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import write_moment
 
@@ -51,11 +51,11 @@ class FileQuotes:
     """The quotes of a file, in its order. symbols: asset id -> symbol; quotes: those of watched assets."""
 
     symbols: list[str] = field(default_factory=list)
-    quotes: list[JudgedQuote] = field(default_factory=list)
+    quotes: list[EvaluatedQuote] = field(default_factory=list)
     accepted: int = 0
     late: int = 0
     repeated: int = 0
-    held: int = 0
+    unconfirmed: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
 
@@ -67,14 +67,14 @@ def read_quotes(
 
     A row that is older than the newest of its asset is late; one at a time that the asset has already is repeated or,
     where its price differs, rejected as a conflict. A price that jumps waits for the next one, as in a feed.
-    progress: takes the rows read so far. Raises FilmBroken.
+    progress: takes the rows read so far. Raises QuoteFileInvalid.
     """
     read = FileQuotes()
     ids: dict[str, int] = {}
     times: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
     prices: defaultdict[str, list[int]] = defaultdict(list)
     late: dict[tuple[str, int], int] = {}
-    held: dict[str, tuple[int, int, int]] = {}  # at, price, times
+    unconfirmed: dict[str, tuple[int, int, int]] = {}  # at, price, times
     wanted = frozenset(watched)
 
     def accept(symbol: str, at: int, units: int) -> None:
@@ -107,9 +107,9 @@ def read_quotes(
             else:
                 read.rejected["conflict"] += 1
             continue
-        waiting = held.get(symbol)
+        waiting = unconfirmed.get(symbol)
         last = prices[symbol][-1] if known else None
-        verdict = verdict_on(at, units, last=last, held=waiting, percent=jump_percent)
+        verdict = verdict_on(at, units, last=last, unconfirmed=waiting, percent=jump_percent)
         if verdict in (Verdict.CONFLICT, Verdict.JUMP):
             read.rejected[verdict.value] += 1
         elif verdict is Verdict.REPEATED:
@@ -118,14 +118,14 @@ def read_quotes(
             accept(symbol, at, units)
         else:
             if waiting is not None:
-                del held[symbol]
+                del unconfirmed[symbol]
                 if verdict is Verdict.CONFIRMS:
                     accept(symbol, *waiting[:2])
                 else:
                     read.rejected["jump"] += 1
-            if verdict is Verdict.HELD:
-                held[symbol] = (at, units, waiting[2] + 1 if waiting else 1)
-                read.held += 1
+            if verdict is Verdict.UNCONFIRMED:
+                unconfirmed[symbol] = (at, units, waiting[2] + 1 if waiting else 1)
+                read.unconfirmed += 1
             else:
                 accept(symbol, at, units)
     read.symbols = list(ids)
@@ -141,7 +141,7 @@ def try_on_file(
     progress: Callable[[int], None],
     calendar: str = "",
 ) -> dict[str, Any]:
-    """Return what the rule would have done on the quotes of a file, as plain data. Raises FilmBroken.
+    """Return what the rule would have done on the quotes of a file, as plain data. Raises QuoteFileInvalid.
 
     jump_percent: as a feed has it; calendar: that of all its symbols, "" where they are always open.
     A rule that chooses by tag or feed watches every symbol of the file.
@@ -158,10 +158,10 @@ def try_on_file(
     outcome, *swept = backtest.outcomes()
     counts = {
         "quotes": read.accepted,
-        "judged": sum(asset_id in watched for asset_id, _, _ in read.quotes),
+        "evaluated": sum(asset_id in watched for asset_id, _, _ in read.quotes),
         "late": read.late,
         "repeated": read.repeated,
-        "held": read.held,
+        "unconfirmed": read.unconfirmed,
         "rejected": read.rejected.total(),
         "rejected_by_reason": dict(read.rejected),
     }
@@ -174,13 +174,13 @@ def try_on_stored(
 ) -> dict[str, Any]:
     """Return what the rule would have done on stored quotes of [since, until], its sweep included, as plain data.
 
-    Its windows are filled from what is stored before. Imported history is judged as if it had come in its time.
+    Its windows are filled from what is stored before. Imported history is evaluated as if it had come in its time.
     Raises OpensTooOften.
     """
     others = variants(spec)
     specs = [spec, *(one for _, one in others)]
     found = [Outcome() for _ in specs]
-    judged = 0
+    evaluated = 0
     feeds: defaultdict[int, list[int]] = defaultdict(list)
     calendars = {asset.pk: asset.calendar for asset in assets}
     for asset in assets:
@@ -201,7 +201,7 @@ def try_on_stored(
         switched = market.switches_between(feed_id, since=since, until=until)
         for done, quotes, as_of in _entries(feed_id, asset_ids, since=since, until=until, clocked=clocked):
             backtest.take(quotes, as_of=as_of, switched=switched)
-            judged += len(quotes)
+            evaluated += len(quotes)
             if backtest.openings > OPENINGS_AT_MOST:
                 raise OpensTooOften
             progress((place + done) / len(feeds))
@@ -209,13 +209,13 @@ def try_on_stored(
             whole.add(part)
     outcome, *swept = found
     symbols = {asset.pk: asset.symbol for asset in assets}
-    counts = {"quotes": judged, "since": _iso(since), "until": _iso(until)}
+    counts = {"quotes": evaluated, "since": _iso(since), "until": _iso(until)}
     return counts | _report(spec, outcome, symbols) | {"sweep": _sweep(others, swept)}
 
 
 def _entries(
     feed_id: int, asset_ids: Sequence[int], *, since: datetime, until: datetime, clocked: bool
-) -> Iterator[tuple[float, list[JudgedQuote], int]]:
+) -> Iterator[tuple[float, list[EvaluatedQuote], int]]:
     """Give (part done, quotes, clock) in order: by event time, or where the clock matters as the log had them."""
     span = max(until - since, timedelta(microseconds=1))
     waiting: list[tuple[int, int, int, int]] = []  # released at, at, asset id, price
@@ -260,13 +260,13 @@ def _report(spec: RuleSpec, outcome: Outcome, symbols: Mapping[int, str]) -> dic
             "resolved_at": None if one.resolved_at is None else write_moment(one.resolved_at),
             "resolved_because": one.reason,
             "price": one.evidence["price"],
-            "words": evidence_in_words(symbol=symbols[one.asset_id], condition=spec.condition, evidence=one.evidence),
+            "summary": describe_evidence(symbol=symbols[one.asset_id], condition=spec.condition, evidence=one.evidence),
             "evidence": one.evidence,
         }
         for one in sorted(outcome.openings, key=lambda one: (one.opened_at, symbols[one.asset_id]))
     ]
     return {
-        "rule": rule_in_words(spec),
+        "rule": describe_rule(spec),
         "assets": sorted(symbols.values()),
         "openings": openings,
         "openings_per_day": {_day(day): count for day, count in sorted(outcome.per_day().items())},

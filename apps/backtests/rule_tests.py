@@ -15,13 +15,13 @@ from typing import Any
 from apps.backtests.simulation import Backtest, Opening
 from apps.market.domain import admit_price, epoch_microseconds, price_units
 from apps.notation import SECOND, write_duration
-from apps.rules.domain import evidence_in_words, rule_in_words
+from apps.rules.domain import describe_evidence, describe_rule
 from apps.rules.engine.instance import STATES
 from apps.rules.engine.leaves import LEVEL_HIGHEST, LEVEL_LOWEST
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import WINDOW_LONGEST, RuleInvalid, read_duration, read_number, refuse_unknown_keys
 from apps.rules.files import WrittenRule, read_rule, read_rule_file
-from apps.wording import number_in_words
+from apps.wording import format_number
 from apps.yaml_files import FileInvalid, read_yaml
 
 SAMPLES_MOST = 1_000_000
@@ -174,7 +174,7 @@ def _is_price(units: int) -> bool:
 
 
 def _is_kept_whole(units: int) -> bool:
-    """Tell whether admission keeps the price as it is; a test that says another one than is judged would mislead."""
+    """Tell whether admission keeps the price as it is; a test that says another one than is evaluated would mislead."""
     return units < 10**15 or price_units(admit_price(Decimal(units).scaleb(-10))) == units
 
 
@@ -248,7 +248,7 @@ def _read_test(data: Any, *, interval: int, shared: Mapping[str, WrittenRule], f
 
 
 def _check(test: RuleTest) -> None:
-    """Refuse what would be judged without testing anything. Raises RuleInvalid."""
+    """Refuse what would be evaluated without testing anything. Raises RuleInvalid."""
     if test.start + test.steps * test.interval > MOMENT_LAST:
         raise RuleInvalid("interval", "leads behind the year 9999")
     if not test.watched:
@@ -368,7 +368,7 @@ def _read_place(data: Any, path: str, keys: set[str], *, example: str) -> tuple[
 
 
 def try_test(test: RuleTest) -> Verdict:
-    """Judge the series step by step, each step being an entry with its clock, and compare with what is expected."""
+    """Evaluate the series step by step, each step being an entry with its clock, and compare with what is expected."""
     symbols = test.watched
     ids = {symbol: asset_id for asset_id, symbol in enumerate(symbols)}
     backtest = Backtest([test.spec], ids.values())
@@ -387,7 +387,7 @@ def try_test(test: RuleTest) -> Verdict:
     if test.suppressed is not None and test.suppressed != outcome.suppressed:
         found.append((f"{test.suppressed} suppressed", f"{outcome.suppressed} suppressed"))
     found += [("no error", f"error: {error}") for error in outcome.errors]
-    return Verdict(test.name, rule_in_words(test.spec), [*found, *differences])
+    return Verdict(test.name, describe_rule(test.spec), [*found, *differences])
 
 
 def _prices_at(step: int, *, test: RuleTest, ids: Mapping[str, int]) -> Iterator[tuple[int, int]]:
@@ -399,12 +399,16 @@ def _prices_at(step: int, *, test: RuleTest, ids: Mapping[str, int]) -> Iterator
 
 
 def _state_differences(expected: ExpectedState, *, backtest: Backtest, ids: Mapping[str, int]) -> list[Difference]:
-    standing = backtest.standing(0, ids[expected.asset])
-    is_met = standing.unknown is not None if expected.state == UNKNOWN else standing.state == expected.state
+    status_of_instance = backtest.status_of_instance(0, ids[expected.asset])
+    is_met = (
+        status_of_instance.unknown is not None
+        if expected.state == UNKNOWN
+        else status_of_instance.state == expected.state
+    )
     if is_met:
         return []
     place = f"{expected.asset} at {write_duration(expected.at)}"
-    got = standing.state + (f", UNKNOWN: {standing.unknown}" if standing.unknown else "")
+    got = status_of_instance.state + (f", UNKNOWN: {status_of_instance.unknown}" if status_of_instance.unknown else "")
     return [(f"{place} is {expected.state}", f"{place} is {got}")]
 
 
@@ -422,8 +426,8 @@ def _opening_differences(test: RuleTest, openings: Sequence[Opening], *, symbols
             if wanted is None or seen is None or not _is_as_expected(wanted, seen, start=test.start):
                 differences.append(
                     (
-                        _expected_in_words(wanted) if wanted else "no opening",
-                        _got_in_words(seen, symbol=key[1], test=test) if seen else "no opening",
+                        _describe_expected(wanted) if wanted else "no opening",
+                        _describe_actual(seen, symbol=key[1], test=test) if seen else "no opening",
                     )
                 )
     return differences
@@ -439,23 +443,23 @@ def _is_as_expected(expected: ExpectedOpening, got: Opening, *, start: int) -> b
     return expected.resolved is None or (got.resolved_at is not None and expected.resolved == got.resolved_at - start)
 
 
-def _expected_in_words(expected: ExpectedOpening) -> str:
-    words = f"{expected.asset} opens at {write_duration(expected.at)}"
+def _describe_expected(expected: ExpectedOpening) -> str:
+    text = f"{expected.asset} opens at {write_duration(expected.at)}"
     if expected.price is not None:
-        words += f" at a price of {number_in_words(expected.price)}"
+        text += f" at a price of {format_number(expected.price)}"
     if expected.resolved == NEVER_RESOLVED:
-        words += ", still open"
+        text += ", still open"
     elif isinstance(expected.resolved, int):
-        words += f", resolved at {write_duration(expected.resolved)}"
-    return words + (f" because {expected.because}" if expected.because is not None else "")
+        text += f", resolved at {write_duration(expected.resolved)}"
+    return text + (f" because {expected.because}" if expected.because is not None else "")
 
 
-def _got_in_words(got: Opening, *, symbol: str, test: RuleTest) -> str:
-    price = number_in_words(got.evidence["price"])
-    words = f"{symbol} opens at {write_duration(got.opened_at - test.start)} at a price of {price}"
+def _describe_actual(got: Opening, *, symbol: str, test: RuleTest) -> str:
+    price = format_number(got.evidence["price"])
+    text = f"{symbol} opens at {write_duration(got.opened_at - test.start)} at a price of {price}"
     if got.resolved_at is None:
-        words += ", still open"
+        text += ", still open"
     else:
-        words += f", resolved at {write_duration(got.resolved_at - test.start)} because {got.reason}"
-    seen = evidence_in_words(symbol=symbol, condition=test.spec.condition, evidence=got.evidence)
-    return f"{words} ({seen})"
+        text += f", resolved at {write_duration(got.resolved_at - test.start)} because {got.reason}"
+    seen = describe_evidence(symbol=symbol, condition=test.spec.condition, evidence=got.evidence)
+    return f"{text} ({seen})"

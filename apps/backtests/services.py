@@ -30,14 +30,14 @@ Status = BacktestRun.Status
 # Renewed each second while it goes well; longer than the longest step between two looks at the row.
 LEASE = timedelta(minutes=2)
 # Between asking for a worker and its beginning. They may all be busy, so it is not asked again at once.
-HURRY = timedelta(minutes=1)
+REDISPATCH_AFTER = timedelta(minutes=1)
 STARTS_AT_MOST = 3
 # RabbitMQ takes a channel away from who has held a message for 30 minutes, also one that only waits behind this.
 RUN_AT_MOST_SECONDS = 1_500
 SECONDS_BETWEEN_LOOKS = 1.0
 RUNS_KEPT = 20
 OPENINGS_KEPT, ASSETS_KEPT, ERRORS_KEPT = 1_000, 1_000, 20
-OPENING_KEYS = ("asset", "opened_at", "resolved_at", "resolved_because", "price", "words")
+OPENING_KEYS = ("asset", "opened_at", "resolved_at", "resolved_because", "price", "summary")
 
 
 class RunRefused(ValueError):
@@ -98,8 +98,8 @@ def request_backtest(
             )
     except IntegrityError:
         if BacktestRun.objects.filter(owner=owner, status__in=[Status.QUEUED, Status.RUNNING]).exists():
-            words = "A backtest of yours is waiting or running. Let it end, or cancel it, then start the next one."
-            raise RunRefused(words) from None
+            text = "A backtest of yours is waiting or running. Let it end, or cancel it, then start the next one."
+            raise RunRefused(text) from None
         raise
 
 
@@ -151,8 +151,8 @@ def start_behind(*, now: datetime, at_most: int | None = None) -> list[uuid.UUID
     crashed = BacktestRun.objects.filter(LEASE_HAS_EXPIRED, status=Status.RUNNING)
     over = {"finished_at": Now(), "lease_until": None}
     crashed.filter(cancel_requested=True).update(status=Status.CANCELLED, **over)
-    words = f"Its worker ended {STARTS_AT_MOST} times before it was done. Try a shorter range."
-    crashed.filter(fence__gte=STARTS_AT_MOST).update(status=Status.FAILED, failure=words, **over)
+    text = f"Its worker ended {STARTS_AT_MOST} times before it was done. Try a shorter range."
+    crashed.filter(fence__gte=STARTS_AT_MOST).update(status=Status.FAILED, failure=text, **over)
     is_crashed = Q(status=Status.RUNNING) & LEASE_HAS_EXPIRED & may_dispatch(now=now)
     return _claim(Q(status=Status.QUEUED, redispatch_at__lt=now) | is_crashed, now=now, at_most=at_most)
 
@@ -164,7 +164,7 @@ def _claim(chosen: Q, *, now: datetime, at_most: int | None) -> list[uuid.UUID]:
         is_asked_for = Q(status=Status.QUEUED, redispatch_at__gte=now)
         is_running = Q(status=Status.RUNNING) & IS_LEASED
         run_ids = run_ids[: max(at_most - BacktestRun.objects.filter(is_asked_for | is_running).count(), 0)]
-    return [run_id for run_id in run_ids if found.filter(pk=run_id).update(redispatch_at=now + HURRY)]
+    return [run_id for run_id in run_ids if found.filter(pk=run_id).update(redispatch_at=now + REDISPATCH_AFTER)]
 
 
 def run_backtest(*, run_id: uuid.UUID) -> None:
@@ -194,8 +194,8 @@ def run_backtest(*, run_id: uuid.UUID) -> None:
     except OpensTooOften as error:
         changes = {"status": Status.FAILED, "failure": _in_a_line(str(error))}
     except _TooLong:
-        words = f"It took more than {RUN_AT_MOST_SECONDS // 60} minutes. Try a shorter range, or fewer assets."
-        changes = {"status": Status.FAILED, "failure": words}
+        text = f"It took more than {RUN_AT_MOST_SECONDS // 60} minutes. Try a shorter range, or fewer assets."
+        changes = {"status": Status.FAILED, "failure": text}
     except Exception as error:
         logger.exception("backtest raised", extra={"run": str(run_id)})
         changes = {"status": Status.FAILED, "failure": _in_a_line(f"{type(error).__name__}: {error}")}
@@ -240,8 +240,8 @@ def _bounded(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _in_a_line(words: str) -> str:
-    return " ".join(words.replace("\0", "").split())[:200]
+def _in_a_line(text: str) -> str:
+    return " ".join(text.replace("\0", "").split())[:200]
 
 
 def prune_backtests(*, dry_run: bool = False) -> int:

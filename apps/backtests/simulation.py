@@ -11,12 +11,12 @@ from apps.notation import write_number
 from apps.rules.engine.conditions import Combination, Condition, Not, is_clocked, leaves_of
 from apps.rules.engine.engine import (
     Engine,
+    EvaluatedQuote,
     History,
-    JudgedQuote,
+    InstanceStatus,
     QuotesEntry,
     RuleChange,
     RulesEntry,
-    Standing,
     Switches,
 )
 from apps.rules.engine.instance import FIRING, INACTIVE, OPEN, Transition
@@ -45,7 +45,8 @@ class Opening:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one rule would have done. in_state: state -> microseconds, over all assets; errors: what judging raised."""
+    """What one rule would have done. in_state: state -> microseconds, over all assets; errors: what evaluating
+    raised."""
 
     openings: list[Opening] = field(default_factory=list)
     suppressed: int = 0
@@ -74,7 +75,7 @@ class Outcome:
 
 
 class Backtest:
-    """Rules on the same assets, judged side by side over quotes that are handed in; they share their windows."""
+    """Rules on the same assets, evaluated side by side over quotes that are handed in; they share their windows."""
 
     def __init__(
         self,
@@ -96,10 +97,10 @@ class Backtest:
         self._begin: dict[int, int] = {}
         self._clock = 0
         changes = [RuleChange(rule, rule, spec, self._asset_ids, calendars or {}) for rule, spec in enumerate(specs)]
-        self._engine.judge(RulesEntry(1, 0, changes), history or _nothing)
+        self._engine.evaluate(RulesEntry(1, 0, changes), history or _nothing)
 
-    def take(self, quotes: Sequence[JudgedQuote], *, as_of: int, switched: Switches | None = None) -> None:
-        """Judge one entry: its quotes in the order in which they stand, then the clock; other assets' only move it.
+    def take(self, quotes: Sequence[EvaluatedQuote], *, as_of: int, switched: Switches | None = None) -> None:
+        """Evaluate one entry: its quotes in the order in which they stand, then the clock; other assets' only move it.
 
         switched: where the provider changed; what is of other entries does no harm.
         """
@@ -108,11 +109,11 @@ class Backtest:
                 self._begin.setdefault(asset_id, at)
         self._clock = max(self._clock, as_of)
         entry = QuotesEntry(self._engine.seq + 1, as_of, quotes, switched or {})
-        for step in self._engine.judge(entry, _nothing).transitions:
+        for step in self._engine.evaluate(entry, _nothing).transitions:
             self._note(step)
 
-    def take_all(self, quotes: Iterable[JudgedQuote]) -> None:
-        """Judge quotes in the order in which they stand. Each distinct time is an entry, and its clock."""
+    def take_all(self, quotes: Iterable[EvaluatedQuote]) -> None:
+        """Evaluate quotes in the order in which they stand. Each distinct time is an entry, and its clock."""
         if self._is_clocked:
             for at, entry in groupby(quotes, key=itemgetter(1)):
                 self.take(list(entry), as_of=at)
@@ -126,11 +127,11 @@ class Backtest:
         """How many openings are kept so far, of all rules."""
         return sum(len(outcome.openings) for outcome in self._outcomes)
 
-    def standing(self, place: int, asset_id: int) -> Standing:
+    def status_of_instance(self, place: int, asset_id: int) -> InstanceStatus:
         """Return how far the rule at this place among the specs has come on one asset."""
-        standing = self._engine.standing(place, asset_id)
-        assert standing is not None
-        return standing
+        status_of_instance = self._engine.status_of_instance(place, asset_id)
+        assert status_of_instance is not None
+        return status_of_instance
 
     def _note(self, step: Transition) -> None:
         key = (step.rule_id, step.asset_id)
@@ -157,7 +158,7 @@ class Backtest:
     def outcomes(self) -> list[Outcome]:
         """Return what each rule would have done, in the order of the specs. Call it once, at the end."""
         for rule_id, outcome in enumerate(self._outcomes):
-            # One that was quiet from the beginning may have been judged by the clock.
+            # One that was quiet from the beginning may have been evaluated by the clock.
             for asset_id in self._begin.keys() | {asset_id for rule, asset_id in self._last if rule == rule_id}:
                 state, _ = self._last.get((rule_id, asset_id), (INACTIVE, 0))
                 self._spend((rule_id, asset_id), state, self._clock)
@@ -217,7 +218,7 @@ def _replaced(condition: Condition, leaf: Any, changed: Any) -> Condition:
     return Not(_replaced(condition.member, leaf, changed)) if isinstance(condition, Not) else condition
 
 
-def _chunks(quotes: Iterable[JudgedQuote]) -> Iterator[list[JudgedQuote]]:
+def _chunks(quotes: Iterable[EvaluatedQuote]) -> Iterator[list[EvaluatedQuote]]:
     iterator = iter(quotes)
     while entry := list(islice(iterator, QUOTES_AT_ONCE)):
         yield entry

@@ -186,7 +186,7 @@ def next_open(code: str, at: datetime) -> datetime | None:
     return from_epoch_microseconds(hours.opens[place]) if place < len(hours.opens) else None
 
 
-def in_words(code: str, at: datetime) -> str:
+def describe(code: str, at: datetime) -> str:
     """Return whether an asset is traded at `at`, and from when again: "closed; opens next at 2026-11-27 14:30 UTC".
 
     code: "" for one without a calendar.

@@ -17,7 +17,7 @@ Moment = TypeVar("Moment", datetime, int)
 PRICE_LOWEST = Decimal("1e-10")
 PRICE_HIGHEST = Decimal("1e12")
 PRICE_DECIMALS = 10
-PRICE_DIGITS = 15  # What a 64-bit float keeps exactly, so SQLite stores what was judged.
+PRICE_DIGITS = 15  # What a 64-bit float keeps exactly, so SQLite stores what was evaluated.
 PRICE_MAX_DIGITS = 13 + PRICE_DECIMALS
 
 VOLUME_HIGHEST = Decimal("1e20")
@@ -118,7 +118,7 @@ class Newest(NamedTuple):
     provider: str = ""
 
 
-class Held(NamedTuple):
+class Unconfirmed(NamedTuple):
     """A believed quote whose price jumped, and which waits for the next. times: how many in a row have jumped."""
 
     quote: AdmittedQuote
@@ -127,29 +127,29 @@ class Held(NamedTuple):
 
 
 class Verdict(Enum):
-    """What becomes of a quote that is newer than the last accepted one, where perhaps another is held."""
+    """What becomes of a quote that is newer than the last accepted one, where perhaps another is unconfirmed."""
 
-    ACCEPTED = "accepted"  # What is held was an error, and is given up.
-    CONFIRMS = "confirms"  # Accepted, and so is what is held.
-    BESIDE = "beside"  # Accepted; it is older than what is held, which goes on waiting.
-    HELD = "held"  # It takes the place of what is held, which is given up.
-    REPEATED = "repeated"  # It is what is held.
-    CONFLICT = "conflict"  # It has the time of what is held, and another price.
-    JUMP = "jump"  # It jumps, and is older than what is held.
+    ACCEPTED = "accepted"  # The unconfirmed one was an error, and is given up.
+    CONFIRMS = "confirms"  # Accepted, and so is the unconfirmed one.
+    BESIDE = "beside"  # Accepted; it is older than the unconfirmed one, which goes on waiting.
+    UNCONFIRMED = "unconfirmed"  # It takes the place of the unconfirmed one, which is given up.
+    REPEATED = "repeated"  # It is the unconfirmed one.
+    CONFLICT = "conflict"  # It has the time of the unconfirmed one, and another price.
+    JUMP = "jump"  # It jumps, and is older than the unconfirmed one.
 
 
 @dataclass(slots=True)
 class Placement:
     """Where believed quotes stand against the newest stored ones of their assets.
 
-    held: the assets whose held quote is another now, None where none is held any more; held_anew: how many quotes of
-    this answer wait now, or did in between.
+    unconfirmed: the assets whose unconfirmed quote is another now, None where none is unconfirmed any more;
+    newly_unconfirmed: how many quotes of this answer wait now, or did in between.
     """
 
     fresh: list[AdmittedQuote] = field(default_factory=list)
     late: list[AdmittedQuote] = field(default_factory=list)
-    held: dict[int, Held | None] = field(default_factory=dict)
-    held_anew: int = 0
+    unconfirmed: dict[int, Unconfirmed | None] = field(default_factory=dict)
+    newly_unconfirmed: int = 0
     repeated: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
@@ -309,35 +309,35 @@ def jumps(price: Price, *, reference: Price, percent: int) -> bool:
 
 
 def verdict_on(
-    at: Moment, price: Price, *, last: Price | None, held: tuple[Moment, Price, int] | None, percent: int
+    at: Moment, price: Price, *, last: Price | None, unconfirmed: tuple[Moment, Price, int] | None, percent: int
 ) -> Verdict:
     """Return what becomes of a quote that is newer than the last accepted one.
 
-    A price that jumps is held. The next one is accepted where it does not jump from the last accepted one: then the
-    held one was an error. Where it does, it confirms a held one that is near to it, or is held in its place; and the
-    third in a row that jumps is accepted. last: the last accepted price; held: time and price of what waits, and how
-    many in a row have jumped, it among them. Prices are in one unit, times of one kind.
+    A price that jumps is unconfirmed. The next one is accepted where it does not jump from the last accepted one: then
+    the unconfirmed one was an error. Where it does, it confirms an unconfirmed one that is near to it, or takes its
+    place; and the third in a row that jumps is accepted. last: the last accepted price; unconfirmed: time and price of
+    what waits, and how many in a row have jumped, it among them. Prices are in one unit, times of one kind.
     """
     is_jump = last is not None and jumps(price, reference=last, percent=percent)
-    if held is None:
-        return Verdict.HELD if is_jump else Verdict.ACCEPTED
-    held_at, held_price, times = held
-    if at == held_at:
-        return Verdict.REPEATED if price == held_price else Verdict.CONFLICT
-    if at < held_at:
+    if unconfirmed is None:
+        return Verdict.UNCONFIRMED if is_jump else Verdict.ACCEPTED
+    unconfirmed_at, unconfirmed_price, times = unconfirmed
+    if at == unconfirmed_at:
+        return Verdict.REPEATED if price == unconfirmed_price else Verdict.CONFLICT
+    if at < unconfirmed_at:
         return Verdict.JUMP if is_jump else Verdict.BESIDE
     if not is_jump:
         return Verdict.ACCEPTED
-    if not jumps(price, reference=held_price, percent=percent):
+    if not jumps(price, reference=unconfirmed_price, percent=percent):
         return Verdict.CONFIRMS
-    return Verdict.ACCEPTED if times + 1 >= JUMPS_IN_A_ROW else Verdict.HELD
+    return Verdict.ACCEPTED if times + 1 >= JUMPS_IN_A_ROW else Verdict.UNCONFIRMED
 
 
 def place(
     quotes: Sequence[AdmittedQuote],
     *,
     newest: Mapping[int, Newest],
-    held: Mapping[int, Held],
+    unconfirmed: Mapping[int, Unconfirmed],
     provider: str,
     jump_percent: int,
     stored_prices: Callable[[list[AdmittedQuote]], Mapping[tuple[int, datetime], Decimal]],
@@ -345,20 +345,21 @@ def place(
 ) -> Placement:
     """Tell fresh quotes from late ones, from those that jumped, and from those whose (asset, at) is stored already.
 
-    newest: asset id -> its newest stored quote that is not late; held: asset id -> the quote that waits; provider: who
-    gave these, which is noted of what is held; stored_prices: looks up the prices of the few quotes that are not newer
-    than the newest. A differing second price is a conflict. A held quote of another provider is not accepted with the
-    one that confirms it, since every quote keeps its provider. oldest_at: one that is older is not kept anyway.
+    newest: asset id -> its newest stored quote that is not late; unconfirmed: asset id -> the quote that waits;
+    provider: who gave these, which is noted of the unconfirmed one; stored_prices: looks up the prices of the few
+    quotes that are not newer than the newest. A differing second price is a conflict. An unconfirmed quote of another
+    provider is not accepted with the one that confirms it, since every quote keeps its provider. oldest_at: one that is
+    older is not kept anyway.
     """
     placement = Placement()
     behind = []
     prices: dict[int, Decimal] = {}  # Of the assets that have had a fresh quote in this answer.
-    for asset_id, one in held.items():
+    for asset_id, one in unconfirmed.items():
         # History that was added meanwhile has overtaken it, or its day may be dropped.
         is_overtaken = asset_id in newest and epoch_microseconds(one.quote.at) <= newest[asset_id].at
         if is_overtaken or (oldest_at is not None and one.quote.at < oldest_at):
             placement.rejected["jump"] += 1
-            placement.held[asset_id] = None
+            placement.unconfirmed[asset_id] = None
     for quote in quotes:
         asset_id = quote.asset_id
         known = newest.get(asset_id)
@@ -366,13 +367,13 @@ def place(
             behind.append(quote)
             continue
         last = prices.get(asset_id) or (known.price if known is not None else None)
-        waiting = placement.held[asset_id] if asset_id in placement.held else held.get(asset_id)
+        waiting = placement.unconfirmed[asset_id] if asset_id in placement.unconfirmed else unconfirmed.get(asset_id)
         if waiting is None and (last is None or not jumps(quote.price, reference=last, percent=jump_percent)):
             placement.fresh.append(quote)
             prices[asset_id] = quote.price
         elif _settle(placement, quote, waiting=waiting, last=last, provider=provider, percent=jump_percent):
             prices[asset_id] = quote.price
-    if any(now is None for now in placement.held.values()):
+    if any(now is None for now in placement.unconfirmed.values()):
         # Held quotes that are confirmed stand among the others in the order of their times.
         placement.fresh.sort(key=itemgetter(1, 0))
     if behind:
@@ -404,28 +405,28 @@ def _settle(
     placement: Placement,
     quote: AdmittedQuote,
     *,
-    waiting: Held | None,
+    waiting: Unconfirmed | None,
     last: Decimal | None,
     provider: str,
     percent: int,
 ) -> bool:
-    """Place a quote that jumps, or whose asset has one that is held, and tell whether it was accepted."""
-    held = None if waiting is None else (waiting.quote.at, waiting.quote.price, waiting.times)
-    verdict = verdict_on(quote.at, quote.price, last=last, held=held, percent=percent)
+    """Place a quote that jumps, or whose asset has an unconfirmed one, and tell whether it was accepted."""
+    unconfirmed = None if waiting is None else (waiting.quote.at, waiting.quote.price, waiting.times)
+    verdict = verdict_on(quote.at, quote.price, last=last, unconfirmed=unconfirmed, percent=percent)
     if verdict is Verdict.REPEATED:
         placement.repeated += 1
     elif verdict in (Verdict.CONFLICT, Verdict.JUMP):
         placement.rejected[verdict.value] += 1
-    elif verdict is Verdict.HELD:
-        placement.held[quote.asset_id] = Held(quote, provider, times=waiting.times + 1 if waiting else 1)
-        placement.held_anew += 1
-    if waiting is not None and verdict in (Verdict.ACCEPTED, Verdict.CONFIRMS, Verdict.HELD):
+    elif verdict is Verdict.UNCONFIRMED:
+        placement.unconfirmed[quote.asset_id] = Unconfirmed(quote, provider, times=waiting.times + 1 if waiting else 1)
+        placement.newly_unconfirmed += 1
+    if waiting is not None and verdict in (Verdict.ACCEPTED, Verdict.CONFIRMS, Verdict.UNCONFIRMED):
         if verdict is Verdict.CONFIRMS and waiting.provider == provider:
             placement.fresh.append(waiting.quote)
         else:
             placement.rejected["jump"] += 1
-        if verdict is not Verdict.HELD:
-            placement.held[quote.asset_id] = None
+        if verdict is not Verdict.UNCONFIRMED:
+            placement.unconfirmed[quote.asset_id] = None
     if verdict not in (Verdict.ACCEPTED, Verdict.CONFIRMS, Verdict.BESIDE):
         return False
     placement.fresh.append(quote)

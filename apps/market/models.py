@@ -1,4 +1,4 @@
-"""Assets, feeds, and each feed's log: batches numbered without gaps, and their quotes."""
+"""Assets, feeds, and each feed's log: entries numbered without gaps, and their quotes."""
 
 from decimal import Decimal
 from typing import Any
@@ -23,7 +23,7 @@ slug_validator = RegexValidator(r"\A[a-z0-9][a-z0-9-]{0,63}\Z", "Use 1 to 64 sma
 class Feed(models.Model):
     """A set of assets asked for together: the unit of scheduling, of ordering and of parallelism.
 
-    Nothing locks this row: its two locks are FeedHead and JudgePosition, made with it.
+    Nothing locks this row: its two locks are FeedHead and EvaluationCursor, made with it.
     """
 
     class TimePolicy(models.TextChoices):
@@ -44,7 +44,9 @@ class Feed(models.Model):
         help_text="A price that is further than this from the last one, in percent, waits until the next one confirms "
         "it. 0: none waits.",
     )
-    is_enabled = models.BooleanField(default=True, help_text="Off: nothing is fetched; what is stored is still judged.")
+    is_enabled = models.BooleanField(
+        default=True, help_text="Off: nothing is fetched; what is stored is still evaluated."
+    )
     # Its clock is that of this machine, not a recording's. It follows from the feed's sources, which set it.
     is_live = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -93,17 +95,18 @@ class FeedHead(Leased, Dispatched):
         return f"{self.feed_id} at {self.seq}"
 
 
-class JudgePosition(Dispatched):
-    """How far a feed's log has been judged. Locked while its pending entries are judged; storing never waits for it.
+class EvaluationCursor(Dispatched):
+    """How far a feed's log has been evaluated. Locked while its pending entries are evaluated; storing never waits for
+    it.
 
     redispatch_at: of its evaluation.
     """
 
-    feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="judged")
+    feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="evaluation_cursor")
     seq = models.PositiveBigIntegerField(default=0)
 
     def __str__(self) -> str:
-        return f"{self.feed_id} judged to {self.seq}"
+        return f"{self.feed_id} evaluated to {self.seq}"
 
 
 class Asset(models.Model):
@@ -169,14 +172,14 @@ class AssetAlias(models.Model):
             raise ValidationError({"name": f"{self.name} is an asset's symbol already."})
 
 
-class Batch(models.Model):
+class FeedEntry(models.Model):
     """One entry of a feed's log, numbered without gaps.
 
     seq: its place; slot: of the fetch, or None; as_of: the feed's clock at receipt; received_at: the wall clock;
     first_at, last_at: bounds of its quotes' times (they prune partitions); failure: why there was no answer, or "";
     part: a slot has several where the assets that one provider did not give were asked of the next;
-    repeated: quotes that say what is stored already; held: prices that jumped and wait for the next to confirm them;
-    rejected: reason -> how many quotes; missed_slots: slots that passed without a fetch before this one;
+    repeated: quotes that say what is stored already; unconfirmed: prices that jumped and wait for the next to confirm
+    them; rejected: reason -> how many quotes; missed_slots: slots that passed without a fetch before this one;
     switched: provider before -> asset ids whose quotes come from another since this entry, None where there are none.
     """
 
@@ -185,7 +188,7 @@ class Batch(models.Model):
         RULES = "rules", "change of rules"
         HISTORY = "history", "history"
 
-    feed = models.ForeignKey(Feed, models.CASCADE, related_name="batches")
+    feed = models.ForeignKey(Feed, models.CASCADE, related_name="entries")
     seq = models.PositiveBigIntegerField()
     kind = models.CharField(max_length=8, choices=Kind)
     slot = models.DateTimeField(null=True)
@@ -197,7 +200,7 @@ class Batch(models.Model):
     accepted = models.PositiveIntegerField(default=0)
     late = models.PositiveIntegerField(default=0)
     repeated = models.PositiveIntegerField(default=0)
-    held = models.PositiveIntegerField(default=0)
+    unconfirmed = models.PositiveIntegerField(default=0)
     rejected = models.JSONField(default=dict)
     missed_slots = models.PositiveIntegerField(default=0)
     first_at = models.DateTimeField(null=True)
@@ -208,20 +211,20 @@ class Batch(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        verbose_name_plural = "batches"
+        verbose_name_plural = "entries"
         constraints = [
-            # Serves the judge, who reads the log in order; and holds that no number is given twice.
-            models.UniqueConstraint(fields=["feed", "seq"], name="one_batch_per_feed_and_seq"),
+            # Serves the analyzer, who reads the log in order; and holds that no number is given twice.
+            models.UniqueConstraint(fields=["feed", "seq"], name="one_entry_per_feed_and_seq"),
             # A fetch that runs twice stores once.
-            models.UniqueConstraint(fields=["feed", "slot", "part"], name="one_batch_per_feed_slot_and_part"),
+            models.UniqueConstraint(fields=["feed", "slot", "part"], name="one_entry_per_feed_slot_and_part"),
         ]
         indexes = [
             # Serves sweep: what has stayed behind.
-            models.Index(fields=["received_at"], condition=Q(evaluated_at=None), name="batch_not_evaluated"),
+            models.Index(fields=["received_at"], condition=Q(evaluated_at=None), name="entry_not_evaluated"),
             # Serves what is told of a feed's last day.
-            models.Index(fields=["feed", "received_at"], name="batch_by_receipt"),
+            models.Index(fields=["feed", "received_at"], name="entry_by_receipt"),
             # Serves the feed's page: where its quotes began to come from another provider.
-            models.Index(fields=["feed", "seq"], condition=Q(switched__isnull=False), name="batch_switched"),
+            models.Index(fields=["feed", "seq"], condition=Q(switched__isnull=False), name="entry_switched"),
         ]
 
     def __str__(self) -> str:
@@ -243,7 +246,7 @@ def price_in_range(name: str) -> models.CheckConstraint:
 
 
 class Quote(models.Model):
-    """One price of one asset at one time. Provider and receipt time are its batch's.
+    """One price of one asset at one time. Provider and receipt time are its entry's.
 
     On PostgreSQL the table is partitioned by day of `at` (see the migration). No foreign key constraints there: they
     cost two look-ups a row in COPY, and the only writer takes both ids from rows that it has just read or made.
@@ -254,8 +257,8 @@ class Quote(models.Model):
     at = models.DateTimeField()
     price = PriceField()
     volume = models.DecimalField(null=True, max_digits=domain.VOLUME_MAX_DIGITS, decimal_places=domain.VOLUME_DECIMALS)
-    # The index serves the judge: the quotes of one batch.
-    batch = models.ForeignKey(Batch, models.PROTECT, db_constraint=False, related_name="quotes")
+    # The index serves the analyzer: the quotes of one entry.
+    entry = models.ForeignKey(FeedEntry, models.PROTECT, db_constraint=False, related_name="quotes")
     late = models.BooleanField(default=False)
 
     class Meta:
@@ -290,10 +293,10 @@ class LatestQuote(models.Model):
         return f"{self.price} at {self.at}"
 
 
-class HeldQuote(models.Model):
+class UnconfirmedQuote(models.Model):
     """A price that jumped, and waits for the next one to confirm it. times: how many in a row have jumped."""
 
-    asset = models.OneToOneField(Asset, models.CASCADE, primary_key=True, related_name="held")
+    asset = models.OneToOneField(Asset, models.CASCADE, primary_key=True, related_name="unconfirmed")
     at = models.DateTimeField()
     price = PriceField()
     volume = models.DecimalField(null=True, max_digits=domain.VOLUME_MAX_DIGITS, decimal_places=domain.VOLUME_DECIMALS)
@@ -301,7 +304,7 @@ class HeldQuote(models.Model):
     times = models.PositiveSmallIntegerField(default=1)
 
     class Meta:
-        constraints = [price_in_range("held_price_in_range")]
+        constraints = [price_in_range("unconfirmed_price_in_range")]
 
     def __str__(self) -> str:
         return f"{self.price} at {self.at}"
@@ -366,10 +369,10 @@ class Candle(models.Model):
         return f"{self.get_resolution_display()} at {self.at}"
 
 
-class RollupPosition(models.Model):
+class RollupCursor(models.Model):
     """How far a feed's log has been rolled up into candles. Locked while that goes on."""
 
-    feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="rolled_up")
+    feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="rollup_cursor")
     seq = models.PositiveBigIntegerField(default=0)
 
     def __str__(self) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from apps.market.domain import QuoteRejected, RawQuote, from_epoch_microseconds, parse_number
 
 
-class FilmBroken(ValueError):
-    """The file is no film. The text names the file and the line and says why."""
+class QuoteFileInvalid(ValueError):
+    """The file is no recording. The text names the file and the line and says why."""
 
     def __init__(self, path: Path, line: int, why: str) -> None:
         super().__init__(f"{path.name}, line {line}: {why}")
@@ -25,15 +25,15 @@ def rows_of(path: Path) -> Iterator[RawQuote]:
 
     `at` is aware and UTC, the price a number, perhaps not a finite one, or None where the cell is empty; the volume is
     a number or None.
-    Raises FilmBroken at the first row that is none.
+    Raises QuoteFileInvalid at the first row that is none.
     """
     if not path.is_file():
-        raise FilmBroken(path, 1, "is not a file that can be read")
+        raise QuoteFileInvalid(path, 1, "is not a file that can be read")
     reader = csv.reader(_lines(path))
     try:
         yield from _rows(reader)
     except (_BrokenRow, csv.Error) as error:
-        raise FilmBroken(path, max(reader.line_num, 1), str(error)) from None
+        raise QuoteFileInvalid(path, max(reader.line_num, 1), str(error)) from None
 
 
 def event_time(text: str) -> datetime:
@@ -54,11 +54,11 @@ def _lines(path: Path) -> Iterator[str]:
             for number, line in enumerate(file, start=1):
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:
-        raise FilmBroken(path, number, "is not UTF-8") from None
+        raise QuoteFileInvalid(path, number, "is not UTF-8") from None
     except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise FilmBroken(path, number + 1, "is not gzip, or not the whole of it") from None
+        raise QuoteFileInvalid(path, number + 1, "is not gzip, or not the whole of it") from None
     except OSError:
-        raise FilmBroken(path, number + 1, "cannot be read") from None
+        raise QuoteFileInvalid(path, number + 1, "cannot be read") from None
 
 
 def _rows(reader: Iterator[list[str]]) -> Iterator[RawQuote]:

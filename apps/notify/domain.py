@@ -23,7 +23,7 @@ PLACEHOLDERS = {
     "asset": "the asset's symbol",
     "severity": "critical, warning or info",
     "event": "opened, resolved, or reminder",
-    "words": "what the rule saw",
+    "summary": "what the rule saw",
     "at": "when it happened (UTC)",
     "reason": "why it is over; empty while it is open",
     "url": "the alert's page",
@@ -37,9 +37,9 @@ class TemplateInvalid(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class MessageItem:
     """One alert event as it is told. event: opened, resolved or reminder; at: event time; rule, symbol: what opened it
-    and on what (symbol may be empty for an alert from outside); held_by: what held it back till now, in words."""
+    and on what (symbol may be empty for an alert from outside); deferred_by: what held it back until now, in words."""
 
     alert_id: int
     event: str
@@ -48,14 +48,14 @@ class Told:
     rule: str
     symbol: str
     severity: str
-    words: str
+    summary: str
     url: str
-    held_by: str = ""
+    deferred_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Silenced:
-    """A silence in force: what it is about (None and "" stand for any), and till when."""
+    """A silence in force: what it is about (None and "" stand for any), and until when."""
 
     silence_id: int
     owner_id: int | None
@@ -73,87 +73,90 @@ class QuietHours:
     begin: time
     end: time
     zone: str
-    lets_critical: bool
+    allow_critical: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """Why something is not sent now, and till when. silence_id: None is quiet hours."""
+class Deferral:
+    """Why something is not sent now, and until when. silence_id: None is quiet hours."""
 
     until: datetime
     silence_id: int | None = None
 
 
-def as_data(told: Told) -> dict[str, Any]:
+def as_data(item: MessageItem) -> dict[str, Any]:
     """Return what a message's row keeps of it."""
-    return asdict(told) | {"at": told.at.isoformat()}
+    return asdict(item) | {"at": item.at.isoformat()}
 
 
-def from_data(data: Mapping[str, Any]) -> Told:
+def from_data(data: Mapping[str, Any]) -> MessageItem:
     """Return what `as_data` was given."""
-    return Told(**(dict(data) | {"at": datetime.fromisoformat(data["at"])}))
+    return MessageItem(**(dict(data) | {"at": datetime.fromisoformat(data["at"])}))
 
 
-def compose(told: Sequence[Told], *, url: str) -> tuple[str, str]:
+def compose(items: Sequence[MessageItem], *, url: str) -> tuple[str, str]:
     """Return (subject, text) for the events that one message tells, in their order. url: where all of it is listed."""
-    alerts = len({one.alert_id for one in told})
-    subject, text = _compose_one(told) if alerts == 1 else _compose_many(told, alerts=alerts, url=url)
+    alerts = len({one.alert_id for one in items})
+    subject, text = _compose_one(items) if alerts == 1 else _compose_many(items, alerts=alerts, url=url)
     return one_line(subject)[:SUBJECT_LONGEST], text
 
 
-def _compose_one(told: Sequence[Told]) -> tuple[str, str]:
-    last = told[-1]
+def _compose_one(items: Sequence[MessageItem]) -> tuple[str, str]:
+    last = items[-1]
     over = {RESOLVED: " is over", REMINDER: " is still open"}.get(last.event, "")
-    lines = [f"Held back by {last.held_by}."] if last.held_by else []
-    return f"[{last.severity}] {title_of(last)}{over}", "\n".join([*lines, *lines_of(told), "", last.url])
+    lines = [f"Held back by {last.deferred_by}."] if last.deferred_by else []
+    return f"[{last.severity}] {title_of(last)}{over}", "\n".join([*lines, *lines_of(items), "", last.url])
 
 
-def _compose_many(told: Sequence[Told], *, alerts: int, url: str) -> tuple[str, str]:
-    last = {one.alert_id: one for one in told}
+def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str) -> tuple[str, str]:
+    last = {one.alert_id: one for one in items}
     over = sum(one.event == RESOLVED for one in last.values())
     names = list(dict.fromkeys(one.symbol or one.rule for one in last.values()))
     more = ", …" if len(names) > SYMBOLS_NAMED else ""
-    subject = f"[{gravest(told)}] {alerts} alerts, {over} of them over: {', '.join(names[:SYMBOLS_NAMED])}{more}"
+    subject = (
+        f"[{highest_severity(items)}] {alerts} alerts, {over} of them over: {', '.join(names[:SYMBOLS_NAMED])}{more}"
+    )
     lines = [f"{alerts} alerts, {over} of them over."]
-    for held_by, alerts_held in grouped(told):
-        if held_by:
-            lines += ["", f"Held back by {held_by}:"]
-        for events in alerts_held:
+    for deferred_by, deferred_alerts in grouped(items):
+        if deferred_by:
+            lines += ["", f"Held back by {deferred_by}:"]
+        for events in deferred_alerts:
             lines += ["", f"[{events[-1].severity}] {title_of(events[-1])}", *lines_of(events)]
     return subject, "\n".join([*lines, "", url])
 
 
-def last_of_each(told: Iterable[Told]) -> list[Told]:
+def last_of_each(items: Iterable[MessageItem]) -> list[MessageItem]:
     """Return the last that is told of each alert, in their order."""
-    return list({one.alert_id: one for one in told}.values())
+    return list({one.alert_id: one for one in items}.values())
 
 
-def grouped(told: Iterable[Told]) -> list[tuple[str, list[list[Told]]]]:
-    """Return (held_by, the events of each alert) for each thing that held some of it back; first what nothing did."""
-    groups: dict[str, dict[int, list[Told]]] = {}
-    for one in told:
-        groups.setdefault(one.held_by, {}).setdefault(one.alert_id, []).append(one)
-    return [(held_by, list(groups[held_by].values())) for held_by in sorted(groups)]
+def grouped(items: Iterable[MessageItem]) -> list[tuple[str, list[list[MessageItem]]]]:
+    """Return (deferred_by, the events of each alert) for each thing that held some of it back; first what nothing
+    did."""
+    groups: dict[str, dict[int, list[MessageItem]]] = {}
+    for one in items:
+        groups.setdefault(one.deferred_by, {}).setdefault(one.alert_id, []).append(one)
+    return [(deferred_by, list(groups[deferred_by].values())) for deferred_by in sorted(groups)]
 
 
-def lines_of(told: Sequence[Told]) -> list[str]:
+def lines_of(items: Sequence[MessageItem]) -> list[str]:
     """Return the lines that tell the events of one alert."""
     lines = []
-    if all(one.event == RESOLVED for one in told):
-        lines.append(told[-1].words)
-    for one in told:
+    if all(one.event == RESOLVED for one in items):
+        lines.append(items[-1].summary)
+    for one in items:
         if one.event == RESOLVED:
             lines.append(f"Over since {moment(one.at)} ({one.reason}).")
         elif one.event == REMINDER:
-            lines += [one.words, f"Still open and not acknowledged; opened {moment(one.at)}."]
+            lines += [one.summary, f"Still open and not acknowledged; opened {moment(one.at)}."]
         else:
-            lines += [one.words, f"Opened {moment(one.at)}."]
+            lines += [one.summary, f"Opened {moment(one.at)}."]
     return lines
 
 
-def title_of(told: Told) -> str:
+def title_of(item: MessageItem) -> str:
     """Return what an alert is called: its rule, and its asset where it has one."""
-    return f"{told.rule}: {told.symbol}" if told.symbol else told.rule
+    return f"{item.rule}: {item.symbol}" if item.symbol else item.rule
 
 
 def compose_test(*, channel: str, asked_by: str, at: datetime, url: str) -> tuple[str, str]:
@@ -176,48 +179,48 @@ def compose_switched_off(*, channel: str, reason: str, unsent: int, url: str) ->
 
 
 def apply_templates(
-    told: Sequence[Told], *, subject_template: str, text_template: str, subject: str, text: str
+    items: Sequence[MessageItem], *, subject_template: str, text_template: str, subject: str, text: str
 ) -> tuple[str, str]:
     """Return (subject, text) with a channel's templates in place of the given ones; an empty template changes nothing.
 
     The text's template is filled in for each event, one after the other; the subject's only where one alert is told of.
     Raises TemplateInvalid.
     """
-    count = len({one.alert_id for one in told})
+    count = len({one.alert_id for one in items})
     if subject_template and count == 1:
-        filled = fill_in(subject_template, placeholders_of(told[-1], count=count))
+        filled = fill_in(subject_template, placeholders_of(items[-1], count=count))
         subject = one_line(filled)[:SUBJECT_LONGEST] or subject
     if text_template:
-        text = _filled_for_each(told, text_template=text_template, count=count)
+        text = _filled_for_each(items, text_template=text_template, count=count)
     return subject, text
 
 
-def _filled_for_each(told: Sequence[Told], *, text_template: str, count: int) -> str:
+def _filled_for_each(items: Sequence[MessageItem], *, text_template: str, count: int) -> str:
     """Return the template filled in for each event, one after the other, as far as there is room: names a hundred times
     over for a thousand events would be more than a process holds."""
     lines: list[str] = []
     room = TEMPLATED_LONGEST
-    for place, one in enumerate(told):
+    for place, one in enumerate(items):
         line = fill_in(text_template, placeholders_of(one, count=count))[:TEMPLATED_LONGEST]
         if len(line) > room:
-            lines.append(f"… and {len(told) - place:,} more.")
+            lines.append(f"… and {len(items) - place:,} more.")
             break
         lines.append(line)
         room -= len(line) + 1
     return "\n".join(lines)
 
 
-def placeholders_of(told: Told, *, count: int) -> dict[str, str]:
+def placeholders_of(item: MessageItem, *, count: int) -> dict[str, str]:
     """Return what each of PLACEHOLDERS stands for."""
     return {
-        "rule": told.rule,
-        "asset": told.symbol,
-        "severity": told.severity,
-        "event": told.event,
-        "words": told.words,
-        "at": moment(told.at),
-        "reason": told.reason,
-        "url": told.url,
+        "rule": item.rule,
+        "asset": item.symbol,
+        "severity": item.severity,
+        "event": item.event,
+        "summary": item.summary,
+        "at": moment(item.at),
+        "reason": item.reason,
+        "url": item.url,
         "count": str(count),
     }
 
@@ -242,13 +245,13 @@ def fill_in(template: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(replace, template)
 
 
-def gravest(told: Iterable[Told]) -> str:
-    """Return the gravest severity of what is told, "" of nothing."""
-    found = {one.severity for one in told}
+def highest_severity(items: Iterable[MessageItem]) -> str:
+    """Return the highest severity of what is told, "" of nothing."""
+    found = {one.severity for one in items}
     return next((severity for severity in SEVERITIES if severity in found), "")
 
 
-def hold_of(
+def deferral_of(
     *,
     now: datetime,
     rule_id: int | None,
@@ -257,15 +260,15 @@ def hold_of(
     severity: str,
     silences: Iterable[Silenced],
     quiet: QuietHours | None,
-) -> Hold | None:
+) -> Deferral | None:
     """Return what holds back an alert's event now: the silence that lasts longest, else quiet hours, else None."""
     matching = silences_matching(silences, rule_id=rule_id, asset_id=asset_id, owner_id=owner_id, severity=severity)
     if matching:
-        return Hold(until=matching[0].ends_at, silence_id=matching[0].silence_id)
-    if quiet is None or (quiet.lets_critical and severity == "critical"):
+        return Deferral(until=matching[0].ends_at, silence_id=matching[0].silence_id)
+    if quiet is None or (quiet.allow_critical and severity == "critical"):
         return None
     until = quiet_until(now=now, quiet=quiet)
-    return Hold(until=until) if until is not None else None
+    return Deferral(until=until) if until is not None else None
 
 
 def silences_matching(

@@ -14,7 +14,7 @@ from django.db.models import F, Q
 from apps.alerts.models import AlertEvent
 from apps.market.models import Asset
 from apps.notify import domain
-from apps.notify.sealing import seal, unseal
+from apps.notify.encryption import decrypt, encrypt
 from apps.notify.transports.protocol import ChannelInvalid
 from apps.notify.transports.registry import transport_named
 from apps.rules.models import Rule
@@ -23,10 +23,10 @@ from apps.rules.models import Rule
 class Channel(models.Model):
     """One place where one owner is told.
 
-    config, sealed: what its transport has to know, the secret part sealed (see `transport_settings`, `put_settings`);
-    failing_since: nothing has got through since then; resume_at: the other side asked to be left alone till then;
-    switched_off_because: why it was switched off for its owner; hurried_at: when a worker was last
-    asked to send on it.
+    config, encrypted: what its transport has to know, the secret part encrypted (see `transport_settings`,
+    `put_settings`); failing_since: nothing has got through since then; resume_at: the other side asked to be left alone
+    until then; switched_off_because: why it was switched off for its owner; dispatched_at: when a worker was last asked
+    to send on it.
     """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="channels")
@@ -35,7 +35,7 @@ class Channel(models.Model):
     )
     kind = models.CharField(max_length=16, help_text="How you are told.")
     config = models.JSONField(default=dict, blank=True, editable=False)
-    sealed = models.TextField(blank=True, editable=False)
+    encrypted = models.TextField(blank=True, editable=False)
     is_enabled = models.BooleanField(
         default=True,
         help_text="Off: nothing is sent here, and what waits is given up. It can be sent again from this page.",
@@ -70,7 +70,7 @@ class Channel(models.Model):
     quiet_zone = models.CharField(
         max_length=64, default="UTC", help_text="Time zone of the quiet hours, like Europe/Kyiv or America/New_York."
     )
-    quiet_lets_critical = models.BooleanField(default=True, help_text="What is critical comes in quiet hours too.")
+    quiet_allow_critical = models.BooleanField(default=True, help_text="What is critical comes in quiet hours too.")
     subject_template = models.CharField(
         max_length=255,
         blank=True,
@@ -86,7 +86,7 @@ class Channel(models.Model):
     failing_since = models.DateTimeField(null=True, editable=False)
     resume_at = models.DateTimeField(null=True, editable=False)
     switched_off_because = models.CharField(max_length=500, blank=True, editable=False)
-    hurried_at = models.DateTimeField(null=True, editable=False)
+    dispatched_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -113,17 +113,17 @@ class Channel(models.Model):
 
     @property
     def transport_settings(self) -> dict[str, str]:
-        """Return what the transport has to know, secrets in plain. Raises SealBroken."""
-        return {**self.config, **unseal(self.sealed)}
+        """Return what the transport has to know, secrets in plain. Raises DecryptionError."""
+        return {**self.config, **decrypt(self.encrypted)}
 
     def put_settings(self, values: Mapping[str, Any]) -> None:
-        """Set what the transport has to know, checked and its secrets sealed; nothing is saved. Raises
+        """Set what the transport has to know, checked and its secrets encrypted; nothing is saved. Raises
         ChannelInvalid."""
         transport = transport_named(self.kind)
         checked = transport.validate(values)
         secret = {one.name for one in transport.settings if one.is_secret}
         self.config = {name: value for name, value in checked.items() if name not in secret}
-        self.sealed = seal({name: value for name, value in checked.items() if name in secret})
+        self.encrypted = encrypt({name: value for name, value in checked.items() if name in secret})
 
     @property
     def quiet_hours(self) -> domain.QuietHours | None:
@@ -135,7 +135,7 @@ class Channel(models.Model):
         except (ValueError, OSError, ZoneInfoNotFoundError):
             # It was checked when it was saved; zones go with updates of their database. An alert is told all the same.
             return None
-        return domain.QuietHours(self.quiet_from, self.quiet_until, self.quiet_zone, self.quiet_lets_critical)
+        return domain.QuietHours(self.quiet_from, self.quiet_until, self.quiet_zone, self.quiet_allow_critical)
 
     def clean(self) -> None:
         self._clean_quiet_hours()
@@ -174,7 +174,7 @@ class RuleChannel(models.Model):
 
 
 class Silence(models.Model):
-    """For some time, what matches is judged and recorded, and told to nobody until it ends; then all of it at once.
+    """For some time, what matches is evaluated and recorded, and told to nobody until it ends; then all of it at once.
 
     owner, rule, asset, severity: what it matches; empty is any. owner None: everybody's, for superusers. To end it
     early is to set ends_at.
@@ -216,10 +216,10 @@ class Silence(models.Model):
 class Message(models.Model):
     """What is sent once. Every attempt carries the same id, so a receiver can drop repeats.
 
-    kind: it tells of alerts, or only tries the channel, or says that another channel was switched off; told: what it
+    kind: it tells of alerts, or only tries the channel, or says that another channel was switched off; items: what it
     tells, as data (domain.Told); attempts: how many were begun, and the fence of the one that is under way;
     attempts_before: those before it was last asked to be sent again, which the schedule does not count; lease_until: it
-    may be under way till then.
+    may be under way until then.
     """
 
     class Kind(models.TextChoices):
@@ -231,7 +231,7 @@ class Message(models.Model):
         PENDING = "pending", "pending"
         SENDING = "sending", "sending"
         DELIVERED = "delivered", "delivered"
-        DEAD = "dead", "dead"
+        FAILED = "failed", "failed"
 
     UNSENT = (Status.PENDING, Status.SENDING)
 
@@ -241,7 +241,7 @@ class Message(models.Model):
     status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
     subject = models.CharField(max_length=255)
     text = models.TextField()
-    told = models.JSONField(default=list)
+    items = models.JSONField(default=list)
     attempts = models.PositiveIntegerField(default=0)
     attempts_before = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField()
@@ -259,7 +259,7 @@ class Message(models.Model):
             # Serves tick, and the sender of a channel: what is due.
             models.Index(
                 fields=["channel", "next_attempt_at"],
-                condition=~Q(status__in=["delivered", "dead"]),
+                condition=~Q(status__in=["delivered", "failed"]),
                 name="message_due",
             ),
         ]
@@ -268,34 +268,36 @@ class Message(models.Model):
         return self.subject
 
 
-class Owed(models.Model):
+class Notification(models.Model):
     """What one alert event owes to one channel, and the message that pays it.
 
     repeat: 0 for the event itself, then the reminders of an opening; due_at: when it is to be planned, after the
-    channel's group wait or at the end of what holds it; hold: what holds it back, or did till it was planned.
+    channel's group wait or at the end of what holds it; deferred_by: what holds it back, or did until it was planned.
     """
 
-    class Hold(models.TextChoices):
+    class Deferral(models.TextChoices):
         NONE = "", "nothing"
         SILENCE = "silence", "a silence"
         QUIET = "quiet", "quiet hours"
 
-    event = models.ForeignKey(AlertEvent, models.CASCADE, related_name="owed")
-    channel = models.ForeignKey(Channel, models.CASCADE, related_name="owed")
+    event = models.ForeignKey(AlertEvent, models.CASCADE, related_name="notifications")
+    channel = models.ForeignKey(Channel, models.CASCADE, related_name="notifications")
     repeat = models.PositiveIntegerField(default=0)
     due_at = models.DateTimeField()
-    hold = models.CharField(max_length=7, choices=Hold, blank=True, default=Hold.NONE)
-    silence = models.ForeignKey(Silence, models.SET_NULL, null=True, related_name="held")
+    deferred_by = models.CharField(max_length=7, choices=Deferral, blank=True, default=Deferral.NONE)
+    silence = models.ForeignKey(Silence, models.SET_NULL, null=True, related_name="deferred")
     message = models.ForeignKey(Message, models.CASCADE, null=True, related_name="members")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["id"]
         constraints = [
-            models.UniqueConstraint(fields=["event", "channel", "repeat"], name="one_debt_per_event_channel_and_repeat")
+            models.UniqueConstraint(
+                fields=["event", "channel", "repeat"], name="one_notification_per_event_channel_and_repeat"
+            )
         ]
         # Serves tick and the planner: what no message pays yet.
-        indexes = [models.Index(fields=["channel", "due_at"], condition=Q(message=None), name="owed_unplanned")]
+        indexes = [models.Index(fields=["channel", "due_at"], condition=Q(message=None), name="notification_unplanned")]
 
     def __str__(self) -> str:
         return f"{self.event} → {self.channel}"
@@ -310,15 +312,15 @@ class Attempt(models.Model):
 
     class Outcome(models.TextChoices):
         DELIVERED = "delivered", "delivered"
-        FAILED = "failed", "failed, to be tried again"
-        REJECTED = "rejected", "rejected for good"
+        TRANSIENT_FAILURE = "transient_failure", "failed; will be retried"
+        PERMANENT_FAILURE = "permanent_failure", "failed permanently"
 
     message = models.ForeignKey(Message, models.CASCADE, related_name="tries")
     number = models.PositiveIntegerField()
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
     milliseconds = models.PositiveIntegerField(null=True)
-    outcome = models.CharField(max_length=9, choices=Outcome, blank=True)
+    outcome = models.CharField(max_length=17, choices=Outcome, blank=True)
     reason = models.CharField(max_length=64, blank=True)
     detail = models.CharField(max_length=2048, blank=True)
     status = models.PositiveSmallIntegerField(null=True)

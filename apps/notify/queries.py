@@ -12,17 +12,17 @@ from django.db.models.functions import Coalesce, Now, NullIf
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import alerts_of
 from apps.leases import IS_LEASED, LEASE_HAS_EXPIRED
-from apps.market.models import Asset, Batch
+from apps.market.models import Asset, FeedEntry
 from apps.notify import domain
-from apps.notify.models import Attempt, Channel, Message, Owed, Silence
+from apps.notify.models import Attempt, Channel, Message, Notification, Silence
 from apps.rules.models import Rule
 
 # One message lists at most so many events; what is more comes in the next.
-DEBTS_AT_ONCE = 1_000
+NOTIFICATIONS_AT_ONCE = 1_000
 CHANNELS_AT_ONCE = 500
 HEALTH_SPAN = timedelta(days=1)
 FAILURES_SPAN = timedelta(days=7)
-FAILURES = (Attempt.Outcome.FAILED, Attempt.Outcome.REJECTED)
+FAILURES = (Attempt.Outcome.TRANSIENT_FAILURE, Attempt.Outcome.PERMANENT_FAILURE)
 
 # What a silence is at a moment -> the condition.
 SILENCE_STATES: dict[str, Callable[[datetime], Q]] = {
@@ -51,17 +51,19 @@ def messages_seen_by(user: AbstractBaseUser | AnonymousUser, *, inbox_only: bool
 
 def messages_about(user: AbstractBaseUser | AnonymousUser, alert_ids: Iterable[int]) -> QuerySet[Message]:
     """Return those messages about these alerts that `user` may see, each once for each of them, with its `alert_id`."""
-    told = messages_seen_by(user).filter(members__event__alert__in=alert_ids)
-    told = told.annotate(alert_id=F("members__event__alert"), member=F("members__pk"))
+    rows = messages_seen_by(user).filter(members__event__alert__in=alert_ids)
+    rows = rows.annotate(alert_id=F("members__event__alert"), member=F("members__pk"))
     # By the first of its members about an alert, and not by DISTINCT, which looks at rows after they are numbered.
-    before = Owed.objects.filter(message=OuterRef("pk"), event__alert=OuterRef("alert_id"), pk__lt=OuterRef("member"))
-    return told.exclude(Exists(before))
+    before = Notification.objects.filter(
+        message=OuterRef("pk"), event__alert=OuterRef("alert_id"), pk__lt=OuterRef("member")
+    )
+    return rows.exclude(Exists(before))
 
 
 def alert_ids_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[int]]:
     """Return message id -> the alerts that it tells of, in the order in which it tells of them."""
     found: dict[uuid.UUID, list[int]] = {}
-    members = Owed.objects.filter(message__in=message_ids).order_by("pk")
+    members = Notification.objects.filter(message__in=message_ids).order_by("pk")
     for message_id, alert_id in members.values_list("message", "event__alert"):
         alert_ids = found.setdefault(message_id, [])
         if alert_id not in alert_ids:
@@ -72,22 +74,24 @@ def alert_ids_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[int]]
 def channels_to_plan(*, now: datetime, feed_id: int | None = None) -> list[int]:
     """Return the channels that are owed something which is due and no message pays yet, and that may have a message;
     feed_id: for events of this feed's log only."""
-    due = Owed.objects.filter(message=None, due_at__lte=now, channel=OuterRef("pk"))
+    due = Notification.objects.filter(message=None, due_at__lte=now, channel=OuterRef("pk"))
     if feed_id is not None:
-        due = due.filter(event__batch__feed=feed_id)
+        due = due.filter(event__entry__feed=feed_id)
     channels = list(Channel.objects.filter(Exists(due)).only("messages_per_minute").order_by("pk"))
     # Those at their limit would be asked for again and again, and keep others from their turn.
     at_limit = _at_their_limit_at(now, channels)
     return [one.pk for one in channels if one.pk not in at_limit][:CHANNELS_AT_ONCE]
 
 
-def debts_to_plan(*, channel_id: int, now: datetime) -> list[Owed]:
+def notifications_to_plan(*, channel_id: int, now: datetime) -> list[Notification]:
     """Return what the channel is owed and no message pays yet, in the order in which it came about, with all that is
-    told of it: what is due, and with it what only waits for more to come; at most DEBTS_AT_ONCE."""
-    waiting = Owed.objects.filter(Q(hold=Owed.Hold.NONE) | Q(due_at__lte=now), channel=channel_id, message=None)
+    told of it: what is due, and with it what only waits for more to come; at most NOTIFICATIONS_AT_ONCE."""
+    waiting = Notification.objects.filter(
+        Q(deferred_by=Notification.Deferral.NONE) | Q(due_at__lte=now), channel=channel_id, message=None
+    )
     along = ("channel", "silence", "event__alert__rule", "event__alert__asset")
-    rows = waiting.select_related(*along).order_by("due_at", "pk")[:DEBTS_AT_ONCE]
-    return sorted(rows, key=lambda debt: (debt.event_id, debt.repeat))
+    rows = waiting.select_related(*along).order_by("due_at", "pk")[:NOTIFICATIONS_AT_ONCE]
+    return sorted(rows, key=lambda notification: (notification.event_id, notification.repeat))
 
 
 def is_at_its_limit(channel: Channel, *, now: datetime) -> bool:
@@ -98,7 +102,7 @@ def is_at_its_limit(channel: Channel, *, now: datetime) -> bool:
     return lately.count() >= channel.messages_per_minute
 
 
-def rule_told_last(channel: Channel) -> Rule | None:
+def rule_notified_last(channel: Channel) -> Rule | None:
     """Return that of the rules which name the channel whose alert is the newest; None where none has one."""
     alerts = Alert.objects.filter(rule__rule_channels__channel=channel).select_related("rule")
     last = alerts.order_by("-opened_at", "-pk").first()
@@ -119,30 +123,32 @@ def lock_silences(silence_ids: Iterable[int]) -> dict[int, datetime]:
     return dict(silences.values_list("pk", "ends_at"))
 
 
-def hold_on(debt: Owed, *, silences: Sequence[domain.Silenced], now: datetime) -> domain.Hold | None:
-    """Return what holds a debt back now. It needs channel, and the event's alert with its rule."""
-    alert = debt.event.alert
-    return domain.hold_of(
+def deferral_now(
+    notification: Notification, *, silences: Sequence[domain.Silenced], now: datetime
+) -> domain.Deferral | None:
+    """Return what holds a notification back now. It needs channel, and the event's alert with its rule."""
+    alert = notification.event.alert
+    return domain.deferral_of(
         now=now,
         rule_id=alert.rule_id,
         asset_id=alert.asset_id,
         owner_id=alert.owner_id,
         severity=alert.severity,
         silences=silences,
-        quiet=debt.channel.quiet_hours,
+        quiet=notification.channel.quiet_hours,
     )
 
 
 def untried_messages(*, channel_id: int, alert_ids: Iterable[int]) -> dict[int, Message]:
     """Return alert id -> the message that tells its opening on the channel, locked, where nobody has begun to send
     it."""
-    told = Owed.objects.filter(
+    rows = Notification.objects.filter(
         channel=channel_id,
         event__alert__in=alert_ids,
         event__kind=AlertEvent.Kind.OPENED,
         message__status=Message.Status.PENDING,
     )
-    message_of = dict(told.order_by("repeat").values_list("event__alert_id", "message_id"))
+    message_of = dict(rows.order_by("repeat").values_list("event__alert_id", "message_id"))
     # A sender that has claimed one meanwhile holds its lock, or has changed what is asked for here.
     untried = Message.objects.select_for_update(skip_locked=True, no_key=True).filter(
         pk__in=set(message_of.values()), status=Message.Status.PENDING, attempts=0
@@ -151,21 +157,23 @@ def untried_messages(*, channel_id: int, alert_ids: Iterable[int]) -> dict[int, 
     return {alert_id: found[pk] for alert_id, pk in message_of.items() if pk in found}
 
 
-def openings_to_repeat(*, now: datetime) -> list[Owed]:
-    """Return, of each alert that is open and unacknowledged, the last debt on a channel that wants reminders, where its
-    message got through, or was given up, long enough ago; at most DEBTS_AT_ONCE."""
+def openings_to_repeat(*, now: datetime) -> list[Notification]:
+    """Return, of each alert that is open and unacknowledged, the last notification on a channel that wants reminders,
+    where its message got through, or was given up, long enough ago; at most NOTIFICATIONS_AT_ONCE."""
     wanted = Channel.objects.filter(is_enabled=True, repeat_minutes__gt=0)
     is_long_ago = Q()
     # One condition for each wait there is, since a column's number of minutes is no interval to SQLite.
     for minutes in wanted.order_by("repeat_minutes").values_list("repeat_minutes", flat=True).distinct():
         before = now - timedelta(minutes=minutes)
         is_over = Q(message__delivered_at__lte=before)
-        is_over |= Q(message__status=Message.Status.DEAD, message__created_at__lte=before)
+        is_over |= Q(message__status=Message.Status.FAILED, message__created_at__lte=before)
         is_long_ago |= Q(is_over, channel__repeat_minutes=minutes)
     if not is_long_ago:
         return []
-    later = Owed.objects.filter(event=OuterRef("event"), channel=OuterRef("channel"), repeat__gt=OuterRef("repeat"))
-    last = Owed.objects.filter(
+    later = Notification.objects.filter(
+        event=OuterRef("event"), channel=OuterRef("channel"), repeat__gt=OuterRef("repeat")
+    )
+    last = Notification.objects.filter(
         is_long_ago,
         ~Exists(later),
         event__kind=AlertEvent.Kind.OPENED,
@@ -174,20 +182,20 @@ def openings_to_repeat(*, now: datetime) -> list[Owed]:
         channel__is_enabled=True,
     )
     # All of them are owed a reminder then and are not asked for again, so none waits behind others for ever.
-    return list(last.order_by("pk")[:DEBTS_AT_ONCE])
+    return list(last.order_by("pk")[:NOTIFICATIONS_AT_ONCE])
 
 
 def next_message(channel_id: int) -> Message | None:
-    """Return the message that is to be tried next on a channel: due, or left by a dead sender, and no earlier one about
-    the same alert unsent. None while somebody is sending on the channel, and has not been away for longer than a
-    lease."""
+    """Return the message that is to be tried next on a channel: due, or left by a sender whose lease has expired, and
+    no earlier one about the same alert unsent. None while somebody is sending on the channel, and has not been away for
+    longer than a lease."""
     under_way = Message.objects.filter(_is_under_way(), channel=channel_id)
-    # By the debts' own order: the clocks of those who write messages may differ.
-    earlier = Owed.objects.filter(
+    # By the notifications' own order: the clocks of those who write messages may differ.
+    earlier = Notification.objects.filter(
         channel=channel_id,
         message__status__in=Message.UNSENT,
-        event__alert__events__owed__message=OuterRef("pk"),
-        event__alert__events__owed__pk__gt=F("pk"),
+        event__alert__events__notifications__message=OuterRef("pk"),
+        event__alert__events__notifications__pk__gt=F("pk"),
     ).exclude(message=OuterRef("pk"))
     due = Message.objects.filter(_is_due(), ~Exists(under_way), ~Exists(earlier), channel=channel_id)
     # By the index's order alone: what is sent again is due at one moment, and would be sorted anew for each message.
@@ -203,9 +211,9 @@ def due_in_quiet_hours(channel: Channel) -> QuerySet[Message]:
     """Return what is due on a channel and is not sent within its quiet hours: messages about alerts, but for those that
     its quiet hours let through."""
     due = channel.messages.filter(_is_due(), kind=Message.Kind.ALERT)
-    if not channel.quiet_lets_critical:
+    if not channel.quiet_allow_critical:
         return due
-    critical = Owed.objects.filter(message=OuterRef("pk"), event__alert__severity=Rule.Severity.CRITICAL)
+    critical = Notification.objects.filter(message=OuterRef("pk"), event__alert__severity=Rule.Severity.CRITICAL)
     return due.exclude(Exists(critical))
 
 
@@ -230,12 +238,12 @@ def due_channels(*, behind: timedelta, now: datetime) -> list[DueChannel]:
     """Return channels with something to be sent that is due again since somebody was last asked to send it, or of which
     nobody has been asked for `behind`."""
     due = Message.objects.filter(_is_due(), channel=OuterRef("pk"))
-    is_forgotten = Q(hurried_at=None) | Q(hurried_at__lte=now - behind)
-    is_fresh = Exists(due.filter(next_attempt_at__gt=OuterRef("hurried_at")))
+    is_forgotten = Q(dispatched_at=None) | Q(dispatched_at__lte=now - behind)
+    is_fresh = Exists(due.filter(next_attempt_at__gt=OuterRef("dispatched_at")))
     may_resume = Q(resume_at=None) | Q(resume_at__lte=now)
     rows = Channel.objects.filter(Exists(due), is_forgotten | is_fresh, may_resume)
     # Who was asked for the longest time ago comes first, so that no number of slow ones keeps others from their turn.
-    rows = rows.order_by(F("hurried_at").asc(nulls_first=True), "pk")
+    rows = rows.order_by(F("dispatched_at").asc(nulls_first=True), "pk")
     found = rows.values_list("pk", "failing_since")[:CHANNELS_AT_ONCE]
     return [DueChannel(pk, failing_since is not None) for pk, failing_since in found]
 
@@ -248,8 +256,8 @@ def failing_of(channel_ids: Iterable[int]) -> set[int]:
 
 def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Channel]:
     """Return the channels, each with `last_delivery` (None: never); of what was made in the last day `delivered` and
-    `dead` (messages) and `failed` (attempts); what waits, `unsent` (messages) and `untold` (events); and of the
-    message tried that was made last `tried_at`, `tried_outcome` and `tried_words`, of its last try that ended (None:
+    `failed` (messages) and `failed_attempts`; what waits, `unsent` (messages) and `unplanned` (events); and of the
+    message tried that was made last `tried_at`, `tried_outcome` and `tried_detail`, of its last try that ended (None:
     there is none)."""
     messages = Message.objects.filter(channel=OuterRef("pk")).order_by()
     lately = messages.filter(created_at__gte=now - HEALTH_SPAN)
@@ -264,16 +272,16 @@ def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Chann
     return channels.annotate(
         tried_at=Subquery(last_try.values("started_at")[:1]),
         tried_outcome=Subquery(last_try.values("outcome")[:1]),
-        tried_words=Subquery(last_try.values(words=Coalesce(NullIf("detail", Value("")), "reason"))[:1]),
+        tried_detail=Subquery(last_try.values(text=Coalesce(NullIf("detail", Value("")), "reason"))[:1]),
         last_delivery=Subquery(
             messages.filter(status=Message.Status.DELIVERED).order_by("-created_at").values("delivered_at")[:1]
         ),
         delivered=_counted(lately.filter(status=Message.Status.DELIVERED), by="channel"),
-        dead=_counted(lately.filter(status=Message.Status.DEAD), by="channel"),
-        failed=_counted(failures.order_by(), by="message__channel"),
+        failed=_counted(lately.filter(status=Message.Status.FAILED), by="channel"),
+        failed_attempts=_counted(failures.order_by(), by="message__channel"),
         # Excluded and not chosen, so that the database sees that the index of what is due has them all.
-        unsent=_counted(messages.exclude(status__in=["delivered", "dead"]), by="channel"),
-        untold=_counted(Owed.objects.filter(channel=OuterRef("pk"), message=None).order_by(), by="channel"),
+        unsent=_counted(messages.exclude(status__in=["delivered", "failed"]), by="channel"),
+        unplanned=_counted(Notification.objects.filter(channel=OuterRef("pk"), message=None).order_by(), by="channel"),
     )
 
 
@@ -324,7 +332,7 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
     last = tried.last_delivery
     # A test was refused, say, or the channel was switched on again: that it failed stands in no column of its own.
     if tried.tried_outcome in FAILURES and (last is None or last < tried.tried_at):
-        because = f": {tried.tried_words.rstrip('.')}" if tried.tried_words else ""
+        because = f": {tried.tried_detail.rstrip('.')}" if tried.tried_detail else ""
         return "failing", f"The last try, at {domain.moment(tried.tried_at)}, did not get through{because}."
     if last is None:
         return "untried", "Nothing was sent on it yet. Send a test."
@@ -351,16 +359,16 @@ class MessageCounts(NamedTuple):
     """Messages on their way, and those that were given up."""
 
     waiting: int
-    dead: int
+    failed: int
 
 
 def message_counts_of(user: AbstractBaseUser | AnonymousUser, *, since: datetime) -> MessageCounts:
-    """Return how many messages that `user` may see are not sent yet, and how many made from `since` on are dead; two
+    """Return how many messages that `user` may see are not sent yet, and how many made from `since` on have failed; two
     statements."""
     seen = messages_seen_by(user)
     # Excluded and not chosen, so that the database sees that the index of what is due has them all.
-    waiting = seen.exclude(status__in=["delivered", "dead"]).count()
-    return MessageCounts(waiting, seen.filter(status=Message.Status.DEAD, created_at__gte=since).count())
+    waiting = seen.exclude(status__in=["delivered", "failed"]).count()
+    return MessageCounts(waiting, seen.filter(status=Message.Status.FAILED, created_at__gte=since).count())
 
 
 class ChannelThen(NamedTuple):
@@ -368,11 +376,11 @@ class ChannelThen(NamedTuple):
     alert; is_at_limit: it has had as many messages in the minute before as it may."""
 
     channel: Channel
-    quiet: domain.Hold | None
+    quiet: domain.Deferral | None
     is_at_limit: bool
 
 
-class Telling(NamedTuple):
+class NotificationOutlook(NamedTuple):
     """What telling of a rule's alert on an asset comes to at a moment.
 
     moment: by the wall clock, as all telling; severity: that of the alert where one is open, else the rule's; silences:
@@ -387,18 +395,18 @@ class Telling(NamedTuple):
     channels: list[ChannelThen]
     alert: Alert | None
     is_open: bool
-    unowed: list[Channel]
+    not_notified: list[Channel]
 
 
-def telling_at(
+def notification_outlook(
     user: AbstractBaseUser | AnonymousUser,
     *,
     rule: Rule,
     asset: Asset,
-    entry: Batch,
+    entry: FeedEntry,
     at: datetime | None,
     now: datetime,
-) -> Telling:
+) -> NotificationOutlook:
     """Return what telling comes to after this entry of the log, when the feed's clock showed `at` (None: now), as far
     as `user` may see: of their own channels and alerts, and by the silences that they may see; all for a superuser.
 
@@ -406,8 +414,8 @@ def telling_at(
     """
     moment = wall_clock_at(entry, at=at, now=now) if at is not None else now
     # By the log and not by its clock: of one entry, all has happened or nothing.
-    alerts = alerts_of(user).filter(rule=rule, asset=asset, batch__feed=entry.feed_id, batch__seq__lte=entry.seq)
-    alert = alerts.order_by("-batch__seq", "-pk").first()
+    alerts = alerts_of(user).filter(rule=rule, asset=asset, entry__feed=entry.feed_id, entry__seq__lte=entry.seq)
+    alert = alerts.order_by("-entry__seq", "-pk").first()
     is_open = alert is not None and not _is_over(alert, entry=entry)
     about = {
         "rule_id": rule.pk,
@@ -422,39 +430,41 @@ def telling_at(
         rows = rows.filter(owner=user)
     channels = list(with_health(rows.order_by("name"), now=now)[:CHANNELS_AT_ONCE])
     at_limit = _at_their_limit_at(moment, channels)
-    owed = Owed.objects.filter(event__alert=alert, event__kind=AlertEvent.Kind.OPENED, repeat=0)
-    told = set(owed.values_list("channel_id", flat=True)) if alert is not None else {one.pk for one in channels}
-    return Telling(
+    notifications = Notification.objects.filter(event__alert=alert, event__kind=AlertEvent.Kind.OPENED, repeat=0)
+    rows = (
+        set(notifications.values_list("channel_id", flat=True)) if alert is not None else {one.pk for one in channels}
+    )
+    return NotificationOutlook(
         moment=moment,
         severity=about["severity"],
         silences=[silences[one.silence_id] for one in matching if one.silence_id in silences],
         channels=[
             ChannelThen(
                 one,
-                domain.hold_of(now=moment, silences=(), quiet=one.quiet_hours, **about),
+                domain.deferral_of(now=moment, silences=(), quiet=one.quiet_hours, **about),
                 one.pk in at_limit,
             )
             for one in channels
         ],
         alert=alert,
         is_open=is_open,
-        unowed=[one for one in channels if one.pk not in told],
+        not_notified=[one for one in channels if one.pk not in rows],
     )
 
 
-def wall_clock_at(entry: Batch, *, at: datetime, now: datetime) -> datetime:
+def wall_clock_at(entry: FeedEntry, *, at: datetime, now: datetime) -> datetime:
     """Return what the wall clock showed when the feed's clock, after this entry and before the next, showed `at`.
 
-    Of a recording, whose clock is its film's and may run faster, it is right to the entry.
+    Of a recording, whose clock is its recording's and may run faster, it is right to the entry.
     """
     latest = entry.received_at + max(at - entry.as_of, timedelta(0))
-    following = Batch.objects.filter(feed=entry.feed_id, seq=entry.seq + 1).values_list("received_at", flat=True)
+    following = FeedEntry.objects.filter(feed=entry.feed_id, seq=entry.seq + 1).values_list("received_at", flat=True)
     return min(latest, now, *following)
 
 
-def _is_over(alert: Alert, *, entry: Batch) -> bool:
-    """Tell whether an alert had ended when this entry of its feed's log was judged."""
-    ends = AlertEvent.objects.filter(alert=alert, kind=AlertEvent.Kind.RESOLVED, batch__seq__lte=entry.seq)
+def _is_over(alert: Alert, *, entry: FeedEntry) -> bool:
+    """Tell whether an alert had ended when this entry of its feed's log was evaluated."""
+    ends = AlertEvent.objects.filter(alert=alert, kind=AlertEvent.Kind.RESOLVED, entry__seq__lte=entry.seq)
     return ends.exists()
 
 

@@ -8,14 +8,14 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from apps.alerts.models import Alert
-from apps.notify.models import Attempt, Owed
+from apps.notify.models import Attempt, Notification
 from apps.notify.services import kept_since
-from apps.panel.deferrals import at_their_limit, held_in_words, why_it_waits
+from apps.panel.deferrals import at_their_limit, describe_deferred_by, why_it_waits
 from apps.panel.kit.pages import ROWS_SHOWN, Table, page_link
-from apps.panel.messages import attempt_cells, attempt_headers, status_in_words
+from apps.panel.messages import attempt_cells, attempt_headers, describe_status
 
-# What stands above `told_rows`.
-TOLD_HEADERS = ["event", "channel", "held back by", "message", "status"]
+# What stands above `notification_rows`.
+NOTIFICATION_HEADERS = ["event", "channel", "held back by", "message", "status"]
 
 
 def notification_tables(request: HttpRequest, row: Alert) -> list[Table]:
@@ -26,9 +26,9 @@ def notification_tables(request: HttpRequest, row: Alert) -> list[Table]:
     return [
         Table(
             title=f"Who is told{_not_kept(row)}",
-            headers=TOLD_HEADERS,
-            rows=told_rows(request, row),
-            empty=_told_to_nobody(request, row),
+            headers=NOTIFICATION_HEADERS,
+            rows=notification_rows(request, row),
+            empty=_why_no_notification(request, row),
         ),
         Table(
             title="Attempts",
@@ -42,25 +42,27 @@ def notification_tables(request: HttpRequest, row: Alert) -> list[Table]:
     ]
 
 
-def told_rows(request: HttpRequest, alert: Alert) -> list[list[Any]]:
+def notification_rows(request: HttpRequest, alert: Alert) -> list[list[Any]]:
     """Return what each event of an alert owes to each channel that this reader may know of, and what became of it."""
-    owed = Owed.objects.filter(event__alert=alert).select_related("event", "channel", "silence", "message")
+    notifications = Notification.objects.filter(event__alert=alert).select_related(
+        "event", "channel", "silence", "message"
+    )
     if not request.user.is_superuser:
         # What is about the installation is told to several people, each of whom sees their own channels.
-        owed = owed.filter(channel__owner=request.user)
-    shown = list(owed.order_by("pk")[:ROWS_SHOWN])
+        notifications = notifications.filter(channel__owner=request.user)
+    shown = list(notifications.order_by("pk")[:ROWS_SHOWN])
     at_limit = at_their_limit((one.channel for one in shown if one.message is None), now=timezone.now())
     return [
         [
             *(_event(one), page_link(request, one.channel, str(one.channel))),
-            *(held_in_words(one), *_message_cells(request, one, at_limit=at_limit)),
+            *(describe_deferred_by(one), *_message_cells(request, one, at_limit=at_limit)),
         ]
         for one in shown
     ]
 
 
-def _event(debt: Owed) -> str:
-    return f"reminder {debt.repeat}" if debt.repeat else debt.event.get_kind_display()
+def _event(notification: Notification) -> str:
+    return f"reminder {notification.repeat}" if notification.repeat else notification.event.get_kind_display()
 
 
 def _not_kept(alert: Alert) -> str:
@@ -70,7 +72,7 @@ def _not_kept(alert: Alert) -> str:
     return f" (messages older than {settings.MESSAGE_RETENTION_DAYS} days are not kept)"
 
 
-def _told_to_nobody(request: HttpRequest, alert: Alert) -> str:
+def _why_no_notification(request: HttpRequest, alert: Alert) -> str:
     if _not_kept(alert):
         return "Nobody, or longer ago than messages are kept."
     if alert.rule_id is not None:
@@ -80,7 +82,10 @@ def _told_to_nobody(request: HttpRequest, alert: Alert) -> str:
     return "No channel of yours. Whether it is told on those of others, superusers see."
 
 
-def _message_cells(request: HttpRequest, debt: Owed, *, at_limit: Collection[int]) -> list[Any]:
-    if debt.message is None:
-        return ["not written yet", f"waits for {why_it_waits(debt, at_limit=at_limit)}"]
-    return [page_link(request, debt.message, debt.message.subject), status_in_words(debt.message)]
+def _message_cells(request: HttpRequest, notification: Notification, *, at_limit: Collection[int]) -> list[Any]:
+    if notification.message is None:
+        return ["not written yet", f"waits for {why_it_waits(notification, at_limit=at_limit)}"]
+    return [
+        page_link(request, notification.message, notification.message.subject),
+        describe_status(notification.message),
+    ]

@@ -21,7 +21,7 @@ from apps.market.queries import price_path
 from apps.panel.alert_notifications import notification_tables
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, ShortText, Table, page_link
 from apps.panel.silences import silence_form_for
-from apps.rules.domain import reason_in_words
+from apps.rules.domain import describe_reason
 from apps.rules.models import Rule
 
 CHOICES_OFFERED = 200
@@ -36,8 +36,8 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        words = {Alert.State.OPEN: "Open, not acknowledged"}
-        return [(state, words.get(state, state.capitalize())) for state in Alert.State]
+        text = {Alert.State.OPEN: "Open, not acknowledged"}
+        return [(state, text.get(state, state.capitalize())) for state in Alert.State]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
         chosen = IN_STATE.get(self.value() or "")
@@ -100,18 +100,27 @@ class AlertAdmin(ReadOnlyAdmin):
 
     actions = ["acknowledge", "silence"]
     buttons = actions
-    empty_words = "No alerts yet. One opens when a rule's condition holds; see Rules for what is watched."
+    empty_text = "No alerts yet. One opens when a rule's condition holds; see Rules for what is watched."
     fields = [
-        *("words", "state_label", "severity_label", "kind", "opened_at", "over_since", "resolution_in_words"),
+        *("summary", "state_label", "severity_label", "kind", "opened_at", "over_since", "resolution_text"),
         *("acknowledged", "note"),
     ]
-    list_display = ["state_label", "severity_label", "words", "rule_name", "symbol", "opened_at", "over_since", "note"]
-    list_display_links = ["words"]
+    list_display = [
+        "state_label",
+        "severity_label",
+        "summary",
+        "rule_name",
+        "symbol",
+        "opened_at",
+        "over_since",
+        "note",
+    ]
+    list_display_links = ["summary"]
     list_filter = [StateFilter, "severity", "kind", FoundFilter, ("rule", RuleFilter), ("asset", AssetFilter)]
     list_select_related = ["rule", "asset", "acknowledged_by"]
     # Of an alert from Alertmanager, rule and asset are labels.
     search_fields = [
-        *("words", "note", "asset__symbol", "rule__name"),
+        *("summary", "note", "asset__symbol", "rule__name"),
         *(f"evidence__labels__{label}" for label in ("alertname", "instance", "job")),
     ]
     search_help_text = "Finds what was seen, notes, assets and rules."
@@ -122,7 +131,7 @@ class AlertAdmin(ReadOnlyAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page = super().get_changelist_instance(request)
         if not request.user.has_perm("rules.view_rule"):
-            page.empty_words = EMPTY_WITHOUT_RULES
+            page.empty_text = EMPTY_WITHOUT_RULES
         return page
 
     @display(
@@ -149,8 +158,8 @@ class AlertAdmin(ReadOnlyAdmin):
         return "still open" if alert.resolved_at is None else localize(alert.resolved_at)
 
     @admin.display(description="why it is over")
-    def resolution_in_words(self, alert: Alert) -> str:
-        return alert.resolution if alert.rule_id is None else reason_in_words(alert.resolution)
+    def resolution_text(self, alert: Alert) -> str:
+        return alert.resolution if alert.rule_id is None else describe_reason(alert.resolution)
 
     @admin.display(description="acknowledged")
     def acknowledged(self, alert: Alert) -> str:
@@ -227,27 +236,27 @@ class AlertAdmin(ReadOnlyAdmin):
         ]
 
     def tables_for(self, request: HttpRequest, row: Alert) -> list[Table]:
-        events = row.events.select_related("batch__feed", "by").order_by("pk")
+        events = row.events.select_related("entry__feed", "by").order_by("pk")
         happened = Table(
             title="What happened",
             headers=["at (UTC)", "event", "by", "why, or note", "entry of the log"],
             rows=[
                 [
                     *(one.at, one.get_kind_display(), str(one.by or ""), _why(one)),
-                    page_link(request, one.batch, str(one.batch)) if one.batch is not None else "",
+                    page_link(request, one.entry, str(one.entry)) if one.entry is not None else "",
                 ]
                 for one in events
             ],
             empty="No events.",
         )
-        if row.rule is None or row.version is None or row.batch is None:
-            return [*self._told_from_outside(row), happened, *notification_tables(request, row)]
+        if row.rule is None or row.version is None or row.entry is None:
+            return [*self._tables_of_labels(row), happened, *notification_tables(request, row)]
         return [
             Table(
                 title="What the rule saw when it opened",
                 headers=["part of the condition", "figure", "value"],
                 rows=domain.figures(row.evidence),
-                empty="Nothing: it could not be judged.",
+                empty="Nothing: it could not be evaluated.",
             ),
             happened,
             Table(
@@ -257,7 +266,7 @@ class AlertAdmin(ReadOnlyAdmin):
                     [
                         *(page_link(request, row.rule, row.rule.name), f"v{row.version.number}"),
                         *(page_link(request, row.asset, row.symbol),),
-                        *(page_link(request, row.batch, str(row.batch)), row.batch.trace_id),
+                        *(page_link(request, row.entry, str(row.entry)), row.entry.trace_id),
                     ]
                 ],
                 empty="",
@@ -265,7 +274,7 @@ class AlertAdmin(ReadOnlyAdmin):
             *notification_tables(request, row),
         ]
 
-    def _told_from_outside(self, row: Alert) -> list[Table]:
+    def _tables_of_labels(self, row: Alert) -> list[Table]:
         """Return what Alertmanager said, all of it as text: whoever sends alerts writes no links into these pages."""
         return [
             Table(title=title, headers=["name", "value"], rows=rows, empty="None.")
@@ -275,4 +284,4 @@ class AlertAdmin(ReadOnlyAdmin):
 
 def _why(event: AlertEvent) -> str:
     """Return the engine's reason in words, or what a person or Alertmanager wrote."""
-    return reason_in_words(event.reason) if event.batch_id is not None else event.reason
+    return describe_reason(event.reason) if event.entry_id is not None else event.reason

@@ -20,11 +20,11 @@ from apps.market import calendars, queries
 from apps.market.calendars import CALENDARS
 from apps.market.models import Asset, AssetAlias, Feed
 from apps.market.services import AssetStays, refuse_to_move
-from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, WordsField, page_link
+from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, TagsField, page_link
 from apps.pipeline.flow import move_asset
-from apps.rules.domain import reason_in_words
+from apps.rules.domain import describe_reason
 from apps.sources.models import Backfill, Listing
-from apps.wording import plain_number
+from apps.wording import format_plain
 
 ALERTS_SHOWN = 20
 QUOTES_SHOWN = 20
@@ -95,10 +95,10 @@ class AssetAdmin(PageAdmin):
     """Symbols stay as they are: rules and recordings call an asset by its symbol."""
 
     form = AssetForm
-    empty_words = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
+    empty_text = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
     fields = ["symbol", "name", "feed", "currency", "calendar", "tags", "latest_price", "latest_at", "trading_now"]
     inlines = [AliasInline, ListingInline]
-    list_display = ["symbol", "name", "latest_price", "latest_at", "feed", "tags_in_words"]
+    list_display = ["symbol", "name", "latest_price", "latest_at", "feed", "tags_text"]
     list_filter = ["feed", TagFilter, PriceFilter]
     list_select_related = ["feed", "latest"]
     search_fields = ["symbol", "name", "aliases__name"]
@@ -121,8 +121,8 @@ class AssetAdmin(PageAdmin):
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "tags":
-            words = "Words that rules can choose by, with commas between them: crypto, stablecoin."
-            return WordsField(required=False, widget=UnfoldAdminTextInputWidget, help_text=words)
+            text = "Words that rules can choose by, with commas between them: crypto, stablecoin."
+            return TagsField(required=False, widget=UnfoldAdminTextInputWidget, help_text=text)
         if db_field.name == "calendar":
             exchanges = sorted((name, code) for code, name in CALENDARS.items())
             choices = [("", "always open"), *((code, f"{name}: {code}") for name, code in exchanges)]
@@ -133,7 +133,7 @@ class AssetAdmin(PageAdmin):
 
     @admin.display(description="latest price", ordering="latest__price")
     def latest_price(self, asset: Asset) -> str:
-        return plain_number(asset.latest.price) if hasattr(asset, "latest") else "none yet"
+        return format_plain(asset.latest.price) if hasattr(asset, "latest") else "none yet"
 
     @admin.display(description="at (UTC)", ordering="latest__at")
     def latest_at(self, asset: Asset) -> Any:
@@ -141,10 +141,10 @@ class AssetAdmin(PageAdmin):
 
     @admin.display(description="trading now")
     def trading_now(self, asset: Asset) -> str:
-        return calendars.in_words(asset.calendar, timezone.now())
+        return calendars.describe(asset.calendar, timezone.now())
 
     @admin.display(description="tags")
-    def tags_in_words(self, asset: Asset) -> str:
+    def tags_text(self, asset: Asset) -> str:
         return ", ".join(asset.tags)
 
     def charts_for(self, request: HttpRequest, row: Asset) -> list[Chart]:
@@ -152,18 +152,18 @@ class AssetAdmin(PageAdmin):
         chosen = request.GET.get("period", "")
         chosen = chosen if chosen in PERIODS else "day"
         length = PERIODS[chosen]
-        words = f"last {chosen}" if length else "time that is stored"
+        text = f"last {chosen}" if length else "time that is stored"
         path: Sequence[queries.PathPoint] = []
         if until is not None:
             since = until - length if length else queries.price_known_since(row.pk)
             path = queries.price_path(row.pk, since=since or until, until=until)
         return [
             Chart(
-                title=f"The {words}, by its feed's clock (UTC)",
+                title=f"The {text}, by its feed's clock (UTC)",
                 path=path,
                 empty="No price yet. Prices come once its feed is enabled and the workers run."
                 if until is None
-                else f"No price in the {words} of its feed.",
+                else f"No price in the {text} of its feed.",
                 periods=[(name, f"?period={name}", name == chosen) for name in PERIODS],
             )
         ]
@@ -178,7 +178,7 @@ class AssetAdmin(PageAdmin):
                 rows=[
                     [
                         *(page_link(request, one.rule, one.rule.name), str(one.rule.owner), one.state, one.since),
-                        f"unknown: {one.unknown}" if one.unknown else reason_in_words(one.reason),
+                        f"unknown: {one.unknown}" if one.unknown else describe_reason(one.reason),
                     ]
                     for one in states
                 ],
@@ -188,7 +188,7 @@ class AssetAdmin(PageAdmin):
                 title=f"Last alerts (at most {ALERTS_SHOWN})",
                 headers=["opened at (UTC)", "severity", "alert", "resolved at (UTC)"],
                 rows=[
-                    [one.opened_at, one.severity, page_link(request, one, one.words), one.resolved_at or "still open"]
+                    [one.opened_at, one.severity, page_link(request, one, one.summary), one.resolved_at or "still open"]
                     for one in alerts
                 ],
                 empty="No alerts on it yet.",
@@ -198,8 +198,8 @@ class AssetAdmin(PageAdmin):
                 headers=["at (UTC)", "price", "volume", "late", "entry of the log"],
                 rows=[
                     [
-                        *(one.at, plain_number(one.price), "" if one.volume is None else plain_number(one.volume)),
-                        *("late: not judged" if one.late else "", f"#{one.batch.seq}"),
+                        *(one.at, format_plain(one.price), "" if one.volume is None else format_plain(one.volume)),
+                        *("late: not evaluated" if one.late else "", f"#{one.entry.seq}"),
                     ]
                     for one in queries.last_quotes(row.pk, limit=QUOTES_SHOWN)
                 ],

@@ -5,14 +5,14 @@ from django.utils import timezone
 
 from apps.panel.kit.pages import ReadOnlyAdmin
 from apps.sources.models import Backfill
-from apps.sources.services import backfill_in_words
+from apps.sources.services import describe_backfill
 
 
 @admin.register(Backfill)
 class BackfillAdmin(ReadOnlyAdmin):
     """What `manage.py backfill` has done, newest first."""
 
-    empty_words = "No past was asked for yet. manage.py backfill ASSET --from TIME does."
+    empty_text = "No past was asked for yet. manage.py backfill ASSET --from TIME does."
     fields = ["asset", "provider", "since", "until", "progress", "state", "failure", "created_at", "finished_at"]
     list_display = ["asset", "provider", "since", "until", "progress", "state"]
     list_filter = ["provider", ("finished_at", admin.EmptyFieldListFilter)]
@@ -21,7 +21,7 @@ class BackfillAdmin(ReadOnlyAdmin):
 
     @admin.display(description="how far")
     def progress(self, backfill: Backfill) -> str:
-        return backfill_in_words(backfill)
+        return describe_backfill(backfill)
 
     @admin.display(description="in words (UTC)")
     def state(self, backfill: Backfill) -> str:

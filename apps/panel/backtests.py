@@ -27,14 +27,14 @@ from apps.backtests.queries import backtests_seen_by
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.market.queries import price_path
-from apps.panel.kit.owned import document_in_words
+from apps.panel.kit.owned import describe_document
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, Table
 from apps.rules.engine.conditions import leaves_of
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.files import read_rule
 from apps.rules.queries import newest_versions, rules_seen_by
-from apps.wording import number_in_words
+from apps.wording import format_number
 from apps.yaml_files import FileInvalid, read_yaml_text
 
 OPENINGS_SHOWN = 200
@@ -60,7 +60,7 @@ class Bars:
         """Return what is drawn, for JSON."""
         return {"name": self.name, "labels": self.labels, "values": self.values}
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Return what it shows, for who cannot see it."""
         pairs = zip(self.labels, self.values, strict=True)
         return f"{self.title}: {', '.join(f'{label}: {value}' for label, value in pairs)}."
@@ -122,9 +122,9 @@ class BacktestRunAdmin(ReadOnlyAdmin):
     actions = ["cancel"]
     buttons = ["cancel"]
     change_form_outer_before_template = "panel/backtest.html"
-    empty_words = "No backtests yet. Open a rule and press “Try it on the past”."
-    fields = ["rule_link", "in_words", "range_in_words", "status", "asked_for", "started", "finished"]
-    list_display = ["rule", "range_in_words", "status_label", "found", "asked_for"]
+    empty_text = "No backtests yet. Open a rule and press “Try it on the past”."
+    fields = ["rule_link", "describe", "describe_range", "status", "asked_for", "started", "finished"]
+    list_display = ["rule", "describe_range", "status_label", "found", "asked_for"]
     list_display_links = ["rule", "status_label"]
     list_filter = ["status"]
     search_fields = ["rule__name"]
@@ -184,7 +184,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
             "title": f"Try “{rule}” on the past",
             "opts": self.opts,
             "rule": rule,
-            "words": document_in_words(document),
+            "summary": describe_document(document),
             "stored": stored,
             "presets": PRESETS_DAYS if stored else (),
             "form": form,
@@ -281,7 +281,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
                 headers=["opened (UTC)", "what was seen", "resolved (UTC)", "because"],
                 rows=[
                     [
-                        *(_moment(one["opened_at"]), one["words"]),
+                        *(_moment(one["opened_at"]), one["summary"]),
                         *(_moment(one["resolved_at"]) if one["resolved_at"] else "still open at the end",),
                         one["resolved_because"],
                     ]
@@ -309,7 +309,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
                     [state, _span(seconds), f"{100 * seconds / total:.1f} %" if total else ""]
                     for state, seconds in report["seconds_in_state"].items()
                 ],
-                empty="Nothing was judged.",
+                empty="Nothing was evaluated.",
             ),
         ]
 
@@ -318,11 +318,11 @@ class BacktestRunAdmin(ReadOnlyAdmin):
         return _link(reverse("admin:rules_rule_change", args=[run.rule_id]), str(run.rule))
 
     @admin.display(description="what was tried")
-    def in_words(self, run: BacktestRun) -> str:
-        return document_in_words(run.document)
+    def describe(self, run: BacktestRun) -> str:
+        return describe_document(run.document)
 
     @admin.display(description="on the quotes (UTC)")
-    def range_in_words(self, run: BacktestRun) -> str:
+    def describe_range(self, run: BacktestRun) -> str:
         length = _span((run.until - run.since).total_seconds())
         return f"{run.since:%Y-%m-%d %H:%M:%S} to {run.until:%Y-%m-%d %H:%M:%S}, {length}"
 
@@ -378,7 +378,7 @@ def _sentences(report: dict[str, Any]) -> list[str]:
     said = [
         f"It would have opened {_counted(count, 'alert')} on {len(report['openings_by_asset'])} of "
         f"{_counted(report['assets_count'], 'asset')}, and sent {_counted(report['messages'], 'message')} to each "
-        f"channel, in {number_in_words(str(report['quotes']))} quotes."
+        f"channel, in {format_number(str(report['quotes']))} quotes."
     ]
     if report["suppressed"]:
         said.append(f"{_counted(report['suppressed'], 'opening')} more were kept silent by the cooldown.")
@@ -387,7 +387,7 @@ def _sentences(report: dict[str, Any]) -> list[str]:
     if not report["quotes"]:
         said.append("No quotes are stored of that while.")
     if report["errors_count"]:
-        said.append(f"Judging raised {_counted(report['errors_count'], 'time')}: there the rule would be in ERROR.")
+        said.append(f"Evaluating raised {_counted(report['errors_count'], 'time')}: there the rule would be in ERROR.")
     return said
 
 
@@ -407,7 +407,7 @@ def _threshold_of(document: Any) -> tuple[Decimal | None, str]:
 def _threshold(document: Any, threshold: str) -> str:
     own, unit = _threshold_of(document)
     as_it_is = ", as it was tried" if own == Decimal(threshold) else ""
-    return f"at {number_in_words(threshold)}{unit}{as_it_is}"
+    return f"at {format_number(threshold)}{unit}{as_it_is}"
 
 
 def _bars(report: dict[str, Any], document: Any) -> list[Bars]:
@@ -426,7 +426,7 @@ def _bars(report: dict[str, Any], document: Any) -> list[Bars]:
             Bars(
                 title="How many it would have opened at other thresholds",
                 name="openings",
-                labels=[f"{number_in_words(one['threshold'])}{_threshold_of(document)[1]}" for one in sweep],
+                labels=[f"{format_number(one['threshold'])}{_threshold_of(document)[1]}" for one in sweep],
                 values=[one["openings"] for one in sweep],
                 empty="",
             )
@@ -465,7 +465,7 @@ def _milliseconds(at: datetime) -> int:
 
 
 def _counted(count: int, noun: str) -> str:
-    return f"{number_in_words(str(count))} {noun}{'' if count == 1 else 's'}"
+    return f"{format_number(str(count))} {noun}{'' if count == 1 else 's'}"
 
 
 def _span(seconds: float) -> str:

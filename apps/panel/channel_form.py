@@ -13,8 +13,8 @@ from unfold.widgets import (
 )
 
 from apps.notify import domain
+from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel
-from apps.notify.sealing import SealBroken
 from apps.notify.services import PREVIOUS_SECRET, SECRET
 from apps.notify.transports.protocol import ChannelInvalid, Setting, Transport
 from apps.notify.transports.registry import TRANSPORTS
@@ -30,14 +30,14 @@ LABELS = {
     "messages_per_minute": "Messages a minute",
     "repeat_minutes": "Remind after (minutes)",
     "quiet_zone": "Time zone",
-    "quiet_lets_critical": "Let critical through",
+    "quiet_allow_critical": "Let critical through",
     "wants_resolved": "Say when it is over",
     "wants_system": "About this installation",
     "subject_template": "Subject",
     "text_template": "Text",
 }
 # What a kind has an opinion about -> the part of its manners.
-MANNERS = ("group_wait_seconds", "messages_per_minute")
+DEFAULTS = ("group_wait_seconds", "messages_per_minute")
 
 
 def kinds_offered() -> list[tuple[str, str]]:
@@ -109,7 +109,7 @@ class ChannelForm(forms.ModelForm):
             if name in self.fields:
                 self.fields[name].help_text += f" {PLACEHOLDERS_HELP}"
         if self._is_new:
-            self._leave_manners_to_the_kind()
+            self._leave_defaults_to_the_kind()
             # The one that needs nothing, and not the first by its title.
             self.initial["kind"] = self.initial.get("kind") or USUAL_KIND
 
@@ -117,14 +117,14 @@ class ChannelForm(forms.ModelForm):
         """Return (what the transport knows, whether its secrets cannot be read)."""
         try:
             return self.instance.transport_settings, False
-        except SealBroken:
+        except DecryptionError:
             return dict(self.instance.config), True
 
-    def _leave_manners_to_the_kind(self) -> None:
+    def _leave_defaults_to_the_kind(self) -> None:
         """Ask for nothing that the kind knows better: empty fields, which say what they will be."""
-        for name in MANNERS:
+        for name in DEFAULTS:
             if name in self.fields:
-                usual = ", ".join(f"{one.title} {getattr(one.manners, name)}" for one in _by_title())
+                usual = ", ".join(f"{one.title} {getattr(one.defaults, name)}" for one in _by_title())
                 self.fields[name].required = False
                 self.fields[name].help_text += f" Empty: what suits the kind ({usual})."
                 self.fields[name].widget = UnfoldAdminIntegerFieldWidget(attrs={"placeholder": "what suits the kind"})
@@ -136,18 +136,18 @@ class ChannelForm(forms.ModelForm):
         transport = TRANSPORTS.get(cleaned.get("kind", ""))
         if transport is None:
             return cleaned
-        for name in MANNERS if self._is_new else ():
+        for name in DEFAULTS if self._is_new else ():
             if name not in self.errors and cleaned.get(name) is None:
-                cleaned[name] = getattr(transport.manners, name)
+                cleaned[name] = getattr(transport.defaults, name)
         self.instance.kind = transport.kind
         try:
             self.instance.put_settings(self._settings_of(transport, cleaned))
         except ChannelInvalid as error:
             # It is not saved. The model looks again, and must not stumble over a seal that is broken.
-            self.instance.config, self.instance.sealed = {}, ""
+            self.instance.config, self.instance.encrypted = {}, ""
             name = field_name(transport.kind, error.setting)
-            words = _with_label(str(error), transport=transport, setting=error.setting)
-            self.add_error(name if name in self.fields else None, f"{words[:1].upper()}{words[1:]}.")
+            text = _with_label(str(error), transport=transport, setting=error.setting)
+            self.add_error(name if name in self.fields else None, f"{text[:1].upper()}{text[1:]}.")
         else:
             known = self.instance.transport_settings
             if SECRET not in self._stored and not cleaned.get(field_name(transport.kind, SECRET)):
@@ -172,11 +172,11 @@ class ChannelForm(forms.ModelForm):
             super()._update_errors(ValidationError(said))  # type: ignore[misc]
 
 
-def _with_label(words: str, *, transport: Transport, setting: str) -> str:
+def _with_label(text: str, *, transport: Transport, setting: str) -> str:
     """Return what is wrong with a setting with what the form calls it, where it begins with its name."""
     label = next((one.label for one in transport.settings if one.name == setting), "")
-    rest = words.removeprefix(repr(setting))
-    return f"{label}{rest}" if label and rest != words else words
+    rest = text.removeprefix(repr(setting))
+    return f"{label}{rest}" if label and rest != text else text
 
 
 def _by_title() -> list[Transport]:

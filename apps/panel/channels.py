@@ -15,8 +15,8 @@ from django.utils import timezone
 from unfold.decorators import display
 
 from apps.notify import queries
+from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message
-from apps.notify.sealing import SealBroken
 from apps.notify.services import (
     PREVIOUS_SECRET,
     TestRefused,
@@ -33,10 +33,10 @@ from apps.notify.services import (
 from apps.notify.transports.protocol import ChannelInvalid
 from apps.notify.transports.registry import TRANSPORTS
 from apps.panel.channel_form import field_name, form_for, kinds_offered, settings_shown
-from apps.panel.deferrals import at_their_limit, holds_in_words, why_it_waits
+from apps.panel.deferrals import at_their_limit, describe_deferrals, why_it_waits
 from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
-from apps.panel.messages import say_sent_again, status_in_words
+from apps.panel.messages import describe_status, say_sent_again
 
 MESSAGES_SHOWN = 20
 STATE_LABEL = {
@@ -46,11 +46,11 @@ STATE_LABEL = {
     "failing": "danger",
     "off": "",
 }
-QUIET = ["quiet_from", "quiet_until", "quiet_zone", "quiet_lets_critical"]
+QUIET = ["quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical"]
 TEMPLATES = ["subject_template", "text_template"]
 # What people set. The rest are the senders' columns, which change while a form is open.
 SET_BY_PEOPLE = [
-    *("name", "config", "sealed", "is_enabled", "wants_resolved", "wants_system"),
+    *("name", "config", "encrypted", "is_enabled", "wants_resolved", "wants_system"),
     *("group_wait_seconds", "messages_per_minute", "repeat_minutes", *QUIET, *TEMPLATES),
 ]
 
@@ -86,7 +86,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
     actions = ["send_test", "redeliver", "switch_on", "rotate_secret", "retire_secret"]
     buttons = actions
     change_form_after_template = "panel/channel_preview.html"
-    empty_words = "No channels yet. Add one and send a test; then choose it in the form of a rule."
+    empty_text = "No channels yet. Add one and send a test; then choose it in the form of a rule."
     list_display = ["name", "kind_title", "health_label", "last_delivery", "last_day", "waiting", "owner"]
     list_filter = [ChannelKindFilter, HealthFilter]
     list_select_related = ["owner"]
@@ -122,14 +122,14 @@ class ChannelAdmin(OwnedRows, PageAdmin):
 
     @admin.display(description="last 24 h")
     def last_day(self, channel: Any) -> str:
-        tries = "failed try" if channel.failed == 1 else "failed tries"
-        said = [(channel.delivered, "delivered"), (channel.failed, tries), (channel.dead, "given up")]
-        return ", ".join(f"{count} {words}" for count, words in said if count) or "nothing"
+        tries = "failed try" if channel.failed_attempts == 1 else "failed tries"
+        said = [(channel.delivered, "delivered"), (channel.failed_attempts, tries), (channel.failed, "given up")]
+        return ", ".join(f"{count} {text}" for count, text in said if count) or "nothing"
 
     @admin.display(description="waits")
     def waiting(self, channel: Any) -> str:
-        said = [(channel.unsent, "to be sent"), (channel.untold, "to be told")]
-        return ", ".join(f"{count} {words}" for count, words in said if count) or "nothing"
+        said = [(channel.unsent, "to be sent"), (channel.unplanned, "to be told")]
+        return ", ".join(f"{count} {text}" for count, text in said if count) or "nothing"
 
     def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None) -> Any:
         may_change = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
@@ -162,7 +162,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
         # What was told of alerts stays told: such a channel is switched off. None stands for many at once.
-        if obj is None or obj.owed.exists() or obj.messages.exclude(kind=Message.Kind.TEST).exists():
+        if obj is None or obj.notifications.exists() or obj.messages.exclude(kind=Message.Kind.TEST).exists():
             return False
         return super().has_delete_permission(request, obj)
 
@@ -225,7 +225,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
                 setattr(filled, name, "")
         now = timezone.now()
         owner = filled.owner if filled.owner_id is not None else request.user
-        rule = queries.rule_told_last(channel) if channel is not None else None
+        rule = queries.rule_notified_last(channel) if channel is not None else None
         event = last_opening(owner=owner, rule=rule, now=now)
         about = "Your last alert" if rule is None else "The last alert of a rule that names it"
         shown = would_send(channel=filled, event=event, now=now)
@@ -233,7 +233,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
             {
                 "about": about if event.pk else "An invented alert",
                 "text": shown.text,
-                "held": holds_in_words(shown, now=now),
+                "deferred": describe_deferrals(shown, now=now),
                 "is_whole": shown.is_whole,
                 "errors": [
                     f"{form.fields[name].label}: {error}"
@@ -257,7 +257,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
             return ["switch_on"]
         return [
             "send_test",
-            *(["redeliver"] if row.messages.filter(status=Message.Status.DEAD).exists() else []),
+            *(["redeliver"] if row.messages.filter(status=Message.Status.FAILED).exists() else []),
             *(["rotate_secret"] if has_rotating_secret(row) else []),
             *(["retire_secret"] if _has_previous_secret(row) else []),
         ]
@@ -310,7 +310,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
             return None
         try:
             secret = rotate_secret(channel=channel)
-        except (SealBroken, ChannelInvalid) as error:
+        except (DecryptionError, ChannelInvalid) as error:
             self.say_refused(request, f"Not changed: {error}.")
             return self.after(request, [channel])
         return self._secret_page(request, channel, secret=secret, has_previous=True)
@@ -323,7 +323,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
             return None
         try:
             is_retired = retire_previous_secret(channel=channel)
-        except (SealBroken, ChannelInvalid) as error:
+        except (DecryptionError, ChannelInvalid) as error:
             self.say_refused(request, f"Not changed: {error}.")
         else:
             if is_retired:
@@ -342,7 +342,9 @@ class ChannelAdmin(OwnedRows, PageAdmin):
     def tables_for(self, request: HttpRequest, row: Channel) -> list[Table]:
         rules = [link.rule for link in row.rule_channels.select_related("rule").order_by("rule__name")[:ROWS_SHOWN]]
         sent = row.messages.order_by("-created_at")[:MESSAGES_SHOWN]
-        waiting = row.owed.filter(message=None).select_related("event__alert", "silence").order_by("due_at", "pk")
+        waiting = (
+            row.notifications.filter(message=None).select_related("event__alert", "silence").order_by("due_at", "pk")
+        )
         at_limit = at_their_limit([row], now=timezone.now())
         return [
             Table(title="How it did lately", headers=["what", "figure"], rows=_health_rows(row), empty=""),
@@ -351,7 +353,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
                 headers=["alert", "event", "waits for"],
                 rows=[
                     [
-                        page_link(request, one.event.alert, one.event.alert.words),
+                        page_link(request, one.event.alert, one.event.alert.summary),
                         *(one.event.get_kind_display(), why_it_waits(one, at_limit=at_limit)),
                     ]
                     for one in waiting[:ROWS_SHOWN]
@@ -367,7 +369,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
             Table(
                 title=f"Last messages (at most {MESSAGES_SHOWN})",
                 headers=["message", "made at (UTC)", "status"],
-                rows=[[page_link(request, one, one.subject), one.created_at, status_in_words(one)] for one in sent],
+                rows=[[page_link(request, one, one.subject), one.created_at, describe_status(one)] for one in sent],
                 empty="None yet. Send a test to see whether it works.",
             ),
         ]
@@ -376,7 +378,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
 def _has_previous_secret(channel: Channel) -> bool:
     try:
         return PREVIOUS_SECRET in channel.transport_settings
-    except SealBroken:
+    except DecryptionError:
         return False
 
 
@@ -387,9 +389,9 @@ def _health_rows(channel: Any) -> list[list[Any]]:
         ["last delivery", channel.last_delivery or "none yet"],
         ["last failure (of 7 days)", queries.last_failure(channel, now=now) or "none"],
         ["messages delivered in 24 h", channel.delivered],
-        ["attempts that failed in 24 h", channel.failed],
-        ["messages given up in 24 h", channel.dead],
+        ["attempts that failed in 24 h", channel.failed_attempts],
+        ["messages given up in 24 h", channel.failed],
         ["half of the deliveries took at most", f"{median} ms" if median is not None else "none yet"],
         ["messages to be sent", channel.unsent],
-        ["events to be told", channel.untold],
+        ["events to be told", channel.unplanned],
     ]

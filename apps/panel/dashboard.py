@@ -64,23 +64,25 @@ def _feeds(*, now: datetime, today: datetime) -> Part:
     counts = quote_counts([feed.pk for feed in shown], since=today)
     healths = [(feed, health_of(feed, now=now)) for feed in shown[:FEEDS_SHOWN]]
     healths.sort(key=lambda pair: ORDER.index(pair[1].state))
-    sentences = [_feeds_in_words([health for _, health in healths])]
+    sentences = [_describe_feeds([health for _, health in healths])]
     if len(shown) > FEEDS_SHOWN:
         sentences.append(f"These are {FEEDS_SHOWN} of them.")
     for feed, health in healths:
         if health.state in ("failing", "behind"):
-            sentences.append(f"{feed.name} is {health.state}: {health.words}")
-    unjudged = sum(feed.head.seq - feed.judged.seq for feed in shown)
+            sentences.append(f"{feed.name} is {health.state}: {health.summary}")
+    unjudged = sum(feed.head.seq - feed.evaluation_cursor.seq for feed in shown)
     if shown:
         total = [sum(numbers) for numbers in zip(NO_QUOTES, *counts.values(), strict=True)]
         sentences.append(f"Today {_plural(total[0], 'quote')} came, {total[1]} of them late; {total[2]} were rejected.")
-        sentences.append(f"{_plural(unjudged, 'entry', 'entries')} to judge." if unjudged else "Every entry is judged.")
+        sentences.append(
+            f"{_plural(unjudged, 'entry', 'entries')} to evaluate." if unjudged else "Every entry is evaluated."
+        )
     is_bad = any(health.state in ("failing", "behind") for _, health in healths)
     return Part(
         title="Feeds",
         sentences=sentences,
         mood="bad" if is_bad else "good" if shown else "plain",
-        headers=["feed", "how it is", "last answer", "asked each", "today", "late", "rejected", "to judge"],
+        headers=["feed", "how it is", "last answer", "asked each", "today", "late", "rejected", "to evaluate"],
         rows=[
             [
                 format_html(LINK, reverse("admin:market_feed_change", args=[feed.pk]), feed.name),
@@ -88,14 +90,14 @@ def _feeds(*, now: datetime, today: datetime) -> Part:
                 _last_answer(feed, now=now),
                 _span(feed.interval_seconds),
                 *counts.get(feed.pk, NO_QUOTES),
-                feed.head.seq - feed.judged.seq,
+                feed.head.seq - feed.evaluation_cursor.seq,
             ]
             for feed, health in healths
         ],
     )
 
 
-def _feeds_in_words(healths: Sequence[Health]) -> Any:
+def _describe_feeds(healths: Sequence[Health]) -> Any:
     if not healths:
         add = reverse("admin:market_feed_changelist")
         return format_html(
@@ -122,7 +124,7 @@ def _alerts(user: Any, *, now: datetime, today: datetime) -> Part:
     opened = alerts.filter(created_at__gte=today).order_by().count()
     events = last_events_of(user, limit=EVENTS_SHOWN)
     sentences: list[Any] = [
-        _open_in_words(still_open, waiting=waiting, whose=_whose(user)),
+        _describe_open(still_open, waiting=waiting, whose=_whose(user)),
         f"Today {opened} opened." if opened else "Today none opened.",
     ]
     if user.has_perm("notify.view_silence"):
@@ -136,7 +138,7 @@ def _alerts(user: Any, *, now: datetime, today: datetime) -> Part:
             [
                 f"{event.at:%Y-%m-%d %H:%M:%S}",
                 event.get_kind_display(),
-                format_html(LINK, reverse("admin:alerts_alert_change", args=[event.alert_id]), event.alert.words),
+                format_html(LINK, reverse("admin:alerts_alert_change", args=[event.alert_id]), event.alert.summary),
                 event.alert.rule_name,
                 event.alert.symbol,
             ]
@@ -154,14 +156,14 @@ def _whose(user: Any) -> str:
     return " of yours or about this installation" if user.has_perm("rules.view_rule") else " about this installation"
 
 
-def _open_in_words(still_open: int, *, waiting: int, whose: str) -> Any:
+def _describe_open(still_open: int, *, waiting: int, whose: str) -> Any:
     if not still_open:
         return f"No alert{whose} is open."
-    words = f"{_plural(still_open, 'alert')}{whose} {'is' if still_open == 1 else 'are'} open"
+    text = f"{_plural(still_open, 'alert')}{whose} {'is' if still_open == 1 else 'are'} open"
     if not waiting:
-        return f"{words}, and acknowledged."
+        return f"{text}, and acknowledged."
     page = reverse("admin:alerts_alert_changelist")
-    return format_html("{}, {}.", words, format_html(LINK, f"{page}?state=open", f"{waiting} not acknowledged"))
+    return format_html("{}, {}.", text, format_html(LINK, f"{page}?state=open", f"{waiting} not acknowledged"))
 
 
 def _silences(user: Any, *, now: datetime) -> list[Any]:
@@ -184,13 +186,13 @@ def _silences(user: Any, *, now: datetime) -> list[Any]:
 def _rules(counts: RuleCounts) -> Part:
     page = reverse("admin:rules_rule_changelist")
     if not counts.rules:
-        words = format_html(
-            f"No rules yet. {LINK}: then each price is judged, and you are told.", page, "Begin with one"
+        text = format_html(
+            f"No rules yet. {LINK}: then each price is evaluated, and you are told.", page, "Begin with one"
         )
-        return Part(title="Rules", sentences=[words])
+        return Part(title="Rules", sentences=[text])
     said = [
-        f"{getattr(counts, state)} {words}"
-        for state, words in [
+        f"{getattr(counts, state)} {text}"
+        for state, text in [
             ("firing", "firing"),
             ("pending", "pending"),
             ("unknown", "unknown for want of history"),
@@ -210,10 +212,10 @@ def _messages(user: Any, *, today: datetime) -> Part:
     counts = message_counts_of(user, since=today)
     page = reverse("admin:notify_message_changelist")
     sentences: list[Any] = [f"{_plural(counts.waiting, 'message')} to send." if counts.waiting else "No message waits."]
-    if counts.dead:
-        dead = format_html(LINK, f"{page}?status=dead", _plural(counts.dead, "message"))
-        sentences.append(format_html("Of today's, {} could not be sent. What was given up can be sent again.", dead))
-    return Part(title="Messages", sentences=sentences, mood="bad" if counts.dead else "good")
+    if counts.failed:
+        failed = format_html(LINK, f"{page}?status=failed", _plural(counts.failed, "message"))
+        sentences.append(format_html("Of today's, {} could not be sent. What was given up can be sent again.", failed))
+    return Part(title="Messages", sentences=sentences, mood="bad" if counts.failed else "good")
 
 
 def _plural(count: int, one: str, more: str = "") -> str:

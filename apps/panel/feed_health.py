@@ -10,16 +10,16 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from apps.market import queries
-from apps.market.models import Asset, Feed, HeldQuote
+from apps.market.models import Asset, Feed, UnconfirmedQuote
 from apps.panel.kit.pages import Table, page_link
 from apps.sources import queries as sources_queries
 from apps.sources.models import Circuit, FeedSource
 from apps.sources.providers.registry import PROVIDERS
-from apps.wording import plain_number
+from apps.wording import format_plain
 
 SWITCHES_SHOWN = 10
 NAMES_SHOWN = 5
-HELD_SHOWN = 20
+UNCONFIRMED_SHOWN = 20
 SPARK_WIDTH, SPARK_HEIGHT = 120, 20
 
 
@@ -41,9 +41,9 @@ def sources_table(feed: Feed, *, now: datetime) -> Table:
             [
                 source.position,
                 source.provider,
-                circuit_in_words(circuit, now=now),
-                _budget_in_words(source, now=now),
-                _key_in_words(source),
+                describe_circuit(circuit, now=now),
+                _describe_budget(source, now=now),
+                _describe_key(source),
                 f"{', '.join(names[:NAMES_SHOWN])}{', …' if names[NAMES_SHOWN:] else ''}" if names else "",
             ]
         )
@@ -55,7 +55,7 @@ def sources_table(feed: Feed, *, now: datetime) -> Table:
     )
 
 
-def circuit_in_words(circuit: Circuit | None, *, now: datetime) -> str:
+def describe_circuit(circuit: Circuit | None, *, now: datetime) -> str:
     """Return whether a provider is asked, and what it failed by last."""
     if circuit is None or (not circuit.failures and circuit.open_until is None):
         said = "no failures lately"
@@ -75,12 +75,12 @@ def _in_a_row(circuit: Circuit) -> str:
     return "1 failure" if circuit.failures == 1 else f"{circuit.failures} failures in a row"
 
 
-def _budget_in_words(source: FeedSource, *, now: datetime) -> str:
+def _describe_budget(source: FeedSource, *, now: datetime) -> str:
     budget = sources_queries.budget_of(source.provider, now=now)
     return "no limit of a day" if budget is None else f"about {budget.left} of {budget.allowed}"
 
 
-def _key_in_words(source: FeedSource) -> str:
+def _describe_key(source: FeedSource) -> str:
     provider = PROVIDERS.get(source.provider)
     if provider is None or provider.key_variable is None:
         return "needs none"
@@ -98,9 +98,9 @@ def counts_table(feed: Feed, *, now: datetime) -> Table:
         headers=["what became of them", "in all", f"by the hour, from {queries.HOURS_SHOWN} hours ago to now"],
         rows=[
             [
-                name if name in ("accepted", "late", "repeated", "held") else f"rejected: {name}",
+                name if name in ("accepted", "late", "repeated", "unconfirmed") else f"rejected: {name}",
                 f"{sum(hours):,}".replace(",", " "),
-                sparkline(hours, words=f"{name} by the hour: {', '.join(map(str, hours))}"),
+                sparkline(hours, text=f"{name} by the hour: {', '.join(map(str, hours))}"),
             ]
             for name, hours in shown.items()
         ],
@@ -108,8 +108,8 @@ def counts_table(feed: Feed, *, now: datetime) -> Table:
     )
 
 
-def sparkline(values: Sequence[int], *, words: str) -> SafeString:
-    """Return bars, each as high as its value against the highest; words: for who cannot see them."""
+def sparkline(values: Sequence[int], *, text: str) -> SafeString:
+    """Return bars, each as high as its value against the highest; text: for screen readers."""
     highest = max([*values, 1])
     step = SPARK_WIDTH / len(values)
     bars = []
@@ -121,12 +121,12 @@ def sparkline(values: Sequence[int], *, words: str) -> SafeString:
         '<svg class="text-primary-600 dark:text-primary-500" role="img" aria-label="{}" width="{}" height="{}" '
         'viewBox="0 0 {} {}" fill="currentColor"><title>{}</title>'
         '<rect y="{}" width="{}" height="1" opacity="0.3"></rect>{}</svg>',
-        words,
+        text,
         SPARK_WIDTH,
         SPARK_HEIGHT,
         SPARK_WIDTH,
         SPARK_HEIGHT,
-        words,
+        text,
         SPARK_HEIGHT - 1,
         SPARK_WIDTH,
         format_html_join("", '<rect x="{}" y="{}" width="{}" height="{}"></rect>', bars),
@@ -160,12 +160,16 @@ def switches_table(request: HttpRequest, feed: Feed) -> Table:
     )
 
 
-def held_table(feed: Feed) -> Table | None:
+def unconfirmed_table(feed: Feed) -> Table | None:
     """Return the prices that wait for the next to confirm them; None where there are none."""
-    held = HeldQuote.objects.filter(asset__feed=feed).select_related("asset", "asset__latest").order_by("asset__symbol")
+    unconfirmed = (
+        UnconfirmedQuote.objects.filter(asset__feed=feed)
+        .select_related("asset", "asset__latest")
+        .order_by("asset__symbol")
+    )
     rows = [
-        [one.asset.symbol, one.at, plain_number(one.price), plain_number(one.asset.latest.price), one.provider]
-        for one in held[:HELD_SHOWN]
+        [one.asset.symbol, one.at, format_plain(one.price), format_plain(one.asset.latest.price), one.provider]
+        for one in unconfirmed[:UNCONFIRMED_SHOWN]
     ]
     if not rows:
         return None

@@ -17,15 +17,15 @@ from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
 from apps.market import queries
-from apps.market.models import INTERVAL_LONGEST_SECONDS, Batch, Feed
+from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry
 from apps.market.services import pause_feeds, resume_feeds
-from apps.panel.feed_health import counts_table, held_table, sources_table, switches_table
+from apps.panel.feed_health import counts_table, sources_table, switches_table, unconfirmed_table
 from apps.panel.kit.pages import ROWS_SHOWN, JSONObjectField, PageAdmin, ReadOnlyAdmin, ShortText, Table, page_link
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource
 from apps.sources.providers.registry import PROVIDERS
 from apps.sources.services import FetchRefused, change_interval, create_feed, fetch_now, set_is_live
-from apps.wording import plain_number, span_in_words
+from apps.wording import format_plain, format_span
 
 ENTRIES_SHOWN = 20
 POSITION_HIGHEST = POSITIONS_ASIDE = 1_000
@@ -75,11 +75,11 @@ class FeedAdmin(PageAdmin):
     """Names stay as they are: rules and files call a feed by its name."""
 
     actions = ["fetch_now", "pause", "resume"]
-    empty_words = "No feeds yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
+    empty_text = "No feeds yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
     fields = ["name", "interval_seconds", "time_policy", "jump_percent", "is_enabled"]
     progress_fields = [
         "health",
-        "health_in_words",
+        "health_text",
         "last_success",
         "rhythm",
         "head_seq",
@@ -89,7 +89,7 @@ class FeedAdmin(PageAdmin):
         "failures",
     ]
     inlines = [FeedSourceInline]
-    list_display = ["name", "health", "health_in_words", "measured_rhythm", "head_seq", "pending", "as_of"]
+    list_display = ["name", "health", "health_text", "measured_rhythm", "head_seq", "pending", "as_of"]
     list_filter = ["is_enabled"]
     search_fields = ["name"]
 
@@ -109,12 +109,12 @@ class FeedAdmin(PageAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Feed | None = None) -> bool:
         # A feed's log is never rewritten; one that has none yet may go. None stands for many at once.
-        if obj is None or obj.batches.exists() or obj.assets.exists():
+        if obj is None or obj.entries.exists() or obj.assets.exists():
             return False
         return super().has_delete_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: Feed, form: BaseModelForm, change: bool) -> None:
-        """Make a new feed by the service, which makes its head and its judge's position too; change its interval by
+        """Make a new feed by the service, which makes its head and its evaluation cursor too; change its interval by
         the one that makes it due accordingly.
 
         The sources follow from the inline; the admin saves it all in one transaction.
@@ -174,7 +174,9 @@ class FeedAdmin(PageAdmin):
         stopped = pause_feeds(feed.pk for feed in feeds)
         if stopped:
             noun = "feed is" if stopped == 1 else "feeds are"
-            self.say_done(request, f"{stopped} {noun} paused. What is stored is still judged; Resume starts it again.")
+            self.say_done(
+                request, f"{stopped} {noun} paused. What is stored is still evaluated; Resume starts it again."
+            )
         else:
             self.say_refused(request, "Nothing was running there: nothing is changed.")
         return self.after(request, feeds)
@@ -199,8 +201,8 @@ class FeedAdmin(PageAdmin):
         return sources_queries.health_of(feed, now=timezone.now()).state
 
     @admin.display(description="in words (UTC)")
-    def health_in_words(self, feed: Feed) -> str:
-        return sources_queries.health_of(feed, now=timezone.now()).words
+    def health_text(self, feed: Feed) -> str:
+        return sources_queries.health_of(feed, now=timezone.now()).summary
 
     @admin.display(description="last success (UTC)")
     def last_success(self, feed: Feed) -> Any:
@@ -209,8 +211,8 @@ class FeedAdmin(PageAdmin):
     @admin.display(description="interval", ordering="interval_seconds")
     def measured_rhythm(self, feed: Feed) -> str:
         effective = queries.effective_interval_seconds(feed)
-        measured = "not measured yet" if effective is None else f"effective every {span_in_words(effective)}"
-        return f"asked every {span_in_words(feed.interval_seconds)}, {measured}"
+        measured = "not measured yet" if effective is None else f"effective every {format_span(effective)}"
+        return f"asked every {format_span(feed.interval_seconds)}, {measured}"
 
     @admin.display(description="interval")
     def rhythm(self, feed: Feed) -> str:
@@ -222,7 +224,7 @@ class FeedAdmin(PageAdmin):
         effective = -(-seconds // feed.interval_seconds) * feed.interval_seconds
         why = sources_queries.narrowest_limit(asked[0])
         return (
-            f"asked every {span_in_words(feed.interval_seconds)}, effective every {span_in_words(effective)} "
+            f"asked every {format_span(feed.interval_seconds)}, effective every {format_span(effective)} "
             f"({asked[0]}: {why}, for all feeds together)"
         )
 
@@ -242,31 +244,31 @@ class FeedAdmin(PageAdmin):
     def failures(self, feed: Feed) -> int:
         return feed.head.failures
 
-    @admin.display(description="to judge", ordering=F("head__seq") - F("judged__seq"))
+    @admin.display(description="to evaluate", ordering=F("head__seq") - F("evaluation_cursor__seq"))
     def pending(self, feed: Feed) -> int:
-        return feed.head.seq - feed.judged.seq
+        return feed.head.seq - feed.evaluation_cursor.seq
 
     def tables_for(self, request: HttpRequest, row: Feed) -> list[Table]:
         entries = queries.last_entries(row.pk, limit=ENTRIES_SHOWN)
         now = timezone.now()
-        held = held_table(row)
+        unconfirmed = unconfirmed_table(row)
         return [
             sources_table(row, now=now),
-            *([] if held is None else [held]),
+            *([] if unconfirmed is None else [unconfirmed]),
             counts_table(row, now=now),
             switches_table(request, row),
             Table(
                 title=f"Last entries of its log (at most {ENTRIES_SHOWN})",
                 headers=[
                     *("entry", "kind", "slot (UTC)", "received (UTC)", "provider", "accepted", "late", "repeated"),
-                    *("held", "rejected", "missed slots", "judged (UTC)"),
+                    *("unconfirmed", "rejected", "missed slots", "evaluated (UTC)"),
                 ],
                 rows=[
                     [
                         *(page_link(request, one, f"#{one.seq}"), one.get_kind_display(), one.slot, one.received_at),
                         *(f"failed: {one.failure}" if one.failure else one.provider, one.accepted, one.late),
-                        *(one.repeated, one.held, rejected_in_words(one), one.missed_slots),
-                        one.evaluated_at or "waits for the judge",
+                        *(one.repeated, one.unconfirmed, describe_rejected(one), one.missed_slots),
+                        one.evaluated_at or "waits to be evaluated",
                     ]
                     for one in entries
                 ],
@@ -275,9 +277,9 @@ class FeedAdmin(PageAdmin):
         ]
 
 
-def rejected_in_words(batch: Batch) -> str:
+def describe_rejected(entry: FeedEntry) -> str:
     """Return how many quotes were rejected by each reason."""
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(batch.rejected.items())) or "0"
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(entry.rejected.items())) or "0"
 
 
 class SwitchedFilter(admin.SimpleListFilter):
@@ -287,42 +289,62 @@ class SwitchedFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("yes", "Another than before")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Batch]) -> QuerySet[Batch]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[FeedEntry]) -> QuerySet[FeedEntry]:
         return queryset.filter(switched__isnull=False) if self.value() == "yes" else queryset
 
 
-@admin.register(Batch)
-class BatchAdmin(ReadOnlyAdmin):
+@admin.register(FeedEntry)
+class FeedEntryAdmin(ReadOnlyAdmin):
     """The feeds' logs, newest entry first."""
 
-    empty_words = "No entries yet. They come once a feed is enabled and the workers run."
+    empty_text = "No entries yet. They come once a feed is enabled and the workers run."
     # The log is as long as the system is old: counting it for each page would cost more the longer it runs.
     paginator = InfinitePaginator
     show_full_result_count = False
     fields = [
         *("feed", "seq", "kind", "provider", "slot", "part", "as_of", "received_at", "accepted", "late", "repeated"),
-        *("held", "rejected_words", "failure", "missed_slots", "switched_words", "first_at", "last_at", "trace_id"),
+        *(
+            "unconfirmed",
+            "rejected_text",
+            "failure",
+            "missed_slots",
+            "switched_text",
+            "first_at",
+            "last_at",
+            "trace_id",
+        ),
         "evaluated_at",
     ]
     list_display = [
-        *("__str__", "kind", "slot", "as_of", "provider", "accepted", "late", "repeated", "held", "rejected_words"),
+        *(
+            "__str__",
+            "kind",
+            "slot",
+            "as_of",
+            "provider",
+            "accepted",
+            "late",
+            "repeated",
+            "unconfirmed",
+            "rejected_text",
+        ),
         *("failure", "evaluated_at"),
     ]
     list_filter = ["feed", "kind", ("failure", admin.EmptyFieldListFilter), SwitchedFilter]
     list_select_related = ["feed"]
 
     @admin.display(description="rejected")
-    def rejected_words(self, batch: Batch) -> str:
-        return rejected_in_words(batch)
+    def rejected_text(self, entry: FeedEntry) -> str:
+        return describe_rejected(entry)
 
     @admin.display(description="changes of provider")
-    def switched_words(self, batch: Batch) -> str:
-        if not batch.switched:
+    def switched_text(self, entry: FeedEntry) -> str:
+        if not entry.switched:
             return "none"
-        said = [f"{len(ids)} asset{'s' * (len(ids) > 1)} from {before}" for before, ids in batch.switched.items()]
-        return f"{' and '.join(said)} to {batch.provider}"
+        said = [f"{len(ids)} asset{'s' * (len(ids) > 1)} from {before}" for before, ids in entry.switched.items()]
+        return f"{' and '.join(said)} to {entry.provider}"
 
-    def tables(self, row: Batch) -> list[Table]:
+    def tables(self, row: FeedEntry) -> list[Table]:
         quotes = queries.quotes_in(row, limit=ROWS_SHOWN)
         return [
             Table(
@@ -332,8 +354,8 @@ class BatchAdmin(ReadOnlyAdmin):
                     [
                         one.asset.symbol,
                         one.at,
-                        plain_number(one.price),
-                        None if one.volume is None else plain_number(one.volume),
+                        format_plain(one.price),
+                        None if one.volume is None else format_plain(one.volume),
                         "late" if one.late else "",
                     ]
                     for one in quotes

@@ -11,7 +11,7 @@ from unfold.paginator import InfinitePaginator
 from apps.market.models import Asset
 from apps.panel.kit.owned import OwnedRows, state_label
 from apps.panel.kit.pages import ReadOnlyAdmin
-from apps.rules.domain import reason_in_words
+from apps.rules.domain import describe_reason
 from apps.rules.models import Transition
 from apps.rules.queries import rules_ever_seen_by
 
@@ -43,15 +43,15 @@ class TransitionAdmin(OwnedRows, ReadOnlyAdmin):
     """The steps of the reader's rules, newest first. Who may see rules may see these."""
 
     owner_lookup = "rule__owner"
-    empty_words = "No steps yet. One is taken when a rule's condition begins to hold, or ends."
+    empty_text = "No steps yet. One is taken when a rule's condition begins to hold, or ends."
     # There are as many as the system is old.
     paginator = InfinitePaginator
     show_full_result_count = False
-    fields = ["rule", "asset", "at", "from_label", "to_label", "why", "told", "version_number", "batch"]
+    fields = ["rule", "asset", "at", "from_label", "to_label", "why", "notified", "version_number", "entry"]
     readonly_fields = fields
-    list_display = ["at", "rule", "asset", "from_label", "to_label", "why", "told", "version_number"]
+    list_display = ["at", "rule", "asset", "from_label", "to_label", "why", "notified", "version_number"]
     list_filter = [("rule", SeenRuleFilter), ("asset", SteppedAssetFilter), "to_state", "from_state", "suppressed"]
-    list_select_related = ["rule", "asset", "version", "batch__feed"]
+    list_select_related = ["rule", "asset", "version", "entry__feed"]
     ordering = ["-pk"]
     search_fields = ["rule__name", "asset__symbol"]
     search_help_text = "Finds rules and assets."
@@ -73,10 +73,10 @@ class TransitionAdmin(OwnedRows, ReadOnlyAdmin):
 
     @admin.display(description="why")
     def why(self, step: Transition) -> str:
-        return reason_in_words(step.reason)
+        return describe_reason(step.reason)
 
     @admin.display(description="silent")
-    def told(self, step: Transition) -> str:
+    def notified(self, step: Transition) -> str:
         return "within the cooldown: told to nobody" if step.suppressed else ""
 
     @admin.display(description="version")

@@ -20,7 +20,7 @@ from apps.panel.channel_form import kinds_offered
 from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, ReadOnlyAdmin, Table, page_link
 
-STATUS_LABEL = {"delivered": "success", "dead": "danger", "pending": "warning", "sending": "info"}
+STATUS_LABEL = {"delivered": "success", "failed": "danger", "pending": "warning", "sending": "info"}
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -41,8 +41,8 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
     actions = ["redeliver"]
     buttons = actions
     owner_lookup = "channel__owner"
-    empty_words = "No messages yet. An alert of a rule that names a channel makes one, and so does a channel's test."
-    fields = ["subject", "lines", "channel", "status_in_words", "created_at", "delivered_at", "id"]
+    empty_text = "No messages yet. An alert of a rule that names a channel makes one, and so does a channel's test."
+    fields = ["subject", "lines", "channel", "describe_status", "created_at", "delivered_at", "id"]
     list_display = ["subject", "first_line", "created_at", "channel", "status_label", "attempts"]
     list_filter = [KindFilter, "status", ("kind", admin.ChoicesFieldListFilter)]
     list_select_related = ["channel"]
@@ -54,9 +54,9 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
         return message.status
 
     @admin.display(description="status")
-    def status_in_words(self, message: Message) -> str:
-        is_stuck = message.status == Message.Status.DEAD and not message.channel.is_enabled
-        return status_in_words(message) + (", and its channel is switched off" if is_stuck else "")
+    def describe_status(self, message: Message) -> str:
+        is_stuck = message.status == Message.Status.FAILED and not message.channel.is_enabled
+        return describe_status(message) + (", and its channel is switched off" if is_stuck else "")
 
     @admin.display(description="text")
     def first_line(self, message: Message) -> str:
@@ -70,7 +70,7 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
         return request.user.has_perm("notify.change_channel")
 
     def buttons_for(self, request: HttpRequest, row: Message) -> Sequence[str]:
-        return self.buttons if row.status == Message.Status.DEAD else []
+        return self.buttons if row.status == Message.Status.FAILED else []
 
     @admin.action(description="Send again what was given up", permissions=["redeliver"])
     def redeliver(self, request: HttpRequest, queryset: QuerySet[Message]) -> HttpResponse | None:
@@ -81,7 +81,7 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
 
     def tables_for(self, request: HttpRequest, row: Message) -> list[Table]:
         tries = row.tries.order_by("number")[:ROWS_SHOWN]
-        told = Alert.objects.filter(events__owed__message=row).distinct().order_by("pk")[:ROWS_SHOWN]
+        alerts = Alert.objects.filter(events__notifications__message=row).distinct().order_by("pk")[:ROWS_SHOWN]
         return [
             Table(
                 title="Attempts",
@@ -93,19 +93,20 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
                 title="What it tells",
                 headers=["alert", "severity", "opened at (UTC)", "resolved at (UTC)"],
                 rows=[
-                    [page_link(request, one, one.words), one.severity, one.opened_at, one.resolved_at] for one in told
+                    [page_link(request, one, one.summary), one.severity, one.opened_at, one.resolved_at]
+                    for one in alerts
                 ],
                 empty="No alert: it tries the channel." if row.kind == Message.Kind.TEST else "No alert.",
             ),
         ]
 
 
-def status_in_words(message: Message) -> str:
+def describe_status(message: Message) -> str:
     """Return how far a message has come, and what comes next."""
     tried = f"{message.attempts} attempt{'' if message.attempts == 1 else 's'}"
     if message.status == Message.Status.DELIVERED:
         return f"delivered at {localize(message.delivered_at)}, {tried}"
-    if message.status == Message.Status.DEAD:
+    if message.status == Message.Status.FAILED:
         return f"given up after {tried}: nobody tries again unless asked to"
     if message.status == Message.Status.SENDING:
         return f"being sent: {tried} begun"

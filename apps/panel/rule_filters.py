@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from apps.rules.engine.instance import ERROR, OPEN, PENDING
 from apps.rules.models import Rule, RuleState, RuleVersion
 
-STANDING = {
+STATUS_FILTERS = {
     "firing": Q(state__in=OPEN),
     "pending": Q(state=PENDING),
     "unknown": ~Q(unknown=""),
@@ -49,14 +49,14 @@ class EnabledFilter(admin.SimpleListFilter):
         return queryset.filter(pk__in=chosen.values("rule"))
 
 
-class StandingFilter(admin.SimpleListFilter):
+class StatusFilter(admin.SimpleListFilter):
     title = "how it stands"
-    parameter_name = "standing"
+    parameter_name = "status_of_instance"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(word, word.capitalize()) for word in STANDING]
+        return [(word, word.capitalize()) for word in STATUS_FILTERS]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Rule]) -> QuerySet[Rule]:
-        if self.value() not in STANDING:
+        if self.value() not in STATUS_FILTERS:
             return queryset
-        return queryset.filter(pk__in=RuleState.objects.filter(STANDING[self.value()]).values("rule"))
+        return queryset.filter(pk__in=RuleState.objects.filter(STATUS_FILTERS[self.value()]).values("rule"))

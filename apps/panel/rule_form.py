@@ -133,7 +133,7 @@ class RuleForm(forms.ModelForm):
         required=False,
         initial=True,
         label="Switched on",
-        help_text="Off: it is not judged, and its open alerts close.",
+        help_text="Off: it is not evaluated, and its open alerts close.",
         widget=UnfoldBooleanSwitchWidget,
     )
     watch = forms.ChoiceField(
@@ -146,7 +146,7 @@ class RuleForm(forms.ModelForm):
         queryset=Asset.objects.order_by("symbol"),
         required=False,
         label="Assets",
-        help_text="Each is judged by itself. They must be in a feed.",
+        help_text="Each is evaluated by itself. They must be in a feed.",
     )
     tag = forms.CharField(
         required=False,

@@ -21,15 +21,15 @@ from unfold.decorators import display
 from apps.market.queries import known_tags
 from apps.notify.models import Channel
 from apps.notify.services import last_opening, set_channels, would_send
-from apps.panel.deferrals import holds_in_words
-from apps.panel.kit.owned import OwnedRows, document_in_words, state_label
+from apps.panel.deferrals import describe_deferrals
+from apps.panel.kit.owned import OwnedRows, describe_document, state_label
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
-from apps.panel.rule_filters import STANDING, DeletedFilter, EnabledFilter, StandingFilter
+from apps.panel.rule_filters import STATUS_FILTERS, DeletedFilter, EnabledFilter, StatusFilter
 from apps.panel.rule_form import WATCHED, RuleForm, initial_of
 from apps.panel.silences import silence_form_for
 from apps.panel.why import WhyPage
 from apps.rules import queries
-from apps.rules.domain import reason_in_words, rule_in_words
+from apps.rules.domain import describe_reason, describe_rule
 from apps.rules.engine.instance import FIRING, INACTIVE, RECOVERING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -38,7 +38,7 @@ from apps.rules.services import QuotaExceeded, delete_rule, save_rule
 
 TRANSITIONS_SHOWN = 20
 TAGS_OFFERED = 200
-ASSETS_TOLD = 3
+ASSETS_NAMED = 3
 SEVERITY_LABEL = {"critical": "danger", "warning": "warning", "info": "info"}
 PARAMETERS = ["level", "low", "high", "percent", "n", "window", "after", "written"]
 
@@ -51,13 +51,21 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
     buttons = actions
     change_form_after_template = "panel/rule_preview.html"
     change_form_outer_before_template = "panel/rule_top.html"
-    empty_words = "No rules yet. Add one here, or load a file with manage.py load FILE --owner NAME."
+    empty_text = "No rules yet. Add one here, or load a file with manage.py load FILE --owner NAME."
     form = RuleForm
     list_before_template = "panel/rules_how_to_add.html"
-    list_display = ["name", "severity_label", "in_words", "on_assets", "standing", "last_opened", "is_enabled"]
-    list_filter = [DeletedFilter, StandingFilter, EnabledFilter, "severity"]
+    list_display = [
+        "name",
+        "severity_label",
+        "describe",
+        "on_assets",
+        "status_of_instance",
+        "last_opened",
+        "is_enabled",
+    ]
+    list_filter = [DeletedFilter, StatusFilter, EnabledFilter, "severity"]
     list_select_related = ["owner"]
-    readonly_fields = ["in_words", "owner", "created_at", "deleted_at"]
+    readonly_fields = ["describe", "owner", "created_at", "deleted_at"]
     search_fields = ["name", "states__asset__symbol"]
     search_help_text = "Finds rules by their name and by the assets that they watch."
 
@@ -76,7 +84,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
                 newest_document=Subquery(newest.values("document")[:1]),
                 opened_last=Subquery(openings.values("at")[:1]),
                 state_count=_counted(states),
-                **{f"{word}_count": _counted(states.filter(chosen)) for word, chosen in STANDING.items()},
+                **{f"{word}_count": _counted(states.filter(chosen)) for word, chosen in STATUS_FILTERS.items()},
             )
         )
 
@@ -84,8 +92,8 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
         return [*self.list_display, "owner"] if request.user.is_superuser else self.list_display
 
     @admin.display(description="in words")
-    def in_words(self, rule: Rule) -> str:
-        return document_in_words(rule.newest_document)  # type: ignore[attr-defined]
+    def describe(self, rule: Rule) -> str:
+        return describe_document(rule.newest_document)  # type: ignore[attr-defined]
 
     @display(description="severity", ordering="severity", label=SEVERITY_LABEL)
     def severity_label(self, rule: Rule) -> str:
@@ -96,8 +104,8 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
         return rule.state_count  # type: ignore[attr-defined]
 
     @admin.display(description="how it stands", ordering="firing_count")
-    def standing(self, rule: Rule) -> SafeString:
-        counted = ((word, getattr(rule, f"{word}_count")) for word in STANDING)
+    def status_of_instance(self, rule: Rule) -> SafeString:
+        counted = ((word, getattr(rule, f"{word}_count")) for word in STATUS_FILTERS)
         labels = [state_label(word, f"{count} {word}") for word, count in counted if count]
         return mark_safe(" ".join(labels)) if labels else mark_safe("quiet")  # noqa: S308, labels are escaped
 
@@ -121,10 +129,10 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Rule | None = None) -> Any:
         if obj is not None and not self.has_change_permission(request, obj):
-            return [(None, {"fields": ["name", "in_words", "owner", "severity", "created_at", "deleted_at"]})]
+            return [(None, {"fields": ["name", "describe", "owner", "severity", "created_at", "deleted_at"]})]
         about = ["name", "severity", "enabled"]
         if obj is not None:
-            about = ["in_words", *about, *(["owner"] if request.user.is_superuser else [])]
+            about = ["describe", *about, *(["owner"] if request.user.is_superuser else [])]
         return [
             (None, {"fields": about}),
             ("What is watched", {"fields": ["watch", *WATCHED]}),
@@ -171,7 +179,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
             return HttpResponseRedirect(reverse("admin:rules_rule_changelist"))
 
     def save_model(self, request: HttpRequest, obj: Rule, form: BaseModelForm, change: bool) -> None:
-        """Save by the service, and say from when the rule can be judged."""
+        """Save by the service, and say from when the rule can be evaluated."""
         made = save_rule(
             owner=obj.owner if change else request.user,
             name=obj.name,
@@ -190,10 +198,10 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
 
     def _say_prospect(self, request: HttpRequest, spec: RuleSpec) -> None:
         if not spec.enabled:
-            self.say_refused(request, "It is switched off: nothing is judged.")
+            self.say_refused(request, "It is switched off: nothing is evaluated.")
             return
-        prospect = queries.first_judged(spec)
-        self.say_done(request, _prospect_in_words(prospect))
+        prospect = queries.first_evaluated(spec)
+        self.say_done(request, _describe_prospect(prospect))
         for warning in prospect.warnings:
             self.say_refused(request, f"{warning[:1].upper()}{warning[1:]}.")
 
@@ -211,20 +219,20 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
         ]
 
     def preview(self, request: HttpRequest) -> HttpResponse:
-        """Return what the form would save: in words, with what is wrong, and from when it can be judged. JSON."""
+        """Return what the form would save: in words, with what is wrong, and from when it can be evaluated. JSON."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not (self.has_add_permission(request) or self.has_change_permission(request)):
             raise PermissionDenied
         form = self.get_form(request)(request.POST)
         form.is_valid()
-        answer: dict[str, Any] = {"words": "", "errors": [], "assets": [], "more": 0, "warnings": []}
+        answer: dict[str, Any] = {"summary": "", "errors": [], "assets": [], "more": 0, "warnings": []}
         if form.spec is not None:
-            answer["words"] = rule_in_words(form.spec) + ("" if form.spec.enabled else " (switched off)")
-            prospect = queries.first_judged(form.spec)
+            answer["summary"] = describe_rule(form.spec) + ("" if form.spec.enabled else " (switched off)")
+            prospect = queries.first_evaluated(form.spec)
             answer["warnings"] = prospect.warnings
             answer["assets"] = [
-                {"symbol": one.asset.symbol, "is_known": one.outlook.is_known, "words": one.outlook.words}
+                {"symbol": one.asset.symbol, "is_known": one.outlook.is_known, "summary": one.outlook.summary}
                 for one in prospect.assets
             ]
             answer["more"] = prospect.count - len(prospect.assets)
@@ -253,12 +261,12 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
 
     @admin.action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
-        """Judge the rules again, from here on."""
+        """Evaluate the rules again, from here on."""
         return self._switch(request, queryset, enabled=True)
 
     @admin.action(description="Switch off", permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
-        """Judge the rules no more, from here on."""
+        """Evaluate the rules no more, from here on."""
         return self._switch(request, queryset, enabled=False)
 
     def _switch(self, request: HttpRequest, queryset: QuerySet[Rule], *, enabled: bool) -> HttpResponse | None:
@@ -297,7 +305,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
         asked = self.ask_first(
             request,
             queryset.filter(deleted_at=None),
-            question="They are judged no more, and their open alerts close. Alerts, steps and versions stay. "
+            question="They are no longer evaluated, and their open alerts close. Alerts, steps and versions stay. "
             "It cannot be undone, but a deleted rule can be copied.",
             what=f"Stop and delete {noun}",
         )
@@ -349,7 +357,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
             "rule": rule,
             "is_example": not event.pk,
             "alert": event.alert,
-            "shown": [(one, holds_in_words(one, now=now)) for one in shown],
+            "shown": [(one, describe_deferrals(one, now=now)) for one in shown],
         }
         return TemplateResponse(request, "panel/would_send.html", context)
 
@@ -370,7 +378,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
                     ]
                     for one in states
                 ],
-                empty="Not judged yet, or on no asset.",
+                empty="Not evaluated yet, or on no asset.",
             ),
             Table(
                 title=f"Last steps (at most {TRANSITIONS_SHOWN})",
@@ -378,7 +386,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
                 rows=[
                     [
                         *(one.at, one.asset.symbol, state_label(one.from_state), state_label(one.to_state)),
-                        reason_in_words(one.reason) + (" (not told: cooldown)" if one.suppressed else ""),
+                        describe_reason(one.reason) + (" (not told: cooldown)" if one.suppressed else ""),
                         f"v{one.version.number}",
                     ]
                     for one in steps
@@ -388,29 +396,29 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
             Table(
                 title="Versions",
                 headers=["version", "in words", "since (UTC)"],
-                rows=[[f"v{one.number}", document_in_words(one.document), one.created_at] for one in versions],
+                rows=[[f"v{one.number}", describe_document(one.document), one.created_at] for one in versions],
                 empty="No versions.",
             ),
         ]
 
     def _prospect_table(self, rule: Rule, states: Sequence[RuleState]) -> list[Table]:
-        """Return from when it can be judged where it is not yet, and what speaks against its windows."""
+        """Return from when it can be evaluated where it is not yet, and what speaks against its windows."""
         try:
             spec = RuleSpec.read(rule.newest_document)  # type: ignore[attr-defined]
         except RuleInvalid:
             return []
         if rule.deleted_at is not None or not spec.enabled:
             return []
-        prospect = queries.first_judged(spec)
-        # What is judged already, by windows that may go back behind what is stored, knows better.
-        judged = {one.asset_id for one in states if not one.unknown}
+        prospect = queries.first_evaluated(spec)
+        # What is evaluated already, by windows that may go back behind what is stored, knows better.
+        evaluated = {one.asset_id for one in states if not one.unknown}
         waiting = [
-            [one.asset.symbol, one.outlook.words]
+            [one.asset.symbol, one.outlook.summary]
             for one in prospect.assets
-            if not one.outlook.is_known and one.asset.pk not in judged
+            if not one.outlook.is_known and one.asset.pk not in evaluated
         ]
         rows = waiting + [["", warning] for warning in prospect.warnings]
-        title = "When it can be judged"
+        title = "When it can be evaluated"
         return [Table(title=title, headers=["asset", "what is known"], rows=rows, empty="")] if rows else []
 
 
@@ -424,7 +432,7 @@ def _is_enabled(rule: Rule) -> bool:
 
 
 def _why_short(state: RuleState) -> str:
-    return f"unknown: {state.unknown}" if state.unknown else reason_in_words(state.reason)
+    return f"unknown: {state.unknown}" if state.unknown else describe_reason(state.reason)
 
 
 def _why_link(rule: Rule, asset_id: int) -> SafeString:
@@ -432,12 +440,12 @@ def _why_link(rule: Rule, asset_id: int) -> SafeString:
     return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">why?</a>', address)
 
 
-def _prospect_in_words(prospect: queries.Prospect) -> str:
+def _describe_prospect(prospect: queries.Prospect) -> str:
     if not prospect.count:
         return "It watches no asset yet; it begins with the first that is chosen."
     waiting = [one for one in prospect.assets if not one.outlook.is_known]
     if not waiting:
-        return f"It can be judged now, on {prospect.count} asset{'s' if prospect.count > 1 else ''}."
-    told = "; ".join(f"{one.asset.symbol}: {one.outlook.words}" for one in waiting[:ASSETS_TOLD])
-    more = f"; and {len(waiting) - ASSETS_TOLD} more" if len(waiting) > ASSETS_TOLD else ""
-    return f"Not judged everywhere yet: {told}{more}."
+        return f"It can be evaluated now, on {prospect.count} asset{'s' if prospect.count > 1 else ''}."
+    notified = "; ".join(f"{one.asset.symbol}: {one.outlook.summary}" for one in waiting[:ASSETS_NAMED])
+    more = f"; and {len(waiting) - ASSETS_NAMED} more" if len(waiting) > ASSETS_NAMED else ""
+    return f"Not evaluated everywhere yet: {notified}{more}."

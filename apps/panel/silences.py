@@ -19,17 +19,17 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from apps.market.models import Asset
 from apps.notify import queries
-from apps.notify.models import Owed, Silence
+from apps.notify.models import Notification, Silence
 from apps.notify.services import create_silence, end_silences, look_again
 from apps.panel.deferrals import at_their_limit, why_it_waits
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
-from apps.panel.messages import status_in_words
+from apps.panel.messages import describe_status
 from apps.rules.models import Rule
 from apps.rules.queries import rules_seen_by
 
 STATE_LABEL = {"in force": "warning", "to come": "info", "over": ""}
 LASTS_FIRST = "2"
-LASTS = [("1", "1 hour"), ("2", "2 hours"), ("8", "8 hours"), ("24", "a day"), ("168", "a week"), ("", "till a time")]
+LASTS = [("1", "1 hour"), ("2", "2 hours"), ("8", "8 hours"), ("24", "a day"), ("168", "a week"), ("", "until a time")]
 
 
 class RowField(forms.ModelChoiceField):
@@ -42,7 +42,7 @@ class RowField(forms.ModelChoiceField):
 
 
 class SilenceForm(forms.ModelForm):
-    """A new silence lasts so many hours, or till a time. One that is there can be lengthened, shortened and explained.
+    """A new silence lasts so many hours, or until a time. One that is there can be lengthened, shortened and explained.
 
     user: who writes, set by the page; now: when the page was asked for.
     """
@@ -87,7 +87,7 @@ class SilenceForm(forms.ModelForm):
                 self.add_error("starts_at", "It lies too far ahead.")
             self.errors.pop("ends_at", None)
         elif cleaned.get("ends_at") is None and not {"lasts", "ends_at", "starts_at"} & self.errors.keys():
-            self.add_error("ends_at", "Say how long it lasts, or till when.")
+            self.add_error("ends_at", "Say how long it lasts, or until when.")
         # Superusers choose an owner; for everyone else it is themselves.
         owner = cleaned.get("owner") if "owner" in self.fields else self.user
         rule = cleaned.get("rule")
@@ -116,18 +116,18 @@ class SilenceAdmin(PageAdmin):
     buttons = actions
     # A silence that is there has no such field.
     conditional_fields = {"ends_at": "typeof lasts == 'undefined' || lasts == ''"}
-    empty_words = "No silences. Add one to be told nothing for a while, as during maintenance; an alert's page has a "
-    empty_words += "button for it."
+    empty_text = "No silences. Add one to be told nothing for a while, as during maintenance; an alert's page has a "
+    empty_text += "button for it."
     form = SilenceForm
-    list_display = ["comment", "state_label", "starts_at", "ends_at", "what", "whose", "held_count"]
+    list_display = ["comment", "state_label", "starts_at", "ends_at", "what", "whose", "deferred_count"]
     list_filter = [StateFilter, "severity"]
     list_select_related = ["owner", "rule", "asset"]
     search_fields = ["comment", "rule__name", "asset__symbol"]
     readonly_when_there = ["owner", "rule", "asset", "severity", "starts_at", "author"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Silence]:
-        seen = Q() if request.user.is_superuser else Q(held__channel__owner=request.user)
-        return queries.silences_seen_by(request.user).annotate(held_of_reader=Count("held", filter=seen))
+        seen = Q() if request.user.is_superuser else Q(deferred__channel__owner=request.user)
+        return queries.silences_seen_by(request.user).annotate(deferred_of_reader=Count("deferred", filter=seen))
 
     @display(description="state", ordering="ends_at", label=STATE_LABEL)
     def state_label(self, silence: Silence) -> str:
@@ -143,9 +143,9 @@ class SilenceAdmin(PageAdmin):
     def whose(self, silence: Silence) -> str:
         return str(silence.owner) if silence.owner is not None else "everybody's"
 
-    @admin.display(description="held back", ordering="held_of_reader")
-    def held_count(self, silence: Silence) -> int:
-        return silence.held_of_reader  # type: ignore[attr-defined]
+    @admin.display(description="held back", ordering="deferred_of_reader")
+    def deferred_count(self, silence: Silence) -> int:
+        return silence.deferred_of_reader  # type: ignore[attr-defined]
 
     def get_fields(self, request: HttpRequest, obj: Silence | None = None) -> list[str]:
         owner = ["owner"] if request.user.is_superuser or obj is not None else []
@@ -186,7 +186,7 @@ class SilenceAdmin(PageAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Silence | None = None) -> bool:
         # What was held back says by what. None stands for many at once.
-        if obj is None or not _is_theirs(request, obj) or obj.held.exists():
+        if obj is None or not _is_theirs(request, obj) or obj.deferred.exists():
             return False
         return super().has_delete_permission(request, obj)
 
@@ -224,20 +224,23 @@ class SilenceAdmin(PageAdmin):
 
     def tables_for(self, request: HttpRequest, row: Silence) -> list[Table]:
         along = ("event__alert", "channel", "message", "silence")
-        held = Owed.objects.filter(silence=row).select_related(*along).order_by("-pk")
+        deferred = Notification.objects.filter(silence=row).select_related(*along).order_by("-pk")
         if not request.user.is_superuser:
-            held = held.filter(channel__owner=request.user)
-        shown = list(held[:ROWS_SHOWN])
+            deferred = deferred.filter(channel__owner=request.user)
+        shown = list(deferred[:ROWS_SHOWN])
         at_limit = at_their_limit((one.channel for one in shown if one.message is None), now=timezone.now())
         return [
             Table(
                 title=f"What it held back (at most {ROWS_SHOWN})",
-                headers=["alert", "event", "at (UTC)", "channel", "told"],
+                headers=["alert", "event", "at (UTC)", "channel", "notified"],
                 rows=[
                     [
-                        page_link(request, one.event.alert, one.event.alert.words),
+                        page_link(request, one.event.alert, one.event.alert.summary),
                         *(one.event.get_kind_display(), one.event.at),
-                        *(page_link(request, one.channel, str(one.channel)), _told(request, one, at_limit=at_limit)),
+                        *(
+                            page_link(request, one.channel, str(one.channel)),
+                            _notified(request, one, at_limit=at_limit),
+                        ),
                     ]
                     for one in shown
                 ],
@@ -263,7 +266,7 @@ def _state_of(silence: Silence) -> str:
     return "in force" if silence.starts_at <= now else "to come"
 
 
-def _told(request: HttpRequest, debt: Owed, *, at_limit: Collection[int]) -> Any:
-    if debt.message is None:
-        return f"not yet: waits for {why_it_waits(debt, at_limit=at_limit)}"
-    return page_link(request, debt.message, status_in_words(debt.message))
+def _notified(request: HttpRequest, notification: Notification, *, at_limit: Collection[int]) -> Any:
+    if notification.message is None:
+        return f"not yet: waits for {why_it_waits(notification, at_limit=at_limit)}"
+    return page_link(request, notification.message, describe_status(notification.message))

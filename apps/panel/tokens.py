@@ -31,7 +31,7 @@ class ApiTokenAdmin(ModelAdmin):
 
     actions = ["revoke"]
     empty_value_display = "never"
-    empty_words = "No tokens yet. Add one for a program that asks /graphql or sends quotes."
+    empty_text = "No tokens yet. Add one for a program that asks /graphql or sends quotes."
     form = TokenForm
     list_display = ["name", "owner", "state", "created_at", "expires_at", "last_used_at"]
     list_filter = ["revoked_at"]

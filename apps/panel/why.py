@@ -12,7 +12,7 @@ from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.market.models import Asset
-from apps.panel.kit.owned import document_in_words
+from apps.panel.kit.owned import describe_document
 from apps.panel.why_notified import notified_beside
 from apps.rules import queries
 from apps.rules.models import Rule
@@ -26,7 +26,7 @@ class WhyForm(forms.Form):
     at = forms.DateTimeField(
         required=False,
         label="At (UTC, by the feed's clock)",
-        help_text="Blank: now, as far as the log is judged.",
+        help_text="Blank: now, as far as the log is evaluated.",
         widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local", "step": "1"}),
     )
 
@@ -67,7 +67,7 @@ class WhyPage(ModelAdmin):
             "title": f"Why? {rule.name}",
             "opts": self.opts,
             "rule": rule,
-            "words": document_in_words(rule.newest_document),  # type: ignore[attr-defined]
+            "summary": describe_document(rule.newest_document),  # type: ignore[attr-defined]
             "form": form,
             "answer": answer,
             "facts": {"rows": [list(fact) for fact in _facts(answer)]} if answer is not None else None,
@@ -81,8 +81,8 @@ class WhyPage(ModelAdmin):
 def _facts(answer: Why) -> list[tuple[str, Any]]:
     """Return the figures beside an answer, with their names."""
     facts: list[tuple[str, Any]] = [
-        ("version", f"v{answer.version.number}: {document_in_words(answer.version.document)}"),
-        ("judged at", answer.judged_at or "not judged yet"),
+        ("version", f"v{answer.version.number}: {describe_document(answer.version.document)}"),
+        ("evaluated at", answer.evaluated_at or "not evaluated yet"),
         ("entry of the log", f"{answer.entry}, as of {answer.entry.as_of:%Y-%m-%d %H:%M:%S}"),
     ]
     for name, seen in (("price", answer.newest), ("price before", answer.previous)):

@@ -14,14 +14,14 @@ from apps.market.models import Asset
 from apps.notify import queries
 from apps.notify.domain import moment
 from apps.notify.models import Channel, Silence
-from apps.panel.alert_notifications import TOLD_HEADERS, told_rows
-from apps.panel.deferrals import limit_in_words
+from apps.panel.alert_notifications import NOTIFICATION_HEADERS, notification_rows
+from apps.panel.deferrals import describe_limit
 from apps.panel.kit.pages import Table, page_link
 from apps.rules.models import Rule
 from apps.rules.why import Why
 
 NOBODY = (
-    "Nobody is told: the rule names no channel. Its alerts are recorded all the same, and only an error in judging it "
+    "Nobody is told: the rule names no channel. Its alerts are recorded all the same, and only an evaluation error "
     "goes to its owner's inbox."
 )
 AS_RECORDED_TODAY = (
@@ -43,18 +43,18 @@ def notified_beside(
     request: HttpRequest, answer: Why, *, rule: Rule, asset: Asset, at: datetime | None, now: datetime
 ) -> Beside:
     """Return what telling comes to at the moment of the answer, as this reader may see it."""
-    telling = queries.telling_at(request.user, rule=rule, asset=asset, entry=answer.entry, at=at, now=now)
-    is_past = telling.moment < now
+    outlook = queries.notification_outlook(request.user, rule=rule, asset=asset, entry=answer.entry, at=at, now=now)
+    is_past = outlook.moment < now
     return Beside(
         title="Who was told" if is_past else "Who is told",
         notes=[
-            f"By this machine's clock, which telling goes by: {moment(telling.moment)}.",
-            *([] if telling.channels else [NOBODY]),
-            _alert_in_words(request, telling, verb="was" if is_past else "is"),
+            f"By this machine's clock, which telling goes by: {moment(outlook.moment)}.",
+            *([] if outlook.channels else [NOBODY]),
+            _describe_alert(request, outlook, verb="was" if is_past else "is"),
             *([AS_RECORDED_TODAY] if is_past else []),
         ],
         tables=[
-            *([_what_became_of(telling.alert, request, telling)] if telling.alert is not None else []),
+            *([_what_became_of(outlook.alert, request, outlook)] if outlook.alert is not None else []),
             Table(
                 title="Silences in force that match",
                 headers=["silence", "whose alerts", "made by", "from (UTC)", "until (UTC)"],
@@ -63,7 +63,7 @@ def notified_beside(
                         *(page_link(request, one, one.comment), whose(one), str(one.author or "somebody")),
                         *(one.starts_at, one.ends_at),
                     ]
-                    for one in telling.silences
+                    for one in outlook.silences
                 ],
                 empty="None.",
             ),
@@ -73,11 +73,11 @@ def notified_beside(
                 rows=[
                     [
                         page_link(request, one.channel, str(one.channel)),
-                        would_be_told(one, telling=telling),
+                        describe_outlook(one, outlook=outlook),
                         _wants(one.channel),
                         queries.channel_state(one.channel, now=now)[1],
                     ]
-                    for one in telling.channels
+                    for one in outlook.channels
                 ],
                 empty="The rule names none.",
             ),
@@ -85,24 +85,24 @@ def notified_beside(
     )
 
 
-def would_be_told(one: queries.ChannelThen, *, telling: queries.Telling) -> str:
+def describe_outlook(one: queries.ChannelThen, *, outlook: queries.NotificationOutlook) -> str:
     """Return how an alert of the rule is told on a channel at that moment, or all that keeps it back."""
     channel = one.channel
     reasons = []
     if not channel.is_enabled:
         reasons.append("not told: the channel is switched off")
-    if channel.created_at > telling.moment:
+    if channel.created_at > outlook.moment:
         reasons.append(f"not told: the channel was made later, at {moment(channel.created_at)}")
-    if telling.silences:
-        longest = telling.silences[0]
+    if outlook.silences:
+        longest = outlook.silences[0]
         reasons.append(f"held back until {moment(longest.ends_at)} by the silence “{longest.comment}”")
     if one.quiet is not None:
         reasons.append(f"held back until {moment(one.quiet.until)} by quiet hours, {_quiet_hours(channel)}")
     if one.is_at_limit:
-        reasons.append(f"waits for room within {limit_in_words(channel)}")
+        reasons.append(f"waits for room within {describe_limit(channel)}")
     if reasons:
         return "; ".join(reasons)
-    if channel.group_wait_seconds and telling.severity != "critical":
+    if channel.group_wait_seconds and outlook.severity != "critical":
         return f"told, after waiting {channel.group_wait_seconds} s for more alerts"
     return "told at once"
 
@@ -112,33 +112,33 @@ def whose(silence: Silence) -> str:
     return str(silence.owner) if silence.owner is not None else "everybody's"
 
 
-def _alert_in_words(request: HttpRequest, telling: queries.Telling, *, verb: str) -> Any:
-    if telling.alert is None:
+def _describe_alert(request: HttpRequest, outlook: queries.NotificationOutlook, *, verb: str) -> Any:
+    if outlook.alert is None:
         return f"No alert {verb} open, and none had opened before, so there {verb} nothing to tell."
-    link = page_link(request, telling.alert, telling.alert.words)
-    opened_at = localize(telling.alert.opened_at)
-    if telling.is_open:
+    link = page_link(request, outlook.alert, outlook.alert.summary)
+    opened_at = localize(outlook.alert.opened_at)
+    if outlook.is_open:
         return format_html("An alert {} open: {}, since {} by the feed's clock.", verb, link, opened_at)
     return format_html(
         "No alert {} open. The last one before is {}, opened at {} and over at {} by the feed's clock.",
-        *(verb, link, opened_at, localize(telling.alert.resolved_at)),
+        *(verb, link, opened_at, localize(outlook.alert.resolved_at)),
     )
 
 
-def _what_became_of(alert: Alert, request: HttpRequest, telling: queries.Telling) -> Table:
-    unowed: Sequence[Sequence[Any]] = [
-        ["opened", page_link(request, one, str(one)), "", "none", _why_unowed(one, opened=alert.created_at)]
-        for one in telling.unowed
+def _what_became_of(alert: Alert, request: HttpRequest, outlook: queries.NotificationOutlook) -> Table:
+    not_notified: Sequence[Sequence[Any]] = [
+        ["opened", page_link(request, one, str(one)), "", "none", _why_not_notified(one, opened=alert.created_at)]
+        for one in outlook.not_notified
     ]
     return Table(
-        title=f"What became of {'it' if telling.is_open else 'that alert'}, up to now",
-        headers=TOLD_HEADERS,
-        rows=[*told_rows(request, alert), *unowed],
+        title=f"What became of {'it' if outlook.is_open else 'that alert'}, up to now",
+        headers=NOTIFICATION_HEADERS,
+        rows=[*notification_rows(request, alert), *not_notified],
         empty="Nobody was told: the rule named no channel that was switched on. Or what was told is kept no more.",
     )
 
 
-def _why_unowed(channel: Channel, *, opened: datetime) -> str:
+def _why_not_notified(channel: Channel, *, opened: datetime) -> str:
     if channel.created_at > opened:
         return "not owed: the channel was made after the alert had opened"
     return "nothing on record: when the alert opened, the rule did not name it, or it was off; or it is kept no more"

@@ -34,7 +34,7 @@ def options_for(provider: Provider, *, base_url: str | None = None) -> Mapping[s
         raise CannotAsk(f"{provider.slug}: {error}") from None
 
 
-def failure_in_words(provider: Provider, reason: str) -> str:
+def describe_failure(provider: Provider, reason: str) -> str:
     """Return a provider's failure in one line, with what may mend it; nothing of the key but its name."""
     hint = hint_on(reason, key_variables=[provider.key_variable])
     return f"{provider.slug}: {reason}; {hint}" if hint else f"{provider.slug}: {reason}"

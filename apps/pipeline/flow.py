@@ -24,7 +24,7 @@ from apps.alerts.services import end_episodes, record_episodes
 from apps.backtests import services as runs
 from apps.market import queries as market_queries
 from apps.market import services as market
-from apps.market.models import JudgePosition
+from apps.market.models import EvaluationCursor
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue
@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 
 # What nobody has touched for this long has lost its message; sweep sends another.
 BEHIND = timedelta(seconds=10)
-JUDGE_AT_MOST_SECONDS = 20
+EVALUATE_AT_MOST_SECONDS = 20
 DELIVER_AT_MOST_SECONDS = 5
 ROLL_UP_AT_MOST_SECONDS = 20
 PRUNE_AT_MOST_SECONDS = 20
-# In one process they would take their time from the judging of prices; elsewhere the queue's workers set the limit.
+# In one process they would take their time from the evaluating of prices; elsewhere the queue's workers set the limit.
 BACKTESTS_AT_MOST = 1 if settings.EMBEDDED else None
 
 
@@ -67,19 +67,19 @@ def _backtest(run_id: uuid.UUID) -> Signature:
 
 
 def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
-    """Send one feed on its way: fetch, then judge, then tell."""
+    """Send one feed on its way: fetch, then evaluate, then tell."""
     chain(_fetch(feed_id, slot, trace_id), _evaluate(feed_id), _notify()).apply_async()
 
 
 def start_due() -> None:
-    """Start the chain of every feed that is due, send for the judges of what was pushed by HTTP and for the senders of
-    what is due, then start the backtests that were asked for."""
+    """Start the chain of every feed that is due, send for the analyzers of what was pushed by HTTP and for the senders
+    of what is due, then start the backtests that were asked for."""
     start_due_feeds()
     for feed_id in market.claim_feeds_pushed_to(now=timezone.now()):
-        judge_soon(feed_id=feed_id)
-    tell_due()
+        evaluate_soon(feed_id=feed_id)
+    notify_due()
     for run_id in runs.start_due(now=timezone.now(), at_most=BACKTESTS_AT_MOST):
-        _hurry(_backtest(run_id))
+        _dispatch(_backtest(run_id))
 
 
 def start_due_feeds() -> list[int]:
@@ -90,19 +90,20 @@ def start_due_feeds() -> list[int]:
     return [feed_id for feed_id, _ in due]
 
 
-def judge_soon(*, feed_id: int) -> None:
-    """Send for the judge of a feed whose log has grown. Where no message can be sent, tick or sweep does it again."""
-    _hurry(chain(_evaluate(feed_id), _notify()))
+def evaluate_soon(*, feed_id: int) -> None:
+    """Send for the analyzer of a feed whose log has grown. Where no message can be sent, tick or sweep does it
+    again."""
+    _dispatch(chain(_evaluate(feed_id), _notify()))
 
 
-def judge_pending(*, feed_id: int) -> list[int]:
-    """Judge the pending entries of the feed's log in order, and return the channels that are owed a message now.
+def evaluate_pending(*, feed_id: int) -> list[int]:
+    """Evaluate the pending entries of the feed's log in order, and return the channels that are owed a message now.
 
-    One entry, one transaction: states, alerts, evidence, what is owed, the mark on the batch. Who does not get the
-    judge's lock goes home; its holder looks once more after each commit, so no wake-up is lost.
+    One entry, one transaction: states, alerts, evidence, what is owed, the mark on the entry. Who does not get the
+    evaluation lock goes home; its holder looks once more after each commit, so no wake-up is lost.
     """
-    until = time.monotonic() + JUDGE_AT_MOST_SECONDS
-    while judge_next(feed_id=feed_id) is not None and market_queries.has_pending(feed_id):
+    until = time.monotonic() + EVALUATE_AT_MOST_SECONDS
+    while evaluate_next(feed_id=feed_id) is not None and market_queries.has_pending(feed_id):
         if time.monotonic() > until:
             # A backlog is worked off in turns, so that the other feeds of the shard have theirs.
             chain(_evaluate(feed_id), _notify()).apply_async()
@@ -110,22 +111,23 @@ def judge_pending(*, feed_id: int) -> list[int]:
     return notify_queries.channels_to_plan(now=timezone.now(), feed_id=feed_id)
 
 
-def judge_next(*, feed_id: int) -> bool | None:
-    """Judge the next pending entry, in its own transaction. False: there is none. None: somebody else is judging."""
+def evaluate_next(*, feed_id: int) -> bool | None:
+    """Evaluate the next pending entry, in its own transaction. False: there is none. None: somebody else is
+    evaluating."""
     engine = None
     with transaction.atomic():
-        position = JudgePosition.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
-        batch = market_queries.pending_batch(feed_id=feed_id, after_seq=position.seq) if position else None
-        if position is not None and batch is not None:
+        position = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
+        entry = market_queries.pending_entry(feed_id=feed_id, after_seq=position.seq) if position else None
+        if position is not None and entry is not None:
             engine = rules.take_engine(feed_id=feed_id, seq=position.seq)
-            judgement = rules.judge(batch=batch, engine=engine)
-            notify.owe(record_episodes(batch=batch, transitions=judgement.transitions), now=timezone.now())
-            position.seq = batch.seq
+            evaluation = rules.evaluate(entry=entry, engine=engine)
+            notify.enqueue(record_episodes(entry=entry, transitions=evaluation.transitions), now=timezone.now())
+            position.seq = entry.seq
             # Whoever was sent for has come: what is pushed from now on may send for the next at once.
             position.redispatch_at = None
             position.save(update_fields=["seq", "redispatch_at"])
-            batch.evaluated_at = timezone.now()
-            batch.save(update_fields=["evaluated_at"])
+            entry.evaluated_at = timezone.now()
+            entry.save(update_fields=["evaluated_at"])
     if engine is None:
         return None if position is None else False
     rules.keep_engine(feed_id=feed_id, engine=engine)
@@ -134,7 +136,7 @@ def judge_next(*, feed_id: int) -> bool | None:
 
 def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
     """Move an asset to another feed, or to none, together with the rules on it: at one place in each of the two logs
-    the one ends to judge it and the other begins, and open alerts end. Raises AssetStays.
+    the one ends to evaluate it and the other begins, and open alerts end. Raises AssetStays.
     """
     trace_id = new_trace_id()
     with transaction.atomic():
@@ -143,17 +145,17 @@ def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
         ended = rules.follow_moved_asset(
             asset_id=asset_id, rules=watching, left_feed_id=left_feed_id, now=now, trace_id=trace_id
         )
-        notify.owe(end_episodes(asset_id=asset_id, ended=ended), now=now)
+        notify.enqueue(end_episodes(asset_id=asset_id, ended=ended), now=now)
     logger.info("asset moved", extra={"asset": asset_id, "from": left_feed_id, "to": feed_id, "rules": len(watching)})
 
 
-def tell(*, channel_ids: Sequence[int]) -> list[int]:
+def notify_channels(*, channel_ids: Sequence[int]) -> list[int]:
     """Plan what these channels are owed, send for who sends it, and return those that have something new to be sent."""
     now = timezone.now()
     planned = [channel_id for channel_id in channel_ids if _plan(channel_id, now=now)]
     failing = notify_queries.failing_of(planned)
     for channel_id in planned:
-        _hurry(_deliver(channel_id, is_failing=channel_id in failing))
+        _dispatch(_deliver(channel_id, is_failing=channel_id in failing))
     return planned
 
 
@@ -171,15 +173,15 @@ def _plan(channel_id: int, *, now: datetime) -> bool:
         return False
 
 
-def tell_due() -> dict[str, int]:
+def notify_due() -> dict[str, int]:
     """Plan what has become due (a group's wait is over, a silence has ended, a reminder), and have sent what is due
     again; return how many channels each."""
     now = timezone.now()
-    planned = tell(channel_ids=notify_queries.channels_to_plan(now=now))
+    planned = notify_channels(channel_ids=notify_queries.channels_to_plan(now=now))
     due = notify_queries.due_channels(behind=BEHIND, now=now)
-    notify.note_hurried(channel_ids=[one.channel_id for one in due], now=now)
+    notify.note_dispatched(channel_ids=[one.channel_id for one in due], now=now)
     for one in due:
-        _hurry(_deliver(one.channel_id, is_failing=one.is_failing))
+        _dispatch(_deliver(one.channel_id, is_failing=one.is_failing))
     return {"planned": len(planned), "channels": len(due)}
 
 
@@ -197,19 +199,19 @@ def deliver(*, channel_id: int, is_failing: bool = False) -> int:
         if outcome is None:
             break
         tries += 1
-        if outcome == "failed":
+        if outcome == "transient_failure":
             return tries
         if time.monotonic() > until:
             _deliver(channel_id, is_failing=False).apply_async()
             return tries
     if not is_failing and notify_queries.failing_of([channel_id]):
         # It has failed since somebody was sent for.
-        _hurry(_deliver(channel_id, is_failing=True))
+        _dispatch(_deliver(channel_id, is_failing=True))
     return tries
 
 
 def sweep() -> dict[str, int]:
-    """Hurry whatever has stayed behind: entries not judged, backtests whose worker is gone, writes to the cache that
+    """Hurry whatever has stayed behind: entries not evaluated, backtests whose worker is gone, writes to the cache that
     failed; and owe reminders. (What is to be told is looked at by each tick.)
 
     Queues are the hurry and rows are the truth: this is what makes a lost message cost seconds and nothing else.
@@ -217,13 +219,13 @@ def sweep() -> dict[str, int]:
     now = timezone.now()
     behind = market.claim_feeds_behind(before=now - BEHIND, now=now)
     for feed_id in behind:
-        judge_soon(feed_id=feed_id)
+        evaluate_soon(feed_id=feed_id)
     backtests = runs.start_behind(now=now, at_most=BACKTESTS_AT_MOST)
     for run_id in backtests:
-        _hurry(_backtest(run_id))
+        _dispatch(_backtest(run_id))
     rewritten = market.redo_cache_writes(now=now)
     # Not each second, since it looks at every alert that is open: a reminder has its minutes.
-    notify.owe_reminders(now=now)
+    notify.enqueue_reminders(now=now)
     # Last, since it takes locks and grows with the rules.
     followed = rules.follow_assets(now=now, trace_id=new_trace_id())
     found = {
@@ -233,12 +235,12 @@ def sweep() -> dict[str, int]:
         "caches": rewritten,
     }
     if any(found.values()):
-        logger.info("sweep hurried", extra=found)
+        logger.info("sweep dispatched", extra=found)
     return found
 
 
-def _hurry(work: Signature) -> None:
-    """Send what can be sent: a queue that takes no more must not keep the others from being hurried."""
+def _dispatch(work: Signature) -> None:
+    """Send what can be sent: a queue that takes no more must not keep the others from being dispatched."""
     try:
         work.apply_async()
     except OperationalError as error:
@@ -246,8 +248,8 @@ def _hurry(work: Signature) -> None:
 
 
 def roll_up() -> None:
-    """Roll the judged quotes of every feed up into candles, feed by feed and piece by piece, for some seconds at most;
-    what is left then is the next run's."""
+    """Roll the evaluated quotes of every feed up into candles, feed by feed and piece by piece, for some seconds at
+    most; what is left then is the next run's."""
     until = time.monotonic() + ROLL_UP_AT_MOST_SECONDS
     waiting = market_queries.feeds_to_roll_up()
     # In turns, so that the long past of one keeps no other waiting.

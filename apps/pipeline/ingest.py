@@ -153,7 +153,7 @@ class Ingest(ConsumerMixin):  # type: ignore[misc]
         else:
             for one in together:
                 one.message.ack()
-            flow.judge_soon(feed_id=entry.feed_id)
+            flow.evaluate_soon(feed_id=entry.feed_id)
 
 
 def _refuse(message: Message, *, why: str) -> None:

@@ -24,11 +24,12 @@ def fetch_quotes(feed_id: int, slot: str, trace_id: str) -> None:
 
 
 # No soft limit: it would be raised inside the engine, which takes what is raised there for a fault of the rule that is
-# being judged. The hard one covers the rebuild of a large feed; judging itself stops after some seconds.
+# being evaluated. The hard one covers the rebuild of a large feed; evaluating itself stops after some seconds.
 @shared_task(name="pipeline.evaluate_rules", bind=True, soft_time_limit=0, time_limit=600)
 def evaluate_rules(self: Task, feed_id: int) -> list[int]:
-    """Judge what is pending in the feed's log and return the channels that are owed a message now, changed or not."""
-    channel_ids = flow.judge_pending(feed_id=feed_id)
+    """Evaluate what is pending in the feed's log and return the channels that are owed a message now, changed or
+    not."""
+    channel_ids = flow.evaluate_pending(feed_id=feed_id)
     # Where nobody is to be told now, the chain ends here: most batches change nothing.
     self.request.chain = self.request.chain if channel_ids else None
     return channel_ids
@@ -37,7 +38,7 @@ def evaluate_rules(self: Task, feed_id: int) -> list[int]:
 @shared_task(name="pipeline.notify_alerts")
 def notify_alerts(channel_ids: list[int]) -> None:
     """Plan what these channels are owed and have it sent."""
-    flow.tell(channel_ids=channel_ids)
+    flow.notify_channels(channel_ids=channel_ids)
 
 
 # It begins no message after some seconds, and one takes 10 s at most; the lease of a message lasts longer than this.
@@ -63,7 +64,7 @@ def sweep() -> None:
 
 @shared_task(name="pipeline.rollup")
 def rollup() -> None:
-    """Roll judged quotes up into candles."""
+    """Roll evaluated quotes up into candles."""
     flow.roll_up()
 
 

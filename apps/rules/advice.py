@@ -1,4 +1,5 @@
-"""What can be said of a rule before it is judged: from when it can be, and where its windows are too narrow. Pure."""
+"""What can be said of a rule before it is evaluated: from when it can be, and where its windows are too narrow.
+Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from apps.notation import SECOND, write_number
 from apps.rules.engine.conditions import AnyLeaf, Condition, leaves_of
 from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, ZScore
 from apps.rules.engine.windows import grid_of
-from apps.wording import duration_in_words, moment_in_words
+from apps.wording import format_duration, format_time
 
 _UNITS = (("day", 86_400 * SECOND), ("hour", 3_600 * SECOND), ("minute", 60 * SECOND), ("second", SECOND))
 
@@ -25,7 +26,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """Whether a condition can be judged on an asset, and if not, from when on.
+    """Whether a condition can be evaluated on an asset, and if not, from when on.
 
     is_known: at its newest quote already; known_from: microseconds since 1970, in the feed's own time, or None where
     that hangs on quotes that are still to come.
@@ -33,17 +34,17 @@ class Outlook:
 
     is_known: bool
     known_from: int | None
-    words: str
+    summary: str
 
 
 def outlook_of(condition: Condition, stored: Stored) -> Outlook:
-    """Return from when every part of the condition can be judged, by what is stored now.
+    """Return from when every part of the condition can be evaluated, by what is stored now.
 
     A combination may be decided earlier, by one of its parts.
     """
     waiting = [one for leaf in leaves_of(condition) if not (one := _outlook_of_leaf(leaf, stored)).is_known]
     if not waiting:
-        return Outlook(True, None, "can be judged now")
+        return Outlook(True, None, "can be evaluated now")
     # What hangs on quotes to come is told only where nothing with a date is.
     return max(waiting, key=lambda one: -1 if one.known_from is None else one.known_from)
 
@@ -77,8 +78,8 @@ def _outlook_of_window(leaf: Average | ZScore | Change, stored: Stored) -> Outlo
     are_stored = _in_units(stored.newest_at - stored.first_at, size)
     moved = ", once its price has changed" if isinstance(leaf, ZScore) else ""
     verb = "is" if are_stored == "1" else "are"
-    words = f"{needs}; {are_stored} {verb} stored: known from {moment_in_words(known_from)}{moved}"
-    return Outlook(False, known_from, words)
+    text = f"{needs}; {are_stored} {verb} stored: known from {format_time(known_from)}{moved}"
+    return Outlook(False, known_from, text)
 
 
 def _in_units(span: int, size: int) -> str:
@@ -88,14 +89,14 @@ def _in_units(span: int, size: int) -> str:
 
 def warnings_of(condition: Condition, *, feed: str, interval_seconds: float) -> Iterator[str]:
     """Give what is narrower than twice the pace at which a feed's quotes come, once each."""
-    told = set()
+    warned = set()
     for leaf in leaves_of(condition):
         width = leaf.after if isinstance(leaf, Stale) else getattr(leaf, "window", None)
-        if width is None or width >= 2 * interval_seconds * SECOND or (leaf.kind, width) in told:
+        if width is None or width >= 2 * interval_seconds * SECOND or (leaf.kind, width) in warned:
             continue
-        told.add((leaf.kind, width))
-        what = f"a window of {duration_in_words(width)} ({leaf.kind})"
+        warned.add((leaf.kind, width))
+        what = f"a window of {format_duration(width)} ({leaf.kind})"
         follows = "it would often see one price alone"
         if isinstance(leaf, Stale):
-            what, follows = f"a silence of {duration_in_words(width)}", "it would be found between two quotes"
+            what, follows = f"a silence of {format_duration(width)}", "it would be found between two quotes"
         yield f"{what} is under twice the pace of {feed}, where a quote comes every {interval_seconds:.3g} s: {follows}"

@@ -9,7 +9,7 @@ from apps.notation import write_number
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.leaves import Average, Band, Change, Crossing, Level, Passage, Stale, ZScore
 from apps.rules.engine.rule import RuleSpec
-from apps.wording import duration_in_words, number_in_words, percent_in_words
+from apps.wording import format_duration, format_number, format_percent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A checkpoint a minute for the last hour, one an hour for two days, one a day before that.
@@ -35,85 +35,85 @@ def checkpoints_kept(clocks: Sequence[datetime], *, oldest: datetime | None = No
     return kept | {len(clocks) - 1} if clocks else kept
 
 
-def condition_in_words(condition: Condition) -> str:
+def describe_condition(condition: Condition) -> str:
     """Return what must hold, as it follows the asset's symbol: "rises 10 % or more within 5 minutes"."""
     if isinstance(condition, Combination):
-        words = [_grouped(member) for member in condition.members]
-        return (" and " if condition.kind == "all" else " or ").join(words)
+        text = [_grouped(member) for member in condition.members]
+        return (" and " if condition.kind == "all" else " or ").join(text)
     if isinstance(condition, Not):
-        return f"not ({condition_in_words(condition.member)})"
-    return _leaf_in_words(condition)
+        return f"not ({describe_condition(condition.member)})"
+    return _describe_leaf(condition)
 
 
 def _grouped(condition: Condition) -> str:
-    words = condition_in_words(condition)
-    return f"({words})" if isinstance(condition, Combination) and len(condition.members) > 1 else words
+    text = describe_condition(condition)
+    return f"({text})" if isinstance(condition, Combination) and len(condition.members) > 1 else text
 
 
-def _leaf_in_words(leaf: AnyLeaf) -> str:
+def _describe_leaf(leaf: AnyLeaf) -> str:
     if isinstance(leaf, Level):
-        return f"is {leaf.kind} {number_in_words(leaf.level)}"
+        return f"is {leaf.kind} {format_number(leaf.level)}"
     if isinstance(leaf, Crossing):
-        return f"crosses {number_in_words(leaf.level)}{_SIDES[leaf.kind]}"
+        return f"crosses {format_number(leaf.level)}{_SIDES[leaf.kind]}"
     if isinstance(leaf, Band):
         return f"is {leaf.kind} {_band(leaf)}"
     if isinstance(leaf, Passage):
         return f"{'comes into' if leaf.kind == 'enters' else 'leaves'} {_band(leaf)}"
     if isinstance(leaf, Stale):
-        return f"has had no quote for {duration_in_words(leaf.after)}"
-    window = duration_in_words(leaf.window)
+        return f"has had no quote for {format_duration(leaf.after)}"
+    window = format_duration(leaf.window)
     if isinstance(leaf, Change):
         since = " (against the price at its start)" if leaf.ref == "window_start" else ""
-        return f"{leaf.kind} {percent_in_words(leaf.percent)} or more within {window}{since}"
+        return f"{leaf.kind} {format_percent(leaf.percent)} or more within {window}{since}"
     if isinstance(leaf, ZScore):
         return f"is {write_number(leaf.n)} or more standard deviations from its average of {window}"
     side = "above" if leaf.kind == "above_average" else "below"
-    distance = f"more than {percent_in_words(leaf.percent)} " if leaf.percent else ""
+    distance = f"more than {format_percent(leaf.percent)} " if leaf.percent else ""
     return f"is {distance}{side} its average of {window}"
 
 
 def _band(leaf: Band | Passage) -> str:
-    return f"{number_in_words(leaf.low)} to {number_in_words(leaf.high)}"
+    return f"{format_number(leaf.low)} to {format_number(leaf.high)}"
 
 
-def rule_in_words(spec: RuleSpec) -> str:
+def describe_rule(spec: RuleSpec) -> str:
     """Return the whole rule: "BTC-USD rises 10 % or more within 5 minutes, for 1 minute"."""
     assets = spec.assets
     if assets.symbols:
         subject = ", ".join(assets.symbols)
     else:
         subject = f"any asset tagged {assets.tag}" if assets.tag else f"any asset of {assets.feed}"
-    words = f"{subject} {condition_in_words(spec.condition)}"
+    text = f"{subject} {describe_condition(spec.condition)}"
     if spec.pending:
-        words += f", for {duration_in_words(spec.pending)}"
+        text += f", for {format_duration(spec.pending)}"
     if spec.once:
-        words += ", once"
-    return words
+        text += ", once"
+    return text
 
 
-def evidence_in_words(*, symbol: str, condition: Condition, evidence: Mapping[str, Any]) -> str:
+def describe_evidence(*, symbol: str, condition: Condition, evidence: Mapping[str, Any]) -> str:
     """Return what was seen: "BTC-USD rose 10.4 % in 5 minutes: 61 230.00 at 12:03:10 → 67 598.00 at 12:07:55"."""
-    seen = _seen_in_words(symbol=symbol, condition=condition, evidence=evidence)
+    seen = _describe_seen(symbol=symbol, condition=condition, evidence=evidence)
     switched = evidence.get("switched")
     return seen if switched is None else f"{seen} (the first price from {switched['to']}, after {switched['from']})"
 
 
-def _seen_in_words(*, symbol: str, condition: Condition, evidence: Mapping[str, Any]) -> str:
-    price, at = number_in_words(evidence["price"]), _clock(evidence["at"])
+def _describe_seen(*, symbol: str, condition: Condition, evidence: Mapping[str, Any]) -> str:
+    price, at = format_number(evidence["price"]), _clock(evidence["at"])
     if isinstance(condition, Combination | Not):
         return f"{symbol} {_claim(condition, evidence)}: {price} at {at}"
     claim, newest = _claim(condition, evidence), f"{price} at {at}"
     if isinstance(condition, Change):
         reference = evidence["reference"]
-        newest = f"{number_in_words(reference['price'])} at {_clock(reference['at'])} → {newest}"
+        newest = f"{format_number(reference['price'])} at {_clock(reference['at'])} → {newest}"
     elif isinstance(condition, Crossing | Passage):
-        newest = f"{number_in_words(evidence['before'])} → {newest}"
+        newest = f"{format_number(evidence['before'])} → {newest}"
     elif isinstance(condition, Stale):
         newest = f"the last was {newest}, and the clock is at {_clock(evidence['clock'])}"
     elif isinstance(condition, Average | ZScore):
         # As many decimals as the price has, and two at least.
         decimals = min(Decimal(evidence["price"]).as_tuple().exponent, -2)
-        newest += f", average {number_in_words(Decimal(evidence['mean']).quantize(Decimal(1).scaleb(decimals)))}"
+        newest += f", average {format_number(Decimal(evidence['mean']).quantize(Decimal(1).scaleb(decimals)))}"
     return f"{symbol} {claim}: {newest}"
 
 
@@ -125,22 +125,22 @@ def _claim(condition: Condition, evidence: Mapping[str, Any]) -> str:
             pairs = [(member, seen) for member, seen in pairs if seen["result"]] or pairs
         return " and ".join(_claim(member, seen) for member, seen in pairs)
     if isinstance(condition, Stale) and "calendar" in evidence:
-        return f"{condition_in_words(condition)} of trading"
+        return f"{describe_condition(condition)} of trading"
     if isinstance(condition, Change) and evidence["result"]:
-        verb, window = ("rose" if condition.kind == "rises" else "fell"), duration_in_words(condition.window)
-        return f"{verb} {percent_in_words(evidence['change_percent'])} in {window}"
+        verb, window = ("rose" if condition.kind == "rises" else "fell"), format_duration(condition.window)
+        return f"{verb} {format_percent(evidence['change_percent'])} in {window}"
     if isinstance(condition, Crossing) and evidence["result"]:
-        return f"crossed {number_in_words(condition.level)}{_SIDES[condition.kind]}"
+        return f"crossed {format_number(condition.level)}{_SIDES[condition.kind]}"
     if isinstance(condition, Passage) and evidence["result"]:
         return f"{'came into' if condition.kind == 'enters' else 'left'} {_band(condition)}"
     if isinstance(condition, ZScore) and evidence["result"]:
-        deviations = number_in_words(Decimal(evidence["deviations"]).quantize(Decimal("0.01")))
-        return f"is {deviations} standard deviations from its average of {duration_in_words(condition.window)}"
+        deviations = format_number(Decimal(evidence["deviations"]).quantize(Decimal("0.01")))
+        return f"is {deviations} standard deviations from its average of {format_duration(condition.window)}"
     if isinstance(condition, Average) and evidence["result"]:
         side = "above" if condition.kind == "above_average" else "below"
-        distance, window = percent_in_words(evidence["difference_percent"]), duration_in_words(condition.window)
+        distance, window = format_percent(evidence["difference_percent"]), format_duration(condition.window)
         return f"is {distance} {side} its average of {window}"
-    return condition_in_words(condition)
+    return describe_condition(condition)
 
 
 def _clock(moment: str) -> str:
@@ -159,11 +159,11 @@ _REASONS = {
 }
 
 
-def reason_in_words(reason: str) -> str:
+def describe_reason(reason: str) -> str:
     """Return why an instance took a step: "held" is "the condition held for as long as it must".
 
-    Any other reason is what judging raised.
+    Any other reason is what evaluating raised.
     """
     if not reason:
         return ""
-    return _REASONS.get(reason) or f"judging failed: {reason}"
+    return _REASONS.get(reason) or f"evaluating failed: {reason}"

@@ -8,13 +8,13 @@ from typing import Any
 
 from apps.market.domain import epoch_microseconds
 from apps.notation import SECOND, write_number
-from apps.rules.domain import condition_in_words, reason_in_words
+from apps.rules.domain import describe_condition, describe_reason
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
-from apps.rules.engine.engine import Standing
-from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, NOT_JUDGED, OPEN, PENDING, RECOVERING
+from apps.rules.engine.engine import InstanceStatus
+from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, NOT_EVALUATED, OPEN, PENDING, RECOVERING
 from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, ZScore
 from apps.rules.engine.rule import RuleSpec
-from apps.wording import duration_in_words, moment_in_words, number_in_words, percent_in_words
+from apps.wording import format_duration, format_number, format_percent, format_time
 
 _GROUPS = {"all": "all of these", "any": "at least one of these"}
 
@@ -24,7 +24,7 @@ class Part:
     """A part of a condition. words: what must hold; result: True, False or None (UNKNOWN); figures: what was compared;
     members: what it combines."""
 
-    words: str
+    summary: str
     result: bool | None
     figures: str = ""
     members: tuple["Part", ...] = ()
@@ -51,33 +51,33 @@ def parts_of(condition: Condition, evidence: Mapping[str, Any], *, is_open: bool
     if isinstance(condition, Not):
         member = parts_of(condition.member, {**evidence["not"], "price": price}, is_open=is_open)
         return Part("not", evidence["result"], members=(member,))
-    words = condition_in_words(condition)
+    text = describe_condition(condition)
     recovery = getattr(condition, "recovery", None)
     if is_open and recovery is not None:
         sign = " %" if isinstance(condition, Change | Average) else ""
-        words += f"; while it fires, {number_in_words(recovery)}{sign} is what counts"
-    return Part(words, evidence["result"], _figures(condition, evidence))
+        text += f"; while it fires, {format_number(recovery)}{sign} is what counts"
+    return Part(text, evidence["result"], _figures(condition, evidence))
 
 
 def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
-    price = f"the price is {number_in_words(seen['price'])}"
+    price = f"the price is {format_number(seen['price'])}"
     if isinstance(leaf, Change):
         if "reference" not in seen:
             return f"{price}; there is no price to compare it with"
         reference = seen["reference"]
         change = _signed(seen["change_percent"])
-        return f"{number_in_words(reference['price'])} at {_moment(reference['at'])} → {price[13:]}: {change}"
+        return f"{format_number(reference['price'])} at {_moment(reference['at'])} → {price[13:]}: {change}"
     if isinstance(leaf, Crossing | Passage):
         if "before" not in seen:
             return f"{price}; there is no quote before it, or one of another provider"
-        return f"{number_in_words(seen['before'])} → {price[13:]}"
+        return f"{format_number(seen['before'])} → {price[13:]}"
     if isinstance(leaf, Stale):
-        words = f"the newest quote is of {_moment(seen['newest_at'])}, the clock is at {_moment(seen['clock'])}"
+        text = f"the newest quote is of {_moment(seen['newest_at'])}, the clock is at {_moment(seen['clock'])}"
         if "calendar" not in seen:
-            return words
-        return f"{words}: {_seconds(seen['open_seconds'] * SECOND)} of trading by {seen['calendar']}"
+            return text
+        return f"{text}: {_seconds(seen['open_seconds'] * SECOND)} of trading by {seen['calendar']}"
     if isinstance(leaf, Average | ZScore):
-        known = coverage_in_words(leaf, seen)
+        known = describe_coverage(leaf, seen)
         if "mean" not in seen:
             return f"{price}; known: {known}"
         far = _signed(seen["difference_percent"])
@@ -87,9 +87,9 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
     return price
 
 
-def coverage_in_words(leaf: Average | ZScore, seen: Mapping[str, Any]) -> str:
+def describe_coverage(leaf: Average | ZScore, seen: Mapping[str, Any]) -> str:
     """Return how much of a window is known: "3 of 30 days"."""
-    duration = duration_in_words(leaf.window)
+    duration = format_duration(leaf.window)
     count, unit = duration.split(" ")
     known = Decimal(seen["coverage"]) * int(count)
     if known >= Decimal("0.1"):
@@ -99,57 +99,71 @@ def coverage_in_words(leaf: Average | ZScore, seen: Mapping[str, Any]) -> str:
 
 def _signed(percent: str) -> str:
     sign = "−" if Decimal(percent) < 0 else "+"
-    return f"{sign}{percent_in_words(percent)}"
+    return f"{sign}{format_percent(percent)}"
 
 
 def _like(mean: str, price: str) -> str:
     """Return a mean with as many decimals as the price has, and two at least."""
     decimals = min(Decimal(price).as_tuple().exponent, -2)
-    return number_in_words(Decimal(mean).quantize(Decimal(1).scaleb(decimals)))
+    return format_number(Decimal(mean).quantize(Decimal(1).scaleb(decimals)))
 
 
 def _moment(written: str) -> str:
-    return moment_in_words(epoch_microseconds(datetime.fromisoformat(written)))
+    return format_time(epoch_microseconds(datetime.fromisoformat(written)))
 
 
-def cooling_until(spec: RuleSpec, standing: Standing, *, moment: int) -> int | None:
+def cooling_until(spec: RuleSpec, status_of_instance: InstanceStatus, *, moment: int) -> int | None:
     """Return until when the next opening would be silent, or None where it would be told."""
-    until = standing.opened_at + spec.cooldown
-    is_over = standing.opened_at == -FOREVER or moment >= until
-    return None if is_over or standing.state in (*OPEN, ENDED, ERROR) else until
+    until = status_of_instance.opened_at + spec.cooldown
+    is_over = status_of_instance.opened_at == -FOREVER or moment >= until
+    return None if is_over or status_of_instance.state in (*OPEN, ENDED, ERROR) else until
 
 
-def state_in_words(
-    spec: RuleSpec | None, standing: Standing, *, moment: int, newest_at: int | None, tree: Part | None
+def describe_state(
+    spec: RuleSpec | None, status_of_instance: InstanceStatus, *, moment: int, newest_at: int | None, tree: Part | None
 ) -> str:
     """Return where an instance stands at `moment`: "pending for 40 s of 60 s since 2026-03-05 12:03:10 UTC".
 
-    spec: None where what is judged cannot be read; newest_at: time of the newest quote, if there is one.
+    spec: None where what is evaluated cannot be read; newest_at: time of the newest quote, if there is one.
     """
-    state, since = standing.state, moment_in_words(standing.since) if standing.since > -FOREVER else ""
+    state, since = (
+        status_of_instance.state,
+        format_time(status_of_instance.since) if status_of_instance.since > -FOREVER else "",
+    )
     if state == ERROR or spec is None:
-        return f"in error since {since}: {standing.reason}" if since else f"in error: {standing.reason}"
+        return (
+            f"in error since {since}: {status_of_instance.reason}"
+            if since
+            else f"in error: {status_of_instance.reason}"
+        )
     if state == ENDED:
-        return f"ended at {since}: {reason_in_words(standing.reason)}"
-    held = moment - standing.since
-    words = {
+        return f"ended at {since}: {describe_reason(status_of_instance.reason)}"
+    held = moment - status_of_instance.since
+    text = {
         PENDING: f"pending for {_seconds(held)} of {_seconds(spec.pending)} since {since}",
         FIRING: f"firing since {since}",
         RECOVERING: f"recovering for {_seconds(held)} of {_seconds(spec.keep_firing)} since {since}: still open",
     }.get(state, "")
-    if standing.suppressed:
-        words += ", silently: its opening came within the cooldown"
-    if standing.unknown == NOT_JUDGED:
-        return "not judged yet: no quote has come since the rule was put on this asset"
-    if standing.unknown is not None:
-        return "; ".join(filter(None, (words, f"unknown: {standing.unknown}{_known_part(spec.condition, tree)}")))
-    if state == INACTIVE and standing.reason == "event" and newest_at is not None and standing.since >= newest_at:
+    if status_of_instance.suppressed:
+        text += ", silently: its opening came within the cooldown"
+    if status_of_instance.unknown == NOT_EVALUATED:
+        return "not evaluated yet: no quote has come since the rule was put on this asset"
+    if status_of_instance.unknown is not None:
+        return "; ".join(
+            filter(None, (text, f"unknown: {status_of_instance.unknown}{_known_part(spec.condition, tree)}"))
+        )
+    if (
+        state == INACTIVE
+        and status_of_instance.reason == "event"
+        and newest_at is not None
+        and status_of_instance.since >= newest_at
+    ):
         return f"fired at {since}, as an event, which is over at once"
     if state == INACTIVE and tree is not None and tree.result:
-        return "not firing yet: by what is stored now the condition holds; it is judged at the next quote"
+        return "not firing yet: by what is stored now the condition holds; it is evaluated at the next quote"
     if state == INACTIVE:
         return "not firing: the condition is false"
-    return words
+    return text
 
 
 def _known_part(condition: Condition, tree: Part | None) -> str:

@@ -5,7 +5,7 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.db.models import Q
 
-from apps.market.models import Asset, Batch, Feed
+from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.engine.instance import STATES
 
 _STATE_CHOICES = [(state, state) for state in STATES]
@@ -60,29 +60,29 @@ class RuleVersion(models.Model):
 
 
 class RuleChange(models.Model):
-    """One line of a change of rules in a feed's log: from that entry on the rule is judged so, on these assets.
+    """One line of a change of rules in a feed's log: from that entry on the rule is evaluated so, on these assets.
 
-    version: None when the rule is judged no more there; asset_ids: the ids that the rule's selector chose then;
+    version: None when the rule is no longer evaluated there; asset_ids: the ids that the rule's selector chose then;
     calendars: asset id -> trading calendar, where it has one and the rule looks at the clock.
     """
 
-    batch = models.ForeignKey(Batch, models.CASCADE, related_name="rule_changes")
+    entry = models.ForeignKey(FeedEntry, models.CASCADE, related_name="rule_changes")
     rule = models.ForeignKey(Rule, models.CASCADE, related_name="changes")
     version = models.ForeignKey(RuleVersion, models.CASCADE, null=True, related_name="changes")
     asset_ids = models.JSONField(default=list)
     calendars = models.JSONField(default=dict)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["batch", "rule"], name="one_change_per_batch_and_rule")]
+        constraints = [models.UniqueConstraint(fields=["entry", "rule"], name="one_change_per_entry_and_rule")]
 
     def __str__(self) -> str:
-        return f"{self.rule} at {self.batch}"
+        return f"{self.rule} at {self.entry}"
 
 
 class RuleState(models.Model):
-    """Where one (rule, asset) stands, as of the feed's last judged entry.
+    """Where one (rule, asset) stands, as of the feed's last evaluated entry.
 
-    since: when it came into this state (event time), None before the first transition; unknown: why the last judgement
+    since: when it came into this state (event time), None before the first transition; unknown: why the last evaluation
     could say neither yes nor no, or ""; reason: of the last transition (for ERROR: what was raised).
     """
 
@@ -104,8 +104,8 @@ class RuleState(models.Model):
 class Transition(models.Model):
     """One step of one instance, with the evidence it was made on. What was suppressed by a cooldown is here too."""
 
-    batch = models.ForeignKey(Batch, models.CASCADE, related_name="transitions")
-    # Order within the batch: an instance may take several steps in it.
+    entry = models.ForeignKey(FeedEntry, models.CASCADE, related_name="transitions")
+    # Order within the entry: an instance may take several steps in it.
     position = models.PositiveIntegerField()
     rule = models.ForeignKey(Rule, models.CASCADE, related_name="transitions")
     version = models.ForeignKey(RuleVersion, models.CASCADE, related_name="transitions")
@@ -118,9 +118,9 @@ class Transition(models.Model):
     evidence = models.JSONField(null=True)
 
     class Meta:
-        ordering = ["batch", "position"]
+        ordering = ["entry", "position"]
         constraints = [
-            models.UniqueConstraint(fields=["batch", "position"], name="one_transition_per_batch_and_position")
+            models.UniqueConstraint(fields=["entry", "position"], name="one_transition_per_entry_and_position")
         ]
         # Serves a rule's last steps.
         indexes = [models.Index(fields=["rule", "-id"], name="transition_newest_of_rule")]

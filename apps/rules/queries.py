@@ -10,7 +10,7 @@ from django.db.models.functions import Cast, Now
 
 from apps.market import queries as market
 from apps.market.domain import PathCandle, epoch_microseconds
-from apps.market.models import Asset, Batch, Feed
+from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
 from apps.rules.engine.engine import (
     Entry,
@@ -77,7 +77,7 @@ def specs_of(version_ids: Iterable[int]) -> Specs:
     return specs
 
 
-# What a change of rules says of one rule: its version, the assets that it is judged on, and their calendars by id as
+# What a change of rules says of one rule: its version, the assets that it is evaluated on, and their calendars by id as
 # JSON has it, where its silences are measured by some.
 InForce = tuple[int | None, list[int], dict[str, str]]
 
@@ -85,12 +85,12 @@ InForce = tuple[int | None, list[int], dict[str, str]]
 def changes_in_force(rule: Rule) -> dict[int, InForce]:
     """Return feed id -> what the rule's last change in each feed's log says."""
     # Ids rise within a feed: they are given under its head's lock.
-    last = RuleChangeRow.objects.filter(rule=rule).values("batch__feed").annotate(last=Max("pk")).values("last")
+    last = RuleChangeRow.objects.filter(rule=rule).values("entry__feed").annotate(last=Max("pk")).values("last")
     rows = RuleChangeRow.objects.filter(pk__in=last)
     return {
         feed_id: (version_id, asset_ids, calendars)
         for feed_id, version_id, asset_ids, calendars in rows.values_list(
-            "batch__feed_id", "version_id", "asset_ids", "calendars"
+            "entry__feed_id", "version_id", "asset_ids", "calendars"
         )
     }
 
@@ -99,7 +99,7 @@ def rules_of_other_calendars() -> set[int]:
     """Return the ids of rules that look at silences, and whose assets have other calendars now than when the rule
     entered the log; and maybe some that look at none. Two statements."""
     calendars = dict(Asset.objects.exclude(calendar="").values_list("pk", "calendar"))
-    last = RuleChangeRow.objects.values("rule", "batch__feed").annotate(last=Max("pk")).values("last")
+    last = RuleChangeRow.objects.values("rule", "entry__feed").annotate(last=Max("pk")).values("last")
     # As text, since a `stale` may stand at any depth; who takes it further reads the condition. A rule that is deleted
     # or off has no version there.
     rows = RuleChangeRow.objects.annotate(written=Cast("version__document", TextField()))
@@ -112,29 +112,29 @@ def rules_of_other_calendars() -> set[int]:
 
 
 def rules_on_moved_assets() -> set[int]:
-    """Return the ids of rules that are judged in the log of a feed on assets that moved to another one lately. One
+    """Return the ids of rules that are evaluated in the log of a feed on assets that moved to another one lately. One
     statement where none did, else two."""
     moved = Asset.objects.filter(moved_at__gt=Now() - MOVED_LATELY).order_by()
     feeds = dict(moved.values_list("pk", "feed_id"))
     if not feeds:
         return set()
     of_rules = RuleChangeRow.objects.filter(rule__deleted_at=None)
-    last = of_rules.values("rule", "batch__feed").annotate(last=Max("pk")).values("last")
-    rows = RuleChangeRow.objects.filter(pk__in=last).values_list("rule_id", "batch__feed_id", "asset_ids")
+    last = of_rules.values("rule", "entry__feed").annotate(last=Max("pk")).values("last")
+    rows = RuleChangeRow.objects.filter(pk__in=last).values_list("rule_id", "entry__feed_id", "asset_ids")
     return {
         rule_id for rule_id, feed_id, asset_ids in rows if any(feeds.get(one, feed_id) != feed_id for one in asset_ids)
     }
 
 
-def entry_of(batch: Batch) -> Entry:
+def entry_of(entry: FeedEntry) -> Entry:
     """Return one entry of the log as the engine reads it."""
-    as_of = epoch_microseconds(batch.as_of)
-    if batch.kind == Batch.Kind.QUOTES:
-        quotes = market.judged_quotes(batch)
-        return QuotesEntry(batch.seq, as_of, quotes, market.switches_in(batch, quotes))
-    if batch.kind == Batch.Kind.HISTORY:
-        return HistoryEntry(batch.seq, as_of, market.asset_ids_in(batch))
-    return RulesEntry(batch.seq, as_of, _changes_of([batch], None, {}).get(batch.pk, []))
+    as_of = epoch_microseconds(entry.as_of)
+    if entry.kind == FeedEntry.Kind.QUOTES:
+        quotes = market.evaluated_quotes(entry)
+        return QuotesEntry(entry.seq, as_of, quotes, market.switches_in(entry, quotes))
+    if entry.kind == FeedEntry.Kind.HISTORY:
+        return HistoryEntry(entry.seq, as_of, market.asset_ids_in(entry))
+    return RulesEntry(entry.seq, as_of, _changes_of([entry], None, {}).get(entry.pk, []))
 
 
 def entries(
@@ -147,62 +147,62 @@ def entries(
     specs: Specs = {}
     for before in range(after_seq, up_to_seq, ENTRIES_AT_ONCE):
         last = min(before + ENTRIES_AT_ONCE, up_to_seq)
-        batches = Batch.objects.filter(feed_id=feed_id, seq__gt=before, seq__lte=last).order_by("seq")
-        for part in _parts(batches, is_narrowed=asset_ids is not None):
+        entries = FeedEntry.objects.filter(feed_id=feed_id, seq__gt=before, seq__lte=last).order_by("seq")
+        for part in _parts(entries, is_narrowed=asset_ids is not None):
             yield from _entries_of(part, asset_ids, specs)
 
 
-def _parts(batches: Iterable[Batch], *, is_narrowed: bool) -> Iterator[list[Batch]]:
-    """Give the batches again, in pieces that hold few quotes."""
-    part: list[Batch] = []
+def _parts(entries: Iterable[FeedEntry], *, is_narrowed: bool) -> Iterator[list[FeedEntry]]:
+    """Give the entries again, in pieces that hold few quotes."""
+    part: list[FeedEntry] = []
     quotes = 0
-    for batch in batches:
-        if part and not is_narrowed and quotes + batch.accepted > QUOTES_AT_ONCE:
+    for entry in entries:
+        if part and not is_narrowed and quotes + entry.accepted > QUOTES_AT_ONCE:
             yield part
             part, quotes = [], 0
-        part.append(batch)
+        part.append(entry)
         # Of a piece of history only the assets are read.
-        quotes += batch.accepted if batch.kind == Batch.Kind.QUOTES else 0
+        quotes += entry.accepted if entry.kind == FeedEntry.Kind.QUOTES else 0
     if part:
         yield part
 
 
-def _entries_of(batches: Sequence[Batch], asset_ids: Collection[int] | None, specs: Specs) -> Iterator[Entry]:
-    """Give the entries of these batches; specs: what has been read of versions, which is added to."""
-    of_kind = {kind: [batch for batch in batches if batch.kind == kind] for kind in Batch.Kind}
-    quotes = market.judged_quotes_of(
-        [batch for batch in of_kind[Batch.Kind.QUOTES] if batch.accepted], asset_ids=asset_ids
+def _entries_of(entries: Sequence[FeedEntry], asset_ids: Collection[int] | None, specs: Specs) -> Iterator[Entry]:
+    """Give the log entries of these rows; specs: what has been read of versions, which is added to."""
+    of_kind = {kind: [entry for entry in entries if entry.kind == kind] for kind in FeedEntry.Kind}
+    quotes = market.evaluated_quotes_of(
+        [entry for entry in of_kind[FeedEntry.Kind.QUOTES] if entry.accepted], asset_ids=asset_ids
     )
-    past = market.asset_ids_of(of_kind[Batch.Kind.HISTORY], asset_ids=asset_ids)
-    changes = _changes_of(of_kind[Batch.Kind.RULES], asset_ids, specs)
-    for batch in batches:
-        as_of = epoch_microseconds(batch.as_of)
-        if batch.kind == Batch.Kind.QUOTES:
-            judged = quotes.get(batch.pk, [])
-            yield QuotesEntry(batch.seq, as_of, judged, market.switches_in(batch, judged))
-        elif batch.kind == Batch.Kind.HISTORY:
-            yield HistoryEntry(batch.seq, as_of, past.get(batch.pk, []))
+    past = market.asset_ids_of(of_kind[FeedEntry.Kind.HISTORY], asset_ids=asset_ids)
+    changes = _changes_of(of_kind[FeedEntry.Kind.RULES], asset_ids, specs)
+    for entry in entries:
+        as_of = epoch_microseconds(entry.as_of)
+        if entry.kind == FeedEntry.Kind.QUOTES:
+            evaluated = quotes.get(entry.pk, [])
+            yield QuotesEntry(entry.seq, as_of, evaluated, market.switches_in(entry, evaluated))
+        elif entry.kind == FeedEntry.Kind.HISTORY:
+            yield HistoryEntry(entry.seq, as_of, past.get(entry.pk, []))
         else:
-            yield RulesEntry(batch.seq, as_of, changes.get(batch.pk, []))
+            yield RulesEntry(entry.seq, as_of, changes.get(entry.pk, []))
 
 
 def _changes_of(
-    batches: Sequence[Batch], asset_ids: Collection[int] | None, specs: Specs
+    entries: Sequence[FeedEntry], asset_ids: Collection[int] | None, specs: Specs
 ) -> dict[int, list[RuleChange]]:
-    if not batches:
+    if not entries:
         return {}
-    rows = RuleChangeRow.objects.filter(batch__in=[batch.pk for batch in batches]).order_by("rule_id")
-    lines = list(rows.values_list("batch_id", "rule_id", "version_id", "asset_ids", "calendars"))
+    rows = RuleChangeRow.objects.filter(entry__in=[entry.pk for entry in entries]).order_by("rule_id")
+    lines = list(rows.values_list("entry_id", "rule_id", "version_id", "asset_ids", "calendars"))
     missing = {version_id for _, _, version_id, _, _ in lines if version_id is not None} - specs.keys()
     if missing:
         specs.update(specs_of(missing))
     changes: dict[int, list[RuleChange]] = {}
-    for batch_id, rule_id, version_id, chosen, written in lines:
+    for entry_id, rule_id, version_id, chosen, written in lines:
         if asset_ids is not None:
             chosen = [asset_id for asset_id in chosen if asset_id in asset_ids]
         spec = specs[version_id] if version_id is not None else None
         calendars = {int(asset_id): code for asset_id, code in written.items()}
-        changes.setdefault(batch_id, []).append(RuleChange(rule_id, version_id, spec, chosen, calendars))
+        changes.setdefault(entry_id, []).append(RuleChange(rule_id, version_id, spec, chosen, calendars))
     return changes
 
 
@@ -215,25 +215,27 @@ def history_of(*, feed_id: int, seq: int) -> History:
     return read
 
 
-def history_at(batch: Batch) -> History:
+def history_at(entry: FeedEntry) -> History:
     """Return the reader of stored quotes as of this entry of the log."""
-    return history_of(feed_id=batch.feed_id, seq=batch.seq)
+    return history_of(feed_id=entry.feed_id, seq=entry.seq)
 
 
-def checkpoint_seq_before(batch: Batch) -> int:
+def checkpoint_seq_before(entry: FeedEntry) -> int:
     """Return the entry after which a rebuild up to this one begins: its last checkpoint, or 0."""
-    seqs = Checkpoint.objects.filter(feed=batch.feed_id, seq__lte=batch.seq).order_by("-seq")
+    seqs = Checkpoint.objects.filter(feed=entry.feed_id, seq__lte=entry.seq).order_by("-seq")
     return seqs.values_list("seq", flat=True).first() or 0
 
 
-def clock_at(batch: Batch) -> int:
-    """Return the clock by which instances were judged last, at or before this entry: that of an answer, not of a change
-    of rules. Microseconds since 1970."""
-    answers = Batch.objects.filter(feed=batch.feed_id, seq__lte=batch.seq, kind=Batch.Kind.QUOTES).order_by("-seq")
-    return epoch_microseconds((answers.first() or batch).as_of)
+def clock_at(entry: FeedEntry) -> int:
+    """Return the clock by which instances were evaluated last, at or before this entry: that of an answer, not of a
+    change of rules. Microseconds since 1970."""
+    answers = FeedEntry.objects.filter(feed=entry.feed_id, seq__lte=entry.seq, kind=FeedEntry.Kind.QUOTES).order_by(
+        "-seq"
+    )
+    return epoch_microseconds((answers.first() or entry).as_of)
 
 
-def last_entry_at(feed_id: int, *, at: datetime, up_to_seq: int, entries_most: int) -> Batch | None:
+def last_entry_at(feed_id: int, *, at: datetime, up_to_seq: int, entries_most: int) -> FeedEntry | None:
     """Return the last entry up to `up_to_seq` that came at or before `at` by the feed's clock, with its feed; None also
     where it lies more than `entries_most` before the oldest checkpoint.
 
@@ -244,16 +246,16 @@ def last_entry_at(feed_id: int, *, at: datetime, up_to_seq: int, entries_most: i
     low = checkpoints.filter(as_of__lte=at).order_by("-seq").values_list("seq", flat=True).first() or 0
     high = checkpoints.filter(seq__gt=low).order_by("seq").values_list("seq", flat=True).first() or up_to_seq
     oldest = low or high - entries_most
-    log = Batch.objects.filter(feed=feed_id, seq__gte=oldest, seq__lte=high, as_of__lte=at)
+    log = FeedEntry.objects.filter(feed=feed_id, seq__gte=oldest, seq__lte=high, as_of__lte=at)
     return log.select_related("feed").order_by("-seq").first()
 
 
-def watch_begins(rule: Rule, asset: Asset, *, after: Batch) -> Batch | None:
-    """Return the first entry after this one from which the rule is judged on the asset."""
-    changes = RuleChangeRow.objects.filter(rule=rule, batch__feed=after.feed_id, batch__seq__gt=after.seq)
+def watch_begins(rule: Rule, asset: Asset, *, after: FeedEntry) -> FeedEntry | None:
+    """Return the first entry after this one from which the rule is evaluated on the asset."""
+    changes = RuleChangeRow.objects.filter(rule=rule, entry__feed=after.feed_id, entry__seq__gt=after.seq)
     # Changes of one rule are few, and JSON containment differs between the databases.
-    later = changes.select_related("batch").order_by("batch__seq")
-    return next((change.batch for change in later if asset.pk in change.asset_ids), None)
+    later = changes.select_related("entry").order_by("entry__seq")
+    return next((change.entry for change in later if asset.pk in change.asset_ids), None)
 
 
 def assets_ever_watched(rule: Rule) -> QuerySet[Asset]:
@@ -266,30 +268,30 @@ OUTLOOKS_MOST = 50
 
 
 class AssetOutlook(NamedTuple):
-    """From when a rule can be judged on one asset."""
+    """From when a rule can be evaluated on one asset."""
 
     asset: Asset
     outlook: Outlook
 
 
 class Prospect(NamedTuple):
-    """What can be said of a rule before it is judged. assets: the first OUTLOOKS_MOST of `count`, by symbol."""
+    """What can be said of a rule before it is evaluated. assets: the first OUTLOOKS_MOST of `count`, by symbol."""
 
     assets: list[AssetOutlook]
     count: int
     warnings: list[str]
 
 
-def first_judged(spec: RuleSpec) -> Prospect:
-    """Return from when the rule can be judged on each of its assets that is in a feed, and where its windows are too
+def first_evaluated(spec: RuleSpec) -> Prospect:
+    """Return from when the rule can be evaluated on each of its assets that is in a feed, and where its windows are too
     narrow for their feeds; the same few statements for any number of assets."""
     selector = spec.assets
     assets = market.assets_chosen(symbols=selector.symbols, tag=selector.tag, feed=selector.feed)
     chosen = sorted((asset for asset in assets if asset.feed_id is not None), key=lambda asset: asset.symbol)
-    told = chosen[:OUTLOOKS_MOST]
-    spans = market.stored_spans((asset.pk for asset in told), with_candles=True)
+    shown = chosen[:OUTLOOKS_MOST]
+    spans = market.stored_spans((asset.pk for asset in shown), with_candles=True)
     outlooks = [
-        AssetOutlook(asset, outlook_of(spec.condition, Stored(*spans.get(asset.pk, (None, None))))) for asset in told
+        AssetOutlook(asset, outlook_of(spec.condition, Stored(*spans.get(asset.pk, (None, None))))) for asset in shown
     ]
     feeds = Feed.objects.filter(pk__in={asset.feed_id for asset in chosen}).order_by("name")
     warnings = [

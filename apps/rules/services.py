@@ -1,4 +1,4 @@
-"""Changes to rules, which take their place in the log, and the judging of the log."""
+"""Changes to rules, which take their place in the log, and the evaluating of the log."""
 
 import json
 import logging
@@ -15,12 +15,12 @@ from django.db.models import Exists, OuterRef, Q
 
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
-from apps.market.models import Batch
+from apps.market.models import FeedEntry
 from apps.market.services import AssetStays, append_rules_entry
 from apps.rules import queries
 from apps.rules.domain import checkpoints_kept
 from apps.rules.engine.conditions import is_clocked
-from apps.rules.engine.engine import Engine, Judgement
+from apps.rules.engine.engine import Engine, Evaluation
 from apps.rules.engine.instance import FOREVER
 from apps.rules.engine.rule import Assets, RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -33,7 +33,7 @@ CHECKPOINT_ENTRIES = 1_000
 PRUNED_AT_ONCE = 10_000
 
 # feed id -> its engine, as it stood after the last commit of this process. A copy is good only if it stands at the
-# feed's last judged entry; it is taken out to judge and comes back after the commit, so a failed commit costs a
+# feed's last evaluated entry; it is taken out to evaluate and comes back after the commit, so a failed commit costs a
 # rebuild, no more.
 _warm: dict[int, Engine] = {}
 
@@ -124,16 +124,17 @@ def _follow(rule: Rule, version: RuleVersion, *, now: datetime, trace_id: str) -
 
 
 def lock_rules_on(asset_id: int) -> list[Rule]:
-    """Return the rules that are judged on an asset, in order, locked until the caller's transaction ends: before heads
-    of feeds are, as where a rule is saved."""
-    judged = RuleState.objects.filter(asset=asset_id).values("rule")
-    return list(Rule.objects.select_for_update(no_key=True).filter(pk__in=judged).order_by("pk"))
+    """Return the rules that are evaluated on an asset, in order, locked until the caller's transaction ends: before
+    heads of feeds are, as where a rule is saved."""
+    evaluated = RuleState.objects.filter(asset=asset_id).values("rule")
+    return list(Rule.objects.select_for_update(no_key=True).filter(pk__in=evaluated).order_by("pk"))
 
 
 def follow_moved_asset(
     *, asset_id: int, rules: Sequence[Rule], left_feed_id: int | None, now: datetime, trace_id: str
-) -> dict[int, Batch]:
-    """Enter the logs where an asset that has just moved is judged by these rules no more, and where it is from now on;
+) -> dict[int, FeedEntry]:
+    """Enter the logs where an asset that has just moved is evaluated by these rules no more, and where it is from now
+    on;
     return rule id -> the entry at which it ended. In the transaction of the move.
 
     rules: as lock_rules_on gave them before. Raises AssetStays where there are others by now. Rules that choose the new
@@ -141,12 +142,12 @@ def follow_moved_asset(
     """
     if {rule.pk for rule in rules} != set(RuleState.objects.filter(asset=asset_id).values_list("rule", flat=True)):
         raise AssetStays("Rules on it were changed at this moment; try again.")
-    ended: dict[int, Batch] = {}
+    ended: dict[int, FeedEntry] = {}
     for rule in rules:
         version = rule.versions.order_by("number").last()
         if version is not None and _follow(rule, version, now=now, trace_id=trace_id):
-            entered = RuleChange.objects.filter(rule=rule, batch__feed=left_feed_id, batch__trace_id=trace_id)
-            ended.update((change.rule_id, change.batch) for change in entered.select_related("batch"))
+            entered = RuleChange.objects.filter(rule=rule, entry__feed=left_feed_id, entry__trace_id=trace_id)
+            ended.update((change.rule_id, change.entry) for change in entered.select_related("entry"))
     return ended
 
 
@@ -157,7 +158,7 @@ def refuse_unknown_assets(assets: Assets) -> None:
         if symbol not in known:
             raise RuleInvalid(f"assets[{place}]", f"there is no asset {symbol}")
         if known[symbol].feed_id is None:
-            raise RuleInvalid(f"assets[{place}]", f"{symbol} is in no feed, so nothing would ever be judged")
+            raise RuleInvalid(f"assets[{place}]", f"{symbol} is in no feed, so nothing would ever be evaluated")
 
 
 def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None, now: datetime, trace_id: str) -> int:
@@ -180,9 +181,9 @@ def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None
         version_id = version.pk if version is not None and asset_ids else None
         change = (version_id, asset_ids, calendars.get(feed_id, {}))
         if change != in_force.get(feed_id, (None, [], {})):
-            batch = append_rules_entry(feed_id=feed_id, now=now, trace_id=trace_id)
+            entry = append_rules_entry(feed_id=feed_id, now=now, trace_id=trace_id)
             RuleChange.objects.create(
-                batch=batch, rule=rule, version_id=version_id, asset_ids=asset_ids, calendars=change[2]
+                entry=entry, rule=rule, version_id=version_id, asset_ids=asset_ids, calendars=change[2]
             )
             changed += 1
     return changed
@@ -196,14 +197,14 @@ def take_engine(*, feed_id: int, seq: int) -> Engine:
 
 
 def keep_engine(*, feed_id: int, engine: Engine) -> None:
-    """Keep the engine warm. Call it only once the commit of what it judged is known to have succeeded."""
+    """Keep the engine warm. Call it only once the commit of what it evaluated is known to have succeeded."""
     _warm[feed_id] = engine
 
 
 def rebuild_engine(*, feed_id: int, seq: int, asset_ids: Collection[int] | None = None) -> Engine:
     """Return the feed's engine at `seq`, from the last checkpoint and the entries since.
 
-    asset_ids: judge these assets alone, which reads no more of the log than is about them.
+    asset_ids: evaluate these assets alone, which reads no more of the log than is about them.
     """
     engine = Engine()
     checkpoints = Checkpoint.objects.filter(feed_id=feed_id, seq__lte=seq).order_by("-seq")
@@ -225,27 +226,27 @@ def rebuild_engine(*, feed_id: int, seq: int, asset_ids: Collection[int] | None 
             logger.warning("checkpoint passed over", extra={"feed": feed_id, "seq": checkpoint.seq})
     began = engine.seq
     for entry in queries.entries(feed_id=feed_id, after_seq=began, up_to_seq=seq, asset_ids=asset_ids):
-        engine.judge(entry, queries.history_of(feed_id=feed_id, seq=entry.seq))
+        engine.evaluate(entry, queries.history_of(feed_id=feed_id, seq=entry.seq))
     logger.info("engine rebuilt", extra={"feed": feed_id, "seq": seq, "entries": engine.seq - began})
     return engine
 
 
-def judge(*, batch: Batch, engine: Engine) -> Judgement:
-    """Judge one entry of the log and record what it changed, in the caller's transaction."""
-    judgement = engine.judge(queries.entry_of(batch), queries.history_at(batch))
-    if batch.kind == Batch.Kind.RULES:
-        for change in batch.rule_changes.select_related("rule"):
-            judged = queries.changes_in_force(change.rule) | {batch.feed_id: (None, change.asset_ids, {})}
-            # An asset that moved to another feed may be judged there already.
-            kept = [asset_id for _, asset_ids, _ in judged.values() for asset_id in asset_ids]
+def evaluate(*, entry: FeedEntry, engine: Engine) -> Evaluation:
+    """Evaluate one entry of the log and record what it changed, in the caller's transaction."""
+    evaluation = engine.evaluate(queries.entry_of(entry), queries.history_at(entry))
+    if entry.kind == FeedEntry.Kind.RULES:
+        for change in entry.rule_changes.select_related("rule"):
+            evaluated = queries.changes_in_force(change.rule) | {entry.feed_id: (None, change.asset_ids, {})}
+            # An asset that moved to another feed may be evaluated there already.
+            kept = [asset_id for _, asset_ids, _ in evaluated.values() for asset_id in asset_ids]
             RuleState.objects.filter(rule_id=change.rule_id).exclude(asset_id__in=kept).delete()
-    _record(batch, judgement)
-    _checkpoint_if_due(batch, engine)
-    return judgement
+    _record(entry, evaluation)
+    _checkpoint_if_due(entry, engine)
+    return evaluation
 
 
-def _record(batch: Batch, judgement: Judgement) -> None:
-    if judgement.touched:
+def _record(entry: FeedEntry, evaluation: Evaluation) -> None:
+    if evaluation.touched:
         RuleState.objects.bulk_create(
             [
                 RuleState(
@@ -257,7 +258,7 @@ def _record(batch: Batch, judgement: Judgement) -> None:
                     unknown=one.unknown or "",
                     reason=one.reason,
                 )
-                for (rule_id, asset_id), one in judgement.touched.items()
+                for (rule_id, asset_id), one in evaluation.touched.items()
             ],
             update_conflicts=True,
             unique_fields=["rule", "asset"],
@@ -267,7 +268,7 @@ def _record(batch: Batch, judgement: Judgement) -> None:
     Transition.objects.bulk_create(
         [
             Transition(
-                batch=batch,
+                entry=entry,
                 position=position,
                 rule_id=one.rule_id,
                 version_id=one.version_id,
@@ -279,22 +280,22 @@ def _record(batch: Batch, judgement: Judgement) -> None:
                 suppressed=one.suppressed,
                 evidence=one.evidence,
             )
-            for position, one in enumerate(judgement.transitions)
+            for position, one in enumerate(evaluation.transitions)
         ],
         batch_size=2_000,
     )
 
 
-def _checkpoint_if_due(batch: Batch, engine: Engine) -> None:
+def _checkpoint_if_due(entry: FeedEntry, engine: Engine) -> None:
     """Write a checkpoint: at the beginning, then at most once a minute of the feed's clock, or after many entries.
 
     The clock stands still after the end of a recording, and may seem to go back at its beginning.
     """
-    last = Checkpoint.objects.filter(feed_id=batch.feed_id).order_by("-seq").only("as_of", "seq").first()
-    is_fresh = last is not None and timedelta(0) <= batch.as_of - last.as_of < CHECKPOINT_EVERY
-    if last is None or not is_fresh or batch.seq - last.seq >= CHECKPOINT_ENTRIES:
+    last = Checkpoint.objects.filter(feed_id=entry.feed_id).order_by("-seq").only("as_of", "seq").first()
+    is_fresh = last is not None and timedelta(0) <= entry.as_of - last.as_of < CHECKPOINT_EVERY
+    if last is None or not is_fresh or entry.seq - last.seq >= CHECKPOINT_ENTRIES:
         data = zlib.compress(json.dumps(engine.dump(), separators=(",", ":")).encode(), level=1)
-        Checkpoint.objects.create(feed_id=batch.feed_id, seq=batch.seq, as_of=batch.as_of, data=data)
+        Checkpoint.objects.create(feed_id=entry.feed_id, seq=entry.seq, as_of=entry.as_of, data=data)
 
 
 def prune_checkpoints(*, dry_run: bool = False) -> int:
@@ -318,7 +319,7 @@ def prune_transitions(*, now: datetime, dry_run: bool = False) -> int:
     By the wall clock: a recording of years ago is history from today on. Alerts keep their own evidence.
     """
     before = now - timedelta(days=settings.TRANSITION_RETENTION_DAYS)
-    over = Transition.objects.filter(batch__received_at__lt=before).order_by("pk")
+    over = Transition.objects.filter(entry__received_at__lt=before).order_by("pk")
     if dry_run:
         return over.count()
     dropped = 0

@@ -27,7 +27,7 @@ from apps.yaml_files import FileInvalid, read_yaml
 FEED_COLUMNS = ("time_policy", "jump_percent")
 CHANNEL_COLUMNS = (
     *("wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
-    *("quiet_from", "quiet_until", "quiet_zone", "quiet_lets_critical", "subject_template", "text_template"),
+    *("quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical", "subject_template", "text_template"),
 )
 SECTIONS = ("feeds", "assets", "channels", "rules")
 

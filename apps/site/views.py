@@ -18,15 +18,15 @@ from apps.accounts.services import forget_attempts
 from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of
 from apps.market.queries import first_assets, latest_prices
-from apps.notify.services import ACTS, LinkInvalid, LinkOver, act_by_link, message_of_link, told_last
+from apps.notify.services import ACTIONS, LinkInvalid, LinkOver, last_items_of, message_of_link, perform_action
 from apps.site.forms import ResetForm, SignInForm
-from apps.wording import number_in_words
+from apps.wording import format_number
 
 logger = logging.getLogger(__name__)
 
 ASSETS_SHOWN = 100
 ALERTS_SHOWN = 10
-TOLD_SHOWN = 20
+ITEMS_SHOWN = 20
 
 
 @never_cache
@@ -51,7 +51,7 @@ def _live(request: HttpRequest) -> dict[str, Any]:
     rows = []
     for asset in assets[:ASSETS_SHOWN]:
         at, price = prices.get(asset.pk, (None, None))
-        rows.append({"asset": asset, "at": at, "price": number_in_words(price) if price is not None else None})
+        rows.append({"asset": asset, "at": at, "price": format_number(price) if price is not None else None})
     return {
         "shows_market": shows_market,
         "rows": rows,
@@ -79,7 +79,7 @@ class PasswordChangeDone(auth.PasswordChangeDoneView):
     template_name = "site/said.html"
     extra_context = {
         "title": "Your password is changed",
-        "words": "You stay signed in here, and are signed out everywhere else.",
+        "summary": "You stay signed in here, and are signed out everywhere else.",
     }
 
 
@@ -94,15 +94,15 @@ class PasswordReset(auth.PasswordResetView):
     def dispatch(self, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if settings.EMAIL_CONFIGURED:
             return super().dispatch(*args, **kwargs)
-        words = "This site sends no mail. Ask whoever runs it to set a new password for you."
-        return render(self.request, "site/said.html", {"title": "No password by mail", "words": words})
+        text = "This site sends no mail. Ask whoever runs it to set a new password for you."
+        return render(self.request, "site/said.html", {"title": "No password by mail", "summary": text})
 
 
 class PasswordResetDone(auth.PasswordResetDoneView):
     template_name = "site/said.html"
     extra_context = {
         "title": "Look into your mail",
-        "words": "If somebody here has this address, a mail with a link is on its way to it. "
+        "summary": "If somebody here has this address, a mail with a link is on its way to it. "
         "Where none comes within minutes, look for it among the unwanted mail, or ask again in an hour.",
     }
 
@@ -120,7 +120,7 @@ class PasswordResetConfirm(auth.PasswordResetConfirmView):
 
 class PasswordResetComplete(auth.PasswordResetCompleteView):
     template_name = "site/said.html"
-    extra_context = {"title": "Your new password is set", "words": "You can sign in with it now."}
+    extra_context = {"title": "Your new password is set", "summary": "You can sign in with it now."}
 
 
 @method_decorator(never_cache, name="dispatch")
@@ -152,7 +152,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
 # For whoever holds it, signed in or not: the link is the permission, and a mail program has no session.
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-def act(request: HttpRequest, token: str) -> HttpResponse:
+def action(request: HttpRequest, token: str) -> HttpResponse:
     """Do what a link in a message says, once it is confirmed.
 
     Programs that look at links before people do only GET, and some of them run scripts: so a person presses the button.
@@ -163,25 +163,25 @@ def act(request: HttpRequest, token: str) -> HttpResponse:
         message, what = message_of_link(token, now=now)
     except LinkInvalid as error:
         status = 410 if isinstance(error, LinkOver) else 404
-        answer = render(request, "site/act.html", {"title": "No such link", "refusal": error}, status=status)
+        answer = render(request, "site/action.html", {"title": "No such link", "refusal": error}, status=status)
     else:
-        told = told_last(message)
-        result = act_by_link(message=message, act=what, now=now) if request.method == "POST" else None
-        alerts = Alert.objects.filter(pk__in=[one.alert_id for one in told])
-        state_of = {one.pk: one.state for one in alerts.filter(pk__in=[one.alert_id for one in told[:TOLD_SHOWN]])}
+        items = last_items_of(message)
+        result = perform_action(message=message, action=what, now=now) if request.method == "POST" else None
+        alerts = Alert.objects.filter(pk__in=[one.alert_id for one in items])
+        state_of = {one.pk: one.state for one in alerts.filter(pk__in=[one.alert_id for one in items[:ITEMS_SHOWN]])}
         context = {
-            "title": ACTS[what],
-            "act": what,
+            "title": ACTIONS[what],
+            "action": what,
             "message": message,
-            "told": [(one, state_of.get(one.alert_id, "")) for one in told[:TOLD_SHOWN]],
-            "of": len(told),
+            "items": [(one, state_of.get(one.alert_id, "")) for one in items[:ITEMS_SHOWN]],
+            "of": len(items),
             "waiting": alerts.filter(IN_STATE[Alert.State.OPEN]).count(),
-            "more": len(told[TOLD_SHOWN:]),
+            "more": len(items[ITEMS_SHOWN:]),
             "result": result,
             "now": now,
             "at_once": request.method != "POST" and request.user == message.channel.owner,
         }
-        answer = render(request, "site/act.html", context)
+        answer = render(request, "site/action.html", context)
     # The address is the permission: no other page learns it. With no-referrer, browsers would not say either where the
     # form comes from, and it would be refused.
     answer["Referrer-Policy"] = "strict-origin"

@@ -81,8 +81,8 @@ class Listing(models.Model):
 class Circuit(models.Model):
     """The circuit breaker of one provider at one address, for all feeds and workers together.
 
-    failures: in a row; open_until: nobody is asked till then; successes: in a row since it was open; reason, failed_at:
-    of the last failure. No row: it has never failed.
+    failures: in a row; open_until: nobody is asked until then; successes: in a row since it was open; reason,
+    failed_at: of the last failure. No row: it has never failed.
     """
 
     provider = models.CharField(max_length=32)

@@ -87,8 +87,8 @@ RULES_PER_OWNER = 1_000
 
 # Telling. A link in a message works for a week, and a channel's page counts what failed in one.
 MESSAGE_RETENTION_DAYS = env.integer("MESSAGE_RETENTION_DAYS", lowest=8, highest=36_500)
-# Empty: what channels keep secret is sealed with SECRET_KEY.
-CHANNEL_KEYS = env.keys("CHANNEL_KEYS", debug=DEBUG)
+# Empty: what channels keep secret is encrypted with SECRET_KEY.
+CHANNEL_ENCRYPTION_KEYS = env.keys("CHANNEL_ENCRYPTION_KEYS", debug=DEBUG)
 # Where people may have things sent: to the public internet at these ports, and to these places besides.
 OUTBOUND_PORTS = env.ports("OUTBOUND_PORTS")
 OUTBOUND_ALLOW = env.places("OUTBOUND_ALLOW")

@@ -24,7 +24,7 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     "ALPHAVANTAGE_API_KEY": ("", "key of Alpha Vantage; feeds that use it fail with the reason no_key without it"),
     "ANALYSIS_SHARDS": ("1", "number of analyzer processes; each has a queue analysis.0 to analysis.N-1"),
     "CELERY_BROKER_URL": ("memory://", "amqp://user:password@host:5672/vhost, or memory:// for the embedded run"),
-    "CHANNEL_KEYS": (
+    "CHANNEL_ENCRYPTION_KEYS": (
         "",
         "keys for what channels keep secret, comma-separated, 32 random characters each: the first seals, all of them "
         "open; empty: made from DJANGO_SECRET_KEY",

@@ -6,13 +6,13 @@ from apps.alerts.alertmanager import SystemAlert, ended_at
 from tests.builders import at
 
 
-def told(begun, over=None):
+def notified(begun, over=None):
     return SystemAlert(
         fingerprint="a",
         opened_at=at(begun),
         resolved_at=None if over is None else at(over),
         severity="info",
-        words="",
+        summary="",
         evidence={},
     )
 
@@ -20,15 +20,15 @@ def told(begun, over=None):
 @pytest.mark.parametrize(
     ("alerts", "seconds"),
     [
-        pytest.param([told(10)], None, id="it lasts"),
-        pytest.param([told(10, 20)], 20, id="its own end"),
-        pytest.param([told(10, 10)], 10, id="an end at its beginning"),
-        pytest.param([told(15)], 15, id="another began later"),
-        pytest.param([told(5)], None, id="another began before"),
-        pytest.param([told(5, 20)], 20, id="another began before and ended later"),
-        pytest.param([told(5, 9)], None, id="another ended before it began"),
-        pytest.param([told(10, 20), told(15)], 15, id="another began while it lasted"),
-        pytest.param([told(10, 20), told(25)], 20, id="another began after its end"),
+        pytest.param([notified(10)], None, id="it lasts"),
+        pytest.param([notified(10, 20)], 20, id="its own end"),
+        pytest.param([notified(10, 10)], 10, id="an end at its beginning"),
+        pytest.param([notified(15)], 15, id="another began later"),
+        pytest.param([notified(5)], None, id="another began before"),
+        pytest.param([notified(5, 20)], 20, id="another began before and ended later"),
+        pytest.param([notified(5, 9)], None, id="another ended before it began"),
+        pytest.param([notified(10, 20), notified(15)], 15, id="another began while it lasted"),
+        pytest.param([notified(10, 20), notified(25)], 20, id="another began after its end"),
     ],
 )
 def test_an_episode_ends_with_what_is_told_first_of_its_labels_later(alerts, seconds):

@@ -11,7 +11,7 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.replay import ReplayRefused, replay
 from apps.market import partitions, queries
 from apps.market.domain import RawQuote
-from apps.market.models import Batch
+from apps.market.models import FeedEntry
 from apps.pipeline import flow
 from apps.rules import services as rules
 from apps.rules.models import Checkpoint
@@ -26,13 +26,13 @@ def replayed(feed, *, since=START):
     return replay(feed, since=since, until=at(10_000_000), progress=lambda done: None)
 
 
-def judged_log(seed, *, entries=40):
-    """Return a feed with a random log that has been judged, and checkpoints in it."""
+def evaluated_log(seed, *, entries=40):
+    """Return a feed with a random log that has been evaluated, and checkpoints in it."""
     feed = make_feed("BTC-USD", "ETH-USD")
     log = random_entries(random.Random(seed), feed, make_owner(), symbols=["BTC-USD", "ETH-USD"])
     for _ in range(entries):
         next(log)
-        flow.judge_pending(feed_id=feed.pk)
+        flow.evaluate_pending(feed_id=feed.pk)
     return feed
 
 
@@ -43,16 +43,16 @@ def two_episodes():
     make_rule(make_owner(), name="Peg", assets=["BTC-USD"], condition=above(10))
     for second, price in ((0, "9"), (1, "11"), (2, "9"), (100, "12")):
         append_quotes(feed, [("BTC-USD", at(second), price)])
-        flow.judge_pending(feed_id=feed.pk)
+        flow.evaluate_pending(feed_id=feed.pk)
     return feed
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_was_judged_live_is_what_is_found_again_from_any_place_of_the_log(seed, monkeypatch):
     monkeypatch.setattr(rules, "CHECKPOINT_EVERY", timedelta(seconds=40))
-    feed = judged_log(seed)
+    feed = evaluated_log(seed)
     events = AlertEvent.objects.count()
-    moments = [START, *Batch.objects.order_by("as_of").values_list("as_of", flat=True)[10::15]]
+    moments = [START, *FeedEntry.objects.order_by("as_of").values_list("as_of", flat=True)[10::15]]
 
     whole = replayed(feed)
     parts = [replayed(feed, since=moment) for moment in moments]
@@ -81,8 +81,8 @@ def test_an_alert_that_was_lost_is_missing(two_episodes):
 
 
 def test_an_alert_that_the_log_does_not_give_is_extra(two_episodes):
-    lost = Batch.objects.get(seq=3)
-    AlertEvent.objects.filter(batch=lost).update(batch=Batch.objects.get(seq=2))
+    lost = FeedEntry.objects.get(seq=3)
+    AlertEvent.objects.filter(entry=lost).update(entry=FeedEntry.objects.get(seq=2))
 
     found = replayed(two_episodes)
 
@@ -109,7 +109,7 @@ def test_entries_that_nobody_has_judged_yet_are_left_out(two_episodes):
 def test_a_range_that_needs_forgotten_quotes_is_refused_and_says_from_when_it_can_be(two_episodes):
     day = timedelta(days=1).total_seconds()
     append_quotes(two_episodes, [("BTC-USD", at(day), "9")])
-    flow.judge_pending(feed_id=two_episodes.pk)
+    flow.evaluate_pending(feed_id=two_episodes.pk)
     partitions.drop([START.date()])
 
     with pytest.raises(ReplayRefused, match="needs quotes from before 2026-03-03T00:00:00Z") as refused:
@@ -121,14 +121,14 @@ def test_a_range_that_needs_forgotten_quotes_is_refused_and_says_from_when_it_ca
 
 def test_days_that_other_feeds_keep_do_not_hide_what_this_one_has_lost(two_episodes):
     day = timedelta(days=1).total_seconds()
-    film = make_feed("OLD", name="film")
-    append_quotes(film, [("OLD", at(-1_000 * day), "9")])
+    recording = make_feed("OLD", name="recording")
+    append_quotes(recording, [("OLD", at(-1_000 * day), "9")])
     append_quotes(two_episodes, [("BTC", at(day), "9")])
-    flow.judge_pending(feed_id=two_episodes.pk)
+    flow.evaluate_pending(feed_id=two_episodes.pk)
     partitions.drop([START.date()])
 
     assert queries.forgotten_before(two_episodes.pk) == at(day / 2)
-    assert queries.forgotten_before(film.pk) is None
+    assert queries.forgotten_before(recording.pk) is None
 
 
 def test_a_day_made_again_for_the_past_does_not_hide_what_was_lost(two_episodes):
@@ -145,7 +145,7 @@ def test_a_rule_whose_windows_reach_to_forgotten_quotes_is_refused(two_episodes)
     append_quotes(two_episodes, [("BTC-USD", at(day), "9")])
     make_rule(make_owner("bob"), assets=["BTC-USD"], condition={"kind": "below_average", "percent": 0, "window": "2d"})
     append_quotes(two_episodes, [("BTC-USD", at(day + 60), "8")])
-    flow.judge_pending(feed_id=two_episodes.pk)
+    flow.evaluate_pending(feed_id=two_episodes.pk)
     Checkpoint.objects.filter(seq__gt=6).delete()
     partitions.drop([START.date()])
 

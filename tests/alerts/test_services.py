@@ -18,18 +18,18 @@ pytestmark = pytest.mark.django_db
 
 
 def quote(feed, *pairs, symbol="BTC-USD"):
-    """Append one batch with these (seconds, price), judge it, and return it."""
-    batch = append_quotes(feed, [(symbol, at(second), price) for second, price in pairs])
-    flow.judge_pending(feed_id=feed.pk)
-    return batch
+    """Append one entry with these (seconds, price), evaluate it, and return it."""
+    entry = append_quotes(feed, [(symbol, at(second), price) for second, price in pairs])
+    flow.evaluate_pending(feed_id=feed.pk)
+    return entry
 
 
 def episodes():
     return list(Alert.objects.order_by("pk").values_list("opened_at", "resolved_at", "resolution"))
 
 
-def events_of(batch):
-    return list(AlertEvent.objects.filter(batch=batch).values_list("kind", "at", "reason"))
+def events_of(entry):
+    return list(AlertEvent.objects.filter(entry=entry).values_list("kind", "at", "reason"))
 
 
 def test_an_opening_stores_its_evidence_in_data_and_in_words():
@@ -37,12 +37,12 @@ def test_an_opening_stores_its_evidence_in_data_and_in_words():
     rule = make_rule(make_owner(), assets=["BTC-USD"], condition={"kind": "rises", "percent": 10, "window": "5m"})
     quote(feed, (0, "100"))
 
-    batch = quote(feed, (30, "110.4"))
+    entry = quote(feed, (30, "110.4"))
 
     alert = Alert.objects.get()
-    assert (alert.rule, alert.version, alert.batch, alert.kind) == (rule, rule.versions.get(), batch, "condition")
+    assert (alert.rule, alert.version, alert.entry, alert.kind) == (rule, rule.versions.get(), entry, "condition")
     assert (alert.severity, alert.opened_at, alert.resolved_at) == ("warning", at(30), None)
-    assert alert.words == "BTC-USD rose 10.4 % in 5 minutes: 100 at 12:00:00 → 110.4 at 12:00:30"
+    assert alert.summary == "BTC-USD rose 10.4 % in 5 minutes: 100 at 12:00:00 → 110.4 at 12:00:30"
     assert alert.evidence == {
         "kind": "rises",
         "percent": "10",
@@ -75,10 +75,10 @@ def test_a_resolution_closes_the_alert_with_its_reason_and_its_moment():
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     quote(feed, (0, "101"))
 
-    batch = quote(feed, (5, "100"))
+    entry = quote(feed, (5, "100"))
 
     assert episodes() == [(at(0), at(5), "recovered")]
-    assert events_of(batch) == [("resolved", at(5), "recovered")]
+    assert events_of(entry) == [("resolved", at(5), "recovered")]
 
 
 def test_several_episodes_within_one_batch_keep_their_order():
@@ -86,10 +86,10 @@ def test_several_episodes_within_one_batch_keep_their_order():
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     quote(feed, (0, "101"))
 
-    batch = quote(feed, (1, "99"), (2, "101"), (3, "99"), (4, "101"))
+    entry = quote(feed, (1, "99"), (2, "101"), (3, "99"), (4, "101"))
 
     assert episodes() == [(at(0), at(1), "recovered"), (at(2), at(3), "recovered"), (at(4), None, "")]
-    assert events_of(batch) == [
+    assert events_of(entry) == [
         ("resolved", at(1), "recovered"),
         ("opened", at(2), "true"),
         ("resolved", at(3), "recovered"),
@@ -101,10 +101,10 @@ def test_once_opens_and_closes_in_one_step():
     feed = make_feed("BTC-USD")
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100), trigger="once")
 
-    batch = quote(feed, (0, "101"), (1, "99"), (2, "101"))
+    entry = quote(feed, (0, "101"), (1, "99"), (2, "101"))
 
     assert episodes() == [(at(0), at(0), "once")]
-    assert events_of(batch) == [("opened", at(0), "true"), ("resolved", at(0), "once")]
+    assert events_of(entry) == [("opened", at(0), "true"), ("resolved", at(0), "once")]
 
 
 def test_an_expiry_closes_what_is_open():
@@ -113,7 +113,7 @@ def test_an_expiry_closes_what_is_open():
     quote(feed, (0, "101"))
 
     append_quotes(feed, [], as_of=at(10))
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
 
     assert episodes() == [(at(0), at(10), "expired")]
 
@@ -122,10 +122,10 @@ def test_a_suppressed_opening_makes_no_alert():
     feed = make_feed("BTC-USD")
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100), cooldown="60s")
 
-    batch = quote(feed, (0, "101"), (1, "99"), (2, "101"), (3, "99"))
+    entry = quote(feed, (0, "101"), (1, "99"), (2, "101"), (3, "99"))
 
     assert episodes() == [(at(0), at(1), "recovered")]
-    assert events_of(batch) == [("opened", at(0), "true"), ("resolved", at(1), "recovered")]
+    assert events_of(entry) == [("opened", at(0), "true"), ("resolved", at(1), "recovered")]
 
 
 def test_the_severity_is_the_one_at_the_opening():
@@ -146,7 +146,7 @@ def test_each_asset_has_an_episode_of_its_own():
     make_rule(make_owner(), assets=["BTC-USD", "ETH-USD"], condition=above(100))
 
     append_quotes(feed, [("BTC-USD", at(0), "101"), ("ETH-USD", at(0), "102"), ("BTC-USD", at(1), "99")])
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
 
     assert list(Alert.objects.order_by("pk").values_list("asset__symbol", "resolved_at")) == [
         ("BTC-USD", at(1)),
@@ -158,15 +158,15 @@ def test_a_version_that_cannot_be_read_opens_an_alert_of_kind_error_that_the_nex
     feed = make_feed("BTC-USD")
     rule = make_rule(make_owner(), name="Peg", assets=["BTC-USD"], condition=above(100))
     RuleVersion.objects.update(document={"assets": ["BTC-USD"], "condition": {"all": []}})
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
     alert = Alert.objects.get()
 
     make_rule(rule.owner, name="Peg", rule=rule, assets=["BTC-USD"], condition=above(100))
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
 
     why = "RuleInvalid: condition.all: must be a list of 1 to 20 conditions"
     assert (alert.kind, alert.evidence) == ("error", {})
-    assert alert.words == f"Peg cannot be judged on BTC-USD: {why}. Edit the rule to start it again."
+    assert alert.summary == f"Peg cannot be evaluated on BTC-USD: {why}. Edit the rule to start it again."
     assert list(AlertEvent.objects.values_list("kind", "reason")) == [("opened", why), ("resolved", "rule changed")]
 
 
@@ -174,14 +174,14 @@ def test_a_judgement_that_fails_while_firing_closes_the_episode_and_opens_an_err
     feed = make_feed("BTC-USD")
     rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     quote(feed, (0, "101"))
-    batch = append_quotes(feed, [("BTC-USD", at(1), "102")])
+    entry = append_quotes(feed, [("BTC-USD", at(1), "102")])
     ids = {"rule_id": rule.pk, "version_id": rule.versions.get().pk, "asset_id": feed.assets.get().pk}
     moment = int(at(1).timestamp()) * 1_000_000
     failed = Transition(
         **ids, from_state="firing", to_state="error", moment=moment, reason="KeyError: 'x'", suppressed=False
     )
 
-    events = record_episodes(batch=batch, transitions=[failed])
+    events = record_episodes(entry=entry, transitions=[failed])
 
     assert [(one.kind, one.alert.kind, one.reason) for one in events] == [
         ("resolved", "condition", "KeyError: 'x'"),
@@ -194,7 +194,7 @@ def test_transitions_that_open_and_resolve_nothing_cost_no_statement(django_asse
     pending = Transition(1, 1, 1, "inactive", "pending", 0, "true", False)
 
     with django_assert_num_queries(0):
-        assert record_episodes(batch=None, transitions=[pending]) == []
+        assert record_episodes(entry=None, transitions=[pending]) == []
 
 
 @pytest.fixture
@@ -206,8 +206,8 @@ def open_alert():
 
 
 def copy_of(alert, **changes):
-    columns = {name: getattr(alert, name) for name in ("rule", "version", "asset", "batch", "severity", "opened_at")}
-    return Alert(**columns | {"words": "another"} | changes)
+    columns = {name: getattr(alert, name) for name in ("rule", "version", "asset", "entry", "severity", "opened_at")}
+    return Alert(**columns | {"summary": "another"} | changes)
 
 
 def test_the_database_refuses_a_second_open_alert_of_one_rule_and_asset(open_alert):
@@ -233,7 +233,7 @@ def test_the_database_refuses_an_alert_that_was_over_before_it_opened(open_alert
 
 def test_the_database_refuses_to_tell_the_same_step_twice(open_alert):
     with pytest.raises(IntegrityError), transaction.atomic():
-        AlertEvent.objects.create(alert=open_alert, kind="opened", at=at(0), batch=open_alert.batch)
+        AlertEvent.objects.create(alert=open_alert, kind="opened", at=at(0), entry=open_alert.entry)
 
     assert AlertEvent.objects.count() == 1
 
@@ -242,10 +242,10 @@ def test_an_opening_whose_version_cannot_be_read_is_worded_as_an_error():
     feed = make_feed("BTC-USD")
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     append_quotes(feed, [("BTC-USD", at(0), "101")])
-    flow.judge_next(feed_id=feed.pk)
+    flow.evaluate_next(feed_id=feed.pk)
     RuleVersion.objects.update(document={})
 
-    flow.judge_next(feed_id=feed.pk)
+    flow.evaluate_next(feed_id=feed.pk)
 
     assert Alert.objects.get().kind == "error"
 
@@ -265,9 +265,9 @@ def test_alerts_that_end_together_are_locked_in_the_order_in_which_people_acknow
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             Alert.objects.select_for_update(no_key=True).get(pk=first.pk)
-            judging = pool.submit(elsewhere, lambda: flow.judge_pending(feed_id=feed.pk))
+            judging = pool.submit(elsewhere, lambda: flow.evaluate_pending(feed_id=feed.pk))
             wait_until(_somebody_waits_for_this_transaction, timeout_seconds=PATIENCE_SECONDS)
-            # Refused where the judge has it already.
+            # Refused where the analyzer has it already.
             Alert.objects.select_for_update(no_key=True, nowait=True).get(pk=second.pk)
         judging.result()
 

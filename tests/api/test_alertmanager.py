@@ -17,11 +17,11 @@ from apps.alerts.alertmanager import read_alerts
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import record_system_alerts
 from apps.api.tokens.services import create_token
-from apps.notify.models import Message, Owed
+from apps.notify.models import Message, Notification
 from apps.notify.queries import channels_to_plan
 from apps.notify.services import create_channel
 from tests.api.asking import codes
-from tests.builders import at, make_operator, make_owner, tell
+from tests.builders import at, make_operator, make_owner, notify_channels
 from tests.project.test_docs import blocks
 from tests.rig import free_port, wait_until
 from tests.threads import at_once, elsewhere
@@ -77,7 +77,7 @@ def bearer(secret):
     return {"Authorization": f"Bearer {secret}"}
 
 
-def told(response):
+def notified(response):
     """Return (opened, resolved, repeated) of an answer."""
     assert response.status_code == 200, response.content
     assert list(response.json()) == ["opened", "resolved", "repeated"]
@@ -88,12 +88,12 @@ def refused(response, status, code):
     """Assert that the answer has one error in words of ours, and that nothing was written."""
     assert (response.status_code, codes(response)) == (status, [code]), response.content
     assert list(response.json()) == ["errors"]
-    assert not (Alert.objects.exists() or AlertEvent.objects.exists() or Owed.objects.exists())
+    assert not (Alert.objects.exists() or AlertEvent.objects.exists() or Notification.objects.exists())
     return response.json()["errors"][0]["message"]
 
 
 def steps():
-    return list(AlertEvent.objects.order_by("pk").values_list("kind", "at", "reason", "batch", "by"))
+    return list(AlertEvent.objects.order_by("pk").values_list("kind", "at", "reason", "entry", "by"))
 
 
 # What is made of them
@@ -102,12 +102,12 @@ def steps():
 def test_an_alert_that_fires_opens(post):
     response = post(content=PAYLOAD % json.dumps(FIRING))
 
-    assert told(response) == (1, 0, 0)
+    assert notified(response) == (1, 0, 0)
     assert re.fullmatch("[0-9a-f]{16}", response.headers["X-Request-ID"])
     assert "no-store" in response.headers["Cache-Control"]
     alert = Alert.objects.get()
-    assert (alert.kind, alert.severity, alert.words) == ("system", "warning", "A feed is behind.")
-    assert (alert.rule, alert.version, alert.asset, alert.batch) == (None, None, None, None)
+    assert (alert.kind, alert.severity, alert.summary) == ("system", "warning", "A feed is behind.")
+    assert (alert.rule, alert.version, alert.asset, alert.entry) == (None, None, None, None)
     assert (alert.fingerprint, alert.opened_at, alert.resolved_at) == ("9c06435e70f8a761", at(0.123456), None)
     assert (alert.rule_name, alert.symbol, alert.state) == ("FeedBehind", "127.0.0.1:8000", "open")
     assert alert.evidence == {
@@ -121,43 +121,43 @@ def test_an_alert_that_fires_opens(post):
 def test_an_alert_that_is_over_ends_the_one_that_opened(post):
     post(FIRING)
 
-    assert told(post(RESOLVED)) == (0, 1, 0)
+    assert notified(post(RESOLVED)) == (0, 1, 0)
     alert = Alert.objects.get()
     assert (alert.resolved_at, alert.resolution, alert.state) == (at(300), "resolved by Alertmanager", "resolved")
     assert steps()[1:] == [("resolved", at(300), "resolved by Alertmanager", None, None)]
 
 
 def test_an_alert_that_is_over_and_was_never_seen_is_recorded_whole(post):
-    assert told(post(RESOLVED)) == (1, 1, 0)
+    assert notified(post(RESOLVED)) == (1, 1, 0)
     assert [step[:2] for step in steps()] == [("opened", at(0.123456)), ("resolved", at(300))]
     assert Alert.objects.get().resolved_at == at(300)
 
 
 def test_what_is_said_again_writes_nothing(post):
     post(FIRING)
-    assert told(post(FIRING)) == (0, 0, 1)
+    assert notified(post(FIRING)) == (0, 0, 1)
     post(RESOLVED)
-    assert told(post(RESOLVED)) == (0, 0, 1)
-    assert told(post(RESOLVED, RESOLVED)) == (0, 0, 2)
+    assert notified(post(RESOLVED)) == (0, 0, 1)
+    assert notified(post(RESOLVED, RESOLVED)) == (0, 0, 2)
     assert (Alert.objects.count(), AlertEvent.objects.count()) == (1, 2)
 
 
 def test_what_it_said_first_stands(post):
     post(FIRING)
-    assert told(post(FIRING | {"annotations": {"summary": "Another."}, "labels": {"severity": "critical"}})) == (
+    assert notified(post(FIRING | {"annotations": {"summary": "Another."}, "labels": {"severity": "critical"}})) == (
         0,
         0,
         1,
     )
     alert = Alert.objects.get()
-    assert (alert.words, alert.severity) == ("A feed is behind.", "warning")
+    assert (alert.summary, alert.severity) == ("A feed is behind.", "warning")
 
 
 def test_one_that_is_over_stays_over(post):
     post(RESOLVED)
-    assert told(post(FIRING)) == (0, 0, 1)
+    assert notified(post(FIRING)) == (0, 0, 1)
     assert Alert.objects.get().resolved_at == at(300)
-    assert told(post(RESOLVED | {"endsAt": "2026-03-02T13:00:00Z"})) == (0, 0, 1)
+    assert notified(post(RESOLVED | {"endsAt": "2026-03-02T13:00:00Z"})) == (0, 0, 1)
     assert Alert.objects.get().resolved_at == at(300)
 
 
@@ -168,7 +168,7 @@ def test_it_ends_no_sooner_than_it_began(post):
 
 def test_one_that_began_anew_is_another_alert(post):
     post(RESOLVED)
-    assert told(post(FIRING | {"startsAt": "2026-03-02T12:10:00Z"})) == (1, 0, 0)
+    assert notified(post(FIRING | {"startsAt": "2026-03-02T12:10:00Z"})) == (1, 0, 0)
     assert list(Alert.objects.order_by("pk").values_list("opened_at", "resolved_at")) == [
         (at(0.123456), at(300)),
         (at(600), None),
@@ -178,7 +178,7 @@ def test_one_that_began_anew_is_another_alert(post):
 def test_one_that_alertmanager_has_forgotten_ends_where_the_next_of_its_labels_begins(post):
     post(FIRING)
     post(FIRING | {"fingerprint": "another"})
-    assert told(post(FIRING | {"startsAt": "2026-03-02T12:10:00Z"})) == (1, 1, 0)
+    assert notified(post(FIRING | {"startsAt": "2026-03-02T12:10:00Z"})) == (1, 1, 0)
     assert list(Alert.objects.order_by("pk").values_list("fingerprint", "opened_at", "resolved_at")) == [
         ("9c06435e70f8a761", at(0.123456), at(600)),
         ("another", at(0.123456), None),
@@ -188,9 +188,9 @@ def test_one_that_alertmanager_has_forgotten_ends_where_the_next_of_its_labels_b
 
 def test_one_notification_tells_of_many(post):
     alerts = [FIRING | {"fingerprint": f"{number:016x}"} for number in range(1_000)]
-    assert told(post(*alerts)) == (1_000, 0, 0)
+    assert notified(post(*alerts)) == (1_000, 0, 0)
     over = [RESOLVED | {"fingerprint": f"{number:016x}"} for number in range(500)]
-    assert told(post(*over, *alerts[500:])) == (0, 500, 500)
+    assert notified(post(*over, *alerts[500:])) == (0, 500, 500)
     assert Alert.objects.filter(resolved_at=None).count() == 500
 
 
@@ -213,28 +213,28 @@ def test_what_is_neither_critical_nor_a_warning_is_information(post, given, seve
 
 
 @pytest.mark.parametrize(
-    ("annotations", "words"),
+    ("annotations", "summary"),
     [
         ({"summary": "short", "description": "long"}, "short"),
         ({"summary": "", "description": "long"}, "long"),
         ({}, "FeedBehind"),
     ],
 )
-def test_its_words_are_the_summary_or_what_comes_next(post, annotations, words):
+def test_its_words_are_the_summary_or_what_comes_next(post, annotations, text):
     post(FIRING | {"annotations": annotations})
-    assert Alert.objects.get().words == words
+    assert Alert.objects.get().summary == text
 
 
 def test_labels_need_not_name_it(post):
     post({name: value for name, value in FIRING.items() if name != "annotations"} | {"labels": {}})
     alert = Alert.objects.get()
-    assert (alert.words, alert.rule_name, alert.symbol) == ("an alert without a name", "alert", "")
+    assert (alert.summary, alert.rule_name, alert.symbol) == ("an alert without a name", "alert", "")
 
 
 def test_a_long_text_is_cut(post):
     post(FIRING | {"annotations": {"summary": "é" * 5_000}})
     alert = Alert.objects.get()
-    assert alert.words == alert.evidence["annotations"]["summary"] == "é" * 1_999 + "…"
+    assert alert.summary == alert.evidence["annotations"]["summary"] == "é" * 1_999 + "…"
 
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "", "<script>", "data:text/html,x"])
@@ -263,9 +263,9 @@ def test_it_is_owed_to_the_channels_that_want_it(post):
     wanting = make_operators_channel()
     create_channel(owner=make_owner("bob"), name="Inbox of bob", kind="inbox", config={})
     post(FIRING)
-    assert list(Owed.objects.values_list("event__kind", "channel")) == [("opened", wanting.pk)]
+    assert list(Notification.objects.values_list("event__kind", "channel")) == [("opened", wanting.pk)]
     post(FIRING)
-    assert Owed.objects.count() == 1
+    assert Notification.objects.count() == 1
     assert not Message.objects.exists()
 
 
@@ -273,11 +273,11 @@ def test_the_next_tick_plans_it_and_a_notifier_tells_it(post):
     channel = make_operators_channel(group_wait_seconds=0)
     post(FIRING)
     assert channels_to_plan(now=timezone.now()) == [channel.pk]
-    tell()
+    notify_channels()
     message = Message.objects.get()
     assert (message.status, message.subject) == ("delivered", "[warning] FeedBehind: 127.0.0.1:8000")
     post(RESOLVED)
-    tell()
+    notify_channels()
     assert [one.subject for one in Message.objects.order_by("created_at")][1:] == [
         "[warning] FeedBehind: 127.0.0.1:8000 is over"
     ]
@@ -286,16 +286,16 @@ def test_the_next_tick_plans_it_and_a_notifier_tells_it(post):
 def test_alerts_and_what_is_owed_commit_together_or_not_at_all(post, monkeypatch):
     make_operators_channel()
     with monkeypatch.context() as patched, pytest.raises(RuntimeError):
-        patched.setattr(Owed.objects.__class__, "bulk_create", raise_here)
+        patched.setattr(Notification.objects.__class__, "bulk_create", raise_here)
         post(FIRING)
     assert not (Alert.objects.exists() or AlertEvent.objects.exists())
-    assert told(post(FIRING)) == (1, 0, 0)
-    assert Owed.objects.count() == 1
+    assert notified(post(FIRING)) == (1, 0, 0)
+    assert Notification.objects.count() == 1
 
 
 def raise_here(manager, rows, **options):
     """Stand in for bulk_create of every kind of row: it breaks at what is owed."""
-    if manager.model is Owed:
+    if manager.model is Notification:
         raise RuntimeError
     return manager.get_queryset().bulk_create(rows, **options)
 
@@ -359,7 +359,7 @@ def test_a_body_over_a_megabyte_is_refused(post):
     content = payload(FIRING)
 
     refused(post(content=content + " " * (1_000_001 - len(content))), 413, "LIMIT_EXCEEDED")
-    assert told(post(content=content + " " * (1_000_000 - len(content)))) == (1, 0, 0)
+    assert notified(post(content=content + " " * (1_000_000 - len(content)))) == (1, 0, 0)
 
 
 def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
@@ -369,7 +369,7 @@ def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "summary"),
     [
         (b" ", "the body is not JSON"),
         (b"\xff\xfe", "the body is not JSON"),
@@ -394,8 +394,8 @@ def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
     ],
     ids=range(17),
 )
-def test_what_is_malformed_is_refused_as_a_whole_with_its_place(post, content, words):
-    assert refused(post(content=content), 400, "BAD_USER_INPUT") == words
+def test_what_is_malformed_is_refused_as_a_whole_with_its_place(post, content, text):
+    assert refused(post(content=content), 400, "BAD_USER_INPUT") == text
 
 
 DEEP = "[" * 300 + "]" * 300
@@ -404,7 +404,7 @@ IN_RANGE = "must be a time from 1990 to now"
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "summary"),
     [
         ({"status": "suppressed"}, "status: must be firing or resolved"),
         ({"status": ["firing"]}, "status: must be firing or resolved"),
@@ -442,8 +442,8 @@ IN_RANGE = "must be a time from 1990 to now"
     ],
     ids=range(33),
 )
-def test_a_malformed_alert_takes_the_others_down_with_it(post, changes, words):
-    assert refused(post(FIRING, FIRING | changes), 400, "BAD_USER_INPUT") == f"alerts[1].{words}"
+def test_a_malformed_alert_takes_the_others_down_with_it(post, changes, text):
+    assert refused(post(FIRING, FIRING | changes), 400, "BAD_USER_INPUT") == f"alerts[1].{text}"
 
 
 @pytest.mark.parametrize("field", ["status", "fingerprint", "startsAt", "labels"])
@@ -453,12 +453,12 @@ def test_what_every_alert_has_may_not_be_missing(post, field):
 
 def test_a_clock_that_is_ahead_by_minutes_is_believed(post):
     moment = timezone.now() + timedelta(minutes=5)
-    assert told(post(FIRING | {"startsAt": moment.isoformat()})) == (1, 0, 0)
+    assert notified(post(FIRING | {"startsAt": moment.isoformat()})) == (1, 0, 0)
 
 
 def test_fields_that_a_newer_alertmanager_may_add_are_let_pass(post):
     more = {"notificationReason": {"a": json.loads(DEEP)}}
-    assert told(post(content=payload(FIRING | more, **more))) == (1, 0, 0)
+    assert notified(post(content=payload(FIRING | more, **more))) == (1, 0, 0)
 
 
 def test_the_receiver_that_is_documented_is_right():
@@ -480,7 +480,7 @@ def test_who_says_the_same_at_the_same_moment_waits_and_writes_nothing(post):
 
     def say_both():
         try:
-            answers.append(told(post(second, first)))
+            answers.append(notified(post(second, first)))
         finally:
             connection.close()
 
@@ -511,7 +511,7 @@ def test_of_many_at_once_each_alert_opens_and_ends_once(secret):
     one_way = [RESOLVED | {"fingerprint": f"{number:016x}"} for number in range(50)]
 
     def say(alerts):
-        return told(Client().post(URL, payload(*alerts), content_type=JSON, headers=bearer(secret)))
+        return notified(Client().post(URL, payload(*alerts), content_type=JSON, headers=bearer(secret)))
 
     answers = at_once(*[lambda: say(one_way), lambda: say(one_way[::-1])] * 2)
 
@@ -534,7 +534,7 @@ def test_while_the_database_is_away_it_says_so_and_stores_nothing(post):
 
     refused(response, 503, "UNAVAILABLE")
     assert response.headers["Retry-After"] == "5"
-    assert told(post(FIRING)) == (1, 0, 0)
+    assert notified(post(FIRING)) == (1, 0, 0)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -553,4 +553,4 @@ def test_while_the_database_is_too_busy_it_is_to_be_said_again(post):
         response = elsewhere(say)
 
     refused(response, 503, "UNAVAILABLE")
-    assert told(post(FIRING)) == (1, 0, 0)
+    assert notified(post(FIRING)) == (1, 0, 0)

@@ -5,11 +5,20 @@ import pytest
 from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
 from apps.alerts.services import acknowledge, record_system_alerts
-from apps.notify.models import Message, Owed
+from apps.notify.models import Message, Notification
 from apps.notify.services import create_silence, set_channels, switch_off
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import RuleVersion
-from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule, make_told_alerts, tell
+from tests.builders import (
+    above,
+    append_quotes,
+    at,
+    make_feed,
+    make_notified_alerts,
+    make_owner,
+    make_rule,
+    notify_channels,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -18,7 +27,7 @@ pytestmark = pytest.mark.django_db
 def ada(client):
     """Return an owner who is signed in, with one alert that was told."""
     ada = make_owner()
-    make_told_alerts(ada, 1)
+    make_notified_alerts(ada, 1)
     client.force_login(ada)
     return ada
 
@@ -47,7 +56,7 @@ def test_an_alert_explains_itself(ask, ada):
             "at": "2026-03-02T12:00:01Z",
             "reason": alert.events.get().reason,
             "by": None,
-            "entry": {"seq": alert.batch.seq},
+            "entry": {"seq": alert.entry.seq},
         }
     ]
     assert answer == {
@@ -63,17 +72,17 @@ def test_an_alert_explains_itself(ask, ada):
         "acknowledgedAt": None,
         "acknowledgedBy": None,
         "note": "",
-        "words": alert.words,
-        "rule": {"name": "rule of TOLD-0", "owner": "ada"},
+        "summary": alert.summary,
+        "rule": {"name": "rule of ITEM-0", "owner": "ada"},
         "asset": {"symbol": "TOLD-0"},
-        "entry": {"feed": "told", "seq": alert.batch.seq, "asOf": "2026-03-02T12:00:01Z", "traceId": "0" * 32},
+        "entry": {"feed": "notified", "seq": alert.entry.seq, "asOf": "2026-03-02T12:00:01Z", "traceId": "0" * 32},
     }
 
 
 def test_an_alert_that_is_over_says_so(ask, ada):
     alert = Alert.objects.get()
     append_quotes(alert.asset.feed, [("TOLD-0", at(60), "6")])
-    judge_pending(feed_id=alert.asset.feed_id)
+    evaluate_pending(feed_id=alert.asset.feed_id)
     answer = first(ask, "alerts", "state isOpen resolvedAt resolution timeline { kind }")
     assert (answer["state"], answer["isOpen"]) == ("RESOLVED", False)
     assert answer["resolvedAt"] == "2026-03-02T12:01:00Z"
@@ -82,10 +91,10 @@ def test_an_alert_that_is_over_says_so(ask, ada):
 
 
 def test_open_alerts_and_those_that_are_over_can_be_asked_for(ask, ada):
-    make_told_alerts(ada, 1, name="more")
+    make_notified_alerts(ada, 1, name="more")
     alert = Alert.objects.get(asset__symbol="TOLD-0")
     append_quotes(alert.asset.feed, [("TOLD-0", at(60), "6")])
-    judge_pending(feed_id=alert.asset.feed_id)
+    evaluate_pending(feed_id=alert.asset.feed_id)
     assert first(ask, "alerts(isOpen: true)", "asset { symbol }") == {"asset": {"symbol": "MORE-0"}}
     assert first(ask, "alerts(isOpen: false)", "asset { symbol }") == {"asset": {"symbol": "TOLD-0"}}
     assert len(ask("{ alerts(isOpen: null) { edges { cursor } } }").json()["data"]["alerts"]["edges"]) == 2
@@ -110,7 +119,7 @@ def test_an_alert_that_somebody_acknowledged_says_who_and_when(ask, ada):
 
 
 def test_alerts_can_be_asked_for_by_where_they_stand(ask, ada):
-    open_one, acknowledged, over, expired = [Alert.objects.get(), *make_told_alerts(ada, 3, name="more")]
+    open_one, acknowledged, over, expired = [Alert.objects.get(), *make_notified_alerts(ada, 3, name="more")]
     acknowledge(alerts=Alert.objects.filter(pk=acknowledged.pk), by=ada, note="", now=at(30))
     Alert.objects.filter(pk=over.pk).update(resolved_at=at(30), resolution="recovered")
     # Acknowledged before.
@@ -128,7 +137,7 @@ def test_an_alert_about_the_installation_has_no_rule_and_no_asset(ask, admin_use
         opened_at=at(0),
         resolved_at=at(60),
         severity="critical",
-        words="A feed is behind.",
+        text="A feed is behind.",
         evidence={"labels": {}, "annotations": {}, "generator_url": "javascript:alert(1)"},
     )
     record_system_alerts([found])
@@ -144,7 +153,7 @@ def test_an_alert_about_the_installation_has_no_rule_and_no_asset(ask, admin_use
         "severity": "CRITICAL",
         "state": "RESOLVED",
         "version": None,
-        "words": "A feed is behind.",
+        "summary": "A feed is behind.",
         "evidence": found.evidence,
         "rule": None,
         "asset": None,
@@ -178,12 +187,12 @@ def storm(ask, ada):
     set_channels(rule=rule, channels=[ada.channels.get()])
     for second, price in enumerate(["9", "11", "9"]):
         append_quotes(feed, [(symbol, at(second), price) for symbol in symbols])
-    judge_pending(feed_id=feed.pk)
-    tell()
+    evaluate_pending(feed_id=feed.pk)
+    notify_channels()
     alerts = list(Alert.objects.filter(rule=rule).order_by("pk"))
     again = Message.objects.create(channel=ada.channels.get(), subject="again", next_attempt_at=at(0))
     for event in alerts[0].events.all():
-        Owed.objects.create(event=event, channel=again.channel, repeat=1, due_at=at(0), message=again)
+        Notification.objects.create(event=event, channel=again.channel, repeat=1, due_at=at(0), message=again)
     return [str(alert.pk) for alert in alerts]
 
 
@@ -247,7 +256,7 @@ def test_silences_say_what_they_hold_back(ask, ada, admin_user):
         {
             "owner": "ada",
             "author": "ada",
-            "rule": {"name": "rule of TOLD-0"},
+            "rule": {"name": "rule of ITEM-0"},
             "asset": {"symbol": "TOLD-0"},
             "severity": "CRITICAL",
             "startsAt": "2026-03-02T12:00:01Z",
@@ -290,10 +299,10 @@ def test_a_rule_says_what_it_means_and_where_it_stands(ask, ada):
     [state] = [one["node"] for one in answer.pop("states")["edges"]]
     assert answer.pop("document") == RuleVersion.objects.get().document
     assert answer == {
-        "name": "rule of TOLD-0",
+        "name": "rule of ITEM-0",
         "severity": "WARNING",
         "owner": "ada",
-        "words": "TOLD-0 is above 10",
+        "summary": "ITEM-0 is above 10",
         "version": 1,
         "deletedAt": None,
     }
@@ -311,12 +320,12 @@ def test_a_rule_is_told_as_its_newest_version_says(ask, ada):
     rule = ada.rules.get()
     make_rule(ada, name=rule.name, rule=rule, assets=["TOLD-0"], condition=above(20), enabled=False)
     answer = first(ask, "rules", "words version")
-    assert answer == {"words": "TOLD-0 is above 20 (switched off)", "version": 2}
+    assert answer == {"summary": "ITEM-0 is above 20 (switched off)", "version": 2}
 
 
 def test_a_rule_that_cannot_be_read_says_so(ask, ada):
     RuleVersion.objects.update(document={"nonsense": True})
-    assert first(ask, "rules", "words")["words"].startswith("cannot be read: ")
+    assert first(ask, "rules", "summary")["summary"].startswith("cannot be read: ")
 
 
 def test_who_asks_is_told(ask, ada, admin_user):

@@ -196,7 +196,7 @@ def test_the_command_prints_a_token_that_works(ask, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "summary"),
     [
         ({"owner": "nobody"}, "--owner: there is no such active user"),
         ({"name": ""}, "--name: This field cannot be blank."),
@@ -206,10 +206,10 @@ def test_the_command_prints_a_token_that_works(ask, capsys):
         ({"days": 10**9}, "--days must be from 1 to 3650"),
     ],
 )
-def test_the_command_refuses_in_one_line(capsys, options, words):
+def test_the_command_refuses_in_one_line(capsys, options, text):
     make_owner()
     with pytest.raises(SystemExit) as stopped:
         call_command("create_token", **{"owner": "ada", "name": "script"} | options)
     printed = capsys.readouterr()
-    assert (stopped.value.code, printed.out, printed.err) == (2, "", f"create_token: {words}\n")
+    assert (stopped.value.code, printed.out, printed.err) == (2, "", f"create_token: {text}\n")
     assert not ApiToken.objects.exists()

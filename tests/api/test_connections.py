@@ -5,7 +5,7 @@ import pytest
 from apps.alerts.models import Alert
 from apps.market.models import Asset
 from apps.rules.models import RuleState
-from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule, make_told_alerts
+from tests.builders import above, append_quotes, at, make_feed, make_notified_alerts, make_owner, make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -38,8 +38,8 @@ def test_a_page_that_ends_with_the_list_has_no_next(ask):
 
 def test_alerts_are_newest_first_also_where_they_opened_together(ask):
     ada = make_owner()
-    make_told_alerts(ada, 5)
-    make_told_alerts(ada, 2, name="more")
+    make_notified_alerts(ada, 5)
+    make_notified_alerts(ada, 2, name="more")
     query = f"query ($after: String) {{ alerts(first: 2, after: $after) {{ edges {{ node {{ id }} }} {PAGE_INFO} }} }}"
     pages = walk(ask, query, user=ada)
     expected = [str(pk) for pk in Alert.objects.order_by("-opened_at", "-pk").values_list("pk", flat=True)]
@@ -49,7 +49,7 @@ def test_alerts_are_newest_first_also_where_they_opened_together(ask):
 
 def test_messages_and_rules_are_walked_whole(ask):
     ada = make_owner()
-    make_told_alerts(ada, 5)
+    make_notified_alerts(ada, 5)
     for field, node in [("messages", "subject"), ("rules", "name")]:
         query = (
             f"query ($after: String) {{ {field}(first: 2, after: $after)"

@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from apps.api.tokens.services import create_token
-from apps.market.models import Batch, Feed, FeedHead, Quote
+from apps.market.models import Feed, FeedEntry, FeedHead, Quote
 from apps.market.services import claim_feeds_pushed_to
 from tests.api.asking import codes
 from tests.builders import make_feed, make_operator, make_owner
@@ -59,7 +59,7 @@ def refused(response, status, code):
     """Assert that the answer has one error in words of ours, and that nothing was stored."""
     assert (response.status_code, codes(response)) == (status, [code]), response.content
     assert list(response.json()) == ["errors"]
-    assert not Batch.objects.exists()
+    assert not FeedEntry.objects.exists()
     assert FeedHead.objects.get(feed__name="own").seq == 0
     return response.json()["errors"][0]["message"]
 
@@ -84,7 +84,7 @@ def test_quotes_are_stored_and_what_became_of_them_is_told(push):
         "accepted": 1,
         "late": 1,
         "repeated": 1,
-        "held": 0,
+        "unconfirmed": 0,
         "rejected": {"unknown_asset": 1},
     }
     assert re.fullmatch("[0-9a-f]{16}", response.headers["X-Request-ID"])
@@ -147,14 +147,14 @@ def test_a_session_needs_the_csrf_token():
     assert response.status_code == 200
 
 
-@pytest.mark.parametrize("name", ["nobody", "film", "paused", "OWN", "a%00b", "%F0%9F%98%80"])
+@pytest.mark.parametrize("name", ["nobody", "recording", "paused", "OWN", "a%00b", "%F0%9F%98%80"])
 def test_a_feed_that_takes_no_quotes_is_as_if_it_were_not_there(push, name):
-    make_feed("X", name="film", provider="simulated")
+    make_feed("X", name="recording", provider="simulated")
     make_feed("Y", name="paused", provider="push")
     Feed.objects.filter(name="paused").update(is_enabled=False)
 
-    told = refused(push(quote(), url=f"/ingest/{name}"), 404, "NOT_FOUND")
-    assert told == "there is no feed of this name that takes quotes now"
+    notified = refused(push(quote(), url=f"/ingest/{name}"), 404, "NOT_FOUND")
+    assert notified == "there is no feed of this name that takes quotes now"
 
 
 # How
@@ -184,7 +184,7 @@ def test_a_body_over_a_megabyte_is_refused(push):
 
     assert push(content=content + " " * (1_000_000 - len(content))).status_code == 200
     assert push(content=content + " " * (1_000_001 - len(content))).status_code == 413
-    assert Batch.objects.count() == 1
+    assert FeedEntry.objects.count() == 1
 
 
 def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
@@ -194,7 +194,7 @@ def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "notified"),
     [
         (b" ", "the body is not JSON"),
         (b"\xff\xfe", "the body is not JSON"),
@@ -209,8 +209,8 @@ def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
     ],
     ids=range(7),
 )
-def test_what_is_malformed_is_refused_as_a_whole_with_its_place(push, content, told):
-    assert refused(push(content=content), 400, "BAD_USER_INPUT") == told
+def test_what_is_malformed_is_refused_as_a_whole_with_its_place(push, content, notified):
+    assert refused(push(content=content), 400, "BAD_USER_INPUT") == notified
 
 
 @pytest.mark.parametrize("symbol", ["\0", "a\0b", "\ud800", "😀", "<script>", "x" * 900_000])

@@ -11,7 +11,7 @@ from apps.market import cache, partitions
 from apps.market.models import Asset, AssetAlias, FeedHead
 from apps.market.queries import variations_24h, variations_since_close
 from apps.market.services import roll_up
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from tests.builders import append_quotes, asset_ids, at, make_feed, make_operator, make_owner
 
 pytestmark = pytest.mark.django_db
@@ -141,16 +141,16 @@ def test_the_widest_change_there_is_is_told(feed):
 
 
 def test_each_feed_has_its_own_clock(ask, feed):
-    film = make_feed("FILM", name="film")
+    recording = make_feed("RECORDING_FILE", name="recording")
     append_quotes(feed, [("BTC", at(0), "100")])
     append_quotes(feed, [("BTC", at(DAY), "110")])
-    append_quotes(film, [("FILM", at(-10 * DAY), "100")])
-    append_quotes(film, [("FILM", at(-9 * DAY), "120")])
+    append_quotes(recording, [("RECORDING_FILE", at(-10 * DAY), "100")])
+    append_quotes(recording, [("RECORDING_FILE", at(-9 * DAY), "120")])
     answer = ask("{ assets { edges { node { symbol variation24h } } } }").json()
     assert [tuple(one["node"].values()) for one in answer["data"]["assets"]["edges"]] == [
         ("BTC", "10"),
         ("ETH", None),
-        ("FILM", "20"),
+        ("RECORDING_FILE", "20"),
     ]
 
 
@@ -176,7 +176,7 @@ def test_an_asset_with_trading_hours_has_its_last_close_and_no_midnight(feed):
 
 
 def rolled_up(feed):
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     while roll_up(feed_id=feed.pk):
         pass
 
@@ -228,7 +228,7 @@ def test_where_a_name_is_both_the_symbol_goes_first(ask, feed):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "summary"),
     [
         ("BTC", "BTC is an asset's symbol already."),
         ("ETHER", "Asset alias with this Name already exists."),
@@ -236,12 +236,12 @@ def test_where_a_name_is_both_the_symbol_goes_first(ask, feed):
         ("", "This field cannot be blank."),
     ],
 )
-def test_an_alias_is_a_name_that_is_free(feed, name, words):
+def test_an_alias_is_a_name_that_is_free(feed, name, text):
     eth = Asset.objects.get(symbol="ETH")
     AssetAlias.objects.create(asset=eth, name="ETHER")
     with pytest.raises(ValidationError) as refused:
         AssetAlias(asset=eth, name=name).full_clean()
-    assert refused.value.message_dict["name"][0] == words
+    assert refused.value.message_dict["name"][0] == text
 
 
 # Feeds
@@ -259,7 +259,7 @@ def test_a_feed_tells_how_far_it_has_come(ask, feed):
         "intervalSeconds": 1,
         "isEnabled": True,
         "seq": 1,
-        "judgedSeq": 0,
+        "evaluatedSeq": 0,
         "asOf": "2026-03-02T12:00:00Z",
         "nextSlot": "2026-03-02T12:00:01Z",
         "failures": 3,

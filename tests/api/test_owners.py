@@ -11,11 +11,11 @@ from apps.alerts.models import Alert
 from apps.alerts.services import record_system_alerts
 from apps.api.graphql.limits import ID_PATTERNS
 from apps.market.models import Feed
-from apps.notify.models import Message, Owed
+from apps.notify.models import Message, Notification
 from apps.notify.services import create_channel, create_silence
 from apps.rules.models import Rule
 from tests.api.asking import QUERY, codes, everything, object_types, selected_types
-from tests.builders import at, make_operator, make_owner, make_told_alerts
+from tests.builders import at, make_notified_alerts, make_operator, make_owner
 
 pytestmark = pytest.mark.django_db
 
@@ -47,8 +47,8 @@ def readers(admin_user):
     admin_user.username = "root"
     admin_user.save()
     ada, eve = make_owner("ada"), make_owner("eve")
-    make_told_alerts(ada, 2, name=CANARY.lower())
-    make_told_alerts(eve, 1, name="eves")
+    make_notified_alerts(ada, 2, name=CANARY.lower())
+    make_notified_alerts(eve, 1, name="eves")
     make_silence(author=ada, owner=ada, comment=CANARY)
     make_silence(author=eve, owner=eve, comment="EVES")
     # By whom it may be made, a silence of one rule concerns that rule's owner alone.
@@ -141,7 +141,7 @@ def test_what_hangs_on_an_own_row_is_the_owners_too(ask, readers):
     alert = Alert.objects.filter(asset__symbol__startswith=CANARY).first()
     channel = create_channel(owner=readers["eve"], name="astray", kind="inbox", config={})
     stray = Message.objects.create(channel=channel, subject="astray", next_attempt_at=alert.opened_at)
-    Owed.objects.create(event=alert.events.get(), channel=channel, due_at=alert.opened_at, message=stray)
+    Notification.objects.create(event=alert.events.get(), channel=channel, due_at=alert.opened_at, message=stray)
     hers = ask("{ messages { edges { node { subject alerts { words } } } } }", user=readers["eve"])
     assert {"subject": "astray", "alerts": []} in [one["node"] for one in hers.json()["data"]["messages"]["edges"]]
     assert CANARY not in json.dumps(hers.json())
@@ -158,7 +158,7 @@ def system_alert():
         opened_at=at(0),
         resolved_at=None,
         severity="critical",
-        words="SYSTEMS OWN",
+        text="SYSTEMS OWN",
         evidence={"labels": {"alertname": "FeedBehind"}},
     )
     (event,) = record_system_alerts([found])
@@ -180,7 +180,7 @@ def test_alerts_about_the_installation_are_for_operators(ask, readers, system_al
 def test_a_message_about_the_installation_shows_no_alert_to_whom_may_not_see_it_any_more(ask, readers, system_alert):
     channel = readers["ada"].channels.get()
     message = Message.objects.create(channel=channel, subject="was told", next_attempt_at=at(0))
-    Owed.objects.create(event=system_alert.events.get(), channel=channel, due_at=at(0), message=message)
+    Notification.objects.create(event=system_alert.events.get(), channel=channel, due_at=at(0), message=message)
     query = "{ messages(first: 1) { edges { node { subject alerts { words } } } } }"
     answer = ask(query, user=readers["ada"]).json()["data"]["messages"]["edges"]
     assert answer == [{"node": {"subject": "was told", "alerts": []}}]

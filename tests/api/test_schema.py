@@ -4,15 +4,15 @@ from inspect import getsource
 
 from graphql import GraphQLNonNull, build_schema
 
-from apps.api.graphql.schema import schema, schema_in_words
+from apps.api.graphql.schema import print_schema_text, schema
 from apps.api.management.commands.graphql_schema import SCHEMA_FILE
 from tests.api.asking import QUERY, object_types
 
 
 def test_the_file_is_the_schema():
     """Write it anew by manage.py graphql_schema."""
-    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_in_words()
-    assert build_schema(schema_in_words()).type_map.keys() == schema.type_map.keys()
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == print_schema_text()
+    assert build_schema(print_schema_text()).type_map.keys() == schema.type_map.keys()
 
 
 def test_the_api_is_read_only():

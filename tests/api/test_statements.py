@@ -10,10 +10,10 @@ from apps.api.graphql import limits
 from apps.market.models import AssetAlias
 from apps.market.services import roll_up
 from apps.notify.services import create_channel, create_silence, set_channels
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule
 from tests.api.asking import QUERY, connections, everything
-from tests.builders import above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule, make_told_alerts
+from tests.builders import above, append_quotes, asset_ids, at, make_feed, make_notified_alerts, make_owner, make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +39,7 @@ def test_every_connection_is_listed():
 def fill(owner, count, *, name):
     """Make feeds, assets with aliases and quotes of two days, rules, alerts, some acknowledged, messages and
     silences."""
-    alerts = make_told_alerts(owner, count, name=name)
+    alerts = make_notified_alerts(owner, count, name=name)
     for number, alert in enumerate(alerts):
         by = make_owner(f"{name}-{number}")
         acknowledge(alerts=Alert.objects.filter(pk=alert.pk), by=by, note="seen", now=at(2))
@@ -52,7 +52,7 @@ def fill(owner, count, *, name):
     make_rule(owner, name=f"{name} of all", assets=symbols, condition=above(10))
     append_quotes(feed, [(symbol, at(0), "9") for symbol in symbols])
     append_quotes(feed, [(symbol, at(90_000), "9.5") for symbol in symbols])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     roll_up(feed_id=feed.pk)
     for number in range(count):
         make_feed(f"{name}-{number}-ONLY".upper(), name=f"{name}-{number}")

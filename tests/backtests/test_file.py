@@ -55,8 +55,8 @@ def report(tried):
     """Return the report on a rule and rows in writing."""
 
     def of(rule, rows, *options, **more):
-        status, out, told = tried(rule, rows, "--json", *options, **more)
-        assert (status, told) == (0, "")
+        status, out, notified = tried(rule, rows, "--json", *options, **more)
+        assert (status, notified) == (0, "")
         return json.loads(out)
 
     return of
@@ -89,10 +89,10 @@ def test_the_report_has_these_keys_and_no_others(report):
 
     assert list(found) == [
         "quotes",
-        "judged",
+        "evaluated",
         "late",
         "repeated",
-        "held",
+        "unconfirmed",
         "rejected",
         "rejected_by_reason",
         "rule",
@@ -110,7 +110,7 @@ def test_the_report_has_these_keys_and_no_others(report):
         "resolved_at",
         "resolved_because",
         "price",
-        "words",
+        "summary",
         "evidence",
     ]
 
@@ -121,10 +121,10 @@ def test_the_report_of_a_small_file_worked_out_by_hand(report):
     openings = found.pop("openings")
     assert found == {
         "quotes": 4,
-        "judged": 4,
+        "evaluated": 4,
         "late": 0,
         "repeated": 0,
-        "held": 0,
+        "unconfirmed": 0,
         "rejected": 0,
         "rejected_by_reason": {},
         "rule": "A is above 100",
@@ -135,7 +135,7 @@ def test_the_report_of_a_small_file_worked_out_by_hand(report):
         "seconds_in_state": {"firing": 60.0, "inactive": 120.0},
         "errors": [],
     }
-    assert [{key: one[key] for key in one if key not in ("evidence", "words")} for one in openings] == [
+    assert [{key: one[key] for key in one if key not in ("evidence", "summary")} for one in openings] == [
         {
             "asset": "A",
             "opened_at": "2026-01-01T00:01:00Z",
@@ -213,7 +213,7 @@ def test_each_distinct_time_is_a_clock_also_where_only_what_is_not_watched_has_a
     found = report(rule, rows)
 
     assert opened(found) == [("A", 2, None)]
-    assert (found["quotes"], found["judged"], found["assets"]) == (5, 1, ["A"])
+    assert (found["quotes"], found["evaluated"], found["assets"]) == (5, 1, ["A"])
     assert found["seconds_in_state"] == {"firing": 60.0, "inactive": 120.0}
 
 
@@ -353,7 +353,7 @@ def test_gzip_is_read_as_the_plain_file_is(report):
 def test_late_rows_are_counted_and_not_judged(report):
     found = report(ABOVE, rows_of(99, 99, 99) + "2026-01-01T00:01:30Z,A,101\n2026-01-01T00:03:00Z,A,99\n")
 
-    assert (found["quotes"], found["judged"], found["late"], found["rejected"]) == (4, 4, 1, 0)
+    assert (found["quotes"], found["evaluated"], found["late"], found["rejected"]) == (4, 4, 1, 0)
     assert found["openings"] == []
 
 
@@ -415,14 +415,14 @@ def test_a_rule_by_tag_or_feed_watches_every_symbol(report, assets):
 def test_symbols_that_the_rule_does_not_watch_are_read_and_not_judged(report):
     found = report(ABOVE, rows_of(99) + rows_of(101, 102, symbol="B").split("\n", 1)[1])
 
-    assert (found["quotes"], found["judged"], found["assets"], found["openings"]) == (3, 1, ["A"], [])
+    assert (found["quotes"], found["evaluated"], found["assets"], found["openings"]) == (3, 1, ["A"], [])
 
 
 # What is wrong.
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "notified"),
     [
         ("", "line 1: is empty"),
         ("\n\n", "line 1: is empty"),
@@ -446,11 +446,11 @@ def test_symbols_that_the_rule_does_not_watch_are_read_and_not_judged(report):
         (rows_of(99).encode() + b"\xff\xfe\n", "line 3: is not UTF-8"),
     ],
 )
-def test_a_wrong_row_is_exit_2_with_one_line_that_names_file_and_line(tried, rows, told):
+def test_a_wrong_row_is_exit_2_with_one_line_that_names_file_and_line(tried, rows, notified):
     status, out, errors = tried(ABOVE, rows, "--json")
 
     assert (status, out) == (2, "")
-    assert errors.startswith(f"backtest: quotes.csv, {told}")
+    assert errors.startswith(f"backtest: quotes.csv, {notified}")
     assert errors.count("\n") == 1
 
 
@@ -469,7 +469,7 @@ def test_a_file_that_is_not_there_says_so(tried):
 
 
 @pytest.mark.parametrize(
-    ("rule", "told"),
+    ("rule", "notified"),
     [
         ("assets: [A]\ncondition: {kind: above}\n", "rule.yaml: condition.level: is not a number"),
         ("assets: [A]\ncondition: {kind: above, level: 1, colour: red}\n", "rule.yaml: condition.colour: is not known"),
@@ -478,11 +478,11 @@ def test_a_file_that_is_not_there_says_so(tried):
         ("rules: []\n", "rule.yaml has 0 rules; one is tried at a time"),
     ],
 )
-def test_a_wrong_rule_is_exit_2_with_one_line_that_names_the_place(tried, rule, told):
+def test_a_wrong_rule_is_exit_2_with_one_line_that_names_the_place(tried, rule, notified):
     status, out, errors = tried(rule, rows_of(1))
 
     assert (status, out) == (2, "")
-    assert errors.startswith(f"backtest: {told}")
+    assert errors.startswith(f"backtest: {notified}")
     assert errors.count("\n") == 1
 
 
@@ -508,9 +508,9 @@ def test_a_reader_that_has_had_enough_gets_no_traceback(tmp_path, options):
     run = [sys.executable, "manage.py", "backtest", tmp_path / "rule.yaml", tmp_path / "quotes.csv", *options]
     with subprocess.Popen(run, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
-        told = process.stderr.read()
+        notified = process.stderr.read()
 
-    assert told == b""
+    assert notified == b""
 
 
 def test_an_interrupt_ends_it_with_one_line(tried, monkeypatch):
@@ -526,11 +526,11 @@ def test_a_long_run_tells_on_standard_error_how_far_it_is(tried, monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
     monkeypatch.setattr(backtests, "ROWS_BETWEEN_PROGRESS", 2)
-    status, out, told = tried(ABOVE, rows_of(*[99] * 7), "--json")
+    status, out, notified = tried(ABOVE, rows_of(*[99] * 7), "--json")
 
     assert (status, json.loads(out)["quotes"]) == (0, 7)
     # The clock is asked at its start and every two rows, and again for what is told; 2 s lie between.
-    assert told == "backtest: 4 rows read after 3 s\n"
+    assert notified == "backtest: 4 rows read after 3 s\n"
 
 
 def test_a_short_run_tells_nothing(tried, monkeypatch):

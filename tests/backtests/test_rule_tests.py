@@ -63,10 +63,10 @@ def run(*arguments, **options):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_rule_tests_of_the_project_pass(path):
-    status, words = said(path)
+    status, text = said(path)
 
-    assert [line for line in words.splitlines() if not line.startswith("ok")] == [
-        f"{words.count('ok   ')} passed, 0 failed"
+    assert [line for line in text.splitlines() if not line.startswith("ok")] == [
+        f"{text.count('ok   ')} passed, 0 failed"
     ]
     assert status == 0
 
@@ -340,11 +340,11 @@ def test_a_wrong_expectation_fails_with_both_sides_in_words(tmp_path):
 
 def test_one_failure_among_several_files_is_exit_1(tmp_path):
     good, bad = written(tmp_path, PASSING), written(tmp_path, file_of(), name="bad.yaml")
-    status, words = said(good, bad)
+    status, text = said(good, bad)
 
     assert status == 1
-    assert words.splitlines()[0] == "ok   one"
-    assert words.splitlines()[-1] == "1 passed, 1 failed"
+    assert text.splitlines()[0] == "ok   one"
+    assert text.splitlines()[-1] == "1 passed, 1 failed"
 
 
 def test_json_says_the_same(tmp_path):
@@ -352,11 +352,11 @@ def test_json_says_the_same(tmp_path):
         written(tmp_path, PASSING),
         written(tmp_path, file_of("[{asset: A, at: 1m}, {asset: A, at: 0}]"), name="b.yaml"),
     )
-    status, words = said(good, bad, as_json=True)
+    status, text = said(good, bad, as_json=True)
 
     rule = "A rises 10 % or more within 5 minutes"
     assert status == 1
-    assert json.loads(words) == {
+    assert json.loads(text) == {
         "passed": 1,
         "failed": 1,
         "tests": [
@@ -470,14 +470,14 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_file_is_exit_2_with_one_line_that_names_the_place(tmp_path, capsys, wrong):
-    text, why = WRONG[wrong]
-    status, words = said(written(tmp_path, text))
+    content, why = WRONG[wrong]
+    status, text = said(written(tmp_path, content))
 
-    told = capsys.readouterr().err
-    assert (status, words) == (2, "")
-    assert told.startswith("testrules: tests.yaml")
-    assert why in told
-    assert told.count("\n") == 1
+    notified = capsys.readouterr().err
+    assert (status, text) == (2, "")
+    assert notified.startswith("testrules: tests.yaml")
+    assert why in notified
+    assert notified.count("\n") == 1
 
 
 def test_nothing_is_tried_where_one_of_the_files_is_wrong(tmp_path, capsys):
@@ -511,6 +511,6 @@ def test_a_reader_that_has_had_enough_gets_no_traceback(tmp_path):
     run = [sys.executable, "manage.py", "testrules", str(written(tmp_path, PASSING))]
     with subprocess.Popen(run, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
-        told = process.stderr.read()
+        notified = process.stderr.read()
 
-    assert (process.returncode, told) == (1, b"")
+    assert (process.returncode, notified) == (1, b"")

@@ -62,15 +62,15 @@ def test_a_form_that_cannot_be_read_is_refused_and_nothing_is_asked_for():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("since", "until", "words"),
+    ("since", "until", "summary"),
     [
         (at(2), at(2), "The beginning is not before the end."),
         (at(-1), at(3), "are stored from 2026-03-02 12:00:00 UTC on; begin later"),
         (at(4), at(9), "is of 2026-03-02 12:00:04 UTC; begin earlier"),
     ],
 )
-def test_a_range_without_quotes_is_refused_in_words(since, until, words):
-    with pytest.raises(runs.RunRefused, match=words):
+def test_a_range_without_quotes_is_refused_in_words(since, until, text):
+    with pytest.raises(runs.RunRefused, match=text):
         ask(make_priced_rule(), since=since, until=until)
     assert not BacktestRun.objects.exists()
 
@@ -142,7 +142,7 @@ def test_the_database_refuses_what_must_not_be(wrong):
 @pytest.mark.django_db
 def test_a_worker_is_asked_for_once_and_again_only_when_it_has_not_come():
     run = ask(make_priced_rule())
-    later = START + runs.HURRY + timedelta(seconds=1)
+    later = START + runs.REDISPATCH_AFTER + timedelta(seconds=1)
     assert runs.start_due(now=START) == [run.pk]
     assert runs.start_due(now=later) == []
     assert runs.start_behind(now=at(1)) == []
@@ -275,7 +275,7 @@ def crash(run, monkeypatch):
 def test_one_whose_worker_is_gone_is_left_alone_till_its_lease_ends_and_then_started_again(monkeypatch):
     run = ask(make_priced_rule())
     runs.start_due(now=START)
-    later = START + runs.HURRY + timedelta(seconds=1)
+    later = START + runs.REDISPATCH_AFTER + timedelta(seconds=1)
     crash(run, monkeypatch)
     BacktestRun.objects.update(lease_until=Now() + timedelta(seconds=30))
     runs.run_backtest(run_id=run.pk)

@@ -191,9 +191,9 @@ def test_an_empty_entry_moves_the_clock():
     backtest = Backtest([spec_of({"kind": "stale", "after": "30s"})], [1])
     backtest.take(quotes_of((1, 0, 100)), as_of=0)
     backtest.take([], as_of=29 * SECOND)
-    assert backtest.standing(0, 1).state == "inactive"
+    assert backtest.status_of_instance(0, 1).state == "inactive"
     backtest.take([], as_of=30 * SECOND)
-    assert backtest.standing(0, 1).state == "firing"
+    assert backtest.status_of_instance(0, 1).state == "firing"
     (outcome,) = backtest.outcomes()
 
     assert opened(outcome) == [(1, 30, None)]

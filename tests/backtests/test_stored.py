@@ -8,21 +8,21 @@ import pytest
 from apps.alerts.models import Alert
 from apps.backtests.evaluation import try_on_file, try_on_stored
 from apps.market.models import Asset
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.rules.engine.rule import RuleSpec
 from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
-from tests.pipeline.recorded import RULES, SYMBOLS, write_film
+from tests.pipeline.recorded import RULES, SYMBOLS, write_recording
 
 BEGIN, MIDDLE, END = "2023-03-11T05:00:00Z", "2023-03-11T06:00:00Z", "2023-03-11T07:00:00Z"
-# What is judged by the clock too: entries come late, and some bring nothing of an asset.
+# What is evaluated by the clock too: entries come late, and some bring nothing of an asset.
 CLOCKED = {
     "quiet": {"condition": {"kind": "stale", "after": "3m"}},
     "quiet or high": {"condition": {"any": [{"kind": "stale", "after": "2m"}, above(21_500)]}, "cooldown": "10m"},
     "not quiet": {"condition": {"all": [above(21_000), {"not": {"kind": "stale", "after": "2m"}}]}, "for": "2m"},
-    "till half past six": {"condition": above(20_000), "expires_at": "2023-03-11T06:30:30Z"},
+    "until half past six": {"condition": above(20_000), "expires_at": "2023-03-11T06:30:30Z"},
 }
 EVERY_RULE = RULES | CLOCKED
-NOT_ADMITTED = ("late", "repeated", "held", "rejected", "rejected_by_reason")
+NOT_ADMITTED = ("late", "repeated", "unconfirmed", "rejected", "rejected_by_reason")
 
 
 def ignore(_):
@@ -76,27 +76,27 @@ def live_episodes():
 
 @pytest.mark.django_db
 def test_it_finds_what_a_file_of_the_same_quotes_gives(tmp_path, monkeypatch):
-    film = tmp_path / "film.csv"
-    rows = write_film(film, begin=BEGIN, end=END)
+    recording = tmp_path / "recording.csv"
+    rows = write_recording(recording, begin=BEGIN, end=END)
     store(make_feed(*SYMBOLS), rows)
     monkeypatch.setattr("apps.backtests.evaluation.QUOTES_AT_ONCE", 100)
     stored = try_all(RULES)
     on_file = {
-        name: try_on_file(spec_of(one), film, sweep=True, jump_percent=50, progress=ignore)
+        name: try_on_file(spec_of(one), recording, sweep=True, jump_percent=50, progress=ignore)
         for name, one in RULES.items()
     }
-    compared = on_file["rises"].keys() - {"quotes", "judged", *NOT_ADMITTED, "assets"}
+    compared = on_file["rises"].keys() - {"quotes", "evaluated", *NOT_ADMITTED, "assets"}
     assert compared >= {"openings", "sweep", "messages", "suppressed", "seconds_in_state", "openings_per_day"}
     for name in RULES:
         assert {key: stored[name][key] for key in compared} == {key: on_file[name][key] for key in compared}, name
-        assert stored[name]["quotes"] == on_file[name]["judged"] == len(rows)
+        assert stored[name]["quotes"] == on_file[name]["evaluated"] == len(rows)
     assert sum(len(report["openings"]) for report in stored.values()) == 20
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("minutes", "delay_seconds"), [(1, 0), (4, 45), (7, 200)])
 def test_it_finds_what_the_pipeline_found_live_over_the_same_log(tmp_path, minutes, delay_seconds):
-    rows = write_film(tmp_path / "film.csv", begin=BEGIN, end=END)
+    rows = write_recording(tmp_path / "recording.csv", begin=BEGIN, end=END)
     # An asset that is quiet for a while, and one that ends early.
     quiet = [moment("2023-03-11T05:40:00Z"), moment("2023-03-11T05:52:00Z")]
     rows = [row for row in rows if not (row[0] == SYMBOLS[0] and quiet[0] <= row[1] < quiet[1])]
@@ -105,7 +105,7 @@ def test_it_finds_what_the_pipeline_found_live_over_the_same_log(tmp_path, minut
     for name, document in EVERY_RULE.items():
         make_rule(owner, name=name, assets=list(SYMBOLS), **document)
     store(feed, rows, minutes=minutes, delay_seconds=delay_seconds)
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     last = feed.head.__class__.objects.get(feed=feed).as_of
 
     found = episodes_of(try_all(EVERY_RULE, until=last.isoformat()))
@@ -116,34 +116,34 @@ def test_it_finds_what_the_pipeline_found_live_over_the_same_log(tmp_path, minut
 
 @pytest.mark.django_db
 def test_windows_are_filled_from_before_as_those_of_a_new_rule(tmp_path):
-    rows = write_film(tmp_path / "film.csv", begin=BEGIN, end=END)
+    rows = write_recording(tmp_path / "recording.csv", begin=BEGIN, end=END)
     feed, owner = make_feed(*SYMBOLS), make_owner()
     store(feed, [row for row in rows if row[1] < moment(MIDDLE)])
     for name, document in EVERY_RULE.items():
         make_rule(owner, name=name, assets=list(SYMBOLS), **document)
     store(feed, [row for row in rows if row[1] >= moment(MIDDLE)])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
 
     found = try_all(EVERY_RULE, since=MIDDLE)
 
     assert episodes_of(found) == live_episodes()
-    # A rule of an hour can be judged from the first quote on only by what was before.
+    # A rule of an hour can be evaluated from the first quote on only by what was before.
     assert found["above its hour"]["seconds_in_state"].get("firing", 0) > 0
     assert len(found["below its hour"]["openings"]) > 0
 
 
 @pytest.mark.django_db
 def test_assets_of_several_feeds_are_tried_each_by_its_own_clock(tmp_path):
-    rows = write_film(tmp_path / "film.csv", begin=BEGIN, end=END)
+    rows = write_recording(tmp_path / "recording.csv", begin=BEGIN, end=END)
     owner = make_owner()
     feeds = [make_feed(symbol, name=symbol.lower()) for symbol in SYMBOLS]
     for name, document in EVERY_RULE.items():
         make_rule(owner, name=name, assets=list(SYMBOLS), **document)
     for place, (feed, symbol) in enumerate(zip(feeds, SYMBOLS, strict=True)):
         store(feed, [row for row in rows if row[0] == symbol], minutes=3 + place, delay_seconds=70 * place)
-        judge_pending(feed_id=feed.pk)
+        evaluate_pending(feed_id=feed.pk)
 
-    # To behind the last feed's clock; what an entry brings after the end is judged at the end.
+    # To behind the last feed's clock; what an entry brings after the end is evaluated at the end.
     reports = try_all(EVERY_RULE, until="2023-03-11T07:10:00Z")
 
     assert episodes_of(reports) == live_episodes()
@@ -212,7 +212,7 @@ def test_an_asset_that_was_silent_before_the_range_is_found_silent_by_the_clock(
 
 @pytest.mark.django_db
 def test_progress_rises_to_the_end_and_what_it_raises_stops_the_run(tmp_path, monkeypatch):
-    store(make_feed(*SYMBOLS), write_film(tmp_path / "film.csv", begin=BEGIN, end=END))
+    store(make_feed(*SYMBOLS), write_recording(tmp_path / "recording.csv", begin=BEGIN, end=END))
     assets, spec = list(Asset.objects.all()), spec_of(RULES["rises"])
     parts = []
     monkeypatch.setattr("apps.backtests.evaluation.QUOTES_AT_ONCE", 50)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from celery import current_app, shared_task
 
-from apps.market.models import Asset, Batch, LatestQuote, Quote
+from apps.market.models import Asset, FeedEntry, LatestQuote, Quote
 from apps.rules.models import RuleState
 from tests import builders
 from tests.rig import queue_lengths, rig, wait_until
@@ -13,11 +13,11 @@ from tests.rig import queue_lengths, rig, wait_until
 COUNT = 1_500
 
 
-@shared_task(name="benchmarks.store_and_judge")
-def store_and_judge(asset_id: int, batch_id: int, second: int, price: str) -> None:
+@shared_task(name="benchmarks.store_and_evaluate")
+def store_and_evaluate(asset_id: int, entry_id: int, second: int, price: str) -> None:
     """Store one quote and compare it with ten levels, as one would write it without thinking of speed."""
     at = builders.at(second)
-    Quote.objects.create(asset_id=asset_id, at=at, price=price, batch_id=batch_id)
+    Quote.objects.create(asset_id=asset_id, at=at, price=price, entry_id=entry_id)
     LatestQuote.objects.filter(asset_id=asset_id).update(at=at, price=price)
     for state in RuleState.objects.filter(asset_id=asset_id).select_related("version"):
         level = state.version.document["condition"].get("level", "1000000")
@@ -29,12 +29,12 @@ def store_and_judge(asset_id: int, batch_id: int, second: int, price: str) -> No
 def rate(log_folder: Path) -> float:
     """Return quotes per second of one worker process on such tasks, all of them queued beforehand."""
     asset_ids = list(Asset.objects.order_by("pk").values_list("pk", flat=True)[:COUNT])
-    batch = Batch.objects.order_by("pk").first()
+    entry = FeedEntry.objects.order_by("pk").first()
     seconds_ahead = 3_600
     with rig(log_folder) as processes:
         for place in range(COUNT):
-            arguments = [asset_ids[place % len(asset_ids)], batch.pk, seconds_ahead + place // len(asset_ids), "100.25"]
-            current_app.send_task("benchmarks.store_and_judge", arguments, queue="assets-tasks")
+            arguments = [asset_ids[place % len(asset_ids)], entry.pk, seconds_ahead + place // len(asset_ids), "100.25"]
+            current_app.send_task("benchmarks.store_and_evaluate", arguments, queue="assets-tasks")
         before = Quote.objects.count()
         processes.worker("assets-tasks", name="plain", concurrency=2, include="tests.benchmarks.per_quote")
         wait_until(lambda: Quote.objects.count() > before + 50, timeout_seconds=30)

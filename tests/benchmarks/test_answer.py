@@ -18,7 +18,7 @@ import pytest
 from django.db import connection, transaction
 
 from apps.market import cache
-from apps.market.models import Asset, Batch, Quote
+from apps.market.models import Asset, FeedEntry, Quote
 from apps.sources.providers import http
 from apps.sources.providers.coincap import CoinCap
 from apps.sources.providers.protocol import Limits
@@ -27,7 +27,7 @@ from apps.sources.services import fetching
 from tests import builders
 
 QUOTES = 5_000
-COPY = "COPY bare (asset_id, at, price, volume, batch_id, late) FROM STDIN"
+COPY = "COPY bare (asset_id, at, price, volume, entry_id, late) FROM STDIN"
 ANSWERS = 100
 WARM_UP = 3
 
@@ -101,10 +101,10 @@ def timed(seconds: list[float]) -> Iterator[None]:
         seconds.append(time.perf_counter() - began)
 
 
-def copy_again(batch: Batch, *, seconds: list[float]) -> int:
-    """COPY the rows of a batch into the table `bare`, their text made beforehand, and return how many there are."""
-    rows = Quote.objects.filter(batch=batch).values_list("asset_id", "at", "price")
-    texts = [f"{asset_id}\t{at}\t{price}\t\\N\t{batch.pk}\tf\n" for asset_id, at, price in rows]
+def copy_again(entry: FeedEntry, *, seconds: list[float]) -> int:
+    """COPY the rows of an entry into the table `bare`, their text made beforehand, and return how many there are."""
+    rows = Quote.objects.filter(entry=entry).values_list("asset_id", "at", "price")
+    texts = [f"{asset_id}\t{at}\t{price}\t\\N\t{entry.pk}\tf\n" for asset_id, at, price in rows]
     text = "".join(texts)
     with (
         timed(seconds),
@@ -153,13 +153,13 @@ def test_an_answer_of_5_000_quotes(monkeypatch, tmp_path):
             elsewhere.clear()
             steps.clear()
             with timed(whole):
-                batch = sources.fetch(feed_id=feed.pk, slot=clock[0], now=clock[0], trace_id=builders.TRACE)
-            assert (batch.accepted, len(elsewhere), len(steps)) == (QUOTES, 2, 3)
+                entry = sources.fetch(feed_id=feed.pk, slot=clock[0], now=clock[0], trace_id=builders.TRACE)
+            assert (entry.accepted, len(elsewhere), len(steps)) == (QUOTES, 2, 3)
             here.append(whole[-1] - sum(elsewhere))
             core.append(sum(steps) - sum(elsewhere))
             if number >= WARM_UP:
                 # In turns, so that what else the machine does falls on both.
-                assert copy_again(batch, seconds=copied) == QUOTES
+                assert copy_again(entry, seconds=copied) == QUOTES
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE bare")
     seconds = {

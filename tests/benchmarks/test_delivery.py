@@ -15,8 +15,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from apps.alerts.models import Alert
-from apps.market.models import JudgePosition
-from apps.notify.models import Channel, Message, Owed
+from apps.market.models import EvaluationCursor
+from apps.notify.models import Channel, Message, Notification
 from apps.notify.services import create_channel, set_channels
 from apps.pipeline import flow
 from tests import builders
@@ -82,26 +82,26 @@ def test_from_a_quote_to_the_webhook(tmp_path, receiver, settings):
         processes.worker("analysis.0", name="analyzer")
         processes.worker("notifications", "retries", name="notifier", concurrency=2)
         builders.append_quotes(feed, [(symbol, builders.at(0), "99") for symbol in symbols])
-        flow.judge_soon(feed_id=feed.pk)
-        wait_until(lambda: not JudgePosition.objects.exclude(seq=F("feed__head__seq")).exists(), timeout_seconds=60)
+        flow.evaluate_soon(feed_id=feed.pk)
+        wait_until(lambda: not EvaluationCursor.objects.exclude(seq=F("feed__head__seq")).exists(), timeout_seconds=60)
 
         sent: dict[int, float] = {}
         began = time.monotonic()
         for number in range(1, BATCHES + 1):
-            # Other assets in each batch: five alerts open, and those of the batch before resolve.
+            # Other assets in each entry: five alerts open, and those of the entry before resolve.
             high = {(number * ALERTS_PER_BATCH + one) % QUOTES_PER_BATCH for one in range(ALERTS_PER_BATCH)}
             quotes = [(s, builders.at(number), "101" if i in high else "99") for i, s in enumerate(symbols)]
             time.sleep(max(0.0, began + number * EVERY_SECONDS - time.monotonic()))
             at = time.time()
             sent[builders.append_quotes(feed, quotes).pk] = at
-            flow.judge_soon(feed_id=feed.pk)
+            flow.evaluate_soon(feed_id=feed.pk)
         seconds = time.monotonic() - began
-        wait_until(is_told, timeout_seconds=120)
+        wait_until(is_notified, timeout_seconds=120)
     assert Alert.objects.count() == BATCHES * ALERTS_PER_BATCH
     arrived = received(file)
     assert set(arrived) == {str(pk) for pk in Message.objects.values_list("pk", flat=True)}
-    told = Owed.objects.values_list("event__batch", "message")
-    waits = [arrived[str(message_id)] - sent[batch_id] for batch_id, message_id in told]
+    notified = Notification.objects.values_list("event__entry", "message")
+    waits = [arrived[str(message_id)] - sent[entry_id] for entry_id, message_id in notified]
     bare = bare_post(f"http://127.0.0.1:{port}/in")
     print(f"\n  {BATCHES * QUOTES_PER_BATCH / seconds:,.0f} quotes/s, {len(waits) / seconds:.0f} events/s in "
           f"{len(arrived) / seconds:.0f} messages/s")  # fmt: skip
@@ -109,11 +109,11 @@ def test_from_a_quote_to_the_webhook(tmp_path, receiver, settings):
           f"{1_000 * percentile(waits, 0.99):.0f} ms; a bare POST takes {1_000 * bare:.1f} ms")  # fmt: skip
 
 
-def is_told() -> bool:
-    """Tell whether all that was stored is judged, planned and delivered."""
+def is_notified() -> bool:
+    """Tell whether all that was stored is evaluated, planned and delivered."""
     return not (
-        JudgePosition.objects.exclude(seq=F("feed__head__seq")).exists()
-        or Owed.objects.filter(message=None).exists()
+        EvaluationCursor.objects.exclude(seq=F("feed__head__seq")).exists()
+        or Notification.objects.filter(message=None).exists()
         or Message.objects.exclude(status="delivered").exists()
     )
 

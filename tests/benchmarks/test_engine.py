@@ -60,7 +60,7 @@ def entries_of(*, assets, steps, step_seconds, first_seq=2):
 def engine_with(specs, *, assets):
     engine = Engine()
     changes = [RuleChange(number, number, spec, range(assets)) for number, spec in enumerate(specs)]
-    engine.judge(RulesEntry(1, BEGIN, changes), lambda reach: {})
+    engine.evaluate(RulesEntry(1, BEGIN, changes), lambda reach: {})
     return engine
 
 
@@ -88,11 +88,11 @@ def test_three_windows_and_ten_rules_per_asset(assets, steps):
         # Polls a hundredth of the window apart: each window is filled and moves on.
         entries = entries_of(assets=assets, steps=steps, step_seconds=3 if window == "5m" else 25_920)
 
-        def judged(entries=entries, window=window):
+        def evaluated(entries=entries, window=window):
             engine = engine_with(ten_rules(window), assets=assets)
-            yield [engine.judge(entry, None) for entry in entries]
+            yield [engine.evaluate(entry, None) for entry in entries]
 
-        rates[window] = assets * steps / seconds_for(judged)
+        rates[window] = assets * steps / seconds_for(evaluated)
     ratio = rates["30d"] / rates["5m"]
     print(f"\nengine, {assets} assets: {rates['5m']:,.0f} quotes/s at 5 min, {ratio:.2f} of that at 30 d")
 
@@ -132,9 +132,9 @@ def test_a_rebuild_of_ten_thousand_assets_and_their_memory():
     before = resident_bytes()
     engine = engine_with(specs, assets=assets)
     for entry in entries:
-        engine.judge(entry, None)
+        engine.evaluate(entry, None)
     gc.collect()
-    held = resident_bytes() - before
+    deferred = resident_bytes() - before
     data = zlib.compress(json.dumps(engine.dump(), separators=(",", ":")).encode(), level=1)
     versions = dict(enumerate(specs))
 
@@ -144,5 +144,5 @@ def test_a_rebuild_of_ten_thousand_assets_and_their_memory():
     seconds = seconds_for(rebuilt)
     print(
         f"\nrebuild of {assets} assets with 3 windows and 10 rules: {seconds:.1f} s from {len(data) / 1e6:.1f} MB; "
-        f"in memory {held / 1e6:.0f} MB, {held / assets / 1e3:.1f} kB an asset"
+        f"in memory {deferred / 1e6:.0f} MB, {deferred / assets / 1e3:.1f} kB an asset"
     )

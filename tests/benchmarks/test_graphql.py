@@ -20,7 +20,7 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.market.models import Asset, Quote
 from apps.market.queries import latest_prices
 from fintech.urls import urlpatterns as real_urlpatterns
-from tests.builders import append_quotes, at, make_feed, make_told_alerts
+from tests.builders import append_quotes, at, make_feed, make_notified_alerts
 
 ROWS = 100
 RUNS = int(os.environ.get("BENCH_RUNS", "100"))
@@ -58,7 +58,7 @@ def bare_assets(request):
 
 def bare_alerts(request):
     """Answer with 100 alerts, their evidence and their steps, by hand."""
-    columns = ("pk", "severity", "opened_at", "words", "evidence", "rule__name", "asset__symbol")
+    columns = ("pk", "severity", "opened_at", "summary", "evidence", "rule__name", "asset__symbol")
     alerts = Alert.objects.filter(rule__owner=request.user).order_by("-opened_at", "-pk").values(*columns)
     rows = {row["pk"]: row | {"timeline": []} for row in alerts[:ROWS]}
     for step in AlertEvent.objects.filter(alert__in=rows).order_by("pk").values("alert", "kind", "at", "reason"):
@@ -89,7 +89,7 @@ def test_pages_of_100_rows(client, admin_user):
     append_quotes(feed, [(symbol, at(0), "100") for symbol in symbols])
     append_quotes(feed, [(symbol, at(60 * 60 * 24), "110.25") for symbol in symbols])
     logging.disable(logging.INFO)
-    make_told_alerts(admin_user, ROWS)
+    make_notified_alerts(admin_user, ROWS)
     logging.disable(logging.NOTSET)
     client.force_login(admin_user)
 

@@ -15,7 +15,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.models import F
 
-from apps.market.models import Asset, Batch, FeedHead, JudgePosition, Quote
+from apps.market.models import Asset, EvaluationCursor, FeedEntry, FeedHead, Quote
 from apps.pipeline import flow
 from apps.sources.services import create_feed
 from tests import builders
@@ -43,8 +43,9 @@ CONDITIONS = [
 pytestmark = [pytest.mark.benchmark, pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 
-def write_film(path: Path, *, feed: int) -> None:
-    """Write one feed's film: every asset once a second, prices around 100, every 50th step a spike that fires rules."""
+def write_recording(path: Path, *, feed: int) -> None:
+    """Write one feed's recording: every asset once a second, prices around 100, every 50th step a spike that fires
+    rules."""
     with gzip.open(path, "wt", newline="", compresslevel=1) as file:
         rows = csv.writer(file)
         rows.writerow(["time", "symbol", "price"])
@@ -56,17 +57,20 @@ def write_film(path: Path, *, feed: int) -> None:
 
 
 def drained() -> bool:
-    return not JudgePosition.objects.exclude(seq=F("feed__head__seq")).exists()
+    return not EvaluationCursor.objects.exclude(seq=F("feed__head__seq")).exists()
 
 
 def test_quotes_through_the_whole_pipeline(tmp_path):
     owner = builders.make_owner()
     feeds = []
     for number in range(FEEDS):
-        film = tmp_path / f"film-{number}.csv.gz"
-        write_film(film, feed=number)
+        recording = tmp_path / f"recording-{number}.csv.gz"
+        write_recording(recording, feed=number)
         feed = create_feed(
-            name=f"feed-{number}", interval_seconds=1, sources=[("replay", {"path": str(film)})], now=builders.START
+            name=f"feed-{number}",
+            interval_seconds=1,
+            sources=[("recording", {"path": str(recording)})],
+            now=builders.START,
         )
         Asset.objects.bulk_create(Asset(symbol=f"F{number}A{one}", feed=feed) for one in range(ASSETS_PER_FEED))
         feeds.append(feed)
@@ -80,14 +84,14 @@ def test_quotes_through_the_whole_pipeline(tmp_path):
         for feed in feeds:
             flow.start_chain(feed_id=feed.pk, slot=builders.START, trace_id=builders.TRACE)
         wait_until(
-            lambda: Batch.objects.filter(slot=builders.START).count() == FEEDS and drained(), timeout_seconds=120
+            lambda: FeedEntry.objects.filter(slot=builders.START).count() == FEEDS and drained(), timeout_seconds=120
         )
         send_slots(feeds, range(1, WARM_UP))
 
         began = time.monotonic()
         send_slots(feeds, range(WARM_UP, STEPS + WARM_UP))
         seconds = time.monotonic() - began
-    measured = Batch.objects.filter(slot__gte=builders.at(WARM_UP))
+    measured = FeedEntry.objects.filter(slot__gte=builders.at(WARM_UP))
     quotes = sum(measured.values_list("accepted", flat=True))
     assert quotes == FEEDS * ASSETS_PER_FEED * STEPS
     pipeline = quotes / seconds
@@ -99,7 +103,7 @@ def test_quotes_through_the_whole_pipeline(tmp_path):
 
 
 def send_slots(feeds, steps) -> None:
-    """Send each feed through these slots, the next when the last is stored, and return when all of it is judged.
+    """Send each feed through these slots, the next when the last is stored, and return when all of it is evaluated.
 
     A feed has one fetch at a time, so a feed's next slot is sent as soon as its head has moved on: beat without the
     waiting.
@@ -120,11 +124,11 @@ def send_slots(feeds, steps) -> None:
     wait_until(drained, timeout_seconds=120, every_seconds=0.01)
 
 
-def copy_rate(batches) -> float:
+def copy_rate(entries) -> float:
     """Return rows per second of bare COPY of the same rows, in the same batches, into a table of the same shape."""
     chunks = []
-    for batch in batches.order_by("pk"):
-        rows = Quote.objects.filter(batch=batch).values_list("asset_id", "at", "price", "batch_id", "late")
+    for entry in entries.order_by("pk"):
+        rows = Quote.objects.filter(entry=entry).values_list("asset_id", "at", "price", "entry_id", "late")
         chunks.append("".join(f"{a}\t{t}\t{p}\t\\N\t{b}\tf\n" for a, t, p, b, _ in rows))
     count = sum(chunk.count("\n") for chunk in chunks)
     day = f"{builders.START:%Y%m%d}"
@@ -134,7 +138,7 @@ def copy_rate(batches) -> float:
         for chunk in chunks:
             with (
                 transaction.atomic(),
-                cursor.copy("COPY bare (asset_id, at, price, volume, batch_id, late) FROM STDIN") as copy,
+                cursor.copy("COPY bare (asset_id, at, price, volume, entry_id, late) FROM STDIN") as copy,
             ):
                 copy.write(chunk)
         seconds = time.monotonic() - began

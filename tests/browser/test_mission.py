@@ -12,7 +12,7 @@ from apps.notify.services import create_channel
 from apps.pipeline import flow
 from apps.rules.models import RuleVersion
 from apps.sources import services as sources
-from tests.builders import START, TRACE, make_owner, tell
+from tests.builders import START, TRACE, make_owner, notify_channels
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -47,12 +47,12 @@ def simulated():
 
 
 def run(feed, *, seconds):
-    """Let these seconds of the market pass: fetch, judge, tell, deliver, as the tasks do."""
+    """Let these seconds of the market pass: fetch, evaluate, tell, deliver, as the tasks do."""
     for second in seconds:
         slot = START + timedelta(seconds=second)
         sources.fetch(feed_id=feed.pk, slot=slot, now=slot, trace_id=TRACE)
-        flow.judge_pending(feed_id=feed.pk)
-        tell()
+        flow.evaluate_pending(feed_id=feed.pk)
+        notify_channels()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 
 from apps.alerts.models import Alert
 from apps.sources import services as sources
-from tests.builders import START, TRACE, make_feed, make_told_alerts
+from tests.builders import START, TRACE, make_feed, make_notified_alerts
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -57,10 +57,10 @@ def test_the_form_of_a_group_is_no_wider_than_the_page(superuser, live_server, p
 
 @pytest.mark.parametrize("path", ["alerts/alert/", "notify/message/{message}/change/"])
 def test_on_a_narrow_page_long_words_are_seen_whole(superuser, live_server, page, path):
-    (alert,) = make_told_alerts(superuser, 1)
-    Alert.objects.update(words="it rose and it rose and it rose, " * 9)
+    (alert,) = make_notified_alerts(superuser, 1)
+    Alert.objects.update(summary="it rose and it rose and it rose, " * 9)
     page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(f"{live_server.url}/admin/{path.format(message=alert.events.get().owed.get().message_id)}")
+    page.goto(f"{live_server.url}/admin/{path.format(message=alert.events.get().notifications.get().message_id)}")
 
     cell = page.locator("td, th", has_text="it rose and it rose").first
 

@@ -1,17 +1,17 @@
-"""Whatever was injected: what is on record, and what was received, compared with the film and the oracle."""
+"""Whatever was injected: what is on record, and what was received, compared with the recording and the oracle."""
 
 from collections import Counter
 
 from apps.alerts.models import Alert, AlertEvent
-from apps.market.models import Batch, Quote
-from apps.notify.models import Message, Owed
+from apps.market.models import FeedEntry, Quote
+from apps.notify.models import Message, Notification
 from tests.faults.halves import halves_seen
-from tests.faults.receiver import Told
+from tests.faults.receiver import MessageItem
 from tests.faults.run import Row, Run
 
 
 def compare(run: Run) -> None:
-    """Compare what is on record, and what was received, with the film and the oracle."""
+    """Compare what is on record, and what was received, with the recording and the oracle."""
     row = run.row
     _compare_record(run)
     taken = [one for one in run.receiver.requests if one.is_taken and one.channel != "trap"]
@@ -20,29 +20,34 @@ def compare(run: Run) -> None:
         messages = Message.objects.filter(channel=channel)
         delivered = {str(pk) for pk in messages.filter(status="delivered").values_list("pk", flat=True)}
         if name == "inbox":
-            pairs = Owed.objects.filter(message__in=delivered).values_list("event__alert_id", "event__kind")
-            told = Counter(pairs)
+            pairs = Notification.objects.filter(message__in=delivered).values_list("event__alert_id", "event__kind")
+            notified = Counter(pairs)
         else:
             by_id = {one.message_id: one for one in taken if one.channel == name}
             row.want(set(by_id) == delivered, f"{name}: ids received are not those of the messages delivered")
-            told = Counter(pair for one in by_id.values() for pair in one.told)
+            notified = Counter(pair for one in by_id.values() for pair in one.notified)
             requests = [one for one in run.receiver.requests if one.channel == name]
             bodies = {one.message_id: one.body for one in requests}
             row.want(all(one.body == bodies[one.message_id] for one in requests), f"{name}: one id, two texts")
             _compare_order(row, [one for one in taken if one.channel == name])
-        row.dup_deliveries += sum(times - 1 for times in told.values())
-        dead = messages.filter(status="dead")
-        row.dead += dead.count()
+        row.dup_deliveries += sum(times - 1 for times in notified.values())
+        failed = messages.filter(status="failed")
+        row.failed += failed.count()
         if name in run.refused:
-            unpaid = set(Owed.objects.filter(message__in=dead).values_list("event__alert_id", "event__kind"))
-            owed = set(Owed.objects.filter(channel=channel).values_list("event__alert_id", "event__kind"))
-            row.want(set(told) | unpaid == owed and not set(told) & unpaid, f"{name}: neither told nor given up")
+            unpaid = set(Notification.objects.filter(message__in=failed).values_list("event__alert_id", "event__kind"))
+            notifications = set(
+                Notification.objects.filter(channel=channel).values_list("event__alert_id", "event__kind")
+            )
+            row.want(
+                set(notified) | unpaid == notifications and not set(notified) & unpaid,
+                f"{name}: neither told nor given up",
+            )
         else:
             row.deliveries_expected += len(events)
-            row.delivered += len(events & set(told))
-            row.lost += len(events - set(told))
-            row.want(not set(told) - events, f"{name}: told of what is not on record")
-            row.want(not dead.exists(), f"{name}: {dead.count()} given up")
+            row.delivered += len(events & set(notified))
+            row.lost += len(events - set(notified))
+            row.want(not set(notified) - events, f"{name}: told of what is not on record")
+            row.want(not failed.exists(), f"{name}: {failed.count()} given up")
     times = Counter(one.message_id for one in taken)
     row.repeats_same_id = sum(times.values()) - len(times)
     row.want(row.repeats_same_id <= row.allowed, f"{row.repeats_same_id} repeats, {row.allowed} allowed")
@@ -54,11 +59,14 @@ def compare(run: Run) -> None:
 
 def _compare_record(run: Run) -> None:
     row = run.row
-    film = {quote for one in run.films for quote in one.rows}
+    recording = {quote for one in run.recordings for quote in one.rows}
     stored = set(Quote.objects.values_list("asset__symbol", "at", "price"))
-    row.quotes_in, row.stored = len(film), len(stored & film)
-    row.want(stored == film, f"quotes: {len(film - stored)} missing, {len(stored - film)} that are not the film's")
-    expected = set().union(*(one.expected_alerts() for one in run.films))
+    row.quotes_in, row.stored = len(recording), len(stored & recording)
+    row.want(
+        stored == recording,
+        f"quotes: {len(recording - stored)} missing, {len(stored - recording)} that are not the recording's",
+    )
+    expected = set().union(*(one.expected_alerts() for one in run.recordings))
     actual = list(Alert.objects.values_list("rule__name", "asset__symbol", "opened_at", "resolved_at"))
     row.alerts_expected, row.alerts = len(expected), len(set(actual) & expected)
     openings = Counter((rule, symbol, opened) for rule, symbol, opened, _ in actual)
@@ -68,19 +76,19 @@ def _compare_record(run: Run) -> None:
     wanted = {(*one[:3], "opened") for one in expected} | {(*one[:3], "resolved") for one in expected if one[3]}
     kinds = AlertEvent.objects.values_list("alert__rule__name", "alert__asset__symbol", "alert__opened_at", "kind")
     row.want(Counter(kinds) == Counter(wanted), "events are not one for each step of each alert")
-    debts = Counter(Owed.objects.values_list("event", "channel"))
-    row.want(all(times == 1 for times in debts.values()), "a debt twice")
+    notifications = Counter(Notification.objects.values_list("event", "channel"))
+    row.want(all(times == 1 for times in notifications.values()), "a notification twice")
     for feed in run.feeds:
-        numbers = list(Batch.objects.filter(feed=feed).order_by("seq").values_list("seq", flat=True))
+        numbers = list(FeedEntry.objects.filter(feed=feed).order_by("seq").values_list("seq", flat=True))
         row.want(numbers == list(range(1, len(numbers) + 1)), f"the log of {feed} has holes")
     halves = halves_seen()
     row.want(not halves, f"halves: {halves}")
 
 
-def _compare_order(row: Row, taken: list[Told]) -> None:
+def _compare_order(row: Row, taken: list[MessageItem]) -> None:
     """No program is told that something is over before it was told that it is."""
     opened: set[int] = set()
     for one in taken:
-        opened |= {alert for alert, event in one.told if event == "opened"}
-        early = {alert for alert, event in one.told if event == "resolved"} - opened
+        opened |= {alert for alert, event in one.notified if event == "opened"}
+        early = {alert for alert, event in one.notified if event == "resolved"} - opened
         row.want(not early, f"{one.channel}: the end of {early} before its beginning")

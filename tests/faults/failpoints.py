@@ -130,7 +130,7 @@ class Statements:
             self.of = arguments[self.key]
             with connection.execute_wrapper(self):
                 result = function(**arguments)
-            # None: somebody else is judging.
+            # None: somebody else is evaluating.
             if result is not None:
                 self._passed()
             return result
@@ -177,11 +177,11 @@ def _what(sql: str) -> str:
 
 
 # With what each does last.
-JUDGED = {
-    *("INSERT alerts_alert", "UPDATE alerts_alert", "INSERT alerts_alertevent", "INSERT notify_owed"),
-    *("INSERT rules_transition", "UPDATE market_batch"),
+EVALUATED = {
+    *("INSERT alerts_alert", "UPDATE alerts_alert", "INSERT alerts_alertevent", "INSERT notify_notification"),
+    *("INSERT rules_transition", "UPDATE market_feedentry"),
 }
-PLANNED = {"INSERT notify_message", "UPDATE notify_owed", "UPDATE notify_channel"}
+PLANNED = {"INSERT notify_message", "UPDATE notify_notification", "UPDATE notify_channel"}
 
 
 def note_done(sender: Any, **_: Any) -> None:
@@ -197,8 +197,8 @@ if FOLDER.is_dir():
     log._advance_latest = after(log._advance_latest, "store-before-commit")
     fetching.record_answers = before(fetching.record_answers, "fetch-answered")
     fetching.cache_latest = before(fetching.cache_latest, "store-after-commit")
-    # With alerts and debts written and not committed: the state that must not be seen by halves.
-    flow.notify.owe = after(flow.notify.owe, "judge-before-commit", when=bool)
+    # With alerts and notifications written and not committed: the state that must not be seen by halves.
+    flow.notify.enqueue = after(flow.notify.enqueue, "judge-before-commit", when=bool)
     rules.keep_engine = before(rules.keep_engine, "judge-after-commit")
     flow.notify.plan = before(flow.notify.plan, "plan-before-commit")
     sending._claim = after(sending._claim, "claim-after-commit", when=lambda attempt: attempt is not None)
@@ -213,7 +213,7 @@ if FOLDER.is_dir():
         "failed-after-send",
         when=lambda attempt, came, **_: isinstance(came, TransportUnavailable),
     )
-    flow.judge_next = Statements("judge", key="feed_id", wanted=JUDGED).around(flow.judge_next)
+    flow.evaluate_next = Statements("evaluate", key="feed_id", wanted=EVALUATED).around(flow.evaluate_next)
     flow.notify.plan = Statements("plan", key="channel_id", wanted=PLANNED).around(flow.notify.plan)
 
 if seconds := os.environ.get("FAULT_RETRY_SECONDS"):

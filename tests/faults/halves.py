@@ -1,4 +1,5 @@
-"""What must never be seen: the half of a transaction that judges or plans. SQL, since that is what others would see."""
+"""What must never be seen: the half of a transaction that evaluates or plans. SQL, since that is what others would
+see."""
 
 from django.db import connection
 
@@ -10,11 +11,11 @@ HALVES = {
     "alert over without its end, or the reverse": """
         SELECT count(*) FROM alerts_alert a WHERE (a.resolved_at IS NOT NULL) <> EXISTS
         (SELECT FROM alerts_alertevent e WHERE e.alert_id = a.id AND e.kind = 'resolved')""",
-    "event without a debt to each of its rule's channels": """
+    "event without a notification to each of its rule's channels": """
         SELECT count(*) FROM alerts_alertevent e JOIN alerts_alert a ON a.id = e.alert_id
         JOIN notify_rulechannel r ON r.rule_id = a.rule_id JOIN notify_channel c ON c.id = r.channel_id
         WHERE c.is_enabled AND NOT EXISTS
-        (SELECT FROM notify_owed o WHERE o.event_id = e.id AND o.channel_id = r.channel_id)""",
+        (SELECT FROM notify_notification o WHERE o.event_id = e.id AND o.channel_id = r.channel_id)""",
     "state that is not that of the last transition": """
         SELECT count(*) FROM rules_rulestate s LEFT JOIN LATERAL (
             SELECT t.to_state FROM rules_transition t WHERE t.rule_id = s.rule_id AND t.asset_id = s.asset_id
@@ -24,14 +25,14 @@ HALVES = {
     "transition that opens without its alert": """
         SELECT count(*) FROM rules_transition t WHERE NOT t.suppressed AND t.to_state = 'firing'
         AND t.from_state NOT IN ('firing', 'recovering') AND NOT EXISTS
-        (SELECT FROM alerts_alert a WHERE a.batch_id = t.batch_id AND a.rule_id = t.rule_id
+        (SELECT FROM alerts_alert a WHERE a.entry_id = t.entry_id AND a.rule_id = t.rule_id
          AND a.asset_id = t.asset_id AND a.opened_at = t.at)""",
-    "batch judged and not marked, or the reverse": """
-        SELECT count(*) FROM market_batch b JOIN market_judgeposition p ON p.feed_id = b.feed_id
+    "batch evaluated and not marked, or the reverse": """
+        SELECT count(*) FROM market_feedentry b JOIN market_evaluationcursor p ON p.feed_id = b.feed_id
         WHERE (b.evaluated_at IS NOT NULL) <> (b.seq <= p.seq)""",
     "message that tells other than what it pays": """
         SELECT count(*) FROM notify_message m WHERE m.kind = 'alert' AND jsonb_array_length(m.told) <>
-        (SELECT count(*) FROM notify_owed o WHERE o.message_id = m.id)""",
+        (SELECT count(*) FROM notify_notification o WHERE o.message_id = m.id)""",
 }
 
 

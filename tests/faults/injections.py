@@ -21,12 +21,12 @@ from django.utils import timezone
 from apps.market.models import Feed
 from apps.notify import domain
 from apps.notify import services as notify
-from apps.notify.models import Attempt, Channel, Message, Owed
+from apps.notify.models import Attempt, Channel, Message, Notification
 from apps.notify.queries import message_counts_of
 from apps.pipeline import flow
-from tests.faults.failpoints import JUDGED, PLANNED, STOP
+from tests.faults.failpoints import EVALUATED, PLANNED, STOP
 from tests.faults.halves import halves_seen
-from tests.faults.receiver import OK, Answer, Asked, Manner, Told
+from tests.faults.receiver import OK, Answer, Asked, Manner, MessageItem
 from tests.faults.run import HANDS, ROLES, Run
 from tests.faults.wiretap import Wiretap
 from tests.rig import queue_lengths, wait_until
@@ -67,7 +67,7 @@ def no_task_was_lost(run: Run) -> None:
     show it, since sweep makes up for lost tasks."""
     run.processes.kill(run.beat)
     run.wait_for_quiet()
-    # That a child is gone is sometimes seen after seconds only; till then nobody gives its task back.
+    # That a child is gone is sometimes seen after seconds only; until then nobody gives its task back.
     with suppress(AssertionError):
         wait_until(lambda: not _not_done(run), every_seconds=0.2)
     lost, received = _not_done(run), _received(run)
@@ -101,12 +101,12 @@ def kill_between_answer_and_commit(run: Run) -> None:
 
 
 def kill_after_each_statement(run: Run) -> None:
-    """K4: the process dies after the first statement of the transaction that judges, then after the second, and so on;
-    and the same with the one that plans."""
+    """K4: the process dies after the first statement of the transaction that evaluates, then after the second, and so
+    on; and the same with the one that plans."""
     # That a child is gone is sometimes seen after seconds only; meanwhile its neighbours go on.
     run.start_roles(hands={"watcher": 2, "analyzer": 6, "notifier": 4})
     run.start_beat()
-    transactions = {"judge": JUDGED, "plan": PLANNED}
+    transactions = {"evaluate": EVALUATED, "plan": PLANNED}
     with run.strike():
         # Both at once: what one of them holds up is work for the other to begin with.
         for name in transactions:
@@ -118,8 +118,8 @@ def kill_after_each_statement(run: Run) -> None:
         deaths = [(note["n"], note["statement"]) for note in notes if "n" in note]
         passed = next(note["passed"] for note in notes if "passed" in note)
         run.row.want(wanted <= set(passed), f"{name}: {wanted - set(passed)} was not among what it died after")
-        # By name and not by place: who judges with a warm engine reads less than who must rebuild it first, and what is
-        # to be planned grows meanwhile.
+        # By name and not by place: who evaluates with a warm engine reads less than who must rebuild it first, and what
+        # is to be planned grows meanwhile.
         survived = wanted - {statement for _, statement in deaths}
         run.row.want(not survived, f"{name}: nobody died after {survived}; {deaths}")
         run.row.want(len(deaths) > len(passed), f"{name}: died {len(deaths)} times in {len(passed)} statements")
@@ -130,14 +130,14 @@ def kill_after_each_statement(run: Run) -> None:
 
 def _have_passed(run: Run, over: Iterable[Path]) -> bool:
     """Tell whether both transactions have passed. Until then they are asked for again and again: a message that came
-    back five times is dead, and sweep takes its time."""
+    back five times is failed, and sweep takes its time."""
     seen = halves_seen()
     assert not seen, f"a half of a transaction: {seen}"
     if all(path.exists() for path in over):
         return True
     if not queue_lengths()["analysis.0"]:
         for feed in run.feeds * 2:
-            flow.judge_soon(feed_id=feed.pk)
+            flow.evaluate_soon(feed_id=feed.pk)
     if not queue_lengths()["notifications"]:
         channel_ids = [channel.pk for channel in run.channels.values()]
         current_app.send_task("pipeline.notify_alerts", [channel_ids], queue="notifications")
@@ -147,13 +147,13 @@ def _have_passed(run: Run, over: Iterable[Path]) -> bool:
 def hold_up_by_bad_receivers(run: Run) -> None:
     """X2: programs that fail, ask for a pause, hang, break off, are gone, and lead elsewhere; others are told all the
     same, and nobody is led anywhere."""
-    everybody_told = threading.Event()
+    everybody_notified = threading.Event()
     gone_from = run.rng.randint(3, 6)
     to_metadata = (("Location", "http://169.254.169.254/latest/meta-data/"),)
-    run.receiver.manners |= {
+    run.receiver.defaults |= {
         "failing": _fails_thrice(),
         "limited": lambda asked: Answer(429, (("Retry-After", "2"),)) if asked.request in (1, 4) else OK,
-        "hanging": lambda asked: OK if everybody_told.is_set() else Answer(None, held_by=everybody_told),
+        "hanging": lambda asked: OK if everybody_notified.is_set() else Answer(None, deferred_by=everybody_notified),
         "resetting": lambda asked: Answer(None) if asked.repeat == 1 and asked.request % 3 == 1 else OK,
         "gone": lambda asked: OK if asked.request < gone_from else Answer(410),
         "redirected": lambda asked: Answer(302, to_metadata),
@@ -163,14 +163,14 @@ def hold_up_by_bad_receivers(run: Run) -> None:
     run.start_roles(notifier=("notifications",), retrier=("retries",))
     run.start_beat()
     with run.strike():
-        others = Owed.objects.exclude(channel=run.channels["hanging"])
+        others = Notification.objects.exclude(channel=run.channels["hanging"])
         wait_until(lambda: run.is_over(but=others), timeout_seconds=90, every_seconds=0.1)
         wait_until(lambda: sum(one.channel == "hanging" for one in list(run.receiver.requests)) > 4)
     run.row.want(
         Message.objects.filter(channel=run.channels["hanging"], status__in=Message.UNSENT).exists(),
         "nothing waited for the one that hangs",
     )
-    everybody_told.set()
+    everybody_notified.set()
     run.drain()
     run.row.injected = sum(not one.is_taken for one in run.receiver.requests)
 
@@ -189,18 +189,18 @@ def _fails_thrice() -> Manner:
 
 def bad_receivers_were_no_matter(run: Run) -> None:
     """Check the rest of X2: schedule and pauses kept, refusals told, no request led elsewhere."""
-    told, row = run.receiver.requests, run.row
-    for first, second in _tries(told, channel="failing"):
+    notified, row = run.receiver.requests, run.row
+    for first, second in _tries(notified, channel="failing"):
         least = RETRY_SECONDS[0] * (1 - domain.JITTER)
         row.want(second.at - first.at >= least, f"tried again after {second.at - first.at:.2f} s, not {least:.2f}")
-    limited = [one for one in told if one.channel == "limited"]
+    limited = [one for one in notified if one.channel == "limited"]
     for one, after in itertools.pairwise(limited):
         if one.answer.status == 429:
             row.want(after.at - one.at >= 2, f"{after.at - one.at:.2f} s after it was asked to wait for 2")
     row.want(sum(one.answer.status == 429 for one in limited) == 2, "it was not asked to wait twice")
     for name in ("failing", "resetting", "hanging"):
-        row.want(any(one.channel == name and not one.is_taken for one in told), f"{name} has failed nothing")
-    row.want(not any(one.channel == "trap" for one in told), "a redirect was followed")
+        row.want(any(one.channel == name and not one.is_taken for one in notified), f"{name} has failed nothing")
+    row.want(not any(one.channel == "trap" for one in notified), "a redirect was followed")
     for name in run.refused:
         refused = Channel.objects.get(pk=run.channels[name].pk)
         row.want(not refused.is_enabled and refused.switched_off_because, f"{name} is still on")
@@ -208,7 +208,7 @@ def bad_receivers_were_no_matter(run: Run) -> None:
         ends = [(one.channel.name, one.status) for one in notices]
         row.want([status for _, status in ends] == ["delivered"], f"its owner was told that {name} is off: {ends}")
         row.want(all(one.channel_id != refused.pk for one in notices), f"{name} itself was told that it is off")
-        asked = [one for one in told if one.channel == name]
+        asked = [one for one in notified if one.channel == name]
         row.want(sum(not one.is_taken for one in asked) == 1, f"{name} was asked again after it had refused")
     hanging = {str(pk) for pk in Message.objects.filter(channel=run.channels["hanging"]).values_list("pk", flat=True)}
     lines = [line for line in run.processes.log("notifier").splitlines() if '"message": "message tried"' in line]
@@ -227,23 +227,23 @@ def close_every_port(run: Run) -> None:
 
     def is_given_up() -> bool:
         # In place of further ticks: of a channel that fails, each tries one message.
-        flow.tell_due()
+        flow.notify_due()
         return run.is_over()
 
     wait_until(is_given_up, timeout_seconds=240, every_seconds=0.1)
-    dead = Message.objects.filter(status=Message.Status.DEAD)
-    given_up = dead.count()
+    failed = Message.objects.filter(status=Message.Status.FAILED)
+    given_up = failed.count()
     run.row.injected = given_up
     run.row.want(given_up == Message.objects.filter(channel__in=hooks).count() > 0, "not everything was given up")
     run.row.want(not run.receiver.requests, "somebody listened")
     owner = hooks[0].owner
     seen = message_counts_of(owner, since=owner.date_joined)
-    run.row.want(seen.dead == given_up, f"its owner sees {seen.dead} of {given_up}")
+    run.row.want(seen.failed == given_up, f"its owner sees {seen.failed} of {given_up}")
     run.receiver.open()
     # By the button of the admin, and by the command.
-    again = notify.redeliver(messages=dead.filter(channel=hooks[0]), now=timezone.now())
+    again = notify.redeliver(messages=failed.filter(channel=hooks[0]), now=timezone.now())
     call_command("redeliver", channel=hooks[1].name, stdout=StringIO())
-    run.row.want(again and not dead.exists(), "not everything was sent again")
+    run.row.want(again and not failed.exists(), "not everything was sent again")
 
 
 def freeze_workers(run: Run) -> None:
@@ -261,7 +261,7 @@ def freeze_workers(run: Run) -> None:
         if not failed:
             failed.append(asked.message_id)
             return Answer(500)
-        return Answer(200, held_by=is_late) if asked.message_id == failed[0] else OK
+        return Answer(200, deferred_by=is_late) if asked.message_id == failed[0] else OK
 
     with run.strike(pause_seconds=1):
         # One of them somewhere; then one with an answer in its hand, so that the third goes on with the work of both.
@@ -269,14 +269,14 @@ def freeze_workers(run: Run) -> None:
         run.arm(other, how=STOP)
         run.wait_for_fire(other)
         run.arm("failed-after-send", how=STOP)
-        run.receiver.manners["one"] = fails_once
+        run.receiver.defaults["one"] = fails_once
         run.wait_for_fire("failed-after-send")
         frozen_at = time.monotonic()
         wait_until(lambda: run.receiver.count(failed[0]) == 2, timeout_seconds=90)
         time.sleep(max(frozen_at + run.size.freeze_seconds - time.monotonic(), 0))
         # First the sender alone, before its worker learns that the broker has given its tasks away, and ends it.
         os.kill(int((run.failpoints / "failed-after-send.stopped").read_text()), signal.SIGCONT)
-        late = Attempt.objects.filter(message=failed[0], outcome=Attempt.Outcome.FAILED)
+        late = Attempt.objects.filter(message=failed[0], outcome=Attempt.Outcome.TRANSIENT_FAILURE)
         wait_until(late.exists)
         # Long enough for a third to be sent, if what the late one said had counted.
         time.sleep(1.5)
@@ -322,8 +322,8 @@ TASKS = {
     "pipeline.deliver",
 }
 TABLES = (
-    *("market_quote", "market_batch", "market_latestquote", "rules_rulestate", "rules_transition"),
-    *("alerts_alert", "alerts_alertevent", "notify_owed", "notify_message", "notify_attempt"),
+    *("market_quote", "market_feedentry", "market_latestquote", "rules_rulestate", "rules_transition"),
+    *("alerts_alert", "alerts_alertevent", "notify_notification", "notify_message", "notify_attempt"),
 )
 
 
@@ -341,10 +341,10 @@ def _children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _tries(told: Iterable[Told], *, channel: str) -> Iterator[tuple[Told, Told]]:
+def _tries(notified: Iterable[MessageItem], *, channel: str) -> Iterator[tuple[MessageItem, MessageItem]]:
     """Give the tries of each message of a channel, each with the next."""
-    by_id: dict[str, list[Told]] = defaultdict(list)
-    for one in told:
+    by_id: dict[str, list[MessageItem]] = defaultdict(list)
+    for one in notified:
         if one.channel == channel:
             by_id[one.message_id].append(one)
     for tries in by_id.values():

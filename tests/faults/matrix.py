@@ -1,7 +1,7 @@
 """The fault matrix: each fault with its surroundings, and what carries one out.
 
-A run: a film drawn by the seed, real workers on real servers, three channels, a fault while work is under way, then
-quiet, then every set compared with what the oracle says.
+A run: a recording drawn by the seed, real workers on real servers, three channels, a fault while work is under way,
+then quiet, then every set compared with what the oracle says.
 """
 
 import random
@@ -61,7 +61,7 @@ def run_fault(name: str, *, seed: int, size: Size, folder: Path) -> Row:
     """Run one fault and return what was found, deviations among it."""
     fault, rng = FAULTS[name], random.Random(f"{name} {seed}")
     row = Row(fault=name, seed=seed)
-    films = world.draw_films(rng=rng, size=size)
+    recordings = world.draw_recordings(rng=rng, size=size)
     receiver = Receiver()
     (folder / "failpoints").mkdir()
     environment = {
@@ -82,8 +82,8 @@ def run_fault(name: str, *, seed: int, size: Size, folder: Path) -> Row:
             override_settings(OUTBOUND_ALLOW=[place("127.0.0.1")]),
             rig(folder, **environment, **fault.environment) as processes,
         ):
-            feeds, channels = world.make_world(films, size=size, folder=folder, channels=configs)
-            run = Run(row, rng, size, folder, films, receiver, feeds, channels, processes)
+            feeds, channels = world.make_world(recordings, size=size, folder=folder, channels=configs)
+            run = Run(row, rng, size, folder, recordings, receiver, feeds, channels, processes)
             visitor = Visitor(processes) if size.has_visitor else None
             fault.inject(run)
             run.drain()

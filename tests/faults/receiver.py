@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a program says. status None: nothing, it breaks the connection off; held_by: it waits for that first."""
+    """What a program says. status None: nothing, it breaks the connection off; deferred_by: it waits for that first."""
 
     status: int | None = 200
     headers: tuple[tuple[str, str], ...] = ()
-    held_by: threading.Event | None = None
+    deferred_by: threading.Event | None = None
 
 
 OK = Answer()
@@ -27,7 +27,7 @@ WORK_SECONDS = 0.02
 
 
 @dataclass(slots=True)
-class Told:
+class MessageItem:
     """One request. told: the (alert id, event) that it tells, in order; at: seconds of the monotonic clock."""
 
     channel: str
@@ -41,8 +41,8 @@ class Told:
         return self.answer.status is not None and 200 <= self.answer.status < 300
 
     @property
-    def told(self) -> list[tuple[int, str]]:
-        return [(one["alert_id"], one["event"]) for one in json.loads(self.body)["data"]["told"]]
+    def notified(self) -> list[tuple[int, str]]:
+        return [(one["alert_id"], one["event"]) for one in json.loads(self.body)["data"]["notified"]]
 
 
 class Asked(NamedTuple):
@@ -57,12 +57,12 @@ Manner = Callable[[Asked], Answer]
 
 
 class Receiver:
-    """It listens from `open` on; `port` is its own before that too. `manners`: channel -> what it says, OK where it is
+    """It listens from `open` on; `port` is its own before that too. `defaults`: channel -> what it says, OK where it is
     not named."""
 
     def __init__(self) -> None:
-        self.manners: dict[str, Manner] = {}
-        self.requests: list[Told] = []
+        self.defaults: dict[str, Manner] = {}
+        self.requests: list[MessageItem] = []
         self._lock = threading.Lock()
         self._times: dict[str, int] = defaultdict(int)
         self._server: ThreadingHTTPServer | None = None
@@ -90,8 +90,8 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 answer = receiver._take(self.path.strip("/"), self.headers["webhook-id"], body)
                 time.sleep(WORK_SECONDS)
-                if answer.held_by is not None:
-                    answer.held_by.wait(120)
+                if answer.deferred_by is not None:
+                    answer.deferred_by.wait(120)
                 if answer.status is None:
                     # Linger of 0: closing resets the connection.
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -132,7 +132,7 @@ class Receiver:
         with self._lock:
             self._times[channel] += 1
             self._times[message_id] += 1
-            manner = self.manners.get(channel, lambda asked: OK)
+            manner = self.defaults.get(channel, lambda asked: OK)
             answer = manner(Asked(message_id, self._times[channel], self._times[message_id]))
-            self.requests.append(Told(channel, message_id, body, answer))
+            self.requests.append(MessageItem(channel, message_id, body, answer))
             return answer

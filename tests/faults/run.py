@@ -11,8 +11,8 @@ from typing import Any
 from django.db import connection
 from django.db.models import Max, Q, QuerySet
 
-from apps.market.models import Batch, Feed, FeedHead
-from apps.notify.models import Channel, Message, Owed
+from apps.market.models import Feed, FeedEntry, FeedHead
+from apps.notify.models import Channel, Message, Notification
 from tests.faults import world
 from tests.faults.receiver import Receiver
 from tests.faults.world import Size
@@ -24,7 +24,7 @@ HANDS = {"watcher": 2, "analyzer": 1, "notifier": 2}
 # Whether somebody of a role is at work just now.
 AT_WORK: dict[str, Callable[[], bool]] = {
     "watcher": lambda: FeedHead.objects.exclude(lease_until=None).exists(),
-    "analyzer": lambda: Batch.objects.filter(evaluated_at=None).exists(),
+    "analyzer": lambda: FeedEntry.objects.filter(evaluated_at=None).exists(),
     "notifier": lambda: Message.objects.filter(status=Message.Status.SENDING).exists(),
 }
 
@@ -46,7 +46,7 @@ class Row:
     dup_deliveries: int = 0
     repeats_same_id: int = 0
     allowed: int = 0
-    dead: int = 0
+    failed: int = 0
     # None where nobody visited the site.
     http500: int | None = None
     recover_s: float = 0.0
@@ -61,15 +61,15 @@ class Row:
             f"alerts_expected={self.alerts_expected} alerts={self.alerts} "
             f"deliveries_expected={self.deliveries_expected} delivered={self.delivered} lost={self.lost} "
             f"dup_alerts={self.dup_alerts} dup_deliveries={self.dup_deliveries} "
-            f"repeats_same_id={self.repeats_same_id} (allowed<={self.allowed}) dead={self.dead} "
+            f"repeats_same_id={self.repeats_same_id} (allowed<={self.allowed}) failed={self.failed} "
             f"http500={'-' if self.http500 is None else self.http500} "
             f"recover_s={self.recover_s:.1f} injected={self.injected} in_flight={self.in_flight}"
         )
 
-    def want(self, is_so: object, words: str) -> None:
+    def want(self, is_so: object, text: str) -> None:
         """Note a deviation where something is not so."""
         if not is_so:
-            self.deviations.append(words)
+            self.deviations.append(text)
 
 
 @dataclass(slots=True, repr=False)
@@ -80,7 +80,7 @@ class Run:
     rng: random.Random
     size: Size
     folder: Path
-    films: list[world.Film]
+    recordings: list[world.Recording]
     receiver: Receiver
     feeds: list[Feed]
     channels: dict[str, Channel]
@@ -146,8 +146,8 @@ class Run:
             self.row.injected += 1
             self.struck_at = time.monotonic()
             self.pending = {
-                "batch": Batch.objects.aggregate(last=Max("pk"))["last"],
-                "owed": Owed.objects.aggregate(last=Max("pk"))["last"] or 0,
+                "entry": FeedEntry.objects.aggregate(last=Max("pk"))["last"],
+                "notifications": Notification.objects.aggregate(last=Max("pk"))["last"] or 0,
             }
 
     @contextmanager
@@ -167,14 +167,14 @@ class Run:
             return seen
         return -1 if self.row.injected and self.is_over() else 0
 
-    def is_over(self, *, but: QuerySet[Owed] | None = None) -> bool:
-        """The films are stored and judged to their ends, and nothing waits to be told; but: of these debts, where not
-        all are looked at."""
+    def is_over(self, *, but: QuerySet[Notification] | None = None) -> bool:
+        """The recordings are stored and evaluated to their ends, and nothing waits to be told; but: of these
+        notifications, where not all are looked at."""
         self._note_recovery()
-        heads = {head.feed_id: head for head in FeedHead.objects.select_related("feed__judged")}
-        for feed, film in zip(self.feeds, self.films, strict=True):
+        heads = {head.feed_id: head for head in FeedHead.objects.select_related("feed__evaluation_cursor")}
+        for feed, recording in zip(self.feeds, self.recordings, strict=True):
             head = heads[feed.pk]
-            if head.as_of is None or head.as_of < film.end or head.feed.judged.seq < head.seq:
+            if head.as_of is None or head.as_of < recording.end or head.feed.evaluation_cursor.seq < head.seq:
                 return False
         if but is not None:
             return not but.filter(Q(message=None) | Q(message__status__in=Message.UNSENT)).exists()
@@ -182,9 +182,9 @@ class Run:
 
     def _note_recovery(self) -> None:
         if self.struck_at and not self.row.recover_s:
-            judged = not Batch.objects.filter(pk__lte=self.pending["batch"], evaluated_at=None).exists()
+            evaluated = not FeedEntry.objects.filter(pk__lte=self.pending["entry"], evaluated_at=None).exists()
             unsent = Q(message=None) | Q(message__status__in=Message.UNSENT)
-            if judged and not Owed.objects.filter(unsent, pk__lte=self.pending["owed"]).exists():
+            if evaluated and not Notification.objects.filter(unsent, pk__lte=self.pending["notifications"]).exists():
                 self.row.recover_s = time.monotonic() - self.struck_at
 
     def drain(self) -> None:
@@ -200,12 +200,13 @@ class Run:
 
 
 def in_flight() -> int:
-    """Return how many quotes are stored and not judged, debts not planned, and debts whose message is not sent."""
+    """Return how many quotes are stored and not evaluated, notifications not planned, and notifications whose message
+    is not sent."""
     with connection.cursor() as cursor:
         cursor.execute("""
-            SELECT (SELECT count(*) FROM market_quote q JOIN market_batch b ON b.id = q.batch_id
+            SELECT (SELECT count(*) FROM market_quote q JOIN market_feedentry b ON b.id = q.entry_id
                     WHERE b.evaluated_at IS NULL AND b.kind = 'quotes')
-                 + (SELECT count(*) FROM notify_owed o LEFT JOIN notify_message m ON m.id = o.message_id
+                 + (SELECT count(*) FROM notify_notification o LEFT JOIN notify_message m ON m.id = o.message_id
                     WHERE m.id IS NULL OR m.status IN ('pending', 'sending'))""")
         return int(cursor.fetchone()[0])
 
@@ -213,9 +214,9 @@ def in_flight() -> int:
 def _untold() -> bool:
     unsent = Q(message=None) | Q(message__status__in=Message.UNSENT)
     return (
-        Owed.objects.filter(unsent).exists()
+        Notification.objects.filter(unsent).exists()
         or Message.objects.filter(status__in=Message.UNSENT).exists()
-        or Batch.objects.filter(evaluated_at=None, kind="quotes", accepted__gt=0).exists()
+        or FeedEntry.objects.filter(evaluated_at=None, kind="quotes", accepted__gt=0).exists()
     )
 
 

@@ -8,8 +8,8 @@ from aiosmtpd.controller import Controller
 from django.db.models import Count
 
 from apps.alerts.models import AlertEvent
-from apps.market.models import Batch, Quote
-from apps.notify.models import Attempt, Message, Owed
+from apps.market.models import FeedEntry, Quote
+from apps.notify.models import Attempt, Message, Notification
 from tests.faults import failpoints
 from tests.pipeline import recorded
 from tests.rig import free_port, queue_lengths, rig, wait_until
@@ -44,11 +44,11 @@ def mailbox():
 
 
 def test_a_worker_killed_at_every_stage_changes_nothing_but_the_time(tmp_path, mailbox):
-    film = tmp_path / "film.csv"
-    rows = recorded.write_film(film, begin="2023-03-11T05:00:00Z", end="2023-03-11T09:30:00Z")
+    recording = tmp_path / "recording.csv"
+    rows = recorded.write_recording(recording, begin="2023-03-11T05:00:00Z", end="2023-03-11T09:30:00Z")
     expected = recorded.expected_alerts(rows, start=START)
     channels = {"inbox": {}, "email": {"to": "ada@example.org"}}
-    feed, _ = recorded.make_world(film, start=START, speed=900, channels=channels)
+    feed, _ = recorded.make_world(recording, start=START, speed=900, channels=channels)
     folder = tmp_path / "failpoints"
     folder.mkdir()
     failpoints.arm(folder)
@@ -68,9 +68,9 @@ def test_a_worker_killed_at_every_stage_changes_nothing_but_the_time(tmp_path, m
     assert len(expected) > 20
     assert recorded.actual_alerts() == expected
     assert Quote.objects.count() == len(rows)
-    numbers = list(Batch.objects.filter(feed=feed).order_by("seq").values_list("seq", flat=True))
+    numbers = list(FeedEntry.objects.filter(feed=feed).order_by("seq").values_list("seq", flat=True))
     assert numbers == list(range(1, len(numbers) + 1))
-    events = set(AlertEvent.objects.values_list("pk", "owed__channel__kind"))
+    events = set(AlertEvent.objects.values_list("pk", "notifications__channel__kind"))
     assert events == {(pk, kind) for pk in AlertEvent.objects.values_list("pk", flat=True) for kind in channels}
     assert set(Message.objects.values_list("status", flat=True)) == {"delivered"}
     sent = Counter(mailbox.message_ids)
@@ -80,5 +80,5 @@ def test_a_worker_killed_at_every_stage_changes_nothing_but_the_time(tmp_path, m
     assert sum(sent.values()) - len(sent) == 1
     # The killed attempts are on record as what they are: begun, and never heard of again.
     assert Attempt.objects.filter(outcome="").count() == 2
-    assert not Owed.objects.values("event", "channel").annotate(times=Count("pk")).filter(times__gt=1).exists()
+    assert not Notification.objects.values("event", "channel").annotate(times=Count("pk")).filter(times__gt=1).exists()
     assert left["fintech.dead"] == 0

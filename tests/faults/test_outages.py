@@ -5,7 +5,7 @@ from django.conf import settings
 from pytest_httpserver import HTTPServer
 
 from apps.market import cache, queries
-from apps.market.models import Asset, Batch, Feed, FeedHead
+from apps.market.models import Asset, Feed, FeedEntry, FeedHead
 from apps.notify import services as notify
 from apps.notify.models import Message
 from apps.pipeline import flow
@@ -33,7 +33,7 @@ def test_what_a_lost_message_left_behind_is_finished_by_sweep_within_20_s(tmp_pa
     notify.set_channels(rule=rule, channels=[notify.create_channel(owner=owner, name="in", kind="inbox", config={})])
     # A batch whose chain was lost after it was stored: nothing was ever sent for it, and nobody fetches a further one.
     builders.append_quotes(feed, [("A", builders.at(1), "101")])
-    Batch.objects.filter(kind="quotes").update(received_at=builders.START)
+    FeedEntry.objects.filter(kind="quotes").update(received_at=builders.START)
     Feed.objects.update(is_enabled=False)
 
     with rig(tmp_path) as processes:
@@ -43,13 +43,13 @@ def test_what_a_lost_message_left_behind_is_finished_by_sweep_within_20_s(tmp_pa
         wait_until(lambda: Message.objects.filter(status="delivered").exists(), timeout_seconds=20)
 
     assert list(Message.objects.values_list("subject", flat=True)) == ["[warning] rule: A"]
-    assert not Batch.objects.filter(evaluated_at=None).exists()
+    assert not FeedEntry.objects.filter(evaluated_at=None).exists()
 
 
 def test_with_broker_and_redis_down_at_start_writes_are_accepted_and_work_goes_on_when_they_return(tmp_path, doors):
-    film = tmp_path / "film.csv"
+    recording = tmp_path / "recording.csv"
     start = "2023-03-11T07:00:00Z"
-    rows = recorded.write_film(film, begin="2023-03-11T06:30:00Z", end="2023-03-11T08:00:00Z")
+    rows = recorded.write_recording(recording, begin="2023-03-11T06:30:00Z", end="2023-03-11T08:00:00Z")
     expected = recorded.expected_alerts(rows, start=start)
     broker_url = settings.CELERY_BROKER_URL.replace(":5672/", f":{doors['broker'].port}/")
     redis_url = settings.REDIS_URL.replace(":6379/", f":{doors['redis'].port}/")
@@ -58,9 +58,9 @@ def test_with_broker_and_redis_down_at_start_writes_are_accepted_and_work_goes_o
         processes.worker(concurrency=2)
         processes.beat()
         # A person saves feeds, rules and channels while there is neither broker nor Redis.
-        feed, _ = recorded.make_world(film, start=start, speed=600)
+        feed, _ = recorded.make_world(recording, start=start, speed=600)
         wait_until(lambda: "Cannot connect" in processes.log("worker") or "refused" in processes.log("worker"))
-        stored_meanwhile = Batch.objects.filter(kind="quotes").count()
+        stored_meanwhile = FeedEntry.objects.filter(kind="quotes").count()
         doors["broker"].open()
         wait_until(lambda: FeedHead.objects.filter(feed=feed, is_cache_stale=True).exists(), timeout_seconds=40)
         doors["redis"].open()
@@ -92,16 +92,16 @@ def test_providers_out_of_their_senses_are_counted_and_put_off_and_others_go_on(
 
         for feed_id, slot in sources.claim_due_feeds(now=builders.START):
             sources.fetch(feed_id=feed_id, slot=slot, now=builders.START, trace_id=builders.TRACE)
-            flow.judge_pending(feed_id=feed_id)
+            flow.evaluate_pending(feed_id=feed_id)
 
-    outcome = dict(Batch.objects.values_list("feed__name", "failure"))
+    outcome = dict(FeedEntry.objects.values_list("feed__name", "failure"))
     assert outcome == dict.fromkeys(answers, "bad_payload") | {"healthy": ""}
     waits = {
         name: (next_slot - builders.START).total_seconds()
         for name, next_slot in FeedHead.objects.values_list("feed__name", "next_slot")
     }
     assert waits == dict.fromkeys(answers, 120.0) | {"healthy": 60.0}
-    assert dict(Batch.objects.values_list("feed__name", "accepted"))["healthy"] == 1
+    assert dict(FeedEntry.objects.values_list("feed__name", "accepted"))["healthy"] == 1
     healthy = Asset.objects.get(symbol="A").pk
     assert set(queries.latest_prices([healthy], now=builders.START)) == {healthy}
     assert cache.get_latest([healthy], now=builders.START)

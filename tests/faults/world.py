@@ -1,5 +1,5 @@
-"""The world of a fault: a film drawn by the seed from the recorded market, rules on it, channels, and what the oracle
-finds there."""
+"""The world of a fault: a recording drawn by the seed from the recorded market, rules on it, channels, and what the
+oracle finds there."""
 
 import csv
 import gzip
@@ -26,9 +26,9 @@ HISTORY_MINUTES = 20
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much passes in one run. slots: seconds that the film takes in peace; kills: how often a fault that may strike
-    again does; in_flight: a fault is injected when more quotes and debts than this are under way; has_visitor: somebody
-    looks at the site meanwhile."""
+    """How much passes in one run. slots: seconds that the recording takes in peace; kills: how often a fault that may
+    strike again does; in_flight: a fault is injected when more quotes and notifications than this are under way;
+    has_visitor: somebody looks at the site meanwhile."""
 
     feeds: int
     symbols: int
@@ -69,7 +69,7 @@ Quote = tuple[str, datetime, Decimal]
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
+class Recording:
     """What one feed shows: the symbols, and their quotes as (symbol, time, price)."""
 
     symbols: tuple[str, ...]
@@ -97,9 +97,9 @@ class Film:
             writer.writerows((at.isoformat(), symbol, price) for symbol, at, price in self.rows)
 
 
-def draw_films(*, rng: random.Random, size: Size) -> list[Film]:
-    """Return a film for each feed: every symbol has the recorded prices of another piece of the four days."""
-    films = []
+def draw_recordings(*, rng: random.Random, size: Size) -> list[Recording]:
+    """Return a recording for each feed: every symbol has the recorded prices of another piece of the four days."""
+    recordings = []
     for feed in range(size.feeds):
         symbols = tuple(f"F{feed}-{number:02}" for number in range(size.symbols // size.feeds))
         rows: list[Quote] = []
@@ -108,8 +108,8 @@ def draw_films(*, rng: random.Random, size: Size) -> list[Film]:
             first = rng.randrange(len(prices) - size.minutes)
             piece = prices[first : first + size.minutes]
             rows += [(symbol, BEGIN + timedelta(minutes=minute), price) for minute, price in enumerate(piece)]
-        films.append(Film(symbols=symbols, rows=rows))
-    return films
+        recordings.append(Recording(symbols=symbols, rows=rows))
+    return recordings
 
 
 @cache
@@ -123,28 +123,28 @@ def _recorded_prices() -> dict[str, list[Decimal]]:
 
 
 def make_world(
-    films: list[Film], *, size: Size, folder: Path, channels: Mapping[str, Mapping[str, Any]]
+    recordings: list[Recording], *, size: Size, folder: Path, channels: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[Feed], dict[str, Channel]]:
-    """Return a feed for each film, due now, with recorded.RULES on all its assets, told on these channels at once.
+    """Return a feed for each recording, due now, with recorded.RULES on all its assets, told on these channels at once.
 
     channels: name -> config of a webhook; an empty one is an inbox.
     """
     owner = builders.make_owner()
     minutes_shown = size.minutes - HISTORY_MINUTES
     feeds = []
-    for number, film in enumerate(films):
-        path = folder / f"film-{number}.csv"
-        film.write(path)
-        options = {"path": str(path), "start": film.start.isoformat(), "speed": 60 * minutes_shown / size.slots}
+    for number, recording in enumerate(recordings):
+        path = folder / f"recording-{number}.csv"
+        recording.write(path)
+        options = {"path": str(path), "start": recording.start.isoformat(), "speed": 60 * minutes_shown / size.slots}
         feed = create_feed(
-            name=f"film-{number}",
+            name=f"recording-{number}",
             interval_seconds=1,
-            sources=[("replay", options)],
+            sources=[("recording", options)],
             now=slot_of(at=datetime.now(UTC), interval_seconds=1),
         )
-        Asset.objects.bulk_create([Asset(symbol=symbol, feed=feed) for symbol in film.symbols])
+        Asset.objects.bulk_create([Asset(symbol=symbol, feed=feed) for symbol in recording.symbols])
         feeds.append(feed)
-    told = {
+    notified = {
         name: create_channel(
             owner=owner,
             name=name,
@@ -155,9 +155,9 @@ def make_world(
         )
         for name, config in channels.items()
     }
-    symbols = [symbol for film in films for symbol in film.symbols]
+    symbols = [symbol for recording in recordings for symbol in recording.symbols]
     for name, document in recorded.RULES.items():
         set_channels(
-            rule=builders.make_rule(owner, name=name, assets=symbols, **document), channels=list(told.values())
+            rule=builders.make_rule(owner, name=name, assets=symbols, **document), channels=list(notified.values())
         )
-    return feeds, told
+    return feeds, notified

@@ -24,17 +24,17 @@ import pytest
 from apps.alerts.models import Alert
 from apps.alerts.services import acknowledge
 from apps.market.models import Asset, Feed
-from apps.notify.models import Message, Owed
+from apps.notify.models import Message, Notification
 from apps.notify.queries import channels_to_plan
 from apps.notify.services import (
     create_channel,
     create_silence,
     end_silences,
-    owe_reminders,
+    enqueue_reminders,
     plan,
     set_channels,
 )
-from apps.pipeline.flow import judge_next
+from apps.pipeline.flow import evaluate_next
 from apps.rules.models import Rule, RuleVersion
 from apps.rules.services import delete_rule, save_rule
 from apps.sources.providers.recording import RECORDINGS
@@ -169,7 +169,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
         "group_wait_seconds": 0,
         "quiet_from": time(21, 55),
         "quiet_until": time(22, 5),
-        "quiet_lets_critical": False,
+        "quiet_allow_critical": False,
     },
     "without ends": {"group_wait_seconds": 90, "wants_resolved": False},
     "reminded": {"group_wait_seconds": 0, "repeat_minutes": 4},
@@ -250,7 +250,7 @@ class World:
         self.owner = builders.make_owner()
         options = {"path": str(recording), "start": START, "speed": SPEED}
         self.feed: Feed = create_feed(
-            name="recorded", interval_seconds=SLOT_SECONDS, sources=[("replay", options)], now=WALL_START
+            name="recorded", interval_seconds=SLOT_SECONDS, sources=[("recording", options)], now=WALL_START
         )
         for symbol in SYMBOLS:
             Asset.objects.create(symbol=symbol, feed=self.feed)
@@ -289,12 +289,12 @@ class World:
     def store_and_evaluate(self, *, slot: datetime) -> None:
         """Fetch what the recording gives for the slot, and evaluate all that is pending."""
         assert fetch(feed_id=self.feed.pk, slot=slot, now=slot, trace_id=builders.TRACE) is not None
-        while judge_next(feed_id=self.feed.pk):
+        while evaluate_next(feed_id=self.feed.pk):
             pass
 
     def remind(self, *, now: datetime) -> None:
         """Add the reminders that are due."""
-        owe_reminders(now=now)
+        enqueue_reminders(now=now)
 
     def plan_and_send(self, *, now: datetime) -> None:
         """Plan what is due on each channel; all of it gets through, but on the channel that never sends."""
@@ -360,12 +360,12 @@ class World:
         """
         members: dict[tuple[str, Any], list[list[Any]]] = {}
         along = ("channel", "event__alert__rule", "event__alert__asset")
-        for member in Owed.objects.select_related(*along):
+        for member in Notification.objects.select_related(*along):
             alert = member.event.alert
             members.setdefault((member.channel.name, member.message_id), []).append(
                 [
                     *(alert.rule.name, alert.asset.symbol, NAMES[member.event.kind], moment(alert.opened_at)),
-                    *(member.repeat, NAMES[member.hold]),
+                    *(member.repeat, NAMES[member.deferred_by]),
                 ]
             )
         messages = {message.pk: message for message in Message.objects.all()}
@@ -381,7 +381,7 @@ class World:
 
 def mentioned(message: Message) -> Counter[tuple[str, str, str]]:
     """Return (rule, asset, event) of all that a message mentions."""
-    return Counter((one["rule"], one["symbol"], NAMES[one["event"]]) for one in message.told)
+    return Counter((one["rule"], one["symbol"], NAMES[one["event"]]) for one in message.items)
 
 
 def neutral(part: Any, field: str = "") -> Any:

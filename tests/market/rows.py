@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from django.db import connection
 
-from apps.market.models import Batch, FeedHead, LatestQuote, Quote
+from apps.market.models import FeedEntry, FeedHead, LatestQuote, Quote
 from apps.sources import services as sources
 from tests.builders import START, TRACE, append_quotes, asset_ids, make_feed
 from tests.sources.scripted import answer_with
@@ -40,7 +40,7 @@ def newest_prices():
 
 
 def log_of(feed):
-    return list(Batch.objects.filter(feed=feed).order_by("seq").values_list("seq", "kind"))
+    return list(FeedEntry.objects.filter(feed=feed).order_by("seq").values_list("seq", "kind"))
 
 
 def make_long_logs(*names):
@@ -54,7 +54,7 @@ def make_long_logs(*names):
             f"INSERT INTO market_batch (seq, {columns}) "
             f"SELECT number, {columns} FROM market_batch, generate_series(2, 5000) AS number"
         )
-        cursor.execute("ANALYZE market_batch, market_feedhead")
+        cursor.execute("ANALYZE market_feedentry, market_feedhead")
     FeedHead.objects.update(seq=5_000)
 
 
@@ -70,7 +70,7 @@ def pages_read(context):
 
 def _plans_of(context):
     plans = []
-    for statement in [query["sql"] for query in context if 'FROM "market_batch"' in query["sql"]]:
+    for statement in [query["sql"] for query in context if 'FROM "market_feedentry"' in query["sql"]]:
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}")
             plans.append(cursor.fetchone()[0][0]["Plan"])

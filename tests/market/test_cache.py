@@ -161,9 +161,9 @@ def test_a_redis_that_does_not_answer_is_given_up_within_a_second(outage, settin
 @pytest.mark.django_db
 def test_in_an_outage_quotes_are_stored_and_read_and_the_feed_is_marked(outage):
     feed = make_feed("BTC")
-    batch = append_quotes(feed, [("BTC", START, "10")])
+    entry = append_quotes(feed, [("BTC", START, "10")])
     btc = asset_ids(feed)["BTC"]
-    assert (batch.accepted, _is_stale(feed)) == (1, True)
+    assert (entry.accepted, _is_stale(feed)) == (1, True)
     assert queries.latest_prices([btc], now=START) == {btc: (START, Decimal(10))}
 
 

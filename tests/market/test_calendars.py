@@ -90,7 +90,7 @@ def test_when_new_york_is_open(at, is_open, next_open, previous_close):
 
 
 @pytest.mark.parametrize(
-    ("code", "at", "words"),
+    ("code", "at", "summary"),
     [
         ("", "2026-11-28T12:00", "always open"),
         ("XNYS", "2026-11-25T14:30", "open; opens next at 2026-11-27 14:30 UTC"),
@@ -99,8 +99,8 @@ def test_when_new_york_is_open(at, is_open, next_open, previous_close):
         ("XXXX", "2026-11-28T12:00", "there is no trading calendar XXXX"),
     ],
 )
-def test_the_hours_in_words(code, at, words):
-    assert calendars.in_words(code, moment(at)) == words
+def test_the_hours_in_words(code, at, text):
+    assert calendars.describe(code, moment(at)) == text
 
 
 def test_nasdaq_has_the_hours_of_new_york():

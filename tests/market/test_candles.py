@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from apps.market import partitions
 from apps.market.domain import RawQuote
-from apps.market.models import Candle, FeedHead, JudgePosition, Quote, RollupPosition
+from apps.market.models import Candle, EvaluationCursor, FeedHead, Quote, RollupCursor
 from apps.market.services import candles, prune_quotes, roll_up
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.sources.services import import_history
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 from tests.threads import elsewhere
@@ -68,8 +68,8 @@ def stored(feed):
 
 
 def rolled_up(feed):
-    """Judge and roll up what there is."""
-    judge_pending(feed_id=feed.pk)
+    """Evaluate and roll up what there is."""
+    evaluate_pending(feed_id=feed.pk)
     while roll_up(feed_id=feed.pk):
         pass
 
@@ -79,7 +79,7 @@ def clock(feed):
 
 
 def position(feed):
-    return RollupPosition.objects.get(feed=feed).seq
+    return RollupCursor.objects.get(feed=feed).seq
 
 
 # Seconds to the next answer; its prices, each some seconds before its clock; past quotes that come with it.
@@ -118,7 +118,7 @@ def test_candles_are_what_the_stored_quotes_give_whenever_they_are_rolled_up(log
         assert position(feed) == FeedHead.objects.get(feed=feed).seq
         again = stored(feed)
         Candle.objects.all().delete()
-        RollupPosition.objects.update(seq=0)
+        RollupCursor.objects.update(seq=0)
         rolled_up(feed)
         assert stored(feed) == again
         transaction.set_rollback(True)
@@ -150,7 +150,7 @@ def test_a_minute_is_over_when_the_log_says_so_and_not_before():
     assert (Candle.objects.count(), position(feed)) == (0, 0)
 
     append_quotes(feed, [], as_of=at(60))
-    assert roll_up(feed_id=feed.pk) is False  # Not judged yet.
+    assert roll_up(feed_id=feed.pk) is False  # Not evaluated yet.
     rolled_up(feed)
     assert (Candle.objects.filter(resolution=MINUTE).count(), position(feed)) == (1, 3)
 
@@ -199,17 +199,17 @@ def test_what_nobody_has_judged_is_not_rolled_up():
     feed = make_feed("A")
     append_quotes(feed, [("A", at(1), "10")])
     append_quotes(feed, [], as_of=at(120))
-    JudgePosition.objects.update(seq=1)
+    EvaluationCursor.objects.update(seq=1)
     assert roll_up(feed_id=feed.pk) is False
     assert not Candle.objects.exists()
 
 
 def test_rules_made_before_the_first_answer_do_not_close_a_films_minutes():
     feed = make_feed("A")
-    film = datetime(2023, 3, 10, 12, tzinfo=UTC)
-    append_quotes(feed, [("A", film, "10")])
+    recording = datetime(2023, 3, 10, 12, tzinfo=UTC)
+    append_quotes(feed, [("A", recording, "10")])
     log = FeedHead.objects.get(feed=feed)
-    assert log.as_of == film < timezone.now()
+    assert log.as_of == recording < timezone.now()
     rolled_up(feed)
     assert not Candle.objects.exists()
 
@@ -220,10 +220,10 @@ def test_who_finds_another_at_it_goes_home():
     feed = make_feed("A")
     append_quotes(feed, [("A", at(1), "10")])
     append_quotes(feed, [], as_of=at(120))
-    judge_pending(feed_id=feed.pk)
-    RollupPosition.objects.create(feed=feed)
+    evaluate_pending(feed_id=feed.pk)
+    RollupCursor.objects.create(feed=feed)
     with transaction.atomic():
-        RollupPosition.objects.select_for_update(no_key=True).get(feed=feed)
+        RollupCursor.objects.select_for_update(no_key=True).get(feed=feed)
         assert elsewhere(lambda: roll_up(feed_id=feed.pk)) is False
     assert roll_up(feed_id=feed.pk) is True
     assert roll_up(feed_id=feed.pk) is False
@@ -233,8 +233,8 @@ def test_a_piece_costs_the_same_statements_for_few_quotes_and_for_many(django_as
     feed = make_feed(*(f"A{number}" for number in range(40)))
     for minute in range(5):
         append_quotes(feed, [(f"A{number}", at(60 * minute), "10") for number in range(40)])
-    judge_pending(feed_id=feed.pk)
-    RollupPosition.objects.create(feed=feed)
+    evaluate_pending(feed_id=feed.pk)
+    RollupCursor.objects.create(feed=feed)
     most = 12 if connection.vendor == "postgresql" else 150
     with django_assert_max_num_queries(most):
         assert roll_up(feed_id=feed.pk) is True

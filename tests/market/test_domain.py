@@ -26,12 +26,12 @@ def _admit_time(value, *, as_of=NOON):
     return domain.admit_time(value, as_of=as_of, assumed=NOON - MINUTE)
 
 
-def _place(*quotes, newest=None, price="10", stored=None, held=None, jump_percent=50, provider="one"):
+def _place(*quotes, newest=None, price="10", stored=None, unconfirmed=None, jump_percent=50, provider="one"):
     """Place the quotes against the newest quote of asset 1, and against stored prices by time."""
     return domain.place(
         quotes,
         newest={1: domain.Newest(domain.epoch_microseconds(newest), Decimal(price))} if newest else {},
-        held={1: held} if held else {},
+        unconfirmed={1: unconfirmed} if unconfirmed else {},
         provider=provider,
         jump_percent=jump_percent,
         stored_prices=lambda behind: {(1, at): Decimal(price) for at, price in (stored or {}).items()},
@@ -336,7 +336,7 @@ def test_a_second_price_for_a_stored_time_is_a_conflict():
 
 def test_stored_prices_are_looked_up_only_for_what_is_not_newer():
     asked = []
-    plain = {"held": {}, "provider": "one", "jump_percent": 50}
+    plain = {"unconfirmed": {}, "provider": "one", "jump_percent": 50}
     plain["stored_prices"] = lambda behind: asked.append(list(behind)) or {}
     known = domain.Newest(domain.epoch_microseconds(NOON), Decimal(10))
     domain.place([_quote(NOON), _quote(NOON + SECOND)], newest={1: known}, **plain)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from apps.market.models import Asset, Batch, FeedHead, HeldQuote, LatestQuote, Quote
+from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, Quote, UnconfirmedQuote
 from apps.market.services import log
 from apps.market.services.moving import move_asset
 from tests.builders import START, append_quotes, at, make_feed
@@ -20,27 +20,27 @@ def in_step(monkeypatch):
     tried = []
     append = log._append_in_step
 
-    def told(head, admitted, **columns):
-        batch = append(head, admitted, **columns)
-        tried.append(batch is not None)
-        return batch
+    def notified(head, admitted, **columns):
+        entry = append(head, admitted, **columns)
+        tried.append(entry is not None)
+        return entry
 
-    monkeypatch.setattr(log, "_append_in_step", told)
+    monkeypatch.setattr(log, "_append_in_step", notified)
     return tried
 
 
-def facts_of(batch):
-    return (batch.seq, batch.accepted, batch.late, batch.repeated, batch.held, batch.rejected, batch.switched)
+def facts_of(entry):
+    return (entry.seq, entry.accepted, entry.late, entry.repeated, entry.unconfirmed, entry.rejected, entry.switched)
 
 
 def test_the_next_quotes_of_all_assets_are_stored_and_are_the_newest(in_step):
     feed = make_feed("A", "B", "C")
     append_quotes(feed, [("A", START, "10"), ("B", START, "20"), ("C", START, "30")])
-    batch = append_quotes(feed, [("A", at(1), "15"), ("B", at(2), "10")])
+    entry = append_quotes(feed, [("A", at(1), "15"), ("B", at(2), "10")])
 
     assert in_step == [True]
-    assert facts_of(batch) == (2, 2, 0, 0, 0, {}, None)
-    assert (batch.first_at, batch.last_at, batch.as_of) == (at(1), at(2), at(2))
+    assert facts_of(entry) == (2, 2, 0, 0, 0, {}, None)
+    assert (entry.first_at, entry.last_at, entry.as_of) == (at(1), at(2), at(2))
     assert newest_prices() == [("A", at(1), "15"), ("B", at(2), "10"), ("C", START, "30")]
     assert stored_quotes()[-2:] == [("A", at(1), "15"), ("B", at(2), "10")]
 
@@ -57,12 +57,12 @@ def test_the_next_quotes_of_all_assets_are_stored_and_are_the_newest(in_step):
 def test_what_is_not_in_step_is_placed_quote_by_quote(quotes, provider, facts, in_step):
     feed = make_feed("A", "B", "NEW")
     append_quotes(feed, [("A", START, "10"), ("B", START, "20")])
-    batch = append_quotes(feed, quotes, provider=provider)
+    entry = append_quotes(feed, quotes, provider=provider)
 
     assert in_step == [False]
-    assert facts_of(batch)[:-1] == facts
-    assert Quote.objects.filter(batch=batch).count() == batch.accepted
-    assert list(Batch.objects.order_by("seq").values_list("seq", flat=True)) == [1, 2]
+    assert facts_of(entry)[:-1] == facts
+    assert Quote.objects.filter(entry=entry).count() == entry.accepted
+    assert list(FeedEntry.objects.order_by("seq").values_list("seq", flat=True)) == [1, 2]
     assert FeedHead.objects.get(feed=feed).seq == 2
 
 
@@ -70,11 +70,11 @@ def test_a_quote_that_waits_for_the_next_is_settled_by_it(in_step):
     feed = make_feed("A", "B")
     append_quotes(feed, [("A", START, "10"), ("B", START, "20")])
     append_quotes(feed, [("A", at(1), "100")])
-    batch = append_quotes(feed, [("A", at(2), "11")])
+    entry = append_quotes(feed, [("A", at(2), "11")])
 
     assert in_step == [False, False]
-    assert facts_of(batch) == (3, 1, 0, 0, 0, {"jump": 1}, None)
-    assert not HeldQuote.objects.exists()
+    assert facts_of(entry) == (3, 1, 0, 0, 0, {"jump": 1}, None)
+    assert not UnconfirmedQuote.objects.exists()
 
 
 def test_what_waits_in_another_feed_holds_up_nobody(in_step):
@@ -85,7 +85,7 @@ def test_what_waits_in_another_feed_holds_up_nobody(in_step):
     append_quotes(feed, [("A", at(1), "11")])
 
     assert in_step == [False, True]
-    assert HeldQuote.objects.count() == 1
+    assert UnconfirmedQuote.objects.count() == 1
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_what_waits_in_another_feed_holds_up_nobody(in_step):
 def test_what_cannot_be_in_step_is_not_tried(quotes, in_step):
     feed = make_feed("A")
     append_quotes(feed, [("A", START, "10")], as_of=at(5))
-    batch = append_quotes(feed, quotes, as_of=at(8))
+    entry = append_quotes(feed, quotes, as_of=at(8))
 
     assert in_step == []
-    assert batch.accepted == len(quotes)
+    assert entry.accepted == len(quotes)
 
 
 @pytest.mark.parametrize(
@@ -108,15 +108,15 @@ def test_what_cannot_be_in_step_is_not_tried(quotes, in_step):
     ids=["stored", "late"],
 )
 def test_an_asset_may_come_with_a_quote_ahead_of_its_new_feeds_clock(second, facts, newest, in_step):
-    feed, film = make_feed("A", name="feed"), make_feed("B", name="film")
-    append_quotes(film, [("B", START, "1")])
+    feed, recording = make_feed("A", name="feed"), make_feed("B", name="recording")
+    append_quotes(recording, [("B", START, "1")])
     append_quotes(feed, [("A", at(30), "10")])
-    feed.judged.__class__.objects.filter(feed=feed).update(seq=1)
-    move_asset(asset_id=Asset.objects.get(symbol="A").pk, feed_id=film.pk)
-    batch = append_quotes(film, [("A", at(second), "10"), ("B", at(40), "1")])
+    feed.evaluated.__class__.objects.filter(feed=feed).update(seq=1)
+    move_asset(asset_id=Asset.objects.get(symbol="A").pk, feed_id=recording.pk)
+    entry = append_quotes(recording, [("A", at(second), "10"), ("B", at(40), "1")])
 
     assert in_step == [False]
-    assert facts_of(batch) == facts
+    assert facts_of(entry) == facts
     assert newest_prices() == [("A", newest, "10"), ("B", at(40), "1")]
 
 
@@ -135,15 +135,15 @@ def _all_of(feed):
     number = {asset.pk: asset.symbol[1:] for asset in feed.assets.all()}
     entries = [
         (*facts_of(entry)[:-1], {slug: [number[one] for one in ids] for slug, ids in (entry.switched or {}).items()})
-        for entry in Batch.objects.filter(feed=feed).order_by("seq")
+        for entry in FeedEntry.objects.filter(feed=feed).order_by("seq")
     ]
     quotes = Quote.objects.filter(asset__feed=feed).order_by("at", "asset__symbol")
-    rows = list(quotes.values_list("asset", "at", "price", "late", "batch__seq"))
+    rows = list(quotes.values_list("asset", "at", "price", "late", "entry__seq"))
     newest = LatestQuote.objects.filter(asset__feed=feed).order_by("asset__symbol")
-    held = HeldQuote.objects.filter(asset__feed=feed).order_by("asset__symbol")
+    unconfirmed = UnconfirmedQuote.objects.filter(asset__feed=feed).order_by("asset__symbol")
     newest_rows, held_rows = (
         newest.values_list("asset", "at", "price", "provider"),
-        held.values_list("asset", "at", "price"),
+        unconfirmed.values_list("asset", "at", "price"),
     )
     return entries, [[(number[row[0]], *row[1:]) for row in one] for one in (rows, newest_rows, held_rows)]
 
@@ -155,9 +155,9 @@ def test_the_rows_are_those_of_placing_quote_by_quote(seed, monkeypatch):
     append = log._append_in_step
 
     def only_quick(head, admitted, **columns):
-        batch = append(head, admitted, **columns) if head.feed_id == quick.pk else None
-        taken[head.feed_id, batch is not None] += 1
-        return batch
+        entry = append(head, admitted, **columns) if head.feed_id == quick.pk else None
+        taken[head.feed_id, entry is not None] += 1
+        return entry
 
     monkeypatch.setattr(log, "_append_in_step", only_quick)
     for second in range(60):

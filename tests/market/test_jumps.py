@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from apps.alerts.models import Alert
 from apps.backtests.evaluation import read_quotes
 from apps.market import domain, queries
-from apps.market.domain import AdmittedQuote, Held, Newest, RawQuote, Verdict
-from apps.market.models import Batch, HeldQuote, Quote
-from apps.pipeline.flow import judge_pending
+from apps.market.domain import AdmittedQuote, Newest, RawQuote, Unconfirmed, Verdict
+from apps.market.models import FeedEntry, Quote, UnconfirmedQuote
+from apps.pipeline.flow import evaluate_pending
 from apps.sources import services as sources
 from apps.sources.providers.protocol import Answer
 from apps.sources.providers.registry import PROVIDERS
@@ -23,10 +23,10 @@ from tests.sources.scripted import Scripted, answer_with
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
-def verdict(price, *, last=100, held=None, times=1, seconds=10, percent=50):
-    """Return what becomes of a price ten seconds after the last; held: a price at five seconds."""
-    waiting = None if held is None else (5, held, times)
-    return domain.verdict_on(seconds, price, last=last, held=waiting, percent=percent)
+def verdict(price, *, last=100, unconfirmed=None, times=1, seconds=10, percent=50):
+    """Return what becomes of a price ten seconds after the last; unconfirmed: a price at five seconds."""
+    waiting = None if unconfirmed is None else (5, unconfirmed, times)
+    return domain.verdict_on(seconds, price, last=last, unconfirmed=waiting, percent=percent)
 
 
 @pytest.mark.parametrize("price", [50, 100, 150])
@@ -36,7 +36,7 @@ def test_a_price_exactly_half_as_far_is_no_jump(price):
 
 @pytest.mark.parametrize("price", [49, 151, 10_000, 1])
 def test_a_price_further_off_is_held(price):
-    assert verdict(price) is Verdict.HELD
+    assert verdict(price) is Verdict.UNCONFIRMED
 
 
 def test_the_first_price_of_an_asset_cannot_jump():
@@ -49,44 +49,44 @@ def test_where_the_percent_is_zero_nothing_jumps():
 
 @pytest.mark.parametrize("price", [200, 400, 600])
 def test_the_next_price_confirms_the_held_one_where_it_is_within_half_of_it(price):
-    assert verdict(price, held=400) is Verdict.CONFIRMS
+    assert verdict(price, unconfirmed=400) is Verdict.CONFIRMS
 
 
 @pytest.mark.parametrize("price", [199, 601])
 def test_the_next_price_that_jumps_from_both_is_held_in_its_place(price):
-    assert verdict(price, held=400) is Verdict.HELD
+    assert verdict(price, unconfirmed=400) is Verdict.UNCONFIRMED
 
 
 def test_a_next_price_near_the_last_accepted_one_shows_that_the_held_one_was_an_error():
-    assert verdict(101, held=10_000) is Verdict.ACCEPTED
+    assert verdict(101, unconfirmed=10_000) is Verdict.ACCEPTED
     # Near to both: what it says of the price before is more than what it says of the jump.
-    assert verdict(110, held=160) is Verdict.ACCEPTED
+    assert verdict(110, unconfirmed=160) is Verdict.ACCEPTED
 
 
 def test_the_third_in_a_row_is_accepted_whatever_it_says():
-    assert verdict(1_000, held=400, times=1) is Verdict.HELD
-    assert verdict(5_000, held=1_000, times=2) is Verdict.ACCEPTED
+    assert verdict(1_000, unconfirmed=400, times=1) is Verdict.UNCONFIRMED
+    assert verdict(5_000, unconfirmed=1_000, times=2) is Verdict.ACCEPTED
 
 
 def test_the_held_quote_given_again_confirms_nothing():
-    assert verdict(400, held=400, seconds=5) is Verdict.REPEATED
-    assert verdict(401, held=400, seconds=5) is Verdict.CONFLICT
+    assert verdict(400, unconfirmed=400, seconds=5) is Verdict.REPEATED
+    assert verdict(401, unconfirmed=400, seconds=5) is Verdict.CONFLICT
 
 
 def test_a_quote_from_before_the_held_one_is_accepted_beside_it_or_rejected():
-    assert verdict(101, held=400, seconds=4) is Verdict.BESIDE
-    assert verdict(401, held=400, seconds=4) is Verdict.JUMP
+    assert verdict(101, unconfirmed=400, seconds=4) is Verdict.BESIDE
+    assert verdict(401, unconfirmed=400, seconds=4) is Verdict.JUMP
 
 
 # In a feed
 
 
-def _row(batch):
-    return (batch.accepted, batch.held, batch.repeated, batch.rejected)
+def _row(entry):
+    return (entry.accepted, entry.unconfirmed, entry.repeated, entry.rejected)
 
 
 def _stored():
-    rows = Quote.objects.order_by("at", "asset__symbol").values_list("asset__symbol", "at", "price", "batch__seq")
+    rows = Quote.objects.order_by("at", "asset__symbol").values_list("asset__symbol", "at", "price", "entry__seq")
     return [(symbol, moment, int(price), seq) for symbol, moment, price, seq in rows]
 
 
@@ -94,10 +94,10 @@ def _stored():
 def test_a_confirmed_jump_is_stored_with_the_one_that_confirms_it_in_the_order_of_their_times():
     feed = make_feed("BTC", "ETH")
     append_quotes(feed, [("BTC", START, "10"), ("ETH", START, "5")])
-    held = append_quotes(feed, [("BTC", at(10), "100"), ("ETH", at(10), "5")])
+    unconfirmed = append_quotes(feed, [("BTC", at(10), "100"), ("ETH", at(10), "5")])
     confirmed = append_quotes(feed, [("BTC", at(20), "101"), ("ETH", at(15), "5")])
 
-    assert (_row(held), _row(confirmed)) == ((1, 1, 0, {}), (3, 0, 0, {}))
+    assert (_row(unconfirmed), _row(confirmed)) == ((1, 1, 0, {}), (3, 0, 0, {}))
     assert _stored() == [
         ("BTC", START, 10, 1),
         ("ETH", START, 5, 1),
@@ -106,9 +106,9 @@ def test_a_confirmed_jump_is_stored_with_the_one_that_confirms_it_in_the_order_o
         ("ETH", at(15), 5, 3),
         ("BTC", at(20), 101, 3),
     ]
-    # The bounds are those of all its quotes, or the judge would miss one.
-    assert (confirmed.first_at, confirmed.last_at, len(queries.judged_quotes(confirmed))) == (at(10), at(20), 3)
-    assert not HeldQuote.objects.exists()
+    # The bounds are those of all its quotes, or the analyzer would miss one.
+    assert (confirmed.first_at, confirmed.last_at, len(queries.evaluated_quotes(confirmed))) == (at(10), at(20), 3)
+    assert not UnconfirmedQuote.objects.exists()
 
 
 @pytest.mark.django_db
@@ -120,7 +120,7 @@ def test_a_jump_that_is_not_confirmed_is_given_up_and_counted():
 
     assert _row(back) == (1, 0, 0, {"jump": 1})
     assert [(price, seq) for _, _, price, seq in _stored()] == [(10, 1), (11, 3)]
-    assert not HeldQuote.objects.exists()
+    assert not UnconfirmedQuote.objects.exists()
 
 
 @pytest.mark.django_db
@@ -134,9 +134,9 @@ def test_three_in_a_row_within_one_answer_or_in_three_end_alike():
     for feed in (together, apart):
         kept = Quote.objects.filter(asset__feed=feed).order_by("at").values_list("at", "price")
         assert [(moment, int(price)) for moment, price in kept] == [(START, 10), (at(3), 7), (at(4), 8)]
-        entries = Batch.objects.filter(feed=feed)
+        entries = FeedEntry.objects.filter(feed=feed)
         assert sum(entry.rejected.get("jump", 0) for entry in entries) == 2
-        assert sum(entry.held for entry in entries) == 2
+        assert sum(entry.unconfirmed for entry in entries) == 2
 
 
 @pytest.mark.django_db
@@ -147,7 +147,7 @@ def test_the_held_trade_given_again_waits_on_and_is_counted_as_repeated():
     again = append_quotes(feed, [("BTC", at(10), "100")], as_of=at(20))
 
     assert _row(again) == (0, 0, 1, {})
-    assert HeldQuote.objects.get().times == 1
+    assert UnconfirmedQuote.objects.get().times == 1
 
 
 @pytest.mark.django_db
@@ -159,8 +159,13 @@ def test_what_waits_keeps_its_volume_and_says_who_gave_it():
     part = sources.admit_answer(lease=lease, provider="coinbase", answer=answer, asset_ids=asset_ids(feed))
     sources.record_answers(lease=lease, parts=[part], now=at(1), trace_id=TRACE)
 
-    held = HeldQuote.objects.get()
-    assert (held.at, int(held.price), held.volume, held.provider) == (at(1), 100, Decimal("2.5"), "coinbase")
+    unconfirmed = UnconfirmedQuote.objects.get()
+    assert (unconfirmed.at, int(unconfirmed.price), unconfirmed.volume, unconfirmed.provider) == (
+        at(1),
+        100,
+        Decimal("2.5"),
+        "coinbase",
+    )
 
 
 @pytest.mark.django_db
@@ -194,10 +199,10 @@ def test_a_held_quote_that_is_older_than_quotes_are_kept_is_given_up(settings):
     append_quotes(feed, [("A", at(1), "1000")])
     settings.QUOTE_RETENTION_DAYS = 2
     later = 3 * 86_400
-    batch = append_quotes(feed, [("A", at(later), "1001")])
+    entry = append_quotes(feed, [("A", at(later), "1001")])
 
-    assert (batch.accepted, batch.held, batch.rejected) == (0, 1, {"jump": 1})
-    assert HeldQuote.objects.get().at == at(later)
+    assert (entry.accepted, entry.unconfirmed, entry.rejected) == (0, 1, {"jump": 1})
+    assert UnconfirmedQuote.objects.get().at == at(later)
 
 
 @pytest.mark.django_db
@@ -214,7 +219,7 @@ def test_no_alert_opens_for_a_price_that_was_not_confirmed():
     make_rule(make_owner(), assets=["BTC"], condition=above(50))
     for second, price in enumerate(["10", "1000", "11", "60", "61"]):
         append_quotes(feed, [("BTC", at(second), price)])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
 
     assert [(alert.opened_at, alert.evidence["price"]) for alert in Alert.objects.all()] == [(at(3), "60")]
 
@@ -229,51 +234,56 @@ def test_it_makes_no_difference_how_quotes_are_cut_into_answers(prices, cuts):
     quotes = [AdmittedQuote(1, NOON + timedelta(seconds=second), Decimal(one)) for second, one in enumerate(prices)]
 
     def placed(pieces):
-        newest, held, fresh, counts = {}, {}, [], [0, 0]
+        newest, unconfirmed, fresh, counts = {}, {}, [], [0, 0]
         for piece in pieces:
             placement = domain.place(
-                piece, newest=newest, held=held, provider="one", jump_percent=50, stored_prices=lambda behind: {}
+                piece,
+                newest=newest,
+                unconfirmed=unconfirmed,
+                provider="one",
+                jump_percent=50,
+                stored_prices=lambda behind: {},
             )
             fresh += placement.fresh
             for quote in placement.fresh:
                 newest[1] = Newest(domain.epoch_microseconds(quote.at), quote.price)
-            held = {asset_id: one for asset_id, one in (held | placement.held).items() if one}
-            counts[0] += placement.held_anew
+            unconfirmed = {asset_id: one for asset_id, one in (unconfirmed | placement.unconfirmed).items() if one}
+            counts[0] += placement.newly_unconfirmed
             counts[1] += placement.rejected["jump"]
-        return fresh, counts, held
+        return fresh, counts, unconfirmed
 
     edges = [0, *sorted(cut for cut in cuts if cut < len(quotes)), len(quotes)]
     pieces = [quotes[begin:end] for begin, end in pairwise(edges)]
     whole, in_pieces = placed([quotes]), placed(pieces)
     assert whole == in_pieces
-    accepted, (held_anew, given_up), waiting = whole
+    accepted, (newly_unconfirmed, given_up), waiting = whole
     # Nothing is dropped silently.
     assert len(accepted) + given_up + len(waiting) == len(quotes)
-    assert given_up + len(waiting) <= held_anew
-    assert all(isinstance(one, Held) for one in waiting.values())
+    assert given_up + len(waiting) <= newly_unconfirmed
+    assert all(isinstance(one, Unconfirmed) for one in waiting.values())
 
 
 @given(prices=some_prices)
 def test_a_file_holds_what_a_feed_holds(prices, tmp_path_factory):
-    film = tmp_path_factory.mktemp("film") / "film.csv"
+    recording = tmp_path_factory.mktemp("recording") / "recording.csv"
     rows = [f"{1_772_452_800 + second},A,{price}" for second, price in enumerate(prices)]
-    film.write_text("\n".join(["time,symbol,price", *rows]))
-    read = read_quotes(film, watched=(), jump_percent=50, progress=lambda rows: None)
+    recording.write_text("\n".join(["time,symbol,price", *rows]))
+    read = read_quotes(recording, watched=(), jump_percent=50, progress=lambda rows: None)
     quotes = [AdmittedQuote(1, NOON + timedelta(seconds=second), Decimal(one)) for second, one in enumerate(prices)]
     placement = domain.place(
-        quotes, newest={}, held={}, provider="one", jump_percent=50, stored_prices=lambda behind: {}
+        quotes, newest={}, unconfirmed={}, provider="one", jump_percent=50, stored_prices=lambda behind: {}
     )
 
     assert [units for _, _, units in read.quotes] == [domain.price_units(quote.price) for quote in placement.fresh]
-    assert (read.held, read.rejected) == (placement.held_anew, placement.rejected)
+    assert (read.unconfirmed, read.rejected) == (placement.newly_unconfirmed, placement.rejected)
 
 
 @pytest.mark.django_db
 def test_a_recording_holds_as_a_live_market_does(monkeypatch):
-    provider = Scripted(is_live=False, slug="film")
-    monkeypatch.setitem(PROVIDERS, "film", provider)
+    provider = Scripted(is_live=False, slug="recording")
+    monkeypatch.setitem(PROVIDERS, "recording", provider)
     provider.gives = [answer_with(("BTC", START, "1"), ("BTC", at(1), "9"), ("BTC", at(2), "9"), as_of=at(2))]
-    feed = make_feed("BTC", provider="film")
-    batch = sources.fetch(feed_id=feed.pk, slot=START, now=START, trace_id=TRACE)
+    feed = make_feed("BTC", provider="recording")
+    entry = sources.fetch(feed_id=feed.pk, slot=START, now=START, trace_id=TRACE)
 
-    assert (batch.accepted, batch.held) == (3, 1)
+    assert (entry.accepted, entry.unconfirmed) == (3, 1)

@@ -1,4 +1,4 @@
-"""A feed's log: history, numbers, and rows that are what was judged."""
+"""A feed's log: history, numbers, and rows that are what was evaluated."""
 
 import random
 from datetime import timedelta
@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection, transaction
 
 from apps.market import domain, queries, services
 from apps.market.domain import RawQuote
-from apps.market.models import Batch, FeedHead, JudgePosition, LatestQuote, Quote
+from apps.market.models import EvaluationCursor, FeedEntry, FeedHead, LatestQuote, Quote
 from apps.sources import services as sources
 from apps.sources.models import FeedSource
 from apps.sources.providers.protocol import Answer
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 def test_history_is_an_entry_before_the_quotes_of_its_answer():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")], history=[("BTC", at(-20), "8"), ("BTC", at(-10), "9")])
-    history, quotes = Batch.objects.order_by("seq")
+    history, quotes = FeedEntry.objects.order_by("seq")
     assert (history.kind, history.slot, history.as_of) == ("history", None, at(-10))
     assert (history.accepted, history.first_at, history.last_at) == (2, at(-20), at(-10))
     assert (quotes.kind, quotes.slot, quotes.as_of, quotes.accepted) == ("quotes", START, START, 1)
@@ -53,7 +53,7 @@ def test_history_passes_over_what_is_stored():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10"), ("BTC", at(1), "11")])
     append_quotes(feed, [], as_of=at(2), history=[("BTC", at(-1), "9"), ("BTC", START, "10"), ("BTC", at(1), "99")])
-    history = Batch.objects.get(kind="history")
+    history = FeedEntry.objects.get(kind="history")
     assert (history.accepted, history.repeated, history.rejected) == (1, 1, {"conflict": 1})
     assert (history.first_at, history.last_at) == (at(-1), at(-1))
     assert stored_quotes() == [("BTC", at(-1), "9"), ("BTC", START, "10"), ("BTC", at(1), "11")]
@@ -63,7 +63,7 @@ def test_history_that_is_stored_already_is_an_entry_without_quotes():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")])
     append_quotes(feed, [], as_of=at(1), history=[("BTC", START, "10")])
-    history = Batch.objects.get(kind="history")
+    history = FeedEntry.objects.get(kind="history")
     assert (history.seq, history.accepted, history.first_at, history.last_at) == (2, 0, None, None)
 
 
@@ -119,9 +119,9 @@ def test_an_entry_is_appended_while_the_judge_is_at_work():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")])
     with transaction.atomic():
-        JudgePosition.objects.select_for_update(no_key=True).get(feed=feed)
-        batch = elsewhere(lambda: append_quotes(feed, [("BTC", at(1), "11")]))
-    assert (batch.seq, newest_prices()) == (2, [("BTC", at(1), "11")])
+        EvaluationCursor.objects.select_for_update(no_key=True).get(feed=feed)
+        entry = elsewhere(lambda: append_quotes(feed, [("BTC", at(1), "11")]))
+    assert (entry.seq, newest_prices()) == (2, [("BTC", at(1), "11")])
 
 
 @pytest.mark.servers
@@ -129,11 +129,11 @@ def test_an_entry_is_appended_while_the_judge_is_at_work():
 def test_a_feed_is_claimed_while_the_judge_is_at_work():
     feed = make_feed()
     with transaction.atomic():
-        JudgePosition.objects.select_for_update(no_key=True).get(feed=feed)
+        EvaluationCursor.objects.select_for_update(no_key=True).get(feed=feed)
         assert elsewhere(lambda: sources.claim_due_feeds(now=START)) == [(feed.pk, START)]
 
 
-# What is judged is what is stored
+# What is evaluated is what is stored
 
 
 def test_a_price_is_read_back_as_it_was_admitted():
@@ -141,10 +141,10 @@ def test_a_price_is_read_back_as_it_was_admitted():
     written = ["1e-10", "1e12", "999999999999.9995", "0.1", "0.00000000015", "123456.7890123455", "9.99999999999999999"]
     written += [f"{chance.uniform(0.1, 1) * 10 ** chance.randint(-9, 12):.17g}" for _ in range(300)]
     feed = make_feed("BTC", jump_percent=0)
-    batch = append_quotes(feed, [("BTC", at(place), price) for place, price in enumerate(written)])
+    entry = append_quotes(feed, [("BTC", at(place), price) for place, price in enumerate(written)])
     admitted = [domain.admit_price(price) for price in written]
     assert list(Quote.objects.order_by("at").values_list("price", flat=True)) == admitted
-    assert [units for _, _, units in queries.judged_quotes(batch)] == [int(price * 10**10) for price in admitted]
+    assert [units for _, _, units in queries.evaluated_quotes(entry)] == [int(price * 10**10) for price in admitted]
     assert LatestQuote.objects.get().price == admitted[-1]
 
 
@@ -159,9 +159,9 @@ def test_the_newest_price_is_read_back_as_it_was_admitted(price):
 def test_a_time_is_read_back_to_the_microsecond():
     feed = make_feed("BTC", jump_percent=0)
     moment = START + timedelta(microseconds=999_999)
-    batch = append_quotes(feed, [("BTC", START, "1"), ("BTC", moment, "2")])
+    entry = append_quotes(feed, [("BTC", START, "1"), ("BTC", moment, "2")])
     assert stored_quotes() == [("BTC", START, "1"), ("BTC", moment, "2")]
-    assert [microseconds for _, microseconds, _ in queries.judged_quotes(batch)] == [
+    assert [microseconds for _, microseconds, _ in queries.evaluated_quotes(entry)] == [
         1_772_452_800_000_000,
         1_772_452_800_999_999,
     ]
@@ -207,7 +207,7 @@ def test_a_provider_that_raises_or_is_misconfigured_is_counted_and_put_off(monke
 
     sources.fetch(feed_id=feed.pk, slot=at(2), now=at(2), trace_id=TRACE)
 
-    assert list(Batch.objects.order_by("seq").values_list("failure", flat=True)) == ["misconfigured", "crashed"]
+    assert list(FeedEntry.objects.order_by("seq").values_list("failure", flat=True)) == ["misconfigured", "crashed"]
     assert FeedHead.objects.get(feed=feed).next_slot == at(6)
 
 

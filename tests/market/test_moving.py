@@ -1,4 +1,4 @@
-"""An asset that moves from one feed to another: judged by exactly one, at one place in each of the two logs."""
+"""An asset that moves from one feed to another: evaluated by exactly one, at one place in each of the two logs."""
 
 from datetime import timedelta
 
@@ -12,9 +12,9 @@ from django.utils import timezone
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.replay import replay
 from apps.market.domain import RawQuote
-from apps.market.models import Asset, Batch, FeedHead, HeldQuote, JudgePosition, LatestQuote, Quote
+from apps.market.models import Asset, EvaluationCursor, FeedEntry, FeedHead, LatestQuote, Quote, UnconfirmedQuote
 from apps.market.services import AssetStays
-from apps.notify.models import Owed
+from apps.notify.models import Notification
 from apps.notify.services import create_channel, set_channels
 from apps.pipeline import flow
 from apps.rules import queries as rule_queries
@@ -45,15 +45,15 @@ def move(symbol, feed):
     flow.move_asset(asset_id=asset(symbol).pk, feed_id=feed.pk if feed is not None else None, now=START)
 
 
-def judge(*feeds):
+def evaluate(*feeds):
     for feed in feeds:
-        flow.judge_pending(feed_id=feed.pk)
+        flow.evaluate_pending(feed_id=feed.pk)
 
 
 def episodes():
     """Return (feed, kind, seconds, reason) of each event, in the order in which they were made."""
-    rows = AlertEvent.objects.order_by("pk").select_related("batch__feed")
-    return [(one.batch.feed.name, one.kind, (one.at - START).total_seconds(), one.reason) for one in rows]
+    rows = AlertEvent.objects.order_by("pk").select_related("entry__feed")
+    return [(one.entry.feed.name, one.kind, (one.at - START).total_seconds(), one.reason) for one in rows]
 
 
 def replayed(*feeds):
@@ -64,7 +64,7 @@ def replayed(*feeds):
 
 def watched_in(feed):
     """Return rule -> the assets that its last change in the feed's log names."""
-    rows = RuleChange.objects.filter(batch__feed=feed).order_by("batch__seq").values_list("rule__name", "asset_ids")
+    rows = RuleChange.objects.filter(entry__feed=feed).order_by("entry__seq").values_list("rule__name", "asset_ids")
     names = dict(Asset.objects.values_list("pk", "symbol"))
     return {rule: [names[one] for one in asset_ids] for rule, asset_ids in rows}
 
@@ -72,11 +72,11 @@ def watched_in(feed):
 def test_an_asset_moves_with_its_quotes_and_its_newest_price(feeds):
     first, second = feeds
     append_quotes(first, [("A", at(0), "10")])
-    judge(first)
+    evaluate(first)
     move("A", second)
 
     assert asset().feed == second
-    assert Quote.objects.filter(asset=asset(), batch__feed=first).count() == 1
+    assert Quote.objects.filter(asset=asset(), entry__feed=first).count() == 1
     assert LatestQuote.objects.get(asset=asset()).price == 10
     assert append_quotes(second, [("A", at(1), "11"), ("C", at(1), "1")]).accepted == 2
 
@@ -90,11 +90,11 @@ def test_a_rule_goes_on_in_the_other_log_with_full_windows_and_both_logs_replay(
     )
     append_quotes(first, [("A", at(0), "10"), ("B", at(0), "10")])
     append_quotes(first, [("A", at(50), "10"), ("B", at(50), "10")])
-    judge(first)
+    evaluate(first)
     move("A", second)
     append_quotes(second, [("A", at(70), "12")])
     append_quotes(first, [("B", at(70), "12")])
-    judge(second, first)
+    evaluate(second, first)
 
     assert (watched_in(first), watched_in(second)) == ({"rule": ["B"]}, {"rule": ["A"]})
     assert [one[:3] for one in episodes()] == [("second", "opened", 70), ("first", "opened", 70)]
@@ -109,12 +109,12 @@ def test_an_open_alert_ends_at_the_move_and_the_next_opens_in_the_other_log(feed
     set_channels(rule=rule, channels=[create_channel(owner=owner, name="Inbox", kind="inbox", config={})])
     append_quotes(first, [("A", at(0), "9")])
     append_quotes(first, [("A", at(1), "11")])
-    judge(first)
+    evaluate(first)
     move("A", second)
     assert not Alert.objects.filter(resolved_at=None).exists()
     append_quotes(second, [("A", at(2), "9")])
     append_quotes(second, [("A", at(3), "12")])
-    judge(*(feeds[one] for one in order))
+    evaluate(*(feeds[one] for one in order))
 
     assert [one[:3] for one in episodes()] == [
         ("first", "opened", 1),
@@ -122,7 +122,7 @@ def test_an_open_alert_ends_at_the_move_and_the_next_opens_in_the_other_log(feed
         ("second", "opened", 3),
     ]
     assert AlertEvent.objects.get(kind="resolved").reason == Alert.objects.earliest("pk").resolution == "rule changed"
-    assert Owed.objects.count() == 3
+    assert Notification.objects.count() == 3
     assert RuleState.objects.values_list("asset__symbol", "state").get() == ("A", "firing")
     assert replayed(first, second) == [(2, [], []), (1, [], [])]
 
@@ -132,14 +132,14 @@ def test_a_rule_that_cannot_be_read_stays_behind_until_it_is_edited(feeds):
     rule = make_rule(make_owner(), assets=["A"], condition=above(10))
     rule.versions.update(document={"assets": ["A"], "condition": {"kind": "never heard of"}})
     append_quotes(first, [("A", at(0), "9")])
-    judge(first)
+    evaluate(first)
     assert Alert.objects.get().kind == Alert.Kind.ERROR
     move("A", second)
 
     # What cannot be read cannot follow.
     assert Alert.objects.get().resolved_at is None
     make_rule(rule.owner, rule=rule, assets=["A"], condition=above(10))
-    judge(first, second)
+    evaluate(first, second)
     assert Alert.objects.get().resolution == "rule changed"
     assert (watched_in(first), watched_in(second)) == ({"rule": []}, {"rule": ["A"]})
 
@@ -150,10 +150,10 @@ def test_rules_by_feed_end_in_the_old_one_and_begin_in_the_new_one(feeds):
     make_rule(owner, name="of first", assets={"feed": "first"}, condition=above(10))
     make_rule(owner, name="of second", assets={"feed": "second"}, condition=above(10))
     append_quotes(first, [("A", at(0), "9"), ("B", at(0), "9")])
-    judge(first, second)
+    evaluate(first, second)
     move("A", second)
     rules.follow_assets(now=START, trace_id=TRACE)
-    judge(first, second)
+    evaluate(first, second)
 
     assert watched_in(first) == {"of first": ["B"]}
     assert watched_in(second) == {"of second": ["A", "C"]}
@@ -172,7 +172,7 @@ def test_an_asset_may_move_there_and_back(feeds):
             move("A", feed)
         append_quotes(feed, [("A", at(10 * second_now), "9")])
         append_quotes(feed, [("A", at(10 * second_now + 5), "11")])
-        judge(first, second)
+        evaluate(first, second)
 
     assert [one[:3] for one in episodes()] == [
         *[("first", "opened", 5), ("first", "resolved", 5), ("second", "opened", 15), ("second", "resolved", 15)],
@@ -186,9 +186,9 @@ def test_an_asset_may_leave_its_feed_and_nothing_judges_it_any_more(feeds):
     first, second = feeds
     make_rule(make_owner(), assets=["A"], condition=above(10))
     append_quotes(first, [("A", at(0), "11")])
-    judge(first)
+    evaluate(first)
     move("A", None)
-    judge(first)
+    evaluate(first)
     assert (asset().feed, RuleState.objects.count(), watched_in(first)) == (None, 0, {"rule": []})
     assert Alert.objects.get().resolution == "rule changed"
     move("A", second)
@@ -200,19 +200,19 @@ def test_a_held_price_waits_in_the_other_feed(feeds):
     first, second = feeds
     append_quotes(first, [("A", at(0), "10")])
     append_quotes(first, [("A", at(1), "100")])
-    judge(first)
+    evaluate(first)
     move("A", second)
     assert append_quotes(second, [("A", at(2), "101")]).accepted == 2
-    assert not HeldQuote.objects.exists()
+    assert not UnconfirmedQuote.objects.exists()
 
 
 def test_what_is_pending_in_the_old_feed_keeps_the_asset(feeds):
     first, second = feeds
     append_quotes(first, [("A", at(0), "10")])
-    with pytest.raises(AssetStays, match=r"^The feed first has 1 entry to judge; try again in a moment\.$"):
+    with pytest.raises(AssetStays, match=r"^The feed first has 1 entry to evaluate; try again in a moment\.$"):
         move("A", second)
     assert asset().feed == first
-    judge(first)
+    evaluate(first)
     append_quotes(second, [("C", at(0), "10")])  # In the new one it does not matter.
     move("A", second)
     assert asset().feed == second
@@ -236,7 +236,7 @@ def test_a_quote_ahead_of_a_films_clock_keeps_the_asset_out_of_it(feeds):
     first, second = feeds
     append_quotes(first, [("A", at(3_600), "10")])
     append_quotes(second, [("C", at(0), "1")])
-    judge(first, second)
+    evaluate(first, second)
     with pytest.raises(AssetStays, match="is of 2026-03-02 13:00:00, ahead of the clock of second"):
         move("A", second)
     assert asset().feed == first
@@ -245,7 +245,7 @@ def test_a_quote_ahead_of_a_films_clock_keeps_the_asset_out_of_it(feeds):
 def test_a_move_to_a_live_feed_takes_its_clock_along():
     first, second = make_feed("A", name="first"), make_feed(name="live", provider="coincap")
     append_quotes(first, [("A", at(100), "10")])
-    judge(first)
+    evaluate(first)
     move("A", second)
     assert FeedHead.objects.get(feed=second).as_of == at(100)
 
@@ -253,7 +253,7 @@ def test_a_move_to_a_live_feed_takes_its_clock_along():
 def test_a_file_that_was_begun_before_the_move_adds_nothing_to_the_old_log(feeds):
     first, second = feeds
     append_quotes(first, [("A", at(0), "10")])
-    judge(first)
+    evaluate(first)
 
     def rows():
         yield RawQuote("A", "1", at(-1))
@@ -267,14 +267,14 @@ def test_a_rule_that_was_entered_in_the_old_log_all_the_same_is_mended_by_sweep(
     first, second = feeds
     make_rule(make_owner(), assets=["A"], condition=above(10))
     append_quotes(first, [("A", at(0), "9")])
-    judge(first)
+    evaluate(first)
     # As where a rule is saved at the moment of the move.
     Asset.objects.filter(symbol="A").update(feed=second, moved_at=Now())
 
     assert rules.follow_assets(now=START, trace_id=TRACE) == 2
     assert rules.follow_assets(now=START, trace_id=TRACE) == 0
     append_quotes(second, [("A", at(1), "11")])
-    judge(second, first)
+    evaluate(second, first)
     assert [one[:3] for one in episodes()] == [("second", "opened", 1)]
     assert RuleState.objects.values_list("state", flat=True).get() == "firing"
     assert replayed(first, second) == [(0, [], []), (1, [], [])]
@@ -284,7 +284,7 @@ def test_where_no_asset_moved_lately_no_rule_is_looked_at(feeds, django_assert_n
     make_rule(make_owner(), assets=["A"], condition=above(10))
     with django_assert_num_queries(1):
         assert rule_queries.rules_on_moved_assets() == set()
-    judge(feeds[0])
+    evaluate(feeds[0])
     move("A", feeds[1])
     with django_assert_num_queries(2):
         assert rule_queries.rules_on_moved_assets() == set()
@@ -294,16 +294,16 @@ def test_a_move_that_fails_leaves_both_logs_as_they_were(feeds, monkeypatch):
     first, second = feeds
     make_rule(make_owner(), assets=["A"], condition=above(10))
     append_quotes(first, [("A", at(0), "11")])
-    judge(first)
-    before = list(Batch.objects.values_list("pk", flat=True)), episodes()
+    evaluate(first)
+    before = list(FeedEntry.objects.values_list("pk", flat=True)), episodes()
 
     def fails(events, now):
         raise ValidationError("no")
 
     with monkeypatch.context() as patch, pytest.raises(ValidationError):
-        patch.setattr(flow.notify, "owe", fails)
+        patch.setattr(flow.notify, "enqueue", fails)
         move("A", second)
-    assert (list(Batch.objects.values_list("pk", flat=True)), episodes(), asset().feed) == (*before, first)
+    assert (list(FeedEntry.objects.values_list("pk", flat=True)), episodes(), asset().feed) == (*before, first)
 
 
 @pytest.mark.servers
@@ -311,11 +311,11 @@ def test_a_move_that_fails_leaves_both_logs_as_they_were(feeds, monkeypatch):
 def test_a_move_waits_for_the_judge_and_then_sees_what_he_has_judged(feeds):
     first, second = feeds
     append_quotes(first, [("A", at(0), "10")])
-    judged = JudgePosition.objects.filter(feed=first)
+    evaluated = EvaluationCursor.objects.filter(feed=first)
 
-    def judge_slowly():
+    def evaluate_slowly():
         with transaction.atomic():
-            position = judged.select_for_update(no_key=True).get()
+            position = evaluated.select_for_update(no_key=True).get()
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_sleep(0.5)")
             position.seq = 1
@@ -326,7 +326,7 @@ def test_a_move_waits_for_the_judge_and_then_sees_what_he_has_judged(feeds):
             cursor.execute("SELECT pg_sleep(0.2)")
         move("A", second)
 
-    at_once(judge_slowly, move_meanwhile)
+    at_once(evaluate_slowly, move_meanwhile)
     assert asset().feed == second
 
 
@@ -357,7 +357,7 @@ def test_a_rule_saved_at_the_moment_of_a_move_is_judged_in_exactly_one_log(feeds
 
         at_once(moved, saved)
         rules.follow_assets(now=START, trace_id=TRACE)
-        judge(*feeds)
+        evaluate(*feeds)
     here = asset().feed
     elsewhere_now = next(feed for feed in feeds if feed != here)
     assert watched_in(here) == {f"rule {number}": ["A"] for number in range(5)}
@@ -393,8 +393,8 @@ def test_what_is_pushed_into_the_old_feed_at_the_moment_of_the_move_is_of_no_ass
         pushed = [sources.Pushed(at(0), [RawQuote("A", "10", at(0))])]
         return sources.record_pushed(feed_name="first", pushes=pushed, now=at(0), trace_id=TRACE)
 
-    _, batch = at_once(move_slowly, push_meanwhile)
-    assert (batch.feed, batch.accepted, batch.rejected) == (first, 0, {"unknown_asset": 1})
+    _, entry = at_once(move_slowly, push_meanwhile)
+    assert (entry.feed, entry.accepted, entry.rejected) == (first, 0, {"unknown_asset": 1})
     assert not Quote.objects.exists()
 
 
@@ -413,10 +413,10 @@ def test_the_assets_page_moves_it_or_says_why_not(admin_client, feeds):
         **{f"{prefix}-{count}_FORMS": "0" for prefix in ("listings", "aliases") for count in ("TOTAL", "INITIAL")},
     }
     answer = admin_client.post(page, form)
-    assert "The feed first has 2 entries to judge; try again in a moment." in answer.text
+    assert "The feed first has 2 entries to evaluate; try again in a moment." in answer.text
     assert (asset().feed, asset().name) == (first, "")
 
-    judge(first)
+    evaluate(first)
     assert admin_client.post(page, form).status_code == 302
     assert (asset().feed, asset().name) == (second, "moved")
     assert watched_in(second) == {"rule": ["A"]}
@@ -431,5 +431,5 @@ def test_a_move_refused_under_the_locks_is_told_and_nothing_is_saved(admin_clien
         **{f"{prefix}-{count}_FORMS": "0" for prefix in ("listings", "aliases") for count in ("TOTAL", "INITIAL")},
     }
     answer = admin_client.post(reverse("admin:market_asset_change", args=[asset().pk]), form, follow=True)
-    assert "The feed first has 1 entry to judge; try again in a moment." in answer.text
+    assert "The feed first has 1 entry to evaluate; try again in a moment." in answer.text
     assert (asset().feed, asset().name) == (first, "")

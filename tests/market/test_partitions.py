@@ -8,9 +8,9 @@ from psycopg.errors import CheckViolation
 
 from apps.market import partitions, services
 from apps.market.domain import RawQuote
-from apps.market.models import Batch, Candle, Feed, FeedHead, LatestQuote, Quote, RollupPosition
+from apps.market.models import Candle, Feed, FeedEntry, FeedHead, LatestQuote, Quote, RollupCursor
 from apps.market.services import retention
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.sources import services as sources
 from tests.builders import START, TRACE, append_quotes, at, make_feed
 from tests.market.rows import make_long_logs, pages_read
@@ -18,8 +18,8 @@ from tests.threads import at_once, elsewhere
 
 DAY = timedelta(days=1)
 TODAY = START.date()
-FILM_START = datetime(2023, 3, 10, 12, 0, tzinfo=UTC)
-FILM_DAY = FILM_START.date()
+RECORDING_START = datetime(2023, 3, 10, 12, 0, tzinfo=UTC)
+RECORDING_DAY = RECORDING_START.date()
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 pytestmark = pytest.mark.django_db
@@ -42,9 +42,9 @@ def _append_daily(feed, symbol, first, *, days):
 
 
 def pruned(**options):
-    """Judge and roll up all there is, prune, and return the days that went."""
+    """Evaluate and roll up all there is, prune, and return the days that went."""
     for feed in Feed.objects.all():
-        judge_pending(feed_id=feed.pk)
+        evaluate_pending(feed_id=feed.pk)
         while services.roll_up(feed_id=feed.pk):
             pass
     return list(services.prune_quotes(now=timezone.now(), **options))
@@ -115,7 +115,7 @@ def test_a_day_that_another_process_has_dropped_is_made_again_at_the_next_attemp
         cursor.execute("DROP TABLE market_quote_20260302")
     with pytest.raises(CheckViolation):
         append_quotes(feed, [("BTC", START, "10")])
-    assert (Batch.objects.count(), LatestQuote.objects.count()) == (0, 0)
+    assert (FeedEntry.objects.count(), LatestQuote.objects.count()) == (0, 0)
     FeedHead.objects.update(lease_until=LONG_AGO)
     assert append_quotes(feed, [("BTC", START, "10")]).seq == 1
     assert _quotes("BTC") == [START]
@@ -133,15 +133,15 @@ def test_a_day_is_dropped_once_the_feeds_clock_has_left_it_behind_for_longer_tha
 
 
 def test_a_film_of_2023_and_a_live_market_of_2026_are_each_kept_by_their_own_clock():
-    film, live = make_feed("OLD", name="film"), make_feed("NEW", name="live")
-    _append_daily(film, "OLD", FILM_START, days=3)
+    recording, live = make_feed("OLD", name="recording"), make_feed("NEW", name="live")
+    _append_daily(recording, "OLD", RECORDING_START, days=3)
     _append_daily(live, "NEW", START, days=3)
     assert pruned() == []
-    append_quotes(film, [("OLD", FILM_START + 3 * DAY, "10")])
-    assert pruned() == [FILM_DAY]
+    append_quotes(recording, [("OLD", RECORDING_START + 3 * DAY, "10")])
+    assert pruned() == [RECORDING_DAY]
     append_quotes(live, [("NEW", START + 3 * DAY, "10")])
     assert pruned() == [TODAY]
-    assert _quotes("OLD") == [FILM_START + DAY, FILM_START + 2 * DAY, FILM_START + 3 * DAY]
+    assert _quotes("OLD") == [RECORDING_START + DAY, RECORDING_START + 2 * DAY, RECORDING_START + 3 * DAY]
     assert _quotes("NEW") == [START + DAY, START + 2 * DAY, START + 3 * DAY]
 
 
@@ -186,8 +186,8 @@ def test_a_quote_of_a_day_that_is_not_kept_is_rejected_and_makes_no_day():
     feed = make_feed("BTC", "ETH")
     _append_daily(feed, "BTC", START, days=4)
     pruned()
-    batch = append_quotes(feed, [("ETH", START, "2")], as_of=START + 3 * DAY)
-    assert (batch.accepted, batch.late, batch.rejected) == (0, 0, {"too_old": 1})
+    entry = append_quotes(feed, [("ETH", START, "2")], as_of=START + 3 * DAY)
+    assert (entry.accepted, entry.late, entry.rejected) == (0, 0, {"too_old": 1})
     assert partitions.days() == [TODAY + DAY, TODAY + 2 * DAY, TODAY + 3 * DAY]
     assert _quotes("ETH") == []
 
@@ -239,7 +239,7 @@ def test_a_dry_run_tells_the_days_and_drops_none():
 def test_the_past_of_long_ago_is_taken_rolled_up_and_dropped_once_no_piece_follows():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")])
-    past = [RawQuote("BTC", str(1 + number), FILM_START + number * DAY) for number in range(40)]
+    past = [RawQuote("BTC", str(1 + number), RECORDING_START + number * DAY) for number in range(40)]
     imported = sources.import_history(feed_id=feed.pk, quotes=past, now=timezone.now(), trace_id=TRACE)
 
     append_quotes(feed, [], as_of=at(60))  # The minute before the import is over.
@@ -272,7 +272,7 @@ def test_months_of_long_ago_have_one_partition_each_and_the_days_since_one_of_th
     ]
     assert partitions.drop([date(2023, 3, day) for day in range(1, 31)]) == []
     assert len(partitions.drop([date(2023, 3, day) for day in range(1, 32)])) == 31
-    assert FILM_DAY not in partitions.days()
+    assert RECORDING_DAY not in partitions.days()
 
 
 @pytest.mark.servers
@@ -291,9 +291,9 @@ def test_many_years_of_days_have_few_partitions():
 @pytest.mark.servers
 def test_what_was_added_lately_to_the_past_costs_the_same_however_long_the_logs_are():
     make_long_logs("one", "two", "three", "four")
-    Batch.objects.update(accepted=1, first_at=START, last_at=START)
+    FeedEntry.objects.update(accepted=1, first_at=START, last_at=START)
     for feed in Feed.objects.all():
-        RollupPosition.objects.create(feed=feed, seq=5_000)
+        RollupCursor.objects.create(feed=feed, seq=5_000)
     with CaptureQueriesContext(connection) as context:
         assert retention._days_wanted(now=START + 100 * DAY) == []
     assert pages_read(context) < 30
@@ -320,7 +320,7 @@ def test_minute_candles_stay_while_the_quotes_of_their_day_are_kept(settings):
     settings.MINUTE_CANDLE_RETENTION_DAYS = 5
     feed = make_feed("BTC")
     _append_daily(feed, "BTC", START, days=4)
-    past = [RawQuote("BTC", "1", FILM_START), RawQuote("BTC", "1", FILM_START + 5 * DAY)]
+    past = [RawQuote("BTC", "1", RECORDING_START), RawQuote("BTC", "1", RECORDING_START + 5 * DAY)]
     sources.import_history(feed_id=feed.pk, quotes=past, now=timezone.now(), trace_id=TRACE)
     append_quotes(feed, [], as_of=START + 3 * DAY + timedelta(minutes=1))
     pruned()
@@ -334,9 +334,9 @@ def test_minute_candles_stay_while_the_quotes_of_their_day_are_kept(settings):
 
 @pytest.mark.servers
 def test_the_next_days_of_a_live_feed_are_made_ahead():
-    film, live = make_feed("OLD", name="film"), make_feed("NEW", name="live", provider="coincap")
-    append_quotes(film, [("OLD", FILM_START, "10")])
+    recording, live = make_feed("OLD", name="recording"), make_feed("NEW", name="live", provider="coincap")
+    append_quotes(recording, [("OLD", RECORDING_START, "10")])
     append_quotes(live, [("NEW", START, "10")])
     assert services.make_days_ahead() == [TODAY, TODAY + DAY, TODAY + 2 * DAY]
-    assert partitions.days() == [FILM_DAY, TODAY, TODAY + DAY, TODAY + 2 * DAY]
+    assert partitions.days() == [RECORDING_DAY, TODAY, TODAY + DAY, TODAY + 2 * DAY]
     assert pruned() == []

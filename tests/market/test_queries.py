@@ -6,9 +6,9 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.market import cache, partitions, queries, services
 from apps.market.domain import AdmittedQuote, Newest, epoch_microseconds
-from apps.market.models import Asset, Batch, Candle, Feed, FeedHead, JudgePosition
+from apps.market.models import Asset, Candle, EvaluationCursor, Feed, FeedEntry, FeedHead
 from apps.market.services import roll_up
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.sources import queries as sources_queries
 from apps.sources import services as sources
 from apps.sources.models import FeedSource, Listing
@@ -160,9 +160,9 @@ def test_what_lies_between_two_quotes_that_are_asked_for_is_not_read():
 def test_the_pending_entry_is_the_one_after_the_judges_position():
     feed = make_feed("BTC")
     first, second = append_quotes(feed, []), append_quotes(feed, [])
-    assert queries.pending_batch(feed_id=feed.pk, after_seq=0) == first
-    assert queries.pending_batch(feed_id=feed.pk, after_seq=1) == second
-    assert queries.pending_batch(feed_id=feed.pk, after_seq=2) is None
+    assert queries.pending_entry(feed_id=feed.pk, after_seq=0) == first
+    assert queries.pending_entry(feed_id=feed.pk, after_seq=1) == second
+    assert queries.pending_entry(feed_id=feed.pk, after_seq=2) is None
 
 
 def test_a_log_is_pending_until_its_last_entry_is_judged():
@@ -170,17 +170,17 @@ def test_a_log_is_pending_until_its_last_entry_is_judged():
     before = queries.has_pending(feed.pk)
     append_quotes(feed, [])
     appended = queries.has_pending(feed.pk)
-    JudgePosition.objects.update(seq=1)
+    EvaluationCursor.objects.update(seq=1)
     assert (before, appended, queries.has_pending(feed.pk)) == (False, True, False)
 
 
 def test_a_feed_is_behind_when_an_entry_has_waited_since_before_the_moment():
-    waiting, quick, judged = (make_feed(name=name) for name in ("waiting", "quick", "judged"))
+    waiting, quick, evaluated = (make_feed(name=name) for name in ("waiting", "quick", "evaluated"))
     append_quotes(waiting, [], as_of=START)
     append_quotes(waiting, [], as_of=START)
     append_quotes(quick, [], as_of=at(5))
-    append_quotes(judged, [], as_of=START)
-    Batch.objects.filter(feed=judged).update(evaluated_at=at(1))
+    append_quotes(evaluated, [], as_of=START)
+    FeedEntry.objects.filter(feed=evaluated).update(evaluated_at=at(1))
     assert queries.feeds_behind(before=at(5)) == [waiting.pk]
     assert queries.feeds_behind(before=START) == []
 
@@ -188,11 +188,11 @@ def test_a_feed_is_behind_when_an_entry_has_waited_since_before_the_moment():
 def test_quotes_are_judged_in_the_order_of_time_then_asset():
     feed = make_feed("BTC", "ETH", jump_percent=0)
     btc, eth = asset_ids(feed)["BTC"], asset_ids(feed)["ETH"]
-    batch = append_quotes(
+    entry = append_quotes(
         feed, [("ETH", at(2), "4"), ("ETH", at(1), "2"), ("BTC", at(2), "3.5"), ("BTC", at(1.000001), "1")]
     )
     append_quotes(feed, [("BTC", at(3), "9")])
-    assert queries.judged_quotes(batch) == [
+    assert queries.evaluated_quotes(entry) == [
         (eth, BEGAN + SECOND, 2 * UNIT),
         (btc, BEGAN + SECOND + 1, UNIT),
         (btc, BEGAN + 2 * SECOND, 35 * UNIT // 10),
@@ -203,7 +203,7 @@ def test_quotes_are_judged_in_the_order_of_time_then_asset():
 def test_an_entry_without_quotes_has_nothing_to_judge():
     feed = make_feed("BTC")
     entry = services.append_rules_entry(feed_id=feed.pk, now=START, trace_id=TRACE)
-    assert queries.judged_quotes(entry) == []
+    assert queries.evaluated_quotes(entry) == []
     assert queries.asset_ids_in(entry) == []
 
 
@@ -212,7 +212,7 @@ def test_the_assets_in_an_entry_are_those_with_quotes_in_it():
     ids = asset_ids(feed)
     append_quotes(feed, [("XRP", START, "1")])
     append_quotes(feed, [("BTC", at(2), "1")], history=[("ETH", START, "1"), ("BTC", at(1), "1"), ("BTC", at(-1), "1")])
-    assert queries.asset_ids_in(Batch.objects.get(kind="history")) == sorted([ids["BTC"], ids["ETH"]])
+    assert queries.asset_ids_in(FeedEntry.objects.get(kind="history")) == sorted([ids["BTC"], ids["ETH"]])
 
 
 # The path
@@ -305,18 +305,18 @@ def _fail(feed, *, second, reason="timeout"):
 
 @pytest.fixture
 def quoted():
-    """Return a feed of 10 s with an answer at START that is judged."""
+    """Return a feed of 10 s with an answer at START that is evaluated."""
     feed = make_feed("BTC-USD", interval_seconds=10)
     append_quotes(feed, [("BTC-USD", START, "10")])
-    Batch.objects.update(evaluated_at=START)
-    JudgePosition.objects.update(seq=1)
+    FeedEntry.objects.update(evaluated_at=START)
+    EvaluationCursor.objects.update(seq=1)
     return feed
 
 
 def test_a_feed_that_answers_is_fresh_until_it_is_long_due(quoted):
     assert _health(quoted, second=40) == ("fresh", "Last answer at 2026-03-02 12:00:00.")
-    state, words = _health(quoted, second=41)
-    assert (state, "Due since 2026-03-02 12:00:10" in words) == ("behind", True)
+    state, text = _health(quoted, second=41)
+    assert (state, "Due since 2026-03-02 12:00:10" in text) == ("behind", True)
 
 
 def test_a_feed_that_is_paused_is_said_to_be_so_whatever_else(quoted):
@@ -333,41 +333,41 @@ def test_a_feed_that_was_never_fetched_is_new():
 
 def test_a_feed_that_fails_says_since_when_why_and_when_it_is_asked_again(quoted):
     _fail(quoted, second=10, reason="timeout")
-    words = "timeout since 2026-03-02 12:00:10: no answer within 10 s. Asked again at 2026-03-02 12:00:30."
-    assert _health(quoted, second=11).words == words
+    text = "timeout since 2026-03-02 12:00:10: no answer within 10 s. Asked again at 2026-03-02 12:00:30."
+    assert _health(quoted, second=11).summary == text
     _fail(quoted, second=30, reason="http_503")
-    state, words = _health(quoted, second=31)
+    state, text = _health(quoted, second=31)
     assert state == "failing"
-    assert words == "http_503 since 2026-03-02 12:00:10, 2 times in a row. Asked again at 2026-03-02 12:01:10."
+    assert text == "http_503 since 2026-03-02 12:00:10, 2 times in a row. Asked again at 2026-03-02 12:01:10."
 
 
 def test_a_feed_without_its_key_says_what_to_set(quoted):
     quoted.sources.update(provider="coincap")
     _fail(quoted, second=10, reason="no_key")
-    assert " since 2026-03-02 12:00:10: set COINCAP_API_KEY. Asked" in _health(quoted, second=11).words
+    assert " since 2026-03-02 12:00:10: set COINCAP_API_KEY. Asked" in _health(quoted, second=11).summary
 
 
 def test_a_feed_that_fails_for_longer_than_is_looked_at_says_before_when(quoted):
     for number in range(1, 23):
         FeedHead.objects.update(next_slot=at(10 * number))
         _fail(quoted, second=10 * number)
-    assert " since before 2026-03-02 12:00:30, 22 times in a row: " in _health(quoted, second=221).words
+    assert " since before 2026-03-02 12:00:30, 22 times in a row: " in _health(quoted, second=221).summary
 
 
 def test_a_feed_whose_entries_nobody_judges_is_behind(quoted):
     append_quotes(quoted, [("BTC-USD", at(10), "11")])
     FeedHead.objects.update(next_slot=at(50))
     assert _health(quoted, second=40).state == "fresh"
-    assert _health(quoted, second=41) == ("behind", "Entries that wait for the judge: 1. Does an analyzer run?")
+    assert _health(quoted, second=41) == ("behind", "Entries that wait to be evaluated: 1. Does an analyzer run?")
 
 
 def test_a_feed_whose_slot_lies_ahead_of_the_clock_is_behind(quoted):
     assert _health(quoted, second=-30).state == "fresh"
-    state, words = _health(quoted, second=-31)
-    assert (state, "Was this machine's clock set back?" in words) == ("behind", True)
+    state, text = _health(quoted, second=-31)
+    assert (state, "Was this machine's clock set back?" in text) == ("behind", True)
 
 
-@pytest.mark.parametrize(("provider", "state"), [("replay", "finished"), ("coincap", "fresh")])
+@pytest.mark.parametrize(("provider", "state"), [("recording", "finished"), ("coincap", "fresh")])
 def test_a_recording_is_over_when_it_gives_nothing_and_its_clock_stands_and_a_market_only_rests(provider, state):
     feed = make_feed("BTC-USD")
     FeedSource.objects.update(provider=provider)
@@ -428,7 +428,7 @@ def test_a_long_path_has_the_lowest_and_highest_of_equal_spans(monkeypatch):
 
 
 def rolled_up(feed):
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     while roll_up(feed_id=feed.pk):
         pass
 

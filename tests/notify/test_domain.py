@@ -9,19 +9,19 @@ import pytest
 
 from apps.notify.domain import (
     PLACEHOLDERS,
-    Hold,
+    Deferral,
+    MessageItem,
     QuietHours,
     Silenced,
     TemplateInvalid,
-    Told,
     apply_templates,
     as_data,
     compose,
     compose_switched_off,
+    deferral_of,
     fill_in,
     from_data,
-    gravest,
-    hold_of,
+    highest_severity,
     quiet_until,
     retry_delay,
     silences_matching,
@@ -31,32 +31,32 @@ URL = "https://example.org/admin/alerts/alert/7/change/"
 LIST_URL = "https://example.org/admin/notify/message/1/change/"
 
 
-def told(event="opened", second=0, **changes):
+def items(event="opened", second=0, **changes):
     columns = {"alert_id": 7, "reason": "recovered", "rule": "Peg", "symbol": "USDC-USD", "severity": "critical"}
-    columns |= {"words": "USDC-USD is below 0.99: 0.98 at 12:00:00", "url": URL} | changes
-    return Told(event=event, at=datetime(2026, 3, 2, 12, 0, second, tzinfo=UTC), **columns)
+    columns |= {"summary": "USDC-USD is below 0.99: 0.98 at 12:00:00", "url": URL} | changes
+    return MessageItem(event=event, at=datetime(2026, 3, 2, 12, 0, second, tzinfo=UTC), **columns)
 
 
-def compose_told(*events):
+def compose_items(*events):
     return compose(events, url=LIST_URL)
 
 
 def test_an_opening_says_what_was_seen_and_where_to_look():
-    assert compose_told(told()) == (
+    assert compose_items(items()) == (
         "[critical] Peg: USDC-USD",
         f"USDC-USD is below 0.99: 0.98 at 12:00:00\nOpened 2026-03-02 12:00:00 UTC.\n\n{URL}",
     )
 
 
 def test_a_resolution_says_what_is_over():
-    assert compose_told(told("resolved", second=9)) == (
+    assert compose_items(items("resolved", second=9)) == (
         "[critical] Peg: USDC-USD is over",
         f"USDC-USD is below 0.99: 0.98 at 12:00:00\nOver since 2026-03-02 12:00:09 UTC (recovered).\n\n{URL}",
     )
 
 
 def test_an_opening_and_its_resolution_in_one_message_are_told_in_order():
-    subject, text = compose_told(told(), told("resolved", second=9))
+    subject, text = compose_items(items(), items("resolved", second=9))
 
     assert subject == "[critical] Peg: USDC-USD is over"
     assert text.splitlines() == [
@@ -69,7 +69,7 @@ def test_an_opening_and_its_resolution_in_one_message_are_told_in_order():
 
 
 def test_a_reminder_says_that_nobody_has_acknowledged_it():
-    assert compose_told(told("reminder")) == (
+    assert compose_items(items("reminder")) == (
         "[critical] Peg: USDC-USD is still open",
         "USDC-USD is below 0.99: 0.98 at 12:00:00\n"
         f"Still open and not acknowledged; opened 2026-03-02 12:00:00 UTC.\n\n{URL}",
@@ -77,17 +77,19 @@ def test_a_reminder_says_that_nobody_has_acknowledged_it():
 
 
 def test_an_alert_about_nothing_in_particular_is_named_by_what_found_it():
-    subject, _ = compose_told(told(rule="BrokerAway", symbol=""))
+    subject, _ = compose_items(items(rule="BrokerAway", symbol=""))
 
     assert subject == "[critical] BrokerAway"
 
 
 def test_several_alerts_are_a_list_with_what_held_back_under_what_held_it():
-    subject, text = compose_told(
-        told(),
-        told(alert_id=8, symbol="BTC-USD", severity="info", words="BTC-USD fell"),
-        told("resolved", second=9),
-        told(alert_id=9, symbol="ETH-USD", severity="info", words="ETH-USD fell", held_by="quiet hours until 07:00"),
+    subject, text = compose_items(
+        items(),
+        items(alert_id=8, symbol="BTC-USD", severity="info", summary="BTC-USD fell"),
+        items("resolved", second=9),
+        items(
+            alert_id=9, symbol="ETH-USD", severity="info", summary="ETH-USD fell", deferred_by="quiet hours until 07:00"
+        ),
     )
 
     assert subject == "[critical] 3 alerts, 1 of them over: USDC-USD, BTC-USD, ETH-USD"
@@ -114,20 +116,20 @@ def test_several_alerts_are_a_list_with_what_held_back_under_what_held_it():
 
 
 def test_a_long_lists_subject_names_the_first():
-    subject, _ = compose_told(*(told(alert_id=number, symbol=f"A{number}") for number in range(6)))
+    subject, _ = compose_items(*(items(alert_id=number, symbol=f"A{number}") for number in range(6)))
 
     assert subject == "[critical] 6 alerts, 0 of them over: A0, A1, A2, A3, A4, …"
 
 
 @pytest.mark.parametrize("mark", ["\r\n", "\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\t", "  "])
 def test_a_subject_is_one_line_whatever_a_rule_is_called(mark):
-    subject, _ = compose_told(told(rule=f"Peg{mark}Bcc: evil@example.org"))
+    subject, _ = compose_items(items(rule=f"Peg{mark}Bcc: evil@example.org"))
 
     assert subject == "[critical] Peg Bcc: evil@example.org: USDC-USD"
 
 
 def test_a_subject_is_cut_to_what_fits():
-    subject, _ = compose_told(told(rule="x" * 300))
+    subject, _ = compose_items(items(rule="x" * 300))
 
     assert (len(subject), subject[:14]) == (200, "[critical] xxx")
 
@@ -146,16 +148,16 @@ def test_a_notice_says_why_and_what_to_do():
 
 
 def test_what_is_told_comes_back_from_the_row_as_it_was():
-    one = told("resolved", held_by="quiet hours")
+    one = items("resolved", deferred_by="quiet hours")
 
     assert from_data(as_data(one)) == one
 
 
 def test_what_templates_make_of_many_events_has_an_end_that_says_how_much_is_missing():
-    words = "x" * 1_000
-    many = [told(alert_id=number, words=words) for number in range(1_000)]
+    summary = "x" * 1_000
+    many = [items(alert_id=number, summary=summary) for number in range(1_000)]
 
-    for template in ("{words}{words}", "{words}" * 500, "{words}" * 2_000):
+    for template in ("{summary}{summary}", "{summary}" * 500, "{summary}" * 2_000):
         _, text = apply_templates(many, subject_template="", text_template=template, subject="", text="")
 
         assert len(text) <= 1_000_100
@@ -167,7 +169,7 @@ def test_what_templates_make_of_many_events_has_an_end_that_says_how_much_is_mis
     ("severities", "expected"), [([], ""), (["info", "warning"], "warning"), (["info", "critical"], "critical")]
 )
 def test_the_gravest_of_what_is_told(severities, expected):
-    assert gravest(told(severity=one) for one in severities) == expected
+    assert highest_severity(items(severity=one) for one in severities) == expected
 
 
 # Templates
@@ -176,7 +178,7 @@ def test_the_gravest_of_what_is_told(severities, expected):
 def test_every_placeholder_can_be_filled_in():
     template = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
 
-    _, text = apply_templates([told("resolved")], subject_template="", text_template=template, subject="s", text="t")
+    _, text = apply_templates([items("resolved")], subject_template="", text_template=template, subject="s", text="t")
 
     assert text == (
         "Peg USDC-USD critical resolved USDC-USD is below 0.99: 0.98 at 12:00:00 2026-03-02 12:00:00 UTC recovered "
@@ -185,11 +187,11 @@ def test_every_placeholder_can_be_filled_in():
 
 
 def test_empty_templates_change_nothing():
-    assert apply_templates([told()], subject_template="", text_template="", subject="s", text="t") == ("s", "t")
+    assert apply_templates([items()], subject_template="", text_template="", subject="s", text="t") == ("s", "t")
 
 
 def test_a_subjects_template_is_for_one_alert_and_a_texts_for_each():
-    events = [told(), told(alert_id=8, symbol="BTC-USD")]
+    events = [items(), items(alert_id=8, symbol="BTC-USD")]
 
     several = apply_templates(events, subject_template="{asset}", text_template="{asset}!", subject="s", text="t")
     one = apply_templates(events[:1], subject_template="{asset}\n", text_template="", subject="s", text="t")
@@ -203,7 +205,7 @@ def test_what_is_filled_in_is_not_filled_in_again():
 
 
 @pytest.mark.parametrize(
-    ("template", "words"),
+    ("template", "summary"),
     [
         ("{asett}", "{asett} is no placeholder; there are {rule}, {asset}"),
         ("{}", "{} is no placeholder"),
@@ -213,11 +215,11 @@ def test_what_is_filled_in_is_not_filled_in_again():
         ("x } y", "there is a } without its other half; write }} for a brace"),
     ],
 )
-def test_a_template_that_cannot_be_filled_in_is_refused_in_words(template, words):
+def test_a_template_that_cannot_be_filled_in_is_refused_in_words(template, summary):
     with pytest.raises(TemplateInvalid) as refusal:
         fill_in(template, dict.fromkeys(PLACEHOLDERS, ""))
 
-    assert words in str(refusal.value)
+    assert summary in str(refusal.value)
 
 
 # What holds back
@@ -229,8 +231,8 @@ def silenced(silence_id=1, hours=1, owner_id=None, rule_id=None, asset_id=None, 
     return Silenced(silence_id, owner_id, rule_id, asset_id, severity, NOW + timedelta(hours=hours))
 
 
-def held(*silences, quiet=None, severity="warning", rule_id=2, asset_id=3, owner_id=4):
-    return hold_of(
+def deferred(*silences, quiet=None, severity="warning", rule_id=2, asset_id=3, owner_id=4):
+    return deferral_of(
         now=NOW,
         rule_id=rule_id,
         asset_id=asset_id,
@@ -244,14 +246,14 @@ def held(*silences, quiet=None, severity="warning", rule_id=2, asset_id=3, owner
 def test_nothing_is_held_where_nothing_matches():
     misses = [silenced(owner_id=5), silenced(rule_id=5), silenced(asset_id=5), silenced(severity="info")]
 
-    assert held() is None
-    assert held(*misses) is None
+    assert deferred() is None
+    assert deferred(*misses) is None
 
 
 def test_the_longest_silence_that_matches_holds():
-    hold = held(silenced(1, hours=1), silenced(2, hours=3, rule_id=2), silenced(3, hours=9, rule_id=9))
+    deferred_by = deferred(silenced(1, hours=1), silenced(2, hours=3, rule_id=2), silenced(3, hours=9, rule_id=9))
 
-    assert hold == Hold(until=NOW + timedelta(hours=3), silence_id=2)
+    assert deferred_by == Deferral(until=NOW + timedelta(hours=3), silence_id=2)
 
 
 def test_silences_that_match_are_told_from_the_longest_on():
@@ -265,23 +267,23 @@ def test_silences_that_match_are_told_from_the_longest_on():
 def test_a_silence_goes_before_quiet_hours():
     quiet = QuietHours(time(11), time(20), "UTC", False)
 
-    assert held(silenced(1), quiet=quiet) == Hold(until=NOW + timedelta(hours=1), silence_id=1)
-    assert held(quiet=quiet) == Hold(until=NOW + timedelta(hours=8))
+    assert deferred(silenced(1), quiet=quiet) == Deferral(until=NOW + timedelta(hours=1), silence_id=1)
+    assert deferred(quiet=quiet) == Deferral(until=NOW + timedelta(hours=8))
 
 
 def test_an_alert_about_the_installation_is_held_by_everybodys_silence_only():
     system = {"rule_id": None, "asset_id": None, "owner_id": None}
 
-    assert held(silenced(), **system) is not None
-    assert held(silenced(owner_id=4), silenced(rule_id=2), **system) is None
+    assert deferred(silenced(), **system) is not None
+    assert deferred(silenced(owner_id=4), silenced(rule_id=2), **system) is None
 
 
-@pytest.mark.parametrize(("lets_critical", "is_held"), [(True, False), (False, True)])
-def test_what_is_critical_passes_quiet_hours_where_it_may(lets_critical, is_held):
-    quiet = QuietHours(time(11), time(20), "UTC", lets_critical)
+@pytest.mark.parametrize(("allow_critical", "is_held"), [(True, False), (False, True)])
+def test_what_is_critical_passes_quiet_hours_where_it_may(allow_critical, is_held):
+    quiet = QuietHours(time(11), time(20), "UTC", allow_critical)
 
-    assert (held(quiet=quiet, severity="critical") is not None) == is_held
-    assert held(quiet=quiet, severity="warning") is not None
+    assert (deferred(quiet=quiet, severity="critical") is not None) == is_held
+    assert deferred(quiet=quiet, severity="warning") is not None
 
 
 @pytest.mark.parametrize(
@@ -367,8 +369,8 @@ def test_nothing_that_comes_later_is_let_go_before_what_quiet_hours_hold_back(zo
 
     for begin, end in permutations(clocks, 2):
         quiet = QuietHours(begin, end, zone, False)
-        told_at = [quiet_until(now=now, quiet=quiet) or now for now in moments]
-        assert told_at == list(accumulate(told_at, max)), (begin, end)
+        notified_at = [quiet_until(now=now, quiet=quiet) or now for now in moments]
+        assert notified_at == list(accumulate(notified_at, max)), (begin, end)
 
 
 # When it is tried again

@@ -8,12 +8,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.alerts.models import Alert
-from apps.market.models import Asset, Batch
+from apps.market.models import Asset, FeedEntry
 from apps.notify import queries
 from apps.notify.models import Channel, Message
 from apps.notify.services import create_channel, create_silence, set_channels
-from tests.builders import append_quotes, at, make_feed, make_owner, tell
-from tests.notify.telling import judge, make_told_rule
+from tests.builders import append_quotes, at, make_feed, make_owner, notify_channels
+from tests.notify.notifying import evaluate, make_notified_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -30,13 +30,13 @@ def feed():
 
 @pytest.fixture
 def rule(ada, feed):
-    return make_told_rule(ada)
+    return make_notified_rule(ada)
 
 
-def telling(rule, *, seconds=None, reader=None):
+def outlook(rule, *, seconds=None, reader=None):
     """Return what telling comes to after the last entry up to that second of the feed's clock, or now."""
-    entries = Batch.objects.filter(as_of__lte=at(seconds)) if seconds is not None else Batch.objects.all()
-    return queries.telling_at(
+    entries = FeedEntry.objects.filter(as_of__lte=at(seconds)) if seconds is not None else FeedEntry.objects.all()
+    return queries.notification_outlook(
         reader or rule.owner,
         rule=rule,
         asset=Asset.objects.get(symbol="BTC-USD"),
@@ -50,12 +50,12 @@ def silence(author, *, begins=0, ends=3_600, comment="works", **match):
     return create_silence(author=author, starts_at=at(begins), ends_at=at(ends), comment=comment, **match)
 
 
-def comments(telling):
-    return [one.comment for one in telling.silences]
+def comments(outlook):
+    return [one.comment for one in outlook.silences]
 
 
 def test_silences_are_those_in_force_at_the_moment_that_match(rule, ada, feed):
-    judge(feed, (0, "99"))
+    evaluate(feed, (0, "99"))
     for comment, match in {
         "any": {},
         "longest": {"owner": ada, "rule": rule, "ends": 7_200},
@@ -65,70 +65,70 @@ def test_silences_are_those_in_force_at_the_moment_that_match(rule, ada, feed):
         "to come": {"begins": 31},
     }.items():
         silence(ada, comment=comment, **match)
-    assert comments(telling(rule, seconds=30)) == ["longest", "any"]
-    assert comments(telling(rule, seconds=29)) == ["longest", "any", "over"]
-    assert comments(telling(rule, seconds=31)) == ["longest", "any", "to come"]
+    assert comments(outlook(rule, seconds=30)) == ["longest", "any"]
+    assert comments(outlook(rule, seconds=29)) == ["longest", "any", "over"]
+    assert comments(outlook(rule, seconds=31)) == ["longest", "any", "to come"]
 
 
 def test_a_silence_matches_by_the_severity_of_the_alert_that_is_open(rule, ada, feed):
-    judge(feed, (0, "99"), (10, "101"))
+    evaluate(feed, (0, "99"), (10, "101"))
     Alert.objects.update(severity="critical")
-    judge(feed, (20, "99"))
+    evaluate(feed, (20, "99"))
     for severity in ("critical", "warning"):
         silence(ada, comment=severity, severity=severity)
-    assert comments(telling(rule, seconds=15)) == ["critical"]
-    assert comments(telling(rule, seconds=25)) == ["warning"]
+    assert comments(outlook(rule, seconds=15)) == ["critical"]
+    assert comments(outlook(rule, seconds=25)) == ["warning"]
 
 
 def test_an_alert_is_open_from_the_entry_that_opened_it_to_the_one_that_ended_it(rule, feed):
     for second, price in ((0, "99"), (10, "101"), (20, "99"), (30, "102")):
-        judge(feed, (second, price))
+        evaluate(feed, (second, price))
     first, second = Alert.objects.order_by("pk")
-    found = [(one.alert, one.is_open) for one in (telling(rule, seconds=at) for at in (9, 10, 19, 20, 29, 30))]
+    found = [(one.alert, one.is_open) for one in (outlook(rule, seconds=at) for at in (9, 10, 19, 20, 29, 30))]
     assert found == [(None, False), (first, True), (first, True), (first, False), (first, False), (second, True)]
 
 
 def test_a_channel_that_was_not_owed_the_opening_is_known(rule, ada, feed):
-    judge(feed, (0, "99"))
-    assert telling(rule).unowed == []
-    judge(feed, (10, "101"))
-    assert telling(rule).unowed == []
+    evaluate(feed, (0, "99"))
+    assert outlook(rule).not_notified == []
+    evaluate(feed, (10, "101"))
+    assert outlook(rule).not_notified == []
     later = create_channel(owner=ada, name="Later", kind="inbox", config={})
     set_channels(rule=rule, channels=[*Channel.objects.all()])
-    assert telling(rule).unowed == [later]
+    assert outlook(rule).not_notified == [later]
 
 
 @pytest.mark.parametrize(("limit", "is_at_limit"), [(0, False), (1, True), (2, False)])
 def test_a_limit_counts_the_minute_before_the_moment(rule, feed, limit, is_at_limit):
-    judge(feed, (0, "99"), (10, "101"))
-    tell()
+    evaluate(feed, (0, "99"), (10, "101"))
+    notify_channels()
     Channel.objects.update(messages_per_minute=limit)
     Message.objects.update(created_at=at(20))
-    assert [telling(rule, seconds=at).channels[0].is_at_limit for at in (19, 20, 79, 80)] == [
+    assert [outlook(rule, seconds=at).channels[0].is_at_limit for at in (19, 20, 79, 80)] == [
         *(False, is_at_limit, is_at_limit, False)
     ]
 
 
 def test_nobody_sees_the_channels_and_alerts_of_others(rule, ada, feed):
-    judge(feed, (0, "99"), (10, "101"))
+    evaluate(feed, (0, "99"), (10, "101"))
     silence(ada, owner=ada)
     grace = make_owner("grace")
-    seen = telling(rule, seconds=15, reader=grace)
+    seen = outlook(rule, seconds=15, reader=grace)
     assert (seen.silences, seen.channels, seen.alert) == ([], [], None)
     grace.is_superuser = True
-    seen = telling(rule, seconds=15, reader=grace)
+    seen = outlook(rule, seconds=15, reader=grace)
     assert (len(seen.silences), len(seen.channels), seen.alert) == (1, 1, Alert.objects.get())
 
 
 def test_it_costs_the_same_statements_for_one_channel_and_silence_and_for_many(rule, ada, feed):
-    judge(feed, (0, "99"), (10, "101"))
+    evaluate(feed, (0, "99"), (10, "101"))
     silence(ada)
     Channel.objects.update(messages_per_minute=1)
-    telling(rule, seconds=15)  # Asks for permissions, which a user keeps.
+    outlook(rule, seconds=15)  # Asks for permissions, which a user keeps.
 
     def statements():
         with CaptureQueriesContext(connection) as asked:
-            telling(rule, seconds=15)
+            outlook(rule, seconds=15)
         return len(asked)
 
     few = statements()
@@ -154,8 +154,8 @@ def test_of_a_recording_the_wall_clock_is_that_of_its_entry(feed):
     long_ago = timedelta(days=1_000)
     for seconds in (0, 1):
         append_quotes(feed, [("BTC-USD", at(60 * seconds) - long_ago, "99")])
-    for batch in Batch.objects.all():
-        Batch.objects.filter(pk=batch.pk).update(received_at=at(batch.seq))
-    entry = Batch.objects.get(seq=1)
+    for entry in FeedEntry.objects.all():
+        FeedEntry.objects.filter(pk=entry.pk).update(received_at=at(entry.seq))
+    entry = FeedEntry.objects.get(seq=1)
     assert queries.wall_clock_at(entry, at=at(0.5) - long_ago, now=at(99)) == at(1.5)
     assert queries.wall_clock_at(entry, at=at(59) - long_ago, now=at(99)) == at(2)

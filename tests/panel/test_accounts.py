@@ -6,7 +6,7 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from apps.accounts import roles
-from tests.builders import make_operator, make_owner, make_told_alerts
+from tests.builders import make_notified_alerts, make_operator, make_owner
 
 PASSWORDS = {"password1": "a long enough phrase", "password2": "a long enough phrase"}
 ADD = "/admin/auth/user/add/"
@@ -277,7 +277,7 @@ def test_a_superuser_gives_all_that_there_is(admin_client):
 
 @pytest.mark.django_db
 def test_nobody_is_deleted_with_their_rules(admin_client, admin_user):
-    make_told_alerts(admin_user, 1)
+    make_notified_alerts(admin_user, 1)
     page = reverse("admin:auth_user_delete", args=[admin_user.pk])
     assert admin_client.post(page, {"post": "yes"}).status_code == 403
     assert User.objects.count() == 1

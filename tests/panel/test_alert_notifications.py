@@ -10,7 +10,7 @@ from apps.alerts.models import Alert
 from apps.notify.models import Message
 from apps.notify.services import prune_messages
 from apps.pipeline import flow
-from tests.builders import append_quotes, at, make_told_alerts, tell
+from tests.builders import append_quotes, at, make_notified_alerts, notify_channels
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +20,7 @@ NOT_KEPT = "Who is told (messages older than 365 days are not kept)"
 @pytest.fixture
 def alert(admin_user):
     """Return an alert of long ago that was told, and another message of its channel."""
-    alert, _ = make_told_alerts(admin_user, 2)
+    alert, _ = make_notified_alerts(admin_user, 2)
     long_ago = timezone.now() - timedelta(days=366)
     Message.objects.filter(members__event__alert=alert).update(created_at=long_ago)
     Alert.objects.filter(pk=alert.pk).update(created_at=long_ago)
@@ -29,10 +29,10 @@ def alert(admin_user):
 
 def end(alert):
     append_quotes(alert.asset.feed, [(alert.asset.symbol, at(2), "9")])
-    flow.judge_pending(feed_id=alert.asset.feed_id)
+    flow.evaluate_pending(feed_id=alert.asset.feed_id)
 
 
-def told(client, alert):
+def notified(client, alert):
     """Return (title, rows, what is said where there are none) of what was told, and of the attempts at it."""
     tables = client.get(reverse("admin:alerts_alert_change", args=[alert.pk])).context["tables"]
     return [(one.title, len(one.rows), one.empty) for one in tables if one.title[:3] in ("Who", "Att")]
@@ -43,7 +43,7 @@ def test_an_alert_says_that_its_messages_are_not_kept(admin_client, alert):
 
     assert prune_messages(now=timezone.now()) == 1
 
-    assert told(admin_client, alert) == [
+    assert notified(admin_client, alert) == [
         (NOT_KEPT, 0, "Nobody, or longer ago than messages are kept."),
         ("Attempts", 0, "None is kept."),
     ]
@@ -51,21 +51,21 @@ def test_an_alert_says_that_its_messages_are_not_kept(admin_client, alert):
 
 def test_one_of_which_a_part_is_kept_says_so_too(admin_client, alert):
     end(alert)
-    tell()
+    notify_channels()
 
     prune_messages(now=timezone.now())
 
-    assert [(title, rows) for title, rows, _ in told(admin_client, alert)] == [(NOT_KEPT, 1), ("Attempts", 1)]
+    assert [(title, rows) for title, rows, _ in notified(admin_client, alert)] == [(NOT_KEPT, 1), ("Attempts", 1)]
 
 
 def test_one_that_is_open_keeps_all_and_says_nothing(admin_client, alert):
     prune_messages(now=timezone.now())
 
-    assert [(title, rows) for title, rows, _ in told(admin_client, alert)] == [("Who is told", 1), ("Attempts", 1)]
+    assert [(title, rows) for title, rows, _ in notified(admin_client, alert)] == [("Who is told", 1), ("Attempts", 1)]
 
 
 def test_one_that_is_over_and_young_says_nothing(admin_client, alert, settings):
     end(alert)
     settings.MESSAGE_RETENTION_DAYS = 367
 
-    assert [title for title, _, _ in told(admin_client, alert)] == ["Who is told", "Attempts"]
+    assert [title for title, _, _ in notified(admin_client, alert)] == ["Who is told", "Attempts"]

@@ -13,28 +13,37 @@ from django.utils.formats import localize
 
 from apps.alerts.models import Alert
 from apps.market.models import Quote
-from apps.pipeline.flow import judge_pending
-from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, make_told_alerts
+from apps.pipeline.flow import evaluate_pending
+from tests.builders import (
+    above,
+    append_quotes,
+    at,
+    make_feed,
+    make_notified_alerts,
+    make_operator,
+    make_owner,
+    make_rule,
+)
 
 LIST = "admin:alerts_alert_changelist"
 
 
 @pytest.mark.django_db
 def test_the_list_shows_alerts_in_words(admin_client, admin_user):
-    make_told_alerts(admin_user, 1)
+    make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse(LIST))
-    assert "TOLD-0 is above 10: 11 at 12:00:01" in answer.text
+    assert "ITEM-0 is above 10: 11 at 12:00:01" in answer.text
     assert "still open" in answer.text
     assert "2026-03-02 12:00:01" in answer.text
 
 
 @pytest.mark.django_db
 def test_the_list_costs_the_same_statements_for_3_rows_and_for_30(admin_client, admin_user, django_assert_num_queries):
-    make_told_alerts(admin_user, 3, name="few")
+    make_notified_alerts(admin_user, 3, name="few")
     admin_client.get(reverse(LIST))
     with CaptureQueriesContext(connection) as few:
         admin_client.get(reverse(LIST))
-    make_told_alerts(admin_user, 27, name="more")
+    make_notified_alerts(admin_user, 27, name="more")
     with django_assert_num_queries(len(few)):
         answer = admin_client.get(reverse(LIST))
     assert len(answer.context["cl"].result_list) == 30
@@ -47,17 +56,17 @@ def test_an_empty_list_says_what_opens_an_alert(admin_client):
 
 @pytest.mark.django_db
 def test_a_search_without_a_match_offers_the_way_back(admin_client, admin_user):
-    make_told_alerts(admin_user, 1)
+    make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse(LIST), {"q": "nothing like it"})
     assert "Nothing matches." in answer.text
 
 
 @pytest.mark.django_db
 def test_alerts_are_filtered_and_searched(admin_client, admin_user):
-    ended, still_open = make_told_alerts(admin_user, 2)
+    ended, still_open = make_notified_alerts(admin_user, 2)
     feed = ended.asset.feed
     append_quotes(feed, [(ended.asset.symbol, at(2), "9")])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     Alert.objects.filter(pk=ended.pk).update(created_at=timezone.now() - timedelta(days=8))
 
     def listed(**parameters):
@@ -68,12 +77,12 @@ def test_alerts_are_filtered_and_searched(admin_client, admin_user):
     assert listed(severity__exact="critical") == []
     assert [listed(rule__id__exact=ended.rule_id), listed(asset__id__exact=ended.asset_id)] == [[ended], [ended]]
     assert [listed(found="today"), listed(found="week")] == [[still_open], [still_open]]
-    assert [listed(q="told-0"), listed(q="rule of TOLD-1")] == [[ended], [still_open]]
+    assert [listed(q="told-0"), listed(q="rule of ITEM-1")] == [[ended], [still_open]]
 
 
 @pytest.mark.django_db
 def test_each_state_has_its_filter_and_its_label(admin_client, admin_user):
-    still_open, known, resolved, expired = make_told_alerts(admin_user, 4)
+    still_open, known, resolved, expired = make_notified_alerts(admin_user, 4)
     Alert.objects.filter(pk__in=[known.pk, resolved.pk]).update(acknowledged_at=at(2))
     Alert.objects.filter(pk=resolved.pk).update(resolved_at=at(3), resolution="resolved")
     Alert.objects.filter(pk=expired.pk).update(resolved_at=at(3), resolution="expired")
@@ -95,7 +104,7 @@ def _notes():
 
 @pytest.mark.django_db
 def test_alerts_are_acknowledged_together_with_a_note_once_it_is_confirmed(admin_client, admin_user):
-    first, second = make_told_alerts(admin_user, 2)
+    first, second = make_notified_alerts(admin_user, 2)
     asked = _acknowledge(admin_client, first, second)
     assert "Nobody is reminded of them any more. It lasts until each is over;" in asked.text
     assert ("Acknowledge these 2 alerts?" in asked.text, 'name="note"' in asked.text) == (True, True)
@@ -110,7 +119,7 @@ def test_alerts_are_acknowledged_together_with_a_note_once_it_is_confirmed(admin
 
 @pytest.mark.django_db
 def test_a_note_that_is_too_long_is_refused_beside_its_field_and_nothing_is_done(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     asked = _acknowledge(admin_client, alert, sure="yes", note="x" * 501)
     assert "at most 500 characters" in asked.text
     assert _notes() == [("TOLD-0", None, "")]
@@ -118,7 +127,7 @@ def test_a_note_that_is_too_long_is_refused_beside_its_field_and_nothing_is_done
 
 @pytest.mark.django_db
 def test_an_alert_is_acknowledged_on_its_page_which_says_by_whom_when_and_why(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     page = reverse("admin:alerts_alert_change", args=[alert.pk])
     assert 'value="acknowledge"' in admin_client.get(page).text
     done = _acknowledge(admin_client, alert, sure="yes", note="<b>mine</b>", back="page")
@@ -133,8 +142,8 @@ def test_an_alert_is_acknowledged_on_its_page_which_says_by_whom_when_and_why(ad
 @pytest.mark.django_db
 def test_nobody_acknowledges_the_alerts_of_others_nor_by_looking_only(client):
     ada, eve = make_operator("ada", "alerts.view_alert"), make_operator("eve", "alerts.view_alert")
-    make_told_alerts(ada, 1)
-    (own,) = make_told_alerts(eve, 1, name="eve")
+    make_notified_alerts(ada, 1)
+    (own,) = make_notified_alerts(eve, 1, name="eve")
     client.force_login(eve)
     assert 'value="acknowledge"' not in client.get(reverse("admin:alerts_alert_change", args=[own.pk])).text
     _acknowledge(client, *Alert.objects.all(), sure="yes")
@@ -150,7 +159,7 @@ def _make_system_alerts(count):
         "annotations": {"summary": "<b>late</b>"},
         "generator_url": "javascript:alert(1)",
     }
-    columns = {"kind": "system", "severity": "warning", "opened_at": at(0), "words": "Feeds are late"}
+    columns = {"kind": "system", "severity": "warning", "opened_at": at(0), "summary": "Feeds are late"}
     alerts = [Alert(**columns, evidence=evidence, fingerprint=f"{number}") for number in range(count)]
     return Alert.objects.bulk_create(alerts)
 
@@ -175,8 +184,8 @@ def test_an_alert_about_the_installation_is_text_for_who_may_see_such(client):
     assert client.get(page).status_code == 302
     grace.user_permissions.add(Permission.objects.get(codename="view_system_alerts"))
     assert list(client.get(reverse(LIST), {"kind__exact": "system"}).context["cl"].result_list) == [alert]
-    for words, found in (("feedbehind", [alert]), ("web-1", [alert]), ("nothing like it", [])):
-        assert list(client.get(reverse(LIST), {"q": words}).context["cl"].result_list) == found
+    for text, found in (("feedbehind", [alert]), ("web-1", [alert]), ("nothing like it", [])):
+        assert list(client.get(reverse(LIST), {"q": text}).context["cl"].result_list) == found
     answer = client.get(page)
     tables = _tables(answer)
     assert tables["Labels"] == [("alertname", "FeedBehind"), ("job", "web-1")]
@@ -193,31 +202,31 @@ def _tables(answer):
 
 @pytest.mark.django_db
 def test_an_alert_shows_its_evidence_its_events_and_who_was_told(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse("admin:alerts_alert_change", args=[alert.pk]))
     assert answer.status_code == 200
     tables = _tables(answer)
     assert ("", "price", "11") in tables["What the rule saw when it opened"]
     assert [row[:2] for row in tables["What happened"]] == [[at(1), "opened"]]
-    ((event, channel, held, message, status),) = tables["Who is told"]
-    assert (event, held, status[:12], status[-9:]) == ("opened", "", "delivered at", "1 attempt")
+    ((event, channel, deferred, message, status),) = tables["Who is told"]
+    assert (event, deferred, status[:12], status[-9:]) == ("opened", "", "delivered at", "1 attempt")
     assert ("Inbox of told (inbox)" in channel, reverse("admin:notify_message_changelist") in message) == (True, True)
     ((message, number, _, _, outcome, *_),) = tables["Attempts"]
     assert ("Inbox of told (inbox)" in message, number, outcome) == (True, 1, "delivered")
     ((rule, version, asset, entry, trace),) = tables["Where it comes from"]
-    assert (version, trace) == ("v1", alert.batch.trace_id)
-    for page, row in (("rules_rule", alert.rule), ("market_asset", alert.asset), ("market_batch", alert.batch)):
+    assert (version, trace) == ("v1", alert.entry.trace_id)
+    for page, row in (("rules_rule", alert.rule), ("market_asset", alert.asset), ("market_feedentry", alert.entry)):
         assert reverse(f"admin:{page}_change", args=[row.pk]) in rule + asset + entry
     assert "still open" in answer.text
 
 
 @pytest.mark.django_db
 def test_an_alert_is_drawn_with_its_level_its_opening_and_its_end(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     append_quotes(alert.asset.feed, [("TOLD-0", at(20), "12"), ("TOLD-0", at(30), "9"), ("TOLD-0", at(4_000), "8")])
     page = reverse("admin:alerts_alert_change", args=[alert.pk])
     (lasting,) = admin_client.get(page).context["charts"]
-    judge_pending(feed_id=alert.asset.feed_id)
+    evaluate_pending(feed_id=alert.asset.feed_id)
     (over,) = admin_client.get(page).context["charts"]
     assert (lasting.levels, lasting.marks) == ([("level", Decimal(10))], [("opened", at(1))])
     assert over.marks == [("opened", at(1)), ("resolved", at(30))]
@@ -226,7 +235,7 @@ def test_an_alert_is_drawn_with_its_level_its_opening_and_its_end(admin_client, 
 
 @pytest.mark.django_db
 def test_an_alert_whose_quotes_are_no_longer_kept_says_so(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     Quote.objects.all().delete()
     answer = admin_client.get(reverse("admin:alerts_alert_change", args=[alert.pk]))
     assert "No prices are kept from that time." in answer.text
@@ -234,8 +243,8 @@ def test_an_alert_whose_quotes_are_no_longer_kept_says_so(admin_client, admin_us
 
 @pytest.mark.django_db
 def test_what_a_rule_is_called_cannot_write_into_the_page(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
-    Alert.objects.update(words="<script>alert(1)</script>", evidence={"<script>": "</pre><script>"})
+    (alert,) = make_notified_alerts(admin_user, 1)
+    Alert.objects.update(summary="<script>alert(1)</script>", evidence={"<script>": "</pre><script>"})
     alert.rule.name = "<script>name"
     alert.rule.save()
     for page in (reverse(LIST), reverse("admin:alerts_alert_change", args=[alert.pk]), reverse("front")):
@@ -247,18 +256,18 @@ def test_what_a_rule_is_called_cannot_write_into_the_page(admin_client, admin_us
 
 @pytest.mark.django_db
 def test_nobody_edits_an_alert(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     assert admin_client.get(reverse("admin:alerts_alert_add")).status_code == 403
-    assert admin_client.post(reverse("admin:alerts_alert_change", args=[alert.pk]), {"words": "x"}).status_code == 403
+    assert admin_client.post(reverse("admin:alerts_alert_change", args=[alert.pk]), {"summary": "x"}).status_code == 403
     assert admin_client.post(reverse("admin:alerts_alert_delete", args=[alert.pk])).status_code == 403
-    assert Alert.objects.get().words == alert.words
+    assert Alert.objects.get().summary == alert.summary
 
 
 @pytest.mark.django_db
 def test_nobody_sees_the_alerts_of_others_nor_the_names_of_their_rules(client):
     ours, theirs = make_operator("grace", "alerts.view_alert"), make_owner("ada")
-    (mine,) = make_told_alerts(ours, 1, name="mine")
-    (other,) = make_told_alerts(theirs, 1, name="other")
+    (mine,) = make_notified_alerts(ours, 1, name="mine")
+    (other,) = make_notified_alerts(theirs, 1, name="other")
     client.force_login(ours)
     answer = client.get(reverse(LIST))
     assert list(answer.context["cl"].result_list) == [mine]
@@ -284,10 +293,10 @@ def test_staff_without_the_permission_are_refused(client):
 @pytest.mark.django_db
 def test_an_owner_sees_an_alert_without_links_to_what_is_not_theirs_to_see(client):
     grace = make_operator("grace", "alerts.view_alert")
-    (alert,) = make_told_alerts(grace, 1)
+    (alert,) = make_notified_alerts(grace, 1)
     client.force_login(grace)
     answer = client.get(reverse("admin:alerts_alert_change", args=[alert.pk]))
-    assert alert.batch.trace_id in answer.text
+    assert alert.entry.trace_id in answer.text
     assert "/admin/market/" not in answer.text
     assert "/admin/rules/rule/" not in answer.text
 
@@ -295,16 +304,16 @@ def test_an_owner_sees_an_alert_without_links_to_what_is_not_theirs_to_see(clien
 @pytest.mark.django_db
 def test_an_assets_page_shows_the_readers_own_rules_and_alerts_and_no_others(client, admin_client):
     grace, ada = make_operator("grace", "market.view_asset"), make_owner("ada")
-    (mine,) = make_told_alerts(grace, 1, name="mine")
+    (mine,) = make_notified_alerts(grace, 1, name="mine")
     make_rule(ada, name="of ada", assets=["MINE-0"], condition=above(5))
-    judge_pending(feed_id=mine.asset.feed_id)
+    evaluate_pending(feed_id=mine.asset.feed_id)
     append_quotes(mine.asset.feed, [("MINE-0", at(2), "12")])
-    judge_pending(feed_id=mine.asset.feed_id)
+    evaluate_pending(feed_id=mine.asset.feed_id)
     page = reverse("admin:market_asset_change", args=[mine.asset_id])
     client.force_login(grace)
     own, all_of_them = client.get(page), admin_client.get(page)
     assert [row[:3] for row in _tables(own)["Your rules that watch it"]] == [["rule of MINE-0", "grace", "firing"]]
-    assert [row[2] for row in _tables(own)["Last alerts (at most 20)"]] == [mine.words]
+    assert [row[2] for row in _tables(own)["Last alerts (at most 20)"]] == [mine.summary]
     assert "of ada" not in own.text
     watching = _tables(all_of_them)["Rules that watch it"]
     assert [(row[1], row[4]) for row in watching] == [

@@ -96,7 +96,7 @@ def test_starting_leads_to_the_page_of_the_run(admin_client, admin_user):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changed", "summary"),
     [
         ({"document": "assets: [BTC-USD"}, "the rule, line"),
         ({"document": "7"}, "must be a mapping"),
@@ -108,11 +108,11 @@ def test_starting_leads_to_the_page_of_the_run(admin_client, admin_user):
         ({"until": "2026-03-02T12:00:00"}, "The beginning is not before the end."),
     ],
 )
-def test_wrong_input_is_said_at_its_place_and_starts_nothing(admin_client, admin_user, changed, words):
+def test_wrong_input_is_said_at_its_place_and_starts_nothing(admin_client, admin_user, changed, text):
     rule = make_priced_rule(admin_user)
     answer = admin_client.post(try_page(rule), filled(rule, **changed))
     assert answer.status_code == 200
-    assert words in unescape(answer.text)
+    assert text in unescape(answer.text)
     assert not BacktestRun.objects.exists()
 
 

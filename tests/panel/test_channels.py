@@ -10,11 +10,11 @@ from django.utils import timezone
 from apps.alerts.models import Alert
 from apps.notify import queries
 from apps.notify.domain import moment
-from apps.notify.models import Attempt, Channel, Message, Owed
+from apps.notify.models import Attempt, Channel, Message, Notification
 from apps.notify.services import create_channel
 from apps.notify.transports.registry import TRANSPORTS
-from tests.builders import START, at, make_operator, make_owner, make_told_alerts, tell
-from tests.notify.telling import FakeTransport
+from tests.builders import START, at, make_notified_alerts, make_operator, make_owner, notify_channels
+from tests.notify.notifying import FakeTransport
 
 LIST, ADD = reverse("admin:notify_channel_changelist"), reverse("admin:notify_channel_add")
 CHANNEL_PERMISSIONS = [f"notify.{verb}_channel" for verb in ("view", "add", "change", "delete")]
@@ -44,7 +44,7 @@ def posted(channel, **changes):
         name: getattr(channel, name)
         for name in ("name", "group_wait_seconds", "messages_per_minute", "repeat_minutes", "quiet_zone")
     }
-    data |= {name: "on" for name in ("is_enabled", "wants_resolved", "quiet_lets_critical") if getattr(channel, name)}
+    data |= {name: "on" for name in ("is_enabled", "wants_resolved", "quiet_allow_critical") if getattr(channel, name)}
     data |= {f"{channel.kind}_{name}": value for name, value in channel.config.items()}
     return {name: value for name, value in (data | changes).items() if value is not None}
 
@@ -142,7 +142,7 @@ def test_an_owner_has_each_name_once(client):
 
 def test_an_owner_adds_channels_for_nobody_else_and_sees_nobody_elses(client):
     grace, ada = make_operator("grace", *CHANNEL_PERMISSIONS), make_owner("ada")
-    make_told_alerts(ada, 1)
+    make_notified_alerts(ada, 1)
     theirs = Channel.objects.get()
     client.force_login(grace)
     refused = client.post(ADD, {**BY_MAIL, "owner": ada.pk})
@@ -185,7 +185,7 @@ def test_a_secret_is_never_shown_and_an_empty_field_keeps_it(admin_client, secre
     assert secretive.transport_settings == {"to": "you", "password": "s3cr3t"}
     admin_client.post(page_of(secretive), posted(secretive, fake_password="new one"))
     secretive.refresh_from_db()
-    assert (secretive.transport_settings["password"], "new one" in secretive.sealed) == ("new one", False)
+    assert (secretive.transport_settings["password"], "new one" in secretive.encrypted) == ("new one", False)
 
 
 def test_a_refused_form_does_not_show_the_secret_that_was_written(admin_client, secretive):
@@ -197,7 +197,7 @@ def test_a_refused_form_does_not_show_the_secret_that_was_written(admin_client, 
 
 
 def test_a_secret_whose_key_is_lost_is_asked_for_anew(admin_client, secretive, settings):
-    settings.CHANNEL_KEYS = ["another"]
+    settings.CHANNEL_ENCRYPTION_KEYS = ["another"]
     assert "cannot be read with the keys of this site" in admin_client.get(page_of(secretive)).text
     refused = admin_client.post(page_of(secretive), posted(secretive, fake_to="nobody"))
     assert errors_of(refused) == {"fake_to": ["To must be somebody."]}
@@ -257,16 +257,16 @@ def _preview(client, address, data):
 
 
 def test_what_would_be_sent_is_shown_with_what_stands_in_the_form_and_nothing_is_saved(admin_client, admin_user):
-    make_told_alerts(admin_user, 1)
+    make_notified_alerts(admin_user, 1)
     channel = Channel.objects.get()
     changed = posted(channel, subject_template="{asset}!", text_template="{severity}: {rule}")
     shown = _preview(admin_client, page_of(channel, "preview"), changed)
-    assert (shown["about"], shown["text"]) == (NAMING, "TOLD-0!\n\nwarning: rule of TOLD-0")
+    assert (shown["about"], shown["text"]) == (NAMING, "ITEM-0!\n\nwarning: rule of ITEM-0")
     assert (shown["errors"], shown["is_whole"]) == ([], True)
     new = _preview(admin_client, reverse("admin:notify_channel_preview_new"), {**BY_MAIL, "owner": admin_user.pk})
-    assert new["text"].startswith("[warning] rule of TOLD-0: TOLD-0")
+    assert new["text"].startswith("[warning] rule of ITEM-0: ITEM-0")
     assert (Channel.objects.get().subject_template, Channel.objects.count()) == ("", 1)
-    assert (Message.objects.count(), Owed.objects.count()) == (1, 1)
+    assert (Message.objects.count(), Notification.objects.count()) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -292,12 +292,12 @@ def test_a_preview_says_that_quiet_hours_hold_it_back(admin_client, admin_user):
     hours = {"quiet_from": (now - timedelta(hours=1)).time(), "quiet_until": (now + timedelta(hours=1)).time()}
     data = {**BY_MAIL, "owner": admin_user.pk, **{name: f"{at:%H:%M:%S}" for name, at in hours.items()}}
     shown = _preview(admin_client, reverse("admin:notify_channel_preview_new"), data)
-    assert shown["held"].startswith("Quiet hours hold it back until ")
+    assert shown["deferred"].startswith("Quiet hours hold it back until ")
 
 
 def test_a_preview_prefers_the_alerts_of_rules_that_name_the_channel(admin_client, admin_user):
-    make_told_alerts(admin_user, 2, name="older")
-    make_told_alerts(admin_user, 1, name="newer")
+    make_notified_alerts(admin_user, 2, name="older")
+    make_notified_alerts(admin_user, 1, name="newer")
     Alert.objects.filter(asset__symbol="NEWER-0").update(opened_at=at(60))
     channel = Channel.objects.get(name="Inbox of older")
     shown = _preview(admin_client, page_of(channel, "preview"), posted(channel))
@@ -310,7 +310,7 @@ def test_a_preview_prefers_the_alerts_of_rules_that_name_the_channel(admin_clien
 
 def test_nobody_previews_with_the_channels_or_the_alerts_of_others(client):
     ada, grace = make_owner("ada"), make_operator("grace", *CHANNEL_PERMISSIONS)
-    make_told_alerts(ada, 1)
+    make_notified_alerts(ada, 1)
     client.force_login(grace)
     assert client.post(page_of(Channel.objects.get(), "preview"), BY_MAIL).status_code == 404
     new = _preview(client, reverse("admin:notify_channel_preview_new"), {**BY_MAIL, "owner": ada.pk})
@@ -326,12 +326,12 @@ def test_nobody_previews_with_the_channels_or_the_alerts_of_others(client):
 
 
 def test_a_channel_says_how_it_does(admin_client, admin_user):
-    make_told_alerts(admin_user, 3)
+    make_notified_alerts(admin_user, 3)
     first, second, third = Message.objects.order_by("created_at")
-    Message.objects.filter(pk=second.pk).update(status="dead")
+    Message.objects.filter(pk=second.pk).update(status="failed")
     Message.objects.filter(pk=third.pk).update(status="pending")
     Attempt.objects.filter(message=first).update(milliseconds=40)
-    Attempt.objects.filter(message=second).update(outcome="failed")
+    Attempt.objects.filter(message=second).update(outcome="transient_failure")
     Attempt.objects.filter(message=third).update(milliseconds=60)
     Message.objects.filter(pk=first.pk).update(delivered_at=START)
     channel = Channel.objects.get()
@@ -347,7 +347,7 @@ def test_a_channel_says_how_it_does(admin_client, admin_user):
 
 
 def test_what_is_older_than_a_day_is_not_counted(admin_client, admin_user):
-    make_told_alerts(admin_user, 1)
+    make_notified_alerts(admin_user, 1)
     Message.objects.update(created_at=timezone.now() - timedelta(days=1, minutes=1))
     channel = queries.with_health(Channel.objects.all(), now=timezone.now()).get()
     assert (channel.delivered, channel.last_delivery) == (0, Message.objects.get().delivered_at)
@@ -355,7 +355,7 @@ def test_what_is_older_than_a_day_is_not_counted(admin_client, admin_user):
 
 
 @pytest.mark.parametrize(
-    ("columns", "state", "words"),
+    ("columns", "state", "summary"),
     [
         ({"is_enabled": False, "switched_off_because": "gone"}, "off", "Switched off: gone."),
         ({"is_enabled": False}, "off", "Switched off by its owner."),
@@ -364,24 +364,25 @@ def test_what_is_older_than_a_day_is_not_counted(admin_client, admin_user):
         ({"resume_at": START}, "untried", "Nothing was sent on it yet."),
     ],
 )
-def test_the_state_of_a_channel_is_said_in_words(admin_client, admin_user, columns, state, words):
+def test_the_state_of_a_channel_is_said_in_words(admin_client, admin_user, columns, state, text):
     channel = create_channel(owner=admin_user, name="C", kind="inbox", config={})
     Channel.objects.update(**columns)
-    assert words in admin_client.get(page_of(channel)).text
+    assert text in admin_client.get(page_of(channel)).text
     channel = queries.with_health(Channel.objects.all(), now=START).get()
     assert queries.channel_state(channel, now=timezone.now())[0] == state
 
 
 def test_a_channel_whose_test_was_refused_says_why_also_after_it_is_switched_on_again(admin_client, admin_user):
-    make_told_alerts(admin_user, 1)
+    make_notified_alerts(admin_user, 1)
     Message.objects.update(delivered_at=START)
     channel = Channel.objects.get()
     refused = Message.objects.create(
-        channel=channel, kind="test", subject="t", text="", next_attempt_at=START, status="dead", attempts=2
+        channel=channel, kind="test", subject="t", text="", next_attempt_at=START, status="failed", attempts=2
     )
-    for number, outcome, words in ((1, "failed", "hooks.slack.com is away."), (2, "rejected", "no such webhook.")):
+    tries = ((1, "transient_failure", "hooks.slack.com is away."), (2, "permanent_failure", "no such webhook."))
+    for number, outcome, text in tries:
         Attempt.objects.create(
-            message=refused, number=number, started_at=at(number), outcome=outcome, reason="gone", detail=words
+            message=refused, number=number, started_at=at(number), outcome=outcome, reason="gone", detail=text
         )
     said = f"The last try, at {moment(at(2))}, did not get through: no such webhook."
 
@@ -402,20 +403,22 @@ def test_a_channel_whose_test_was_refused_says_why_also_after_it_is_switched_on_
 
 
 def test_a_channel_at_its_limit_says_that_what_is_owed_waits_for_room(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     channel = Channel.objects.get()
     pages = [page_of(channel), reverse("admin:alerts_alert_change", args=[alert.pk])]
-    Owed.objects.update(message=None, due_at=START)
+    Notification.objects.update(message=None, due_at=START)
     waits = "room within the channel&#x27;s limit of 1 message a minute, with all else that waits"
     assert [waits in admin_client.get(page).text for page in pages] == [False, False]
-    assert _preview(admin_client, page_of(channel, "preview"), posted(channel))["held"] == ""
+    assert _preview(admin_client, page_of(channel, "preview"), posted(channel))["deferred"] == ""
     Channel.objects.update(messages_per_minute=1)
     assert [waits in admin_client.get(page).text for page in pages] == [True, True]
     shown = _preview(admin_client, page_of(channel, "preview"), posted(Channel.objects.get()))
-    held = "It waits: the channel's limit of 1 message a minute is used up. What is more comes together in the next."
-    assert shown["held"] == held
+    deferred = (
+        "It waits: the channel's limit of 1 message a minute is used up. What is more comes together in the next."
+    )
+    assert shown["deferred"] == deferred
     would_send = admin_client.get(reverse("admin:rules_rule_would_send", args=[alert.rule_id]))
-    assert [words for _, words in would_send.context["shown"]] == [held]
+    assert [text for _, text in would_send.context["shown"]] == [deferred]
     Message.objects.update(created_at=timezone.now() - timedelta(minutes=1))
     assert [waits in admin_client.get(page).text for page in pages] == [False, False]
 
@@ -462,14 +465,14 @@ def test_switching_on_in_the_form_or_by_the_button_forgets_why_it_was_off(admin_
 
 
 def test_other_quiet_hours_are_looked_at_at_once(admin_client, admin_user):
-    make_told_alerts(admin_user, 1)
+    make_notified_alerts(admin_user, 1)
     later = timezone.now() + timedelta(hours=9)
-    Owed.objects.update(message=None, hold="quiet", due_at=later)
+    Notification.objects.update(message=None, deferred_by="quiet", due_at=later)
     channel = Channel.objects.get()
     admin_client.post(page_of(channel), posted(channel, name="Renamed"))
-    assert Owed.objects.get().due_at == later
+    assert Notification.objects.get().due_at == later
     admin_client.post(page_of(channel), posted(channel, quiet_from="22:00", quiet_until="06:00"))
-    assert Owed.objects.get().due_at < later
+    assert Notification.objects.get().due_at < later
 
 
 # Buttons.
@@ -485,27 +488,27 @@ def test_a_test_is_asked_for_on_the_channels_page_and_goes_the_way_of_all_messag
     assert (message.kind, message.status) == ("test", "pending")
     # The database's own clock says what is due, and stands still while a test lasts.
     Message.objects.update(next_attempt_at=START)
-    tell()
+    notify_channels()
     shown = admin_client.get(reverse("admin:notify_message_change", args=[message.pk])).text
-    for words in ("No alert: it tries the channel.", "asked for by admin", "in the inbox"):
-        assert words in shown
+    for text in ("No alert: it tries the channel.", "asked for by admin", "in the inbox"):
+        assert text in shown
     again = _ask(admin_client, "send_test", channel)
     assert "tried less than a minute ago" in again.text
     assert Message.objects.count() == 1
 
 
 def test_what_a_channel_gave_up_is_sent_again_from_its_page(admin_client, admin_user):
-    make_told_alerts(admin_user, 2)
+    make_notified_alerts(admin_user, 2)
     channel = Channel.objects.get()
     assert 'value="redeliver"' not in admin_client.get(page_of(channel)).text
-    Message.objects.update(status="dead", attempts=8)
+    Message.objects.update(status="failed", attempts=8)
     assert 'value="redeliver"' in admin_client.get(page_of(channel)).text
     assert "2 messages are to be sent again" in _ask(admin_client, "redeliver", channel).text
     assert set(Message.objects.values_list("status", "attempts_before")) == {("pending", 8)}
 
 
 def test_a_channel_that_told_something_is_not_deleted_and_an_unused_one_is(admin_client, admin_user):
-    make_told_alerts(admin_user, 1)
+    make_notified_alerts(admin_user, 1)
     used = Channel.objects.get()
     admin_client.post(ADD, {**BY_MAIL, "owner": admin_user.pk})
     unused = Channel.objects.get(kind="email")

@@ -11,19 +11,19 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import acknowledge
-from apps.market.models import Batch, FeedHead
+from apps.market.models import FeedEntry, FeedHead
 from apps.notify.models import Message
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import RuleState
 from tests.builders import (
     above,
     append_quotes,
     at,
     make_feed,
+    make_notified_alerts,
     make_operator,
     make_owner,
     make_rule,
-    make_told_alerts,
 )
 
 INDEX = "/admin/"
@@ -39,10 +39,10 @@ def said(client, title):
 
 
 def refresh(feed):
-    """Have a feed's last entries come now, each judged, and its next one be due now."""
+    """Have a feed's last entries come now, each evaluated, and its next one be due now."""
     now = timezone.now()
-    feed.batches.update(received_at=now, evaluated_at=now, slot=None)
-    feed.batches.filter(pk=feed.batches.order_by("-seq").values("pk")[:1]).update(slot=now)
+    feed.entries.update(received_at=now, evaluated_at=now, slot=None)
+    feed.entries.filter(pk=feed.entries.order_by("-seq").values("pk")[:1]).update(slot=now)
     FeedHead.objects.filter(feed=feed).update(next_slot=now + timedelta(seconds=1))
 
 
@@ -63,22 +63,22 @@ def test_an_empty_house_says_what_to_do_first(admin_client):
 @pytest.mark.django_db
 def test_feeds_that_work_are_one_sentence(admin_client, admin_user):
     for name in ("one", "two"):
-        make_told_alerts(admin_user, 1, name=name)
-    for batch in Batch.objects.all():
-        refresh(batch.feed)
+        make_notified_alerts(admin_user, 1, name=name)
+    for entry in FeedEntry.objects.all():
+        refresh(entry.feed)
     assert said(admin_client, "Feeds")[0] == "All 2 feeds are fresh."
-    assert said(admin_client, "Feeds")[-1] == "Every entry is judged."
+    assert said(admin_client, "Feeds")[-1] == "Every entry is evaluated."
     assert parts(admin_client)["Feeds"].mood == "good"
 
 
 @pytest.mark.django_db
 def test_a_feed_that_fails_comes_first_with_its_reason(admin_client, admin_user):
     for name in ("alpha", "omega"):
-        make_told_alerts(admin_user, 1, name=name)
-    for batch in Batch.objects.all():
-        refresh(batch.feed)
-    last = Batch.objects.filter(feed__name="omega").order_by("-seq")[0]
-    Batch.objects.filter(pk=last.pk).update(failure="http_500")
+        make_notified_alerts(admin_user, 1, name=name)
+    for entry in FeedEntry.objects.all():
+        refresh(entry.feed)
+    last = FeedEntry.objects.filter(feed__name="omega").order_by("-seq")[0]
+    FeedEntry.objects.filter(pk=last.pk).update(failure="http_500")
     FeedHead.objects.filter(feed=last.feed).update(failures=1)
     feeds = parts(admin_client)["Feeds"]
     assert feeds.sentences[0] == "Of 2 feeds, 1 is failing, 1 is fresh."
@@ -103,7 +103,7 @@ def test_todays_quotes_are_counted_by_what_became_of_them(admin_client):
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     entries = [(midnight, 5, 2, {"zero": 1, "conflict": 2}), (midnight - timedelta(seconds=1), 100, 100, {"zero": 100})]
     for seq, (came, accepted, late, rejected) in enumerate(entries, start=1):
-        Batch.objects.create(
+        FeedEntry.objects.create(
             **{"feed": feed, "seq": seq, "kind": "quotes", "slot": came, "as_of": now, "received_at": came},
             **{"accepted": accepted, "late": late, "rejected": rejected, "evaluated_at": now, "trace_id": "0" * 32},
         )
@@ -114,15 +114,15 @@ def test_todays_quotes_are_counted_by_what_became_of_them(admin_client):
 def test_entries_that_wait_for_the_judge_are_counted(admin_client):
     feed = make_feed("BTC-USD")
     FeedHead.objects.filter(feed=feed).update(seq=3)
-    assert said(admin_client, "Feeds")[-1] == "3 entries to judge."
+    assert said(admin_client, "Feeds")[-1] == "3 entries to evaluate."
 
 
 @pytest.mark.django_db
 def test_open_alerts_rules_and_messages_are_counted(admin_client, admin_user):
-    make_told_alerts(admin_user, 2)
-    waiting, dead = Message.objects.all()
+    make_notified_alerts(admin_user, 2)
+    waiting, failed = Message.objects.all()
     Message.objects.filter(pk=waiting.pk).update(status="pending")
-    Message.objects.filter(pk=dead.pk).update(status="dead")
+    Message.objects.filter(pk=failed.pk).update(status="failed")
     first, today = said(admin_client, "Alerts")
     assert ("2 alerts are open, <a" in first, "?state=open" in first, "2 not acknowledged" in first) == (True,) * 3
     assert today == "Today 2 opened."
@@ -134,7 +134,7 @@ def test_open_alerts_rules_and_messages_are_counted(admin_client, admin_user):
 
 @pytest.mark.django_db
 def test_what_somebody_has_acknowledged_is_no_alarm(admin_client, admin_user):
-    make_told_alerts(admin_user, 3)
+    make_notified_alerts(admin_user, 3)
     Alert.objects.filter(asset__symbol="TOLD-2").update(resolved_at=timezone.now())
     acknowledge(alerts=Alert.objects.filter(asset__symbol="TOLD-0"), by=admin_user, note="", now=timezone.now())
     assert "1 not acknowledged" in said(admin_client, "Alerts")[0]
@@ -148,7 +148,11 @@ def test_what_somebody_has_acknowledged_is_no_alarm(admin_client, admin_user):
 def test_an_alert_about_the_installation_stands_there_with_what_prometheus_calls_it(client):
     labels = {"alertname": "FeedBehind", "job": "web-1"}
     alert = Alert.objects.create(
-        kind="system", severity="warning", opened_at=timezone.now(), words="Feeds are late", evidence={"labels": labels}
+        kind="system",
+        severity="warning",
+        opened_at=timezone.now(),
+        summary="Feeds are late",
+        evidence={"labels": labels},
     )
     AlertEvent.objects.create(alert=alert, kind="opened", at=alert.opened_at)
     grace = make_operator("grace")
@@ -160,7 +164,7 @@ def test_an_alert_about_the_installation_stands_there_with_what_prometheus_calls
 
 @pytest.mark.django_db
 def test_a_rule_is_counted_once_in_each_state_that_an_instance_of_it_has(admin_client, admin_user):
-    make_told_alerts(admin_user, 4)
+    make_notified_alerts(admin_user, 4)
     first, second, third, _ = RuleState.objects.order_by("pk").values_list("pk", flat=True)
     RuleState.objects.filter(pk=first).update(state="pending")
     RuleState.objects.filter(pk=second).update(state="inactive", unknown="history is too short")
@@ -174,15 +178,15 @@ def test_a_rule_that_holds_on_two_assets_is_one_rule(admin_client, admin_user):
     feed = make_feed("BTC-USD", "ETH-USD")
     make_rule(admin_user, assets=["BTC-USD", "ETH-USD"], condition=above(10))
     append_quotes(feed, [("BTC-USD", at(1), "11"), ("ETH-USD", at(1), "11")])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     assert said(admin_client, "Rules") == ["1 rule: 1 firing."]
 
 
 @pytest.mark.django_db
 def test_yesterdays_dead_messages_and_alerts_are_not_todays(admin_client, admin_user):
-    [alert] = make_told_alerts(admin_user, 1)
+    [alert] = make_notified_alerts(admin_user, 1)
     yesterday = timezone.now() - timedelta(days=1)
-    Message.objects.update(status="dead", created_at=yesterday)
+    Message.objects.update(status="failed", created_at=yesterday)
     type(alert).objects.update(created_at=yesterday)
     assert said(admin_client, "Messages") == ["No message waits."]
     assert said(admin_client, "Alerts")[1] == "Today none opened."
@@ -191,7 +195,7 @@ def test_yesterdays_dead_messages_and_alerts_are_not_todays(admin_client, admin_
 @pytest.mark.django_db
 def test_an_owner_sees_own_rows_and_no_feeds(client):
     ada, eve = as_owner("ada"), as_owner("eve")
-    make_told_alerts(ada, 1)
+    make_notified_alerts(ada, 1)
     client.force_login(eve)
     assert parts(client).keys() == {"Alerts", "Rules", "Messages"}
     assert said(client, "Alerts") == ["No alert of yours is open.", "Today none opened."]
@@ -204,7 +208,7 @@ def test_an_owner_sees_own_rows_and_no_feeds(client):
 
 @pytest.mark.django_db
 def test_an_operator_sees_feeds_and_nothing_that_is_owned(client):
-    make_told_alerts(make_owner("ada"), 1)
+    make_notified_alerts(make_owner("ada"), 1)
     grace = make_operator("grace")
     grace.groups.add(Group.objects.get(name="Operator"))
     client.force_login(grace)
@@ -227,11 +231,11 @@ def test_who_may_see_nothing_is_told_whom_to_ask(client):
 def test_it_costs_the_same_statements_for_1_feed_and_for_10_and_locks_nothing(
     admin_client, admin_user, django_assert_num_queries
 ):
-    make_told_alerts(admin_user, 1, name="first")
+    make_notified_alerts(admin_user, 1, name="first")
     with CaptureQueriesContext(connection) as few:
         admin_client.get(INDEX)
     for number in range(9):
-        make_told_alerts(admin_user, 3, name=f"more-{number}")
+        make_notified_alerts(admin_user, 3, name=f"more-{number}")
     with django_assert_num_queries(len(few)):
         admin_client.get(INDEX)
     statements = " ".join(query["sql"] for query in few)

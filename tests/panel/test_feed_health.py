@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.market.models import Batch
+from apps.market.models import FeedEntry
 from apps.sources import services as sources
 from apps.sources.models import Circuit, FeedSource, Listing
 from tests.builders import TRACE, append_quotes, at, make_feed
@@ -32,8 +32,8 @@ def test_a_feeds_page_shows_the_end_of_its_log_with_its_counts(admin_client):
         ["simulated", 0, 1, 0, 0, "1 conflict, 1 unknown_asset", 0],
         ["simulated", 1, 0, 0, 0, "0", 0],
     ]
-    assert reverse("admin:market_batch_change", args=[Batch.objects.first().pk]) in log.rows[0][0]
-    assert log.rows[0][11] == "waits for the judge"
+    assert reverse("admin:market_batch_change", args=[FeedEntry.objects.first().pk]) in log.rows[0][0]
+    assert log.rows[0][11] == "waits to be evaluated"
 
 
 @pytest.mark.django_db
@@ -64,7 +64,7 @@ def test_the_calls_of_the_last_day_are_taken_off_a_providers_budget(admin_client
     feed = make_feed("MSFT", "AAPL", provider="alphavantage")
     now = timezone.now()
     for seq, (failure, provider) in enumerate([("", "alphavantage")] * 3 + [("timeout", ""), ("no_key", "")], start=1):
-        Batch.objects.create(
+        FeedEntry.objects.create(
             **{"feed": feed, "seq": seq, "kind": "quotes", "slot": at(seq), "as_of": now, "received_at": now},
             **{"failure": failure, "provider": provider, "trace_id": TRACE},
         )
@@ -79,7 +79,7 @@ def test_a_feeds_page_draws_what_became_of_its_quotes_hour_by_hour(admin_client)
     entries = [(0, 5, {}), (90, 7, {"jump": 2}), (25 * 60, 100, {"jump": 100})]
     for seq, (minutes, accepted, rejected) in enumerate(entries, start=1):
         came = now - timedelta(minutes=minutes)
-        Batch.objects.create(
+        FeedEntry.objects.create(
             **{"feed": feed, "seq": seq, "kind": "quotes", "slot": at(seq), "as_of": came, "received_at": came},
             **{"accepted": accepted, "rejected": rejected, "trace_id": TRACE},
         )

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.market.models import Asset, AssetAlias, Batch, Feed, FeedHead, JudgePosition
+from apps.market.models import Asset, AssetAlias, EvaluationCursor, Feed, FeedEntry, FeedHead
 from apps.market.queries import PathPoint
 from apps.panel.kit.pages import Chart
 from apps.sources import services as sources
@@ -92,8 +92,8 @@ def test_staff_without_the_permission_are_refused(client, page):
 )
 def test_whoever_may_only_look_sees_every_page(client, page):
     _feeds(1, prefix="feed")
-    client.force_login(make_operator("grace", "market.view_asset", "market.view_feed", "market.view_batch"))
-    rows = {"asset": Asset, "feed": Feed, "batch": Batch}[page.split("_")[1]].objects
+    client.force_login(make_operator("grace", "market.view_asset", "market.view_feed", "market.view_feedentry"))
+    rows = {"asset": Asset, "feed": Feed, "entry": FeedEntry}[page.split("_")[1]].objects
     arguments = [rows.get().pk] if page.endswith("_change") else []
     answer = client.get(reverse(page, args=arguments))
     assert answer.status_code == 200
@@ -209,7 +209,7 @@ def test_assets_are_found_by_symbol_name_and_alias_and_filtered_by_feed_tag_and_
         rows = admin_client.get(reverse("admin:market_asset_changelist"), parameters).context["cl"].result_list
         return [one.symbol for one in rows]
 
-    assert [listed(q=words) for words in ("new-usd", "newcoin", "newbie")] == [["NEW-USD"]] * 3
+    assert [listed(q=text) for text in ("new-usd", "newcoin", "newbie")] == [["NEW-USD"]] * 3
     assert [listed(feed__id__exact=asset.feed_id), listed(tag="fresh"), listed(price="none")] == [["NEW-USD"]] * 3
     assert [listed(price="known"), listed(tag="unheard-of")] == [["FEED-0"], []]
 
@@ -304,7 +304,7 @@ def test_a_new_feed_has_its_head_and_its_judge_and_is_due(admin_client):
     assert answer.status_code == 302
     feed = Feed.objects.get()
     assert (feed.name, feed.interval_seconds, feed.is_enabled) == ("fresh", 5, True)
-    assert (FeedHead.objects.get().feed, JudgePosition.objects.get().feed) == (feed, feed)
+    assert (FeedHead.objects.get().feed, EvaluationCursor.objects.get().feed) == (feed, feed)
     source = feed.sources.get()
     assert (source.position, source.provider, source.options["seed"]) == (1, "simulated", 7)
     assert admin_client.get(reverse("admin:market_feed_change", args=[feed.pk])).status_code == 200
@@ -390,8 +390,8 @@ def test_the_feed_list_says_how_each_feed_is(admin_client):
     _feeds(1, prefix="feed")
     append_quotes(Feed.objects.get(), [("FEED-0", at(2), "2")])
     answer = admin_client.get(reverse("admin:market_feed_changelist"), {"o": "-6"})
-    for words in ("behind", "nobody has fetched it", "asked every 1 s, effective every 2 s"):
-        assert words in answer.text
+    for text in ("behind", "nobody has fetched it", "asked every 1 s, effective every 2 s"):
+        assert text in answer.text
     assert answer.context["cl"].model_admin.pending(answer.context["cl"].result_list[0]) == 2
 
 
@@ -487,7 +487,7 @@ def test_entries_of_the_log_are_filtered_and_only_looked_at(admin_client):
     answer = admin_client.get(
         reverse("admin:market_batch_changelist"), {"feed__id__exact": wanted.pk, "kind__exact": "quotes"}
     )
-    assert [batch.feed for batch in answer.context["cl"].result_list] == [wanted]
+    assert [entry.feed for entry in answer.context["cl"].result_list] == [wanted]
     assert admin_client.get(reverse("admin:market_batch_add")).status_code == 403
 
 
@@ -498,7 +498,7 @@ def test_entries_of_the_log_are_filtered_and_only_looked_at(admin_client):
         (LISTS[0], "rule_transitions__id__exact"),
         (LISTS[0], "alerts__isnull"),
         (LISTS[0], "name__startswith"),
-        (LISTS[0], "feed__batches__id__exact"),
+        (LISTS[0], "feed__entries__id__exact"),
         (LISTS[2], "transitions__id__exact"),
     ],
 )
@@ -509,7 +509,7 @@ def test_a_list_is_filtered_by_nothing_but_its_filters(admin_client, page, looku
 @pytest.mark.django_db
 def test_an_entry_of_the_log_shows_its_quotes(admin_client):
     _feeds(1, prefix="feed")
-    answer = admin_client.get(reverse("admin:market_batch_change", args=[Batch.objects.get().pk]))
+    answer = admin_client.get(reverse("admin:market_batch_change", args=[FeedEntry.objects.get().pk]))
     (table,) = answer.context["tables"]
     assert table.rows == [["FEED-0", at(0), "1.5", None, ""]]
     assert "FEED-0" in answer.text

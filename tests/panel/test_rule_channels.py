@@ -6,10 +6,10 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.notify.models import Channel, Message, Owed
+from apps.notify.models import Channel, Message, Notification
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.rules.models import Rule
-from tests.builders import above, make_feed, make_operator, make_owner, make_rule, make_told_alerts
+from tests.builders import above, make_feed, make_notified_alerts, make_operator, make_owner, make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -21,9 +21,9 @@ def page_of(rule):
 
 
 def test_the_button_of_a_rule_shows_its_last_alert_as_each_channel_would_be_told(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     mail = create_channel(
-        owner=admin_user, name="Mail", kind="email", config={"to": "a@b.org"}, text_template="<b>{words}"
+        owner=admin_user, name="Mail", kind="email", config={"to": "a@b.org"}, text_template="<b>{summary}"
     )
     set_channels(rule=alert.rule, channels=[mail, Channel.objects.get(kind="inbox")])
     assert 'value="would_send"' in admin_client.get(reverse("admin:rules_rule_change", args=[alert.rule_id])).text
@@ -33,9 +33,9 @@ def test_the_button_of_a_rule_shows_its_last_alert_as_each_channel_would_be_told
     texts = {one.channel.name: one.text for one, _ in shown.context["shown"]}
     assert texts.keys() == {"Inbox of told", "Mail"}
     assert "Opened 2026-03-02 12:00:01 UTC." in texts["Inbox of told"]
-    assert "<b>TOLD-0 is above 10" in texts["Mail"]
-    assert ("&lt;b&gt;TOLD-0" in shown.text, "<b>TOLD-0" in shown.text) == (True, False)
-    assert (Message.objects.count(), Owed.objects.count()) == (1, 1)
+    assert "<b>ITEM-0 is above 10" in texts["Mail"]
+    assert ("&lt;b&gt;ITEM-0" in shown.text, "<b>ITEM-0" in shown.text) == (True, False)
+    assert (Message.objects.count(), Notification.objects.count()) == (1, 1)
 
 
 def test_a_rule_that_never_fired_shows_an_example_and_what_holds_it_back(admin_client, admin_user):
@@ -63,7 +63,7 @@ def test_it_says_where_nothing_would_be_sent(admin_client, admin_user):
 
 
 def test_nobody_is_shown_what_others_would_be_sent(client):
-    make_told_alerts(make_owner("ada"), 1)
+    make_notified_alerts(make_owner("ada"), 1)
     client.force_login(make_operator("grace", "rules.view_rule"))
     assert client.get(page_of(Rule.objects.get())).status_code == 404
 

@@ -3,10 +3,10 @@
 import pytest
 from django.urls import reverse
 
-from apps.market.models import Asset, Batch
+from apps.market.models import Asset, FeedEntry
 from apps.notify.models import Channel
 from apps.notify.services import create_channel, set_channels
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule, RuleVersion
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule
 from tests.panel.forms import OWNER_MAY, written
@@ -94,9 +94,9 @@ def test_every_kind_is_saved_and_shown_again_as_it_was_written(client, ada, fiel
 def test_a_rule_enters_the_log_of_its_feed_and_is_judged(client, ada, feed):
     client.post(reverse(ADD), written(cooldown="30m", pending="0s"))
     append_quotes(feed, [("BTC-USD", at(1), "101")])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     rule = Rule.objects.get()
-    assert [batch.kind for batch in Batch.objects.order_by("pk")] == [Batch.Kind.RULES, Batch.Kind.QUOTES]
+    assert [entry.kind for entry in FeedEntry.objects.order_by("pk")] == [FeedEntry.Kind.RULES, FeedEntry.Kind.QUOTES]
     assert [(state.asset.symbol, state.state) for state in rule.states.all()] == [("BTC-USD", "firing")]
 
 
@@ -209,7 +209,7 @@ def test_what_is_wrong_is_said_on_its_field_and_nothing_is_saved(client, ada, fi
     assert list(found) == [field]
     assert message in (None, *found[field])
     assert not Rule.objects.exists()
-    assert not Batch.objects.exists()
+    assert not FeedEntry.objects.exists()
 
 
 def test_each_part_that_is_wrong_is_said_at_once(client, ada):
@@ -222,7 +222,7 @@ def test_each_part_that_is_wrong_is_said_at_once(client, ada):
 def test_an_asset_in_no_feed_is_refused_on_the_assets(client, ada):
     stray = Asset.objects.create(symbol="STRAY-USD")
     found = errors_of(client, symbols=[stray.pk])
-    assert found == {"symbols": ["STRAY-USD is in no feed, so nothing would ever be judged."]}
+    assert found == {"symbols": ["STRAY-USD is in no feed, so nothing would ever be evaluated."]}
 
 
 def test_a_second_rule_of_one_name_is_refused_on_the_name(client, ada):
@@ -255,7 +255,7 @@ def test_another_meaning_is_a_new_version_and_another_name_is_none(client, ada):
     assert (rule.name, rule.severity, rule.versions.count()) == ("renamed", "info", 1)
     client.post(page_of(rule), written(name="renamed", symbols=both, level="200"))
     assert [version.document["condition"]["level"] for version in rule.versions.all()] == ["100", "200"]
-    assert Batch.objects.count() == 2
+    assert FeedEntry.objects.count() == 2
 
 
 def test_channels_are_the_owners_own_and_change_without_a_version(client, ada):

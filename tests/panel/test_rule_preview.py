@@ -31,15 +31,15 @@ def test_the_preview_says_the_rule_in_words_and_from_when_it_is_judged(client, a
     fields = {"kind": "below_average", "percent": "0", "window": "30d", "symbols": both, "name": ""}
     answer = client.post(reverse(PREVIEW), written(**fields))
     assert answer.json() == {
-        "words": "BTC-USD, ETH-USD is below its average of 30 days",
+        "summary": "BTC-USD, ETH-USD is below its average of 30 days",
         "errors": [],
         "assets": [
             {
                 "symbol": "BTC-USD",
                 "is_known": False,
-                "words": "needs 15 of 30 days; 3 are stored: known from 2026-03-17 15:00:00 UTC",
+                "summary": "needs 15 of 30 days; 3 are stored: known from 2026-03-17 15:00:00 UTC",
             },
-            {"symbol": "ETH-USD", "is_known": False, "words": "needs 15 of 30 days; no quote is stored yet"},
+            {"symbol": "ETH-USD", "is_known": False, "summary": "needs 15 of 30 days; no quote is stored yet"},
         ],
         "more": 0,
         "warnings": [],
@@ -51,7 +51,7 @@ def test_the_preview_names_what_is_wrong_and_where(client, ada):
     answer = client.post(reverse(PREVIEW), written(level="x"))
     message = "level is not a number; write it like 10 or '0.995'."
     assert answer.json()["errors"] == [{"field": "level", "message": message}]
-    assert answer.json()["words"] == ""
+    assert answer.json()["summary"] == ""
 
 
 def test_the_preview_warns_of_a_window_that_is_narrower_than_the_feed_is_quick(client, ada):
@@ -71,8 +71,8 @@ def test_the_preview_is_only_posted_to(client, ada):
 def test_after_saving_the_page_says_from_when_it_is_judged(client, ada, feed):
     fields = {"kind": "above_average", "percent": "1", "window": "24h"}
     answer = client.post(reverse(ADD), written(**fields) | {"_continue": "1"}, follow=True)
-    assert "Not judged everywhere yet: BTC-USD: needs 12 of 24 hours; no quote is stored yet." in answer.text
-    assert [table.rows for table in answer.context["tables"] if table.title == "When it can be judged"] == [
+    assert "Not evaluated everywhere yet: BTC-USD: needs 12 of 24 hours; no quote is stored yet." in answer.text
+    assert [table.rows for table in answer.context["tables"] if table.title == "When it can be evaluated"] == [
         [["BTC-USD", "needs 12 of 24 hours; no quote is stored yet"]]
     ]
 

@@ -5,20 +5,29 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from apps.market.models import Batch
+from apps.market.models import FeedEntry
 from apps.notify.models import Channel
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule, RuleState
-from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, make_told_alerts
+from tests.builders import (
+    above,
+    append_quotes,
+    at,
+    make_feed,
+    make_notified_alerts,
+    make_operator,
+    make_owner,
+    make_rule,
+)
 
 LIST, STEPS = "admin:rules_rule_changelist", "admin:rules_transition_changelist"
 
 
 @pytest.mark.django_db
 def test_the_list_says_what_each_rule_watches_in_words(admin_client, admin_user):
-    make_told_alerts(admin_user, 1)
+    make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse(LIST))
-    assert "TOLD-0 is above 10" in answer.text
+    assert "ITEM-0 is above 10" in answer.text
     assert "1 firing" in answer.text
     assert "manage.py load FILE" in answer.text
 
@@ -34,11 +43,11 @@ def test_the_list_shows_the_newest_version(admin_client, admin_user):
 
 @pytest.mark.django_db
 def test_the_list_costs_the_same_statements_for_3_rows_and_for_30(admin_client, admin_user, django_assert_num_queries):
-    make_told_alerts(admin_user, 3, name="few")
+    make_notified_alerts(admin_user, 3, name="few")
     admin_client.get(reverse(LIST))
     with CaptureQueriesContext(connection) as few:
         admin_client.get(reverse(LIST))
-    make_told_alerts(admin_user, 27, name="more")
+    make_notified_alerts(admin_user, 27, name="more")
     with django_assert_num_queries(len(few)):
         answer = admin_client.get(reverse(LIST))
     assert len(answer.context["cl"].result_list) == 30
@@ -51,14 +60,14 @@ def test_an_empty_list_says_where_rules_come_from(admin_client):
 
 @pytest.mark.django_db
 def test_a_rule_shows_its_states_its_steps_and_its_versions(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse("admin:rules_rule_change", args=[alert.rule_id]))
     assert answer.status_code == 200
     states, steps, versions = answer.context["tables"]
     assert [[row[0], row[2], row[3]] for row in states.rows] == [["TOLD-0", at(1), "the condition became true"]]
     assert "firing" in states.rows[0][1]
     assert [[row[0], row[1], row[4]] for row in steps.rows] == [[at(1), "TOLD-0", "the condition became true"]]
-    assert [row[:2] for row in versions.rows] == [["v1", "TOLD-0 is above 10"]]
+    assert [row[:2] for row in versions.rows] == [["v1", "ITEM-0 is above 10"]]
 
 
 @pytest.mark.django_db
@@ -66,12 +75,12 @@ def test_a_rule_that_was_never_judged_says_so(admin_client, admin_user):
     make_feed("BTC-USD")
     rule = make_rule(admin_user, assets=["BTC-USD"], condition=above(10))
     answer = admin_client.get(reverse("admin:rules_rule_change", args=[rule.pk]))
-    assert "Not judged yet, or on no asset." in answer.text
+    assert "Not evaluated yet, or on no asset." in answer.text
 
 
 @pytest.mark.django_db
 def test_a_rule_is_not_deleted_as_a_row(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     delete = reverse("admin:rules_rule_delete", args=[alert.rule_id])
     assert admin_client.post(delete, {"post": "yes"}).status_code == 403
     admin_client.post(reverse(LIST), {"action": "delete_selected", "_selected_action": [alert.rule_id], "post": "yes"})
@@ -86,7 +95,7 @@ def stop(client, rule_id, **more):
 
 @pytest.mark.django_db
 def test_before_a_rule_is_stopped_it_is_asked_what_follows(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     asked = stop(admin_client, alert.rule_id, sure="")
     assert "Stop and delete this rule?" in asked.text
     assert "their open alerts close" in asked.text
@@ -95,11 +104,11 @@ def test_before_a_rule_is_stopped_it_is_asked_what_follows(admin_client, admin_u
 
 @pytest.mark.django_db
 def test_stopping_a_rule_ends_it_at_its_place_in_the_log(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     assert "1 rule is stopped and deleted. Their alerts stay." in stop(admin_client, alert.rule_id).text
     assert Rule.objects.get().deleted_at is not None
-    assert Batch.objects.latest("pk").kind == Batch.Kind.RULES
-    judge_pending(feed_id=alert.asset.feed_id)
+    assert FeedEntry.objects.latest("pk").kind == FeedEntry.Kind.RULES
+    evaluate_pending(feed_id=alert.asset.feed_id)
     alert.refresh_from_db()
     assert alert.resolved_at is not None
     assert not RuleState.objects.exists()
@@ -107,7 +116,7 @@ def test_stopping_a_rule_ends_it_at_its_place_in_the_log(admin_client, admin_use
 
 @pytest.mark.django_db
 def test_deleted_rules_show_only_where_they_are_asked_for(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     stop(admin_client, alert.rule_id)
     assert list(admin_client.get(reverse(LIST)).context["cl"].result_list) == []
     assert list(admin_client.get(reverse(LIST), {"deleted": "yes"}).context["cl"].result_list) == [alert.rule]
@@ -115,10 +124,10 @@ def test_deleted_rules_show_only_where_they_are_asked_for(admin_client, admin_us
 
 @pytest.mark.django_db
 def test_a_deleted_rule_is_shown_and_not_edited(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     stop(admin_client, alert.rule_id)
     shown = admin_client.get(reverse("admin:rules_rule_change", args=[alert.rule_id]))
-    assert "TOLD-0 is above 10" in shown.text
+    assert "ITEM-0 is above 10" in shown.text
     assert [name for name, _ in shown.context["buttons"]] == ["copy"]
     assert 'name="level"' not in shown.text
     posted = admin_client.post(reverse("admin:rules_rule_change", args=[alert.rule_id]), {"name": "other"})
@@ -132,9 +141,9 @@ def switch(client, word, *rules):
 
 @pytest.mark.django_db
 def test_a_rule_is_switched_off_and_on_at_its_place_in_the_log(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     assert "1 rule is switched off. Its open alerts close." in switch(admin_client, "off", alert.rule).text
-    judge_pending(feed_id=alert.asset.feed_id)
+    evaluate_pending(feed_id=alert.asset.feed_id)
     alert.refresh_from_db()
     assert alert.resolution == "rule changed"
     assert "1 rule is switched on." in switch(admin_client, "on", alert.rule).text
@@ -157,7 +166,7 @@ def test_a_rule_that_cannot_be_read_is_not_switched(admin_client, admin_user):
 @pytest.mark.django_db
 def test_switching_needs_the_permission_to_change(client):
     reader = make_operator("grace", "rules.view_rule")
-    (alert,) = make_told_alerts(reader, 1)
+    (alert,) = make_notified_alerts(reader, 1)
     client.force_login(reader)
     switch(client, "off", alert.rule)
     assert alert.rule.versions.count() == 1
@@ -165,31 +174,31 @@ def test_switching_needs_the_permission_to_change(client):
 
 @pytest.mark.django_db
 def test_the_list_is_filtered_by_how_rules_stand(admin_client, admin_user):
-    (alert,) = make_told_alerts(admin_user, 1)
+    (alert,) = make_notified_alerts(admin_user, 1)
     average = {"kind": "below_average", "percent": "0", "window": "1h"}
     unknown = make_rule(admin_user, name="unknown", assets=["TOLD-0"], condition=average)
     waits = make_rule(admin_user, name="waits", assets=["TOLD-0"], condition=above(10), pending="1h")
     off = make_rule(admin_user, name="off", assets=["TOLD-0"], condition=above(10), enabled=False)
     append_quotes(alert.asset.feed, [("TOLD-0", at(2), "11")])
-    judge_pending(feed_id=alert.asset.feed_id)
+    evaluate_pending(feed_id=alert.asset.feed_id)
 
     def found(**query):
         return list(admin_client.get(reverse(LIST), query).context["cl"].result_list)
 
-    assert found(standing="firing") == [alert.rule]
-    assert found(standing="pending") == [waits]
-    assert found(standing="unknown") == [unknown]
-    assert found(standing="error") == []
+    assert found(status_of_instance="firing") == [alert.rule]
+    assert found(status_of_instance="pending") == [waits]
+    assert found(status_of_instance="unknown") == [unknown]
+    assert found(status_of_instance="error") == []
     assert found(enabled="off") == [off]
     assert found(enabled="on") == [alert.rule, unknown, waits]
     assert found(q="waits") == [waits]
     assert found(q="TOLD-0") == [alert.rule, unknown, waits]
-    assert found(standing="nonsense", enabled="nonsense") == [off, alert.rule, unknown, waits]
+    assert found(status_of_instance="nonsense", enabled="nonsense") == [off, alert.rule, unknown, waits]
 
 
 @pytest.mark.django_db
 def test_the_list_says_when_a_rule_opened_last(admin_client, admin_user):
-    make_told_alerts(admin_user, 1)
+    make_notified_alerts(admin_user, 1)
     (row,) = admin_client.get(reverse(LIST)).context["cl"].result_list
     assert row.opened_last == at(1)
 
@@ -198,9 +207,9 @@ def test_the_list_says_when_a_rule_opened_last(admin_client, admin_user):
 def test_steps_are_shown_to_the_owner_of_their_rule_alone(client):
     ada, grace = (make_operator(name, "rules.view_rule") for name in ("ada", "grace"))
     # Two, since a filter that has one choice alone is not shown.
-    alert, _ = make_told_alerts(ada, 2)
+    alert, _ = make_notified_alerts(ada, 2)
     client.force_login(ada)
-    assert "rule of TOLD-1" in client.get(reverse(STEPS)).text
+    assert "rule of ITEM-1" in client.get(reverse(STEPS)).text
     listed = client.get(reverse(STEPS), {"rule__id__exact": alert.rule_id})
     (step,) = listed.context["cl"].result_list
     assert (step.rule, step.at) == (alert.rule, at(1))
@@ -215,11 +224,11 @@ def test_steps_are_shown_to_the_owner_of_their_rule_alone(client):
 
 @pytest.mark.django_db
 def test_steps_cost_the_same_statements_for_2_rows_and_for_20(admin_client, admin_user, django_assert_num_queries):
-    make_told_alerts(admin_user, 2, name="few")
+    make_notified_alerts(admin_user, 2, name="few")
     admin_client.get(reverse(STEPS))
     with CaptureQueriesContext(connection) as few:
         admin_client.get(reverse(STEPS))
-    make_told_alerts(admin_user, 18, name="more")
+    make_notified_alerts(admin_user, 18, name="more")
     with django_assert_num_queries(len(few)):
         answer = admin_client.get(reverse(STEPS))
     assert len(answer.context["cl"].result_list) == 20
@@ -234,7 +243,7 @@ def test_steps_need_the_permission_to_see_rules(client):
 @pytest.mark.django_db
 def test_stopping_needs_the_permission_to_delete(client):
     reader = make_operator("grace", "rules.view_rule")
-    make_told_alerts(reader, 1)
+    make_notified_alerts(reader, 1)
     client.force_login(reader)
     stop(client, Rule.objects.get().pk)
     assert Rule.objects.get().deleted_at is None
@@ -242,7 +251,7 @@ def test_stopping_needs_the_permission_to_delete(client):
 
 @pytest.mark.django_db
 def test_nobody_sees_or_stops_the_rules_of_others(client):
-    (alert,) = make_told_alerts(make_owner("ada"), 1)
+    (alert,) = make_notified_alerts(make_owner("ada"), 1)
     client.force_login(make_operator("grace", "rules.view_rule", "rules.delete_rule"))
     listed = client.get(reverse(LIST))
     opened = client.get(reverse("admin:rules_rule_change", args=[alert.rule_id]))

@@ -8,10 +8,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.market.models import Asset
-from apps.notify.models import Owed, Silence
+from apps.notify.models import Notification, Silence
 from apps.notify.services import create_silence
 from apps.rules.models import Rule
-from tests.builders import START, make_operator, make_owner, make_told_alerts
+from tests.builders import START, make_notified_alerts, make_operator, make_owner
 
 LIST, ADD = reverse("admin:notify_silence_changelist"), reverse("admin:notify_silence_add")
 
@@ -69,7 +69,7 @@ def tables(answer):
 
 
 def test_a_silence_is_the_writers_own_and_lasts_as_long_as_was_chosen(as_ada, ada):
-    (alert,) = make_told_alerts(ada, 1)
+    (alert,) = make_notified_alerts(ada, 1)
     eve = make_owner("eve")
     as_ada.post(ADD, written(lasts="8", starts_at=START, rule=alert.rule_id, asset=alert.asset_id, owner=eve.pk))
     as_ada.post(ADD, written(lasts="8", rule=alert.rule_id, asset=alert.asset_id, owner=eve.pk))
@@ -94,10 +94,10 @@ def test_the_form_begins_with_two_hours_from_now(as_ada):
 
 
 @pytest.mark.parametrize(
-    ("field", "wrong", "words"),
+    ("field", "wrong", "summary"),
     [
         ("comment", {"comment": ""}, "This field is required."),
-        ("ends_at", {"lasts": ""}, "Say how long it lasts, or till when."),
+        ("ends_at", {"lasts": ""}, "Say how long it lasts, or until when."),
         ("ends_at", {"lasts": "", "ends_at": START}, "The end must come after the beginning."),
         ("lasts", {"starts_at": START}, "The end must lie ahead."),
         ("lasts", {"lasts": "3"}, "Select a valid choice."),
@@ -106,20 +106,20 @@ def test_the_form_begins_with_two_hours_from_now(as_ada):
         ("comment", {"comment": "a\0b"}, "Null characters"),
     ],
 )
-def test_a_silence_that_is_wrong_is_refused_beside_its_field(as_ada, field, wrong, words):
+def test_a_silence_that_is_wrong_is_refused_beside_its_field(as_ada, field, wrong, text):
     errors = errors_of(as_ada.post(ADD, written(**wrong)))
     assert list(errors) == [field]
-    assert errors[field][0].startswith(words)
+    assert errors[field][0].startswith(text)
     assert not Silence.objects.exists()
 
 
 def test_nobody_silences_by_the_rules_of_others_nor_assets_without_a_feed(as_ada):
-    (theirs,) = make_told_alerts(make_owner("eve"), 1)
+    (theirs,) = make_notified_alerts(make_owner("eve"), 1)
     lost = Asset.objects.create(symbol="LOST-USD")
     errors = errors_of(as_ada.post(ADD, written(rule=theirs.rule_id, asset=lost.pk)))
     assert sorted(errors) == ["asset", "rule"]
     prefilled = as_ada.get(ADD, {"rule": theirs.rule_id})
-    assert "rule of TOLD-0" not in prefilled.text
+    assert "rule of ITEM-0" not in prefilled.text
 
 
 @pytest.mark.parametrize("value", ["x", "\0", "{", "1e400", "²", "9" * 30])
@@ -135,7 +135,7 @@ def test_what_is_no_rows_number_fills_nothing_in(as_ada, value):
 
 
 def test_a_superuser_silences_for_anybody_and_everybody_but_not_what_never_matches(admin_client, admin_user):
-    (alert,) = make_told_alerts(make_owner("eve"), 1)
+    (alert,) = make_notified_alerts(make_owner("eve"), 1)
     admin_client.post(ADD, written(owner=""))
     admin_client.post(ADD, written(owner=alert.rule.owner_id, rule=alert.rule_id))
     assert set(Silence.objects.values_list("owner__username", "author__username")) == {
@@ -157,15 +157,15 @@ def test_of_a_silence_that_is_there_only_end_and_comment_change(as_ada, ada):
 
 
 def test_another_end_has_what_is_held_back_looked_at_again(as_ada, ada):
-    make_told_alerts(ada, 1)
+    make_notified_alerts(ada, 1)
     silence = silence_of(ada)
-    Owed.objects.update(message=None, hold="silence", silence=silence, due_at=silence.ends_at)
+    Notification.objects.update(message=None, deferred_by="silence", silence=silence, due_at=silence.ends_at)
     same = {"ends_at": silence.ends_at.replace(microsecond=0)}
     Silence.objects.update(**same)
     as_ada.post(page_of(silence), written(comment="other words", **same))
-    assert Owed.objects.get().due_at == silence.ends_at
+    assert Notification.objects.get().due_at == silence.ends_at
     as_ada.post(page_of(silence), written(ends_at=silence.ends_at + timedelta(hours=1)))
-    assert Owed.objects.get().due_at <= timezone.now()
+    assert Notification.objects.get().due_at <= timezone.now()
 
 
 def _end(client, *silences, **data):
@@ -207,24 +207,24 @@ def test_nobody_sees_or_ends_the_silences_of_others(as_ada):
 
 
 def test_a_silence_lists_what_it_held_back_to_each_reader_their_own(as_ada, admin_client, ada):
-    (mine,) = make_told_alerts(ada, 1, name="mine")
-    (theirs,) = make_told_alerts(make_owner("eve"), 1, name="theirs")
+    (mine,) = make_notified_alerts(ada, 1, name="mine")
+    (theirs,) = make_notified_alerts(make_owner("eve"), 1, name="theirs")
     everybodys = silence_of(None)
-    Owed.objects.update(hold="silence", silence=everybodys, due_at=everybodys.ends_at)
-    Owed.objects.filter(event__alert=theirs).update(message=None)
-    ((mine_told,),) = tables(as_ada.get(page_of(everybodys)))
-    assert (mine.words in mine_told[0], "delivered at" in mine_told[4]) == (True, True)
+    Notification.objects.update(deferred_by="silence", silence=everybodys, due_at=everybodys.ends_at)
+    Notification.objects.filter(event__alert=theirs).update(message=None)
+    ((mine_notified,),) = tables(as_ada.get(page_of(everybodys)))
+    assert (mine.summary in mine_notified[0], "delivered at" in mine_notified[4]) == (True, True)
     assert "THEIRS-0" not in as_ada.get(page_of(everybodys)).text
-    ((theirs_told, _),) = tables(admin_client.get(page_of(everybodys)))
-    assert theirs_told[4].startswith("not yet: waits for the end of the silence “works”")
-    counts = [client.get(LIST).context["cl"].result_list[0].held_of_reader for client in (as_ada, admin_client)]
+    ((theirs_notified, _),) = tables(admin_client.get(page_of(everybodys)))
+    assert theirs_notified[4].startswith("not yet: waits for the end of the silence “works”")
+    counts = [client.get(LIST).context["cl"].result_list[0].deferred_of_reader for client in (as_ada, admin_client)]
     assert counts == [1, 2]
 
 
 def test_what_held_something_back_is_not_deleted_and_what_did_not_is(as_ada, ada):
     used, unused = silence_of(ada), silence_of(ada)
-    make_told_alerts(ada, 1)
-    Owed.objects.update(silence=used)
+    make_notified_alerts(ada, 1)
+    Notification.objects.update(silence=used)
     assert as_ada.post(page_of(used, "delete"), {"post": "yes"}).status_code == 403
     assert as_ada.post(page_of(unused, "delete"), {"post": "yes"}).status_code == 302
     assert list(Silence.objects.all()) == [used]
@@ -242,7 +242,7 @@ def test_silences_are_filtered_by_their_state(as_ada, ada):
 
 
 def test_the_button_of_an_alert_and_of_a_rule_fills_the_form_in(as_ada, ada):
-    (alert,) = make_told_alerts(ada, 1)
+    (alert,) = make_notified_alerts(ada, 1)
     for row in (alert, alert.rule):
         address = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_changelist")
         page = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
@@ -250,12 +250,12 @@ def test_the_button_of_an_alert_and_of_a_rule_fills_the_form_in(as_ada, ada):
         opened = as_ada.post(address, {"action": "silence", "_selected_action": [row.pk], "index": "0"}, follow=True)
         assert opened.request["PATH_INFO"] == ADD
         assert f'<option value="{alert.rule_id}" selected' in opened.text
-        assert ("selected>TOLD-0</option>" in opened.text) == (row == alert)
+        assert ("selected>ITEM-0</option>" in opened.text) == (row == alert)
 
 
 def test_who_may_not_silence_has_no_button_for_it(client):
     grace = make_operator("grace", "alerts.view_alert", "rules.view_rule")
-    (alert,) = make_told_alerts(grace, 1)
+    (alert,) = make_notified_alerts(grace, 1)
     client.force_login(grace)
     assert 'value="silence"' not in client.get(reverse("admin:alerts_alert_change", args=[alert.pk])).text
     assert 'value="silence"' not in client.get(reverse("admin:rules_rule_change", args=[alert.rule_id])).text
@@ -269,7 +269,7 @@ def test_the_first_page_says_which_silences_are_in_force(as_ada, ada):
 
 
 def test_a_rule_is_never_offered_that_is_not_the_readers(as_ada):
-    make_told_alerts(make_owner("eve"), 1)
+    make_notified_alerts(make_owner("eve"), 1)
     assert Rule.objects.count() == 1
-    query = {"app_label": "notify", "model_name": "silence", "field_name": "rule", "term": "TOLD"}
+    query = {"app_label": "notify", "model_name": "silence", "field_name": "rule", "term": "ITEM"}
     assert as_ada.get("/admin/autocomplete/", query).json()["results"] == []

@@ -21,11 +21,11 @@ from django.utils import timezone
 from apps.alerts.models import Alert, AlertEvent
 from apps.api.tokens.models import ApiToken
 from apps.backtests.models import BacktestRun
-from apps.notify.models import Owed
+from apps.notify.models import Notification
 from apps.notify.services import create_channel, create_silence, set_channels
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.sources.services import begin_or_resume
-from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, tell
+from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, notify_channels
 
 # Registered models whose rows have an owner -> the way there.
 OWNED = {
@@ -39,7 +39,7 @@ OWNED = {
     "rules.Transition": "rule__owner",
 }
 # Those whose rows are everyone's who has the permission.
-SHARED = {"auth.Group", "auth.User", "market.Asset", "market.Batch", "market.Feed", "sources.Backfill"}
+SHARED = {"auth.Group", "auth.User", "market.Asset", "market.FeedEntry", "market.Feed", "sources.Backfill"}
 # The admin's pages that belong to no model.
 SITE_PAGES = {
     *("index", "login", "password_change", "password_change_done", "jsi18n", "search"),
@@ -119,7 +119,7 @@ def missing_key(model):
     return NOWHERE.get(type(model._meta.pk), NO_NUMBER)
 
 
-def be_told(owner, name, level):
+def be_notified(owner, name, level):
     """Have a rule of the owner on BTC-USD, told on a channel of theirs."""
     channel = create_channel(owner=owner, name=f"{name} channel", kind="inbox", config={})
     rule = make_rule(owner, name=f"{name} rule", assets=["BTC-USD"], condition=above(level))
@@ -135,7 +135,7 @@ def silence_all(owner, name):
     now = timezone.now()
     match = {"rule": owner.rules.get(), "comment": f"{name} silence"}
     silence = create_silence(author=owner, owner=owner, starts_at=now, ends_at=now + timedelta(days=1), **match)
-    Owed.objects.filter(channel__owner=owner).update(silence=silence, hold="silence")
+    Notification.objects.filter(channel__owner=owner).update(silence=silence, deferred_by="silence")
 
 
 @pytest.fixture
@@ -143,13 +143,13 @@ def ada(db):
     """Ada and Eve, each with a row of every kind: rules, channels, open alerts, messages."""
     feed = make_feed("BTC-USD", name="market")
     ada, eve = make_owner("ada"), make_owner("eve")
-    be_told(ada, "ADAS", "10.4242")
-    be_told(eve, "EVES", "10.5")
+    be_notified(ada, "ADAS", "10.4242")
+    be_notified(eve, "EVES", "10.5")
     append_quotes(feed, [("BTC-USD", at(0), "9")])
     append_quotes(feed, [("BTC-USD", at(1), "11")])
     begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=at(-60), until=at(0), now=at(1))
-    judge_pending(feed_id=feed.pk)
-    tell()
+    evaluate_pending(feed_id=feed.pk)
+    notify_channels()
     for owner, name in ((ada, "ADAS"), (eve, "EVES")):
         silence_all(owner, name)
     return ada
@@ -283,7 +283,7 @@ def test_no_page_shows_anything_of_another_owner(eves, eve):
 
 
 def test_an_operator_sees_nothing_of_any_owner_on_any_page_but_what_is_about_the_installation(client, ada):
-    alert = Alert.objects.create(kind="system", severity="info", opened_at=at(0), words="disk is full", evidence={})
+    alert = Alert.objects.create(kind="system", severity="info", opened_at=at(0), summary="disk is full", evidence={})
     AlertEvent.objects.create(alert=alert, kind="opened", at=at(0))
     grace = make_operator("grace")
     grace.groups.add(Group.objects.get(name="Operator"))

@@ -4,7 +4,7 @@ import pytest
 from django.urls import reverse
 
 from apps.market.models import Asset
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_rule
 
 
@@ -23,7 +23,7 @@ def rule(db, ada):
     rule = make_rule(ada, assets=["BTC-USD"], condition=above(100), pending="1m")
     for second, price in ((0, "99"), (10, "101"), (30, "102")):
         append_quotes(feed, [("BTC-USD", at(second), price)])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     return rule
 
 

@@ -9,11 +9,11 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.market.models import Asset
-from apps.notify.models import Channel, Message, Owed
+from apps.notify.models import Channel, Message, Notification
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.rules.models import Rule
-from tests.builders import START, at, make_feed, make_operator, make_owner, tell
-from tests.notify.telling import judge, make_told_rule
+from tests.builders import START, at, make_feed, make_operator, make_owner, notify_channels
+from tests.notify.notifying import evaluate, make_notified_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -43,8 +43,8 @@ def feed():
 @pytest.fixture
 def rule(ada, feed):
     """Above 100, told in an old inbox; 99 has been seen."""
-    rule = make_told_rule(ada)
-    judge(feed, (0, "99"))
+    rule = make_notified_rule(ada)
+    evaluate(feed, (0, "99"))
     return rule
 
 
@@ -113,7 +113,7 @@ def test_a_superuser_sees_what_holds_back_the_alerts_of_others(admin_client, ada
 
 
 @pytest.mark.parametrize(
-    ("columns", "words"),
+    ("columns", "summary"),
     [
         ({}, "told at once"),
         ({"group_wait_seconds": 10}, "told, after waiting 10 s for more alerts"),
@@ -127,12 +127,12 @@ def test_a_superuser_sees_what_holds_back_the_alerts_of_others(admin_client, ada
         ({"messages_per_minute": 1}, "waits for room within the channel's limit of 1 message a minute"),
     ],
 )
-def test_what_an_alert_would_meet_on_a_channel_is_said(as_ada, rule, columns, words):
+def test_what_an_alert_would_meet_on_a_channel_is_said(as_ada, rule, columns, text):
     channel = Channel.objects.get()
     Message.objects.create(channel=channel, subject="", text="", next_attempt_at=START)
     Message.objects.update(created_at=at(0))
     Channel.objects.update(**columns)
-    assert meets(as_ada, rule) == [words]
+    assert meets(as_ada, rule) == [text]
 
 
 def test_what_is_critical_is_told_at_once_also_in_quiet_hours(as_ada, rule):
@@ -162,21 +162,21 @@ def test_a_channel_says_what_it_wants_and_how_it_does(as_ada, rule):
 
 
 def test_an_open_alert_says_what_became_of_it(as_ada, feed, rule):
-    judge(feed, (10, "101"))
+    evaluate(feed, (10, "101"))
     _, text = ask(as_ada, rule)
     alert = Alert.objects.get()
     assert 'An alert was open: <a class="text-primary-600' in text
     assert f'href="{reverse("admin:alerts_alert_change", args=[alert.pk])}"' in text
     assert became(as_ada, rule) == [("opened", "waits for the next planning, within seconds")]
     later = timezone.now() + timedelta(hours=1)
-    Owed.objects.update(due_at=later)
+    Notification.objects.update(due_at=later)
     assert became(as_ada, rule)[0][1].startswith("waits for more alerts, which come with it at ")
-    Owed.objects.update(hold="quiet")
+    Notification.objects.update(deferred_by="quiet")
     assert became(as_ada, rule)[0][1].startswith("waits for the end of quiet hours, at ")
-    Owed.objects.update(hold="", due_at=START)
-    tell()
+    Notification.objects.update(deferred_by="", due_at=START)
+    notify_channels()
     assert became(as_ada, rule)[0][1].startswith("delivered at ")
-    Message.objects.update(status="dead")
+    Message.objects.update(status="failed")
     assert became(as_ada, rule)[0][1].startswith("given up after 1 attempt")
 
 
@@ -184,7 +184,7 @@ def test_a_channel_that_came_too_late_for_the_alert_says_so(as_ada, ada, feed, r
     off = create_channel(owner=ada, name="Off", kind="inbox", config={}, is_enabled=False)
     Channel.objects.update(created_at=at(-60))
     set_channels(rule=rule, channels=[off])
-    judge(feed, (10, "101"))
+    evaluate(feed, (10, "101"))
     Channel.objects.update(is_enabled=True)
     later = create_channel(owner=ada, name="Later", kind="inbox", config={})
     set_channels(rule=rule, channels=[off, later])
@@ -199,7 +199,7 @@ def test_a_channel_that_came_too_late_for_the_alert_says_so(as_ada, ada, feed, r
 
 def test_the_last_alert_before_is_shown_where_none_was_open(as_ada, feed, rule):
     assert "No alert was open, and none had opened before, so there was nothing to tell." in ask(as_ada, rule)[1]
-    judge(feed, (5, "101"), (10, "99"))
+    evaluate(feed, (5, "101"), (10, "99"))
     assert "No alert was open. The last one before is <a" in ask(as_ada, rule)[1]
     assert [event for event, _ in became(as_ada, rule)] == ["opened", "resolved"]
 

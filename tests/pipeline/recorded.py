@@ -12,7 +12,7 @@ from typing import Any
 from apps.alerts.models import Alert
 from apps.market.domain import epoch_microseconds, from_epoch_microseconds, slot_of
 from apps.market.models import Asset, Feed, FeedHead
-from apps.notify.models import Channel, Owed
+from apps.notify.models import Channel, Notification
 from apps.notify.services import create_channel, set_channels
 from apps.sources.providers.recording import RECORDINGS
 from apps.sources.services import create_feed
@@ -38,7 +38,7 @@ RULES: dict[str, dict[str, Any]] = {
 AlertKey = tuple[str, str, datetime, datetime | None]
 
 
-def write_film(path: Path, *, begin: str, end: str) -> list[tuple[str, datetime, Decimal]]:
+def write_recording(path: Path, *, begin: str, end: str) -> list[tuple[str, datetime, Decimal]]:
     """Write the recording's rows with begin <= time < end to `path`, and return them as (symbol, time, price)."""
     with gzip.open(RECORDING, "rt", newline="") as file:
         rows = [row for row in csv.DictReader(file) if begin <= row["time"] < end]
@@ -50,42 +50,42 @@ def write_film(path: Path, *, begin: str, end: str) -> list[tuple[str, datetime,
 
 
 def make_world(
-    film: Path, *, start: str, speed: int, channels: Mapping[str, Mapping[str, Any]] | None = None
+    recording: Path, *, start: str, speed: int, channels: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[Feed, list[Channel]]:
-    """Return a feed that replays the film from `start`, due now, with the rules above on all its assets and their
+    """Return a feed that replays the recording from `start`, due now, with the rules above on all its assets and their
     channels.
 
     channels: kind -> config; by default one inbox.
     """
     owner = builders.make_owner()
-    options = {"path": str(film), "start": start, "speed": speed}
+    options = {"path": str(recording), "start": start, "speed": speed}
     feed = create_feed(
-        name="film",
+        name="recording",
         interval_seconds=1,
-        sources=[("replay", options)],
+        sources=[("recording", options)],
         now=slot_of(at=datetime.now(UTC), interval_seconds=1),
     )
     for symbol in SYMBOLS:
         Asset.objects.create(symbol=symbol, feed=feed)
-    told = [
+    notified = [
         create_channel(owner=owner, name=kind, kind=kind, config=config)
         for kind, config in (channels or {"inbox": {}}).items()
     ]
     for name, document in RULES.items():
         rule = builders.make_rule(owner, name=name, assets=list(SYMBOLS), **document)
-        set_channels(rule=rule, channels=told)
-    return feed, told
+        set_channels(rule=rule, channels=notified)
+    return feed, notified
 
 
 def expected_alerts(
     rows: list[tuple[str, datetime, Decimal]], *, start: str, watched: Sequence[str] = SYMBOLS
 ) -> set[AlertKey]:
-    """Return (rule, symbol, opened, resolved) of every alert that the oracle finds in the film."""
+    """Return (rule, symbol, opened, resolved) of every alert that the oracle finds in the recording."""
     asset_ids = {symbol: number for number, symbol in enumerate(watched, start=1)}
     begin = datetime.fromisoformat(start)
     quotes = sorted((at, asset_ids[symbol], int(price * 10**10)) for symbol, at, price in rows)
     past = tuple((asset, epoch_microseconds(at), price) for at, asset, price in quotes if at < begin)
-    film = tuple((asset, epoch_microseconds(at), price) for at, asset, price in quotes if at >= begin)
+    recording = tuple((asset, epoch_microseconds(at), price) for at, asset, price in quotes if at >= begin)
     changes = tuple(
         oracle.Change(rule_id, rule_id, document, tuple(asset_ids.values()))
         for rule_id, document in enumerate(RULES.values(), start=1)
@@ -93,7 +93,7 @@ def expected_alerts(
     log = [
         oracle.RulesEntry(1, 0, changes),
         oracle.HistoryEntry(2, 0, past),
-        oracle.QuotesEntry(3, film[-1][1], film),
+        oracle.QuotesEntry(3, recording[-1][1], recording),
     ]
     names, symbols = dict(enumerate(RULES, start=1)), dict(enumerate(watched, start=1))
     episodes: dict[tuple[int, int], list[list[int | None]]] = {}
@@ -124,7 +124,7 @@ def actual_alerts() -> set[AlertKey]:
 
 
 def is_over(feed: Feed, *, end: datetime) -> bool:
-    """The film has been stored and judged to its end, and everybody has been told."""
-    head = FeedHead.objects.select_related("feed__judged").get(feed=feed)
-    is_judged = head.as_of is not None and head.as_of >= end and head.feed.judged.seq == head.seq
-    return is_judged and not Owed.objects.exclude(message__status="delivered").exists()
+    """The recording has been stored and evaluated to its end, and everybody has been told."""
+    head = FeedHead.objects.select_related("feed__evaluation_cursor").get(feed=feed)
+    is_evaluated = head.as_of is not None and head.as_of >= end and head.feed.evaluation_cursor.seq == head.seq
+    return is_evaluated and not Notification.objects.exclude(message__status="delivered").exists()

@@ -14,7 +14,7 @@ from werkzeug import Response
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
 from apps.market import domain
-from apps.market.models import Asset, Batch, FeedHead, LatestQuote, Quote
+from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, Quote
 from apps.pipeline import flow
 from apps.pipeline.management.commands import backfill as command
 from apps.sources import queries as sources_queries
@@ -86,16 +86,16 @@ def feed(httpserver, exchange):
     return feed
 
 
-def run(capsys, *words):
+def run(capsys, *text):
     capsys.readouterr()
-    call_command("backfill", "BTC-USD", *(words or ("--from", FROM, "--to", TO)))
+    call_command("backfill", "BTC-USD", *(text or ("--from", FROM, "--to", TO)))
     return capsys.readouterr().out
 
 
-def stopped(capsys, *words):
+def stopped(capsys, *text):
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
-        call_command("backfill", *(words or ("BTC-USD", "--from", FROM, "--to", TO)))
+        call_command("backfill", *(text or ("BTC-USD", "--from", FROM, "--to", TO)))
     printed = capsys.readouterr()
     assert printed.out == ""
     return end.value.code, printed.err.splitlines()[-1].removeprefix("backfill: ")
@@ -106,7 +106,7 @@ def stored():
 
 
 def counts():
-    return Backfill.objects.count(), Batch.objects.count(), Quote.objects.count()
+    return Backfill.objects.count(), FeedEntry.objects.count(), Quote.objects.count()
 
 
 def step_of(row, *, fence=0, now=None):
@@ -124,7 +124,7 @@ def test_the_past_comes_page_by_page_into_the_log_as_history(feed, exchange, cap
 
     assert stored() == whole()
     assert len(exchange.asked) == 3
-    assert set(Batch.objects.values_list("kind", "provider")) == {(Batch.Kind.HISTORY, "coinbase")}
+    assert set(FeedEntry.objects.values_list("kind", "provider")) == {(FeedEntry.Kind.HISTORY, "coinbase")}
     row = Backfill.objects.get()
     assert (row.reached, row.accepted, row.calls, row.failure, row.lease_until) == (UNTIL, 720, 3, "", None)
     assert row.finished_at is not None
@@ -132,11 +132,11 @@ def test_the_past_comes_page_by_page_into_the_log_as_history(feed, exchange, cap
 
 def test_a_second_time_adds_nothing_and_counts_what_is_there(feed, capsys):
     run(capsys)
-    before = stored(), Batch.objects.count()
+    before = stored(), FeedEntry.objects.count()
 
     assert run(capsys).endswith("0 quotes of coinbase from 2026-03-01 00:00 to 2026-03-01 12:00 in 3 calls; 720 were "
                                 "there already.\n")  # fmt: skip
-    assert (stored(), Batch.objects.count()) == before
+    assert (stored(), FeedEntry.objects.count()) == before
 
 
 def test_windows_see_the_past_and_nothing_opens_by_it(feed, capsys):
@@ -146,12 +146,12 @@ def test_windows_see_the_past_and_nothing_opens_by_it(feed, capsys):
         assets=["BTC-USD"],
         condition={"kind": "below_average", "percent": "0", "window": "6h", "min_coverage": "1"},
     )
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
     run(capsys)
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
     assert not Alert.objects.exists()
     append_quotes(feed, [("BTC-USD", UNTIL + timedelta(minutes=1), "51")], provider="coinbase")
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
 
     assert Alert.objects.count() == 1
     report = replay(feed, since=SINCE, until=timezone.now(), progress=lambda done: None)
@@ -224,7 +224,11 @@ def test_the_provider_says_how_long_to_wait(feed, exchange):
     exchange.fails = [(429, {"Retry-After": "30"})]
     row, now = begun(feed), timezone.now()
     step = step_of(row, now=now)
-    assert (step.outcome, step.retry_after_seconds, step.backfill.failure) == (Outcome.FAILED, 30, "rate_limited")
+    assert (step.outcome, step.retry_after_seconds, step.backfill.failure) == (
+        Outcome.TRANSIENT_FAILURE,
+        30,
+        "rate_limited",
+    )
     assert step.backfill.next_call_at == now + timedelta(seconds=30)
 
 
@@ -236,7 +240,7 @@ def test_a_refusal_ends_it_in_words(feed, exchange, capsys):
 
 
 def test_the_second_of_two_is_refused_while_the_first_is_at_it(feed, exchange, capsys):
-    held = step_of(begun(feed))
+    unconfirmed = step_of(begun(feed))
     row = Backfill.objects.get()
     code, line = stopped(capsys)
     assert code == 2
@@ -245,7 +249,7 @@ def test_the_second_of_two_is_refused_while_the_first_is_at_it(feed, exchange, c
         f"{row.lease_until:%H:%M:%S} UTC"
     )
     assert step_of(row).outcome is Outcome.LOST
-    assert step_of(row, fence=held.fence).outcome is Outcome.STORED
+    assert step_of(row, fence=unconfirmed.fence).outcome is Outcome.STORED
     assert len(exchange.asked) == 2
 
 
@@ -256,7 +260,7 @@ def test_who_has_lost_the_lease_meanwhile_writes_nothing(feed, exchange):
     exchange.then = lambda: Backfill.objects.filter(pk=row.pk).update(fence=99)
     assert step_of(row).outcome is Outcome.LOST
     row.refresh_from_db()
-    assert (row.reached, row.accepted, stored(), Batch.objects.count()) == (SINCE, 0, set(), 0)
+    assert (row.reached, row.accepted, stored(), FeedEntry.objects.count()) == (SINCE, 0, set(), 0)
 
 
 @pytest.mark.servers
@@ -265,7 +269,7 @@ def test_of_two_at_the_same_moment_one_asks(feed, exchange):
     row = begun(feed)
     steps = at_once(lambda: step_of(row), lambda: step_of(row))
     assert sorted(step.outcome.value for step in steps) == ["lost", "stored"]
-    assert (len(exchange.asked), Batch.objects.count()) == (1, 1)
+    assert (len(exchange.asked), FeedEntry.objects.count()) == (1, 1)
 
 
 def test_another_range_takes_the_place_of_what_was_begun(feed, capsys):
@@ -294,7 +298,7 @@ def test_a_provider_that_is_no_source_of_the_feed_is_asked_by_its_name_for_the_a
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("summary", "why"),
     [
         (["NONE", "--from", FROM], "there is no asset NONE"),
         (["LOOSE", "--from", FROM], "LOOSE is in no feed, so there is no log that its past could stand in"),
@@ -307,11 +311,11 @@ def test_a_provider_that_is_no_source_of_the_feed_is_asked_by_its_name_for_the_a
         (["BTC-USD", "--from", FROM, "--provider", "binance"], "what binance calls BTC-USD is in another currency"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_in_a_line_and_writes_nothing(feed, exchange, capsys, words, why):
+def test_what_cannot_be_asked_is_refused_in_a_line_and_writes_nothing(feed, exchange, capsys, text, why):
     make_feed("INVENTED", name="invented")
     Asset.objects.create(symbol="LOOSE")
     Listing.objects.create(asset=feed.assets.get(), provider="binance", external_id="BTCUSDT")
-    assert stopped(capsys, *words) == (2, why)
+    assert stopped(capsys, *text) == (2, why)
     assert (counts(), exchange.asked) == (NOTHING, [])
 
 
@@ -340,7 +344,7 @@ def test_the_past_of_an_asset_that_moves_meanwhile_goes_into_the_log_where_it_is
     lost = step_of(row)
     assert (lost.outcome, lost.backfill.fence, counts()[1:]) == (Outcome.LOST, lost.fence, (0, 0))
     assert step_of(row, fence=lost.fence).outcome is Outcome.STORED
-    assert Batch.objects.values_list("feed__name", flat=True).get() == "other"
+    assert FeedEntry.objects.values_list("feed__name", flat=True).get() == "other"
     assert FeedHead.objects.get(feed=feed).seq == 0
 
 

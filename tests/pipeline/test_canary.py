@@ -9,7 +9,7 @@ from django.db import connection
 from django.urls import reverse
 from werkzeug import Response
 
-from apps.market.models import Asset, Batch, Feed
+from apps.market.models import Asset, Feed, FeedEntry
 from apps.notify.models import Attempt, Message
 from apps.notify.services import create_channel, send_test
 from apps.pipeline import flow
@@ -67,13 +67,13 @@ def test_a_key_is_in_no_log_row_or_page(tmp_path, httpserver, admin_client, monk
         processes.worker(concurrency=2, LOG_LEVEL="DEBUG")
         for feed in feeds:
             flow.start_chain(feed_id=feed.pk, slot=at(0), trace_id=TRACE)
-        wait_until(lambda: Batch.objects.count() == len(feeds), timeout_seconds=60)
+        wait_until(lambda: FeedEntry.objects.count() == len(feeds), timeout_seconds=60)
         wait_until(lambda: not any(queue_lengths().values()))
         log = processes.log("worker")
     asked = [request for request, _ in httpserver.log if KEY in f"{request.url} {request.headers}"]
-    pages = [reverse(f"admin:market_{name}_changelist") for name in ("feed", "batch", "asset")]
+    pages = [reverse(f"admin:market_{name}_changelist") for name in ("feed", "entry", "asset")]
     pages += [reverse("admin:market_feed_change", args=[feed.pk]) for feed in Feed.objects.all()]
-    pages += [reverse("admin:market_batch_change", args=[batch.pk]) for batch in Batch.objects.all()]
+    pages += [reverse("admin:market_batch_change", args=[entry.pk]) for entry in FeedEntry.objects.all()]
     shown = "".join(admin_client.get(page).text for page in [*pages, METRICS])
 
     # It was used, and every mode was met.
@@ -115,7 +115,7 @@ def test_what_channels_keep_secret_is_in_no_log_row_or_page(tmp_path, httpserver
         processes.worker(concurrency=2, LOG_LEVEL="DEBUG")
         for channel in channels:
             send_test(channel=channel, asked_by="ada", now=START)
-        flow.tell_due()
+        flow.notify_due()
         wait_until(lambda: Attempt.objects.exclude(outcome="").count() >= len(channels), timeout_seconds=60)
         wait_until(lambda: not any(queue_lengths().values()))
         log = processes.log("worker")

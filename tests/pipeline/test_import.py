@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
-from apps.market.models import Batch, FeedHead, LatestQuote, Quote
+from apps.market.models import FeedEntry, FeedHead, LatestQuote, Quote
 from apps.pipeline import flow
 from apps.sources.services import history
 from tests.builders import append_quotes, at, make_feed, make_owner, make_rule
@@ -57,14 +57,14 @@ def test_an_average_is_known_at_once_and_the_past_opens_nothing(feed, tmp_path, 
         condition={"kind": "below_average", "percent": "0", "window": "1h", "min_coverage": "1"},
     )
     append_quotes(feed, [("A", at(60), "9")])
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
     assert not Alert.objects.exists()
 
     run(write(tmp_path, *[(-second, "A", "10") for second in range(60, 7_200, 60)]), capsys)
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
     assert not Alert.objects.exists()
     append_quotes(feed, [("A", at(120), "9")])
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
 
     assert [alert.opened_at for alert in Alert.objects.all()] == [at(120)]
     report = replay(feed, since=at(-10_000), until=at(10_000), progress=lambda done: None)
@@ -75,9 +75,9 @@ def test_what_is_imported_again_is_counted_and_changes_nothing(feed, tmp_path, c
     path = write(tmp_path, (-2, "A", "1"), (-1, "A", "2"), (-1, "B", "3"))
 
     assert run(path, capsys) == "3 quotes are imported in 1 entry.\n"
-    before = stored(), Batch.objects.count(), FeedHead.objects.get(feed=feed).seq
+    before = stored(), FeedEntry.objects.count(), FeedHead.objects.get(feed=feed).seq
     assert run(path, capsys) == "0 quotes are imported in 0 entries; 3 were there already.\n"
-    assert (stored(), Batch.objects.count(), FeedHead.objects.get(feed=feed).seq) == before
+    assert (stored(), FeedEntry.objects.count(), FeedHead.objects.get(feed=feed).seq) == before
 
 
 def test_a_row_that_is_not_believed_costs_no_other(feed, tmp_path, capsys):
@@ -87,7 +87,7 @@ def test_a_row_that_is_not_believed_costs_no_other(feed, tmp_path, capsys):
         "1 quote is imported in 1 entry; 4 rejected (1 conflict, 1 out_of_range, 1 time_in_future, 1 unknown_asset).\n"
     )
     assert stored() == {("A", at(-3), Decimal(1)), ("A", at(0), Decimal("9.5"))}
-    (entry,) = Batch.objects.filter(kind=Batch.Kind.HISTORY)
+    (entry,) = FeedEntry.objects.filter(kind=FeedEntry.Kind.HISTORY)
     assert (entry.provider, entry.accepted, entry.as_of) == ("import", 1, at(0))
 
 

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from apps.market import services as market
 from apps.market.domain import RawQuote
-from apps.market.models import Batch, Feed, Quote
+from apps.market.models import Feed, FeedEntry, Quote
 from apps.pipeline.queues import EXCHANGE, PUSHED, dead_letter_queue
 from apps.sources import services as sources
 from apps.sources.services import Pushed
@@ -95,10 +95,10 @@ def test_what_is_published_as_documented_is_stored_and_judged(tmp_path):
         ingest(processes)
         is_reading(processes)
         exec(code, {})  # noqa: S102 (the document's own)
-        wait_until(lambda: Batch.objects.filter(evaluated_at__isnull=False).exists())
+        wait_until(lambda: FeedEntry.objects.filter(evaluated_at__isnull=False).exists())
 
     assert stored() == [("BTC-USD", 0, "61230.5")]
-    entry = Batch.objects.get()
+    entry = FeedEntry.objects.get()
     assert (entry.accepted, entry.slot, entry.provider) == (1, None, "push")
 
 
@@ -113,10 +113,10 @@ def test_what_waited_becomes_one_entry_for_each_feed_in_order(tmp_path, feed):
         )
         wait_until(lambda: queue_lengths()[PUSHED] == 4)
         ingest(processes)
-        wait_until(lambda: Batch.objects.count() == 2)
+        wait_until(lambda: FeedEntry.objects.count() == 2)
 
-    assert dict(Batch.objects.values_list("feed__name", "accepted")) == {"own": 4, "other": 1}
-    assert not Batch.objects.exclude(late=0).exists()
+    assert dict(FeedEntry.objects.values_list("feed__name", "accepted")) == {"own": 4, "other": 1}
+    assert not FeedEntry.objects.exclude(late=0).exists()
 
 
 def test_what_was_pushed_by_http_is_judged_with_the_next_tick(tmp_path, feed):
@@ -128,7 +128,7 @@ def test_what_was_pushed_by_http_is_judged_with_the_next_tick(tmp_path, feed):
         entry = sources.record_pushed(
             feed_name="own", pushes=[Pushed(now, [RawQuote("A", "10")])], now=now, trace_id=TRACE
         )
-        wait_until(lambda: Batch.objects.filter(pk=entry.pk, evaluated_at__isnull=False).exists())
+        wait_until(lambda: FeedEntry.objects.filter(pk=entry.pk, evaluated_at__isnull=False).exists())
 
 
 # What goes wrong
@@ -164,10 +164,10 @@ def test_a_reader_killed_before_and_after_its_commit_loses_and_doubles_nothing(t
     assert exits == [-signal.SIGKILL, -signal.SIGKILL, 0]
     assert stored() == sorted(expected)
     assert (left[PUSHED], left["fintech.dead"]) == (0, 0)
-    for numbers in (list(one.batches.order_by("seq").values_list("seq", flat=True)) for one in Feed.objects.all()):
+    for numbers in (list(one.entries.order_by("seq").values_list("seq", flat=True)) for one in Feed.objects.all()):
         assert numbers == list(range(1, len(numbers) + 1))
     # What was committed and not acknowledged came again.
-    assert Batch.objects.aggregate(Sum("repeated"))["repeated__sum"] > 0
+    assert FeedEntry.objects.aggregate(Sum("repeated"))["repeated__sum"] > 0
 
 
 POISON = [
@@ -181,7 +181,7 @@ POISON = [
     message(("A", 1, True)).encode(),
     message(("A", 1, "10"), feed="nobody").encode(),
     message(("A", 1, "10"), feed="own\0").encode(),
-    message(("A", 1, "10"), feed="film").encode(),
+    message(("A", 1, "10"), feed="recording").encode(),
     message(("A", 1, "10"), feed="paused").encode(),
     message().encode(),
     json.dumps({"quotes": [{"symbol": "A", "price": 1}]}).encode(),
@@ -189,7 +189,7 @@ POISON = [
 
 
 def test_what_can_never_be_taken_goes_to_the_dead_letters_and_holds_nobody_up(tmp_path, feed):
-    make_feed("X", name="film", provider="simulated")
+    make_feed("X", name="recording", provider="simulated")
     paused = make_feed("Y", name="paused", provider="push")
     market.pause_feeds([paused.pk])
     good = message(("A", 5, "10")).encode()

@@ -34,15 +34,15 @@ def feed(httpserver):
     return feed
 
 
-def run(capsys, *words):
-    call_command("listings", *words)
+def run(capsys, *text):
+    call_command("listings", *text)
     return capsys.readouterr().out
 
 
-def refusal_of(capsys, *words):
+def refusal_of(capsys, *text):
     before = set(Listing.objects.values_list("asset", "provider", "external_id")), Asset.objects.count()
     with pytest.raises(SystemExit) as stopped:
-        call_command("listings", *words)
+        call_command("listings", *text)
     printed = capsys.readouterr()
     assert (stopped.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
     assert (set(Listing.objects.values_list("asset", "provider", "external_id")), Asset.objects.count()) == before
@@ -103,9 +103,9 @@ def test_what_cannot_be_searched_says_so(capsys):
 
 def test_a_listing_is_added_once_and_is_there_the_second_time(capsys):
     make_feed("ETH-USD", provider="coincap")
-    words = ("CoinCap", "--add", "ethereum", "--asset", "ETH-USD")
-    assert run(capsys, *words) == "ETH-USD is ethereum at coincap.\n"
-    assert run(capsys, *words) == "ETH-USD is ethereum at coincap already.\n"
+    text = ("CoinCap", "--add", "ethereum", "--asset", "ETH-USD")
+    assert run(capsys, *text) == "ETH-USD is ethereum at coincap.\n"
+    assert run(capsys, *text) == "ETH-USD is ethereum at coincap already.\n"
     assert Listing.objects.values_list("asset__symbol", "provider", "external_id").get() == (
         *("ETH-USD", "coincap", "ethereum"),
     )
@@ -113,14 +113,14 @@ def test_a_listing_is_added_once_and_is_there_the_second_time(capsys):
 
 def test_an_asset_that_is_new_is_made_in_the_feed_with_the_providers_currency(capsys):
     make_feed(name="spot", provider="binance")
-    words = ("binance", "--add", "BTCUSDT", "--asset", "BTC-USDT", "--feed", "spot", "--name", "Bitcoin in Tether")
-    assert run(capsys, *words) == "BTC-USDT is BTCUSDT at binance. BTC-USDT is new in the feed spot.\n"
+    text = ("binance", "--add", "BTCUSDT", "--asset", "BTC-USDT", "--feed", "spot", "--name", "Bitcoin in Tether")
+    assert run(capsys, *text) == "BTC-USDT is BTCUSDT at binance. BTC-USDT is new in the feed spot.\n"
     asset = Asset.objects.get()
     assert (asset.feed.name, asset.name, asset.currency) == ("spot", "Bitcoin in Tether", "USDT")
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("summary", "why"),
     [
         (["coincap", "--add", "ether"], "say by --asset which asset it is"),
         (["coincap", "--add", "ether", "--asset", "ETH"], "there is no asset ETH; say its feed too, and it is made"),
@@ -137,10 +137,10 @@ def test_an_asset_that_is_new_is_made_in_the_feed_with_the_providers_currency(ca
          "GOLD-EUR is in the feed other; its page in the admin moves it"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_added_is_refused_in_a_line_and_leaves_nothing(feed, capsys, words, why):
+def test_what_cannot_be_added_is_refused_in_a_line_and_leaves_nothing(feed, capsys, text, why):
     other = make_feed(name="other")
     Asset.objects.create(symbol="GOLD-EUR", feed=other, currency="EUR")
-    assert refusal_of(capsys, *words) == why
+    assert refusal_of(capsys, *text) == why
 
 
 def test_an_unknown_provider_is_refused_with_the_known_ones(capsys):

@@ -7,9 +7,9 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from apps.alerts.models import Alert
-from apps.notify.models import Attempt, Message, Owed, Silence
+from apps.notify.models import Attempt, Message, Notification, Silence
 from apps.pipeline import flow, tasks
-from tests.builders import append_quotes, at, make_owner, make_told_alerts, tell
+from tests.builders import append_quotes, at, make_notified_alerts, make_owner, notify_channels
 
 pytestmark = pytest.mark.django_db
 
@@ -19,20 +19,20 @@ def old():
     """Make two alerts that were told and are over, a year ago, and one that is open; and a silence that was over then,
     and held back one of them."""
     owner = make_owner()
-    alerts = make_told_alerts(owner, 3)
+    alerts = make_notified_alerts(owner, 3)
     append_quotes(alerts[0].asset.feed, [(one.asset.symbol, at(2), "9") for one in alerts[:2]])
-    flow.judge_pending(feed_id=alerts[0].asset.feed_id)
+    flow.evaluate_pending(feed_id=alerts[0].asset.feed_id)
     a_year_ago = timezone.now() - timedelta(days=366)
     Message.objects.update(created_at=a_year_ago)
     columns = {"owner": owner, "starts_at": a_year_ago, "ends_at": a_year_ago}
-    held, _ = [Silence.objects.create(comment=comment, **columns) for comment in ("held", "held nothing")]
-    Owed.objects.filter(event__alert=alerts[0], event__kind="opened").update(silence=held)
-    tell()
+    deferred, _ = [Silence.objects.create(comment=comment, **columns) for comment in ("deferred", "held nothing")]
+    Notification.objects.filter(event__alert=alerts[0], event__kind="opened").update(silence=deferred)
+    notify_channels()
     return alerts
 
 
 def kept():
-    return [model.objects.count() for model in (Alert, Message, Attempt, Owed, Silence)]
+    return [model.objects.count() for model in (Alert, Message, Attempt, Notification, Silence)]
 
 
 def test_the_command_says_what_would_go_then_drops_it_and_the_next_run_the_rest(old, capsys):

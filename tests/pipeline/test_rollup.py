@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.market import partitions, queries
-from apps.market.models import Candle, Quote, RollupPosition
+from apps.market.models import Candle, Quote, RollupCursor
 from apps.pipeline import flow, tasks
 from apps.rules.models import Checkpoint
 from tests.builders import START, above, append_quotes, at, make_feed, make_owner, make_rule
@@ -24,32 +24,32 @@ def _no_days():
     partitions.drop(partitions.days())
 
 
-def judged_days(*symbols, name="feed", days=4):
+def evaluated_days(*symbols, name="feed", days=4):
     feed = make_feed(*symbols, name=name)
     for day in range(days):
         append_quotes(feed, [(symbol, at(day * DAY), str(10 + day)) for symbol in symbols])
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
     return feed
 
 
 def test_every_feed_that_has_something_is_rolled_up():
-    judged_days("A", name="one"), judged_days("B", name="two")
+    evaluated_days("A", name="one"), evaluated_days("B", name="two")
     make_feed("C", name="never")
     tasks.rollup()
     assert set(Candle.objects.values_list("asset__symbol", flat=True)) == {"A", "B"}
-    assert sorted(RollupPosition.objects.values_list("feed__name", "seq")) == [("one", 3), ("two", 3)]
+    assert sorted(RollupCursor.objects.values_list("feed__name", "seq")) == [("one", 3), ("two", 3)]
 
 
 def test_one_statement_tells_which_feeds_wait(django_assert_num_queries):
-    one, two = judged_days("A", name="one"), judged_days("B", name="two")
-    RollupPosition.objects.create(feed=one, seq=4)
-    RollupPosition.objects.create(feed=two, seq=3)
+    one, two = evaluated_days("A", name="one"), evaluated_days("B", name="two")
+    RollupCursor.objects.create(feed=one, seq=4)
+    RollupCursor.objects.create(feed=two, seq=3)
     with django_assert_num_queries(1):
         assert queries.feeds_to_roll_up() == [two.pk]
 
 
 def test_what_takes_too_long_is_left_to_the_next_run(monkeypatch):
-    judged_days("A")
+    evaluated_days("A")
     monkeypatch.setattr(flow, "ROLL_UP_AT_MOST_SECONDS", -1)
     flow.roll_up()
     assert not Candle.objects.exists()
@@ -64,7 +64,7 @@ def old(settings):
     make_rule(make_owner(), assets=["A"], condition=above(11))
     for day in range(4):
         append_quotes(feed, [("A", at(day * DAY), str(10 + day))])
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
     flow.roll_up()
     return feed
 

@@ -32,10 +32,10 @@ def test_the_demo_ends_with_an_open_alert_and_its_message_in_the_inbox(tmp_path)
     found = json.loads(last)
     alert, message = found["alert"], found["message"]
     assert alert["resolved_at"] is None
-    assert alert["words"].startswith(alert["asset"])
+    assert alert["summary"].startswith(alert["asset"])
     assert alert["evidence"]["result"] is True
     assert alert["rule"] in message["subject"]
-    assert alert["words"] in message["text"]
+    assert alert["summary"] in message["text"]
     assert message["delivered_at"] is not None
     # The lines before it are for people: none of them is a log line.
     assert not [line for line in lines if line.startswith("{")]

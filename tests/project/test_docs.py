@@ -46,7 +46,7 @@ def test_the_environments_example_lists_every_variable_with_its_default():
 
     assert [name for name, _ in pairs] == list(VARIABLES)
     assert dict(pairs) == {name: default or "" for name, (default, _) in VARIABLES.items()}
-    assert all(f"# {words}\n{name}=" in text(".env.example") for name, (_, words) in VARIABLES.items())
+    assert all(f"# {comment}\n{name}=" in text(".env.example") for name, (_, comment) in VARIABLES.items())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
@@ -74,9 +74,9 @@ def test_make_dev_listens_at_the_port_it_is_given_and_reads_no_file_of_settings(
     environment = os.environ | {"PORT": "8001", "EMAIL_URL": "smtp://mine"}
 
     command = ["/bin/sh", "-c", f"{sys.executable} -m honcho {honcho}"]
-    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    notified = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
-    assert "listens at 8001, mail by smtp://mine." in told.stdout
+    assert "listens at 8001, mail by smtp://mine." in notified.stdout
     assert "--bind 127.0.0.1:${PORT:-8000} " in text("compose/Procfile")
 
 
@@ -130,7 +130,8 @@ def test_every_provider_and_each_of_its_options_is_documented():
     sections = {title: body for title, body in re.findall(r"^## (\w+)$(.*?)(?=^## )", feeds, re.DOTALL | re.MULTILINE)}
     recording = {"path": "usdc-depeg-2023-03.csv.gz"}
     options = {
-        slug: provider.validate_options(recording if slug == "replay" else {}) for slug, provider in PROVIDERS.items()
+        slug: provider.validate_options(recording if slug == "recording" else {})
+        for slug, provider in PROVIDERS.items()
     }
 
     assert sections.keys() >= PROVIDERS.keys()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from apps.market.calendars import Hours
 from apps.rules.engine import engine as engines
-from apps.rules.engine.instance import NOT_JUDGED, Instance, Transition
+from apps.rules.engine.instance import NOT_EVALUATED, Instance, Transition
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import from_units, write_moment
 from tests.rules import oracle
@@ -95,7 +95,7 @@ def _one_of(values: tuple[Any, ...]) -> st.SearchStrategy[Any]:
 
 
 def choose(draw: st.DrawFn, *values: Any) -> Any:
-    """Draw one of the values. A strategy made anew for each draw would take longer than all the judging."""
+    """Draw one of the values. A strategy made anew for each draw would take longer than all the evaluating."""
     return draw(_one_of(values))
 
 
@@ -170,7 +170,7 @@ def is_event(document: Mapping[str, Any]) -> bool:
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """The part of a rule that the engine judges, in the written form."""
+    """The part of a rule that the engine evaluates, in the written form."""
     return _document(draw, start=START)
 
 
@@ -191,7 +191,7 @@ def documents_in(log: Sequence[oracle.Entry]) -> Iterator[dict[str, Any]]:
 
 
 def put_on_the_clock(draw: st.DrawFn, log: Sequence[oracle.Entry]) -> None:
-    """Move expiries onto moments that are judged, and waits onto the time between two of them, in half of the rules.
+    """Move expiries onto moments that are evaluated, and waits onto the time between two of them, in half of the rules.
 
     That is where `>=` and `>` differ; drawn freely, they hardly ever fall together.
     """
@@ -254,14 +254,14 @@ def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
     prices_here = draw(markets)
     steps_here, widths = PACES[choose(draw, *range(len(PACES)))]
     kinds = ["rules", *["quotes"] * 8, "rules", "history"]
-    standing: dict[int, oracle.Change] = {}
+    status_of_instance: dict[int, oracle.Change] = {}
     log: list[oracle.Entry] = []
     for seq in range(1, choose(draw, *range(4, length + 1)) + 1):
         # Something may be stored before the first rule comes; by the third entry there is one.
-        kind = choose(draw, *kinds) if seq != 3 or standing else "rules"
+        kind = choose(draw, *kinds) if seq != 3 or status_of_instance else "rules"
         if kind == "rules":
-            changes = tuple(_changes(draw, version=10 * seq, standing=standing, start=start))
-            standing |= {change.rule_id: change for change in changes}
+            changes = tuple(_changes(draw, version=10 * seq, status_of_instance=status_of_instance, start=start))
+            status_of_instance |= {change.rule_id: change for change in changes}
             log.append(oracle.RulesEntry(seq, as_of, changes))
         elif kind == "history":
             quotes = _history(draw, clock=clock, prices=prices_here)
@@ -279,14 +279,14 @@ def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
 
 
 def _changes(
-    draw: st.DrawFn, *, version: int, standing: Mapping[int, oracle.Change], start: int
+    draw: st.DrawFn, *, version: int, status_of_instance: Mapping[int, oracle.Change], start: int
 ) -> Iterator[oracle.Change]:
     """Draw changes of some rules: a new version, the same one on other assets, or none any more."""
     for rule_id in draw(some_rules):
         assets = choose(draw, (1,), (2,), (1, 2), (2, 1), ())
         calendars = dict(choose(draw, (), ((1, "BUSY"),), ((1, "DAYS"), (2, "DAYS")), ((1, "DAYS"), (2, "BUSY"))))
         what = choose(draw, "changed", "changed", "changed", "chosen", "gone")
-        before = standing.get(rule_id)
+        before = status_of_instance.get(rule_id)
         if what == "gone":
             yield oracle.Change(rule_id, None, None, ())
         elif what == "chosen" and before:
@@ -308,7 +308,7 @@ def _history(
 def _quotes(
     draw: st.DrawFn, *, clock: dict[int, int], prices: st.SearchStrategy[int], steps: st.SearchStrategy[Any]
 ) -> tuple[tuple[int, int, int], ...]:
-    """Draw the quotes of one batch: new ones, late ones, second ones of one time, and several assets at one time."""
+    """Draw the quotes of one entry: new ones, late ones, second ones of one time, and several assets at one time."""
     quotes = []
     for _ in range(choose(draw, 1, 0, 2, 3, 4, 4)):
         asset = choose(draw, *ASSETS)
@@ -446,10 +446,10 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
     return written
 
 
-def state_of(one: Instance | engines.Standing) -> tuple[Any, ...]:
+def state_of(one: Instance | engines.InstanceStatus) -> tuple[Any, ...]:
     """Return what the owner can see of an instance: version, state, since when, suppressed, known or not."""
     since = None if one.since < 0 else one.since
-    answer = {None: "known", NOT_JUDGED: "not judged"}.get(one.unknown, "unknown")
+    answer = {None: "known", NOT_EVALUATED: "not evaluated"}.get(one.unknown, "unknown")
     return (one.version_id, one.state, since, one.suppressed, answer)
 
 

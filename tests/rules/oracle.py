@@ -1,6 +1,6 @@
 """A brute-force, exact oracle of the rule engine, written from the specification alone.
 
-It shares no code and no idea with `apps.rules`: every judgement looks at the whole list of quotes again, in Fractions,
+It shares no code and no idea with `apps.rules`: every evaluation looks at the whole list of quotes again, in Fractions,
 and only the instances have a state. Times are microseconds since 1970 UTC, durations too;
 prices are integers of 1e-10.
 """
@@ -78,7 +78,7 @@ class Expected:
     reason: str
     suppressed: bool
     condition: dict[str, Any]
-    look: Look | None  # What it was judged by: None where an expiry or a change of rules ended it.
+    look: Look | None  # What it was evaluated by: None where an expiry or a change of rules ended it.
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ class Quote:
 
 @dataclass(frozen=True)
 class Look:
-    """One judgement: the quotes of the asset, oldest first, at least one; the moment; what it is that is judged."""
+    """One evaluation: the quotes of the asset, oldest first, at least one; the moment; what it is that is evaluated."""
 
     quotes: Sequence[Quote]
     now: int  # The time of the newest quote, or as_of.
-    is_of_a_quote: bool  # Else only the clock has moved since the newest quote was judged.
+    is_of_a_quote: bool  # Else only the clock has moved since the newest quote was evaluated.
     is_open: bool  # An episode lasts.
     sessions: Sequence[tuple[int, int]] | None = None  # (open, close) of the asset's calendar; None: always open.
 
@@ -114,7 +114,7 @@ Calendars = dict[str, Sequence[tuple[int, int]]]
 
 
 def expected_transitions(log: Sequence[Entry], calendars: Calendars | None = None) -> list[Expected]:
-    """Return every transition that `log` leads to, in order of judging."""
+    """Return every transition that `log` leads to, in order of evaluating."""
     reader = Reader(calendars)
     return [transition for entry in log for transition in reader.read(entry)]
 
@@ -126,7 +126,9 @@ class Reader:
         self.calendars = calendars or {}
         self.calendar_of: dict[int, str] = {}  # By asset_id, as the last change that looks at silences has it.
         self.path: list[Quote] = []  # Of all assets, in order of joining.
-        self.instances: dict[tuple[int, int], Instance] = {}  # By (asset_id, rule_id), in which order they are judged.
+        self.instances: dict[
+            tuple[int, int], Instance
+        ] = {}  # By (asset_id, rule_id), in which order they are evaluated.
 
     def read(self, entry: Entry) -> list[Expected]:
         """Return the transitions that the next entry leads to."""
@@ -144,13 +146,13 @@ class Reader:
             self.path.append(quote)
             for instance in self.in_order():
                 if instance.asset_id == quote.asset_id:
-                    transitions += instance.judge(
+                    transitions += instance.evaluate(
                         seq=entry.seq, now=quote.at, quotes=self.path_of(quote.asset_id), is_of_a_quote=True
                     )
         for instance in self.in_order():
-            if instance.is_judged_by_the_clock:
+            if instance.is_evaluated_by_the_clock:
                 quotes = self.path_of(instance.asset_id)
-                transitions += instance.judge(
+                transitions += instance.evaluate(
                     seq=entry.seq,
                     now=entry.as_of,
                     quotes=quotes,
@@ -194,10 +196,10 @@ class Instance:
     since: int | None = None  # The moment of the last transition, whence also that of PENDING and of RECOVERING.
     opened: int | None = None  # The moment of the last opening that was not suppressed.
     is_suppressed: bool = False  # Whether the present episode is a suppressed one.
-    newest_answer: str = "not judged"  # Then "known" or "unknown", as the newest judgement was.
+    newest_answer: str = "not evaluated"  # Then "known" or "unknown", as the newest evaluation was.
 
     @property
-    def is_judged_by_the_clock(self) -> bool:
+    def is_evaluated_by_the_clock(self) -> bool:
         contains_stale = any(leaf["kind"] == "stale" for leaf in leaves_of(self.document["condition"]))
         return contains_stale or self.document.get("expires_at") is not None
 
@@ -205,7 +207,7 @@ class Instance:
     def is_event(self) -> bool:
         return any(leaf["kind"] in EVENTS for leaf in leaves_of(self.document["condition"]))
 
-    def judge(
+    def evaluate(
         self,
         *,
         seq: int,
@@ -214,7 +216,7 @@ class Instance:
         is_of_a_quote: bool,
         sessions: Sequence[tuple[int, int]] | None = None,
     ) -> list[Expected]:
-        """Judge the newest of `quotes` at `now`: its time, or as_of. Without quotes only expiry can happen."""
+        """Evaluate the newest of `quotes` at `now`: its time, or as_of. Without quotes only expiry can happen."""
         moment = self.moment_of(now)
         expires_at = self.document.get("expires_at")
         if self.state == ENDED:
@@ -244,7 +246,7 @@ class Instance:
         return transitions
 
     def next_state(self, *, is_true: bool, moment: int) -> tuple[str, str]:
-        """Return the state that a judgement leads to, and the reason; the present state where nothing changes."""
+        """Return the state that a evaluation leads to, and the reason; the present state where nothing changes."""
         elapsed = 0 if self.since is None else moment - self.since
         if self.state == INACTIVE and is_true:
             return (PENDING if self.duration("for") > 0 else FIRING), "true"
@@ -407,7 +409,7 @@ def reference_of(condition: dict[str, Any], *, quotes: Sequence[Quote], start: i
         return in_force_at_start[0] if in_force_at_start else UNKNOWN
     seen = in_force_at_start + [quote for quote in quotes if quote.at > start]
     if len(seen) == 1:
-        return UNKNOWN  # The window sees no price but the judged one.
+        return UNKNOWN  # The window sees no price but the evaluated one.
     extreme = (min if condition["kind"] == "rises" else max)(quote.price for quote in seen)
     return [quote for quote in seen if quote.price == extreme][-1]
 

@@ -1,4 +1,4 @@
-"""From when a condition can be judged, and where a window is too narrow: said before anything is judged."""
+"""From when a condition can be evaluated, and where a window is too narrow: said before anything is evaluated."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def outlook(condition, *, first=None, newest=None):
 def test_a_level_is_known_from_the_first_quote(kind):
     level = {"kind": kind, "level": "1"}
     assert outlook(level) == Outlook(False, None, "no quote yet: known from the first on")
-    assert outlook(level, first=START, newest=START) == Outlook(True, None, "can be judged now")
+    assert outlook(level, first=START, newest=START) == Outlook(True, None, "can be evaluated now")
 
 
 @pytest.mark.parametrize(
@@ -33,17 +33,17 @@ def test_a_level_is_known_from_the_first_quote(kind):
     ],
 )
 def test_what_compares_with_an_earlier_price_is_known_from_the_second_quote(condition):
-    assert outlook(condition).words == "no quote yet: known from the second on"
-    assert outlook(condition, first=START, newest=START).words == "one quote is stored: known from the next on"
+    assert outlook(condition).summary == "no quote yet: known from the second on"
+    assert outlook(condition, first=START, newest=START).summary == "one quote is stored: known from the next on"
     assert outlook(condition, first=START, newest=START + 1).is_known
 
 
 def test_an_average_is_known_when_enough_of_its_window_is():
     average = {"kind": "below_average", "percent": "0", "window": "30d"}
-    assert outlook(average).words == "needs 15 of 30 days; no quote is stored yet"
+    assert outlook(average).summary == "needs 15 of 30 days; no quote is stored yet"
     waiting = outlook(average, first=START, newest=START + 3 * DAY)
-    assert waiting.words == "needs 15 of 30 days; 3 are stored: known from 2023-03-26 05:00:00 UTC"
-    assert outlook(average, first=START, newest=START + DAY).words.startswith("needs 15 of 30 days; 1 is stored")
+    assert waiting.summary == "needs 15 of 30 days; 3 are stored: known from 2023-03-26 05:00:00 UTC"
+    assert outlook(average, first=START, newest=START + DAY).summary.startswith("needs 15 of 30 days; 1 is stored")
     assert not outlook(average, first=START, newest=waiting.known_from - 1).is_known
     assert outlook(average, first=START, newest=waiting.known_from).is_known
 
@@ -51,12 +51,12 @@ def test_an_average_is_known_when_enough_of_its_window_is():
 def test_a_change_from_the_start_needs_its_whole_window():
     change = {"kind": "falls", "percent": "1", "window": "24h", "ref": "window_start"}
     waiting = outlook(change, first=START + 1, newest=START + 90 * 60 * SECOND)
-    assert waiting.words == "needs 24 of 24 hours; 1.4 are stored: known from 2023-03-12 02:15:00 UTC"
+    assert waiting.summary == "needs 24 of 24 hours; 1.4 are stored: known from 2023-03-12 02:15:00 UTC"
 
 
 def test_deviations_need_a_price_that_changes():
     spread = {"kind": "zscore", "n": "3", "window": "1m"}
-    assert outlook(spread, first=START, newest=START + 5 * SECOND).words == (
+    assert outlook(spread, first=START, newest=START + 5 * SECOND).summary == (
         "needs 30 of 60 seconds; 5 are stored: known from 2023-03-11 02:00:30 UTC, once its price has changed"
     )
 
@@ -67,7 +67,7 @@ def test_a_combination_is_known_with_the_last_of_its_parts():
         {"kind": "above_average", "percent": "0", "window": "1h"},
         {"not": {"kind": "above_average", "percent": "0", "window": "24h"}},
     ]
-    assert "of 24 hours" in outlook({"all": parts}, first=START, newest=START).words
+    assert "of 24 hours" in outlook({"all": parts}, first=START, newest=START).summary
     assert outlook({"any": parts}, first=START, newest=START + DAY).is_known
 
 
@@ -88,15 +88,15 @@ def test_what_is_said_is_what_the_engine_does(condition, first):
     """At the moment named it is known, and it was not a grid and a quote before."""
     spec = RuleSpec.read({"assets": ["ANY"], "condition": condition})
     engine, pace = Engine(), 7 * SECOND
-    engine.judge(RulesEntry(1, START, [RuleChange(1, 1, spec, [1])]), lambda reach: {})
+    engine.evaluate(RulesEntry(1, START, [RuleChange(1, 1, spec, [1])]), lambda reach: {})
     times = [first + place * pace for place in range(3 * HOUR // pace)]
     known = []
     for seq, at in enumerate(times, start=2):
-        engine.judge(QuotesEntry(seq, at, [(1, at, 10**10 + seq)]), lambda reach: {})
-        known.append(engine.standing(1, 1).unknown is None)
+        engine.evaluate(QuotesEntry(seq, at, [(1, at, 10**10 + seq)]), lambda reach: {})
+        known.append(engine.status_of_instance(1, 1).unknown is None)
     said = [outlook_of(spec.condition, Stored(first, at)).is_known for at in times]
     assert known[-1] and said[-1]
-    assert [was for was, told in zip(known, said, strict=True) if told] == [True] * sum(said)
+    assert [was for was, notified in zip(known, said, strict=True) if notified] == [True] * sum(said)
     width = getattr(spec.condition, "window", 0)
     assert (said.index(True) - known.index(True)) * pace <= grid_of(width) + pace
 

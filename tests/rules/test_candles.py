@@ -63,13 +63,13 @@ def test_a_candle_leaves_a_window_as_its_quotes_do_by_hand():
     day = 19_000 * DAY
     quotes = [(day, 3), (day + 1, 9), (day + 30 * SECOND, 1), (day + 59 * SECOND, 4)]
     later = day + HOUR
-    known, told = Extreme(HOUR, lowest=True), Extreme(HOUR, lowest=True)
+    known, notified = Extreme(HOUR, lowest=True), Extreme(HOUR, lowest=True)
     for quote in quotes:
         known.push(*quote)
-    told.take(candle_of(quotes, MINUTE))
+    notified.take(candle_of(quotes, MINUTE))
     known.push(later, 5)
-    told.push(later, 5)
-    assert (told.best, told.best_at) == (known.best, known.best_at) == (1, day + 30 * SECOND)
+    notified.push(later, 5)
+    assert (notified.best, notified.best_at) == (known.best, known.best_at) == (1, day + 30 * SECOND)
 
 
 # (resolution, width): the grid of the width is a multiple of the resolution.
@@ -97,19 +97,19 @@ def test_what_a_window_sees_is_the_same_from_quotes_and_from_candles(stream, spl
         one for one in quotes[:split] if one[0] // resolution < (quotes[split:] or [(1 << 62, 0)])[0][0] // resolution
     ]
     rest = quotes[len(whole) :]
-    known, told = filled(key, whole), filled(key, candles_of(whole, resolution))
+    known, notified = filled(key, whole), filled(key, candles_of(whole, resolution))
 
     assert grid_of(width) % resolution == 0
-    assert seen(told) == seen(known)
+    assert seen(notified) == seen(known)
     for quote in rest:
         known.push(*quote)
-        told.push(*quote)
-        assert seen(told) == seen(known)
+        notified.push(*quote)
+        assert seen(notified) == seen(known)
         if name == "newest":
-            assert told.before == known.before
+            assert notified.before == known.before
     again = type(known)(width, lowest=name == "lowest") if isinstance(known, Extreme) else None
     if again is not None:
-        again.load(told.dump())
+        again.load(notified.dump())
         assert seen(again) == seen(known)
 
 
@@ -119,13 +119,13 @@ def test_of_candles_too_coarse_for_it_a_window_knows_the_last_price(stream, name
     quotes = timed(stream)
     candles = candles_of(quotes, HOUR)
     later = quotes[-1][0] // HOUR * HOUR + 3 * HOUR + 2 * width
-    known, told = filled((name, width), quotes), filled((name, width), candles)
+    known, notified = filled((name, width), quotes), filled((name, width), candles)
 
     for at in (later, later + width // 2, later + 3 * width):
         known.push(at, 7)
-        told.push(at, 7)
+        notified.push(at, 7)
         # Who looks back to where nothing is hidden sees all.
-        assert seen(told) == seen(known)
+        assert seen(notified) == seen(known)
 
 
 @pytest.mark.parametrize("resolution", [MINUTE, HOUR, DAY])

@@ -14,7 +14,7 @@ from apps.market.domain import PathCandle, RawQuote
 from apps.market.models import Candle, FeedHead, Quote
 from apps.market.services import roll_up
 from apps.notation import SECOND
-from apps.pipeline.flow import judge_pending
+from apps.pipeline.flow import evaluate_pending
 from apps.rules import queries
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import COARSE, filled, reach_of
@@ -32,7 +32,7 @@ KEYS = [
 
 
 def rolled_up(feed):
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     while roll_up(feed_id=feed.pk):
         pass
 
@@ -75,17 +75,17 @@ def drop_before(moment):
 def test_new_windows_are_the_same_when_their_quotes_are_gone(feed, days_kept):
     known, quotes = zip(*(windows(feed, key) for key in KEYS), strict=True)
     drop_before(at(-days_kept * DAY))
-    told, pasts = zip(*(windows(feed, key) for key in KEYS), strict=True)
+    notified, pasts = zip(*(windows(feed, key) for key in KEYS), strict=True)
 
     assert any(isinstance(one, PathCandle) for one in pasts[0])
     assert len(pasts[0]) < len(quotes[0])
-    assert [seen(one) for one in told] == [seen(one) for one in known]
+    assert [seen(one) for one in notified] == [seen(one) for one in known]
     now = known[0].at
     for step in (1, 60, 3_600, 40 * HOUR, 70 * DAY):
         now += step * SECOND
-        for window in (*known, *told):
+        for window in (*known, *notified):
             window.push(now, 11)
-        assert [seen(one) for one in told] == [seen(one) for one in known]
+        assert [seen(one) for one in notified] == [seen(one) for one in known]
 
 
 def test_a_day_made_again_for_quotes_of_the_past_does_not_stand_for_what_was_lost(feed):
@@ -93,9 +93,9 @@ def test_a_day_made_again_for_quotes_of_the_past_does_not_stand_for_what_was_los
     known, _ = windows(feed, key)
     drop_before(START)
     import_history(feed_id=feed.pk, quotes=[RawQuote("BTC", "99", at(-20 * DAY + 1))], now=at(60), trace_id=TRACE)
-    told, _ = windows(feed, key)
+    notified, _ = windows(feed, key)
     # The quote is in no candle yet, and its day's others are in theirs.
-    assert seen(told) == seen(known)
+    assert seen(notified) == seen(known)
 
 
 def test_where_minutes_are_gone_too_a_window_of_a_day_grows_from_there_and_one_of_a_week_is_whole(feed):
@@ -104,20 +104,20 @@ def test_where_minutes_are_gone_too_a_window_of_a_day_grows_from_there_and_one_o
     drop_before(START)
     Candle.objects.filter(resolution=Candle.Resolution.MINUTE, at__lt=START.replace(hour=0)).delete()
     assert seen(windows(feed, week)[0]) == seen(known)
-    told = windows(feed, day)[0]
-    assert told.duration < 13 * HOUR * SECOND
+    notified = windows(feed, day)[0]
+    assert notified.duration < 13 * HOUR * SECOND
 
 
 def test_a_rule_of_a_long_window_can_be_judged_at_once_though_the_quotes_are_gone(feed):
     drop_before(START)
     condition = {"kind": "below_average", "percent": "50", "window": "70d", "min_coverage": "1"}
     spec = RuleSpec.read({"assets": ["BTC"], "condition": condition})
-    (outlook,) = queries.first_judged(spec).assets
-    assert outlook.outlook.words == "can be judged now"
+    (outlook,) = queries.first_evaluated(spec).assets
+    assert outlook.outlook.summary == "can be evaluated now"
 
     make_rule(make_owner(), assets=["BTC"], condition=condition)
     append_quotes(feed, [("BTC", at(120), "1")])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
 
     assert [alert.opened_at for alert in Alert.objects.all()] == [at(120)]
     with pytest.raises(ReplayRefused, match="those quotes are no longer stored"):
@@ -131,8 +131,8 @@ def test_an_asset_without_any_quote_left_is_known_from_its_candles(feed):
     rolled_up(feed)
     drop_before(at(DAY))
     assert not Quote.objects.exists()
-    told, _ = windows(feed, key)
-    assert seen(told) == seen(known)
+    notified, _ = windows(feed, key)
+    assert seen(notified) == seen(known)
 
 
 def test_for_however_many_assets_two_statements_tell_whether_candles_are_needed(django_assert_num_queries):

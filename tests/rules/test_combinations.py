@@ -46,7 +46,7 @@ def nested(depth):
         ({"all": [ABOVE, {"any": [ABOVE, {"kind": "rises", "percent": 1, "window": "1s"}]}]},
          "condition.all[1].any[1].window: must be from 10s to 400d"),
         ({"any": [{"all": [ABOVE] * 11}, {"all": [ABOVE] * 10}]},
-         "condition: has 21 leaves; at most 20 are judged together"),
+         "condition: has 21 leaves; at most 20 are evaluated together"),
         (nested(6), "condition.not.not.not.not.not: is nested more than 5 deep"),
         ({"not": CROSSES}, "condition.not.kind: crosses_up is an event and may not stand under not: "
          "it would hold nearly always"),

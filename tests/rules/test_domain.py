@@ -13,12 +13,12 @@ SECOND = 1_000_000
 QUOTED = {"result": True, "price": "67598", "at": "2026-03-02T12:07:55Z"}
 
 
-def words(**condition):
-    return domain.condition_in_words(read_condition(condition))
+def text(**condition):
+    return domain.describe_condition(read_condition(condition))
 
 
 def evidence(condition, **seen):
-    return domain.evidence_in_words(symbol="BTC-USD", condition=read_condition(condition), evidence=QUOTED | seen)
+    return domain.describe_evidence(symbol="BTC-USD", condition=read_condition(condition), evidence=QUOTED | seen)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def evidence(condition, **seen):
      (86_400, "1 day"), (2_592_000, "30 days")],
 )  # fmt: skip
 def test_a_duration_is_said_in_its_largest_whole_unit(seconds, said):
-    assert wording.duration_in_words(seconds * SECOND) == said
+    assert wording.format_duration(seconds * SECOND) == said
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_duration_is_said_in_its_largest_whole_unit(seconds, said):
      ("1000000000000", "1 000 000 000 000")],
 )  # fmt: skip
 def test_a_number_is_said_in_groups_of_thousands(number, said):
-    assert wording.number_in_words(number) == said
+    assert wording.format_number(number) == said
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_number_is_said_in_groups_of_thousands(number, said):
      ("1000000000000000000000000", "1000000000000000000000000 %")],
 )  # fmt: skip
 def test_a_percent_is_said_with_two_decimals_at_most_and_without_its_sign(percent, said):
-    assert wording.percent_in_words(percent) == said
+    assert wording.format_percent(percent) == said
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_percent_is_said_with_two_decimals_at_most_and_without_its_sign(percen
     ],
 )  # fmt: skip
 def test_every_kind_of_condition_has_its_words(condition, said):
-    assert words(**condition) == said
+    assert text(**condition) == said
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_every_kind_of_condition_has_its_words(condition, said):
 def test_a_whole_rule_has_its_words(document, said):
     spec = RuleSpec.read({"condition": {"kind": "below", "level": 1}, **document})
 
-    assert domain.rule_in_words(spec) == said
+    assert domain.describe_rule(spec) == said
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,13 @@ def reborn(engine: Engine, *, specs: dict[int, Any]) -> Engine:
 def test_the_engine_makes_the_transitions_of_the_oracle_with_the_same_evidence_and_states(log):
     engine, reader, store, saved = Engine(), oracle.Reader(logs.CALENDARS), logs.Store(log), {}
     for entry in log:
-        judgement = engine.judge(logs.entry_of(entry), store.before(entry.seq))
-        saved |= {(asset, rule): logs.state_of(one) for (rule, asset), one in judgement.touched.items()}
+        evaluation = engine.evaluate(logs.entry_of(entry), store.before(entry.seq))
+        saved |= {(asset, rule): logs.state_of(one) for (rule, asset), one in evaluation.touched.items()}
 
-        made = [logs.made(entry.seq, one) for one in judgement.transitions]
+        made = [logs.made(entry.seq, one) for one in evaluation.transitions]
         assert made == [logs.expected(one) for one in reader.read(entry)]
         states = {key: logs.expected_state(instance) for key, instance in reader.instances.items()}
-        assert {key: logs.state_of(engine.standing(key[1], key[0])) for key in states} == states
+        assert {key: logs.state_of(engine.status_of_instance(key[1], key[0])) for key in states} == states
         # Who writes down what was touched, after each entry, has it all.
         assert {key: saved.get(key) for key in states} == states
 
@@ -46,14 +46,16 @@ def test_the_engine_makes_the_transitions_of_the_oracle_with_the_same_evidence_a
 def test_an_engine_rebuilt_from_checkpoints_goes_on_as_the_one_that_lived(log, cuts):
     lived, rebuilt, store, specs = Engine(), Engine(), logs.Store(log), specs_of(log)
     for entry in log:
-        one = lived.judge(logs.entry_of(entry), store.before(entry.seq))
-        other = rebuilt.judge(logs.entry_of(entry), store.before(entry.seq))
+        one = lived.evaluate(logs.entry_of(entry), store.before(entry.seq))
+        other = rebuilt.evaluate(logs.entry_of(entry), store.before(entry.seq))
         assert other.transitions == one.transitions
         assert other.touched.keys() == one.touched.keys()
         rebuilt = reborn(rebuilt, specs=specs) if entry.seq in cuts else rebuilt
         assert json.dumps(rebuilt.dump()) == json.dumps(lived.dump())
         instances = [(rule_id, asset_id) for rule_id, _, asset_id, _ in lived.dump()["instances"]]
-        assert [rebuilt.standing(*one) for one in instances] == [lived.standing(*one) for one in instances]
+        assert [rebuilt.status_of_instance(*one) for one in instances] == [
+            lived.status_of_instance(*one) for one in instances
+        ]
 
 
 @settings(max_examples=MANY)
@@ -62,7 +64,7 @@ def test_windows_filled_anew_after_every_entry_see_what_those_that_lived_see(log
     lived, filled, store = Engine(), Engine(), logs.Store(log)
     for place, entry in enumerate(log):
         seq = 2 * place + 1
-        one = lived.judge(logs.entry_of(entry), store.before(entry.seq))
-        other = filled.judge(replace(logs.entry_of(entry), seq=seq), store.before(entry.seq))
-        anew = filled.judge(engines.HistoryEntry(seq + 1, entry.as_of, logs.ASSETS), store.before(entry.seq))
+        one = lived.evaluate(logs.entry_of(entry), store.before(entry.seq))
+        other = filled.evaluate(replace(logs.entry_of(entry), seq=seq), store.before(entry.seq))
+        anew = filled.evaluate(engines.HistoryEntry(seq + 1, entry.as_of, logs.ASSETS), store.before(entry.seq))
         assert (other.transitions, anew.transitions, anew.touched) == (one.transitions, [], {})

@@ -2,14 +2,14 @@
 
 import pytest
 
-from apps.rules.domain import reason_in_words
+from apps.rules.domain import describe_reason
 from apps.rules.engine.conditions import read_condition
 from apps.rules.explain import parts_of
-from apps.wording import moment_in_words
+from apps.wording import format_time
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"),
+    ("reason", "summary"),
     [
         ("", ""),
         ("true", "the condition became true"),
@@ -20,15 +20,15 @@ from apps.wording import moment_in_words
         ("once", "the rule ends with its first opening"),
         ("expired", "the rule expired"),
         ("rule changed", "the rule was changed, switched off or deleted, or the asset is chosen no more"),
-        ("RuleInvalid: rule: is missing", "judging failed: RuleInvalid: rule: is missing"),
+        ("RuleInvalid: rule: is missing", "evaluating failed: RuleInvalid: rule: is missing"),
     ],
 )
-def test_every_reason_has_words(reason, words):
-    assert reason_in_words(reason) == words
+def test_every_reason_has_words(reason, text):
+    assert describe_reason(reason) == text
 
 
 def test_a_moment_is_written_in_utc():
-    assert moment_in_words(1_678_500_000_999_999) == "2023-03-11 02:00:00 UTC"
+    assert format_time(1_678_500_000_999_999) == "2023-03-11 02:00:00 UTC"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_was_compared_is_said_in_figures(condition, evidence, figures):
 def test_a_recovery_is_told_only_while_it_counts():
     condition = read_condition({"kind": "rises", "percent": "10", "window": "5m", "recovery": "5"})
     seen = {"price": "1", "result": True}
-    assert parts_of(condition, seen, is_open=False).words == "rises 10 % or more within 5 minutes"
-    assert parts_of(condition, seen, is_open=True).words == (
+    assert parts_of(condition, seen, is_open=False).summary == "rises 10 % or more within 5 minutes"
+    assert parts_of(condition, seen, is_open=True).summary == (
         "rises 10 % or more within 5 minutes; while it fires, 5 % is what counts"
     )

@@ -44,27 +44,27 @@ class Feed:
         self.engine = Engine()
         self.specs = dict(enumerate(specs, start=1))
         changes = [RuleChange(number, number, spec, asset_ids) for number, spec in self.specs.items()]
-        self.judge(RulesEntry(1, START, changes))
+        self.evaluate(RulesEntry(1, START, changes))
 
-    def judge(self, entry):
-        judgement = self.engine.judge(entry, nothing_stored)
+    def evaluate(self, entry):
+        evaluation = self.engine.evaluate(entry, nothing_stored)
         return [
             (one.from_state, one.to_state, one.moment - START, one.reason, one.suppressed)
-            for one in judgement.transitions
+            for one in evaluation.transitions
         ]
 
     def quote(self, offset, price, *, as_of=None, asset_id=1):
         as_of = offset if as_of is None else as_of
-        return self.judge(QuotesEntry(self.engine.seq + 1, START + as_of, [(asset_id, START + offset, price)]))
+        return self.evaluate(QuotesEntry(self.engine.seq + 1, START + as_of, [(asset_id, START + offset, price)]))
 
     def quotes(self, *pairs):
         return [made for offset, price in pairs for made in self.quote(offset, price)]
 
     def clock(self, offset):
-        return self.judge(QuotesEntry(self.engine.seq + 1, START + offset, []))
+        return self.evaluate(QuotesEntry(self.engine.seq + 1, START + offset, []))
 
     def change(self, *changes, offset=0):
-        return self.judge(RulesEntry(self.engine.seq + 1, START + offset, changes))
+        return self.evaluate(RulesEntry(self.engine.seq + 1, START + offset, changes))
 
     def instance(self, rule_id=1, asset_id=1):
         dumped = {(rule, asset): rest for rule, _, asset, rest in self.engine.dump()["instances"]}
@@ -219,7 +219,7 @@ def test_a_suppressed_episode_neither_opens_nor_resolves():
     feed.quotes((0, YES), (1, NO))
 
     entry = QuotesEntry(4, START + 3, [(1, START + 2, YES), (1, START + 3, NO)])
-    transitions = feed.engine.judge(entry, nothing_stored).transitions
+    transitions = feed.engine.evaluate(entry, nothing_stored).transitions
 
     assert [(one.opens, one.resolves) for one in transitions] == [(False, False), (False, False)]
 
@@ -235,7 +235,7 @@ def test_once_ends_with_its_first_opening_and_is_judged_no_more():
 def test_once_opens_and_resolves_in_one_step():
     feed = Feed(rule(once=True))
 
-    transitions = feed.engine.judge(QuotesEntry(2, START, [(1, START, YES)]), nothing_stored).transitions
+    transitions = feed.engine.evaluate(QuotesEntry(2, START, [(1, START, YES)]), nothing_stored).transitions
 
     assert [(one.opens, one.resolves) for one in transitions] == [(True, False), (False, True)]
 
@@ -357,7 +357,7 @@ def test_one_that_raises_becomes_error_and_the_others_go_on():
 def test_a_quote_after_the_one_that_raised_is_still_judged_in_the_same_batch():
     feed = Feed(rule(), asset_ids=(1, 2))
 
-    made = feed.judge(QuotesEntry(2, START + 2, [(1, START + 1, BROKEN), (2, START + 2, YES)]))
+    made = feed.evaluate(QuotesEntry(2, START + 2, [(1, START + 1, BROKEN), (2, START + 2, YES)]))
 
     assert made == [("inactive", "error", 1, "KeyError: 4", False), ("inactive", "firing", 2, "true", False)]
 
@@ -378,7 +378,7 @@ def test_error_survives_a_dump_and_is_judged_no_more():
 
     assert rebuilt.dump() == feed.engine.dump()
     assert feed.instance() == ["error", START + 1, START + 1, -(1 << 62), False, "KeyError: 4", None]
-    assert rebuilt.judge(QuotesEntry(3, START + 2, [(1, START + 2, YES)]), nothing_stored).transitions == []
+    assert rebuilt.evaluate(QuotesEntry(3, START + 2, [(1, START + 2, YES)]), nothing_stored).transitions == []
 
 
 def test_error_ends_when_the_rule_is_changed():
@@ -420,7 +420,7 @@ def test_an_entry_out_of_turn_is_refused_and_changes_nothing(seq):
     before = feed.engine.dump()
 
     with pytest.raises(ValueError, match=f"entry {seq} after 1"):
-        feed.engine.judge(QuotesEntry(seq, START, [(1, START, YES)]), nothing_stored)
+        feed.engine.evaluate(QuotesEntry(seq, START, [(1, START, YES)]), nothing_stored)
 
     assert feed.engine.dump() == before
 
@@ -434,9 +434,9 @@ def test_history_moves_the_newest_quote_and_opens_nothing():
     feed = Feed(rule())
     feed.quote(1, NO)
 
-    judgement = feed.engine.judge(
+    evaluation = feed.engine.evaluate(
         HistoryEntry(3, START + 9, [1]), lambda reach: {asset_id: [(START + 5, YES)] for asset_id in reach}
     )
 
-    assert judgement.transitions == []
+    assert evaluation.transitions == []
     assert feed.quotes((5, YES), (6, NO), (7, YES)) == [("inactive", "firing", 7, "true", False)]

@@ -191,7 +191,7 @@ def steps_of_the_oracle(log):
 
 def steps_of_the_engine(log):
     engine, store = Engine(), logs.Store(log)
-    return [one for entry in log for one in engine.judge(logs.entry_of(entry), store.before(entry.seq)).transitions]
+    return [one for entry in log for one in engine.evaluate(logs.entry_of(entry), store.before(entry.seq)).transitions]
 
 
 @pytest.fixture(params=[steps_of_the_oracle, steps_of_the_engine], ids=["oracle", "engine"])

@@ -4,8 +4,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.market.models import Asset, Batch
-from apps.pipeline.flow import judge_pending
+from apps.market.models import Asset, FeedEntry
+from apps.pipeline.flow import evaluate_pending
 from apps.rules import queries, services
 from apps.rules.engine.engine import HistoryEntry, QuotesEntry, RulesEntry
 from apps.rules.engine.rule import RuleSpec
@@ -39,7 +39,7 @@ def entries_of(feed, **options):
 
 
 def test_entries_are_those_that_are_read_one_by_one(feed):
-    one_by_one = [queries.entry_of(batch) for batch in Batch.objects.filter(feed=feed).order_by("seq")]
+    one_by_one = [queries.entry_of(entry) for entry in FeedEntry.objects.filter(feed=feed).order_by("seq")]
     assert [type(entry) for entry in one_by_one] == [
         RulesEntry, HistoryEntry, QuotesEntry, QuotesEntry, RulesEntry, QuotesEntry, QuotesEntry, RulesEntry,
     ]  # fmt: skip
@@ -81,7 +81,7 @@ def test_a_log_of_a_hundred_entries_costs_the_statements_of_one_of_ten(feed, dja
 
 def test_an_engine_rebuilt_for_one_asset_stands_there_as_the_whole_one(feed, monkeypatch):
     monkeypatch.setattr(services, "CHECKPOINT_ENTRIES", 3)
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     ids = asset_ids(feed)
     rule_ids = list(range(1, 1 + max(queries.Rule.objects.values_list("pk", flat=True))))
     for seq in range(1, 9):
@@ -89,20 +89,20 @@ def test_an_engine_rebuilt_for_one_asset_stands_there_as_the_whole_one(feed, mon
         alone = services.rebuild_engine(feed_id=feed.pk, seq=seq, asset_ids={ids["ETH-USD"]})
         assert alone.seq == whole.seq == seq
         assert {asset_id for asset_id, *_ in alone.dump()["series"]} <= {ids["ETH-USD"]}
-        of_ethereum = [whole.standing(rule_id, ids["ETH-USD"]) for rule_id in rule_ids]
-        assert [alone.standing(rule_id, ids["ETH-USD"]) for rule_id in rule_ids] == of_ethereum
-        assert [alone.standing(rule_id, ids["BTC-USD"]) for rule_id in rule_ids] == [None] * len(rule_ids)
+        of_ethereum = [whole.status_of_instance(rule_id, ids["ETH-USD"]) for rule_id in rule_ids]
+        assert [alone.status_of_instance(rule_id, ids["ETH-USD"]) for rule_id in rule_ids] == of_ethereum
+        assert [alone.status_of_instance(rule_id, ids["BTC-USD"]) for rule_id in rule_ids] == [None] * len(rule_ids)
 
 
 def prospect_of(**document):
-    return queries.first_judged(RuleSpec.read({"condition": above(1)} | document))
+    return queries.first_evaluated(RuleSpec.read({"condition": above(1)} | document))
 
 
 def test_a_rule_is_told_from_when_it_is_judged_on_each_asset_in_a_feed(feed):
     Asset.objects.create(symbol="STRAY-USD")
     average = {"kind": "above_average", "percent": "0", "window": "1m"}
     prospect = prospect_of(assets=["STRAY-USD", "ETH-USD", "BTC-USD"], condition=average)
-    assert [(one.asset.symbol, one.outlook.words) for one in prospect.assets] == [
+    assert [(one.asset.symbol, one.outlook.summary) for one in prospect.assets] == [
         ("BTC-USD", "needs 30 of 60 seconds; 11 are stored: known from 2026-03-02 12:00:21 UTC"),
         ("ETH-USD", "needs 30 of 60 seconds; 8 are stored: known from 2026-03-02 12:00:23 UTC"),
     ]
@@ -113,7 +113,7 @@ def test_late_quotes_count_for_nothing(feed):
     append_quotes(feed, [("ETH-USD", at(-60), "7")])
     average = {"kind": "above_average", "percent": "0", "window": "1m"}
     (ethereum,) = prospect_of(assets=["ETH-USD"], condition=average).assets
-    assert "8 are stored" in ethereum.outlook.words
+    assert "8 are stored" in ethereum.outlook.summary
 
 
 def test_many_assets_are_told_of_up_to_a_limit_in_the_statements_of_one(feed, monkeypatch, django_assert_num_queries):
@@ -128,9 +128,9 @@ def test_many_assets_are_told_of_up_to_a_limit_in_the_statements_of_one(feed, mo
 
 @pytest.mark.django_db
 def test_the_pace_of_a_feed_is_measured_by_its_own_clock():
-    film = make_feed("FILM-USD", name="film")
+    recording = make_feed("FILM-USD", name="recording")
     for minute in range(3):
-        append_quotes(film, [("FILM-USD", at(60 * minute), "1")])
+        append_quotes(recording, [("FILM-USD", at(60 * minute), "1")])
     rises = {"kind": "rises", "percent": "1", "window": "1m"}
     (warning,) = prospect_of(assets=["FILM-USD"], condition=rises).warnings
-    assert "twice the pace of film, where a quote comes every 60 s" in warning
+    assert "twice the pace of recording, where a quote comes every 60 s" in warning

@@ -1,4 +1,4 @@
-"""Rules saved, edited and deleted at their place in the log; the log judged, and judged again."""
+"""Rules saved, edited and deleted at their place in the log; the log evaluated, and evaluated again."""
 
 import json
 import random
@@ -9,8 +9,8 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from apps.alerts.models import Alert
-from apps.market.models import Asset, Batch
-from apps.notify.models import Owed
+from apps.market.models import Asset, FeedEntry
+from apps.notify.models import Notification
 from apps.pipeline import flow
 from apps.rules import queries, services
 from apps.rules.engine.written import RuleInvalid
@@ -21,19 +21,19 @@ from tests.rules.random_rows import random_entries
 pytestmark = pytest.mark.django_db
 
 
-def judge(feed):
-    """Judge what is pending and return what the log has led to so far."""
-    flow.judge_pending(feed_id=feed.pk)
+def evaluate(feed):
+    """Evaluate what is pending and return what the log has led to so far."""
+    flow.evaluate_pending(feed_id=feed.pk)
     return made_in(feed)
 
 
 def made_in(feed):
-    rows = Transition.objects.filter(batch__feed=feed).order_by("batch__seq", "position")
-    return list(rows.values_list("batch__seq", "version__number", "from_state", "to_state", "reason"))
+    rows = Transition.objects.filter(entry__feed=feed).order_by("entry__seq", "position")
+    return list(rows.values_list("entry__seq", "version__number", "from_state", "to_state", "reason"))
 
 
 def log_of(feed):
-    return list(feed.batches.order_by("seq").values_list("seq", "kind"))
+    return list(feed.entries.order_by("seq").values_list("seq", "kind"))
 
 
 def states_of(rule):
@@ -48,7 +48,7 @@ def test_saving_makes_a_version_and_an_entry_in_the_log():
 
     change = RuleChange.objects.get()
     assert log_of(feed) == [(1, "rules")]
-    assert (change.rule, change.version, change.batch.trace_id) == (rule, rule.versions.get(), TRACE)
+    assert (change.rule, change.version, change.entry.trace_id) == (rule, rule.versions.get(), TRACE)
     assert change.asset_ids == [asset_ids(feed)["BTC-USD"], asset_ids(feed)["ETH-USD"]]
     assert rule.versions.get().document == {
         "assets": ["ETH-USD", "BTC-USD"],
@@ -67,7 +67,7 @@ def test_a_rule_on_two_feeds_enters_both_logs():
 
     make_rule(make_owner(), assets=["BTC-USD", "ETH-USD"], condition=above(100))
 
-    chosen = list(RuleChange.objects.order_by("batch__feed_id").values_list("batch__feed_id", "asset_ids"))
+    chosen = list(RuleChange.objects.order_by("entry__feed_id").values_list("entry__feed_id", "asset_ids"))
     assert chosen == [(one.pk, [asset_ids(one)["BTC-USD"]]), (other.pk, [asset_ids(other)["ETH-USD"]])]
 
 
@@ -105,7 +105,7 @@ def test_an_edit_of_name_and_severity_alone_makes_no_version_and_no_entry():
     [
         ({"assets": ["BTC-USD", "GONE"], "condition": above(1)}, "assets[1]: there is no asset GONE"),
         ({"assets": ["LOOSE"], "condition": above(1)},
-         "assets[0]: LOOSE is in no feed, so nothing would ever be judged"),
+         "assets[0]: LOOSE is in no feed, so nothing would ever be evaluated"),
         ({"assets": ["BTC-USD"], "condition": {"kind": "rises", "percent": 1, "window": "1s"}},
          "condition.window: must be from 10s to 400d"),
         ({"assets": ["A\0"], "condition": above(1)}, "assets[0]: is not a symbol"),
@@ -177,7 +177,7 @@ def test_a_change_ends_the_open_alert_at_its_place_in_the_log(change):
     change(rule)
     append_quotes(feed, [("BTC-USD", at(2), "150")])
 
-    assert judge(feed) == [
+    assert evaluate(feed) == [
         (2, 1, "inactive", "firing", "true"),
         (3, 1, "firing", "ended", "rule changed"),
     ]
@@ -189,12 +189,12 @@ def test_an_edited_rule_opens_again_by_its_new_version():
     feed = make_feed("BTC-USD")
     rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     append_quotes(feed, [("BTC-USD", at(1), "101")])
-    judge(feed)
+    evaluate(feed)
 
     make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(99))
     append_quotes(feed, [("BTC-USD", at(2), "101")])
 
-    assert judge(feed)[1:] == [
+    assert evaluate(feed)[1:] == [
         (3, 1, "firing", "ended", "rule changed"),
         (4, 2, "inactive", "firing", "true"),
     ]
@@ -208,7 +208,7 @@ def test_what_is_pending_before_an_edit_is_judged_by_the_old_version_and_what_co
     make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition={"kind": "below", "level": "100"})
     append_quotes(feed, [("BTC-USD", at(2), "102"), ("BTC-USD", at(3), "99")])
 
-    assert judge(feed) == [
+    assert evaluate(feed) == [
         (2, 1, "inactive", "firing", "true"),
         (3, 1, "firing", "ended", "rule changed"),
         (4, 2, "inactive", "firing", "true"),
@@ -236,7 +236,7 @@ def test_a_disabled_rule_takes_its_place_again_when_it_is_enabled():
     make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(100))
     append_quotes(feed, [("BTC-USD", at(2), "101")])
 
-    assert judge(feed) == [(3, 2, "inactive", "firing", "true")]
+    assert evaluate(feed) == [(3, 2, "inactive", "firing", "true")]
 
 
 @pytest.mark.parametrize("selector", [{"tag": "peg"}, {"feed": "feed"}])
@@ -251,7 +251,7 @@ def test_a_rule_that_chooses_by_tag_or_feed_follows_its_assets(selector):
     append_quotes(feed, [("OLD", at(2), "102"), ("NEW", at(2), "103")])
 
     assert followed == [1, 0]
-    assert judge(feed) == [(2, 1, "inactive", "firing", "true"), (4, 1, "inactive", "firing", "true")]
+    assert evaluate(feed) == [(2, 1, "inactive", "firing", "true"), (4, 1, "inactive", "firing", "true")]
     assert [row[:3] for row in states_of(rule)] == [("NEW", 1, "firing"), ("OLD", 1, "firing")]
     assert Alert.objects.filter(resolved_at=None).count() == 2
 
@@ -265,7 +265,7 @@ def test_an_asset_that_loses_its_tag_is_watched_no_more_and_the_others_stay():
 
     services.follow_assets(now=START, trace_id=TRACE)
 
-    assert judge(feed)[2:] == [(3, 1, "firing", "ended", "rule changed")]
+    assert evaluate(feed)[2:] == [(3, 1, "firing", "ended", "rule changed")]
     assert list(Alert.objects.filter(resolved_at=None).values_list("asset__symbol", flat=True)) == ["STAYS"]
     assert [row[:3] for row in states_of(rule)] == [("STAYS", 1, "firing")]
 
@@ -285,15 +285,15 @@ def test_states_say_where_each_instance_stands_and_why():
     feed = make_feed("QUIET", "YOUNG", "OLD")
     condition = {"kind": "above_average", "percent": 0, "window": "10s"}
     rule = make_rule(make_owner(), assets=["QUIET", "YOUNG", "OLD"], condition=condition)
-    judge(feed)
+    evaluate(feed)
     before = states_of(rule)
     append_quotes(feed, [("OLD", at(0), "100"), ("YOUNG", at(9), "100"), ("OLD", at(10), "101")])
-    judge(feed)
+    evaluate(feed)
 
-    assert before == [(symbol, 1, "inactive", None, "not judged yet", "") for symbol in ("OLD", "QUIET", "YOUNG")]
+    assert before == [(symbol, 1, "inactive", None, "not evaluated yet", "") for symbol in ("OLD", "QUIET", "YOUNG")]
     assert states_of(rule) == [
         ("OLD", 1, "firing", at(10), "", "true"),
-        ("QUIET", 1, "inactive", None, "not judged yet", ""),
+        ("QUIET", 1, "inactive", None, "not evaluated yet", ""),
         ("YOUNG", 1, "inactive", None, "less than 50 % of its window is known", ""),
     ]
 
@@ -302,15 +302,15 @@ def test_states_begin_anew_with_a_new_version_and_go_with_the_rule():
     feed = make_feed("BTC-USD", "ETH-USD")
     rule = make_rule(make_owner(), assets=["BTC-USD", "ETH-USD"], condition=above(100))
     append_quotes(feed, [("BTC-USD", at(1), "101"), ("ETH-USD", at(1), "101")])
-    judge(feed)
+    evaluate(feed)
 
     make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(50))
-    judge(feed)
+    evaluate(feed)
     changed = states_of(rule)
     services.delete_rule(rule=rule, now=START, trace_id=TRACE)
-    judge(feed)
+    evaluate(feed)
 
-    assert changed == [("BTC-USD", 2, "inactive", None, "not judged yet", "")]
+    assert changed == [("BTC-USD", 2, "inactive", None, "not evaluated yet", "")]
     assert states_of(rule) == []
 
 
@@ -320,9 +320,9 @@ def test_a_suppressed_opening_is_on_record_and_opens_no_alert():
     append_quotes(feed, [("BTC-USD", at(one), price) for one, price in ((0, "101"), (1, "99"), (2, "101"), (3, "99"))])
     append_quotes(feed, [("BTC-USD", at(60), "101")])
 
-    judge(feed)
+    evaluate(feed)
 
-    steps = list(Transition.objects.order_by("batch__seq", "position").values_list("to_state", "suppressed"))
+    steps = list(Transition.objects.order_by("entry__seq", "position").values_list("to_state", "suppressed"))
     assert steps == [
         ("firing", False), ("inactive", False), ("firing", True), ("inactive", True), ("firing", False),
     ]  # fmt: skip
@@ -337,7 +337,7 @@ def test_a_new_rule_knows_the_past_that_is_stored():
     make_rule(make_owner(), assets=["BTC-USD"], condition={"kind": "rises", "percent": 10, "window": "30s"})
     append_quotes(feed, [("BTC-USD", at(61), "110")])
 
-    judge(feed)
+    evaluate(feed)
 
     evidence = Transition.objects.get().evidence
     assert evidence["reference"] == {"at": "2026-03-02T12:01:00Z", "price": "100"}
@@ -352,12 +352,12 @@ def test_an_engine_rebuilt_after_any_entry_is_the_one_that_lived(seed, monkeypat
 
     for _ in range(20):
         next(entries)
-        judge(feed)
+        evaluate(feed)
         lived = services._warm[feed.pk]
         rebuilt = services.rebuild_engine(feed_id=feed.pk, seq=lived.seq)
         assert json.dumps(rebuilt.dump()) == json.dumps(lived.dump())
 
-    assert lived.seq == Batch.objects.filter(feed=feed).count()
+    assert lived.seq == FeedEntry.objects.filter(feed=feed).count()
     assert Checkpoint.objects.filter(feed=feed).count() > 1
     Checkpoint.objects.all().delete()
     from_the_beginning = services.rebuild_engine(feed_id=feed.pk, seq=lived.seq)
@@ -374,11 +374,11 @@ def test_a_process_that_starts_cold_before_every_entry_makes_the_same_transition
         entries = random_entries(random.Random(seed), feed, owner, symbols=symbols)
         for _ in range(25):
             next(entries)
-    judge(warm)
+    evaluate(warm)
 
-    for _ in range(cold.batches.count()):
+    for _ in range(cold.entries.count()):
         services._warm.clear()
-        flow.judge_next(feed_id=cold.pk)
+        flow.evaluate_next(feed_id=cold.pk)
 
     assert made_in(cold) == made_in(warm)
     assert len(made_in(warm)) > 0
@@ -387,7 +387,7 @@ def test_a_process_that_starts_cold_before_every_entry_makes_the_same_transition
 def test_the_warm_engine_is_taken_only_where_it_stands_at_the_last_judged_entry():
     feed = make_feed("BTC-USD")
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
-    judge(feed)
+    evaluate(feed)
     warm = services._warm[feed.pk]
 
     taken = services.take_engine(feed_id=feed.pk, seq=1)
@@ -403,17 +403,17 @@ def test_a_judgement_that_is_rolled_back_costs_a_rebuild_and_changes_nothing(mon
     feed = make_feed("BTC-USD")
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100), pending="5s")
     append_quotes(feed, [("BTC-USD", at(1), "101")])
-    judge(feed)
+    evaluate(feed)
     append_quotes(feed, [("BTC-USD", at(6), "101")])
 
     with monkeypatch.context() as broken:
-        broken.setattr(flow.notify, "owe", lambda events, now: 1 / 0)
+        broken.setattr(flow.notify, "enqueue", lambda events, now: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            flow.judge_pending(feed_id=feed.pk)
+            flow.evaluate_pending(feed_id=feed.pk)
     after_the_failure = made_in(feed)
 
     assert after_the_failure == [(2, 1, "inactive", "pending", "true")]
-    assert judge(feed) == [(2, 1, "inactive", "pending", "true"), (3, 1, "pending", "firing", "held")]
+    assert evaluate(feed) == [(2, 1, "inactive", "pending", "true"), (3, 1, "pending", "firing", "held")]
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_a_checkpoint_that_cannot_be_read_is_passed_over(data):
     feed = make_feed("BTC-USD")
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     append_quotes(feed, [("BTC-USD", at(1), "101")])
-    judge(feed)
+    evaluate(feed)
     lived = services._warm[feed.pk]
     Checkpoint.objects.create(feed=feed, seq=2, as_of=at(1), data=data)
 
@@ -444,7 +444,7 @@ def test_a_checkpoint_is_written_once_a_minute_of_the_feeds_clock():
 
     for second in (0, 59, 60, 119.999999, 120):
         append_quotes(feed, [("BTC-USD", at(second), "101")])
-    judge(feed)
+    evaluate(feed)
 
     assert list(Checkpoint.objects.order_by("seq").values_list("seq", "as_of")) == [
         (1, at(0)),
@@ -478,12 +478,12 @@ def test_steps_are_dropped_once_they_were_recorded_long_enough_ago(settings, mon
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     for second, price in enumerate(["101", "99", "101", "99"]):
         append_quotes(feed, [("BTC-USD", at(second), price)])
-    judge(feed)
-    Batch.objects.filter(seq__lte=4).update(received_at=START - timedelta(days=2, seconds=1))
-    Batch.objects.filter(seq=5).update(received_at=START - timedelta(days=2))
+    evaluate(feed)
+    FeedEntry.objects.filter(seq__lte=4).update(received_at=START - timedelta(days=2, seconds=1))
+    FeedEntry.objects.filter(seq=5).update(received_at=START - timedelta(days=2))
 
     assert [services.prune_transitions(now=START) for _ in range(2)] == [3, 0]
-    assert list(Transition.objects.values_list("batch__seq", flat=True)) == [5]
+    assert list(Transition.objects.values_list("entry__seq", flat=True)) == [5]
     assert Alert.objects.count() == 2
 
 
@@ -499,29 +499,29 @@ def test_a_version_that_cannot_be_read_is_told_to_its_owner_and_the_other_rules_
     RuleVersion.objects.filter(rule=broken).update(document=document)
     append_quotes(feed, [("BTC-USD", at(1), "101")])
 
-    judge(feed)
+    evaluate(feed)
 
     (reason,) = (row[5] for row in states_of(broken))
-    alert, told = Alert.objects.get(rule=broken), Owed.objects.get()
+    alert, notified = Alert.objects.get(rule=broken), Notification.objects.get()
     assert reason.startswith("RuleInvalid: ")
     assert [row[:3] for row in states_of(broken) + states_of(sound)] == [
         ("BTC-USD", 1, "error"), ("BTC-USD", 1, "firing"),
     ]  # fmt: skip
     assert (alert.kind, alert.resolved_at) == ("error", None)
-    assert alert.words == f"broken cannot be judged on BTC-USD: {reason}. Edit the rule to start it again."
-    assert (told.event.alert, told.channel.owner, told.channel.kind) == (alert, owner, "inbox")
+    assert alert.summary == f"broken cannot be evaluated on BTC-USD: {reason}. Edit the rule to start it again."
+    assert (notified.event.alert, notified.channel.owner, notified.channel.kind) == (alert, owner, "inbox")
 
 
 def test_an_edit_starts_a_rule_in_error_again_and_closes_its_alert():
     feed = make_feed("BTC-USD")
     rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     RuleVersion.objects.update(document={})
-    judge(feed)
+    evaluate(feed)
 
     make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(100))
     append_quotes(feed, [("BTC-USD", at(1), "101")])
 
-    assert [row[2:] for row in judge(feed)] == [
+    assert [row[2:] for row in evaluate(feed)] == [
         ("inactive", "error", "RuleInvalid: assets: must be a list of symbols, or {tag: NAME}, or {feed: NAME}"),
         ("error", "ended", "rule changed"),
         ("inactive", "firing", "true"),
@@ -537,12 +537,12 @@ def test_a_version_that_breaks_behind_a_checkpoint_does_not_stop_the_feed():
     broken = make_rule(owner, name="broken", assets=["BTC-USD"], condition=above(100))
     sound = make_rule(owner, name="sound", assets=["BTC-USD"], condition=above(100))
     append_quotes(feed, [("BTC-USD", at(1), "101")], as_of=at(61))
-    judge(feed)
+    evaluate(feed)
     RuleVersion.objects.filter(rule=broken).update(document={})
     services._warm.clear()
 
     append_quotes(feed, [("BTC-USD", at(62), "99")])
-    judge(feed)
+    evaluate(feed)
 
     assert [row[2] for row in states_of(broken) + states_of(sound)] == ["error", "inactive"]
     assert list(Alert.objects.order_by("pk").values_list("rule__name", "kind", "resolved_at")) == [
@@ -558,6 +558,6 @@ def test_a_feed_whose_clock_stands_has_a_checkpoint_after_so_many_entries(monkey
     for _ in range(7):
         append_quotes(feed, [], as_of=START)
 
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
 
     assert list(Checkpoint.objects.values_list("seq", flat=True)) == [1, 4, 7]

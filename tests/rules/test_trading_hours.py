@@ -10,7 +10,7 @@ from apps.backtests.evaluation import try_on_stored
 from apps.market.models import Asset
 from apps.pipeline import flow
 from apps.rules import services
-from apps.rules.domain import evidence_in_words
+from apps.rules.domain import describe_evidence
 from apps.rules.engine.conditions import read_condition
 from apps.rules.engine.engine import Engine
 from apps.rules.engine.rule import RuleSpec
@@ -64,7 +64,7 @@ def steps_of_the_oracle(log):
 
 def steps_of_the_engine(log):
     engine, store = Engine(), logs.Store(log)
-    return [one for part in log for one in engine.judge(logs.entry_of(part), store.before(part.seq)).transitions]
+    return [one for part in log for one in engine.evaluate(logs.entry_of(part), store.before(part.seq)).transitions]
 
 
 @pytest.fixture(params=[steps_of_the_oracle, steps_of_the_engine], ids=["oracle", "engine"])
@@ -132,7 +132,7 @@ def test_the_evidence_says_how_much_of_the_silence_was_trading_and_by_which_cale
     condition = read_condition(QUIET)
 
     assert (step.evidence["calendar"], step.evidence["open_seconds"]) == ("XNYS", 3_600)
-    assert evidence_in_words(symbol="AAPL", condition=condition, evidence=step.evidence) == (
+    assert describe_evidence(symbol="AAPL", condition=condition, evidence=step.evidence) == (
         "AAPL has had no quote for 1 hour of trading: the last was 1 at 20:30:00, and the clock is at 15:00:00"
     )
     assert parts_of(condition, step.evidence, is_open=True).figures == (
@@ -162,8 +162,8 @@ def calendars_of(rule):
 
 
 def made_in(feed):
-    flow.judge_pending(feed_id=feed.pk)
-    rows = Transition.objects.filter(batch__feed=feed).order_by("batch__seq", "position")
+    flow.evaluate_pending(feed_id=feed.pk)
+    rows = Transition.objects.filter(entry__feed=feed).order_by("entry__seq", "position")
     return list(rows.values_list("asset__symbol", "to_state", "at"))
 
 
@@ -210,7 +210,7 @@ def test_what_is_judged_live_by_a_calendar_is_what_replay_why_and_a_backtest_fin
     assert (found.same, found.missing, found.extra) == (2, [], [])
     assets = {asset.symbol: asset for asset in Asset.objects.all()}
     answer = why(None, rule=rule, asset=assets["AAPL"], now=monday, at=saturday)
-    assert answer.words == "not firing: the condition is false"
+    assert answer.summary == "not firing: the condition is false"
     assert answer.tree.figures.endswith("the clock is at 2026-11-21 12:00:00 UTC: 30 min of trading by XNYS")
     spec = RuleSpec.read({"assets": list(assets), "condition": QUIET})
     tried = try_on_stored(
@@ -219,6 +219,6 @@ def test_what_is_judged_live_by_a_calendar_is_what_replay_why_and_a_backtest_fin
     assert [(one["asset"], one["opened_at"]) for one in tried["openings"]] == [
         ("BTC-USD", "2026-11-21T12:00:00Z"), ("AAPL", "2026-11-23T15:00:00Z"),
     ]  # fmt: skip
-    assert [one.words for one in Alert.objects.filter(asset__symbol="AAPL")] == [
+    assert [one.summary for one in Alert.objects.filter(asset__symbol="AAPL")] == [
         "AAPL has had no quote for 1 hour of trading: the last was 200 at 20:30:00, and the clock is at 15:00:00"
     ]

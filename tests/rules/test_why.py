@@ -7,8 +7,8 @@ from itertools import groupby
 import pytest
 from django.contrib.auth.models import AnonymousUser
 
-from apps.market.models import Asset, Batch, Quote
-from apps.pipeline.flow import judge_next, judge_pending
+from apps.market.models import Asset, FeedEntry, Quote
+from apps.pipeline.flow import evaluate_next, evaluate_pending
 from apps.rules import services
 from apps.rules import why as whys
 from apps.rules.models import Checkpoint, Rule, RuleState, RuleVersion, Transition
@@ -36,16 +36,16 @@ MORE_RULES = {
 }
 
 
-def judged_step_by_step(feed):
-    """Judge the log entry by entry; return (entry, what was recorded after it) for the last entry of each moment.
+def evaluated_step_by_step(feed):
+    """Evaluate the log entry by entry; return (entry, what was recorded after it) for the last entry of each moment.
 
     What was recorded: (rule id, asset id) -> (state, since, unknown, version id).
     """
     recorded_after = []
-    while judge_next(feed_id=feed.pk):
-        batch = Batch.objects.get(feed=feed, seq=len(recorded_after) + 1)
+    while evaluate_next(feed_id=feed.pk):
+        entry = FeedEntry.objects.get(feed=feed, seq=len(recorded_after) + 1)
         rows = RuleState.objects.values_list("rule_id", "asset_id", "state", "since", "unknown", "version_id")
-        recorded_after.append((batch, {row[:2]: row[2:] for row in rows}))
+        recorded_after.append((entry, {row[:2]: row[2:] for row in rows}))
     return [list(same)[-1] for _, same in groupby(recorded_after, key=lambda pair: pair[0].as_of)]
 
 
@@ -62,7 +62,7 @@ def answered(moment, instances):
 @pytest.mark.django_db
 def test_a_recorded_morning_is_answered_as_it_was_judged(tmp_path, monkeypatch):
     monkeypatch.setattr(services, "CHECKPOINT_EVERY", timedelta(minutes=20))
-    rows = recorded.write_film(tmp_path / "film.csv", begin="2023-03-11T05:30", end="2023-03-11T07:30")
+    rows = recorded.write_recording(tmp_path / "recording.csv", begin="2023-03-11T05:30", end="2023-03-11T07:30")
     feed = make_feed(*recorded.SYMBOLS)
     owner = make_owner()
     for name, document in (recorded.RULES | MORE_RULES).items():
@@ -74,19 +74,19 @@ def test_a_recorded_morning_is_answered_as_it_was_judged(tmp_path, monkeypatch):
         # A silence now and then, which the clock alone moves on.
         append_quotes(feed, [] if moment.minute % 20 < 3 else answer, as_of=moment, history=history)
         past = []
-    steps = judged_step_by_step(feed)
+    steps = evaluated_step_by_step(feed)
     assert len(steps) == 92
-    # The rules came by another clock, before the film had one.
-    for batch, after in steps[1::23]:
-        assert answered(batch.as_of, after) == after
+    # The rules came by another clock, before the recording had one.
+    for entry, after in steps[1::23]:
+        assert answered(entry.as_of, after) == after
     assert Transition.objects.count() > 100
 
     last_steps = {}
-    for step in Transition.objects.exclude(evidence=None).select_related("rule", "asset", "batch").order_by("pk"):
-        last_steps[step.batch_id, step.rule_id, step.asset_id] = step
+    for step in Transition.objects.exclude(evidence=None).select_related("rule", "asset", "entry").order_by("pk"):
+        last_steps[step.entry_id, step.rule_id, step.asset_id] = step
     ended = ("ended", "error")
     for step in [step for step in last_steps.values() if step.to_state not in ended][::4]:
-        answer = why(None, rule=step.rule, asset=step.asset, at=step.batch.as_of, now=step.batch.as_of)
+        answer = why(None, rule=step.rule, asset=step.asset, at=step.entry.as_of, now=step.entry.as_of)
         assert (answer.state, answer.since, answer.evidence) == (step.to_state, step.at, step.evidence)
 
 
@@ -124,10 +124,10 @@ def test_a_random_log_is_answered_as_it_was_judged(seed, monkeypatch):
             ]
             history = [("BTC-USD", at(clock - 900), "95")] if what > 0.95 else []
             append_quotes(feed, quotes if what < 0.9 else [], as_of=at(clock), history=history)
-    steps = judged_step_by_step(feed)
+    steps = evaluated_step_by_step(feed)
     assert Transition.objects.exists()
-    for batch, after in steps[::3]:
-        assert answered(batch.as_of, after) == after
+    for entry, after in steps[::3]:
+        assert answered(entry.as_of, after) == after
 
 
 @pytest.fixture
@@ -135,11 +135,11 @@ def feed(db):
     return make_feed("BTC-USD", "ETH-USD", name="spot")
 
 
-def judged(feed, *prices, rule, start=0):
-    """Append one quote of BTC-USD each ten seconds, judge them, and return the answer for the end."""
+def evaluated(feed, *prices, rule, start=0):
+    """Append one quote of BTC-USD each ten seconds, evaluate them, and return the answer for the end."""
     for place, price in enumerate(prices):
         append_quotes(feed, [("BTC-USD", at(start + 10 * place), price)])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     return asked(rule)
 
 
@@ -152,96 +152,96 @@ def make(**document):
 
 
 def test_a_rule_that_waits_says_how_long_it_has(feed):
-    answer = judged(feed, "99", "101", "101", "102", rule=make(pending="1m"))
-    assert answer.words == "pending for 20 s of 60 s since 2026-03-02 12:00:10 UTC"
-    assert (answer.tree.mark, answer.tree.words, answer.tree.figures) == ("✓", "is above 100", "the price is 102")
+    answer = evaluated(feed, "99", "101", "101", "102", rule=make(pending="1m"))
+    assert answer.summary == "pending for 20 s of 60 s since 2026-03-02 12:00:10 UTC"
+    assert (answer.tree.mark, answer.tree.summary, answer.tree.figures) == ("✓", "is above 100", "the price is 102")
     assert (answer.newest.at, str(answer.newest.price)) == (at(30), "102")
     assert (answer.previous.at, str(answer.previous.price)) == (at(20), "101")
-    assert (answer.judged_at, answer.entry.seq, answer.version.number) == (at(30), 5, 1)
+    assert (answer.evaluated_at, answer.entry.seq, answer.version.number) == (at(30), 5, 1)
 
 
 def test_a_rule_that_does_not_hold_says_what_it_saw(feed):
-    answer = judged(feed, "99", rule=make())
-    assert answer.words == "not firing: the condition is false"
+    answer = evaluated(feed, "99", rule=make())
+    assert answer.summary == "not firing: the condition is false"
     assert [(depth, part.mark) for depth, part in answer.tree.lines()] == [(0, "✗")]
 
 
 def test_a_rule_that_fires_says_since_when_and_what_counts_now(feed):
-    answer = judged(feed, "99", "101", "99.5", rule=make(condition=above(100, recovery="99")))
-    assert answer.words == "firing since 2026-03-02 12:00:10 UTC"
-    assert answer.tree.words == "is above 100; while it fires, 99 is what counts"
+    answer = evaluated(feed, "99", "101", "99.5", rule=make(condition=above(100, recovery="99")))
+    assert answer.summary == "firing since 2026-03-02 12:00:10 UTC"
+    assert answer.tree.summary == "is above 100; while it fires, 99 is what counts"
     assert answer.tree.result is True
 
 
 def test_a_rule_that_recovers_says_for_how_long(feed):
-    answer = judged(feed, "101", "99", "98", rule=make(keep_firing="5m"))
-    assert answer.words == "recovering for 10 s of 5 min since 2026-03-02 12:00:10 UTC: still open"
+    answer = evaluated(feed, "101", "99", "98", rule=make(keep_firing="5m"))
+    assert answer.summary == "recovering for 10 s of 5 min since 2026-03-02 12:00:10 UTC: still open"
 
 
 def test_a_rule_that_cools_down_says_until_when_the_next_opening_is_silent(feed):
-    answer = judged(feed, "101", "99", rule=make(cooldown="1h"))
-    assert answer.words == (
+    answer = evaluated(feed, "101", "99", rule=make(cooldown="1h"))
+    assert answer.summary == (
         "not firing: the condition is false; "
         "cooling down until 2026-03-02 13:00:00 UTC: the next opening would be silent"
     )
     assert (answer.opened_at, answer.cooling_until) == (at(0), at(3600))
-    silent = judged(feed, "102", rule=answer.version.rule, start=20)
-    assert silent.words == ("firing since 2026-03-02 12:00:20 UTC, silently: its opening came within the cooldown")
+    silent = evaluated(feed, "102", rule=answer.version.rule, start=20)
+    assert silent.summary == ("firing since 2026-03-02 12:00:20 UTC, silently: its opening came within the cooldown")
     assert silent.suppressed
 
 
 def test_a_cooldown_that_is_just_over_is_not_told(feed):
     rule = make(cooldown="10s")
-    assert judged(feed, "101", "99", rule=rule).cooling_until is None
+    assert evaluated(feed, "101", "99", rule=rule).cooling_until is None
 
 
 def test_what_is_unknown_says_how_much_is_known(feed):
     rule = make(condition={"kind": "below_average", "percent": "0", "window": "30d"})
     append_quotes(feed, [("BTC-USD", at(0), "100")])
     append_quotes(feed, [("BTC-USD", at(3 * 86_400), "99")])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     answer = asked(rule)
-    assert answer.words == "unknown: less than 50 % of its window is known: 3 of 30 days"
+    assert answer.summary == "unknown: less than 50 % of its window is known: 3 of 30 days"
     assert answer.tree.mark == "?"
     assert answer.tree.figures == "the price is 99, the average 100: −1 %; known: 3 of 30 days"
 
 
 def test_a_wait_that_meets_the_unknown_says_both(feed):
     rule = make(condition={"kind": "rises", "percent": "1", "window": "1m"})
-    assert judged(feed, "100", rule=rule).words == "unknown: no earlier price"
+    assert evaluated(feed, "100", rule=rule).summary == "unknown: no earlier price"
 
 
 def test_a_rule_without_a_quote_says_so(feed):
-    answer = judged(feed, rule=make())
-    assert answer.words == "not judged yet: no quote has come since the rule was put on this asset"
-    assert (answer.tree, answer.newest, answer.judged_at) == (None, None, None)
+    answer = evaluated(feed, rule=make())
+    assert answer.summary == "not evaluated yet: no quote has come since the rule was put on this asset"
+    assert (answer.tree, answer.newest, answer.evaluated_at) == (None, None, None)
 
 
 def test_an_event_says_when_it_was(feed):
     rule = make(condition={"kind": "crosses", "level": "100"})
-    answer = judged(feed, "99", "101", rule=rule)
-    assert answer.words == "fired at 2026-03-02 12:00:10 UTC, as an event, which is over at once"
+    answer = evaluated(feed, "99", "101", rule=rule)
+    assert answer.summary == "fired at 2026-03-02 12:00:10 UTC, as an event, which is over at once"
     assert answer.tree.figures == "99 → 101"
-    assert judged(feed, "102", rule=rule, start=20).words == "not firing: the condition is false"
+    assert evaluated(feed, "102", rule=rule, start=20).summary == "not firing: the condition is false"
 
 
 def test_a_rule_that_expired_says_so_and_still_shows_the_price(feed):
-    answer = judged(feed, "99", "101", rule=make(expires_at="2026-03-02T12:00:05Z"))
-    assert answer.words == "ended at 2026-03-02 12:00:10 UTC: the rule expired"
+    answer = evaluated(feed, "99", "101", rule=make(expires_at="2026-03-02T12:00:05Z"))
+    assert answer.summary == "ended at 2026-03-02 12:00:10 UTC: the rule expired"
     assert (answer.tree, str(answer.newest.price)) == (None, "101")
 
 
 def test_a_rule_that_cannot_be_read_says_why(feed):
     rule = make()
     RuleVersion.objects.update(document={"assets": ["BTC-USD"]})
-    answer = judged(feed, "99", rule=rule)
-    assert answer.words.startswith("in error since 2026-03-02 12:00:00 UTC: RuleInvalid: condition: ")
+    answer = evaluated(feed, "99", rule=rule)
+    assert answer.summary.startswith("in error since 2026-03-02 12:00:00 UTC: RuleInvalid: condition: ")
 
 
 def test_a_combination_is_shown_part_by_part(feed):
     parts = [above(100), {"not": {"kind": "stale", "after": "5m"}}]
-    answer = judged(feed, "99", rule=make(condition={"any": [{"all": parts}, {"kind": "below", "level": "50"}]}))
-    assert [(depth, part.mark, part.words) for depth, part in answer.tree.lines()] == [
+    answer = evaluated(feed, "99", rule=make(condition={"any": [{"all": parts}, {"kind": "below", "level": "50"}]}))
+    assert [(depth, part.mark, part.summary) for depth, part in answer.tree.lines()] == [
         (0, "✗", "at least one of these"),
         (1, "✗", "all of these"),
         (2, "✗", "is above 100"),
@@ -255,10 +255,10 @@ def test_silence_is_judged_by_the_clock_that_the_answer_names(feed):
     rule = make(condition={"kind": "stale", "after": "1m"})
     append_quotes(feed, [("BTC-USD", at(0), "100")])
     append_quotes(feed, [], as_of=at(90))
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     answer = asked(rule)
-    assert answer.words == "firing since 2026-03-02 12:01:30 UTC"
-    assert answer.judged_at == at(90)
+    assert answer.summary == "firing since 2026-03-02 12:01:30 UTC"
+    assert answer.evaluated_at == at(90)
     assert answer.tree.figures == (
         "the newest quote is of 2026-03-02 12:00:00 UTC, the clock is at 2026-03-02 12:01:30 UTC"
     )
@@ -266,7 +266,7 @@ def test_silence_is_judged_by_the_clock_that_the_answer_names(feed):
 
 def test_a_moment_between_two_entries_is_answered_as_of_the_first(feed):
     rule = make()
-    judged(feed, "99", "101", "99", rule=rule)
+    evaluated(feed, "99", "101", "99", rule=rule)
     assert [asked(rule, moment=at(second)).state for second in (9.999, 10, 19.999, 20)] == [
         "inactive", "firing", "firing", "inactive",
     ]  # fmt: skip
@@ -280,16 +280,16 @@ def refused(rule, **options):
 
 def test_what_was_not_watched_is_refused(feed):
     rule = make()
-    judged(feed, "99", rule=rule)
+    evaluated(feed, "99", rule=rule)
     assert refused(rule, symbol="ETH-USD") == "rule did not watch ETH-USD at that moment"
 
 
 def test_what_is_watched_later_is_refused_with_that_moment(feed):
     rule = make()
-    judged(feed, "99", "99", rule=rule)
+    evaluated(feed, "99", "99", rule=rule)
     make_rule(rule.owner, rule=rule, assets=["BTC-USD", "ETH-USD"], condition=above(100))
     append_quotes(feed, [("ETH-USD", at(60), "99")])
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     assert asked(rule, symbol="ETH-USD").state == "inactive"
     assert refused(rule, symbol="ETH-USD", moment=at(0)) == (
         "rule did not watch ETH-USD at that moment; it does since 2026-03-02 12:00:10 UTC"
@@ -298,27 +298,27 @@ def test_what_is_watched_later_is_refused_with_that_moment(feed):
 
 def test_the_future_and_the_time_before_the_log_are_refused(feed):
     rule = make()
-    judged(feed, "99", rule=rule)
+    evaluated(feed, "99", rule=rule)
     assert refused(rule, moment=at(10**6 + 1)) == "that moment lies in the future"
     assert refused(rule, moment=at(-1)) == (
-        "that moment lies before the feed's log begins, or farther back than it can be judged again"
+        "that moment lies before the feed's log begins, or farther back than it can be evaluated again"
     )
 
 
 def test_what_is_not_judged_yet_is_refused(feed):
     rule = make()
-    assert refused(rule) == "nothing is judged yet in spot"
+    assert refused(rule) == "nothing is evaluated yet in spot"
 
 
 def test_an_asset_in_no_feed_is_refused(feed):
     rule = make()
     Asset.objects.update(feed=None)
-    assert refused(rule) == "BTC-USD is in no feed, so nothing is judged"
+    assert refused(rule) == "BTC-USD is in no feed, so nothing is evaluated"
 
 
 def test_more_entries_than_a_request_may_read_are_refused(feed, monkeypatch):
     rule = make()
-    judged(feed, "99", "98", "97", "96", rule=rule)
+    evaluated(feed, "99", "98", "97", "96", rule=rule)
     monkeypatch.setattr(whys, "ENTRIES_MOST", 2)
     Checkpoint.objects.all().delete()
     assert refused(rule) == ("that moment lies too far from a checkpoint: 5 entries of the log would have to be read")
@@ -326,7 +326,7 @@ def test_more_entries_than_a_request_may_read_are_refused(feed, monkeypatch):
 
 def test_quotes_that_are_kept_no_more_are_refused(feed):
     rule = make()
-    judged(feed, "99", "98", rule=rule)
+    evaluated(feed, "99", "98", rule=rule)
     Checkpoint.objects.all().delete()
     Quote.objects.filter(at=at(0)).delete()
     assert refused(rule) == "the quotes from before that moment are kept no more"
@@ -334,7 +334,7 @@ def test_quotes_that_are_kept_no_more_are_refused(feed):
 
 def test_nobody_is_told_of_the_rules_of_others(feed):
     rule = make()
-    judged(feed, "99", rule=rule)
+    evaluated(feed, "99", rule=rule)
     for stranger in (make_operator("grace", "rules.view_rule"), AnonymousUser()):
         with pytest.raises(Rule.DoesNotExist):
             asked(rule, user=stranger)
@@ -343,23 +343,23 @@ def test_nobody_is_told_of_the_rules_of_others(feed):
 
 def test_a_deleted_rule_is_answered_for_the_time_in_which_it_was_judged(feed):
     rule = make()
-    judged(feed, "101", rule=rule)
+    evaluated(feed, "101", rule=rule)
     append_quotes(feed, [("BTC-USD", at(10), "101")])
     delete_rule(rule=rule, now=at(11), trace_id=TRACE)
     append_quotes(feed, [("BTC-USD", at(12), "101")])
-    judge_pending(feed_id=feed.pk)
-    assert asked(rule, moment=at(5), user=rule.owner).words == "firing since 2026-03-02 12:00:00 UTC"
+    evaluate_pending(feed_id=feed.pk)
+    assert asked(rule, moment=at(5), user=rule.owner).summary == "firing since 2026-03-02 12:00:00 UTC"
     assert refused(rule, moment=at(12), user=rule.owner) == "rule did not watch BTC-USD at that moment"
 
 
 def test_a_rule_whose_windows_could_not_be_filled_is_answered_without_figures(feed, monkeypatch):
     monkeypatch.setattr(services, "CHECKPOINT_ENTRIES", 1)
     rule = make()
-    judged(feed, "99", rule=rule)
+    evaluated(feed, "99", rule=rule)
     Quote.objects.all().delete()
     average = {"kind": "above_average", "percent": "0", "window": "1h"}
     late = make_rule(rule.owner, name="late", assets=["BTC-USD"], condition=average)
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     answer = asked(late)
-    assert answer.words == "not judged yet: no quote has come since the rule was put on this asset"
+    assert answer.summary == "not evaluated yet: no quote has come since the rule was put on this asset"
     assert answer.tree is None

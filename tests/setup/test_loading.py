@@ -13,14 +13,14 @@ from django.utils import timezone
 
 from apps import yaml_files
 from apps.market.models import Asset, AssetAlias, Feed
-from apps.notify.models import Channel, Owed, RuleChannel
+from apps.notify.models import Channel, Notification, RuleChannel
 from apps.notify.services import rotate_secret
 from apps.rules.models import Rule, RuleVersion
 from apps.setup import loading as setup
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource, Listing
 from apps.sources.providers.registry import PROVIDERS
-from tests.builders import append_quotes, at, make_feed, make_owner, make_told_alerts
+from tests.builders import append_quotes, at, make_feed, make_notified_alerts, make_owner
 
 pytestmark = pytest.mark.django_db
 
@@ -168,17 +168,21 @@ def test_a_file_twice_makes_no_new_secret_and_keeps_the_one_that_is_being_retire
 
 def test_other_quiet_hours_let_go_of_what_the_old_ones_hold_back(tmp_path):
     owner = make_owner()
-    (alert,) = make_told_alerts(owner, 1)
+    (alert,) = make_notified_alerts(owner, 1)
     channel = Channel.objects.get()
-    debt = Owed.objects.create(
-        event=alert.events.get(), channel=channel, repeat=1, hold=Owed.Hold.QUIET, due_at=timezone.now() + DAY
+    notification = Notification.objects.create(
+        event=alert.events.get(),
+        channel=channel,
+        repeat=1,
+        hold=Notification.Deferral.QUIET,
+        due_at=timezone.now() + DAY,
     )
     said = f"{{name: {channel.name}, kind: inbox, quiet_from: '22:00', quiet_until: '07:00'}}"
 
     load(write(tmp_path, f"channels: [{said}]\n"))
 
-    debt.refresh_from_db()
-    assert debt.due_at <= timezone.now()
+    notification.refresh_from_db()
+    assert notification.due_at <= timezone.now()
 
 
 def test_an_empty_section_is_nothing_to_do(tmp_path, capsys):
@@ -367,21 +371,21 @@ def test_an_unknown_owner_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("recording", "why"),
+    ("content", "why"),
     [
         ("time,symbol,price\n2026-01-01T00:00:00Z,A,1\n2026-01-01T00:00:01Z,A,x\n", "line 3: 'x' is not a number"),
         ("time,symbol\n", "line 1: the header has no column price"),
     ],
 )
-def test_a_broken_recording_is_refused_with_its_line(tmp_path, capsys, recording, why):
+def test_a_broken_recording_is_refused_with_its_line(tmp_path, capsys, content, why):
     make_owner()
-    film = tmp_path / "film.csv"
-    film.write_text(recording)
-    content = f"feeds: [{{name: film, interval: 1s, sources: [{{provider: replay, path: {film}}}]}}]\n"
+    recording = tmp_path / "recording.csv"
+    recording.write_text(content)
+    content = f"feeds: [{{name: recording, interval: 1s, sources: [{{provider: recording, path: {recording}}}]}}]\n"
 
     said = refusal_of(write(tmp_path, content), capsys)
 
-    assert said in (f"feeds[0]: film.csv, {why}", f"feeds[0]: film.csv, {why.replace('price', 'close')}")
+    assert said in (f"feeds[0]: recording.csv, {why}", f"feeds[0]: recording.csv, {why.replace('price', 'close')}")
     assert Feed.objects.count() == 0
 
 

@@ -49,8 +49,8 @@ def sent():
     return mail.outbox
 
 
-def link_of(letter):
-    return re.search(r"https://fintech\.example\.org(/\S+)", letter.body.split("Set", 1)[1])[1]
+def link_of(rendered):
+    return re.search(r"https://fintech\.example\.org(/\S+)", rendered.body.split("Set", 1)[1])[1]
 
 
 def test_who_signs_in_comes_to_where_they_were_going(client, ada):
@@ -279,9 +279,9 @@ def test_the_password_page_is_for_who_is_signed_in(client, db):
 
 def test_a_link_to_a_new_password_comes_by_mail_and_works_once(client, ada):
     client.post(RESET, {"email": "ADA@example.org"})
-    [letter] = sent()
-    assert letter.to == ["ada@example.org"]
-    link = link_of(letter)
+    [rendered] = sent()
+    assert rendered.to == ["ada@example.org"]
+    link = link_of(rendered)
     form = client.get(link, follow=True)
     assert "Set your password" in form.text
     new = "another long phrase"
@@ -303,9 +303,9 @@ def test_a_weak_password_is_refused_in_words(client, ada):
 def test_the_link_begins_with_site_url_whatever_the_request_says(client, ada, settings):
     settings.ALLOWED_HOSTS = ["*"]
     client.post(RESET, {"email": "ada@example.org"}, headers={"host": "evil.example.com"})
-    [letter] = sent()
-    assert "https://fintech.example.org/accounts/reset/" in letter.body
-    assert "evil" not in letter.body + letter.subject
+    [rendered] = sent()
+    assert "https://fintech.example.org/accounts/reset/" in rendered.body
+    assert "evil" not in rendered.body + rendered.subject
 
 
 def test_known_and_unknown_addresses_get_the_same_answer(client, ada):
@@ -313,7 +313,7 @@ def test_known_and_unknown_addresses_get_the_same_answer(client, ada):
     unknown = client.post(RESET, {"email": "eva@example.org"}, follow=True)
     assert known.redirect_chain == unknown.redirect_chain == [("/accounts/reset/sent/", 302)]
     assert known.text == unknown.text
-    assert [letter.to for letter in sent()] == [["ada@example.org"]]
+    assert [rendered.to for rendered in sent()] == [["ada@example.org"]]
 
 
 def test_nobody_waits_for_the_mail_server(client, ada, monkeypatch):
@@ -395,9 +395,9 @@ def test_an_account_that_an_operator_makes_is_opened_by_the_link_in_its_mail(cli
     client.post(reverse("admin:auth_user_add"), {"username": "eva", "email": "eva@example.org"})
     eva = get_user_model().objects.get(username="eva")
     assert not eva.has_usable_password()
-    [letter] = sent()
-    assert (letter.to, letter.subject) == (["eva@example.org"], "Your account at Fake Fintech OSS")
-    assert "Set your password" in type(client)().get(link_of(letter), follow=True).text
+    [rendered] = sent()
+    assert (rendered.to, rendered.subject) == (["eva@example.org"], "Your account at Fake Fintech OSS")
+    assert "Set your password" in type(client)().get(link_of(rendered), follow=True).text
 
 
 @pytest.mark.django_db

@@ -86,17 +86,17 @@ def test_every_answer_forbids_frames_and_guesses(admin_client, address):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("address", "status", "words"),
+    ("address", "status", "summary"),
     [
         ("/nothing/at/all", 404, "Nothing is here"),
         ("/suspect", 400, "This request cannot be read"),
         ("/fail", 500, "Something went wrong here"),
     ],
 )
-def test_errors_are_bare_pages_of_the_site(stranger, address, status, words):
+def test_errors_are_bare_pages_of_the_site(stranger, address, status, text):
     answer = stranger.get(address)
     assert answer.status_code == status
-    assert words in answer.text
+    assert text in answer.text
     assert "site/front.css" in answer.text
     assert not [leak for leak in (CANARY, "RuntimeError", "Traceback", "urlconf", address) if leak in answer.text]
 
@@ -188,9 +188,9 @@ def test_a_deployment_by_http_does_not_pass_it(tmp_path):
 
 def shown(folder, *names, **variables):
     """Return settings as a process with these variables has them."""
-    words = ", ".join(f"getattr(settings, {name!r}, None)" for name in names)
+    text = ", ".join(f"getattr(settings, {name!r}, None)" for name in names)
     done = subprocess.run(
-        [sys.executable, "-c", f"from django.conf import settings; print([{words}])"],
+        [sys.executable, "-c", f"from django.conf import settings; print([{text}])"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "VAR_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "fintech.settings"}
         | PRODUCTION
@@ -211,8 +211,8 @@ def test_https_is_what_site_url_says(tmp_path):
 
 def test_what_a_proxy_says_is_believed_only_where_that_is_set(tmp_path):
     assert shown(tmp_path, "SECURE_PROXY_SSL_HEADER") == "[None]"
-    told = shown(tmp_path, "SECURE_PROXY_SSL_HEADER", TRUST_PROXY_HEADERS="true")
-    assert told == "[('HTTP_X_FORWARDED_PROTO', 'https')]"
+    notified = shown(tmp_path, "SECURE_PROXY_SSL_HEADER", TRUST_PROXY_HEADERS="true")
+    assert notified == "[('HTTP_X_FORWARDED_PROTO', 'https')]"
 
 
 def test_the_sites_own_name_is_allowed_by_itself(tmp_path):

@@ -7,9 +7,9 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tests.builders import append_quotes, at, make_feed, make_operator, make_owner, make_told_alerts
+from tests.builders import append_quotes, at, make_feed, make_notified_alerts, make_operator, make_owner
 
-WORDS = "TOLD-0 is above 10"
+WORDS = "ITEM-0 is above 10"
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def page(request):
 @pytest.mark.django_db
 def test_a_stranger_sees_what_this_is_and_neither_market_nor_alerts(client, settings):
     settings.MARKET_IS_PUBLIC = False
-    make_told_alerts(make_owner(), 1)
+    make_notified_alerts(make_owner(), 1)
     answer = client.get("/")
     assert answer.status_code == 200
     assert "market monitor" in answer.text
@@ -39,7 +39,7 @@ def test_a_stranger_sees_what_this_is_and_neither_market_nor_alerts(client, sett
 @pytest.mark.django_db
 def test_a_stranger_gets_no_prices_behind_the_pages_back(client, settings):
     settings.MARKET_IS_PUBLIC = False
-    make_told_alerts(make_owner(), 1)
+    make_notified_alerts(make_owner(), 1)
     answer = client.get("/live")
     assert "Sign in to see the prices." in answer.text
     assert "TOLD-0" not in answer.text
@@ -48,9 +48,9 @@ def test_a_stranger_gets_no_prices_behind_the_pages_back(client, settings):
 @pytest.mark.django_db
 def test_a_stranger_sees_a_public_market_and_no_alerts(client, settings, page):
     settings.MARKET_IS_PUBLIC = True
-    make_told_alerts(make_owner(), 1)
+    make_notified_alerts(make_owner(), 1)
     answer = client.get(page)
-    assert "<td>TOLD-0</td>" in answer.text
+    assert "<td>ITEM-0</td>" in answer.text
     assert '<td class="number">11</td>' in answer.text
     assert "2026-03-02 12:00:01" in answer.text
     assert WORDS not in answer.text
@@ -61,7 +61,7 @@ def test_a_stranger_sees_a_public_market_and_no_alerts(client, settings, page):
 def test_owners_see_their_own_alerts_and_superusers_all(client, admin_user, settings, page):
     settings.MARKET_IS_PUBLIC = False
     ada, eve = make_owner("ada"), make_owner("eve")
-    make_told_alerts(ada, 1)
+    make_notified_alerts(ada, 1)
     client.force_login(ada)
     assert WORDS in client.get(page).text
     client.force_login(eve)
@@ -74,7 +74,7 @@ def test_owners_see_their_own_alerts_and_superusers_all(client, admin_user, sett
 
 @pytest.mark.django_db
 def test_the_part_that_moves_is_what_stands_in_the_page(admin_client, admin_user):
-    make_told_alerts(admin_user, 2)
+    make_notified_alerts(admin_user, 2)
     assert admin_client.get("/live").text in admin_client.get("/").text
 
 
@@ -94,7 +94,7 @@ def test_neither_is_kept_by_a_cache(client, page):
 
 @pytest.mark.django_db
 def test_the_last_10_alerts_are_shown_newest_first(admin_client, admin_user):
-    make_told_alerts(admin_user, 12)
+    make_notified_alerts(admin_user, 12)
     answer = admin_client.get("/")
     assert len(answer.context["alerts"]) == 10
     assert answer.text.count('class="severity') == 10
@@ -104,10 +104,10 @@ def test_the_last_10_alerts_are_shown_newest_first(admin_client, admin_user):
 def test_the_front_page_costs_the_same_statements_for_3_rows_and_for_30(
     admin_client, admin_user, django_assert_num_queries, page
 ):
-    make_told_alerts(admin_user, 3, name="few")
+    make_notified_alerts(admin_user, 3, name="few")
     with CaptureQueriesContext(connection) as few:
         admin_client.get(page)
-    make_told_alerts(admin_user, 27, name="more")
+    make_notified_alerts(admin_user, 27, name="more")
     with django_assert_num_queries(len(few)):
         admin_client.get(page)
 

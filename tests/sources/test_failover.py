@@ -8,8 +8,8 @@ import pytest
 from apps.alerts.models import Alert
 from apps.backtests.evaluation import try_on_stored
 from apps.market import domain, services
-from apps.market.models import Asset, Batch, FeedHead, LatestQuote, Quote
-from apps.pipeline.flow import judge_pending
+from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, Quote
+from apps.pipeline.flow import evaluate_pending
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.services import rebuild_engine
 from apps.rules.why import why
@@ -59,7 +59,7 @@ def fetch(feed, seconds=0):
 
 
 def entries(feed):
-    rows = Batch.objects.filter(feed=feed, kind="quotes").order_by("seq")
+    rows = FeedEntry.objects.filter(feed=feed, kind="quotes").order_by("seq")
     return [(one.slot, one.part, one.provider, one.accepted, one.failure) for one in rows]
 
 
@@ -200,7 +200,7 @@ def test_the_entries_of_a_slot_are_stored_together_or_not_at_all(first, second, 
 
     def breaks_at_the_second(**arguments):
         stored.append(arguments)
-        if arguments["batch"].part == 2:
+        if arguments["entry"].part == 2:
             raise RuntimeError
         store(**arguments)
 
@@ -208,7 +208,7 @@ def test_the_entries_of_a_slot_are_stored_together_or_not_at_all(first, second, 
     with pytest.raises(RuntimeError):
         fetch(feed)
 
-    assert (Batch.objects.count(), Quote.objects.count()) == (0, 0)
+    assert (FeedEntry.objects.count(), Quote.objects.count()) == (0, 0)
     assert len(stored) > 1
 
 
@@ -318,9 +318,9 @@ def test_where_every_circuit_is_open_the_feed_waits_for_the_last_and_says_why(fi
     feed = make_pair("A")
     for provider in ("first", "second"):
         Circuit.objects.create(provider=provider, address="https://public.example", failures=5, open_until=at(42.5))
-    batch = fetch(feed)
+    entry = fetch(feed)
 
-    assert (batch.failure, first.asked, second.asked) == ("circuit_open", [], [])
+    assert (entry.failure, first.asked, second.asked) == ("circuit_open", [], [])
     assert FeedHead.objects.get(feed=feed).next_slot == at(43)
 
 
@@ -352,9 +352,9 @@ def test_a_wrong_key_opens_the_circuit(first, second):
 
 
 def test_an_invented_markets_outage_opens_no_circuit(monkeypatch):
-    provider = Scripted(is_live=False, slug="film", gives=[ProviderUnavailable("outage")])
-    monkeypatch.setitem(PROVIDERS, "film", provider)
-    fetch(make_feed("A", provider="film"))
+    provider = Scripted(is_live=False, slug="recording", gives=[ProviderUnavailable("outage")])
+    monkeypatch.setitem(PROVIDERS, "recording", provider)
+    fetch(make_feed("A", provider="recording"))
 
     assert not Circuit.objects.exists()
 
@@ -388,7 +388,7 @@ def test_an_entry_says_whose_quotes_come_from_another_provider_since(first, seco
         fetch(feed, one)
 
     ids = asset_ids(feed)
-    switched = Batch.objects.order_by("seq").values_list("provider", "switched")
+    switched = FeedEntry.objects.order_by("seq").values_list("provider", "switched")
     assert list(switched) == [
         ("first", None),
         ("second", {"first": [ids["A"]]}),
@@ -408,7 +408,7 @@ CROSSES = {"kind": "crosses_up", "level": "10"}
 
 
 def opened(feed):
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     return list(Alert.objects.order_by("opened_at").values_list("opened_at", flat=True))
 
 
@@ -435,11 +435,11 @@ def test_a_state_that_opens_at_the_change_says_so_in_its_evidence_and_in_words()
     make_rule(make_owner(), assets=["A"], condition={"kind": "above", "level": "10"})
     append_quotes(feed, [("A", START, "9")], provider="first")
     append_quotes(feed, [("A", at(1), "11")], provider="second")
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
 
     alert = Alert.objects.get()
     assert alert.evidence["switched"] == {"from": "first", "to": "second"}
-    assert alert.words.endswith(" (the first price from second, after first)")
+    assert alert.summary.endswith(" (the first price from second, after first)")
 
 
 def test_an_engine_rebuilt_at_the_change_judges_as_one_that_lived_through_it(monkeypatch):
@@ -448,16 +448,16 @@ def test_an_engine_rebuilt_at_the_change_judges_as_one_that_lived_through_it(mon
     rule = make_rule(owner, assets=["A"], condition={"any": [CROSSES, {"kind": "stale", "after": "5s"}]})
     append_quotes(feed, [("A", START, "9")], provider="first")
     append_quotes(feed, [("A", at(1), "11")], provider="second")
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
     seq = FeedHead.objects.get(feed=feed).seq
     rebuilt = rebuild_engine(feed_id=feed.pk, seq=seq)
 
     asset = Asset.objects.get()
-    standing = rebuilt.standing(rule.pk, asset.pk)
-    assert standing.evidence["switched"] == {"from": "first", "to": "second"}
-    assert standing.evidence["any"][0]["result"] is None
+    status_of_instance = rebuilt.status_of_instance(rule.pk, asset.pk)
+    assert status_of_instance.evidence["switched"] == {"from": "first", "to": "second"}
+    assert status_of_instance.evidence["any"][0]["result"] is None
     answer = why(owner, rule=rule, asset=asset, now=at(1))
-    assert answer.evidence == standing.evidence
+    assert answer.evidence == status_of_instance.evidence
 
 
 def test_why_sees_no_crossing_at_the_change_also_once_the_clock_has_gone_on():
@@ -467,7 +467,7 @@ def test_why_sees_no_crossing_at_the_change_also_once_the_clock_has_gone_on():
     append_quotes(feed, [("A", START, "9")], provider="first")
     append_quotes(feed, [("A", at(1), "11")], provider="second")
     append_quotes(feed, [], as_of=at(5), provider="second")
-    judge_pending(feed_id=feed.pk)
+    evaluate_pending(feed_id=feed.pk)
 
     assert why(owner, rule=rule, asset=Asset.objects.get(), now=at(5)).evidence["result"] is None
 
@@ -503,8 +503,8 @@ def test_by_receipt_a_time_that_cannot_be_believed_costs_no_quote(first):
 
 
 def test_a_recording_keeps_its_own_times(monkeypatch):
-    provider = Scripted(is_live=False, slug="film", gives=[answer_with(("A", at(-30), "1"), as_of=START)])
-    monkeypatch.setitem(PROVIDERS, "film", provider)
-    fetch(make_feed("A", provider="film", time_policy="receipt"))
+    provider = Scripted(is_live=False, slug="recording", gives=[answer_with(("A", at(-30), "1"), as_of=START)])
+    monkeypatch.setitem(PROVIDERS, "recording", provider)
+    fetch(make_feed("A", provider="recording", time_policy="receipt"))
 
     assert Quote.objects.get().at == at(-30)

@@ -5,7 +5,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from apps.market import services
-from apps.market.models import Asset, Batch, Feed, FeedHead, JudgePosition
+from apps.market.models import Asset, EvaluationCursor, Feed, FeedEntry, FeedHead
 from apps.sources import services as sources
 from apps.sources.models import FeedSource
 from apps.sources.providers.protocol import ProviderUnavailable
@@ -30,7 +30,7 @@ def test_a_new_feed_has_its_head_its_judge_and_its_sources_in_order():
     head = head_of(feed)
     assert (head.seq, head.next_slot, head.fence, head.failures) == (0, at(15), 0, 0)
     assert (head.as_of, head.began_at, head.lease_until, head.redispatch_at) == (None, None, None, None)
-    assert JudgePosition.objects.get(feed=feed).seq == 0
+    assert EvaluationCursor.objects.get(feed=feed).seq == 0
     assert list(feed.sources.values_list("position", "provider")) == [(1, "simulated"), (2, "coincap")]
     assert feed.sources.first().options["seed"] == 7
 
@@ -52,7 +52,7 @@ def test_a_feed_that_cannot_work_is_refused_and_leaves_nothing(wrong):
     right = {"name": "crypto", "interval_seconds": 15, "sources": [("simulated", {})], "now": START}
     with pytest.raises(ValidationError):
         sources.create_feed(**right | wrong)
-    assert [model.objects.count() for model in (Feed, FeedHead, JudgePosition, FeedSource)] == [1, 1, 1, 1]
+    assert [model.objects.count() for model in (Feed, FeedHead, EvaluationCursor, FeedSource)] == [1, 1, 1, 1]
 
 
 def test_a_due_feed_is_claimed_once_with_the_slot_that_is_now():
@@ -109,7 +109,7 @@ def test_a_feed_that_is_asked_for_now_is_due_out_of_its_turn_and_then_at_its_slo
     assert sources.claim_due_feeds(now=at(59)) == []
     assert sources.claim_due_feeds(now=at(60)) == [(feed.pk, at(60))]
     fetch(feed, slot=at(60))
-    assert list(Batch.objects.order_by("seq").values_list("slot", "missed_slots")) == [
+    assert list(FeedEntry.objects.order_by("seq").values_list("slot", "missed_slots")) == [
         (START, 0),
         (at(20), 0),
         (at(60), 0),

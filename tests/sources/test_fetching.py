@@ -7,7 +7,7 @@ import pytest
 from django.db import IntegrityError
 
 from apps.market import cache, queries, services
-from apps.market.models import Batch, FeedHead, LatestQuote, Quote
+from apps.market.models import FeedEntry, FeedHead, LatestQuote, Quote
 from apps.sources import services as sources
 from apps.sources.providers.protocol import ProviderRejected, ProviderUnavailable
 from apps.sources.providers.registry import PROVIDERS
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def film(monkeypatch):
-    """Return a recording under the name `film`."""
-    provider = Scripted(is_live=False, slug="film")
-    monkeypatch.setitem(PROVIDERS, "film", provider)
+def recording(monkeypatch):
+    """Return a recording under the name `recording`."""
+    provider = Scripted(is_live=False, slug="recording")
+    monkeypatch.setitem(PROVIDERS, "recording", provider)
     return provider
 
 
@@ -70,7 +70,7 @@ def test_who_lost_the_lease_writes_no_answer():
     head = FeedHead.objects.values().get()
     assert record(lost, ("BTC", START, "11")) is None
     assert FeedHead.objects.values().get() == head
-    assert (Batch.objects.count(), Quote.objects.count(), LatestQuote.objects.count()) == (0, 0, 0)
+    assert (FeedEntry.objects.count(), Quote.objects.count(), LatestQuote.objects.count()) == (0, 0, 0)
     assert record(kept, ("BTC", START, "10")).seq == 1
     assert record(lost, ("BTC", START, "11")) is None
     assert stored_quotes() == [("BTC", START, "10")]
@@ -85,7 +85,7 @@ def test_who_lost_the_lease_writes_no_failure():
     failed = sources.record_failure(lease=lost, failure="timeout", retry_after_seconds=None, now=START, trace_id=TRACE)
     assert failed is None
     assert FeedHead.objects.values().get() == head
-    assert Batch.objects.count() == 0
+    assert FeedEntry.objects.count() == 0
 
 
 @pytest.mark.servers
@@ -124,25 +124,25 @@ def test_a_fetch_that_runs_twice_stores_once(scripted):
 @pytest.mark.django_db(transaction=True)
 def test_a_fetch_that_runs_twice_at_once_stores_once():
     feed = make_feed("BTC", "ETH")
-    batches = at_once(*[lambda: fetch(feed)] * 4)
-    assert [batch.seq for batch in batches if batch] == [1]
+    entries = at_once(*[lambda: fetch(feed)] * 4)
+    assert [entry.seq for entry in entries if entry] == [1]
     assert log_of(feed) == [(1, "quotes")]
     assert stored_quotes() == [("BTC", START, "100"), ("ETH", START, "100")]
 
 
 def test_an_answer_is_one_entry_with_its_counts_and_the_head_goes_on():
     feed = make_feed("BTC", "ETH", interval_seconds=10)
-    batch = append_quotes(
+    entry = append_quotes(
         feed,
         [("BTC", at(1), "10"), ("BTC", at(2), "11"), ("ETH", at(1.5), "2"), ("ETH", at(1), "0"), ("DOGE", at(1), "1")],
         as_of=at(3),
     )
-    batch.refresh_from_db()
-    assert (batch.seq, batch.kind, batch.slot, batch.as_of, batch.received_at) == (1, "quotes", START, at(3), at(3))
-    assert (batch.accepted, batch.late, batch.failure, batch.missed_slots) == (3, 0, "", 0)
-    assert batch.rejected == {"out_of_range": 1, "unknown_asset": 1}
-    assert (batch.first_at, batch.last_at) == (at(1), at(2))
-    assert (batch.provider, batch.trace_id, batch.evaluated_at) == ("simulated", TRACE, None)
+    entry.refresh_from_db()
+    assert (entry.seq, entry.kind, entry.slot, entry.as_of, entry.received_at) == (1, "quotes", START, at(3), at(3))
+    assert (entry.accepted, entry.late, entry.failure, entry.missed_slots) == (3, 0, "", 0)
+    assert entry.rejected == {"out_of_range": 1, "unknown_asset": 1}
+    assert (entry.first_at, entry.last_at) == (at(1), at(2))
+    assert (entry.provider, entry.trace_id, entry.evaluated_at) == ("simulated", TRACE, None)
     assert stored_quotes() == [("BTC", at(1), "10"), ("ETH", at(1.5), "2"), ("BTC", at(2), "11")]
     assert newest_prices() == [("BTC", at(2), "11"), ("ETH", at(1.5), "2")]
     head = head_of(feed)
@@ -159,8 +159,8 @@ def test_an_answer_stands_in_the_cache_once_it_is_stored():
 
 def test_an_empty_answer_is_an_entry_too():
     feed = make_feed("BTC")
-    batch = append_quotes(feed, [], as_of=at(5))
-    assert (batch.seq, batch.accepted, batch.first_at, batch.last_at) == (1, 0, None, None)
+    entry = append_quotes(feed, [], as_of=at(5))
+    assert (entry.seq, entry.accepted, entry.first_at, entry.last_at) == (1, 0, None, None)
     assert (head_of(feed).as_of, head_of(feed).next_slot) == (at(5), at(1))
 
 
@@ -172,37 +172,37 @@ def test_a_quote_without_a_time_has_the_time_of_its_slot():
 
 def test_a_quote_ahead_of_the_feeds_clock_is_cut_to_it_and_far_ahead_is_rejected():
     feed = make_feed("BTC", "ETH")
-    batch = append_quotes(feed, [("BTC", at(60), "10"), ("ETH", at(60.001), "10")], as_of=START)
-    assert batch.rejected == {"time_in_future": 1}
+    entry = append_quotes(feed, [("BTC", at(60), "10"), ("ETH", at(60.001), "10")], as_of=START)
+    assert entry.rejected == {"time_in_future": 1}
     assert stored_quotes() == [("BTC", START, "10")]
 
 
 def test_a_late_quote_is_kept_and_not_judged_and_the_newest_stays():
     feed = make_feed("BTC", "ETH")
     append_quotes(feed, [("BTC", at(5), "10")])
-    batch = append_quotes(feed, [("BTC", at(4), "9"), ("ETH", at(4), "2")], as_of=at(6))
-    assert (batch.accepted, batch.late, batch.rejected) == (1, 1, {})
-    assert (batch.first_at, batch.last_at) == (at(4), at(4))
+    entry = append_quotes(feed, [("BTC", at(4), "9"), ("ETH", at(4), "2")], as_of=at(6))
+    assert (entry.accepted, entry.late, entry.rejected) == (1, 1, {})
+    assert (entry.first_at, entry.last_at) == (at(4), at(4))
     assert stored_quotes(late=True) == [("BTC", at(4), "9")]
     assert newest_prices() == [("BTC", at(5), "10"), ("ETH", at(4), "2")]
-    assert [asset_id for asset_id, _, _ in queries.judged_quotes(batch)] == [asset_ids(feed)["ETH"]]
+    assert [asset_id for asset_id, _, _ in queries.evaluated_quotes(entry)] == [asset_ids(feed)["ETH"]]
     assert cache.get_latest([asset_ids(feed)["BTC"]], now=at(6)) == {asset_ids(feed)["BTC"]: (at(5), Decimal(10))}
 
 
 def test_an_entry_of_late_quotes_alone_has_their_bounds_and_nothing_to_judge():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", at(5), "10")])
-    batch = append_quotes(feed, [("BTC", at(3), "9"), ("BTC", at(4), "8")], as_of=at(6))
-    assert (batch.accepted, batch.late, batch.first_at, batch.last_at) == (0, 2, at(3), at(4))
-    assert queries.judged_quotes(batch) == []
+    entry = append_quotes(feed, [("BTC", at(3), "9"), ("BTC", at(4), "8")], as_of=at(6))
+    assert (entry.accepted, entry.late, entry.first_at, entry.last_at) == (0, 2, at(3), at(4))
+    assert queries.evaluated_quotes(entry) == []
     assert newest_prices() == [("BTC", at(5), "10")]
 
 
 def test_a_repeated_quote_is_counted_and_a_differing_one_is_a_conflict():
     feed = make_feed("BTC", "ETH")
     append_quotes(feed, [("BTC", at(1), "10"), ("ETH", at(1), "2"), ("BTC", at(2), "11")])
-    batch = append_quotes(feed, [("BTC", at(1), "99"), ("ETH", at(1), "2.0"), ("BTC", at(2), "99")], as_of=at(3))
-    assert (batch.accepted, batch.late, batch.repeated, batch.rejected) == (0, 0, 1, {"conflict": 2})
+    entry = append_quotes(feed, [("BTC", at(1), "99"), ("ETH", at(1), "2.0"), ("BTC", at(2), "99")], as_of=at(3))
+    assert (entry.accepted, entry.late, entry.repeated, entry.rejected) == (0, 0, 1, {"conflict": 2})
     assert stored_quotes() == [("BTC", at(1), "10"), ("ETH", at(1), "2"), ("BTC", at(2), "11")]
     assert newest_prices() == [("BTC", at(2), "11"), ("ETH", at(1), "2")]
 
@@ -211,24 +211,24 @@ def test_a_late_quote_given_again_is_repeated():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", at(5), "10")])
     append_quotes(feed, [("BTC", at(4), "9")], as_of=at(6))
-    batch = append_quotes(feed, [("BTC", at(4), "9")], as_of=at(7))
-    assert (batch.late, batch.repeated, batch.rejected) == (0, 1, {})
+    entry = append_quotes(feed, [("BTC", at(4), "9")], as_of=at(7))
+    assert (entry.late, entry.repeated, entry.rejected) == (0, 1, {})
 
 
 def test_a_quote_older_than_quotes_are_kept_is_rejected_as_too_old(settings):
     settings.QUOTE_RETENTION_DAYS = 2
     feed = make_feed("BTC", "ETH")
     kept, gone = START - timedelta(days=2), START - timedelta(days=2, microseconds=1)
-    batch = append_quotes(feed, [("BTC", kept, "10"), ("ETH", gone, "2")], as_of=START)
-    assert batch.rejected == {"too_old": 1}
+    entry = append_quotes(feed, [("BTC", kept, "10"), ("ETH", gone, "2")], as_of=START)
+    assert entry.rejected == {"too_old": 1}
     assert stored_quotes() == [("BTC", kept, "10")]
 
 
 def test_the_logs_clock_does_not_go_back():
     feed = make_feed("BTC")
     append_quotes(feed, [], as_of=at(10))
-    batch = append_quotes(feed, [], as_of=at(5))
-    assert (batch.as_of, head_of(feed).as_of) == (at(10), at(10))
+    entry = append_quotes(feed, [], as_of=at(5))
+    assert (entry.as_of, head_of(feed).as_of) == (at(10), at(10))
 
 
 def test_slots_that_passed_without_a_fetch_are_counted(scripted):
@@ -239,15 +239,15 @@ def test_slots_that_passed_without_a_fetch_are_counted(scripted):
         ProviderUnavailable("timeout"),
         answer_with(as_of=at(90)),
     ]
-    batches = [fetch(feed, slot=slot) for slot in (START, at(40), at(60), at(90))]
-    assert [batch.missed_slots for batch in batches] == [0, 3, 1, 1]
+    entries = [fetch(feed, slot=slot) for slot in (START, at(40), at(60), at(90))]
+    assert [entry.missed_slots for entry in entries] == [0, 3, 1, 1]
 
 
 def test_what_waited_in_the_queue_is_one_fetch_of_the_slot_that_is_now(scripted):
     feed = make_feed("BTC", interval_seconds=10, provider="scripted")
     scripted.gives = [answer_with(("BTC", None, "10"), as_of=at(125))]
-    batches = [fetch(feed, slot=at(seconds), now=at(125)) for seconds in range(0, 130, 10)]
-    assert [batch.slot for batch in batches if batch] == [at(120)]
+    entries = [fetch(feed, slot=at(seconds), now=at(125)) for seconds in range(0, 130, 10)]
+    assert [entry.slot for entry in entries if entry] == [at(120)]
     assert stored_quotes() == [("BTC", at(120), "10")]
     assert head_of(feed).next_slot == at(130)
 
@@ -283,10 +283,10 @@ def test_a_provider_is_told_where_the_feed_stands(scripted):
 def test_a_failure_is_an_entry_with_its_reason(scripted, error):
     feed = make_feed("BTC", interval_seconds=10, provider="scripted")
     scripted.gives = [error("bad_payload")]
-    batch = fetch(feed)
-    batch.refresh_from_db()
-    assert (batch.seq, batch.kind, batch.slot, batch.failure) == (1, "quotes", START, "bad_payload")
-    assert (batch.accepted, batch.provider, batch.trace_id) == (0, "", TRACE)
+    entry = fetch(feed)
+    entry.refresh_from_db()
+    assert (entry.seq, entry.kind, entry.slot, entry.failure) == (1, "quotes", START, "bad_payload")
+    assert (entry.accepted, entry.provider, entry.trace_id) == (0, "", TRACE)
     assert (Quote.objects.count(), LatestQuote.objects.count()) == (0, 0)
     head = head_of(feed)
     assert (head.failures, head.next_slot, head.began_at, head.lease_until) == (1, at(20), None, None)
@@ -315,17 +315,17 @@ def test_a_live_feeds_clock_goes_on_while_its_provider_fails(scripted):
     feed = make_feed("BTC", provider="scripted")
     scripted.gives = [answer_with(as_of=START), ProviderUnavailable("timeout")]
     fetch(feed)
-    batch = fetch(feed, slot=at(5), now=at(5.5))
-    assert (batch.as_of, batch.received_at, head_of(feed).as_of) == (at(5.5), at(5.5), at(5.5))
+    entry = fetch(feed, slot=at(5), now=at(5.5))
+    assert (entry.as_of, entry.received_at, head_of(feed).as_of) == (at(5.5), at(5.5), at(5.5))
 
 
-def test_a_recordings_clock_stands_while_it_fails(film):
-    feed = make_feed("BTC", provider="film")
-    film_time = datetime(2023, 3, 10, tzinfo=UTC)
-    film.gives = [answer_with(as_of=film_time), ProviderUnavailable("outage")]
+def test_a_recordings_clock_stands_while_it_fails(recording):
+    feed = make_feed("BTC", provider="recording")
+    recording_time = datetime(2023, 3, 10, tzinfo=UTC)
+    recording.gives = [answer_with(as_of=recording_time), ProviderUnavailable("outage")]
     fetch(feed)
-    batch = fetch(feed, slot=at(5))
-    assert (batch.as_of, batch.received_at, head_of(feed).as_of) == (film_time, at(5), film_time)
+    entry = fetch(feed, slot=at(5))
+    assert (entry.as_of, entry.received_at, head_of(feed).as_of) == (recording_time, at(5), recording_time)
 
 
 def test_a_feed_that_fails_leaves_the_others_alone(scripted):
@@ -338,14 +338,14 @@ def test_a_feed_that_fails_leaves_the_others_alone(scripted):
     assert fetch(sound).accepted == 1
 
 
-def test_the_first_healthy_provider_answers(scripted, film):
+def test_the_first_healthy_provider_answers(scripted, recording):
     feed = sources.create_feed(
-        name="feed", interval_seconds=10, sources=[("scripted", {}), ("film", {}), ("simulated", {})], now=START
+        name="feed", interval_seconds=10, sources=[("scripted", {}), ("recording", {}), ("simulated", {})], now=START
     )
     scripted.gives = [ProviderUnavailable("timeout")]
-    film.gives = [answer_with(as_of=START)]
-    batch = fetch(feed)
-    assert (batch.provider, batch.failure, head_of(feed).failures) == ("film", "", 0)
+    recording.gives = [answer_with(as_of=START)]
+    entry = fetch(feed)
+    assert (entry.provider, entry.failure, head_of(feed).failures) == ("recording", "", 0)
 
 
 def test_a_feed_without_a_provider_fails_and_says_so():

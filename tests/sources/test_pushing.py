@@ -8,7 +8,7 @@ import pytest
 from apps.alerts.models import Alert
 from apps.market import services as market
 from apps.market.domain import RawQuote
-from apps.market.models import Batch, Feed, FeedHead, JudgePosition, LatestQuote, Quote
+from apps.market.models import EvaluationCursor, Feed, FeedEntry, FeedHead, LatestQuote, Quote
 from apps.market.queries import latest_prices
 from apps.pipeline import flow
 from apps.sources import services as sources
@@ -36,10 +36,9 @@ def stored():
 
 
 def test_one_entry_has_them_all_and_belongs_to_no_slot(feed):
-    batch = push(("A", at(1), "10"), ("B", at(2), "20"), now=at(3))
+    entry = push(("A", at(1), "10"), ("B", at(2), "20"), now=at(3))
 
-    entry = Batch.objects.get()
-    assert batch == entry
+    assert entry == FeedEntry.objects.get()
     assert (entry.seq, entry.kind, entry.slot, entry.provider, entry.accepted) == (1, "quotes", None, "push", 2)
     assert (entry.as_of, entry.received_at, entry.trace_id, entry.evaluated_at) == (at(3), at(3), TRACE, None)
     assert stored() == {("A", at(1), "10"), ("B", at(2), "20")}
@@ -63,7 +62,7 @@ def test_a_fetch_and_a_push_stand_in_one_log(feed):
     sources.fetch(feed_id=feed.pk, slot=at(2), now=at(2), trace_id=TRACE)
     push(("A", at(3), "11"), now=at(3))
 
-    assert list(Batch.objects.order_by("seq").values_list("seq", "slot")) == [(1, None), (2, at(2)), (3, None)]
+    assert list(FeedEntry.objects.order_by("seq").values_list("seq", "slot")) == [(1, None), (2, at(2)), (3, None)]
 
 
 def test_what_is_pushed_again_adds_no_quote_and_is_counted(feed):
@@ -76,7 +75,7 @@ def test_what_is_pushed_again_adds_no_quote_and_is_counted(feed):
 
 
 def test_what_is_not_believed_is_counted_and_costs_no_other(feed):
-    batch = push(
+    entry = push(
         ("A", at(1), "10"),
         ("NOBODY", at(1), "1"),
         ("A", at(2), "0"),
@@ -88,7 +87,7 @@ def test_what_is_not_believed_is_counted_and_costs_no_other(feed):
         now=at(5),
     )
 
-    assert (batch.accepted, batch.rejected) == (
+    assert (entry.accepted, entry.rejected) == (
         1,
         {"unknown_asset": 1, "out_of_range": 3, "time_in_future": 1, "time_naive": 1, "time_malformed": 1},
     )
@@ -97,14 +96,14 @@ def test_what_is_not_believed_is_counted_and_costs_no_other(feed):
 
 def test_an_older_quote_is_late(feed):
     push(("A", at(5), "10"), now=at(5))
-    batch = push(("A", at(4), "9"), now=at(6))
+    entry = push(("A", at(4), "9"), now=at(6))
 
-    assert (batch.accepted, batch.late) == (0, 1)
+    assert (entry.accepted, entry.late) == (0, 1)
 
 
 def test_a_price_that_jumps_waits_for_the_next(feed):
     push(("A", at(1), "10"), now=at(1))
-    assert push(("A", at(2), "100"), now=at(2)).held == 1
+    assert push(("A", at(2), "100"), now=at(2)).unconfirmed == 1
     # The same message again confirms nothing.
     assert push(("A", at(2), "100"), now=at(2)).repeated == 1
     assert push(("A", at(3), "101"), now=at(3)).accepted == 2
@@ -128,35 +127,35 @@ def test_where_the_time_of_receipt_is_taken_each_push_has_its_own(feed):
 
 def test_assets_go_by_their_listings_for_push(feed):
     Listing.objects.create(asset=feed.assets.get(symbol="A"), provider="push", external_id="own/a")
-    batch = push(("own/a", at(1), "10"), ("A", at(1), "11"), ("B", at(1), "12"), now=at(1))
+    entry = push(("own/a", at(1), "10"), ("A", at(1), "11"), ("B", at(1), "12"), now=at(1))
 
     assert stored() == {("A", at(1), "10"), ("B", at(1), "12")}
-    assert batch.rejected == {"unknown_asset": 1}
+    assert entry.rejected == {"unknown_asset": 1}
 
 
 def test_the_clock_does_not_go_back(feed):
     push(("A", at(10), "10"), now=at(10))
-    batch = push(("A", at(5), "11"), now=at(5))
+    entry = push(("A", at(5), "11"), now=at(5))
 
-    assert (batch.as_of, batch.received_at) == (at(10), at(5))
+    assert (entry.as_of, entry.received_at) == (at(10), at(5))
 
 
-@pytest.mark.parametrize("name", ["other", "", "feed\0", "\ud800", "FEED", "x" * 1_000, "paused", "film"])
+@pytest.mark.parametrize("name", ["other", "", "feed\0", "\ud800", "FEED", "x" * 1_000, "paused", "recording"])
 def test_only_a_running_feed_with_the_source_push_is_pushed_to(feed, name):
     make_feed("X", name="other", provider="coinbase")
     make_feed("Y", name="paused", provider="push")
     market.pause_feeds(Feed.objects.filter(name="paused").values_list("pk", flat=True))
-    film = make_feed("Z", name="film", provider="simulated")
+    recording = make_feed("Z", name="recording", provider="simulated")
     # The clock of a recording is not this machine's.
-    FeedSource.objects.create(feed=film, position=2, provider="push")
+    FeedSource.objects.create(feed=recording, position=2, provider="push")
 
     with pytest.raises(PushRefused, match="^there is no feed of this name that takes quotes now$"):
         push(("X", at(1), "1"), ("Y", at(1), "1"), ("Z", at(1), "1"), now=at(1), name=name)
-    assert not Batch.objects.exists()
+    assert not FeedEntry.objects.exists()
     assert not FeedHead.objects.exclude(seq=0, as_of=None).exists()
 
 
-# The judge is sent for
+# The analyzer is sent for
 
 
 def test_what_was_pushed_sends_for_the_judge_once(feed):
@@ -167,14 +166,14 @@ def test_what_was_pushed_sends_for_the_judge_once(feed):
     assert market.claim_feeds_pushed_to(now=at(3)) == []
     # A message may be lost.
     assert market.claim_feeds_pushed_to(now=at(2) + timedelta(seconds=31)) == [feed.pk]
-    assert JudgePosition.objects.get(feed=other).redispatch_at is None
+    assert EvaluationCursor.objects.get(feed=other).redispatch_at is None
 
 
 def test_who_pushes_each_second_has_the_judge_each_second(feed):
     for second in (1, 2, 3):
         push(("A", at(second), "10"), now=at(second))
         assert market.claim_feeds_pushed_to(now=at(second)) == [feed.pk]
-        flow.judge_pending(feed_id=feed.pk)
+        flow.evaluate_pending(feed_id=feed.pk)
         assert market.claim_feeds_pushed_to(now=at(second)) == []
 
 
@@ -187,6 +186,6 @@ def test_an_entry_of_a_slot_is_its_chains_matter(feed):
 def test_a_pushed_quote_opens_an_alert(feed):
     make_rule(make_owner(), assets=["A"], condition=above(100))
     push(("A", at(1), "101"), now=at(2))
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
 
     assert [alert.opened_at for alert in Alert.objects.all()] == [at(1)]

@@ -30,6 +30,6 @@ class Query(NotifyQuery, AlertsQuery, RulesQuery, MarketQuery, graphene.ObjectTy
 schema = graphene.Schema(query=Query).graphql_schema
 
 
-def schema_in_words() -> str:
+def print_schema_text() -> str:
     """Return the schema in GraphQL's own language."""
     return print_schema(schema) + "\n"

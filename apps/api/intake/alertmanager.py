@@ -14,7 +14,7 @@ from apps.alerts.models import AlertEvent
 from apps.alerts.services import record_system_alerts
 from apps.api.errors import Refused
 from apps.api.intake import inbound
-from apps.notify.services import owe
+from apps.notify.services import enqueue
 
 
 # Exempt, for the reason that the view of GraphQL has.
@@ -42,7 +42,7 @@ def _record(content: bytes, now: datetime) -> dict[str, Any]:
         raise Refused("BAD_USER_INPUT", str(error)) from None
     with transaction.atomic():
         events = record_system_alerts(found)
-        owe(events, now=now)
+        enqueue(events, now=now)
     news = Counter(event.kind for event in events)
     changed = {(event.alert.fingerprint, event.alert.opened_at) for event in events}
     repeated = sum((one.fingerprint, one.opened_at) not in changed for one in found)

@@ -20,8 +20,8 @@ from apps.sources.services import Pushed, PushRefused, record_pushed
 def ingest(request: HttpRequest, feed: str) -> JsonResponse:
     """Store the quotes of the body in the feed's log, all that are believed, and say what became of them.
 
-    What is malformed is refused as a whole, with its place. The judge is sent for by the next tick, not from here: the
-    web publishes nothing.
+    What is malformed is refused as a whole, with its place. The analyzer is sent for by the next tick, not from here:
+    the web publishes nothing.
     """
 
     def take(content: bytes, now: datetime) -> dict[str, Any]:
@@ -44,5 +44,5 @@ def _record(content: bytes, *, feed: str, now: datetime) -> dict[str, Any]:
         raise Refused("BAD_USER_INPUT", str(error)) from None
     except PushRefused as error:
         raise Refused("NOT_FOUND", str(error), status=404) from None
-    counts = {name: getattr(entry, name) for name in ("accepted", "late", "repeated", "held", "rejected")}
+    counts = {name: getattr(entry, name) for name in ("accepted", "late", "repeated", "unconfirmed", "rejected")}
     return {"entry": entry.seq} | counts

@@ -12,14 +12,14 @@ from django.db.models import F, Prefetch, QuerySet, Sum
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import TruncMinute
 
-from apps.market.models import Batch, Feed
+from apps.market.models import Feed, FeedEntry
 
 RECENT_ENTRIES = 20
 # By a step into the index for each feed: of a join with the heads, PostgreSQL would expect a third of every log.
 _RECENT_ENTRIES = RawSQL(
     """
     SELECT recent.id FROM market_feedhead head, LATERAL (
-        SELECT id FROM market_batch WHERE feed_id = head.feed_id AND seq > head.seq - %s ORDER BY seq DESC LIMIT %s
+        SELECT id FROM market_feedentry WHERE feed_id = head.feed_id AND seq > head.seq - %s ORDER BY seq DESC LIMIT %s
     ) recent""",
     [RECENT_ENTRIES, RECENT_ENTRIES],
 )
@@ -27,15 +27,15 @@ HOURS_SHOWN = 24
 
 
 def with_recent_entries(feeds: QuerySet[Feed]) -> QuerySet[Feed]:
-    """Return the feeds with head, judge's position and `recent`, the quotes among their last entries, newest first: two
-    statements, however many feeds there are and however long their logs."""
-    recent = Batch.objects.filter(kind=Batch.Kind.QUOTES)
+    """Return the feeds with head, evaluation cursor and `recent`, the quotes among their last entries, newest first:
+    two statements, however many feeds there are and however long their logs."""
+    recent = FeedEntry.objects.filter(kind=FeedEntry.Kind.QUOTES)
     if connection.vendor == "postgresql":
         recent = recent.filter(pk__in=_RECENT_ENTRIES)
     else:
         recent = recent.filter(seq__gt=F("feed__head__seq") - RECENT_ENTRIES)
-    return feeds.select_related("head", "judged").prefetch_related(
-        Prefetch("batches", queryset=recent.order_by("-seq"), to_attr="recent")
+    return feeds.select_related("head", "evaluation_cursor").prefetch_related(
+        Prefetch("entries", queryset=recent.order_by("-seq"), to_attr="recent")
     )
 
 
@@ -46,9 +46,10 @@ def effective_interval_seconds(feed: Feed) -> float | None:
 
 
 def feeds_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Feed]:
-    """Return the feeds with head and judge's position for those who may look at feeds in the admin, none for others."""
+    """Return the feeds with head and evaluation cursor for those who may look at feeds in the admin, none for
+    others."""
     is_operator = user.is_active and getattr(user, "is_staff", False) and user.has_perm("market.view_feed")
-    rows = Feed.objects.select_related("head", "judged")
+    rows = Feed.objects.select_related("head", "evaluation_cursor")
     return rows if is_operator else rows.none()
 
 
@@ -62,7 +63,9 @@ class QuoteCounts(NamedTuple):
 
 def quote_counts(feed_ids: Iterable[int], *, since: datetime) -> dict[int, QuoteCounts]:
     """Return feed id -> what became of the quotes that came from `since` on, without history; two statements."""
-    entries = Batch.objects.filter(feed__in=list(feed_ids), kind=Batch.Kind.QUOTES, received_at__gte=since).order_by()
+    entries = FeedEntry.objects.filter(
+        feed__in=list(feed_ids), kind=FeedEntry.Kind.QUOTES, received_at__gte=since
+    ).order_by()
     rejected: dict[int, int] = {}
     for feed_id, reasons in entries.exclude(rejected={}).values_list("feed_id", "rejected").iterator():
         rejected[feed_id] = rejected.get(feed_id, 0) + sum(reasons.values())
@@ -73,12 +76,14 @@ def quote_counts(feed_ids: Iterable[int], *, since: datetime) -> dict[int, Quote
 def hourly_counts(feed_id: int, *, now: datetime) -> dict[str, list[int]]:
     """Return what became of a feed's quotes in the last HOURS_SHOWN hours: name -> count per hour, the newest last.
 
-    Names are accepted, late, repeated and held, which are always there, and the reasons of what was rejected. Two
-    statements.
+    Names are accepted, late, repeated and unconfirmed, which are always there, and the reasons of what was rejected.
+    Two statements.
     """
     begin = now - timedelta(hours=HOURS_SHOWN)
-    entries = Batch.objects.filter(feed=feed_id, kind=Batch.Kind.QUOTES, received_at__gt=begin, received_at__lte=now)
-    counts: dict[str, list[int]] = {name: [0] * HOURS_SHOWN for name in ("accepted", "late", "repeated", "held")}
+    entries = FeedEntry.objects.filter(
+        feed=feed_id, kind=FeedEntry.Kind.QUOTES, received_at__gt=begin, received_at__lte=now
+    )
+    counts: dict[str, list[int]] = {name: [0] * HOURS_SHOWN for name in ("accepted", "late", "repeated", "unconfirmed")}
 
     def count(name: str, at: datetime, quotes: int) -> None:
         hour = max(HOURS_SHOWN - 1 - (now - at) // timedelta(hours=1), 0)
@@ -88,7 +93,7 @@ def hourly_counts(feed_id: int, *, now: datetime) -> dict[str, list[int]]:
     minutes = entries.annotate(minute=TruncMinute("received_at")).order_by().values("minute")
     sums = minutes.annotate(*(Sum(name) for name in tuple(counts)))
     for row in sums:
-        for name in ("accepted", "late", "repeated", "held"):
+        for name in ("accepted", "late", "repeated", "unconfirmed"):
             count(name, row["minute"], row[f"{name}__sum"])
     rejections = entries.exclude(rejected={}).order_by().values_list("received_at", "rejected")
     for at, reasons in rejections.iterator():
@@ -101,14 +106,14 @@ def last_success_at(feed: Feed) -> datetime | None:
     """Return when a feed that came with_recent_entries was answered last."""
     answered = next((one for one in feed.recent if not one.failure), None)  # type: ignore[attr-defined]
     if answered is None:
-        answers = Batch.objects.filter(feed=feed, kind=Batch.Kind.QUOTES, failure="").order_by("-seq")
+        answers = FeedEntry.objects.filter(feed=feed, kind=FeedEntry.Kind.QUOTES, failure="").order_by("-seq")
         answered = answers.first()
     return None if answered is None else answered.received_at
 
 
 def pace_seconds(feed: Feed) -> float:
     """Return how far the last answers of a feed that came with_recent_entries lie apart by the feed's own clock, in
-    which windows are measured: for a film at 60 times its speed that is 60 times the effective interval.
+    which windows are measured: for a recording at 60 times its speed that is 60 times the effective interval.
 
     The interval asked for, where the clock has not moved lately.
     """

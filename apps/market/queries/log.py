@@ -9,57 +9,57 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
 from apps.market.domain import epoch_microseconds, price_units
-from apps.market.models import Batch, JudgePosition, Quote
+from apps.market.models import EvaluationCursor, FeedEntry, Quote
 
 # The engine's units, worked out exactly by PostgreSQL (its extract() is numeric).
 _MICROSECONDS = RawSQL("(extract(epoch FROM at) * 1000000)::bigint", [], output_field=BigIntegerField())
 _UNITS = RawSQL("(price * 10000000000)::numeric(33, 0)::text", [], output_field=TextField())
 
 
-def pending_batch(*, feed_id: int, after_seq: int) -> Batch | None:
-    """Return the next entry of the feed's log that has not been judged."""
-    return Batch.objects.filter(feed_id=feed_id, seq=after_seq + 1).first()
+def pending_entry(*, feed_id: int, after_seq: int) -> FeedEntry | None:
+    """Return the next entry of the feed's log that has not been evaluated."""
+    return FeedEntry.objects.filter(feed_id=feed_id, seq=after_seq + 1).first()
 
 
 def has_pending(feed_id: int) -> bool:
-    """Tell whether the feed's log goes on behind the judge's position."""
-    return JudgePosition.objects.filter(feed_id=feed_id, feed__head__seq__gt=F("seq")).exists()
+    """Tell whether the feed's log goes on behind the evaluation cursor."""
+    return EvaluationCursor.objects.filter(feed_id=feed_id, feed__head__seq__gt=F("seq")).exists()
 
 
 def feeds_to_roll_up() -> list[int]:
-    """Return the feeds whose log is judged further than it is rolled up."""
+    """Return the feeds whose log is evaluated further than it is rolled up."""
     rolled_up = Coalesce("feed__rolled_up__seq", 0, output_field=PositiveBigIntegerField())
     # Annotated first: a filter alone would leave out the feeds that have no position yet.
-    rows = JudgePosition.objects.annotate(rolled_up=rolled_up).filter(seq__gt=F("rolled_up"))
+    rows = EvaluationCursor.objects.annotate(rolled_up=rolled_up).filter(seq__gt=F("rolled_up"))
     return list(rows.order_by("pk").values_list("pk", flat=True))
 
 
 def feeds_behind(*, before: datetime) -> list[int]:
-    """Return the feeds whose oldest entry that was not judged came before `before`."""
-    late = Batch.objects.filter(evaluated_at=None, received_at__lt=before)
+    """Return the feeds whose oldest entry that was not evaluated came before `before`."""
+    late = FeedEntry.objects.filter(evaluated_at=None, received_at__lt=before)
     return sorted(set(late.order_by().values_list("feed_id", flat=True)))
 
 
 def feeds_pushed_to() -> list[int]:
-    """Return the feeds with an entry of pushed quotes that was not judged: it belongs to no slot."""
-    pushed = Batch.objects.filter(evaluated_at=None, kind=Batch.Kind.QUOTES, slot=None)
+    """Return the feeds with an entry of pushed quotes that was not evaluated: it belongs to no slot."""
+    pushed = FeedEntry.objects.filter(evaluated_at=None, kind=FeedEntry.Kind.QUOTES, slot=None)
     return sorted(set(pushed.order_by().values_list("feed_id", flat=True)))
 
 
-def judged_quotes(batch: Batch) -> list[tuple[int, int, int]]:
-    """Return the quotes of one entry that are judged, in the order in which they are: (asset id, microseconds,
+def evaluated_quotes(entry: FeedEntry) -> list[tuple[int, int, int]]:
+    """Return the quotes of one entry that are evaluated, in the order in which they are: (asset id, microseconds,
     units)."""
-    if not batch.accepted:
+    if not entry.accepted:
         return []
-    quotes = Quote.objects.filter(batch=batch, late=False, at__gte=batch.first_at, at__lte=batch.last_at)
+    quotes = Quote.objects.filter(entry=entry, late=False, at__gte=entry.first_at, at__lte=entry.last_at)
     return _in_units(quotes.order_by("at", "asset_id"))
 
 
-def asset_ids_in(batch: Batch) -> list[int]:
+def asset_ids_in(entry: FeedEntry) -> list[int]:
     """Return the assets that have quotes in one entry."""
-    if batch.first_at is None:
+    if entry.first_at is None:
         return []
-    rows = Quote.objects.filter(batch=batch, at__gte=batch.first_at, at__lte=batch.last_at)
+    rows = Quote.objects.filter(entry=entry, at__gte=entry.first_at, at__lte=entry.last_at)
     return sorted(set(rows.order_by().values_list("asset_id", flat=True)))
 
 
@@ -75,13 +75,13 @@ def released_between(asset_ids: Sequence[int], *, since: datetime, until: dateti
     released: the feed's clock when the quote came, in microseconds; of imported history its own time.
     """
     quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
-    rows = quotes.values_list("asset_id", "at", "price", "batch__kind", "batch__as_of")
+    rows = quotes.values_list("asset_id", "at", "price", "entry__kind", "entry__as_of")
     return [
         (
             asset_id,
             epoch_microseconds(at),
             price_units(price),
-            epoch_microseconds(at if kind == Batch.Kind.HISTORY else max(as_of, at)),
+            epoch_microseconds(at if kind == FeedEntry.Kind.HISTORY else max(as_of, at)),
         )
         for asset_id, at, price, kind, as_of in rows
     ]
@@ -90,27 +90,27 @@ def released_between(asset_ids: Sequence[int], *, since: datetime, until: dateti
 def switches_between(feed_id: int, *, since: datetime, until: datetime) -> dict[tuple[int, int], tuple[str, str]]:
     """Return (asset id, microseconds) -> (provider before, provider now) of a feed's quotes of [since, until] that come
     from another provider than the asset's quote before; a statement for each entry in which that was so."""
-    entries = Batch.objects.filter(feed=feed_id, switched__isnull=False, first_at__lte=until, last_at__gte=since)
+    entries = FeedEntry.objects.filter(feed=feed_id, switched__isnull=False, first_at__lte=until, last_at__gte=since)
     found = {}
-    for batch in entries.order_by("seq"):
-        found |= switches_in(batch, judged_quotes(batch))
+    for entry in entries.order_by("seq"):
+        found |= switches_in(entry, evaluated_quotes(entry))
     return found
 
 
-def switches_in(batch: Batch, quotes: Iterable[tuple[int, int, int]]) -> dict[tuple[int, int], tuple[str, str]]:
+def switches_in(entry: FeedEntry, quotes: Iterable[tuple[int, int, int]]) -> dict[tuple[int, int], tuple[str, str]]:
     """Return (asset id, microseconds) -> (provider before, provider now) of the quotes of one entry that come from
-    another provider than the asset's quote before. quotes: those of the entry that are judged, in their order."""
-    if not batch.switched:
+    another provider than the asset's quote before. quotes: those of the entry that are evaluated, in their order."""
+    if not entry.switched:
         return {}
-    waiting = {asset_id: before for before, asset_ids in batch.switched.items() for asset_id in asset_ids}
+    waiting = {asset_id: before for before, asset_ids in entry.switched.items() for asset_id in asset_ids}
     return {
-        (asset_id, at): (waiting.pop(asset_id), batch.provider) for asset_id, at, _ in quotes if asset_id in waiting
+        (asset_id, at): (waiting.pop(asset_id), entry.provider) for asset_id, at, _ in quotes if asset_id in waiting
     }
 
 
 def clocks_between(feed_id: int, *, since: datetime, until: datetime) -> list[int]:
     """Return the clocks of a feed's entries of quotes in [since, until), in microseconds, oldest first."""
-    entries = Batch.objects.filter(feed=feed_id, kind=Batch.Kind.QUOTES, as_of__gte=since, as_of__lt=until)
+    entries = FeedEntry.objects.filter(feed=feed_id, kind=FeedEntry.Kind.QUOTES, as_of__gte=since, as_of__lt=until)
     return [epoch_microseconds(as_of) for as_of in entries.order_by("as_of").values_list("as_of", flat=True)]
 
 
@@ -124,66 +124,66 @@ def _in_units(quotes: QuerySet[Quote]) -> list[tuple[int, int, int]]:
     return [(asset_id, epoch_microseconds(at), price_units(price)) for asset_id, at, price in stored]
 
 
-def last_entries(feed_id: int, *, limit: int) -> list[Batch]:
+def last_entries(feed_id: int, *, limit: int) -> list[FeedEntry]:
     """Return the end of a feed's log, newest entry first."""
-    return list(Batch.objects.filter(feed=feed_id).order_by("-seq")[:limit])
+    return list(FeedEntry.objects.filter(feed=feed_id).order_by("-seq")[:limit])
 
 
-def quotes_in(batch: Batch, *, limit: int) -> list[Quote]:
+def quotes_in(entry: FeedEntry, *, limit: int) -> list[Quote]:
     """Return quotes of one entry, late ones too, oldest first, with their assets."""
-    if batch.first_at is None:
+    if entry.first_at is None:
         return []
-    rows = Quote.objects.filter(batch=batch, at__gte=batch.first_at, at__lte=batch.last_at)
+    rows = Quote.objects.filter(entry=entry, at__gte=entry.first_at, at__lte=entry.last_at)
     return list(rows.select_related("asset").order_by("at", "asset_id")[:limit])
 
 
-def entries_by_id(batch_ids: Iterable[int]) -> dict[int, Batch]:
-    """Return batch id -> entry of a log, with its feed."""
-    return Batch.objects.select_related("feed").in_bulk(list(batch_ids))
+def entries_by_id(entry_ids: Iterable[int]) -> dict[int, FeedEntry]:
+    """Return entry id -> entry of a log, with its feed."""
+    return FeedEntry.objects.select_related("feed").in_bulk(list(entry_ids))
 
 
-def last_switches(feed_id: int, *, limit: int) -> list[Batch]:
+def last_switches(feed_id: int, *, limit: int) -> list[FeedEntry]:
     """Return the newest entries since which quotes come from another provider."""
-    return list(Batch.objects.filter(feed=feed_id, switched__isnull=False).order_by("-seq")[:limit])
+    return list(FeedEntry.objects.filter(feed=feed_id, switched__isnull=False).order_by("-seq")[:limit])
 
 
-def judged_quotes_of(
-    batches: Sequence[Batch], *, asset_ids: Iterable[int] | None = None
+def evaluated_quotes_of(
+    entries: Sequence[FeedEntry], *, asset_ids: Iterable[int] | None = None
 ) -> dict[int, list[tuple[int, int, int]]]:
-    """Return batch id -> its quotes that are judged, each list as `judged_quotes` gives it; one statement.
+    """Return entry id -> its quotes that are evaluated, each list as `evaluated_quotes` gives it; one statement.
 
     asset_ids: of these assets only. Batches without such quotes may be absent.
     """
-    rows = _quotes_of(batches, asset_ids).filter(late=False).order_by("at", "asset_id")
+    rows = _quotes_of(entries, asset_ids).filter(late=False).order_by("at", "asset_id")
     found: dict[int, list[tuple[int, int, int]]] = {}
     if connection.vendor == "postgresql":
         rows = rows.annotate(microseconds=_MICROSECONDS, units=_UNITS)
-        for batch_id, asset_id, at, units in rows.values_list("batch_id", "asset_id", "microseconds", "units"):
-            found.setdefault(batch_id, []).append((asset_id, at, int(units)))
+        for entry_id, asset_id, at, units in rows.values_list("entry_id", "asset_id", "microseconds", "units"):
+            found.setdefault(entry_id, []).append((asset_id, at, int(units)))
     else:
-        for batch_id, asset_id, at, price in rows.values_list("batch_id", "asset_id", "at", "price"):
-            found.setdefault(batch_id, []).append((asset_id, epoch_microseconds(at), price_units(price)))
+        for entry_id, asset_id, at, price in rows.values_list("entry_id", "asset_id", "at", "price"):
+            found.setdefault(entry_id, []).append((asset_id, epoch_microseconds(at), price_units(price)))
     return found
 
 
-def asset_ids_of(batches: Sequence[Batch], *, asset_ids: Iterable[int] | None = None) -> dict[int, list[int]]:
-    """Return batch id -> the assets that have quotes in it, sorted; one statement. asset_ids: of these assets only."""
-    rows = _quotes_of(batches, asset_ids).order_by("batch_id", "asset_id").values_list("batch_id", "asset_id")
+def asset_ids_of(entries: Sequence[FeedEntry], *, asset_ids: Iterable[int] | None = None) -> dict[int, list[int]]:
+    """Return entry id -> the assets that have quotes in it, sorted; one statement. asset_ids: of these assets only."""
+    rows = _quotes_of(entries, asset_ids).order_by("entry_id", "asset_id").values_list("entry_id", "asset_id")
     found: dict[int, list[int]] = {}
-    for batch_id, asset_id in rows.distinct():
-        found.setdefault(batch_id, []).append(asset_id)
+    for entry_id, asset_id in rows.distinct():
+        found.setdefault(entry_id, []).append(asset_id)
     return found
 
 
-def _quotes_of(batches: Sequence[Batch], asset_ids: Iterable[int] | None) -> QuerySet[Quote]:
-    quoted = [batch for batch in batches if batch.first_at is not None and batch.last_at is not None]
+def _quotes_of(entries: Sequence[FeedEntry], asset_ids: Iterable[int] | None) -> QuerySet[Quote]:
+    quoted = [entry for entry in entries if entry.first_at is not None and entry.last_at is not None]
     if not quoted:
         return Quote.objects.none()
-    first, last = min(batch.first_at for batch in quoted), max(batch.last_at for batch in quoted)
-    rows = Quote.objects.filter(batch__in=[batch.pk for batch in quoted], at__gte=first, at__lte=last)
+    first, last = min(entry.first_at for entry in quoted), max(entry.last_at for entry in quoted)
+    rows = Quote.objects.filter(entry__in=[entry.pk for entry in quoted], at__gte=first, at__lte=last)
     return rows if asset_ids is None else rows.filter(asset__in=list(asset_ids))
 
 
-def has_quotes(batch: Batch) -> bool:
+def has_quotes(entry: FeedEntry) -> bool:
     """Tell whether the first quote of an entry is still kept."""
-    return Quote.objects.filter(batch=batch, at=batch.first_at).exists()
+    return Quote.objects.filter(entry=entry, at=entry.first_at).exists()

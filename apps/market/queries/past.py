@@ -8,7 +8,7 @@ from django.db.models.functions import TruncDate, TruncMinute
 
 from apps.market import partitions
 from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds, price_units, slot_of
-from apps.market.models import Asset, Batch, Candle, LatestQuote, Quote
+from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Quote
 
 
 def stored_path(
@@ -19,7 +19,7 @@ def stored_path(
     coarse: minutes are given for so many hours before the newest quote, hours for so many days, and days before that.
     """
     quoted = quoted_path(reach, feed_id=feed_id, up_to_seq=up_to_seq)
-    clock = Batch.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("as_of", flat=True)
+    clock = FeedEntry.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("as_of", flat=True)
     now = clock.first()
     paths: dict[int, list[tuple[int, int] | PathCandle]] = {}
     looking_back = [asset_id for asset_id, microseconds in reach.items() if microseconds]
@@ -126,18 +126,20 @@ def quoted_path(reach: Mapping[int, int], *, feed_id: int, up_to_seq: int) -> di
     reach: asset id -> microseconds. The path begins with the quote in force that long before the newest one,
     and holds at least the two newest. Late quotes are not in it.
     """
-    # Ids of batches rise within a feed: they are given under its head's lock.
-    place = Batch.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("pk", flat=True).first()
+    # Ids of entries rise within a feed: they are given under its head's lock.
+    place = (
+        FeedEntry.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("pk", flat=True).first()
+    )
     if place is None:
         return {}
     quoted = LatestQuote.objects.filter(asset__in=reach).values_list("asset_id", flat=True)
     # Asset by asset, each from its own edge, so that neither a quiet asset nor a long history makes others read more.
-    paths = {asset_id: _stored_path(asset_id, reach=reach[asset_id], up_to_batch=place) for asset_id in quoted}
+    paths = {asset_id: _stored_path(asset_id, reach=reach[asset_id], up_to_entry=place) for asset_id in quoted}
     return {asset_id: path for asset_id, path in paths.items() if path}
 
 
-def _stored_path(asset_id: int, *, reach: int, up_to_batch: int) -> list[tuple[int, int]]:
-    return _path_in(Quote.objects.filter(asset=asset_id, late=False, batch__lte=up_to_batch), reach=reach)
+def _stored_path(asset_id: int, *, reach: int, up_to_entry: int) -> list[tuple[int, int]]:
+    return _path_in(Quote.objects.filter(asset=asset_id, late=False, entry__lte=up_to_entry), reach=reach)
 
 
 def _path_in(quotes: QuerySet[Quote], *, reach: int) -> list[tuple[int, int]]:
@@ -166,10 +168,10 @@ def forgotten_before(feed_id: int) -> datetime | None:
     By the feed's own rows: other feeds keep days of their own, and a day that was dropped may be made again for quotes
     of the past.
     """
-    entries = Batch.objects.filter(feed=feed_id, accepted__gt=0).order_by()
+    entries = FeedEntry.objects.filter(feed=feed_id, accepted__gt=0).order_by()
     oldest_of_each_day = entries.values(day=TruncDate("first_at", tzinfo=UTC)).annotate(oldest=Min("pk"))
-    its_first = Quote.objects.filter(batch=OuterRef("pk"), at=OuterRef("first_at"))
-    forgotten = Batch.objects.filter(pk__in=oldest_of_each_day.values("oldest")).exclude(Exists(its_first))
+    its_first = Quote.objects.filter(entry=OuterRef("pk"), at=OuterRef("first_at"))
+    forgotten = FeedEntry.objects.filter(pk__in=oldest_of_each_day.values("oldest")).exclude(Exists(its_first))
     newest = forgotten.aggregate(newest=Max("first_at"))["newest"]
     if newest is None:
         return None
@@ -190,11 +192,11 @@ def stored_spans(asset_ids: Iterable[int], *, with_candles: bool = False) -> dic
     rows = rows.annotate(
         first=Subquery(stored.order_by("at").values("at")[:1]),
         newest=Subquery(stored.order_by("-at").values("at")[:1]),
-        first_told=Subquery(days.order_by("at").values("first_at")[:1]),
-        last_told=Subquery(days.order_by("-at").values("last_at")[:1]),
+        first_candle=Subquery(days.order_by("at").values("first_at")[:1]),
+        last_candle=Subquery(days.order_by("-at").values("last_at")[:1]),
     )
     spans = {}
-    for asset_id, *times in rows.values_list("pk", "first", "newest", "first_told", "last_told"):
+    for asset_id, *times in rows.values_list("pk", "first", "newest", "first_candle", "last_candle"):
         known = [epoch_microseconds(at) for at in times if at is not None]
         if known:
             spans[asset_id] = (min(known), max(known))

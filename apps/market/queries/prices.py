@@ -25,8 +25,8 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 
 from apps.market import cache, calendars
-from apps.market.domain import AdmittedQuote, Held, Newest, epoch_microseconds
-from apps.market.models import Asset, Candle, HeldQuote, LatestQuote, Quote
+from apps.market.domain import AdmittedQuote, Newest, Unconfirmed, epoch_microseconds
+from apps.market.models import Asset, Candle, LatestQuote, Quote, UnconfirmedQuote
 
 _NEWEST_QUOTES = """
     SELECT asset_id, (extract(epoch FROM at) * 1000000)::bigint, price, provider
@@ -68,11 +68,11 @@ def newest_quotes(feed_id: int) -> dict[int, Newest]:
     return {asset_id: Newest(epoch_microseconds(at), price, provider) for asset_id, at, price, provider in found}
 
 
-def held_quotes(feed_id: int) -> dict[int, Held]:
+def unconfirmed_quotes(feed_id: int) -> dict[int, Unconfirmed]:
     """Return asset id -> the quote that waits to be confirmed, for a feed's assets."""
     return {
-        one.asset_id: Held(AdmittedQuote(one.asset_id, one.at, one.price, one.volume), one.provider, one.times)
-        for one in HeldQuote.objects.filter(asset__feed=feed_id)
+        one.asset_id: Unconfirmed(AdmittedQuote(one.asset_id, one.at, one.price, one.volume), one.provider, one.times)
+        for one in UnconfirmedQuote.objects.filter(asset__feed=feed_id)
     }
 
 
@@ -168,7 +168,7 @@ def _by_spans(rows: QuerySet[Any], *, step: int) -> QuerySet[Any]:
 
 def last_quotes(asset_id: int, *, limit: int) -> list[Quote]:
     """Return the newest quotes of an asset, late ones too, with their entries of the log."""
-    return list(Quote.objects.filter(asset=asset_id).select_related("batch").order_by("-at")[:limit])
+    return list(Quote.objects.filter(asset=asset_id).select_related("entry").order_by("-at")[:limit])
 
 
 def prices_at(moments: Mapping[int, datetime]) -> dict[int, Decimal]:

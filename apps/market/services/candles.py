@@ -1,4 +1,4 @@
-"""Candles, rolled up from the quotes of a feed's judged entries: a copy that is kept for longer than they are."""
+"""Candles, rolled up from the quotes of a feed's evaluated entries: a copy that is kept for longer than they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from apps.market import domain
 from apps.market.domain import epoch_microseconds, price_units, slot_of
-from apps.market.models import Batch, Candle, JudgePosition, Quote, RollupPosition
+from apps.market.models import Candle, EvaluationCursor, FeedEntry, Quote, RollupCursor
 
 # One transaction: so long may a prune or a second roll-up have to wait, and so much may a crash cost.
 ENTRIES_AT_ONCE, QUOTES_AT_ONCE = 5_000, 50_000
@@ -35,7 +35,7 @@ _CANDLES = "SELECT * FROM market_candle WHERE resolution = %(parts)s"
 _ROLL_UP = """
     WITH touched AS (
         SELECT DISTINCT asset_id, date_bin(%(span)s, at, 'epoch') AS begins FROM market_quote
-        WHERE batch_id = ANY(%(batches)s) AND NOT late AND at BETWEEN %(first)s AND %(last)s
+        WHERE entry_id = ANY(%(entries)s) AND NOT late AND at BETWEEN %(first)s AND %(last)s
     ), path AS (
         SELECT part.*, begins, close * 10000000000 AS units, extract(epoch FROM
             lead(first_at) OVER (PARTITION BY asset_id, begins ORDER BY part.at) - last_at) * 1000000 AS lasts
@@ -55,15 +55,15 @@ _ROLL_UP = """
 
 
 def roll_up(*, feed_id: int) -> bool:
-    """Roll up the next judged entries of a feed's log, in a transaction of its own, and move the position on.
+    """Roll up the next evaluated entries of a feed's log, in a transaction of its own, and move the position on.
 
     An entry is passed once each minute in it is over by the feed's clock. What it touches is made anew of what is
     stored, so it may run twice. False: there is nothing more for now, or somebody else is at it.
     """
-    if not RollupPosition.objects.filter(pk=feed_id).exists():
-        RollupPosition.objects.get_or_create(feed_id=feed_id)
+    if not RollupCursor.objects.filter(pk=feed_id).exists():
+        RollupCursor.objects.get_or_create(feed_id=feed_id)
     with transaction.atomic():
-        position = RollupPosition.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
+        position = RollupCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
         piece = _next_piece(feed_id, after_seq=position.seq) if position else []
         if position is None or not piece:
             return False
@@ -77,13 +77,13 @@ def roll_up(*, feed_id: int) -> bool:
     return True
 
 
-def _next_piece(feed_id: int, *, after_seq: int) -> list[Batch]:
+def _next_piece(feed_id: int, *, after_seq: int) -> list[FeedEntry]:
     """Return the entries after this one that can be passed, in order."""
-    judged = JudgePosition.objects.values_list("seq", flat=True).get(pk=feed_id)
-    log = Batch.objects.filter(feed=feed_id, seq__lte=judged)
+    evaluated = EvaluationCursor.objects.values_list("seq", flat=True).get(pk=feed_id)
+    log = FeedEntry.objects.filter(feed=feed_id, seq__lte=evaluated)
     # A change of rules before the first answer carries the wall clock, which for a recording is not the log's.
-    clock = log.exclude(kind=Batch.Kind.RULES).order_by("-seq").values_list("as_of", flat=True).first()
-    piece: list[Batch] = []
+    clock = log.exclude(kind=FeedEntry.Kind.RULES).order_by("-seq").values_list("as_of", flat=True).first()
+    piece: list[FeedEntry] = []
     quotes = 0
     for entry in log.filter(seq__gt=after_seq).order_by("seq")[:ENTRIES_AT_ONCE]:
         quotes += entry.accepted
@@ -100,8 +100,8 @@ def _after(at: datetime, resolution: int) -> datetime:
     return slot_of(at=at, interval_seconds=resolution) + timedelta(seconds=resolution)
 
 
-def _roll_up_to(resolution: int, batch_ids: Sequence[int], *, first: datetime, last: datetime) -> None:
-    """Make the candles of one resolution anew that quotes of these batches fall into; they lie in [first, last].
+def _roll_up_to(resolution: int, entry_ids: Sequence[int], *, first: datetime, last: datetime) -> None:
+    """Make the candles of one resolution anew that quotes of these entries fall into; they lie in [first, last].
 
     Quotes that are kept no more make no candle smaller: one that counts more than can be found now stands.
     """
@@ -116,7 +116,7 @@ def _roll_up_to(resolution: int, batch_ids: Sequence[int], *, first: datetime, l
                     changes=", ".join(f"{name} = excluded.{name}" for name in _VALUES),
                 ),
                 {
-                    "batches": list(batch_ids),
+                    "entries": list(entry_ids),
                     "span": timedelta(seconds=resolution),
                     "resolution": int(resolution),
                     "parts": parts,
@@ -125,7 +125,7 @@ def _roll_up_to(resolution: int, batch_ids: Sequence[int], *, first: datetime, l
                 },
             )
         return
-    quotes = Quote.objects.filter(batch__in=batch_ids, late=False, at__gte=first, at__lte=last)
+    quotes = Quote.objects.filter(entry__in=entry_ids, late=False, at__gte=first, at__lte=last)
     touched = {
         (asset_id, slot_of(at=at, interval_seconds=resolution)) for asset_id, at in quotes.values_list("asset_id", "at")
     }

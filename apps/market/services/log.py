@@ -15,18 +15,18 @@ from psycopg.errors import CheckViolation, UniqueViolation
 
 from apps.market import cache, domain, partitions, queries
 from apps.market.domain import AdmittedQuote
-from apps.market.models import Asset, Batch, FeedHead, HeldQuote, Quote
+from apps.market.models import Asset, FeedEntry, FeedHead, Quote, UnconfirmedQuote
 
 logger = logging.getLogger(__name__)
 
 IMPORTED = "import"  # the provider of what came from a file
 _NULL = r"\N"  # as COPY's text format writes it
 _ROWS_AT_ONCE = 500
-_OF_BATCH = "FROM market_quote WHERE batch_id = %(batch)s AND NOT late AND at BETWEEN %(first)s AND %(last)s"
+_OF_ENTRY = "FROM market_quote WHERE entry_id = %(entry)s AND NOT late AND at BETWEEN %(first)s AND %(last)s"
 # SQLite takes the other columns from the row that has the maximum.
-_NEWEST_OF_BATCH = {
-    "postgresql": f"SELECT DISTINCT ON (asset_id) asset_id, at, price {_OF_BATCH} ORDER BY asset_id, at DESC",
-    "sqlite": f"SELECT asset_id, max(at) AS at, price {_OF_BATCH} GROUP BY asset_id",
+_NEWEST_OF_ENTRY = {
+    "postgresql": f"SELECT DISTINCT ON (asset_id) asset_id, at, price {_OF_ENTRY} ORDER BY asset_id, at DESC",
+    "sqlite": f"SELECT asset_id, max(at) AS at, price {_OF_ENTRY} GROUP BY asset_id",
 }
 _UPSERT = {
     vendor: f"""
@@ -34,30 +34,30 @@ _UPSERT = {
     SELECT asset_id, at, price, %(provider)s FROM ({newest}) newest WHERE true
     ON CONFLICT (asset_id) DO UPDATE SET at = excluded.at, price = excluded.price, provider = excluded.provider
     WHERE market_latestquote.at < excluded.at"""  # noqa: S608 (constants)
-    for vendor, newest in _NEWEST_OF_BATCH.items()
+    for vendor, newest in _NEWEST_OF_ENTRY.items()
 }
-# A new batch is in no statistics, so the plan is tied down (OFFSET 0 too): from its quotes to the newest, from what is
-# held to assets.
+# A new entry is in no statistics, so the plan is tied down (OFFSET 0 too): from its quotes to the newest, from what is
+# unconfirmed to assets.
 _IN_STEP = f"""
     UPDATE market_latestquote latest SET at = quote.at, price = quote.price
-    FROM (SELECT asset_id, at, price {_OF_BATCH} OFFSET 0) quote
+    FROM (SELECT asset_id, at, price {_OF_ENTRY} OFFSET 0) quote
     WHERE latest.asset_id = quote.asset_id AND latest.at < quote.at AND latest.provider = %(provider)s
       AND (%(percent)s = 0 OR abs(quote.price - latest.price) * 100 <= latest.price * %(percent)s)
       AND NOT EXISTS (
-        SELECT FROM market_heldquote held
-        WHERE (SELECT feed_id FROM market_asset WHERE id = held.asset_id) = %(feed)s
+        SELECT FROM market_unconfirmedquote unconfirmed
+        WHERE (SELECT feed_id FROM market_asset WHERE id = unconfirmed.asset_id) = %(feed)s
       )"""  # noqa: S608 (constants)
 
 
-def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> Batch:
+def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> FeedEntry:
     """Append the place at which a change of rules takes effect, in the caller's transaction, and return it.
 
-    It does not move the log's clock, which for a recording is the film's time.
+    It does not move the log's clock, which for a recording is the recording's time.
     """
     head = lock_head(feed_id)
-    batch = append_entry(head, kind=Batch.Kind.RULES, now=now, trace_id=trace_id)
+    entry = append_entry(head, kind=FeedEntry.Kind.RULES, now=now, trace_id=trace_id)
     head.save(update_fields=["seq"])
-    return batch
+    return entry
 
 
 def lock_head(feed_id: int) -> FeedHead:
@@ -70,56 +70,58 @@ def move_clock(head: FeedHead, *, as_of: datetime) -> None:
     head.as_of = max(as_of, head.as_of) if head.as_of else as_of
 
 
-def append_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) -> Batch:
+def append_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) -> FeedEntry:
     """Number and store one entry; the caller holds the head's lock and saves it."""
     head.seq += 1
     as_of = head.as_of or now
-    return Batch.objects.create(feed_id=head.feed_id, seq=head.seq, kind=kind, as_of=as_of, received_at=now, **columns)
+    return FeedEntry.objects.create(
+        feed_id=head.feed_id, seq=head.seq, kind=kind, as_of=as_of, received_at=now, **columns
+    )
 
 
 def append_quotes(
     head: FeedHead, admitted: domain.Admission, *, as_of: datetime, provider: str, jump_percent: int, **columns: Any
-) -> tuple[Batch, list[AdmittedQuote]]:
+) -> tuple[FeedEntry, list[AdmittedQuote]]:
     """Move the clock on, append one answer's quotes, and return the entry with those that are new and not late."""
     clock = head.as_of
     move_clock(head, as_of=as_of)
     if connection.vendor == "postgresql" and _seems_in_step(admitted.quotes, clock=clock):
-        batch = _append_in_step(head, admitted, provider=provider, jump_percent=jump_percent, **columns)
-        if batch is not None:
-            return batch, admitted.quotes
+        entry = _append_in_step(head, admitted, provider=provider, jump_percent=jump_percent, **columns)
+        if entry is not None:
+            return entry, admitted.quotes
     newest = queries.newest_quotes(head.feed_id)
     placement = domain.place(
         admitted.quotes,
         newest=newest,
-        held=queries.held_quotes(head.feed_id),
+        unconfirmed=queries.unconfirmed_quotes(head.feed_id),
         provider=provider,
         jump_percent=jump_percent,
         stored_prices=queries.stored_prices,
         oldest_at=as_of - retention(),
     )
     switched = _switched(placement.fresh, newest=newest, provider=provider)
-    batch = append_entry(
+    entry = append_entry(
         head,
-        kind=Batch.Kind.QUOTES,
+        kind=FeedEntry.Kind.QUOTES,
         provider=provider,
         accepted=len(placement.fresh),
         late=len(placement.late),
         repeated=admitted.repeated + placement.repeated,
-        held=placement.held_anew,
+        unconfirmed=placement.newly_unconfirmed,
         rejected=dict(admitted.rejected + placement.rejected),
         first_at=min((quotes[0].at for quotes in (placement.fresh, placement.late) if quotes), default=None),
         last_at=max((quotes[-1].at for quotes in (placement.fresh, placement.late) if quotes), default=None),
         switched=switched or None,
         **columns,
     )
-    store_quotes(batch=batch, quotes=placement.fresh)
-    store_quotes(batch=batch, quotes=placement.late, late=True)
-    _advance_latest(batch)
-    _hold(placement.held)
+    store_quotes(entry=entry, quotes=placement.fresh)
+    store_quotes(entry=entry, quotes=placement.late, late=True)
+    _advance_latest(entry)
+    _keep_unconfirmed(placement.unconfirmed)
     for before, asset_ids in switched.items():
         facts = {"feed": head.feed_id, "before": before, "provider": provider, "assets": len(asset_ids)}
         logger.warning("provider switched", extra=facts)
-    return batch, placement.fresh
+    return entry, placement.fresh
 
 
 def _seems_in_step(quotes: Sequence[AdmittedQuote], *, clock: datetime | None) -> bool:
@@ -131,7 +133,7 @@ def _seems_in_step(quotes: Sequence[AdmittedQuote], *, clock: datetime | None) -
 
 def _append_in_step(
     head: FeedHead, admitted: domain.Admission, *, provider: str, jump_percent: int, **columns: Any
-) -> Batch | None:
+) -> FeedEntry | None:
     """Append one answer's quotes where each is the next of its asset: the only one, newer than the newest, from the
     same provider, without a jump, and no asset of the feed has one that waits. Else write nothing and return None.
 
@@ -141,9 +143,9 @@ def _append_in_step(
     quotes = admitted.quotes
     try:
         with transaction.atomic():
-            batch = append_entry(
+            entry = append_entry(
                 head,
-                kind=Batch.Kind.QUOTES,
+                kind=FeedEntry.Kind.QUOTES,
                 provider=provider,
                 accepted=len(quotes),
                 repeated=admitted.repeated,
@@ -152,9 +154,9 @@ def _append_in_step(
                 last_at=quotes[-1].at,
                 **columns,
             )
-            store_quotes(batch=batch, quotes=quotes)
-            if _advance_latest(batch, in_step_within=jump_percent) == len(quotes):
-                return batch
+            store_quotes(entry=entry, quotes=quotes)
+            if _advance_latest(entry, in_step_within=jump_percent) == len(quotes):
+                return entry
             transaction.set_rollback(True)
     except UniqueViolation:
         # One of them is stored already.
@@ -176,14 +178,16 @@ def _switched(
     return {before: sorted(asset_ids) for before, asset_ids in sorted(switched.items())}
 
 
-def _hold(held: Mapping[int, domain.Held | None]) -> None:
+def _keep_unconfirmed(unconfirmed: Mapping[int, domain.Unconfirmed | None]) -> None:
     """Make the rows agree with what waits now."""
-    if not held:
+    if not unconfirmed:
         return
-    HeldQuote.objects.filter(asset__in=[asset_id for asset_id, one in held.items() if one is None]).delete()
-    HeldQuote.objects.bulk_create(
+    UnconfirmedQuote.objects.filter(
+        asset__in=[asset_id for asset_id, one in unconfirmed.items() if one is None]
+    ).delete()
+    UnconfirmedQuote.objects.bulk_create(
         [
-            HeldQuote(
+            UnconfirmedQuote(
                 asset_id=asset_id,
                 at=one.quote.at,
                 price=one.quote.price,
@@ -191,7 +195,7 @@ def _hold(held: Mapping[int, domain.Held | None]) -> None:
                 provider=one.provider,
                 times=one.times,
             )
-            for asset_id, one in held.items()
+            for asset_id, one in unconfirmed.items()
             if one is not None
         ],
         update_conflicts=True,
@@ -203,7 +207,7 @@ def _hold(held: Mapping[int, domain.Held | None]) -> None:
 
 def still_here(head: FeedHead, admitted: domain.Admission) -> domain.Admission:
     """Return what is of assets of the feed still, under its head's lock: one may have moved since its quotes were
-    admitted, and be judged by another log now."""
+    admitted, and be evaluated by another log now."""
     here = set(Asset.objects.filter(feed=head.feed_id).values_list("pk", flat=True))
     quotes = [quote for quote in admitted.quotes if quote.asset_id in here]
     rejected = admitted.rejected + Counter(unknown_asset=len(admitted.quotes) - len(quotes))
@@ -219,11 +223,11 @@ def not_stored(past: domain.Admission) -> domain.Admission:
 
 
 def append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> None:
-    """Append a piece of history that is not stored yet: quotes that windows see and nobody judges. A price that jumps
-    is taken as it is: nothing opens by it."""
-    batch = append_entry(
+    """Append a piece of history that is not stored yet: quotes that windows see and nobody evaluates. A price that
+    jumps is taken as it is: nothing opens by it."""
+    entry = append_entry(
         head,
-        kind=Batch.Kind.HISTORY,
+        kind=FeedEntry.Kind.HISTORY,
         accepted=len(past.quotes),
         repeated=past.repeated,
         rejected=dict(past.rejected),
@@ -231,23 +235,23 @@ def append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> No
         last_at=past.quotes[-1].at if past.quotes else None,
         **columns,
     )
-    store_quotes(batch=batch, quotes=past.quotes)
-    _advance_latest(batch)
+    store_quotes(entry=entry, quotes=past.quotes)
+    _advance_latest(entry)
 
 
-def store_quotes(*, batch: Batch, quotes: Sequence[AdmittedQuote], late: bool = False) -> None:
+def store_quotes(*, entry: FeedEntry, quotes: Sequence[AdmittedQuote], late: bool = False) -> None:
     """Write quotes that are not stored yet: by COPY on PostgreSQL, in bulk elsewhere. Their partitions are there."""
     if not quotes:
         return
     if connection.vendor != "postgresql":
         rows = (
-            Quote(asset_id=one.asset_id, at=one.at, price=one.price, volume=one.volume, batch=batch, late=late)
+            Quote(asset_id=one.asset_id, at=one.at, price=one.price, volume=one.volume, entry=entry, late=late)
             for one in quotes
         )
         Quote.objects.bulk_create(rows, batch_size=500)
         return
-    columns = "asset_id, at, price, volume, batch_id, late"
-    end = f"{batch.pk}\t{'t' if late else 'f'}\n"
+    columns = "asset_id, at, price, volume, entry_id, late"
+    end = f"{entry.pk}\t{'t' if late else 'f'}\n"
     # Text rows by hand: every value is a number or a time of our own, so nothing needs escaping. Most times are equal.
     written = {at: str(at) for at in {one.at for one in quotes}}
     rows = (
@@ -265,17 +269,18 @@ def store_quotes(*, batch: Batch, quotes: Sequence[AdmittedQuote], late: bool = 
         raise
 
 
-def _advance_latest(batch: Batch, *, in_step_within: int | None = None) -> int:
-    """Move the newest quote of each asset on to what is newer in this batch, without a row leaving the database, and
+def _advance_latest(entry: FeedEntry, *, in_step_within: int | None = None) -> int:
+    """Move the newest quote of each asset on to what is newer in this entry, without a row leaving the database, and
     return how many moved.
 
     in_step_within: only those of which `domain.place` would say no more than that they are fresh: from the same
-    provider, without a jump of so many percent, with nothing held in the feed. On PostgreSQL, whose numbers are exact.
+    provider, without a jump of so many percent, with nothing unconfirmed in the feed. On PostgreSQL, whose numbers are
+    exact.
     """
     statement = _IN_STEP if in_step_within is not None else _UPSERT[connection.vendor]
-    facts = {"batch": batch.pk, "feed": batch.feed_id, "provider": batch.provider, "percent": in_step_within}
+    facts = {"entry": entry.pk, "feed": entry.feed_id, "provider": entry.provider, "percent": in_step_within}
     # SQLite's driver would write an aware time in another form than Django does, and compare the two as text.
-    for name, bound in (("first", batch.first_at), ("last", batch.last_at)):
+    for name, bound in (("first", entry.first_at), ("last", entry.last_at)):
         facts[name] = connection.ops.adapt_datetimefield_value(bound)
     with connection.cursor() as cursor:
         cursor.execute(statement, facts)

@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from apps.leases import IS_LEASED
 from apps.market import domain
-from apps.market.models import Asset, Feed, FeedHead, JudgePosition, LatestQuote
+from apps.market.models import Asset, EvaluationCursor, Feed, FeedHead, LatestQuote
 from apps.market.services.log import lock_head, move_clock
 
 
@@ -22,10 +22,10 @@ def refuse_to_move(asset: Asset, *, feed: Feed | None) -> None:
     """
     old = asset.feed
     if old is not None:
-        pending = FeedHead.objects.get(pk=old.pk).seq - JudgePosition.objects.get(pk=old.pk).seq
+        pending = FeedHead.objects.get(pk=old.pk).seq - EvaluationCursor.objects.get(pk=old.pk).seq
         if pending:
             entries = "1 entry" if pending == 1 else f"{pending} entries"
-            raise AssetStays(f"The feed {old} has {entries} to judge; try again in a moment.")
+            raise AssetStays(f"The feed {old} has {entries} to evaluate; try again in a moment.")
         # The lease is measured by the database's clock, as where it is taken.
         if FeedHead.objects.filter(IS_LEASED, pk=old.pk).exists():
             raise AssetStays(f"The feed {old} is being fetched at this moment; try again in a moment.")
@@ -44,15 +44,15 @@ def refuse_to_move(asset: Asset, *, feed: Feed | None) -> None:
 def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
     """Move an asset to another feed, or to none, and return the feed that it was in. Its quotes stay as they are.
 
-    Where rules may be judged on it, call the pipeline's `move_asset`: it enters their change in both logs in the same
-    transaction. Both feeds are locked till that ends. Raises AssetStays.
+    Where rules may be evaluated on it, call the pipeline's `move_asset`: it enters their change in both logs in the
+    same transaction. Both feeds are locked until that ends. Raises AssetStays.
     """
     old_id = Asset.objects.values_list("feed_id", flat=True).get(pk=asset_id)
     if old_id == feed_id:
         return old_id
     feed_ids = sorted({one for one in (old_id, feed_id) if one is not None})
-    # First the judges, who may take a while and never ask for a head: so no fetch of the feeds waits for them here.
-    list(JudgePosition.objects.select_for_update(no_key=True).filter(pk__in=feed_ids).order_by("pk"))
+    # First the analyzers, who may take a while and never ask for a head: so no fetch of the feeds waits for them here.
+    list(EvaluationCursor.objects.select_for_update(no_key=True).filter(pk__in=feed_ids).order_by("pk"))
     heads = {one: lock_head(one) for one in feed_ids}
     asset = Asset.objects.select_for_update(no_key=True).get(pk=asset_id)
     if asset.feed_id != old_id:

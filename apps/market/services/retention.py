@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db.models.functions import TruncDate
 
 from apps.market import partitions
-from apps.market.models import Batch, Candle, Feed, FeedHead, RollupPosition
+from apps.market.models import Candle, Feed, FeedEntry, FeedHead, RollupCursor
 from apps.market.services.log import retention
 
 DAY = timedelta(days=1)
@@ -27,8 +27,8 @@ def prune_quotes(*, now: datetime, dry_run: bool = False) -> dict[date, int]:
     clocks = [as_of for as_of in FeedHead.objects.values_list("as_of", flat=True) if as_of is not None]
 
     def is_over(day: date) -> bool:
-        # A feed whose clock is before that day (a replayed film beside a live market) has no quotes in it. One at least
-        # has passed it: a day that nobody has reached yet was made for quotes that are about to be stored.
+        # A feed whose clock is before that day (a replayed recording beside a live market) has no quotes in it. One at
+        # least has passed it: a day that nobody has reached yet was made for quotes that are about to be stored.
         passed = [clock.date() - kept > day for clock in clocks]
         return any(passed) and all(is_past or clock.date() < day for clock, is_past in zip(clocks, passed, strict=True))
 
@@ -43,14 +43,14 @@ def prune_quotes(*, now: datetime, dry_run: bool = False) -> dict[date, int]:
 
 def _days_wanted(*, now: datetime) -> list[tuple[date, date]]:
     """Return the spans of days whose quotes are still to be rolled up, or to be joined by others that follow."""
-    positions = dict(RollupPosition.objects.values_list("feed_id", "seq"))
-    quoted = Batch.objects.filter(accepted__gt=0).order_by()
+    positions = dict(RollupCursor.objects.values_list("feed_id", "seq"))
+    quoted = FeedEntry.objects.filter(accepted__gt=0).order_by()
     found = []
     # Feed by feed, by its indexes: over all feeds together every log would be read.
     for feed_id in Feed.objects.values_list("pk", flat=True):
         log = quoted.filter(feed=feed_id)
         found.append(log.filter(seq__gt=positions.get(feed_id, 0)))
-        found.append(log.filter(kind=Batch.Kind.HISTORY, received_at__gte=now - HISTORY_GRACE))
+        found.append(log.filter(kind=FeedEntry.Kind.HISTORY, received_at__gte=now - HISTORY_GRACE))
     ends = {"first": TruncDate("first_at", tzinfo=UTC), "last": TruncDate("last_at", tzinfo=UTC)}
     return sorted({span for rows in found for span in rows.values_list(*ends.values()).distinct()})
 

@@ -1,14 +1,14 @@
-"""What changes channels, debts, messages and silences, in rooms by what it is about."""
+"""What changes channels, notifications, messages and silences, in rooms by what it is about."""
 
-from apps.notify.services.acting import (
-    ACTS,
+from apps.notify.services.actions import (
+    ACTIONS,
     Done,
     LinkInvalid,
     LinkOver,
-    act_by_link,
-    act_links,
+    action_links,
+    last_items_of,
     message_of_link,
-    told_last,
+    perform_action,
 )
 from apps.notify.services.channels import (
     PREVIOUS_SECRET,
@@ -26,15 +26,15 @@ from apps.notify.services.channels import (
     switch_off,
     switch_on,
 )
-from apps.notify.services.owing import owe, owe_reminders
+from apps.notify.services.enqueuing import enqueue, enqueue_reminders
 from apps.notify.services.planning import plan
 from apps.notify.services.previewing import WouldSend, last_opening, would_send
 from apps.notify.services.pruning import kept_since, prune_messages, prune_silences
-from apps.notify.services.sending import deliver_next, note_hurried
+from apps.notify.services.sending import deliver_next, note_dispatched
 from apps.notify.services.silencing import create_silence, end_silences, look_again
 
 __all__ = [
-    "ACTS",
+    "ACTIONS",
     "PREVIOUS_SECRET",
     "SECRET",
     "Done",
@@ -42,21 +42,22 @@ __all__ = [
     "LinkOver",
     "TestRefused",
     "WouldSend",
-    "act_by_link",
-    "act_links",
+    "action_links",
     "configure_channel",
     "create_channel",
     "create_silence",
     "deliver_next",
     "end_silences",
+    "enqueue",
+    "enqueue_reminders",
     "has_rotating_secret",
     "kept_since",
+    "last_items_of",
     "last_opening",
     "look_again",
     "message_of_link",
-    "note_hurried",
-    "owe",
-    "owe_reminders",
+    "note_dispatched",
+    "perform_action",
     "plan",
     "prune_messages",
     "prune_silences",
@@ -68,6 +69,5 @@ __all__ = [
     "set_channels",
     "switch_off",
     "switch_on",
-    "told_last",
     "would_send",
 ]

@@ -13,8 +13,8 @@ from django.db.models import F, QuerySet
 from django.urls import reverse
 
 from apps.notify import domain
-from apps.notify.models import Channel, Message, Owed, RuleChannel
-from apps.notify.sealing import SealBroken
+from apps.notify.encryption import DecryptionError
+from apps.notify.models import Channel, Message, Notification, RuleChannel
 from apps.notify.transports.protocol import ChannelInvalid
 from apps.notify.transports.registry import TRANSPORTS, transport_named
 from apps.rules.models import Rule
@@ -37,14 +37,14 @@ def create_channel(
     """Return a new channel. config: what its transport has to know, secrets among it; options: columns that differ from
     what is usual for the kind. Raises ValidationError."""
     try:
-        manners = transport_named(kind).manners
+        defaults = transport_named(kind).defaults
     except ChannelInvalid as error:
         raise ValidationError(str(error), code="transport") from None
     channel = Channel(
         owner=owner,
         name=name,
-        group_wait_seconds=manners.group_wait_seconds,
-        messages_per_minute=manners.messages_per_minute,
+        group_wait_seconds=defaults.group_wait_seconds,
+        messages_per_minute=defaults.messages_per_minute,
     )
     return configure_channel(channel=channel, kind=kind, config=config, **options)
 
@@ -70,7 +70,7 @@ def _optional_secrets(channel: Channel) -> dict[str, str]:
     optional = {one.name for one in transport_named(channel.kind).settings if one.is_secret and not one.is_required}
     try:
         return {name: value for name, value in channel.transport_settings.items() if name in optional}
-    except SealBroken:
+    except DecryptionError:
         return {}
 
 
@@ -155,42 +155,44 @@ def has_rotating_secret(channel: Channel) -> bool:
 def rotate_secret(*, channel: Channel) -> str:
     """Have its transport make the channel a new secret, and return it; the old one signs too, until it is retired.
 
-    Raises SealBroken, and ChannelInvalid where the rest of the settings is no longer taken.
+    Raises DecryptionError, and ChannelInvalid where the rest of the settings is no longer taken.
     """
     with transaction.atomic():
         channel = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
         known = channel.transport_settings
         kept = {name: value for name, value in known.items() if name != SECRET}
         channel.put_settings(kept | {PREVIOUS_SECRET: known.get(SECRET, "")})
-        channel.save(update_fields=["config", "sealed"])
+        channel.save(update_fields=["config", "encrypted"])
     return channel.transport_settings[SECRET]
 
 
 def retire_previous_secret(*, channel: Channel) -> bool:
-    """Sign with the channel's newest secret alone from now on. False where it does so already. Raises SealBroken and
-    ChannelInvalid."""
+    """Sign with the channel's newest secret alone from now on. False where it does so already. Raises DecryptionError
+    and ChannelInvalid."""
     with transaction.atomic():
         channel = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
         known = channel.transport_settings
         if PREVIOUS_SECRET not in known:
             return False
         channel.put_settings({name: value for name, value in known.items() if name != PREVIOUS_SECRET})
-        channel.save(update_fields=["config", "sealed"])
+        channel.save(update_fields=["config", "encrypted"])
     return True
 
 
 def redeliver(*, messages: QuerySet[Message], now: datetime) -> int:
     """Have those of the messages that were given up sent again, with the same ids and the whole schedule, and return
     how many those are. What is on a channel that is switched off stays as it is."""
-    dead = messages.filter(status=Message.Status.DEAD, channel__is_enabled=True)
-    return Message.objects.filter(pk__in=dead.order_by().values("pk"), status=Message.Status.DEAD).update(
+    failed = messages.filter(status=Message.Status.FAILED, channel__is_enabled=True)
+    return Message.objects.filter(pk__in=failed.order_by().values("pk"), status=Message.Status.FAILED).update(
         status=Message.Status.PENDING, next_attempt_at=now, attempts_before=F("attempts")
     )
 
 
 def reconsider_quiet_hours(*, channel: Channel, now: datetime) -> None:
     """Look again at what quiet hours hold back on the channel, since they were changed."""
-    Owed.objects.filter(channel=channel, hold=Owed.Hold.QUIET, message=None).update(due_at=now)
+    Notification.objects.filter(channel=channel, deferred_by=Notification.Deferral.QUIET, message=None).update(
+        due_at=now
+    )
     # Which of them wait for the old end and which for another try, no row says.
     channel.messages.filter(status=Message.Status.PENDING, next_attempt_at__gt=now).update(next_attempt_at=now)
 

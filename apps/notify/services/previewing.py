@@ -10,13 +10,13 @@ from django.urls import reverse
 from apps.alerts.models import Alert, AlertEvent
 from apps.market.models import Asset
 from apps.notify import domain, queries
-from apps.notify.models import Channel, Message, Owed
-from apps.notify.sealing import SealBroken
-from apps.notify.services.planning import told_of, words_of
-from apps.notify.services.sending import letter_of
-from apps.notify.transports.protocol import Act, ChannelInvalid, Letter
+from apps.notify.encryption import DecryptionError
+from apps.notify.models import Channel, Message, Notification
+from apps.notify.services.planning import compose_message, item_of
+from apps.notify.services.sending import render
+from apps.notify.transports.protocol import Action, ChannelInvalid, RenderedMessage
 from apps.notify.transports.registry import transport_named
-from apps.rules.domain import rule_in_words
+from apps.rules.domain import describe_rule
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
@@ -32,7 +32,7 @@ class WouldSend:
 
     channel: Channel
     text: str
-    hold: domain.Hold | None
+    deferred_by: domain.Deferral | None
     is_whole: bool
 
 
@@ -47,27 +47,27 @@ def last_opening(*, owner: AbstractBaseUser, rule: Rule | None = None, now: date
 
 def would_send(*, channel: Channel, event: AlertEvent, now: datetime) -> WouldSend:
     """Return what telling this event on this channel would send now. The channel may be one that is not saved."""
-    debt = Owed(event=event, channel=channel, due_at=now)
-    told = [told_of(debt)]
-    message = Message(channel=channel, told=[domain.as_data(one) for one in told])
-    message.subject, message.text = words_of(message, told, channel=channel)
-    hold = queries.hold_on(debt, silences=queries.silences_in_force(now=now), now=now)
+    notification = Notification(event=event, channel=channel, due_at=now)
+    items = [item_of(notification)]
+    message = Message(channel=channel, items=[domain.as_data(one) for one in items])
+    message.subject, message.text = compose_message(message, items, channel=channel)
+    deferred_by = queries.deferral_now(notification, silences=queries.silences_in_force(now=now), now=now)
     try:
         transport = transport_named(channel.kind)
-        text = transport.preview(_unsigned(letter_of(message)), transport.validate(channel.transport_settings))
-    except (ChannelInvalid, SealBroken):
-        return WouldSend(channel, f"{message.subject}\n\n{message.text}", hold, is_whole=False)
-    return WouldSend(channel, text, hold, is_whole=True)
+        text = transport.preview(_unsigned(render(message)), transport.validate(channel.transport_settings))
+    except (ChannelInvalid, DecryptionError):
+        return WouldSend(channel, f"{message.subject}\n\n{message.text}", deferred_by, is_whole=False)
+    return WouldSend(channel, text, deferred_by, is_whole=True)
 
 
-def _unsigned(letter: Letter) -> Letter:
-    """Return the letter with links that are none: a signed one would lead to a message that there is not."""
-    url = settings.SITE_URL + reverse("act", args=["example"])
-    return replace(letter, acts=tuple(Act(one.label, url) for one in letter.acts))
+def _unsigned(rendered: RenderedMessage) -> RenderedMessage:
+    """Return it with placeholder links."""
+    url = settings.SITE_URL + reverse("action", args=["example"])
+    return replace(rendered, actions=tuple(Action(one.label, url) for one in rendered.actions))
 
 
 def _example(rule: Rule, *, now: datetime) -> AlertEvent:
-    symbol, words = _watched(rule)
+    symbol, text = _watched(rule)
     # The number 0 is no row's: the links of an example lead nowhere.
     alert = Alert(
         pk=0,
@@ -75,7 +75,7 @@ def _example(rule: Rule, *, now: datetime) -> AlertEvent:
         asset=Asset(symbol=symbol),
         severity=rule.severity,
         opened_at=now,
-        words=f"{EXAMPLE}: {words}",
+        summary=f"{EXAMPLE}: {text}",
     )
     return AlertEvent(alert=alert, kind=AlertEvent.Kind.OPENED, at=now)
 
@@ -91,4 +91,4 @@ def _watched(rule: Rule) -> tuple[str, str]:
         return "BTC-USD", "BTC-USD is above 100 000: 100 001 at 12:00:00"
     state = rule.states.select_related("asset").order_by("asset__symbol").first()
     symbol = state.asset.symbol if state is not None else next(iter(spec.assets.symbols or ()), "BTC-USD")
-    return symbol, rule_in_words(spec)
+    return symbol, describe_rule(spec)

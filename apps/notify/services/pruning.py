@@ -10,9 +10,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
-from apps.notify.models import Channel, Message, Owed, Silence
+from apps.notify.models import Channel, Message, Notification, Silence
 
-# One transaction. A message may pay a thousand debts, so it is some seconds at the worst.
+# One transaction. A message may pay a thousand notifications, so it is some seconds at the worst.
 MESSAGES_AT_ONCE = 100
 SILENCES_AT_ONCE = 1_000
 
@@ -24,8 +24,8 @@ def kept_since(*, now: datetime) -> datetime:
 
 def prune_messages(*, now: datetime, dry_run: bool = False, at_most_seconds: float = math.inf) -> int:
     """Drop the messages that were delivered or given up, were made longer ago than they are kept, and tell of no open
-    alert; with their attempts, and the debts that they paid. Return how many went; dry_run: how many would go. Where
-    the time is over, the rest is the next run's.
+    alert; with their attempts, and the notifications that they paid. Return how many went; dry_run: how many would go.
+    Where the time is over, the rest is the next run's.
 
     What an open alert was told stays: its end is owed where its opening was, and reminders count from the last one. So
     do two messages of each channel, by which it is known whether it works. Debts that no message pays yet all become
@@ -44,9 +44,9 @@ def prune_messages(*, now: datetime, dry_run: bool = False, at_most_seconds: flo
 
 def _over() -> QuerySet[Message]:
     """Return the messages that nobody sends any more, and that tell of nothing that is still open."""
-    told_of_open = Owed.objects.filter(message=OuterRef("pk"), event__alert__resolved_at=None)
-    over = [Message.Status.DELIVERED, Message.Status.DEAD]
-    return Message.objects.filter(~Exists(told_of_open), status__in=over).order_by()
+    notified_of_open = Notification.objects.filter(message=OuterRef("pk"), event__alert__resolved_at=None)
+    over = [Message.Status.DELIVERED, Message.Status.FAILED]
+    return Message.objects.filter(~Exists(notified_of_open), status__in=over).order_by()
 
 
 def _last_of_channels() -> set[uuid.UUID]:
@@ -81,8 +81,8 @@ def _drop(over: QuerySet[Message]) -> int:
 def prune_silences(*, now: datetime, dry_run: bool = False) -> int:
     """Drop the silences that have been over for longer than messages are kept, and return how many; dry_run: how many
     would go. One of which something is still known that it held back stays as long as that."""
-    held = Owed.objects.filter(silence=OuterRef("pk"))
-    over = Silence.objects.filter(~Exists(held), ends_at__lt=kept_since(now=now)).order_by("ends_at")
+    deferred = Notification.objects.filter(silence=OuterRef("pk"))
+    over = Silence.objects.filter(~Exists(deferred), ends_at__lt=kept_since(now=now)).order_by("ends_at")
     if dry_run:
         return over.count()
     dropped = 0

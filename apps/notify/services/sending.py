@@ -10,15 +10,15 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from apps.notify import domain, queries
+from apps.notify.encryption import DecryptionError
 from apps.notify.models import Attempt, Channel, Message
-from apps.notify.sealing import SealBroken
-from apps.notify.services.acting import act_links
+from apps.notify.services.actions import action_links
 from apps.notify.services.channels import switch_off, url_of
 from apps.notify.services.planning import url_of as url_of_message
 from apps.notify.transports.protocol import (
     ChannelRefused,
-    Letter,
     Receipt,
+    RenderedMessage,
     TransportFailure,
     TransportRejected,
     TransportUnavailable,
@@ -46,10 +46,10 @@ def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) 
     came: Receipt | TransportFailure
     try:
         channel = attempt.message.channel
-        came = transport_named(channel.kind).send(letter_of(attempt.message), channel.transport_settings)
+        came = transport_named(channel.kind).send(render(attempt.message), channel.transport_settings)
     except TransportFailure as failure:
         came = failure
-    except SealBroken as error:
+    except DecryptionError as error:
         came = TransportUnavailable("no_key", f"What the channel keeps secret cannot be read: {error}.")
     except Exception:
         # A transport is the world's edge: what it did not foresee is a failed attempt, with the traceback in the log.
@@ -59,18 +59,18 @@ def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) 
     return _finish(attempt, came=came, now=now)
 
 
-def letter_of(message: Message) -> Letter:
+def render(message: Message) -> RenderedMessage:
     """Return what is sent of a message. It needs its channel."""
-    told = tuple(map(domain.from_data, message.told))
-    is_open = any(one.event != domain.RESOLVED for one in domain.last_of_each(told))
-    return Letter(
+    items = tuple(map(domain.from_data, message.items))
+    is_open = any(one.event != domain.RESOLVED for one in domain.last_of_each(items))
+    return RenderedMessage(
         id=str(message.pk),
         subject=message.subject,
         text=message.text,
         url=url_of(message.channel) if message.kind == Message.Kind.TEST else url_of_message(message),
-        severity=domain.gravest(told),
-        told=told,
-        acts=act_links(message_id=message.pk) if is_open else (),
+        severity=domain.highest_severity(items),
+        items=items,
+        actions=action_links(message_id=message.pk) if is_open else (),
     )
 
 
@@ -82,7 +82,7 @@ def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | 
         if channel is None:
             return None
         if not channel.is_enabled:
-            queries.given_up_with(channel).update(status=Message.Status.DEAD, lease_until=None)
+            queries.given_up_with(channel).update(status=Message.Status.FAILED, lease_until=None)
             return None
         if channel.resume_at is not None and channel.resume_at > now:
             return None
@@ -92,7 +92,7 @@ def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | 
         message = queries.next_message(channel_id)
         while message is not None and message.attempts - message.attempts_before > len(domain.RETRY_AFTER_SECONDS):
             # Its last sender died over it, like those before: it kills whoever sends it.
-            Message.objects.filter(pk=message.pk).update(status=Message.Status.DEAD, lease_until=None)
+            Message.objects.filter(pk=message.pk).update(status=Message.Status.FAILED, lease_until=None)
             message = queries.next_message(channel_id)
         if message is None:
             return None
@@ -128,7 +128,7 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
         Attempt.objects.filter(pk=attempt.pk).update(
             outcome=outcome,
             reason=reason[:64],
-            detail=came.words[:2048],
+            detail=came.detail[:2048],
             status=came.status,
             answer=came.answer.replace("\0", "")[:2048],
             milliseconds=attempt.milliseconds,
@@ -142,11 +142,11 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
         elif isinstance(came, TransportUnavailable):
             _put_off(attempt, came=came, now=now)
         else:
-            won = ours.update(status=Message.Status.DEAD, lease_until=None)
+            won = ours.update(status=Message.Status.FAILED, lease_until=None)
             # A test that is refused says so by itself: its owner has just set the channel up, and goes on with that.
             if won and message.kind != Message.Kind.TEST:
                 if isinstance(came, ChannelRefused):
-                    switch_off(channel=channel, because=came.words or came.reason, now=now)
+                    switch_off(channel=channel, because=came.detail or came.reason, now=now)
                 else:
                     _note_failure(channel, came=came, now=now)
     return outcome
@@ -155,7 +155,9 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
 def _outcome_of(came: Receipt | TransportFailure) -> Attempt.Outcome:
     if isinstance(came, Receipt):
         return Attempt.Outcome.DELIVERED
-    return Attempt.Outcome.REJECTED if isinstance(came, TransportRejected) else Attempt.Outcome.FAILED
+    if isinstance(came, TransportRejected):
+        return Attempt.Outcome.PERMANENT_FAILURE
+    return Attempt.Outcome.TRANSIENT_FAILURE
 
 
 def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> None:
@@ -165,7 +167,7 @@ def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> 
     delay = domain.retry_delay(attempts=attempt.number - message.attempts_before, uniform=random.uniform)
     asked = timedelta(seconds=came.retry_after_seconds) if came.retry_after_seconds is not None else None
     if delay is None:
-        won = ours.update(status=Message.Status.DEAD, lease_until=None)
+        won = ours.update(status=Message.Status.FAILED, lease_until=None)
     else:
         # Never more often than the schedule has it: who asks for a second each time would see the last try within ten.
         wait = max(delay, asked or delay)
@@ -183,10 +185,10 @@ def _note_failure(channel: Channel, *, came: TransportFailure, now: datetime) ->
     if channel.failing_since is None:
         Channel.objects.filter(pk=channel.pk).update(failing_since=now)
     elif channel.failing_since <= now - FAILING_AT_MOST:
-        words = f"nothing has got through since {domain.moment(channel.failing_since)} ({came.words or came.reason})"
-        switch_off(channel=channel, because=words, now=now)
+        detail = f"nothing has got through since {domain.moment(channel.failing_since)} ({came.detail or came.reason})"
+        switch_off(channel=channel, because=detail, now=now)
 
 
-def note_hurried(*, channel_ids: Iterable[int], now: datetime) -> None:
+def note_dispatched(*, channel_ids: Iterable[int], now: datetime) -> None:
     """Remember that a worker has been asked to send what is due on these."""
-    Channel.objects.filter(pk__in=channel_ids).update(hurried_at=now)
+    Channel.objects.filter(pk__in=channel_ids).update(dispatched_at=now)

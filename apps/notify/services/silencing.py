@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Value
 from django.db.models.functions import Greatest
 
-from apps.notify.models import Owed, Silence
+from apps.notify.models import Notification, Silence
 
 
 def create_silence(
@@ -31,10 +31,10 @@ def end_silences(*, silences: Iterable[Silence], now: datetime) -> int:
     ids = list(lasting.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
     # One that has not begun ends where it would begin.
     Silence.objects.filter(pk__in=ids).update(ends_at=Greatest("starts_at", Value(now)))
-    Owed.objects.filter(silence__in=ids, message=None).update(due_at=now)
+    Notification.objects.filter(silence__in=ids, message=None).update(due_at=now)
     return len(ids)
 
 
 def look_again(*, silence: Silence, now: datetime) -> None:
     """Have what the silence holds back looked at anew, since its end was changed."""
-    Owed.objects.filter(silence=silence, message=None).update(due_at=now)
+    Notification.objects.filter(silence=silence, message=None).update(due_at=now)

@@ -17,11 +17,11 @@ from django.conf import settings as django_settings
 from apps.notify import domain
 from apps.notify.transports.protocol import (
     SEND_SECONDS,
+    ChannelDefaults,
     ChannelInvalid,
     ChannelRefused,
-    Letter,
-    Manners,
     Receipt,
+    RenderedMessage,
     Setting,
     TransportUnavailable,
     read_settings,
@@ -57,7 +57,7 @@ class Apprise:
             is_secret=True,
         ),
     )
-    manners = Manners(messages_per_minute=20)
+    defaults = ChannelDefaults(messages_per_minute=20)
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return {"url": url}, which Apprise can read."""
@@ -65,20 +65,20 @@ class Apprise:
         _service(found["url"])
         return found
 
-    def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
+    def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
         """Return the title, where the service has titles, and the text, cut to what it takes."""
-        title, body = _content(letter, _service(settings["url"]))
+        title, body = _content(rendered, _service(settings["url"]))
         return f"{title}\n\n{body}" if title else body
 
-    def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
+    def send(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> Receipt:
         """Send once, to each recipient that the URL names."""
         try:
             service = _service(settings["url"])
         except ChannelInvalid as error:
             raise ChannelRefused("apprise_invalid", str(error)) from None
-        title, body = _content(letter, service)
+        title, body = _content(rendered, service)
         sender = _library().Apprise(service, asset=service.asset)
-        result = sender.notify(title=title, body=body, body_format="text", notify_type=_type(letter))
+        result = sender.notify(title=title, body=body, body_format="text", notify_type=_type(rendered))
         name = str(service.service_name)
         if result:
             return Receipt(f"taken by {name}")
@@ -86,8 +86,8 @@ class Apprise:
             raise TransportUnavailable("apprise_timeout", f"{name} did not answer in time")
         found = re.search(r"\berror=(\d{3})\b", "\n".join(one.message for one in result.logs()))
         status = int(found[1]) if found else None
-        words = f"{name} did not take it" + (f": HTTP {status}" if status else "")
-        raise TransportUnavailable("apprise_failed", words, status=status)
+        detail = f"{name} did not take it" + (f": HTTP {status}" if status else "")
+        raise TransportUnavailable("apprise_failed", detail, status=status)
 
 
 @cache
@@ -169,11 +169,11 @@ def _service(url: str) -> "NotifyBase":
     return service
 
 
-def _content(letter: Letter, service: "NotifyBase") -> tuple[str, str]:
+def _content(rendered: RenderedMessage, service: "NotifyBase") -> tuple[str, str]:
     """Return (title, body) as the service takes them: in one message, which says so where it could not hold all."""
     from apprise.conversion import convert_between
 
-    subject, text = (_CALL.sub("\\g<0>\u200b", one) for one in (letter.subject, letter.text))
+    subject, text = (_CALL.sub("\\g<0>\u200b", one) for one in (rendered.subject, rendered.text))
     has_title = service.title_maxlen > 0 and not service.overflow_amalgamate_title
     title, body = (subject, text) if has_title else ("", f"{subject}\n{text}")
     written = service.resolve_format("text")
@@ -182,7 +182,7 @@ def _content(letter: Letter, service: "NotifyBase") -> tuple[str, str]:
         sent = service.dialect_convert(convert_between("text", written, candidate), written)
         return len(sent) <= service.body_maxlen
 
-    return title, _cut(body, tail=f"…\nAll of it: {letter.url}", fits=fits)
+    return title, _cut(body, tail=f"…\nAll of it: {rendered.url}", fits=fits)
 
 
 def _cut(text: str, *, tail: str, fits: Callable[[str], bool]) -> str:
@@ -195,7 +195,7 @@ def _cut(text: str, *, tail: str, fits: Callable[[str], bool]) -> str:
     return text[:kept].rstrip() + tail
 
 
-def _type(letter: Letter) -> str:
-    if letter.told and all(one.event == domain.RESOLVED for one in domain.last_of_each(letter.told)):
+def _type(rendered: RenderedMessage) -> str:
+    if rendered.items and all(one.event == domain.RESOLVED for one in domain.last_of_each(rendered.items)):
         return "success"
-    return {"critical": "failure", "warning": "warning"}.get(letter.severity, "info")
+    return {"critical": "failure", "warning": "warning"}.get(rendered.severity, "info")

@@ -17,11 +17,11 @@ from django.template.loader import render_to_string
 from apps.notify import domain
 from apps.notify.transports.protocol import (
     SEND_SECONDS,
+    ChannelDefaults,
     ChannelInvalid,
     ChannelRefused,
-    Letter,
-    Manners,
     Receipt,
+    RenderedMessage,
     Setting,
     TransportFailure,
     TransportRejected,
@@ -41,7 +41,7 @@ class Email:
     kind = "email"
     title = "E-mail"
     settings = (Setting("to", "Address", "One e-mail address, like you@example.org."),)
-    manners = Manners(messages_per_minute=20)
+    defaults = ChannelDefaults(messages_per_minute=20)
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return {"to": address}. Django would take "a@b.c,evil@x" for one address and write both into To."""
@@ -55,27 +55,27 @@ class Email:
             raise ChannelInvalid("'to' must be one address, like you@example.org", setting="to") from None
         return found
 
-    def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
+    def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
         """Return subject and text; the same stands in the mail's other half, laid out."""
-        return f"{letter.subject}\n\n{_text(letter)}"
+        return f"{rendered.subject}\n\n{_text(rendered)}"
 
-    def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
+    def send(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> Receipt:
         """Send one mail and return who took it."""
         if not django_settings.EMAIL_CONFIGURED:
             raise TransportUnavailable("no_server", "EMAIL_URL is not set")
         domain_of_sender = django_settings.DEFAULT_FROM_EMAIL.rpartition("@")[2].rstrip("> ")
         mail = EmailMultiAlternatives(
-            subject=domain.one_line(letter.subject),
-            body=_text(letter),
+            subject=domain.one_line(rendered.subject),
+            body=_text(rendered),
             to=[settings["to"]],
             headers={
-                "Message-ID": f"<{letter.id}@{domain_of_sender}>",
+                "Message-ID": f"<{rendered.id}@{domain_of_sender}>",
                 # So that no out-of-office notice answers (RFC 3834).
                 "Auto-Submitted": "auto-generated",
-                **_thread(letter, domain_of_sender),
+                **_thread(rendered, domain_of_sender),
             },
         )
-        mail.attach_alternative(_html(letter), "text/html")
+        mail.attach_alternative(_html(rendered), "text/html")
         try:
             with _Connection() as connection:
                 connection.send_messages([mail])
@@ -95,18 +95,18 @@ class Email:
         return Receipt(f"taken by {django_settings.EMAIL_HOST}")
 
 
-def _text(letter: Letter) -> str:
-    links = [f"{act.label}: {act.url}" for act in letter.acts]
-    return "\n".join([letter.text, "", *links]) if links else letter.text
+def _text(rendered: RenderedMessage) -> str:
+    links = [f"{action.label}: {action.url}" for action in rendered.actions]
+    return "\n".join([rendered.text, "", *links]) if links else rendered.text
 
 
-def _html(letter: Letter) -> str:
+def _html(rendered: RenderedMessage) -> str:
     """Return the letter laid out, each alert with a link; where its owner's template made the text, that text as it
     is."""
-    is_ours = bool(letter.told) and letter.text == domain.compose(letter.told, url=letter.url)[1]
+    is_ours = bool(rendered.items) and rendered.text == domain.compose(rendered.items, url=rendered.url)[1]
     groups = [
         (
-            held_by,
+            deferred_by,
             [
                 {
                     "colour": COLOURS.get(events[-1].severity, COLOURS[""]),
@@ -118,15 +118,15 @@ def _html(letter: Letter) -> str:
                 for events in alerts
             ],
         )
-        for held_by, alerts in (domain.grouped(letter.told) if is_ours else [])
+        for deferred_by, alerts in (domain.grouped(rendered.items) if is_ours else [])
     ]
-    colour = COLOURS.get(letter.severity, COLOURS[""])
-    return render_to_string("notify/mail.html", {"letter": letter, "groups": groups, "colour": colour})
+    colour = COLOURS.get(rendered.severity, COLOURS[""])
+    return render_to_string("notify/mail.html", {"rendered": rendered, "groups": groups, "colour": colour})
 
 
-def _thread(letter: Letter, domain_of_sender: str) -> dict[str, str]:
+def _thread(rendered: RenderedMessage, domain_of_sender: str) -> dict[str, str]:
     """Return the header by which mail programs put all mails about one alert together."""
-    alerts = {one.alert_id for one in letter.told}
+    alerts = {one.alert_id for one in rendered.items}
     return {"References": f"<alert-{alerts.pop()}@{domain_of_sender}>"} if len(alerts) == 1 else {}
 
 
@@ -177,9 +177,9 @@ def _failure(
     said = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
     if not 200 <= code < 600:
         return TransportUnavailable("no_smtp", "what answers there does not speak SMTP")
-    reason, words = f"smtp_{code}", f"{code} {said}".replace("\0", "")
+    reason, detail = f"smtp_{code}", f"{code} {said}".replace("\0", "")
     if code in no_mailbox:
-        return ChannelRefused(reason, words, status=code)
+        return ChannelRefused(reason, detail, status=code)
     if code in for_good and code not in (530, 534, 535):
-        return TransportRejected(reason, words, status=code)
-    return TransportUnavailable(reason, words, status=code)
+        return TransportRejected(reason, detail, status=code)
+    return TransportUnavailable(reason, detail, status=code)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from apps.notify.transports.protocol import Letter, Manners, Receipt, Setting, read_settings
+from apps.notify.transports.protocol import ChannelDefaults, Receipt, RenderedMessage, Setting, read_settings
 
 
 class Inbox:
@@ -12,16 +12,16 @@ class Inbox:
     kind = "inbox"
     title = "Inbox on this site"
     settings: tuple[Setting, ...] = ()
-    manners = Manners(group_wait_seconds=0)
+    defaults = ChannelDefaults(group_wait_seconds=0)
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return {}: an inbox has nothing to set."""
         return read_settings(settings, known=self.settings, kind=self.kind)
 
-    def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
+    def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
         """Return what the row holds."""
-        return f"{letter.subject}\n\n{letter.text}"
+        return f"{rendered.subject}\n\n{rendered.text}"
 
-    def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
+    def send(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> Receipt:
         """Do nothing: the row is the letter."""
         return Receipt("in the inbox")

@@ -212,18 +212,18 @@ def receipt_of(answer: Answer, *, retry_after: str | None = None) -> Receipt:
     TransportRejected for any other 4xx.
     """
     status, kept = answer.status, answer.text[:ANSWER_KEPT]
-    words = f"{answer.host} answered {status} {_phrase_of(status)}".rstrip()
+    detail = f"{answer.host} answered {status} {_phrase_of(status)}".rstrip()
     if 200 <= status < 300:
         return Receipt(f"taken by {answer.host}", status=status, answer=kept)
     if status in (408, 425, 429) or not 300 <= status < 500:
         asked = retry_after_seconds(retry_after or answer.headers.get("Retry-After"), now=datetime.now(UTC))
-        raise TransportUnavailable(f"http_{status}", words, status=status, answer=kept, retry_after_seconds=asked)
+        raise TransportUnavailable(f"http_{status}", detail, status=status, answer=kept, retry_after_seconds=asked)
     if status < 400:
-        words += "; redirects are not followed, so set the address that it leads to"
-        raise ChannelRefused("redirect", words, status=status, answer=kept)
+        detail += "; redirects are not followed, so set the address that it leads to"
+        raise ChannelRefused("redirect", detail, status=status, answer=kept)
     if status in (401, 403, 404, 405, 410):
-        raise ChannelRefused(f"http_{status}", words, status=status, answer=kept)
-    raise TransportRejected(f"http_{status}", words, status=status, answer=kept)
+        raise ChannelRefused(f"http_{status}", detail, status=status, answer=kept)
+    raise TransportRejected(f"http_{status}", detail, status=status, answer=kept)
 
 
 def _phrase_of(status: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from apps.notify.domain import Told
+from apps.notify.domain import MessageItem
 
 # What is kept of an answer; nobody needs more to see what was wrong.
 ANSWER_KEPT = 2_048
@@ -15,32 +15,32 @@ SEND_SECONDS = 10.0
 class TransportFailure(Exception):
     """A message did not get through.
 
-    reason: short, fit for a metric label; words: for the channel's owner, without secrets; status: of HTTP or SMTP;
+    reason: short, fit for a metric label; detail: for the channel's owner, without secrets; status: of HTTP or SMTP;
     answer: the beginning of what the other side said, which only operators are shown.
     """
 
-    def __init__(self, reason: str, words: str = "", *, status: int | None = None, answer: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", *, status: int | None = None, answer: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
-        self.words = words
+        self.detail = detail
         self.status = status
         self.answer = answer[:ANSWER_KEPT]
 
 
 class TransportUnavailable(TransportFailure):
     """It did not get through this time. retry_after_seconds: what the other side asked for, within [1, 3600]; nothing
-    more is sent on the channel till then."""
+    more is sent on the channel until then."""
 
     def __init__(
         self,
         reason: str,
-        words: str = "",
+        detail: str = "",
         *,
         status: int | None = None,
         answer: str = "",
         retry_after_seconds: float | None = None,
     ) -> None:
-        super().__init__(reason, words, status=status, answer=answer)
+        super().__init__(reason, detail, status=status, answer=answer)
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -65,7 +65,7 @@ class ChannelInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One thing that a kind of channel has to know, a text. is_secret: kept sealed and never shown again."""
+    """One thing that a kind of channel has to know, a text. is_secret: kept encrypted and never shown again."""
 
     name: str
     label: str
@@ -75,7 +75,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Action:
     """A link by which who reads the message can do something at once. It is signed, and expires."""
 
     label: str
@@ -83,11 +83,11 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class RenderedMessage:
     """What is sent. id: the same on every attempt; subject: one line; text: plain, of any length, as the channel's
-    template says it; told: the same as data, in order; url: where it stands on the site, with all that it lists.
+    template says it; items: the same as data, in order; url: where it stands on the site, with all that it lists.
 
-    severity: the gravest of what is told, "" for a test or a notice.
+    severity: the highest of what is told, "" for a test or a notice.
     """
 
     id: str
@@ -95,8 +95,8 @@ class Letter:
     text: str
     url: str
     severity: str = ""
-    told: tuple[Told, ...] = ()
-    acts: tuple[Act, ...] = ()
+    items: tuple[MessageItem, ...] = ()
+    actions: tuple[Action, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +104,13 @@ class Receipt:
     """What the other side said to a message that it took. words: who took it, for the owner; answer: as in a
     failure."""
 
-    words: str
+    detail: str
     status: int | None = None
     answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class ChannelDefaults:
     """How a new channel of a kind behaves until its owner says otherwise.
 
     group_wait_seconds: what opens within it becomes one message; messages_per_minute: 0 is no limit.
@@ -129,15 +129,15 @@ class Transport(Protocol):
     kind: str
     title: str
     settings: tuple[Setting, ...]
-    manners: Manners
+    defaults: ChannelDefaults
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return the settings as they are stored. Raises ChannelInvalid."""
 
-    def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
+    def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
         """Return what would be sent, as text for people, made by the same code as what is sent and without secrets."""
 
-    def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
+    def send(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> Receipt:
         """Send once, within SEND_SECONDS. Raises TransportUnavailable, TransportRejected or ChannelRefused."""
 
 

@@ -9,12 +9,12 @@ from django.conf import settings as django_settings
 from apps.notify.transports import posting
 from apps.notify.transports.cutting import cut, cut_line, utf16
 from apps.notify.transports.protocol import (
-    Act,
+    Action,
+    ChannelDefaults,
     ChannelInvalid,
     ChannelRefused,
-    Letter,
-    Manners,
     Receipt,
+    RenderedMessage,
     Setting,
     read_settings,
 )
@@ -36,7 +36,7 @@ class Slack:
             is_secret=True,
         ),
     )
-    manners = Manners(messages_per_minute=60)
+    defaults = ChannelDefaults(messages_per_minute=60)
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return {"url": url}."""
@@ -45,18 +45,18 @@ class Slack:
             raise ChannelInvalid(f"'url' {why}", setting="url")
         return found
 
-    def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
+    def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
         """Return the message as Slack is given it, laid out for reading."""
-        return json.dumps(_message(letter), indent=2, ensure_ascii=False)
+        return json.dumps(_message(rendered), indent=2, ensure_ascii=False)
 
-    def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
+    def send(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> Receipt:
         """Post one message."""
         url = settings["url"]
         if why := _why_not(url):
             raise ChannelRefused("forbidden_address", f"the URL {why}")
         answer = posting.post(
             url,
-            body=json.dumps(_message(letter)).encode(),
+            body=json.dumps(_message(rendered)).encode(),
             headers={"Content-Type": "application/json"},
             # Whoever knows the path may post.
             hide=[part for part in url.split("/")[3:] if len(part) > 3],
@@ -75,23 +75,26 @@ def _why_not(url: str) -> str:
     return f"must begin with {' or '.join(f'https://{host}/' for host in django_settings.SLACK_HOSTS)}"
 
 
-def _message(letter: Letter) -> dict[str, Any]:
+def _message(rendered: RenderedMessage) -> dict[str, Any]:
     """Return the message. What people have written stands in it so that it calls nobody and leads nowhere."""
-    text = cut(letter.text, room=TEXT_LONGEST, url=letter.url, size=lambda text: utf16(_escaped(text)))
+    text = cut(rendered.text, room=TEXT_LONGEST, url=rendered.url, size=lambda text: utf16(_escaped(text)))
     blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": _plain(cut_line(letter.subject, room=HEADER_LONGEST, size=utf16))}
+        {"type": "header", "text": _plain(cut_line(rendered.subject, room=HEADER_LONGEST, size=utf16))}
     ]
     # Slack refuses an empty text, and a template may come to one.
     if text.strip():
         # Verbatim: @everyone and #general are words. The links are below.
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": _escaped(text), "verbatim": True}})
-    if letter.severity:
-        blocks.append({"type": "context", "elements": [_plain(letter.severity)]})
-    acts = [*letter.acts, Act("Open", letter.url)]
+    if rendered.severity:
+        blocks.append({"type": "context", "elements": [_plain(rendered.severity)]})
+    actions = [*rendered.actions, Action("Open", rendered.url)]
     blocks.append(
-        {"type": "actions", "elements": [{"type": "button", "text": _plain(act.label), "url": act.url} for act in acts]}
+        {
+            "type": "actions",
+            "elements": [{"type": "button", "text": _plain(action.label), "url": action.url} for action in actions],
+        }
     )
-    return {"text": _escaped(letter.subject), "blocks": blocks}
+    return {"text": _escaped(rendered.subject), "blocks": blocks}
 
 
 def _plain(text: str) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from apps.notify.transports import posting
 from apps.notify.transports.cutting import cut, utf16
 from apps.notify.transports.protocol import (
     ANSWER_KEPT,
+    ChannelDefaults,
     ChannelInvalid,
     ChannelRefused,
-    Letter,
-    Manners,
     Receipt,
+    RenderedMessage,
     Setting,
     read_settings,
 )
@@ -55,7 +55,7 @@ class Telegram:
         Setting("token", "Bot token", "What BotFather gave you, like 123456789:AbC…", is_secret=True),
         Setting("chat", "Chat", "The chat's number, which may be negative, or @name of a public channel."),
     )
-    manners = Manners(messages_per_minute=20)
+    defaults = ChannelDefaults(messages_per_minute=20)
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return the settings."""
@@ -66,22 +66,22 @@ class Telegram:
             raise ChannelInvalid("'chat' must be the chat's number or the @name of a public channel", setting="chat")
         return found
 
-    def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
+    def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
         """Return what people see, and the labels of the buttons."""
-        buttons = " ".join(f"[{act.label}]" for act in letter.acts) if _takes_buttons(letter) else ""
-        return "\n\n".join(part for part in (letter.subject, _text(letter), buttons) if part)
+        buttons = " ".join(f"[{action.label}]" for action in rendered.actions) if _takes_buttons(rendered) else ""
+        return "\n\n".join(part for part in (rendered.subject, _text(rendered), buttons) if part)
 
-    def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
+    def send(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> Receipt:
         """Send one message."""
         message: dict[str, Any] = {
             "chat_id": settings["chat"],
-            "text": f"*{_escaped(letter.subject)}*\n\n{_escaped(_text(letter))}",
+            "text": f"*{_escaped(rendered.subject)}*\n\n{_escaped(_text(rendered))}",
             "parse_mode": "MarkdownV2",
             "link_preview_options": {"is_disabled": True},
         }
-        if letter.acts and _takes_buttons(letter):
+        if rendered.actions and _takes_buttons(rendered):
             message["reply_markup"] = {
-                "inline_keyboard": [[{"text": one.label, "url": one.url} for one in letter.acts]]
+                "inline_keyboard": [[{"text": one.label, "url": one.url} for one in rendered.actions]]
             }
         token = settings["token"]
         server = target_of(django_settings.TELEGRAM_API_URL)
@@ -102,19 +102,19 @@ class Telegram:
         return posting.receipt_of(answer, retry_after=retry_after)
 
 
-def _text(letter: Letter) -> str:
+def _text(rendered: RenderedMessage) -> str:
     """Return the text with as much of it as has room below the subject."""
-    links = [] if _takes_buttons(letter) else [f"{act.label}: {act.url}" for act in letter.acts]
+    links = [] if _takes_buttons(rendered) else [f"{action.label}: {action.url}" for action in rendered.actions]
     below = "".join(f"\n{link}" for link in ["", *links]) if links else ""
-    room = LONGEST - utf16(f"{letter.subject}\n\n{below}")
-    return cut(letter.text, room=room, url=letter.url, size=utf16) + below
+    room = LONGEST - utf16(f"{rendered.subject}\n\n{below}")
+    return cut(rendered.text, room=room, url=rendered.url, size=utf16) + below
 
 
-def _takes_buttons(letter: Letter) -> bool:
+def _takes_buttons(rendered: RenderedMessage) -> bool:
     """Return whether Telegram takes the letter's links as buttons. It refuses the whole message for a button that leads
     to a host without a dot; an address it may refuse as well."""
-    for act in letter.acts:
-        host = urlsplit(act.url).hostname or ""
+    for action in rendered.actions:
+        host = urlsplit(action.url).hostname or ""
         try:
             ip_address(host)
         except ValueError:

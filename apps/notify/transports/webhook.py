@@ -16,7 +16,14 @@ from typing import Any
 
 from apps.notify import domain
 from apps.notify.transports import posting
-from apps.notify.transports.protocol import ChannelInvalid, Letter, Manners, Receipt, Setting, read_settings
+from apps.notify.transports.protocol import (
+    ChannelDefaults,
+    ChannelInvalid,
+    Receipt,
+    RenderedMessage,
+    Setting,
+    read_settings,
+)
 
 PREFIX = "whsec_"
 SECRET_BYTES = 32
@@ -44,7 +51,7 @@ class Webhook:
             is_required=False,
         ),
     )
-    manners = Manners(messages_per_minute=300)
+    defaults = ChannelDefaults(messages_per_minute=300)
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return the settings, with a new secret where none is given."""
@@ -56,40 +63,40 @@ class Webhook:
                 raise ChannelInvalid(f"{name!r} must be {PREFIX} and 24 to 64 bytes in base64", setting=name)
         return {**found, "secret": found.get("secret") or new_secret()}
 
-    def preview(self, letter: Letter, settings: Mapping[str, str]) -> str:
+    def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
         """Return the document, laid out for reading."""
-        return json.dumps(_document(letter), indent=2, ensure_ascii=False)
+        return json.dumps(_document(rendered), indent=2, ensure_ascii=False)
 
-    def send(self, letter: Letter, settings: Mapping[str, str]) -> Receipt:
+    def send(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> Receipt:
         """Post the document, signed with the secret and, while it is being changed, with the previous one."""
-        body = json.dumps(_document(letter), separators=(",", ":")).encode()
+        body = json.dumps(_document(rendered), separators=(",", ":")).encode()
         timestamp = int(time.time())
         signatures = [
-            sign(settings[name], message_id=letter.id, timestamp=timestamp, body=body)
+            sign(settings[name], message_id=rendered.id, timestamp=timestamp, body=body)
             for name in ("secret", "previous_secret")
             if name in settings
         ]
         headers = {
             "Content-Type": "application/json",
-            "webhook-id": letter.id,
+            "webhook-id": rendered.id,
             "webhook-timestamp": str(timestamp),
             "webhook-signature": " ".join(signatures),
         }
         return posting.receipt_of(posting.post(settings["url"], body=body, headers=headers))
 
 
-def _document(letter: Letter) -> dict[str, Any]:
+def _document(rendered: RenderedMessage) -> dict[str, Any]:
     """Return what is posted. timestamp: event time of the latest that is told; null where no alert is."""
     return {
-        "type": "alerts.told" if letter.told else "channel.notice",
-        "timestamp": max(one.at for one in letter.told).isoformat() if letter.told else None,
+        "type": "alerts.items" if rendered.items else "channel.notice",
+        "timestamp": max(one.at for one in rendered.items).isoformat() if rendered.items else None,
         "data": {
-            "subject": letter.subject,
-            "text": letter.text,
-            "url": letter.url,
-            "severity": letter.severity,
-            "told": [domain.as_data(one) for one in letter.told],
-            "acts": [asdict(act) for act in letter.acts],
+            "subject": rendered.subject,
+            "text": rendered.text,
+            "url": rendered.url,
+            "severity": rendered.severity,
+            "events": [domain.as_data(one) for one in rendered.items],
+            "actions": [asdict(action) for action in rendered.actions],
         },
     }
 

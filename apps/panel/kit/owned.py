@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
-from apps.rules.domain import rule_in_words
+from apps.rules.domain import describe_rule
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 
@@ -32,15 +32,15 @@ class OwnedRows:
         return rows if request.user.is_superuser else rows.filter(**{self.owner_lookup: request.user})
 
 
-def state_label(state: str, words: str = "") -> SafeString:
+def state_label(state: str, text: str = "") -> SafeString:
     """Return a state in its colour."""
-    return display_for_label((state, words or state), "", STATE_LABEL)
+    return display_for_label((state, text or state), "", STATE_LABEL)
 
 
-def document_in_words(document: Any) -> str:
+def describe_document(document: Any) -> str:
     """Return a version in words, or why it cannot be read."""
     try:
         spec = RuleSpec.read(document)
     except RuleInvalid as error:
         return f"cannot be read: {error}"
-    return rule_in_words(spec) + ("" if spec.enabled else " (switched off)")
+    return describe_rule(spec) + ("" if spec.enabled else " (switched off)")

@@ -24,7 +24,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from apps.market.domain import epoch_microseconds
 from apps.market.queries import PathPoint
-from apps.wording import plain_number
+from apps.wording import format_plain
 
 ROWS_SHOWN = 100
 
@@ -57,7 +57,7 @@ class Chart:
     periods: Sequence[tuple[str, str, bool]] = ()
 
     def data(self) -> dict[str, Any]:
-        """Return what is drawn, for JSON: milliseconds since 1970 and floats. Nothing is judged by these."""
+        """Return what is drawn, for JSON: milliseconds since 1970 and floats. Nothing is evaluated by these."""
         return {
             "low": [{"x": _milliseconds(one.at), "y": float(one.low)} for one in self.path],
             "high": [{"x": _milliseconds(one.at), "y": float(one.high)} for one in self.path],
@@ -71,13 +71,13 @@ class Chart:
         reach = 2 * max(highest - lowest, highest / 100)
         return [(name, price) for name, price in self.levels if lowest - reach <= price <= highest + reach]
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Return what it shows, for who cannot see it."""
         lowest, highest = min(one.low for one in self.path), max(one.high for one in self.path)
         first, last = self.path[0].at, self.path[-1].at
         return (
             f"{self.title}: {len(self.path)} points from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}, "
-            f"lowest {plain_number(lowest)}, highest {plain_number(highest)}."
+            f"lowest {format_plain(lowest)}, highest {format_plain(highest)}."
         )
 
 
@@ -88,10 +88,10 @@ def _milliseconds(at: datetime) -> int:
 class PageAdmin(ModelAdmin):
     """A page of fields with buttons and charts above them, and tables below.
 
-    empty_words: said where the list has no rows; buttons: the list's actions that stand on a row's own page too.
+    empty_text: said where the list has no rows; buttons: the list's actions that stand on a row's own page too.
     """
 
-    empty_words = ""
+    empty_text = ""
     buttons: Sequence[str] = ()
     change_form_outer_before_template = "panel/top.html"
     change_form_outer_after_template = "panel/tables.html"
@@ -181,13 +181,13 @@ class PageAdmin(ModelAdmin):
             return None
         return HttpResponseRedirect(reverse(admin_address(rows[0], "change"), args=[rows[0].pk]))
 
-    def say_done(self, request: HttpRequest, words: str) -> None:
+    def say_done(self, request: HttpRequest, text: str) -> None:
         """Say what was done and what follows."""
-        messages.success(request, words)
+        messages.success(request, text)
 
-    def say_refused(self, request: HttpRequest, words: str) -> None:
+    def say_refused(self, request: HttpRequest, text: str) -> None:
         """Say what was not done, and why."""
-        messages.warning(request, words)
+        messages.warning(request, text)
 
 
 class ReadOnlyAdmin(PageAdmin):
@@ -225,7 +225,7 @@ class JSONObjectField(forms.JSONField):
         return value
 
 
-class WordsField(forms.CharField):
+class TagsField(forms.CharField):
     """A list of words, written with commas between them."""
 
     def prepare_value(self, value: Any) -> Any:

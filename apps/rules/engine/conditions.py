@@ -129,7 +129,7 @@ def read_condition(data: Any, path: str = "condition") -> Condition:
     condition = _read(data, path, depth=1, negated=False)
     leaves = list(leaves_of(condition))
     if len(leaves) > LEAVES_MOST:
-        raise RuleInvalid(path, f"has {len(leaves)} leaves; at most {LEAVES_MOST} are judged together")
+        raise RuleInvalid(path, f"has {len(leaves)} leaves; at most {LEAVES_MOST} are evaluated together")
     recovering = next((leaf.kind for leaf in leaves if getattr(leaf, "recovery", None) is not None), None)
     if recovering and is_event(condition):
         raise RuleInvalid(path, f"is an event, which is over at once: leave the recovery of {recovering} out")

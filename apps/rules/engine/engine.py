@@ -12,7 +12,7 @@ from apps.rules.engine.instance import (
     ERROR,
     FOREVER,
     INACTIVE,
-    NOT_JUDGED,
+    NOT_EVALUATED,
     RULE_CHANGED,
     Instance,
     Transition,
@@ -25,7 +25,7 @@ from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 FORMAT = 2
 
 # (asset id, time in microseconds, price in 1e-10)
-JudgedQuote = tuple[int, int, int]
+EvaluatedQuote = tuple[int, int, int]
 # (asset id, time in microseconds) -> (provider before, provider now)
 Switches = Mapping[tuple[int, int], tuple[str, str]]
 # Takes asset id -> how far back, in microseconds. Returns asset id -> (at, price), oldest first: what is stored at this
@@ -37,7 +37,7 @@ History = Callable[[Mapping[int, int]], Mapping[int, Iterable[tuple[int, int] | 
 
 @dataclass(frozen=True, slots=True)
 class RuleChange:
-    """In this feed, from here on, `rule_id` is judged as `version_id` on `asset_ids`; no assets: not at all.
+    """In this feed, from here on, `rule_id` is evaluated as `version_id` on `asset_ids`; no assets: not at all.
 
     Instances of the same version on assets that stay chosen go on undisturbed. spec: what the version says, or why
     it cannot be read (its instances are in ERROR from the start). calendars: asset id -> the one by which its silence
@@ -53,14 +53,14 @@ class RuleChange:
 
 @dataclass(frozen=True, slots=True)
 class QuotesEntry:
-    """Quotes of one batch, in the order in which they are judged; it may be empty (then only the clock moves).
+    """Quotes of one entry, in the order in which they are evaluated; it may be empty (then only the clock moves).
 
     switched: (asset id, time) of quotes that come from another provider than the asset's quote before -> (before, now).
     """
 
     seq: int
     as_of: int
-    quotes: Sequence[JudgedQuote]
+    quotes: Sequence[EvaluatedQuote]
     switched: Switches = field(default_factory=dict)
 
 
@@ -88,7 +88,7 @@ Judging = tuple[Test, bool, Any]
 
 
 @dataclass(slots=True)
-class Judgement:
+class Evaluation:
     """What one entry changed: transitions in the order made, and the instances whose visible state is another now."""
 
     transitions: list[Transition] = field(default_factory=list)
@@ -96,11 +96,11 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class InstanceStatus:
     """One instance as it stands.
 
-    since, opened_at: microseconds since 1970, -FOREVER where there was none; unknown: why it can be judged neither way,
-    or None; evidence: its operands at the newest quote, or None before one.
+    since, opened_at: microseconds since 1970, -FOREVER where there was none; unknown: why it can be evaluated neither
+    way, or None; evidence: its operands at the newest quote, or None before one.
     """
 
     version_id: int
@@ -116,7 +116,7 @@ class Standing:
 class Series:
     """One watched asset: its newest two quotes, its windows, its live instances in order of rule.
 
-    keys, windows: what is seen of the past, in one order; judging: (test, firing, quiet) of each instance, in their
+    keys, windows: what is seen of the past, in one order; evaluating: (test, firing, quiet) of each instance, in their
     order; deadline: when the first of them expires; switch: (time, provider before, provider now) of the last quote
     that came from another provider than the one before, or None; calendar: by which its silence is measured, or "".
     """
@@ -183,31 +183,31 @@ class Engine:
         self.seq = 0
         self._series: dict[int, Series] = {}
         self._instances: dict[int, dict[int, Instance]] = {}  # rule id -> asset id -> instance, ended ones too
-        self._clocked: dict[tuple[int, int], Instance] = {}  # (asset id, rule id): judged at each as_of as well
+        self._clocked: dict[tuple[int, int], Instance] = {}  # (asset id, rule id): evaluated at each as_of as well
         self._clocked_order: list[tuple[int, int]] | None = None
         self._bound: dict[tuple[int, ...], Bound] = {}  # (version id, places of its windows)
         self._judging: dict[Judging, Judging] = {}
 
-    def judge(self, entry: Entry, history: History) -> Judgement:
+    def evaluate(self, entry: Entry, history: History) -> Evaluation:
         """Read the next entry and return what it changed. Raises ValueError for an entry out of turn."""
         if entry.seq != self.seq + 1:
             raise ValueError(f"entry {entry.seq} after {self.seq}")
-        judgement = Judgement()
+        evaluation = Evaluation()
         if isinstance(entry, QuotesEntry):
             begin = 0
             for place, (asset_id, at, _) in enumerate(entry.quotes if entry.switched else ()):
                 if (asset_id, at) in entry.switched:
-                    self._judge_quotes(entry.quotes[begin:place], judgement)
+                    self._evaluate_quotes(entry.quotes[begin:place], evaluation)
                     self._switch(asset_id, at, *entry.switched[asset_id, at])
                     begin = place
-            self._judge_quotes(entry.quotes[begin:] if begin else entry.quotes, judgement)
-            self._judge_clock(entry.as_of, judgement)
+            self._evaluate_quotes(entry.quotes[begin:] if begin else entry.quotes, evaluation)
+            self._evaluate_clock(entry.as_of, evaluation)
         elif isinstance(entry, RulesEntry):
-            self._change_rules(entry, history, judgement)
+            self._change_rules(entry, history, evaluation)
         else:
             self._refill([self._series[one] for one in entry.asset_ids if one in self._series], history)
         self.seq = entry.seq
-        return judgement
+        return evaluation
 
     def _switch(self, asset_id: int, at: int, before: str, now: str) -> None:
         """Let no event be seen between the next quote and the one before it: two providers say slightly different
@@ -220,7 +220,7 @@ class Engine:
             if isinstance(window, Newest):
                 window.forget()
 
-    def _judge_quotes(self, quotes: Sequence[JudgedQuote], judgement: Judgement) -> None:
+    def _evaluate_quotes(self, quotes: Sequence[EvaluatedQuote], evaluation: Evaluation) -> None:
         series_of = self._series
         for asset_id, at, price in quotes:
             series = series_of.get(asset_id)
@@ -235,7 +235,7 @@ class Engine:
                 window.push(at, price)
             if at >= series.deadline:
                 for instance in series.instances:
-                    self._judge_instance(series, instance, at, judgement)
+                    self._evaluate_instance(series, instance, at, evaluation)
                 continue
             # What a step changes here (an instance may end) is for the next quote: this one goes on over what it
             # began with.
@@ -244,11 +244,11 @@ class Engine:
                 try:
                     verdict = test(price, windows, firing)
                     if verdict is not quiet:
-                        self._step(series, instances[place], verdict, at, judgement)
+                        self._step(series, instances[place], verdict, at, evaluation)
                 except Exception as error:
-                    self._fail(instances[place], error, at, judgement)
+                    self._fail(instances[place], error, at, evaluation)
 
-    def _judge_clock(self, as_of: int, judgement: Judgement) -> None:
+    def _evaluate_clock(self, as_of: int, evaluation: Evaluation) -> None:
         if self._clocked_order is None:
             self._clocked_order = sorted(self._clocked)
         for key in self._clocked_order:
@@ -258,9 +258,9 @@ class Engine:
                 try:
                     self._advance(series, as_of)
                 except calendars.UnknownCalendar as error:
-                    self._fail(instance, error, as_of, judgement)
+                    self._fail(instance, error, as_of, evaluation)
                     continue
-                self._judge_instance(series, instance, as_of, judgement)
+                self._evaluate_instance(series, instance, as_of, evaluation)
 
     def _advance(self, series: Series, as_of: int) -> None:
         for window in series.windows:
@@ -270,27 +270,27 @@ class Engine:
                     silence = self.open_between(series.calendar, window.at, as_of)
                 window.advance(as_of, calendar=series.calendar, silence=silence)
 
-    def _judge_instance(self, series: Series, instance: Instance, moment: int, judgement: Judgement) -> None:
-        """Judge one instance by the newest quote, if there is any, at `moment`, which may be the end of it."""
+    def _evaluate_instance(self, series: Series, instance: Instance, moment: int, evaluation: Evaluation) -> None:
+        """Evaluate one instance by the newest quote, if there is any, at `moment`, which may be the end of it."""
         if moment >= instance.deadline:
-            self._end(instance, "expired", moment, judgement)
+            self._end(instance, "expired", moment, evaluation)
         elif series.at != -FOREVER:
             firing, quiet = instance.mode
             try:
                 verdict = instance.bound.test(series.price, series.windows, firing)
                 if verdict is not quiet:
-                    self._step(series, instance, verdict, moment, judgement)
+                    self._step(series, instance, verdict, moment, evaluation)
             except Exception as error:
-                self._fail(instance, error, moment, judgement)
+                self._fail(instance, error, moment, evaluation)
 
     def _step(
-        self, series: Series, instance: Instance, verdict: bool | None, moment: int, judgement: Judgement
+        self, series: Series, instance: Instance, verdict: bool | None, moment: int, evaluation: Evaluation
     ) -> None:
         """Take a verdict that may change something, and note what did."""
         firing, _ = instance.mode
         unknown = instance.bound.why_unknown(series.price, series.windows, firing) if verdict is None else None
-        if (unknown is None) != (instance.unknown is None) or instance.unknown == NOT_JUDGED:
-            judgement.touched[instance.rule_id, instance.asset_id] = instance
+        if (unknown is None) != (instance.unknown is None) or instance.unknown == NOT_EVALUATED:
+            evaluation.touched[instance.rule_id, instance.asset_id] = instance
         evidence = None
         steps = instance.step(verdict, max(moment, instance.moment))
         if steps:
@@ -298,7 +298,7 @@ class Engine:
         instance.unknown = unknown
         instance.settle()
         if steps:
-            self._note(instance, steps, evidence, judgement)
+            self._note(instance, steps, evidence, evaluation)
         if instance.is_live:
             series.judging[series.instances.index(instance)] = self._judging_of(instance)
 
@@ -307,11 +307,11 @@ class Engine:
         instance: Instance,
         steps: list[tuple[str, str, str, bool]],
         evidence: dict[str, Any] | None,
-        judgement: Judgement,
+        evaluation: Evaluation,
     ) -> None:
-        judgement.touched[instance.rule_id, instance.asset_id] = instance
+        evaluation.touched[instance.rule_id, instance.asset_id] = instance
         for from_state, to_state, reason, suppressed in steps:
-            judgement.transitions.append(
+            evaluation.transitions.append(
                 Transition(
                     instance.rule_id,
                     instance.version_id,
@@ -327,20 +327,20 @@ class Engine:
         if not instance.is_live:
             self._retire(instance)
 
-    def _end(self, instance: Instance, reason: str, moment: int, judgement: Judgement) -> None:
+    def _end(self, instance: Instance, reason: str, moment: int, evaluation: Evaluation) -> None:
         steps = instance.end(ENDED, reason, max(moment, instance.moment))
         instance.unknown = None
-        self._note(instance, steps, None, judgement)
+        self._note(instance, steps, None, evaluation)
 
-    def _fail(self, instance: Instance, error: Exception, moment: int, judgement: Judgement) -> None:
-        """One bad instance does not stop a feed: it becomes ERROR, with the reason, and is judged no more."""
+    def _fail(self, instance: Instance, error: Exception, moment: int, evaluation: Evaluation) -> None:
+        """One bad instance does not stop a feed: it becomes ERROR, with the reason, and is no longer evaluated."""
         moment = max(moment, instance.moment, 0)
         steps = instance.end(ERROR, f"{type(error).__name__}: {error}"[:500], moment)
         instance.unknown = None
-        self._note(instance, steps, None, judgement)
+        self._note(instance, steps, None, evaluation)
 
     def _retire(self, instance: Instance) -> None:
-        """Judge it no more. The hot loop goes on over what it began with."""
+        """Evaluate it no more. The hot loop goes on over what it began with."""
         if self._clocked.pop((instance.asset_id, instance.rule_id), None) is not None:
             self._clocked_order = None
         series = self._series.get(instance.asset_id)
@@ -352,9 +352,9 @@ class Engine:
         else:
             del self._series[series.asset_id]
 
-    def _change_rules(self, entry: RulesEntry, history: History, judgement: Judgement) -> None:
+    def _change_rules(self, entry: RulesEntry, history: History, evaluation: Evaluation) -> None:
         self._judging = {}
-        self._bound = {}  # Versions that are judged no more go with it; the rest is bound anew as it is wanted.
+        self._bound = {}  # Versions that are no longer evaluated go with it; the rest is bound anew as it is wanted.
         gained: dict[int, list[Instance]] = {}
         for change in entry.changes:
             chosen = set(change.asset_ids) if change.version_id is not None else set()
@@ -366,18 +366,18 @@ class Engine:
                 gained[asset_id] = [one for one in gained.get(asset_id, ()) if one is not instance]
                 if instance.state not in (INACTIVE, ENDED):
                     moment = max(entry.as_of, instance.moment)
-                    self._note(instance, instance.end(ENDED, RULE_CHANGED, moment), None, judgement)
+                    self._note(instance, instance.end(ENDED, RULE_CHANGED, moment), None, evaluation)
                 else:
                     self._retire(instance)
-                judgement.touched.pop((change.rule_id, asset_id), None)
+                evaluation.touched.pop((change.rule_id, asset_id), None)
             for asset_id in sorted(chosen - instances.keys()):
                 assert change.version_id is not None
                 spec = change.spec if isinstance(change.spec, RuleSpec) else None
                 instance = instances[asset_id] = Instance(change.rule_id, change.version_id, asset_id, spec)
-                judgement.touched[change.rule_id, asset_id] = instance
+                evaluation.touched[change.rule_id, asset_id] = instance
                 if spec is None:
                     error = change.spec if isinstance(change.spec, RuleInvalid) else RuleInvalid("rule", "is missing")
-                    self._fail(instance, error, entry.as_of, judgement)
+                    self._fail(instance, error, entry.as_of, evaluation)
                 else:
                     gained.setdefault(asset_id, []).append(instance)
         self._admit(gained, history)
@@ -390,7 +390,7 @@ class Engine:
             del self._instances[rule_id]
 
     def _admit(self, gained: Mapping[int, Sequence[Instance]], history: History) -> None:
-        """Begin to judge new instances: their windows are filled from what is stored at this place in the log."""
+        """Begin to evaluate new instances: their windows are filled from what is stored at this place in the log."""
         reach: dict[int, int] = {}
         for asset_id, instances in gained.items():
             if not instances:
@@ -453,8 +453,8 @@ class Engine:
             series.begin_at(past)
             series.windows = tuple(filled(key, past) for key in series.keys)
 
-    def standing(self, rule_id: int, asset_id: int) -> Standing | None:
-        """Return how far one instance has come and what its condition sees, or None where the rule is not judged
+    def status_of_instance(self, rule_id: int, asset_id: int) -> InstanceStatus | None:
+        """Return how far one instance has come and what its condition sees, or None where the rule is not evaluated
         there."""
         instance = self._instances.get(rule_id, {}).get(asset_id)
         if instance is None:
@@ -464,7 +464,7 @@ class Engine:
         if can_explain and series is not None and any(window.at == -FOREVER for window in series.windows):
             # A rule came when the quotes that would fill its windows were kept no more.
             can_explain = False
-        return Standing(
+        return InstanceStatus(
             instance.version_id,
             instance.state,
             instance.since,
@@ -533,7 +533,7 @@ class Engine:
             instance = Instance(rule_id, version_id, asset_id, spec if isinstance(spec, RuleSpec) else None)
             instance.load(dumped)
             if instance.spec is None:
-                # What was read when it began can be read no more: it is in ERROR when it is judged next.
+                # What was read when it began can be read no more: it is in ERROR when it is evaluated next.
                 instance.bound = _raising(spec if isinstance(spec, RuleInvalid) else RuleInvalid("rule", "is missing"))
             engine._instances.setdefault(rule_id, {})[asset_id] = instance
             if instance.is_live:

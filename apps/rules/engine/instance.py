@@ -11,7 +11,7 @@ INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR = "inactive", "pending", "fi
 STATES = (INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR)
 OPEN = (FIRING, RECOVERING)
 FOREVER = 1 << 62
-NOT_JUDGED = "not judged yet"
+NOT_EVALUATED = "not evaluated yet"
 RULE_CHANGED = "rule changed"
 _NEVER_QUIET = object()
 
@@ -46,7 +46,7 @@ class Instance:
 
     since: when the state was entered; moment: of the last transition; opened_at: of the last opening that was
     not suppressed (the cooldown counts from it); firing: an episode lasts, so `recovery` is in force; unknown: why
-    the last judgement was UNKNOWN, or None; reason: of the last transition; mode: (firing, quiet), where quiet is
+    the last evaluation was UNKNOWN, or None; reason: of the last transition; mode: (firing, quiet), where quiet is
     the verdict that changes nothing.
     """
 
@@ -79,14 +79,14 @@ class Instance:
         self.since = self.moment = self.opened_at = -FOREVER
         self.suppressed = False
         self.reason = ""
-        self.unknown: str | None = NOT_JUDGED
+        self.unknown: str | None = NOT_EVALUATED
         self.settle()
 
     def settle(self) -> None:
         """Work out, after a change, whether an episode lasts and which verdict would change nothing from here."""
         quiet: Any = _NEVER_QUIET
         if self.unknown is not None:
-            quiet = None if self.unknown != NOT_JUDGED else _NEVER_QUIET
+            quiet = None if self.unknown != NOT_EVALUATED else _NEVER_QUIET
         elif self.state == INACTIVE:
             quiet = False
         elif self.state == FIRING:
@@ -95,11 +95,11 @@ class Instance:
 
     @property
     def is_live(self) -> bool:
-        """It is still judged."""
+        """It is still evaluated."""
         return self.state not in (ENDED, ERROR)
 
     def step(self, verdict: bool | None, moment: int) -> list[tuple[str, str, str, bool]]:
-        """Take one judgement and return the transitions made: (from, to, reason, suppressed).
+        """Take one evaluation and return the transitions made: (from, to, reason, suppressed).
 
         `moment` is at or after that of the last transition. UNKNOWN keeps the state.
         """

@@ -29,7 +29,7 @@ from apps.rules.engine.written import (
 LEVEL_LOWEST, LEVEL_HIGHEST = Decimal("1e-10"), Decimal("1e12")
 NEWEST: WindowKey = ("newest", 0)
 
-# (price, the asset's windows, firing) -> True, False or None. Called once for each judged quote and shared by all
+# (price, the asset's windows, firing) -> True, False or None. Called once for each evaluated quote and shared by all
 # assets, so it is a closure over plain numbers and the place of its window.
 Windows = Sequence[Window]
 Test = Callable[[int, Any, bool], bool | None]
@@ -451,7 +451,7 @@ class Stale(Leaf):
         return {"kind": self.kind, "after": write_duration(self.after)}
 
     def window_keys(self) -> list[WindowKey]:
-        """Return what it needs: the newest quote, and the moment of judging."""
+        """Return what it needs: the newest quote, and the moment of evaluating."""
         return [NEWEST]
 
     def bind(self, places: Mapping[WindowKey, int]) -> Bound:

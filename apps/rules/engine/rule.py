@@ -1,4 +1,4 @@
-"""A rule as the engine judges it: everything whose change makes a new version, read from the written form."""
+"""A rule as the engine evaluates it: everything whose change makes a new version, read from the written form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """What a rule sees of the past: rolling aggregates over a piecewise constant price path, exact and bounded.
 
-A window [e, t] of width W ends at the quote being judged; e = floor(t − W, grid). It sees the price in force at e and
-every quote after it. `push` takes each judged quote once, in order of time, in amortised constant time. What leaves a
-window leaves it at a grid point, so quotes that leave together share one entry: at most W / grid + 2 of them.
+A window [e, t] of width W ends at the quote being evaluated; e = floor(t − W, grid). It sees the price in force at e
+and every quote after it. `push` takes each evaluated quote once, in order of time, in amortised constant time. What
+leaves a window leaves it at a grid point, so quotes that leave together share one entry: at most W / grid + 2 of them.
 
 A quote touches few objects: with thousands of assets the time goes into fetching memory, not into arithmetic. So what
 changes with each quote stands in slots, and the queue is touched only when a grid point has passed.
@@ -316,7 +316,7 @@ class Spread(Path):
 
 
 class Newest:
-    """The newest quote, the price before it (None while there is none), and the moment of judging.
+    """The newest quote, the price before it (None while there is none), and the moment of evaluating.
 
     The clock moves the moment on. Then no quote is new: what has crossed a level has crossed it once.
     silence: for how long there has been no quote at the moment, of open time alone where calendar is not "".

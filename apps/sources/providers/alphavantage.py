@@ -12,12 +12,12 @@ from apps.sources.providers import live
 from apps.sources.providers.live import Ask, Close, LiveProvider
 from apps.sources.providers.protocol import (
     DAY,
-    Found,
     HistoryLimits,
+    HistoryRange,
     Limits,
     ProviderRejected,
     ProviderUnavailable,
-    Stretch,
+    SearchResult,
 )
 
 # Where a day of its series ends. One of another zone ends as New York's does: rather late than before it was known.
@@ -68,7 +68,7 @@ class AlphaVantage(LiveProvider):
         # Of a share it tells the trading day, and no time.
         return [RawQuote(external_id=external_id, price=share.get("05. price"))]
 
-    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
+    def closes_of(self, ask: Ask, external_id: str, history_range: HistoryRange) -> Iterable[Close]:
         """Give the close of each day at the end of the day. Raises ProviderRejected("unknown_symbol") too."""
         from_symbol, slash, to_symbol = external_id.partition("/")
         if slash:
@@ -83,9 +83,9 @@ class AlphaVantage(LiveProvider):
         for day, prices in _item_of(payload, name="Time Series FX (Daily)" if slash else "Time Series (Daily)").items():
             yield _end_of(day, zone=zone), live.cell(prices, "4. close")
 
-    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+    def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Give the shares that Alpha Vantage finds, best match first. It is one of the key's calls."""
-        payload = ask("/query", {"function": "SYMBOL_SEARCH", "keywords": words})
+        payload = ask("/query", {"function": "SYMBOL_SEARCH", "keywords": text})
         for match in live.rows_of(payload.get("bestMatches")):
             found = live.found_of(match, external_id="1. symbol", symbol="1. symbol", name="2. name")
             yield replace(found, currency=live.text_of(match, "8. currency") or None)

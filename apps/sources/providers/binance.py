@@ -1,4 +1,5 @@
-"""Binance: prices by trading pair, a batch per call, from the host that has market data only. No key; no event time."""
+"""Binance: prices by trading pair, an entry per call, from the host that has market data only. No key; no event
+time."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,11 +11,11 @@ from apps.sources.providers.protocol import (
     DAY,
     HOUR,
     MINUTE,
-    Found,
     HistoryLimits,
+    HistoryRange,
     Limits,
     ProviderUnavailable,
-    Stretch,
+    SearchResult,
 )
 
 WEIGHT_PER_MINUTE = 6_000
@@ -46,20 +47,20 @@ class Binance(LiveProvider):
         quotes = [live.quote_of(item, name="symbol", price="price") for item in items]
         return [quote for quote in quotes if quote.external_id in wanted]
 
-    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
+    def closes_of(self, ask: Ask, external_id: str, history_range: HistoryRange) -> Iterable[Close]:
         """Give the close of each candle; a row is its start, open, high, low, close and more."""
-        asked: dict[str, str | int] = {"symbol": external_id, "interval": INTERVALS[stretch.step], "limit": 1_000}
-        asked["startTime"] = live.milliseconds(stretch.first_start)
-        asked["endTime"] = live.milliseconds(stretch.last_start)
+        asked: dict[str, str | int] = {"symbol": external_id, "interval": INTERVALS[history_range.step], "limit": 1_000}
+        asked["startTime"] = live.milliseconds(history_range.first_start)
+        asked["endTime"] = live.milliseconds(history_range.last_start)
         rows = ask("/api/v3/klines", asked)
-        return live.closes_in(rows, place=4, unit=live.MILLISECOND, after=stretch.step)
+        return live.closes_in(rows, place=4, unit=live.MILLISECOND, after=history_range.step)
 
-    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+    def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Give the symbols in which the words stand: of the prices of all, since the list of symbols is too long."""
         symbols = [live.text_of(item, "symbol") for item in live.rows_of(ask("/api/v3/ticker/price"))]
-        return live.best_of(map(self._found, symbols), words)
+        return live.best_of(map(self._found, symbols), text)
 
-    def _found(self, symbol: str) -> Found:
+    def _found(self, symbol: str) -> SearchResult:
         currency = self.currency_of(symbol, {})
         base = symbol.removesuffix(currency or "")
-        return Found(symbol, base, f"{base}/{currency}" if currency else symbol, currency)
+        return SearchResult(symbol, base, f"{base}/{currency}" if currency else symbol, currency)

@@ -5,7 +5,16 @@ from collections.abc import Iterable, Sequence
 from apps.market.domain import RawQuote
 from apps.sources.providers import live
 from apps.sources.providers.live import Ask, Close, LiveProvider
-from apps.sources.providers.protocol import DAY, HOUR, MINUTE, Found, HistoryLimits, Limits, ProviderRejected, Stretch
+from apps.sources.providers.protocol import (
+    DAY,
+    HOUR,
+    MINUTE,
+    HistoryLimits,
+    HistoryRange,
+    Limits,
+    ProviderRejected,
+    SearchResult,
+)
 
 
 class Coinbase(LiveProvider):
@@ -35,16 +44,16 @@ class Coinbase(LiveProvider):
         # An error is an object too, with a message in it. The volume is that of 24 hours, not of the trade.
         return [RawQuote(external_id=external_id, price=live.cell(trade, "price"), at=trade.get("time"))]
 
-    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
+    def closes_of(self, ask: Ask, external_id: str, history_range: HistoryRange) -> Iterable[Close]:
         """Give the close of each candle; a row is its start, low, high, open, close, volume. Quiet times have none."""
         # Both ends are inside, and one candle more than 300 is refused.
-        span = {"start": stretch.first_start.isoformat(), "end": stretch.last_start.isoformat()}
+        span = {"start": history_range.first_start.isoformat(), "end": history_range.last_start.isoformat()}
         path = f"/products/{live.segment(external_id)}/candles"
-        rows = ask(path, {"granularity": stretch.step // live.SECOND, **span})
-        return live.closes_in(rows, place=4, unit=live.SECOND, after=stretch.step)
+        rows = ask(path, {"granularity": history_range.step // live.SECOND, **span})
+        return live.closes_in(rows, place=4, unit=live.SECOND, after=history_range.step)
 
-    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+    def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Give the products in which the words stand, without those that are traded no more."""
         traded = [product for product in live.rows_of(ask("/products")) if product.get("status") != "delisted"]
         founds = [live.found_of(product, symbol="base_currency", name="display_name") for product in traded]
-        return live.best_of(founds, words)
+        return live.best_of(founds, text)

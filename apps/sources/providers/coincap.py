@@ -1,4 +1,4 @@
-"""CoinCap v3: crypto prices in dollars, a batch per call. Needs a key in COINCAP_API_KEY; gives no event time."""
+"""CoinCap v3: crypto prices in dollars, an entry per call. Needs a key in COINCAP_API_KEY; gives no event time."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -7,7 +7,16 @@ from typing import Any
 from apps.market.domain import RawQuote
 from apps.sources.providers import live
 from apps.sources.providers.live import Ask, Close, LiveProvider
-from apps.sources.providers.protocol import DAY, FOUND_AT_MOST, HOUR, MINUTE, Found, HistoryLimits, Limits, Stretch
+from apps.sources.providers.protocol import (
+    DAY,
+    FOUND_AT_MOST,
+    HOUR,
+    MINUTE,
+    HistoryLimits,
+    HistoryRange,
+    Limits,
+    SearchResult,
+)
 
 INTERVALS = {MINUTE: "m1", HOUR: "h1", DAY: "d1"}
 
@@ -43,15 +52,15 @@ class CoinCap(LiveProvider):
         items = ask("/assets", {"ids": ",".join(external_ids), "limit": len(external_ids)})
         return [live.quote_of(item, name="id", price="priceUsd") for item in items]
 
-    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
+    def closes_of(self, ask: Ask, external_id: str, history_range: HistoryRange) -> Iterable[Close]:
         """Give the prices of minutes and hours at their times, and those of days, which are averages, at their end."""
-        passed = DAY if stretch.step == DAY else timedelta()
-        span = {"start": live.milliseconds(stretch.first_start), "end": live.milliseconds(stretch.reached)}
-        rows = ask(f"/assets/{live.segment(external_id)}/history", {"interval": INTERVALS[stretch.step], **span})
+        passed = DAY if history_range.step == DAY else timedelta()
+        span = {"start": live.milliseconds(history_range.first_start), "end": live.milliseconds(history_range.reached)}
+        rows = ask(f"/assets/{live.segment(external_id)}/history", {"interval": INTERVALS[history_range.step], **span})
         for row in live.rows_of(rows):
             yield live.epoch(live.cell(row, "time"), unit=live.MILLISECOND) + passed, row.get("priceUsd")
 
-    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+    def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Give what CoinCap finds, by id or symbol."""
-        items = ask("/assets", {"search": words, "limit": FOUND_AT_MOST})
+        items = ask("/assets", {"search": text, "limit": FOUND_AT_MOST})
         return map(live.found_of, live.rows_of(items))

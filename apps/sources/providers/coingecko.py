@@ -1,4 +1,4 @@
-"""CoinGecko v3: crypto prices with their times, a batch per call. A demo key in COINGECKO_API_KEY is welcome, not
+"""CoinGecko v3: crypto prices with their times, an entry per call. A demo key in COINGECKO_API_KEY is welcome, not
 needed."""
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,15 @@ from typing import Any
 from apps.market.domain import RawQuote
 from apps.sources.providers import live
 from apps.sources.providers.live import Ask, Close, LiveProvider, Option
-from apps.sources.providers.protocol import DAY, HOUR, Found, HistoryLimits, Limits, ProviderUnavailable, Stretch
+from apps.sources.providers.protocol import (
+    DAY,
+    HOUR,
+    HistoryLimits,
+    HistoryRange,
+    Limits,
+    ProviderUnavailable,
+    SearchResult,
+)
 
 
 class CoinGecko(LiveProvider):
@@ -38,11 +46,11 @@ class CoinGecko(LiveProvider):
         if not quotes:
             raise ProviderUnavailable("bad_payload")
 
-    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
+    def closes_of(self, ask: Ask, external_id: str, history_range: HistoryRange) -> Iterable[Close]:
         """Give prices at the times that CoinGecko has for them."""
         params = {"vs_currency": ask.options["vs_currency"], "precision": "full"}
-        params["from"] = live.milliseconds(stretch.since) // 1_000
-        params["to"] = live.milliseconds(stretch.reached) // 1_000
+        params["from"] = live.milliseconds(history_range.since) // 1_000
+        params["to"] = live.milliseconds(history_range.reached) // 1_000
         payload = ask(f"/coins/{live.segment(external_id)}/market_chart/range", params)
         return live.closes_in(live.cell(payload, "prices"), place=1, unit=live.MILLISECOND)
 
@@ -50,7 +58,7 @@ class CoinGecko(LiveProvider):
         """Return the currency of the option, in capitals."""
         return str(options["vs_currency"]).upper()
 
-    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+    def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Give the coins that CoinGecko finds, the largest first."""
-        coins = live.cell(ask("/search", {"query": words}), "coins")
+        coins = live.cell(ask("/search", {"query": text}), "coins")
         return map(live.found_of, live.rows_of(coins))

@@ -12,13 +12,13 @@ from apps.sources.providers.live import Ask, Close, LiveProvider
 from apps.sources.providers.protocol import (
     DAY,
     Answer,
-    Found,
     HistoryLimits,
+    HistoryRange,
     Limits,
     ProviderRejected,
     ProviderUnavailable,
     QuoteRequest,
-    Stretch,
+    SearchResult,
 )
 
 # The central banks agree on the rates at about 14:10 in Frankfurt; they are published at about 16:00.
@@ -63,21 +63,21 @@ class Frankfurter(LiveProvider):
             quotes += [RawQuote(external_id=f"{base}/{to}", price=rates.get(to), at=at) for to in symbols]
         return Answer(quotes=quotes, as_of=http.now())
 
-    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
+    def closes_of(self, ask: Ask, external_id: str, history_range: HistoryRange) -> Iterable[Close]:
         """Give the rate of each business day. Raises ProviderRejected("unknown_symbol") for what is no pair."""
         pair = _PAIR.fullmatch(external_id)
         if pair is None:
             raise ProviderRejected("unknown_symbol")
-        path = f"/v1/{stretch.since.date().isoformat()}..{stretch.reached.date().isoformat()}"
+        path = f"/v1/{history_range.since.date().isoformat()}..{history_range.reached.date().isoformat()}"
         rates = _rates_of(ask(path, {"base": pair[1], "symbols": pair[2]}), base=pair[1])
         for day, of_day in rates.items():
             yield _event_time(day), of_day.get(pair[2]) if isinstance(of_day, dict) else None
 
-    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+    def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Give the euro in the currencies in which the words stand."""
         names = live.object_of(ask("/v1/currencies"))
-        founds = [Found(f"EUR/{code}", code, str(name), code) for code, name in names.items() if code != "EUR"]
-        return live.best_of(founds, words)
+        founds = [SearchResult(f"EUR/{code}", code, str(name), code) for code, name in names.items() if code != "EUR"]
+        return live.best_of(founds, text)
 
 
 def _symbols_by_base(external_ids: Sequence[str]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Kraken: last trades by pair, a batch per call. No key; no event time. Errors come with status 200."""
+"""Kraken: last trades by pair, an entry per call. No key; no event time. Errors come with status 200."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from apps.sources.providers.protocol import (
     DAY,
     HOUR,
     MINUTE,
-    Found,
     HistoryLimits,
+    HistoryRange,
     HistoryRequest,
     Limits,
     ProviderRejected,
     ProviderUnavailable,
-    Stretch,
+    SearchResult,
 )
 
 POINTS = 720
@@ -33,12 +33,12 @@ NAMES = {"btc": "xbt", "doge": "xdg"}
 class RecentPoints(HistoryLimits):
     """The newest points only: a step that reaches back to where the request begins."""
 
-    def stretch_of(self, request: HistoryRequest, *, now: datetime) -> Stretch:
+    def range_of(self, request: HistoryRequest, *, now: datetime) -> HistoryRange:
         """Return all that is wanted, in the shortest step that goes back so far."""
         age = now - request.since
         # One of the points is the candle that is not over yet.
         step = next((step for step in self.steps if age <= step * (self.points - 1)), self.steps[-1])
-        return Stretch(since=request.since, reached=request.until, step=step)
+        return HistoryRange(since=request.since, reached=request.until, step=step)
 
 
 class Kraken(LiveProvider):
@@ -70,24 +70,24 @@ class Kraken(LiveProvider):
         named = {_short_name(key): ticker for key, ticker in tickers.items()} | {**tickers}
         return [RawQuote(external_id=pair, price=_last_price(named.get(pair))) for pair in external_ids]
 
-    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
+    def closes_of(self, ask: Ask, external_id: str, history_range: HistoryRange) -> Iterable[Close]:
         """Give the close of each candle; a row is its start, open, high, low, close and more."""
-        result = ask("/0/public/OHLC", {"pair": external_id, "interval": stretch.step // MINUTE})
+        result = ask("/0/public/OHLC", {"pair": external_id, "interval": history_range.step // MINUTE})
         # Beside `last` there is one pair, under a name of Kraken's own.
         rows = [value for name, value in result.items() if name != "last"]
-        return live.closes_in(live.cell(rows, 0), place=4, unit=live.SECOND, after=stretch.step)
+        return live.closes_in(live.cell(rows, 0), place=4, unit=live.SECOND, after=history_range.step)
 
     def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
         """Return the currency at the end of the pair, None where it is not a known one."""
         ending = super().currency_of(_short_name(external_id), options)
         return CURRENCIES[ending] if ending else None
 
-    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+    def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Give the pairs in which the words stand; bitcoin is found as BTC too."""
         pairs = {key: pair for key, pair in ask("/0/public/AssetPairs").items() if isinstance(pair, dict)}
         names = {_short_name(key): live.text_of(pair, "wsname") for key, pair in pairs.items()}
-        founds = [Found(key, name.partition("/")[0], name, None) for key, name in names.items()]
-        parts = words.casefold().replace("/", " ").split()
+        founds = [SearchResult(key, name.partition("/")[0], name, None) for key, name in names.items()]
+        parts = text.casefold().replace("/", " ").split()
         return live.best_of(founds, " ".join(NAMES.get(part, part) for part in parts))
 
 

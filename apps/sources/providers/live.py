@@ -15,8 +15,8 @@ from apps.sources.providers import http
 from apps.sources.providers.protocol import (
     FOUND_AT_MOST,
     Answer,
-    Found,
     HistoryPage,
+    HistoryRange,
     HistoryRequest,
     Limits,
     PlainProvider,
@@ -24,7 +24,7 @@ from apps.sources.providers.protocol import (
     ProviderRejected,
     ProviderUnavailable,
     QuoteRequest,
-    Stretch,
+    SearchResult,
 )
 
 SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
@@ -145,31 +145,31 @@ class LiveProvider(PlainProvider):
         if self.history is None:
             raise ProviderRejected("no_history")
         now = http.now()
-        stretch = self.history.stretch_of(request, now=now)
-        if stretch.is_empty:
-            return HistoryPage(quotes=[], reached=stretch.reached)
-        closes_given = self.closes_of(self.asking(request.options), request.external_id, stretch)
+        history_range = self.history.range_of(request, now=now)
+        if history_range.is_empty:
+            return HistoryPage(quotes=[], reached=history_range.reached)
+        closes_given = self.closes_of(self.asking(request.options), request.external_id, history_range)
         # What is not over yet is dated ahead of now. An answer may also have more than was asked for.
         closes = sorted(
             (at, number, price)
             for number, (at, price) in enumerate(closes_given)
-            if request.since <= at < stretch.reached and at <= now
+            if request.since <= at < history_range.reached and at <= now
         )
         quotes = [RawQuote(external_id=request.external_id, price=price, at=at) for at, _, price in closes]
-        return HistoryPage(quotes=quotes, reached=stretch.reached)
+        return HistoryPage(quotes=quotes, reached=history_range.reached)
 
-    def closes_of(self, ask: Ask, external_id: str, stretch: Stretch) -> Iterable[Close]:
+    def closes_of(self, ask: Ask, external_id: str, history_range: HistoryRange) -> Iterable[Close]:
         """Ask once for this stretch of the past and give (when the price stood, price), in any order."""
         raise NotImplementedError
 
-    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
+    def search(self, text: str, options: Mapping[str, Any]) -> Sequence[SearchResult]:
         """Return what fits these words and has a name to ask by, at most FOUND_AT_MOST. Raises as `fetch` does."""
         if not self.has_search:
             raise ProviderRejected("no_search")
-        founds = [found for found in self.founds_of(self.asking(options), words) if found.external_id][:FOUND_AT_MOST]
+        founds = [found for found in self.founds_of(self.asking(options), text) if found.external_id][:FOUND_AT_MOST]
         return [replace(one, currency=one.currency or self.currency_of(one.external_id, options)) for one in founds]
 
-    def founds_of(self, ask: Ask, words: str) -> Iterable[Found]:
+    def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Ask once and give what fits these words, the best first. currency: None is what its name tells."""
         raise NotImplementedError
 
@@ -232,11 +232,11 @@ def closes_in(rows: Any, *, place: int, unit: timedelta, after: timedelta = time
         yield epoch(cell(row, 0), unit=unit) + after, cell(row, place)
 
 
-def best_of(founds: Iterable[Found], words: str) -> list[Found]:
+def best_of(founds: Iterable[SearchResult], text: str) -> list[SearchResult]:
     """Return those in which each of the words stands: first what is called just so."""
-    parts = words.casefold().replace("/", " ").split()
+    parts = text.casefold().replace("/", " ").split()
 
-    def rank(found: Found) -> tuple[bool, int]:
+    def rank(found: SearchResult) -> tuple[bool, int]:
         return found.symbol.casefold() not in parts, len(found.external_id)
 
     fitting = [
@@ -253,9 +253,11 @@ def quote_of(item: Any, *, name: str, price: str) -> RawQuote:
     return RawQuote(external_id, item.get(price)) if isinstance(external_id, str) else RawQuote("", None)
 
 
-def found_of(item: Mapping[str, Any], *, external_id: str = "id", symbol: str = "symbol", name: str = "name") -> Found:
+def found_of(
+    item: Mapping[str, Any], *, external_id: str = "id", symbol: str = "symbol", name: str = "name"
+) -> SearchResult:
     """Return what was found in an item, whose fields have these names. A text that is not there is ""."""
-    return Found(text_of(item, external_id), text_of(item, symbol), text_of(item, name), None)
+    return SearchResult(text_of(item, external_id), text_of(item, symbol), text_of(item, name), None)
 
 
 def text_of(item: Mapping[str, Any], name: str) -> str:

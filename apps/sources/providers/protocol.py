@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from apps.market.domain import RawQuote
 
 # After a long gap a recording or an invented market has much to give: more than this comes with the next slots, so that
-# each answer is stored and judged within a task's time.
+# each answer is stored and evaluated within a task's time.
 ROWS_AT_ONCE = 50_000
 FOUND_AT_MOST = 20
 
@@ -67,9 +67,9 @@ class QuoteRequest:
 class Answer:
     """What a provider gave for one slot.
 
-    as_of: the feed's clock after this answer: receipt time for a live provider, the film's own time for a recording;
-    history: what lies before the first quote, given once, with the feed's first answer: it fills windows and opens
-    nothing.
+    as_of: the feed's clock after this answer: receipt time for a live provider, the recording's own time for a
+    recording; history: what lies before the first quote, given once, with the feed's first answer: it fills windows and
+    opens nothing.
     """
 
     quotes: Sequence[RawQuote]
@@ -144,7 +144,7 @@ class HistoryPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class HistoryRange:
     """What one call asks of the past: [since, reached), in candles of one step."""
 
     since: datetime
@@ -188,10 +188,10 @@ class HistoryLimits:
         """Return how much of a span so long one call covers."""
         return step_for(span, self.steps) * self.points
 
-    def stretch_of(self, request: HistoryRequest, *, now: datetime) -> Stretch:
+    def range_of(self, request: HistoryRequest, *, now: datetime) -> HistoryRange:
         """Return what the next call asks: as much as one gives, and nothing from before the provider's reach."""
         since = request.since if self.reach is None else max(request.since, now - self.reach)
-        whole = Stretch(since=since, reached=request.until, step=step_for(request.until - since, self.steps))
+        whole = HistoryRange(since=since, reached=request.until, step=step_for(request.until - since, self.steps))
         page_end = whole.first_start + (self.points + 1) * whole.step
         return replace(whole, reached=min(request.until, page_end))
 
@@ -206,7 +206,7 @@ def step_for(span: timedelta, steps: Sequence[timedelta]) -> timedelta:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """One asset that a search found. symbol, name: as the provider says; currency: of its prices, None if not told."""
 
     external_id: str
@@ -252,7 +252,7 @@ class Provider(Protocol):
         ProviderUnavailable or ProviderRejected, the latter with the reason no_history where there is none.
         """
 
-    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
+    def search(self, text: str, options: Mapping[str, Any]) -> Sequence[SearchResult]:
         """Return what fits these words, at most FOUND_AT_MOST. Raises as `fetch` does; no_search where it cannot."""
 
 
@@ -276,6 +276,6 @@ class PlainProvider:
         """Raise ProviderRejected("no_history")."""
         raise ProviderRejected("no_history")
 
-    def search(self, words: str, options: Mapping[str, Any]) -> Sequence[Found]:
+    def search(self, text: str, options: Mapping[str, Any]) -> Sequence[SearchResult]:
         """Raise ProviderRejected("no_search")."""
         raise ProviderRejected("no_search")

@@ -1,4 +1,4 @@
-"""A recorded market: a film of quotes in a CSV file, released row by row as the feed's time goes on."""
+"""A recorded market: quotes in a CSV file, released row by row as the feed's time goes on."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.market.domain import RawQuote
-from apps.market.quote_files import FilmBroken, event_time, rows_of
+from apps.market.quote_files import QuoteFileInvalid, event_time, rows_of
 from apps.sources.providers.protocol import (
     ROWS_AT_ONCE,
     Answer,
@@ -26,14 +26,14 @@ OPTIONS: dict[str, Any] = {"path": None, "start": None, "shift": "none", "speed"
 _at = attrgetter("at")
 
 
-class Replay(PlainProvider):
+class Recording(PlainProvider):
     """The rows of a CSV or .csv.gz file with the columns time, symbol, price (or close) and perhaps volume.
 
     Its clock stands at `start` when the feed begins and then runs `speed` times as fast as the feed's slots.
     Event times never change with the speed; shift "ends_now" moves them all by one constant.
     """
 
-    slug = "replay"
+    slug = "recording"
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return {"path", "start", "shift", "speed"}; a start of None is the first row.
@@ -42,7 +42,7 @@ class Replay(PlainProvider):
         """
         unknown = sorted(options.keys() - OPTIONS.keys())
         if unknown:
-            raise ProviderMisconfigured(f"replay knows no option {unknown[0]!r}; it knows {', '.join(OPTIONS)}")
+            raise ProviderMisconfigured(f"recording knows no option {unknown[0]!r}; it knows {', '.join(OPTIONS)}")
         complete = {**OPTIONS, **options}
         if not isinstance(complete["path"], str) or not complete["path"]:
             raise ProviderMisconfigured("path must be the name of a recording, or the path of a CSV file")
@@ -51,43 +51,43 @@ class Replay(PlainProvider):
         speed = complete["speed"]
         if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed <= SPEED_HIGHEST:
             raise ProviderMisconfigured(f"speed must be a number above 0, at most {SPEED_HIGHEST}")
-        film = _film(complete["path"])
-        if _start(complete["start"], film=film) > film[-1].at:
-            raise ProviderMisconfigured(f"start must not be after the last row, {film[-1].at.isoformat()}")
+        recording = _recording(complete["path"])
+        if _start(complete["start"], recording=recording) > recording[-1].at:
+            raise ProviderMisconfigured(f"start must not be after the last row, {recording[-1].at.isoformat()}")
         return complete
 
     def fetch(self, request: QuoteRequest) -> Answer:
-        """Return the rows after the feed's position up to the film's clock, and none once the film is over.
+        """Return the rows after the feed's position up to the recording's clock, and none once the recording is over.
 
         No more than ROWS_AT_ONCE, but all of one time together. The first answer has what lies before `start` as its
         history. Raises ProviderRejected("broken_recording").
         """
         try:
-            film = _film(request.options["path"])
-            start = _start(request.options["start"], film=film)
+            recording = _recording(request.options["path"])
+            start = _start(request.options["start"], recording=recording)
         except ProviderMisconfigured as error:
             raise ProviderRejected("broken_recording") from error
         shift = timedelta()
         if request.options["shift"] == "ends_now":
-            shift = request.began_at.replace(second=0, microsecond=0) - film[-1].at
-        clock = film[-1].at + shift
+            shift = request.began_at.replace(second=0, microsecond=0) - recording[-1].at
+        clock = recording[-1].at + shift
         elapsed = (request.slot - request.began_at) * request.options["speed"]
-        if elapsed < film[-1].at - start:
+        if elapsed < recording[-1].at - start:
             # Not cut to before the start: what lies there is history, and is given once.
             clock = max((start + shift + elapsed).replace(microsecond=0), start + shift)
         if request.position is None:
-            begin = bisect_left(film, start, key=_at)
+            begin = bisect_left(recording, start, key=_at)
         else:
             clock = max(clock, request.position)
-            begin = bisect_right(film, request.position - shift, key=_at)
-        end = bisect_right(film, clock - shift, key=_at)
+            begin = bisect_right(recording, request.position - shift, key=_at)
+        end = bisect_right(recording, clock - shift, key=_at)
         if end - begin > ROWS_AT_ONCE:
-            clock = film[begin + ROWS_AT_ONCE - 1].at + shift
-            end = bisect_right(film, clock - shift, key=_at)
+            clock = recording[begin + ROWS_AT_ONCE - 1].at + shift
+            end = bisect_right(recording, clock - shift, key=_at)
         wanted = frozenset(request.external_ids)
-        history = film[:begin] if request.position is None else ()
+        history = recording[:begin] if request.position is None else ()
         return Answer(
-            quotes=_released(film[begin:end], wanted=wanted, shift=shift),
+            quotes=_released(recording[begin:end], wanted=wanted, shift=shift),
             as_of=clock,
             history=_released(history, wanted=wanted, shift=shift),
         )
@@ -101,9 +101,9 @@ def _released(rows: Sequence[RawQuote], *, wanted: frozenset[str], shift: timede
     ]
 
 
-def _start(value: Any, *, film: Sequence[RawQuote]) -> datetime:
+def _start(value: Any, *, recording: Sequence[RawQuote]) -> datetime:
     if value is None:
-        first: datetime = film[0].at
+        first: datetime = recording[0].at
         return first
     try:
         return event_time(value)
@@ -111,11 +111,11 @@ def _start(value: Any, *, film: Sequence[RawQuote]) -> datetime:
         raise ProviderMisconfigured("start must be ISO 8601 with a zone, like 2023-03-11T06:30:00Z") from None
 
 
-def _film(name: str) -> Sequence[RawQuote]:
+def _recording(name: str) -> Sequence[RawQuote]:
     """Return the rows of a file, oldest first. Raises ProviderMisconfigured."""
     path = RECORDINGS / name if "/" not in name else Path(name)
     if not path.is_file():
-        raise ProviderMisconfigured(str(FilmBroken(path, 1, "is not a file that can be read")))
+        raise ProviderMisconfigured(str(QuoteFileInvalid(path, 1, "is not a file that can be read")))
     status = path.stat()
     return _read(path, status.st_mtime_ns, status.st_size)
 
@@ -124,8 +124,8 @@ def _film(name: str) -> Sequence[RawQuote]:
 @lru_cache(maxsize=16)
 def _read(path: Path, modified_ns: int, size_bytes: int) -> Sequence[RawQuote]:
     try:
-        film = list(rows_of(path))
-    except FilmBroken as error:
+        recording = list(rows_of(path))
+    except QuoteFileInvalid as error:
         raise ProviderMisconfigured(str(error)) from None
-    film.sort(key=_at)
-    return film
+    recording.sort(key=_at)
+    return recording

@@ -9,7 +9,7 @@ from apps.sources.providers.frankfurter import Frankfurter
 from apps.sources.providers.kraken import Kraken
 from apps.sources.providers.protocol import Provider, ProviderMisconfigured
 from apps.sources.providers.push import Push
-from apps.sources.providers.recording import Replay
+from apps.sources.providers.recording import Recording
 from apps.sources.providers.simulated import Simulated
 
 _ALL: tuple[Provider, ...] = (
@@ -21,7 +21,7 @@ _ALL: tuple[Provider, ...] = (
     Frankfurter(),
     Kraken(),
     Push(),
-    Replay(),
+    Recording(),
     Simulated(),
 )
 PROVIDERS: dict[str, Provider] = {provider.slug: provider for provider in _ALL}

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import NamedTuple
 
-from apps.market.models import Batch, Feed
+from apps.market.models import Feed, FeedEntry
 from apps.sources.providers.failures import hint_on
 from apps.sources.providers.registry import PROVIDERS
 
@@ -17,14 +17,14 @@ class Health(NamedTuple):
     """How a feed is, in one word and in a sentence."""
 
     state: str
-    words: str
+    summary: str
 
 
 def health_of(feed: Feed, *, now: datetime) -> Health:
     """Return how a feed is that came with_recent_entries: paused, new, failing, finished, behind or fresh."""
-    recent: list[Batch] = feed.recent  # type: ignore[attr-defined]
+    recent: list[FeedEntry] = feed.recent  # type: ignore[attr-defined]
     due = feed.head.next_slot
-    pending = feed.judged.seq < feed.head.seq
+    pending = feed.evaluation_cursor.seq < feed.head.seq
     if not feed.is_enabled:
         return Health("paused", "Nothing is fetched until it is resumed.")
     if feed.head.failures and recent:
@@ -45,14 +45,15 @@ def health_of(feed: Feed, *, now: datetime) -> Health:
         return Health("behind", f"Due since {_written(due)}, and nobody has fetched it. Does a watcher run?")
     if pending and recent and any(one.evaluated_at is None and now - one.received_at > BEHIND for one in recent):
         return Health(
-            "behind", f"Entries that wait for the judge: {feed.head.seq - feed.judged.seq}. Does an analyzer run?"
+            "behind",
+            f"Entries that wait to be evaluated: {feed.head.seq - feed.evaluation_cursor.seq}. Does an analyzer run?",
         )
     if feed.head.began_at is None:
         return Health("new", "Never fetched. It is due now." if due <= now else f"Due at {_written(due)}.")
     return Health("fresh", f"Last answer at {_written(recent[0].received_at)}." if recent else "")
 
 
-def _is_over(feed: Feed, recent: Sequence[Batch]) -> bool:
+def _is_over(feed: Feed, recent: Sequence[FeedEntry]) -> bool:
     """Tell whether a recording has ended: the answers are empty and its clock stands. A live market only rests."""
     last = recent[:3]
     if len(last) < 3 or any(PROVIDERS[one.provider].is_live for one in feed.sources.all() if one.provider in PROVIDERS):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Now
 
-from apps.market.models import Asset, Batch
+from apps.market.models import Asset, FeedEntry
 from apps.sources.models import Backfill, Circuit, FeedSource
 from apps.sources.providers.registry import PROVIDERS
 
@@ -107,7 +107,7 @@ def budget_of(provider: str, *, now: datetime) -> Budget | None:
             "feed_id", "position", "assets"
         )
     }
-    rounds = Batch.objects.filter(feed__in=calls, slot__isnull=False, received_at__gte=since).order_by()
+    rounds = FeedEntry.objects.filter(feed__in=calls, slot__isnull=False, received_at__gte=since).order_by()
     answered = rounds.filter(provider=provider).values_list("feed_id").annotate(Count("pk"))
     failed = rounds.exclude(failure="").exclude(failure__in=NOT_ASKED).values_list("feed_id").annotate(Count("pk"))
     used = sum(calls[feed_id][0] * count for feed_id, count in answered)

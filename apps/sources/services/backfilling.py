@@ -96,9 +96,9 @@ def calls_needed(origin: Origin, *, since: datetime, until: datetime, now: datet
     """Return how many calls the past of [since, until) takes."""
     calls = 0
     while since < until:
-        stretch = origin.history.stretch_of(origin.request(since=since, until=until), now=now)
-        calls += not stretch.is_empty
-        since = stretch.reached
+        history_range = origin.history.range_of(origin.request(since=since, until=until), now=now)
+        calls += not history_range.is_empty
+        since = history_range.reached
     return calls
 
 
@@ -158,8 +158,8 @@ def take_backfill_step(*, backfill_id: int, fence: int, now: datetime, trace_id:
     """Ask the provider for the next page of a backfill, once, and append it to the feed's log; return what came of it.
 
     fence: that of the step before, or 0: who takes steps keeps the lease between them. The row says when the next call
-    is allowed; to wait till then is the caller's business. Raises BackfillRefused where the asset has lost its feed, or
-    its name there.
+    is allowed; to wait until then is the caller's business. Raises BackfillRefused where the asset has lost its feed,
+    or its name there.
     """
     mine = IS_FREE | Q(fence=fence)
     taken = Backfill.objects.filter(mine, pk=backfill_id, finished_at=None, next_call_at__lte=now).update(
@@ -202,7 +202,7 @@ def _take(backfill: Backfill, *, now: datetime, trace_id: str) -> Step:
             source=origin.source, reason=reason, is_refusal=is_refusal, retry_after_seconds=retry_after, now=now
         )
         wait = max(timedelta(seconds=retry_after or 0), pause_between_calls(backfill.provider))
-        outcome = Outcome.REFUSED if is_refusal else Outcome.FAILED
+        outcome = Outcome.REFUSED if is_refusal else Outcome.TRANSIENT_FAILURE
         step = _note(backfill, outcome, failure=reason, next_call_at=now + wait, calls=1)
         return Step(step.outcome, step.backfill, step.fence, retry_after_seconds=retry_after)
     if circuit is not None and (circuit.failures or circuit.open_until):
@@ -271,7 +271,7 @@ def pause_between_calls(provider: str, *, backfills_more: int = 0) -> timedelta:
     return max(timedelta(seconds=seconds), LEAST_BETWEEN_CALLS)
 
 
-def backfill_in_words(backfill: Backfill) -> str:
+def describe_backfill(backfill: Backfill) -> str:
     """Return how far it is: "2026-01-05, 12 %, 3 400 quotes, 5 calls"."""
     whole = (backfill.until - backfill.since).total_seconds()
     part = int(100 * (backfill.reached - backfill.since).total_seconds() / whole)

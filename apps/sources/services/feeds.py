@@ -9,14 +9,14 @@ from django.db.models import Max, Q
 
 from apps.leases import IS_LEASED, may_dispatch
 from apps.market import domain as market_domain
-from apps.market.models import Batch, Feed, FeedHead, JudgePosition
+from apps.market.models import EvaluationCursor, Feed, FeedEntry, FeedHead
 from apps.market.services.log import lock_head
 from apps.sources import domain, queries
 from apps.sources.models import FeedSource
 from apps.sources.providers.registry import PROVIDERS
 
 # Between claiming a due feed and taking its lease: a wake-up that is lost is sent again after this.
-HURRY = timedelta(seconds=10)
+REDISPATCH_AFTER = timedelta(seconds=10)
 
 
 class FetchRefused(ValueError):
@@ -26,7 +26,7 @@ class FetchRefused(ValueError):
 def create_feed(
     *, name: str, interval_seconds: int, sources: Sequence[tuple[str, Mapping[str, Any]]], now: datetime, **columns: Any
 ) -> Feed:
-    """Return a new feed with its head and judge's position, due at once.
+    """Return a new feed with its head and evaluation cursor, due at once.
 
     sources: (provider, options) in the order in which they are asked; columns: time_policy, jump_percent. Raises
     ValidationError.
@@ -36,7 +36,7 @@ def create_feed(
     with transaction.atomic():
         feed.save()
         FeedHead.objects.create(feed=feed, next_slot=market_domain.slot_of(at=now, interval_seconds=interval_seconds))
-        JudgePosition.objects.create(feed=feed)
+        EvaluationCursor.objects.create(feed=feed)
         for position, (provider, options) in enumerate(sources, start=1):
             source = FeedSource(feed=feed, position=position, provider=provider, options=options)
             source.full_clean()
@@ -53,13 +53,13 @@ def set_is_live(feed: Feed) -> None:
 
 
 def claim_due_feeds(*, now: datetime) -> list[tuple[int, datetime]]:
-    """Mark the feeds that are due as hurried and return (feed id, slot) for each; who runs beside it gets the
+    """Mark the feeds that are due as dispatched and return (feed id, slot) for each; who runs beside it gets the
     others."""
     due = Q(feed__is_enabled=True, next_slot__lte=now) & may_dispatch(now=now)
     with transaction.atomic():
         heads = FeedHead.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("feed")
         claimed = list(heads.filter(due).order_by("feed_id"))
-        FeedHead.objects.filter(pk__in=[head.pk for head in claimed]).update(redispatch_at=now + HURRY)
+        FeedHead.objects.filter(pk__in=[head.pk for head in claimed]).update(redispatch_at=now + REDISPATCH_AFTER)
     return [(head.feed_id, _due_slot(head, now=now)) for head in claimed]
 
 
@@ -85,9 +85,9 @@ def fetch_now(*, feed_id: int, now: datetime) -> datetime:
             raise FetchRefused(f"{feed} is being fetched at this moment.")
         if head.next_slot <= wanted:
             # Perhaps it is put off, since its last call ended with its worker.
-            FeedHead.objects.filter(pk=feed_id, redispatch_at__gt=now + HURRY).update(redispatch_at=None)
+            FeedHead.objects.filter(pk=feed_id, redispatch_at__gt=now + REDISPATCH_AFTER).update(redispatch_at=None)
             return head.next_slot
-        if Batch.objects.filter(feed=feed_id, slot__gte=wanted).exists():
+        if FeedEntry.objects.filter(feed=feed_id, slot__gte=wanted).exists():
             raise FetchRefused(f"{feed} was fetched this second, or its log is ahead of this machine's clock.")
         FeedHead.objects.filter(pk=feed_id).update(next_slot=wanted, redispatch_at=None)
     return wanted
@@ -107,7 +107,7 @@ def change_interval(*, feed_id: int, interval_seconds: int, now: datetime) -> No
         if head.next_slot <= now:
             return
         due = market_domain.slot_of(at=now, interval_seconds=interval_seconds)
-        newest = Batch.objects.filter(feed=feed_id).aggregate(slot=Max("slot"))["slot"]
+        newest = FeedEntry.objects.filter(feed=feed_id).aggregate(slot=Max("slot"))["slot"]
         if newest is not None:
             asked = feed.sources.values_list("provider", flat=True)[:1]
             next_due = domain.next_slot_after(

@@ -19,7 +19,7 @@ from apps.market import domain as market_domain
 from apps.market import partitions
 from apps.market import queries as market_queries
 from apps.market.domain import Admission
-from apps.market.models import Batch, Feed, FeedHead
+from apps.market.models import Feed, FeedEntry, FeedHead
 from apps.market.services.log import (
     append_entry,
     append_history,
@@ -42,7 +42,7 @@ from apps.sources.providers.protocol import (
 )
 from apps.sources.providers.registry import PROVIDERS, provider_named
 from apps.sources.services.circuits import note_failure, note_success
-from apps.sources.services.feeds import HURRY
+from apps.sources.services.feeds import REDISPATCH_AFTER
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Part:
     history: Admission
 
 
-def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batch | None:
+def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> FeedEntry | None:
     """Ask the feed's providers for `slot`, append what they give to its log and return the first entry of it. None:
     answered already, or under way, or the feed is paused.
 
@@ -98,7 +98,7 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Batc
     if lease is None:
         return None
     slot_now = market_domain.slot_of(at=now, interval_seconds=lease.feed.interval_seconds)
-    if slot_now - slot > HURRY:
+    if slot_now - slot > REDISPATCH_AFTER:
         # While no watcher ran, a wake-up was sent again and again, each for its own slot: one of them shall fetch, and
         # what it is given is no price of the past.
         lease = replace(lease, slot=slot_now)
@@ -231,7 +231,7 @@ def admit_answer(*, lease: FetchLease, provider: str, answer: Answer, asset_ids:
 
 def record_answers(
     *, lease: FetchLease, parts: Sequence[Part], now: datetime, trace_id: str, least_seconds: int = 0
-) -> list[Batch]:
+) -> list[FeedEntry]:
     """Append what the providers gave to the log, all of it or nothing, and return the entries of quotes. None of them
     when the lease was lost meanwhile.
 
@@ -240,7 +240,7 @@ def record_answers(
     """
     admitted = [one for part in parts for one in (part.history, part.quotes)]
     partitions.ensure({quote.at.date() for one in admitted for quote in one.quotes})
-    entries: list[Batch] = []
+    entries: list[FeedEntry] = []
     newest: dict[int, tuple[datetime, Decimal]] = {}
     with transaction.atomic():
         head = lock_head(lease.feed.pk)
@@ -254,8 +254,8 @@ def record_answers(
                 append_history(head, not_stored(part.history), **columns)
             columns |= {"slot": lease.slot, "part": number, "missed_slots": missed_slots if number == 1 else 0}
             columns |= {"as_of": part.as_of, "jump_percent": lease.feed.jump_percent}
-            batch, fresh = append_quotes(head, part.quotes, **columns)
-            entries.append(batch)
+            entry, fresh = append_quotes(head, part.quotes, **columns)
+            entries.append(entry)
             newest |= {quote.asset_id: (quote.at, quote.price) for quote in fresh}
         head.failures = 0
         head.turn += 1
@@ -276,7 +276,7 @@ def record_failure(
     now: datetime,
     trace_id: str,
     least_seconds: int = 0,
-) -> Batch | None:
+) -> FeedEntry | None:
     """Append a failed fetch, with its reason, and put the feed off. None when the lease was lost meanwhile.
 
     A live feed's clock goes on meanwhile; a recording's stands.
@@ -289,13 +289,13 @@ def record_failure(
         if goes_on:
             move_clock(head, as_of=now)
         columns = {"slot": lease.slot, "failure": failure, "missed_slots": _missed_slots(head, lease)}
-        batch = append_entry(head, kind=Batch.Kind.QUOTES, now=now, trace_id=trace_id, **columns)
+        entry = append_entry(head, kind=FeedEntry.Kind.QUOTES, now=now, trace_id=trace_id, **columns)
         head.failures += 1
         head.turn += 1
         _set_next_slot(head, slot=lease.slot, retry_after_seconds=retry_after_seconds, least_seconds=least_seconds)
         head.lease_until = head.redispatch_at = None
         head.save()
-    return batch
+    return entry
 
 
 def _set_next_slot(

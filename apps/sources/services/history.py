@@ -87,7 +87,7 @@ def append_past(
     quotes are kept is taken: candles are made of it first.
     """
     clock = FeedHead.objects.values_list("as_of", flat=True).get(feed_id=feed.pk)
-    # A live feed may have stood still; a film's clock is the film's.
+    # A live feed may have stood still; a recording's clock is the recording's.
     as_of = max(clock or now, now) if feed.is_live else clock or now
     past = market_domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
     partitions.ensure({quote.at.date() for quote in past.quotes}, months_before=(as_of - retention()).date())

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from apps.market import domain as market_domain
 from apps.market import partitions
 from apps.market.domain import RawQuote
-from apps.market.models import Batch, Feed, slug_validator
+from apps.market.models import Feed, FeedEntry, slug_validator
 from apps.market.services.log import append_quotes, cache_latest, lock_head, retention, still_here
 from apps.sources import queries
 from apps.sources.models import FeedSource
@@ -28,7 +28,7 @@ class Pushed(NamedTuple):
     quotes: Sequence[RawQuote]
 
 
-def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, trace_id: str) -> Batch:
+def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, trace_id: str) -> FeedEntry:
     """Append what was pushed to the feed's log as one entry, admitted like any provider's answer, and return it.
 
     A quote without a time gets that of its receipt. What comes a second time is counted as repeated and stored once.
@@ -55,12 +55,12 @@ def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, tr
     with connection.wrap_database_errors, transaction.atomic():
         head = lock_head(feed.pk)
         columns = {"as_of": now, "provider": PUSH, "jump_percent": feed.jump_percent, "now": now, "trace_id": trace_id}
-        batch, fresh = append_quotes(head, still_here(head, admitted), **columns)
+        entry, fresh = append_quotes(head, still_here(head, admitted), **columns)
         head.save(update_fields=["seq", "as_of"])
     if fresh:
         newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
         cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)
-    return batch
+    return entry
 
 
 def _feed_taking(name: str) -> tuple[Feed, FeedSource]:

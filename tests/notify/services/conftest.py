@@ -5,7 +5,7 @@ import pytest
 from apps.notify import services
 from apps.notify.transports.registry import TRANSPORTS
 from tests.builders import above, make_feed, make_owner, make_rule
-from tests.notify.telling import FakeTransport
+from tests.notify.notifying import FakeTransport
 
 
 @pytest.fixture

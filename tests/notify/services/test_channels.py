@@ -12,7 +12,7 @@ from apps.notify import services
 from apps.notify.models import Channel, Message, RuleChannel
 from apps.notify.transports.protocol import TransportUnavailable
 from tests.builders import make_owner
-from tests.notify.telling import LONG_AGO, due, outcomes, raising, send, told
+from tests.notify.notifying import LONG_AGO, due, items, outcomes, raising, send
 from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
@@ -83,7 +83,7 @@ def test_waits_quiet_hours_and_templates_out_of_bounds_are_refused_with_their_fi
 
 def test_secrets_are_sealed_in_the_database_and_read_back(outside, owner, settings):
     config = {"to": "ada", "password": "canary-4711"}
-    channel = services.create_channel(owner=owner, name="Sealed", kind="fake", config=config)
+    channel = services.create_channel(owner=owner, name="Encrypted", kind="fake", config=config)
 
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM notify_channel")
@@ -93,8 +93,8 @@ def test_secrets_are_sealed_in_the_database_and_read_back(outside, owner, settin
     assert "ada" in row
     stored = Channel.objects.get(pk=channel.pk)
     assert stored.transport_settings == config
-    # Keys change by putting the new one in front: what the old one sealed stays readable.
-    settings.CHANNEL_KEYS = ["new key", settings.SECRET_KEY]
+    # Keys change by putting the new one in front: what the old one encrypted stays readable.
+    settings.CHANNEL_ENCRYPTION_KEYS = ["new key", settings.SECRET_KEY]
     assert Channel.objects.get(pk=channel.pk).transport_settings == config
 
 
@@ -106,10 +106,10 @@ def test_a_test_is_due_at_once_and_goes_the_way_of_all_messages(channel, outside
 
     assert due(behind=timedelta(days=36_500)) == [channel.pk]
     assert send(channel) == "delivered"
-    (letter,) = outside.letters
-    assert (letter.id, letter.subject) == (str(message.pk), "[test] Fake")
-    assert letter.text.startswith("This is a test of the channel Fake, asked for by ada at 2020-01-01 00:00:00 UTC.")
-    assert letter.text.endswith(f"/admin/notify/channel/{channel.pk}/change/")
+    (rendered,) = outside.rendered_messages
+    assert (rendered.id, rendered.subject) == (str(message.pk), "[test] Fake")
+    assert rendered.text.startswith("This is a test of the channel Fake, asked for by ada at 2020-01-01 00:00:00 UTC.")
+    assert rendered.text.endswith(f"/admin/notify/channel/{channel.pk}/change/")
     assert outcomes(message.pk) == [(1, "delivered", "")]
 
 
@@ -144,7 +144,7 @@ def test_a_test_holds_up_no_message_about_an_alert(feed, rule, channel, outside)
     services.send_test(channel=channel, asked_by="ada", now=LONG_AGO)
     outside.script = [raising(TransportUnavailable("timeout"))]
     send(channel)
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     assert send(channel) == "delivered"
 
 

@@ -7,11 +7,11 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.notify import queries, services
-from apps.notify.models import Channel, Message, Owed, Silence
+from apps.notify.models import Channel, Message, Notification, Silence
 from apps.pipeline import flow
 from apps.rules.models import Rule
 from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
-from tests.notify.telling import LONG_AGO, judge, plan, send, told
+from tests.notify.notifying import LONG_AGO, evaluate, items, plan, send
 from tests.threads import elsewhere
 
 pytestmark = pytest.mark.django_db
@@ -23,23 +23,23 @@ def set_channel(channel, **columns):
 
 
 def make_storm(owner, channel, *, count):
-    """Return a feed in which `count` alerts have opened in one batch, each of them owed to the channel."""
+    """Return a feed in which `count` alerts have opened in one entry, each of them owed to the channel."""
     symbols = [f"A{number:04}" for number in range(count)]
     storm = make_feed(*symbols, name="storm", jump_percent=0)
     rule = make_rule(owner, name="Storm", assets=symbols, condition=above(100))
     services.set_channels(rule=rule, channels=[channel])
     append_quotes(storm, [(symbol, at(0), "101") for symbol in symbols])
-    flow.judge_pending(feed_id=storm.pk)
+    flow.evaluate_pending(feed_id=storm.pk)
     return storm
 
 
 def listed(*, status=None):
     """Return the symbols of the alerts that the messages list, in order."""
-    return [one["symbol"] for message in Message.objects.order_by("created_at") for one in message.told]
+    return [one["symbol"] for message in Message.objects.order_by("created_at") for one in message.items]
 
 
 def test_a_message_says_what_was_seen(feed, rule, channel):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
 
     message = Message.objects.get()
     assert (message.pk, message.status, message.attempts) == (message_id, "pending", 0)
@@ -48,18 +48,18 @@ def test_a_message_says_what_was_seen(feed, rule, channel):
         "BTC-USD is above 100: 101 at 12:00:00",
         "Opened 2026-03-02 12:00:00 UTC.",
     ]
-    assert Owed.objects.get().message == message
+    assert Notification.objects.get().message == message
 
 
 def test_planning_twice_makes_no_second_message(feed, rule, channel):
-    judge(feed, (0, "101"))
+    evaluate(feed, (0, "101"))
 
     assert plan(channel) == plan(channel)
     assert Message.objects.count() == 1
 
 
 def test_debts_that_no_message_pays_are_found_again(feed, rule, channel):
-    judge(feed, (0, "101"))
+    evaluate(feed, (0, "101"))
 
     found = [queries.channels_to_plan(now=timezone.now())]
     plan(channel)
@@ -69,20 +69,20 @@ def test_debts_that_no_message_pays_are_found_again(feed, rule, channel):
 
 
 def test_an_episode_that_is_over_before_it_was_planned_is_one_message(feed, rule, channel):
-    (message_id,) = told(feed, channel, (0, "101"), (1, "99"))
+    (message_id,) = items(feed, channel, (0, "101"), (1, "99"))
 
     assert Message.objects.get().subject == "[warning] Peg: BTC-USD is over"
-    assert list(Owed.objects.values_list("message", flat=True)) == [message_id, message_id]
+    assert list(Notification.objects.values_list("message", flat=True)) == [message_id, message_id]
 
 
 def test_an_unsent_opening_merges_into_its_resolution(feed, rule, channel, outside):
-    opened = told(feed, channel, (0, "101"))
-    resolved = told(feed, channel, (1, "99"))
+    opened = items(feed, channel, (0, "101"))
+    resolved = items(feed, channel, (1, "99"))
 
     delivered = [send(channel), send(channel)]
 
     assert (opened, delivered) == (resolved, ["delivered", None])
-    ((subject, text),) = [(letter.subject, letter.text) for letter in outside.letters]
+    ((subject, text),) = [(rendered.subject, rendered.text) for rendered in outside.rendered_messages]
     assert subject == "[warning] Peg: BTC-USD is over"
     assert text.splitlines()[:3] == [
         "BTC-USD is above 100: 101 at 12:00:00",
@@ -97,19 +97,19 @@ def test_a_resolution_merges_into_the_list_that_tells_the_opening_and_the_rest_i
     storm = make_storm(owner, channel, count=3)
     (opened,) = plan(channel)
     append_quotes(storm, [("A0001", at(1), "99")])
-    flow.judge_pending(feed_id=storm.pk)
-    judge(feed, (1, "101"))
+    flow.evaluate_pending(feed_id=storm.pk)
+    evaluate(feed, (1, "101"))
 
     first, second = plan(channel)
 
     assert first == opened
-    assert [(one["symbol"], one["event"]) for one in Message.objects.get(pk=first).told] == [
+    assert [(one["symbol"], one["event"]) for one in Message.objects.get(pk=first).items] == [
         ("A0000", "opened"),
         ("A0001", "opened"),
         ("A0002", "opened"),
         ("A0001", "resolved"),
     ]
-    assert [one["symbol"] for one in Message.objects.get(pk=second).told] == ["BTC-USD"]
+    assert [one["symbol"] for one in Message.objects.get(pk=second).items] == ["BTC-USD"]
 
 
 # Groups
@@ -118,7 +118,7 @@ def test_a_resolution_merges_into_the_list_that_tells_the_opening_and_the_rest_i
 def test_what_opens_within_the_groups_wait_is_one_message_that_lists_it(feed, owner, rule, channel):
     set_channel(channel, group_wait_seconds=10)
     make_storm(owner, channel, count=3)
-    judge(feed, (5, "101"))
+    evaluate(feed, (5, "101"))
 
     early = plan(channel, after=9)
     (message_id,) = plan(channel, after=11)
@@ -138,7 +138,7 @@ def test_what_is_critical_takes_all_that_waits_with_it(feed, owner, rule, channe
     Rule.objects.filter(name="Peg").update(severity="critical")
     assert plan(channel) == []
 
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
 
     assert Message.objects.get().subject.startswith("[critical] 3 alerts")
 
@@ -151,8 +151,8 @@ def test_a_thousand_alerts_in_one_second_are_one_message_and_none_is_lost(owner,
     assert planned == [1, 2, 2]
     assert sorted(listed()) == [f"A{number:04}" for number in range(1_001)]
     message = Message.objects.order_by("created_at").first()
-    assert all(f"Storm: {one['symbol']}\n" in message.text for one in message.told)
-    assert not Owed.objects.filter(message=None).exists()
+    assert all(f"Storm: {one['symbol']}\n" in message.text for one in message.items)
+    assert not Notification.objects.filter(message=None).exists()
 
 
 @pytest.mark.parametrize("match", [{"rule": True}, {"severity": "critical"}])
@@ -162,22 +162,22 @@ def test_what_is_due_and_held_back_takes_nothing_with_it(feed, owner, rule, chan
     Rule.objects.filter(name="Peg").update(severity="critical")
     silence(owner, owner=owner, **{name: rule if name == "rule" else value for name, value in match.items()})
 
-    assert told(feed, channel, (0, "101")) == []
+    assert items(feed, channel, (0, "101")) == []
 
     assert len(plan(channel, after=11)) == 1
     assert listed() == ["A0000", "A0001"]
 
 
 def test_a_reminder_that_is_moot_takes_nothing_with_it(feed, owner, rule, channel):
-    told(feed, channel, (0, "101"))
-    Owed.objects.create(event=Owed.objects.get().event, channel=channel, repeat=1, due_at=LONG_AGO)
+    items(feed, channel, (0, "101"))
+    Notification.objects.create(event=Notification.objects.get().event, channel=channel, repeat=1, due_at=LONG_AGO)
     Alert.objects.update(acknowledged_at=timezone.now())
     set_channel(channel, group_wait_seconds=10)
     make_storm(owner, channel, count=2)
 
     plan(channel)
 
-    assert (Message.objects.count(), Owed.objects.filter(message=None).count()) == (1, 2)
+    assert (Message.objects.count(), Notification.objects.filter(message=None).count()) == (1, 2)
 
 
 # Limits
@@ -186,34 +186,34 @@ def test_a_reminder_that_is_moot_takes_nothing_with_it(feed, owner, rule, channe
 def test_channels_at_their_limit_keep_no_other_from_being_planned(monkeypatch, feed, owner, rule, channel):
     monkeypatch.setattr(queries, "CHANNELS_AT_ONCE", 1)
     set_channel(channel, messages_per_minute=1)
-    told(feed, channel, (0, "101"), (1, "99"))
+    items(feed, channel, (0, "101"), (1, "99"))
     other = services.create_channel(owner=owner, name="Other", kind="fake", config={})
     services.set_channels(rule=rule, channels=[channel, other])
 
-    owed = judge(feed, (2, "101"))
+    notifications = evaluate(feed, (2, "101"))
 
-    assert owed == queries.channels_to_plan(now=timezone.now()) == [other.pk]
+    assert notifications == queries.channels_to_plan(now=timezone.now()) == [other.pk]
     assert queries.channels_to_plan(now=timezone.now() + timedelta(seconds=61)) == [channel.pk]
 
 
 def test_what_is_more_than_the_limit_comes_together_in_one(feed, rule, channel):
     set_channel(channel, messages_per_minute=2)
     for second in range(0, 10, 2):
-        told(feed, channel, (second, "101"), (second + 1, "99"))
+        items(feed, channel, (second, "101"), (second + 1, "99"))
     within = Message.objects.count()
 
     plan(channel, after=61)
 
     assert (within, Message.objects.count()) == (2, 3)
-    assert len(Message.objects.order_by("created_at").last().told) == 6
-    assert not Owed.objects.filter(message=None).exists()
+    assert len(Message.objects.order_by("created_at").last().items) == 6
+    assert not Notification.objects.filter(message=None).exists()
 
 
 def test_a_test_of_the_channel_does_not_count(feed, rule, channel):
     set_channel(channel, messages_per_minute=1)
     services.send_test(channel=channel, asked_by="ada", now=timezone.now())
 
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
 
     assert Message.objects.filter(kind="alert").count() == 1
 
@@ -231,62 +231,67 @@ def silence(author, *, seconds=3_600, starts=0, **match):
 
 def test_who_wants_no_ends_is_told_all_the_same_that_what_is_news_to_them_is_over(feed, rule, channel):
     Channel.objects.update(wants_resolved=False)
-    judge(feed, (0, "101"))
-    judge(feed, (1, "99"))
+    evaluate(feed, (0, "101"))
+    evaluate(feed, (1, "99"))
 
     (message_id,) = plan(channel)
 
     message = Message.objects.get(pk=message_id)
-    assert (message.subject, Owed.objects.count()) == ("[warning] Peg: BTC-USD is over", 1)
-    assert [(one["event"], one["at"], one["reason"]) for one in message.told] == [
+    assert (message.subject, Notification.objects.count()) == ("[warning] Peg: BTC-USD is over", 1)
+    assert [(one["event"], one["at"], one["reason"]) for one in message.items] == [
         ("opened", at(0).isoformat(), ""),
         ("resolved", at(1).isoformat(), Alert.objects.get().resolution),
     ]
 
 
 def test_a_silence_holds_back_what_is_told_and_not_what_is_judged(feed, owner, rule, channel):
-    held = silence(owner, owner=owner)
+    deferred = silence(owner, owner=owner)
 
-    assert told(feed, channel, (0, "101")) == []
+    assert items(feed, channel, (0, "101")) == []
 
     assert Alert.objects.count() == 1
-    debt = Owed.objects.get()
-    assert (debt.hold, debt.silence, debt.due_at, debt.message) == ("silence", held, held.ends_at, None)
+    notification = Notification.objects.get()
+    assert (notification.deferred_by, notification.silence, notification.due_at, notification.message) == (
+        "silence",
+        deferred,
+        deferred.ends_at,
+        None,
+    )
     assert queries.channels_to_plan(now=timezone.now()) == []
 
 
 def test_at_its_end_what_it_held_back_is_told_in_one_message(feed, owner, rule, channel):
-    held = silence(owner, owner=owner)
-    told(feed, channel, (0, "101"))
-    told(feed, channel, (1, "99"), (2, "101"))
+    deferred = silence(owner, owner=owner)
+    items(feed, channel, (0, "101"))
+    items(feed, channel, (1, "99"), (2, "101"))
 
     assert plan(channel, after=3_599) == []
     (message_id,) = plan(channel, after=3_601)
 
     message = Message.objects.get(pk=message_id)
     assert message.subject == "[warning] 2 alerts, 1 of them over: BTC-USD"
-    assert [one["event"] for one in message.told] == ["opened", "resolved", "opened"]
-    assert f"Held back by the silence “repairs” until {held.ends_at:%Y-%m-%d %H:%M:%S} UTC:" in message.text
-    assert set(held.held.values_list("message", flat=True)) == {message_id}
+    assert [one["event"] for one in message.items] == ["opened", "resolved", "opened"]
+    assert f"Held back by the silence “repairs” until {deferred.ends_at:%Y-%m-%d %H:%M:%S} UTC:" in message.text
+    assert set(deferred.deferred.values_list("message", flat=True)) == {message_id}
 
 
 def test_a_silence_that_is_ended_early_lets_go_at_once(feed, owner, rule, channel):
-    held = silence(owner, owner=owner)
-    told(feed, channel, (0, "101"))
+    deferred = silence(owner, owner=owner)
+    items(feed, channel, (0, "101"))
 
-    assert services.end_silences(silences=[held], now=timezone.now()) == 1
+    assert services.end_silences(silences=[deferred], now=timezone.now()) == 1
     assert len(plan(channel)) == 1
-    assert services.end_silences(silences=[held], now=timezone.now()) == 0
+    assert services.end_silences(silences=[deferred], now=timezone.now()) == 0
 
 
 def test_silences_that_are_ended_together_let_go_into_one_message(feed, owner, rule, channel):
-    held = [silence(owner, owner=owner, rule=rule)]
-    told(feed, channel, (0, "101"))
+    deferred = [silence(owner, owner=owner, rule=rule)]
+    items(feed, channel, (0, "101"))
     make_storm(owner, channel, count=2)
-    held += [silence(owner, owner=owner, rule=Rule.objects.get(name="Storm"))]
+    deferred += [silence(owner, owner=owner, rule=Rule.objects.get(name="Storm"))]
     assert plan(channel) == []
 
-    assert services.end_silences(silences=held, now=timezone.now()) == 2
+    assert services.end_silences(silences=deferred, now=timezone.now()) == 2
 
     assert len(plan(channel)) == 1
     assert listed() == ["BTC-USD", "A0000", "A0001"]
@@ -303,25 +308,25 @@ def test_a_silence_that_is_ended_before_it_begins_ends_where_it_would(owner):
 
 def test_one_silence_after_the_other_holds_on(feed, owner, rule, channel):
     silence(owner, owner=owner, seconds=60)
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     later = silence(owner, owner=owner, starts=30, seconds=3_600)
 
     assert plan(channel, after=61) == []
 
-    assert Owed.objects.get().silence == later
+    assert Notification.objects.get().silence == later
     assert len(plan(channel, after=3_631)) == 1
 
 
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
 def test_a_silence_that_is_ended_while_somebody_plans_lets_go_all_the_same(monkeypatch, feed, owner, rule, channel):
-    held = silence(owner, owner=owner)
-    judge(feed, (0, "101"))
+    deferred = silence(owner, owner=owner)
+    evaluate(feed, (0, "101"))
     read = queries.silences_in_force
 
     def ended_meanwhile(**moment):
         found = read(**moment)
-        elsewhere(lambda: services.end_silences(silences=[held], now=timezone.now()))
+        elsewhere(lambda: services.end_silences(silences=[deferred], now=timezone.now()))
         return found
 
     monkeypatch.setattr(queries, "silences_in_force", ended_meanwhile)
@@ -335,7 +340,7 @@ def test_a_silence_that_is_ended_while_somebody_plans_lets_go_all_the_same(monke
 def test_a_silence_that_is_over_or_has_not_begun_holds_nothing_back(feed, owner, rule, channel, starts):
     silence(owner, owner=owner, starts=starts, seconds=50)
 
-    assert len(told(feed, channel, (0, "101"))) == 1
+    assert len(items(feed, channel, (0, "101"))) == 1
 
 
 def test_a_silence_matches_all_that_it_names(feed, owner, rule, channel):
@@ -343,7 +348,7 @@ def test_a_silence_matches_all_that_it_names(feed, owner, rule, channel):
     elsewhere = make_feed("ETH-USD", name="elsewhere").assets.get()
     asset = feed.assets.get()
     stranger = make_owner("bob")
-    judge(feed, (0, "101"))
+    evaluate(feed, (0, "101"))
     misses = [
         {"owner": stranger},
         {"owner": owner, "rule": other},
@@ -360,21 +365,23 @@ def test_a_silence_matches_all_that_it_names(feed, owner, rule, channel):
         {"owner": owner, "rule": rule, "asset": asset, "severity": "warning"},
     ]
 
-    held = []
+    deferred = []
     for match in [*misses, *hits]:
         one = silence(owner, **match)
-        (debt,) = queries.debts_to_plan(channel_id=channel.pk, now=timezone.now())
-        hold = queries.hold_on(debt, silences=queries.silences_in_force(now=timezone.now()), now=timezone.now())
-        held.append(hold is not None)
+        (notification,) = queries.notifications_to_plan(channel_id=channel.pk, now=timezone.now())
+        deferred_by = queries.deferral_now(
+            notification, silences=queries.silences_in_force(now=timezone.now()), now=timezone.now()
+        )
+        deferred.append(deferred_by is not None)
         Silence.objects.filter(pk=one.pk).delete()
 
-    assert held == [False] * len(misses) + [True] * len(hits)
+    assert deferred == [False] * len(misses) + [True] * len(hits)
 
 
 def test_others_of_the_flush_are_not_held_with_it(feed, owner, rule, channel):
     silence(owner, owner=owner, rule=rule)
     make_storm(owner, channel, count=1)
-    judge(feed, (0, "101"))
+    evaluate(feed, (0, "101"))
 
     plan(channel)
 
@@ -393,29 +400,29 @@ def quiet_now(channel, **more):
 
 def test_quiet_hours_hold_back_and_sum_up_at_their_end(feed, rule, channel):
     quiet_now(channel)
-    held = told(feed, channel, (0, "101"))
-    told(feed, channel, (1, "99"))
+    deferred = items(feed, channel, (0, "101"))
+    items(feed, channel, (1, "99"))
 
     (message_id,) = plan(channel, after=3_601)
 
-    assert held == []
+    assert deferred == []
     message = Message.objects.get(pk=message_id)
     assert message.subject == "[warning] Peg: BTC-USD is over"
     assert message.text.startswith("Held back by quiet hours until")
-    assert set(Owed.objects.values_list("hold", flat=True)) == {"quiet"}
+    assert set(Notification.objects.values_list("deferred_by", flat=True)) == {"quiet"}
 
 
-@pytest.mark.parametrize(("lets_critical", "messages"), [(True, 1), (False, 0)])
-def test_what_is_critical_comes_in_quiet_hours_where_it_may(feed, rule, channel, lets_critical, messages):
-    quiet_now(channel, quiet_lets_critical=lets_critical)
+@pytest.mark.parametrize(("allow_critical", "messages"), [(True, 1), (False, 0)])
+def test_what_is_critical_comes_in_quiet_hours_where_it_may(feed, rule, channel, allow_critical, messages):
+    quiet_now(channel, quiet_allow_critical=allow_critical)
     Rule.objects.update(severity="critical")
 
-    assert len(told(feed, channel, (0, "101"))) == messages
+    assert len(items(feed, channel, (0, "101"))) == messages
 
 
 def test_quiet_hours_that_are_changed_let_go_at_once(feed, rule, channel):
     quiet_now(channel)
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     set_channel(channel, quiet_from=None, quiet_until=None)
 
     services.reconsider_quiet_hours(channel=channel, now=timezone.now())
@@ -426,7 +433,7 @@ def test_quiet_hours_that_are_changed_let_go_at_once(feed, rule, channel):
 def test_a_time_zone_that_there_is_no_more_costs_no_alert(feed, rule, channel):
     quiet_now(channel, quiet_zone="Nowhere/Atlantis")
 
-    assert len(told(feed, channel, (0, "101"))) == 1
+    assert len(items(feed, channel, (0, "101"))) == 1
 
 
 def test_outside_of_the_quiet_hours_nothing_is_held(feed, rule, channel):
@@ -437,16 +444,16 @@ def test_outside_of_the_quiet_hours_nothing_is_held(feed, rule, channel):
         quiet_until=(now + timedelta(hours=2)).time(),
     )
 
-    assert len(told(feed, channel, (0, "101"))) == 1
+    assert len(items(feed, channel, (0, "101"))) == 1
 
 
 # Templates
 
 
 def test_a_channels_templates_say_it_their_way(feed, owner, rule, channel):
-    set_channel(channel, subject_template="{asset}!", text_template="{rule} {event} ({severity}) {{x}}: {words}")
+    set_channel(channel, subject_template="{asset}!", text_template="{rule} {event} ({severity}) {{x}}: {summary}")
 
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
 
     message = Message.objects.get(pk=message_id)
     assert message.subject == "BTC-USD!"
@@ -456,7 +463,7 @@ def test_a_channels_templates_say_it_their_way(feed, owner, rule, channel):
 def test_a_template_that_has_become_wrong_costs_no_alert(feed, rule, channel):
     set_channel(channel, text_template="{gone}")
 
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
 
     assert Message.objects.get(pk=message_id).text.startswith("BTC-USD is above 100")
 

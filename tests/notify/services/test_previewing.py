@@ -7,8 +7,8 @@ import pytest
 from django.utils import timezone
 
 from apps.notify import services
-from apps.notify.models import Channel, Message, Owed
-from tests.notify.telling import send, told
+from apps.notify.models import Channel, Message, Notification
+from tests.notify.notifying import items, send
 
 pytestmark = pytest.mark.django_db
 
@@ -23,20 +23,20 @@ def _would_send(channel, rule, **columns):
 
 
 def test_the_last_alert_is_shown_as_it_was_sent(feed, rule, channel, outside):
-    told(feed, channel, (0, "99"), (1, "101"))
+    items(feed, channel, (0, "99"), (1, "101"))
     send(channel)
-    before = (Message.objects.count(), Owed.objects.count())
+    before = (Message.objects.count(), Notification.objects.count())
 
     preview = _would_send(channel, rule)
 
     # But for the address of the message itself, of which there is none.
-    assert preview.text == outside.letters[0].text
-    assert (preview.hold, preview.is_whole) == (None, True)
-    assert (Message.objects.count(), Owed.objects.count()) == before
+    assert preview.text == outside.rendered_messages[0].text
+    assert (preview.deferred_by, preview.is_whole) == (None, True)
+    assert (Message.objects.count(), Notification.objects.count()) == before
 
 
 def test_a_rule_that_never_fired_is_shown_by_an_example(rule, channel):
-    preview = _would_send(channel, rule, text_template="{rule}/{asset}/{severity}/{words}")
+    preview = _would_send(channel, rule, text_template="{rule}/{asset}/{severity}/{summary}")
 
     assert preview.text == "Peg/BTC-USD/warning/An example: BTC-USD is above 100"
     assert not Message.objects.exists()
@@ -48,7 +48,7 @@ def test_what_holds_it_back_now_is_said(feed, rule, channel):
         author=rule.owner, owner=rule.owner, rule=rule, starts_at=now, ends_at=now + timedelta(hours=1), comment="x"
     )
 
-    assert _would_send(channel, rule).hold.silence_id == silence.pk
+    assert _would_send(channel, rule).deferred_by.silence_id == silence.pk
 
 
 def test_a_channel_that_cannot_send_as_it_is_set_shows_subject_and_text(rule, channel):

@@ -11,13 +11,13 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.notify import queries, services
-from apps.notify.models import Attempt, Channel, Message, Owed, Silence
+from apps.notify.models import Attempt, Channel, Message, Notification, Silence
 from apps.notify.services import pruning
-from apps.notify.services.acting import VALID_FOR
+from apps.notify.services.actions import VALID_FOR
 from apps.notify.transports.protocol import TransportRejected, TransportUnavailable
 from apps.pipeline import flow
 from tests.builders import above, make_rule
-from tests.notify.telling import debts, expire_lease, judge, make_due, plan, raising, send, told
+from tests.notify.notifying import evaluate, expire_lease, items, make_due, notifications, plan, raising, send
 
 pytestmark = pytest.mark.django_db
 
@@ -28,14 +28,14 @@ OLD = BEFORE - timedelta(microseconds=1)
 
 def opened(feed, channel, second):
     """Open an alert that is told, and return the ids of its messages."""
-    message_ids = told(feed, channel, (second, "101"))
+    message_ids = items(feed, channel, (second, "101"))
     send(channel)
     return message_ids
 
 
 def ended(feed, channel, second):
     """End the alert, which is told, and return the ids of the messages that say so."""
-    message_ids = told(feed, channel, (second, "99"))
+    message_ids = items(feed, channel, (second, "99"))
     send(channel)
     return message_ids
 
@@ -57,7 +57,9 @@ def prune(**options):
 
 
 def rows():
-    return [set(model.objects.values_list("pk", flat=True)) for model in (Message, Attempt, Owed, AlertEvent, Alert)]
+    return [
+        set(model.objects.values_list("pk", flat=True)) for model in (Message, Attempt, Notification, AlertEvent, Alert)
+    ]
 
 
 def test_what_is_over_and_old_goes_with_its_attempts_and_debts_and_the_alert_stays(feed, rule, channel):
@@ -69,7 +71,7 @@ def test_what_is_over_and_old_goes_with_its_attempts_and_debts_and_the_alert_sta
 
     assert (dropped, messages()) == ([2, 0], young)
     assert set(Attempt.objects.values_list("message", flat=True)) == young
-    assert set(Owed.objects.values_list("message", flat=True)) == young
+    assert set(Notification.objects.values_list("message", flat=True)) == young
     assert list(Alert.objects.order_by("pk").values()) == alerts
     assert list(AlertEvent.objects.order_by("pk").values()) == events
 
@@ -95,31 +97,31 @@ def test_days_are_those_of_the_setting(feed, rule, channel, settings):
 
 def test_what_an_open_alert_was_told_stays_so_that_its_end_is_told(feed, rule, channel, outside):
     episode(feed, channel, 0)
-    told_open = opened(feed, channel, 10)
+    notified_open = opened(feed, channel, 10)
     services.send_test(channel=channel, asked_by="ada", now=NOW)
     send(channel)
-    age(told_open)
+    age(notified_open)
 
     dropped = prune()
     ended(feed, channel, 20)
 
     assert dropped == 0
-    assert "is over" in outside.letters[-1].subject
+    assert "is over" in outside.rendered_messages[-1].subject
     assert prune() == 1
-    assert not messages() & set(told_open)
+    assert not messages() & set(notified_open)
 
 
 def test_a_message_stays_while_one_of_its_alerts_is_open(feed, owner, rule, channel):
     other = make_rule(owner, name="Other", assets=["BTC-USD"], condition=above(102))
     services.set_channels(rule=other, channels=[channel])
-    both = told(feed, channel, (0, "103"))
+    both = items(feed, channel, (0, "103"))
     send(channel)
     age(both)
-    episode_of_other = told(feed, channel, (1, "101.5"))
+    episode_of_other = items(feed, channel, (1, "101.5"))
     send(channel)
 
     assert (prune(), set(both) <= messages()) == (0, True)
-    judge(feed, (2, "99"))
+    evaluate(feed, (2, "99"))
     assert (prune(), set(both) & messages(), set(episode_of_other) <= messages()) == (1, set(), True)
 
 
@@ -131,8 +133,8 @@ def test_an_open_alert_is_reminded_of_as_before(feed, rule, channel):
 
     prune()
 
-    assert services.owe_reminders(now=timezone.now() + timedelta(minutes=61)) == [channel.pk]
-    assert list(Owed.objects.order_by("repeat").values_list("repeat", flat=True)) == [0, 1]
+    assert services.enqueue_reminders(now=timezone.now() + timedelta(minutes=61)) == [channel.pk]
+    assert list(Notification.objects.order_by("repeat").values_list("repeat", flat=True)) == [0, 1]
 
 
 @pytest.mark.parametrize("status", ["pending", "sending"])
@@ -148,7 +150,7 @@ def test_what_is_not_sent_yet_stays(feed, rule, channel, status):
 def test_what_was_given_up_goes_and_so_do_tests_and_notices(feed, rule, channel, outside):
     outside.script = [raising(TransportRejected("http_400"))]
     given_up = opened(feed, channel, 0)
-    judge(feed, (1, "99"))
+    evaluate(feed, (1, "99"))
     columns = {"channel": channel, "status": "delivered", "subject": "x", "text": "", "next_attempt_at": NOW}
     others = [Message.objects.create(kind=kind, **columns).pk for kind in ("test", "notice")]
     young = set(episode(feed, channel, 10))
@@ -158,22 +160,22 @@ def test_what_was_given_up_goes_and_so_do_tests_and_notices(feed, rule, channel,
 
 
 def test_what_a_channel_that_is_switched_off_is_owed_is_given_up_and_goes_with_the_rest(feed, rule, channel):
-    """There are no debts that nobody ever pays."""
+    """There are no notifications that nobody ever pays."""
     silence = services.create_silence(
         author=channel.owner, owner=channel.owner, starts_at=NOW, ends_at=NOW + timedelta(hours=1), comment="work"
     )
-    judge(feed, (0, "101"), (1, "99"))
-    held = plan(channel)
+    evaluate(feed, (0, "101"), (1, "99"))
+    deferred = plan(channel)
     Channel.objects.update(is_enabled=False)
     services.end_silences(silences=[silence], now=timezone.now())
 
-    flow.tell_due()
+    flow.notify_due()
     send(channel)
 
-    assert (held, debts()) == ([], [("opened", "Fake"), ("resolved", "Fake")])
-    assert list(Message.objects.values_list("status", flat=True)) == ["dead"]
+    assert (deferred, notifications()) == ([], [("opened", "Fake"), ("resolved", "Fake")])
+    assert list(Message.objects.values_list("status", flat=True)) == ["failed"]
     age(messages())
-    assert (prune(), Owed.objects.exists()) == (1, False)
+    assert (prune(), Notification.objects.exists()) == (1, False)
 
 
 def test_a_channel_stays_known_as_working_by_its_last_delivery(feed, rule, channel):
@@ -190,8 +192,8 @@ def test_a_channel_stays_known_as_failing_by_its_last_try(feed, rule, channel, o
     delivered = episode(feed, channel, 0)
     outside.script = [raising(TransportRejected("http_400"))]
     refused = opened(feed, channel, 10)
-    judge(feed, (11, "99"))
-    Owed.objects.filter(message=None).delete()
+    evaluate(feed, (11, "99"))
+    Notification.objects.filter(message=None).delete()
     Channel.objects.update(failing_since=None)
     age(delivered, made=OLD - timedelta(days=1))
     age(refused)
@@ -261,7 +263,7 @@ def test_a_piece_that_fails_leaves_the_ones_before_it_dropped(feed, rule, channe
 def test_a_link_works_for_its_week_however_short_messages_are_kept_and_is_over_after_it(feed, rule, channel, settings):
     settings.MESSAGE_RETENTION_DAYS = 8
     message_ids = episode(feed, channel, 0)
-    tokens = [services.act_links(message_id=pk)[0].url.rstrip("/").rsplit("/", 1)[1] for pk in message_ids]
+    tokens = [services.action_links(message_id=pk)[0].url.rstrip("/").rsplit("/", 1)[1] for pk in message_ids]
     episode(feed, channel, 10)
     age(message_ids[:1], made=NOW - timedelta(days=8, seconds=1))
     age(message_ids[1:], made=NOW - VALID_FOR)
@@ -274,13 +276,13 @@ def test_a_link_works_for_its_week_however_short_messages_are_kept_and_is_over_a
 
 
 def test_a_sender_that_comes_back_late_finds_nothing_and_breaks_nothing(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
 
     def meanwhile():
         expire_lease(message_id)
         assert send(channel) == "delivered"
-        judge(feed, (1, "99"))
-        Owed.objects.filter(message=None).delete()
+        evaluate(feed, (1, "99"))
+        Notification.objects.filter(message=None).delete()
         services.send_test(channel=channel, asked_by="ada", now=NOW)
         assert send(channel) == "delivered"
         age([message_id])
@@ -289,7 +291,7 @@ def test_a_sender_that_comes_back_late_finds_nothing_and_breaks_nothing(feed, ru
 
     outside.script = [meanwhile]
 
-    assert send(channel) == "failed"
+    assert send(channel) == "transient_failure"
     assert message_id not in messages()
     assert not Attempt.objects.filter(message=message_id).exists()
     assert Channel.objects.get().failing_since is None
@@ -319,7 +321,7 @@ def test_what_somebody_has_sent_again_this_moment_stays_and_is_waited_for_by_nob
 
     assert (dropped, given_up in messages(), end in messages()) == ([1], True, False)
     make_due(given_up)
-    assert (send(channel), outside.letters[-1].id) == ("delivered", str(given_up))
+    assert (send(channel), outside.rendered_messages[-1].id) == ("delivered", str(given_up))
 
 
 def silence(owner, *, ends_at):
@@ -345,7 +347,7 @@ def test_silences_go_that_have_been_over_for_as_long(owner, monkeypatch):
 def test_a_silence_stays_while_what_it_held_back_is_known(feed, owner, rule, channel):
     long_ago = silence(owner, ends_at=OLD)
     message_ids = episode(feed, channel, 0)
-    Owed.objects.filter(message=message_ids[0]).update(hold="silence", silence=long_ago)
+    Notification.objects.filter(message=message_ids[0]).update(deferred_by="silence", silence=long_ago)
     episode(feed, channel, 10)
 
     kept = services.prune_silences(now=NOW)

@@ -8,22 +8,22 @@ from django.utils import timezone
 
 from apps.notify import domain, queries, services
 from apps.notify.models import Attempt, Channel, Message
-from apps.notify.services.sending import letter_of
+from apps.notify.services.sending import render
 from apps.notify.transports.protocol import ChannelRefused, TransportRejected, TransportUnavailable
 from apps.rules.models import Rule
 from tests.builders import above, make_feed, make_owner, make_rule
-from tests.notify.telling import (
+from tests.notify.notifying import (
     LONG_AGO,
     Killed,
     due,
+    evaluate,
     expire_lease,
-    judge,
+    items,
     make_due,
     outcomes,
     plan,
     raising,
     send,
-    told,
 )
 from tests.threads import at_once
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_a_delivery_is_on_record(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
 
     outcome = send(channel)
 
@@ -41,74 +41,74 @@ def test_a_delivery_is_on_record(feed, rule, channel, outside):
     assert (attempt.number, attempt.outcome, attempt.reason, attempt.detail) == (1, "delivered", "", "taken")
     assert (attempt.status, attempt.answer, attempt.milliseconds is None) == (200, "thanks", False)
     assert send(channel) is None
-    assert [letter.id for letter in outside.letters] == [str(message_id)]
+    assert [rendered.id for rendered in outside.rendered_messages] == [str(message_id)]
 
 
 def test_a_letter_has_all_that_a_transport_may_need(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
 
     send(channel)
 
-    (letter,) = outside.letters
-    assert (letter.subject, letter.severity) == ("[warning] Peg: BTC-USD", "warning")
-    assert letter.url.endswith(f"/admin/notify/message/{message_id}/change/")
-    assert [(one.event, one.symbol, one.reason, one.words) for one in letter.told] == [
+    (rendered,) = outside.rendered_messages
+    assert (rendered.subject, rendered.severity) == ("[warning] Peg: BTC-USD", "warning")
+    assert rendered.url.endswith(f"/admin/notify/message/{message_id}/change/")
+    assert [(one.event, one.symbol, one.reason, one.summary) for one in rendered.items] == [
         ("opened", "BTC-USD", "", "BTC-USD is above 100: 101 at 12:00:00")
     ]
-    assert [act.label for act in letter.acts] == ["Acknowledge", "Silence 1 h"]
+    assert [action.label for action in rendered.actions] == ["Acknowledge", "Silence 1 h"]
 
 
 def test_what_is_over_has_nothing_to_acknowledge(feed, rule, channel, outside):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     send(channel)
-    told(feed, channel, (1, "99"))
+    items(feed, channel, (1, "99"))
     send(channel)
 
-    assert [bool(letter.acts) for letter in outside.letters] == [True, False]
+    assert [bool(rendered.actions) for rendered in outside.rendered_messages] == [True, False]
 
 
 def test_what_opened_and_is_over_has_nothing_to_acknowledge_and_a_list_has_as_long_as_one_is_open(
     feed, rule, channel, outside
 ):
-    told(feed, channel, (0, "101"), (1, "99"))
+    items(feed, channel, (0, "101"), (1, "99"))
     send(channel)
-    told(feed, channel, (2, "101"), (3, "99"), (4, "101"))
+    items(feed, channel, (2, "101"), (3, "99"), (4, "101"))
     send(channel)
 
-    assert [bool(letter.acts) for letter in outside.letters] == [False, True]
+    assert [bool(rendered.actions) for rendered in outside.rendered_messages] == [False, True]
 
 
 def test_an_opening_that_was_tried_keeps_its_text_and_the_resolution_waits_behind_it(feed, rule, channel, outside):
-    (opened,) = told(feed, channel, (0, "101"))
+    (opened,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_503"))]
     send(channel)
 
-    _, resolved = told(feed, channel, (1, "99"))
+    _, resolved = items(feed, channel, (1, "99"))
     too_early = send(channel)
     make_due(opened)
     in_order = [send(channel), send(channel)]
 
     assert (too_early, in_order) == (None, ["delivered", "delivered"])
-    assert [letter.id for letter in outside.letters] == [str(opened), str(opened), str(resolved)]
-    assert [letter.subject.endswith("is over") for letter in outside.letters] == [False, False, True]
+    assert [rendered.id for rendered in outside.rendered_messages] == [str(opened), str(opened), str(resolved)]
+    assert [rendered.subject.endswith("is over") for rendered in outside.rendered_messages] == [False, False, True]
 
 
 def test_the_order_within_an_alert_does_not_rest_on_the_clocks_of_those_who_plan(feed, rule, channel, outside):
-    (opened,) = told(feed, channel, (0, "101"))
+    (opened,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_503"))]
     send(channel)
-    told(feed, channel, (1, "99"))
+    items(feed, channel, (1, "99"))
     Message.objects.exclude(pk=opened).update(created_at=LONG_AGO, next_attempt_at=LONG_AGO)
 
     assert send(channel) is None
 
 
 def test_what_comes_meanwhile_waits_until_the_channel_is_free(feed, rule, channel, outside):
-    (opened,) = told(feed, channel, (0, "101"))
+    (opened,) = items(feed, channel, (0, "101"))
     seen = []
 
     def resolve_meanwhile():
-        told(feed, channel, (1, "99"))
+        items(feed, channel, (1, "99"))
         seen.append(send(channel))
 
     outside.script = [resolve_meanwhile]
@@ -116,36 +116,36 @@ def test_what_comes_meanwhile_waits_until_the_channel_is_free(feed, rule, channe
 
     assert seen == [None]
     assert send(channel) == "delivered"
-    assert [letter.id == str(opened) for letter in outside.letters] == [True, False]
+    assert [rendered.id == str(opened) for rendered in outside.rendered_messages] == [True, False]
 
 
 def test_the_resolution_goes_on_once_the_opening_is_dead(feed, rule, channel, outside):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     outside.script = [raising(TransportRejected("smtp_550"))]
     send(channel)
 
-    told(feed, channel, (1, "99"))
+    items(feed, channel, (1, "99"))
 
     assert send(channel) == "delivered"
 
 
 def test_alerts_do_not_wait_for_each_other(feed, rule, channel, outside):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_503"))]
     send(channel)
-    told(feed, channel, (1, "99"))
-    told(feed, channel, (2, "101"))
+    items(feed, channel, (1, "99"))
+    items(feed, channel, (2, "101"))
 
     sent = [send(channel), send(channel)]
 
     assert sent == ["delivered", None]
-    assert [letter.told[0].at.second for letter in outside.letters] == [0, 2]
+    assert [rendered.items[0].at.second for rendered in outside.rendered_messages] == [0, 2]
 
 
 def test_channels_do_not_wait_for_each_other(feed, owner, rule, channel, outside):
     other = services.create_channel(owner=owner, name="In", kind="inbox", config={})
     services.set_channels(rule=rule, channels=[channel, other])
-    judge(feed, (0, "101"))
+    evaluate(feed, (0, "101"))
     plan(channel)
     plan(other)
     seen = []
@@ -156,8 +156,8 @@ def test_channels_do_not_wait_for_each_other(feed, owner, rule, channel, outside
 
 
 def test_messages_of_one_channel_are_sent_one_at_a_time_whatever_they_are_about(feed, rule, channel, outside):
-    told(feed, channel, (0, "101"), (1, "99"))
-    told(feed, channel, (2, "101"), (3, "99"))
+    items(feed, channel, (0, "101"), (1, "99"))
+    items(feed, channel, (2, "101"), (3, "99"))
     seen = []
     outside.script = [lambda: seen.append(send(channel))]
 
@@ -167,31 +167,31 @@ def test_messages_of_one_channel_are_sent_one_at_a_time_whatever_they_are_about(
 
 
 def test_what_is_not_due_is_not_sent(feed, rule, channel, outside):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     Message.objects.update(next_attempt_at=timezone.now() + timedelta(hours=1))
 
     assert send(channel) is None
-    assert (outside.letters, Attempt.objects.count()) == ([], 0)
+    assert (outside.rendered_messages, Attempt.objects.count()) == ([], 0)
 
 
 def test_an_outage_is_tried_again_after_a_wait_within_its_bounds(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_503", "busy")) for _ in range(3)]
 
     waits = []
     for _ in range(3):
         make_due(message_id)
         before = timezone.now()
-        assert send(channel) == "failed"
+        assert send(channel) == "transient_failure"
         waits.append((Message.objects.get().next_attempt_at - before).total_seconds())
 
-    assert outcomes(message_id) == [(number, "failed", "http_503") for number in (1, 2, 3)]
+    assert outcomes(message_id) == [(number, "transient_failure", "http_503") for number in (1, 2, 3)]
     assert [4 <= waits[0] <= 7, 24 <= waits[1] <= 37, 96 <= waits[2] <= 145] == [True, True, True]
     assert (Message.objects.get().status, Message.objects.get().lease_until) == ("pending", None)
 
 
 def test_the_eighth_failure_is_the_last(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_503")) for _ in range(9)]
 
     statuses = []
@@ -200,9 +200,9 @@ def test_the_eighth_failure_is_the_last(feed, rule, channel, outside):
         send(channel)
         statuses.append(Message.objects.get().status)
 
-    assert statuses == ["pending"] * 7 + ["dead"] * 2
-    assert len(outside.letters) == 8
-    assert {letter.id for letter in outside.letters} == {str(message_id)}
+    assert statuses == ["pending"] * 7 + ["failed"] * 2
+    assert len(outside.rendered_messages) == 8
+    assert {rendered.id for rendered in outside.rendered_messages} == {str(message_id)}
 
 
 def test_the_schedule_has_the_attempts_that_the_tests_count():
@@ -210,18 +210,18 @@ def test_the_schedule_has_the_attempts_that_the_tests_count():
 
 
 def test_a_rejection_is_for_good_and_leaves_the_channel_on(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportRejected("http_400", "too long"))]
 
-    assert send(channel) == "rejected"
+    assert send(channel) == "permanent_failure"
     make_due(message_id)
     assert send(channel) is None
-    assert (Message.objects.get().status, outcomes(message_id)) == ("dead", [(1, "rejected", "http_400")])
+    assert (Message.objects.get().status, outcomes(message_id)) == ("failed", [(1, "permanent_failure", "http_400")])
     assert Channel.objects.get().is_enabled
 
 
 def test_a_crash_between_the_answer_and_the_commit_costs_one_repeat_with_the_same_id(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(Killed())]
     with pytest.raises(Killed):
         send(channel)
@@ -231,7 +231,7 @@ def test_a_crash_between_the_answer_and_the_commit_costs_one_repeat_with_the_sam
     after = [send(channel) for _ in range(2)]
 
     assert (while_leased, after) == (None, ["delivered", None])
-    assert [letter.id for letter in outside.letters] == [str(message_id)] * 2
+    assert [rendered.id for rendered in outside.rendered_messages] == [str(message_id)] * 2
     assert outcomes(message_id) == [(1, "", ""), (2, "delivered", "")]
 
 
@@ -239,15 +239,15 @@ def test_a_crash_between_the_answer_and_the_commit_costs_one_repeat_with_the_sam
     ("late_result", "first"),
     [
         (lambda: None, (1, "delivered", "")),
-        (raising(TransportUnavailable("timeout")), (1, "failed", "timeout")),
-        (raising(TransportRejected("http_400")), (1, "rejected", "http_400")),
-        (raising(ChannelRefused("http_410")), (1, "rejected", "http_410")),
+        (raising(TransportUnavailable("timeout")), (1, "transient_failure", "timeout")),
+        (raising(TransportRejected("http_400")), (1, "permanent_failure", "http_400")),
+        (raising(ChannelRefused("http_410")), (1, "permanent_failure", "http_410")),
     ],
 )
 def test_what_a_sender_says_after_its_lease_is_fenced_off_while_the_next_is_at_it(
     feed, rule, channel, outside, late_result, first
 ):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
 
     def overtaken():
         expire_lease(message_id)
@@ -265,7 +265,7 @@ def test_what_a_sender_says_after_its_lease_is_fenced_off_while_the_next_is_at_i
 
 
 def test_a_message_that_kills_every_sender_is_given_up_after_the_last_attempt(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(Killed()) for _ in range(8)]
     for _ in range(8):
         with pytest.raises(Killed):
@@ -273,24 +273,26 @@ def test_a_message_that_kills_every_sender_is_given_up_after_the_last_attempt(fe
         expire_lease(message_id)
 
     assert send(channel) is None
-    assert (Message.objects.get().status, len(outside.letters)) == ("dead", 8)
+    assert (Message.objects.get().status, len(outside.rendered_messages)) == ("failed", 8)
     assert due(behind=timedelta(0)) == []
 
 
 def test_a_line_break_in_a_rule_name_stays_out_of_the_subject(feed, owner, channel, outside):
     rule = make_rule(owner, name="Peg\r\nBcc: evil@example.org", assets=["BTC-USD"], condition=above(100))
     services.set_channels(rule=rule, channels=[channel])
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
 
     send(channel)
 
-    assert [letter.subject for letter in outside.letters] == ["[warning] Peg Bcc: evil@example.org: BTC-USD"]
+    assert [rendered.subject for rendered in outside.rendered_messages] == [
+        "[warning] Peg Bcc: evil@example.org: BTC-USD"
+    ]
 
 
 def test_an_inbox_shows_what_was_delivered_to_its_owner_and_to_nobody_else(feed, owner, rule):
     inbox = services.create_channel(owner=owner, name="In", kind="inbox", config={})
     services.set_channels(rule=rule, channels=[inbox])
-    (message_id,) = told(feed, inbox, (0, "101"))
+    (message_id,) = items(feed, inbox, (0, "101"))
     before = list(queries.inbox_of(owner))
 
     send(inbox)
@@ -301,12 +303,12 @@ def test_an_inbox_shows_what_was_delivered_to_its_owner_and_to_nobody_else(feed,
 
 
 def test_a_channel_is_due_when_nobody_was_asked_to_send_on_it_for_a_while(feed, rule, channel):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     now = timezone.now()
-    Channel.objects.update(hurried_at=None)
+    Channel.objects.update(dispatched_at=None)
     before = due(now=now)
 
-    services.note_hurried(channel_ids=[channel.pk], now=now)
+    services.note_dispatched(channel_ids=[channel.pk], now=now)
 
     assert before == [channel.pk]
     assert due(now=now + timedelta(seconds=9)) == []
@@ -318,14 +320,14 @@ def test_channels_on_which_nobody_sends_keep_no_other_from_its_turn(monkeypatch,
     other = services.create_channel(owner=owner, name="Other", kind="fake", config={})
     for one, seconds in ((channel, 20), (other, 60)):
         services.send_test(channel=one, asked_by="ada", now=LONG_AGO)
-        services.note_hurried(channel_ids=[one.pk], now=timezone.now() - timedelta(seconds=seconds))
+        services.note_dispatched(channel_ids=[one.pk], now=timezone.now() - timedelta(seconds=seconds))
 
     assert due() == [other.pk]
 
 
 def test_a_channel_is_due_as_soon_as_a_wait_is_over(feed, rule, channel):
-    (message_id,) = told(feed, channel, (0, "101"))
-    Channel.objects.update(hurried_at=LONG_AGO)
+    (message_id,) = items(feed, channel, (0, "101"))
+    Channel.objects.update(dispatched_at=LONG_AGO)
     just_before = LONG_AGO + timedelta(seconds=1)
     Message.objects.update(next_attempt_at=just_before - timedelta(seconds=2))
     assert due(now=just_before) == []
@@ -336,7 +338,7 @@ def test_a_channel_is_due_as_soon_as_a_wait_is_over(feed, rule, channel):
 
 
 def test_the_database_refuses_a_second_attempt_of_one_number(feed, rule, channel):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     send(channel)
 
     with pytest.raises(IntegrityError), transaction.atomic():
@@ -344,26 +346,26 @@ def test_the_database_refuses_a_second_attempt_of_one_number(feed, rule, channel
 
 
 def test_what_a_transport_did_not_foresee_is_a_failed_attempt_that_is_tried_again(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(KeyError("to"))]
 
     send(channel)
 
-    assert outcomes(message_id) == [(1, "failed", "crashed")]
+    assert outcomes(message_id) == [(1, "transient_failure", "crashed")]
     assert Message.objects.get().status == "pending"
 
 
 def test_secrets_that_cannot_be_read_are_a_failed_attempt_that_is_tried_again(settings, feed, rule, outside, owner):
-    settings.CHANNEL_KEYS = ["an older key"]
+    settings.CHANNEL_ENCRYPTION_KEYS = ["an older key"]
     config = {"password": "canary-4711"}
-    channel = services.create_channel(owner=owner, name="Sealed", kind="fake", config=config)
+    channel = services.create_channel(owner=owner, name="Encrypted", kind="fake", config=config)
     services.set_channels(rule=rule, channels=[channel])
-    (message_id,) = told(feed, channel, (0, "101"))
-    settings.CHANNEL_KEYS = ["another key"]
+    (message_id,) = items(feed, channel, (0, "101"))
+    settings.CHANNEL_ENCRYPTION_KEYS = ["another key"]
 
-    assert send(channel) == "failed"
+    assert send(channel) == "transient_failure"
 
-    assert (outside.letters, outcomes(message_id)) == ([], [(1, "failed", "no_key")])
+    assert (outside.rendered_messages, outcomes(message_id)) == ([], [(1, "transient_failure", "no_key")])
 
 
 # Quiet hours
@@ -380,13 +382,13 @@ def quiet_until(channel):
 
 
 def test_what_failed_before_quiet_hours_is_not_tried_within_them(feed, rule, channel, outside, quiet_until):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("timeout"))]
     send(channel)
     make_due(message_id)
     channel.save()
 
-    assert (send(channel), len(outside.letters)) == (None, 1)
+    assert (send(channel), len(outside.rendered_messages)) == (None, 1)
 
     message = Message.objects.get()
     assert (message.status, message.next_attempt_at, message.attempts) == ("pending", quiet_until, 1)
@@ -395,7 +397,7 @@ def test_what_failed_before_quiet_hours_is_not_tried_within_them(feed, rule, cha
 
 
 def test_what_a_dead_sender_left_behind_is_not_tried_within_quiet_hours(feed, rule, channel, outside, quiet_until):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(Killed())]
     with pytest.raises(Killed):
         send(channel)
@@ -405,18 +407,18 @@ def test_what_a_dead_sender_left_behind_is_not_tried_within_quiet_hours(feed, ru
     assert (send(channel), Message.objects.get().status) == (None, "pending")
 
 
-@pytest.mark.parametrize(("lets_critical", "outcome"), [(True, "delivered"), (False, None)])
+@pytest.mark.parametrize(("allow_critical", "outcome"), [(True, "delivered"), (False, None)])
 def test_what_is_critical_is_tried_again_in_quiet_hours_where_it_may_come(
-    feed, owner, rule, channel, outside, quiet_until, lets_critical, outcome
+    feed, owner, rule, channel, outside, quiet_until, allow_critical, outcome
 ):
-    (message_id,) = told(feed, channel, (0, "101"), (1, "99"))
+    (message_id,) = items(feed, channel, (0, "101"), (1, "99"))
     Rule.objects.update(severity="critical", name='"severity": "info"')
-    (_, critical_id) = told(feed, channel, (2, "101"))
-    channel.quiet_lets_critical = lets_critical
+    (_, critical_id) = items(feed, channel, (2, "101"))
+    channel.quiet_allow_critical = allow_critical
     channel.save()
 
     assert send(channel) == outcome
-    assert [letter.id for letter in outside.letters] == [str(critical_id)] * lets_critical
+    assert [rendered.id for rendered in outside.rendered_messages] == [str(critical_id)] * allow_critical
     assert Message.objects.get(pk=message_id).next_attempt_at == quiet_until
 
 
@@ -428,7 +430,7 @@ def test_tests_and_notices_are_sent_in_quiet_hours(channel, outside, quiet_until
 
 
 def test_quiet_hours_that_are_changed_let_go_of_what_waits_for_another_try(feed, rule, channel, quiet_until):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     channel.save()
     send(channel)
     channel.quiet_from = channel.quiet_until = None
@@ -443,12 +445,12 @@ def test_quiet_hours_that_are_changed_let_go_of_what_waits_for_another_try(feed,
 
 
 def test_a_wait_that_was_asked_for_holds_for_all_of_the_channel(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_429", retry_after_seconds=120))]
     before = timezone.now()
 
     send(channel)
-    told(feed, channel, (1, "99"), (2, "101"))
+    items(feed, channel, (1, "99"), (2, "101"))
     make_due(message_id)
 
     channel.refresh_from_db()
@@ -463,7 +465,7 @@ def test_a_wait_that_was_asked_for_holds_for_all_of_the_channel(feed, rule, chan
 def test_a_wait_that_was_asked_for_is_counted_from_the_answer_and_not_from_the_beginning_of_the_try(
     feed, rule, channel, outside
 ):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_429", retry_after_seconds=2))]
     before = timezone.now()
 
@@ -475,7 +477,7 @@ def test_a_wait_that_was_asked_for_is_counted_from_the_answer_and_not_from_the_b
 
 
 def test_short_waits_that_are_asked_for_do_not_use_the_tries_up_within_seconds(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_429", retry_after_seconds=1)) for _ in range(7)]
     waits = []
     for _ in range(7):
@@ -488,7 +490,7 @@ def test_short_waits_that_are_asked_for_do_not_use_the_tries_up_within_seconds(f
 
 
 def test_a_longer_wait_that_was_asked_for_stands_for_the_schedules(feed, rule, channel, outside):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_429", retry_after_seconds=20))]
     before = timezone.now()
 
@@ -499,7 +501,7 @@ def test_a_longer_wait_that_was_asked_for_stands_for_the_schedules(feed, rule, c
 
 
 def test_a_channel_that_fails_is_known_as_failing_until_something_gets_through(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("timeout"))]
     seen = [queries.failing_of([channel.pk])]
     for _ in range(2):
@@ -511,7 +513,7 @@ def test_a_channel_that_fails_is_known_as_failing_until_something_gets_through(f
 
 
 def test_what_it_says_is_since_when_nothing_gets_through_however_often_it_fails(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("timeout")) for _ in range(2)]
     send(channel, after=-100)
     channel.refresh_from_db()
@@ -524,10 +526,10 @@ def test_what_it_says_is_since_when_nothing_gets_through_however_often_it_fails(
 
 
 def test_a_channel_that_is_refused_is_switched_off_and_its_owner_told_elsewhere(feed, owner, rule, channel, outside):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     outside.script = [raising(ChannelRefused("http_410", "The address is gone."))]
 
-    assert send(channel) == "rejected"
+    assert send(channel) == "permanent_failure"
 
     channel.refresh_from_db()
     assert (channel.is_enabled, channel.switched_off_because) == (False, "The address is gone.")
@@ -537,7 +539,7 @@ def test_a_channel_that_is_refused_is_switched_off_and_its_owner_told_elsewhere(
     assert "The address is gone." in notice.text
     # The one that was refused is among them: it can be sent again.
     assert "1 of its messages were not sent" in notice.text
-    assert letter_of(notice).url.endswith(f"/admin/notify/message/{notice.pk}/change/")
+    assert render(notice).url.endswith(f"/admin/notify/message/{notice.pk}/change/")
     assert send(notice.channel) == "delivered"
 
 
@@ -546,7 +548,7 @@ def test_the_notice_goes_to_the_channel_on_which_something_got_through_last(feed
     services.send_test(channel=mine, asked_by="ada", now=LONG_AGO)
     send(mine)
     services.create_channel(owner=owner, name="Untried", kind="fake", config={})
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     outside.script = [raising(ChannelRefused("http_410"))]
 
     send(channel)
@@ -559,7 +561,7 @@ def test_the_notice_goes_to_no_channel_that_fails_itself(feed, owner, rule, chan
     services.send_test(channel=failing, asked_by="ada", now=LONG_AGO)
     send(failing)
     Channel.objects.filter(pk=failing.pk).update(failing_since=timezone.now())
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     outside.script = [raising(ChannelRefused("http_410"))]
 
     send(channel)
@@ -571,22 +573,22 @@ def test_a_notice_goes_on_where_its_own_channel_turns_out_to_be_gone(feed, owner
     second = services.create_channel(owner=owner, name="Second", kind="fake", config={})
     services.send_test(channel=second, asked_by="ada", now=LONG_AGO)
     send(second)
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     outside.script = [raising(ChannelRefused("http_410")), raising(ChannelRefused("http_410"))]
     send(channel)
     send(second)
 
     inbox = Channel.objects.get(kind="inbox")
     assert [send(inbox), send(inbox), send(inbox)] == ["delivered", "delivered", None]
-    told_of = Message.objects.filter(kind="notice", status="delivered").values_list("subject", "channel__kind")
-    assert set(told_of) == {
+    item_of = Message.objects.filter(kind="notice", status="delivered").values_list("subject", "channel__kind")
+    assert set(item_of) == {
         ("[notice] Fake was switched off", "inbox"),
         ("[notice] Second was switched off", "inbox"),
     }
 
 
 def test_72_h_of_failures_switch_a_channel_off_and_a_shorter_time_does_not(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("timeout")) for _ in range(3)]
     send(channel)
     seen = []
@@ -606,7 +608,7 @@ def test_72_h_of_refused_messages_switch_a_channel_off_and_what_gets_through_end
     outside.script = [raising(TransportRejected("http_422")), None, *[raising(TransportRejected("http_422"))] * 3]
     seen = []
     for second, hours in ((0, 0), (2, 0), (4, 100), (6, 101), (8, 173)):
-        told(feed, channel, (second, "101"), (second + 1, "99"))
+        items(feed, channel, (second, "101"), (second + 1, "99"))
         send(channel, after=hours * 3_600)
         channel.refresh_from_db()
         seen.append((channel.failing_since is not None, channel.is_enabled))
@@ -621,27 +623,27 @@ def test_a_test_that_is_refused_switches_nothing_off(channel, outside):
 
     send(channel)
 
-    assert outcomes(message.pk) == [(1, "rejected", "http_404")]
+    assert outcomes(message.pk) == [(1, "permanent_failure", "http_404")]
     channel.refresh_from_db()
     assert channel.is_enabled
 
 
 def test_what_waits_on_a_channel_that_is_off_is_given_up_and_can_be_sent_again(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     Channel.objects.update(is_enabled=False)
     assert send(channel) is None
-    assert (Message.objects.get().status, outside.letters) == ("dead", [])
+    assert (Message.objects.get().status, outside.rendered_messages) == ("failed", [])
     assert services.redeliver(messages=Message.objects.all(), now=LONG_AGO) == 0
     Channel.objects.update(is_enabled=True)
 
     assert services.redeliver(messages=Message.objects.all(), now=LONG_AGO) == 1
 
     assert send(channel) == "delivered"
-    assert [letter.id for letter in outside.letters] == [str(message_id)]
+    assert [rendered.id for rendered in outside.rendered_messages] == [str(message_id)]
 
 
 def test_what_is_being_sent_while_its_channel_is_switched_off_is_delivered(feed, rule, channel, outside):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
 
     def switch_off_meanwhile():
         Channel.objects.update(is_enabled=False)
@@ -654,7 +656,7 @@ def test_what_is_being_sent_while_its_channel_is_switched_off_is_delivered(feed,
 
 
 def test_what_is_sent_again_has_the_whole_schedule_before_it(feed, rule, channel, outside):
-    (message_id,) = told(feed, channel, (0, "101"))
+    (message_id,) = items(feed, channel, (0, "101"))
     outside.script = [raising(TransportUnavailable("http_503")) for _ in range(16)]
     for _ in range(8):
         make_due(message_id)
@@ -667,12 +669,12 @@ def test_what_is_sent_again_has_the_whole_schedule_before_it(feed, rule, channel
         send(channel)
         statuses.append(Message.objects.get().status)
 
-    assert statuses == ["pending"] * 7 + ["dead"]
+    assert statuses == ["pending"] * 7 + ["failed"]
     assert [number for number, _, _ in outcomes(message_id)] == list(range(1, 17))
 
 
 def test_only_what_was_given_up_is_sent_again(feed, rule, channel, outside):
-    told(feed, channel, (0, "101"))
+    items(feed, channel, (0, "101"))
     send(channel)
 
     assert services.redeliver(messages=Message.objects.all(), now=LONG_AGO) == 0
@@ -683,13 +685,13 @@ def test_only_what_was_given_up_is_sent_again(feed, rule, channel, outside):
 @pytest.mark.django_db(transaction=True)
 def test_of_senders_at_the_same_moment_one_wins(feed, rule, channel, outside):
     for second in range(0, 20, 2):
-        (message_id,) = told(feed, channel, (second, "101"), (second + 1, "99"))
+        (message_id,) = items(feed, channel, (second, "101"), (second + 1, "99"))
 
         given = at_once(*[lambda: send(channel)] * 4)
 
         assert sorted(map(str, given)) == ["None", "None", "None", "delivered"]
         assert outcomes(message_id) == [(1, "delivered", "")]
-    assert len({letter.id for letter in outside.letters}) == len(outside.letters) == 10
+    assert len({rendered.id for rendered in outside.rendered_messages}) == len(outside.rendered_messages) == 10
 
 
 @pytest.mark.servers
@@ -700,7 +702,7 @@ def test_of_planners_at_the_same_moment_each_debt_is_paid_once(owner, channel):
     rule = make_rule(owner, assets=symbols, condition=above(100))
     services.set_channels(rule=rule, channels=[channel])
     for symbol in symbols:
-        judge(feed, (0, "101"), symbol=symbol)
+        evaluate(feed, (0, "101"), symbol=symbol)
 
         at_once(*[lambda: plan(channel)] * 4)
 

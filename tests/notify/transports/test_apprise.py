@@ -16,12 +16,18 @@ from werkzeug import Response
 from apps.notify import domain
 from apps.notify.transports import apprise as transport
 from apps.notify.transports.apprise import Apprise, allowed_schemas
-from apps.notify.transports.protocol import ChannelInvalid, ChannelRefused, Letter, Receipt, TransportUnavailable
+from apps.notify.transports.protocol import (
+    ChannelInvalid,
+    ChannelRefused,
+    Receipt,
+    RenderedMessage,
+    TransportUnavailable,
+)
 from apps.notify.transports.registry import transport_named
 
 CANARY = "canary4711canary4711canary4711ca"
 DISCORD = {"url": f"discord://4711/{CANARY}"}
-LETTER = Letter(
+RENDERED = RenderedMessage(
     id="0197a0e0-0000-4000-8000-000000000001",
     subject="[critical] Peg: USDC-USD",
     text="It broke.\nOpened 2026-03-02 12:00:00 UTC.",
@@ -51,7 +57,7 @@ def bodies_of(server):
 def test_a_service_gets_subject_and_text_once(discord):
     discord.expect_oneshot_request(f"/hooks/4711/{CANARY}", method="POST").respond_with_data(status=204)
 
-    receipt = Apprise().send(LETTER, DISCORD)
+    receipt = Apprise().send(RENDERED, DISCORD)
 
     assert receipt == Receipt("taken by Discord")
     (sent,) = bodies_of(discord)
@@ -64,17 +70,17 @@ def test_a_service_that_has_titles_gets_the_subject_as_the_title(httpserver, mon
     monkeypatch.setattr(service_of("pover"), "notify_url", httpserver.url_for("/messages"))
     httpserver.expect_request("/messages").respond_with_json({"status": 1})
 
-    Apprise().send(LETTER, {"url": f"pover://{'u' * 30}@{'t' * 30}"})
+    Apprise().send(RENDERED, {"url": f"pover://{'u' * 30}@{'t' * 30}"})
 
     request, _ = httpserver.log[0]
-    assert (request.form["title"], request.form["message"]) == (LETTER.subject, LETTER.text)
+    assert (request.form["title"], request.form["message"]) == (RENDERED.subject, RENDERED.text)
 
 
 def test_what_is_written_in_names_calls_nobody_and_stays_readable(discord):
     discord.expect_request(f"/hooks/4711/{CANARY}").respond_with_data(status=204)
 
     Apprise().send(
-        replace(LETTER, subject="<!channel> *_[ @everyone", text="<@5> <users/all> a < b @here @**all**"), DISCORD
+        replace(RENDERED, subject="<!channel> *_[ @everyone", text="<@5> <users/all> a < b @here @**all**"), DISCORD
     )
 
     (sent,) = bodies_of(discord)
@@ -87,7 +93,7 @@ def test_markup_in_names_is_escaped_where_a_service_wants_markdown(httpserver, m
     monkeypatch.setattr(service_of("simplepush"), "notify_url", httpserver.url_for("/tasks"))
     httpserver.expect_request("/tasks").respond_with_json({"status": "OK"}, status=201)
 
-    Apprise().send(replace(LETTER, text="Peg *_[x](http://evil.example)"), {"url": "simplepush://HuxgBB"})
+    Apprise().send(replace(RENDERED, text="Peg *_[x](http://evil.example)"), {"url": "simplepush://HuxgBB"})
 
     assert "Peg \\*\\_\\[x\\]\\(" in httpserver.log[0][0].get_data(as_text=True).replace("\\\\", "\\")
 
@@ -95,7 +101,7 @@ def test_markup_in_names_is_escaped_where_a_service_wants_markdown(httpserver, m
 def test_a_long_text_is_one_message_that_says_where_the_rest_is(discord):
     discord.expect_request(f"/hooks/4711/{CANARY}").respond_with_data(status=204)
 
-    Apprise().send(replace(LETTER, text="\n".join(f"alert {number}" for number in range(1_000))), DISCORD)
+    Apprise().send(replace(RENDERED, text="\n".join(f"alert {number}" for number in range(1_000))), DISCORD)
 
     (sent,) = bodies_of(discord)
     assert sent["content"].startswith("[critical] Peg: USDC-USD\nalert 0\nalert 1\n")
@@ -104,7 +110,7 @@ def test_a_long_text_is_one_message_that_says_where_the_rest_is(discord):
 
 
 def test_where_escapes_make_a_text_longer_they_are_counted():
-    body = Apprise().preview(replace(LETTER, text="*" * 10_000), {"url": "gchat://a/b/c"})
+    body = Apprise().preview(replace(RENDERED, text="*" * 10_000), {"url": "gchat://a/b/c"})
 
     assert body.endswith("…\nAll of it: https://fintech.example/message/1")
     assert 1_800 <= body.count("*") <= 2_000
@@ -115,7 +121,7 @@ def test_a_short_message_has_room_for_the_alert_rather_than_for_a_long_link(http
     httpserver.expect_request("/sms").respond_with_data("")
 
     Apprise().send(
-        replace(LETTER, text="It broke. " * 40, url="https://fintech.example/" + "m" * 140),
+        replace(RENDERED, text="It broke. " * 40, url="https://fintech.example/" + "m" * 140),
         {"url": "freemobile://12345678@abcdefgh"},
     )
 
@@ -125,11 +131,11 @@ def test_a_short_message_has_room_for_the_alert_rather_than_for_a_long_link(http
 
 def test_a_preview_is_what_is_sent(discord):
     discord.expect_request(f"/hooks/4711/{CANARY}").respond_with_data(status=204)
-    letter = replace(LETTER, text="@here " * 1_000)
+    rendered = replace(RENDERED, text="@here " * 1_000)
 
-    Apprise().send(letter, DISCORD)
+    Apprise().send(rendered, DISCORD)
 
-    assert Apprise().preview(letter, DISCORD) == bodies_of(discord)[0]["content"]
+    assert Apprise().preview(rendered, DISCORD) == bodies_of(discord)[0]["content"]
 
 
 @pytest.mark.parametrize(
@@ -147,12 +153,12 @@ def test_a_preview_is_what_is_sent(discord):
 def test_a_service_is_told_how_grave_it_is(httpserver, monkeypatch, severity, events, expected):
     monkeypatch.setattr(service_of("ifttt"), "notify_url", httpserver.url_for("/{event}"))
     httpserver.expect_request("/alerts").respond_with_data("")
-    told = tuple(
-        domain.Told(1, event, datetime(2026, 3, 2, tzinfo=UTC), "", "Peg", "USDC-USD", severity, "It broke.", "")
+    items = tuple(
+        domain.MessageItem(1, event, datetime(2026, 3, 2, tzinfo=UTC), "", "Peg", "USDC-USD", severity, "It broke.", "")
         for event in events
     )
 
-    Apprise().send(replace(LETTER, severity=severity, told=told), {"url": "ifttt://webhookid/alerts"})
+    Apprise().send(replace(RENDERED, severity=severity, items=items), {"url": "ifttt://webhookid/alerts"})
 
     assert bodies_of(httpserver)[0]["value3"] == expected
 
@@ -163,10 +169,10 @@ def test_what_a_service_did_not_take_may_be_tried_again_whatever_it_said(discord
     discord.expect_request(f"/hooks/4711/{CANARY}").respond_with_data("no", status=status)
 
     with pytest.raises(TransportUnavailable) as outage:
-        Apprise().send(LETTER, DISCORD)
+        Apprise().send(RENDERED, DISCORD)
 
     failure = outage.value
-    assert (failure.reason, failure.words, failure.status) == (
+    assert (failure.reason, failure.detail, failure.status) == (
         *("apprise_failed", f"Discord did not take it: HTTP {status}", status),
     )
 
@@ -175,9 +181,9 @@ def test_a_refused_connection_may_be_tried_again(monkeypatch):
     monkeypatch.setattr(service_of("discord"), "notify_url", "http://127.0.0.1:9/hooks")
 
     with pytest.raises(TransportUnavailable) as outage:
-        Apprise().send(LETTER, DISCORD)
+        Apprise().send(RENDERED, DISCORD)
 
-    assert (outage.value.reason, outage.value.words) == ("apprise_failed", "Discord did not take it")
+    assert (outage.value.reason, outage.value.detail) == ("apprise_failed", "Discord did not take it")
 
 
 def test_a_redirection_is_not_followed(discord):
@@ -186,7 +192,7 @@ def test_a_redirection_is_not_followed(discord):
     )
 
     with pytest.raises(TransportUnavailable):
-        Apprise().send(LETTER, DISCORD)
+        Apprise().send(RENDERED, DISCORD)
 
     assert [request.path for request, _ in discord.log] == [f"/hooks/4711/{CANARY}"]
 
@@ -205,10 +211,10 @@ def test_a_service_that_trickles_is_left_at_the_end_of_the_time(discord, monkeyp
     discord.expect_request(f"/hooks/4711/{CANARY}").respond_with_handler(lambda _: Response(trickle()))
 
     with pytest.raises(TransportUnavailable) as outage:
-        Apprise().send(LETTER, DISCORD)
+        Apprise().send(RENDERED, DISCORD)
     is_over.set()
 
-    assert (outage.value.reason, outage.value.words) == ("apprise_timeout", "Discord did not answer in time")
+    assert (outage.value.reason, outage.value.detail) == ("apprise_timeout", "Discord did not answer in time")
     assert not is_lost.is_set()
 
 
@@ -233,19 +239,19 @@ def test_no_log_line_and_no_failure_has_the_secret(discord, lines):
 
     Apprise().validate(DISCORD)
     with pytest.raises(TransportUnavailable) as outage:
-        Apprise().send(LETTER, DISCORD)
+        Apprise().send(RENDERED, DISCORD)
     with pytest.raises(ChannelInvalid) as refusal:
         Apprise().validate({"url": f"discord://{CANARY}"})
     logging.getLogger("apps.notify").debug("this is heard")
 
     assert "this is heard" in lines
-    said = [str(refusal.value), str(outage.value), outage.value.words, outage.value.answer]
+    said = [str(refusal.value), str(outage.value), outage.value.detail, outage.value.answer]
     assert [one for one in (*said, *lines) if CANARY in one] == []
 
 
 def test_a_url_that_this_apprise_does_not_know_any_more_refuses_the_channel():
     with pytest.raises(ChannelRefused) as refusal:
-        Apprise().send(LETTER, {"url": "gone://token"})
+        Apprise().send(RENDERED, {"url": "gone://token"})
 
     assert refusal.value.reason == "apprise_invalid"
 

@@ -18,27 +18,30 @@ from apps.notify import domain
 from apps.notify.transports import email as transport
 from apps.notify.transports.email import Email
 from apps.notify.transports.protocol import (
-    Act,
+    Action,
     ChannelInvalid,
     ChannelRefused,
-    Letter,
     Receipt,
+    RenderedMessage,
     TransportRejected,
     TransportUnavailable,
 )
 
 PAGE = "https://fintech.example/message/1"
-LETTER = Letter(
+RENDERED = RenderedMessage(
     id="0197a0e0-0000-4000-8000-000000000001",
     subject="[critical] Peg: USDC-USD",
     text="It broke.\n.\nEnd",
     url=PAGE,
 )
 TO = {"to": "ada@example.org"}
-ACTS = (Act("Acknowledge", "https://fintech.example/act/a:1"), Act("Silence 1 h", "https://fintech.example/act/b:1"))
+ACTIONS = (
+    Action("Acknowledge", "https://fintech.example/action/a:1"),
+    Action("Silence 1 h", "https://fintech.example/action/b:1"),
+)
 
 
-def told(number, **more):
+def items(number, **more):
     """Return the opening of one alert."""
     columns = {
         "alert_id": number,
@@ -48,16 +51,18 @@ def told(number, **more):
         "rule": "Peg",
         "symbol": f"COIN-{number}",
         "severity": "critical",
-        "words": f"COIN-{number} is below 0.99",
+        "detail": f"COIN-{number} is below 0.99",
         "url": f"https://fintech.example/alert/{number}",
     }
-    return domain.Told(**(columns | more))
+    return domain.MessageItem(**(columns | more))
 
 
-def letter_of(*events, acts=ACTS):
+def render(*events, actions=ACTIONS):
     """Return the letter that a message about these is."""
     subject, text = domain.compose(events, url=PAGE)
-    return replace(LETTER, subject=subject, text=text, severity=domain.gravest(events), told=events, acts=acts)
+    return replace(
+        RENDERED, subject=subject, text=text, severity=domain.highest_severity(events), items=events, actions=actions
+    )
 
 
 def parts_of(mail):
@@ -68,7 +73,7 @@ def parts_of(mail):
     return text.get_content(), html.get_content()
 
 
-def words_of(html):
+def compose_message(html):
     """Return what a person reads in HTML, line by line."""
     body = html.partition("<body")[2].partition(">")[2]
     lines = unescape(re.sub(r"<[^>]+>", "", re.sub(r"</(p|h1|h2|div|a|span)>|<br>", "\n", body))).splitlines()
@@ -127,7 +132,7 @@ def server(mail_settings):
 
 
 def test_a_mail_goes_to_the_one_address_with_subject_and_text(server):
-    receipt = Email().send(LETTER, TO)
+    receipt = Email().send(RENDERED, TO)
 
     ((recipients, mail),) = server.taken
     assert receipt == Receipt("taken by 127.0.0.1")
@@ -137,11 +142,11 @@ def test_a_mail_goes_to_the_one_address_with_subject_and_text(server):
     assert mail["Auto-Submitted"] == "auto-generated"
     text, html = parts_of(mail)
     assert text.splitlines() == ["It broke.", ".", "End"]
-    assert words_of(html) == ["[critical] Peg: USDC-USD", "It broke.", ".", "End", "See it on the site"]
+    assert compose_message(html) == ["[critical] Peg: USDC-USD", "It broke.", ".", "End", "See it on the site"]
 
 
 def test_each_alert_stands_in_both_parts_with_its_words_its_time_and_a_link(server):
-    Email().send(letter_of(told(1), told(2, severity="warning")), TO)
+    Email().send(render(items(1), items(2, severity="warning")), TO)
 
     text, html = parts_of(server.taken[0][1])
     assert text.splitlines() == [
@@ -152,7 +157,7 @@ def test_each_alert_stands_in_both_parts_with_its_words_its_time_and_a_link(serv
         "Acknowledge: https://fintech.example/act/a:1",
         "Silence 1 h: https://fintech.example/act/b:1",
     ]
-    assert words_of(html) == [
+    assert compose_message(html) == [
         "[critical] 2 alerts, 0 of them over: COIN-1, COIN-2",
         *["critical", "Peg: COIN-1", "COIN-1 is below 0.99", "Opened 2026-03-02 12:00:00 UTC."],
         *["warning", "Peg: COIN-2", "COIN-2 is below 0.99", "Opened 2026-03-02 12:00:00 UTC."],
@@ -161,26 +166,26 @@ def test_each_alert_stands_in_both_parts_with_its_words_its_time_and_a_link(serv
     assert re.findall(r'href="([^"]+)"', html) == [
         "https://fintech.example/alert/1",
         "https://fintech.example/alert/2",
-        "https://fintech.example/act/a:1",
-        "https://fintech.example/act/b:1",
+        "https://fintech.example/action/a:1",
+        "https://fintech.example/action/b:1",
         "https://fintech.example/message/1",
     ]
 
 
 def test_what_was_held_back_stands_under_what_held_it(server):
-    Email().send(letter_of(told(1, held_by="quiet hours until seven"), told(2)), TO)
+    Email().send(render(items(1, deferred_by="quiet hours until seven"), items(2)), TO)
 
-    lines = words_of(parts_of(server.taken[0][1])[1])
-    assert [line for line in lines[1:] if line.startswith(("Peg", "Held"))] == [
+    lines = compose_message(parts_of(server.taken[0][1])[1])
+    assert [line for line in lines[1:] if line.startswith(("Peg", "Unconfirmed"))] == [
         *["Peg: COIN-2", "Held back by quiet hours until seven", "Peg: COIN-1"],
     ]
 
 
 def test_an_opening_and_its_end_are_one_alert(server):
-    end = told(1, event=domain.RESOLVED, at=datetime(2026, 3, 2, 12, 5, tzinfo=UTC), reason="recovered")
-    Email().send(letter_of(told(1), end, acts=()), TO)
+    end = items(1, event=domain.RESOLVED, at=datetime(2026, 3, 2, 12, 5, tzinfo=UTC), reason="recovered")
+    Email().send(render(items(1), end, actions=()), TO)
 
-    assert words_of(parts_of(server.taken[0][1])[1]) == [
+    assert compose_message(parts_of(server.taken[0][1])[1]) == [
         "[critical] Peg: COIN-1 is over",
         *["critical", "Peg: COIN-1", "COIN-1 is below 0.99", "Opened 2026-03-02 12:00:00 UTC."],
         "Over since 2026-03-02 12:05:00 UTC (recovered).",
@@ -189,11 +194,11 @@ def test_an_opening_and_its_end_are_one_alert(server):
 
 
 def test_an_owners_own_template_is_what_both_parts_say(server):
-    Email().send(replace(letter_of(told(1)), text="Peg: look\nat https://fintech.example/alert/1 & <run>"), TO)
+    Email().send(replace(render(items(1)), text="Peg: look\nat https://fintech.example/alert/1 & <run>"), TO)
 
     text, html = parts_of(server.taken[0][1])
     assert text.splitlines()[:2] == ["Peg: look", "at https://fintech.example/alert/1 & <run>"]
-    assert words_of(html) == [
+    assert compose_message(html) == [
         *["[critical] Peg: COIN-1", "Peg: look", "at https://fintech.example/alert/1", "& <run>"],
         *["Acknowledge", "Silence 1 h", "See it on the site"],
     ]
@@ -202,8 +207,8 @@ def test_an_owners_own_template_is_what_both_parts_say(server):
 
 def test_names_are_text_and_not_markup(server):
     evil = "<script>alert(1)</script>&amp;\"'<img src=x>"
-    Email().send(letter_of(told(1, rule=evil, symbol=evil, words=evil, held_by=evil), told(2)), TO)
-    Email().send(replace(letter_of(told(1)), subject=evil, text=evil), TO)
+    Email().send(render(items(1, rule=evil, symbol=evil, detail=evil, deferred_by=evil), items(2)), TO)
+    Email().send(replace(render(items(1)), subject=evil, text=evil), TO)
 
     for _, mail in server.taken:
         html = parts_of(mail)[1]
@@ -212,7 +217,7 @@ def test_names_are_text_and_not_markup(server):
 
 
 def test_the_html_asks_for_nothing_from_other_machines(server):
-    Email().send(letter_of(told(1), told(2)), TO)
+    Email().send(render(items(1), items(2)), TO)
 
     html = parts_of(server.taken[0][1])[1]
     assert not re.search(r"<(img|link|script|style|iframe|object)\b|url\(|@import|src=", html)
@@ -220,47 +225,47 @@ def test_the_html_asks_for_nothing_from_other_machines(server):
 
 @pytest.mark.parametrize(("severity", "colour"), [("critical", "#c62828"), ("warning", "#9a6400"), ("info", "#1a6dc4")])
 def test_the_gravest_severity_colours_the_mail(server, severity, colour):
-    Email().send(letter_of(told(1, severity=severity), told(2, severity="info")), TO)
+    Email().send(render(items(1, severity=severity), items(2, severity="info")), TO)
 
     assert f"border-left:6px solid {colour}" in parts_of(server.taken[0][1])[1]
 
 
 def test_a_thousand_alerts_are_all_listed(server):
-    Email().send(letter_of(*(told(number) for number in range(1_000))), TO)
+    Email().send(render(*(items(number) for number in range(1_000))), TO)
 
     text, html = parts_of(server.taken[0][1])
     titles = [f"Peg: COIN-{number}" for number in range(1_000)]
     assert [line.removeprefix("[critical] ") for line in text.splitlines() if line.startswith("[critical]")] == titles
-    assert [line for line in words_of(html)[1:] if line.startswith("Peg")] == titles
+    assert [line for line in compose_message(html)[1:] if line.startswith("Peg")] == titles
 
 
 def test_mails_about_one_alert_are_one_thread(server):
-    Email().send(letter_of(told(7)), TO)
-    Email().send(letter_of(told(7, event=domain.RESOLVED)), TO)
-    Email().send(letter_of(told(7), told(8)), TO)
+    Email().send(render(items(7)), TO)
+    Email().send(render(items(7, event=domain.RESOLVED)), TO)
+    Email().send(render(items(7), items(8)), TO)
 
     assert [mail["References"] for _, mail in server.taken] == ["<alert-7@fintech.example>"] * 2 + [None]
 
 
 def test_a_preview_says_what_the_text_says(server):
-    letter = letter_of(told(1))
-    Email().send(letter, TO)
+    rendered = render(items(1))
+    Email().send(rendered, TO)
 
     mail = server.taken[0][1]
     text = parts_of(mail)[0].replace("\r\n", "\n").rstrip("\n")
-    assert Email().preview(letter, TO) == f"{mail['Subject']}\n\n{text}"
+    assert Email().preview(rendered, TO) == f"{mail['Subject']}\n\n{text}"
 
 
 def test_every_attempt_carries_the_same_message_id(server):
-    Email().send(LETTER, TO)
-    Email().send(LETTER, TO)
+    Email().send(RENDERED, TO)
+    Email().send(RENDERED, TO)
 
     ids = [mail["Message-ID"] for _, mail in server.taken]
     assert ids == ["<0197a0e0-0000-4000-8000-000000000001@fintech.example>"] * 2
 
 
 def test_a_line_break_in_a_subject_cannot_add_a_header(server):
-    Email().send(replace(LETTER, subject="Peg\r\nBcc: evil@example.org\r\n\r\nbody"), TO)
+    Email().send(replace(RENDERED, subject="Peg\r\nBcc: evil@example.org\r\n\r\nbody"), TO)
 
     ((recipients, mail),) = server.taken
     assert recipients == ["ada@example.org"]
@@ -273,10 +278,10 @@ def test_an_address_that_there_is_not_refuses_the_channel(server, status, said):
     server.recipient_answer = f"{status} {said}"
 
     with pytest.raises(ChannelRefused) as refusal:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
     failure = refusal.value
-    assert (failure.reason, failure.words, failure.status) == (f"smtp_{status}", f"{status} {said}", status)
+    assert (failure.reason, failure.detail, failure.status) == (f"smtp_{status}", f"{status} {said}", status)
     assert server.taken == []
 
 
@@ -284,10 +289,10 @@ def test_another_refusal_with_5xx_is_this_mails_only(server):
     server.recipient_answer = "554 spam"
 
     with pytest.raises(TransportRejected) as rejection:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
     assert not isinstance(rejection.value, ChannelRefused)
-    assert (rejection.value.reason, rejection.value.words) == ("smtp_554", "554 spam")
+    assert (rejection.value.reason, rejection.value.detail) == ("smtp_554", "554 spam")
     assert server.taken == []
 
 
@@ -298,26 +303,26 @@ def test_a_recipient_refused_with_4xx_may_be_tried_again(server, answer, reason)
     server.recipient_answer = answer
 
     with pytest.raises(TransportUnavailable) as outage:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
-    assert (outage.value.reason, outage.value.words) == (reason, answer)
+    assert (outage.value.reason, outage.value.detail) == (reason, answer)
 
 
 def test_a_mail_refused_for_what_it_says_is_rejected_and_one_put_off_is_not(server):
     server.data_answer = "554 looks like spam"
     with pytest.raises(TransportRejected, match="smtp_554"):
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
     server.data_answer = "451 greylisted"
     with pytest.raises(TransportUnavailable, match="smtp_451"):
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
 
 def test_550_for_what_a_mail_says_is_no_word_on_the_address(server):
     server.data_answer = "550 5.7.1 this looks unsolicited"
 
     with pytest.raises(TransportRejected) as rejection:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
     assert not isinstance(rejection.value, ChannelRefused)
 
@@ -327,16 +332,16 @@ def test_a_sender_that_is_refused_is_our_own_mistake_and_may_be_put_right(server
     server.sender_answer = answer
 
     with pytest.raises(TransportUnavailable) as outage:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
-    assert (outage.value.reason, outage.value.words) == (f"smtp_{answer[:3]}", answer)
+    assert (outage.value.reason, outage.value.detail) == (f"smtp_{answer[:3]}", answer)
 
 
 def test_a_mail_that_is_too_large_is_rejected(server):
     server.sender_answer = "552 5.3.4 too large"
 
     with pytest.raises(TransportRejected, match="smtp_552"):
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
 
 @pytest.fixture
@@ -369,35 +374,35 @@ def test_a_server_that_will_not_talk_is_tried_again_and_what_it_said_can_be_kept
     greeting += said
 
     with pytest.raises(TransportUnavailable) as outage:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
-    assert (outage.value.reason, outage.value.words, outage.value.status) == expected
+    assert (outage.value.reason, outage.value.detail, outage.value.status) == expected
 
 
 def test_our_own_wrong_password_may_be_put_right_and_tried_again(server, mail_settings):
     mail_settings.EMAIL_HOST_USER, mail_settings.EMAIL_HOST_PASSWORD = "ada", "canary-4711"
 
     with pytest.raises(TransportUnavailable) as outage:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
     assert outage.value.reason == "smtp_535"
-    assert "canary-4711" not in outage.value.words
+    assert "canary-4711" not in outage.value.detail
     assert server.taken == []
 
 
 def test_a_refused_connection_may_be_tried_again(mail_settings):
     with pytest.raises(TransportUnavailable) as outage:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
-    assert (outage.value.reason, outage.value.words) == ("connection", "ConnectionRefusedError")
+    assert (outage.value.reason, outage.value.detail) == ("connection", "ConnectionRefusedError")
 
 
 def test_a_server_that_says_nothing_is_left_after_the_timeout(mail_settings):
     mail_settings.EMAIL_TIMEOUT = 0.2
     with socket.create_server(("127.0.0.1", mail_settings.EMAIL_PORT)), pytest.raises(TransportUnavailable) as outage:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
-    assert (outage.value.reason, outage.value.words) == ("connection", "SMTPServerDisconnected")
+    assert (outage.value.reason, outage.value.detail) == ("connection", "SMTPServerDisconnected")
 
 
 @pytest.fixture(params=[b"", b"220 ready\r\n"], ids=["at the greeting", "at the first answer"])
@@ -428,9 +433,9 @@ def test_a_server_that_trickles_is_left_at_the_end_of_the_time(patience, monkeyp
     monkeypatch.setattr(transport, "SEND_SECONDS", 0.5)
 
     with pytest.raises(TransportUnavailable) as outage:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
-    assert (outage.value.reason, outage.value.words) == ("connection", "SMTPServerDisconnected")
+    assert (outage.value.reason, outage.value.detail) == ("connection", "SMTPServerDisconnected")
     assert not patience.is_set()
 
 
@@ -438,9 +443,9 @@ def test_without_a_server_set_it_says_so(settings):
     settings.EMAIL_CONFIGURED = False
 
     with pytest.raises(TransportUnavailable) as outage:
-        Email().send(LETTER, TO)
+        Email().send(RENDERED, TO)
 
-    assert (outage.value.reason, outage.value.words) == ("no_server", "EMAIL_URL is not set")
+    assert (outage.value.reason, outage.value.detail) == ("no_server", "EMAIL_URL is not set")
 
 
 @pytest.mark.parametrize(

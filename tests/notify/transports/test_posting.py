@@ -158,7 +158,7 @@ class TestWebhookUrlTable:
         failure = failure_of(f"http://{host}/{CANARY}")
 
         assert (type(failure), failure.reason) == (ChannelRefused, "forbidden_address")
-        assert CANARY not in failure.words
+        assert CANARY not in failure.detail
         assert connections == []
 
     @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ class TestDnsRebinding:
     def test_the_next_address_is_tried_where_one_does_not_answer(self, names, connections):
         names[1]([PUBLIC, "93.184.216.35"])
 
-        assert failure_of("https://two.example.org/").words == "two.example.org could not be reached"
+        assert failure_of("https://two.example.org/").detail == "two.example.org could not be reached"
         assert connections == [(PUBLIC, 443), ("93.184.216.35", 443)]
 
     def test_a_name_that_is_not_found_may_be_found_later(self, monkeypatch):
@@ -205,7 +205,7 @@ class TestDnsRebinding:
         failure = failure_of("https://gone.example.org/")
 
         assert (type(failure), failure.reason) == (TransportUnavailable, "name_lookup")
-        assert failure.words == "gone.example.org was not found"
+        assert failure.detail == "gone.example.org was not found"
 
 
 class TestPrivateAllowedOnlyBySetting:
@@ -264,8 +264,8 @@ class TestNothingElseIsReached:
         failure = failure_of(f"http://127.0.0.1:{httpserver.port}/hook")
 
         assert (type(failure), failure.reason, failure.status) == (ChannelRefused, "redirect", status)
-        assert "; redirects are not followed" in failure.words
-        assert there not in failure.words
+        assert "; redirects are not followed" in failure.detail
+        assert there not in failure.detail
         assert [request.path for request, _ in httpserver.log] == ["/hook"]
         assert connections == [("127.0.0.1", httpserver.port)]
 
@@ -351,7 +351,7 @@ class TestTls:
         failure = failure_of(f"https://hooks.example.org:{port}/{CANARY}")
 
         assert (type(failure), failure.reason) == (TransportUnavailable, "tls")
-        assert failure.words == "hooks.example.org has no certificate that can be trusted"
+        assert failure.detail == "hooks.example.org has no certificate that can be trusted"
         assert sent == []
 
     def test_name_and_certificate_are_those_of_the_url_though_an_address_is_reached(
@@ -415,7 +415,7 @@ class TestWhateverTheServerDoes:
         failure = failure_of(f"{scheme}://127.0.0.1:{serve(talk)}/{CANARY}", deadline_seconds=0.3)
 
         assert (type(failure), failure.reason) == (TransportUnavailable, "timeout")
-        assert failure.words == "127.0.0.1 did not answer within 0.3 s"
+        assert failure.detail == "127.0.0.1 did not answer within 0.3 s"
         assert _senders_left() == []
 
     def test_a_status_that_is_cut_off_at_the_deadline_is_no_answer(self, serve, monkeypatch):
@@ -465,7 +465,7 @@ class TestWhateverTheServerDoes:
         failure = failure_of(f"http://127.0.0.1:{serve(talk)}/")
 
         assert (type(failure), failure.reason) == (TransportUnavailable, "connection")
-        assert failure.words == "127.0.0.1 could not be reached, or broke off"
+        assert failure.detail == "127.0.0.1 could not be reached, or broke off"
 
     def test_a_closed_port_may_be_open_again_later(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -487,7 +487,7 @@ class TestWhateverTheServerDoes:
 
         receipt = posting.receipt_of(post(f"http://127.0.0.1:{serve(talk)}/", deadline_seconds=0.5))
 
-        assert (receipt.words, receipt.status) == ("taken by 127.0.0.1", 200)
+        assert (receipt.detail, receipt.status) == ("taken by 127.0.0.1", 200)
         assert _senders_left() == []
 
     @pytest.mark.parametrize("status", [b"200 OK", b"500 No"])
@@ -546,8 +546,8 @@ class TestWhateverTheServerDoes:
         failure = failure_of(f"http://127.0.0.1:{serve(talk)}/{CANARY}?a={CANARY}", deadline_seconds=0.3, hide=[CANARY])
 
         assert _senders_left() == []
-        told = repr(failure) + failure.words + failure.answer + "".join(traceback.format_exception(failure))
-        assert CANARY not in told + repr(failure.__context__) + caplog.text + "".join(capfd.readouterr())
+        items = repr(failure) + failure.detail + failure.answer + "".join(traceback.format_exception(failure))
+        assert CANARY not in items + repr(failure.__context__) + caplog.text + "".join(capfd.readouterr())
 
 
 def answered(status, **headers):
@@ -560,7 +560,7 @@ class TestReceiptOf:
         assert posting.receipt_of(answered(status)) == Receipt("taken by hooks.example.org", status, "said")
 
     @pytest.mark.parametrize(
-        ("status", "kind", "reason", "words"),
+        ("status", "kind", "reason", "detail"),
         [
             (102, TransportUnavailable, "http_102", "answered 102 Processing"),
             (300, ChannelRefused, "redirect", "answered 300 Multiple Choices; redirects are not followed"),
@@ -584,12 +584,12 @@ class TestReceiptOf:
             (999, TransportUnavailable, "http_999", "answered 999"),
         ],
     )
-    def test_a_status_tells_what_will_never_work_from_what_may(self, status, kind, reason, words):
+    def test_a_status_tells_what_will_never_work_from_what_may(self, status, kind, reason, detail):
         with pytest.raises(TransportFailure) as caught:
             posting.receipt_of(answered(status))
 
         assert (type(caught.value), caught.value.reason, caught.value.status) == (kind, reason, status)
-        assert caught.value.words.startswith(f"hooks.example.org {words}")
+        assert caught.value.detail.startswith(f"hooks.example.org {detail}")
         assert caught.value.answer == "said"
 
     @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from apps.notify.transports.protocol import (
-    Act,
+    Action,
     ChannelInvalid,
     ChannelRefused,
-    Letter,
     Receipt,
+    RenderedMessage,
     TransportFailure,
     TransportRejected,
     TransportUnavailable,
@@ -21,13 +21,13 @@ from apps.notify.transports.slack import Slack
 
 CANARY = "canary5f1c9e"
 PATH = f"/services/T00000000/B{CANARY}/{CANARY}"
-LETTER = Letter(
+RENDERED = RenderedMessage(
     id="0197a0e0-0000-4000-8000-000000000001",
     subject="[critical] Peg: USDC-USD",
     text="It broke: 0.98.",
     url="https://fintech.example/message/5",
     severity="critical",
-    acts=(Act("Acknowledge", "https://fintech.example/act/1"),),
+    actions=(Action("Acknowledge", "https://fintech.example/action/1"),),
 )
 
 
@@ -47,14 +47,14 @@ def sent_to(httpserver):
 
 def failure_of(channel):
     with pytest.raises(TransportFailure) as caught:
-        Slack().send(LETTER, channel)
+        Slack().send(RENDERED, channel)
     return caught.value
 
 
 def test_a_message_has_header_text_severity_and_links(channel, httpserver):
     answer(httpserver)
 
-    receipt = Slack().send(LETTER, channel)
+    receipt = Slack().send(RENDERED, channel)
 
     assert receipt == Receipt("taken by 127.0.0.1", status=200, answer="ok")
     assert sent_to(httpserver) == {
@@ -69,7 +69,7 @@ def test_a_message_has_header_text_severity_and_links(channel, httpserver):
                     {
                         "type": "button",
                         "text": {"type": "plain_text", "text": "Acknowledge", "emoji": False},
-                        "url": "https://fintech.example/act/1",
+                        "url": "https://fintech.example/action/1",
                     },
                     {
                         "type": "button",
@@ -85,7 +85,7 @@ def test_a_message_has_header_text_severity_and_links(channel, httpserver):
 def test_a_notice_has_neither_severity_nor_links_but_its_own(channel, httpserver):
     answer(httpserver)
 
-    Slack().send(replace(LETTER, severity="", acts=()), channel)
+    Slack().send(replace(RENDERED, severity="", actions=()), channel)
 
     blocks = sent_to(httpserver)["blocks"]
     assert [block["type"] for block in blocks] == ["header", "section", "actions"]
@@ -94,7 +94,7 @@ def test_a_notice_has_neither_severity_nor_links_but_its_own(channel, httpserver
 
 def test_a_text_that_came_to_nothing_is_left_out(channel, httpserver):
     answer(httpserver)
-    Slack().send(replace(LETTER, text=" \n"), channel)
+    Slack().send(replace(RENDERED, text=" \n"), channel)
     assert [block["type"] for block in sent_to(httpserver)["blocks"]] == ["header", "context", "actions"]
 
 
@@ -112,7 +112,7 @@ def test_a_text_that_came_to_nothing_is_left_out(channel, httpserver):
 def test_what_people_have_written_calls_nobody_and_leads_nowhere(channel, httpserver, name, escaped):
     answer(httpserver)
 
-    Slack().send(replace(LETTER, subject=name, text=name), channel)
+    Slack().send(replace(RENDERED, subject=name, text=name), channel)
 
     sent = sent_to(httpserver)
     header, section, *_ = sent["blocks"]
@@ -126,7 +126,7 @@ def test_what_people_have_written_calls_nobody_and_leads_nowhere(channel, httpse
 def test_a_long_text_is_cut_between_characters_as_it_is_written(channel, httpserver, mark, written, least):
     answer(httpserver)
 
-    Slack().send(replace(LETTER, text=mark * 10_000), channel)
+    Slack().send(replace(RENDERED, text=mark * 10_000), channel)
 
     text = sent_to(httpserver)["blocks"][1]["text"]["text"]
     kept, _, ending = text.rpartition("\n… ")
@@ -140,7 +140,7 @@ def test_a_long_text_is_cut_between_characters_as_it_is_written(channel, httpser
 def test_a_long_subject_is_cut_in_the_header_alone(channel, httpserver, mark, kept):
     answer(httpserver)
 
-    Slack().send(replace(LETTER, subject=mark * 200), channel)
+    Slack().send(replace(RENDERED, subject=mark * 200), channel)
 
     sent = sent_to(httpserver)
     assert sent["blocks"][0]["text"]["text"] == mark * kept + "…"
@@ -148,7 +148,7 @@ def test_a_long_subject_is_cut_in_the_header_alone(channel, httpserver, mark, ke
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "kind", "words"),
+    ("status", "said", "kind", "detail"),
     [
         (400, "invalid_payload", TransportRejected, "127.0.0.1 answered 400 Bad Request"),
         (403, "action_prohibited", ChannelRefused, "127.0.0.1 answered 403 Forbidden"),
@@ -157,12 +157,12 @@ def test_a_long_subject_is_cut_in_the_header_alone(channel, httpserver, mark, ke
         (500, "rollup_error", TransportUnavailable, "127.0.0.1 answered 500 Internal Server Error"),
     ],
 )
-def test_what_slack_answers_says_whether_message_or_webhook_is_wrong(channel, httpserver, status, said, kind, words):
+def test_what_slack_answers_says_whether_message_or_webhook_is_wrong(channel, httpserver, status, said, kind, detail):
     answer(httpserver, said, status=status)
 
     failure = failure_of(channel)
 
-    assert (type(failure), failure.reason, failure.words, failure.answer) == (kind, f"http_{status}", words, said)
+    assert (type(failure), failure.reason, failure.detail, failure.answer) == (kind, f"http_{status}", detail, said)
 
 
 def test_it_is_left_alone_as_long_as_it_asks(channel, httpserver):
@@ -179,16 +179,16 @@ def test_the_url_is_told_nowhere(channel, httpserver, caplog, capfd, status):
     caplog.set_level(logging.CRITICAL, logger="werkzeug")  # It is the server that stands in.
     answer(httpserver, f"you asked for {PATH}", status=status, headers={"Location": PATH})
 
-    told = ""
+    items = ""
     try:
-        told += repr(Slack().send(LETTER, channel))
+        items += repr(Slack().send(RENDERED, channel))
     except TransportFailure as failure:
-        told += repr(vars(failure)) + "".join(traceback.format_exception(failure)) + repr(failure.__context__)
-    told += Slack().preview(LETTER, channel) + caplog.text + "".join(capfd.readouterr())
+        items += repr(vars(failure)) + "".join(traceback.format_exception(failure)) + repr(failure.__context__)
+    items += Slack().preview(RENDERED, channel) + caplog.text + "".join(capfd.readouterr())
 
     assert len(httpserver.log) == 1
-    assert "you asked for /…/…/…/…" in told
-    assert CANARY not in told
+    assert "you asked for /…/…/…/…" in items
+    assert CANARY not in items
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_another_host_is_refused_when_it_is_set_and_when_it_is_sent(url):
 
     failure = failure_of({"url": url})
     assert (type(failure), failure.reason) == (ChannelRefused, "forbidden_address")
-    assert CANARY not in failure.words
+    assert CANARY not in failure.detail
 
 
 @pytest.mark.parametrize(
@@ -237,6 +237,6 @@ def test_another_host_is_taken_where_the_settings_say_so(settings, channel):
 
 def test_the_preview_is_the_message_that_is_sent(channel, httpserver):
     answer(httpserver)
-    preview = Slack().preview(LETTER, channel)
-    Slack().send(LETTER, channel)
+    preview = Slack().preview(RENDERED, channel)
+    Slack().send(RENDERED, channel)
     assert json.loads(preview) == sent_to(httpserver)

@@ -10,11 +10,11 @@ import pytest
 
 from apps.notify.transports.cutting import utf16
 from apps.notify.transports.protocol import (
-    Act,
+    Action,
     ChannelInvalid,
     ChannelRefused,
-    Letter,
     Receipt,
+    RenderedMessage,
     TransportFailure,
     TransportRejected,
     TransportUnavailable,
@@ -24,13 +24,16 @@ from apps.notify.transports.telegram import Telegram
 CANARY = "canary-5f1c9e-AAHdqTcvCH1vGWJxfSeofSAs0K5"
 TOKEN = f"123456789:{CANARY}"
 CHANNEL = {"token": TOKEN, "chat": "-1001234567890"}
-LETTER = Letter(
+RENDERED = RenderedMessage(
     id="0197a0e0-0000-4000-8000-000000000001",
     subject="[critical] Peg: USDC-USD",
     text="It broke: 0.98.\n\nhttps://fintech.example/alert/7",
     url="https://fintech.example/message/5",
     severity="critical",
-    acts=(Act("Acknowledge", "https://fintech.example/act/1"), Act("Silence 1 h", "https://fintech.example/act/2")),
+    actions=(
+        Action("Acknowledge", "https://fintech.example/action/1"),
+        Action("Silence 1 h", "https://fintech.example/action/2"),
+    ),
 )
 
 
@@ -51,9 +54,9 @@ def sent_to(api):
     return json.loads(request.get_data())
 
 
-def failure_of(letter=LETTER):
+def failure_of(rendered=RENDERED):
     with pytest.raises(TransportFailure) as caught:
-        Telegram().send(letter, CHANNEL)
+        Telegram().send(rendered, CHANNEL)
     return caught.value
 
 
@@ -64,7 +67,7 @@ def unescaped(text):
 def test_a_message_goes_to_the_chat_with_its_subject_in_bold_and_links_as_buttons(api):
     answer(api, {"ok": True, "result": {"message_id": 1}})
 
-    receipt = Telegram().send(LETTER, CHANNEL)
+    receipt = Telegram().send(RENDERED, CHANNEL)
 
     assert receipt == Receipt("taken by 127.0.0.1", status=200, answer='{"ok": true, "result": {"message_id": 1}}')
     assert sent_to(api) == {
@@ -75,8 +78,8 @@ def test_a_message_goes_to_the_chat_with_its_subject_in_bold_and_links_as_button
         "reply_markup": {
             "inline_keyboard": [
                 [
-                    {"text": "Acknowledge", "url": "https://fintech.example/act/1"},
-                    {"text": "Silence 1 h", "url": "https://fintech.example/act/2"},
+                    {"text": "Acknowledge", "url": "https://fintech.example/action/1"},
+                    {"text": "Silence 1 h", "url": "https://fintech.example/action/2"},
                 ]
             ]
         },
@@ -85,16 +88,18 @@ def test_a_message_goes_to_the_chat_with_its_subject_in_bold_and_links_as_button
 
 def test_a_message_without_links_has_no_buttons(api):
     answer(api, {"ok": True})
-    Telegram().send(replace(LETTER, acts=()), CHANNEL)
+    Telegram().send(replace(RENDERED, actions=()), CHANNEL)
     assert "reply_markup" not in sent_to(api)
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000", "192.168.1.5", "[::1]:8000", "monitor"])
 def test_where_telegram_would_refuse_a_button_the_links_stand_in_the_text(api, host):
     answer(api, {"ok": True})
-    letter = replace(LETTER, acts=tuple(replace(act, url=f"http://{host}/act_1") for act in LETTER.acts))
+    rendered = replace(
+        RENDERED, actions=tuple(replace(action, url=f"http://{host}/act_1") for action in RENDERED.actions)
+    )
 
-    Telegram().send(letter, CHANNEL)
+    Telegram().send(rendered, CHANNEL)
 
     sent = sent_to(api)
     assert "reply_markup" not in sent
@@ -104,7 +109,7 @@ def test_where_telegram_would_refuse_a_button_the_links_stand_in_the_text(api, h
 @pytest.mark.parametrize("mark", "_*[]()~`>#+-=|{}.!\\")
 def test_every_mark_of_markdown_is_escaped(api, mark):
     answer(api, {"ok": True})
-    Telegram().send(replace(LETTER, subject=f"a{mark}", text=f"{mark}{mark}b"), CHANNEL)
+    Telegram().send(replace(RENDERED, subject=f"a{mark}", text=f"{mark}{mark}b"), CHANNEL)
     assert sent_to(api)["text"] == f"*a\\{mark}*\n\n\\{mark}\\{mark}b"
 
 
@@ -122,7 +127,7 @@ def test_every_mark_of_markdown_is_escaped(api, mark):
 )
 def test_what_people_have_written_is_text(api, name, escaped):
     answer(api, {"ok": True})
-    Telegram().send(replace(LETTER, subject=name, text=name), CHANNEL)
+    Telegram().send(replace(RENDERED, subject=name, text=name), CHANNEL)
     assert sent_to(api)["text"] == f"*{escaped}*\n\n{escaped}"
 
 
@@ -130,7 +135,7 @@ def test_what_people_have_written_is_text(api, name, escaped):
 def test_a_long_text_is_cut_to_what_people_see_of_4096_units(api, mark):
     answer(api, {"ok": True})
     text = mark * 10_000
-    Telegram().send(replace(LETTER, text=text), CHANNEL)
+    Telegram().send(replace(RENDERED, text=text), CHANNEL)
 
     sent = sent_to(api)["text"]
     seen = unescaped(sent.replace("*\\[critical\\] Peg: USDC\\-USD*", "[critical] Peg: USDC-USD"))
@@ -143,8 +148,8 @@ def test_a_long_text_is_cut_to_what_people_see_of_4096_units(api, mark):
 
 def test_links_in_the_text_are_not_what_is_cut(api):
     answer(api, {"ok": True})
-    acts = (Act("Acknowledge", "http://localhost/act/1"),)
-    Telegram().send(replace(LETTER, text="a" * 10_000, acts=acts), CHANNEL)
+    actions = (Action("Acknowledge", "http://localhost/action/1"),)
+    Telegram().send(replace(RENDERED, text="a" * 10_000, actions=actions), CHANNEL)
 
     seen = unescaped(sent_to(api)["text"])
     assert seen.endswith("https://fintech.example/message/5\n\nAcknowledge: http://localhost/act/1")
@@ -152,7 +157,7 @@ def test_links_in_the_text_are_not_what_is_cut(api):
 
 
 @pytest.mark.parametrize(
-    ("status", "description", "kind", "words"),
+    ("status", "description", "kind", "detail"),
     [
         (400, "Bad Request: chat not found", ChannelRefused, "Telegram knows no such chat, or the bot may not"),
         (400, "Bad Request: group chat was upgraded to a supergroup chat", ChannelRefused, "Telegram knows no such"),
@@ -165,14 +170,14 @@ def test_links_in_the_text_are_not_what_is_cut(api):
         (502, "Bad Gateway", TransportUnavailable, "127.0.0.1 answered 502 Bad Gateway"),
     ],
 )
-def test_what_telegram_answers_says_whether_message_or_chat_is_wrong(api, status, description, kind, words):
+def test_what_telegram_answers_says_whether_message_or_chat_is_wrong(api, status, description, kind, detail):
     said = {"ok": False, "error_code": status, "description": description}
     answer(api, said, status=status)
 
     failure = failure_of()
 
     assert (type(failure), failure.reason, failure.status) == (kind, f"http_{status}", status)
-    assert failure.words.startswith(words)
+    assert failure.detail.startswith(detail)
     assert json.loads(failure.answer) == said
 
 
@@ -209,16 +214,16 @@ def test_the_token_is_told_nowhere(api, caplog, capfd, status):
     said = {"ok": False, "description": f"chat not found /bot{TOKEN}/sendMessage"}
     answer(api, said, status=status, headers={"Location": f"/bot{TOKEN}/"})
 
-    told = ""
+    items = ""
     try:
-        told += repr(Telegram().send(LETTER, CHANNEL))
+        items += repr(Telegram().send(RENDERED, CHANNEL))
     except TransportFailure as failure:
-        told += repr(vars(failure)) + "".join(traceback.format_exception(failure)) + repr(failure.__context__)
-    told += Telegram().preview(LETTER, CHANNEL) + caplog.text + "".join(capfd.readouterr())
+        items += repr(vars(failure)) + "".join(traceback.format_exception(failure)) + repr(failure.__context__)
+    items += Telegram().preview(RENDERED, CHANNEL) + caplog.text + "".join(capfd.readouterr())
 
     assert len(api.log) == 1
-    assert "bot123456789:…/sendMessage" in told
-    assert CANARY not in told
+    assert "bot123456789:…/sendMessage" in items
+    assert CANARY not in items
 
 
 def test_the_token_is_told_nowhere_where_nothing_answers(settings, serve, caplog, capfd):
@@ -227,18 +232,18 @@ def test_the_token_is_told_nowhere_where_nothing_answers(settings, serve, caplog
 
     failure = failure_of()
 
-    told = repr(vars(failure)) + "".join(traceback.format_exception(failure)) + repr(failure.__context__)
-    assert failure.words == "127.0.0.1 could not be reached, or broke off"
-    assert CANARY not in told + caplog.text + "".join(capfd.readouterr())
+    items = repr(vars(failure)) + "".join(traceback.format_exception(failure)) + repr(failure.__context__)
+    assert failure.detail == "127.0.0.1 could not be reached, or broke off"
+    assert CANARY not in items + caplog.text + "".join(capfd.readouterr())
 
 
 def test_the_preview_is_what_people_see():
-    assert Telegram().preview(LETTER, CHANNEL) == (
+    assert Telegram().preview(RENDERED, CHANNEL) == (
         "[critical] Peg: USDC-USD\n\nIt broke: 0.98.\n\nhttps://fintech.example/alert/7\n\n[Acknowledge] [Silence 1 h]"
     )
     assert (
         Telegram()
-        .preview(replace(LETTER, acts=(Act("Ack", "http://localhost/"),)), CHANNEL)
+        .preview(replace(RENDERED, actions=(Action("Ack", "http://localhost/"),)), CHANNEL)
         .endswith("\n\nAck: http://localhost/")
     )
 

@@ -12,14 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from apps.notify.domain import Told
+from apps.notify.domain import MessageItem
 from apps.notify.transports import webhook
 from apps.notify.transports.protocol import (
-    Act,
+    Action,
     ChannelInvalid,
     ChannelRefused,
-    Letter,
     Receipt,
+    RenderedMessage,
     TransportFailure,
     TransportUnavailable,
 )
@@ -28,7 +28,7 @@ from apps.notify.transports.webhook import Webhook
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_" + base64.b64encode(bytes(range(64))).decode()
 AT = datetime(2023, 3, 11, 7, 12, tzinfo=UTC)
-TOLD = Told(
+ITEM = MessageItem(
     alert_id=7,
     event="opened",
     at=AT,
@@ -36,17 +36,17 @@ TOLD = Told(
     rule='Peg "<b>&',
     symbol="USDC-USD",
     severity="critical",
-    words="It broke.",
+    detail="It broke.",
     url="https://fintech.example/alert/7",
 )
-LETTER = Letter(
+RENDERED = RenderedMessage(
     id="0197a0e0-0000-4000-8000-000000000001",
     subject="[critical] Peg: USDC-USD",
     text="It broke.\né",
     url="https://fintech.example/message/5",
     severity="critical",
-    told=(TOLD, replace(TOLD, event="resolved", at=AT.replace(hour=9), reason="condition")),
-    acts=(Act("Acknowledge", "https://fintech.example/act/1"),),
+    items=(ITEM, replace(ITEM, event="resolved", at=AT.replace(hour=9), reason="condition")),
+    actions=(Action("Acknowledge", "https://fintech.example/action/1"),),
 )
 DOCUMENTATION = Path(__file__).resolve().parents[3] / "docs" / "notifications.md"
 
@@ -81,21 +81,21 @@ def test_standard_webhooks_vector():
 
 
 def test_what_is_told_is_posted_as_data(channel, httpserver):
-    receipt = Webhook().send(LETTER, channel)
+    receipt = Webhook().send(RENDERED, channel)
 
     assert receipt == Receipt("taken by 127.0.0.1", status=200, answer="thanks")
     (request,) = [request for request, _ in httpserver.log]
     assert (request.method, request.headers["Content-Type"]) == ("POST", "application/json")
-    assert request.headers["webhook-id"] == LETTER.id
+    assert request.headers["webhook-id"] == RENDERED.id
     assert json.loads(request.get_data()) == {
-        "type": "alerts.told",
+        "type": "alerts.items",
         "timestamp": "2023-03-11T09:12:00+00:00",
         "data": {
             "subject": "[critical] Peg: USDC-USD",
             "text": "It broke.\né",
             "url": "https://fintech.example/message/5",
             "severity": "critical",
-            "told": [
+            "items": [
                 {
                     "alert_id": 7,
                     "event": "opened",
@@ -104,9 +104,9 @@ def test_what_is_told_is_posted_as_data(channel, httpserver):
                     "rule": 'Peg "<b>&',
                     "symbol": "USDC-USD",
                     "severity": "critical",
-                    "words": "It broke.",
+                    "detail": "It broke.",
                     "url": "https://fintech.example/alert/7",
-                    "held_by": "",
+                    "deferred_by": "",
                 },
                 {
                     "alert_id": 7,
@@ -116,38 +116,38 @@ def test_what_is_told_is_posted_as_data(channel, httpserver):
                     "rule": 'Peg "<b>&',
                     "symbol": "USDC-USD",
                     "severity": "critical",
-                    "words": "It broke.",
+                    "detail": "It broke.",
                     "url": "https://fintech.example/alert/7",
-                    "held_by": "",
+                    "deferred_by": "",
                 },
             ],
-            "acts": [{"label": "Acknowledge", "url": "https://fintech.example/act/1"}],
+            "actions": [{"label": "Acknowledge", "url": "https://fintech.example/action/1"}],
         },
     }
 
 
 def test_a_test_is_a_notice_without_alerts(channel, httpserver):
-    Webhook().send(Letter(id="1", subject="[test] Hook", text="t", url="https://fintech.example/"), channel)
+    Webhook().send(RenderedMessage(id="1", subject="[test] Hook", text="t", url="https://fintech.example/"), channel)
 
     sent = json.loads(httpserver.log[0][0].get_data())
     assert (sent["type"], sent["timestamp"]) == ("channel.notice", None)
-    assert (sent["data"]["told"], sent["data"]["acts"], sent["data"]["severity"]) == ([], [], "")
+    assert (sent["data"]["items"], sent["data"]["actions"], sent["data"]["severity"]) == ([], [], "")
 
 
 def test_a_repeat_carries_the_same_id_and_the_same_body(channel, httpserver, monkeypatch):
     clock = iter([1_700_000_000.9, 1_700_000_060.0])
     monkeypatch.setattr(webhook, "time", SimpleNamespace(time=clock.__next__))
-    Webhook().send(LETTER, channel)
-    Webhook().send(LETTER, channel)
+    Webhook().send(RENDERED, channel)
+    Webhook().send(RENDERED, channel)
 
     first, second = (request for request, _ in httpserver.log)
     assert first.get_data() == second.get_data()
-    assert first.headers["webhook-id"] == second.headers["webhook-id"] == LETTER.id
+    assert first.headers["webhook-id"] == second.headers["webhook-id"] == RENDERED.id
     assert [one.headers["webhook-timestamp"] for one in (first, second)] == ["1700000000", "1700000060"]
 
 
 def test_what_is_sent_is_genuine_for_who_checks_as_documented(channel, httpserver, is_genuine):
-    Webhook().send(LETTER, channel)
+    Webhook().send(RENDERED, channel)
 
     request = httpserver.log[0][0]
     assert is_genuine(headers=request.headers, body=request.get_data(), secrets=[SECRET], seen=set())
@@ -155,7 +155,7 @@ def test_what_is_sent_is_genuine_for_who_checks_as_documented(channel, httpserve
 
 
 def test_two_secrets_during_rotation(channel, httpserver, is_genuine):
-    Webhook().send(LETTER, channel | {"secret": OTHER, "previous_secret": SECRET})
+    Webhook().send(RENDERED, channel | {"secret": OTHER, "previous_secret": SECRET})
 
     request = httpserver.log[0][0]
     assert len(request.headers["webhook-signature"].split(" ")) == 2
@@ -257,13 +257,13 @@ def test_what_is_missing_or_unknown_is_refused(given):
 
 def test_what_was_allowed_when_it_was_set_may_be_forbidden_when_it_is_sent(httpserver):
     with pytest.raises(ChannelRefused, match="forbidden_address"):
-        Webhook().send(LETTER, {"url": f"http://127.0.0.1:{httpserver.port}/hook", "secret": SECRET})
+        Webhook().send(RENDERED, {"url": f"http://127.0.0.1:{httpserver.port}/hook", "secret": SECRET})
     assert httpserver.log == []
 
 
 def test_the_preview_is_the_document_that_is_sent(channel, httpserver):
-    preview = Webhook().preview(LETTER, channel)
-    Webhook().send(LETTER, channel)
+    preview = Webhook().preview(RENDERED, channel)
+    Webhook().send(RENDERED, channel)
 
     assert json.loads(preview) == json.loads(httpserver.log[0][0].get_data())
     assert SECRET not in preview
@@ -276,12 +276,12 @@ def test_a_failure_says_so_and_the_secrets_are_told_nowhere(channel, httpserver,
     httpserver.expect_request("/hook").respond_with_data("later", status=503, headers={"Retry-After": "2"})
 
     with pytest.raises(TransportFailure) as caught:
-        Webhook().send(LETTER, channel | {"previous_secret": OTHER})
+        Webhook().send(RENDERED, channel | {"previous_secret": OTHER})
 
     failure = caught.value
     assert (type(failure), failure.reason, failure.retry_after_seconds) == (TransportUnavailable, "http_503", 2)
-    assert (failure.words, failure.answer) == ("127.0.0.1 answered 503 Service Unavailable", "later")
+    assert (failure.detail, failure.answer) == ("127.0.0.1 answered 503 Service Unavailable", "later")
     sent = str(httpserver.log[0][0].headers) + httpserver.log[0][0].get_data(as_text=True)
-    told = sent + repr(vars(failure)) + caplog.text + "".join(capfd.readouterr())
+    items = sent + repr(vars(failure)) + caplog.text + "".join(capfd.readouterr())
     for secret in (SECRET, OTHER):
-        assert secret.removeprefix("whsec_")[:12] not in told
+        assert secret.removeprefix("whsec_")[:12] not in items

@@ -12,7 +12,14 @@ from werkzeug import Response
 from apps.market.domain import RawQuote, admit
 from apps.sources.providers import http
 from apps.sources.providers.alphavantage import AlphaVantage
-from apps.sources.providers.protocol import Answer, Found, HistoryPage, Limits, ProviderRejected, ProviderUnavailable
+from apps.sources.providers.protocol import (
+    Answer,
+    HistoryPage,
+    Limits,
+    ProviderRejected,
+    ProviderUnavailable,
+    SearchResult,
+)
 from tests.sources.asking import past_of, request_to
 
 NOW = datetime(2018, 11, 2, 18, 0, 1, 250_000, tzinfo=UTC)
@@ -393,7 +400,10 @@ def test_shares_are_found_with_their_currencies(httpserver):
     matches = [MATCH, {"1. symbol": "TSCDF"}, {}, *[MATCH | {"1. symbol": f"T{number}"} for number in range(25)]]
     _answer_with(httpserver, {"bestMatches": matches}, function="SYMBOL_SEARCH", keywords="tesco")
     founds = AlphaVantage().search("tesco", AlphaVantage().validate_options({"base_url": httpserver.url_for("")}))
-    assert founds[:2] == [Found("TSCO.LON", "TSCO.LON", "Tesco PLC", "GBX"), Found("TSCDF", "TSCDF", "", None)]
+    assert founds[:2] == [
+        SearchResult("TSCO.LON", "TSCO.LON", "Tesco PLC", "GBX"),
+        SearchResult("TSCDF", "TSCDF", "", None),
+    ]
     assert len(founds) == 20
 
 

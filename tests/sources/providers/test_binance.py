@@ -8,7 +8,7 @@ from werkzeug import Response
 from apps.market.domain import RawQuote, admit
 from apps.sources.providers import http
 from apps.sources.providers.binance import Binance
-from apps.sources.providers.protocol import Answer, Found, HistoryPage, ProviderRejected, ProviderUnavailable
+from apps.sources.providers.protocol import Answer, HistoryPage, ProviderRejected, ProviderUnavailable, SearchResult
 from tests.sources.asking import past_of, request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
@@ -267,7 +267,7 @@ def test_symbols_are_found_by_words_in_the_prices_of_all(httpserver):
         [{"symbol": symbol, "price": "1"} for symbol in symbols]
     )
     founds = Binance().search("btc", Binance().validate_options({"base_url": httpserver.url_for("")}))
-    assert founds[0] == Found("BTCUSDT", "BTC", "BTC/USDT", "USDT")
+    assert founds[0] == SearchResult("BTCUSDT", "BTC", "BTC/USDT", "USDT")
     assert (len(founds), "ETHUSDT" in [found.external_id for found in founds]) == (20, False)
 
 
@@ -277,4 +277,4 @@ def test_a_pair_is_found_by_both_of_its_halves(httpserver):
     )
     options = Binance().validate_options({"base_url": httpserver.url_for("")})
     assert [found.external_id for found in Binance().search("BTC/USDT", options)] == ["BTCUSDT"]
-    assert Binance().search("xyz", options) == [Found("BTCXYZ", "BTCXYZ", "BTCXYZ", None)]
+    assert Binance().search("xyz", options) == [SearchResult("BTCXYZ", "BTCXYZ", "BTCXYZ", None)]

@@ -9,7 +9,7 @@ from werkzeug import Response
 from apps.market.domain import AdmittedQuote, RawQuote, admit
 from apps.sources.providers import http
 from apps.sources.providers.coinbase import Coinbase
-from apps.sources.providers.protocol import Answer, Found, HistoryPage, ProviderRejected, ProviderUnavailable
+from apps.sources.providers.protocol import Answer, HistoryPage, ProviderRejected, ProviderUnavailable, SearchResult
 from tests.sources.asking import past_of, request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
@@ -267,4 +267,7 @@ PRODUCTS = [
 def test_products_that_are_traded_are_found_by_words(httpserver):
     httpserver.expect_request("/products").respond_with_json(PRODUCTS)
     founds = Coinbase().search("btc", Coinbase().validate_options({"base_url": httpserver.url_for("")}))
-    assert founds == [Found("BTC-USD", "BTC", "BTC/USD", "USD"), Found("WBTC-BTC", "WBTC", "WBTC/BTC", "BTC")]
+    assert founds == [
+        SearchResult("BTC-USD", "BTC", "BTC/USD", "USD"),
+        SearchResult("WBTC-BTC", "WBTC", "WBTC/BTC", "BTC"),
+    ]

@@ -10,7 +10,7 @@ from werkzeug import Response
 from apps.market.domain import RawQuote, admit
 from apps.sources.providers import http
 from apps.sources.providers.coincap import CoinCap
-from apps.sources.providers.protocol import Answer, Found, HistoryPage, ProviderRejected, ProviderUnavailable
+from apps.sources.providers.protocol import Answer, HistoryPage, ProviderRejected, ProviderUnavailable, SearchResult
 from tests.sources.asking import past_of, request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
@@ -198,5 +198,5 @@ def test_what_is_found_has_id_symbol_and_name(httpserver):
         "/assets", query_string={"search": "bit coin", "limit": "20"}, headers={"Authorization": f"Bearer {KEY}"}
     ).respond_with_json({"data": [BITCOIN, {"id": None}, *[{"id": str(number)} for number in range(25)]]})
     founds = CoinCap().search("bit coin", CoinCap().validate_options({"base_url": httpserver.url_for("")}))
-    assert founds[:2] == [Found("bitcoin", "BTC", "Bitcoin", "USD"), Found("0", "", "", "USD")]
+    assert founds[:2] == [SearchResult("bitcoin", "BTC", "Bitcoin", "USD"), SearchResult("0", "", "", "USD")]
     assert len(founds) == 20

@@ -13,12 +13,12 @@ from apps.sources.providers import http
 from apps.sources.providers.coingecko import CoinGecko
 from apps.sources.providers.protocol import (
     Answer,
-    Found,
     HistoryPage,
     Limits,
     ProviderMisconfigured,
     ProviderRejected,
     ProviderUnavailable,
+    SearchResult,
 )
 from tests.sources.asking import past_of, request_to
 
@@ -304,7 +304,10 @@ def test_coins_are_found_in_the_order_of_the_answer(httpserver):
     )
     options = CoinGecko().validate_options({"base_url": httpserver.url_for(""), "vs_currency": "eur"})
     founds = CoinGecko().search("bit coin", options)
-    assert founds[:2] == [Found("bitcoin", "BTC", "Bitcoin", "EUR"), Found("coin-0", "BTC", "Bitcoin", "EUR")]
+    assert founds[:2] == [
+        SearchResult("bitcoin", "BTC", "Bitcoin", "EUR"),
+        SearchResult("coin-0", "BTC", "Bitcoin", "EUR"),
+    ]
     assert len(founds) == 20
 
 

@@ -9,7 +9,14 @@ from werkzeug import Response
 from apps.market.domain import RawQuote, admit
 from apps.sources.providers import http
 from apps.sources.providers.frankfurter import Frankfurter
-from apps.sources.providers.protocol import Answer, Found, HistoryPage, Limits, ProviderRejected, ProviderUnavailable
+from apps.sources.providers.protocol import (
+    Answer,
+    HistoryPage,
+    Limits,
+    ProviderRejected,
+    ProviderUnavailable,
+    SearchResult,
+)
 from tests.sources.asking import past_of, request_to
 
 NOW = datetime(2026, 3, 18, 9, 0, 1, 250_000, tzinfo=UTC)
@@ -259,7 +266,7 @@ def test_currencies_are_found_by_their_names_as_pairs_of_the_euro(httpserver):
         {"AUD": "Australian Dollar", "EUR": "Euro", "GBP": "British Pound", "USD": "United States Dollar"}
     )
     options = Frankfurter().validate_options({"base_url": httpserver.url_for("")})
-    assert Frankfurter().search("usd", options) == [Found("EUR/USD", "USD", "United States Dollar", "USD")]
+    assert Frankfurter().search("usd", options) == [SearchResult("EUR/USD", "USD", "United States Dollar", "USD")]
     assert [found.external_id for found in Frankfurter().search("dollar", options)] == ["EUR/AUD", "EUR/USD"]
     assert [found.external_id for found in Frankfurter().search("eur", options)] == ["EUR/AUD", "EUR/GBP", "EUR/USD"]
 

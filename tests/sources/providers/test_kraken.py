@@ -8,7 +8,7 @@ from werkzeug import Response
 from apps.market.domain import RawQuote, admit
 from apps.sources.providers import http
 from apps.sources.providers.kraken import Kraken
-from apps.sources.providers.protocol import Answer, Found, HistoryPage, ProviderRejected, ProviderUnavailable
+from apps.sources.providers.protocol import Answer, HistoryPage, ProviderRejected, ProviderUnavailable, SearchResult
 from tests.sources.asking import past_of, request_to
 
 NOW = datetime(2023, 3, 10, 12, 0, 1, 250_000, tzinfo=UTC)
@@ -321,14 +321,14 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("words", ["xbt usd", "BTC/USD"])
-def test_pairs_are_found_by_words_and_bitcoin_by_both_of_its_names(httpserver, words):
+@pytest.mark.parametrize("text", ["xbt usd", "BTC/USD"])
+def test_pairs_are_found_by_words_and_bitcoin_by_both_of_its_names(httpserver, text):
     httpserver.expect_request("/0/public/AssetPairs").respond_with_json({"error": [], "result": PAIRS})
-    founds = Kraken().search(words, Kraken().validate_options({"base_url": httpserver.url_for("")}))
-    assert founds == [Found("XBTUSD", "XBT", "XBT/USD", "USD")]
+    founds = Kraken().search(text, Kraken().validate_options({"base_url": httpserver.url_for("")}))
+    assert founds == [SearchResult("XBTUSD", "XBT", "XBT/USD", "USD")]
 
 
 def test_a_pair_is_found_under_the_name_of_the_answer(httpserver):
     httpserver.expect_request("/0/public/AssetPairs").respond_with_json({"error": [], "result": PAIRS})
     founds = Kraken().search("usdt", Kraken().validate_options({"base_url": httpserver.url_for("")}))
-    assert founds == [Found("USDTZUSD", "USDT", "USDT/USD", "USD")]
+    assert founds == [SearchResult("USDTZUSD", "USDT", "USDT/USD", "USD")]

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.sources.providers.protocol import DAY, HOUR, MINUTE, HistoryLimits, HistoryRequest, Limits, Stretch, step_for
+from apps.sources.providers.protocol import (
+    DAY,
+    HOUR,
+    MINUTE,
+    HistoryLimits,
+    HistoryRange,
+    HistoryRequest,
+    Limits,
+    step_for,
+)
 
 NOON = datetime(2026, 3, 17, 12, tzinfo=UTC)
 
@@ -64,10 +73,10 @@ def test_a_step_that_a_provider_does_not_have_is_the_next_longer_one_or_the_long
 
 
 def test_the_candles_of_a_stretch_end_inside_it():
-    stretch = Stretch(since=NOON + timedelta(minutes=10), reached=NOON + timedelta(hours=3), step=HOUR)
+    history_range = HistoryRange(since=NOON + timedelta(minutes=10), reached=NOON + timedelta(hours=3), step=HOUR)
 
-    assert (stretch.first_start, stretch.last_start) == (NOON, NOON + HOUR)
-    assert not stretch.is_empty
+    assert (history_range.first_start, history_range.last_start) == (NOON, NOON + HOUR)
+    assert not history_range.is_empty
 
 
 @pytest.mark.parametrize(
@@ -80,7 +89,7 @@ def test_the_candles_of_a_stretch_end_inside_it():
     ],
 )
 def test_a_stretch_is_empty_where_no_candle_ends_in_it(since, reached, is_empty):
-    assert Stretch(since=since, reached=reached, step=HOUR).is_empty == is_empty
+    assert HistoryRange(since=since, reached=reached, step=HOUR).is_empty == is_empty
 
 
 @given(
@@ -92,18 +101,21 @@ def test_pages_follow_each_other_and_none_has_more_candles_than_a_call_gives(sin
     limits = HistoryLimits(steps=[MINUTE, HOUR, DAY], points=points)
     request = HistoryRequest(external_id="A", since=since, until=since + span, options={})
 
-    stretch = limits.stretch_of(request, now=since)
+    history_range = limits.range_of(request, now=since)
 
-    assert since < stretch.reached <= request.until
-    assert (stretch.last_start - stretch.first_start) // stretch.step < points
-    assert since <= stretch.first_start + stretch.step < since + stretch.step
+    assert since < history_range.reached <= request.until
+    assert (history_range.last_start - history_range.first_start) // history_range.step < points
+    assert since <= history_range.first_start + history_range.step < since + history_range.step
     # Where more is wanted, the page is full and the next one begins with the next candle.
-    assert stretch.reached == request.until or stretch.reached == stretch.last_start + 2 * stretch.step
+    assert (
+        history_range.reached == request.until
+        or history_range.reached == history_range.last_start + 2 * history_range.step
+    )
 
 
 def test_nothing_is_asked_from_before_the_reach():
     limits = HistoryLimits(steps=[DAY], points=100, reach=30 * DAY)
     request = HistoryRequest(external_id="A", since=NOON - 90 * DAY, until=NOON, options={})
 
-    assert limits.stretch_of(request, now=NOON).since == NOON - 30 * DAY
+    assert limits.range_of(request, now=NOON).since == NOON - 30 * DAY
     assert limits.page_for(90 * DAY) == 100 * DAY

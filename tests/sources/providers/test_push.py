@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from apps.market.models import Batch, FeedHead
+from apps.market.models import FeedEntry, FeedHead
 from apps.sources import services as sources
 from apps.sources.providers import http
 from apps.sources.providers.protocol import Answer, ProviderMisconfigured, QuoteRequest
@@ -38,4 +38,4 @@ def test_a_feed_that_nobody_pushes_to_goes_on_in_time(clock):
 
     sources.fetch(feed_id=feed.pk, slot=at(0), now=NOW, trace_id=TRACE)
 
-    assert (FeedHead.objects.get().as_of, Batch.objects.get().failure) == (NOW, "")
+    assert (FeedHead.objects.get().as_of, FeedEntry.objects.get().failure) == (NOW, "")

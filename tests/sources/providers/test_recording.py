@@ -18,7 +18,7 @@ BEGAN_AT = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 # Two assets over four minutes, one of them without a row in the third.
-FILM = """time,symbol,price,volume
+RECORDING_FILE = """time,symbol,price,volume
 2023-03-10T00:00:00Z,A,10,1
 2023-03-10T00:00:00Z,B,20,
 2023-03-10T00:01:00Z,A,11,1
@@ -34,10 +34,10 @@ def _minute(number):
 
 
 @pytest.fixture
-def film(tmp_path):
-    """Return a function that writes a film and returns its path."""
+def recording(tmp_path):
+    """Return a function that writes a recording and returns its path."""
 
-    def write(content=FILM, *, name="film.csv"):
+    def write(content=RECORDING_FILE, *, name="recording.csv"):
         path = tmp_path / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return str(path)
@@ -63,8 +63,8 @@ def _seen(quotes):
     return [(quote.external_id, quote.price, quote.at) for quote in quotes]
 
 
-def test_the_first_answer_stands_at_the_first_row(film):
-    answer = _fetch(film())
+def test_the_first_answer_stands_at_the_first_row(recording):
+    answer = _fetch(recording())
     assert answer.quotes == [
         RawQuote("A", Decimal(10), _minute(0), Decimal(1)),
         RawQuote("B", Decimal(20), _minute(0), None),
@@ -73,21 +73,21 @@ def test_the_first_answer_stands_at_the_first_row(film):
     assert answer.history == []
 
 
-def test_the_next_answer_has_the_rows_after_the_position_up_to_the_clock(film):
-    answer = _fetch(film(), after=2 * MINUTE, position=_minute(0))
+def test_the_next_answer_has_the_rows_after_the_position_up_to_the_clock(recording):
+    answer = _fetch(recording(), after=2 * MINUTE, position=_minute(0))
     assert _seen(answer.quotes) == [("A", 11, _minute(1)), ("B", 21, _minute(1)), ("A", 12, _minute(2))]
     assert answer.as_of == _minute(2)
     assert answer.history == []
 
 
-def test_a_slot_asked_for_again_gives_nothing_new(film):
-    answer = _fetch(film(), after=2 * MINUTE, position=_minute(2))
+def test_a_slot_asked_for_again_gives_nothing_new(recording):
+    answer = _fetch(recording(), after=2 * MINUTE, position=_minute(2))
     assert (answer.quotes, answer.as_of) == ([], _minute(2))
 
 
-def test_what_lies_before_the_start_is_history_and_is_given_once(film):
-    first = _fetch(film(), start="2023-03-10T00:02:00Z")
-    second = _fetch(film(), start="2023-03-10T00:02:00Z", after=MINUTE, position=first.as_of)
+def test_what_lies_before_the_start_is_history_and_is_given_once(recording):
+    first = _fetch(recording(), start="2023-03-10T00:02:00Z")
+    second = _fetch(recording(), start="2023-03-10T00:02:00Z", after=MINUTE, position=first.as_of)
     assert _seen(first.history) == [
         ("A", 10, _minute(0)),
         ("B", 20, _minute(0)),
@@ -99,42 +99,42 @@ def test_what_lies_before_the_start_is_history_and_is_given_once(film):
     assert second.history == []
 
 
-def test_a_start_before_the_first_row_waits_for_it(film):
-    early = _fetch(film(), start="2023-03-09T23:59:00Z")
-    answer = _fetch(film(), start="2023-03-09T23:59:00Z", after=MINUTE, position=early.as_of)
+def test_a_start_before_the_first_row_waits_for_it(recording):
+    early = _fetch(recording(), start="2023-03-09T23:59:00Z")
+    answer = _fetch(recording(), start="2023-03-09T23:59:00Z", after=MINUTE, position=early.as_of)
     assert (early.quotes, early.as_of) == ([], _minute(0) - MINUTE)
     assert _seen(answer.quotes) == [("A", 10, _minute(0)), ("B", 20, _minute(0))]
 
 
-def test_only_the_assets_of_the_feed_are_given(film):
-    answer = _fetch(film(), after=10 * MINUTE, external_ids=("B", "C"), start="2023-03-10T00:01:00Z")
+def test_only_the_assets_of_the_feed_are_given(recording):
+    answer = _fetch(recording(), after=10 * MINUTE, external_ids=("B", "C"), start="2023-03-10T00:01:00Z")
     assert _seen(answer.history) == [("B", 20, _minute(0))]
     assert _seen(answer.quotes) == [("B", 21, _minute(1)), ("B", 23, _minute(3))]
 
 
-def test_at_the_end_of_the_film_the_answers_are_empty_and_the_clock_stands(film):
-    answer = _fetch(film(), after=timedelta(days=400), position=_minute(3))
+def test_at_the_end_of_the_film_the_answers_are_empty_and_the_clock_stands(recording):
+    answer = _fetch(recording(), after=timedelta(days=400), position=_minute(3))
     assert (answer.quotes, answer.as_of) == ([], _minute(3))
 
 
-def test_the_clock_never_goes_back_before_the_position(film):
-    answer = _fetch(film(), after=MINUTE, position=_minute(2))
+def test_the_clock_never_goes_back_before_the_position(recording):
+    answer = _fetch(recording(), after=MINUTE, position=_minute(2))
     assert (answer.quotes, answer.as_of) == ([], _minute(2))
 
 
-def test_speed_releases_rows_sooner_and_leaves_their_times(film):
-    answer = _fetch(film(), after=timedelta(seconds=2), position=_minute(0), speed=60)
+def test_speed_releases_rows_sooner_and_leaves_their_times(recording):
+    answer = _fetch(recording(), after=timedelta(seconds=2), position=_minute(0), speed=60)
     assert _seen(answer.quotes) == [("A", 11, _minute(1)), ("B", 21, _minute(1)), ("A", 12, _minute(2))]
     assert answer.as_of == _minute(2)
 
 
-def test_a_slow_clock_is_floored_to_the_second(film):
-    answer = _fetch(film(), after=timedelta(seconds=5), position=_minute(0), speed=0.5)
+def test_a_slow_clock_is_floored_to_the_second(recording):
+    answer = _fetch(recording(), after=timedelta(seconds=5), position=_minute(0), speed=0.5)
     assert (answer.quotes, answer.as_of) == ([], _minute(0) + timedelta(seconds=2))
 
 
-def test_a_long_gap_is_given_in_parts_and_what_is_of_one_time_together(film, monkeypatch):
-    path = film("time,symbol,price\n" + "".join(f"{1678406400 + 60 * n},{s},1\n" for n in range(5) for s in "AB"))
+def test_a_long_gap_is_given_in_parts_and_what_is_of_one_time_together(recording, monkeypatch):
+    path = recording("time,symbol,price\n" + "".join(f"{1678406400 + 60 * n},{s},1\n" for n in range(5) for s in "AB"))
     monkeypatch.setattr("apps.sources.providers.recording.ROWS_AT_ONCE", 3)
     first = _fetch(path)
 
@@ -146,16 +146,16 @@ def test_a_long_gap_is_given_in_parts_and_what_is_of_one_time_together(film, mon
     assert [quote.at for quote in rest.quotes] == [first.as_of + timedelta(minutes=n) for n in (3, 3, 4, 4)]
 
 
-def test_the_fastest_clock_reaches_the_end_and_no_further(film):
-    answer = _fetch(film(), after=timedelta(days=3650), speed=86_400)
+def test_the_fastest_clock_reaches_the_end_and_no_further(recording):
+    answer = _fetch(recording(), after=timedelta(days=3650), speed=86_400)
     assert (len(answer.quotes), answer.as_of) == (7, _minute(3))
 
 
-def test_shifted_to_end_now_the_last_row_falls_on_the_minute_in_which_the_feed_began(film):
+def test_shifted_to_end_now_the_last_row_falls_on_the_minute_in_which_the_feed_began(recording):
     began_at = BEGAN_AT + timedelta(seconds=40)
-    first = _fetch(film(), shift="ends_now", start="2023-03-10T00:01:00Z", began_at=began_at)
+    first = _fetch(recording(), shift="ends_now", start="2023-03-10T00:01:00Z", began_at=began_at)
     last = _fetch(
-        film(),
+        recording(),
         shift="ends_now",
         start="2023-03-10T00:01:00Z",
         began_at=began_at,
@@ -169,8 +169,8 @@ def test_shifted_to_end_now_the_last_row_falls_on_the_minute_in_which_the_feed_b
     assert last.as_of == BEGAN_AT
 
 
-def test_rows_between_two_seconds_are_given_once_and_not_after_the_clock(film):
-    path = film("time,symbol,price\n1678406400.25,A,1\n1678406400.75,A,2\n1678406401.5,A,3\n")
+def test_rows_between_two_seconds_are_given_once_and_not_after_the_clock(recording):
+    path = recording("time,symbol,price\n1678406400.25,A,1\n1678406400.75,A,2\n1678406401.5,A,3\n")
     first = _fetch(path)
     second = _fetch(path, after=timedelta(seconds=1), position=first.as_of)
     third = _fetch(path, after=timedelta(seconds=2), position=second.as_of)
@@ -180,8 +180,8 @@ def test_rows_between_two_seconds_are_given_once_and_not_after_the_clock(film):
     assert third.as_of == _minute(0) + timedelta(seconds=1.5)
 
 
-def test_a_shifted_film_still_begins_with_its_first_row(film):
-    answer = _fetch(film("time,symbol,price\n1678406400.25,A,1\n1678406401.5,A,2\n"), shift="ends_now")
+def test_a_shifted_film_still_begins_with_its_first_row(recording):
+    answer = _fetch(recording("time,symbol,price\n1678406400.25,A,1\n1678406401.5,A,2\n"), shift="ends_now")
     assert _seen(answer.quotes) == [("A", 1, BEGAN_AT - timedelta(seconds=1.25))]
     assert answer.as_of == BEGAN_AT - timedelta(seconds=1.25)
 
@@ -218,17 +218,17 @@ def test_every_row_comes_once_however_the_film_is_asked(slots, speed, shift, tmp
     ],
     ids=["close and epoch", "BOM and zone", "other columns", "empty volume", "no volume", "basic ISO"],
 )
-def test_the_ways_to_write_a_row(film, content):
-    assert _fetch(film(content), external_ids=("A",)).quotes == [RawQuote("A", Decimal("10.5"), _minute(0))]
+def test_the_ways_to_write_a_row(recording, content):
+    assert _fetch(recording(content), external_ids=("A",)).quotes == [RawQuote("A", Decimal("10.5"), _minute(0))]
 
 
-def test_a_film_out_of_order_is_put_in_order(film):
-    path = film("time,symbol,price\n1678406460,A,2\n1678406400,A,1\n1678406460,A,3\n")
+def test_a_film_out_of_order_is_put_in_order(recording):
+    path = recording("time,symbol,price\n1678406460,A,2\n1678406400,A,1\n1678406460,A,3\n")
     assert [quote.price for quote in _fetch(path, after=MINUTE).quotes] == [1, 2, 3]
 
 
-def test_a_gzipped_film_is_read(film):
-    path = film(gzip.compress(FILM.encode()), name="film.csv.gz")
+def test_a_gzipped_film_is_read(recording):
+    path = recording(gzip.compress(RECORDING_FILE.encode()), name="recording.csv.gz")
     assert len(_fetch(path, after=10 * MINUTE).quotes) == 7
 
 
@@ -240,43 +240,51 @@ def test_a_gzipped_film_is_read(film):
         ("1678406400,A,10\n", "f.csv", "f.csv, line 1: the header has no column time"),
         ("time,price\n", "f.csv", "f.csv, line 1: the header has no column symbol"),
         ("time,symbol\n", "f.csv", "f.csv, line 1: the header has no column close"),
-        (FILM + "yesterday,A,1,1\n", "f.csv", "f.csv, line 9: time 'yesterday' is neither ISO 8601"),
-        (FILM + "2023-03-10T00:04:00,A,1,1\n", "f.csv", "f.csv, line 9: time '2023-03-10T00:04:00' is neither"),
-        (FILM + "1678406400000,A,1,1\n", "f.csv", "f.csv, line 9: time '1678406400000' is neither"),
-        (FILM + ",A,1,1\n", "f.csv", "f.csv, line 9: time '' is neither"),
-        (FILM + "1678406700,A,1O,1\n", "f.csv", "f.csv, line 9: '1O' is not a number"),
-        (FILM + "1678406700,,1,1\n", "f.csv", "f.csv, line 9: has no symbol"),
-        (FILM + "1678406700,A\n", "f.csv", "f.csv, line 9: has 2 of 4 columns"),
-        (FILM + "1678406700,A,1\x00,1\n", "f.csv", "f.csv, line 9: '1\\x00' is not a number"),
-        (FILM + f"1678406700,A,{'1' * 200_000},1\n", "f.csv", "f.csv, line 9: field larger than field limit"),
-        (FILM.encode() + b"1678406700,\xff,1,1\n", "f.csv", "f.csv, line 9: is not UTF-8"),
-        (FILM.encode("utf-16"), "f.csv", "f.csv, line 1: is not UTF-8"),
-        (FILM, "f.csv.gz", "f.csv.gz, line 1: is not gzip"),
-        (gzip.compress(FILM.encode())[:-9], "f.csv.gz", "f.csv.gz, line 9: is not gzip, or not the whole of it"),
+        (RECORDING_FILE + "yesterday,A,1,1\n", "f.csv", "f.csv, line 9: time 'yesterday' is neither ISO 8601"),
+        (
+            RECORDING_FILE + "2023-03-10T00:04:00,A,1,1\n",
+            "f.csv",
+            "f.csv, line 9: time '2023-03-10T00:04:00' is neither",
+        ),
+        (RECORDING_FILE + "1678406400000,A,1,1\n", "f.csv", "f.csv, line 9: time '1678406400000' is neither"),
+        (RECORDING_FILE + ",A,1,1\n", "f.csv", "f.csv, line 9: time '' is neither"),
+        (RECORDING_FILE + "1678406700,A,1O,1\n", "f.csv", "f.csv, line 9: '1O' is not a number"),
+        (RECORDING_FILE + "1678406700,,1,1\n", "f.csv", "f.csv, line 9: has no symbol"),
+        (RECORDING_FILE + "1678406700,A\n", "f.csv", "f.csv, line 9: has 2 of 4 columns"),
+        (RECORDING_FILE + "1678406700,A,1\x00,1\n", "f.csv", "f.csv, line 9: '1\\x00' is not a number"),
+        (RECORDING_FILE + f"1678406700,A,{'1' * 200_000},1\n", "f.csv", "f.csv, line 9: field larger than field limit"),
+        (RECORDING_FILE.encode() + b"1678406700,\xff,1,1\n", "f.csv", "f.csv, line 9: is not UTF-8"),
+        (RECORDING_FILE.encode("utf-16"), "f.csv", "f.csv, line 1: is not UTF-8"),
+        (RECORDING_FILE, "f.csv.gz", "f.csv.gz, line 1: is not gzip"),
+        (
+            gzip.compress(RECORDING_FILE.encode())[:-9],
+            "f.csv.gz",
+            "f.csv.gz, line 9: is not gzip, or not the whole of it",
+        ),
         (b"", "f.csv.gz", "f.csv.gz, line 1: is empty"),
     ],
     ids=lambda value: str(value)[-40:],
 )
-def test_a_broken_film_is_named_with_its_line(film, content, name, message):
+def test_a_broken_film_is_named_with_its_line(recording, content, name, message):
     with pytest.raises(ProviderMisconfigured) as caught:
-        Replay().validate_options({"path": film(content, name=name)})
+        Replay().validate_options({"path": recording(content, name=name)})
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["no-such-film.csv", "..", "/dev/null", "./README.md/film.csv", "a\x00b"])
+@pytest.mark.parametrize("path", ["no-such-recording.csv", "..", "/dev/null", "./README.md/recording.csv", "a\x00b"])
 def test_what_is_no_file_is_refused(path):
     with pytest.raises(ProviderMisconfigured, match="line 1: is not a file that can be read$"):
         Replay().validate_options({"path": path})
 
 
-def test_a_file_that_changes_is_read_anew(film):
-    assert len(_fetch(film(), after=10 * MINUTE).quotes) == 7
-    assert len(_fetch(film(FILM + "1678406640,A,14,1\n"), after=10 * MINUTE).quotes) == 8
+def test_a_file_that_changes_is_read_anew(recording):
+    assert len(_fetch(recording(), after=10 * MINUTE).quotes) == 7
+    assert len(_fetch(recording(RECORDING_FILE + "1678406640,A,14,1\n"), after=10 * MINUTE).quotes) == 8
 
 
-def test_a_film_that_breaks_while_the_feed_runs_is_rejected(film):
-    path = film()
+def test_a_film_that_breaks_while_the_feed_runs_is_rejected(recording):
+    path = recording()
     request = QuoteRequest(("A",), BEGAN_AT, BEGAN_AT, None, {}, 60, Replay().validate_options({"path": path}))
     os.remove(path)
     with pytest.raises(ProviderRejected) as caught:
@@ -289,7 +297,7 @@ def test_a_film_that_breaks_while_the_feed_runs_is_rejected(film):
     [
         ({}, "path must be the name of a recording, or the path of a CSV file"),
         ({"path": 1}, "path must be the name of a recording, or the path of a CSV file"),
-        ({"path": DEPEG, "sped": 2}, "replay knows no option 'sped'; it knows path, start, shift, speed"),
+        ({"path": DEPEG, "sped": 2}, "recording knows no option 'sped'; it knows path, start, shift, speed"),
         ({"path": DEPEG, "shift": "now"}, "shift must be none or ends_now"),
         ({"path": DEPEG, "shift": []}, "shift must be none or ends_now"),
         ({"path": DEPEG, "speed": 0}, "speed must be a number above 0, at most 86400"),
@@ -318,11 +326,11 @@ def test_validated_options_are_complete_and_stay_as_they_are():
     assert Replay().validate_options(options) == options
 
 
-def test_a_fetch_touches_the_rows_it_releases_and_few_others(film, monkeypatch):
-    path = film()
+def test_a_fetch_touches_the_rows_it_releases_and_few_others(recording, monkeypatch):
+    path = recording()
     touched = []
 
-    class Film(list):
+    class Recording(list):
         def __getitem__(self, place):
             touched.append(len(range(*place.indices(len(self)))) if isinstance(place, slice) else 1)
             return super().__getitem__(place)
@@ -332,8 +340,8 @@ def test_a_fetch_touches_the_rows_it_releases_and_few_others(film, monkeypatch):
             return super().__iter__()
 
     start = _minute(0)
-    rows = Film(RawQuote("A", Decimal(1), start + timedelta(seconds=second)) for second in range(100_000))
-    monkeypatch.setattr(replay, "_film", lambda name: rows)
+    rows = Recording(RawQuote("A", Decimal(1), start + timedelta(seconds=second)) for second in range(100_000))
+    monkeypatch.setattr(replay, "_recording", lambda name: rows)
     answer = _fetch(path, after=timedelta(seconds=50_999), position=start + timedelta(seconds=49_999))
     assert len(answer.quotes) == 1_000
     assert sum(touched) < 1_100

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from apps.alerts.replay import Comparison, ReplayRefused, in_words, replay
+from apps.alerts.replay import Comparison, ReplayRefused, describe, replay
 from apps.command_line import SECONDS_BETWEEN_PROGRESS, moment
 from apps.market.models import Feed
 
@@ -37,7 +37,7 @@ class Command(BaseCommand):
             if name not in {feed.name for feed in feeds}:
                 _refuse(f"there is no feed {name}")
         chosen = [feed for feed in feeds if not options["feed"] or feed.name in options["feed"]]
-        self._started = self._told = time.monotonic()
+        self._started = self._progress = time.monotonic()
         try:
             found = [replay(feed, since=since, until=until, progress=self._progress(feed)) for feed in chosen]
         except ReplayRefused as error:
@@ -47,12 +47,12 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
     def _progress(self, feed: Feed) -> Any:
-        def tell(done: float) -> None:
-            if time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:
-                self._told = time.monotonic()
-                self.stderr.write(f"replay: {feed.name} {done:.0%} after {self._told - self._started:.0f} s")
+        def report(done: float) -> None:
+            if time.monotonic() - self._progress >= SECONDS_BETWEEN_PROGRESS:
+                self._progress = time.monotonic()
+                self.stderr.write(f"replay: {feed.name} {done:.0%} after {self._progress - self._started:.0f} s")
 
-        return tell
+        return report
 
 
 def _refuse(what: str) -> NoReturn:
@@ -66,8 +66,8 @@ def _json(found: list[Comparison]) -> str:
             "feed": one.feed,
             "entries": one.entries,
             "same": one.same,
-            "missing": in_words(one.missing),
-            "extra": in_words(one.extra),
+            "missing": describe(one.missing),
+            "extra": describe(one.extra),
         }
         for one in found
     ]
@@ -79,6 +79,6 @@ def _lines(found: list[Comparison]) -> str:
     for one in found:
         counts = f"{one.same} same, {len(one.missing)} missing, {len(one.extra)} extra"
         lines.append(f"{one.feed}: {one.entries} entries, {counts}")
-        lines += [f"  missing  {words}" for words in in_words(one.missing[:STEPS_SHOWN])]
-        lines += [f"  extra    {words}" for words in in_words(one.extra[:STEPS_SHOWN])]
+        lines += [f"  missing  {summary}" for summary in describe(one.missing[:STEPS_SHOWN])]
+        lines += [f"  extra    {summary}" for summary in describe(one.extra[:STEPS_SHOWN])]
     return "\n".join(lines or ["There are no feeds."])

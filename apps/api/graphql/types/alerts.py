@@ -15,13 +15,13 @@ from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import JSON, DateTime, enum
 from apps.api.graphql.types.market import Asset
 from apps.api.graphql.types.rules import Rule, Severity, usernames
-from apps.market.models import Batch
+from apps.market.models import FeedEntry
 from apps.market.queries import entries_by_id
 
 AlertKind = enum(
     "AlertKind",
     AlertRow.Kind.values,
-    description="Whether a rule's condition held, or judging it failed, or it came from Alertmanager.",
+    description="Whether a rule's condition held, or evaluating it failed, or it came from Alertmanager.",
 )
 AlertState = enum("AlertState", AlertRow.State.values, description="Where an alert stands.")
 EventKind = enum("EventKind", AlertEventRow.Kind.values, description="What happened to an alert.")
@@ -35,8 +35,8 @@ class LogEntry(graphene.ObjectType):
     as_of = graphene.Field(DateTime, required=True, description="The feed's clock there.")
     trace_id = graphene.String(required=True)
 
-    def resolve_feed(batch: Batch, info: Any) -> str:
-        return batch.feed.name
+    def resolve_feed(entry: FeedEntry, info: Any) -> str:
+        return entry.feed.name
 
 
 class AlertEvent(graphene.ObjectType):
@@ -54,7 +54,7 @@ class AlertEvent(graphene.ObjectType):
         return _loaded(info, usernames, event.by_id)
 
     def resolve_entry(event: AlertEventRow, info: Any) -> Any:
-        return _loaded(info, _entries, event.batch_id)
+        return _loaded(info, _entries, event.entry_id)
 
 
 class Alert(graphene.ObjectType):
@@ -75,7 +75,7 @@ class Alert(graphene.ObjectType):
     acknowledged_at = graphene.Field(DateTime, description="By the wall clock.")
     acknowledged_by = graphene.String(description="Who has taken it on.")
     note = graphene.String(required=True, description="What they said to it; may be empty.")
-    words = graphene.String(required=True, description="What was seen when it opened, in words.")
+    summary = graphene.String(required=True, description="What was seen when it opened, in words.")
     evidence = graphene.Field(
         JSON,
         required=True,
@@ -101,7 +101,7 @@ class Alert(graphene.ObjectType):
         return _loaded(info, usernames, alert.acknowledged_by_id)
 
     def resolve_entry(alert: AlertRow, info: Any) -> Any:
-        return _loaded(info, _entries, alert.batch_id)
+        return _loaded(info, _entries, alert.entry_id)
 
     def resolve_timeline(alert: AlertRow, info: Any) -> Any:
         return info.context.load(_timelines, alert.pk)
@@ -157,8 +157,8 @@ def alerts_by_id(context: Context, alert_ids: list[int]) -> Mapping[int, AlertRo
     return _alerts(context).in_bulk(alert_ids)
 
 
-def _entries(context: Context, batch_ids: list[int]) -> Mapping[int, Batch]:
-    return entries_by_id(batch_ids)
+def _entries(context: Context, entry_ids: list[int]) -> Mapping[int, FeedEntry]:
+    return entries_by_id(entry_ids)
 
 
 def _timelines(context: Context, alert_ids: list[int]) -> Mapping[int, Sequence[AlertEventRow]]:

@@ -110,8 +110,8 @@ class Feed(graphene.ObjectType):
     interval_seconds = graphene.Int(required=True)
     is_enabled = graphene.Boolean(required=True)
     seq = graphene.Int(required=True, description="Number of the last entry of its log.")
-    judged_seq = graphene.Int(required=True, description="Number of the last entry that was judged.")
-    as_of = graphene.Field(DateTime, description="Its clock: for a recording, the film's own time.")
+    evaluated_seq = graphene.Int(required=True, description="Number of the last entry that was evaluated.")
+    as_of = graphene.Field(DateTime, description="Its clock: for a recording, the recording's own time.")
     next_slot = graphene.Field(DateTime, required=True, description="When it is due.")
     failures = graphene.Int(required=True, description="Answers missing in a row.")
     assets = pages_of(AssetConnection)
@@ -122,8 +122,8 @@ class Feed(graphene.ObjectType):
     def resolve_seq(feed: FeedRow, info: Any) -> int:
         return feed.head.seq
 
-    def resolve_judged_seq(feed: FeedRow, info: Any) -> int:
-        return feed.judged.seq
+    def resolve_evaluated_seq(feed: FeedRow, info: Any) -> int:
+        return feed.evaluation_cursor.seq
 
     def resolve_as_of(feed: FeedRow, info: Any) -> Any:
         return feed.head.as_of

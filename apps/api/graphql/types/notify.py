@@ -65,7 +65,7 @@ MessageConnection = connection(Message, fields=["created_at", "pk"], is_descendi
 
 
 class Silence(graphene.ObjectType):
-    """For some time, what matches is judged and recorded, and told to nobody until it ends. Null matches any."""
+    """For some time, what matches is evaluated and recorded, and told to nobody until it ends. Null matches any."""
 
     owner = graphene.String(description="Whose alerts; null: everybody's.")
     author = graphene.String(description="Who made it.")
@@ -121,6 +121,6 @@ def messages_of_alerts(
 
 
 def _alerts_of_messages(context: Context, message_ids: list[UUID]) -> Mapping[UUID, Sequence[AlertRow]]:
-    told = alert_ids_of(message_ids)
-    rows = alerts.alerts_by_id(context, sorted({alert_id for ids in told.values() for alert_id in ids}))
-    return {pk: [rows[alert_id] for alert_id in told.get(pk, ()) if alert_id in rows] for pk in message_ids}
+    ids_of = alert_ids_of(message_ids)
+    rows = alerts.alerts_by_id(context, sorted({alert_id for ids in ids_of.values() for alert_id in ids}))
+    return {pk: [rows[alert_id] for alert_id in ids_of.get(pk, ()) if alert_id in rows] for pk in message_ids}

@@ -10,7 +10,7 @@ from apps.api.graphql.connections import Page, connection, page, pages_by, pages
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import JSON, DateTime, enum
 from apps.api.graphql.types.market import Asset
-from apps.rules.domain import rule_in_words
+from apps.rules.domain import describe_rule
 from apps.rules.engine.instance import STATES
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -24,14 +24,14 @@ State = enum("State", STATES, description="Where an instance of a rule stands; d
 
 
 class RuleState(graphene.ObjectType):
-    """Where one rule stands on one asset, as of the last entry of the log that was judged."""
+    """Where one rule stands on one asset, as of the last entry of the log that was evaluated."""
 
     asset = graphene.Field(Asset, required=True)
     state = graphene.Field(State, required=True)
     since = graphene.Field(DateTime, description="When it came into this state, by the feed's clock.")
-    unknown = graphene.String(required=True, description="Why the last judgement was neither yes nor no; else empty.")
+    unknown = graphene.String(required=True, description="Why the last evaluation was neither yes nor no; else empty.")
     reason = graphene.String(required=True, description="Why the last step was taken.")
-    version = graphene.Int(required=True, description="Number of the rule's version that is judged.")
+    version = graphene.Int(required=True, description="Number of the rule's version that is evaluated.")
 
     def resolve_version(state: RuleStateRow, info: Any) -> int:
         return state.version.number
@@ -47,7 +47,7 @@ class Rule(graphene.ObjectType):
     name = graphene.String(required=True)
     severity = graphene.Field(Severity, required=True)
     owner = graphene.String(description="Whose it is.")
-    words = graphene.String(description="What it says, in words.")
+    description = graphene.String(description="What it says, in words.")
     document = graphene.Field(JSON, description="What it says, in the written form of docs/rules.md.")
     version = graphene.Int(description="Number of the newest version.")
     created_at = graphene.Field(DateTime, required=True)
@@ -57,8 +57,8 @@ class Rule(graphene.ObjectType):
     def resolve_owner(rule: RuleRow, info: Any) -> Any:
         return info.context.load(usernames, rule.owner_id)
 
-    def resolve_words(rule: RuleRow, info: Any) -> Any:
-        return info.context.load(_words, rule.pk)
+    def resolve_description(rule: RuleRow, info: Any) -> Any:
+        return info.context.load(_description, rule.pk)
 
     def resolve_document(rule: RuleRow, info: Any) -> Any:
         return info.context.load(_documents, rule.pk)
@@ -101,16 +101,16 @@ def _version_numbers(context: Context, rule_ids: list[int]) -> Mapping[int, int]
     return {rule_id: version.number for rule_id, version in _versions(context, rule_ids).items()}
 
 
-def _words(context: Context, rule_ids: list[int]) -> Mapping[int, str]:
-    return {rule_id: _in_words(document) for rule_id, document in _documents(context, rule_ids).items()}
+def _description(context: Context, rule_ids: list[int]) -> Mapping[int, str]:
+    return {rule_id: _describe(document) for rule_id, document in _documents(context, rule_ids).items()}
 
 
-def _in_words(document: Any) -> str:
+def _describe(document: Any) -> str:
     try:
         spec = RuleSpec.read(document)
     except RuleInvalid as error:
         return f"cannot be read: {error}"
-    return rule_in_words(spec) + ("" if spec.enabled else " (switched off)")
+    return describe_rule(spec) + ("" if spec.enabled else " (switched off)")
 
 
 def _states_of_rules(context: Context, rule_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:

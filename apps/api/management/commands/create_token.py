@@ -35,8 +35,8 @@ class Command(BaseCommand):
         try:
             _, secret = create_token(owner=owner, name=options["name"], expires_at=expires_at)
         except ValidationError as error:
-            field, words = next(iter(error.message_dict.items()))
-            _refuse(f"--{field}: {words[0]}")
+            field, text = next(iter(error.message_dict.items()))
+            _refuse(f"--{field}: {text[0]}")
         self.stdout.write(secret)
 
 

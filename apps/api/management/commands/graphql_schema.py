@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from apps.api.graphql.schema import schema_in_words
+from apps.api.graphql.schema import print_schema_text
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "schema.graphql"
 
@@ -16,5 +16,5 @@ class Command(BaseCommand):
     help = "Write the schema of /graphql to apps/api/schema.graphql."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        SCHEMA_FILE.write_text(schema_in_words(), encoding="utf-8")
+        SCHEMA_FILE.write_text(print_schema_text(), encoding="utf-8")
         self.stdout.write(f"{SCHEMA_FILE} is written.")

@@ -15,7 +15,7 @@ from apps.command_line import INTERRUPTED, SECONDS_BETWEEN_PROGRESS, moment
 from apps.market.calendars import CALENDARS
 from apps.market.domain import JUMP_PERCENT, JUMP_PERCENT_HIGHEST
 from apps.market.queries import assets_chosen
-from apps.market.quote_files import FilmBroken
+from apps.market.quote_files import QuoteFileInvalid
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.files import read_rule_file
@@ -75,14 +75,14 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self._started = self._told = time.monotonic()
+        self._started = self._progress = time.monotonic()
         try:
             report = self._on_stored(options) if options["rule"] is not None else self._on_file(options)
         except KeyboardInterrupt:
             print("backtest: stopped", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
         try:
-            self.stdout.write(json.dumps(report, ensure_ascii=False) if options["json"] else _in_words(report))
+            self.stdout.write(json.dumps(report, ensure_ascii=False) if options["json"] else _describe(report))
         except BrokenPipeError:
             sys.stderr.close()  # Who read us has had enough, and Python would say so at exit.
 
@@ -90,7 +90,7 @@ class Command(BaseCommand):
         if options["rule_file"] is None or options["quotes_file"] is None:
             _refuse("give RULE.yaml and QUOTES.csv, or --rule ID and --from TIME")
         if options["since"] or options["until"]:
-            _refuse("--from and --to go with --rule; of a file every row is judged")
+            _refuse("--from and --to go with --rule; of a file every row is evaluated")
         try:
             rule = read_rule_file(options["rule_file"])
             return try_on_file(
@@ -99,9 +99,9 @@ class Command(BaseCommand):
                 sweep=options["sweep"],
                 jump_percent=options["jump_percent"],
                 calendar=options["calendar"] or "",
-                progress=lambda rows: self._tell(f"{rows:,} rows read".replace(",", " ")),
+                progress=lambda rows: self._report_progress(f"{rows:,} rows read".replace(",", " ")),
             )
-        except (FileInvalid, FilmBroken) as error:
+        except (FileInvalid, QuoteFileInvalid) as error:
             _refuse(str(error))
 
     def _on_stored(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Command(BaseCommand):
             _refuse("--calendar goes with a file; an asset that is stored has its own")
         since, until = options["since"], options["until"] or timezone.now()
         if since is None:
-            _refuse("--from is missing: the first moment to judge, like 2026-01-31T12:00:00Z")
+            _refuse("--from is missing: the first moment to evaluate, like 2026-01-31T12:00:00Z")
         if since > until:
             _refuse("--from is after --to")
         rule = Rule.objects.filter(pk=options["rule"]).first()
@@ -130,15 +130,15 @@ class Command(BaseCommand):
                 assets=assets,
                 since=since,
                 until=until,
-                progress=lambda done: self._tell(f"{done:.0%} judged"),
+                progress=lambda done: self._report_progress(f"{done:.0%} evaluated"),
             )
         except OpensTooOften as error:
             _refuse(str(error))
 
-    def _tell(self, words: str) -> None:
-        if time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:
-            self._told = time.monotonic()
-            self.stderr.write(f"backtest: {words} after {self._told - self._started:.0f} s")
+    def _report_progress(self, text: str) -> None:
+        if time.monotonic() - self._progress >= SECONDS_BETWEEN_PROGRESS:
+            self._progress = time.monotonic()
+            self.stderr.write(f"backtest: {text} after {self._progress - self._started:.0f} s")
 
 
 def _refuse(what: str) -> NoReturn:
@@ -150,14 +150,14 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _in_words(report: dict[str, Any]) -> str:
+def _describe(report: dict[str, Any]) -> str:
     openings = report["openings"]
     lines = [report["rule"], f"{report['quotes']:,} quotes".replace(",", " ")]
-    counted = [f"{report[name]} {name}" for name in ("late", "repeated", "held", "rejected") if report.get(name)]
+    counted = [f"{report[name]} {name}" for name in ("late", "repeated", "unconfirmed", "rejected") if report.get(name)]
     if counted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items())
         lines[-1] += f"; {', '.join(counted)}" + (f" ({reasons})" if reasons else "")
-    if report["quotes"] and report.get("judged") == 0:
+    if report["quotes"] and report.get("evaluated") == 0:
         lines[-1] += "; none of them is of an asset of this rule"
     lines.append(
         f"{_counted(len(openings), 'opening')}, {_counted(report['messages'], 'message')} to each channel, "
@@ -165,7 +165,7 @@ def _in_words(report: dict[str, Any]) -> str:
     )
     for opening in openings[:OPENINGS_SHOWN]:
         until = opening["resolved_at"] or "still open"
-        lines.append(f"  {opening['opened_at']} → {until}  {opening['words']}")
+        lines.append(f"  {opening['opened_at']} → {until}  {opening['summary']}")
     if len(openings) > OPENINGS_SHOWN:
         lines.append(f"  … and {len(openings) - OPENINGS_SHOWN} more (--json has them all)")
     lines += [f"  {day}: {count}" for day, count in report["openings_per_day"].items()]

@@ -41,16 +41,16 @@ class Command(BaseCommand):
             tests = [(path, test) for path in files for test in read_tests(path)]
         except FileInvalid as error:
             _refuse(str(error))
-        passed, told = 0, []
+        passed, results = 0, []
         for path, test in tests:
             verdict = try_test(test)
             passed += verdict.has_passed
-            told.append(_as_data(path, verdict))
+            results.append(_as_data(path, verdict))
             if not as_json:
-                self.stdout.write(_in_words(path, verdict))
+                self.stdout.write(_describe(path, verdict))
         failed = len(tests) - passed
         if as_json:
-            report = {"passed": passed, "failed": failed, "tests": told}
+            report = {"passed": passed, "failed": failed, "tests": results}
             self.stdout.write(json.dumps(report, ensure_ascii=False))
         else:
             self.stdout.write(f"{passed} passed, {failed} failed")
@@ -74,7 +74,7 @@ def _as_data(path: Path, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _in_words(path: Path, verdict: Verdict) -> str:
+def _describe(path: Path, verdict: Verdict) -> str:
     if verdict.has_passed:
         return f"ok   {verdict.name}"
     lines = [f"FAIL {verdict.name} ({path.name}: {verdict.rule})"]

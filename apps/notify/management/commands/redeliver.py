@@ -44,10 +44,10 @@ class Command(BaseCommand):
 
     def _redeliver(self, channel: Channel, *, since: Any, is_dry: bool) -> int:
         """Return how many messages are sent again, or would be."""
-        dead = Message.objects.filter(channel=channel, status=Message.Status.DEAD)
+        failed = Message.objects.filter(channel=channel, status=Message.Status.FAILED)
         if since:
-            dead = dead.filter(created_at__gte=since)
-        count = dead.count()
+            failed = failed.filter(created_at__gte=since)
+        count = failed.count()
         whose = f"{channel.owner.get_username()}: {channel}"
         if not count:
             return 0
@@ -55,7 +55,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{whose}: switched off, so {count} stay as they are; switch it on first")
             return 0
         if not is_dry:
-            count = redeliver(messages=dead, now=timezone.now())
+            count = redeliver(messages=failed, now=timezone.now())
         self.stdout.write(f"{whose}: {count} {'would be sent' if is_dry else 'to be sent'} again")
         return count
 

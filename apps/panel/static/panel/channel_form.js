@@ -5,9 +5,9 @@
 
   const tell = (panel, answer) => {
     const rest = answer.is_whole ? "" : " The rest shows once the channel is filled in.";
-    part(panel, "about").textContent = `${answer.about}, as it would be told.${rest}`;
-    part(panel, "held").textContent = answer.held;
-    part(panel, "held").hidden = !answer.held;
+    part(panel, "about").textContent = `${answer.about}, as it would be notified.${rest}`;
+    part(panel, "deferred").textContent = answer.deferred;
+    part(panel, "deferred").hidden = !answer.deferred;
     part(panel, "text").textContent = answer.text;
     fill(part(panel, "errors"), answer.errors);
     panel.hidden = false;

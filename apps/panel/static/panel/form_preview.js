@@ -4,7 +4,7 @@
   const DELAY_MILLISECONDS = 400;
 
   /* Returns a function that asks the panel's address about what stands in the form, a moment after its last call, and
-     has the answer told. */
+     has the answer notified. */
   const asking = (form, panel, tell) => {
     let timer = 0;
     let asked = 0;

@@ -29,10 +29,10 @@
   };
 
   const tell = (panel, answer) => {
-    part(panel, "words").textContent = answer.words;
+    part(panel, "summary").textContent = answer.summary;
     fill(part(panel, "errors"), answer.errors.map((error) => error.message));
     fill(part(panel, "warnings"), answer.warnings);
-    const assets = answer.assets.map((asset) => `${asset.symbol}: ${asset.words}`);
+    const assets = answer.assets.map((asset) => `${asset.symbol}: ${asset.summary}`);
     fill(part(panel, "assets"), answer.more ? [...assets, `and ${answer.more} more`] : assets);
     panel.hidden = false;
   };
@@ -45,7 +45,7 @@
       ask();
     };
     // Where one kind's parameters are shown, they need not say whose they are.
-    form.querySelectorAll(".rule-kinds").forEach((words) => words.remove());
+    form.querySelectorAll(".rule-kinds").forEach((text) => text.remove());
     rowOf(form, "recovery").closest("fieldset").after(panel);
     form.addEventListener("input", changed);
     form.addEventListener("change", changed);

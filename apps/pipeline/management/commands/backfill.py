@@ -14,14 +14,14 @@ from apps.command_line import INTERRUPTED, moment
 from apps.market import queries
 from apps.market.domain import EARLIEST
 from apps.market.models import Asset
-from apps.pipeline.asked import CannotAsk, failure_in_words, provider_called
+from apps.pipeline.asked import CannotAsk, describe_failure, provider_called
 from apps.sources.models import Backfill
 from apps.sources.services import (
     BackfillRefused,
     Outcome,
-    backfill_in_words,
     begin_or_resume,
     calls_needed,
+    describe_backfill,
     origin_of,
     pause_between_calls,
     release_backfill,
@@ -58,7 +58,7 @@ class Command(BaseCommand):
         try:
             asset, origin = _asked(options, since=since, until=until, now=now)
             if options["dry_run"]:
-                self._tell_plan(asset, origin, since=since, until=until, now=now)
+                self._print_plan(asset, origin, since=since, until=until, now=now)
                 return
             backfill = begin_or_resume(
                 asset_id=asset.pk, provider=origin.provider.slug, since=since, until=until, now=now
@@ -67,10 +67,10 @@ class Command(BaseCommand):
         except (BackfillRefused, CannotAsk) as error:
             _stop(str(error), status=2)
         except OperationalError as error:
-            words = str(error).splitlines()[0]
-            _stop(f"the database is busy or away; what was stored stands; {AGAIN}: {words}", status=1)
+            text = str(error).splitlines()[0]
+            _stop(f"the database is busy or away; what was stored stands; {AGAIN}: {text}", status=1)
 
-    def _tell_plan(self, asset: Asset, origin: Origin, *, since: datetime, until: datetime, now: datetime) -> None:
+    def _print_plan(self, asset: Asset, origin: Origin, *, since: datetime, until: datetime, now: datetime) -> None:
         calls = calls_needed(origin, since=since, until=until, now=now)
         seconds = (calls - 1) * pause_between_calls(origin.provider.slug, backfills_more=1).total_seconds()
         self.stdout.write(
@@ -81,7 +81,7 @@ class Command(BaseCommand):
     def _run(self, backfill: Backfill, origin: Origin) -> None:
         fence, failures, repeated = 0, 0, 0
         rejected: Counter[str] = Counter()
-        self._told = time.monotonic()
+        self._progress = time.monotonic()
         try:
             self._wait(backfill, until=backfill.next_call_at)
             while True:
@@ -92,7 +92,7 @@ class Command(BaseCommand):
                 if backfill.fence != fence:
                     _stop("another process is at it; see its progress there", status=2)
                 if step.outcome is Outcome.REFUSED:
-                    _stop(failure_in_words(origin.provider, backfill.failure), status=2)
+                    _stop(describe_failure(origin.provider, backfill.failure), status=2)
                 repeated += step.repeated
                 rejected.update(step.rejected)
                 if step.outcome is Outcome.FINISHED:
@@ -101,7 +101,7 @@ class Command(BaseCommand):
                     failures = 0 if step.outcome is Outcome.STORED else failures + 1
                 if failures == FAILURES_IN_A_ROW:
                     release_backfill(backfill_id=backfill.pk, fence=fence)
-                    why = failure_in_words(origin.provider, backfill.failure)
+                    why = describe_failure(origin.provider, backfill.failure)
                     _stop(f"{why}; what was stored stands; {AGAIN}", status=1)
                 self._wait(backfill, until=_next_at(step, failures=failures))
         except KeyboardInterrupt:
@@ -119,10 +119,10 @@ class Command(BaseCommand):
         """Wait, and tell now and then how far it is."""
         while True:
             left = (until - timezone.now()).total_seconds()
-            if time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:
-                self._told = time.monotonic()
+            if time.monotonic() - self._progress >= SECONDS_BETWEEN_PROGRESS:
+                self._progress = time.monotonic()
                 failed = f" after {backfill.failure}" if backfill.failure else ""
-                self.stderr.write(f"backfill: {backfill_in_words(backfill)}; next call{failed} in {max(left, 0):.0f} s")
+                self.stderr.write(f"backfill: {describe_backfill(backfill)}; next call{failed} in {max(left, 0):.0f} s")
             if left <= 0:
                 return
             time.sleep(min(left, SECONDS_BETWEEN_PROGRESS))

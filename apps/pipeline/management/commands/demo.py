@@ -19,7 +19,7 @@ from django.db import connections
 from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
-from apps.market.models import Batch, Feed
+from apps.market.models import Feed, FeedEntry
 from apps.notify.queries import inbox_of
 from apps.pipeline import embedded
 from apps.setup import loading
@@ -79,20 +79,21 @@ class Command(BaseCommand):
     def _watch(self, owner: Any, *, started: float, timeout: float | None, first: bool) -> None:
         """Print what the rows say until it is time to stop. Raises SystemExit where --until-first-alert decides."""
         event_id = 0
-        judged = dict.fromkeys(Feed.objects.values_list("pk", flat=True), 0)
-        told: set[Any] = set()
+        evaluated = dict.fromkeys(Feed.objects.values_list("pk", flat=True), 0)
+        shown: set[Any] = set()
         while timeout is None or time.monotonic() - started < timeout:
-            for feed_id, seq in judged.items():
-                # By number in each feed's log: two feeds are judged side by side, so a later row may be judged first.
-                news = Batch.objects.filter(feed_id=feed_id, seq__gt=seq, evaluated_at__isnull=False)
-                for batch in news.select_related("feed").order_by("seq"):
-                    judged[feed_id] = batch.seq
-                    self._say(_batch_line(batch))
+            for feed_id, seq in evaluated.items():
+                # By number in each feed's log: two feeds are evaluated side by side, so a later row may be evaluated
+                # first.
+                news = FeedEntry.objects.filter(feed_id=feed_id, seq__gt=seq, evaluated_at__isnull=False)
+                for entry in news.select_related("feed").order_by("seq"):
+                    evaluated[feed_id] = entry.seq
+                    self._say(_entry_line(entry))
             for event in AlertEvent.objects.filter(pk__gt=event_id).select_related("alert__rule").order_by("pk"):
                 event_id = event.pk
                 self._say(_event_line(event))
-            for message in inbox_of(owner).exclude(pk__in=told).order_by("delivered_at"):
-                told.add(message.pk)
+            for message in inbox_of(owner).exclude(pk__in=shown).order_by("delivered_at"):
+                shown.add(message.pk)
                 self._say(f"{_now()}    told    {message.subject}")
             if first and (found := _first_alert(owner)) is not None:
                 self._say(json.dumps(found | {"seconds": round(time.monotonic() - started, 1)}))
@@ -144,8 +145,8 @@ def _first_alert(owner: Any) -> dict[str, Any] | None:
     )
     if message is None:
         return None
-    told = Alert.objects.filter(events__owed__message=message, events__kind="opened", resolved_at=None)
-    alert = told.select_related("rule", "asset").order_by("pk").first()
+    shown = Alert.objects.filter(events__notifications__message=message, events__kind="opened", resolved_at=None)
+    alert = shown.select_related("rule", "asset").order_by("pk").first()
     if alert is None:
         return None
     return {
@@ -156,7 +157,7 @@ def _first_alert(owner: Any) -> dict[str, Any] | None:
             "severity": alert.severity,
             "opened_at": alert.opened_at.isoformat(),
             "resolved_at": alert.resolved_at.isoformat() if alert.resolved_at else None,
-            "words": alert.words,
+            "summary": alert.summary,
             "evidence": alert.evidence,
         },
         "message": {
@@ -173,19 +174,19 @@ def _now() -> str:
     return f"{timezone.now():%H:%M:%S}"
 
 
-def _batch_line(batch: Batch) -> str:
-    what = batch.kind if batch.kind != Batch.Kind.QUOTES else f"{batch.accepted} quotes"
-    if batch.kind == Batch.Kind.HISTORY:
-        what = f"{batch.accepted} quotes of history"
-    if batch.failure:
-        what = f"failed: {batch.failure}"
-    return f"{_now()}  {batch.feed.name:<18} #{batch.seq:<4} {what}, as of {batch.as_of:%Y-%m-%d %H:%M:%S}"
+def _entry_line(entry: FeedEntry) -> str:
+    what = entry.kind if entry.kind != FeedEntry.Kind.QUOTES else f"{entry.accepted} quotes"
+    if entry.kind == FeedEntry.Kind.HISTORY:
+        what = f"{entry.accepted} quotes of history"
+    if entry.failure:
+        what = f"failed: {entry.failure}"
+    return f"{_now()}  {entry.feed.name:<18} #{entry.seq:<4} {what}, as of {entry.as_of:%Y-%m-%d %H:%M:%S}"
 
 
 def _event_line(event: AlertEvent) -> str:
     alert = event.alert
     if event.kind == AlertEvent.Kind.OPENED:
-        return f"{_now()}  ▲ ALERT [{alert.severity}] {alert.rule_name}: {alert.words}"
+        return f"{_now()}  ▲ ALERT [{alert.severity}] {alert.rule_name}: {alert.summary}"
     if event.kind == AlertEvent.Kind.ACKNOWLEDGED:
         return f"{_now()}  ✓ seen  [{alert.severity}] {alert.rule_name}: acknowledged by {event.by}"
     return f"{_now()}  ▽ over  [{alert.severity}] {alert.rule_name} ({event.reason})"

@@ -10,7 +10,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from apps.market.models import Feed
-from apps.market.quote_files import FilmBroken, rows_of
+from apps.market.quote_files import QuoteFileInvalid, rows_of
 from apps.sources.services import import_history
 from apps.tracing import new_trace_id
 
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         feed = Feed.objects.filter(name=options["feed"]).first()
         if feed is None:
             _refuse(f"there is no feed {options['feed']}; see Feeds in the admin")
-        self._told = time.monotonic()
+        self._progress = time.monotonic()
         try:
             # The whole of it once: a file that breaks in the middle leaves nothing behind.
             rows = sum(1 for _ in rows_of(options["file"]))
@@ -42,9 +42,9 @@ class Command(BaseCommand):
                 quotes=rows_of(options["file"]),
                 now=timezone.now(),
                 trace_id=new_trace_id(),
-                progress=lambda read: self._tell(f"{read:,} of {rows:,} rows".replace(",", " ")),
+                progress=lambda read: self._report_progress(f"{read:,} of {rows:,} rows".replace(",", " ")),
             )
-        except FilmBroken as error:
+        except QuoteFileInvalid as error:
             _refuse(str(error))
         except OperationalError as error:
             _refuse(
@@ -60,10 +60,10 @@ class Command(BaseCommand):
         entries = f"{imported.entries} {'entry' if imported.entries == 1 else 'entries'}"
         self.stdout.write(f"{quotes} in {entries}{there}{rejected}.")
 
-    def _tell(self, words: str) -> None:
-        if time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:
-            self._told = time.monotonic()
-            self.stderr.write(f"import_quotes: {words}")
+    def _report_progress(self, text: str) -> None:
+        if time.monotonic() - self._progress >= SECONDS_BETWEEN_PROGRESS:
+            self._progress = time.monotonic()
+            self.stderr.write(f"import_quotes: {text}")
 
 
 def _refuse(what: str) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from apps.pipeline.asked import CannotAsk, failure_in_words, options_for, provider_called
+from apps.pipeline.asked import CannotAsk, describe_failure, options_for, provider_called
 from apps.sources.models import Listing
 from apps.sources.providers.protocol import Provider, ProviderRejected, ProviderUnavailable
 from apps.sources.services import ListingRefused, add_listing
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         except (CannotAsk, ListingRefused) as error:
             _refuse(str(error))
         except (ProviderUnavailable, ProviderRejected) as error:
-            _refuse(failure_in_words(provider, error.reason))
+            _refuse(describe_failure(provider, error.reason))
 
     def _show(self, provider: Provider) -> None:
         stored = Listing.objects.filter(provider=provider.slug).select_related("asset").order_by("asset__symbol")

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from apps.pipeline import flow
 
-_WORDS = {
+_NAMES = {
     "minute_candles": "minute candles",
     "checkpoints": "checkpoints",
     "transitions": "steps of rules",
@@ -30,5 +30,5 @@ class Command(BaseCommand):
         verb = "would be dropped" if options["dry_run"] else "dropped"
         for day, quotes in found["days"].items():
             self.stdout.write(f"quotes of {day}: {quotes} {verb}")
-        for name, words in _WORDS.items():
-            self.stdout.write(f"{words}: {found[name]} {verb}")
+        for name, text in _NAMES.items():
+            self.stdout.write(f"{text}: {found[name]} {verb}")

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from django.utils import timezone
 
 from apps.notify import queries, services
-from apps.notify.models import Attempt, Channel, Message, Owed
-from apps.notify.transports.protocol import ChannelInvalid, Manners, Receipt, Setting
+from apps.notify.models import Attempt, Channel, Message, Notification
+from apps.notify.transports.protocol import ChannelDefaults, ChannelInvalid, Receipt, Setting
 from apps.pipeline import flow
 from tests.builders import above, append_quotes, at, make_rule
 
@@ -26,10 +26,10 @@ class FakeTransport:
         Setting("to", "To", "Anything.", is_required=False),
         Setting("password", "Password", "Anything.", is_secret=True, is_required=False),
     )
-    manners = Manners(group_wait_seconds=0)
+    defaults = ChannelDefaults(group_wait_seconds=0)
 
     def __init__(self):
-        self.letters = []
+        self.rendered_messages = []
         self.script = []
 
     def validate(self, settings):
@@ -37,11 +37,11 @@ class FakeTransport:
             raise ChannelInvalid("'to' must be somebody", setting="to")
         return dict(settings)
 
-    def preview(self, letter, settings):
-        return letter.text
+    def preview(self, rendered, settings):
+        return rendered.text
 
-    def send(self, letter, settings):
-        self.letters.append(letter)
+    def send(self, rendered, settings):
+        self.rendered_messages.append(rendered)
         step = self.script.pop(0) if self.script else None
         if step is not None:
             step()
@@ -57,7 +57,7 @@ def raising(error):
     return step
 
 
-def make_told_rule(owner):
+def make_notified_rule(owner):
     """Return a rule "above 100" on BTC-USD, told in an inbox that is as old as the market."""
     rule = make_rule(owner, assets=["BTC-USD"], condition=above(100))
     services.set_channels(
@@ -67,10 +67,10 @@ def make_told_rule(owner):
     return rule
 
 
-def judge(feed, *pairs, symbol="BTC-USD"):
-    """Append one batch with these (seconds, price) and judge it; return the channels that are owed something now."""
+def evaluate(feed, *pairs, symbol="BTC-USD"):
+    """Append one entry with these (seconds, price) and evaluate it; return the channels that are owed something now."""
     append_quotes(feed, [(symbol, at(second), price) for second, price in pairs])
-    return flow.judge_pending(feed_id=feed.pk)
+    return flow.evaluate_pending(feed_id=feed.pk)
 
 
 def plan(channel, *, after=0):
@@ -84,9 +84,9 @@ def pending(channel):
     return list(waiting.order_by("created_at").values_list("pk", flat=True))
 
 
-def told(feed, channel, *pairs):
-    """Judge these (seconds, price), plan the channel, and return its pending messages."""
-    judge(feed, *pairs)
+def items(feed, channel, *pairs):
+    """Evaluate these (seconds, price), plan the channel, and return its pending messages."""
+    evaluate(feed, *pairs)
     return plan(channel)
 
 
@@ -95,9 +95,9 @@ def send(channel, *, after=0):
     return services.deliver_next(channel_id=channel.pk, now=timezone.now() + timedelta(seconds=after))
 
 
-def debts():
-    """Return (event, channel) of each debt."""
-    return list(Owed.objects.order_by("pk").values_list("event__kind", "channel__name"))
+def notifications():
+    """Return (event, channel) of each notification."""
+    return list(Notification.objects.order_by("pk").values_list("event__kind", "channel__name"))
 
 
 def expire_lease(message_id):

@@ -1,4 +1,4 @@
-"""What channels keep secret, sealed for the database: who reads a dump or a backup reads no password.
+"""What channels keep secret, encrypted for the database: who reads a dump or a backup reads no password.
 
 Fernet of the `cryptography` library (AES-128-CBC with HMAC-SHA256); the key is not in the database.
 """
@@ -12,28 +12,28 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 
 
-class SealBroken(ValueError):
-    """What was sealed cannot be read with the keys that this process has."""
+class DecryptionError(ValueError):
+    """What was encrypted cannot be read with the keys that this process has."""
 
 
-def seal(secrets: Mapping[str, str]) -> str:
+def encrypt(secrets: Mapping[str, str]) -> str:
     """Return the secrets as a text that says nothing of them; "" for none."""
     return _fernet().encrypt(json.dumps(dict(secrets)).encode()).decode() if secrets else ""
 
 
-def unseal(sealed: str) -> dict[str, str]:
-    """Return what was sealed, by whichever of the keys. Raises SealBroken."""
-    if not sealed:
+def decrypt(encrypted: str) -> dict[str, str]:
+    """Return what was encrypted, by whichever of the keys. Raises DecryptionError."""
+    if not encrypted:
         return {}
     try:
-        return dict(json.loads(_fernet().decrypt(sealed.encode())))
+        return dict(json.loads(_fernet().decrypt(encrypted.encode())))
     except InvalidToken:
-        raise SealBroken("the key that it was sealed with is not among CHANNEL_KEYS") from None
+        raise DecryptionError("the key that it was encrypted with is not among CHANNEL_ENCRYPTION_KEYS") from None
 
 
 def _fernet() -> MultiFernet:
     """The first key seals, all of them open; SECRET_KEY stands in where there is none."""
-    phrases = settings.CHANNEL_KEYS or [settings.SECRET_KEY]
+    phrases = settings.CHANNEL_ENCRYPTION_KEYS or [settings.SECRET_KEY]
     return MultiFernet(
         [Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"channel" + one.encode()).digest())) for one in phrases]
     )

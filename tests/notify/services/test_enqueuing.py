@@ -10,12 +10,12 @@ from django.utils import timezone
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import acknowledge
 from apps.notify import queries, services
-from apps.notify.models import Channel, Owed
+from apps.notify.models import Channel, Notification
 from apps.notify.transports.protocol import TransportRejected
 from apps.pipeline import flow
 from apps.rules.models import Rule, RuleVersion
 from tests.builders import above, make_operator, make_rule
-from tests.notify.telling import LONG_AGO, debts, judge, make_due, plan, raising, send, told
+from tests.notify.notifying import LONG_AGO, evaluate, items, make_due, notifications, plan, raising, send
 
 pytestmark = pytest.mark.django_db
 
@@ -27,44 +27,44 @@ def test_an_opening_is_owed_to_the_enabled_channels_of_its_rule(feed, owner, rul
     Channel.objects.filter(name="Off").update(is_enabled=False)
     services.set_channels(rule=rule, channels=[channel, *more[:2]])
 
-    judge(feed, (0, "101"))
+    evaluate(feed, (0, "101"))
 
-    assert debts() == [("opened", "Fake"), ("opened", "A")]
+    assert notifications() == [("opened", "Fake"), ("opened", "A")]
 
 
 def test_a_rule_without_channels_owes_nothing_and_makes_no_inbox(feed, owner):
     make_rule(owner, assets=["BTC-USD"], condition=above(100))
 
-    assert judge(feed, (0, "101")) == []
-    assert (Alert.objects.count(), Owed.objects.count(), Channel.objects.count()) == (1, 0, 0)
+    assert evaluate(feed, (0, "101")) == []
+    assert (Alert.objects.count(), Notification.objects.count(), Channel.objects.count()) == (1, 0, 0)
 
 
 def test_a_resolution_is_owed_only_where_the_opening_was_and_where_it_is_wanted(feed, owner, rule, channel):
     names = ("Quiet", "Off later", "Late")
     quiet, off, late = [services.create_channel(owner=owner, name=one, kind="inbox", config={}) for one in names]
     services.set_channels(rule=rule, channels=[channel, quiet, off])
-    judge(feed, (0, "101"))
+    evaluate(feed, (0, "101"))
     Channel.objects.filter(name="Quiet").update(wants_resolved=False)
     Channel.objects.filter(name="Off later").update(is_enabled=False)
     services.set_channels(rule=rule, channels=[quiet, off, late])
 
-    judge(feed, (1, "99"))
+    evaluate(feed, (1, "99"))
 
-    assert debts()[3:] == [("resolved", "Fake")]
+    assert notifications()[3:] == [("resolved", "Fake")]
 
 
 def test_an_episode_within_one_batch_owes_both_steps(feed, rule):
-    judge(feed, (0, "101"), (1, "99"))
+    evaluate(feed, (0, "101"), (1, "99"))
 
-    assert debts() == [("opened", "Fake"), ("resolved", "Fake")]
+    assert notifications() == [("opened", "Fake"), ("resolved", "Fake")]
 
 
 def test_owing_twice_makes_no_second_debt(feed, rule):
-    judge(feed, (0, "101"), (1, "99"))
+    evaluate(feed, (0, "101"), (1, "99"))
 
-    services.owe(list(AlertEvent.objects.select_related("alert__rule")), now=timezone.now())
+    services.enqueue(list(AlertEvent.objects.select_related("alert__rule")), now=timezone.now())
 
-    assert debts() == [("opened", "Fake"), ("resolved", "Fake")]
+    assert notifications() == [("opened", "Fake"), ("resolved", "Fake")]
 
 
 @pytest.mark.parametrize(("severity", "waits"), [("warning", 30), ("critical", 0)])
@@ -73,21 +73,23 @@ def test_what_is_critical_is_due_at_once_and_all_else_after_the_channels_wait(fe
     Rule.objects.update(severity=severity)
     before = timezone.now()
 
-    judge(feed, (0, "101"), (1, "99"))
+    evaluate(feed, (0, "101"), (1, "99"))
 
-    for due_at in Owed.objects.values_list("due_at", flat=True):
+    for due_at in Notification.objects.values_list("due_at", flat=True):
         assert before + timedelta(seconds=waits) <= due_at <= timezone.now() + timedelta(seconds=waits)
-    assert debts() == [("opened", "Fake"), ("resolved", "Fake")]
+    assert notifications() == [("opened", "Fake"), ("resolved", "Fake")]
 
 
 def test_an_error_goes_to_the_rules_channel_or_else_to_the_owners_inbox(feed, owner, rule):
-    make_rule(owner, name="untold", assets=["BTC-USD"], condition=above(100))
+    make_rule(owner, name="unplanned", assets=["BTC-USD"], condition=above(100))
     RuleVersion.objects.update(document={})
 
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
 
-    rows = Owed.objects.order_by("event__alert__rule__name").values_list("event__alert__rule__name", "channel__name")
-    assert list(rows) == [("Peg", "Fake"), ("untold", "Inbox for errors")]
+    rows = Notification.objects.order_by("event__alert__rule__name").values_list(
+        "event__alert__rule__name", "channel__name"
+    )
+    assert list(rows) == [("Peg", "Fake"), ("unplanned", "Inbox for errors")]
     assert Channel.objects.get(kind="inbox").owner == owner
 
 
@@ -96,9 +98,9 @@ def test_an_error_goes_to_the_inbox_that_is_there(feed, owner):
     make_rule(owner, assets=["BTC-USD"], condition=above(100))
     RuleVersion.objects.update(document={})
 
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
 
-    assert debts() == [("opened", "My box")]
+    assert notifications() == [("opened", "My box")]
 
 
 def test_an_error_finds_an_inbox_whatever_the_names_of_the_owners_channels(feed, owner):
@@ -108,17 +110,17 @@ def test_an_error_finds_an_inbox_whatever_the_names_of_the_owners_channels(feed,
     make_rule(owner, assets=["BTC-USD"], condition=above(100))
     RuleVersion.objects.update(document={})
 
-    flow.judge_pending(feed_id=feed.pk)
+    flow.evaluate_pending(feed_id=feed.pk)
 
-    assert Owed.objects.get().channel.name == "Inbox for errors 2"
+    assert Notification.objects.get().channel.name == "Inbox for errors 2"
 
 
 def test_the_database_refuses_a_second_debt_of_one_event(feed, rule):
-    judge(feed, (0, "101"))
-    debt = Owed.objects.get()
+    evaluate(feed, (0, "101"))
+    notification = Notification.objects.get()
 
     with pytest.raises(IntegrityError), transaction.atomic():
-        Owed.objects.create(event=debt.event, channel=debt.channel, due_at=debt.due_at)
+        Notification.objects.create(event=notification.event, channel=notification.channel, due_at=notification.due_at)
 
 
 def make_system_alert():
@@ -126,7 +128,7 @@ def make_system_alert():
         kind="system",
         severity="critical",
         opened_at=timezone.now(),
-        words="Broker is away",
+        summary="Broker is away",
         fingerprint="f1",
         evidence={"labels": {"alertname": "BrokerAway", "instance": "rabbit:5672"}},
     )
@@ -138,13 +140,13 @@ def test_alerts_about_the_installation_go_to_the_channels_of_operators_that_want
     services.create_channel(owner=operator, name="Operators", kind="fake", config={}, wants_system=True)
     services.create_channel(owner=owner, name="Theirs no more", kind="fake", config={}, wants_system=True)
 
-    services.owe([make_system_alert()], now=timezone.now())
+    services.enqueue([make_system_alert()], now=timezone.now())
     operators = Channel.objects.get(name="Operators")
     plan(operators)
     send(operators)
 
-    assert debts() == [("opened", "Operators")]
-    assert [letter.subject for letter in outside.letters] == ["[critical] BrokerAway: rabbit:5672"]
+    assert notifications() == [("opened", "Operators")]
+    assert [rendered.subject for rendered in outside.rendered_messages] == ["[critical] BrokerAway: rabbit:5672"]
 
 
 # Reminders
@@ -159,108 +161,110 @@ def reminded(channel):
 
 def remind(channel, *, minutes):
     """Owe what reminders are due so many minutes from now, plan and send them; return the channels that were owed."""
-    owed = services.owe_reminders(now=timezone.now() + timedelta(minutes=minutes))
+    notifications = services.enqueue_reminders(now=timezone.now() + timedelta(minutes=minutes))
     # The database's own clock says what may be sent.
-    Owed.objects.filter(message=None).update(due_at=LONG_AGO)
+    Notification.objects.filter(message=None).update(due_at=LONG_AGO)
     plan(channel)
     send(channel)
-    return owed
+    return notifications
 
 
 def test_an_open_alert_is_told_again_each_time_the_interval_has_passed(feed, rule, reminded, outside):
-    told(feed, reminded, (0, "101"))
+    items(feed, reminded, (0, "101"))
     send(reminded)
 
-    owed = [remind(reminded, minutes=minutes) for minutes in (59, 61, 61)]
+    notifications = [remind(reminded, minutes=minutes) for minutes in (59, 61, 61)]
 
-    assert owed == [[], [reminded.pk], [reminded.pk]]
-    assert [letter.subject for letter in outside.letters] == [
+    assert notifications == [[], [reminded.pk], [reminded.pk]]
+    assert [rendered.subject for rendered in outside.rendered_messages] == [
         "[warning] Peg: BTC-USD",
         "[warning] Peg: BTC-USD is still open",
         "[warning] Peg: BTC-USD is still open",
     ]
-    assert "Still open and not acknowledged; opened 2026-03-02 12:00:00 UTC." in outside.letters[1].text
-    assert set(Owed.objects.values_list("repeat", flat=True)) == {0, 1, 2}
+    assert "Still open and not acknowledged; opened 2026-03-02 12:00:00 UTC." in outside.rendered_messages[1].text
+    assert set(Notification.objects.values_list("repeat", flat=True)) == {0, 1, 2}
 
 
 def test_no_reminder_of_what_was_not_sent_or_of_a_channel_that_wants_none(feed, rule, channel, reminded):
-    told(feed, reminded, (0, "101"))
-    assert services.owe_reminders(now=timezone.now() + timedelta(days=1)) == []
+    items(feed, reminded, (0, "101"))
+    assert services.enqueue_reminders(now=timezone.now() + timedelta(days=1)) == []
 
     send(reminded)
     Channel.objects.update(repeat_minutes=0)
 
-    assert services.owe_reminders(now=timezone.now() + timedelta(days=1)) == []
+    assert services.enqueue_reminders(now=timezone.now() + timedelta(days=1)) == []
 
 
 def test_reminders_end_with_an_acknowledgement_and_with_the_alert(feed, rule, reminded):
-    told(feed, reminded, (0, "101"))
+    items(feed, reminded, (0, "101"))
     send(reminded)
     by = get_user_model().objects.get()
     acknowledge(alerts=Alert.objects.all(), by=by, note="", now=timezone.now())
     assert remind(reminded, minutes=61) == []
 
-    told(feed, reminded, (1, "99"), (2, "101"))
+    items(feed, reminded, (1, "99"), (2, "101"))
     send(reminded)
-    judge(feed, (3, "99"))
+    evaluate(feed, (3, "99"))
 
     assert remind(reminded, minutes=61) == []
 
 
 @pytest.mark.parametrize("end", ["acknowledged", "resolved"])
 def test_a_reminder_that_is_moot_before_it_is_planned_is_forgotten(feed, rule, reminded, outside, end):
-    told(feed, reminded, (0, "101"))
+    items(feed, reminded, (0, "101"))
     send(reminded)
     later = timezone.now() + timedelta(minutes=61)
-    services.owe_reminders(now=later)
+    services.enqueue_reminders(now=later)
     Channel.objects.update(wants_resolved=False)
     if end == "acknowledged":
         acknowledge(alerts=Alert.objects.all(), by=reminded.owner, note="", now=timezone.now())
     else:
-        judge(feed, (1, "99"))
+        evaluate(feed, (1, "99"))
 
     assert plan(reminded, after=61 * 60) == []
-    assert list(Owed.objects.values_list("repeat", flat=True)) == [0]
+    assert list(Notification.objects.values_list("repeat", flat=True)) == [0]
 
 
 def test_two_who_remind_at_once_remind_once(feed, rule, reminded):
-    told(feed, reminded, (0, "101"))
+    items(feed, reminded, (0, "101"))
     send(reminded)
     later = timezone.now() + timedelta(minutes=61)
 
-    services.owe_reminders(now=later)
-    services.owe_reminders(now=later)
+    services.enqueue_reminders(now=later)
+    services.enqueue_reminders(now=later)
 
-    assert sorted(Owed.objects.values_list("repeat", flat=True)) == [0, 1]
+    assert sorted(Notification.objects.values_list("repeat", flat=True)) == [0, 1]
 
 
 def test_a_reminder_in_a_silence_waits_for_its_end(feed, rule, reminded, outside):
-    told(feed, reminded, (0, "101"))
+    items(feed, reminded, (0, "101"))
     send(reminded)
     now = timezone.now()
     services.create_silence(
         author=reminded.owner, owner=reminded.owner, starts_at=now, ends_at=now + timedelta(hours=3), comment="work"
     )
-    owed = [services.owe_reminders(now=now + timedelta(minutes=minutes)) for minutes in (61, 122)]
+    notifications = [services.enqueue_reminders(now=now + timedelta(minutes=minutes)) for minutes in (61, 122)]
 
-    held = plan(reminded, after=122 * 60)
+    deferred = plan(reminded, after=122 * 60)
     due = plan(reminded, after=181 * 60)
     make_due(*due)
     send(reminded)
 
-    assert owed == [[reminded.pk], []]
-    assert (held, len(due)) == ([], 1)
-    assert "Held back by the silence “work”" in outside.letters[1].text
+    assert notifications == [[reminded.pk], []]
+    assert (deferred, len(due)) == ([], 1)
+    assert "Held back by the silence “work”" in outside.rendered_messages[1].text
 
 
 def test_what_could_not_be_told_is_reminded_of(feed, rule, reminded, outside):
-    told(feed, reminded, (0, "101"))
+    items(feed, reminded, (0, "101"))
     outside.script = [raising(TransportRejected("http_400"))]
     send(reminded)
 
-    owed = [services.owe_reminders(now=timezone.now() + timedelta(minutes=minutes)) for minutes in (59, 61, 61)]
+    notifications = [
+        services.enqueue_reminders(now=timezone.now() + timedelta(minutes=minutes)) for minutes in (59, 61, 61)
+    ]
 
-    assert owed == [[], [reminded.pk], []]
+    assert notifications == [[], [reminded.pk], []]
 
 
 def test_who_is_reminded_seldom_keeps_nobody_from_being_reminded_often(feed, owner, rule, reminded, monkeypatch):
@@ -268,31 +272,31 @@ def test_who_is_reminded_seldom_keeps_nobody_from_being_reminded_often(feed, own
     Channel.objects.filter(pk=reminded.pk).update(repeat_minutes=1_440)
     Channel.objects.filter(pk=often.pk).update(repeat_minutes=60)
     services.set_channels(rule=rule, channels=[reminded, often])
-    judge(feed, (0, "101"))
+    evaluate(feed, (0, "101"))
     for channel in (reminded, often):
         plan(channel)
         send(channel)
-    monkeypatch.setattr(queries, "DEBTS_AT_ONCE", 1)
+    monkeypatch.setattr(queries, "NOTIFICATIONS_AT_ONCE", 1)
 
-    assert services.owe_reminders(now=timezone.now() + timedelta(minutes=61)) == [often.pk]
+    assert services.enqueue_reminders(now=timezone.now() + timedelta(minutes=61)) == [often.pk]
 
 
 def test_what_is_silenced_keeps_nothing_else_from_being_reminded_of(feed, owner, rule, reminded, monkeypatch):
-    judge(feed, (0, "101"))
+    evaluate(feed, (0, "101"))
     other = make_rule(owner, assets=["BTC-USD"], condition=above(102), name="Other")
     services.set_channels(rule=other, channels=[reminded])
-    judge(feed, (1, "103"))
+    evaluate(feed, (1, "103"))
     plan(reminded)
     send(reminded)
     now = timezone.now()
     services.create_silence(author=owner, owner=owner, rule=rule, starts_at=now, ends_at=LATER, comment="work")
-    monkeypatch.setattr(queries, "DEBTS_AT_ONCE", 1)
+    monkeypatch.setattr(queries, "NOTIFICATIONS_AT_ONCE", 1)
 
     for minutes in (61, 62):
-        services.owe_reminders(now=now + timedelta(minutes=minutes))
+        services.enqueue_reminders(now=now + timedelta(minutes=minutes))
         plan(reminded, after=minutes * 60)
 
-    assert set(Owed.objects.filter(repeat=1).values_list("event__alert__rule__name", "hold")) == {
+    assert set(Notification.objects.filter(repeat=1).values_list("event__alert__rule__name", "deferred_by")) == {
         ("Peg", "silence"),
         ("Other", ""),
     }

@@ -5,7 +5,7 @@ from django.contrib.auth.models import Group
 from playwright.sync_api import expect
 
 from apps.notify.models import Channel, Silence
-from tests.builders import make_owner, make_told_alerts
+from tests.builders import make_notified_alerts, make_owner
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -36,7 +36,7 @@ def said(page, owner, signed_in):
 
 
 def test_a_channel_is_made_with_a_preview_that_follows_what_is_written(owner, said, live_server, page):
-    make_told_alerts(owner, 1)
+    make_notified_alerts(owner, 1)
     page.goto(f"{live_server.url}/admin/notify/channel/add/")
     page.select_option("#id_kind", "telegram")
     expect(page.locator("#id_telegram_token")).to_be_visible()
@@ -48,9 +48,9 @@ def test_a_channel_is_made_with_a_preview_that_follows_what_is_written(owner, sa
     page.fill("#id_text_template", "{rule} saw {price}")
     preview = page.locator("#channel-preview")
     expect(preview).to_contain_text("Text: {price} is no placeholder")
-    expect(preview).to_contain_text("TOLD-0 is above 10")
+    expect(preview).to_contain_text("ITEM-0 is above 10")
     page.fill("#id_text_template", "{rule} saw it")
-    expect(preview.locator("pre")).to_contain_text("rule of TOLD-0 saw it")
+    expect(preview.locator("pre")).to_contain_text("rule of ITEM-0 saw it")
     expect(preview.locator("[data-part=errors]")).to_be_hidden()
     page.click("button[name=_save]")
     expect(page.locator("body")).to_contain_text("was added successfully")
@@ -64,7 +64,7 @@ def test_a_channel_is_made_with_a_preview_that_follows_what_is_written(owner, sa
 
 
 def test_a_silence_asks_for_a_while_or_for_an_end(owner, said, live_server, page):
-    (alert,) = make_told_alerts(owner, 1)
+    (alert,) = make_notified_alerts(owner, 1)
     page.goto(f"{live_server.url}/admin/alerts/alert/{alert.pk}/change/")
     page.click("button[value=silence]")
     end = page.locator("#id_ends_at_0")

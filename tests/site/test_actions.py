@@ -13,26 +13,26 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.notify.models import Message, Silence
-from apps.notify.services import Done, act_by_link, act_links, create_channel, create_silence, set_channels
-from apps.pipeline.flow import judge_pending
+from apps.notify.services import Done, action_links, create_channel, create_silence, perform_action, set_channels
+from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule
 from fintech.logs import JsonFormatter
-from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, tell
+from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, notify_channels
 from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 WEEK = 7 * 86_400
 
 
-def tell_of(owner, *symbols):
+def notify_of(owner, *symbols):
     """Return a delivered message about one open alert on each of these assets, all of one rule."""
     feed = make_feed(*symbols)
     channel = create_channel(owner=owner, name="Phone", kind="inbox", config={})
     set_channels(rule=make_rule(owner, assets=list(symbols), condition=above(10)), channels=[channel])
     append_quotes(feed, [(symbol, at(0), "9") for symbol in symbols])
     append_quotes(feed, [(symbol, at(1), "11") for symbol in symbols])
-    judge_pending(feed_id=feed.pk)
-    tell()
+    evaluate_pending(feed_id=feed.pk)
+    notify_channels()
     return Message.objects.get()
 
 
@@ -40,14 +40,14 @@ def end(symbol):
     """Have the alert on an asset resolve."""
     alert = Alert.objects.get(asset__symbol=symbol)
     append_quotes(alert.asset.feed, [(symbol, at(2), "9")])
-    judge_pending(feed_id=alert.asset.feed_id)
+    evaluate_pending(feed_id=alert.asset.feed_id)
 
 
-def path_to(act, message, *, seconds_ago=0):
+def path_to(action, message, *, seconds_ago=0):
     """Return the path of the link that stands in the message, which was made so long ago."""
     Message.objects.filter(pk=message.pk).update(created_at=timezone.now() - timedelta(seconds=seconds_ago))
-    links = {one.label: urlsplit(one.url).path for one in act_links(message_id=message.pk)}
-    return links[act]
+    links = {one.label: urlsplit(one.url).path for one in action_links(message_id=message.pk)}
+    return links[action]
 
 
 def acknowledge_path(message, **more):
@@ -77,7 +77,7 @@ def ada():
 
 
 def test_a_link_says_what_it_is_about_and_has_one_button(client, ada):
-    message = tell_of(ada, "BTC-USD", "ETH-USD")
+    message = notify_of(ada, "BTC-USD", "ETH-USD")
 
     answer = client.get(acknowledge_path(message))
 
@@ -91,7 +91,7 @@ def test_a_link_says_what_it_is_about_and_has_one_button(client, ada):
 
 
 def test_a_link_about_many_alerts_shows_20_and_says_how_many_more(client, ada):
-    message = tell_of(ada, *(f"A-{number}" for number in range(23)))
+    message = notify_of(ada, *(f"A-{number}" for number in range(23)))
 
     text = client.get(acknowledge_path(message)).text
 
@@ -102,7 +102,7 @@ def test_a_link_about_many_alerts_shows_20_and_says_how_many_more(client, ada):
 @pytest.mark.parametrize("method", ["get", "head"])
 @pytest.mark.parametrize("path", [acknowledge_path, silence_path])
 def test_who_only_looks_at_a_link_changes_nothing(client, ada, method, path):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
 
     assert getattr(client, method)(path(message)).status_code == 200
 
@@ -111,12 +111,12 @@ def test_who_only_looks_at_a_link_changes_nothing(client, ada, method, path):
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete", "options"])
 def test_a_link_takes_no_other_method(client, ada, method):
-    assert getattr(client, method)(acknowledge_path(tell_of(ada, "BTC-USD"))).status_code == 405
+    assert getattr(client, method)(acknowledge_path(notify_of(ada, "BTC-USD"))).status_code == 405
     assert is_untouched()
 
 
 def test_to_acknowledge_is_one_step_in_each_alerts_life_in_its_owners_name(client, ada):
-    message = tell_of(ada, "BTC-USD", "ETH-USD")
+    message = notify_of(ada, "BTC-USD", "ETH-USD")
     before = timezone.now()
 
     answer = client.post(acknowledge_path(message))
@@ -133,7 +133,7 @@ def test_to_acknowledge_is_one_step_in_each_alerts_life_in_its_owners_name(clien
 
 
 def test_a_second_click_says_that_it_was_done_and_does_nothing(client, ada):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
     client.post(acknowledge_path(message))
     first = Alert.objects.get().acknowledged_at
 
@@ -145,7 +145,7 @@ def test_a_second_click_says_that_it_was_done_and_does_nothing(client, ada):
 
 
 def test_what_is_over_meanwhile_is_not_acknowledged_and_the_rest_is(client, ada):
-    message = tell_of(ada, "BTC-USD", "ETH-USD")
+    message = notify_of(ada, "BTC-USD", "ETH-USD")
     end("BTC-USD")
 
     answer = client.post(acknowledge_path(message))
@@ -158,7 +158,7 @@ def test_what_is_over_meanwhile_is_not_acknowledged_and_the_rest_is(client, ada)
 
 
 def test_before_the_button_is_pressed_it_says_how_many_wait_and_what_became_of_the_rest(client, ada):
-    message = tell_of(ada, "BTC-USD", "ETH-USD", "SOL-USD")
+    message = notify_of(ada, "BTC-USD", "ETH-USD", "SOL-USD")
     end("BTC-USD")
     Alert.objects.filter(asset__symbol="ETH-USD").update(acknowledged_at=timezone.now())
 
@@ -171,7 +171,7 @@ def test_before_the_button_is_pressed_it_says_how_many_wait_and_what_became_of_t
 
 
 def test_when_all_is_over_there_is_nothing_to_acknowledge(client, ada):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
     end("BTC-USD")
 
     answer = client.post(acknowledge_path(message))
@@ -182,7 +182,7 @@ def test_when_all_is_over_there_is_nothing_to_acknowledge(client, ada):
 
 
 def test_a_link_to_acknowledge_what_waits_no_more_has_no_button(client, ada):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
     Alert.objects.update(acknowledged_at=timezone.now())
 
     answer = client.get(acknowledge_path(message))
@@ -192,7 +192,7 @@ def test_a_link_to_acknowledge_what_waits_no_more_has_no_button(client, ada):
 
 
 def test_to_silence_is_one_silence_of_an_hour_for_each_rule_and_asset(client, ada):
-    message = tell_of(ada, "BTC-USD", "ETH-USD")
+    message = notify_of(ada, "BTC-USD", "ETH-USD")
     before = timezone.now()
 
     answer = client.post(silence_path(message))
@@ -212,7 +212,7 @@ def test_to_silence_is_one_silence_of_an_hour_for_each_rule_and_asset(client, ad
 
 
 def test_a_second_silence_is_made_only_where_none_is_in_force(client, ada):
-    message = tell_of(ada, "BTC-USD", "ETH-USD")
+    message = notify_of(ada, "BTC-USD", "ETH-USD")
     now = timezone.now()
     btc = Alert.objects.get(asset__symbol="BTC-USD")
     match = {"owner": ada, "rule": btc.rule, "asset": btc.asset}
@@ -230,7 +230,7 @@ def test_a_second_silence_is_made_only_where_none_is_in_force(client, ada):
 
 
 def test_a_silence_of_another_origin_that_is_soon_over_does_not_stand_for_the_hour(client, ada):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
     now = timezone.now()
     match = {"owner": ada, "rule": Alert.objects.get().rule, "asset": Alert.objects.get().asset}
     create_silence(author=ada, starts_at=now, ends_at=now + timedelta(minutes=5), comment="mine", **match)
@@ -243,11 +243,11 @@ def test_a_silence_of_another_origin_that_is_soon_over_does_not_stand_for_the_ho
 
 
 def test_a_silence_holds_back_what_comes_next_of_the_rule(client, ada):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
     client.post(silence_path(message))
 
     end("BTC-USD")
-    tell()
+    notify_channels()
 
     assert list(Message.objects.all()) == [message]
 
@@ -255,19 +255,19 @@ def test_a_silence_holds_back_what_comes_next_of_the_rule(client, ada):
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
 def test_of_two_clicks_at_once_one_silences(ada):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
 
-    results = at_once(*[lambda: act_by_link(message=message, act="silence", now=timezone.now())] * 2)
+    results = at_once(*[lambda: perform_action(message=message, action="silence", now=timezone.now())] * 2)
 
     assert sorted(result.done for result in results) == [0, 1]
     assert Silence.objects.count() == 1
 
 
 def test_alerts_of_the_installation_have_no_rule_and_are_not_silenced(client, admin_user):
-    message = tell_of(admin_user, "BTC-USD")
+    message = notify_of(admin_user, "BTC-USD")
     labels = {"alertname": "QueueGrows", "instance": "broker"}
     Alert.objects.update(
-        kind="system", rule=None, version=None, asset=None, batch=None, fingerprint="f", evidence={"labels": labels}
+        kind="system", rule=None, version=None, asset=None, entry=None, fingerprint="f", evidence={"labels": labels}
     )
 
     answer = client.post(silence_path(message))
@@ -275,11 +275,11 @@ def test_alerts_of_the_installation_have_no_rule_and_are_not_silenced(client, ad
     assert headings(answer) == ["Nothing was done"]
     assert "in Alertmanager" in answer.text
     assert not Silence.objects.exists()
-    assert act_by_link(message=message, act="acknowledge", now=timezone.now()) == Done(done=1, of=1)
+    assert perform_action(message=message, action="acknowledge", now=timezone.now()) == Done(done=1, of=1)
 
 
 def test_a_link_of_seven_days_works_and_an_older_one_says_that_it_is_too_old(client, ada):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
     assert client.get(acknowledge_path(message, seconds_ago=WEEK - 60)).status_code == 200
 
     for method in (client.get, client.post):
@@ -300,12 +300,12 @@ def forgeries(message):
         *("x", token[:-1], payload, f"{payload}:", f"{payload}:{changed}", f"{other}:{signature}"),
         *(f"{payload}:zzzzzz:{signature}", "é", "%00", "a" * 5_000),
         signing.Signer(salt="another door").sign_object([str(message.pk), "acknowledge"]),
-        signing.Signer(salt="notify.act", key="another key" * 5).sign_object([str(message.pk), "acknowledge"]),
+        signing.Signer(salt="notify.action", key="another key" * 5).sign_object([str(message.pk), "acknowledge"]),
     ]
 
 
 def test_a_link_that_was_not_made_here_is_none(client, ada):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
 
     for forged in forgeries(message):
         for method in (client.get, client.post):
@@ -317,16 +317,16 @@ def test_a_link_that_was_not_made_here_is_none(client, ada):
 
 
 def test_the_links_of_a_message_are_the_same_on_every_attempt(ada, monkeypatch):
-    message = tell_of(ada, "BTC-USD")
-    first = act_links(message_id=message.pk)
+    message = notify_of(ada, "BTC-USD")
+    first = action_links(message_id=message.pk)
 
     monkeypatch.setattr(signing.time, "time", lambda: 2_000_000_000)
 
-    assert act_links(message_id=message.pk) == first
+    assert action_links(message_id=message.pk) == first
 
 
 def test_a_link_dies_with_its_message_and_with_its_owners_account(client, ada):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
     path = acknowledge_path(message)
 
     ada.is_active = False
@@ -338,7 +338,7 @@ def test_a_link_dies_with_its_message_and_with_its_owners_account(client, ada):
 
 
 def test_a_form_of_another_site_presses_no_button(ada):
-    message = tell_of(ada, "BTC-USD")
+    message = notify_of(ada, "BTC-USD")
 
     assert Client(enforce_csrf_checks=True).post(acknowledge_path(message)).status_code == 403
 
@@ -347,7 +347,7 @@ def test_a_form_of_another_site_presses_no_button(ada):
 
 def test_no_log_line_has_the_link(ada, caplog):
     caplog.set_level(logging.DEBUG)
-    token = acknowledge_path(tell_of(ada, "BTC-USD")).removeprefix("/act/")
+    token = acknowledge_path(notify_of(ada, "BTC-USD")).removeprefix("/act/")
     for seconds_ago in (0, WEEK + 60):
         one = acknowledge_path(Message.objects.get(), seconds_ago=seconds_ago).removeprefix("/act/")
         assert Client(enforce_csrf_checks=True).post(f"/act/{one}").status_code == 403
@@ -359,7 +359,7 @@ def test_no_log_line_has_the_link(ada, caplog):
 
 
 def test_the_pages_own_form_is_taken_from_who_is_not_signed_in(ada):
-    path = acknowledge_path(tell_of(ada, "BTC-USD"))
+    path = acknowledge_path(notify_of(ada, "BTC-USD"))
     browser = Client(enforce_csrf_checks=True)
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get(path).text)[1]
 
@@ -367,7 +367,7 @@ def test_the_pages_own_form_is_taken_from_who_is_not_signed_in(ada):
 
 
 def test_only_who_may_see_alerts_is_led_to_them(client, ada):
-    path = acknowledge_path(tell_of(ada, "BTC-USD"))
+    path = acknowledge_path(notify_of(ada, "BTC-USD"))
     page = reverse("admin:alerts_alert_change", args=[Alert.objects.get().pk])
     assert page not in client.get(path).text
     client.force_login(make_operator("grace", "alerts.view_alert"))
@@ -377,15 +377,15 @@ def test_only_who_may_see_alerts_is_led_to_them(client, ada):
 
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_the_address_is_kept_by_no_cache_and_told_to_no_other_page(client, ada, method):
-    for path in (acknowledge_path(tell_of(ada, "BTC-USD")), "/act/forged"):
+    for path in (acknowledge_path(notify_of(ada, "BTC-USD")), "/act/forged"):
         answer = getattr(client, method)(path)
         assert "no-store" in answer["Cache-Control"]
         assert answer["Referrer-Policy"] == "strict-origin"
 
 
 def test_names_in_a_message_are_text_and_not_markup(client, ada):
-    message = tell_of(ada, "BTC-USD")
-    message.subject = message.told[0]["words"] = message.told[0]["rule"] = "<script>alert(1)</script>"
+    message = notify_of(ada, "BTC-USD")
+    message.subject = message.items[0]["summary"] = message.items[0]["rule"] = "<script>alert(1)</script>"
     message.save()
 
     text = client.get(acknowledge_path(message)).text

@@ -5,24 +5,25 @@ from datetime import datetime, timedelta
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.notify import queries
-from apps.notify.models import Channel, Owed, RuleChannel
+from apps.notify.models import Channel, Notification, RuleChannel
 from apps.notify.services.channels import inbox_of
 
 
-def owe(events: Sequence[AlertEvent], *, now: datetime) -> int:
-    """Note what these events owe to which channels, in the caller's transaction, and return how many debts that made.
+def enqueue(events: Sequence[AlertEvent], *, now: datetime) -> int:
+    """Note what these events owe to which channels, in the caller's transaction, and return how many notifications that
+    made.
 
     An opening is owed to the rule's channels, of the system's to those that want it; a resolution to those of them that
-    were owed the opening and want it; a judging error to the owner's inbox where the rule has no channel. What is
+    were owed the opening and want it; a evaluating error to the owner's inbox where the rule has no channel. What is
     critical is due at once, all else after the channel's group wait.
     """
     opened = [one for one in events if one.kind == AlertEvent.Kind.OPENED]
     resolved = [one for one in events if one.kind == AlertEvent.Kind.RESOLVED]
     # One after the other: an end is owed where the opening is, which may be of the same transaction.
-    return _owe_openings(opened, now=now) + _owe_ends(resolved, now=now)
+    return _enqueue_opened(opened, now=now) + _enqueue_resolved(resolved, now=now)
 
 
-def _owe_openings(opened: Sequence[AlertEvent], *, now: datetime) -> int:
+def _enqueue_opened(opened: Sequence[AlertEvent], *, now: datetime) -> int:
     if not opened:
         return 0
     channels: dict[int | None, list[Channel]] = {}
@@ -34,34 +35,35 @@ def _owe_openings(opened: Sequence[AlertEvent], *, now: datetime) -> int:
         wanted = Channel.objects.filter(wants_system=True, is_enabled=True).select_related("owner").order_by("pk")
         # Asked now: whoever may see them no more is not told of them either.
         channels[None] = [one for one in wanted if one.owner.has_perm("alerts.view_system_alerts")]
-    debts = []
+    notifications = []
     for event in opened:
-        told = channels.get(event.alert.rule_id, [])
-        if not told and event.alert.kind == Alert.Kind.ERROR and event.alert.rule is not None:
-            told = [inbox_of(event.alert.rule.owner)]
-        debts += [
-            Owed(event=event, channel=channel, due_at=_due_at(event, channel=channel, now=now)) for channel in told
+        targets = channels.get(event.alert.rule_id, [])
+        if not targets and event.alert.kind == Alert.Kind.ERROR and event.alert.rule is not None:
+            targets = [inbox_of(event.alert.rule.owner)]
+        notifications += [
+            Notification(event=event, channel=channel, due_at=_due_at(event, channel=channel, now=now))
+            for channel in targets
         ]
-    return len(Owed.objects.bulk_create(debts, ignore_conflicts=True, batch_size=1_000))
+    return len(Notification.objects.bulk_create(notifications, ignore_conflicts=True, batch_size=1_000))
 
 
-def _owe_ends(resolved: Sequence[AlertEvent], *, now: datetime) -> int:
+def _enqueue_resolved(resolved: Sequence[AlertEvent], *, now: datetime) -> int:
     if not resolved:
         return 0
     event_of = {one.alert_id: one for one in resolved}
-    told_openings = Owed.objects.filter(
+    notified_openings = Notification.objects.filter(
         event__alert__in=event_of,
         event__kind=AlertEvent.Kind.OPENED,
         repeat=0,
         channel__is_enabled=True,
         channel__wants_resolved=True,
     ).select_related("event", "channel")
-    debts = []
-    for opening in told_openings:
+    notifications = []
+    for opening in notified_openings:
         event = event_of[opening.event.alert_id]
         due_at = _due_at(event, channel=opening.channel, now=now)
-        debts.append(Owed(event=event, channel=opening.channel, due_at=due_at))
-    return len(Owed.objects.bulk_create(debts, ignore_conflicts=True, batch_size=1_000))
+        notifications.append(Notification(event=event, channel=opening.channel, due_at=due_at))
+    return len(Notification.objects.bulk_create(notifications, ignore_conflicts=True, batch_size=1_000))
 
 
 def _due_at(event: AlertEvent, *, channel: Channel, now: datetime) -> datetime:
@@ -69,12 +71,12 @@ def _due_at(event: AlertEvent, *, channel: Channel, now: datetime) -> datetime:
     return now + timedelta(seconds=wait)
 
 
-def owe_reminders(*, now: datetime) -> list[int]:
+def enqueue_reminders(*, now: datetime) -> list[int]:
     """Owe a reminder of each alert that is open and unacknowledged to the channels that want one after so long, and
     return the channels."""
-    debts = [
-        Owed(event_id=one.event_id, channel_id=one.channel_id, repeat=one.repeat + 1, due_at=now)
+    notifications = [
+        Notification(event_id=one.event_id, channel_id=one.channel_id, repeat=one.repeat + 1, due_at=now)
         for one in queries.openings_to_repeat(now=now)
     ]
-    Owed.objects.bulk_create(debts, ignore_conflicts=True, batch_size=1_000)
-    return sorted({debt.channel_id for debt in debts})
+    Notification.objects.bulk_create(notifications, ignore_conflicts=True, batch_size=1_000)
+    return sorted({notification.channel_id for notification in notifications})

@@ -16,16 +16,16 @@ from apps.alerts.models import Alert
 from apps.alerts.services import acknowledge
 from apps.notify import domain
 from apps.notify.models import Message, Silence
-from apps.notify.transports.protocol import Act
+from apps.notify.transports.protocol import Action
 
 ACKNOWLEDGE, SILENCE = "acknowledge", "silence"
-ACTS = {ACKNOWLEDGE: "Acknowledge", SILENCE: "Silence 1 h"}
+ACTIONS = {ACKNOWLEDGE: "Acknowledge", SILENCE: "Silence 1 h"}
 VALID_FOR = timedelta(days=7)
 SILENCED_FOR = timedelta(hours=1)
 # A message about more assets of one rule silences the rule.
 ASSETS_APART = 10
 CLOCKS_DIFFER = timedelta(seconds=30)
-_SALT = "notify.act"
+_SALT = "notify.action"
 
 
 class LinkInvalid(ValueError):
@@ -45,19 +45,21 @@ class Done:
     of: int
 
 
-def act_links(*, message_id: uuid.UUID) -> tuple[Act, ...]:
+def action_links(*, message_id: uuid.UUID) -> tuple[Action, ...]:
     """Return the links that stand in a message: the same on every attempt, so that a repeat says the same."""
     signer = signing.Signer(salt=_SALT)
     return tuple(
-        Act(label=label, url=settings.SITE_URL + reverse("act", args=[signer.sign_object([str(message_id), act])]))
-        for act, label in ACTS.items()
+        Action(
+            label=label, url=settings.SITE_URL + reverse("action", args=[signer.sign_object([str(message_id), action])])
+        )
+        for action, label in ACTIONS.items()
     )
 
 
 def message_of_link(token: str, *, now: datetime) -> tuple[Message, str]:
     """Return (message, what is to be done: one of ACTS). Raises LinkInvalid or LinkOver."""
     try:
-        message_id, act = signing.Signer(salt=_SALT).unsign_object(token)
+        message_id, action = signing.Signer(salt=_SALT).unsign_object(token)
     except signing.BadSignature:
         raise LinkInvalid("It is not one of this site's, or a part of it is missing.") from None
     message = Message.objects.select_related("channel__owner").filter(pk=message_id).first()
@@ -65,24 +67,24 @@ def message_of_link(token: str, *, now: datetime) -> tuple[Message, str]:
         raise LinkOver("The message that it stands in, or its owner, is gone.")
     if message.created_at < now - VALID_FOR:
         raise LinkOver(f"It is older than {VALID_FOR.days} days.")
-    return message, act
+    return message, action
 
 
-def told_last(message: Message) -> list[domain.Told]:
+def last_items_of(message: Message) -> list[domain.MessageItem]:
     """Return the last that a message tells of each of its alerts, in their order."""
-    return domain.last_of_each(map(domain.from_data, message.told))
+    return domain.last_of_each(map(domain.from_data, message.items))
 
 
 @transaction.atomic
-def act_by_link(*, message: Message, act: str, now: datetime) -> Done:
+def perform_action(*, message: Message, action: str, now: datetime) -> Done:
     """Do what a link of the message says for each alert that the message tells of. A second call changes nothing more.
 
     It is the channel's owner who acts: whoever has the message has the link.
     """
     # Two clicks at once are one after the other.
     Message.objects.select_for_update(no_key=True).get(pk=message.pk)
-    alerts = Alert.objects.filter(events__owed__message=message).distinct()
-    if act == ACKNOWLEDGE:
+    alerts = Alert.objects.filter(events__notifications__message=message).distinct()
+    if action == ACKNOWLEDGE:
         note = f"by the link in a message to {message.channel.name}"
         acknowledged = acknowledge(alerts=alerts, by=message.channel.owner, note=note, now=now)
         return Done(done=len(acknowledged), of=alerts.count())
@@ -91,10 +93,12 @@ def act_by_link(*, message: Message, act: str, now: datetime) -> Done:
 
 def _silence(*, message: Message, now: datetime) -> Done:
     pairs = set(
-        Alert.objects.filter(events__owed__message=message, rule__isnull=False).values_list("rule_id", "asset_id")
+        Alert.objects.filter(events__notifications__message=message, rule__isnull=False).values_list(
+            "rule_id", "asset_id"
+        )
     )
     owner = message.channel.owner
-    comment = f"{ACTS[SILENCE]}, by the link in a message to {message.channel.name}"
+    comment = f"{ACTIONS[SILENCE]}, by the link in a message to {message.channel.name}"
     # Of two clicks at once, the first may have read its clock last.
     in_force = owner.silences.filter(severity="", starts_at__lte=now + CLOCKS_DIFFER, ends_at__gt=now)
     # A second click makes none; but one of another origin, which may end in a minute, does not stand for the hour.

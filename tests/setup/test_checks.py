@@ -1,0 +1,46 @@
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def migrate(database: Path) -> subprocess.CompletedProcess:
+    environment = os.environ | {
+        "DATABASE_URL": f"sqlite:///{database}",
+        "CELERY_BROKER_URL": "",
+        "REDIS_URL": "",
+        "VAR_DIR": str(database.parent),
+    }
+    command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_a_database_of_an_earlier_version_is_refused_with_the_command_that_makes_a_new_one(tmp_path):
+    database = tmp_path / "old.sqlite3"
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE django_migrations (id integer PRIMARY KEY, app text, name text, applied text)")
+        for name in ("0001_initial", "0002_quote"):
+            connection.execute(
+                "INSERT INTO django_migrations (app, name, applied) VALUES ('market', ?, '2026-11-01 00:00:00')", [name]
+            )
+
+    ended = migrate(database)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "This database was made by an earlier version (market.0002_quote) and cannot be upgraded. "
+        f"Make a new one, which deletes all data: rm {database}\n"
+    )
+    with sqlite3.connect(database) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    assert tables == ["django_migrations"]
+
+
+def test_a_new_database_is_migrated_and_a_second_migrate_changes_nothing(tmp_path):
+    database = tmp_path / "new.sqlite3"
+    for _ in range(2):
+        ended = migrate(database)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
