@@ -37,8 +37,8 @@ test: services browser ## Run all tests, those of the embedded run on SQLite too
 faults: services ## Inject every fault at full size and print what came of it; fewer or more runs: make faults SEEDS=3
 	@. compose/test.env && FAULT_SEEDS=$(or $(SEEDS),20) .venv/bin/pytest -q -s tests/faults/test_matrix.py $(ARGS)
 
-bench: services ## Run the benchmarks and print their figures
-	@. compose/test.env && .venv/bin/pytest tests/benchmarks -s --no-cov $(ARGS)
+bench: services ## Run the benchmarks at full size and print their figures
+	@. compose/test.env && BENCH_SIZE=full .venv/bin/pytest tests/benchmarks -s --no-cov $(ARGS)
 
 lint: venv-dev ## Check style, layers, types, and that models and migrations agree
 	@.venv/bin/ruff check .

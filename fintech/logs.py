@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # Whoever has such a link may act: Django writes the path of what it refuses.
-_LINK = re.compile(r"(/act/)[\w:%.-]+")
+_LINK = re.compile(r"(/action/)[\w:%.-]+")
 
 
 class JsonFormatter(logging.Formatter):

@@ -187,9 +187,9 @@ def try_on_stored(
         if asset.feed_id is not None:
             feeds[asset.feed_id].append(asset.pk)
     clocked = is_clocked(spec.condition) or spec.expires_at is not None
-    for place, (feed_id, asset_ids) in enumerate(sorted(feeds.items())):
+    for index, (feed_id, asset_ids) in enumerate(sorted(feeds.items())):
 
-        def past(reach: Mapping[int, int], part: float = place / len(feeds)) -> dict[int, list[tuple[int, int]]]:
+        def past(reach: Mapping[int, int], part: float = index / len(feeds)) -> dict[int, list[tuple[int, int]]]:
             # Asset by asset: where there are many, the caller is to hear in between that it goes on.
             paths: dict[int, list[tuple[int, int]]] = {}
             for asset_id, microseconds in reach.items():
@@ -204,7 +204,7 @@ def try_on_stored(
             evaluated += len(quotes)
             if backtest.openings > OPENINGS_AT_MOST:
                 raise OpensTooOften
-            progress((place + done) / len(feeds))
+            progress((index + done) / len(feeds))
         for whole, part in zip(found, backtest.outcomes(), strict=True):
             whole.add(part)
     outcome, *swept = found

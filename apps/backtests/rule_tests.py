@@ -207,12 +207,12 @@ def _read_shared(data: Any) -> dict[str, WrittenRule]:
     if not isinstance(data, list):
         raise RuleInvalid("rules", "must be a list of rules, each with a name")
     shared: dict[str, WrittenRule] = {}
-    for place, one in enumerate(data):
-        rule = _read_rule(one, f"rules[{place}]")
+    for index, one in enumerate(data):
+        rule = _read_rule(one, f"rules[{index}]")
         if not rule.name:
-            raise RuleInvalid(f"rules[{place}].name", "is missing: tests call it by its name")
+            raise RuleInvalid(f"rules[{index}].name", "is missing: tests call it by its name")
         if rule.name in shared:
-            raise RuleInvalid(f"rules[{place}].name", "is the name of an earlier rule too")
+            raise RuleInvalid(f"rules[{index}].name", "is the name of an earlier rule too")
         shared[rule.name] = rule
     return shared
 
@@ -239,9 +239,9 @@ def _read_test(data: Any, *, interval: int, shared: Mapping[str, WrittenRule], f
         interval=_read_interval(data.get("interval"), "interval", default=interval),
         series=_read_all_series(data.get("series")),
         spec=_rule_of(data, shared=shared, folder=folder).spec,
-        openings=[_read_opening(one, place) for place, one in enumerate(_list(data, "openings"))],
+        openings=[_read_opening(one, index) for index, one in enumerate(_list(data, "openings"))],
         suppressed=_read_count(data.get("suppressed"), "suppressed"),
-        states=[_read_state(one, place) for place, one in enumerate(_list(data, "states"))],
+        states=[_read_state(one, index) for index, one in enumerate(_list(data, "states"))],
     )
     _check(test)
     return test
@@ -254,12 +254,12 @@ def _check(test: RuleTest) -> None:
     if not test.watched:
         raise RuleInvalid("series", f"has none of what the rule watches: {', '.join(test.spec.assets.symbols)}")
     for key, expected in (("openings", test.openings), ("states", test.states)):
-        for place, one in enumerate(expected):
+        for index, one in enumerate(expected):
             if one.asset not in test.watched:
-                raise RuleInvalid(f"{key}[{place}].asset", "is no symbol that has a series and is watched by the rule")
+                raise RuleInvalid(f"{key}[{index}].asset", "is no symbol that has a series and is watched by the rule")
             if one.at > (test.steps - 1) * test.interval:
                 last = write_duration((test.steps - 1) * test.interval)
-                raise RuleInvalid(f"{key}[{place}].at", f"is behind the last step of the series, {last}")
+                raise RuleInvalid(f"{key}[{index}].at", f"is behind the last step of the series, {last}")
 
 
 def _rule_of(data: Mapping[str, Any], *, shared: Mapping[str, WrittenRule], folder: Path) -> WrittenRule:

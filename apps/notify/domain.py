@@ -200,10 +200,10 @@ def _filled_for_each(items: Sequence[MessageItem], *, text_template: str, count:
     over for a thousand events would be more than a process holds."""
     lines: list[str] = []
     room = TEMPLATED_LONGEST
-    for place, one in enumerate(items):
+    for index, one in enumerate(items):
         line = fill_in(text_template, placeholders_of(one, count=count))[:TEMPLATED_LONGEST]
         if len(line) > room:
-            lines.append(f"… and {len(items) - place:,} more.")
+            lines.append(f"… and {len(items) - index:,} more.")
             break
         lines.append(line)
         room -= len(line) + 1

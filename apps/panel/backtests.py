@@ -184,7 +184,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
             "title": f"Try “{rule}” on the past",
             "opts": self.opts,
             "rule": rule,
-            "summary": describe_document(document),
+            "text": describe_document(document),
             "stored": stored,
             "presets": PRESETS_DAYS if stored else (),
             "form": form,

@@ -113,10 +113,10 @@ def sparkline(values: Sequence[int], *, text: str) -> SafeString:
     highest = max([*values, 1])
     step = SPARK_WIDTH / len(values)
     bars = []
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         # What is there is seen, however little it is.
         height = max(round(SPARK_HEIGHT * value / highest), 1) if value else 0
-        bars.append((f"{place * step:.1f}", SPARK_HEIGHT - height, f"{step - 1:.1f}", height))
+        bars.append((f"{index * step:.1f}", SPARK_HEIGHT - height, f"{step - 1:.1f}", height))
     return format_html(
         '<svg class="text-primary-600 dark:text-primary-500" role="img" aria-label="{}" width="{}" height="{}" '
         'viewBox="0 0 {} {}" fill="currentColor"><title>{}</title>'

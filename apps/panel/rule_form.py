@@ -245,7 +245,7 @@ class RuleForm(forms.ModelForm):
                 symbols = version.document.get("assets") if isinstance(version.document, dict) else None
                 if isinstance(symbols, list):
                     # What is only shown in another order must not become another version.
-                    self._known_order = {symbol: place for place, symbol in enumerate(symbols)}
+                    self._known_order = {symbol: index for index, symbol in enumerate(symbols)}
         if "channels" in self.fields:
             self._offer_channels()
 

@@ -67,7 +67,7 @@ class WhyPage(ModelAdmin):
             "title": f"Why? {rule.name}",
             "opts": self.opts,
             "rule": rule,
-            "summary": describe_document(rule.newest_document),  # type: ignore[attr-defined]
+            "text": describe_document(rule.newest_document),  # type: ignore[attr-defined]
             "form": form,
             "answer": answer,
             "facts": {"rows": [list(fact) for fact in _facts(answer)]} if answer is not None else None,

@@ -178,7 +178,7 @@ def _seconds(span: int) -> str:
     if seconds < 120:
         return f"{seconds} s"
     units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-    place = next(place for place, (size, _) in enumerate(units) if seconds >= size)
-    (large, name), (small, part) = units[place], units[place + 1]
+    index = next(index for index, (size, _) in enumerate(units) if seconds >= size)
+    (large, name), (small, part) = units[index], units[index + 1]
     rest = seconds % large // small
     return f"{seconds // large} {name}" + (f" {rest} {part}" if rest else "")

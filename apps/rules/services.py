@@ -154,11 +154,11 @@ def follow_moved_asset(
 def refuse_unknown_assets(assets: Assets) -> None:
     """Raise RuleInvalid for a symbol that no asset has, or whose asset is in no feed."""
     known = {asset.symbol: asset for asset in market.assets_chosen(symbols=assets.symbols)}
-    for place, symbol in enumerate(assets.symbols):
+    for index, symbol in enumerate(assets.symbols):
         if symbol not in known:
-            raise RuleInvalid(f"assets[{place}]", f"there is no asset {symbol}")
+            raise RuleInvalid(f"assets[{index}]", f"there is no asset {symbol}")
         if known[symbol].feed_id is None:
-            raise RuleInvalid(f"assets[{place}]", f"{symbol} is in no feed, so nothing would ever be evaluated")
+            raise RuleInvalid(f"assets[{index}]", f"{symbol} is in no feed, so nothing would ever be evaluated")
 
 
 def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None, now: datetime, trace_id: str) -> int:
@@ -307,7 +307,7 @@ def prune_checkpoints(*, dry_run: bool = False) -> int:
         rows = list(Checkpoint.objects.filter(feed_id=feed_id).order_by("seq").values_list("pk", "as_of"))
         clocks = [as_of for _, as_of in rows]
         kept = checkpoints_kept(clocks, oldest=clocks[-1] - kept_for)
-        over = [pk for place, (pk, _) in enumerate(rows) if place not in kept]
+        over = [pk for index, (pk, _) in enumerate(rows) if index not in kept]
         dropped += len(over) if dry_run else Checkpoint.objects.filter(pk__in=over).delete()[0]
     return dropped
 

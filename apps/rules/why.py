@@ -145,7 +145,7 @@ def _answer(status_of_instance: InstanceStatus, *, asset: Asset, entry: FeedEntr
     if cooling is not None:
         text += f"; cooling down until {format_time(cooling)}: the next opening would be silent"
     return Why(
-        text=text,
+        summary=text,
         state=status_of_instance.state,
         unknown=status_of_instance.unknown,
         since=_time(status_of_instance.since),

@@ -78,15 +78,15 @@ def load_setup(
     done: dict[str, int] = {}
     for section in SECTIONS:
         rows = setup.get(section) or []
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             try:
                 _LOADERS[section](row, owner=owner, now=now, trace_id=trace_id)
             except RuleInvalid as error:
-                raise SetupInvalid(f"{section}[{place}].{error}") from None
+                raise SetupInvalid(f"{section}[{index}].{error}") from None
             except ValidationError as error:
-                raise SetupInvalid(f"{section}[{place}]: {_first_message(error)}") from None
+                raise SetupInvalid(f"{section}[{index}]: {_first_message(error)}") from None
             except (SetupInvalid, QuotaExceeded) as error:
-                raise SetupInvalid(f"{section}[{place}]: {error}") from None
+                raise SetupInvalid(f"{section}[{index}]: {error}") from None
         done[section] = len(rows)
     return Loaded(**done)
 

@@ -79,7 +79,7 @@ class PasswordChangeDone(auth.PasswordChangeDoneView):
     template_name = "site/said.html"
     extra_context = {
         "title": "Your password is changed",
-        "summary": "You stay signed in here, and are signed out everywhere else.",
+        "text": "You stay signed in here, and are signed out everywhere else.",
     }
 
 
@@ -95,14 +95,14 @@ class PasswordReset(auth.PasswordResetView):
         if settings.EMAIL_CONFIGURED:
             return super().dispatch(*args, **kwargs)
         text = "This site sends no mail. Ask whoever runs it to set a new password for you."
-        return render(self.request, "site/said.html", {"title": "No password by mail", "summary": text})
+        return render(self.request, "site/said.html", {"title": "No password by mail", "text": text})
 
 
 class PasswordResetDone(auth.PasswordResetDoneView):
     template_name = "site/said.html"
     extra_context = {
         "title": "Look into your mail",
-        "summary": "If somebody here has this address, a mail with a link is on its way to it. "
+        "text": "If somebody here has this address, a mail with a link is on its way to it. "
         "Where none comes within minutes, look for it among the unwanted mail, or ask again in an hour.",
     }
 
@@ -120,7 +120,7 @@ class PasswordResetConfirm(auth.PasswordResetConfirmView):
 
 class PasswordResetComplete(auth.PasswordResetCompleteView):
     template_name = "site/said.html"
-    extra_context = {"title": "Your new password is set", "summary": "You can sign in with it now."}
+    extra_context = {"title": "Your new password is set", "text": "You can sign in with it now."}
 
 
 @method_decorator(never_cache, name="dispatch")

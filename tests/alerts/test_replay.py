@@ -48,7 +48,7 @@ def two_episodes():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_was_judged_live_is_what_is_found_again_from_any_place_of_the_log(seed, monkeypatch):
+def test_what_was_evaluated_live_is_what_is_found_again_from_any_place_of_the_log(seed, monkeypatch):
     monkeypatch.setattr(rules, "CHECKPOINT_EVERY", timedelta(seconds=40))
     feed = evaluated_log(seed)
     events = AlertEvent.objects.count()
@@ -98,7 +98,7 @@ def test_other_evidence_is_not_the_same_alert(two_episodes):
     assert (found.same, len(found.missing), len(found.extra)) == (2, 1, 1)
 
 
-def test_entries_that_nobody_has_judged_yet_are_left_out(two_episodes):
+def test_entries_that_nobody_has_evaluated_yet_are_left_out(two_episodes):
     append_quotes(two_episodes, [("BTC-USD", at(101), "9")])
 
     found = replayed(two_episodes)
@@ -182,7 +182,7 @@ def test_the_command_ends_with_1_where_an_alert_is_missing(two_episodes, capsys)
         (["--from", "2026-03-02", "--feed", "none"], "replay: there is no feed none\n"),
     ],
 )
-def test_the_command_ends_with_2_and_one_line_where_it_cannot_tell(args, said, two_episodes, capsys):
+def test_the_command_ends_with_2_and_one_line_where_it_cannot_notify(args, said, two_episodes, capsys):
     assert run(*args) == 2
 
     assert capsys.readouterr().err == said

@@ -170,7 +170,7 @@ def test_a_version_that_cannot_be_read_opens_an_alert_of_kind_error_that_the_nex
     assert list(AlertEvent.objects.values_list("kind", "reason")) == [("opened", why), ("resolved", "rule changed")]
 
 
-def test_a_judgement_that_fails_while_firing_closes_the_episode_and_opens_an_error():
+def test_a_evaluation_that_fails_while_firing_closes_the_episode_and_opens_an_error():
     feed = make_feed("BTC-USD")
     rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     quote(feed, (0, "101"))
@@ -231,7 +231,7 @@ def test_the_database_refuses_an_alert_that_was_over_before_it_opened(open_alert
     assert Alert.objects.count() == 1
 
 
-def test_the_database_refuses_to_tell_the_same_step_twice(open_alert):
+def test_the_database_refuses_to_notify_the_same_step_twice(open_alert):
     with pytest.raises(IntegrityError), transaction.atomic():
         AlertEvent.objects.create(alert=open_alert, kind="opened", at=at(0), entry=open_alert.entry)
 
@@ -265,11 +265,11 @@ def test_alerts_that_end_together_are_locked_in_the_order_in_which_people_acknow
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             Alert.objects.select_for_update(no_key=True).get(pk=first.pk)
-            judging = pool.submit(elsewhere, lambda: flow.evaluate_pending(feed_id=feed.pk))
+            evaluating = pool.submit(elsewhere, lambda: flow.evaluate_pending(feed_id=feed.pk))
             wait_until(_somebody_waits_for_this_transaction, timeout_seconds=PATIENCE_SECONDS)
             # Refused where the analyzer has it already.
             Alert.objects.select_for_update(no_key=True, nowait=True).get(pk=second.pk)
-        judging.result()
+        evaluating.result()
 
     assert set(Alert.objects.values_list("resolved_at", flat=True)) == {at(1)}
 

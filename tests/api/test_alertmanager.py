@@ -21,7 +21,7 @@ from apps.notify.models import Message, Notification
 from apps.notify.queries import channels_to_plan
 from apps.notify.services import create_channel
 from tests.api.asking import codes
-from tests.builders import at, make_operator, make_owner, notify_channels
+from tests.builders import at, make_operator, make_owner, notify_all
 from tests.project.test_docs import blocks
 from tests.rig import free_port, wait_until
 from tests.threads import at_once, elsewhere
@@ -186,7 +186,7 @@ def test_one_that_alertmanager_has_forgotten_ends_where_the_next_of_its_labels_b
     ]
 
 
-def test_one_notification_tells_of_many(post):
+def test_one_notification_notifies_of_many(post):
     alerts = [FIRING | {"fingerprint": f"{number:016x}"} for number in range(1_000)]
     assert notified(post(*alerts)) == (1_000, 0, 0)
     over = [RESOLVED | {"fingerprint": f"{number:016x}"} for number in range(500)]
@@ -213,7 +213,7 @@ def test_what_is_neither_critical_nor_a_warning_is_information(post, given, seve
 
 
 @pytest.mark.parametrize(
-    ("annotations", "summary"),
+    ("annotations", "text"),
     [
         ({"summary": "short", "description": "long"}, "short"),
         ({"summary": "", "description": "long"}, "long"),
@@ -259,7 +259,7 @@ def make_operators_channel(**columns):
     return channel
 
 
-def test_it_is_owed_to_the_channels_that_want_it(post):
+def test_it_is_due_to_the_channels_that_want_it(post):
     wanting = make_operators_channel()
     create_channel(owner=make_owner("bob"), name="Inbox of bob", kind="inbox", config={})
     post(FIRING)
@@ -269,21 +269,21 @@ def test_it_is_owed_to_the_channels_that_want_it(post):
     assert not Message.objects.exists()
 
 
-def test_the_next_tick_plans_it_and_a_notifier_tells_it(post):
+def test_the_next_tick_plans_it_and_a_notifier_notifies_it(post):
     channel = make_operators_channel(group_wait_seconds=0)
     post(FIRING)
     assert channels_to_plan(now=timezone.now()) == [channel.pk]
-    notify_channels()
+    notify_all()
     message = Message.objects.get()
     assert (message.status, message.subject) == ("delivered", "[warning] FeedBehind: 127.0.0.1:8000")
     post(RESOLVED)
-    notify_channels()
+    notify_all()
     assert [one.subject for one in Message.objects.order_by("created_at")][1:] == [
         "[warning] FeedBehind: 127.0.0.1:8000 is over"
     ]
 
 
-def test_alerts_and_what_is_owed_commit_together_or_not_at_all(post, monkeypatch):
+def test_alerts_and_what_is_due_commit_together_or_not_at_all(post, monkeypatch):
     make_operators_channel()
     with monkeypatch.context() as patched, pytest.raises(RuntimeError):
         patched.setattr(Notification.objects.__class__, "bulk_create", raise_here)
@@ -369,7 +369,7 @@ def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
 
 
 @pytest.mark.parametrize(
-    ("content", "summary"),
+    ("content", "text"),
     [
         (b" ", "the body is not JSON"),
         (b"\xff\xfe", "the body is not JSON"),
@@ -404,7 +404,7 @@ IN_RANGE = "must be a time from 1990 to now"
 
 
 @pytest.mark.parametrize(
-    ("changes", "summary"),
+    ("changes", "text"),
     [
         ({"status": "suppressed"}, "status: must be firing or resolved"),
         ({"status": ["firing"]}, "status: must be firing or resolved"),

@@ -17,7 +17,7 @@ from tests.builders import (
     make_notified_alerts,
     make_owner,
     make_rule,
-    notify_channels,
+    notify_all,
 )
 
 pytestmark = pytest.mark.django_db
@@ -44,7 +44,7 @@ def test_an_alert_explains_itself(ask, ada):
     answer = first(
         ask,
         "alerts",
-        "id kind severity state version isOpen openedAt resolvedAt resolution words evidence rule { name owner }"
+        "id kind severity state version isOpen openedAt resolvedAt resolution summary evidence rule { name owner }"
         " asset { symbol } entry { feed seq asOf traceId } timeline { kind at reason by entry { seq } }"
         " acknowledgedAt acknowledgedBy note",
     )
@@ -73,15 +73,15 @@ def test_an_alert_explains_itself(ask, ada):
         "acknowledgedBy": None,
         "note": "",
         "summary": alert.summary,
-        "rule": {"name": "rule of ITEM-0", "owner": "ada"},
-        "asset": {"symbol": "TOLD-0"},
+        "rule": {"name": "rule of NOTIFIED-0", "owner": "ada"},
+        "asset": {"symbol": "NOTIFIED-0"},
         "entry": {"feed": "notified", "seq": alert.entry.seq, "asOf": "2026-03-02T12:00:01Z", "traceId": "0" * 32},
     }
 
 
 def test_an_alert_that_is_over_says_so(ask, ada):
     alert = Alert.objects.get()
-    append_quotes(alert.asset.feed, [("TOLD-0", at(60), "6")])
+    append_quotes(alert.asset.feed, [("NOTIFIED-0", at(60), "6")])
     evaluate_pending(feed_id=alert.asset.feed_id)
     answer = first(ask, "alerts", "state isOpen resolvedAt resolution timeline { kind }")
     assert (answer["state"], answer["isOpen"]) == ("RESOLVED", False)
@@ -92,11 +92,11 @@ def test_an_alert_that_is_over_says_so(ask, ada):
 
 def test_open_alerts_and_those_that_are_over_can_be_asked_for(ask, ada):
     make_notified_alerts(ada, 1, name="more")
-    alert = Alert.objects.get(asset__symbol="TOLD-0")
-    append_quotes(alert.asset.feed, [("TOLD-0", at(60), "6")])
+    alert = Alert.objects.get(asset__symbol="NOTIFIED-0")
+    append_quotes(alert.asset.feed, [("NOTIFIED-0", at(60), "6")])
     evaluate_pending(feed_id=alert.asset.feed_id)
     assert first(ask, "alerts(isOpen: true)", "asset { symbol }") == {"asset": {"symbol": "MORE-0"}}
-    assert first(ask, "alerts(isOpen: false)", "asset { symbol }") == {"asset": {"symbol": "TOLD-0"}}
+    assert first(ask, "alerts(isOpen: false)", "asset { symbol }") == {"asset": {"symbol": "NOTIFIED-0"}}
     assert len(ask("{ alerts(isOpen: null) { edges { cursor } } }").json()["data"]["alerts"]["edges"]) == 2
 
 
@@ -137,7 +137,7 @@ def test_an_alert_about_the_installation_has_no_rule_and_no_asset(ask, admin_use
         opened_at=at(0),
         resolved_at=at(60),
         severity="critical",
-        text="A feed is behind.",
+        summary="A feed is behind.",
         evidence={"labels": {}, "annotations": {}, "generator_url": "javascript:alert(1)"},
     )
     record_system_alerts([found])
@@ -145,7 +145,7 @@ def test_an_alert_about_the_installation_has_no_rule_and_no_asset(ask, admin_use
     answer = first(
         ask,
         "alerts",
-        "kind severity state version words evidence rule { name } asset { symbol } entry { seq }"
+        "kind severity state version summary evidence rule { name } asset { symbol } entry { seq }"
         " timeline { kind at reason by entry { seq } } messages { edges { cursor } }",
     )
     assert answer == {
@@ -173,7 +173,7 @@ def test_an_alert_has_its_messages_and_a_message_its_alerts(ask, ada):
     alert = first(ask, "alerts", "id messages { edges { node { subject status channel { name kind isEnabled } } } }")
     [message] = [one["node"] for one in alert["messages"]["edges"]]
     assert message["status"] == "DELIVERED"
-    assert message["channel"] == {"name": "Inbox of told", "kind": "inbox", "isEnabled": True}
+    assert message["channel"] == {"name": "Inbox of notified", "kind": "inbox", "isEnabled": True}
     answer = first(ask, "messages", "subject attempts alerts { id }")
     assert answer == {"subject": message["subject"], "attempts": 1, "alerts": [{"id": alert["id"]}]}
 
@@ -188,7 +188,7 @@ def storm(ask, ada):
     for second, price in enumerate(["9", "11", "9"]):
         append_quotes(feed, [(symbol, at(second), price) for symbol in symbols])
     evaluate_pending(feed_id=feed.pk)
-    notify_channels()
+    notify_all()
     alerts = list(Alert.objects.filter(rule=rule).order_by("pk"))
     again = Message.objects.create(channel=ada.channels.get(), subject="again", next_attempt_at=at(0))
     for event in alerts[0].events.all():
@@ -196,13 +196,13 @@ def storm(ask, ada):
     return [str(alert.pk) for alert in alerts]
 
 
-def test_a_message_that_tells_of_several_alerts_has_each_once(ask, storm):
+def test_a_message_that_notifies_of_several_alerts_has_each_once(ask, storm):
     edges = ask("{ messages(first: 2) { edges { node { alerts { id } } } } }").json()["data"]["messages"]["edges"]
     assert [[one["id"] for one in edge["node"]["alerts"]] for edge in edges] == [storm[:1], storm]
 
 
 @pytest.mark.parametrize("size", [1, 10])
-def test_each_alert_has_the_message_that_tells_of_several_once(ask, storm, size):
+def test_each_alert_has_the_message_that_notifies_of_several_once(ask, storm, size):
     """Its opening and its end are two of the message's members."""
     pages = [messages_of(ask, alert_id, size=size) for alert_id in storm]
     both = pages[1][0]
@@ -221,7 +221,7 @@ def messages_of(ask, alert_id, *, size):
     return subjects
 
 
-def test_a_test_tells_of_no_alert(ask, ada):
+def test_a_test_notifies_of_no_alert(ask, ada):
     Message.objects.create(channel=ada.channels.get(), kind="test", subject="[test]", next_attempt_at=at(0))
     edges = ask("{ messages(first: 1) { edges { node { subject alerts { id } } } } }").json()["data"]["messages"][
         "edges"
@@ -256,8 +256,8 @@ def test_silences_say_what_they_hold_back(ask, ada, admin_user):
         {
             "owner": "ada",
             "author": "ada",
-            "rule": {"name": "rule of ITEM-0"},
-            "asset": {"symbol": "TOLD-0"},
+            "rule": {"name": "rule of NOTIFIED-0"},
+            "asset": {"symbol": "NOTIFIED-0"},
             "severity": "CRITICAL",
             "startsAt": "2026-03-02T12:00:01Z",
             "endsAt": "2026-03-02T12:01:01Z",
@@ -293,22 +293,22 @@ def test_a_rule_says_what_it_means_and_where_it_stands(ask, ada):
     answer = first(
         ask,
         "rules",
-        "name severity owner words document version deletedAt"
+        "name severity owner description document version deletedAt"
         " states { edges { node { asset { symbol } state since unknown reason version } } }",
     )
     [state] = [one["node"] for one in answer.pop("states")["edges"]]
     assert answer.pop("document") == RuleVersion.objects.get().document
     assert answer == {
-        "name": "rule of ITEM-0",
+        "name": "rule of NOTIFIED-0",
         "severity": "WARNING",
         "owner": "ada",
-        "summary": "ITEM-0 is above 10",
+        "description": "NOTIFIED-0 is above 10",
         "version": 1,
         "deletedAt": None,
     }
     assert state.pop("reason") != ""
     assert state == {
-        "asset": {"symbol": "TOLD-0"},
+        "asset": {"symbol": "NOTIFIED-0"},
         "state": "FIRING",
         "since": "2026-03-02T12:00:01Z",
         "unknown": "",
@@ -316,25 +316,25 @@ def test_a_rule_says_what_it_means_and_where_it_stands(ask, ada):
     }
 
 
-def test_a_rule_is_told_as_its_newest_version_says(ask, ada):
+def test_a_rule_is_notified_as_its_newest_version_says(ask, ada):
     rule = ada.rules.get()
-    make_rule(ada, name=rule.name, rule=rule, assets=["TOLD-0"], condition=above(20), enabled=False)
-    answer = first(ask, "rules", "words version")
-    assert answer == {"summary": "ITEM-0 is above 20 (switched off)", "version": 2}
+    make_rule(ada, name=rule.name, rule=rule, assets=["NOTIFIED-0"], condition=above(20), enabled=False)
+    answer = first(ask, "rules", "description version")
+    assert answer == {"description": "NOTIFIED-0 is above 20 (switched off)", "version": 2}
 
 
 def test_a_rule_that_cannot_be_read_says_so(ask, ada):
     RuleVersion.objects.update(document={"nonsense": True})
-    assert first(ask, "rules", "summary")["summary"].startswith("cannot be read: ")
+    assert first(ask, "rules", "description")["description"].startswith("cannot be read: ")
 
 
-def test_who_asks_is_told(ask, ada, admin_user):
+def test_who_asks_is_notified(ask, ada, admin_user):
     assert ask("{ me { username isSuperuser } }").json()["data"]["me"] == {"username": "ada", "isSuperuser": False}
     hers = ask("{ me { username isSuperuser } }", user=admin_user).json()["data"]["me"]
     assert hers == {"username": "admin", "isSuperuser": True}
 
 
-def test_a_feed_without_judgements_has_rules_without_states(ask, client):
+def test_a_feed_without_evaluations_has_rules_without_states(ask, client):
     bob = make_owner("bob")
     client.force_login(bob)
     make_feed("B")

@@ -196,7 +196,7 @@ def test_the_command_prints_a_token_that_works(ask, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "summary"),
+    ("options", "text"),
     [
         ({"owner": "nobody"}, "--owner: there is no such active user"),
         ({"name": ""}, "--name: This field cannot be blank."),

@@ -113,7 +113,7 @@ def test_a_stranger_sees_nothing(ask, readers, field):
 
 
 @pytest.mark.parametrize("field", ABSENT)
-def test_a_stranger_is_told_the_same_whatever_the_id(ask, readers, field):
+def test_a_stranger_is_notified_the_same_whatever_the_id(ask, readers, field):
     assert ask(query_of(field, ids()[field])).content == ask(query_of(field, ABSENT[field])).content
 
 
@@ -142,7 +142,7 @@ def test_what_hangs_on_an_own_row_is_the_owners_too(ask, readers):
     channel = create_channel(owner=readers["eve"], name="astray", kind="inbox", config={})
     stray = Message.objects.create(channel=channel, subject="astray", next_attempt_at=alert.opened_at)
     Notification.objects.create(event=alert.events.get(), channel=channel, due_at=alert.opened_at, message=stray)
-    hers = ask("{ messages { edges { node { subject alerts { words } } } } }", user=readers["eve"])
+    hers = ask("{ messages { edges { node { subject alerts { summary } } } } }", user=readers["eve"])
     assert {"subject": "astray", "alerts": []} in [one["node"] for one in hers.json()["data"]["messages"]["edges"]]
     assert CANARY not in json.dumps(hers.json())
     query = "{ alerts { edges { node { messages { edges { node { subject } } } } } } }"
@@ -158,7 +158,7 @@ def system_alert():
         opened_at=at(0),
         resolved_at=None,
         severity="critical",
-        text="SYSTEMS OWN",
+        summary="SYSTEMS OWN",
         evidence={"labels": {"alertname": "FeedBehind"}},
     )
     (event,) = record_system_alerts([found])
@@ -168,7 +168,7 @@ def system_alert():
 def test_alerts_about_the_installation_are_for_operators(ask, readers, system_alert):
     readers["olga"] = make_owner("olga")
     readers["olga"].groups.add(Group.objects.get(name="Operator"))
-    fields = "{ words timeline { kind } messages { edges { node { subject } } } }"
+    fields = "{ summary timeline { kind } messages { edges { node { subject } } } }"
     for name, sees in {"ada": False, "grace": False, "olga": True, "root": True}.items():
         listed = ask(f"{{ alerts {{ edges {{ node {fields} }} }} }}", user=readers[name])
         single = ask(f'{{ alert(id: "{system_alert.pk}") {fields} }}', user=readers[name])
@@ -181,7 +181,7 @@ def test_a_message_about_the_installation_shows_no_alert_to_whom_may_not_see_it_
     channel = readers["ada"].channels.get()
     message = Message.objects.create(channel=channel, subject="was told", next_attempt_at=at(0))
     Notification.objects.create(event=system_alert.events.get(), channel=channel, due_at=at(0), message=message)
-    query = "{ messages(first: 1) { edges { node { subject alerts { words } } } } }"
+    query = "{ messages(first: 1) { edges { node { subject alerts { summary } } } } }"
     answer = ask(query, user=readers["ada"]).json()["data"]["messages"]["edges"]
     assert answer == [{"node": {"subject": "was told", "alerts": []}}]
 

@@ -350,7 +350,7 @@ def test_gzip_is_read_as_the_plain_file_is(report):
     assert report(ABOVE, rows, name="quotes.csv.gz") == report(ABOVE, rows)
 
 
-def test_late_rows_are_counted_and_not_judged(report):
+def test_late_rows_are_counted_and_not_evaluated(report):
     found = report(ABOVE, rows_of(99, 99, 99) + "2026-01-01T00:01:30Z,A,101\n2026-01-01T00:03:00Z,A,99\n")
 
     assert (found["quotes"], found["evaluated"], found["late"], found["rejected"]) == (4, 4, 1, 0)
@@ -390,7 +390,7 @@ def test_one_time_of_two_symbols_is_no_conflict(report):
         ("  ", "missing"),
     ],
 )
-def test_a_number_that_is_no_price_is_rejected_by_reason_and_the_rest_is_judged(report, price, reason):
+def test_a_number_that_is_no_price_is_rejected_by_reason_and_the_rest_is_evaluated(report, price, reason):
     found = report(ABOVE, rows_of(99, price, 101))
 
     assert (found["quotes"], found["rejected"], found["rejected_by_reason"]) == (2, 1, {reason: 1})
@@ -412,7 +412,7 @@ def test_a_rule_by_tag_or_feed_watches_every_symbol(report, assets):
     assert opened(found) == [("A", 0, None), ("B", 0, None)]
 
 
-def test_symbols_that_the_rule_does_not_watch_are_read_and_not_judged(report):
+def test_symbols_that_the_rule_does_not_watch_are_read_and_not_evaluated(report):
     found = report(ABOVE, rows_of(99) + rows_of(101, 102, symbol="B").split("\n", 1)[1])
 
     assert (found["quotes"], found["evaluated"], found["assets"], found["openings"]) == (3, 1, ["A"], [])
@@ -522,7 +522,7 @@ def test_an_interrupt_ends_it_with_one_line(tried, monkeypatch):
     assert tried(ABOVE, rows_of(99)) == (130, "", "backtest: stopped\n")
 
 
-def test_a_long_run_tells_on_standard_error_how_far_it_is(tried, monkeypatch):
+def test_a_long_run_notifies_on_standard_error_how_far_it_is(tried, monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
     monkeypatch.setattr(backtests, "ROWS_BETWEEN_PROGRESS", 2)
@@ -533,7 +533,7 @@ def test_a_long_run_tells_on_standard_error_how_far_it_is(tried, monkeypatch):
     assert notified == "backtest: 4 rows read after 3 s\n"
 
 
-def test_a_short_run_tells_nothing(tried, monkeypatch):
+def test_a_short_run_notifies_nothing(tried, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     monkeypatch.setattr(backtests, "ROWS_BETWEEN_PROGRESS", 1)
 

@@ -267,7 +267,7 @@ def test_a_state_that_is_known_is_not_unknown(tmp_path):
     assert differences(tmp_path, text) == [("A at 1m is unknown", "A at 1m is firing")]
 
 
-def test_what_raises_while_it_is_judged_fails_the_test(tmp_path, monkeypatch):
+def test_what_raises_while_it_is_evaluated_fails_the_test(tmp_path, monkeypatch):
     monkeypatch.setattr(leaves.Extreme, "sees_more", property(lambda self: 1 / 0), raising=True)
 
     assert differences(tmp_path, file_of(series="100 100")) == [
@@ -490,7 +490,7 @@ def test_a_test_is_named_in_what_is_wrong_with_it(tmp_path):
         read_tests(written(tmp_path, PASSING + PASSING.split("\n")[1].replace("one", "two")[:-1] + ", interval: x}\n"))
 
 
-def test_a_failure_and_a_wrong_file_are_told_apart_by_the_exit_status_of_the_process(tmp_path):
+def test_a_failure_and_a_wrong_file_are_notified_apart_by_the_exit_status_of_the_process(tmp_path):
     failing, wrong = run(written(tmp_path, file_of())), run(written(tmp_path, "tests: []"))
 
     assert (failing.returncode, failing.stderr) == (1, "")

@@ -62,7 +62,7 @@ def test_a_form_that_cannot_be_read_is_refused_and_nothing_is_asked_for():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("since", "until", "summary"),
+    ("since", "until", "text"),
     [
         (at(2), at(2), "The beginning is not before the end."),
         (at(-1), at(3), "are stored from 2026-03-02 12:00:00 UTC on; begin later"),
@@ -272,7 +272,7 @@ def crash(run, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_one_whose_worker_is_gone_is_left_alone_till_its_lease_ends_and_then_started_again(monkeypatch):
+def test_one_whose_worker_is_gone_is_left_alone_until_its_lease_ends_and_then_started_again(monkeypatch):
     run = ask(make_priced_rule())
     runs.start_due(now=START)
     later = START + runs.REDISPATCH_AFTER + timedelta(seconds=1)

@@ -114,7 +114,7 @@ def test_outcomes_of_other_assets_are_added():
     assert outcome.in_state == {"firing": 12, "inactive": 1, "pending": 3}
 
 
-def test_what_raises_while_it_is_judged_is_an_error_and_ends_the_episode(monkeypatch):
+def test_what_raises_while_it_is_evaluated_is_an_error_and_ends_the_episode(monkeypatch):
     backtest = Backtest([spec_of({"kind": "rises", "percent": 10, "window": "1m"})], [1])
     backtest.take_all(quotes_of((1, 0, 100), (1, 10, 110)))
     monkeypatch.setattr(backtests.Engine, "_step", lambda *_: 1 / 0)
@@ -129,7 +129,7 @@ def test_a_rule_that_is_disabled_is_tried_all_the_same():
     assert opened(outcome_of(ABOVE, (1, 0, 101), enabled=False)) == [(1, 0, None)]
 
 
-def test_rules_are_judged_side_by_side():
+def test_rules_are_evaluated_side_by_side():
     backtest = Backtest([spec_of(ABOVE), spec_of({"kind": "below", "level": 100})], [1])
     backtest.take_all(quotes_of((1, 0, 101), (1, 10, 99)))
     above, below = backtest.outcomes()

@@ -139,8 +139,8 @@ def test_assets_of_several_feeds_are_tried_each_by_its_own_clock(tmp_path):
     feeds = [make_feed(symbol, name=symbol.lower()) for symbol in SYMBOLS]
     for name, document in EVERY_RULE.items():
         make_rule(owner, name=name, assets=list(SYMBOLS), **document)
-    for place, (feed, symbol) in enumerate(zip(feeds, SYMBOLS, strict=True)):
-        store(feed, [row for row in rows if row[0] == symbol], minutes=3 + place, delay_seconds=70 * place)
+    for index, (feed, symbol) in enumerate(zip(feeds, SYMBOLS, strict=True)):
+        store(feed, [row for row in rows if row[0] == symbol], minutes=3 + index, delay_seconds=70 * index)
         evaluate_pending(feed_id=feed.pk)
 
     # To behind the last feed's clock; what an entry brings after the end is evaluated at the end.
@@ -152,7 +152,7 @@ def test_assets_of_several_feeds_are_tried_each_by_its_own_clock(tmp_path):
 
 
 @pytest.mark.django_db
-def test_late_quotes_and_quotes_of_others_are_not_judged():
+def test_late_quotes_and_quotes_of_others_are_not_evaluated():
     feed = make_feed("A", "B")
     append_quotes(feed, [("A", at(0), "9"), ("B", at(0), "20")])
     append_quotes(feed, [("A", at(10), "9")])

@@ -1,4 +1,4 @@
-"""An answer of 5 000 quotes over HTTP from this machine, until it is stored and cached, beside bare COPY of its rows.
+"""A large answer over HTTP from this machine, until it is stored and cached, beside bare COPY of its rows.
 
 In turns, so that the ratios hold on a busy machine too; what of it is ours, without the exchange with the server and
 the writing to Redis; and what of that is parsing, admitting and storing, without what comes before a call is made.
@@ -25,11 +25,11 @@ from apps.sources.providers.protocol import Limits
 from apps.sources.providers.registry import PROVIDERS
 from apps.sources.services import fetching
 from tests import builders
+from tests.benchmarks.sizes import ANSWER_QUOTES as QUOTES
+from tests.benchmarks.sizes import ANSWER_WARM_UP as WARM_UP
+from tests.benchmarks.sizes import ANSWERS
 
-QUOTES = 5_000
 COPY = "COPY bare (asset_id, at, price, volume, entry_id, late) FROM STDIN"
-ANSWERS = 100
-WARM_UP = 3
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
@@ -116,7 +116,7 @@ def copy_again(entry: FeedEntry, *, seconds: list[float]) -> int:
     return len(texts)
 
 
-def test_an_answer_of_5_000_quotes(monkeypatch, tmp_path):
+def test_a_large_answer(monkeypatch, tmp_path):
     monkeypatch.setenv("COINCAP_API_KEY", "key")
     monkeypatch.setitem(PROVIDERS, "coincap", Wide())
     clock = [builders.START]
@@ -160,6 +160,7 @@ def test_an_answer_of_5_000_quotes(monkeypatch, tmp_path):
             if number >= WARM_UP:
                 # In turns, so that what else the machine does falls on both.
                 assert copy_again(entry, seconds=copied) == QUOTES
+    gc.unfreeze()
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE bare")
     seconds = {

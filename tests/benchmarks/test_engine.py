@@ -13,10 +13,11 @@ import pytest
 from apps.backtests.simulation import Backtest
 from apps.rules.engine.engine import Engine, QuotesEntry, RuleChange, RulesEntry
 from apps.rules.engine.rule import RuleSpec
+from tests.benchmarks.sizes import ENGINE_ASSETS_AND_STEPS, ENGINE_REBUILT_ASSETS, ENGINE_RUNS
+from tests.benchmarks.sizes import ENGINE_BACKTEST_QUOTES as QUOTES
 
 SECOND = 1_000_000
 BEGIN = 1_700_000_000 * SECOND
-QUOTES = 1_000_000
 RISES = {"kind": "rises", "percent": "10", "window": "5m"}
 BELOW_AVERAGE = {"kind": "below_average", "percent": "0", "window": "30d"}
 
@@ -70,9 +71,9 @@ def resident_bytes():
 
 
 def seconds_for(work):
-    """Return how long it took, the best of three."""
+    """Return how long it took, the best of some runs."""
     best = float("inf")
-    for _ in range(3):
+    for _ in range(ENGINE_RUNS):
         fresh = work()
         gc.collect()
         started = time.perf_counter()
@@ -81,7 +82,7 @@ def seconds_for(work):
     return best
 
 
-@pytest.mark.parametrize(("assets", "steps"), [(1_000, 200), (10_000, 20)])
+@pytest.mark.parametrize(("assets", "steps"), ENGINE_ASSETS_AND_STEPS)
 def test_three_windows_and_ten_rules_per_asset(assets, steps):
     rates = {}
     for window in ("5m", "30d"):
@@ -97,7 +98,7 @@ def test_three_windows_and_ten_rules_per_asset(assets, steps):
     print(f"\nengine, {assets} assets: {rates['5m']:,.0f} quotes/s at 5 min, {ratio:.2f} of that at 30 d")
 
 
-def test_one_rule_over_a_million_quotes_beside_pandas():
+def test_one_rule_over_many_quotes_beside_pandas():
     draw = random.Random(2)
     price, quotes = 100 * 10**10, []
     for step in range(QUOTES):
@@ -123,8 +124,8 @@ def test_one_rule_over_a_million_quotes_beside_pandas():
         print(f"\nbacktest {name}: {QUOTES / ours:,.0f} quotes/s, {theirs / ours:.3f} of pandas' rolling columns")
 
 
-def test_a_rebuild_of_ten_thousand_assets_and_their_memory():
-    assets = 10_000
+def test_a_rebuild_of_many_assets_and_their_memory():
+    assets = ENGINE_REBUILT_ASSETS
     specs = ten_rules("30d")
     # Enough that every window is as full as it gets: 61 groups of quotes.
     entries = entries_of(assets=assets, steps=130, step_seconds=25_920)
@@ -142,6 +143,7 @@ def test_a_rebuild_of_ten_thousand_assets_and_their_memory():
         yield Engine.load(json.loads(zlib.decompress(data)), versions)
 
     seconds = seconds_for(rebuilt)
+    assert next(rebuilt()).dump() == engine.dump()
     print(
         f"\nrebuild of {assets} assets with 3 windows and 10 rules: {seconds:.1f} s from {len(data) / 1e6:.1f} MB; "
         f"in memory {deferred / 1e6:.0f} MB, {deferred / assets / 1e3:.1f} kB an asset"

@@ -5,7 +5,6 @@ On PostgreSQL and Redis, through Django's test client: middleware, session, quer
 
 import json
 import logging
-import os
 import time
 from datetime import timedelta
 from statistics import quantiles
@@ -20,16 +19,16 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.market.models import Asset, Quote
 from apps.market.queries import latest_prices
 from fintech.urls import urlpatterns as real_urlpatterns
+from tests.benchmarks.sizes import PAGE_ROWS as ROWS
+from tests.benchmarks.sizes import PAGE_RUNS as RUNS
+from tests.benchmarks.sizes import PAGE_WARM_UP as WARM_UP
 from tests.builders import append_quotes, at, make_feed, make_notified_alerts
 
-ROWS = 100
-RUNS = int(os.environ.get("BENCH_RUNS", "100"))
-WARM_UP = 5
 DAY = timedelta(hours=24)
 
 ASSETS = "{ assets(first: 100) { edges { node { symbol name price variation24h } } } }"
 ALERTS = """{ alerts(first: 100) { edges { node {
-  id severity openedAt words evidence rule { name } asset { symbol } timeline { kind at reason }
+  id severity openedAt summary evidence rule { name } asset { symbol } timeline { kind at reason }
 } } } }"""
 
 pytestmark = [
@@ -41,7 +40,7 @@ pytestmark = [
 
 
 def bare_assets(request):
-    """Answer with 100 assets, their prices and the prices of 24 hours ago, by hand."""
+    """Answer with a page of assets, their prices and the prices of 24 hours ago, by hand."""
     assert request.user.is_authenticated
     edge = OuterRef("feed__head__as_of") - DAY
     past = Quote.objects.filter(asset=OuterRef("pk"), late=False, at__lte=edge).order_by("-at").values("price")[:1]
@@ -57,7 +56,7 @@ def bare_assets(request):
 
 
 def bare_alerts(request):
-    """Answer with 100 alerts, their evidence and their steps, by hand."""
+    """Answer with a page of alerts, their evidence and their steps, by hand."""
     columns = ("pk", "severity", "opened_at", "summary", "evidence", "rule__name", "asset__symbol")
     alerts = Alert.objects.filter(rule__owner=request.user).order_by("-opened_at", "-pk").values(*columns)
     rows = {row["pk"]: row | {"timeline": []} for row in alerts[:ROWS]}
@@ -83,7 +82,7 @@ def milliseconds(call) -> tuple[float, float]:
     return parts[9], parts[18]
 
 
-def test_pages_of_100_rows(client, admin_user):
+def test_pages_of_rows(client, admin_user):
     symbols = [f"A{number:03}" for number in range(ROWS)]
     feed = make_feed(*symbols)
     append_quotes(feed, [(symbol, at(0), "100") for symbol in symbols])
@@ -105,8 +104,8 @@ def test_pages_of_100_rows(client, admin_user):
     for name, query in (("assets", ASSETS), ("alerts", ALERTS)):
         half, most = milliseconds(lambda query=query: ask(query))
         bare_half, bare_most = milliseconds(lambda name=name: client.get(f"/bare/{name}"))
-        print(f"  100 {name}, GraphQL    p50 {half:>6.1f} ms   p95 {most:>6.1f} ms")
+        print(f"  {ROWS} {name}, GraphQL    p50 {half:>6.1f} ms   p95 {most:>6.1f} ms")
         print(
-            f"  100 {name}, bare view  p50 {bare_half:>6.1f} ms   p95 {bare_most:>6.1f} ms"
+            f"  {ROWS} {name}, bare view  p50 {bare_half:>6.1f} ms   p95 {bare_most:>6.1f} ms"
             f"   GraphQL / bare = {half / bare_half:.1f} x"
         )

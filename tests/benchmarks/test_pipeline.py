@@ -1,31 +1,35 @@
 """Quotes per second through everything that is real, beside bare COPY and beside one task per quote with the ORM.
 
-10 000 assets in 10 feeds, batches of 1 000, 10 rules each (3 windows), on PostgreSQL, RabbitMQ and Redis. One run,
-ratios.
+At full size 10 000 assets in 10 feeds, batches of 1 000, 10 rules each (3 windows), on PostgreSQL, RabbitMQ and Redis.
+One run, ratios.
 """
 
 import csv
 import gzip
-import os
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
 from django.db.models import F
+from django.utils import timezone
 
+from apps.market.domain import slot_of
 from apps.market.models import Asset, EvaluationCursor, FeedEntry, FeedHead, Quote
 from apps.pipeline import flow
 from apps.sources.services import create_feed
 from tests import builders
 from tests.benchmarks import per_quote
+from tests.benchmarks.sizes import PIPELINE_ASSETS_PER_FEED as ASSETS_PER_FEED
+from tests.benchmarks.sizes import PIPELINE_FEEDS as FEEDS
+from tests.benchmarks.sizes import PIPELINE_STEPS as STEPS
+from tests.benchmarks.sizes import PIPELINE_WARM_UP as WARM_UP
 from tests.rig import rig, wait_until
 
-FEEDS = int(os.environ.get("BENCH_FEEDS", "10"))
-ASSETS_PER_FEED = 1_000
-STEPS = int(os.environ.get("BENCH_STEPS", "40"))
-WARM_UP = 4
+# A slot that lies back is moved to the present, and each slot is to give one step of the recording: so all of them lie
+# ahead.
+AHEAD = timedelta(hours=1)
 
 CONDITIONS = [
     {"kind": "rises", "percent": "10", "window": "5m"},
@@ -40,7 +44,12 @@ CONDITIONS = [
     {"kind": "above", "level": "500"},
 ]
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.servers, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.benchmark,
+    pytest.mark.servers,
+    pytest.mark.xdist_group("broker"),
+    pytest.mark.django_db(transaction=True),
+]
 
 
 def write_recording(path: Path, *, feed: int) -> None:
@@ -62,36 +71,34 @@ def drained() -> bool:
 
 def test_quotes_through_the_whole_pipeline(tmp_path):
     owner = builders.make_owner()
+    first_slot = slot_of(at=timezone.now() + AHEAD, interval_seconds=1)
     feeds = []
     for number in range(FEEDS):
         recording = tmp_path / f"recording-{number}.csv.gz"
         write_recording(recording, feed=number)
         feed = create_feed(
-            name=f"feed-{number}",
-            interval_seconds=1,
-            sources=[("recording", {"path": str(recording)})],
-            now=builders.START,
+            name=f"feed-{number}", interval_seconds=1, sources=[("recording", {"path": str(recording)})], now=first_slot
         )
         Asset.objects.bulk_create(Asset(symbol=f"F{number}A{one}", feed=feed) for one in range(ASSETS_PER_FEED))
         feeds.append(feed)
     with transaction.atomic():
         for feed in feeds:
-            for place, condition in enumerate(CONDITIONS):
-                builders.make_rule(owner, name=f"{feed.name} {place}", assets={"feed": feed.name}, condition=condition)
+            for index, condition in enumerate(CONDITIONS):
+                builders.make_rule(owner, name=f"{feed.name} {index}", assets={"feed": feed.name}, condition=condition)
     with rig(tmp_path) as processes:
         processes.worker("assets-tasks", "notifications", name="watcher", concurrency=2)
         processes.worker("analysis.0", name="analyzer")
         for feed in feeds:
-            flow.start_chain(feed_id=feed.pk, slot=builders.START, trace_id=builders.TRACE)
+            flow.start_chain(feed_id=feed.pk, slot=first_slot, trace_id=builders.TRACE)
         wait_until(
-            lambda: FeedEntry.objects.filter(slot=builders.START).count() == FEEDS and drained(), timeout_seconds=120
+            lambda: FeedEntry.objects.filter(slot=first_slot).count() == FEEDS and drained(), timeout_seconds=120
         )
-        send_slots(feeds, range(1, WARM_UP))
+        send_slots(feeds, slots_after(first_slot, range(1, WARM_UP)))
 
         began = time.monotonic()
-        send_slots(feeds, range(WARM_UP, STEPS + WARM_UP))
+        send_slots(feeds, slots_after(first_slot, range(WARM_UP, STEPS + WARM_UP)))
         seconds = time.monotonic() - began
-    measured = FeedEntry.objects.filter(slot__gte=builders.at(WARM_UP))
+    measured = FeedEntry.objects.filter(slot__gte=first_slot + timedelta(seconds=WARM_UP))
     quotes = sum(measured.values_list("accepted", flat=True))
     assert quotes == FEEDS * ASSETS_PER_FEED * STEPS
     pipeline = quotes / seconds
@@ -102,20 +109,25 @@ def test_quotes_through_the_whole_pipeline(tmp_path):
     print(f"  one task per quote  {one_by_one:>10,.0f} quotes/s   pipeline / that = {pipeline / one_by_one:.0f} x")
 
 
-def send_slots(feeds, steps) -> None:
+def slots_after(first: datetime, steps: range) -> list[datetime]:
+    """Return the slots of these steps, a second each."""
+    return [first + timedelta(seconds=step) for step in steps]
+
+
+def send_slots(feeds, slots) -> None:
     """Send each feed through these slots, the next when the last is stored, and return when all of it is evaluated.
 
     A feed has one fetch at a time, so a feed's next slot is sent as soon as its head has moved on: beat without the
     waiting.
     """
-    upcoming = {feed.pk: list(steps) for feed in feeds}
+    upcoming = {feed.pk: list(slots) for feed in feeds}
     sent: dict[int, object] = {}
     while upcoming or sent:
         heads = dict(FeedHead.objects.values_list("feed_id", "next_slot"))
         for feed_id in [feed_id for feed_id, slot in sent.items() if heads[feed_id] > slot]:
             del sent[feed_id]
         for feed_id in [feed_id for feed_id in upcoming if feed_id not in sent]:
-            slot = builders.at(upcoming[feed_id].pop(0))
+            slot = upcoming[feed_id].pop(0)
             flow.start_chain(feed_id=feed_id, slot=slot, trace_id=builders.TRACE)
             sent[feed_id] = slot
             if not upcoming[feed_id]:

@@ -12,7 +12,7 @@ from apps.notify.services import create_channel
 from apps.pipeline import flow
 from apps.rules.models import RuleVersion
 from apps.sources import services as sources
-from tests.builders import START, TRACE, make_owner, notify_channels
+from tests.builders import START, TRACE, make_owner, notify_all
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -52,7 +52,7 @@ def run(feed, *, seconds):
         slot = START + timedelta(seconds=second)
         sources.fetch(feed_id=feed.pk, slot=slot, now=slot, trace_id=TRACE)
         flow.evaluate_pending(feed_id=feed.pk)
-        notify_channels()
+        notify_all()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

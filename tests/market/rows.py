@@ -51,8 +51,8 @@ def make_long_logs(*names):
     columns += ", missed_slots, first_at, last_at, trace_id"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO market_batch (seq, {columns}) "
-            f"SELECT number, {columns} FROM market_batch, generate_series(2, 5000) AS number"
+            f"INSERT INTO market_feedentry (seq, {columns}) "
+            f"SELECT number, {columns} FROM market_feedentry, generate_series(2, 5000) AS number"
         )
         cursor.execute("ANALYZE market_feedentry, market_feedhead")
     FeedHead.objects.update(seq=5_000)

@@ -90,7 +90,7 @@ def test_when_new_york_is_open(at, is_open, next_open, previous_close):
 
 
 @pytest.mark.parametrize(
-    ("code", "at", "summary"),
+    ("code", "at", "text"),
     [
         ("", "2026-11-28T12:00", "always open"),
         ("XNYS", "2026-11-25T14:30", "open; opens next at 2026-11-27 14:30 UTC"),

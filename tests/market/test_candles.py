@@ -195,7 +195,7 @@ def test_quotes_that_are_kept_no_more_make_no_candle_smaller():
     assert stored(feed) == before
 
 
-def test_what_nobody_has_judged_is_not_rolled_up():
+def test_what_nobody_has_evaluated_is_not_rolled_up():
     feed = make_feed("A")
     append_quotes(feed, [("A", at(1), "10")])
     append_quotes(feed, [], as_of=at(120))
@@ -204,7 +204,7 @@ def test_what_nobody_has_judged_is_not_rolled_up():
     assert not Candle.objects.exists()
 
 
-def test_rules_made_before_the_first_answer_do_not_close_a_films_minutes():
+def test_rules_made_before_the_first_answer_do_not_close_a_recordings_minutes():
     feed = make_feed("A")
     recording = datetime(2023, 3, 10, 12, tzinfo=UTC)
     append_quotes(feed, [("A", recording, "10")])

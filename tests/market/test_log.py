@@ -115,7 +115,7 @@ def test_an_entry_that_is_rolled_back_leaves_no_gap():
 
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
-def test_an_entry_is_appended_while_the_judge_is_at_work():
+def test_an_entry_is_appended_while_the_evaluate_is_at_work():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")])
     with transaction.atomic():
@@ -126,7 +126,7 @@ def test_an_entry_is_appended_while_the_judge_is_at_work():
 
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
-def test_a_feed_is_claimed_while_the_judge_is_at_work():
+def test_a_feed_is_claimed_while_the_evaluate_is_at_work():
     feed = make_feed()
     with transaction.atomic():
         EvaluationCursor.objects.select_for_update(no_key=True).get(feed=feed)
@@ -141,7 +141,7 @@ def test_a_price_is_read_back_as_it_was_admitted():
     written = ["1e-10", "1e12", "999999999999.9995", "0.1", "0.00000000015", "123456.7890123455", "9.99999999999999999"]
     written += [f"{chance.uniform(0.1, 1) * 10 ** chance.randint(-9, 12):.17g}" for _ in range(300)]
     feed = make_feed("BTC", jump_percent=0)
-    entry = append_quotes(feed, [("BTC", at(place), price) for place, price in enumerate(written)])
+    entry = append_quotes(feed, [("BTC", at(index), price) for index, price in enumerate(written)])
     admitted = [domain.admit_price(price) for price in written]
     assert list(Quote.objects.order_by("at").values_list("price", flat=True)) == admitted
     assert [units for _, _, units in queries.evaluated_quotes(entry)] == [int(price * 10**10) for price in admitted]
@@ -211,7 +211,7 @@ def test_a_provider_that_raises_or_is_misconfigured_is_counted_and_put_off(monke
     assert FeedHead.objects.get(feed=feed).next_slot == at(6)
 
 
-def test_a_feed_that_lags_is_hurried_once_and_again_after_a_while():
+def test_a_feed_that_lags_is_dispatched_once_and_again_after_a_while():
     feed = make_feed("BTC-USD")
     append_quotes(feed, [("BTC-USD", at(0), "100")])
 

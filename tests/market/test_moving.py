@@ -182,7 +182,7 @@ def test_an_asset_may_move_there_and_back(feeds):
     assert replayed(first, second) == [(4, [], []), (3, [], [])]
 
 
-def test_an_asset_may_leave_its_feed_and_nothing_judges_it_any_more(feeds):
+def test_an_asset_may_leave_its_feed_and_nothing_evaluates_it_any_more(feeds):
     first, second = feeds
     make_rule(make_owner(), assets=["A"], condition=above(10))
     append_quotes(first, [("A", at(0), "11")])
@@ -232,7 +232,7 @@ def test_a_fetch_under_way_keeps_the_asset_and_one_that_lost_its_lease_writes_no
     assert not Quote.objects.exists()
 
 
-def test_a_quote_ahead_of_a_films_clock_keeps_the_asset_out_of_it(feeds):
+def test_a_quote_ahead_of_a_recordings_clock_keeps_the_asset_out_of_it(feeds):
     first, second = feeds
     append_quotes(first, [("A", at(3_600), "10")])
     append_quotes(second, [("C", at(0), "1")])
@@ -308,7 +308,7 @@ def test_a_move_that_fails_leaves_both_logs_as_they_were(feeds, monkeypatch):
 
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
-def test_a_move_waits_for_the_judge_and_then_sees_what_he_has_judged(feeds):
+def test_a_move_waits_for_the_evaluate_and_then_sees_what_he_has_evaluated(feeds):
     first, second = feeds
     append_quotes(first, [("A", at(0), "10")])
     evaluated = EvaluationCursor.objects.filter(feed=first)
@@ -341,7 +341,7 @@ def test_two_moves_that_cross_do_not_wait_for_each_other(feeds):
 
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
-def test_a_rule_saved_at_the_moment_of_a_move_is_judged_in_exactly_one_log(feeds):
+def test_a_rule_saved_at_the_moment_of_a_move_is_evaluated_in_exactly_one_log(feeds):
     owner = make_owner()
     for number in range(5):
         there = next(feed for feed in feeds if feed != asset().feed)
@@ -422,7 +422,7 @@ def test_the_assets_page_moves_it_or_says_why_not(admin_client, feeds):
     assert watched_in(second) == {"rule": ["A"]}
 
 
-def test_a_move_refused_under_the_locks_is_told_and_nothing_is_saved(admin_client, feeds, monkeypatch):
+def test_a_move_refused_under_the_locks_is_notified_and_nothing_is_saved(admin_client, feeds, monkeypatch):
     first, second = feeds
     append_quotes(first, [("A", at(0), "11")])
     monkeypatch.setattr("apps.panel.assets.refuse_to_move", lambda row, feed: None)  # As it was a moment ago.

@@ -132,7 +132,7 @@ def test_a_day_is_dropped_once_the_feeds_clock_has_left_it_behind_for_longer_tha
     assert pruned() == []
 
 
-def test_a_film_of_2023_and_a_live_market_of_2026_are_each_kept_by_their_own_clock():
+def test_a_recording_of_2023_and_a_live_market_of_2026_are_each_kept_by_their_own_clock():
     recording, live = make_feed("OLD", name="recording"), make_feed("NEW", name="live")
     _append_daily(recording, "OLD", RECORDING_START, days=3)
     _append_daily(live, "NEW", START, days=3)
@@ -226,7 +226,7 @@ def test_a_day_waits_until_it_is_rolled_up():
     assert Candle.objects.filter(resolution=Candle.Resolution.DAY).count() == 3
 
 
-def test_a_dry_run_tells_the_days_and_drops_none():
+def test_a_dry_run_notifies_the_days_and_drops_none():
     feed = make_feed("BTC", "ETH")
     append_quotes(feed, [("ETH", START, "2")])
     _append_daily(feed, "BTC", START, days=4)

@@ -88,7 +88,7 @@ def test_a_name_in_another_currency_than_the_asset_is_left_out():
     assert assets.left_out == [("binance", "BTCUSDT", ids["BTC-USD"], "USDT")]
 
 
-def test_an_asset_that_says_no_currency_is_in_that_of_the_first_source_that_tells():
+def test_an_asset_that_says_no_currency_is_in_that_of_the_first_source_that_notifies():
     feed = make_feed("BTC-USD")
     ids = asset_ids(feed)
     Listing.objects.create(asset_id=ids["BTC-USD"], provider="binance", external_id="BTCUSDT")
@@ -157,7 +157,7 @@ def test_what_lies_between_two_quotes_that_are_asked_for_is_not_read():
 # The log
 
 
-def test_the_pending_entry_is_the_one_after_the_judges_position():
+def test_the_pending_entry_is_the_one_after_the_evaluates_position():
     feed = make_feed("BTC")
     first, second = append_quotes(feed, []), append_quotes(feed, [])
     assert queries.pending_entry(feed_id=feed.pk, after_seq=0) == first
@@ -165,7 +165,7 @@ def test_the_pending_entry_is_the_one_after_the_judges_position():
     assert queries.pending_entry(feed_id=feed.pk, after_seq=2) is None
 
 
-def test_a_log_is_pending_until_its_last_entry_is_judged():
+def test_a_log_is_pending_until_its_last_entry_is_evaluated():
     feed = make_feed("BTC")
     before = queries.has_pending(feed.pk)
     append_quotes(feed, [])
@@ -185,7 +185,7 @@ def test_a_feed_is_behind_when_an_entry_has_waited_since_before_the_moment():
     assert queries.feeds_behind(before=START) == []
 
 
-def test_quotes_are_judged_in_the_order_of_time_then_asset():
+def test_quotes_are_evaluated_in_the_order_of_time_then_asset():
     feed = make_feed("BTC", "ETH", jump_percent=0)
     btc, eth = asset_ids(feed)["BTC"], asset_ids(feed)["ETH"]
     entry = append_quotes(
@@ -200,7 +200,7 @@ def test_quotes_are_judged_in_the_order_of_time_then_asset():
     ]
 
 
-def test_an_entry_without_quotes_has_nothing_to_judge():
+def test_an_entry_without_quotes_has_nothing_to_evaluate():
     feed = make_feed("BTC")
     entry = services.append_rules_entry(feed_id=feed.pk, now=START, trace_id=TRACE)
     assert queries.evaluated_quotes(entry) == []
@@ -354,7 +354,7 @@ def test_a_feed_that_fails_for_longer_than_is_looked_at_says_before_when(quoted)
     assert " since before 2026-03-02 12:00:30, 22 times in a row: " in _health(quoted, second=221).summary
 
 
-def test_a_feed_whose_entries_nobody_judges_is_behind(quoted):
+def test_a_feed_whose_entries_nobody_evaluates_is_behind(quoted):
     append_quotes(quoted, [("BTC-USD", at(10), "11")])
     FeedHead.objects.update(next_slot=at(50))
     assert _health(quoted, second=40).state == "fresh"
@@ -422,7 +422,7 @@ def test_a_long_path_has_the_lowest_and_highest_of_equal_spans(monkeypatch):
     monkeypatch.setattr(queries.prices, "PATH_POINTS", 3)
     feed = make_feed("BTC-USD")
     prices = ["10", "13", "9", "11", "12", "14", "8"]
-    append_quotes(feed, [("BTC-USD", at(10 * place), price) for place, price in enumerate(prices)])
+    append_quotes(feed, [("BTC-USD", at(10 * index), price) for index, price in enumerate(prices)])
     path = queries.price_path(feed.assets.get().pk, since=START, until=at(60))
     assert path == [(START, 9, 13), (at(30), 11, 14), (at(60), 8, 8)]
 
@@ -454,8 +454,8 @@ def test_what_is_kept_as_candles_alone_is_drawn_from_them_and_the_rest_from_quot
 def test_a_long_path_is_drawn_from_candles_and_from_quotes_where_they_end(monkeypatch, django_assert_max_num_queries):
     monkeypatch.setattr(queries.prices, "PATH_POINTS", 5)
     feed = make_feed("BTC-USD")
-    for place, price in enumerate([10, 13, 9, 11, 12, 12, 10, 11]):
-        append_quotes(feed, [("BTC-USD", at(60 * place), str(price))])
+    for index, price in enumerate([10, 13, 9, 11, 12, 12, 10, 11]):
+        append_quotes(feed, [("BTC-USD", at(60 * index), str(price))])
     rolled_up(feed)
 
     asset = feed.assets.get()

@@ -55,7 +55,7 @@ def test_a_resolution_says_what_is_over():
     )
 
 
-def test_an_opening_and_its_resolution_in_one_message_are_told_in_order():
+def test_an_opening_and_its_resolution_in_one_message_are_notified_in_order():
     subject, text = compose_items(items(), items("resolved", second=9))
 
     assert subject == "[critical] Peg: USDC-USD is over"
@@ -147,7 +147,7 @@ def test_a_notice_says_why_and_what_to_do():
     ]
 
 
-def test_what_is_told_comes_back_from_the_row_as_it_was():
+def test_what_is_notified_comes_back_from_the_row_as_it_was():
     one = items("resolved", deferred_by="quiet hours")
 
     assert from_data(as_data(one)) == one
@@ -168,7 +168,7 @@ def test_what_templates_make_of_many_events_has_an_end_that_says_how_much_is_mis
 @pytest.mark.parametrize(
     ("severities", "expected"), [([], ""), (["info", "warning"], "warning"), (["info", "critical"], "critical")]
 )
-def test_the_gravest_of_what_is_told(severities, expected):
+def test_the_highest_of_what_is_notified(severities, expected):
     assert highest_severity(items(severity=one) for one in severities) == expected
 
 
@@ -256,7 +256,7 @@ def test_the_longest_silence_that_matches_holds():
     assert deferred_by == Deferral(until=NOW + timedelta(hours=3), silence_id=2)
 
 
-def test_silences_that_match_are_told_from_the_longest_on():
+def test_silences_that_match_are_notified_from_the_longest_on():
     silences = [silenced(1, hours=1), silenced(2, hours=3, rule_id=2), silenced(3, rule_id=9), silenced(4, hours=1)]
 
     matching = silences_matching(silences, rule_id=2, asset_id=3, owner_id=4, severity="info")

@@ -12,7 +12,7 @@ from apps.market.models import Asset, FeedEntry
 from apps.notify import queries
 from apps.notify.models import Channel, Message
 from apps.notify.services import create_channel, create_silence, set_channels
-from tests.builders import append_quotes, at, make_feed, make_owner, notify_channels
+from tests.builders import append_quotes, at, make_feed, make_owner, notify_all
 from tests.notify.notifying import evaluate, make_notified_rule
 
 pytestmark = pytest.mark.django_db
@@ -88,7 +88,7 @@ def test_an_alert_is_open_from_the_entry_that_opened_it_to_the_one_that_ended_it
     assert found == [(None, False), (first, True), (first, True), (first, False), (first, False), (second, True)]
 
 
-def test_a_channel_that_was_not_owed_the_opening_is_known(rule, ada, feed):
+def test_a_channel_that_was_not_due_the_opening_is_known(rule, ada, feed):
     evaluate(feed, (0, "99"))
     assert outlook(rule).not_notified == []
     evaluate(feed, (10, "101"))
@@ -101,7 +101,7 @@ def test_a_channel_that_was_not_owed_the_opening_is_known(rule, ada, feed):
 @pytest.mark.parametrize(("limit", "is_at_limit"), [(0, False), (1, True), (2, False)])
 def test_a_limit_counts_the_minute_before_the_moment(rule, feed, limit, is_at_limit):
     evaluate(feed, (0, "99"), (10, "101"))
-    notify_channels()
+    notify_all()
     Channel.objects.update(messages_per_minute=limit)
     Message.objects.update(created_at=at(20))
     assert [outlook(rule, seconds=at).channels[0].is_at_limit for at in (19, 20, 79, 80)] == [

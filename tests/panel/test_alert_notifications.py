@@ -10,7 +10,7 @@ from apps.alerts.models import Alert
 from apps.notify.models import Message
 from apps.notify.services import prune_messages
 from apps.pipeline import flow
-from tests.builders import append_quotes, at, make_notified_alerts, notify_channels
+from tests.builders import append_quotes, at, make_notified_alerts, notify_all
 
 pytestmark = pytest.mark.django_db
 
@@ -51,7 +51,7 @@ def test_an_alert_says_that_its_messages_are_not_kept(admin_client, alert):
 
 def test_one_of_which_a_part_is_kept_says_so_too(admin_client, alert):
     end(alert)
-    notify_channels()
+    notify_all()
 
     prune_messages(now=timezone.now())
 

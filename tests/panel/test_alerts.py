@@ -32,7 +32,7 @@ LIST = "admin:alerts_alert_changelist"
 def test_the_list_shows_alerts_in_words(admin_client, admin_user):
     make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse(LIST))
-    assert "ITEM-0 is above 10: 11 at 12:00:01" in answer.text
+    assert "NOTIFIED-0 is above 10: 11 at 12:00:01" in answer.text
     assert "still open" in answer.text
     assert "2026-03-02 12:00:01" in answer.text
 
@@ -77,7 +77,7 @@ def test_alerts_are_filtered_and_searched(admin_client, admin_user):
     assert listed(severity__exact="critical") == []
     assert [listed(rule__id__exact=ended.rule_id), listed(asset__id__exact=ended.asset_id)] == [[ended], [ended]]
     assert [listed(found="today"), listed(found="week")] == [[still_open], [still_open]]
-    assert [listed(q="told-0"), listed(q="rule of ITEM-1")] == [[ended], [still_open]]
+    assert [listed(q="told-0"), listed(q="rule of NOTIFIED-1")] == [[ended], [still_open]]
 
 
 @pytest.mark.django_db
@@ -108,13 +108,13 @@ def test_alerts_are_acknowledged_together_with_a_note_once_it_is_confirmed(admin
     asked = _acknowledge(admin_client, first, second)
     assert "Nobody is reminded of them any more. It lasts until each is over;" in asked.text
     assert ("Acknowledge these 2 alerts?" in asked.text, 'name="note"' in asked.text) == (True, True)
-    assert _notes() == [("TOLD-0", None, ""), ("TOLD-1", None, "")]
+    assert _notes() == [("NOTIFIED-0", None, ""), ("NOTIFIED-1", None, "")]
     done = _acknowledge(admin_client, first, second, sure="yes", note="I look into it")
     assert "2 alerts are acknowledged." in done.text
-    assert _notes() == [("TOLD-0", "admin", "I look into it"), ("TOLD-1", "admin", "I look into it")]
+    assert _notes() == [("NOTIFIED-0", "admin", "I look into it"), ("NOTIFIED-1", "admin", "I look into it")]
     again = _acknowledge(admin_client, first, second, sure="yes", note="me too")
     assert "None of these waits to be acknowledged" in again.text
-    assert _notes()[0] == ("TOLD-0", "admin", "I look into it")
+    assert _notes()[0] == ("NOTIFIED-0", "admin", "I look into it")
 
 
 @pytest.mark.django_db
@@ -122,7 +122,7 @@ def test_a_note_that_is_too_long_is_refused_beside_its_field_and_nothing_is_done
     (alert,) = make_notified_alerts(admin_user, 1)
     asked = _acknowledge(admin_client, alert, sure="yes", note="x" * 501)
     assert "at most 500 characters" in asked.text
-    assert _notes() == [("TOLD-0", None, "")]
+    assert _notes() == [("NOTIFIED-0", None, "")]
 
 
 @pytest.mark.django_db
@@ -147,10 +147,10 @@ def test_nobody_acknowledges_the_alerts_of_others_nor_by_looking_only(client):
     client.force_login(eve)
     assert 'value="acknowledge"' not in client.get(reverse("admin:alerts_alert_change", args=[own.pk])).text
     _acknowledge(client, *Alert.objects.all(), sure="yes")
-    assert _notes() == [("TOLD-0", None, ""), ("EVE-0", None, "")]
+    assert _notes() == [("NOTIFIED-0", None, ""), ("EVE-0", None, "")]
     eve.user_permissions.add(Permission.objects.get(codename="change_alert"))
     _acknowledge(client, *Alert.objects.all(), sure="yes", note="ours", select_across="1")
-    assert _notes() == [("TOLD-0", None, ""), ("EVE-0", "eve", "ours")]
+    assert _notes() == [("NOTIFIED-0", None, ""), ("EVE-0", "eve", "ours")]
 
 
 def _make_system_alerts(count):
@@ -201,7 +201,7 @@ def _tables(answer):
 
 
 @pytest.mark.django_db
-def test_an_alert_shows_its_evidence_its_events_and_who_was_told(admin_client, admin_user):
+def test_an_alert_shows_its_evidence_its_events_and_who_was_notified(admin_client, admin_user):
     (alert,) = make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse("admin:alerts_alert_change", args=[alert.pk]))
     assert answer.status_code == 200
@@ -210,9 +210,12 @@ def test_an_alert_shows_its_evidence_its_events_and_who_was_told(admin_client, a
     assert [row[:2] for row in tables["What happened"]] == [[at(1), "opened"]]
     ((event, channel, deferred, message, status),) = tables["Who is told"]
     assert (event, deferred, status[:12], status[-9:]) == ("opened", "", "delivered at", "1 attempt")
-    assert ("Inbox of told (inbox)" in channel, reverse("admin:notify_message_changelist") in message) == (True, True)
+    assert ("Inbox of notified (inbox)" in channel, reverse("admin:notify_message_changelist") in message) == (
+        True,
+        True,
+    )
     ((message, number, _, _, outcome, *_),) = tables["Attempts"]
-    assert ("Inbox of told (inbox)" in message, number, outcome) == (True, 1, "delivered")
+    assert ("Inbox of notified (inbox)" in message, number, outcome) == (True, 1, "delivered")
     ((rule, version, asset, entry, trace),) = tables["Where it comes from"]
     assert (version, trace) == ("v1", alert.entry.trace_id)
     for page, row in (("rules_rule", alert.rule), ("market_asset", alert.asset), ("market_feedentry", alert.entry)):
@@ -223,7 +226,9 @@ def test_an_alert_shows_its_evidence_its_events_and_who_was_told(admin_client, a
 @pytest.mark.django_db
 def test_an_alert_is_drawn_with_its_level_its_opening_and_its_end(admin_client, admin_user):
     (alert,) = make_notified_alerts(admin_user, 1)
-    append_quotes(alert.asset.feed, [("TOLD-0", at(20), "12"), ("TOLD-0", at(30), "9"), ("TOLD-0", at(4_000), "8")])
+    append_quotes(
+        alert.asset.feed, [("NOTIFIED-0", at(20), "12"), ("NOTIFIED-0", at(30), "9"), ("NOTIFIED-0", at(4_000), "8")]
+    )
     page = reverse("admin:alerts_alert_change", args=[alert.pk])
     (lasting,) = admin_client.get(page).context["charts"]
     evaluate_pending(feed_id=alert.asset.feed_id)

@@ -96,7 +96,7 @@ def test_starting_leads_to_the_page_of_the_run(admin_client, admin_user):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("changed", "summary"),
+    ("changed", "text"),
     [
         ({"document": "assets: [BTC-USD"}, "the rule, line"),
         ({"document": "7"}, "must be a mapping"),

@@ -13,7 +13,7 @@ from apps.notify.domain import moment
 from apps.notify.models import Attempt, Channel, Message, Notification
 from apps.notify.services import create_channel
 from apps.notify.transports.registry import TRANSPORTS
-from tests.builders import START, at, make_notified_alerts, make_operator, make_owner, notify_channels
+from tests.builders import START, at, make_notified_alerts, make_operator, make_owner, notify_all
 from tests.notify.notifying import FakeTransport
 
 LIST, ADD = reverse("admin:notify_channel_changelist"), reverse("admin:notify_channel_add")
@@ -148,12 +148,12 @@ def test_an_owner_adds_channels_for_nobody_else_and_sees_nobody_elses(client):
     refused = client.post(ADD, {**BY_MAIL, "owner": ada.pk})
     assert refused.status_code == 200
     assert "ada" not in client.get(ADD).context["adminform"].form.as_p()
-    assert "Inbox of told" not in client.get(LIST).text
+    assert "Inbox of notified" not in client.get(LIST).text
     assert client.get(page_of(theirs)).status_code == 302
     assert Channel.objects.get() == theirs
 
 
-def test_only_who_may_see_such_alerts_can_have_those_about_the_installation_told(client):
+def test_only_who_may_see_such_alerts_can_have_those_about_the_installation_notified(client):
     grace = make_operator("grace", *CHANNEL_PERMISSIONS)
     client.force_login(grace)
     client.post(ADD, {**BY_MAIL, "owner": grace.pk, "wants_system": "on"})
@@ -261,10 +261,10 @@ def test_what_would_be_sent_is_shown_with_what_stands_in_the_form_and_nothing_is
     channel = Channel.objects.get()
     changed = posted(channel, subject_template="{asset}!", text_template="{severity}: {rule}")
     shown = _preview(admin_client, page_of(channel, "preview"), changed)
-    assert (shown["about"], shown["text"]) == (NAMING, "ITEM-0!\n\nwarning: rule of ITEM-0")
+    assert (shown["about"], shown["text"]) == (NAMING, "NOTIFIED-0!\n\nwarning: rule of NOTIFIED-0")
     assert (shown["errors"], shown["is_whole"]) == ([], True)
     new = _preview(admin_client, reverse("admin:notify_channel_preview_new"), {**BY_MAIL, "owner": admin_user.pk})
-    assert new["text"].startswith("[warning] rule of ITEM-0: ITEM-0")
+    assert new["text"].startswith("[warning] rule of NOTIFIED-0: NOTIFIED-0")
     assert (Channel.objects.get().subject_template, Channel.objects.count()) == ("", 1)
     assert (Message.objects.count(), Notification.objects.count()) == (1, 1)
 
@@ -314,7 +314,7 @@ def test_nobody_previews_with_the_channels_or_the_alerts_of_others(client):
     client.force_login(grace)
     assert client.post(page_of(Channel.objects.get(), "preview"), BY_MAIL).status_code == 404
     new = _preview(client, reverse("admin:notify_channel_preview_new"), {**BY_MAIL, "owner": ada.pk})
-    assert "TOLD-0" not in new["text"]
+    assert "NOTIFIED-0" not in new["text"]
     looker = make_operator("eve", "notify.view_channel")
     own = create_channel(owner=looker, name="Own", kind="inbox", config={})
     client.force_login(looker)
@@ -355,7 +355,7 @@ def test_what_is_older_than_a_day_is_not_counted(admin_client, admin_user):
 
 
 @pytest.mark.parametrize(
-    ("columns", "state", "summary"),
+    ("columns", "state", "text"),
     [
         ({"is_enabled": False, "switched_off_because": "gone"}, "off", "Switched off: gone."),
         ({"is_enabled": False}, "off", "Switched off by its owner."),
@@ -402,7 +402,7 @@ def test_a_channel_whose_test_was_refused_says_why_also_after_it_is_switched_on_
     assert failing() == []
 
 
-def test_a_channel_at_its_limit_says_that_what_is_owed_waits_for_room(admin_client, admin_user):
+def test_a_channel_at_its_limit_says_that_what_is_due_waits_for_room(admin_client, admin_user):
     (alert,) = make_notified_alerts(admin_user, 1)
     channel = Channel.objects.get()
     pages = [page_of(channel), reverse("admin:alerts_alert_change", args=[alert.pk])]
@@ -488,7 +488,7 @@ def test_a_test_is_asked_for_on_the_channels_page_and_goes_the_way_of_all_messag
     assert (message.kind, message.status) == ("test", "pending")
     # The database's own clock says what is due, and stands still while a test lasts.
     Message.objects.update(next_attempt_at=START)
-    notify_channels()
+    notify_all()
     shown = admin_client.get(reverse("admin:notify_message_change", args=[message.pk])).text
     for text in ("No alert: it tries the channel.", "asked for by admin", "in the inbox"):
         assert text in shown
@@ -507,7 +507,7 @@ def test_what_a_channel_gave_up_is_sent_again_from_its_page(admin_client, admin_
     assert set(Message.objects.values_list("status", "attempts_before")) == {("pending", 8)}
 
 
-def test_a_channel_that_told_something_is_not_deleted_and_an_unused_one_is(admin_client, admin_user):
+def test_a_channel_that_notified_something_is_not_deleted_and_an_unused_one_is(admin_client, admin_user):
     make_notified_alerts(admin_user, 1)
     used = Channel.objects.get()
     admin_client.post(ADD, {**BY_MAIL, "owner": admin_user.pk})

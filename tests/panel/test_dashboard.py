@@ -111,7 +111,7 @@ def test_todays_quotes_are_counted_by_what_became_of_them(admin_client):
 
 
 @pytest.mark.django_db
-def test_entries_that_wait_for_the_judge_are_counted(admin_client):
+def test_entries_that_wait_for_the_evaluate_are_counted(admin_client):
     feed = make_feed("BTC-USD")
     FeedHead.objects.filter(feed=feed).update(seq=3)
     assert said(admin_client, "Feeds")[-1] == "3 entries to evaluate."
@@ -135,8 +135,8 @@ def test_open_alerts_rules_and_messages_are_counted(admin_client, admin_user):
 @pytest.mark.django_db
 def test_what_somebody_has_acknowledged_is_no_alarm(admin_client, admin_user):
     make_notified_alerts(admin_user, 3)
-    Alert.objects.filter(asset__symbol="TOLD-2").update(resolved_at=timezone.now())
-    acknowledge(alerts=Alert.objects.filter(asset__symbol="TOLD-0"), by=admin_user, note="", now=timezone.now())
+    Alert.objects.filter(asset__symbol="NOTIFIED-2").update(resolved_at=timezone.now())
+    acknowledge(alerts=Alert.objects.filter(asset__symbol="NOTIFIED-0"), by=admin_user, note="", now=timezone.now())
     assert "1 not acknowledged" in said(admin_client, "Alerts")[0]
     assert parts(admin_client)["Alerts"].mood == "bad"
     acknowledge(alerts=Alert.objects.all(), by=admin_user, note="", now=timezone.now())
@@ -200,10 +200,10 @@ def test_an_owner_sees_own_rows_and_no_feeds(client):
     assert parts(client).keys() == {"Alerts", "Rules", "Messages"}
     assert said(client, "Alerts") == ["No alert of yours is open.", "Today none opened."]
     assert parts(client)["Alerts"].rows == []
-    assert "TOLD-0" not in client.get(INDEX).text
+    assert "NOTIFIED-0" not in client.get(INDEX).text
     client.force_login(ada)
     assert said(client, "Alerts")[0].startswith("1 alert of yours is open, ")
-    assert "TOLD-0" in client.get(INDEX).text
+    assert "NOTIFIED-0" in client.get(INDEX).text
 
 
 @pytest.mark.django_db
@@ -222,7 +222,7 @@ def test_an_operator_sees_feeds_and_nothing_that_is_owned(client):
 
 
 @pytest.mark.django_db
-def test_who_may_see_nothing_is_told_whom_to_ask(client):
+def test_who_may_see_nothing_is_notified_whom_to_ask(client):
     client.force_login(make_operator("grace"))
     assert "Ask whoever runs this site" in client.get(INDEX).text
 

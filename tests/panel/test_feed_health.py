@@ -32,7 +32,7 @@ def test_a_feeds_page_shows_the_end_of_its_log_with_its_counts(admin_client):
         ["simulated", 0, 1, 0, 0, "1 conflict, 1 unknown_asset", 0],
         ["simulated", 1, 0, 0, 0, "0", 0],
     ]
-    assert reverse("admin:market_batch_change", args=[FeedEntry.objects.first().pk]) in log.rows[0][0]
+    assert reverse("admin:market_feedentry_change", args=[FeedEntry.objects.first().pk]) in log.rows[0][0]
     assert log.rows[0][11] == "waits to be evaluated"
 
 
@@ -100,7 +100,7 @@ def test_a_feeds_page_lists_the_changes_of_provider_and_what_waits(admin_client)
     (row,) = _table(admin_client, feed, "Changes of provider").rows
     assert (f"#{entry.seq}" in row[0], row[2:]) == (True, ["coinbase", "kraken", "BTC-USD"])
     assert _table(admin_client, feed, "Prices that jumped").rows == [["BTC-USD", at(2), "1000", "10", "kraken"]]
-    page = admin_client.get(reverse("admin:market_batch_changelist"), {"switched": "yes"})
+    page = admin_client.get(reverse("admin:market_feedentry_changelist"), {"switched": "yes"})
     assert [one.pk for one in page.context["cl"].result_list] == [entry.pk]
 
 

@@ -15,7 +15,7 @@ from apps.sources import services as sources
 from apps.sources.models import Backfill, FeedSource
 from tests.builders import TRACE, append_quotes, at, make_feed, make_operator
 
-LISTS = ["admin:market_asset_changelist", "admin:market_feed_changelist", "admin:market_batch_changelist"]
+LISTS = ["admin:market_asset_changelist", "admin:market_feed_changelist", "admin:market_feedentry_changelist"]
 SOURCES = {
     "sources-TOTAL_FORMS": "1",
     "sources-INITIAL_FORMS": "0",
@@ -93,7 +93,7 @@ def test_staff_without_the_permission_are_refused(client, page):
 def test_whoever_may_only_look_sees_every_page(client, page):
     _feeds(1, prefix="feed")
     client.force_login(make_operator("grace", "market.view_asset", "market.view_feed", "market.view_feedentry"))
-    rows = {"asset": Asset, "feed": Feed, "entry": FeedEntry}[page.split("_")[1]].objects
+    rows = {"asset": Asset, "feed": Feed, "feedentry": FeedEntry}[page.split("_")[1]].objects
     arguments = [rows.get().pk] if page.endswith("_change") else []
     answer = client.get(reverse(page, args=arguments))
     assert answer.status_code == 200
@@ -299,7 +299,7 @@ def test_an_asset_whose_past_was_asked_for_in_vain_is_deleted(admin_client):
 
 
 @pytest.mark.django_db
-def test_a_new_feed_has_its_head_and_its_judge_and_is_due(admin_client):
+def test_a_new_feed_has_its_head_and_its_evaluate_and_is_due(admin_client):
     answer = admin_client.post(reverse("admin:market_feed_add"), NEW_FEED)
     assert answer.status_code == 302
     feed = Feed.objects.get()
@@ -401,10 +401,10 @@ def test_the_order_of_two_sources_is_exchanged_in_one_go(admin_client):
     FeedSource.objects.create(feed=feed, position=2, provider="coinbase")
     first, second = feed.sources.all()
     inline = {"sources-TOTAL_FORMS": "2", "sources-INITIAL_FORMS": "2"}
-    for place, (source, position) in enumerate([(first, "2"), (second, "1")]):
-        inline |= {f"sources-{place}-id": source.pk, f"sources-{place}-feed": feed.pk}
-        inline |= {f"sources-{place}-position": position, f"sources-{place}-provider": source.provider}
-        inline |= {f"sources-{place}-options": "{}"}
+    for index, (source, position) in enumerate([(first, "2"), (second, "1")]):
+        inline |= {f"sources-{index}-id": source.pk, f"sources-{index}-feed": feed.pk}
+        inline |= {f"sources-{index}-position": position, f"sources-{index}-provider": source.provider}
+        inline |= {f"sources-{index}-options": "{}"}
     page = reverse("admin:market_feed_change", args=[feed.pk])
     answer = admin_client.post(page, {**NEW_FEED, **inline})
 
@@ -485,10 +485,10 @@ def test_entries_of_the_log_are_filtered_and_only_looked_at(admin_client):
     _feeds(2, prefix="feed")
     wanted = Feed.objects.get(name="feed-1")
     answer = admin_client.get(
-        reverse("admin:market_batch_changelist"), {"feed__id__exact": wanted.pk, "kind__exact": "quotes"}
+        reverse("admin:market_feedentry_changelist"), {"feed__id__exact": wanted.pk, "kind__exact": "quotes"}
     )
     assert [entry.feed for entry in answer.context["cl"].result_list] == [wanted]
-    assert admin_client.get(reverse("admin:market_batch_add")).status_code == 403
+    assert admin_client.get(reverse("admin:market_feedentry_add")).status_code == 403
 
 
 @pytest.mark.django_db
@@ -509,7 +509,7 @@ def test_a_list_is_filtered_by_nothing_but_its_filters(admin_client, page, looku
 @pytest.mark.django_db
 def test_an_entry_of_the_log_shows_its_quotes(admin_client):
     _feeds(1, prefix="feed")
-    answer = admin_client.get(reverse("admin:market_batch_change", args=[FeedEntry.objects.get().pk]))
+    answer = admin_client.get(reverse("admin:market_feedentry_change", args=[FeedEntry.objects.get().pk]))
     (table,) = answer.context["tables"]
     assert table.rows == [["FEED-0", at(0), "1.5", None, ""]]
     assert "FEED-0" in answer.text

@@ -23,7 +23,7 @@ LISTS = [f"admin:notify_{row}_changelist" for row in ("channel", "message", "sil
 @pytest.mark.parametrize("page", LISTS[:2])
 def test_a_list_shows_its_rows(admin_client, admin_user, page):
     make_notified_alerts(admin_user, 1)
-    assert "Inbox of told" in admin_client.get(reverse(page)).text
+    assert "Inbox of notified" in admin_client.get(reverse(page)).text
 
 
 @pytest.mark.django_db
@@ -68,7 +68,7 @@ def test_a_message_shows_its_text_its_attempts_and_its_alert(admin_client, admin
     (alert,) = make_notified_alerts(admin_user, 1)
     message = Message.objects.get()
     answer = admin_client.get(reverse("admin:notify_message_change", args=[message.pk]))
-    assert "ITEM-0 is above 10" in answer.text
+    assert "NOTIFIED-0 is above 10" in answer.text
     tries, notified = answer.context["tables"]
     assert [(row[0], row[3], row[6]) for row in tries.rows] == [(1, "delivered", "in the inbox")]
     assert (alert.summary in notified.rows[0][0], reverse(ALERT, args=[alert.pk]) in notified.rows[0][0]) == (
@@ -80,7 +80,7 @@ def test_a_message_shows_its_text_its_attempts_and_its_alert(admin_client, admin
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("status", "attempts", "summary"),
+    ("status", "attempts", "text"),
     [
         ("pending", 0, "due since 2026-03-02 12:00:00, not tried yet"),
         ("pending", 2, "due since 2026-03-02 12:00:00, 2 attempts"),
@@ -122,7 +122,10 @@ def test_what_was_given_up_on_a_channel_that_is_off_says_so_and_leads_to_the_cha
 def test_the_list_of_messages_shows_what_each_says(admin_client, admin_user):
     make_notified_alerts(admin_user, 1)
     text = admin_client.get(reverse(LISTS[1]), {"kind": "inbox"}).text
-    assert ("[warning] rule of ITEM-0: ITEM-0" in text, "ITEM-0 is above 10: 11 at 12:00:01" in text) == (True, True)
+    assert ("[warning] rule of NOTIFIED-0: NOTIFIED-0" in text, "NOTIFIED-0 is above 10: 11 at 12:00:01" in text) == (
+        True,
+        True,
+    )
 
 
 @pytest.mark.django_db
@@ -201,7 +204,7 @@ def test_nobody_sends_anything_again_by_looking_only(client):
 
 
 @pytest.mark.django_db
-def test_an_alert_says_who_will_be_told_and_what_that_waits_for(admin_client, admin_user):
+def test_an_alert_says_who_will_be_notified_and_what_that_waits_for(admin_client, admin_user):
     (alert,) = make_notified_alerts(admin_user, 1)
     page = reverse(ALERT, args=[alert.pk])
     silence = create_silence(
@@ -246,7 +249,9 @@ def test_an_alert_about_the_installation_shows_each_reader_their_own_channels(cl
 
 
 @pytest.mark.django_db
-def test_an_alert_about_the_installation_that_is_told_on_channels_of_others_does_not_say_nobody(client, admin_client):
+def test_an_alert_about_the_installation_that_is_notified_on_channels_of_others_does_not_say_nobody(
+    client, admin_client
+):
     alert = Alert.objects.create(kind="system", severity="info", opened_at=START, summary="x", evidence={})
     event = AlertEvent.objects.create(alert=alert, kind="opened", at=START)
     page = reverse(ALERT, args=[alert.pk])

@@ -20,7 +20,7 @@ def page_of(rule):
     return reverse("admin:rules_rule_would_send", args=[rule.pk])
 
 
-def test_the_button_of_a_rule_shows_its_last_alert_as_each_channel_would_be_told(admin_client, admin_user):
+def test_the_button_of_a_rule_shows_its_last_alert_as_each_channel_would_be_notified(admin_client, admin_user):
     (alert,) = make_notified_alerts(admin_user, 1)
     mail = create_channel(
         owner=admin_user, name="Mail", kind="email", config={"to": "a@b.org"}, text_template="<b>{summary}"
@@ -31,10 +31,10 @@ def test_the_button_of_a_rule_shows_its_last_alert_as_each_channel_would_be_told
     shown = admin_client.post(reverse("admin:rules_rule_changelist"), asked, follow=True)
     assert shown.request["PATH_INFO"] == page_of(alert.rule)
     texts = {one.channel.name: one.text for one, _ in shown.context["shown"]}
-    assert texts.keys() == {"Inbox of told", "Mail"}
-    assert "Opened 2026-03-02 12:00:01 UTC." in texts["Inbox of told"]
-    assert "<b>ITEM-0 is above 10" in texts["Mail"]
-    assert ("&lt;b&gt;ITEM-0" in shown.text, "<b>ITEM-0" in shown.text) == (True, False)
+    assert texts.keys() == {"Inbox of notified", "Mail"}
+    assert "Opened 2026-03-02 12:00:01 UTC." in texts["Inbox of notified"]
+    assert "<b>NOTIFIED-0 is above 10" in texts["Mail"]
+    assert ("&lt;b&gt;NOTIFIED-0" in shown.text, "<b>NOTIFIED-0" in shown.text) == (True, False)
     assert (Message.objects.count(), Notification.objects.count()) == (1, 1)
 
 

@@ -91,7 +91,7 @@ def test_every_kind_is_saved_and_shown_again_as_it_was_written(client, ada, fiel
     assert rule.versions.count() == 1
 
 
-def test_a_rule_enters_the_log_of_its_feed_and_is_judged(client, ada, feed):
+def test_a_rule_enters_the_log_of_its_feed_and_is_evaluated(client, ada, feed):
     client.post(reverse(ADD), written(cooldown="30m", pending="0s"))
     append_quotes(feed, [("BTC-USD", at(1), "101")])
     evaluate_pending(feed_id=feed.pk)

@@ -24,7 +24,7 @@ def ada(client, feed):
     return owner
 
 
-def test_the_preview_says_the_rule_in_words_and_from_when_it_is_judged(client, ada, feed):
+def test_the_preview_says_the_rule_in_words_and_from_when_it_is_evaluated(client, ada, feed):
     append_quotes(feed, [("BTC-USD", at(0), "9")])
     append_quotes(feed, [("BTC-USD", at(3 * 86_400), "9")])
     both = list(Asset.objects.order_by("symbol").values_list("pk", flat=True))
@@ -68,7 +68,7 @@ def test_the_preview_is_only_posted_to(client, ada):
     assert client.get(reverse(PREVIEW)).status_code == 405
 
 
-def test_after_saving_the_page_says_from_when_it_is_judged(client, ada, feed):
+def test_after_saving_the_page_says_from_when_it_is_evaluated(client, ada, feed):
     fields = {"kind": "above_average", "percent": "1", "window": "24h"}
     answer = client.post(reverse(ADD), written(**fields) | {"_continue": "1"}, follow=True)
     assert "Not evaluated everywhere yet: BTC-USD: needs 12 of 24 hours; no quote is stored yet." in answer.text

@@ -27,7 +27,7 @@ LIST, STEPS = "admin:rules_rule_changelist", "admin:rules_transition_changelist"
 def test_the_list_says_what_each_rule_watches_in_words(admin_client, admin_user):
     make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse(LIST))
-    assert "ITEM-0 is above 10" in answer.text
+    assert "NOTIFIED-0 is above 10" in answer.text
     assert "1 firing" in answer.text
     assert "manage.py load FILE" in answer.text
 
@@ -64,14 +64,14 @@ def test_a_rule_shows_its_states_its_steps_and_its_versions(admin_client, admin_
     answer = admin_client.get(reverse("admin:rules_rule_change", args=[alert.rule_id]))
     assert answer.status_code == 200
     states, steps, versions = answer.context["tables"]
-    assert [[row[0], row[2], row[3]] for row in states.rows] == [["TOLD-0", at(1), "the condition became true"]]
+    assert [[row[0], row[2], row[3]] for row in states.rows] == [["NOTIFIED-0", at(1), "the condition became true"]]
     assert "firing" in states.rows[0][1]
-    assert [[row[0], row[1], row[4]] for row in steps.rows] == [[at(1), "TOLD-0", "the condition became true"]]
-    assert [row[:2] for row in versions.rows] == [["v1", "ITEM-0 is above 10"]]
+    assert [[row[0], row[1], row[4]] for row in steps.rows] == [[at(1), "NOTIFIED-0", "the condition became true"]]
+    assert [row[:2] for row in versions.rows] == [["v1", "NOTIFIED-0 is above 10"]]
 
 
 @pytest.mark.django_db
-def test_a_rule_that_was_never_judged_says_so(admin_client, admin_user):
+def test_a_rule_that_was_never_evaluated_says_so(admin_client, admin_user):
     make_feed("BTC-USD")
     rule = make_rule(admin_user, assets=["BTC-USD"], condition=above(10))
     answer = admin_client.get(reverse("admin:rules_rule_change", args=[rule.pk]))
@@ -127,7 +127,7 @@ def test_a_deleted_rule_is_shown_and_not_edited(admin_client, admin_user):
     (alert,) = make_notified_alerts(admin_user, 1)
     stop(admin_client, alert.rule_id)
     shown = admin_client.get(reverse("admin:rules_rule_change", args=[alert.rule_id]))
-    assert "ITEM-0 is above 10" in shown.text
+    assert "NOTIFIED-0 is above 10" in shown.text
     assert [name for name, _ in shown.context["buttons"]] == ["copy"]
     assert 'name="level"' not in shown.text
     posted = admin_client.post(reverse("admin:rules_rule_change", args=[alert.rule_id]), {"name": "other"})
@@ -150,7 +150,7 @@ def test_a_rule_is_switched_off_and_on_at_its_place_in_the_log(admin_client, adm
     assert "Nothing is changed." in switch(admin_client, "on", alert.rule).text
     assert [version.document["enabled"] for version in alert.rule.versions.all()] == [True, False, True]
     assert list(Channel.objects.filter(rule_channels__rule=alert.rule).values_list("name", flat=True)) == [
-        "Inbox of told"
+        "Inbox of notified"
     ]
 
 
@@ -176,10 +176,10 @@ def test_switching_needs_the_permission_to_change(client):
 def test_the_list_is_filtered_by_how_rules_stand(admin_client, admin_user):
     (alert,) = make_notified_alerts(admin_user, 1)
     average = {"kind": "below_average", "percent": "0", "window": "1h"}
-    unknown = make_rule(admin_user, name="unknown", assets=["TOLD-0"], condition=average)
-    waits = make_rule(admin_user, name="waits", assets=["TOLD-0"], condition=above(10), pending="1h")
-    off = make_rule(admin_user, name="off", assets=["TOLD-0"], condition=above(10), enabled=False)
-    append_quotes(alert.asset.feed, [("TOLD-0", at(2), "11")])
+    unknown = make_rule(admin_user, name="unknown", assets=["NOTIFIED-0"], condition=average)
+    waits = make_rule(admin_user, name="waits", assets=["NOTIFIED-0"], condition=above(10), pending="1h")
+    off = make_rule(admin_user, name="off", assets=["NOTIFIED-0"], condition=above(10), enabled=False)
+    append_quotes(alert.asset.feed, [("NOTIFIED-0", at(2), "11")])
     evaluate_pending(feed_id=alert.asset.feed_id)
 
     def found(**query):
@@ -192,7 +192,7 @@ def test_the_list_is_filtered_by_how_rules_stand(admin_client, admin_user):
     assert found(enabled="off") == [off]
     assert found(enabled="on") == [alert.rule, unknown, waits]
     assert found(q="waits") == [waits]
-    assert found(q="TOLD-0") == [alert.rule, unknown, waits]
+    assert found(q="NOTIFIED-0") == [alert.rule, unknown, waits]
     assert found(status_of_instance="nonsense", enabled="nonsense") == [off, alert.rule, unknown, waits]
 
 
@@ -209,17 +209,17 @@ def test_steps_are_shown_to_the_owner_of_their_rule_alone(client):
     # Two, since a filter that has one choice alone is not shown.
     alert, _ = make_notified_alerts(ada, 2)
     client.force_login(ada)
-    assert "rule of ITEM-1" in client.get(reverse(STEPS)).text
+    assert "rule of NOTIFIED-1" in client.get(reverse(STEPS)).text
     listed = client.get(reverse(STEPS), {"rule__id__exact": alert.rule_id})
     (step,) = listed.context["cl"].result_list
     assert (step.rule, step.at) == (alert.rule, at(1))
     assert "the condition became true" in listed.text
     page = reverse("admin:rules_transition_change", args=[step.pk])
-    assert "TOLD-0" in client.get(page).text
+    assert "NOTIFIED-0" in client.get(page).text
     client.force_login(grace)
     assert list(client.get(reverse(STEPS)).context["cl"].result_list) == []
     assert client.get(page).status_code == 302
-    assert "TOLD-0" not in client.get(reverse(STEPS)).text
+    assert "NOTIFIED-0" not in client.get(reverse(STEPS)).text
 
 
 @pytest.mark.django_db
@@ -256,7 +256,7 @@ def test_nobody_sees_or_stops_the_rules_of_others(client):
     listed = client.get(reverse(LIST))
     opened = client.get(reverse("admin:rules_rule_change", args=[alert.rule_id]))
     stop(client, alert.rule_id)
-    assert "TOLD-0" not in listed.text
+    assert "NOTIFIED-0" not in listed.text
     assert opened.status_code == 302
     assert Rule.objects.get().deleted_at is None
 

@@ -79,7 +79,7 @@ def test_a_silence_is_the_writers_own_and_lasts_as_long_as_was_chosen(as_ada, ad
     assert silence.ends_at - silence.starts_at == timedelta(hours=8)
 
 
-def test_a_silence_may_last_till_a_time(as_ada):
+def test_a_silence_may_last_until_a_time(as_ada):
     until = timezone.now().replace(microsecond=0) + timedelta(days=3)
     as_ada.post(ADD, written(lasts="", ends_at=until))
     assert Silence.objects.get().ends_at == until
@@ -94,7 +94,7 @@ def test_the_form_begins_with_two_hours_from_now(as_ada):
 
 
 @pytest.mark.parametrize(
-    ("field", "wrong", "summary"),
+    ("field", "wrong", "text"),
     [
         ("comment", {"comment": ""}, "This field is required."),
         ("ends_at", {"lasts": ""}, "Say how long it lasts, or until when."),
@@ -119,7 +119,7 @@ def test_nobody_silences_by_the_rules_of_others_nor_assets_without_a_feed(as_ada
     errors = errors_of(as_ada.post(ADD, written(rule=theirs.rule_id, asset=lost.pk)))
     assert sorted(errors) == ["asset", "rule"]
     prefilled = as_ada.get(ADD, {"rule": theirs.rule_id})
-    assert "rule of ITEM-0" not in prefilled.text
+    assert "rule of NOTIFIED-0" not in prefilled.text
 
 
 @pytest.mark.parametrize("value", ["x", "\0", "{", "1e400", "²", "9" * 30])
@@ -173,7 +173,7 @@ def _end(client, *silences, **data):
     return client.post(LIST, asked, follow=True)
 
 
-def test_a_silence_is_ended_by_a_button_and_then_only_tells(as_ada, ada):
+def test_a_silence_is_ended_by_a_button_and_then_only_notifies(as_ada, ada):
     silence = silence_of(ada)
     assert 'value="end_now"' in as_ada.get(page_of(silence)).text
     done = _end(as_ada, silence, back="page")
@@ -250,7 +250,7 @@ def test_the_button_of_an_alert_and_of_a_rule_fills_the_form_in(as_ada, ada):
         opened = as_ada.post(address, {"action": "silence", "_selected_action": [row.pk], "index": "0"}, follow=True)
         assert opened.request["PATH_INFO"] == ADD
         assert f'<option value="{alert.rule_id}" selected' in opened.text
-        assert ("selected>ITEM-0</option>" in opened.text) == (row == alert)
+        assert ("selected>NOTIFIED-0</option>" in opened.text) == (row == alert)
 
 
 def test_who_may_not_silence_has_no_button_for_it(client):

@@ -25,7 +25,7 @@ from apps.notify.models import Notification
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending
 from apps.sources.services import begin_or_resume
-from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, notify_channels
+from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, notify_all
 
 # Registered models whose rows have an owner -> the way there.
 OWNED = {
@@ -149,7 +149,7 @@ def ada(db):
     append_quotes(feed, [("BTC-USD", at(1), "11")])
     begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=at(-60), until=at(0), now=at(1))
     evaluate_pending(feed_id=feed.pk)
-    notify_channels()
+    notify_all()
     for owner, name in ((ada, "ADAS"), (eve, "EVES")):
         silence_all(owner, name)
     return ada

@@ -12,7 +12,7 @@ from apps.market.models import Asset
 from apps.notify.models import Channel, Message, Notification
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.rules.models import Rule
-from tests.builders import START, at, make_feed, make_operator, make_owner, notify_channels
+from tests.builders import START, at, make_feed, make_operator, make_owner, notify_all
 from tests.notify.notifying import evaluate, make_notified_rule
 
 pytestmark = pytest.mark.django_db
@@ -76,7 +76,7 @@ def silence(author, *, ends=3_600, **match):
     return create_silence(author=author, starts_at=START, ends_at=at(ends), **{"comment": "works"} | match)
 
 
-def test_a_rule_without_channels_says_that_nobody_is_told(as_ada, rule):
+def test_a_rule_without_channels_says_that_nobody_is_notified(as_ada, rule):
     set_channels(rule=rule, channels=[])
     beside, text = ask(as_ada, rule)
     assert "Nobody is told: the rule names no channel." in text
@@ -113,7 +113,7 @@ def test_a_superuser_sees_what_holds_back_the_alerts_of_others(admin_client, ada
 
 
 @pytest.mark.parametrize(
-    ("columns", "summary"),
+    ("columns", "text"),
     [
         ({}, "told at once"),
         ({"group_wait_seconds": 10}, "told, after waiting 10 s for more alerts"),
@@ -135,7 +135,7 @@ def test_what_an_alert_would_meet_on_a_channel_is_said(as_ada, rule, columns, te
     assert meets(as_ada, rule) == [text]
 
 
-def test_what_is_critical_is_told_at_once_also_in_quiet_hours(as_ada, rule):
+def test_what_is_critical_is_notified_at_once_also_in_quiet_hours(as_ada, rule):
     Channel.objects.update(quiet_from=time(11), quiet_until=time(14), group_wait_seconds=10)
     assert meets(as_ada, rule) == ["held back until 2026-03-02 14:00:00 UTC by quiet hours, 11:00 to 14:00 in UTC"]
     Rule.objects.update(severity="critical")
@@ -174,7 +174,7 @@ def test_an_open_alert_says_what_became_of_it(as_ada, feed, rule):
     Notification.objects.update(deferred_by="quiet")
     assert became(as_ada, rule)[0][1].startswith("waits for the end of quiet hours, at ")
     Notification.objects.update(deferred_by="", due_at=START)
-    notify_channels()
+    notify_all()
     assert became(as_ada, rule)[0][1].startswith("delivered at ")
     Message.objects.update(status="failed")
     assert became(as_ada, rule)[0][1].startswith("given up after 1 attempt")

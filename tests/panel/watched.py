@@ -18,7 +18,7 @@ class Watched:
         for seconds, price in quotes:
             for window in self.windows:
                 window.push(START + round(seconds * SECOND), price)
-        self.bound = read.bind({key: place for place, key in enumerate(keys)})
+        self.bound = read.bind({key: index for index, key in enumerate(keys)})
         self.price = quotes[-1][1]
 
     def verdict(self, *, firing=False):

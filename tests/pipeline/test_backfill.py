@@ -298,7 +298,7 @@ def test_a_provider_that_is_no_source_of_the_feed_is_asked_by_its_name_for_the_a
 
 
 @pytest.mark.parametrize(
-    ("summary", "why"),
+    ("text", "why"),
     [
         (["NONE", "--from", FROM], "there is no asset NONE"),
         (["LOOSE", "--from", FROM], "LOOSE is in no feed, so there is no log that its past could stand in"),

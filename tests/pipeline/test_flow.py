@@ -76,7 +76,7 @@ def steps_in_peace() -> list[tuple]:
     return steps_on_record()
 
 
-def test_two_evaluators_of_one_feed_judge_each_batch_once():
+def test_two_evaluators_of_one_feed_evaluate_each_batch_once():
     _, feed, _ = pending_feed()
 
     in_threads(*[lambda: flow.evaluate_pending(feed_id=feed.pk)] * 4)
@@ -87,7 +87,7 @@ def test_two_evaluators_of_one_feed_judge_each_batch_once():
     assert together == steps_in_peace()
 
 
-def test_who_does_not_get_the_judges_lock_goes_home_and_its_holder_looks_again(monkeypatch):
+def test_who_does_not_get_the_evaluates_lock_goes_home_and_its_holder_looks_again(monkeypatch):
     _, feed, _ = pending_feed()
     went_home = []
     evaluate = rules.evaluate

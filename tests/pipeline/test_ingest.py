@@ -83,7 +83,7 @@ def dead_bodies():
 # What is published is stored
 
 
-def test_what_is_published_as_documented_is_stored_and_judged(tmp_path):
+def test_what_is_published_as_documented_is_stored_and_evaluated(tmp_path):
     make_feed("BTC-USD", name="own-prices", provider="push")
     [example] = [block for block in blocks("docs/feeds.md", "python") if "kombu" in block]
     code = re.sub(r'"amqp://[^"]*"', repr(settings.CELERY_BROKER_URL), example)
@@ -119,7 +119,7 @@ def test_what_waited_becomes_one_entry_for_each_feed_in_order(tmp_path, feed):
     assert not FeedEntry.objects.exclude(late=0).exists()
 
 
-def test_what_was_pushed_by_http_is_judged_with_the_next_tick(tmp_path, feed):
+def test_what_was_pushed_by_http_is_evaluated_with_the_next_tick(tmp_path, feed):
     with rig(tmp_path) as processes:
         processes.worker()
         processes.beat()
@@ -188,7 +188,7 @@ POISON = [
 ]
 
 
-def test_what_can_never_be_taken_goes_to_the_dead_letters_and_holds_nobody_up(tmp_path, feed):
+def test_what_can_never_be_taken_goes_to_the_dead_messages_and_holds_nobody_up(tmp_path, feed):
     make_feed("X", name="recording", provider="simulated")
     paused = make_feed("Y", name="paused", provider="push")
     market.pause_feeds([paused.pk])
@@ -307,7 +307,7 @@ def test_a_message_that_breaks_the_entry_costs_no_other(tmp_path, feed):
 # How it is stopped
 
 
-def test_who_is_told_to_stop_stores_what_is_in_hand(tmp_path, feed):
+def test_who_is_notified_to_stop_stores_what_is_in_hand(tmp_path, feed):
     bodies = [message(("A", number, "10")) for number in range(300)]
     with rig(tmp_path) as processes:
         reader = ingest(processes)

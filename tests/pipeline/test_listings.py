@@ -120,7 +120,7 @@ def test_an_asset_that_is_new_is_made_in_the_feed_with_the_providers_currency(ca
 
 
 @pytest.mark.parametrize(
-    ("summary", "why"),
+    ("text", "why"),
     [
         (["coincap", "--add", "ether"], "say by --asset which asset it is"),
         (["coincap", "--add", "ether", "--asset", "ETH"], "there is no asset ETH; say its feed too, and it is made"),

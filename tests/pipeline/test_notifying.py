@@ -42,18 +42,18 @@ def waiting():
     return lengths["notifications"], lengths["retries"]
 
 
-def test_who_has_judged_says_which_channels_are_owed_something_now(world):
+def test_who_has_evaluated_says_which_channels_are_due_something_now(world):
     assert evaluate(world.feed, (0, "101")) == [world.channel.pk]
 
 
-def test_who_has_judged_says_nothing_of_what_waits_for_more_to_come(world):
+def test_who_has_evaluated_says_nothing_of_what_waits_for_more_to_come(world):
     Channel.objects.update(group_wait_seconds=10)
 
     assert evaluate(world.feed, (0, "101")) == []
     assert Notification.objects.count() == 1
 
 
-def test_what_is_owed_now_is_planned_and_a_sender_sent_for(world):
+def test_what_is_due_now_is_planned_and_a_sender_sent_for(world):
     flow.notify_channels(channel_ids=evaluate(world.feed, (0, "101")))
 
     assert (Message.objects.count(), waiting()) == (1, (1, 0))
@@ -67,7 +67,7 @@ def test_a_channel_that_failed_last_is_sent_for_on_a_queue_of_its_own(world):
     assert waiting() == (0, 1)
 
 
-def test_telling_twice_makes_one_message_and_sends_for_one_sender(world):
+def test_notifying_twice_makes_one_message_and_sends_for_one_sender(world):
     channel_ids = evaluate(world.feed, (0, "101"))
     for _ in range(2):
         flow.notify_channels(channel_ids=channel_ids)
@@ -88,7 +88,7 @@ def test_a_tick_plans_what_has_become_due_and_not_what_has_not(world):
     assert waiting() == (1, 0)
 
 
-def test_a_channel_that_cannot_be_planned_keeps_no_other_from_being_told(world, monkeypatch):
+def test_a_channel_that_cannot_be_planned_keeps_no_other_from_being_notified(world, monkeypatch):
     bad = world.channel
     good = notify.create_channel(owner=world.owner, name="Good", kind="fake", config={})
     notify.set_channels(rule=Rule.objects.get(), channels=[bad, good])
@@ -142,7 +142,7 @@ def test_what_was_planned_and_whose_message_was_lost_is_sent_for_after_10_s(worl
     assert (at_once, flow.notify_due()["channels"], waiting()) == (0, 1, (1, 0))
 
 
-def test_sweep_reminds_and_the_next_tick_tells_it(world):
+def test_sweep_reminds_and_the_next_tick_notifies_it(world):
     Channel.objects.update(repeat_minutes=1)
     evaluate(world.feed, (0, "101"))
     plan(world.channel)
@@ -203,6 +203,6 @@ def test_a_long_queue_is_sent_in_turns_so_that_others_have_theirs(world, monkeyp
     assert (tries, len(world.outside.rendered_messages), waiting()) == (1, 1, (1, 0))
 
 
-def test_without_alerts_a_tick_has_nothing_to_tell(world):
+def test_without_alerts_a_tick_has_nothing_to_notify(world):
     assert flow.notify_due() == {"planned": 0, "channels": 0}
     assert not Alert.objects.exists()

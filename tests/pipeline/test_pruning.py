@@ -9,7 +9,7 @@ from django.utils import timezone
 from apps.alerts.models import Alert
 from apps.notify.models import Attempt, Message, Notification, Silence
 from apps.pipeline import flow, tasks
-from tests.builders import append_quotes, at, make_notified_alerts, make_owner, notify_channels
+from tests.builders import append_quotes, at, make_notified_alerts, make_owner, notify_all
 
 pytestmark = pytest.mark.django_db
 
@@ -27,7 +27,7 @@ def old():
     columns = {"owner": owner, "starts_at": a_year_ago, "ends_at": a_year_ago}
     deferred, _ = [Silence.objects.create(comment=comment, **columns) for comment in ("deferred", "held nothing")]
     Notification.objects.filter(event__alert=alerts[0], event__kind="opened").update(silence=deferred)
-    notify_channels()
+    notify_all()
     return alerts
 
 

@@ -116,7 +116,7 @@ def run_python(folder: Path, *arguments: str, **variables: str) -> subprocess.Co
 
 
 @pytest.mark.parametrize(
-    ("name", "variables"), BAD, ids=[f"{place}-{name}" for place, (name, _) in enumerate(BAD, start=1)]
+    ("name", "variables"), BAD, ids=[f"{index}-{name}" for index, (name, _) in enumerate(BAD, start=1)]
 )
 def test_a_bad_setting_is_refused_with_one_line_that_names_it_and_not_its_value(
     tmp_path, monkeypatch, capsys, name, variables
@@ -195,9 +195,9 @@ def test_an_embedded_run_makes_a_key_that_only_its_owner_reads_and_keeps_it(tmp_
 
 
 def test_what_is_refused_is_one_line_of_json_in_debugging_too_and_hides_a_link_that_acts(tmp_path):
-    visit = "from django.test import Client; Client().get('/act/canary', headers={'host': '127.0.0.1'})"
+    visit = "from django.test import Client; Client().get('/action/canary', headers={'host': '127.0.0.1'})"
 
     done = run_python(tmp_path, "manage.py", "shell", "-v0", "-c", visit, DJANGO_DEBUG="true")
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert [json.loads(line)["message"] for line in done.stdout.splitlines()] == ["Not Found: /act/***"]
+    assert [json.loads(line)["message"] for line in done.stdout.splitlines()] == ["Not Found: /action/***"]

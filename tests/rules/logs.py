@@ -197,7 +197,7 @@ def put_on_the_clock(draw: st.DrawFn, log: Sequence[oracle.Entry]) -> None:
     """
     quoted = {at for entry in log if not isinstance(entry, oracle.RulesEntry) for _, at, _ in entry.quotes}
     moments = sorted(quoted | {entry.as_of for entry in log})
-    pairs = [(one, later) for place, later in enumerate(moments) for one in moments[max(place - 3, 0) : place]]
+    pairs = [(one, later) for index, later in enumerate(moments) for one in moments[max(index - 3, 0) : index]]
     apart = {later - earlier for earlier, later in pairs}
     apart |= {open_between(code, *pair) for pair in pairs for code in CALENDARS} - {0}
     between = sorted(wait // SECOND for wait in apart if wait % SECOND == 0)
@@ -360,7 +360,7 @@ class Store:
                 path = sorted((at, price) for known_seq, at, price in self.known[asset] if known_seq <= seq)
                 if path:
                     edge = path[-1][0] - back
-                    first = max((place for place, (at, _) in enumerate(path) if at <= edge), default=0)
+                    first = max((index for index, (at, _) in enumerate(path) if at <= edge), default=0)
                     found[asset] = path[min(first, max(len(path) - 2, 0)) :]
             return found
 

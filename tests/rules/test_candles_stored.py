@@ -108,7 +108,7 @@ def test_where_minutes_are_gone_too_a_window_of_a_day_grows_from_there_and_one_o
     assert notified.duration < 13 * HOUR * SECOND
 
 
-def test_a_rule_of_a_long_window_can_be_judged_at_once_though_the_quotes_are_gone(feed):
+def test_a_rule_of_a_long_window_can_be_evaluated_at_once_though_the_quotes_are_gone(feed):
     drop_before(START)
     condition = {"kind": "below_average", "percent": "50", "window": "70d", "min_coverage": "1"}
     spec = RuleSpec.read({"assets": ["BTC"], "condition": condition})
@@ -135,7 +135,7 @@ def test_an_asset_without_any_quote_left_is_known_from_its_candles(feed):
     assert seen(notified) == seen(known)
 
 
-def test_for_however_many_assets_two_statements_tell_whether_candles_are_needed(django_assert_num_queries):
+def test_for_however_many_assets_two_statements_notify_whether_candles_are_needed(django_assert_num_queries):
     for count in (2, 5):
         feed = make_feed(*(f"A{count}-{one}" for one in range(count)), name=f"feed-{count}")
         append_quotes(feed, [(symbol, at(0), "10") for symbol in asset_ids(feed)])

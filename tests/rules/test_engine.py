@@ -62,8 +62,8 @@ def test_an_engine_rebuilt_from_checkpoints_goes_on_as_the_one_that_lived(log, c
 @given(logs.logs())
 def test_windows_filled_anew_after_every_entry_see_what_those_that_lived_see(log):
     lived, filled, store = Engine(), Engine(), logs.Store(log)
-    for place, entry in enumerate(log):
-        seq = 2 * place + 1
+    for index, entry in enumerate(log):
+        seq = 2 * index + 1
         one = lived.evaluate(logs.entry_of(entry), store.before(entry.seq))
         other = filled.evaluate(replace(logs.entry_of(entry), seq=seq), store.before(entry.seq))
         anew = filled.evaluate(engines.HistoryEntry(seq + 1, entry.as_of, logs.ASSETS), store.before(entry.seq))

@@ -9,7 +9,7 @@ from apps.wording import format_time
 
 
 @pytest.mark.parametrize(
-    ("reason", "summary"),
+    ("reason", "text"),
     [
         ("", ""),
         ("true", "the condition became true"),
@@ -72,7 +72,7 @@ def test_what_was_compared_is_said_in_figures(condition, evidence, figures):
     assert parts_of(read_condition(condition), seen, is_open=False).figures == figures
 
 
-def test_a_recovery_is_told_only_while_it_counts():
+def test_a_recovery_is_notified_only_while_it_counts():
     condition = read_condition({"kind": "rises", "percent": "10", "window": "5m", "recovery": "5"})
     seen = {"price": "1", "result": True}
     assert parts_of(condition, seen, is_open=False).summary == "rises 10 % or more within 5 minutes"

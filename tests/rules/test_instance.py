@@ -79,7 +79,7 @@ def test_without_for_it_fires_at_once_and_resolves_at_once():
     assert made == [("inactive", "firing", 2, "true", False), ("firing", "inactive", 4, "recovered", False)]
 
 
-def test_with_for_it_fires_at_the_first_judgement_that_is_exactly_that_long_after():
+def test_with_for_it_fires_at_the_first_evaluation_that_is_exactly_that_long_after():
     feed = Feed(rule(pending=30 * SECOND))
 
     early = feed.quotes((0, YES), (30 * SECOND - 1, YES))
@@ -89,7 +89,7 @@ def test_with_for_it_fires_at_the_first_judgement_that_is_exactly_that_long_afte
     assert made == [("pending", "firing", 30 * SECOND, "held", False)]
 
 
-def test_a_false_judgement_in_between_starts_the_wait_again():
+def test_a_false_evaluation_in_between_starts_the_wait_again():
     feed = Feed(rule(pending=30 * SECOND))
 
     made = feed.quotes((0, YES), (29 * SECOND, NO), (30 * SECOND, YES), (60 * SECOND - 1, YES), (60 * SECOND, NO))
@@ -110,7 +110,7 @@ def test_the_clock_alone_does_not_fire_what_is_pending():
     assert made == [("inactive", "pending", 0, "true", False)]
 
 
-def test_with_an_expiry_it_is_judged_at_as_of_too():
+def test_with_an_expiry_it_is_evaluated_at_as_of_too():
     feed = Feed(rule(pending=30 * SECOND, expires_at=START + 3_600 * SECOND))
 
     made = feed.quotes((0, YES)) + feed.clock(30 * SECOND - 1) + feed.clock(30 * SECOND)
@@ -139,7 +139,7 @@ def test_unknown_never_fires_and_never_resolves_and_can_be_seen():
     assert feed.quotes((4, UNKNOWN), (5, NO)) == [("firing", "inactive", 5, "recovered", False)]
 
 
-def test_keep_firing_resolves_at_the_first_false_judgement_that_is_exactly_that_long_after():
+def test_keep_firing_resolves_at_the_first_false_evaluation_that_is_exactly_that_long_after():
     feed = Feed(rule(keep_firing=30 * SECOND))
 
     early = feed.quotes((0, YES), (SECOND, NO), (31 * SECOND - 1, NO))
@@ -179,7 +179,7 @@ def test_the_recovery_is_in_force_while_firing_and_while_recovering():
     ]
 
 
-def test_an_opening_exactly_at_the_end_of_the_cooldown_is_told():
+def test_an_opening_exactly_at_the_end_of_the_cooldown_is_notified():
     feed = Feed(rule(cooldown=60 * SECOND))
 
     made = feed.quotes((0, YES), (SECOND, NO), (60 * SECOND, YES))
@@ -206,7 +206,7 @@ def test_an_opening_within_the_cooldown_is_silent_to_the_end_of_its_episode():
     assert after == [("inactive", "firing", 74 * SECOND, "true", False)]
 
 
-def test_the_cooldown_counts_from_the_last_opening_that_was_told():
+def test_the_cooldown_counts_from_the_last_opening_that_was_notified():
     feed = Feed(rule(cooldown=60 * SECOND))
 
     made = feed.quotes((0, YES), (1, NO), (59 * SECOND, YES), (59 * SECOND + 1, NO), (60 * SECOND, YES))
@@ -224,7 +224,7 @@ def test_a_suppressed_episode_neither_opens_nor_resolves():
     assert [(one.opens, one.resolves) for one in transitions] == [(False, False), (False, False)]
 
 
-def test_once_ends_with_its_first_opening_and_is_judged_no_more():
+def test_once_ends_with_its_first_opening_and_is_evaluated_no_more():
     feed = Feed(rule(once=True))
 
     made = feed.quotes((1, NO), (2, YES), (3, NO), (4, YES), (5, BROKEN))
@@ -250,7 +250,7 @@ def test_a_quote_exactly_at_the_expiry_ends_it_unjudged():
     assert feed.quote(61 * SECOND, YES) == []
 
 
-def test_a_quote_just_before_the_expiry_is_judged():
+def test_a_quote_just_before_the_expiry_is_evaluated():
     feed = Feed(rule(expires_at=START + 60 * SECOND))
 
     assert feed.quote(60 * SECOND - 1, YES) == [("inactive", "firing", 60 * SECOND - 1, "true", False)]
@@ -284,7 +284,7 @@ def test_it_expires_from_any_state(quotes, state):
     assert feed.clock(10 * SECOND) == [(state, "ended", 10 * SECOND, "expired", False)]
 
 
-def test_late_and_second_quotes_are_not_judged():
+def test_late_and_second_quotes_are_not_evaluated():
     feed = Feed(rule())
 
     made = feed.quotes((10, NO), (10, YES), (9, YES))
@@ -312,7 +312,7 @@ def test_a_change_of_rules_ends_what_has_begun_and_the_new_version_begins_anew()
     assert feed.quote(3, YES) == [("inactive", "firing", 3, "true", False)]
 
 
-def test_a_rule_that_is_judged_no_more_leaves_nothing_behind():
+def test_a_rule_that_is_evaluated_no_more_leaves_nothing_behind():
     feed = Feed(rule(expires_at=START + 60 * SECOND))
     feed.quote(1, YES)
 
@@ -354,7 +354,7 @@ def test_one_that_raises_becomes_error_and_the_others_go_on():
     assert feed.quote(3, NO) == [("firing", "inactive", 3, "recovered", False)]
 
 
-def test_a_quote_after_the_one_that_raised_is_still_judged_in_the_same_batch():
+def test_a_quote_after_the_one_that_raised_is_still_evaluated_in_the_same_batch():
     feed = Feed(rule(), asset_ids=(1, 2))
 
     made = feed.evaluate(QuotesEntry(2, START + 2, [(1, START + 1, BROKEN), (2, START + 2, YES)]))
@@ -370,7 +370,7 @@ def test_error_at_the_clock_does_not_stop_the_others_either():
     assert [feed.instance(rule_id)[0] for rule_id in (1, 2)] == ["error", "error"]
 
 
-def test_error_survives_a_dump_and_is_judged_no_more():
+def test_error_survives_a_dump_and_is_evaluated_no_more():
     feed = Feed(rule())
     feed.quote(1, BROKEN)
 

@@ -30,7 +30,7 @@ def verdicts_of_the_engine(condition, quotes):
     read = read_condition(condition)
     keys = read.window_keys()
     windows = [new_window(key) for key in keys]
-    test = read.bind({key: place for place, key in enumerate(keys)}).test
+    test = read.bind({key: index for index, key in enumerate(keys)}).test
     given = []
     for at, price in quotes:
         for window in windows:
@@ -44,7 +44,7 @@ def verdicts(request):
     """Give what a condition says of each of these prices, ten seconds apart: T, F, or ? for UNKNOWN."""
 
     def said(condition, prices, *, apart=10):
-        quotes = [(START + apart * place * SECOND, units(price)) for place, price in enumerate(prices.split())]
+        quotes = [(START + apart * index * SECOND, units(price)) for index, price in enumerate(prices.split())]
         return "".join({True: "T", False: "F", None: "?"}[one] for one in request.param(condition, quotes))
 
     return said
@@ -216,7 +216,7 @@ def test_an_event_opens_and_resolves_in_one_step(steps):
     ]  # fmt: skip
 
 
-def test_an_event_within_the_cooldown_is_silent_and_at_its_end_is_told(steps):
+def test_an_event_within_the_cooldown_is_silent_and_at_its_end_is_notified(steps):
     log = Log().rule(UP, cooldown="60s").quotes((0, 99), (10, 100), (20, 99), (69, 100), (69.5, 99), (70, 100))
 
     assert steps(log) == [
@@ -274,7 +274,7 @@ def test_what_has_crossed_has_not_crossed_again_when_the_clock_moves_on(steps):
     assert steps(log) == [("firing", 10, "true"), ("inactive", 10, "event")]
 
 
-def test_an_event_that_is_also_judged_by_the_clock_opens_there_for_its_other_leaves(steps):
+def test_an_event_that_is_also_evaluated_by_the_clock_opens_there_for_its_other_leaves(steps):
     log = Log().rule({"any": [UP, {"kind": "stale", "after": "60s"}]}).quotes((0, 99), (10, 100)).clock(69).clock(70)
 
     assert steps(log) == [

@@ -111,7 +111,7 @@ def test_an_edit_of_name_and_severity_alone_makes_no_version_and_no_entry():
         ({"assets": ["A\0"], "condition": above(1)}, "assets[0]: is not a symbol"),
     ],
 )  # fmt: skip
-def test_a_rule_that_cannot_be_judged_is_refused_and_nothing_is_written(document, message):
+def test_a_rule_that_cannot_be_evaluated_is_refused_and_nothing_is_written(document, message):
     feed = make_feed("BTC-USD")
     Asset.objects.create(symbol="LOOSE")
     owner = make_owner()
@@ -201,7 +201,7 @@ def test_an_edited_rule_opens_again_by_its_new_version():
     assert list(Alert.objects.order_by("pk").values_list("version__number", "resolved_at")) == [(1, at(1)), (2, None)]
 
 
-def test_what_is_pending_before_an_edit_is_judged_by_the_old_version_and_what_comes_after_by_the_new():
+def test_what_is_pending_before_an_edit_is_evaluated_by_the_old_version_and_what_comes_after_by_the_new():
     feed = make_feed("BTC-USD")
     rule = make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     append_quotes(feed, [("BTC-USD", at(1), "101")])
@@ -384,7 +384,7 @@ def test_a_process_that_starts_cold_before_every_entry_makes_the_same_transition
     assert len(made_in(warm)) > 0
 
 
-def test_the_warm_engine_is_taken_only_where_it_stands_at_the_last_judged_entry():
+def test_the_warm_engine_is_taken_only_where_it_stands_at_the_last_evaluated_entry():
     feed = make_feed("BTC-USD")
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100))
     evaluate(feed)
@@ -399,7 +399,7 @@ def test_the_warm_engine_is_taken_only_where_it_stands_at_the_last_judged_entry(
     assert (again.dump(), behind.seq) == (warm.dump(), 0)
 
 
-def test_a_judgement_that_is_rolled_back_costs_a_rebuild_and_changes_nothing(monkeypatch):
+def test_a_evaluation_that_is_rolled_back_costs_a_rebuild_and_changes_nothing(monkeypatch):
     feed = make_feed("BTC-USD")
     make_rule(make_owner(), assets=["BTC-USD"], condition=above(100), pending="5s")
     append_quotes(feed, [("BTC-USD", at(1), "101")])
@@ -491,7 +491,7 @@ CORRUPT = [[], {}, {"assets": ["BTC-USD"], "condition": {"kind": "moon phase"}},
 
 
 @pytest.mark.parametrize("document", CORRUPT)
-def test_a_version_that_cannot_be_read_is_told_to_its_owner_and_the_other_rules_go_on(document):
+def test_a_version_that_cannot_be_read_is_notified_to_its_owner_and_the_other_rules_go_on(document):
     feed = make_feed("BTC-USD")
     owner = make_owner()
     broken = make_rule(owner, name="broken", assets=["BTC-USD"], condition=above(100))

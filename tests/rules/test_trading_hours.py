@@ -197,7 +197,7 @@ def test_sweep_brings_another_calendar_into_the_log_once_and_only_where_silences
 
 
 @pytest.mark.django_db
-def test_what_is_judged_live_by_a_calendar_is_what_replay_why_and_a_backtest_find(shares):
+def test_what_is_evaluated_live_by_a_calendar_is_what_replay_why_and_a_backtest_find(shares):
     rule = make_rule(make_owner(), assets=["AAPL", "BTC-USD"], condition=QUIET)
     friday, saturday, monday = moment("11-20T20:30"), moment("11-21T12:00"), moment("11-23T15:00")
     append_quotes(shares, [("AAPL", friday, "200"), ("BTC-USD", friday, "90000")])

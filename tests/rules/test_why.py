@@ -60,7 +60,7 @@ def answered(moment, instances):
 
 
 @pytest.mark.django_db
-def test_a_recorded_morning_is_answered_as_it_was_judged(tmp_path, monkeypatch):
+def test_a_recorded_morning_is_answered_as_it_was_evaluated(tmp_path, monkeypatch):
     monkeypatch.setattr(services, "CHECKPOINT_EVERY", timedelta(minutes=20))
     rows = recorded.write_recording(tmp_path / "recording.csv", begin="2023-03-11T05:30", end="2023-03-11T07:30")
     feed = make_feed(*recorded.SYMBOLS)
@@ -92,7 +92,7 @@ def test_a_recorded_morning_is_answered_as_it_was_judged(tmp_path, monkeypatch):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("seed", range(3))
-def test_a_random_log_is_answered_as_it_was_judged(seed, monkeypatch):
+def test_a_random_log_is_answered_as_it_was_evaluated(seed, monkeypatch):
     monkeypatch.setattr(services, "CHECKPOINT_ENTRIES", 7)
     chance = random.Random(seed)
     owner, clock = make_owner(), 0
@@ -137,8 +137,8 @@ def feed(db):
 
 def evaluated(feed, *prices, rule, start=0):
     """Append one quote of BTC-USD each ten seconds, evaluate them, and return the answer for the end."""
-    for place, price in enumerate(prices):
-        append_quotes(feed, [("BTC-USD", at(start + 10 * place), price)])
+    for index, price in enumerate(prices):
+        append_quotes(feed, [("BTC-USD", at(start + 10 * index), price)])
     evaluate_pending(feed_id=feed.pk)
     return asked(rule)
 
@@ -190,7 +190,7 @@ def test_a_rule_that_cools_down_says_until_when_the_next_opening_is_silent(feed)
     assert silent.suppressed
 
 
-def test_a_cooldown_that_is_just_over_is_not_told(feed):
+def test_a_cooldown_that_is_just_over_is_not_notified(feed):
     rule = make(cooldown="10s")
     assert evaluated(feed, "101", "99", rule=rule).cooling_until is None
 
@@ -251,7 +251,7 @@ def test_a_combination_is_shown_part_by_part(feed):
     ]
 
 
-def test_silence_is_judged_by_the_clock_that_the_answer_names(feed):
+def test_silence_is_evaluated_by_the_clock_that_the_answer_names(feed):
     rule = make(condition={"kind": "stale", "after": "1m"})
     append_quotes(feed, [("BTC-USD", at(0), "100")])
     append_quotes(feed, [], as_of=at(90))
@@ -305,7 +305,7 @@ def test_the_future_and_the_time_before_the_log_are_refused(feed):
     )
 
 
-def test_what_is_not_judged_yet_is_refused(feed):
+def test_what_is_not_evaluated_yet_is_refused(feed):
     rule = make()
     assert refused(rule) == "nothing is evaluated yet in spot"
 
@@ -332,7 +332,7 @@ def test_quotes_that_are_kept_no_more_are_refused(feed):
     assert refused(rule) == "the quotes from before that moment are kept no more"
 
 
-def test_nobody_is_told_of_the_rules_of_others(feed):
+def test_nobody_is_notified_of_the_rules_of_others(feed):
     rule = make()
     evaluated(feed, "99", rule=rule)
     for stranger in (make_operator("grace", "rules.view_rule"), AnonymousUser()):
@@ -341,7 +341,7 @@ def test_nobody_is_told_of_the_rules_of_others(feed):
     assert asked(rule, user=rule.owner).state == "inactive"
 
 
-def test_a_deleted_rule_is_answered_for_the_time_in_which_it_was_judged(feed):
+def test_a_deleted_rule_is_answered_for_the_time_in_which_it_was_evaluated(feed):
     rule = make()
     evaluated(feed, "101", rule=rule)
     append_quotes(feed, [("BTC-USD", at(10), "101")])

@@ -174,7 +174,7 @@ def test_other_quiet_hours_let_go_of_what_the_old_ones_hold_back(tmp_path):
         event=alert.events.get(),
         channel=channel,
         repeat=1,
-        hold=Notification.Deferral.QUIET,
+        deferred_by=Notification.Deferral.QUIET,
         due_at=timezone.now() + DAY,
     )
     said = f"{{name: {channel.name}, kind: inbox, quiet_from: '22:00', quiet_until: '07:00'}}"

@@ -95,7 +95,7 @@ def test_the_admin_has_no_door_of_its_own(client, ada, admin_user):
     assert (answer.status_code, is_in(client)) == (302, False)
 
 
-def test_who_may_not_enter_the_admin_is_told_as_whom_they_are_signed_in(client, ada):
+def test_who_may_not_enter_the_admin_is_notified_as_whom_they_are_signed_in(client, ada):
     client.force_login(ada)
     answer = client.get("/admin/", follow=True)
     assert answer.status_code == 200

@@ -17,7 +17,7 @@ from apps.notify.services import Done, action_links, create_channel, create_sile
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule
 from fintech.logs import JsonFormatter
-from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, notify_channels
+from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, notify_all
 from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
@@ -32,7 +32,7 @@ def notify_of(owner, *symbols):
     append_quotes(feed, [(symbol, at(0), "9") for symbol in symbols])
     append_quotes(feed, [(symbol, at(1), "11") for symbol in symbols])
     evaluate_pending(feed_id=feed.pk)
-    notify_channels()
+    notify_all()
     return Message.objects.get()
 
 
@@ -247,7 +247,7 @@ def test_a_silence_holds_back_what_comes_next_of_the_rule(client, ada):
     client.post(silence_path(message))
 
     end("BTC-USD")
-    notify_channels()
+    notify_all()
 
     assert list(Message.objects.all()) == [message]
 
@@ -292,9 +292,9 @@ def test_a_link_of_seven_days_works_and_an_older_one_says_that_it_is_too_old(cli
 
 def forgeries(message):
     """Return paths that are like a link and are none."""
-    token = acknowledge_path(message).removeprefix("/act/")
+    token = acknowledge_path(message).removeprefix("/action/")
     payload, signature = token.split(":")
-    other = silence_path(message).removeprefix("/act/").split(":")[0]
+    other = silence_path(message).removeprefix("/action/").split(":")[0]
     changed = ("a" if signature[0] != "a" else "b") + signature[1:]
     return [
         *("x", token[:-1], payload, f"{payload}:", f"{payload}:{changed}", f"{other}:{signature}"),
@@ -309,7 +309,7 @@ def test_a_link_that_was_not_made_here_is_none(client, ada):
 
     for forged in forgeries(message):
         for method in (client.get, client.post):
-            answer = method(f"/act/{forged}")
+            answer = method(f"/action/{forged}")
             assert (answer.status_code, forged) == (404, forged)
             assert headings(answer) == ["This link does nothing"]
             assert message.subject not in answer.text
@@ -347,14 +347,14 @@ def test_a_form_of_another_site_presses_no_button(ada):
 
 def test_no_log_line_has_the_link(ada, caplog):
     caplog.set_level(logging.DEBUG)
-    token = acknowledge_path(notify_of(ada, "BTC-USD")).removeprefix("/act/")
+    token = acknowledge_path(notify_of(ada, "BTC-USD")).removeprefix("/action/")
     for seconds_ago in (0, WEEK + 60):
-        one = acknowledge_path(Message.objects.get(), seconds_ago=seconds_ago).removeprefix("/act/")
-        assert Client(enforce_csrf_checks=True).post(f"/act/{one}").status_code == 403
-        Client().get(f"/act/{one}")
+        one = acknowledge_path(Message.objects.get(), seconds_ago=seconds_ago).removeprefix("/action/")
+        assert Client(enforce_csrf_checks=True).post(f"/action/{one}").status_code == 403
+        Client().get(f"/action/{one}")
 
     lines = [JsonFormatter().format(record) for record in caplog.records]
-    assert sum("/act/" in line for line in lines) >= 3
+    assert sum("/action/" in line for line in lines) >= 3
     assert [line for line in lines if token.split(":")[1] in line] == []
 
 
@@ -376,8 +376,8 @@ def test_only_who_may_see_alerts_is_led_to_them(client, ada):
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_the_address_is_kept_by_no_cache_and_told_to_no_other_page(client, ada, method):
-    for path in (acknowledge_path(notify_of(ada, "BTC-USD")), "/act/forged"):
+def test_the_address_is_kept_by_no_cache_and_notified_to_no_other_page(client, ada, method):
+    for path in (acknowledge_path(notify_of(ada, "BTC-USD")), "/action/forged"):
         answer = getattr(client, method)(path)
         assert "no-store" in answer["Cache-Control"]
         assert answer["Referrer-Policy"] == "strict-origin"

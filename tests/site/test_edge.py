@@ -86,7 +86,7 @@ def test_every_answer_forbids_frames_and_guesses(admin_client, address):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("address", "status", "summary"),
+    ("address", "status", "text"),
     [
         ("/nothing/at/all", 404, "Nothing is here"),
         ("/suspect", 400, "This request cannot be read"),
@@ -116,7 +116,7 @@ def test_a_form_without_its_token_is_refused_in_words(stranger):
 
 
 @pytest.mark.django_db
-def test_who_may_not_is_told_so_and_no_more(client, django_user_model):
+def test_who_may_not_is_notified_so_and_no_more(client, django_user_model):
     client.force_login(django_user_model.objects.create_user("grace", is_staff=True))
     answer = client.get("/admin/market/feed/")
     assert (answer.status_code, "You may not see this" in answer.text) == (403, True)

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from tests.builders import append_quotes, at, make_feed, make_notified_alerts, make_operator, make_owner
 
-WORDS = "ITEM-0 is above 10"
+WORDS = "NOTIFIED-0 is above 10"
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def test_a_stranger_sees_what_this_is_and_neither_market_nor_alerts(client, sett
     assert "market monitor" in answer.text
     assert reverse("login") in answer.text
     assert "Sign in to see the prices." in answer.text
-    assert "TOLD-0" not in answer.text
+    assert "NOTIFIED-0" not in answer.text
 
 
 @pytest.mark.django_db
@@ -42,7 +42,7 @@ def test_a_stranger_gets_no_prices_behind_the_pages_back(client, settings):
     make_notified_alerts(make_owner(), 1)
     answer = client.get("/live")
     assert "Sign in to see the prices." in answer.text
-    assert "TOLD-0" not in answer.text
+    assert "NOTIFIED-0" not in answer.text
 
 
 @pytest.mark.django_db
@@ -50,7 +50,7 @@ def test_a_stranger_sees_a_public_market_and_no_alerts(client, settings, page):
     settings.MARKET_IS_PUBLIC = True
     make_notified_alerts(make_owner(), 1)
     answer = client.get(page)
-    assert "<td>ITEM-0</td>" in answer.text
+    assert "<td>NOTIFIED-0</td>" in answer.text
     assert '<td class="number">11</td>' in answer.text
     assert "2026-03-02 12:00:01" in answer.text
     assert WORDS not in answer.text
@@ -128,7 +128,7 @@ def test_an_empty_market_says_to_each_what_would_fill_it(client, admin_client):
 
 
 @pytest.mark.django_db
-def test_who_has_no_alerts_is_told_how_to_come_by_some(client):
+def test_who_has_no_alerts_is_notified_how_to_come_by_some(client):
     client.force_login(make_owner())
     assert "a place in the group Owner" in client.get("/").text
     grace = make_operator()

@@ -250,7 +250,7 @@ def test_a_call_that_was_under_way_when_the_circuit_opened_does_not_shorten_it()
 @pytest.mark.parametrize(
     ("retry_after", "seconds"), [(120, 120), (None, 60), (0, 1), (-5, 1), (10**20, 3_600), (3_601, 3_600)]
 )
-def test_who_is_told_that_he_asks_too_often_asks_no_more_for_as_long(retry_after, seconds):
+def test_who_is_notified_that_he_asks_too_often_asks_no_more_for_as_long(retry_after, seconds):
     state = sources_domain.circuit_after_failure(
         CircuitState(), reason="rate_limited", retry_after_seconds=retry_after, now=START
     )
@@ -442,7 +442,7 @@ def test_a_state_that_opens_at_the_change_says_so_in_its_evidence_and_in_words()
     assert alert.summary.endswith(" (the first price from second, after first)")
 
 
-def test_an_engine_rebuilt_at_the_change_judges_as_one_that_lived_through_it(monkeypatch):
+def test_an_engine_rebuilt_at_the_change_evaluates_as_one_that_lived_through_it(monkeypatch):
     monkeypatch.setattr("apps.rules.services.CHECKPOINT_ENTRIES", 1)
     feed, owner = make_feed("A"), make_owner()
     rule = make_rule(owner, assets=["A"], condition={"any": [CROSSES, {"kind": "stale", "after": "5s"}]})

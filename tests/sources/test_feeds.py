@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 # Feeds
 
 
-def test_a_new_feed_has_its_head_its_judge_and_its_sources_in_order():
+def test_a_new_feed_has_its_head_its_evaluate_and_its_sources_in_order():
     feed = sources.create_feed(
         name="crypto-spot",
         interval_seconds=15,

@@ -177,7 +177,7 @@ def test_a_quote_ahead_of_the_feeds_clock_is_cut_to_it_and_far_ahead_is_rejected
     assert stored_quotes() == [("BTC", START, "10")]
 
 
-def test_a_late_quote_is_kept_and_not_judged_and_the_newest_stays():
+def test_a_late_quote_is_kept_and_not_evaluated_and_the_newest_stays():
     feed = make_feed("BTC", "ETH")
     append_quotes(feed, [("BTC", at(5), "10")])
     entry = append_quotes(feed, [("BTC", at(4), "9"), ("ETH", at(4), "2")], as_of=at(6))
@@ -189,7 +189,7 @@ def test_a_late_quote_is_kept_and_not_judged_and_the_newest_stays():
     assert cache.get_latest([asset_ids(feed)["BTC"]], now=at(6)) == {asset_ids(feed)["BTC"]: (at(5), Decimal(10))}
 
 
-def test_an_entry_of_late_quotes_alone_has_their_bounds_and_nothing_to_judge():
+def test_an_entry_of_late_quotes_alone_has_their_bounds_and_nothing_to_evaluate():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", at(5), "10")])
     entry = append_quotes(feed, [("BTC", at(3), "9"), ("BTC", at(4), "8")], as_of=at(6))
@@ -264,7 +264,7 @@ def test_slots_before_the_first_answer_are_not_missed():
     assert record(lease, as_of=at(500)).missed_slots == 0
 
 
-def test_a_provider_is_told_where_the_feed_stands(scripted):
+def test_a_provider_is_notified_where_the_feed_stands(scripted):
     feed = make_feed("ETH", "BTC", interval_seconds=10, provider="scripted")
     scripted.gives = [answer_with(("BTC", at(1), "10"), as_of=at(2)), answer_with(as_of=at(12))]
     fetch(feed)

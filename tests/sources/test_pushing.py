@@ -158,7 +158,7 @@ def test_only_a_running_feed_with_the_source_push_is_pushed_to(feed, name):
 # The analyzer is sent for
 
 
-def test_what_was_pushed_sends_for_the_judge_once(feed):
+def test_what_was_pushed_sends_for_the_evaluate_once(feed):
     other = make_feed("X", name="other", provider="push")
     push(("A", at(1), "10"), now=at(1))
 
@@ -169,7 +169,7 @@ def test_what_was_pushed_sends_for_the_judge_once(feed):
     assert EvaluationCursor.objects.get(feed=other).redispatch_at is None
 
 
-def test_who_pushes_each_second_has_the_judge_each_second(feed):
+def test_who_pushes_each_second_has_the_evaluate_each_second(feed):
     for second in (1, 2, 3):
         push(("A", at(second), "10"), now=at(second))
         assert market.claim_feeds_pushed_to(now=at(second)) == [feed.pk]

@@ -77,14 +77,14 @@ EXAMPLES = [
     ),
     (
         "Rules, and where they stand",
-        "query Rules {\n  rules(first: 10) {\n    edges {\n      node {\n        name severity words\n"
+        "query Rules {\n  rules(first: 10) {\n    edges {\n      node {\n        name severity description\n"
         "        states(first: 5) { edges { node { asset { symbol } state since unknown } } }\n"
         "      }\n    }\n  }\n}",
     ),
     (
         "Alerts, and why",
         "query Alerts {\n  alerts(first: 5) {\n    edges {\n      node {\n"
-        "        words severity state openedAt resolvedAt\n        rule { name words }\n"
+        "        summary severity state openedAt resolvedAt\n        rule { name description }\n"
         "        evidence\n        timeline { kind at reason by entry { feed seq traceId } }\n"
         "        messages(first: 3) { edges { node { subject status channel { name } } } }\n"
         "      }\n    }\n  }\n}",

@@ -151,8 +151,8 @@ def _read(data: Any, path: str, *, depth: int, negated: bool) -> Condition:
     if not isinstance(members, list | tuple) or not 1 <= len(members) <= LEAVES_MOST:
         raise RuleInvalid(f"{path}.{word}", f"must be a list of 1 to {LEAVES_MOST} conditions")
     read = (
-        _read(member, f"{path}.{word}[{place}]", depth=depth + 1, negated=negated)
-        for place, member in enumerate(members)
+        _read(member, f"{path}.{word}[{index}]", depth=depth + 1, negated=negated)
+        for index, member in enumerate(members)
     )
     return Combination(word, tuple(read))
 

@@ -84,7 +84,7 @@ class HistoryEntry:
 
 Entry = QuotesEntry | RulesEntry | HistoryEntry
 # Test, whether an episode lasts, and the verdict that changes nothing.
-Judging = tuple[Test, bool, Any]
+Evaluating = tuple[Test, bool, Any]
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class Series:
         "calendar",
         "deadline",
         "instances",
-        "judging",
+        "evaluating",
         "keys",
         "price",
         "switch",
@@ -143,7 +143,7 @@ class Series:
         self.keys: tuple[WindowKey, ...] = ()
         self.windows: tuple[Window, ...] = ()
         self.instances: tuple[Instance, ...] = ()
-        self.judging: list[Judging] = []
+        self.evaluating: list[Evaluating] = []
         self.deadline = FOREVER
         self.switch: tuple[int, str, str] | None = None
         self.calendar = ""
@@ -186,7 +186,7 @@ class Engine:
         self._clocked: dict[tuple[int, int], Instance] = {}  # (asset id, rule id): evaluated at each as_of as well
         self._clocked_order: list[tuple[int, int]] | None = None
         self._bound: dict[tuple[int, ...], Bound] = {}  # (version id, places of its windows)
-        self._judging: dict[Judging, Judging] = {}
+        self._evaluating: dict[Evaluating, Evaluating] = {}
 
     def evaluate(self, entry: Entry, history: History) -> Evaluation:
         """Read the next entry and return what it changed. Raises ValueError for an entry out of turn."""
@@ -195,11 +195,11 @@ class Engine:
         evaluation = Evaluation()
         if isinstance(entry, QuotesEntry):
             begin = 0
-            for place, (asset_id, at, _) in enumerate(entry.quotes if entry.switched else ()):
+            for index, (asset_id, at, _) in enumerate(entry.quotes if entry.switched else ()):
                 if (asset_id, at) in entry.switched:
-                    self._evaluate_quotes(entry.quotes[begin:place], evaluation)
+                    self._evaluate_quotes(entry.quotes[begin:index], evaluation)
                     self._switch(asset_id, at, *entry.switched[asset_id, at])
-                    begin = place
+                    begin = index
             self._evaluate_quotes(entry.quotes[begin:] if begin else entry.quotes, evaluation)
             self._evaluate_clock(entry.as_of, evaluation)
         elif isinstance(entry, RulesEntry):
@@ -240,13 +240,13 @@ class Engine:
             # What a step changes here (an instance may end) is for the next quote: this one goes on over what it
             # began with.
             instances = series.instances
-            for place, (test, firing, quiet) in enumerate(series.judging):
+            for index, (test, firing, quiet) in enumerate(series.evaluating):
                 try:
                     verdict = test(price, windows, firing)
                     if verdict is not quiet:
-                        self._step(series, instances[place], verdict, at, evaluation)
+                        self._step(series, instances[index], verdict, at, evaluation)
                 except Exception as error:
-                    self._fail(instances[place], error, at, evaluation)
+                    self._fail(instances[index], error, at, evaluation)
 
     def _evaluate_clock(self, as_of: int, evaluation: Evaluation) -> None:
         if self._clocked_order is None:
@@ -300,7 +300,7 @@ class Engine:
         if steps:
             self._note(instance, steps, evidence, evaluation)
         if instance.is_live:
-            series.judging[series.instances.index(instance)] = self._judging_of(instance)
+            series.evaluating[series.instances.index(instance)] = self._evaluating_of(instance)
 
     def _note(
         self,
@@ -353,7 +353,7 @@ class Engine:
             del self._series[series.asset_id]
 
     def _change_rules(self, entry: RulesEntry, history: History, evaluation: Evaluation) -> None:
-        self._judging = {}
+        self._evaluating = {}
         self._bound = {}  # Versions that are no longer evaluated go with it; the rest is bound anew as it is wanted.
         gained: dict[int, list[Instance]] = {}
         for change in entry.changes:
@@ -422,19 +422,19 @@ class Engine:
         self._bind(series)
 
     def _bind(self, series: Series) -> None:
-        places = {key: place for place, key in enumerate(series.keys)}
+        places = {key: index for index, key in enumerate(series.keys)}
         for instance in series.instances:
             instance.bound = self._bound_to(instance, places)
             if instance.deadline != FOREVER or (instance.spec is not None and is_clocked(instance.spec.condition)):
                 self._clocked[instance.asset_id, instance.rule_id] = instance
                 self._clocked_order = None
-        series.judging = [self._judging_of(one) for one in series.instances]
+        series.evaluating = [self._evaluating_of(one) for one in series.instances]
         series.deadline = min((one.deadline for one in series.instances), default=FOREVER)
 
-    def _judging_of(self, instance: Instance) -> Judging:
+    def _evaluating_of(self, instance: Instance) -> Evaluating:
         """Return what the hot loop reads of it: the same few tuples for all assets, for the processor's cache."""
-        judging = (instance.bound.test, *instance.mode)
-        return self._judging.setdefault(judging, judging)
+        evaluating = (instance.bound.test, *instance.mode)
+        return self._evaluating.setdefault(evaluating, evaluating)
 
     def _bound_to(self, instance: Instance, places: Mapping[WindowKey, int]) -> Bound:
         """Return the condition bound to these places: one for all assets whose windows stand alike."""

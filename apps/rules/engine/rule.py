@@ -26,9 +26,9 @@ class Assets:
     def read(cls, data: Any) -> "Assets":
         """Return the selector from a list of symbols, {tag: …} or {feed: …}. Raises RuleInvalid."""
         if isinstance(data, list | tuple) and data:
-            for place, symbol in enumerate(data):
+            for index, symbol in enumerate(data):
                 if not _is_name(symbol):
-                    raise RuleInvalid(f"assets[{place}]", "is not a symbol")
+                    raise RuleInvalid(f"assets[{index}]", "is not a symbol")
             return cls(symbols=tuple(dict.fromkeys(data)))
         if isinstance(data, Mapping) and len(data) == 1:
             (key, value), *_ = data.items()

@@ -45,7 +45,7 @@ def test_setting_the_same_channels_again_changes_nothing(rule, channel):
         ("inbox", {"to": "a@example.org"}, "unknown setting 'to'; a channel of kind inbox has nothing"),
     ],
 )
-def test_a_channel_that_could_not_be_told_on_is_refused(owner, kind, config, message):
+def test_a_channel_that_could_not_be_notified_on_is_refused(owner, kind, config, message):
     with pytest.raises(ValidationError) as refusal:
         services.create_channel(owner=owner, name="x", kind=kind, config=config)
 
@@ -81,7 +81,7 @@ def test_waits_quiet_hours_and_templates_out_of_bounds_are_refused_with_their_fi
     assert Channel.objects.count() == 0
 
 
-def test_secrets_are_sealed_in_the_database_and_read_back(outside, owner, settings):
+def test_secrets_are_encrypted_in_the_database_and_read_back(outside, owner, settings):
     config = {"to": "ada", "password": "canary-4711"}
     channel = services.create_channel(owner=owner, name="Encrypted", kind="fake", config=config)
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def test_an_opening_is_owed_to_the_enabled_channels_of_its_rule(feed, owner, rule, channel):
+def test_an_opening_is_due_to_the_enabled_channels_of_its_rule(feed, owner, rule, channel):
     more = [services.create_channel(owner=owner, name=name, kind="inbox", config={}) for name in ("A", "Off", "Other")]
     Channel.objects.filter(name="Off").update(is_enabled=False)
     services.set_channels(rule=rule, channels=[channel, *more[:2]])
@@ -32,14 +32,14 @@ def test_an_opening_is_owed_to_the_enabled_channels_of_its_rule(feed, owner, rul
     assert notifications() == [("opened", "Fake"), ("opened", "A")]
 
 
-def test_a_rule_without_channels_owes_nothing_and_makes_no_inbox(feed, owner):
+def test_a_rule_without_channels_owns_nothing_and_makes_no_inbox(feed, owner):
     make_rule(owner, assets=["BTC-USD"], condition=above(100))
 
     assert evaluate(feed, (0, "101")) == []
     assert (Alert.objects.count(), Notification.objects.count(), Channel.objects.count()) == (1, 0, 0)
 
 
-def test_a_resolution_is_owed_only_where_the_opening_was_and_where_it_is_wanted(feed, owner, rule, channel):
+def test_a_resolution_is_due_only_where_the_opening_was_and_where_it_is_wanted(feed, owner, rule, channel):
     names = ("Quiet", "Off later", "Late")
     quiet, off, late = [services.create_channel(owner=owner, name=one, kind="inbox", config={}) for one in names]
     services.set_channels(rule=rule, channels=[channel, quiet, off])
@@ -53,13 +53,13 @@ def test_a_resolution_is_owed_only_where_the_opening_was_and_where_it_is_wanted(
     assert notifications()[3:] == [("resolved", "Fake")]
 
 
-def test_an_episode_within_one_batch_owes_both_steps(feed, rule):
+def test_an_episode_within_one_batch_owns_both_steps(feed, rule):
     evaluate(feed, (0, "101"), (1, "99"))
 
     assert notifications() == [("opened", "Fake"), ("resolved", "Fake")]
 
 
-def test_owing_twice_makes_no_second_debt(feed, rule):
+def test_due_twice_makes_no_second_notification(feed, rule):
     evaluate(feed, (0, "101"), (1, "99"))
 
     services.enqueue(list(AlertEvent.objects.select_related("alert__rule")), now=timezone.now())
@@ -115,7 +115,7 @@ def test_an_error_finds_an_inbox_whatever_the_names_of_the_owners_channels(feed,
     assert Notification.objects.get().channel.name == "Inbox for errors 2"
 
 
-def test_the_database_refuses_a_second_debt_of_one_event(feed, rule):
+def test_the_database_refuses_a_second_notification_of_one_event(feed, rule):
     evaluate(feed, (0, "101"))
     notification = Notification.objects.get()
 
@@ -169,7 +169,7 @@ def remind(channel, *, minutes):
     return notifications
 
 
-def test_an_open_alert_is_told_again_each_time_the_interval_has_passed(feed, rule, reminded, outside):
+def test_an_open_alert_is_notified_again_each_time_the_interval_has_passed(feed, rule, reminded, outside):
     items(feed, reminded, (0, "101"))
     send(reminded)
 
@@ -255,7 +255,7 @@ def test_a_reminder_in_a_silence_waits_for_its_end(feed, rule, reminded, outside
     assert "Held back by the silence “work”" in outside.rendered_messages[1].text
 
 
-def test_what_could_not_be_told_is_reminded_of(feed, rule, reminded, outside):
+def test_what_could_not_be_notified_is_reminded_of(feed, rule, reminded, outside):
     items(feed, reminded, (0, "101"))
     outside.script = [raising(TransportRejected("http_400"))]
     send(reminded)

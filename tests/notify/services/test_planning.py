@@ -58,7 +58,7 @@ def test_planning_twice_makes_no_second_message(feed, rule, channel):
     assert Message.objects.count() == 1
 
 
-def test_debts_that_no_message_pays_are_found_again(feed, rule, channel):
+def test_notifications_that_no_message_pays_are_found_again(feed, rule, channel):
     evaluate(feed, (0, "101"))
 
     found = [queries.channels_to_plan(now=timezone.now())]
@@ -91,7 +91,7 @@ def test_an_unsent_opening_merges_into_its_resolution(feed, rule, channel, outsi
     ]
 
 
-def test_a_resolution_merges_into_the_list_that_tells_the_opening_and_the_rest_is_a_message_of_its_own(
+def test_a_resolution_merges_into_the_list_that_notifies_the_opening_and_the_rest_is_a_message_of_its_own(
     feed, owner, rule, channel
 ):
     storm = make_storm(owner, channel, count=3)
@@ -229,7 +229,7 @@ def silence(author, *, seconds=3_600, starts=0, **match):
     )
 
 
-def test_who_wants_no_ends_is_told_all_the_same_that_what_is_news_to_them_is_over(feed, rule, channel):
+def test_who_wants_no_ends_is_notified_all_the_same_that_what_is_news_to_them_is_over(feed, rule, channel):
     Channel.objects.update(wants_resolved=False)
     evaluate(feed, (0, "101"))
     evaluate(feed, (1, "99"))
@@ -244,7 +244,7 @@ def test_who_wants_no_ends_is_told_all_the_same_that_what_is_news_to_them_is_ove
     ]
 
 
-def test_a_silence_holds_back_what_is_told_and_not_what_is_judged(feed, owner, rule, channel):
+def test_a_silence_holds_back_what_is_notified_and_not_what_is_evaluated(feed, owner, rule, channel):
     deferred = silence(owner, owner=owner)
 
     assert items(feed, channel, (0, "101")) == []
@@ -260,7 +260,7 @@ def test_a_silence_holds_back_what_is_told_and_not_what_is_judged(feed, owner, r
     assert queries.channels_to_plan(now=timezone.now()) == []
 
 
-def test_at_its_end_what_it_held_back_is_told_in_one_message(feed, owner, rule, channel):
+def test_at_its_end_what_it_held_back_is_notified_in_one_message(feed, owner, rule, channel):
     deferred = silence(owner, owner=owner)
     items(feed, channel, (0, "101"))
     items(feed, channel, (1, "99"), (2, "101"))

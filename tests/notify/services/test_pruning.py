@@ -62,7 +62,7 @@ def rows():
     ]
 
 
-def test_what_is_over_and_old_goes_with_its_attempts_and_debts_and_the_alert_stays(feed, rule, channel):
+def test_what_is_over_and_old_goes_with_its_attempts_and_notifications_and_the_alert_stays(feed, rule, channel):
     age(episode(feed, channel, 0))
     young = set(episode(feed, channel, 10))
     alerts, events = list(Alert.objects.order_by("pk").values()), list(AlertEvent.objects.order_by("pk").values())
@@ -95,7 +95,7 @@ def test_days_are_those_of_the_setting(feed, rule, channel, settings):
     assert (prune(), old in messages(), young in messages()) == (1, False, True)
 
 
-def test_what_an_open_alert_was_told_stays_so_that_its_end_is_told(feed, rule, channel, outside):
+def test_what_an_open_alert_was_notified_stays_so_that_its_end_is_notified(feed, rule, channel, outside):
     episode(feed, channel, 0)
     notified_open = opened(feed, channel, 10)
     services.send_test(channel=channel, asked_by="ada", now=NOW)
@@ -159,7 +159,7 @@ def test_what_was_given_up_goes_and_so_do_tests_and_notices(feed, rule, channel,
     assert (prune(), messages() - young) == (3, set())
 
 
-def test_what_a_channel_that_is_switched_off_is_owed_is_given_up_and_goes_with_the_rest(feed, rule, channel):
+def test_what_a_channel_that_is_switched_off_is_due_is_given_up_and_goes_with_the_rest(feed, rule, channel):
     """There are no notifications that nobody ever pays."""
     silence = services.create_silence(
         author=channel.owner, owner=channel.owner, starts_at=NOW, ends_at=NOW + timedelta(hours=1), comment="work"

@@ -44,7 +44,7 @@ def test_a_delivery_is_on_record(feed, rule, channel, outside):
     assert [rendered.id for rendered in outside.rendered_messages] == [str(message_id)]
 
 
-def test_a_letter_has_all_that_a_transport_may_need(feed, rule, channel, outside):
+def test_a_message_has_all_that_a_transport_may_need(feed, rule, channel, outside):
     (message_id,) = items(feed, channel, (0, "101"))
 
     send(channel)
@@ -525,7 +525,9 @@ def test_what_it_says_is_since_when_nothing_gets_through_however_often_it_fails(
     assert channel.failing_since == first
 
 
-def test_a_channel_that_is_refused_is_switched_off_and_its_owner_told_elsewhere(feed, owner, rule, channel, outside):
+def test_a_channel_that_is_refused_is_switched_off_and_its_owner_notified_elsewhere(
+    feed, owner, rule, channel, outside
+):
     items(feed, channel, (0, "101"))
     outside.script = [raising(ChannelRefused("http_410", "The address is gone."))]
 
@@ -696,7 +698,7 @@ def test_of_senders_at_the_same_moment_one_wins(feed, rule, channel, outside):
 
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
-def test_of_planners_at_the_same_moment_each_debt_is_paid_once(owner, channel):
+def test_of_planners_at_the_same_moment_each_notification_is_paid_once(owner, channel):
     symbols = [f"A{number}" for number in range(10)]
     feed = make_feed(*symbols)
     rule = make_rule(owner, assets=symbols, condition=above(100))

@@ -51,7 +51,7 @@ def items(number, **more):
         "rule": "Peg",
         "symbol": f"COIN-{number}",
         "severity": "critical",
-        "detail": f"COIN-{number} is below 0.99",
+        "summary": f"COIN-{number} is below 0.99",
         "url": f"https://fintech.example/alert/{number}",
     }
     return domain.MessageItem(**(columns | more))
@@ -154,8 +154,8 @@ def test_each_alert_stands_in_both_parts_with_its_words_its_time_and_a_link(serv
         *["[critical] Peg: COIN-1", "COIN-1 is below 0.99", "Opened 2026-03-02 12:00:00 UTC.", ""],
         *["[warning] Peg: COIN-2", "COIN-2 is below 0.99", "Opened 2026-03-02 12:00:00 UTC.", ""],
         *["https://fintech.example/message/1", ""],
-        "Acknowledge: https://fintech.example/act/a:1",
-        "Silence 1 h: https://fintech.example/act/b:1",
+        "Acknowledge: https://fintech.example/action/a:1",
+        "Silence 1 h: https://fintech.example/action/b:1",
     ]
     assert compose_message(html) == [
         "[critical] 2 alerts, 0 of them over: COIN-1, COIN-2",
@@ -176,7 +176,7 @@ def test_what_was_held_back_stands_under_what_held_it(server):
     Email().send(render(items(1, deferred_by="quiet hours until seven"), items(2)), TO)
 
     lines = compose_message(parts_of(server.taken[0][1])[1])
-    assert [line for line in lines[1:] if line.startswith(("Peg", "Unconfirmed"))] == [
+    assert [line for line in lines[1:] if line.startswith(("Peg", "Held"))] == [
         *["Peg: COIN-2", "Held back by quiet hours until seven", "Peg: COIN-1"],
     ]
 
@@ -207,7 +207,7 @@ def test_an_owners_own_template_is_what_both_parts_say(server):
 
 def test_names_are_text_and_not_markup(server):
     evil = "<script>alert(1)</script>&amp;\"'<img src=x>"
-    Email().send(render(items(1, rule=evil, symbol=evil, detail=evil, deferred_by=evil), items(2)), TO)
+    Email().send(render(items(1, rule=evil, symbol=evil, summary=evil, deferred_by=evil), items(2)), TO)
     Email().send(replace(render(items(1)), subject=evil, text=evil), TO)
 
     for _, mail in server.taken:
@@ -224,7 +224,7 @@ def test_the_html_asks_for_nothing_from_other_machines(server):
 
 
 @pytest.mark.parametrize(("severity", "colour"), [("critical", "#c62828"), ("warning", "#9a6400"), ("info", "#1a6dc4")])
-def test_the_gravest_severity_colours_the_mail(server, severity, colour):
+def test_the_highest_severity_colours_the_mail(server, severity, colour):
     Email().send(render(items(1, severity=severity), items(2, severity="info")), TO)
 
     assert f"border-left:6px solid {colour}" in parts_of(server.taken[0][1])[1]

@@ -36,7 +36,7 @@ ITEM = MessageItem(
     rule='Peg "<b>&',
     symbol="USDC-USD",
     severity="critical",
-    detail="It broke.",
+    summary="It broke.",
     url="https://fintech.example/alert/7",
 )
 RENDERED = RenderedMessage(
@@ -80,7 +80,7 @@ def test_standard_webhooks_vector():
     assert signed()["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_what_is_told_is_posted_as_data(channel, httpserver):
+def test_what_is_notified_is_posted_as_data(channel, httpserver):
     receipt = Webhook().send(RENDERED, channel)
 
     assert receipt == Receipt("taken by 127.0.0.1", status=200, answer="thanks")
@@ -88,14 +88,14 @@ def test_what_is_told_is_posted_as_data(channel, httpserver):
     assert (request.method, request.headers["Content-Type"]) == ("POST", "application/json")
     assert request.headers["webhook-id"] == RENDERED.id
     assert json.loads(request.get_data()) == {
-        "type": "alerts.items",
+        "type": "alerts.notification",
         "timestamp": "2023-03-11T09:12:00+00:00",
         "data": {
             "subject": "[critical] Peg: USDC-USD",
             "text": "It broke.\né",
             "url": "https://fintech.example/message/5",
             "severity": "critical",
-            "items": [
+            "events": [
                 {
                     "alert_id": 7,
                     "event": "opened",
@@ -104,7 +104,7 @@ def test_what_is_told_is_posted_as_data(channel, httpserver):
                     "rule": 'Peg "<b>&',
                     "symbol": "USDC-USD",
                     "severity": "critical",
-                    "detail": "It broke.",
+                    "summary": "It broke.",
                     "url": "https://fintech.example/alert/7",
                     "deferred_by": "",
                 },
@@ -116,7 +116,7 @@ def test_what_is_told_is_posted_as_data(channel, httpserver):
                     "rule": 'Peg "<b>&',
                     "symbol": "USDC-USD",
                     "severity": "critical",
-                    "detail": "It broke.",
+                    "summary": "It broke.",
                     "url": "https://fintech.example/alert/7",
                     "deferred_by": "",
                 },
@@ -131,7 +131,7 @@ def test_a_test_is_a_notice_without_alerts(channel, httpserver):
 
     sent = json.loads(httpserver.log[0][0].get_data())
     assert (sent["type"], sent["timestamp"]) == ("channel.notice", None)
-    assert (sent["data"]["items"], sent["data"]["actions"], sent["data"]["severity"]) == ([], [], "")
+    assert (sent["data"]["events"], sent["data"]["actions"], sent["data"]["severity"]) == ([], [], "")
 
 
 def test_a_repeat_carries_the_same_id_and_the_same_body(channel, httpserver, monkeypatch):
@@ -270,7 +270,7 @@ def test_the_preview_is_the_document_that_is_sent(channel, httpserver):
     assert "é" in preview
 
 
-def test_a_failure_says_so_and_the_secrets_are_told_nowhere(channel, httpserver, caplog, capfd):
+def test_a_failure_says_so_and_the_secrets_are_notified_nowhere(channel, httpserver, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     httpserver.clear()
     httpserver.expect_request("/hook").respond_with_data("later", status=503, headers={"Retry-After": "2"})

@@ -183,7 +183,7 @@ def test_a_key_is_sent_in_its_header_without_a_line_end(httpserver, monkeypatch)
     assert [call.headers.get("x-cg-demo-api-key") for call, _ in httpserver.log] == [KEY]
 
 
-def test_a_wrong_key_is_unauthorized_and_is_told_nowhere(httpserver, monkeypatch, caplog):
+def test_a_wrong_key_is_unauthorized_and_is_notified_nowhere(httpserver, monkeypatch, caplog):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("COINGECKO_API_KEY", KEY)
     httpserver.expect_request("/simple/price").respond_with_json(WRONG_KEY, status=401)
@@ -231,7 +231,7 @@ def test_the_documented_address_and_dollars_are_the_defaults():
 
 
 @pytest.mark.parametrize("vs_currency", ["", "USD", "usd,eur", "usd ", "usd\n", "us-d", "üsd", "u5d", None, 1, ["usd"]])
-def test_a_currency_that_is_not_in_small_letters_is_refused(vs_currency):
+def test_a_currency_that_is_not_in_small_messages_is_refused(vs_currency):
     with pytest.raises(ProviderMisconfigured, match="^vs_currency must be a currency in small letters, like usd$"):
         CoinGecko().validate_options({"vs_currency": vs_currency})
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from apps.market.domain import RawQuote
 from apps.sources.providers import recording as replay
 from apps.sources.providers.protocol import ProviderMisconfigured, ProviderRejected, QuoteRequest
-from apps.sources.providers.recording import Replay
+from apps.sources.providers.recording import Recording
 
 DEPEG = "usdc-depeg-2023-03.csv.gz"
 PAIRS = ("BTC-USD", "BTC-USDC", "BTC-USDT")
@@ -46,7 +46,7 @@ def recording(tmp_path):
 
 
 def _fetch(path, *, after=timedelta(), position=None, external_ids=("A", "B"), began_at=BEGAN_AT, **options):
-    return Replay().fetch(
+    return Recording().fetch(
         QuoteRequest(
             external_ids=external_ids,
             slot=began_at + after,
@@ -54,7 +54,7 @@ def _fetch(path, *, after=timedelta(), position=None, external_ids=("A", "B"), b
             position=position,
             latest={},
             interval_seconds=60,
-            options=Replay().validate_options({"path": path, **options}),
+            options=Recording().validate_options({"path": path, **options}),
         )
     )
 
@@ -112,7 +112,7 @@ def test_only_the_assets_of_the_feed_are_given(recording):
     assert _seen(answer.quotes) == [("B", 21, _minute(1)), ("B", 23, _minute(3))]
 
 
-def test_at_the_end_of_the_film_the_answers_are_empty_and_the_clock_stands(recording):
+def test_at_the_end_of_the_recording_the_answers_are_empty_and_the_clock_stands(recording):
     answer = _fetch(recording(), after=timedelta(days=400), position=_minute(3))
     assert (answer.quotes, answer.as_of) == ([], _minute(3))
 
@@ -180,7 +180,7 @@ def test_rows_between_two_seconds_are_given_once_and_not_after_the_clock(recordi
     assert third.as_of == _minute(0) + timedelta(seconds=1.5)
 
 
-def test_a_shifted_film_still_begins_with_its_first_row(recording):
+def test_a_shifted_recording_still_begins_with_its_first_row(recording):
     answer = _fetch(recording("time,symbol,price\n1678406400.25,A,1\n1678406401.5,A,2\n"), shift="ends_now")
     assert _seen(answer.quotes) == [("A", 1, BEGAN_AT - timedelta(seconds=1.25))]
     assert answer.as_of == BEGAN_AT - timedelta(seconds=1.25)
@@ -191,7 +191,7 @@ def test_a_shifted_film_still_begins_with_its_first_row(recording):
     speed=st.sampled_from([0.1, 0.7, 1, 1.5, 60]),
     shift=st.sampled_from(["none", "ends_now"]),
 )
-def test_every_row_comes_once_however_the_film_is_asked(slots, speed, shift, tmp_path_factory):
+def test_every_row_comes_once_however_the_recording_is_asked(slots, speed, shift, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "asked.csv"
     rows = [f"{1678406400 + number * 7 / 4},A,{number + 1}" for number in range(400)]
     path.write_text("time,symbol,price\n" + "\n".join(rows) + "\n")
@@ -222,12 +222,12 @@ def test_the_ways_to_write_a_row(recording, content):
     assert _fetch(recording(content), external_ids=("A",)).quotes == [RawQuote("A", Decimal("10.5"), _minute(0))]
 
 
-def test_a_film_out_of_order_is_put_in_order(recording):
+def test_a_recording_out_of_order_is_put_in_order(recording):
     path = recording("time,symbol,price\n1678406460,A,2\n1678406400,A,1\n1678406460,A,3\n")
     assert [quote.price for quote in _fetch(path, after=MINUTE).quotes] == [1, 2, 3]
 
 
-def test_a_gzipped_film_is_read(recording):
+def test_a_gzipped_recording_is_read(recording):
     path = recording(gzip.compress(RECORDING_FILE.encode()), name="recording.csv.gz")
     assert len(_fetch(path, after=10 * MINUTE).quotes) == 7
 
@@ -265,9 +265,9 @@ def test_a_gzipped_film_is_read(recording):
     ],
     ids=lambda value: str(value)[-40:],
 )
-def test_a_broken_film_is_named_with_its_line(recording, content, name, message):
+def test_a_broken_recording_is_named_with_its_line(recording, content, name, message):
     with pytest.raises(ProviderMisconfigured) as caught:
-        Replay().validate_options({"path": recording(content, name=name)})
+        Recording().validate_options({"path": recording(content, name=name)})
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
@@ -275,7 +275,7 @@ def test_a_broken_film_is_named_with_its_line(recording, content, name, message)
 @pytest.mark.parametrize("path", ["no-such-recording.csv", "..", "/dev/null", "./README.md/recording.csv", "a\x00b"])
 def test_what_is_no_file_is_refused(path):
     with pytest.raises(ProviderMisconfigured, match="line 1: is not a file that can be read$"):
-        Replay().validate_options({"path": path})
+        Recording().validate_options({"path": path})
 
 
 def test_a_file_that_changes_is_read_anew(recording):
@@ -283,12 +283,12 @@ def test_a_file_that_changes_is_read_anew(recording):
     assert len(_fetch(recording(RECORDING_FILE + "1678406640,A,14,1\n"), after=10 * MINUTE).quotes) == 8
 
 
-def test_a_film_that_breaks_while_the_feed_runs_is_rejected(recording):
+def test_a_recording_that_breaks_while_the_feed_runs_is_rejected(recording):
     path = recording()
-    request = QuoteRequest(("A",), BEGAN_AT, BEGAN_AT, None, {}, 60, Replay().validate_options({"path": path}))
+    request = QuoteRequest(("A",), BEGAN_AT, BEGAN_AT, None, {}, 60, Recording().validate_options({"path": path}))
     os.remove(path)
     with pytest.raises(ProviderRejected) as caught:
-        Replay().fetch(request)
+        Recording().fetch(request)
     assert caught.value.reason == "broken_recording"
 
 
@@ -316,14 +316,14 @@ def test_a_film_that_breaks_while_the_feed_runs_is_rejected(recording):
 )
 def test_wrong_options_are_refused_by_name(options, message):
     with pytest.raises(ProviderMisconfigured) as caught:
-        Replay().validate_options(options)
+        Recording().validate_options(options)
     assert str(caught.value) == message
 
 
 def test_validated_options_are_complete_and_stay_as_they_are():
-    options = Replay().validate_options({"path": DEPEG})
+    options = Recording().validate_options({"path": DEPEG})
     assert options == {"path": DEPEG, "start": None, "shift": "none", "speed": 1}
-    assert Replay().validate_options(options) == options
+    assert Recording().validate_options(options) == options
 
 
 def test_a_fetch_touches_the_rows_it_releases_and_few_others(recording, monkeypatch):
@@ -347,14 +347,14 @@ def test_a_fetch_touches_the_rows_it_releases_and_few_others(recording, monkeypa
     assert sum(touched) < 1_100
 
 
-def test_the_recorded_film_is_four_days_of_three_pairs_by_the_minute():
+def test_the_recorded_recording_is_four_days_of_three_pairs_by_the_minute():
     answer = _fetch(DEPEG, after=timedelta(days=4), external_ids=PAIRS)
     assert len(answer.quotes) == 4 * 24 * 60 * 3 == 17_280
     assert answer.quotes[0] == RawQuote("BTC-USD", Decimal("20371.48"), _minute(0), Decimal("3.97372"))
     assert answer.as_of == datetime(2023, 3, 13, 23, 59, tzinfo=UTC)
 
 
-def test_the_recorded_film_has_its_first_thirty_hours_as_history():
+def test_the_recorded_recording_has_its_first_thirty_hours_as_history():
     answer = _fetch(DEPEG, start="2023-03-11T06:30:00Z", external_ids=PAIRS)
     assert len(answer.history) == 61 * 30 * 3
     assert [quote.external_id for quote in answer.quotes] == list(PAIRS)

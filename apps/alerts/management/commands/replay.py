@@ -37,7 +37,7 @@ class Command(BaseCommand):
             if name not in {feed.name for feed in feeds}:
                 _refuse(f"there is no feed {name}")
         chosen = [feed for feed in feeds if not options["feed"] or feed.name in options["feed"]]
-        self._started = self._progress = time.monotonic()
+        self._started = self._reported_at = time.monotonic()
         try:
             found = [replay(feed, since=since, until=until, progress=self._progress(feed)) for feed in chosen]
         except ReplayRefused as error:
@@ -48,9 +48,9 @@ class Command(BaseCommand):
 
     def _progress(self, feed: Feed) -> Any:
         def report(done: float) -> None:
-            if time.monotonic() - self._progress >= SECONDS_BETWEEN_PROGRESS:
-                self._progress = time.monotonic()
-                self.stderr.write(f"replay: {feed.name} {done:.0%} after {self._progress - self._started:.0f} s")
+            if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_PROGRESS:
+                self._reported_at = time.monotonic()
+                self.stderr.write(f"replay: {feed.name} {done:.0%} after {self._reported_at - self._started:.0f} s")
 
         return report
 

@@ -15,7 +15,7 @@ from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import JSON, DateTime, enum
 from apps.api.graphql.types.market import Asset
 from apps.api.graphql.types.rules import Rule, Severity, usernames
-from apps.market.models import FeedEntry
+from apps.market.models import FeedEntry as FeedEntryRow
 from apps.market.queries import entries_by_id
 
 AlertKind = enum(
@@ -27,7 +27,7 @@ AlertState = enum("AlertState", AlertRow.State.values, description="Where an ale
 EventKind = enum("EventKind", AlertEventRow.Kind.values, description="What happened to an alert.")
 
 
-class LogEntry(graphene.ObjectType):
+class FeedEntry(graphene.ObjectType):
     """An entry of a feed's log: where to look for what an alert was made of."""
 
     feed = graphene.String(required=True, description="The feed's name.")
@@ -35,7 +35,7 @@ class LogEntry(graphene.ObjectType):
     as_of = graphene.Field(DateTime, required=True, description="The feed's clock there.")
     trace_id = graphene.String(required=True)
 
-    def resolve_feed(entry: FeedEntry, info: Any) -> str:
+    def resolve_feed(entry: FeedEntryRow, info: Any) -> str:
         return entry.feed.name
 
 
@@ -48,7 +48,7 @@ class AlertEvent(graphene.ObjectType):
     )
     reason = graphene.String(required=True, description="Why; of what a person did, their note.")
     by = graphene.String(description="Who did it, where a person did.")
-    entry = graphene.Field(LogEntry, description="The entry of the log that made it, where one did.")
+    entry = graphene.Field(FeedEntry, description="The entry of the log that made it, where one did.")
 
     def resolve_by(event: AlertEventRow, info: Any) -> Any:
         return _loaded(info, usernames, event.by_id)
@@ -81,7 +81,7 @@ class Alert(graphene.ObjectType):
         required=True,
         description="The same as data: the operands and their values; of Alertmanager labels and annotations.",
     )
-    entry = graphene.Field(LogEntry, description="The entry of the log that opened it.")
+    entry = graphene.Field(FeedEntry, description="The entry of the log that opened it.")
     timeline = graphene.List(graphene.NonNull(AlertEvent), description="What happened to it, in order.")
     # By name: messages stand downstream, and know alerts.
     messages = pages_of(
@@ -157,7 +157,7 @@ def alerts_by_id(context: Context, alert_ids: list[int]) -> Mapping[int, AlertRo
     return _alerts(context).in_bulk(alert_ids)
 
 
-def _entries(context: Context, entry_ids: list[int]) -> Mapping[int, FeedEntry]:
+def _entries(context: Context, entry_ids: list[int]) -> Mapping[int, FeedEntryRow]:
     return entries_by_id(entry_ids)
 
 

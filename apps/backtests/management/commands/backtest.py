@@ -75,7 +75,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self._started = self._progress = time.monotonic()
+        self._started = self._reported_at = time.monotonic()
         try:
             report = self._on_stored(options) if options["rule"] is not None else self._on_file(options)
         except KeyboardInterrupt:
@@ -136,9 +136,9 @@ class Command(BaseCommand):
             _refuse(str(error))
 
     def _report_progress(self, text: str) -> None:
-        if time.monotonic() - self._progress >= SECONDS_BETWEEN_PROGRESS:
-            self._progress = time.monotonic()
-            self.stderr.write(f"backtest: {text} after {self._progress - self._started:.0f} s")
+        if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_PROGRESS:
+            self._reported_at = time.monotonic()
+            self.stderr.write(f"backtest: {text} after {self._reported_at - self._started:.0f} s")
 
 
 def _refuse(what: str) -> NoReturn:

@@ -81,7 +81,7 @@ class Command(BaseCommand):
     def _run(self, backfill: Backfill, origin: Origin) -> None:
         fence, failures, repeated = 0, 0, 0
         rejected: Counter[str] = Counter()
-        self._progress = time.monotonic()
+        self._reported_at = time.monotonic()
         try:
             self._wait(backfill, until=backfill.next_call_at)
             while True:
@@ -119,8 +119,8 @@ class Command(BaseCommand):
         """Wait, and tell now and then how far it is."""
         while True:
             left = (until - timezone.now()).total_seconds()
-            if time.monotonic() - self._progress >= SECONDS_BETWEEN_PROGRESS:
-                self._progress = time.monotonic()
+            if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_PROGRESS:
+                self._reported_at = time.monotonic()
                 failed = f" after {backfill.failure}" if backfill.failure else ""
                 self.stderr.write(f"backfill: {describe_backfill(backfill)}; next call{failed} in {max(left, 0):.0f} s")
             if left <= 0:

@@ -33,7 +33,7 @@ class Command(BaseCommand):
         feed = Feed.objects.filter(name=options["feed"]).first()
         if feed is None:
             _refuse(f"there is no feed {options['feed']}; see Feeds in the admin")
-        self._progress = time.monotonic()
+        self._reported_at = time.monotonic()
         try:
             # The whole of it once: a file that breaks in the middle leaves nothing behind.
             rows = sum(1 for _ in rows_of(options["file"]))
@@ -61,8 +61,8 @@ class Command(BaseCommand):
         self.stdout.write(f"{quotes} in {entries}{there}{rejected}.")
 
     def _report_progress(self, text: str) -> None:
-        if time.monotonic() - self._progress >= SECONDS_BETWEEN_PROGRESS:
-            self._progress = time.monotonic()
+        if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_PROGRESS:
+            self._reported_at = time.monotonic()
             self.stderr.write(f"import_quotes: {text}")
 
 

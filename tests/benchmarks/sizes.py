@@ -1,0 +1,51 @@
+"""How large each benchmark is: BENCH_SIZE=full gives the figures of the README, small (the default) is one quick run of
+each, so that none of them breaks unseen."""
+
+import os
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+SIZE = os.environ.get("BENCH_SIZE") or "small"
+if SIZE not in ("full", "small"):
+    raise ValueError(f"BENCH_SIZE is full or small, not {SIZE!r}")
+
+
+def size(*, full: Value, small: Value) -> Value:
+    """Return the one that this run has."""
+    return full if SIZE == "full" else small
+
+
+# The whole pipeline, and one task per quote beside it.
+PIPELINE_FEEDS = size(full=10, small=2)
+PIPELINE_ASSETS_PER_FEED = size(full=1_000, small=10)
+PIPELINE_STEPS = size(full=40, small=2)
+PIPELINE_WARM_UP = size(full=4, small=2)
+ONE_BY_ONE_QUOTES = size(full=1_500, small=20)
+ONE_BY_ONE_WARM_UP = size(full=50, small=5)
+
+# An answer over HTTP.
+ANSWER_QUOTES = size(full=5_000, small=20)
+ANSWERS = size(full=100, small=2)
+ANSWER_WARM_UP = size(full=3, small=1)
+
+# From a quote to the webhook, and full queues.
+DELIVERY_BATCHES = size(full=100, small=2)
+DELIVERY_QUOTES_PER_BATCH = size(full=1_000, small=20)
+DELIVERY_ALERTS_PER_BATCH = size(full=5, small=2)
+DELIVERY_CHANNELS = size(full=100, small=3)
+DELIVERY_MESSAGES_PER_CHANNEL = size(full=100, small=2)
+# What the receiver of one channel does: it answers, or it hangs.
+DELIVERY_ROUNDS = size(full=["in", "hang"], small=["hang"])
+DELIVERY_BARE_POSTS = size(full=50, small=2)
+
+# The engine alone.
+ENGINE_RUNS = size(full=3, small=1)
+ENGINE_ASSETS_AND_STEPS = size(full=[(1_000, 200), (10_000, 20)], small=[(2, 20)])
+ENGINE_BACKTEST_QUOTES = size(full=1_000_000, small=1_000)
+ENGINE_REBUILT_ASSETS = size(full=10_000, small=5)
+
+# Pages by GraphQL.
+PAGE_ROWS = size(full=100, small=3)
+PAGE_RUNS = size(full=100, small=2)
+PAGE_WARM_UP = size(full=5, small=1)
