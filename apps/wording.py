@@ -9,11 +9,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 
 
+def count_and_unit(duration: int) -> tuple[int, str]:
+    """Return microseconds as a number of whole units: (5, "minutes")."""
+    written = write_duration(duration)
+    count, unit = int(written[:-1]), _UNITS[written[-1]]
+    return count, unit if count == 1 else f"{unit}s"
+
+
 def format_duration(duration: int) -> str:
     """Return microseconds like "5 minutes"."""
-    written = write_duration(duration)
-    count, unit = written[:-1], _UNITS[written[-1]]
-    return f"{count} {unit}" if count == "1" else f"{count} {unit}s"
+    count, unit = count_and_unit(duration)
+    return f"{count} {unit}"
 
 
 def format_time(moment: int) -> str:

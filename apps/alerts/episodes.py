@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 
+from apps.rules.engine.codes import Reason
 from apps.rules.engine.instance import ERROR, Transition
 
 OPENED, RESOLVED = "opened", "resolved"
-# The reason with which the engine ends what has passed its rule's expires_at.
-EXPIRED = "expired"
+# Why an alert about the installation opened and ended.
+REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER = "reported_by_alertmanager", "resolved_by_alertmanager"
+REASONS = (*(reason.value for reason in Reason), REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER)
 
 
 def is_notable(step: Transition) -> bool:

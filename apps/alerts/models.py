@@ -6,9 +6,12 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from apps.alerts.episodes import EXPIRED, OPENED, RESOLVED
+from apps.alerts.episodes import OPENED, REASONS, RESOLVED
 from apps.market.models import Asset, FeedEntry
+from apps.rules.engine.codes import CODE_LONGEST, DETAIL_LONGEST, Reason
 from apps.rules.models import Rule, RuleVersion
+
+_REASON_CHOICES = [(reason, reason) for reason in REASONS]
 
 
 class Alert(models.Model):
@@ -17,8 +20,8 @@ class Alert(models.Model):
 
     kind: the condition held, or evaluating it failed, or it came from Alertmanager; opened_at, resolved_at: event time;
     evidence, in data and in words: what the rule saw when it opened (of Alertmanager: labels and annotations); entry:
-    the entry of the log that opened it, which has the quotes and the trace; fingerprint: Alertmanager's name for the
-    labels; acknowledged_at: by the wall clock.
+    the entry of the log that opened it, which has the quotes and the trace; resolution: why it ended; fingerprint:
+    Alertmanager's name for the labels; acknowledged_at: by the wall clock.
     """
 
     class Kind(models.TextChoices):
@@ -42,7 +45,7 @@ class Alert(models.Model):
     severity = models.CharField(max_length=8, choices=Rule.Severity)
     opened_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True)
-    resolution = models.CharField(max_length=200, blank=True)
+    resolution = models.CharField(max_length=CODE_LONGEST, choices=_REASON_CHOICES, blank=True)
     acknowledged_at = models.DateTimeField(null=True)
     acknowledged_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     note = models.CharField(max_length=500, blank=True)
@@ -97,7 +100,7 @@ class Alert(models.Model):
     def state(self) -> str:
         """Return one of State."""
         if self.resolved_at is not None:
-            return self.State.EXPIRED if self.resolution == EXPIRED else self.State.RESOLVED
+            return self.State.EXPIRED if self.resolution == Reason.EXPIRED else self.State.RESOLVED
         return self.State.OPEN if self.acknowledged_at is None else self.State.ACKNOWLEDGED
 
     @property
@@ -124,7 +127,8 @@ class AlertEvent(models.Model):
     """A step in the life of an alert: what channels are told of.
 
     at: event time of what the engine found or Alertmanager said, the wall clock's of what a person did; entry: the
-    entry of the log that made it; by: the person who did it, where one did; reason: why, or the person's note.
+    entry of the log that made it; by: the person who did it, where one did; reason: why, where no person did it;
+    detail: what was raised, or the person's note.
     """
 
     class Kind(models.TextChoices):
@@ -135,7 +139,8 @@ class AlertEvent(models.Model):
     alert = models.ForeignKey(Alert, models.CASCADE, related_name="events")
     kind = models.CharField(max_length=12, choices=Kind)
     at = models.DateTimeField()
-    reason = models.CharField(max_length=500, blank=True)
+    reason = models.CharField(max_length=CODE_LONGEST, choices=_REASON_CHOICES, blank=True)
+    detail = models.CharField(max_length=DETAIL_LONGEST, blank=True)
     entry = models.ForeignKey(FeedEntry, models.PROTECT, null=True, related_name="alert_events")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)

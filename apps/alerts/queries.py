@@ -5,16 +5,16 @@ from collections.abc import Iterable
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 from django.db.models import Q, QuerySet
 
-from apps.alerts.episodes import EXPIRED
 from apps.alerts.models import Alert, AlertEvent
+from apps.rules.engine.codes import Reason
 from apps.rules.models import RuleState
 
 # What `Alert.state` says of a row, asked of many.
 IN_STATE = {
     Alert.State.OPEN: Q(resolved_at=None, acknowledged_at=None),
     Alert.State.ACKNOWLEDGED: Q(resolved_at=None, acknowledged_at__isnull=False),
-    Alert.State.RESOLVED: Q(resolved_at__isnull=False) & ~Q(resolution=EXPIRED),
-    Alert.State.EXPIRED: Q(resolved_at__isnull=False, resolution=EXPIRED),
+    Alert.State.RESOLVED: Q(resolved_at__isnull=False) & ~Q(resolution=Reason.EXPIRED),
+    Alert.State.EXPIRED: Q(resolved_at__isnull=False, resolution=Reason.EXPIRED),
 }
 
 

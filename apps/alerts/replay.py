@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from apps.alerts.episodes import RESOLVED, events_of
 from apps.alerts.models import Alert, AlertEvent
+from apps.alerts.wording import event_reason_in_words
 from apps.market import queries as market
 from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds
 from apps.market.models import Asset, EvaluationCursor, Feed, FeedEntry
@@ -27,7 +28,8 @@ class ReplayRefused(ValueError):
 
 
 class Step(NamedTuple):
-    """An alert that opened or resolved: at which entry of the log, when, why, and what was seen at its opening."""
+    """An alert that opened or resolved: at which entry of the log, when, why, what was raised, and what was seen at its
+    opening."""
 
     seq: int
     rule_id: int
@@ -35,6 +37,7 @@ class Step(NamedTuple):
     kind: str
     at: int
     reason: str
+    detail: str
     evidence: str
 
 
@@ -73,7 +76,7 @@ def replay(feed: Feed, *, since: datetime, until: datetime, progress: Progress) 
         if entry.seq < first:
             continue  # On the way from the checkpoint to the range.
         found += [
-            _step(entry.seq, kind, one.rule_id, one.asset_id, one.moment, one.reason, one.evidence)
+            _step(entry.seq, kind, (one.rule_id, one.asset_id), one.moment, (one.reason, one.detail), one.evidence)
             for kind, one in events_of(evaluation.transitions, open_keys=open_keys)
         ]
         progress((entry.seq - first + 1) / (last - first + 1))
@@ -81,10 +84,9 @@ def replay(feed: Feed, *, since: datetime, until: datetime, progress: Progress) 
         _step(
             event.entry.seq,
             event.kind,
-            event.alert.rule_id,
-            event.alert.asset_id,
+            (event.alert.rule_id, event.alert.asset_id),
             epoch_microseconds(event.at),
-            event.reason,
+            (event.reason, event.detail),
             event.alert.evidence,
         )
         for event in AlertEvent.objects.filter(entry__feed=feed, entry__seq__gte=first, entry__seq__lte=last)
@@ -107,17 +109,17 @@ def describe(steps: Iterable[Step]) -> list[str]:
     symbols = dict(Asset.objects.filter(pk__in={one.asset_id for one in steps}).values_list("pk", "symbol"))
     return [
         f"entry {one.seq}, {write_moment(one.at)}: {names.get(one.rule_id, one.rule_id)} on "
-        f"{symbols.get(one.asset_id, one.asset_id)} {one.kind} ({one.reason})"
+        f"{symbols.get(one.asset_id, one.asset_id)} {one.kind} ({event_reason_in_words(one.reason, one.detail)})"
         for one in steps
     ]
 
 
 def _step(
-    seq: int, kind: str, rule_id: int, asset_id: int, at: int, reason: str, evidence: Mapping[str, object] | None
+    seq: int, kind: str, key: tuple[int, int], at: int, why: tuple[str, str], evidence: Mapping[str, object] | None
 ) -> Step:
     # The alert keeps what was seen at its opening only.
     seen = "" if kind == RESOLVED else json.dumps(evidence or {}, sort_keys=True)
-    return Step(seq, rule_id, asset_id, kind, at, reason, seen)
+    return Step(seq, *key, kind, at, *why, seen)
 
 
 def _open_at(feed: Feed, *, seq: int) -> set[tuple[int, int]]:

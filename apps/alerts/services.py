@@ -9,18 +9,23 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from apps.alerts.alertmanager import SystemAlert, ended_at
-from apps.alerts.episodes import OPENED, RESOLVED, events_of, is_notable
+from apps.alerts.episodes import (
+    OPENED,
+    REPORTED_BY_ALERTMANAGER,
+    RESOLVED,
+    RESOLVED_BY_ALERTMANAGER,
+    events_of,
+    is_notable,
+)
 from apps.alerts.models import Alert, AlertEvent
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, FeedEntry
-from apps.rules.domain import describe_evidence
-from apps.rules.engine.instance import ERROR, RULE_CHANGED, Transition
+from apps.rules.domain import describe_evidence, describe_failure
+from apps.rules.engine.codes import Reason
+from apps.rules.engine.instance import ERROR, Transition
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
 from apps.rules.queries import Specs, specs_of
-
-_REPORTED_BY = "reported by Alertmanager"
-_RESOLVED_BY = "resolved by Alertmanager"
 
 
 def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> list[AlertEvent]:
@@ -51,10 +56,10 @@ def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> l
         else:
             alert = open_alerts.pop(key)
             alert.resolved_at = max(at, alert.opened_at)
-            alert.resolution = step.reason[:200]
+            alert.resolution = step.reason
             if alert.pk is not None:
                 resolved.append(alert)
-        events.append(AlertEvent(alert=alert, kind=kind, at=at, reason=step.reason, entry=entry))
+        events.append(AlertEvent(alert=alert, kind=kind, at=at, reason=step.reason, detail=step.detail, entry=entry))
     # Resolved ones first: the database lets only one be open per rule and asset.
     Alert.objects.bulk_update(resolved, ["resolved_at", "resolution"], batch_size=1_000)
     Alert.objects.bulk_create(opened, batch_size=1_000)
@@ -73,12 +78,10 @@ def end_episodes(*, asset_id: int, ended: Mapping[int, FeedEntry]) -> list[Alert
     for alert in open_alerts:
         entry = ended[alert.rule_id]
         alert.resolved_at = max(entry.as_of, alert.opened_at)
-        alert.resolution = RULE_CHANGED
+        alert.resolution = Reason.RULE_CHANGED
         alert.save(update_fields=["resolved_at", "resolution"])
-        event = AlertEvent(
-            alert=alert, kind=AlertEvent.Kind.RESOLVED, at=alert.resolved_at, reason=RULE_CHANGED, entry=entry
-        )
-        events.append(event)
+        kind, at = AlertEvent.Kind.RESOLVED, alert.resolved_at
+        events.append(AlertEvent(alert=alert, kind=kind, at=at, reason=Reason.RULE_CHANGED, entry=entry))
     return AlertEvent.objects.bulk_create(events)
 
 
@@ -105,14 +108,16 @@ def record_system_alerts(found: Sequence[SystemAlert]) -> list[AlertEvent]:
     # An alert and its opening commit together, so what has none yet was written here.
     known = set(AlertEvent.objects.filter(alert__in=alerts, kind=OPENED).values_list("alert_id", flat=True))
     fresh = [alert for alert in alerts if alert.pk not in known]
-    events = [AlertEvent(alert=alert, kind=OPENED, at=alert.opened_at, reason=_REPORTED_BY) for alert in fresh]
+    events = [
+        AlertEvent(alert=alert, kind=OPENED, at=alert.opened_at, reason=REPORTED_BY_ALERTMANAGER) for alert in fresh
+    ]
     over = []
     for alert in alerts:
         end = ended_at(alert.opened_at, reported[alert.fingerprint]) if alert.resolved_at is None else None
         if end is not None:
-            alert.resolved_at, alert.resolution = end, _RESOLVED_BY
+            alert.resolved_at, alert.resolution = end, RESOLVED_BY_ALERTMANAGER
             over.append(alert)
-            events.append(AlertEvent(alert=alert, kind=RESOLVED, at=end, reason=_RESOLVED_BY))
+            events.append(AlertEvent(alert=alert, kind=RESOLVED, at=end, reason=RESOLVED_BY_ALERTMANAGER))
     Alert.objects.bulk_update(over, ["resolved_at", "resolution"], batch_size=1_000)
     return AlertEvent.objects.bulk_create(events, batch_size=1_000)
 
@@ -143,7 +148,7 @@ def acknowledge(*, alerts: QuerySet[Alert], by: AbstractBaseUser, note: str, now
             acknowledged_at=now, acknowledged_by=by, note=note[:500]
         )
         kind = AlertEvent.Kind.ACKNOWLEDGED
-        events = [AlertEvent(alert=alert, kind=kind, at=now, reason=note[:500], by=by) for alert in acknowledged]
+        events = [AlertEvent(alert=alert, kind=kind, at=now, detail=note[:500], by=by) for alert in acknowledged]
         return AlertEvent.objects.bulk_create(events, batch_size=1_000)
 
 
@@ -151,7 +156,8 @@ def _alert_of(step: Transition, *, entry: FeedEntry, rule: Rule, symbol: str, sp
     spec = specs[step.version_id]
     if step.to_state == ERROR or isinstance(spec, RuleInvalid):
         kind = Alert.Kind.ERROR
-        summary = f"{rule.name} cannot be evaluated on {symbol}: {step.reason}. Edit the rule to start it again."
+        why = step.detail or str(spec)
+        summary = describe_failure(rule=rule.name, symbol=symbol, detail=why)
     else:
         kind = Alert.Kind.CONDITION
         summary = describe_evidence(symbol=symbol, condition=spec.condition, evidence=step.evidence or {})

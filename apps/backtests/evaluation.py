@@ -37,13 +37,11 @@ OPENINGS_AT_MOST = 200_000
 
 
 class OpensTooOften(Exception):
-    """The rule and its variants open more often than can be held in memory."""
+    """The rule and its variants open more often than can be held in memory: more than `at_most` times in all."""
 
-    def __str__(self) -> str:
-        return (
-            f"The rule and its other thresholds open more than {OPENINGS_AT_MOST} times in all. Try a shorter range, "
-            "or a condition that holds less often."
-        )
+    def __init__(self, at_most: int) -> None:
+        super().__init__(at_most)
+        self.at_most = at_most
 
 
 @dataclass(slots=True)
@@ -203,7 +201,7 @@ def try_on_stored(
             backtest.take(quotes, as_of=as_of, switched=switched)
             evaluated += len(quotes)
             if backtest.openings > OPENINGS_AT_MOST:
-                raise OpensTooOften
+                raise OpensTooOften(OPENINGS_AT_MOST)
             progress((index + done) / len(feeds))
         for whole, part in zip(found, backtest.outcomes(), strict=True):
             whole.add(part)

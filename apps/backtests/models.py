@@ -6,15 +6,19 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from apps.backtests.wording import Failure
 from apps.leases import Dispatched, Leased
+from apps.rules.engine.codes import CODE_LONGEST
 from apps.rules.models import Rule
+
+_FAILURE_CHOICES = [(failure.value, failure.value) for failure in Failure]
 
 
 class BacktestRun(Leased, Dispatched):
     """A rule tried on what is stored of [since, until]: asked for by its owner, started by the pipeline.
 
-    document: the written form that is tried; fence: how often it was started; failure: why it failed, in one line;
-    result: the report, or None before it is done.
+    document: the written form that is tried; fence: how often it was started; failure, failure_data: why it failed, and
+    the numbers or the text that belong to it; result: the report, or None before it is done.
     """
 
     class Status(models.TextChoices):
@@ -36,7 +40,8 @@ class BacktestRun(Leased, Dispatched):
     requested_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
-    failure = models.CharField(max_length=200, blank=True)
+    failure = models.CharField(max_length=CODE_LONGEST, choices=_FAILURE_CHOICES, blank=True)
+    failure_data = models.JSONField(default=dict)
     result = models.JSONField(null=True)
 
     class Meta:

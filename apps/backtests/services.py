@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from apps.backtests.evaluation import OpensTooOften, try_on_stored
 from apps.backtests.models import BacktestRun
+from apps.backtests.wording import Failure
 from apps.leases import IS_LEASED, LEASE_HAS_EXPIRED, may_dispatch
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
@@ -151,8 +152,8 @@ def start_behind(*, now: datetime, at_most: int | None = None) -> list[uuid.UUID
     crashed = BacktestRun.objects.filter(LEASE_HAS_EXPIRED, status=Status.RUNNING)
     over = {"finished_at": Now(), "lease_until": None}
     crashed.filter(cancel_requested=True).update(status=Status.CANCELLED, **over)
-    text = f"Its worker ended {STARTS_AT_MOST} times before it was done. Try a shorter range."
-    crashed.filter(fence__gte=STARTS_AT_MOST).update(status=Status.FAILED, failure=text, **over)
+    lost = _failed(Failure.WORKER_LOST, starts=STARTS_AT_MOST)
+    crashed.filter(fence__gte=STARTS_AT_MOST).update(**lost, **over)
     is_crashed = Q(status=Status.RUNNING) & LEASE_HAS_EXPIRED & may_dispatch(now=now)
     return _claim(Q(status=Status.QUEUED, redispatch_at__lt=now) | is_crashed, now=now, at_most=at_most)
 
@@ -190,17 +191,20 @@ def run_backtest(*, run_id: uuid.UUID) -> None:
     except (OperationalError, InterfaceError):
         raise
     except RuleInvalid as error:
-        changes = {"status": Status.FAILED, "failure": _in_a_line(f"The rule cannot be read: {error}")}
+        changes = _failed(Failure.RULE_UNREADABLE, detail=_in_a_line(str(error)))
     except OpensTooOften as error:
-        changes = {"status": Status.FAILED, "failure": _in_a_line(str(error))}
+        changes = _failed(Failure.OPENS_TOO_OFTEN, at_most=error.at_most)
     except _TooLong:
-        text = f"It took more than {RUN_AT_MOST_SECONDS // 60} minutes. Try a shorter range, or fewer assets."
-        changes = {"status": Status.FAILED, "failure": text}
+        changes = _failed(Failure.TOOK_TOO_LONG, minutes=RUN_AT_MOST_SECONDS // 60)
     except Exception as error:
         logger.exception("backtest raised", extra={"run": str(run_id)})
-        changes = {"status": Status.FAILED, "failure": _in_a_line(f"{type(error).__name__}: {error}")}
+        changes = _failed(Failure.EVALUATION_FAILED, detail=_in_a_line(f"{type(error).__name__}: {error}"))
     if look.mine.update(**changes, finished_at=Now(), lease_until=None):
         logger.info("backtest over", extra={"run": str(run_id), "status": str(changes["status"])})
+
+
+def _failed(failure: Failure, **data: str | int) -> dict[str, Any]:
+    return {"status": Status.FAILED, "failure": failure, "failure_data": data}
 
 
 class _Look:

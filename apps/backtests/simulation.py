@@ -40,7 +40,7 @@ class Opening:
     opened_at: int
     evidence: dict[str, Any]
     resolved_at: int | None = None
-    reason: str = ""  # why it resolved
+    reason: str = ""  # why it resolved, one of Reason
 
 
 @dataclass(slots=True)
@@ -147,7 +147,7 @@ class Backtest:
             opening = self._open.pop(key)
             opening.resolved_at, opening.reason = step.moment, step.reason
         if step.to_state == "error":
-            outcome.errors.append(step.reason)
+            outcome.errors.append(step.detail)
 
     def _spend(self, key: tuple[int, int], state: str, until: int) -> None:
         rule_id, asset_id = key

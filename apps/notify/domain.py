@@ -7,6 +7,8 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from apps.alerts.wording import event_reason_in_words
+
 # Market alerts age fast: many tries early, none after a working day.
 RETRY_AFTER_SECONDS = (5, 30, 120, 600, 1_800, 7_200, 21_600)
 JITTER = 0.2
@@ -38,8 +40,9 @@ class TemplateInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MessageItem:
-    """One alert event as it is told. event: opened, resolved or reminder; at: event time; rule, symbol: what opened it
-    and on what (symbol may be empty for an alert from outside); deferred_by: what held it back until now, in words."""
+    """One alert event as it is told. event: opened, resolved or reminder; at: event time; reason: why it is over,
+    empty while it is open; detail: what was raised then; rule, symbol: what opened it and on what (symbol may be empty
+    for an alert from outside); deferred_by: what held it back until now, in words."""
 
     alert_id: int
     event: str
@@ -51,6 +54,12 @@ class MessageItem:
     summary: str
     url: str
     deferred_by: str = ""
+    detail: str = ""
+
+    @property
+    def reason_text(self) -> str:
+        """Why it is over, in words; empty while it is open."""
+        return event_reason_in_words(self.reason, self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +155,7 @@ def lines_of(items: Sequence[MessageItem]) -> list[str]:
         lines.append(items[-1].summary)
     for one in items:
         if one.event == RESOLVED:
-            lines.append(f"Over since {moment(one.at)} ({one.reason}).")
+            lines.append(f"Over since {moment(one.at)} ({one.reason_text}).")
         elif one.event == REMINDER:
             lines += [one.summary, f"Still open and not acknowledged; opened {moment(one.at)}."]
         else:
@@ -219,7 +228,7 @@ def placeholders_of(item: MessageItem, *, count: int) -> dict[str, str]:
         "event": item.event,
         "summary": item.summary,
         "at": moment(item.at),
-        "reason": item.reason,
+        "reason": item.reason_text,
         "url": item.url,
         "count": str(count),
     }

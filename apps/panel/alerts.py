@@ -16,12 +16,12 @@ from apps.alerts import domain
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import IN_STATE, alerts_of
 from apps.alerts.services import acknowledge
+from apps.alerts.wording import event_reason_in_words
 from apps.market.models import Asset
 from apps.market.queries import price_path
 from apps.panel.alert_notifications import notification_tables
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, ShortText, Table, page_link
 from apps.panel.silences import silence_form_for
-from apps.rules.domain import describe_reason
 from apps.rules.models import Rule
 
 CHOICES_OFFERED = 200
@@ -159,7 +159,7 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="why it is over")
     def resolution_text(self, alert: Alert) -> str:
-        return alert.resolution if alert.rule_id is None else describe_reason(alert.resolution)
+        return event_reason_in_words(alert.resolution)
 
     @admin.display(description="acknowledged")
     def acknowledged(self, alert: Alert) -> str:
@@ -283,5 +283,5 @@ class AlertAdmin(ReadOnlyAdmin):
 
 
 def _why(event: AlertEvent) -> str:
-    """Return the engine's reason in words, or what a person or Alertmanager wrote."""
-    return describe_reason(event.reason) if event.entry_id is not None else event.reason
+    """Return why in words, or what a person wrote."""
+    return event_reason_in_words(event.reason, event.detail)

@@ -24,11 +24,13 @@ from unfold.widgets import DATETIME_CLASSES, UnfoldAdminTextareaWidget
 from apps.backtests import services as runs
 from apps.backtests.models import BacktestRun
 from apps.backtests.queries import backtests_seen_by
+from apps.backtests.wording import describe_failure
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.market.queries import price_path
 from apps.panel.kit.owned import describe_document
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, Table
+from apps.rules.domain import describe_reason
 from apps.rules.engine.conditions import leaves_of
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -235,6 +237,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
             report = obj.result
             context |= {
                 "run": obj,
+                "failure": describe_failure(obj.failure, obj.failure_data),
                 "sentences": _sentences(report) if report else [],
                 "errors_said": report["errors"] if report else [],
                 "bars": _bars(report, obj.document) if report else [],
@@ -283,7 +286,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
                     [
                         *(_moment(one["opened_at"]), one["summary"]),
                         *(_moment(one["resolved_at"]) if one["resolved_at"] else "still open at the end",),
-                        one["resolved_because"],
+                        describe_reason(one["resolved_because"]),
                     ]
                     for one in openings
                 ],
@@ -349,7 +352,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
     @admin.display(description="found")
     def found(self, run: BacktestRun) -> str:
         if run.failure:
-            return run.failure
+            return describe_failure(run.failure, run.failure_data)
         opened = run.opened  # type: ignore[attr-defined]
         return "" if opened is None else _counted(opened, "opening")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.utils.text import capfirst
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminPasswordWidget,
@@ -146,8 +147,9 @@ class ChannelForm(forms.ModelForm):
             # It is not saved. The model looks again, and must not stumble over a seal that is broken.
             self.instance.config, self.instance.encrypted = {}, ""
             name = field_name(transport.kind, error.setting)
-            text = _with_label(str(error), transport=transport, setting=error.setting)
-            self.add_error(name if name in self.fields else None, f"{text[:1].upper()}{text[1:]}.")
+            label = next((one.label for one in transport.settings if one.name == error.setting), "")
+            text = f"{label} {error.message}" if label else str(error)
+            self.add_error(name if name in self.fields else None, f"{capfirst(text)}.")
         else:
             known = self.instance.transport_settings
             if SECRET not in self._stored and not cleaned.get(field_name(transport.kind, SECRET)):
@@ -170,13 +172,6 @@ class ChannelForm(forms.ModelForm):
             said[NON_FIELD_ERRORS] = whole
         if said:
             super()._update_errors(ValidationError(said))  # type: ignore[misc]
-
-
-def _with_label(text: str, *, transport: Transport, setting: str) -> str:
-    """Return what is wrong with a setting with what the form calls it, where it begins with its name."""
-    label = next((one.label for one in transport.settings if one.name == setting), "")
-    rest = text.removeprefix(repr(setting))
-    return f"{label}{rest}" if label and rest != text else text
 
 
 def _by_title() -> list[Transport]:

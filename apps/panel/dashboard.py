@@ -195,7 +195,7 @@ def _rules(counts: RuleCounts) -> Part:
         for state, text in [
             ("firing", "firing"),
             ("pending", "pending"),
-            ("unknown", "unknown for want of history"),
+            ("unknown", "without enough history"),
             ("error", "in error"),
         ]
         if getattr(counts, state)

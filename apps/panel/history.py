@@ -73,7 +73,7 @@ class TransitionAdmin(OwnedRows, ReadOnlyAdmin):
 
     @admin.display(description="why")
     def why(self, step: Transition) -> str:
-        return describe_reason(step.reason)
+        return describe_reason(step.reason, step.detail)
 
     @admin.display(description="silent")
     def notified(self, step: Transition) -> str:

@@ -14,6 +14,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminSelectWidget,
@@ -288,8 +289,7 @@ class RuleForm(forms.ModelForm):
             except RuleInvalid as error:
                 wrong = True
                 yield error
-                part = error.path.partition(".")[0].partition("[")[0]
-                document[part] = RIGHT[part]
+                document[error.key] = RIGHT[error.key]
 
     def _document(self) -> dict[str, Any]:
         """Return what the fields say in the written form, unread; without the condition."""
@@ -319,13 +319,12 @@ class RuleForm(forms.ModelForm):
 
     def placed(self, error: RuleInvalid) -> tuple[str, str]:
         """Return the field that an error of the parser belongs to, and what it says there."""
-        message = str(error).removeprefix(f"{error.path}: ")
-        head, _, rest = error.path.partition(".")
-        if head.startswith("assets"):
+        key, rest, message = error.key, error.path_within, error.message
+        if key == "assets":
             watch = self.cleaned_data.get("watch", "symbols")
-            return watch, "Choose what it watches." if head == "assets" else f"{message[:1].upper()}{message[1:]}."
-        if head != "condition":
-            return {"for": "pending"}.get(head, head), f"{head} {message}."
+            return watch, f"{capfirst(message)}." if rest else "Choose what it watches."
+        if key != "condition":
+            return {"for": "pending"}.get(key, key), f"{key} {message}."
         if self.cleaned_data.get("kind") == COMBINED:
             return "written", f"{rest or 'The condition'} {message}."
         if not self.cleaned_data.get("kind"):

@@ -54,9 +54,9 @@ def _outlook_of_leaf(leaf: AnyLeaf, stored: Stored) -> Outlook:
         return _outlook_of_window(leaf, stored)
     needs_two = isinstance(leaf, Crossing | Passage | Change)
     if stored.first_at is None:
-        return Outlook(False, None, f"no quote yet: known from the {'second' if needs_two else 'first'} on")
+        return Outlook(False, None, f"no price yet; needs {'two prices' if needs_two else 'one price'}")
     if needs_two and stored.newest_at == stored.first_at:
-        return Outlook(False, None, "one quote is stored: known from the next on")
+        return Outlook(False, None, "one price so far; needs two prices")
     return Outlook(True, None, "")
 
 
@@ -67,7 +67,7 @@ def _outlook_of_window(leaf: Average | ZScore | Change, stored: Stored) -> Outlo
     unit, size = next((name, size) for name, size in _UNITS if leaf.window >= 2 * size)
     needs = f"needs {_in_units(ceil(coverage * leaf.window), size)} of {_in_units(leaf.window, size)} {unit}s"
     if stored.first_at is None or stored.newest_at is None:
-        return Outlook(False, None, f"{needs}; no quote is stored yet")
+        return Outlook(False, None, f"{needs}; no price yet")
     grid = grid_of(leaf.window)
     # It is known whole once it begins at the first quote; a window is up to a grid longer than its width.
     known_from = stored.first_at + -stored.first_at % grid + leaf.window

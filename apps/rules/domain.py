@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from apps.notation import write_number
+from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.leaves import Average, Band, Change, Crossing, Level, Passage, Stale, ZScore
 from apps.rules.engine.rule import RuleSpec
@@ -147,23 +148,50 @@ def _clock(moment: str) -> str:
     return f"{datetime.fromisoformat(moment):%H:%M:%S}"
 
 
-_REASONS = {
-    "true": "the condition became true",
-    "false": "the condition became false",
-    "held": "the condition held for as long as it must",
-    "recovered": "the condition is over",
-    "event": "an event is over at once",
-    "once": "the rule ends with its first opening",
-    "expired": "the rule expired",
-    "rule changed": "the rule was changed, switched off or deleted, or the asset is chosen no more",
+_REASONS: dict[str, str] = {
+    Reason.BECAME_TRUE: "the condition became true",
+    Reason.BECAME_FALSE: "the condition became false",
+    Reason.HELD_LONG_ENOUGH: "the condition held for as long as it must",
+    Reason.RECOVERED: "the condition is over",
+    Reason.EVENT: "an event is over at once",
+    Reason.ONCE: "the rule ends with its first opening",
+    Reason.EXPIRED: "the rule expired",
+    Reason.RULE_CHANGED: "the rule was changed, switched off or deleted, or the asset is chosen no more",
+    Reason.EVALUATION_FAILED: "evaluating failed",
+}
+_UNKNOWNS: dict[str, str] = {
+    Unknown.NOT_EVALUATED: "not evaluated yet",
+    Unknown.NO_PRICE: "no price yet",
+    Unknown.NO_PREVIOUS_PRICE: "no previous price from the same provider",
+    Unknown.NO_REFERENCE_PRICE: "no earlier price",
+    Unknown.NO_PRICE_AT_WINDOW_START: "no price at the start of its window",
+    Unknown.NOT_ENOUGH_HISTORY: "not enough history",
+    Unknown.ZERO_VARIANCE: "the price never changed in its window",
 }
 
 
-def describe_reason(reason: str) -> str:
-    """Return why an instance took a step: "held" is "the condition held for as long as it must".
+def describe_reason(reason: str, detail: str = "") -> str:
+    """Return why an instance took a step: "held_long_enough" is "the condition held for as long as it must".
 
-    Any other reason is what evaluating raised.
+    detail: what was raised, where something was.
     """
     if not reason:
         return ""
-    return _REASONS.get(reason) or f"evaluating failed: {reason}"
+    # A newer version may have written one that is not known here.
+    text = _REASONS.get(reason, reason)
+    return f"{text}: {detail}" if detail else text
+
+
+def unknown_in_words(unknown: str) -> str:
+    """Return why an instance can be evaluated neither way: "not enough history"."""
+    return _UNKNOWNS.get(unknown, unknown)
+
+
+def state_reason_in_words(*, unknown: str, reason: str, detail: str) -> str:
+    """Return why an instance stands where it does: why it is unknown, else why it took its last step."""
+    return f"unknown: {unknown_in_words(unknown)}" if unknown else describe_reason(reason, detail)
+
+
+def describe_failure(*, rule: str, symbol: str, detail: str) -> str:
+    """Return what an alert says of a rule that could not be evaluated. detail: what was raised."""
+    return f"{rule} cannot be evaluated on {symbol}: {detail}. Edit the rule to start it again."

@@ -8,13 +8,14 @@ from typing import Any
 
 from apps.market.domain import epoch_microseconds
 from apps.notation import SECOND, write_number
-from apps.rules.domain import describe_condition, describe_reason
+from apps.rules.domain import describe_condition, describe_reason, unknown_in_words
+from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.engine import InstanceStatus
-from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, NOT_EVALUATED, OPEN, PENDING, RECOVERING
+from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, OPEN, PENDING, RECOVERING
 from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, ZScore
 from apps.rules.engine.rule import RuleSpec
-from apps.wording import format_duration, format_number, format_percent, format_time
+from apps.wording import count_and_unit, format_number, format_percent, format_time
 
 _GROUPS = {"all": "all of these", "any": "at least one of these"}
 
@@ -60,17 +61,18 @@ def parts_of(condition: Condition, evidence: Mapping[str, Any], *, is_open: bool
 
 
 def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
-    price = f"the price is {format_number(seen['price'])}"
+    number = format_number(seen["price"])
+    price = f"the price is {number}"
     if isinstance(leaf, Change):
         if "reference" not in seen:
             return f"{price}; there is no price to compare it with"
         reference = seen["reference"]
         change = _signed(seen["change_percent"])
-        return f"{format_number(reference['price'])} at {_moment(reference['at'])} → {price[13:]}: {change}"
+        return f"{format_number(reference['price'])} at {_moment(reference['at'])} → {number}: {change}"
     if isinstance(leaf, Crossing | Passage):
         if "before" not in seen:
             return f"{price}; there is no quote before it, or one of another provider"
-        return f"{format_number(seen['before'])} → {price[13:]}"
+        return f"{format_number(seen['before'])} → {number}"
     if isinstance(leaf, Stale):
         text = f"the newest quote is of {_moment(seen['newest_at'])}, the clock is at {_moment(seen['clock'])}"
         if "calendar" not in seen:
@@ -89,9 +91,8 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
 
 def describe_coverage(leaf: Average | ZScore, seen: Mapping[str, Any]) -> str:
     """Return how much of a window is known: "3 of 30 days"."""
-    duration = format_duration(leaf.window)
-    count, unit = duration.split(" ")
-    known = Decimal(seen["coverage"]) * int(count)
+    count, unit = count_and_unit(leaf.window)
+    known = Decimal(seen["coverage"]) * count
     if known >= Decimal("0.1"):
         known = known.quantize(Decimal("0.1"), rounding=ROUND_DOWN)
     return f"{write_number(known)} of {count} {unit}"
@@ -132,9 +133,9 @@ def describe_state(
     )
     if state == ERROR or spec is None:
         return (
-            f"in error since {since}: {status_of_instance.reason}"
+            f"in error since {since}: {status_of_instance.detail}"
             if since
-            else f"in error: {status_of_instance.reason}"
+            else f"in error: {status_of_instance.detail}"
         )
     if state == ENDED:
         return f"ended at {since}: {describe_reason(status_of_instance.reason)}"
@@ -146,15 +147,13 @@ def describe_state(
     }.get(state, "")
     if status_of_instance.suppressed:
         text += ", silently: its opening came within the cooldown"
-    if status_of_instance.unknown == NOT_EVALUATED:
+    if status_of_instance.unknown == Unknown.NOT_EVALUATED:
         return "not evaluated yet: no quote has come since the rule was put on this asset"
     if status_of_instance.unknown is not None:
-        return "; ".join(
-            filter(None, (text, f"unknown: {status_of_instance.unknown}{_known_part(spec.condition, tree)}"))
-        )
+        return "; ".join(filter(None, (text, _unknown_part(spec.condition, status_of_instance))))
     if (
         state == INACTIVE
-        and status_of_instance.reason == "event"
+        and status_of_instance.reason == Reason.EVENT
         and newest_at is not None
         and status_of_instance.since >= newest_at
     ):
@@ -166,10 +165,11 @@ def describe_state(
     return text
 
 
-def _known_part(condition: Condition, tree: Part | None) -> str:
-    if tree is None or not isinstance(condition, Average | ZScore):
-        return ""
-    return f": {tree.figures.rpartition('known: ')[2]}"
+def _unknown_part(condition: Condition, status_of_instance: InstanceStatus) -> str:
+    text = f"unknown: {unknown_in_words(status_of_instance.unknown or '')}"
+    if status_of_instance.evidence is None or not isinstance(condition, Average | ZScore):
+        return text
+    return f"{text}: {describe_coverage(condition, status_of_instance.evidence)} known"
 
 
 def _seconds(span: int) -> str:

@@ -6,9 +6,12 @@ from django.db import models
 from django.db.models import Q
 
 from apps.market.models import Asset, Feed, FeedEntry
+from apps.rules.engine.codes import CODE_LONGEST, DETAIL_LONGEST, Reason, Unknown
 from apps.rules.engine.instance import STATES
 
 _STATE_CHOICES = [(state, state) for state in STATES]
+_REASON_CHOICES = [(reason.value, reason.value) for reason in Reason]
+_UNKNOWN_CHOICES = [(unknown.value, unknown.value) for unknown in Unknown]
 
 
 class Rule(models.Model):
@@ -83,7 +86,7 @@ class RuleState(models.Model):
     """Where one (rule, asset) stands, as of the feed's last evaluated entry.
 
     since: when it came into this state (event time), None before the first transition; unknown: why the last evaluation
-    could say neither yes nor no, or ""; reason: of the last transition (for ERROR: what was raised).
+    could say neither yes nor no, or ""; reason: of the last transition; detail: for ERROR what was raised.
     """
 
     rule = models.ForeignKey(Rule, models.CASCADE, related_name="states")
@@ -91,8 +94,9 @@ class RuleState(models.Model):
     version = models.ForeignKey(RuleVersion, models.CASCADE, related_name="states")
     state = models.CharField(max_length=12, choices=_STATE_CHOICES)
     since = models.DateTimeField(null=True)
-    unknown = models.CharField(max_length=200, blank=True)
-    reason = models.CharField(max_length=500, blank=True)
+    unknown = models.CharField(max_length=CODE_LONGEST, choices=_UNKNOWN_CHOICES, blank=True)
+    reason = models.CharField(max_length=CODE_LONGEST, choices=_REASON_CHOICES, blank=True)
+    detail = models.CharField(max_length=DETAIL_LONGEST, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["rule", "asset"], name="one_state_per_rule_and_asset")]
@@ -102,7 +106,10 @@ class RuleState(models.Model):
 
 
 class Transition(models.Model):
-    """One step of one instance, with the evidence it was made on. What was suppressed by a cooldown is here too."""
+    """One step of one instance, with the evidence it was made on. What was suppressed by a cooldown is here too.
+
+    detail: for a step to ERROR what was raised.
+    """
 
     entry = models.ForeignKey(FeedEntry, models.CASCADE, related_name="transitions")
     # Order within the entry: an instance may take several steps in it.
@@ -113,7 +120,8 @@ class Transition(models.Model):
     from_state = models.CharField(max_length=12, choices=_STATE_CHOICES)
     to_state = models.CharField(max_length=12, choices=_STATE_CHOICES)
     at = models.DateTimeField()
-    reason = models.CharField(max_length=500)
+    reason = models.CharField(max_length=CODE_LONGEST, choices=_REASON_CHOICES)
+    detail = models.CharField(max_length=DETAIL_LONGEST, blank=True)
     suppressed = models.BooleanField(default=False)
     evidence = models.JSONField(null=True)
 

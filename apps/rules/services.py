@@ -257,12 +257,13 @@ def _record(entry: FeedEntry, evaluation: Evaluation) -> None:
                     since=from_epoch_microseconds(one.since) if one.since > -FOREVER else None,
                     unknown=one.unknown or "",
                     reason=one.reason,
+                    detail=one.detail,
                 )
                 for (rule_id, asset_id), one in evaluation.touched.items()
             ],
             update_conflicts=True,
             unique_fields=["rule", "asset"],
-            update_fields=["version", "state", "since", "unknown", "reason"],
+            update_fields=["version", "state", "since", "unknown", "reason", "detail"],
             batch_size=2_000,
         )
     Transition.objects.bulk_create(
@@ -277,6 +278,7 @@ def _record(entry: FeedEntry, evaluation: Evaluation) -> None:
                 to_state=one.to_state,
                 at=from_epoch_microseconds(one.moment),
                 reason=one.reason,
+                detail=one.detail,
                 suppressed=one.suppressed,
                 evidence=one.evidence,
             )

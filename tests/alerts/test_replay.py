@@ -172,7 +172,7 @@ def test_the_command_ends_with_1_where_an_alert_is_missing(two_episodes, capsys)
 
     (found,) = json.loads(capsys.readouterr().out)["feeds"]
     assert (found["same"], found["extra"]) == (2, [])
-    assert found["missing"] == ["entry 5, 2026-03-02T12:01:40Z: Peg on BTC-USD opened (true)"]
+    assert found["missing"] == ["entry 5, 2026-03-02T12:01:40Z: Peg on BTC-USD opened (the condition became true)"]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_an_episode_that_goes_on_opens_once():
     second = quote(feed, (1, "102"), (2, "103"))
 
     assert episodes() == [(at(0), None, "")]
-    assert (events_of(first), events_of(second)) == ([("opened", at(0), "true")], [])
+    assert (events_of(first), events_of(second)) == ([("opened", at(0), "became_true")], [])
 
 
 def test_a_resolution_closes_the_alert_with_its_reason_and_its_moment():
@@ -91,9 +91,9 @@ def test_several_episodes_within_one_batch_keep_their_order():
     assert episodes() == [(at(0), at(1), "recovered"), (at(2), at(3), "recovered"), (at(4), None, "")]
     assert events_of(entry) == [
         ("resolved", at(1), "recovered"),
-        ("opened", at(2), "true"),
+        ("opened", at(2), "became_true"),
         ("resolved", at(3), "recovered"),
-        ("opened", at(4), "true"),
+        ("opened", at(4), "became_true"),
     ]
 
 
@@ -104,7 +104,7 @@ def test_once_opens_and_closes_in_one_step():
     entry = quote(feed, (0, "101"), (1, "99"), (2, "101"))
 
     assert episodes() == [(at(0), at(0), "once")]
-    assert events_of(entry) == [("opened", at(0), "true"), ("resolved", at(0), "once")]
+    assert events_of(entry) == [("opened", at(0), "became_true"), ("resolved", at(0), "once")]
 
 
 def test_an_expiry_closes_what_is_open():
@@ -125,7 +125,7 @@ def test_a_suppressed_opening_makes_no_alert():
     entry = quote(feed, (0, "101"), (1, "99"), (2, "101"), (3, "99"))
 
     assert episodes() == [(at(0), at(1), "recovered")]
-    assert events_of(entry) == [("opened", at(0), "true"), ("resolved", at(1), "recovered")]
+    assert events_of(entry) == [("opened", at(0), "became_true"), ("resolved", at(1), "recovered")]
 
 
 def test_the_severity_is_the_one_at_the_opening():
@@ -167,7 +167,10 @@ def test_a_version_that_cannot_be_read_opens_an_alert_of_kind_error_that_the_nex
     why = "RuleInvalid: condition.all: must be a list of 1 to 20 conditions"
     assert (alert.kind, alert.evidence) == ("error", {})
     assert alert.summary == f"Peg cannot be evaluated on BTC-USD: {why}. Edit the rule to start it again."
-    assert list(AlertEvent.objects.values_list("kind", "reason")) == [("opened", why), ("resolved", "rule changed")]
+    assert list(AlertEvent.objects.values_list("kind", "reason", "detail")) == [
+        ("opened", "evaluation_failed", why),
+        ("resolved", "rule_changed", ""),
+    ]
 
 
 def test_a_evaluation_that_fails_while_firing_closes_the_episode_and_opens_an_error():
@@ -191,7 +194,7 @@ def test_a_evaluation_that_fails_while_firing_closes_the_episode_and_opens_an_er
 
 
 def test_transitions_that_open_and_resolve_nothing_cost_no_statement(django_assert_num_queries):
-    pending = Transition(1, 1, 1, "inactive", "pending", 0, "true", False)
+    pending = Transition(1, 1, 1, "inactive", "pending", 0, "became_true", False)
 
     with django_assert_num_queries(0):
         assert record_episodes(entry=None, transitions=[pending]) == []

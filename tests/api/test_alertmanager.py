@@ -115,7 +115,7 @@ def test_an_alert_that_fires_opens(post):
         "annotations": FIRING["annotations"],
         "generator_url": "http://prometheus.example.org/graph",
     }
-    assert steps() == [("opened", at(0.123456), "reported by Alertmanager", None, None)]
+    assert steps() == [("opened", at(0.123456), "reported_by_alertmanager", None, None)]
 
 
 def test_an_alert_that_is_over_ends_the_one_that_opened(post):
@@ -123,8 +123,8 @@ def test_an_alert_that_is_over_ends_the_one_that_opened(post):
 
     assert notified(post(RESOLVED)) == (0, 1, 0)
     alert = Alert.objects.get()
-    assert (alert.resolved_at, alert.resolution, alert.state) == (at(300), "resolved by Alertmanager", "resolved")
-    assert steps()[1:] == [("resolved", at(300), "resolved by Alertmanager", None, None)]
+    assert (alert.resolved_at, alert.resolution, alert.state) == (at(300), "resolved_by_alertmanager", "resolved")
+    assert steps()[1:] == [("resolved", at(300), "resolved_by_alertmanager", None, None)]
 
 
 def test_an_alert_that_is_over_and_was_never_seen_is_recorded_whole(post):

@@ -104,10 +104,19 @@ def test_an_alert_that_somebody_acknowledged_says_who_and_when(ask, ada):
     bob = make_owner("bob")
     acknowledge(alerts=Alert.objects.all(), by=bob, note="On it.", now=at(30))
     answer = first(
-        ask, "alerts", "state isOpen acknowledgedAt acknowledgedBy note timeline { kind at reason by entry { seq } }"
+        ask,
+        "alerts",
+        "state isOpen acknowledgedAt acknowledgedBy note timeline { kind at reason reasonText by entry { seq } }",
     )
     assert answer.pop("timeline")[1:] == [
-        {"kind": "ACKNOWLEDGED", "at": "2026-03-02T12:00:30Z", "reason": "On it.", "by": "bob", "entry": None}
+        {
+            "kind": "ACKNOWLEDGED",
+            "at": "2026-03-02T12:00:30Z",
+            "reason": "",
+            "reasonText": "On it.",
+            "by": "bob",
+            "entry": None,
+        }
     ]
     assert answer == {
         "state": "ACKNOWLEDGED",
@@ -146,7 +155,8 @@ def test_an_alert_about_the_installation_has_no_rule_and_no_asset(ask, admin_use
         ask,
         "alerts",
         "kind severity state version summary evidence rule { name } asset { symbol } entry { seq }"
-        " timeline { kind at reason by entry { seq } } messages { edges { cursor } }",
+        " resolution resolutionText"
+        " timeline { kind at reason reasonText by entry { seq } } messages { edges { cursor } }",
     )
     assert answer == {
         "kind": "SYSTEM",
@@ -158,8 +168,17 @@ def test_an_alert_about_the_installation_has_no_rule_and_no_asset(ask, admin_use
         "rule": None,
         "asset": None,
         "entry": None,
+        "resolution": "resolved_by_alertmanager",
+        "resolutionText": "resolved by Alertmanager",
         "timeline": [
-            {"kind": kind, "at": moment, "reason": f"{word} by Alertmanager", "by": None, "entry": None}
+            {
+                "kind": kind,
+                "at": moment,
+                "reason": f"{word}_by_alertmanager",
+                "reasonText": f"{word} by Alertmanager",
+                "by": None,
+                "entry": None,
+            }
             for kind, moment, word in (
                 ("OPENED", "2026-03-02T12:00:00Z", "reported"),
                 ("RESOLVED", "2026-03-02T12:01:00Z", "resolved"),
@@ -294,7 +313,8 @@ def test_a_rule_says_what_it_means_and_where_it_stands(ask, ada):
         ask,
         "rules",
         "name severity owner description document version deletedAt"
-        " states { edges { node { asset { symbol } state since unknown reason version } } }",
+        " states { edges { node {"
+        " asset { symbol } state since unknown unknownText reason reasonText detail version } } }",
     )
     [state] = [one["node"] for one in answer.pop("states")["edges"]]
     assert answer.pop("document") == RuleVersion.objects.get().document
@@ -306,7 +326,8 @@ def test_a_rule_says_what_it_means_and_where_it_stands(ask, ada):
         "version": 1,
         "deletedAt": None,
     }
-    assert state.pop("reason") != ""
+    assert (state.pop("reason"), state.pop("reasonText")) == ("became_true", "the condition became true")
+    assert (state.pop("unknownText"), state.pop("detail")) == ("", "")
     assert state == {
         "asset": {"symbol": "NOTIFIED-0"},
         "state": "FIRING",

@@ -1,5 +1,6 @@
 """Backtests that are rows: one at a time per owner, run under a lease, kept for a while."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from django.db.models.functions import Now
 from apps.backtests import services as runs
 from apps.backtests.models import BacktestRun
 from apps.backtests.queries import backtests_seen_by
+from apps.backtests.wording import Failure, describe_failure
 from apps.rules.engine.written import RuleInvalid
 from tests.builders import START, above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.threads import at_once
@@ -204,7 +206,8 @@ def test_progress_is_written_and_the_lease_renewed_at_most_once_a_second(monkeyp
     monkeypatch.setattr(runs, "try_on_stored", slowly)
     runs.run_backtest(run_id=run.pk)
     assert seen == [10, 10, 30, 99]
-    assert BacktestRun.objects.get().failure == "RuntimeError: enough"
+    run = BacktestRun.objects.get()
+    assert (run.failure, run.failure_data) == ("evaluation_failed", {"detail": "RuntimeError: enough"})
 
 
 @pytest.mark.django_db
@@ -217,7 +220,10 @@ def test_what_raises_fails_with_one_line(monkeypatch):
     monkeypatch.setattr(runs, "try_on_stored", broken)
     runs.run_backtest(run_id=run.pk)
     run.refresh_from_db()
-    assert (run.status, run.failure[:26], len(run.failure)) == ("failed", "ValueError: no such thing ", 200)
+    detail = run.failure_data["detail"]
+    assert (run.status, run.failure) == ("failed", "evaluation_failed")
+    assert (detail[:26], len(detail)) == ("ValueError: no such thing ", 200)
+    assert describe_failure(run.failure, run.failure_data) == detail
     assert ask(run.rule).status == "queued"
 
 
@@ -227,7 +233,8 @@ def test_a_form_that_can_be_read_no_more_fails_with_the_place():
     BacktestRun.objects.update(document={"assets": ["BTC-USD"]})
     runs.run_backtest(run_id=run.pk)
     run.refresh_from_db()
-    assert (run.status, run.failure[:36]) == ("failed", "The rule cannot be read: condition: ")
+    assert (run.status, run.failure) == ("failed", "rule_unreadable")
+    assert describe_failure(run.failure, run.failure_data).startswith("The rule cannot be read: condition: ")
 
 
 @pytest.mark.django_db
@@ -243,10 +250,9 @@ def test_one_that_takes_too_long_fails_in_words(monkeypatch):
     monkeypatch.setattr(runs, "try_on_stored", slowly)
     runs.run_backtest(run_id=run.pk)
     run.refresh_from_db()
-    assert (run.status, run.failure) == (
-        "failed",
-        "It took more than 25 minutes. Try a shorter range, or fewer assets.",
-    )
+    assert (run.status, run.failure, run.failure_data) == ("failed", "took_too_long", {"minutes": 25})
+    said = describe_failure(run.failure, run.failure_data)
+    assert said == "It took more than 25 minutes. Try a shorter range, or fewer assets."
 
 
 @pytest.mark.django_db
@@ -256,7 +262,9 @@ def test_one_that_opens_without_end_fails_in_words_before_memory_does(monkeypatc
     runs.run_backtest(run_id=run.pk)
     run.refresh_from_db()
     assert (run.status, run.result) == ("failed", None)
-    assert run.failure.startswith("The rule and its other thresholds open more than 3 times in all. Try a shorter")
+    assert (run.failure, run.failure_data) == ("opens_too_often", {"at_most": 3})
+    said = describe_failure(run.failure, run.failure_data)
+    assert said.startswith("The rule and its other thresholds open more than 3 times in all. Try a shorter")
 
 
 def crash(run, monkeypatch):
@@ -297,10 +305,9 @@ def test_one_that_crashed_three_times_is_given_up(monkeypatch):
     assert BacktestRun.objects.get().status == "running"
     assert runs.start_behind(now=START) == []
     run.refresh_from_db()
-    assert (run.status, run.failure) == (
-        "failed",
-        "Its worker ended 3 times before it was done. Try a shorter range.",
-    )
+    assert (run.status, run.failure, run.failure_data) == ("failed", "worker_lost", {"starts": 3})
+    said = describe_failure(run.failure, run.failure_data)
+    assert said == "Its worker ended 3 times before it was done. Try a shorter range."
     assert run.finished_at is not None
 
 
@@ -389,3 +396,10 @@ def test_one_that_is_gone_meanwhile_is_no_fault():
     BacktestRun.objects.all().delete()
     runs.run_backtest(run_id=run.pk)
     assert not runs.cancel_backtest(run_id=run.pk)
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+def test_every_failure_is_a_code_that_has_a_sentence(failure):
+    data = {"starts": 3, "detail": "ValueError: no such thing", "at_most": 3, "minutes": 25}
+    assert re.fullmatch(r"[a-z_]+", failure)
+    assert " " in describe_failure(failure, data)

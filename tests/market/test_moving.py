@@ -121,7 +121,7 @@ def test_an_open_alert_ends_at_the_move_and_the_next_opens_in_the_other_log(feed
         ("first", "resolved", 1),
         ("second", "opened", 3),
     ]
-    assert AlertEvent.objects.get(kind="resolved").reason == Alert.objects.earliest("pk").resolution == "rule changed"
+    assert AlertEvent.objects.get(kind="resolved").reason == Alert.objects.earliest("pk").resolution == "rule_changed"
     assert Notification.objects.count() == 3
     assert RuleState.objects.values_list("asset__symbol", "state").get() == ("A", "firing")
     assert replayed(first, second) == [(2, [], []), (1, [], [])]
@@ -140,7 +140,7 @@ def test_a_rule_that_cannot_be_read_stays_behind_until_it_is_edited(feeds):
     assert Alert.objects.get().resolved_at is None
     make_rule(rule.owner, rule=rule, assets=["A"], condition=above(10))
     evaluate(first, second)
-    assert Alert.objects.get().resolution == "rule changed"
+    assert Alert.objects.get().resolution == "rule_changed"
     assert (watched_in(first), watched_in(second)) == ({"rule": []}, {"rule": ["A"]})
 
 
@@ -190,7 +190,7 @@ def test_an_asset_may_leave_its_feed_and_nothing_evaluates_it_any_more(feeds):
     move("A", None)
     evaluate(first)
     assert (asset().feed, RuleState.objects.count(), watched_in(first)) == (None, 0, {"rule": []})
-    assert Alert.objects.get().resolution == "rule changed"
+    assert Alert.objects.get().resolution == "rule_changed"
     move("A", second)
     rules.follow_assets(now=START, trace_id=TRACE)
     assert asset().feed == second

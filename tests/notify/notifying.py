@@ -34,7 +34,7 @@ class FakeTransport:
 
     def validate(self, settings):
         if settings.get("to") == "nobody":
-            raise ChannelInvalid("'to' must be somebody", setting="to")
+            raise ChannelInvalid("must be somebody", setting="to")
         return dict(settings)
 
     def preview(self, rendered, settings):

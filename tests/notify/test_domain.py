@@ -51,7 +51,8 @@ def test_an_opening_says_what_was_seen_and_where_to_look():
 def test_a_resolution_says_what_is_over():
     assert compose_items(items("resolved", second=9)) == (
         "[critical] Peg: USDC-USD is over",
-        f"USDC-USD is below 0.99: 0.98 at 12:00:00\nOver since 2026-03-02 12:00:09 UTC (recovered).\n\n{URL}",
+        "USDC-USD is below 0.99: 0.98 at 12:00:00\n"
+        f"Over since 2026-03-02 12:00:09 UTC (the condition is over).\n\n{URL}",
     )
 
 
@@ -62,7 +63,7 @@ def test_an_opening_and_its_resolution_in_one_message_are_notified_in_order():
     assert text.splitlines() == [
         "USDC-USD is below 0.99: 0.98 at 12:00:00",
         "Opened 2026-03-02 12:00:00 UTC.",
-        "Over since 2026-03-02 12:00:09 UTC (recovered).",
+        "Over since 2026-03-02 12:00:09 UTC (the condition is over).",
         "",
         URL,
     ]
@@ -99,7 +100,7 @@ def test_several_alerts_are_a_list_with_what_held_back_under_what_held_it():
         "[critical] Peg: USDC-USD",
         "USDC-USD is below 0.99: 0.98 at 12:00:00",
         "Opened 2026-03-02 12:00:00 UTC.",
-        "Over since 2026-03-02 12:00:09 UTC (recovered).",
+        "Over since 2026-03-02 12:00:09 UTC (the condition is over).",
         "",
         "[info] Peg: BTC-USD",
         "BTC-USD fell",
@@ -181,8 +182,8 @@ def test_every_placeholder_can_be_filled_in():
     _, text = apply_templates([items("resolved")], subject_template="", text_template=template, subject="s", text="t")
 
     assert text == (
-        "Peg USDC-USD critical resolved USDC-USD is below 0.99: 0.98 at 12:00:00 2026-03-02 12:00:00 UTC recovered "
-        f"{URL} 1"
+        "Peg USDC-USD critical resolved USDC-USD is below 0.99: 0.98 at 12:00:00 2026-03-02 12:00:00 UTC "
+        f"the condition is over {URL} 1"
     )
 
 

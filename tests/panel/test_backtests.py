@@ -173,7 +173,7 @@ def test_a_run_that_is_done_says_what_it_found(admin_client, admin_user):
     assert "opened 2 alerts on 1 of 1 asset, and sent 3 messages to each channel, in 4 quotes." in page.text
     openings, sweep, states = page.context["tables"]
     assert [[*row] for row in openings.rows] == [
-        ["2026-03-02 12:00:01", "BTC-USD is above 10: 11 at 12:00:01", "2026-03-02 12:00:02", "recovered"],
+        ["2026-03-02 12:00:01", "BTC-USD is above 10: 11 at 12:00:01", "2026-03-02 12:00:02", "the condition is over"],
         ["2026-03-02 12:00:03", "BTC-USD is above 10: 12 at 12:00:03", "still open at the end", ""],
     ]
     assert ["at 10, as it was tried", "2 alerts", 3] in sweep.rows

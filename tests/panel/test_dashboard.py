@@ -169,7 +169,7 @@ def test_a_rule_is_counted_once_in_each_state_that_an_instance_of_it_has(admin_c
     RuleState.objects.filter(pk=first).update(state="pending")
     RuleState.objects.filter(pk=second).update(state="inactive", unknown="history is too short")
     RuleState.objects.filter(pk=third).update(state="error")
-    assert said(admin_client, "Rules") == ["4 rules: 1 firing, 1 pending, 1 unknown for want of history, 1 in error."]
+    assert said(admin_client, "Rules") == ["4 rules: 1 firing, 1 pending, 1 without enough history, 1 in error."]
     assert parts(admin_client)["Rules"].mood == "bad"
 
 

@@ -39,7 +39,7 @@ def test_the_preview_says_the_rule_in_words_and_from_when_it_is_evaluated(client
                 "is_known": False,
                 "summary": "needs 15 of 30 days; 3 are stored: known from 2026-03-17 15:00:00 UTC",
             },
-            {"symbol": "ETH-USD", "is_known": False, "summary": "needs 15 of 30 days; no quote is stored yet"},
+            {"symbol": "ETH-USD", "is_known": False, "summary": "needs 15 of 30 days; no price yet"},
         ],
         "more": 0,
         "warnings": [],
@@ -71,9 +71,9 @@ def test_the_preview_is_only_posted_to(client, ada):
 def test_after_saving_the_page_says_from_when_it_is_evaluated(client, ada, feed):
     fields = {"kind": "above_average", "percent": "1", "window": "24h"}
     answer = client.post(reverse(ADD), written(**fields) | {"_continue": "1"}, follow=True)
-    assert "Not evaluated everywhere yet: BTC-USD: needs 12 of 24 hours; no quote is stored yet." in answer.text
+    assert "Not evaluated everywhere yet: BTC-USD: needs 12 of 24 hours; no price yet." in answer.text
     assert [table.rows for table in answer.context["tables"] if table.title == "When it can be evaluated"] == [
-        [["BTC-USD", "needs 12 of 24 hours; no quote is stored yet"]]
+        [["BTC-USD", "needs 12 of 24 hours; no price yet"]]
     ]
 
 

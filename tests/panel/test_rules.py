@@ -145,7 +145,7 @@ def test_a_rule_is_switched_off_and_on_at_its_place_in_the_log(admin_client, adm
     assert "1 rule is switched off. Its open alerts close." in switch(admin_client, "off", alert.rule).text
     evaluate_pending(feed_id=alert.asset.feed_id)
     alert.refresh_from_db()
-    assert alert.resolution == "rule changed"
+    assert alert.resolution == "rule_changed"
     assert "1 rule is switched on." in switch(admin_client, "on", alert.rule).text
     assert "Nothing is changed." in switch(admin_client, "on", alert.rule).text
     assert [version.document["enabled"] for version in alert.rule.versions.all()] == [True, False, True]

@@ -120,7 +120,7 @@ def test_a_rule_edited_while_a_batch_is_pending_takes_effect_at_its_place_in_the
     assert set(Transition.objects.filter(entry__seq__lt=edit).values_list("version__number", flat=True)) == {1}
     after = Transition.objects.filter(entry__seq__gt=edit)
     assert set(after.values_list("version__number", "asset__symbol")) == {(2, "A")}
-    closed = Alert.objects.filter(version__number=1, resolution="rule changed")
+    closed = Alert.objects.filter(version__number=1, resolution="rule_changed")
     assert set(closed.values_list("events__entry__seq", flat=True)) >= {edit}
     assert list(RuleState.objects.values_list("asset__symbol", "version__number", "state")) == [("A", 2, "firing")]
 
@@ -142,7 +142,7 @@ def test_a_rule_edited_after_the_evaluator_has_read_a_batch_waits_for_nobody_and
     edit = FeedEntry.objects.filter(kind="rules").latest("seq")
     assert edit.seq > edits[0]
     assert set(Transition.objects.filter(entry__seq__lt=edit.seq).values_list("version__number", flat=True)) == {1}
-    assert set(Transition.objects.filter(entry=edit).values_list("to_state", "reason")) <= {("ended", "rule changed")}
+    assert set(Transition.objects.filter(entry=edit).values_list("to_state", "reason")) <= {("ended", "rule_changed")}
     assert set(RuleState.objects.values_list("version__number", "state")) == {(2, "inactive")}
 
 

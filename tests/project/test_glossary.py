@@ -52,7 +52,7 @@ def identifiers(tree: ast.AST) -> set[str]:
             found.add(node.attr)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
-        elif isinstance(node, ast.arg) or isinstance(node, ast.keyword) and node.arg is not None:
+        elif isinstance(node, ast.arg) or (isinstance(node, ast.keyword) and node.arg is not None):
             found.add(node.arg)
         elif isinstance(node, ast.alias):
             found |= {node.name.rpartition(".")[2], node.asname or ""}

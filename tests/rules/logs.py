@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from apps.market.calendars import Hours
 from apps.rules.engine import engine as engines
-from apps.rules.engine.instance import NOT_EVALUATED, Instance, Transition
+from apps.rules.engine.codes import Unknown
+from apps.rules.engine.instance import Instance, Transition
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import from_units, write_moment
 from tests.rules import oracle
@@ -449,7 +450,7 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
 def state_of(one: Instance | engines.InstanceStatus) -> tuple[Any, ...]:
     """Return what the owner can see of an instance: version, state, since when, suppressed, known or not."""
     since = None if one.since < 0 else one.since
-    answer = {None: "known", NOT_EVALUATED: "not evaluated"}.get(one.unknown, "unknown")
+    answer = {None: "known", Unknown.NOT_EVALUATED: "not evaluated"}.get(one.unknown, "unknown")
     return (one.version_id, one.state, since, one.suppressed, answer)
 
 

@@ -249,15 +249,15 @@ class Instance:
         """Return the state that a evaluation leads to, and the reason; the present state where nothing changes."""
         elapsed = 0 if self.since is None else moment - self.since
         if self.state == INACTIVE and is_true:
-            return (PENDING if self.duration("for") > 0 else FIRING), "true"
+            return (PENDING if self.duration("for") > 0 else FIRING), "became_true"
         if self.state == PENDING and is_true and elapsed >= self.duration("for"):
-            return FIRING, "held"
+            return FIRING, "held_long_enough"
         if self.state == PENDING and not is_true:
-            return INACTIVE, "false"
+            return INACTIVE, "became_false"
         if self.state == FIRING and not is_true:
-            return (RECOVERING, "false") if self.duration("keep_firing") > 0 else (INACTIVE, "recovered")
+            return (RECOVERING, "became_false") if self.duration("keep_firing") > 0 else (INACTIVE, "recovered")
         if self.state == RECOVERING and is_true:
-            return FIRING, "true"
+            return FIRING, "became_true"
         if self.state == RECOVERING and elapsed >= self.duration("keep_firing"):
             return INACTIVE, "recovered"
         return self.state, ""
@@ -265,7 +265,7 @@ class Instance:
     def end_with_rule_change(self, *, seq: int, as_of: int) -> list[Expected]:
         if self.state in (INACTIVE, ENDED):
             return []
-        return [self.move(ENDED, reason="rule changed", seq=seq, moment=self.moment_of(as_of))]
+        return [self.move(ENDED, reason="rule_changed", seq=seq, moment=self.moment_of(as_of))]
 
     def move(self, to_state: str, *, reason: str, seq: int, moment: int, look: Look | None = None) -> Expected:
         who = (self.rule_id, self.version_id, self.asset_id)

@@ -20,7 +20,7 @@ def outlook(condition, *, first=None, newest=None):
 @pytest.mark.parametrize("kind", ["above", "below"])
 def test_a_level_is_known_from_the_first_quote(kind):
     level = {"kind": kind, "level": "1"}
-    assert outlook(level) == Outlook(False, None, "no quote yet: known from the first on")
+    assert outlook(level) == Outlook(False, None, "no price yet; needs one price")
     assert outlook(level, first=START, newest=START) == Outlook(True, None, "can be evaluated now")
 
 
@@ -33,14 +33,14 @@ def test_a_level_is_known_from_the_first_quote(kind):
     ],
 )
 def test_what_compares_with_an_earlier_price_is_known_from_the_second_quote(condition):
-    assert outlook(condition).summary == "no quote yet: known from the second on"
-    assert outlook(condition, first=START, newest=START).summary == "one quote is stored: known from the next on"
+    assert outlook(condition).summary == "no price yet; needs two prices"
+    assert outlook(condition, first=START, newest=START).summary == "one price so far; needs two prices"
     assert outlook(condition, first=START, newest=START + 1).is_known
 
 
 def test_an_average_is_known_when_enough_of_its_window_is():
     average = {"kind": "below_average", "percent": "0", "window": "30d"}
-    assert outlook(average).summary == "needs 15 of 30 days; no quote is stored yet"
+    assert outlook(average).summary == "needs 15 of 30 days; no price yet"
     waiting = outlook(average, first=START, newest=START + 3 * DAY)
     assert waiting.summary == "needs 15 of 30 days; 3 are stored: known from 2023-03-26 05:00:00 UTC"
     assert outlook(average, first=START, newest=START + DAY).summary.startswith("needs 15 of 30 days; 1 is stored")

@@ -155,7 +155,9 @@ def test_without_a_spread_or_enough_of_the_window_the_deviations_are_unknown():
 
     assert (calm.verdict(), verdict({"kind": "zscore", "n": "2", "window": "20s"}, young)) == (None, None)
     assert verdict({"kind": "zscore", "n": "2", "window": "18s"}, young) is True
-    assert calm.why_unknown() == "less than 50 % of its window is known, or its price never changed"
+    assert calm.why_unknown() == "zero_variance"
+    few = Watched({"kind": "zscore", "n": "2", "window": "20s"}, young)
+    assert few.why_unknown() == "not_enough_history"
 
 
 def test_silence_is_counted_from_the_newest_quote_to_the_clock():
@@ -208,7 +210,7 @@ def test_a_combination_is_explained_leaf_by_leaf():
         ],
         "result": None,
     }
-    assert watched.why_unknown() == "no quote before this one, or one of another provider"
+    assert watched.why_unknown() == "no_previous_price"
 
 
 def test_recovery_is_in_force_inside_a_combination_while_it_fires():

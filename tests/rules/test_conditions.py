@@ -366,8 +366,8 @@ def test_without_a_reference_a_change_is_unknown():
         {"kind": "rises", "percent": "10", "window": "10s", "ref": "window_start"}, [(0, 100 * ONE), (9, 200 * ONE)]
     )
 
-    assert (extreme.verdict(), extreme.why_unknown()) == (None, "no earlier price")
-    assert (young.verdict(), young.why_unknown()) == (None, "no price at its start")
+    assert (extreme.verdict(), extreme.why_unknown()) == (None, "no_reference_price")
+    assert (young.verdict(), young.why_unknown()) == (None, "no_price_at_window_start")
 
 
 @pytest.mark.parametrize("price", [100, 10**19, 3 * 10**9, 100 * ONE + 1])  # 1e-8, 1e9, 0.3, …
@@ -437,10 +437,10 @@ def test_a_coverage_of_exactly_the_minimum_is_known():
 
     assert half.verdict() is True
     assert less.verdict() is None
-    assert less.why_unknown() == "less than 50 % of its window is known"
+    assert less.why_unknown() == "not_enough_history"
 
 
 def test_the_first_quote_alone_says_nothing_about_a_mean():
     first = Watched({"kind": "above_average", "percent": 0, "window": "10s", "min_coverage": "0.0000000001"}, [(0, 1)])
 
-    assert (first.verdict(), first.why_unknown()) == (None, "less than 0.00000001 % of its window is known")
+    assert (first.verdict(), first.why_unknown()) == (None, "not_enough_history")

@@ -1,8 +1,13 @@
 """Reasons and figures in words."""
 
+import re
+
 import pytest
 
-from apps.rules.domain import describe_reason
+from apps.alerts.episodes import REASONS
+from apps.alerts.wording import event_reason_in_words
+from apps.rules.domain import describe_reason, unknown_in_words
+from apps.rules.engine.codes import CODE_LONGEST, Reason, Unknown
 from apps.rules.engine.conditions import read_condition
 from apps.rules.explain import parts_of
 from apps.wording import format_time
@@ -12,19 +17,42 @@ from apps.wording import format_time
     ("reason", "text"),
     [
         ("", ""),
-        ("true", "the condition became true"),
-        ("false", "the condition became false"),
-        ("held", "the condition held for as long as it must"),
+        ("became_true", "the condition became true"),
+        ("became_false", "the condition became false"),
+        ("held_long_enough", "the condition held for as long as it must"),
         ("recovered", "the condition is over"),
         ("event", "an event is over at once"),
         ("once", "the rule ends with its first opening"),
         ("expired", "the rule expired"),
-        ("rule changed", "the rule was changed, switched off or deleted, or the asset is chosen no more"),
-        ("RuleInvalid: rule: is missing", "evaluating failed: RuleInvalid: rule: is missing"),
+        ("rule_changed", "the rule was changed, switched off or deleted, or the asset is chosen no more"),
+        ("evaluation_failed", "evaluating failed"),
     ],
 )
 def test_every_reason_has_words(reason, text):
     assert describe_reason(reason) == text
+
+
+def test_what_was_raised_stands_behind_the_reason():
+    detail = "RuleInvalid: rule: is missing"
+    assert describe_reason("evaluation_failed", detail) == "evaluating failed: RuleInvalid: rule: is missing"
+
+
+@pytest.mark.parametrize("unknown", list(Unknown))
+def test_every_unknown_has_words(unknown):
+    assert " " in unknown_in_words(unknown)
+
+
+@pytest.mark.parametrize("code", [*Reason, *Unknown])
+def test_a_code_is_one_short_name(code):
+    assert re.fullmatch(r"[a-z_]+", code) and len(code) <= CODE_LONGEST
+
+
+def test_every_reason_of_an_alert_has_words():
+    assert all(" " in event_reason_in_words(reason) for reason in REASONS)
+
+
+def test_a_code_of_a_newer_version_stands_for_itself():
+    assert (describe_reason("from_tomorrow"), unknown_in_words("from_tomorrow")) == ("from_tomorrow", "from_tomorrow")
 
 
 def test_a_moment_is_written_in_utc():

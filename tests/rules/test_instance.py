@@ -29,12 +29,20 @@ class Spoken(Leaf):
         return Bound(test, lambda *seen: {"result": test(*seen)}, lambda *seen: "not told")
 
 
+def why_of(step):
+    return (step.reason, step.detail) if step.detail else step.reason
+
+
 def nothing_stored(reach):
     return {}
 
 
 def rule(**changes):
     return RuleSpec(assets=Assets(symbols=("ANY",)), condition=Spoken(), **changes)
+
+
+BROKE = ("evaluation_failed", "KeyError: 4")
+UNREADABLE = ("evaluation_failed", "RuleInvalid: condition.kind: is not known")
 
 
 class Feed:
@@ -49,7 +57,7 @@ class Feed:
     def evaluate(self, entry):
         evaluation = self.engine.evaluate(entry, nothing_stored)
         return [
-            (one.from_state, one.to_state, one.moment - START, one.reason, one.suppressed)
+            (one.from_state, one.to_state, one.moment - START, why_of(one), one.suppressed)
             for one in evaluation.transitions
         ]
 
@@ -76,7 +84,7 @@ def test_without_for_it_fires_at_once_and_resolves_at_once():
 
     made = feed.quotes((1, NO), (2, YES), (3, YES), (4, NO))
 
-    assert made == [("inactive", "firing", 2, "true", False), ("firing", "inactive", 4, "recovered", False)]
+    assert made == [("inactive", "firing", 2, "became_true", False), ("firing", "inactive", 4, "recovered", False)]
 
 
 def test_with_for_it_fires_at_the_first_evaluation_that_is_exactly_that_long_after():
@@ -85,8 +93,8 @@ def test_with_for_it_fires_at_the_first_evaluation_that_is_exactly_that_long_aft
     early = feed.quotes((0, YES), (30 * SECOND - 1, YES))
     made = feed.quote(30 * SECOND, YES)
 
-    assert early == [("inactive", "pending", 0, "true", False)]
-    assert made == [("pending", "firing", 30 * SECOND, "held", False)]
+    assert early == [("inactive", "pending", 0, "became_true", False)]
+    assert made == [("pending", "firing", 30 * SECOND, "held_long_enough", False)]
 
 
 def test_a_false_evaluation_in_between_starts_the_wait_again():
@@ -95,10 +103,10 @@ def test_a_false_evaluation_in_between_starts_the_wait_again():
     made = feed.quotes((0, YES), (29 * SECOND, NO), (30 * SECOND, YES), (60 * SECOND - 1, YES), (60 * SECOND, NO))
 
     assert made == [
-        ("inactive", "pending", 0, "true", False),
-        ("pending", "inactive", 29 * SECOND, "false", False),
-        ("inactive", "pending", 30 * SECOND, "true", False),
-        ("pending", "inactive", 60 * SECOND, "false", False),
+        ("inactive", "pending", 0, "became_true", False),
+        ("pending", "inactive", 29 * SECOND, "became_false", False),
+        ("inactive", "pending", 30 * SECOND, "became_true", False),
+        ("pending", "inactive", 60 * SECOND, "became_false", False),
     ]
 
 
@@ -107,7 +115,7 @@ def test_the_clock_alone_does_not_fire_what_is_pending():
 
     made = feed.quotes((0, YES)) + feed.clock(60 * SECOND)
 
-    assert made == [("inactive", "pending", 0, "true", False)]
+    assert made == [("inactive", "pending", 0, "became_true", False)]
 
 
 def test_with_an_expiry_it_is_evaluated_at_as_of_too():
@@ -115,7 +123,7 @@ def test_with_an_expiry_it_is_evaluated_at_as_of_too():
 
     made = feed.quotes((0, YES)) + feed.clock(30 * SECOND - 1) + feed.clock(30 * SECOND)
 
-    assert made[1:] == [("pending", "firing", 30 * SECOND, "held", False)]
+    assert made[1:] == [("pending", "firing", 30 * SECOND, "held_long_enough", False)]
 
 
 def test_unknown_keeps_pending_counting():
@@ -124,8 +132,8 @@ def test_unknown_keeps_pending_counting():
     made = feed.quotes((0, YES), (10 * SECOND, UNKNOWN), (29 * SECOND, UNKNOWN), (30 * SECOND, YES))
 
     assert made == [
-        ("inactive", "pending", 0, "true", False),
-        ("pending", "firing", 30 * SECOND, "held", False),
+        ("inactive", "pending", 0, "became_true", False),
+        ("pending", "firing", 30 * SECOND, "held_long_enough", False),
     ]
 
 
@@ -134,8 +142,8 @@ def test_unknown_never_fires_and_never_resolves_and_can_be_seen():
 
     made = feed.quotes((1, UNKNOWN), (2, YES), (3, UNKNOWN))
 
-    assert made == [("inactive", "firing", 2, "true", False)]
-    assert feed.instance() == ["firing", START + 2, START + 2, START + 2, False, "true", "not told"]
+    assert made == [("inactive", "firing", 2, "became_true", False)]
+    assert feed.instance() == ["firing", START + 2, START + 2, START + 2, False, "became_true", "", "not told"]
     assert feed.quotes((4, UNKNOWN), (5, NO)) == [("firing", "inactive", 5, "recovered", False)]
 
 
@@ -145,7 +153,10 @@ def test_keep_firing_resolves_at_the_first_false_evaluation_that_is_exactly_that
     early = feed.quotes((0, YES), (SECOND, NO), (31 * SECOND - 1, NO))
     made = feed.quote(31 * SECOND, NO)
 
-    assert early == [("inactive", "firing", 0, "true", False), ("firing", "recovering", SECOND, "false", False)]
+    assert early == [
+        ("inactive", "firing", 0, "became_true", False),
+        ("firing", "recovering", SECOND, "became_false", False),
+    ]
     assert made == [("recovering", "inactive", 31 * SECOND, "recovered", False)]
 
 
@@ -155,9 +166,9 @@ def test_true_again_while_recovering_is_the_same_episode():
     made = feed.quotes((0, YES), (SECOND, NO), (31 * SECOND, YES), (32 * SECOND, NO), (62 * SECOND, NO))
 
     assert made[1:] == [
-        ("firing", "recovering", SECOND, "false", False),
-        ("recovering", "firing", 31 * SECOND, "true", False),
-        ("firing", "recovering", 32 * SECOND, "false", False),
+        ("firing", "recovering", SECOND, "became_false", False),
+        ("recovering", "firing", 31 * SECOND, "became_true", False),
+        ("firing", "recovering", 32 * SECOND, "became_false", False),
         ("recovering", "inactive", 62 * SECOND, "recovered", False),
     ]
 
@@ -184,7 +195,7 @@ def test_an_opening_exactly_at_the_end_of_the_cooldown_is_notified():
 
     made = feed.quotes((0, YES), (SECOND, NO), (60 * SECOND, YES))
 
-    assert made[-1] == ("inactive", "firing", 60 * SECOND, "true", False)
+    assert made[-1] == ("inactive", "firing", 60 * SECOND, "became_true", False)
 
 
 def test_an_opening_within_the_cooldown_is_silent_to_the_end_of_its_episode():
@@ -197,13 +208,13 @@ def test_an_opening_within_the_cooldown_is_silent_to_the_end_of_its_episode():
 
     assert [suppressed for *_, suppressed in first] == [False, False, False]
     assert silent == [
-        ("inactive", "firing", 60 * SECOND - 1, "true", True),
-        ("firing", "recovering", 61 * SECOND, "false", True),
-        ("recovering", "firing", 62 * SECOND, "true", True),
-        ("firing", "recovering", 63 * SECOND, "false", True),
+        ("inactive", "firing", 60 * SECOND - 1, "became_true", True),
+        ("firing", "recovering", 61 * SECOND, "became_false", True),
+        ("recovering", "firing", 62 * SECOND, "became_true", True),
+        ("firing", "recovering", 63 * SECOND, "became_false", True),
         ("recovering", "inactive", 73 * SECOND, "recovered", True),
     ]
-    assert after == [("inactive", "firing", 74 * SECOND, "true", False)]
+    assert after == [("inactive", "firing", 74 * SECOND, "became_true", False)]
 
 
 def test_the_cooldown_counts_from_the_last_opening_that_was_notified():
@@ -229,7 +240,7 @@ def test_once_ends_with_its_first_opening_and_is_evaluated_no_more():
 
     made = feed.quotes((1, NO), (2, YES), (3, NO), (4, YES), (5, BROKEN))
 
-    assert made == [("inactive", "firing", 2, "true", False), ("firing", "ended", 2, "once", False)]
+    assert made == [("inactive", "firing", 2, "became_true", False), ("firing", "ended", 2, "once", False)]
 
 
 def test_once_opens_and_resolves_in_one_step():
@@ -253,7 +264,7 @@ def test_a_quote_exactly_at_the_expiry_ends_it_unjudged():
 def test_a_quote_just_before_the_expiry_is_evaluated():
     feed = Feed(rule(expires_at=START + 60 * SECOND))
 
-    assert feed.quote(60 * SECOND - 1, YES) == [("inactive", "firing", 60 * SECOND - 1, "true", False)]
+    assert feed.quote(60 * SECOND - 1, YES) == [("inactive", "firing", 60 * SECOND - 1, "became_true", False)]
 
 
 def test_the_clock_exactly_at_the_expiry_ends_it_without_a_quote():
@@ -307,9 +318,9 @@ def test_a_change_of_rules_ends_what_has_begun_and_the_new_version_begins_anew()
 
     made = feed.change(RuleChange(1, 2, rule(), (1,)), offset=2)
 
-    assert made == [("firing", "ended", 2, "rule changed", False)]
+    assert made == [("firing", "ended", 2, "rule_changed", False)]
     assert feed.instance()[0] == "inactive"
-    assert feed.quote(3, YES) == [("inactive", "firing", 3, "true", False)]
+    assert feed.quote(3, YES) == [("inactive", "firing", 3, "became_true", False)]
 
 
 def test_a_rule_that_is_evaluated_no_more_leaves_nothing_behind():
@@ -318,7 +329,7 @@ def test_a_rule_that_is_evaluated_no_more_leaves_nothing_behind():
 
     made = feed.change(RuleChange(1, None, None, ()), offset=2)
 
-    assert made == [("firing", "ended", 2, "rule changed", False)]
+    assert made == [("firing", "ended", 2, "rule_changed", False)]
     assert feed.engine.dump() == {"format": FORMAT, "seq": 3, "series": [], "instances": []}
     assert feed.clock(60 * SECOND) == []
 
@@ -334,9 +345,9 @@ def test_what_the_same_version_keeps_goes_on_undisturbed_when_its_assets_change(
     gone = feed.quote(30 * SECOND, YES, asset_id=2)
     new = feed.quote(30 * SECOND, YES, asset_id=3)
 
-    assert made == [("pending", "ended", 10 * SECOND, "rule changed", False)]
-    assert (kept, gone) == ([("pending", "firing", 30 * SECOND, "held", False)], [])
-    assert new == [("inactive", "pending", 30 * SECOND, "true", False)]
+    assert made == [("pending", "ended", 10 * SECOND, "rule_changed", False)]
+    assert (kept, gone) == ([("pending", "firing", 30 * SECOND, "held_long_enough", False)], [])
+    assert new == [("inactive", "pending", 30 * SECOND, "became_true", False)]
 
 
 def test_one_that_raises_becomes_error_and_the_others_go_on():
@@ -347,8 +358,8 @@ def test_one_that_raises_becomes_error_and_the_others_go_on():
     made = feed.quote(2, BROKEN)
 
     assert made == [
-        ("firing", "error", 2, "KeyError: 4", False),
-        ("firing", "error", 2, "KeyError: 4", False),
+        ("firing", "error", 2, BROKE, False),
+        ("firing", "error", 2, BROKE, False),
     ]
     assert feed.instance(rule_id=3)[0] == "firing"
     assert feed.quote(3, NO) == [("firing", "inactive", 3, "recovered", False)]
@@ -359,7 +370,7 @@ def test_a_quote_after_the_one_that_raised_is_still_evaluated_in_the_same_batch(
 
     made = feed.evaluate(QuotesEntry(2, START + 2, [(1, START + 1, BROKEN), (2, START + 2, YES)]))
 
-    assert made == [("inactive", "error", 1, "KeyError: 4", False), ("inactive", "firing", 2, "true", False)]
+    assert made == [("inactive", "error", 1, BROKE, False), ("inactive", "firing", 2, "became_true", False)]
 
 
 def test_error_at_the_clock_does_not_stop_the_others_either():
@@ -377,7 +388,7 @@ def test_error_survives_a_dump_and_is_evaluated_no_more():
     rebuilt = Engine.load(json.loads(json.dumps(feed.engine.dump())), feed.specs)
 
     assert rebuilt.dump() == feed.engine.dump()
-    assert feed.instance() == ["error", START + 1, START + 1, -(1 << 62), False, "KeyError: 4", None]
+    assert feed.instance() == ["error", START + 1, START + 1, -(1 << 62), False, *BROKE, None]
     assert rebuilt.evaluate(QuotesEntry(3, START + 2, [(1, START + 2, YES)]), nothing_stored).transitions == []
 
 
@@ -387,8 +398,8 @@ def test_error_ends_when_the_rule_is_changed():
 
     made = feed.change(RuleChange(1, 2, rule(), (1,)), offset=2)
 
-    assert made == [("error", "ended", 2, "rule changed", False)]
-    assert feed.quote(3, YES) == [("inactive", "firing", 3, "true", False)]
+    assert made == [("error", "ended", 2, "rule_changed", False)]
+    assert feed.quote(3, YES) == [("inactive", "firing", 3, "became_true", False)]
 
 
 def test_a_version_that_cannot_be_read_is_in_error_from_the_start():
@@ -396,8 +407,8 @@ def test_a_version_that_cannot_be_read_is_in_error_from_the_start():
 
     made = feed.change(RuleChange(2, 2, RuleInvalid("condition.kind", "is not known"), (1, 2)), offset=5)
 
-    assert made == [("inactive", "error", 5, "RuleInvalid: condition.kind: is not known", False)] * 2
-    assert feed.quote(6, YES) == [("inactive", "firing", 6, "true", False)]
+    assert made == [("inactive", "error", 5, UNREADABLE, False)] * 2
+    assert feed.quote(6, YES) == [("inactive", "firing", 6, "became_true", False)]
 
 
 def test_a_version_that_can_be_read_no_more_is_in_error_after_a_rebuild_and_the_others_go_on():
@@ -409,7 +420,7 @@ def test_a_version_that_can_be_read_no_more_is_in_error_after_a_rebuild_and_the_
     made = feed.quote(2, NO)
 
     assert made == [
-        ("firing", "error", 2, "RuleInvalid: condition.kind: is not known", False),
+        ("firing", "error", 2, UNREADABLE, False),
         ("firing", "inactive", 2, "recovered", False),
     ]
 
@@ -439,4 +450,4 @@ def test_history_moves_the_newest_quote_and_opens_nothing():
     )
 
     assert evaluation.transitions == []
-    assert feed.quotes((5, YES), (6, NO), (7, YES)) == [("inactive", "firing", 7, "true", False)]
+    assert feed.quotes((5, YES), (6, NO), (7, YES)) == [("inactive", "firing", 7, "became_true", False)]

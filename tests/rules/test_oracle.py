@@ -211,8 +211,8 @@ def test_an_event_opens_and_resolves_in_one_step(steps):
     log = Log().rule(UP).quotes((0, 99), (10, 100), (20, 101), (30, 99), (40, 100))
 
     assert steps(log) == [
-        ("firing", 10, "true"), ("inactive", 10, "event"),
-        ("firing", 40, "true"), ("inactive", 40, "event"),
+        ("firing", 10, "became_true"), ("inactive", 10, "event"),
+        ("firing", 40, "became_true"), ("inactive", 40, "event"),
     ]  # fmt: skip
 
 
@@ -220,22 +220,22 @@ def test_an_event_within_the_cooldown_is_silent_and_at_its_end_is_notified(steps
     log = Log().rule(UP, cooldown="60s").quotes((0, 99), (10, 100), (20, 99), (69, 100), (69.5, 99), (70, 100))
 
     assert steps(log) == [
-        ("firing", 10, "true"), ("inactive", 10, "event"),
-        ("firing", 69, "true", "silent"), ("inactive", 69, "event", "silent"),
-        ("firing", 70, "true"), ("inactive", 70, "event"),
+        ("firing", 10, "became_true"), ("inactive", 10, "event"),
+        ("firing", 69, "became_true", "silent"), ("inactive", 69, "event", "silent"),
+        ("firing", 70, "became_true"), ("inactive", 70, "event"),
     ]  # fmt: skip
 
 
 def test_once_ends_with_the_first_event(steps):
     log = Log().rule(UP, trigger="once").quotes((0, 99), (10, 100), (20, 99), (30, 100))
 
-    assert steps(log) == [("firing", 10, "true"), ("ended", 10, "once")]
+    assert steps(log) == [("firing", 10, "became_true"), ("ended", 10, "once")]
 
 
 def test_a_rule_added_between_two_quotes_sees_what_the_next_one_crosses(steps):
     log = Log().quotes((0, 99)).rule(UP, 5).quotes((10, 100))
 
-    assert steps(log) == [("firing", 10, "true"), ("inactive", 10, "event")]
+    assert steps(log) == [("firing", 10, "became_true"), ("inactive", 10, "event")]
 
 
 def test_a_price_already_beyond_when_the_rule_comes_crosses_nothing(steps):
@@ -247,12 +247,12 @@ def test_a_price_already_beyond_when_the_rule_comes_crosses_nothing(steps):
 def test_a_new_version_of_a_rule_sees_the_quote_before_it(steps):
     log = Log().rule(UP).quotes((0, 99)).rule(UP, 5, version=2).quotes((10, 100))
 
-    assert steps(log) == [("firing", 10, "true"), ("inactive", 10, "event")]
+    assert steps(log) == [("firing", 10, "became_true"), ("inactive", 10, "event")]
 
 
 @pytest.mark.parametrize(
     ("past", "expected"),
-    [((5, 101), []), ((-5, 101), [("firing", 10, "true"), ("inactive", 10, "event")])],
+    [((5, 101), []), ((-5, 101), [("firing", 10, "became_true"), ("inactive", 10, "event")])],
     ids=["newer", "older"],
 )
 def test_history_that_is_newer_than_the_newest_quote_comes_before_the_next_one(steps, past, expected):
@@ -264,22 +264,22 @@ def test_history_that_is_newer_than_the_newest_quote_comes_before_the_next_one(s
 def test_late_and_second_quotes_are_not_the_quote_before(steps):
     log = Log().rule(UP).quotes((10, 99), (10, 101), (5, 101), (20, 101))
 
-    assert steps(log) == [("firing", 20, "true"), ("inactive", 20, "event")]
+    assert steps(log) == [("firing", 20, "became_true"), ("inactive", 20, "event")]
 
 
 def test_what_has_crossed_has_not_crossed_again_when_the_clock_moves_on(steps):
     log = Log().rule(UP, expires_at="2030-01-01T00:00:00Z").quotes((0, 99)).quotes((10, 100)).clock(20)
     log.quotes((30, 101)).clock(40)
 
-    assert steps(log) == [("firing", 10, "true"), ("inactive", 10, "event")]
+    assert steps(log) == [("firing", 10, "became_true"), ("inactive", 10, "event")]
 
 
 def test_an_event_that_is_also_evaluated_by_the_clock_opens_there_for_its_other_leaves(steps):
     log = Log().rule({"any": [UP, {"kind": "stale", "after": "60s"}]}).quotes((0, 99), (10, 100)).clock(69).clock(70)
 
     assert steps(log) == [
-        ("firing", 10, "true"), ("inactive", 10, "event"),
-        ("firing", 70, "true"), ("inactive", 70, "event"),
+        ("firing", 10, "became_true"), ("inactive", 10, "event"),
+        ("firing", 70, "became_true"), ("inactive", 70, "event"),
     ]  # fmt: skip
 
 
@@ -287,20 +287,21 @@ def test_an_event_under_a_state_counts_where_both_hold(steps):
     log = Log().rule({"all": [UP, {"kind": "inside", "low": 90, "high": 110}]})
     log.quotes((0, 99), (10, 120), (20, 105), (30, 99), (40, 105))
 
-    assert steps(log) == [("firing", 40, "true"), ("inactive", 40, "event")]
+    assert steps(log) == [("firing", 40, "became_true"), ("inactive", 40, "event")]
 
 
 def test_stale_begins_by_the_clock_and_ends_with_a_quote(steps):
     log = Log().rule({"kind": "stale", "after": "60s"}).quotes((0, 1)).clock(59).clock(60).clock(70).quotes((65, 1))
 
-    assert steps(log) == [("firing", 60, "true"), ("inactive", 65, "recovered")]
+    assert steps(log) == [("firing", 60, "became_true"), ("inactive", 65, "recovered")]
 
 
 def test_a_quote_from_before_the_opening_ends_it_at_the_opening_and_the_clock_after_it_begins_the_next(steps):
     log = Log().rule({"kind": "stale", "after": "60s"}).quotes((0, 1)).clock(70).quotes((5, 1)).quotes((60, 1))
 
     assert steps(log) == [
-        ("firing", 70, "true"), ("inactive", 70, "recovered"), ("firing", 70, "true"), ("inactive", 70, "recovered"),
+        ("firing", 70, "became_true"), ("inactive", 70, "recovered"),
+        ("firing", 70, "became_true"), ("inactive", 70, "recovered"),
     ]  # fmt: skip
 
 
@@ -309,7 +310,8 @@ def test_stale_waits_by_the_clock_too(steps):
     log.quotes((0, 1)).clock(60).clock(89).clock(90).quotes((95, 1)).clock(114).clock(115)
 
     assert steps(log) == [
-        ("pending", 60, "true"), ("firing", 90, "held"), ("recovering", 95, "false"), ("inactive", 115, "recovered"),
+        ("pending", 60, "became_true"), ("firing", 90, "held_long_enough"),
+        ("recovering", 95, "became_false"), ("inactive", 115, "recovered"),
     ]  # fmt: skip
 
 
@@ -320,21 +322,21 @@ def test_where_nothing_was_ever_quoted_nothing_is_stale(steps):
 def test_not_stale_is_false_by_the_clock(steps):
     log = Log().rule({"not": {"kind": "stale", "after": "60s"}}).quotes((0, 1)).clock(60)
 
-    assert steps(log) == [("firing", 0, "true"), ("inactive", 60, "recovered")]
+    assert steps(log) == [("firing", 0, "became_true"), ("inactive", 60, "recovered")]
 
 
 def test_windows_do_not_move_with_the_clock(steps):
     rise = {"kind": "rises", "percent": 10, "window": "60s"}
     log = Log().rule({"all": [rise, {"not": {"kind": "stale", "after": "1h"}}]}).quotes((0, 100), (10, 110)).clock(900)
 
-    assert steps(log.quotes((910, 110))) == [("firing", 10, "true"), ("inactive", 910, "recovered")]
+    assert steps(log.quotes((910, 110))) == [("firing", 10, "became_true"), ("inactive", 910, "recovered")]
 
 
 def test_the_recovery_of_a_leaf_is_in_force_within_a_combination(steps):
     log = Log().rule({"all": [{"kind": "above", "level": 100, "recovery": 90}, {"kind": "below", "level": 1000}]})
 
     assert steps(log.quotes((0, 95), (10, 101), (20, 95), (30, 90))) == [
-        ("firing", 10, "true"), ("inactive", 30, "recovered"),
+        ("firing", 10, "became_true"), ("inactive", 30, "recovered"),
     ]  # fmt: skip
 
 
@@ -342,4 +344,4 @@ def test_unknown_neither_fires_nor_resolves(steps):
     known = {"kind": "rises", "percent": 1, "window": "10s", "ref": "window_start"}
     log = Log().rule({"any": [{"kind": "above", "level": 100}, known]}).quotes((0, 101), (5, 99), (9, 99), (15, 99))
 
-    assert steps(log) == [("firing", 0, "true"), ("inactive", 15, "recovered")]
+    assert steps(log) == [("firing", 0, "became_true"), ("inactive", 15, "recovered")]

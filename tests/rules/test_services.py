@@ -178,11 +178,11 @@ def test_a_change_ends_the_open_alert_at_its_place_in_the_log(change):
     append_quotes(feed, [("BTC-USD", at(2), "150")])
 
     assert evaluate(feed) == [
-        (2, 1, "inactive", "firing", "true"),
-        (3, 1, "firing", "ended", "rule changed"),
+        (2, 1, "inactive", "firing", "became_true"),
+        (3, 1, "firing", "ended", "rule_changed"),
     ]
     alert = Alert.objects.get()
-    assert (alert.opened_at, alert.resolved_at, alert.resolution) == (at(1), at(1), "rule changed")
+    assert (alert.opened_at, alert.resolved_at, alert.resolution) == (at(1), at(1), "rule_changed")
 
 
 def test_an_edited_rule_opens_again_by_its_new_version():
@@ -195,8 +195,8 @@ def test_an_edited_rule_opens_again_by_its_new_version():
     append_quotes(feed, [("BTC-USD", at(2), "101")])
 
     assert evaluate(feed)[1:] == [
-        (3, 1, "firing", "ended", "rule changed"),
-        (4, 2, "inactive", "firing", "true"),
+        (3, 1, "firing", "ended", "rule_changed"),
+        (4, 2, "inactive", "firing", "became_true"),
     ]
     assert list(Alert.objects.order_by("pk").values_list("version__number", "resolved_at")) == [(1, at(1)), (2, None)]
 
@@ -209,9 +209,9 @@ def test_what_is_pending_before_an_edit_is_evaluated_by_the_old_version_and_what
     append_quotes(feed, [("BTC-USD", at(2), "102"), ("BTC-USD", at(3), "99")])
 
     assert evaluate(feed) == [
-        (2, 1, "inactive", "firing", "true"),
-        (3, 1, "firing", "ended", "rule changed"),
-        (4, 2, "inactive", "firing", "true"),
+        (2, 1, "inactive", "firing", "became_true"),
+        (3, 1, "firing", "ended", "rule_changed"),
+        (4, 2, "inactive", "firing", "became_true"),
     ]
 
 
@@ -236,7 +236,7 @@ def test_a_disabled_rule_takes_its_place_again_when_it_is_enabled():
     make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above(100))
     append_quotes(feed, [("BTC-USD", at(2), "101")])
 
-    assert evaluate(feed) == [(3, 2, "inactive", "firing", "true")]
+    assert evaluate(feed) == [(3, 2, "inactive", "firing", "became_true")]
 
 
 @pytest.mark.parametrize("selector", [{"tag": "peg"}, {"feed": "feed"}])
@@ -251,7 +251,7 @@ def test_a_rule_that_chooses_by_tag_or_feed_follows_its_assets(selector):
     append_quotes(feed, [("OLD", at(2), "102"), ("NEW", at(2), "103")])
 
     assert followed == [1, 0]
-    assert evaluate(feed) == [(2, 1, "inactive", "firing", "true"), (4, 1, "inactive", "firing", "true")]
+    assert evaluate(feed) == [(2, 1, "inactive", "firing", "became_true"), (4, 1, "inactive", "firing", "became_true")]
     assert [row[:3] for row in states_of(rule)] == [("NEW", 1, "firing"), ("OLD", 1, "firing")]
     assert Alert.objects.filter(resolved_at=None).count() == 2
 
@@ -265,7 +265,7 @@ def test_an_asset_that_loses_its_tag_is_watched_no_more_and_the_others_stay():
 
     services.follow_assets(now=START, trace_id=TRACE)
 
-    assert evaluate(feed)[2:] == [(3, 1, "firing", "ended", "rule changed")]
+    assert evaluate(feed)[2:] == [(3, 1, "firing", "ended", "rule_changed")]
     assert list(Alert.objects.filter(resolved_at=None).values_list("asset__symbol", flat=True)) == ["STAYS"]
     assert [row[:3] for row in states_of(rule)] == [("STAYS", 1, "firing")]
 
@@ -290,11 +290,11 @@ def test_states_say_where_each_instance_stands_and_why():
     append_quotes(feed, [("OLD", at(0), "100"), ("YOUNG", at(9), "100"), ("OLD", at(10), "101")])
     evaluate(feed)
 
-    assert before == [(symbol, 1, "inactive", None, "not evaluated yet", "") for symbol in ("OLD", "QUIET", "YOUNG")]
+    assert before == [(symbol, 1, "inactive", None, "not_evaluated", "") for symbol in ("OLD", "QUIET", "YOUNG")]
     assert states_of(rule) == [
-        ("OLD", 1, "firing", at(10), "", "true"),
-        ("QUIET", 1, "inactive", None, "not evaluated yet", ""),
-        ("YOUNG", 1, "inactive", None, "less than 50 % of its window is known", ""),
+        ("OLD", 1, "firing", at(10), "", "became_true"),
+        ("QUIET", 1, "inactive", None, "not_evaluated", ""),
+        ("YOUNG", 1, "inactive", None, "not_enough_history", ""),
     ]
 
 
@@ -310,7 +310,7 @@ def test_states_begin_anew_with_a_new_version_and_go_with_the_rule():
     services.delete_rule(rule=rule, now=START, trace_id=TRACE)
     evaluate(feed)
 
-    assert changed == [("BTC-USD", 2, "inactive", None, "not evaluated yet", "")]
+    assert changed == [("BTC-USD", 2, "inactive", None, "not_evaluated", "")]
     assert states_of(rule) == []
 
 
@@ -412,8 +412,11 @@ def test_a_evaluation_that_is_rolled_back_costs_a_rebuild_and_changes_nothing(mo
             flow.evaluate_pending(feed_id=feed.pk)
     after_the_failure = made_in(feed)
 
-    assert after_the_failure == [(2, 1, "inactive", "pending", "true")]
-    assert evaluate(feed) == [(2, 1, "inactive", "pending", "true"), (3, 1, "pending", "firing", "held")]
+    assert after_the_failure == [(2, 1, "inactive", "pending", "became_true")]
+    assert evaluate(feed) == [
+        (2, 1, "inactive", "pending", "became_true"),
+        (3, 1, "pending", "firing", "held_long_enough"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -501,14 +504,14 @@ def test_a_version_that_cannot_be_read_is_notified_to_its_owner_and_the_other_ru
 
     evaluate(feed)
 
-    (reason,) = (row[5] for row in states_of(broken))
+    state = RuleState.objects.get(rule=broken)
     alert, notified = Alert.objects.get(rule=broken), Notification.objects.get()
-    assert reason.startswith("RuleInvalid: ")
+    assert (state.reason, state.detail[:13]) == ("evaluation_failed", "RuleInvalid: ")
     assert [row[:3] for row in states_of(broken) + states_of(sound)] == [
         ("BTC-USD", 1, "error"), ("BTC-USD", 1, "firing"),
     ]  # fmt: skip
     assert (alert.kind, alert.resolved_at) == ("error", None)
-    assert alert.summary == f"broken cannot be evaluated on BTC-USD: {reason}. Edit the rule to start it again."
+    assert alert.summary == f"broken cannot be evaluated on BTC-USD: {state.detail}. Edit the rule to start it again."
     assert (notified.event.alert, notified.channel.owner, notified.channel.kind) == (alert, owner, "inbox")
 
 
@@ -522,12 +525,12 @@ def test_an_edit_starts_a_rule_in_error_again_and_closes_its_alert():
     append_quotes(feed, [("BTC-USD", at(1), "101")])
 
     assert [row[2:] for row in evaluate(feed)] == [
-        ("inactive", "error", "RuleInvalid: assets: must be a list of symbols, or {tag: NAME}, or {feed: NAME}"),
-        ("error", "ended", "rule changed"),
-        ("inactive", "firing", "true"),
+        ("inactive", "error", "evaluation_failed"),
+        ("error", "ended", "rule_changed"),
+        ("inactive", "firing", "became_true"),
     ]
     assert list(Alert.objects.order_by("pk").values_list("kind", "resolution")) == [
-        ("error", "rule changed"), ("condition", ""),
+        ("error", "rule_changed"), ("condition", ""),
     ]  # fmt: skip
 
 

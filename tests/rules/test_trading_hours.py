@@ -146,7 +146,8 @@ def test_a_calendar_that_is_known_no_more_is_an_error_of_those_who_need_it_and_t
     log.append(entry(4, "11-20T23:00"))
     (step,) = steps_of_the_engine(log)
 
-    assert (step.to_state, step.reason) == ("error", "UnknownCalendar: there is no trading calendar GONE")
+    assert (step.to_state, step.reason) == ("error", "evaluation_failed")
+    assert step.detail == "UnknownCalendar: there is no trading calendar GONE"
 
 
 @pytest.fixture

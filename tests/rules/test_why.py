@@ -201,7 +201,7 @@ def test_what_is_unknown_says_how_much_is_known(feed):
     append_quotes(feed, [("BTC-USD", at(3 * 86_400), "99")])
     evaluate_pending(feed_id=feed.pk)
     answer = asked(rule)
-    assert answer.summary == "unknown: less than 50 % of its window is known: 3 of 30 days"
+    assert answer.summary == "unknown: not enough history: 3 of 30 days known"
     assert answer.tree.mark == "?"
     assert answer.tree.figures == "the price is 99, the average 100: −1 %; known: 3 of 30 days"
 

@@ -127,7 +127,7 @@ def test_to_acknowledge_is_one_step_in_each_alerts_life_in_its_owners_name(clien
         assert before <= alert.acknowledged_at <= timezone.now()
         assert (alert.acknowledged_by, alert.note) == (ada, "by the link in a message to Phone")
         event = alert.events.get(kind="acknowledged")
-        assert (event.at, event.by, event.reason) == (alert.acknowledged_at, ada, "by the link in a message to Phone")
+        assert (event.at, event.by, event.detail) == (alert.acknowledged_at, ada, "by the link in a message to Phone")
     assert Alert.objects.count() == 2
     assert not Silence.objects.exists()
 

@@ -119,19 +119,21 @@ def _items_of(notifications: Sequence[Notification], *, channel: Channel) -> Ite
         item, alert = item_of(notification), notification.event.alert
         yield item
         if item.event == domain.OPENED and alert.resolved_at is not None and not channel.wants_resolved:
-            yield replace(item, event=domain.RESOLVED, at=alert.resolved_at, reason=alert.resolution)
+            yield replace(item, event=domain.RESOLVED, at=alert.resolved_at, reason=alert.resolution, detail="")
 
 
 def item_of(notification: Notification) -> domain.MessageItem:
     """Return what is told of a notification. It needs the event, its alert, rule and asset, and the silence that held
     it."""
     event, alert = notification.event, notification.event.alert
+    is_over = event.kind == AlertEvent.Kind.RESOLVED
     return domain.MessageItem(
         alert_id=alert.pk,
         event=domain.REMINDER if notification.repeat else _EVENTS[AlertEvent.Kind(event.kind)],
         at=event.at,
         # Why it opened is in its words.
-        reason=event.reason if event.kind == AlertEvent.Kind.RESOLVED else "",
+        reason=event.reason if is_over else "",
+        detail=event.detail if is_over else "",
         rule=alert.rule_name,
         symbol=alert.symbol,
         severity=alert.severity,

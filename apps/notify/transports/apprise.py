@@ -130,17 +130,17 @@ def _service(url: str) -> "NotifyBase":
     parts = url_to_dict(url)
     if parts and parts["schema"] in OURS:
         kind = OURS[parts["schema"]]
-        raise ChannelInvalid(f"'url' is one for {kind}: choose the kind {kind} instead", setting="url")
+        raise ChannelInvalid(f"is one for {kind}: choose the kind {kind} instead", setting="url")
     if not parts or parts["schema"] not in allowed_schemas():
         some = ", ".join(f"{schema}://" for schema in SUGGESTED)
         raise ChannelInvalid(
-            f"'url' must be an Apprise URL of a service that has one address for everybody, like {some}; "
+            f"must be an Apprise URL of a service that has one address for everybody, like {some}; "
             "a server of your own takes a webhook",
             setting="url",
         )
     forbidden = sorted((FORBIDDEN | set(NotifyBase.template_args)) & set(parts["qsd"]))
     if forbidden:
-        raise ChannelInvalid(f"'url' must not say {forbidden[0]!r} after the '?'", setting="url")
+        raise ChannelInvalid(f"must not say {forbidden[0]!r} after the '?'", setting="url")
     asset = apprise.AppriseAsset(
         app_id="Fake Fintech OSS",
         app_desc="Market monitor",
@@ -161,7 +161,7 @@ def _service(url: str) -> "NotifyBase":
         service = None
     if service is None:
         raise ChannelInvalid(
-            f"'url' is not whole: see what a URL of {parts['schema']}:// needs at https://appriseit.com/services/",
+            f"is not whole: see what a URL of {parts['schema']}:// needs at https://appriseit.com/services/",
             setting="url",
         )
     service.socket_connect_timeout, service.socket_read_timeout = SEND_SECONDS / 3, SEND_SECONDS / 2

@@ -48,11 +48,11 @@ class Email:
         found = read_settings(settings, known=self.settings, kind=self.kind)
         to = found["to"]
         if len(to) > 254 or any(mark in to for mark in ",; <>"):
-            raise ChannelInvalid("'to' must be one address, like you@example.org", setting="to")
+            raise ChannelInvalid("must be one address, like you@example.org", setting="to")
         try:
             _is_address(to)
         except ValidationError:
-            raise ChannelInvalid("'to' must be one address, like you@example.org", setting="to") from None
+            raise ChannelInvalid("must be one address, like you@example.org", setting="to") from None
         return found
 
     def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:

@@ -55,12 +55,13 @@ class ChannelRefused(TransportRejected):
 class ChannelInvalid(ValueError):
     """What is set of a channel is wrong; the text is for people, names the setting and repeats no secret.
 
-    setting: where it stands in the form, or "" for the whole.
+    setting: where it stands in the form, or "" for the whole; message: what is wrong with it, to go on from its name.
     """
 
-    def __init__(self, text: str, *, setting: str = "") -> None:
-        super().__init__(text)
+    def __init__(self, message: str, *, setting: str = "") -> None:
+        super().__init__(f"{setting!r} {message}" if setting else message)
         self.setting = setting
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +153,9 @@ def read_settings(settings: Mapping[str, Any], *, known: tuple[Setting, ...], ki
     for one in known:
         value = settings.get(one.name, "")
         if not isinstance(value, str) or len(value) > 2_000 or any(ord(mark) < 32 or mark == "\x7f" for mark in value):
-            raise ChannelInvalid(f"{one.name!r} must be a text of one line", setting=one.name)
+            raise ChannelInvalid("must be a text of one line", setting=one.name)
         if value:
             found[one.name] = value
         elif one.is_required:
-            raise ChannelInvalid(f"{one.name!r} is missing", setting=one.name)
+            raise ChannelInvalid("is missing", setting=one.name)
     return found

@@ -42,7 +42,7 @@ class Slack:
         """Return {"url": url}."""
         found = read_settings(settings, known=self.settings, kind=self.kind)
         if why := _why_not(found["url"]):
-            raise ChannelInvalid(f"'url' {why}", setting="url")
+            raise ChannelInvalid(why, setting="url")
         return found
 
     def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:

@@ -61,9 +61,9 @@ class Telegram:
         """Return the settings."""
         found = read_settings(settings, known=self.settings, kind=self.kind)
         if not _TOKEN.fullmatch(found["token"]):
-            raise ChannelInvalid("'token' must be what BotFather gave you, like 123456789:AbC…", setting="token")
+            raise ChannelInvalid("must be what BotFather gave you, like 123456789:AbC…", setting="token")
         if not _CHAT.fullmatch(found["chat"]):
-            raise ChannelInvalid("'chat' must be the chat's number or the @name of a public channel", setting="chat")
+            raise ChannelInvalid("must be the chat's number or the @name of a public channel", setting="chat")
         return found
 
     def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:

@@ -57,10 +57,10 @@ class Webhook:
         """Return the settings, with a new secret where none is given."""
         found = read_settings(settings, known=self.settings, kind=self.kind)
         if why := posting.why_not(found["url"]):
-            raise ChannelInvalid(f"'url' {why}", setting="url")
+            raise ChannelInvalid(why, setting="url")
         for name in ("secret", "previous_secret"):
             if name in found and key_of(found[name]) is None:
-                raise ChannelInvalid(f"{name!r} must be {PREFIX} and 24 to 64 bytes in base64", setting=name)
+                raise ChannelInvalid(f"must be {PREFIX} and 24 to 64 bytes in base64", setting=name)
         return {**found, "secret": found.get("secret") or new_secret()}
 
     def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
@@ -95,7 +95,7 @@ def _document(rendered: RenderedMessage) -> dict[str, Any]:
             "text": rendered.text,
             "url": rendered.url,
             "severity": rendered.severity,
-            "events": [domain.as_data(one) for one in rendered.items],
+            "events": [domain.as_data(one) | {"reason_text": one.reason_text} for one in rendered.items],
             "actions": [asdict(action) for action in rendered.actions],
         },
     }

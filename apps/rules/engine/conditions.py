@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from apps.rules.engine.codes import Unknown
 from apps.rules.engine.leaves import (
     Average,
     Band,
@@ -65,9 +66,10 @@ class Combination:
             seen = [bound.explain(price, windows, firing) for bound in bounds]
             return {kind: seen, "result": test(price, windows, firing)}
 
-        def why_unknown(price: int, windows: Windows, firing: bool) -> str:
-            unknown = [bound for bound in bounds if bound.test(price, windows, firing) is None]
-            return "; ".join(dict.fromkeys(bound.why_unknown(price, windows, firing) for bound in unknown))
+        def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
+            # The first that is unknown stands for all; the evidence has each.
+            first = next(bound for bound in bounds if bound.test(price, windows, firing) is None)
+            return first.why_unknown(price, windows, firing)
 
         return Bound(test, explain, why_unknown)
 
@@ -117,6 +119,12 @@ def leaves_of(condition: Condition) -> Iterator[AnyLeaf]:
 def is_event(condition: Condition) -> bool:
     """Tell whether an event leaf is anywhere in it: then it is true at one quote only."""
     return any(leaf.is_event for leaf in leaves_of(condition))
+
+
+def varies_in_unknown(condition: Condition) -> bool:
+    """Tell whether it may be UNKNOWN for one reason after another."""
+    leaves = list(leaves_of(condition))
+    return len(leaves) > 1 or isinstance(leaves[0], ZScore)
 
 
 def is_clocked(condition: Condition) -> bool:

@@ -6,23 +6,15 @@ from typing import Any
 
 from apps.market import calendars
 from apps.market.domain import PathCandle
+from apps.rules.engine.codes import DETAIL_LONGEST, Reason
 from apps.rules.engine.conditions import is_clocked
-from apps.rules.engine.instance import (
-    ENDED,
-    ERROR,
-    FOREVER,
-    INACTIVE,
-    NOT_EVALUATED,
-    RULE_CHANGED,
-    Instance,
-    Transition,
-)
+from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, Instance, Transition
 from apps.rules.engine.leaves import Bound, Test
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window, reach_of
 from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 
-FORMAT = 2
+FORMAT = 3
 
 # (asset id, time in microseconds, price in 1e-10)
 EvaluatedQuote = tuple[int, int, int]
@@ -99,8 +91,9 @@ class Evaluation:
 class InstanceStatus:
     """One instance as it stands.
 
-    since, opened_at: microseconds since 1970, -FOREVER where there was none; unknown: why it can be evaluated neither
-    way, or None; evidence: its operands at the newest quote, or None before one.
+    since, opened_at: microseconds since 1970, -FOREVER where there was none; reason: of its last step; detail: what was
+    raised there; unknown: why it can be evaluated neither way, or None; evidence: its operands at the newest quote, or
+    None before one.
     """
 
     version_id: int
@@ -109,6 +102,7 @@ class InstanceStatus:
     opened_at: int
     suppressed: bool
     reason: str
+    detail: str
     unknown: str | None
     evidence: dict[str, Any] | None
 
@@ -128,8 +122,8 @@ class Series:
         "before_price",
         "calendar",
         "deadline",
-        "instances",
         "evaluating",
+        "instances",
         "keys",
         "price",
         "switch",
@@ -273,7 +267,7 @@ class Engine:
     def _evaluate_instance(self, series: Series, instance: Instance, moment: int, evaluation: Evaluation) -> None:
         """Evaluate one instance by the newest quote, if there is any, at `moment`, which may be the end of it."""
         if moment >= instance.deadline:
-            self._end(instance, "expired", moment, evaluation)
+            self._end(instance, Reason.EXPIRED, moment, evaluation)
         elif series.at != -FOREVER:
             firing, quiet = instance.mode
             try:
@@ -289,7 +283,7 @@ class Engine:
         """Take a verdict that may change something, and note what did."""
         firing, _ = instance.mode
         unknown = instance.bound.why_unknown(series.price, series.windows, firing) if verdict is None else None
-        if (unknown is None) != (instance.unknown is None) or instance.unknown == NOT_EVALUATED:
+        if unknown != instance.unknown:
             evaluation.touched[instance.rule_id, instance.asset_id] = instance
         evidence = None
         steps = instance.step(verdict, max(moment, instance.moment))
@@ -322,6 +316,7 @@ class Engine:
                     reason,
                     suppressed,
                     evidence,
+                    instance.detail,
                 )
             )
         if not instance.is_live:
@@ -333,9 +328,10 @@ class Engine:
         self._note(instance, steps, None, evaluation)
 
     def _fail(self, instance: Instance, error: Exception, moment: int, evaluation: Evaluation) -> None:
-        """One bad instance does not stop a feed: it becomes ERROR, with the reason, and is no longer evaluated."""
+        """One bad instance does not stop a feed: it becomes ERROR, with what was raised, and is no longer evaluated."""
         moment = max(moment, instance.moment, 0)
-        steps = instance.end(ERROR, f"{type(error).__name__}: {error}"[:500], moment)
+        detail = f"{type(error).__name__}: {error}"[:DETAIL_LONGEST]
+        steps = instance.end(ERROR, Reason.EVALUATION_FAILED, moment, detail=detail)
         instance.unknown = None
         self._note(instance, steps, None, evaluation)
 
@@ -366,7 +362,7 @@ class Engine:
                 gained[asset_id] = [one for one in gained.get(asset_id, ()) if one is not instance]
                 if instance.state not in (INACTIVE, ENDED):
                     moment = max(entry.as_of, instance.moment)
-                    self._note(instance, instance.end(ENDED, RULE_CHANGED, moment), None, evaluation)
+                    self._note(instance, instance.end(ENDED, Reason.RULE_CHANGED, moment), None, evaluation)
                 else:
                     self._retire(instance)
                 evaluation.touched.pop((change.rule_id, asset_id), None)
@@ -471,6 +467,7 @@ class Engine:
             instance.opened_at,
             instance.suppressed,
             instance.reason,
+            instance.detail,
             instance.unknown,
             _evidence(instance, series, at_quote=True) if can_explain and series is not None else None,
         )

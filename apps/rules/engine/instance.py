@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from apps.rules.engine.conditions import is_event
+from apps.rules.engine.codes import Reason, Unknown
+from apps.rules.engine.conditions import is_event, varies_in_unknown
 from apps.rules.engine.leaves import Bound
 from apps.rules.engine.rule import RuleSpec
 
@@ -11,14 +12,13 @@ INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR = "inactive", "pending", "fi
 STATES = (INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR)
 OPEN = (FIRING, RECOVERING)
 FOREVER = 1 << 62
-NOT_EVALUATED = "not evaluated yet"
-RULE_CHANGED = "rule changed"
 _NEVER_QUIET = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One step of an instance. moment: microseconds since 1970; evidence: what the condition saw, or None."""
+    """One step of an instance. moment: microseconds since 1970; reason: one of Reason; evidence: what the condition
+    saw, or None; detail: what was raised, where the step is to ERROR."""
 
     rule_id: int
     version_id: int
@@ -29,6 +29,7 @@ class Transition:
     reason: str
     suppressed: bool
     evidence: dict[str, Any] | None = None
+    detail: str = ""
 
     @property
     def opens(self) -> bool:
@@ -46,14 +47,15 @@ class Instance:
 
     since: when the state was entered; moment: of the last transition; opened_at: of the last opening that was
     not suppressed (the cooldown counts from it); firing: an episode lasts, so `recovery` is in force; unknown: why
-    the last evaluation was UNKNOWN, or None; reason: of the last transition; mode: (firing, quiet), where quiet is
-    the verdict that changes nothing.
+    the last evaluation was UNKNOWN, or None; reason, detail: of the last transition; mode: (firing, quiet), where
+    quiet is the verdict that changes nothing; varies: one UNKNOWN may be followed by another one.
     """
 
     __slots__ = (
         "asset_id",
         "bound",
         "deadline",
+        "detail",
         "mode",
         "moment",
         "opened_at",
@@ -64,6 +66,7 @@ class Instance:
         "state",
         "suppressed",
         "unknown",
+        "varies",
         "version_id",
     )
 
@@ -75,18 +78,19 @@ class Instance:
         self.asset_id = asset_id
         self.spec = spec
         self.deadline = spec.expires_at if spec and spec.expires_at is not None else FOREVER
+        self.varies = spec is not None and varies_in_unknown(spec.condition)
         self.state = INACTIVE
         self.since = self.moment = self.opened_at = -FOREVER
         self.suppressed = False
-        self.reason = ""
-        self.unknown: str | None = NOT_EVALUATED
+        self.reason = self.detail = ""
+        self.unknown: str | None = Unknown.NOT_EVALUATED
         self.settle()
 
     def settle(self) -> None:
         """Work out, after a change, whether an episode lasts and which verdict would change nothing from here."""
         quiet: Any = _NEVER_QUIET
         if self.unknown is not None:
-            quiet = None if self.unknown != NOT_EVALUATED else _NEVER_QUIET
+            quiet = _NEVER_QUIET if self.varies or self.unknown == Unknown.NOT_EVALUATED else None
         elif self.state == INACTIVE:
             quiet = False
         elif self.state == FIRING:
@@ -110,30 +114,31 @@ class Instance:
         made: list[tuple[str, str, str, bool]] = []
         if self.state == INACTIVE and verdict:
             if spec.pending:
-                self._move(PENDING, "true", moment, made)
+                self._move(PENDING, Reason.BECAME_TRUE, moment, made)
             else:
-                self._fire("true", moment, made)
+                self._fire(Reason.BECAME_TRUE, moment, made)
         elif self.state == PENDING:
             if not verdict:
-                self._move(INACTIVE, "false", moment, made)
+                self._move(INACTIVE, Reason.BECAME_FALSE, moment, made)
             elif moment - self.since >= spec.pending:
-                self._fire("held", moment, made)
+                self._fire(Reason.HELD_LONG_ENOUGH, moment, made)
         elif self.state == FIRING and not verdict:
             if spec.keep_firing:
-                self._move(RECOVERING, "false", moment, made)
+                self._move(RECOVERING, Reason.BECAME_FALSE, moment, made)
             else:
-                self._move(INACTIVE, "recovered", moment, made)
+                self._move(INACTIVE, Reason.RECOVERED, moment, made)
         elif self.state == RECOVERING:
             if verdict:
-                self._move(FIRING, "true", moment, made)
+                self._move(FIRING, Reason.BECAME_TRUE, moment, made)
             elif moment - self.since >= spec.keep_firing:
-                self._move(INACTIVE, "recovered", moment, made)
+                self._move(INACTIVE, Reason.RECOVERED, moment, made)
         return made
 
-    def end(self, state: str, reason: str, moment: int) -> list[tuple[str, str, str, bool]]:
-        """End the instance from whatever state it is in."""
+    def end(self, state: str, reason: str, moment: int, *, detail: str = "") -> list[tuple[str, str, str, bool]]:
+        """End the instance from whatever state it is in. detail: what was raised, where something was."""
         made: list[tuple[str, str, str, bool]] = []
         self._move(state, reason, moment, made)
+        self.detail = detail
         return made
 
     def _fire(self, reason: str, moment: int, made: list[tuple[str, str, str, bool]]) -> None:
@@ -143,23 +148,26 @@ class Instance:
             self.opened_at = moment
         self._move(FIRING, reason, moment, made)
         if self.spec.once:
-            self._move(ENDED, "once", moment, made)
+            self._move(ENDED, Reason.ONCE, moment, made)
         elif is_event(self.spec.condition):
-            self._move(INACTIVE, "event", moment, made)
+            self._move(INACTIVE, Reason.EVENT, moment, made)
 
     def _move(self, state: str, reason: str, moment: int, made: list[tuple[str, str, str, bool]]) -> None:
         made.append((self.state, state, reason, self.suppressed))
         self.state = state
         self.reason = reason
+        self.detail = ""
         self.since = self.moment = moment
         if state in (INACTIVE, ENDED, ERROR):
             self.suppressed = False
 
     def dump(self) -> list[Any]:
         """Return what `load` needs, as plain data."""
-        return [self.state, self.since, self.moment, self.opened_at, self.suppressed, self.reason, self.unknown]
+        why = [self.reason, self.detail, self.unknown]
+        return [self.state, self.since, self.moment, self.opened_at, self.suppressed, *why]
 
     def load(self, state: list[Any]) -> None:
         """Become what was dumped."""
-        self.state, self.since, self.moment, self.opened_at, self.suppressed, self.reason, self.unknown = state
+        self.state, self.since, self.moment, self.opened_at, self.suppressed, *why = state
+        self.reason, self.detail, self.unknown = why
         self.settle()

@@ -5,13 +5,14 @@ A leaf answers True, False or None (UNKNOWN). The kinds, and what each means, ar
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from math import isqrt, lcm
 from typing import Any, ClassVar, cast
 
 from apps.notation import SECOND, write_duration, write_number
+from apps.rules.engine.codes import Unknown
 from apps.rules.engine.windows import NEVER, Extreme, Newest, Path, Spread, Window, WindowKey, edge_of
 from apps.rules.engine.written import (
     UNITS_PER_ONE,
@@ -45,7 +46,7 @@ class Bound:
 
     test: Test
     explain: Callable[[int, Windows, bool], dict[str, Any]]
-    why_unknown: Callable[[int, Windows, bool], str]
+    why_unknown: Callable[[int, Windows, bool], Unknown]
 
 
 class Leaf:
@@ -56,7 +57,7 @@ class Leaf:
     is_clocked: ClassVar[bool] = False
 
 
-def _bound(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: str) -> Bound:
+def _bound(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: Unknown) -> Bound:
     def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
         return operands(price, windows) | {"result": test(price, windows, firing)}
 
@@ -109,7 +110,7 @@ class Level(Leaf):
             return price < (relaxed if firing else level)
 
         test = is_above if self.kind == "above" else is_below
-        return _bound(test, lambda price, windows: self.document(), "no quote yet")
+        return _bound(test, lambda price, windows: self.document(), Unknown.NO_PRICE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Band(Leaf):
             return not low <= price <= high
 
         test = is_inside if self.kind == "inside" else is_outside
-        return _bound(test, lambda price, windows: self.document(), "no quote yet")
+        return _bound(test, lambda price, windows: self.document(), Unknown.NO_PRICE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +309,8 @@ class Change(Leaf):
             return seen
 
         if self.ref == "window_start":
-            return _bound(from_start, operands, "no price at its start")
-        return _bound(from_extreme, operands, "no earlier price")
+            return _bound(from_start, operands, Unknown.NO_PRICE_AT_WINDOW_START)
+        return _bound(from_extreme, operands, Unknown.NO_REFERENCE_PRICE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,10 +365,10 @@ class Average(Leaf):
             right = (relaxed if firing else wanted) * path.total
             return left > right if above else left < right
 
-        return _bound(test, lambda price, windows: self.document() | _mean_of(price, windows[place]), self._unknown())
+        def operands(price: int, windows: Windows) -> dict[str, Any]:
+            return self.document() | _mean_of(price, windows[place])
 
-    def _unknown(self) -> str:
-        return f"less than {write_number(100 * self.min_coverage)} % of its window is known"
+        return _bound(test, operands, Unknown.NOT_ENOUGH_HISTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,8 +427,12 @@ class ZScore(Leaf):
                 seen["deviations"] = write_number(Decimal(isqrt(square * 10**8 // variance)).scaleb(-4))
             return seen
 
-        coverage = write_number(100 * self.min_coverage)
-        return _bound(test, operands, f"less than {coverage} % of its window is known, or its price never changed")
+        def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
+            spread = cast(Spread, windows[place])
+            is_known = spread.front_cell != -NEVER or _covers(spread, coverage_wanted)
+            return Unknown.ZERO_VARIANCE if is_known else Unknown.NOT_ENOUGH_HISTORY
+
+        return replace(_bound(test, operands, Unknown.NOT_ENOUGH_HISTORY), why_unknown=why_unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,7 +475,7 @@ class Stale(Leaf):
                 seen |= {"calendar": newest.calendar, "open_seconds": newest.silence // SECOND}
             return seen
 
-        return _bound(test, operands, "no quote yet")
+        return _bound(test, operands, Unknown.NO_PRICE)
 
 
 def _bound_to_previous(holds: Callable[[int, int], bool], place: int, document: Mapping[str, Any]) -> Bound:
@@ -482,7 +487,7 @@ def _bound_to_previous(holds: Callable[[int, int], bool], place: int, document: 
         before = cast(Newest, windows[place]).before
         return dict(document) | ({} if before is None else {"before": from_units(before)})
 
-    return _bound(test, operands, "no quote before this one, or one of another provider")
+    return _bound(test, operands, Unknown.NO_PREVIOUS_PRICE)
 
 
 def _factors(percent: Decimal, recovery: Decimal) -> tuple[int, int, int]:

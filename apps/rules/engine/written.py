@@ -18,11 +18,25 @@ _NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,10})?|1000000000000", re.ASCII)
 
 
 class RuleInvalid(ValueError):
-    """The written form is wrong. The text names the path (`condition.window`) and says what would be right."""
+    """The written form is wrong. The text names the path (`condition.window`) and says what would be right.
+
+    path, message: the same, apart from each other.
+    """
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
         self.path = path
+        self.message = message
+
+    @property
+    def key(self) -> str:
+        """The key of the whole rule that it is in: `condition` of `condition.all[0].window`."""
+        return re.split(r"[.\[]", self.path, maxsplit=1)[0]
+
+    @property
+    def path_within(self) -> str:
+        """The path from there on: `all[0].window`; "" where it is the whole."""
+        return self.path.removeprefix(self.key).removeprefix(".")
 
 
 def read_number(value: Any, path: str, *, lowest: Decimal, highest: Decimal, above_lowest: bool = False) -> Decimal:

@@ -87,7 +87,7 @@ def test_an_unsent_opening_merges_into_its_resolution(feed, rule, channel, outsi
     assert text.splitlines()[:3] == [
         "BTC-USD is above 100: 101 at 12:00:00",
         "Opened 2026-03-02 12:00:00 UTC.",
-        "Over since 2026-03-02 12:00:01 UTC (recovered).",
+        "Over since 2026-03-02 12:00:01 UTC (the condition is over).",
     ]
 
 

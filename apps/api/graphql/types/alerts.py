@@ -10,6 +10,7 @@ from django.utils.module_loading import import_string
 from apps.alerts.models import Alert as AlertRow
 from apps.alerts.models import AlertEvent as AlertEventRow
 from apps.alerts.queries import IN_STATE, alerts_of, events_of
+from apps.alerts.wording import event_reason_in_words
 from apps.api.graphql.connections import Page, connection, page, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import JSON, DateTime, enum
@@ -46,9 +47,16 @@ class AlertEvent(graphene.ObjectType):
     at = graphene.Field(
         DateTime, required=True, description="By the feed's clock; of what a person did, by the wall clock."
     )
-    reason = graphene.String(required=True, description="Why; of what a person did, their note.")
+    reason = graphene.String(required=True, description="Why, as a code of docs/rules.md; empty where a person did it.")
+    reason_text = graphene.String(
+        required=True, description="The same for people, with what was raised; of what a person did, their note."
+    )
+    detail = graphene.String(required=True, description="What was raised, or the person's note; else empty.")
     by = graphene.String(description="Who did it, where a person did.")
     entry = graphene.Field(FeedEntry, description="The entry of the log that made it, where one did.")
+
+    def resolve_reason_text(event: AlertEventRow, info: Any) -> str:
+        return event_reason_in_words(event.reason, event.detail)
 
     def resolve_by(event: AlertEventRow, info: Any) -> Any:
         return _loaded(info, usernames, event.by_id)
@@ -71,7 +79,10 @@ class Alert(graphene.ObjectType):
     is_open = graphene.Boolean(required=True, description="Whether it is not over, acknowledged or not.")
     opened_at = graphene.Field(DateTime, required=True, description="By the feed's clock, or Alertmanager's.")
     resolved_at = graphene.Field(DateTime)
-    resolution = graphene.String(required=True, description="Why it ended; empty while it is open.")
+    resolution = graphene.String(
+        required=True, description="Why it ended, as a code of docs/rules.md; empty while it is open."
+    )
+    resolution_text = graphene.String(required=True, description="The same for people.")
     acknowledged_at = graphene.Field(DateTime, description="By the wall clock.")
     acknowledged_by = graphene.String(description="Who has taken it on.")
     note = graphene.String(required=True, description="What they said to it; may be empty.")
@@ -93,6 +104,9 @@ class Alert(graphene.ObjectType):
 
     def resolve_version(alert: AlertRow, info: Any) -> int | None:
         return alert.version.number if alert.version is not None else None
+
+    def resolve_resolution_text(alert: AlertRow, info: Any) -> str:
+        return event_reason_in_words(alert.resolution)
 
     def resolve_is_open(alert: AlertRow, info: Any) -> bool:
         return alert.resolved_at is None

@@ -10,7 +10,7 @@ from apps.api.graphql.connections import Page, connection, page, pages_by, pages
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import JSON, DateTime, enum
 from apps.api.graphql.types.market import Asset
-from apps.rules.domain import describe_rule
+from apps.rules.domain import describe_reason, describe_rule, unknown_in_words
 from apps.rules.engine.instance import STATES
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -29,9 +29,21 @@ class RuleState(graphene.ObjectType):
     asset = graphene.Field(Asset, required=True)
     state = graphene.Field(State, required=True)
     since = graphene.Field(DateTime, description="When it came into this state, by the feed's clock.")
-    unknown = graphene.String(required=True, description="Why the last evaluation was neither yes nor no; else empty.")
-    reason = graphene.String(required=True, description="Why the last step was taken.")
+    unknown = graphene.String(
+        required=True,
+        description="Why the last evaluation was neither yes nor no, as a code of docs/rules.md; else empty.",
+    )
+    unknown_text = graphene.String(required=True, description="The same for people.")
+    reason = graphene.String(required=True, description="Why the last step was taken, as a code of docs/rules.md.")
+    reason_text = graphene.String(required=True, description="The same for people, with what was raised.")
+    detail = graphene.String(required=True, description="What was raised, where evaluation failed; else empty.")
     version = graphene.Int(required=True, description="Number of the rule's version that is evaluated.")
+
+    def resolve_unknown_text(state: RuleStateRow, info: Any) -> str:
+        return unknown_in_words(state.unknown)
+
+    def resolve_reason_text(state: RuleStateRow, info: Any) -> str:
+        return describe_reason(state.reason, state.detail)
 
     def resolve_version(state: RuleStateRow, info: Any) -> int:
         return state.version.number

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from apps.backtests.evaluation import OpensTooOften, try_on_file, try_on_stored
+from apps.backtests.wording import Failure, describe_failure
 from apps.command_line import INTERRUPTED, SECONDS_BETWEEN_PROGRESS, moment
 from apps.market.calendars import CALENDARS
 from apps.market.domain import JUMP_PERCENT, JUMP_PERCENT_HIGHEST
@@ -133,7 +134,7 @@ class Command(BaseCommand):
                 progress=lambda done: self._report_progress(f"{done:.0%} evaluated"),
             )
         except OpensTooOften as error:
-            _refuse(str(error))
+            _refuse(describe_failure(Failure.OPENS_TOO_OFTEN, {"at_most": error.at_most}))
 
     def _report_progress(self, text: str) -> None:
         if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_PROGRESS:

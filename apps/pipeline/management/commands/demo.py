@@ -19,6 +19,7 @@ from django.db import connections
 from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
+from apps.alerts.wording import event_reason_in_words
 from apps.market.models import Feed, FeedEntry
 from apps.notify.queries import inbox_of
 from apps.pipeline import embedded
@@ -189,4 +190,5 @@ def _event_line(event: AlertEvent) -> str:
         return f"{_now()}  ▲ ALERT [{alert.severity}] {alert.rule_name}: {alert.summary}"
     if event.kind == AlertEvent.Kind.ACKNOWLEDGED:
         return f"{_now()}  ✓ seen  [{alert.severity}] {alert.rule_name}: acknowledged by {event.by}"
-    return f"{_now()}  ▽ over  [{alert.severity}] {alert.rule_name} ({event.reason})"
+    why = event_reason_in_words(event.reason, event.detail)
+    return f"{_now()}  ▽ over  [{alert.severity}] {alert.rule_name} ({why})"
