@@ -1,7 +1,7 @@
-"""When things happen, and in what order: the chain, written once.
+"""When things happen, and in what order: the chain from a tick to a delivered message.
 
-Every function may run twice, late or beside itself: it makes rows agree with the rows upstream of it. Ids travel,
-never rows.
+Every function may run twice, late, or in two workers at once: it makes rows agree with the rows upstream of it.
+Messages carry ids, never rows.
 """
 
 import logging
@@ -34,13 +34,14 @@ from apps.tracing import new_trace_id
 
 logger = logging.getLogger(__name__)
 
-# What nobody has touched for this long has lost its message; sweep sends another.
+# Work that nobody has started after this long has probably lost its message; the sweep sends another.
 BEHIND = timedelta(seconds=10)
 EVALUATE_AT_MOST_SECONDS = 20
 DELIVER_AT_MOST_SECONDS = 5
 ROLL_UP_AT_MOST_SECONDS = 20
 PRUNE_AT_MOST_SECONDS = 20
-# In one process they would take their time from the evaluating of prices; elsewhere the queue's workers set the limit.
+# In one process, backtests compete with evaluation for time; elsewhere the number of workers on their queue limits
+# them.
 BACKTESTS_AT_MOST = 1 if settings.EMBEDDED else None
 
 
@@ -57,7 +58,7 @@ def _notify(*channel_ids: list[int]) -> Signature:
 
 
 def _deliver(channel_id: int, *, is_failing: bool) -> Signature:
-    # On a queue of their own, those that hang hold up each other, and nobody whose channel works.
+    # Failing channels have a queue of their own, so that one that hangs delays no channel that works.
     queue = RETRIES if is_failing else NOTIFICATIONS
     return signature("pipeline.deliver", (channel_id, is_failing), immutable=True, queue=queue)
 
@@ -67,13 +68,13 @@ def _backtest(run_id: uuid.UUID) -> Signature:
 
 
 def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
-    """Send one feed on its way: fetch, then evaluate, then tell."""
+    """Dispatch the chain of one feed: fetch, evaluate, notify."""
     chain(_fetch(feed_id, slot, trace_id), _evaluate(feed_id), _notify()).apply_async()
 
 
 def start_due() -> None:
-    """Start the chain of every feed that is due, send for the analyzers of what was pushed by HTTP and for the senders
-    of what is due, then start the backtests that were asked for."""
+    """Dispatch everything that is due: the chains of feeds, the evaluation of quotes pushed by HTTP, notifications, and
+    backtests."""
     start_due_feeds()
     for feed_id in market.claim_feeds_pushed_to(now=timezone.now()):
         evaluate_soon(feed_id=feed_id)
@@ -83,7 +84,7 @@ def start_due() -> None:
 
 
 def start_due_feeds() -> list[int]:
-    """Start the chain of every feed that is due, and return their ids."""
+    """Dispatch the chain of every feed that is due, and return the feeds' ids."""
     due = sources.claim_due_feeds(now=timezone.now())
     for feed_id, slot in due:
         start_chain(feed_id=feed_id, slot=slot, trace_id=new_trace_id())
@@ -91,29 +92,29 @@ def start_due_feeds() -> list[int]:
 
 
 def evaluate_soon(*, feed_id: int) -> None:
-    """Send for the analyzer of a feed whose log has grown. Where no message can be sent, tick or sweep does it
-    again."""
+    """Dispatch the evaluation of a feed whose log has grown. If the message cannot be sent, the next tick or sweep
+    sends it."""
     _dispatch(chain(_evaluate(feed_id), _notify()))
 
 
 def evaluate_pending(*, feed_id: int) -> list[int]:
-    """Evaluate the pending entries of the feed's log in order, and return the channels that are owed a message now.
+    """Evaluate the pending entries of a feed's log in order, and return the channels with notifications that are due.
 
-    One entry, one transaction: states, alerts, evidence, what is owed, the mark on the entry. Who does not get the
-    evaluation lock goes home; its holder looks once more after each commit, so no wake-up is lost.
+    Each entry is one transaction: states, alerts, evidence, notifications and the cursor. A worker that cannot take the
+    lock returns; the lock's holder looks for new entries after each commit, so no dispatch is lost.
     """
     until = time.monotonic() + EVALUATE_AT_MOST_SECONDS
     while evaluate_next(feed_id=feed_id) is not None and market_queries.has_pending(feed_id):
         if time.monotonic() > until:
-            # A backlog is worked off in turns, so that the other feeds of the shard have theirs.
+            # A long backlog is evaluated in turns with the other feeds of the shard.
             chain(_evaluate(feed_id), _notify()).apply_async()
             break
     return notify_queries.channels_to_plan(now=timezone.now(), feed_id=feed_id)
 
 
 def evaluate_next(*, feed_id: int) -> bool | None:
-    """Evaluate the next pending entry, in its own transaction. False: there is none. None: somebody else is
-    evaluating."""
+    """Evaluate the next pending entry in its own transaction. False: nothing is pending. None: another worker holds the
+    lock."""
     engine = None
     with transaction.atomic():
         position = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
@@ -123,7 +124,7 @@ def evaluate_next(*, feed_id: int) -> bool | None:
             evaluation = rules.evaluate(entry=entry, engine=engine)
             notify.enqueue(record_episodes(entry=entry, transitions=evaluation.transitions), now=timezone.now())
             position.seq = entry.seq
-            # Whoever was sent for has come: what is pushed from now on may send for the next at once.
+            # The dispatched evaluation has run, so quotes that are pushed from now on may dispatch the next one.
             position.redispatch_at = None
             position.save(update_fields=["seq", "redispatch_at"])
             entry.evaluated_at = timezone.now()
@@ -135,8 +136,10 @@ def evaluate_next(*, feed_id: int) -> bool | None:
 
 
 def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
-    """Move an asset to another feed, or to none, together with the rules on it: at one place in each of the two logs
-    the one ends to evaluate it and the other begins, and open alerts end. Raises AssetStays.
+    """Move an asset to another feed, or to none, with the rules on it. Raises AssetStays.
+
+    One entry in each of the two logs marks where the old feed stops evaluating it and the new one starts; open alerts
+    resolve.
     """
     trace_id = new_trace_id()
     with transaction.atomic():
@@ -150,7 +153,8 @@ def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
 
 
 def notify_channels(*, channel_ids: Sequence[int]) -> list[int]:
-    """Plan what these channels are owed, send for who sends it, and return those that have something new to be sent."""
+    """Turn the due notifications of these channels into messages, dispatch their delivery, and return the channels that
+    have a new message."""
     now = timezone.now()
     planned = [channel_id for channel_id in channel_ids if _plan(channel_id, now=now)]
     failing = notify_queries.failing_of(planned)
@@ -160,8 +164,11 @@ def notify_channels(*, channel_ids: Sequence[int]) -> list[int]:
 
 
 def _plan(channel_id: int, *, now: datetime) -> bool:
-    """Plan what a channel is owed, and return whether there is something new to be sent. One that cannot be planned, be
-    it for a lock that somebody holds too long, keeps no other from being told; the next tick tries again."""
+    """Turn a channel's due notifications into messages, and return whether there is a new one.
+
+    A channel that cannot be planned, for example because a lock is held too long, does not stop the others; the next
+    tick tries again.
+    """
     try:
         return notify.plan(channel_id=channel_id, now=now)
     except SoftTimeLimitExceeded:
@@ -174,8 +181,8 @@ def _plan(channel_id: int, *, now: datetime) -> bool:
 
 
 def notify_due() -> dict[str, int]:
-    """Plan what has become due (a group's wait is over, a silence has ended, a reminder), and have sent what is due
-    again; return how many channels each."""
+    """Plan notifications that have become due (after a group wait or a silence, or as reminders), dispatch messages
+    that are due for another attempt, and return the number of channels of each."""
     now = timezone.now()
     planned = notify_channels(channel_ids=notify_queries.channels_to_plan(now=now))
     due = notify_queries.due_channels(behind=BEHIND, now=now)
@@ -186,11 +193,11 @@ def notify_due() -> dict[str, int]:
 
 
 def deliver(*, channel_id: int, is_failing: bool = False) -> int:
-    """Send what is due on a channel, one message after the other, and return how many tries that took.
+    """Send the messages that are due on a channel, one after the other, and return the number of attempts.
 
-    A try that fails ends it: what comes after waits for the next tick, so that a channel that hangs holds a worker for
-    one message and no longer. is_failing: this worker is there for those whose last try failed. Another one does not
-    try them: it sends for that one.
+    It stops after the first failed attempt: the rest waits for the next tick, so that a channel that hangs occupies a
+    worker for one message only. is_failing: this worker serves channels whose last attempt failed. Any other worker
+    enqueues a task on the retry queue instead.
     """
     until = time.monotonic() + DELIVER_AT_MOST_SECONDS
     tries = 0
@@ -205,16 +212,17 @@ def deliver(*, channel_id: int, is_failing: bool = False) -> int:
             _deliver(channel_id, is_failing=False).apply_async()
             return tries
     if not is_failing and notify_queries.failing_of([channel_id]):
-        # It has failed since somebody was sent for.
+        # The channel has failed since this task was dispatched.
         _dispatch(_deliver(channel_id, is_failing=True))
     return tries
 
 
 def sweep() -> dict[str, int]:
-    """Hurry whatever has stayed behind: entries not evaluated, backtests whose worker is gone, writes to the cache that
-    failed; and owe reminders. (What is to be told is looked at by each tick.)
+    """Dispatch whatever has fallen behind, and return how much that was.
 
-    Queues are the hurry and rows are the truth: this is what makes a lost message cost seconds and nothing else.
+    That is: entries not evaluated, backtests whose worker is gone, cache writes that failed, reminders that are due,
+    and rules that follow changed assets. (Each tick looks after notifications.) The database is the source of truth and
+    queues only speed things up, so a lost message costs seconds and nothing else.
     """
     now = timezone.now()
     behind = market.claim_feeds_behind(before=now - BEHIND, now=now)
@@ -224,9 +232,9 @@ def sweep() -> dict[str, int]:
     for run_id in backtests:
         _dispatch(_backtest(run_id))
     rewritten = market.redo_cache_writes(now=now)
-    # Not each second, since it looks at every alert that is open: a reminder has its minutes.
+    # Not in each tick, since it reads every open alert, and reminders are minutes apart.
     notify.enqueue_reminders(now=now)
-    # Last, since it takes locks and grows with the rules.
+    # Last, since it takes locks and its work grows with the number of rules.
     followed = rules.follow_assets(now=now, trace_id=new_trace_id())
     found = {
         "rules": followed,
@@ -240,7 +248,7 @@ def sweep() -> dict[str, int]:
 
 
 def _dispatch(work: Signature) -> None:
-    """Send what can be sent: a queue that takes no more must not keep the others from being dispatched."""
+    """Send a task. A queue that is full or away does not stop the dispatch of other tasks."""
     try:
         work.apply_async()
     except OperationalError as error:
@@ -248,19 +256,18 @@ def _dispatch(work: Signature) -> None:
 
 
 def roll_up() -> None:
-    """Roll the evaluated quotes of every feed up into candles, feed by feed and piece by piece, for some seconds at
-    most; what is left then is the next run's."""
+    """Roll up the evaluated quotes of every feed into candles, feed by feed in turns, for ROLL_UP_AT_MOST_SECONDS; the
+    next run does the rest."""
     until = time.monotonic() + ROLL_UP_AT_MOST_SECONDS
     waiting = market_queries.feeds_to_roll_up()
-    # In turns, so that the long past of one keeps no other waiting.
     while waiting and time.monotonic() < until:
         waiting = [feed_id for feed_id in waiting if time.monotonic() < until and market.roll_up(feed_id=feed_id)]
 
 
 def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[str, Any]:
-    """Drop what is older than it is kept for, and return what that was; make the partitions of the next days.
+    """Drop rows past their retention and create the partitions of the next days; return what was dropped.
 
-    dry_run: nothing is written; returns what would be dropped. at_most_seconds: for the messages, of which there may be
+    dry_run: writes nothing, and returns what would be dropped. at_most_seconds: for messages, of which there may be
     millions.
     """
     now = timezone.now()
@@ -274,7 +281,8 @@ def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[s
         "checkpoints": rules.prune_checkpoints(dry_run=dry_run),
         "transitions": rules.prune_transitions(now=now, dry_run=dry_run),
         "backtests": runs.prune_backtests(dry_run=dry_run),
-        # Silences first: those that the messages let go are the next run's, so that a dry run says what this one does.
+        # Before messages, so that a dry run reports what a run does: silences released by pruned messages are the next
+        # run's.
         "silences": notify.prune_silences(now=now, dry_run=dry_run),
         "messages": notify.prune_messages(now=now, dry_run=dry_run, at_most_seconds=at_most_seconds),
     }

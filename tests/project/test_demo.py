@@ -39,7 +39,7 @@ def test_the_demo_ends_with_an_open_alert_and_its_message_in_the_inbox(tmp_path)
     assert message["delivered_at"] is not None
     # The lines before it are for people: none of them is a log line.
     assert not [line for line in lines if line.startswith("{")]
-    assert [line for line in lines if f"ALERT [{alert['severity']}] {alert['rule']}: {alert['words']}" in line]
+    assert [line for line in lines if f"ALERT [{alert['severity']}] {alert['rule']}: {alert['summary']}" in line]
 
 
 def test_the_demo_says_that_no_alert_came_in_time(tmp_path):

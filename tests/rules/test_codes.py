@@ -56,7 +56,7 @@ def test_a_rich_run_stores_codes_and_no_sentence():
         plan(channel_id=channel_id, now=at(10**9))
 
     values = {value for model, column in CODE_COLUMNS for value in model.objects.values_list(column, flat=True)}
-    values |= unknowns | {one["reason"] for message in Message.objects.all() for one in message.notified}
+    values |= unknowns | {one["reason"] for message in Message.objects.all() for one in message.items}
     assert [value for value in values if not re.fullmatch("[a-z_]*", value)] == []
     assert {reason.value for reason in Reason} <= values
     assert unknowns >= {"", *Unknown} - {Unknown.NO_PRICE, Unknown.NOT_EVALUATED}
