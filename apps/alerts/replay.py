@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from apps.alerts.episodes import RESOLVED, events_of
 from apps.alerts.models import Alert, AlertEvent
-from apps.alerts.wording import event_reason_in_words
+from apps.alerts.wording import describe_event_reason
 from apps.market import queries as market
 from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds
 from apps.market.models import Asset, EvaluationCursor, Feed, FeedEntry
@@ -109,7 +109,7 @@ def describe(steps: Iterable[Step]) -> list[str]:
     symbols = dict(Asset.objects.filter(pk__in={one.asset_id for one in steps}).values_list("pk", "symbol"))
     return [
         f"entry {one.seq}, {write_moment(one.at)}: {names.get(one.rule_id, one.rule_id)} on "
-        f"{symbols.get(one.asset_id, one.asset_id)} {one.kind} ({event_reason_in_words(one.reason, one.detail)})"
+        f"{symbols.get(one.asset_id, one.asset_id)} {one.kind} ({describe_event_reason(one.reason, one.detail)})"
         for one in steps
     ]
 

@@ -9,7 +9,7 @@ _SENTENCES = {
 }
 
 
-def event_reason_in_words(reason: str, detail: str = "") -> str:
+def describe_event_reason(reason: str, detail: str = "") -> str:
     """Return why an alert opened or ended; where a person did something, their note, which is the detail."""
     if not reason:
         return detail

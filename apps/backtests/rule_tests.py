@@ -15,7 +15,7 @@ from typing import Any
 from apps.backtests.simulation import Backtest, Opening
 from apps.market.domain import admit_price, epoch_microseconds, price_units
 from apps.notation import SECOND, write_duration
-from apps.rules.domain import describe_evidence, describe_rule, unknown_in_words
+from apps.rules.domain import describe_evidence, describe_rule, describe_unknown
 from apps.rules.engine.instance import STATES
 from apps.rules.engine.leaves import LEVEL_HIGHEST, LEVEL_LOWEST
 from apps.rules.engine.rule import RuleSpec
@@ -409,7 +409,7 @@ def _state_differences(expected: ExpectedState, *, backtest: Backtest, ids: Mapp
         return []
     place = f"{expected.asset} at {write_duration(expected.at)}"
     got = status_of_instance.state + (
-        f", UNKNOWN: {unknown_in_words(status_of_instance.unknown)}" if status_of_instance.unknown else ""
+        f", UNKNOWN: {describe_unknown(status_of_instance.unknown)}" if status_of_instance.unknown else ""
     )
     return [(f"{place} is {expected.state}", f"{place} is {got}")]
 

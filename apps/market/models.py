@@ -211,7 +211,8 @@ class FeedEntry(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        verbose_name_plural = "entries"
+        verbose_name = "feed entry"
+        verbose_name_plural = "feed entries"
         constraints = [
             # Serves the analyzer, who reads the log in order; and holds that no number is given twice.
             models.UniqueConstraint(fields=["feed", "seq"], name="one_entry_per_feed_and_seq"),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from apps.alerts.wording import event_reason_in_words
+from apps.alerts.wording import describe_event_reason
 
 # Market alerts age fast: many tries early, none after a working day.
 RETRY_AFTER_SECONDS = (5, 30, 120, 600, 1_800, 7_200, 21_600)
@@ -59,7 +59,7 @@ class MessageItem:
     @property
     def reason_text(self) -> str:
         """Why it is over, in words; empty while it is open."""
-        return event_reason_in_words(self.reason, self.detail)
+        return describe_event_reason(self.reason, self.detail)
 
 
 @dataclass(frozen=True, slots=True)

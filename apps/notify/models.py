@@ -217,7 +217,7 @@ class Message(models.Model):
     """What is sent once. Every attempt carries the same id, so a receiver can drop repeats.
 
     kind: it tells of alerts, or only tries the channel, or says that another channel was switched off; items: what it
-    tells, as data (domain.Told); attempts: how many were begun, and the fence of the one that is under way;
+    tells, as data (domain.MessageItem); attempts: how many were begun, and the fence of the one that is under way;
     attempts_before: those before it was last asked to be sent again, which the schedule does not count; lease_until: it
     may be under way until then.
     """

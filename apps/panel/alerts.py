@@ -16,7 +16,7 @@ from apps.alerts import domain
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import IN_STATE, alerts_of
 from apps.alerts.services import acknowledge
-from apps.alerts.wording import event_reason_in_words
+from apps.alerts.wording import describe_event_reason
 from apps.market.models import Asset
 from apps.market.queries import price_path
 from apps.panel.alert_notifications import notification_tables
@@ -159,7 +159,7 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="why it is over")
     def resolution_text(self, alert: Alert) -> str:
-        return event_reason_in_words(alert.resolution)
+        return describe_event_reason(alert.resolution)
 
     @admin.display(description="acknowledged")
     def acknowledged(self, alert: Alert) -> str:
@@ -284,4 +284,4 @@ class AlertAdmin(ReadOnlyAdmin):
 
 def _why(event: AlertEvent) -> str:
     """Return why in words, or what a person wrote."""
-    return event_reason_in_words(event.reason, event.detail)
+    return describe_event_reason(event.reason, event.detail)

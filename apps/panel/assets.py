@@ -22,7 +22,7 @@ from apps.market.models import Asset, AssetAlias, Feed
 from apps.market.services import AssetStays, refuse_to_move
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, TagsField, page_link
 from apps.pipeline.flow import move_asset
-from apps.rules.domain import state_reason_in_words
+from apps.rules.domain import describe_state_reason
 from apps.sources.models import Backfill, Listing
 from apps.wording import format_plain
 
@@ -178,7 +178,7 @@ class AssetAdmin(PageAdmin):
                 rows=[
                     [
                         *(page_link(request, one.rule, one.rule.name), str(one.rule.owner), one.state, one.since),
-                        state_reason_in_words(unknown=one.unknown, reason=one.reason, detail=one.detail),
+                        describe_state_reason(unknown=one.unknown, reason=one.reason, detail=one.detail),
                     ]
                     for one in states
                 ],

@@ -70,12 +70,14 @@ def _feeds(*, now: datetime, today: datetime) -> Part:
     for feed, health in healths:
         if health.state in ("failing", "behind"):
             sentences.append(f"{feed.name} is {health.state}: {health.summary}")
-    unjudged = sum(feed.head.seq - feed.evaluation_cursor.seq for feed in shown)
+    not_evaluated = sum(feed.head.seq - feed.evaluation_cursor.seq for feed in shown)
     if shown:
         total = [sum(numbers) for numbers in zip(NO_QUOTES, *counts.values(), strict=True)]
         sentences.append(f"Today {_plural(total[0], 'quote')} came, {total[1]} of them late; {total[2]} were rejected.")
         sentences.append(
-            f"{_plural(unjudged, 'entry', 'entries')} to evaluate." if unjudged else "Every entry is evaluated."
+            f"{_plural(not_evaluated, 'entry', 'entries')} to evaluate."
+            if not_evaluated
+            else "Every entry is evaluated."
         )
     is_bad = any(health.state in ("failing", "behind") for _, health in healths)
     return Part(

@@ -156,7 +156,7 @@ class FeedAdmin(PageAdmin):
             self.say_done(
                 request,
                 f"{', '.join(started)}: due now. The next tick starts the fetch, within a second while beat and a "
-                "watcher run; its entry stands in the log, under Batches.",
+                "watcher run; its entry stands in the log, under Feed entries.",
             )
         return self.after(request, feeds)
 

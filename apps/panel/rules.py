@@ -29,7 +29,7 @@ from apps.panel.rule_form import WATCHED, RuleForm, initial_of
 from apps.panel.silences import silence_form_for
 from apps.panel.why import WhyPage
 from apps.rules import queries
-from apps.rules.domain import describe_reason, describe_rule, state_reason_in_words
+from apps.rules.domain import describe_reason, describe_rule, describe_state_reason
 from apps.rules.engine.instance import FIRING, INACTIVE, RECOVERING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -432,7 +432,7 @@ def _is_enabled(rule: Rule) -> bool:
 
 
 def _why_short(state: RuleState) -> str:
-    return state_reason_in_words(unknown=state.unknown, reason=state.reason, detail=state.detail)
+    return describe_state_reason(unknown=state.unknown, reason=state.reason, detail=state.detail)
 
 
 def _why_link(rule: Rule, asset_id: int) -> SafeString:

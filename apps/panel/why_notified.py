@@ -140,7 +140,7 @@ def _what_became_of(alert: Alert, request: HttpRequest, outlook: queries.Notific
 
 def _why_not_notified(channel: Channel, *, opened: datetime) -> str:
     if channel.created_at > opened:
-        return "not owed: the channel was made after the alert had opened"
+        return "not notified: the channel was created after the alert had opened"
     return "nothing on record: when the alert opened, the rule did not name it, or it was off; or it is kept no more"
 
 

@@ -182,14 +182,14 @@ def describe_reason(reason: str, detail: str = "") -> str:
     return f"{text}: {detail}" if detail else text
 
 
-def unknown_in_words(unknown: str) -> str:
+def describe_unknown(unknown: str) -> str:
     """Return why an instance can be evaluated neither way: "not enough history"."""
     return _UNKNOWNS.get(unknown, unknown)
 
 
-def state_reason_in_words(*, unknown: str, reason: str, detail: str) -> str:
+def describe_state_reason(*, unknown: str, reason: str, detail: str) -> str:
     """Return why an instance stands where it does: why it is unknown, else why it took its last step."""
-    return f"unknown: {unknown_in_words(unknown)}" if unknown else describe_reason(reason, detail)
+    return f"unknown: {describe_unknown(unknown)}" if unknown else describe_reason(reason, detail)
 
 
 def describe_failure(*, rule: str, symbol: str, detail: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from apps.market.domain import epoch_microseconds
 from apps.notation import SECOND, write_number
-from apps.rules.domain import describe_condition, describe_reason, unknown_in_words
+from apps.rules.domain import describe_condition, describe_reason, describe_unknown
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.engine import InstanceStatus
@@ -22,8 +22,8 @@ _GROUPS = {"all": "all of these", "any": "at least one of these"}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a condition. words: what must hold; result: True, False or None (UNKNOWN); figures: what was compared;
-    members: what it combines."""
+    """A part of a condition. summary: what must hold; result: True, False or None (UNKNOWN); figures: what was
+    compared; members: what it combines."""
 
     summary: str
     result: bool | None
@@ -166,7 +166,7 @@ def describe_state(
 
 
 def _unknown_part(condition: Condition, status_of_instance: InstanceStatus) -> str:
-    text = f"unknown: {unknown_in_words(status_of_instance.unknown or '')}"
+    text = f"unknown: {describe_unknown(status_of_instance.unknown or '')}"
     if status_of_instance.evidence is None or not isinstance(condition, Average | ZScore):
         return text
     return f"{text}: {describe_coverage(condition, status_of_instance.evidence)} known"

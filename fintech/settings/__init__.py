@@ -85,7 +85,7 @@ TRANSITION_RETENTION_DAYS = env.integer("TRANSITION_RETENTION_DAYS", lowest=1, h
 MARKET_IS_PUBLIC = env.boolean("MARKET_IS_PUBLIC")
 RULES_PER_OWNER = 1_000
 
-# Telling. A link in a message works for a week, and a channel's page counts what failed in one.
+# Notifications. A link in a message works for a week, and a channel's page counts what failed in one.
 MESSAGE_RETENTION_DAYS = env.integer("MESSAGE_RETENTION_DAYS", lowest=8, highest=36_500)
 # Empty: what channels keep secret is encrypted with SECRET_KEY.
 CHANNEL_ENCRYPTION_KEYS = env.keys("CHANNEL_ENCRYPTION_KEYS", debug=DEBUG)

@@ -26,8 +26,8 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     "CELERY_BROKER_URL": ("memory://", "amqp://user:password@host:5672/vhost, or memory:// for the embedded run"),
     "CHANNEL_ENCRYPTION_KEYS": (
         "",
-        "keys for what channels keep secret, comma-separated, 32 random characters each: the first seals, all of them "
-        "open; empty: made from DJANGO_SECRET_KEY",
+        "keys for what channels keep secret, comma-separated, 32 random characters each: the first encrypts, all "
+        "decrypt; empty: made from DJANGO_SECRET_KEY",
     ),
     "COINCAP_API_KEY": ("", "key of the CoinCap v3 API; feeds that use it fail with the reason no_key without it"),
     "COINGECKO_API_KEY": ("", "key of a CoinGecko demo account; without one it is asked as anybody may"),

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 CANARY = "ADASOWN"
 EVERYBODY = {"ada", "eve", "grace", "root"}
-# Root field -> who sees what make_told_alerts made for Ada.
+# Root field -> who sees what make_notified_alerts made for Ada.
 SEEN_BY = {
     "alert": {"ada", "root"},
     "alerts": {"ada", "root"},

@@ -19,6 +19,7 @@ from django.db import connection, transaction
 
 from apps.market import cache
 from apps.market.models import Asset, FeedEntry, Quote
+from apps.sources import services as sources
 from apps.sources.providers import http
 from apps.sources.providers.coincap import CoinCap
 from apps.sources.providers.protocol import Limits
@@ -141,8 +142,8 @@ def test_a_large_answer(monkeypatch, tmp_path):
     whole, here, core, copied = [], [], [], []
     bodies = [answer(number) for number in range(ANSWERS + WARM_UP)]
     with server_of(bodies, folder=tmp_path) as address:
-        sources = [("coincap", {"base_url": address})]
-        feed = sources.create_feed(name="wide", interval_seconds=1, sources=sources, now=builders.START)
+        coincap = [("coincap", {"base_url": address})]
+        feed = sources.create_feed(name="wide", interval_seconds=1, sources=coincap, now=builders.START)
         Asset.objects.bulk_create(Asset(symbol=f"coin-{one}", feed=feed) for one in range(QUOTES))
         for number in range(ANSWERS + WARM_UP):
             if number == WARM_UP:

@@ -26,10 +26,10 @@ from tests.builders import append_quotes, at, make_feed, make_notified_alerts
 
 DAY = timedelta(hours=24)
 
-ASSETS = "{ assets(first: 100) { edges { node { symbol name price variation24h } } } }"
-ALERTS = """{ alerts(first: 100) { edges { node {
-  id severity openedAt summary evidence rule { name } asset { symbol } timeline { kind at reason }
-} } } }"""
+ASSETS = f"{{ assets(first: {ROWS}) {{ edges {{ node {{ symbol name price variation24h }} }} }} }}"
+ALERTS = f"""{{ alerts(first: {ROWS}) {{ edges {{ node {{
+  id severity openedAt summary evidence rule {{ name }} asset {{ symbol }} timeline {{ kind at reason }}
+}} }} }} }}"""
 
 pytestmark = [
     pytest.mark.benchmark,

@@ -22,7 +22,7 @@ from django.db import connection
 from apps.market.services import log
 from apps.notify import domain
 from apps.notify.services import sending
-from apps.notify.transports import http as outbound
+from apps.notify.transports import posting
 from apps.notify.transports.protocol import Receipt, TransportUnavailable
 from apps.pipeline import flow
 from apps.rules import services as rules
@@ -219,7 +219,7 @@ if FOLDER.is_dir():
 if seconds := os.environ.get("FAULT_RETRY_SECONDS"):
     domain.RETRY_AFTER_SECONDS = tuple(map(float, seconds.split(",")))
 if seconds := os.environ.get("FAULT_SEND_SECONDS"):
-    outbound.post = partial(outbound.post, deadline_seconds=float(seconds))
+    posting.post = partial(posting.post, deadline_seconds=float(seconds))
 if seconds := os.environ.get("FAULT_BEHIND_SECONDS"):
     flow.BEHIND = timedelta(seconds=float(seconds))
 if seconds := os.environ.get("FAULT_HEARTBEAT_SECONDS"):

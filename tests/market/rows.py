@@ -47,7 +47,9 @@ def make_long_logs(*names):
     """Make a feed of each name with 5000 entries in its log, all alike but for their number. On PostgreSQL."""
     for name in names:
         append_quotes(make_feed(name=name), [])
-    columns = "feed_id, kind, part, as_of, received_at, provider, failure, accepted, late, repeated, held, rejected"
+    columns = (
+        "feed_id, kind, part, as_of, received_at, provider, failure, accepted, late, repeated, unconfirmed, rejected"
+    )
     columns += ", missed_slots, first_at, last_at, trace_id"
     with connection.cursor() as cursor:
         cursor.execute(

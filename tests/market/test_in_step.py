@@ -111,7 +111,7 @@ def test_an_asset_may_come_with_a_quote_ahead_of_its_new_feeds_clock(second, fac
     feed, recording = make_feed("A", name="feed"), make_feed("B", name="recording")
     append_quotes(recording, [("B", START, "1")])
     append_quotes(feed, [("A", at(30), "10")])
-    feed.evaluated.__class__.objects.filter(feed=feed).update(seq=1)
+    feed.evaluation_cursor.__class__.objects.filter(feed=feed).update(seq=1)
     move_asset(asset_id=Asset.objects.get(symbol="A").pk, feed_id=recording.pk)
     entry = append_quotes(recording, [("A", at(second), "10"), ("B", at(40), "1")])
 

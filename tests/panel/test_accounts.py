@@ -126,7 +126,7 @@ def test_an_owner_whom_an_operator_makes_may_enter_the_admin_and_see_their_own(g
     client.force_login(eva)
     pages = ["/admin/", "/admin/rules/rule/", "/admin/notify/channel/", "/admin/alerts/alert/", "/admin/market/asset/"]
     assert [client.get(page).status_code for page in pages] == [200] * 5
-    hidden = ["/admin/market/feed/", "/admin/auth/user/", "/admin/auth/group/", "/admin/market/batch/"]
+    hidden = ["/admin/market/feed/", "/admin/auth/user/", "/admin/auth/group/", "/admin/market/feedentry/"]
     assert [client.get(page).status_code for page in hidden] == [403] * 4
 
 

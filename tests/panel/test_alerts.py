@@ -77,7 +77,7 @@ def test_alerts_are_filtered_and_searched(admin_client, admin_user):
     assert listed(severity__exact="critical") == []
     assert [listed(rule__id__exact=ended.rule_id), listed(asset__id__exact=ended.asset_id)] == [[ended], [ended]]
     assert [listed(found="today"), listed(found="week")] == [[still_open], [still_open]]
-    assert [listed(q="told-0"), listed(q="rule of NOTIFIED-1")] == [[ended], [still_open]]
+    assert [listed(q="notified-0"), listed(q="rule of NOTIFIED-1")] == [[ended], [still_open]]
 
 
 @pytest.mark.django_db

@@ -13,10 +13,10 @@ from werkzeug import Response
 
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
-from apps.market import domain
 from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, Quote
 from apps.pipeline import flow
 from apps.pipeline.management.commands import backfill as command
+from apps.sources import domain
 from apps.sources import queries as sources_queries
 from apps.sources.models import Backfill, Circuit, Listing
 from apps.sources.services import Outcome, backfilling, begin_or_resume, take_backfill_step

@@ -126,7 +126,11 @@ def test_what_channels_keep_secret_is_in_no_log_row_or_page(tmp_path, httpserver
     shown = "".join(admin_client.get(page).text for page in [*pages, METRICS])
 
     assert len(asked) >= len(MODES) + 1
-    assert set(Attempt.objects.values_list("outcome", flat=True)) == {"delivered", "failed", "rejected"}
+    assert set(Attempt.objects.values_list("outcome", flat=True)) == {
+        "delivered",
+        "transient_failure",
+        "permanent_failure",
+    }
     assert "message tried" in log
     assert {where: SECRET in text for where, text in {"log": log, "rows": _rows(), "pages": shown}.items()} == {
         "log": False,

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from apps.alerts.episodes import REASONS
-from apps.alerts.wording import event_reason_in_words
-from apps.rules.domain import describe_reason, unknown_in_words
+from apps.alerts.wording import describe_event_reason
+from apps.rules.domain import describe_reason, describe_unknown
 from apps.rules.engine.codes import CODE_LONGEST, Reason, Unknown
 from apps.rules.engine.conditions import read_condition
 from apps.rules.explain import parts_of
@@ -39,7 +39,7 @@ def test_what_was_raised_stands_behind_the_reason():
 
 @pytest.mark.parametrize("unknown", list(Unknown))
 def test_every_unknown_has_words(unknown):
-    assert " " in unknown_in_words(unknown)
+    assert " " in describe_unknown(unknown)
 
 
 @pytest.mark.parametrize("code", [*Reason, *Unknown])
@@ -48,11 +48,11 @@ def test_a_code_is_one_short_name(code):
 
 
 def test_every_reason_of_an_alert_has_words():
-    assert all(" " in event_reason_in_words(reason) for reason in REASONS)
+    assert all(" " in describe_event_reason(reason) for reason in REASONS)
 
 
 def test_a_code_of_a_newer_version_stands_for_itself():
-    assert (describe_reason("from_tomorrow"), unknown_in_words("from_tomorrow")) == ("from_tomorrow", "from_tomorrow")
+    assert (describe_reason("from_tomorrow"), describe_unknown("from_tomorrow")) == ("from_tomorrow", "from_tomorrow")
 
 
 def test_a_moment_is_written_in_utc():

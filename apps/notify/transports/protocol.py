@@ -102,7 +102,7 @@ class RenderedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the other side said to a message that it took. words: who took it, for the owner; answer: as in a
+    """What the other side said to a message that it took. detail: who took it, for the owner; answer: as in a
     failure."""
 
     detail: str

@@ -88,7 +88,7 @@ class Webhook:
 def _document(rendered: RenderedMessage) -> dict[str, Any]:
     """Return what is posted. timestamp: event time of the latest that is told; null where no alert is."""
     return {
-        "type": "alerts.items" if rendered.items else "channel.notice",
+        "type": "alerts.notification" if rendered.items else "channel.notice",
         "timestamp": max(one.at for one in rendered.items).isoformat() if rendered.items else None,
         "data": {
             "subject": rendered.subject,

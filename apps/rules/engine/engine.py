@@ -166,7 +166,7 @@ class Series:
 
 
 class Engine:
-    """Judges one feed. `seq` is the last entry it has read; entries are read in order, without gaps.
+    """Evaluates one feed. `seq` is the last entry it has read; entries are read in order, without gaps.
 
     open_between: (calendar, begin, end) -> how much of that time counts; tests have calendars of their own.
     """

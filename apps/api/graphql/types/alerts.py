@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 from apps.alerts.models import Alert as AlertRow
 from apps.alerts.models import AlertEvent as AlertEventRow
 from apps.alerts.queries import IN_STATE, alerts_of, events_of
-from apps.alerts.wording import event_reason_in_words
+from apps.alerts.wording import describe_event_reason
 from apps.api.graphql.connections import Page, connection, page, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import JSON, DateTime, enum
@@ -56,7 +56,7 @@ class AlertEvent(graphene.ObjectType):
     entry = graphene.Field(FeedEntry, description="The entry of the log that made it, where one did.")
 
     def resolve_reason_text(event: AlertEventRow, info: Any) -> str:
-        return event_reason_in_words(event.reason, event.detail)
+        return describe_event_reason(event.reason, event.detail)
 
     def resolve_by(event: AlertEventRow, info: Any) -> Any:
         return _loaded(info, usernames, event.by_id)
@@ -106,7 +106,7 @@ class Alert(graphene.ObjectType):
         return alert.version.number if alert.version is not None else None
 
     def resolve_resolution_text(alert: AlertRow, info: Any) -> str:
-        return event_reason_in_words(alert.resolution)
+        return describe_event_reason(alert.resolution)
 
     def resolve_is_open(alert: AlertRow, info: Any) -> bool:
         return alert.resolved_at is None

@@ -10,7 +10,7 @@ from apps.api.graphql.connections import Page, connection, page, pages_by, pages
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import JSON, DateTime, enum
 from apps.api.graphql.types.market import Asset
-from apps.rules.domain import describe_reason, describe_rule, unknown_in_words
+from apps.rules.domain import describe_reason, describe_rule, describe_unknown
 from apps.rules.engine.instance import STATES
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -40,7 +40,7 @@ class RuleState(graphene.ObjectType):
     version = graphene.Int(required=True, description="Number of the rule's version that is evaluated.")
 
     def resolve_unknown_text(state: RuleStateRow, info: Any) -> str:
-        return unknown_in_words(state.unknown)
+        return describe_unknown(state.unknown)
 
     def resolve_reason_text(state: RuleStateRow, info: Any) -> str:
         return describe_reason(state.reason, state.detail)

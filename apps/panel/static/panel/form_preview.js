@@ -5,7 +5,7 @@
 
   /* Returns a function that asks the panel's address about what stands in the form, a moment after its last call, and
      has the answer notified. */
-  const asking = (form, panel, tell) => {
+  const asking = (form, panel, show) => {
     let timer = 0;
     let asked = 0;
     const ask = async () => {
@@ -14,7 +14,7 @@
       const response = await fetch(panel.dataset.address, { method: "POST", body: new FormData(form) });
       // An answer that comes after a later question is an old one.
       if (response.ok && mine === asked) {
-        tell(panel, await response.json());
+        show(panel, await response.json());
       }
     };
     return () => {

@@ -19,7 +19,7 @@ from django.db import connections
 from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
-from apps.alerts.wording import event_reason_in_words
+from apps.alerts.wording import describe_event_reason
 from apps.market.models import Feed, FeedEntry
 from apps.notify.queries import inbox_of
 from apps.pipeline import embedded
@@ -95,7 +95,7 @@ class Command(BaseCommand):
                 self._say(_event_line(event))
             for message in inbox_of(owner).exclude(pk__in=shown).order_by("delivered_at"):
                 shown.add(message.pk)
-                self._say(f"{_now()}    told    {message.subject}")
+                self._say(f"{_now()}    notified  {message.subject}")
             if first and (found := _first_alert(owner)) is not None:
                 self._say(json.dumps(found | {"seconds": round(time.monotonic() - started, 1)}))
                 return
@@ -181,7 +181,7 @@ def _entry_line(entry: FeedEntry) -> str:
         what = f"{entry.accepted} quotes of history"
     if entry.failure:
         what = f"failed: {entry.failure}"
-    return f"{_now()}  {entry.feed.name:<18} #{entry.seq:<4} {what}, as of {entry.as_of:%Y-%m-%d %H:%M:%S}"
+    return f"{_now()}  {entry.feed.name:<20} #{entry.seq:<4} {what}, as of {entry.as_of:%Y-%m-%d %H:%M:%S}"
 
 
 def _event_line(event: AlertEvent) -> str:
@@ -190,5 +190,5 @@ def _event_line(event: AlertEvent) -> str:
         return f"{_now()}  ▲ ALERT [{alert.severity}] {alert.rule_name}: {alert.summary}"
     if event.kind == AlertEvent.Kind.ACKNOWLEDGED:
         return f"{_now()}  ✓ seen  [{alert.severity}] {alert.rule_name}: acknowledged by {event.by}"
-    why = event_reason_in_words(event.reason, event.detail)
+    why = describe_event_reason(event.reason, event.detail)
     return f"{_now()}  ▽ over  [{alert.severity}] {alert.rule_name} ({why})"
