@@ -149,7 +149,7 @@ def test_a_large_answer(monkeypatch, tmp_path):
             if number == WARM_UP:
                 gc.freeze()  # As a worker does.
                 with connection.cursor() as cursor:
-                    cursor.execute(f"CREATE TABLE bare (LIKE market_quote_{builders.START:%Y%m%d} INCLUDING ALL)")
+                    cursor.execute("CREATE TABLE bare (LIKE market_quote INCLUDING ALL)")
             clock[0] = builders.at(number)
             elsewhere.clear()
             steps.clear()

@@ -143,9 +143,8 @@ def copy_rate(entries) -> float:
         rows = Quote.objects.filter(entry=entry).values_list("asset_id", "at", "price", "entry_id", "late")
         chunks.append("".join(f"{a}\t{t}\t{p}\t\\N\t{b}\tf\n" for a, t, p, b, _ in rows))
     count = sum(chunk.count("\n") for chunk in chunks)
-    day = f"{builders.START:%Y%m%d}"
     with connection.cursor() as cursor:
-        cursor.execute(f"CREATE TABLE bare (LIKE market_quote_{day} INCLUDING ALL)")
+        cursor.execute("CREATE TABLE bare (LIKE market_quote INCLUDING ALL)")
         began = time.monotonic()
         for chunk in chunks:
             with (

@@ -42,7 +42,7 @@ class MessageItem:
 
     @property
     def notified(self) -> list[tuple[int, str]]:
-        return [(one["alert_id"], one["event"]) for one in json.loads(self.body)["data"]["notified"]]
+        return [(one["alert_id"], one["event"]) for one in json.loads(self.body)["data"]["events"]]
 
 
 class Asked(NamedTuple):

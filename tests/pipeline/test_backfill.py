@@ -225,7 +225,7 @@ def test_the_provider_says_how_long_to_wait(feed, exchange):
     row, now = begun(feed), timezone.now()
     step = step_of(row, now=now)
     assert (step.outcome, step.retry_after_seconds, step.backfill.failure) == (
-        Outcome.TRANSIENT_FAILURE,
+        Outcome.FAILED,
         30,
         "rate_limited",
     )

@@ -71,7 +71,7 @@ def test_a_key_is_in_no_log_row_or_page(tmp_path, httpserver, admin_client, monk
         wait_until(lambda: not any(queue_lengths().values()))
         log = processes.log("worker")
     asked = [request for request, _ in httpserver.log if KEY in f"{request.url} {request.headers}"]
-    pages = [reverse(f"admin:market_{name}_changelist") for name in ("feed", "entry", "asset")]
+    pages = [reverse(f"admin:market_{name}_changelist") for name in ("feed", "feedentry", "asset")]
     pages += [reverse("admin:market_feed_change", args=[feed.pk]) for feed in Feed.objects.all()]
     pages += [reverse("admin:market_feedentry_change", args=[entry.pk]) for entry in FeedEntry.objects.all()]
     shown = "".join(admin_client.get(page).text for page in [*pages, METRICS])

@@ -202,7 +202,7 @@ def _take(backfill: Backfill, *, now: datetime, trace_id: str) -> Step:
             source=origin.source, reason=reason, is_refusal=is_refusal, retry_after_seconds=retry_after, now=now
         )
         wait = max(timedelta(seconds=retry_after or 0), pause_between_calls(backfill.provider))
-        outcome = Outcome.REFUSED if is_refusal else Outcome.TRANSIENT_FAILURE
+        outcome = Outcome.REFUSED if is_refusal else Outcome.FAILED
         step = _note(backfill, outcome, failure=reason, next_call_at=now + wait, calls=1)
         return Step(step.outcome, step.backfill, step.fence, retry_after_seconds=retry_after)
     if circuit is not None and (circuit.failures or circuit.open_until):
