@@ -3,7 +3,7 @@
 {
   const { asking, part, fill } = window.formPreview;
 
-  const show = (panel, answer) => {
+  const showPreview = (panel, answer) => {
     const rest = answer.is_whole ? "" : " The rest shows once the channel is filled in.";
     part(panel, "about").textContent = `${answer.about}, as it would be notified.${rest}`;
     part(panel, "deferred").textContent = answer.deferred;
@@ -17,7 +17,7 @@
     const panel = document.getElementById("channel-preview");
     const form = panel?.closest("form");
     if (form) {
-      const changed = asking(form, panel, show);
+      const changed = asking(form, panel, showPreview);
       form.addEventListener("input", changed);
       form.addEventListener("change", changed);
       changed();

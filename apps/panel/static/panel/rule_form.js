@@ -28,7 +28,7 @@
     }
   };
 
-  const show = (panel, answer) => {
+  const showPreview = (panel, answer) => {
     part(panel, "summary").textContent = answer.summary;
     fill(part(panel, "errors"), answer.errors.map((error) => error.message));
     fill(part(panel, "warnings"), answer.warnings);
@@ -39,7 +39,7 @@
 
   const begin = (form, panel) => {
     const kindsWith = JSON.parse(form.elements.kind.dataset.kindsWith);
-    const ask = asking(form, panel, show);
+    const ask = asking(form, panel, showPreview);
     const changed = () => {
       arrange(form, kindsWith);
       ask();

@@ -69,7 +69,7 @@ class Command(BaseCommand):
                     f"Open http://127.0.0.1:{port}/ and sign in as admin with the password {password}\n"
                     f"  alerts  http://127.0.0.1:{port}/admin/alerts/alert/\n"
                     f"  inbox   http://127.0.0.1:{port}/admin/notify/message/\n"
-                    "Ctrl-C stops it. A line per batch and per alert:"
+                    "Ctrl-C stops it. A line per feed entry, alert and message:"
                 )
                 self._watch(owner, started=started, timeout=options["timeout"], first=options["until_first_alert"])
         except KeyboardInterrupt:
