@@ -1,7 +1,7 @@
-"""Columns of rows that one worker at a time works on, or that a message has been sent for.
+"""Abstract models for rows that a worker leases, or for which a task is dispatched.
 
-Who wins is decided by the row in one statement; a lease is measured by the database's clock, so that machines whose
-clocks differ agree.
+One conditional UPDATE decides which worker gets a lease. Leases are measured by the database's clock, so that machines
+whose clocks differ agree; dispatches by the application's.
 """
 
 from datetime import datetime
@@ -14,8 +14,8 @@ from django.db.models.functions import Now
 class Leased(models.Model):
     """A row that one worker at a time works on.
 
-    lease_until: until then nobody else takes it, unless it is given back; fence: grows with each lease, so that
-    a worker that outlives its lease is fenced off.
+    lease_until: held until this time, unless it is released earlier; fence: grows with each lease, so that a worker
+    that outlives its lease is fenced off.
     """
 
     lease_until = models.DateTimeField(null=True, editable=False)
@@ -26,7 +26,7 @@ class Leased(models.Model):
 
 
 class Dispatched(models.Model):
-    """A row for which a message is sent to a worker. redispatch_at: no other message is sent before then."""
+    """A row whose task has been dispatched. redispatch_at: from then on the task may be sent again."""
 
     redispatch_at = models.DateTimeField(null=True, editable=False)
 
@@ -40,5 +40,5 @@ IS_FREE = Q(lease_until=None) | LEASE_HAS_EXPIRED
 
 
 def may_dispatch(*, now: datetime) -> Q:
-    """Match the rows for which no message is on its way."""
+    """Match the rows for which no task is on its way."""
     return Q(redispatch_at=None) | Q(redispatch_at__lt=now)

@@ -28,12 +28,12 @@ RETRY_AFTER_LIMIT_SECONDS = 3600
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 T = TypeVar("T")
-# (host, port) -> a connection. Raises what is no OSError for what the caller shall see as it is.
+# (host, port) -> a connection. Errors that the caller is to see unchanged must not be OSErrors.
 Connect = Callable[[str, int], socket.socket]
 
 
 class Wire:
-    """The connection of one call, so that the waiting thread can cut it under the reading one."""
+    """The connection of one call, so that the waiting thread can close it while another one reads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -102,7 +102,7 @@ class _Adapter(HTTPAdapter):
 def within(seconds: float, exchange: Callable[[Wire], T], *, name: str) -> T:
     """Return what `exchange` returns, or raise what it raises, or TimeoutError after so many seconds, whatever it does.
 
-    It must connect by the wire, which is cut then; name: of its thread.
+    `exchange` must connect through the wire, which is cut at the end; name: the name of its thread.
     """
     wire = Wire()
     # A thread, because a socket's timeout is per read and knows no name lookup, and signals are for the main thread.
@@ -137,7 +137,7 @@ Address = IPv4Address | IPv6Address
 Place = tuple[IPv4Network | IPv6Network | str, int | None]
 
 
-# What ipaddress, or an older one, takes for public although it stands for, or leads to, something else: protocol
+# Ranges that ipaddress, or an older one, calls public although they stand for or lead to something else: protocol
 # assignments, relays (6to4, Teredo, NAT64), site-local and IPv4-compatible addresses, segment routing.
 _NOT_PUBLIC = (
     *map(IPv4Network, ["192.0.0.0/24", "192.88.99.0/24"]),
@@ -159,8 +159,8 @@ _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a URL leads, read by what sends: host in lower case without a dot at its end; address: where the host is
-    one, in whatever spelling."""
+    """The destination of a URL, parsed as requests will parse it. host: in lower case, without a dot at its end;
+    address: where the host is one, in any spelling."""
 
     scheme: str
     host: str
@@ -175,7 +175,7 @@ class Target:
 
 
 def target_of(url: str) -> Target:
-    """Return where the URL leads. Raises ValueError, whose text goes on from "the URL" and repeats nothing of it."""
+    """Return the destination of a URL. Raises ValueError; its text completes "the URL …" and never quotes the URL."""
     if any(ord(mark) <= 32 or mark in '\x7f"<>\\^`{|}' for mark in url):
         raise ValueError("has a character that stands in no URL")
     if not url.lower().startswith(("https://", "http://")):
@@ -208,7 +208,7 @@ def _address_of(host: str) -> Address | None:
 
 
 def is_public_address(address: Address) -> bool:
-    """Return whether it is one of the public internet. `is_private` is not the opposite of that."""
+    """Return whether it is one of the public internet. This is not the opposite of `is_private`."""
     address = getattr(address, "ipv4_mapped", None) or address
     return (
         address.is_global
@@ -219,9 +219,11 @@ def is_public_address(address: Address) -> bool:
 
 
 def is_named(host: str, port: int, places: Iterable[Place]) -> bool:
+    """Return whether the host and port are among the places by name."""
     return any(place == host and allowed in (None, port) for place, allowed in places)
 
 
 def is_within(address: Address, port: int, places: Iterable[Place]) -> bool:
+    """Return whether the address and port are among the places by network."""
     address = getattr(address, "ipv4_mapped", None) or address
     return any(not isinstance(place, str) and address in place and allowed in (None, port) for place, allowed in places)

@@ -1,10 +1,10 @@
-"""JSON from outside, read strictly: UTF-8, no NaN and no Infinity, and whole objects or nothing. Pure."""
+"""JSON from outside, read strictly: UTF-8, no NaN, no Infinity, nothing after the value. Pure."""
 
 import json
 from decimal import Decimal
 from typing import Any, NoReturn
 
-# Longer numbers are nobody's price, and would cost time to read.
+# A longer number is not a price, and costs time to read.
 NUMBER_LONGEST = 64
 
 

@@ -44,7 +44,7 @@ def format_plain(number: Decimal) -> str:
 
 
 def format_span(seconds: float) -> str:
-    """Return a span in the largest unit of which it has two: "60 s", "58 min", "6 h"."""
+    """Return a span in the largest unit in which it is at least 2: "60 s", "58 min", "6 h"."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"

@@ -16,7 +16,7 @@ class FileInvalid(ValueError):
 class _Loader(yaml.SafeLoader):
     """YAML with numbers as Decimal and times as text: both are read by the parser of the field that they stand in.
 
-    Without aliases: a few lines of them stand for more than a machine can hold.
+    Aliases are refused: a few lines of them can expand to more than a machine's memory ("billion laughs").
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -28,10 +28,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    """Return the text; no database takes NUL or half a character."""
+    """Return the text. NUL and lone surrogates are refused, which no database stores."""
     text = loader.construct_scalar(node)
     if "\0" in text or any("\ud800" <= mark <= "\udfff" for mark in text):
-        raise yaml.constructor.ConstructorError(None, None, "a text with a character that is none", node.start_mark)
+        raise yaml.constructor.ConstructorError(None, None, "the text contains an invalid character", node.start_mark)
     return text
 
 

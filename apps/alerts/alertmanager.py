@@ -113,7 +113,7 @@ def _text(value: Any, *, place: str) -> str:
     if not isinstance(value, str):
         raise PayloadMalformed(f"{place}: must be a text")
     if _UNSTORABLE.search(value):
-        raise PayloadMalformed(f"{place}: has a character that is none")
+        raise PayloadMalformed(f"{place}: contains an invalid character")
     return value
 
 

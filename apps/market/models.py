@@ -73,9 +73,9 @@ class FeedHead(Leased, Dispatched):
     """The end of a feed's log. Locked for the moment in which an entry is appended, or a due fetch is claimed.
 
     seq: number of the last entry; as_of: the feed's clock there; began_at: slot of the first answer;
-    next_slot: when the feed is due; turn: fetches so far, by which assets take turns where a round has no room for all;
-    redispatch_at: of its fetch; failures: answers missing in a row; is_cache_stale: a write to the cache failed and is
-    to be done again.
+    next_slot: when the feed is due; turn: number of fetches so far, which picks the assets of a round that cannot ask
+    for all; redispatch_at: when a lost fetch task may be sent again; failures: answers missing in a row;
+    is_cache_stale: a write to the cache failed and is to be done again.
     """
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="head")
@@ -99,7 +99,7 @@ class EvaluationCursor(Dispatched):
     """How far a feed's log has been evaluated. Locked while its pending entries are evaluated; storing never waits for
     it.
 
-    redispatch_at: of its evaluation.
+    redispatch_at: when a lost evaluation task may be sent again.
     """
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="evaluation_cursor")
@@ -153,7 +153,7 @@ def _is_word(tag: Any) -> bool:
 
 
 class AssetAlias(models.Model):
-    """Another name by which an asset is asked for. Where a name is both, the symbol goes first."""
+    """Another name by which an asset is asked for. A symbol takes precedence over an alias."""
 
     asset = models.ForeignKey(Asset, models.CASCADE, related_name="aliases")
     name = models.CharField(
@@ -214,7 +214,7 @@ class FeedEntry(models.Model):
         verbose_name = "feed entry"
         verbose_name_plural = "feed entries"
         constraints = [
-            # Serves the analyzer, who reads the log in order; and holds that no number is given twice.
+            # Serves evaluation, which reads the log in order, and keeps numbers unique.
             models.UniqueConstraint(fields=["feed", "seq"], name="one_entry_per_feed_and_seq"),
             # A fetch that runs twice stores once.
             models.UniqueConstraint(fields=["feed", "slot", "part"], name="one_entry_per_feed_slot_and_part"),
@@ -258,7 +258,7 @@ class Quote(models.Model):
     at = models.DateTimeField()
     price = PriceField()
     volume = models.DecimalField(null=True, max_digits=domain.VOLUME_MAX_DIGITS, decimal_places=domain.VOLUME_DECIMALS)
-    # The index serves the analyzer: the quotes of one entry.
+    # The index serves evaluation: the quotes of one entry.
     entry = models.ForeignKey(FeedEntry, models.PROTECT, db_constraint=False, related_name="quotes")
     late = models.BooleanField(default=False)
 

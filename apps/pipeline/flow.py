@@ -117,20 +117,20 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     lock."""
     engine = None
     with transaction.atomic():
-        position = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
-        entry = market_queries.pending_entry(feed_id=feed_id, after_seq=position.seq) if position else None
-        if position is not None and entry is not None:
-            engine = rules.take_engine(feed_id=feed_id, seq=position.seq)
+        cursor = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
+        entry = market_queries.pending_entry(feed_id=feed_id, after_seq=cursor.seq) if cursor else None
+        if cursor is not None and entry is not None:
+            engine = rules.take_engine(feed_id=feed_id, seq=cursor.seq)
             evaluation = rules.evaluate(entry=entry, engine=engine)
             notify.enqueue(record_episodes(entry=entry, transitions=evaluation.transitions), now=timezone.now())
-            position.seq = entry.seq
+            cursor.seq = entry.seq
             # The dispatched evaluation has run, so quotes that are pushed from now on may dispatch the next one.
-            position.redispatch_at = None
-            position.save(update_fields=["seq", "redispatch_at"])
+            cursor.redispatch_at = None
+            cursor.save(update_fields=["seq", "redispatch_at"])
             entry.evaluated_at = timezone.now()
             entry.save(update_fields=["evaluated_at"])
     if engine is None:
-        return None if position is None else False
+        return None if cursor is None else False
     rules.keep_engine(feed_id=feed_id, engine=engine)
     return True
 

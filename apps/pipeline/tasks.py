@@ -1,4 +1,4 @@
-"""Beat's door. Each body is one call; what it does is in flow.py, or in the service that it names."""
+"""The Celery tasks. Each calls one function of flow.py or of a service."""
 
 import uuid
 from datetime import datetime
@@ -13,7 +13,7 @@ from apps.sources import services as sources
 
 @shared_task(name="pipeline.tick")
 def tick() -> None:
-    """Start what is due: the chains of feeds, and backtests."""
+    """Dispatch what is due: chains of feeds, evaluations of pushed quotes, notifications, backtests."""
     flow.start_due()
 
 

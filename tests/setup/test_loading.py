@@ -194,7 +194,7 @@ def test_an_empty_section_is_nothing_to_do(tmp_path, capsys):
 
 
 NO_ALIASES = "setup.yaml, line {}: aliases are not read here; write it out"
-NO_CHARACTER = "setup.yaml, line {}: a text with a character that is none"
+NO_CHARACTER = "setup.yaml, line {}: the text contains an invalid character"
 
 
 @pytest.mark.parametrize(

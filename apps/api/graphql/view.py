@@ -78,7 +78,7 @@ def _body_of(request: HttpRequest) -> dict[str, Any]:
         raise Refused("BAD_REQUEST", "variables must be an object, operationName a text.")
     body = {"query": data["query"], "variables": variables or {}, "operationName": name or None}
     if any(limits.UNSTORABLE.search(text) for text in _texts(body)):
-        raise Refused("BAD_USER_INPUT", "A text has a character that is none.")
+        raise Refused("BAD_USER_INPUT", "The text contains an invalid character.")
     return body
 
 

@@ -29,7 +29,7 @@ def has_pending(feed_id: int) -> bool:
 def feeds_to_roll_up() -> list[int]:
     """Return the feeds whose log is evaluated further than it is rolled up."""
     rolled_up = Coalesce("feed__rollup_cursor__seq", 0, output_field=PositiveBigIntegerField())
-    # Annotated first: a filter alone would leave out the feeds that have no position yet.
+    # Annotated first: a filter alone would leave out the feeds that have no cursor yet.
     rows = EvaluationCursor.objects.annotate(rolled_up=rolled_up).filter(seq__gt=F("rolled_up"))
     return list(rows.order_by("pk").values_list("pk", flat=True))
 

@@ -1,4 +1,4 @@
-"""Changes to the market's rows: logs, candles, evaluation positions, assets that move, and what is dropped."""
+"""Changes to the market's rows: logs, candles, evaluation cursors, assets that move, and what is dropped."""
 
 from apps.market.services.candles import roll_up
 from apps.market.services.feeds import claim_feeds_behind, claim_feeds_pushed_to, pause_feeds, resume_feeds

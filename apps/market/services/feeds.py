@@ -43,9 +43,9 @@ def _claim(feed_ids: Sequence[int], *, now: datetime) -> list[int]:
     if not feed_ids:
         return []
     with transaction.atomic():
-        positions = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True)
+        cursors = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True)
         claimed = list(
-            positions.filter(may_dispatch(now=now), pk__in=feed_ids).order_by("pk").values_list("pk", flat=True)
+            cursors.filter(may_dispatch(now=now), pk__in=feed_ids).order_by("pk").values_list("pk", flat=True)
         )
         EvaluationCursor.objects.filter(pk__in=claimed).update(redispatch_at=now + EVALUATION_REDISPATCH_AFTER)
     return claimed

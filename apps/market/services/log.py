@@ -134,11 +134,11 @@ def _seems_in_step(quotes: Sequence[AdmittedQuote], *, clock: datetime | None) -
 def _append_in_step(
     head: FeedHead, admitted: domain.Admission, *, provider: str, jump_percent: int, **columns: Any
 ) -> FeedEntry | None:
-    """Append one answer's quotes where each is the next of its asset: the only one, newer than the newest, from the
-    same provider, without a jump, and no asset of the feed has one that waits. Else write nothing and return None.
+    """Append one answer's quotes by the fast path, or write nothing and return None.
 
-    The statement that moves the newest quotes on says whether it is so: it moves just as many. So thousands of them
-    need not be read and compared here, which takes as long as COPY.
+    The fast path is right where every asset has one quote, newer than its newest and from the same provider, none
+    jumped, and no asset of the feed has an unconfirmed one. The row count of the UPDATE tells: it must equal the number
+    of quotes. So thousands of rows need not be read and compared here, which takes as long as COPY.
     """
     quotes = admitted.quotes
     try:
@@ -206,8 +206,8 @@ def _keep_unconfirmed(unconfirmed: Mapping[int, domain.Unconfirmed | None]) -> N
 
 
 def still_here(head: FeedHead, admitted: domain.Admission) -> domain.Admission:
-    """Return what is of assets of the feed still, under its head's lock: one may have moved since its quotes were
-    admitted, and be evaluated by another log now."""
+    """Return only the quotes whose asset is still in this feed, under its head's lock: an asset may have moved since
+    they were admitted."""
     here = set(Asset.objects.filter(feed=head.feed_id).values_list("pk", flat=True))
     quotes = [quote for quote in admitted.quotes if quote.asset_id in here]
     rejected = admitted.rejected + Counter(unknown_asset=len(admitted.quotes) - len(quotes))
@@ -273,9 +273,8 @@ def _advance_latest(entry: FeedEntry, *, in_step_within: int | None = None) -> i
     """Move the newest quote of each asset on to what is newer in this entry, without a row leaving the database, and
     return how many moved.
 
-    in_step_within: only those of which `domain.place` would say no more than that they are fresh: from the same
-    provider, without a jump of so many percent, with nothing unconfirmed in the feed. On PostgreSQL, whose numbers are
-    exact.
+    in_step_within: only quotes that `domain.place` would simply accept: from the same provider, without a jump of so
+    many percent, with nothing unconfirmed in the feed. On PostgreSQL, whose numbers are exact.
     """
     statement = _IN_STEP if in_step_within is not None else _UPSERT[connection.vendor]
     facts = {"entry": entry.pk, "feed": entry.feed_id, "provider": entry.provider, "percent": in_step_within}

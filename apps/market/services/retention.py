@@ -43,13 +43,13 @@ def prune_quotes(*, now: datetime, dry_run: bool = False) -> dict[date, int]:
 
 def _days_wanted(*, now: datetime) -> list[tuple[date, date]]:
     """Return the spans of days whose quotes are still to be rolled up, or to be joined by others that follow."""
-    positions = dict(RollupCursor.objects.values_list("feed_id", "seq"))
+    cursors = dict(RollupCursor.objects.values_list("feed_id", "seq"))
     quoted = FeedEntry.objects.filter(accepted__gt=0).order_by()
     found = []
     # Feed by feed, by its indexes: over all feeds together every log would be read.
     for feed_id in Feed.objects.values_list("pk", flat=True):
         log = quoted.filter(feed=feed_id)
-        found.append(log.filter(seq__gt=positions.get(feed_id, 0)))
+        found.append(log.filter(seq__gt=cursors.get(feed_id, 0)))
         found.append(log.filter(kind=FeedEntry.Kind.HISTORY, received_at__gte=now - HISTORY_GRACE))
     ends = {"first": TruncDate("first_at", tzinfo=UTC), "last": TruncDate("last_at", tzinfo=UTC)}
     return sorted({span for rows in found for span in rows.values_list(*ends.values()).distinct()})

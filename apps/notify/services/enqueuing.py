@@ -1,4 +1,4 @@
-"""What alert events owe to which channels."""
+"""Creates notifications for alert events: the rows that the outbox sends."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,16 +10,15 @@ from apps.notify.services.channels import inbox_of
 
 
 def enqueue(events: Sequence[AlertEvent], *, now: datetime) -> int:
-    """Note what these events owe to which channels, in the caller's transaction, and return how many notifications that
-    made.
+    """Create the notifications for these events in the caller's transaction, and return how many there are.
 
-    An opening is owed to the rule's channels, of the system's to those that want it; a resolution to those of them that
-    were owed the opening and want it; a evaluating error to the owner's inbox where the rule has no channel. What is
-    critical is due at once, all else after the channel's group wait.
+    An opening notifies the rule's channels, or for a system alert the channels that want such alerts. A resolution
+    notifies the channels that were notified of the opening and want resolutions. An evaluation error of a rule without
+    channels goes to its owner's inbox. Critical ones are due at once, others after the channel's group wait.
     """
     opened = [one for one in events if one.kind == AlertEvent.Kind.OPENED]
     resolved = [one for one in events if one.kind == AlertEvent.Kind.RESOLVED]
-    # One after the other: an end is owed where the opening is, which may be of the same transaction.
+    # In this order: a resolution looks for the notifications of its opening, which may be made in this transaction.
     return _enqueue_opened(opened, now=now) + _enqueue_resolved(resolved, now=now)
 
 
@@ -33,7 +32,7 @@ def _enqueue_opened(opened: Sequence[AlertEvent], *, now: datetime) -> int:
         channels.setdefault(link.rule_id, []).append(link.channel)
     if any(one.alert.kind == Alert.Kind.SYSTEM for one in opened):
         wanted = Channel.objects.filter(wants_system=True, is_enabled=True).select_related("owner").order_by("pk")
-        # Asked now: whoever may see them no more is not told of them either.
+        # Checked now, so that an owner who has lost the permission is not notified.
         channels[None] = [one for one in wanted if one.owner.has_perm("alerts.view_system_alerts")]
     notifications = []
     for event in opened:
@@ -72,8 +71,7 @@ def _due_at(event: AlertEvent, *, channel: Channel, now: datetime) -> datetime:
 
 
 def enqueue_reminders(*, now: datetime) -> list[int]:
-    """Owe a reminder of each alert that is open and unacknowledged to the channels that want one after so long, and
-    return the channels."""
+    """Create due reminders of open, unacknowledged alerts for the channels that want them, and return the channels."""
     notifications = [
         Notification(event_id=one.event_id, channel_id=one.channel_id, repeat=one.repeat + 1, due_at=now)
         for one in queries.openings_to_repeat(now=now)

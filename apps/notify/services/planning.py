@@ -1,4 +1,4 @@
-"""What is owed becomes messages, or is held back."""
+"""Turns pending notifications into messages, or defers them."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,11 @@ _EVENTS = {AlertEvent.Kind.OPENED: domain.OPENED, AlertEvent.Kind.RESOLVED: doma
 
 
 def plan(*, channel_id: int, now: datetime) -> bool:
-    """Make the message that pays what is due on a channel, and return whether there is something new to be sent.
+    """Create the message for a channel's due notifications, and return whether there is something new to send.
 
-    As soon as one notification is due, all that wait with it are told in the same message. Where the channel has had as
-    many messages in the last minute as it may, they wait on, together. What a silence or quiet hours hold back becomes
-    due at their end.
+    As soon as one notification is due, the others that wait with it go into the same message. A channel that has
+    reached its limit for this minute waits on, with all of its notifications. Notifications that a silence or quiet
+    hours defer become due when those end.
     """
     with transaction.atomic():
         # One planner per channel at a time, and what is read is read after the lock: the notifications of one alert,
@@ -37,7 +37,7 @@ def plan(*, channel_id: int, now: datetime) -> bool:
         ):
             return False
         notifications = _without_moot_reminders(_without_deferred(notifications, now=now))
-        # What only waits for company is told early with what is due and told, and not with what is held back.
+        # Notifications in their group wait go early with one that is due, but not with one that is deferred.
         if not any(notification.due_at <= now for notification in notifications):
             return False
         _write_messages(notifications, channel=channel, now=now)
@@ -47,7 +47,7 @@ def plan(*, channel_id: int, now: datetime) -> bool:
 
 
 def _without_deferred(notifications: Sequence[Notification], *, now: datetime) -> list[Notification]:
-    """Return what nothing holds back; the rest is put off to the end of what does."""
+    """Return the notifications that nothing defers; the due time of the others moves to the end of what defers them."""
     silences = queries.silences_in_force(now=now)
     free, deferred = [], []
     for notification in notifications:
@@ -60,8 +60,9 @@ def _without_deferred(notifications: Sequence[Notification], *, now: datetime) -
         )
         notification.silence_id, notification.due_at = deferral.silence_id, deferral.until
         deferred.append(notification)
-    # Who ends a silence meanwhile was before us, which is seen here, or waits, and then finds what it holds back. Where
-    # it was before us, the notification stays as it is, and whoever plans next looks again.
+    # A silence that is ended concurrently is detected here: either its end is committed, and seen by this lock, or it
+    # waits for the lock and then finds what was deferred. In the first case the notification stays as it is, and the
+    # next planner looks again.
     ends = queries.lock_silences({notification.silence_id for notification in deferred} - {None})
     deferred = [
         notification
@@ -73,8 +74,7 @@ def _without_deferred(notifications: Sequence[Notification], *, now: datetime) -
 
 
 def _without_moot_reminders(notifications: Sequence[Notification]) -> list[Notification]:
-    """Return the notifications without reminders of what somebody has acknowledged, or what is over: those are
-    forgotten."""
+    """Return the notifications without reminders of acknowledged or resolved alerts, which are deleted."""
     alerts = {notification.pk: notification.event.alert for notification in notifications if notification.repeat}
     moot = {pk for pk, alert in alerts.items() if alert.resolved_at is not None or alert.acknowledged_at is not None}
     Notification.objects.filter(pk__in=moot).delete()
@@ -82,7 +82,7 @@ def _without_moot_reminders(notifications: Sequence[Notification]) -> list[Notif
 
 
 def _write_messages(notifications: Sequence[Notification], *, channel: Channel, now: datetime) -> None:
-    """Write one new message for all of it, but for ends of what an untried message tells: that one tells both."""
+    """Write one new message for all of them, except that a resolution joins the unsent message with its opening."""
     untried = queries.untried_messages(
         channel_id=channel.pk,
         alert_ids={
@@ -113,8 +113,10 @@ def _write_messages(notifications: Sequence[Notification], *, channel: Channel, 
 
 
 def _items_of(notifications: Sequence[Notification], *, channel: Channel) -> Iterator[domain.MessageItem]:
-    """Give what is told of notifications: the event of each, and after the opening of what is over by now its end too,
-    where the channel is owed no end."""
+    """Yield the item of each notification.
+
+    If an alert has resolved and the channel gets no resolutions, its end follows its opening.
+    """
     for notification in notifications:
         item, alert = item_of(notification), notification.event.alert
         yield item
@@ -123,7 +125,7 @@ def _items_of(notifications: Sequence[Notification], *, channel: Channel) -> Ite
 
 
 def item_of(notification: Notification) -> domain.MessageItem:
-    """Return what is told of a notification. It needs the event, its alert, rule and asset, and the silence that held
+    """Return the item of a notification. It needs the event, its alert, rule and asset, and the silence that deferred
     it."""
     event, alert = notification.event, notification.event.alert
     is_over = event.kind == AlertEvent.Kind.RESOLVED
@@ -131,7 +133,7 @@ def item_of(notification: Notification) -> domain.MessageItem:
         alert_id=alert.pk,
         event=domain.REMINDER if notification.repeat else _EVENTS[AlertEvent.Kind(event.kind)],
         at=event.at,
-        # Why it opened is in its words.
+        # The summary says why it opened.
         reason=event.reason if is_over else "",
         detail=event.detail if is_over else "",
         rule=alert.rule_name,

@@ -259,10 +259,10 @@ class Engine:
     def _advance(self, series: Series, as_of: int) -> None:
         for window in series.windows:
             if isinstance(window, Newest):
-                silence = None
+                quiet_for = None
                 if series.calendar and -FOREVER < window.at < as_of:
-                    silence = self.open_between(series.calendar, window.at, as_of)
-                window.advance(as_of, calendar=series.calendar, silence=silence)
+                    quiet_for = self.open_between(series.calendar, window.at, as_of)
+                window.advance(as_of, calendar=series.calendar, quiet_for=quiet_for)
 
     def _evaluate_instance(self, series: Series, instance: Instance, moment: int, evaluation: Evaluation) -> None:
         """Evaluate one instance by the newest quote, if there is any, at `moment`, which may be the end of it."""

@@ -466,13 +466,13 @@ class Stale(Leaf):
 
         def test(price: int, windows: Windows, firing: bool) -> bool | None:
             newest: Newest = windows[place]  # type: ignore[assignment]
-            return newest.silence >= after
+            return newest.quiet_for >= after
 
         def operands(price: int, windows: Windows) -> dict[str, Any]:
             newest = cast(Newest, windows[place])
             seen = self.document() | {"newest_at": write_moment(newest.at), "clock": write_moment(newest.moment)}
             if newest.calendar:
-                seen |= {"calendar": newest.calendar, "open_seconds": newest.silence // SECOND}
+                seen |= {"calendar": newest.calendar, "open_seconds": newest.quiet_for // SECOND}
             return seen
 
         return _bound(test, operands, Unknown.NO_PRICE)

@@ -319,17 +319,17 @@ class Newest:
     """The newest quote, the price before it (None while there is none), and the moment of evaluating.
 
     The clock moves the moment on. Then no quote is new: what has crossed a level has crossed it once.
-    silence: for how long there has been no quote at the moment, of open time alone where calendar is not "".
+    quiet_for: for how long there has been no quote at the moment, of open time alone where calendar is not "".
     """
 
-    __slots__ = ("at", "before", "calendar", "is_new", "moment", "price", "silence")
+    __slots__ = ("at", "before", "calendar", "is_new", "moment", "price", "quiet_for")
 
     def __init__(self) -> None:
         self.at = self.moment = -NEVER
         self.price: int | None = None
         self.before: int | None = None
         self.is_new = False
-        self.silence = 0
+        self.quiet_for = 0
         self.calendar = ""
 
     def push(self, at: int, price: int) -> None:
@@ -338,7 +338,7 @@ class Newest:
         self.price = price
         self.at = self.moment = at
         self.is_new = True
-        self.silence = 0
+        self.quiet_for = 0
         self.calendar = ""
 
     def take(self, candle: PathCandle) -> None:
@@ -352,20 +352,20 @@ class Newest:
         """Know no price before the next quote."""
         self.price = None
 
-    def advance(self, moment: int, *, calendar: str = "", silence: int | None = None) -> None:
+    def advance(self, moment: int, *, calendar: str = "", quiet_for: int | None = None) -> None:
         """Take the clock, and where there is a calendar, how much of the time since the newest quote counts by it."""
         self.moment = moment
         self.is_new = False
-        self.silence = moment - self.at if silence is None else silence
+        self.quiet_for = moment - self.at if quiet_for is None else quiet_for
         self.calendar = calendar
 
     def dump(self) -> list[Any]:
         """Return what `load` needs, as plain lists."""
-        return [self.at, self.moment, self.price, self.before, self.is_new, self.silence, self.calendar]
+        return [self.at, self.moment, self.price, self.before, self.is_new, self.quiet_for, self.calendar]
 
     def load(self, state: list[Any]) -> None:
         """Become what was dumped."""
-        self.at, self.moment, self.price, self.before, self.is_new, self.silence, self.calendar = state
+        self.at, self.moment, self.price, self.before, self.is_new, self.quiet_for, self.calendar = state
 
 
 Window = Extreme | Path | Newest

@@ -9,9 +9,8 @@ from zoneinfo import ZoneInfo
 
 from apps.market.domain import RawQuote
 from apps.sources.providers import live
-from apps.sources.providers.live import Ask, Close, LiveProvider
+from apps.sources.providers.live import DAY, Ask, Close, LiveProvider
 from apps.sources.providers.protocol import (
-    DAY,
     HistoryLimits,
     HistoryRange,
     Limits,

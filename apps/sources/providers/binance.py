@@ -6,17 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from apps.market.domain import RawQuote
 from apps.sources.providers import live
-from apps.sources.providers.live import Ask, Close, LiveProvider
-from apps.sources.providers.protocol import (
-    DAY,
-    HOUR,
-    MINUTE,
-    HistoryLimits,
-    HistoryRange,
-    Limits,
-    ProviderUnavailable,
-    SearchResult,
-)
+from apps.sources.providers.live import DAY, HOUR, MINUTE, Ask, Close, LiveProvider
+from apps.sources.providers.protocol import HistoryLimits, HistoryRange, Limits, ProviderUnavailable, SearchResult
 
 WEIGHT_PER_MINUTE = 6_000
 WEIGHT_PER_CALL = 4

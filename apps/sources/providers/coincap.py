@@ -6,17 +6,8 @@ from typing import Any
 
 from apps.market.domain import RawQuote
 from apps.sources.providers import live
-from apps.sources.providers.live import Ask, Close, LiveProvider
-from apps.sources.providers.protocol import (
-    DAY,
-    FOUND_AT_MOST,
-    HOUR,
-    MINUTE,
-    HistoryLimits,
-    HistoryRange,
-    Limits,
-    SearchResult,
-)
+from apps.sources.providers.live import DAY, FOUND_AT_MOST, HOUR, MINUTE, Ask, Close, LiveProvider
+from apps.sources.providers.protocol import HistoryLimits, HistoryRange, Limits, SearchResult
 
 INTERVALS = {MINUTE: "m1", HOUR: "h1", DAY: "d1"}
 

@@ -6,16 +6,8 @@ from typing import Any
 
 from apps.market.domain import RawQuote
 from apps.sources.providers import live
-from apps.sources.providers.live import Ask, Close, LiveProvider, Option
-from apps.sources.providers.protocol import (
-    DAY,
-    HOUR,
-    HistoryLimits,
-    HistoryRange,
-    Limits,
-    ProviderUnavailable,
-    SearchResult,
-)
+from apps.sources.providers.live import DAY, HOUR, Ask, Close, LiveProvider, Option
+from apps.sources.providers.protocol import HistoryLimits, HistoryRange, Limits, ProviderUnavailable, SearchResult
 
 
 class CoinGecko(LiveProvider):

@@ -7,11 +7,8 @@ from typing import Any
 
 from apps.market.domain import RawQuote
 from apps.sources.providers import live
-from apps.sources.providers.live import Ask, Close, LiveProvider
+from apps.sources.providers.live import DAY, HOUR, MINUTE, Ask, Close, LiveProvider
 from apps.sources.providers.protocol import (
-    DAY,
-    HOUR,
-    MINUTE,
     HistoryLimits,
     HistoryRange,
     HistoryRequest,

@@ -12,8 +12,11 @@ from urllib.parse import quote
 
 from apps.market.domain import RawQuote
 from apps.sources.providers import http
-from apps.sources.providers.protocol import (
+from apps.sources.providers.protocol import (  # noqa: F401, the steps of history are for the providers
+    DAY,
     FOUND_AT_MOST,
+    HOUR,
+    MINUTE,
     Answer,
     HistoryPage,
     HistoryRange,

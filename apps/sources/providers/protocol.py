@@ -1,4 +1,4 @@
-"""What the market asks of a provider, and what a provider may answer. No ORM here: values in, values out."""
+"""The interface of providers: what they are asked for, and what they may answer. Values in, values out: no ORM."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
