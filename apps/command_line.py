@@ -1,4 +1,4 @@
-"""What management commands have in common: how times are read, progress is shown and an interruption is reported."""
+"""Shared by management commands: reading times, the pace of progress lines, the exit status of an interruption."""
 
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime

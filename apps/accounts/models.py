@@ -1,6 +1,43 @@
-"""Who tried to sign in lately: what limits guessing, in every web process alike."""
+"""People's profiles, and recent attempts to sign in."""
 
+from zoneinfo import available_timezones
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models import Q
+
+
+def validate_time_zone(name: str) -> None:
+    """Raise ValidationError for a name that is not in the time zone database."""
+    # Compared, not opened: a name is a path to the library, and some names raise other errors than an unknown one.
+    if name not in available_timezones():
+        raise ValidationError("There is no such time zone; write one like Europe/Kyiv.")
+
+
+class Profile(models.Model):
+    """A person's preferences; without a row, the defaults.
+
+    time_zone: preset for the quiet hours of new channels; locale: language and number format, of which there is one.
+    """
+
+    class Locale(models.TextChoices):
+        ENGLISH = "en", "English"
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="profile")
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_time_zone],
+        help_text="Preset for the quiet hours of new channels. Pages and messages show times in UTC.",
+    )
+    locale = models.CharField(max_length=8, choices=Locale, default=Locale.ENGLISH)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(locale__in=["en"]), name="profile_locale_is_known")]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.time_zone}, {self.locale}"
 
 
 class SignInAttempt(models.Model):

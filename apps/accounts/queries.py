@@ -1,15 +1,21 @@
-"""What is asked of attempts to sign in."""
+"""Reads of profiles and of attempts to sign in."""
 
 from datetime import datetime, timedelta
 
+from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import QuerySet
 from django.utils.crypto import salted_hmac
 
-from apps.accounts.models import SignInAttempt
+from apps.accounts.models import Profile, SignInAttempt
 
 WITHIN = timedelta(hours=1)
 ATTEMPTS_PER_ACCOUNT = {SignInAttempt.Kind.PASSWORD: 10, SignInAttempt.Kind.MAIL: 5}
 ATTEMPTS_PER_ADDRESS = 20
+
+
+def profile_of(user: AbstractBaseUser) -> Profile:
+    """Return the user's profile; one with the defaults, not saved, where they have none."""
+    return Profile.objects.filter(user=user).first() or Profile(user=user)
 
 
 def account_key(name: str) -> str:

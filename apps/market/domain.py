@@ -127,7 +127,7 @@ class Unconfirmed(NamedTuple):
 
 
 class Verdict(Enum):
-    """What becomes of a quote that is newer than the last accepted one, where perhaps another is unconfirmed."""
+    """The fate of a quote that is newer than the last accepted one, given the unconfirmed one if there is any."""
 
     ACCEPTED = "accepted"  # The unconfirmed one was an error, and is given up.
     CONFIRMS = "confirms"  # Accepted, and so is the unconfirmed one.

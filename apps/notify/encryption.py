@@ -1,4 +1,4 @@
-"""What channels keep secret, encrypted for the database: who reads a dump or a backup reads no password.
+"""Encrypts channel secrets at rest, so that a dump or a backup of the database reveals none.
 
 Fernet of the `cryptography` library (AES-128-CBC with HMAC-SHA256); the key is not in the database.
 """

@@ -14,6 +14,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from unfold.decorators import display
 
+from apps.accounts.queries import profile_of
 from apps.notify import queries
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message
@@ -144,6 +145,9 @@ class ChannelAdmin(OwnedRows, PageAdmin):
             ("When you are told", {"fields": ["group_wait_seconds", "messages_per_minute", "repeat_minutes", *QUIET]}),
             ("What you are told", {"fields": [*wants, *TEMPLATES]}),
         ]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"quiet_zone": profile_of(request.user).time_zone} | super().get_changeform_initial_data(request)
 
     def get_form(self, request: HttpRequest, obj: Channel | None = None, **kwargs: Any) -> Any:
         kwargs["form"] = form_for(TRANSPORTS if obj is None else [obj.kind])

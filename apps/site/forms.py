@@ -1,7 +1,9 @@
 """Signing in, asking for a password by mail, and making an account."""
 
 from typing import Any
+from zoneinfo import available_timezones
 
+from django import forms
 from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm
 from django.contrib.auth.models import User
@@ -9,10 +11,23 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from apps.accounts import queries
-from apps.accounts.models import SignInAttempt
+from apps.accounts.models import Profile, SignInAttempt
 from apps.accounts.services import address_of, begin_attempt, send_password_link
 
 USED_UP = "There were too many attempts on this account, or from where you are. Wait an hour"
+
+
+class ProfileForm(forms.ModelForm):
+    """A person's preferences."""
+
+    time_zone = forms.ChoiceField(
+        choices=lambda: [(name, name) for name in sorted(available_timezones())],
+        help_text=Profile._meta.get_field("time_zone").help_text,
+    )
+
+    class Meta:
+        model = Profile
+        fields = ["time_zone"]
 
 
 class SignInForm(AuthenticationForm):

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import views as auth
+from django.contrib.auth.mixins import LoginRequiredMixin
 from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
@@ -13,13 +14,16 @@ from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
+from django.views.generic import TemplateView, UpdateView
 
+from apps.accounts.models import Profile
+from apps.accounts.queries import profile_of
 from apps.accounts.services import forget_attempts
 from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of
 from apps.market.queries import first_assets, latest_prices
 from apps.notify.services import ACTIONS, LinkInvalid, LinkOver, last_items_of, message_of_link, perform_action
-from apps.site.forms import ResetForm, SignInForm
+from apps.site.forms import ProfileForm, ResetForm, SignInForm
 from apps.wording import format_number
 
 logger = logging.getLogger(__name__)
@@ -67,6 +71,23 @@ class SignIn(auth.LoginView):
     form_class = SignInForm
     template_name = "site/sign_in.html"
     extra_context = {"title": "Sign in"}
+
+
+class ProfileEdit(LoginRequiredMixin, UpdateView):
+    """The reader's own preferences."""
+
+    form_class = ProfileForm
+    template_name = "site/form.html"
+    success_url = reverse_lazy("profile_saved")
+    extra_context = {"title": "Your profile", "button": "Save"}
+
+    def get_object(self, queryset: Any = None) -> Profile:
+        return profile_of(self.request.user)
+
+
+class ProfileSaved(LoginRequiredMixin, TemplateView):
+    template_name = "site/said.html"
+    extra_context = {"title": "Your profile is saved", "text": "New channels start with this time zone."}
 
 
 class PasswordChange(auth.PasswordChangeView):

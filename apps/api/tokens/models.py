@@ -1,4 +1,4 @@
-"""Who may ask without a browser: tokens, of which only a digest is kept."""
+"""API tokens, of which only a digest is stored."""
 
 from django.conf import settings
 from django.core.validators import ProhibitNullCharactersValidator

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.urls import reverse
 
+from apps.accounts.queries import profile_of
 from apps.notify import domain
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message, Notification, RuleChannel
@@ -43,6 +44,7 @@ def create_channel(
     channel = Channel(
         owner=owner,
         name=name,
+        quiet_zone=profile_of(owner).time_zone,
         group_wait_seconds=defaults.group_wait_seconds,
         messages_per_minute=defaults.messages_per_minute,
     )

@@ -51,7 +51,7 @@ class AlertEvent(graphene.ObjectType):
     reason_text = graphene.String(
         required=True, description="The same for people, with what was raised; of what a person did, their note."
     )
-    detail = graphene.String(required=True, description="What was raised, or the person's note; else empty.")
+    detail = graphene.String(required=True, description="The exception's text, or the person's note; else empty.")
     by = graphene.String(description="Who did it, where a person did.")
     entry = graphene.Field(FeedEntry, description="The entry of the log that made it, where one did.")
 

@@ -36,7 +36,7 @@ class RuleState(graphene.ObjectType):
     unknown_text = graphene.String(required=True, description="The same for people.")
     reason = graphene.String(required=True, description="Why the last step was taken, as a code of docs/rules.md.")
     reason_text = graphene.String(required=True, description="The same for people, with what was raised.")
-    detail = graphene.String(required=True, description="What was raised, where evaluation failed; else empty.")
+    detail = graphene.String(required=True, description="The exception's text if the evaluation failed; else empty.")
     version = graphene.Int(required=True, description="Number of the rule's version that is evaluated.")
 
     def resolve_unknown_text(state: RuleStateRow, info: Any) -> str:
