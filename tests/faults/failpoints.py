@@ -153,7 +153,10 @@ class Statements:
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         result = execute(sql, params, many, context)
         self.seen.append(_what(sql))
-        n, _ = self._state()
+        n, key = self._state()
+        if key not in (None, self.of):
+            # A neighbour has picked another feed or channel since this transaction began.
+            return result
         if len(self.seen) == n or (n == 0 and self.wanted <= set(self.seen)):
             self._note(n=n, statement=self.seen[-1])
             self._put(n + 1, self.of)
@@ -161,7 +164,9 @@ class Statements:
         return result
 
     def _passed(self) -> None:
-        n, _ = self._state()
+        n, key = self._state()
+        if key != self.of:
+            return
         if self.wanted <= set(self.seen) and n == len(self.seen) + 1:
             self._note(passed=self.seen)
             (FOLDER / f"{self.name}.over").touch()

@@ -189,7 +189,7 @@ def test_a_channel_that_came_too_late_for_the_alert_says_so(as_ada, ada, feed, r
     later = create_channel(owner=ada, name="Later", kind="inbox", config={})
     set_channels(rule=rule, channels=[off, later])
     assert became(as_ada, rule) == [
-        ("opened", "not owed: the channel was made after the alert had opened"),
+        ("opened", "not notified: the channel was created after the alert had opened"),
         (
             "opened",
             "nothing on record: when the alert opened, the rule did not name it, or it was off; or it is kept no more",
