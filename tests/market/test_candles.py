@@ -240,4 +240,5 @@ def test_a_piece_costs_the_same_statements_for_few_quotes_and_for_many(django_as
         assert roll_up(feed_id=feed.pk) is True
     assert Candle.objects.filter(resolution=MINUTE).count() == 160
     assert asset_ids(feed).keys() >= {"A0", "A39"}
-    assert prune_quotes(now=timezone.now()) == {}
+    # A day without quotes, left by a test that commits, may go.
+    assert at(0).date() not in prune_quotes(now=timezone.now())
