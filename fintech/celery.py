@@ -10,7 +10,7 @@ from celery.signals import celeryd_after_setup, setup_logging, task_prerun, work
 from django.conf import settings
 from django.db import close_old_connections
 
-from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, other_queues, work_queues
+from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, SCHEDULE, other_queues, work_queues
 
 
 class ReliableTask(DjangoTask):
@@ -67,10 +67,26 @@ app.conf.update(
     beat_scheduler="celery.beat:Scheduler",
     beat_max_loop_interval=5,
     beat_schedule={
-        "tick": {"task": "pipeline.tick", "schedule": timedelta(seconds=1), "options": {"expires": 5}},
-        "sweep": {"task": "pipeline.sweep", "schedule": timedelta(seconds=5), "options": {"expires": 10}},
-        "rollup": {"task": "pipeline.rollup", "schedule": timedelta(seconds=30), "options": {"expires": 60}},
-        "prune": {"task": "pipeline.prune", "schedule": timedelta(hours=1), "options": {"expires": 600}},
+        "tick": {
+            "task": "pipeline.tick",
+            "schedule": timedelta(seconds=1),
+            "options": {"expires": 5, "queue": SCHEDULE},
+        },
+        "sweep": {
+            "task": "pipeline.sweep",
+            "schedule": timedelta(seconds=5),
+            "options": {"expires": 10, "queue": SCHEDULE},
+        },
+        "rollup": {
+            "task": "pipeline.rollup",
+            "schedule": timedelta(seconds=30),
+            "options": {"expires": 60, "queue": SCHEDULE},
+        },
+        "prune": {
+            "task": "pipeline.prune",
+            "schedule": timedelta(hours=1),
+            "options": {"expires": 600, "queue": SCHEDULE},
+        },
     },
     # Without it Celery closes the connection after every task (celery#10554).
     CELERY_DB_REUSE_MAX=10_000,

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import current_app
 from django.conf import settings
 from django.db import connection
 
-from apps.pipeline.queues import other_queues, work_queues
+from apps.pipeline.queues import dead_letter_queue, other_queues, work_queues
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -131,6 +131,28 @@ def queue_lengths() -> dict[str, int]:
             queue.name: channel.queue_declare(queue.name, passive=True).message_count
             for queue in (*other_queues(), *work_queues())
         }
+
+
+class DeadMessage(NamedTuple):
+    """A message in the queue of dead letters. task is None for what is not a task; queue and reason say where it was,
+    and why it is there (RabbitMQ's words)."""
+
+    task: str | None
+    queue: str
+    reason: str
+    body: bytes
+
+
+def dead_letters() -> list[DeadMessage]:
+    """Return what is in the queue of dead letters, and leave nothing there."""
+    with current_app.connection_for_write() as broker:
+        found = []
+        # Not by Kombu's queue, which unpacks what it gets.
+        while (one := broker.default_channel.basic_get(dead_letter_queue().name, no_ack=True)) is not None:
+            body = one.body if isinstance(one.body, bytes) else one.body.encode("utf-8", "surrogatepass")
+            first = one.headers["x-death"][-1]
+            found.append(DeadMessage(one.headers.get("task"), first["queue"], first["reason"], body))
+        return found
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@
 from django.conf import settings
 from kombu import Exchange, Queue
 
+SCHEDULE = "schedule"
 FETCHES = "assets-tasks"
 NOTIFICATIONS = "notifications"
 RETRIES = "retries"
@@ -22,6 +23,8 @@ _WORK = _QUORUM | {
     "x-overflow": "reject-publish",
     "x-max-length": 100_000,
 }
+# What expires here is dropped: among the dead letters it would look like work that failed.
+_SCHEDULE = _QUORUM | {"x-delivery-limit": 5, "x-overflow": "drop-head", "x-max-length": 1_000}
 
 
 def analysis_queue(feed_id: int) -> str:
@@ -34,7 +37,10 @@ def work_queues() -> list[Queue]:
     analysis = (f"analysis.{shard}" for shard in range(settings.ANALYSIS_SHARDS))
     names = [FETCHES, *analysis, NOTIFICATIONS, RETRIES, BACKTESTS]
     arguments = _WORK if ON_AMQP else None
-    return [Queue(name, EXCHANGE, routing_key=name, queue_arguments=arguments) for name in names]
+    return [
+        Queue(SCHEDULE, EXCHANGE, routing_key=SCHEDULE, queue_arguments=_SCHEDULE if ON_AMQP else None),
+        *(Queue(name, EXCHANGE, routing_key=name, queue_arguments=arguments) for name in names),
+    ]
 
 
 def pushed_queue() -> Queue:

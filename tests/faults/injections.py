@@ -148,8 +148,8 @@ def hold_up_by_bad_receivers(run: Run) -> None:
     """X2: programs that fail, ask for a pause, hang, break off, are gone, and lead elsewhere; others are told all the
     same, and nobody is led anywhere."""
     everybody_notified = threading.Event()
-    # Early: on a slow machine few messages are sent, each about many alerts.
-    gone_from = run.rng.randint(1, 2)
+    # After its first message, and early enough: on a slow machine few messages are sent, each about many alerts.
+    gone_from = run.rng.randint(2, max(3, run.size.slots // 4))
     to_metadata = (("Location", "http://169.254.169.254/latest/meta-data/"),)
     run.receiver.defaults |= {
         "failing": _fails_thrice(),
@@ -202,6 +202,7 @@ def bad_receivers_were_no_matter(run: Run) -> None:
     for name in ("failing", "resetting", "hanging"):
         row.want(any(one.channel == name and not one.is_taken for one in notified), f"{name} has failed nothing")
     row.want(not any(one.channel == "trap" for one in notified), "a redirect was followed")
+    row.want(any(one.channel == "gone" and one.is_taken for one in notified), "gone was never there")
     for name in run.refused:
         refused = Channel.objects.get(pk=run.channels[name].pk)
         row.want(not refused.is_enabled and refused.switched_off_because, f"{name} is still on")

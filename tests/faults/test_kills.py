@@ -12,7 +12,7 @@ from apps.market.models import FeedEntry, Quote
 from apps.notify.models import Attempt, Message, Notification
 from tests.faults import failpoints
 from tests.pipeline import recorded
-from tests.rig import free_port, queue_lengths, rig, wait_until
+from tests.rig import dead_letters, free_port, rig, wait_until
 
 # One set of queues: one process of pytest-xdist runs all tests on them.
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
@@ -55,14 +55,14 @@ def test_a_worker_killed_at_every_stage_changes_nothing_but_the_time(tmp_path, m
 
     with rig(tmp_path, FAILPOINTS_FOLDER=str(folder), EMAIL_URL=mailbox.url) as processes:
         module = "tests.faults.failpoints"
-        processes.worker("assets-tasks", name="watcher", concurrency=2, include=module)
+        processes.worker("schedule", "assets-tasks", name="watcher", concurrency=2, include=module)
         processes.worker("analysis.0", name="analyzer", include=module)
         processes.worker("notifications", name="notifier", concurrency=2, include=module)
         # Two beats, which must do no harm either.
         processes.beat()
         processes.beat(name="beat-2")
         wait_until(lambda: recorded.is_over(feed, end=rows[-1][1]), timeout_seconds=90, every_seconds=0.2)
-        left = queue_lengths()
+        dead = dead_letters()
 
     assert failpoints.fired(folder) == set(failpoints.PLACES)
     assert len(expected) > 20
@@ -81,4 +81,4 @@ def test_a_worker_killed_at_every_stage_changes_nothing_but_the_time(tmp_path, m
     # The killed attempts are on record as what they are: begun, and never heard of again.
     assert Attempt.objects.filter(outcome="").count() == 2
     assert not Notification.objects.values("event", "channel").annotate(times=Count("pk")).filter(times__gt=1).exists()
-    assert left["fintech.dead"] == 0
+    assert dead == []

@@ -4,8 +4,8 @@ import pytest
 from amqp.exceptions import NotFound
 from celery import current_app
 
-from apps.pipeline.queues import FETCHES, other_queues, work_queues
-from tests.rig import queue_lengths, rig, wait_until
+from apps.pipeline.queues import FETCHES, SCHEDULE, other_queues, work_queues
+from tests.rig import dead_letters, queue_lengths, rig, wait_until
 
 # One set of queues: one process of pytest-xdist runs all tests on them.
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
@@ -40,6 +40,21 @@ def test_a_message_that_no_worker_understands_is_refused_and_others_go_on(tmp_pa
         wait_until(lambda: queue_lengths()[FETCHES] == 0)
 
     assert (tmp_path / "harmless").exists()
+
+
+def test_a_tick_that_no_worker_takes_in_time_is_dropped_and_not_dead_lettered(tmp_path):
+    with rig(tmp_path):
+        current_app.send_task("pipeline.tick", queue=SCHEDULE, expires=0.1)
+        wait_until(lambda: queue_lengths()[SCHEDULE] == 0)
+        # With nothing dead-lettered by then, a message that is refused now comes first.
+        current_app.send_task("faults.harmless", queue=FETCHES)
+        with current_app.connection_for_write() as broker:
+            taken = wait_until(lambda: broker.default_channel.basic_get(FETCHES))
+            broker.default_channel.basic_reject(taken.delivery_tag, requeue=False)
+        wait_until(lambda: queue_lengths()["fintech.dead"] > 0)
+        dead = [(message.task, message.queue, message.reason) for message in dead_letters()]
+
+    assert dead == [("faults.harmless", FETCHES, "rejected")]
 
 
 def test_the_first_worker_on_a_new_broker_declares_what_all_of_them_read(tmp_path):

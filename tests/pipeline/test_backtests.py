@@ -33,7 +33,7 @@ def status(run):
 
 def test_tick_starts_what_was_asked_for_and_a_worker_of_its_own_queue_runs_it(tmp_path):
     with rig(tmp_path) as processes:
-        processes.worker("assets-tasks", name="watcher")
+        processes.worker("schedule", "assets-tasks", name="watcher")
         processes.worker(BACKTESTS, name="backtests")
         processes.beat()
         wait_until(lambda: "ready" in processes.log("watcher") and "ready" in processes.log("backtests"))

@@ -20,13 +20,13 @@ from django.utils import timezone
 from apps.market import services as market
 from apps.market.domain import RawQuote
 from apps.market.models import Feed, FeedEntry, Quote
-from apps.pipeline.queues import EXCHANGE, PUSHED, dead_letter_queue
+from apps.pipeline.queues import EXCHANGE, PUSHED
 from apps.sources import services as sources
 from apps.sources.services import Pushed
 from tests.builders import TRACE, make_feed
 from tests.forwarder import Forwarder
 from tests.project.test_docs import ROOT, blocks
-from tests.rig import queue_lengths, rig, wait_until
+from tests.rig import dead_letters, queue_lengths, rig, wait_until
 
 # One set of queues: one process of pytest-xdist runs all tests on them.
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
@@ -68,16 +68,6 @@ def stored():
     """Return what is stored, as `message` was told it."""
     rows = Quote.objects.values_list("asset__symbol", "at", "price")
     return sorted((symbol, (at - BEGIN).total_seconds(), f"{price.normalize():f}") for symbol, at, price in rows)
-
-
-def dead_bodies():
-    """Return the bodies in the dead letters, and leave none there."""
-    with current_app.connection_for_write() as broker:
-        found = []
-        # Not by Kombu's queue, which unpacks what it gets.
-        while (one := broker.default_channel.basic_get(dead_letter_queue().name, no_ack=True)) is not None:
-            found.append(one.body if isinstance(one.body, bytes) else one.body.encode("utf-8", "surrogatepass"))
-        return found
 
 
 # What is published is stored
@@ -208,7 +198,7 @@ def test_what_can_never_be_taken_goes_to_the_dead_messages_and_holds_nobody_up(t
         wait_until(lambda: queue_lengths()["fintech.dead"] == len(POISON) + 5)
         wait_until(lambda: Quote.objects.count() == 2)
         log = processes.log("ingest")
-        dead = dead_bodies()
+        dead = [message.body for message in dead_letters()]
 
     assert sorted(dead) == sorted([*POISON, good, good, good, packed, b"\xed\xa0\x80"])
     assert stored() == [("A", 5, "10"), ("A", 6, "11")]
@@ -295,7 +285,7 @@ def test_a_message_that_breaks_the_entry_costs_no_other(tmp_path, feed):
             ingest(processes)
             wait_until(lambda: queue_lengths()["fintech.dead"] == 1)
             wait_until(lambda: Quote.objects.count() == 2)
-            dead = dead_bodies()
+            dead = [message.body for message in dead_letters()]
         finally:
             with connection.cursor() as cursor:
                 cursor.execute("DROP FUNCTION refuse_13 CASCADE")

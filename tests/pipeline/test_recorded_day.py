@@ -21,7 +21,7 @@ def test_a_recorded_day_gives_the_alerts_of_the_oracle_each_notified_once(tmp_pa
     feed, _ = recorded.make_world(recording, start=START, speed=7_200)
 
     with rig(tmp_path) as processes:
-        processes.worker("assets-tasks", "notifications", name="watcher", concurrency=2)
+        processes.worker("schedule", "assets-tasks", "notifications", name="watcher", concurrency=2)
         processes.worker("analysis.0", name="analyzer")
         processes.beat()
         wait_until(lambda: recorded.is_over(feed, end=rows[-1][1]), timeout_seconds=60, every_seconds=0.2)
