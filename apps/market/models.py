@@ -327,6 +327,8 @@ class WholeNumberField(models.Field):
 class Candle(models.Model):
     """The quotes of one asset in [at, at + resolution), late ones left out; kept for longer than they are.
 
+    No foreign key constraint, for the reason that `Quote` has; who deletes an asset by Django deletes its candles.
+
     resolution: seconds; first_at, last_at: times of the first and the last quote; low_at, high_at: the last time at
     which the lowest and the highest price was quoted; price_time, square_time: sums of price · time and price² · time
     from first_at to last_at, exact, in 1e-10 and microseconds as the engine has them.
@@ -338,7 +340,7 @@ class Candle(models.Model):
         DAY = 86_400, "1d"
 
     pk = models.CompositePrimaryKey("asset_id", "resolution", "at")
-    asset = models.ForeignKey(Asset, models.CASCADE, db_index=False, related_name="candles")
+    asset = models.ForeignKey(Asset, models.CASCADE, db_constraint=False, db_index=False, related_name="candles")
     resolution = models.PositiveIntegerField(choices=Resolution)
     at = models.DateTimeField()
     open = PriceField()

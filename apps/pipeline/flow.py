@@ -261,7 +261,20 @@ def roll_up() -> None:
     until = time.monotonic() + ROLL_UP_AT_MOST_SECONDS
     waiting = market_queries.feeds_to_roll_up()
     while waiting and time.monotonic() < until:
-        waiting = [feed_id for feed_id in waiting if time.monotonic() < until and market.roll_up(feed_id=feed_id)]
+        waiting = [feed_id for feed_id in waiting if time.monotonic() < until and _roll_up(feed_id)]
+
+
+def _roll_up(feed_id: int) -> bool:
+    """Roll up the next piece of a feed, and return whether more is left. A feed that fails does not stop the others."""
+    try:
+        return market.roll_up(feed_id=feed_id)
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception:
+        if not connection.is_usable():
+            raise
+        logger.exception("roll-up failed", extra={"feed": feed_id})
+        return False
 
 
 def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[str, Any]:

@@ -49,3 +49,6 @@ ENGINE_REBUILT_ASSETS = size(full=10_000, small=5)
 PAGE_ROWS = size(full=100, small=3)
 PAGE_RUNS = size(full=100, small=2)
 PAGE_WARM_UP = size(full=5, small=1)
+
+# Candles of imported quotes: assets, quotes in all, seconds from one quote of an asset to its next.
+ROLLED_UP = size(full=[(1, 1_000_000, 1), (500, 200_000, 60)], small=[(2, 40, 20)])

@@ -11,16 +11,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from apps.market.domain import slot_of
-from apps.market.models import Asset, EvaluationCursor, FeedEntry, FeedHead, Quote
+from apps.market.models import Asset, EvaluationCursor, FeedEntry, FeedHead
 from apps.pipeline import flow
 from apps.sources.services import create_feed
 from tests import builders
 from tests.benchmarks import per_quote
+from tests.benchmarks.bare_copy import copy_rate
 from tests.benchmarks.sizes import PIPELINE_ASSETS_PER_FEED as ASSETS_PER_FEED
 from tests.benchmarks.sizes import PIPELINE_FEEDS as FEEDS
 from tests.benchmarks.sizes import PIPELINE_STEPS as STEPS
@@ -134,24 +135,3 @@ def send_slots(feeds, slots) -> None:
                 del upcoming[feed_id]
         time.sleep(0.01)
     wait_until(drained, timeout_seconds=120, every_seconds=0.01)
-
-
-def copy_rate(entries) -> float:
-    """Return rows per second of bare COPY of the same rows, in the same batches, into a table of the same shape."""
-    chunks = []
-    for entry in entries.order_by("pk"):
-        rows = Quote.objects.filter(entry=entry).values_list("asset_id", "at", "price", "entry_id", "late")
-        chunks.append("".join(f"{a}\t{t}\t{p}\t\\N\t{b}\tf\n" for a, t, p, b, _ in rows))
-    count = sum(chunk.count("\n") for chunk in chunks)
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE bare (LIKE market_quote INCLUDING ALL)")
-        began = time.monotonic()
-        for chunk in chunks:
-            with (
-                transaction.atomic(),
-                cursor.copy("COPY bare (asset_id, at, price, volume, entry_id, late) FROM STDIN") as copy,
-            ):
-                copy.write(chunk)
-        seconds = time.monotonic() - began
-        cursor.execute("DROP TABLE bare")
-    return count / seconds

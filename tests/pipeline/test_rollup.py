@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from apps.market import partitions, queries
 from apps.market.models import Candle, Quote, RollupCursor
+from apps.market.services import candles
 from apps.pipeline import flow, tasks
 from apps.rules.models import Checkpoint
 from tests.builders import START, above, append_quotes, at, make_feed, make_owner, make_rule
@@ -46,6 +47,25 @@ def test_one_statement_notifies_which_feeds_wait(django_assert_num_queries):
     RollupCursor.objects.create(feed=two, seq=3)
     with django_assert_num_queries(1):
         assert queries.feeds_to_roll_up() == [two.pk]
+
+
+def test_a_feed_that_fails_does_not_keep_others_from_being_rolled_up_and_is_reported(monkeypatch, caplog):
+    one, _ = evaluated_days("A", name="one"), evaluated_days("B", name="two")
+    real = candles._roll_up_between
+
+    def failing(entries, **bounds):
+        if entries[0].feed_id == one.pk:
+            raise ValueError("broken")
+        real(entries, **bounds)
+
+    monkeypatch.setattr(candles, "_roll_up_between", failing)
+    flow.roll_up()
+    assert set(Candle.objects.values_list("asset__symbol", flat=True)) == {"B"}
+    assert [record.feed for record in caplog.records if record.message == "roll-up failed"] == [one.pk]
+
+    monkeypatch.undo()
+    flow.roll_up()
+    assert set(Candle.objects.values_list("asset__symbol", flat=True)) == {"A", "B"}
 
 
 def test_what_takes_too_long_is_left_to_the_next_run(monkeypatch):

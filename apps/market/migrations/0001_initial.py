@@ -142,7 +142,7 @@ class Migration(migrations.Migration):
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
                 ('price_time', apps.market.models.WholeNumberField()),
                 ('square_time', apps.market.models.WholeNumberField()),
-                ('asset', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='candles', to='market.asset')),
+                ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='candles', to='market.asset')),
             ],
         ),
         migrations.CreateModel(
