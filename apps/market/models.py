@@ -131,8 +131,6 @@ class Asset(models.Model):
         help_text="The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours "
         "only.",
     )
-    # When it came from another feed: who looks for what was missed at that moment looks at few assets.
-    moved_at = models.DateTimeField(null=True, editable=False)
     tags = models.JSONField(default=list, blank=True, help_text='A list of words that rules can choose by: ["crypto"].')
 
     class Meta:
@@ -146,6 +144,21 @@ class Asset(models.Model):
             raise ValidationError({"tags": 'Write a list of words, like ["crypto", "stablecoin"].'})
         if self.calendar and self.calendar not in CALENDARS:
             raise ValidationError({"calendar": "Use the code of an exchange in docs/setup.md, like XNYS, or none."})
+
+
+class AssetsChange(models.Model):
+    """A mark that the assets of rules may have changed since rules last followed them.
+
+    Triggers write it (see the migration) where an asset is made or deleted, or its feed, calendar or tags are set, or a
+    feed is renamed. Saving a rule writes it too, since assets may change beside it. `rules.follow_assets` deletes it.
+    """
+
+    class Meta:
+        default_permissions = ()
+        verbose_name_plural = "assets changes"
+
+    def __str__(self) -> str:
+        return f"change {self.pk}"
 
 
 def _is_word(tag: Any) -> bool:

@@ -1,17 +1,17 @@
 """What is asked of the rules' rows, and the feed's log as the engine reads it."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Count, Max, Q, QuerySet, TextField
-from django.db.models.functions import Cast, Now
+from django.db.models import Count, Max, Q, QuerySet
 
 from apps.market import queries as market
 from apps.market.domain import PathCandle, epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
+from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.engine import (
     Entry,
     History,
@@ -31,8 +31,6 @@ Specs = dict[int, RuleSpec | RuleInvalid]
 
 # How much of a log is held in memory at a time.
 ENTRIES_AT_ONCE, QUOTES_AT_ONCE = 200, 20_000
-# Longer than the transaction of a rule that was saved beside a move can last, and than a sweep may be away.
-MOVED_LATELY = timedelta(days=1)
 
 
 def rules_of(user: AbstractBaseUser) -> QuerySet[Rule]:
@@ -95,35 +93,53 @@ def changes_in_force(rule: Rule) -> dict[int, InForce]:
     }
 
 
-def rules_of_other_calendars() -> set[int]:
-    """Return the ids of rules that look at silences, and whose assets have other calendars now than when the rule
-    entered the log; and maybe some that look at none. Two statements."""
-    calendars = dict(Asset.objects.exclude(calendar="").values_list("pk", "calendar"))
-    last = RuleChangeRow.objects.values("rule", "entry__feed").annotate(last=Max("pk")).values("last")
-    # As text, since a `stale` may stand at any depth; who takes it further reads the condition. A rule that is deleted
-    # or off has no version there.
-    rows = RuleChangeRow.objects.annotate(written=Cast("version__document", TextField()))
-    rows = rows.filter(pk__in=last, written__contains='"stale"')
+def wanted_in_logs(version: RuleVersion, spec: RuleSpec, assets: Iterable[Asset]) -> dict[int, InForce]:
+    """Return feed id -> what the log of each feed with one of these assets, which the rule chooses, has to say."""
+    wanted: dict[int, InForce] = {}
+    if not spec.enabled:
+        return wanted
+    for asset in assets:
+        if asset.feed_id is not None:
+            _, asset_ids, calendars = wanted.setdefault(asset.feed_id, (version.pk, [], {}))
+            asset_ids.append(asset.pk)
+            if asset.calendar and is_clocked(spec.condition):
+                calendars[str(asset.pk)] = asset.calendar
+    return wanted
+
+
+def differing(wanted: Mapping[int, InForce], in_force: Mapping[int, InForce]) -> dict[int, InForce]:
+    """Return feed id -> what is wanted, for each feed whose log says something else. In order of feed."""
+    nothing: InForce = (None, [], {})
     return {
-        rule_id
-        for rule_id, asset_ids, known in rows.values_list("rule_id", "asset_ids", "calendars")
-        if known != {str(one): calendars[one] for one in asset_ids if one in calendars}
+        feed_id: wanted.get(feed_id, nothing)
+        for feed_id in sorted(wanted.keys() | in_force.keys())
+        if wanted.get(feed_id, nothing) != in_force.get(feed_id, nothing)
     }
 
 
-def rules_on_moved_assets() -> set[int]:
-    """Return the ids of rules that are evaluated in the log of a feed on assets that moved to another one lately. One
-    statement where none did, else two."""
-    moved = Asset.objects.filter(moved_at__gt=Now() - MOVED_LATELY).order_by()
-    feeds = dict(moved.values_list("pk", "feed_id"))
-    if not feeds:
-        return set()
-    of_rules = RuleChangeRow.objects.filter(rule__deleted_at=None)
-    last = of_rules.values("rule", "entry__feed").annotate(last=Max("pk")).values("last")
-    rows = RuleChangeRow.objects.filter(pk__in=last).values_list("rule_id", "entry__feed_id", "asset_ids")
-    return {
-        rule_id for rule_id, feed_id, asset_ids in rows if any(feeds.get(one, feed_id) != feed_id for one in asset_ids)
-    }
+def rules_to_follow() -> list[int]:
+    """Return the rules that are evaluated on other assets, in other feeds or by other calendars than they choose now.
+    Three statements, however many rules there are."""
+    rules = Rule.objects.filter(deleted_at=None)
+    newest = RuleVersion.objects.filter(rule__in=rules).order_by().values("rule").annotate(newest=Max("pk"))
+    last = RuleChangeRow.objects.filter(rule__in=rules).values("rule", "entry__feed").annotate(last=Max("pk"))
+    in_force: dict[int, dict[int, InForce]] = {}
+    for rule_id, feed_id, *change in RuleChangeRow.objects.filter(pk__in=last.values("last")).values_list(
+        "rule_id", "entry__feed_id", "version_id", "asset_ids", "calendars"
+    ):
+        version_id, asset_ids, calendars = change
+        in_force.setdefault(rule_id, {})[feed_id] = (version_id, asset_ids, calendars)
+    index = market.AssetIndex()
+    found = []
+    for version in RuleVersion.objects.filter(pk__in=newest.values("newest")).order_by("rule").iterator():
+        try:
+            spec = RuleSpec.read(version.document)
+        except RuleInvalid:
+            continue
+        assets = index.chosen(symbols=spec.assets.symbols, tag=spec.assets.tag, feed=spec.assets.feed)
+        if differing(wanted_in_logs(version, spec, assets), in_force.get(version.rule_id, {})):
+            found.append(version.rule_id)
+    return found
 
 
 def entry_of(entry: FeedEntry) -> Entry:

@@ -11,15 +11,13 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
 
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import FeedEntry
-from apps.market.services import AssetStays, append_rules_entry
+from apps.market.services import AssetStays, append_rules_entry, forget_assets_changes, mark_assets_changed
 from apps.rules import queries
 from apps.rules.domain import checkpoints_kept
-from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.engine import Engine, Evaluation
 from apps.rules.engine.instance import FOREVER
 from apps.rules.engine.rule import Assets, RuleSpec
@@ -79,6 +77,8 @@ def save_rule(
             number = version.number + 1 if version else 1
             version = RuleVersion.objects.create(rule=rule, number=number, document=meaning)
         _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
+        # An asset that is tagged or moved beside this transaction is not seen by it.
+        mark_assets_changed()
     return rule
 
 
@@ -93,24 +93,20 @@ def delete_rule(*, rule: Rule, now: datetime, trace_id: str) -> None:
 
 
 def follow_assets(*, now: datetime, trace_id: str) -> int:
-    """Let rules that choose by tag or feed follow assets that were tagged, added or removed, rules that look at
-    silences follow their assets' calendars, and all of them assets that moved; return how many changed."""
+    """Let rules follow assets that were added, removed, tagged or moved, and their calendars, and return how many
+    entries of logs that made. One small statement where no asset and no rule has changed since the last call."""
+    changes = market.assets_changes()
+    if not changes:
+        return 0
     changed = 0
-    in_any_case = queries.rules_of_other_calendars() | queries.rules_on_moved_assets()
-    choosers = RuleVersion.objects.filter(rule=OuterRef("pk"), document__assets__has_any_keys=["tag", "feed"])
-    followers = Rule.objects.filter(Exists(choosers) | Q(pk__in=in_any_case), deleted_at=None)
-    for rule_id in list(followers.order_by("pk").values_list("pk", flat=True)):
+    for rule_id in queries.rules_to_follow():
         with transaction.atomic():
             # Locked, since it may be edited or deleted meanwhile.
             rule = Rule.objects.select_for_update(no_key=True).filter(pk=rule_id, deleted_at=None).first()
-            if rule is None:
-                continue
-            version = rule.versions.order_by("number").last()
-            if version is None:
-                continue
-            if isinstance(version.document.get("assets"), list) and rule_id not in in_any_case:
-                continue
-            changed += _follow(rule, version, now=now, trace_id=trace_id)
+            version = rule.versions.order_by("number").last() if rule is not None else None
+            if rule is not None and version is not None:
+                changed += _follow(rule, version, now=now, trace_id=trace_id)
+    forget_assets_changes(changes)
     return changed
 
 
@@ -164,29 +160,18 @@ def refuse_unknown_assets(assets: Assets) -> None:
 def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None, now: datetime, trace_id: str) -> int:
     """Append the rule's change to the log of each feed where it differs from what is in force there; return how
     many."""
-    wanted: dict[int, list[int]] = {}
-    calendars: dict[int, dict[str, str]] = {}
-    if version is not None and spec is not None and spec.enabled:
-        assets = spec.assets
-        for asset in market.assets_chosen(symbols=assets.symbols, tag=assets.tag, feed=assets.feed):
-            if asset.feed_id is not None:
-                wanted.setdefault(asset.feed_id, []).append(asset.pk)
-                if asset.calendar and is_clocked(spec.condition):
-                    calendars.setdefault(asset.feed_id, {})[str(asset.pk)] = asset.calendar
-    in_force = queries.changes_in_force(rule)
-    changed = 0
+    wanted: dict[int, queries.InForce] = {}
+    if version is not None and spec is not None:
+        chosen = market.assets_chosen(symbols=spec.assets.symbols, tag=spec.assets.tag, feed=spec.assets.feed)
+        wanted = queries.wanted_in_logs(version, spec, chosen)
     # In order of feed, so that two changes over the same feeds cannot wait for each other.
-    for feed_id in sorted(wanted.keys() | in_force.keys()):
-        asset_ids = wanted.get(feed_id, [])
-        version_id = version.pk if version is not None and asset_ids else None
-        change = (version_id, asset_ids, calendars.get(feed_id, {}))
-        if change != in_force.get(feed_id, (None, [], {})):
-            entry = append_rules_entry(feed_id=feed_id, now=now, trace_id=trace_id)
-            RuleChange.objects.create(
-                entry=entry, rule=rule, version_id=version_id, asset_ids=asset_ids, calendars=change[2]
-            )
-            changed += 1
-    return changed
+    changes = queries.differing(wanted, queries.changes_in_force(rule))
+    for feed_id, (version_id, asset_ids, calendars) in changes.items():
+        entry = append_rules_entry(feed_id=feed_id, now=now, trace_id=trace_id)
+        RuleChange.objects.create(
+            entry=entry, rule=rule, version_id=version_id, asset_ids=asset_ids, calendars=calendars
+        )
+    return len(changes)
 
 
 def take_engine(*, feed_id: int, seq: int) -> Engine:

@@ -52,3 +52,7 @@ PAGE_WARM_UP = size(full=5, small=1)
 
 # Candles of imported quotes: assets, quotes in all, seconds from one quote of an asset to its next.
 ROLLED_UP = size(full=[(1, 1_000_000, 1), (500, 200_000, 60)], small=[(2, 40, 20)])
+
+# Rules that choose their assets by feed.
+FOLLOWING_RULES = size(full=2_000, small=5)
+FOLLOWING_RUNS = size(full=200, small=2)

@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
-from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
@@ -17,7 +16,6 @@ from apps.market.services import AssetStays
 from apps.notify.models import Notification
 from apps.notify.services import create_channel, set_channels
 from apps.pipeline import flow
-from apps.rules import queries as rule_queries
 from apps.rules import services as rules
 from apps.rules.models import RuleChange, RuleState
 from apps.sources import services as sources
@@ -269,7 +267,7 @@ def test_a_rule_that_was_entered_in_the_old_log_all_the_same_is_mended_by_sweep(
     append_quotes(first, [("A", at(0), "9")])
     evaluate(first)
     # As where a rule is saved at the moment of the move.
-    Asset.objects.filter(symbol="A").update(feed=second, moved_at=Now())
+    Asset.objects.filter(symbol="A").update(feed=second)
 
     assert rules.follow_assets(now=START, trace_id=TRACE) == 2
     assert rules.follow_assets(now=START, trace_id=TRACE) == 0
@@ -278,16 +276,6 @@ def test_a_rule_that_was_entered_in_the_old_log_all_the_same_is_mended_by_sweep(
     assert [one[:3] for one in episodes()] == [("second", "opened", 1)]
     assert RuleState.objects.values_list("state", flat=True).get() == "firing"
     assert replayed(first, second) == [(0, [], []), (1, [], [])]
-
-
-def test_where_no_asset_moved_lately_no_rule_is_looked_at(feeds, django_assert_num_queries):
-    make_rule(make_owner(), assets=["A"], condition=above(10))
-    with django_assert_num_queries(1):
-        assert rule_queries.rules_on_moved_assets() == set()
-    evaluate(feeds[0])
-    move("A", feeds[1])
-    with django_assert_num_queries(2):
-        assert rule_queries.rules_on_moved_assets() == set()
 
 
 def test_a_move_that_fails_leaves_both_logs_as_they_were(feeds, monkeypatch):

@@ -1,6 +1,14 @@
 """Reads of the market's rows."""
 
-from apps.market.queries.assets import aliases_of, assets_chosen, assets_named, first_assets, known_tags
+from apps.market.queries.assets import (
+    AssetIndex,
+    aliases_of,
+    assets_changes,
+    assets_chosen,
+    assets_named,
+    first_assets,
+    known_tags,
+)
 from apps.market.queries.feeds import (
     HOURS_SHOWN,
     RECENT_ENTRIES,
@@ -56,11 +64,13 @@ __all__ = [
     "HOURS_SHOWN",
     "PATH_POINTS",
     "RECENT_ENTRIES",
+    "AssetIndex",
     "PathPoint",
     "QuoteCounts",
     "aliases_of",
     "asset_ids_in",
     "asset_ids_of",
+    "assets_changes",
     "assets_chosen",
     "assets_named",
     "candles_of",

@@ -1,5 +1,6 @@
 """Changes to the market's rows: logs, candles, evaluation cursors, assets that move, and what is dropped."""
 
+from apps.market.services.assets import forget_assets_changes, mark_assets_changed
 from apps.market.services.candles import roll_up
 from apps.market.services.feeds import claim_feeds_behind, claim_feeds_pushed_to, pause_feeds, resume_feeds
 from apps.market.services.log import IMPORTED, append_rules_entry, cache_latest, redo_cache_writes, store_quotes
@@ -13,7 +14,9 @@ __all__ = [
     "cache_latest",
     "claim_feeds_behind",
     "claim_feeds_pushed_to",
+    "forget_assets_changes",
     "make_days_ahead",
+    "mark_assets_changed",
     "move_asset",
     "pause_feeds",
     "prune_minute_candles",

@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models.functions import Now
 
 from apps.leases import IS_LEASED
 from apps.market import domain
@@ -67,5 +66,5 @@ def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
     if feed is not None and latest is not None and feed.is_live:
         move_clock(heads[feed.pk], as_of=latest.at)
         heads[feed.pk].save(update_fields=["as_of"])
-    Asset.objects.filter(pk=asset_id).update(feed=feed, moved_at=Now())
+    Asset.objects.filter(pk=asset_id).update(feed=feed)
     return old_id
