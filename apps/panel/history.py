@@ -77,7 +77,7 @@ class TransitionAdmin(OwnedRows, ReadOnlyAdmin):
 
     @admin.display(description="silent")
     def notified(self, step: Transition) -> str:
-        return "within the cooldown: told to nobody" if step.suppressed else ""
+        return "within the cooldown: nobody is notified" if step.suppressed else ""
 
     @admin.display(description="version")
     def version_number(self, step: Transition) -> str:

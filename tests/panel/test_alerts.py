@@ -208,7 +208,7 @@ def test_an_alert_shows_its_evidence_its_events_and_who_was_notified(admin_clien
     tables = _tables(answer)
     assert ("", "price", "11") in tables["What the rule saw when it opened"]
     assert [row[:2] for row in tables["What happened"]] == [[at(1), "opened"]]
-    ((event, channel, deferred, message, status),) = tables["Who is told"]
+    ((event, channel, deferred, message, status),) = tables["Who is notified"]
     assert (event, deferred, status[:12], status[-9:]) == ("opened", "", "delivered at", "1 attempt")
     assert ("Inbox of notified (inbox)" in channel, reverse("admin:notify_message_changelist") in message) == (
         True,

@@ -47,7 +47,8 @@ def test_a_list_costs_the_same_statements_for_3_rows_and_for_30(
 @pytest.mark.parametrize("page", LISTS)
 def test_an_empty_list_says_what_would_fill_it(admin_client, page):
     text = admin_client.get(reverse(page)).text
-    assert any(one in text for one in ("Add one and send a test", "An alert of a rule that names", "Add one to be"))
+    hints = ("Add one and send a test", "An alert of a rule that names", "Add one to get no messages")
+    assert any(one in text for one in hints)
 
 
 @pytest.mark.django_db
@@ -213,7 +214,7 @@ def test_an_alert_says_who_will_be_notified_and_what_that_waits_for(admin_client
     notification = Notification.objects.get()
 
     def notified():
-        (table,) = [one for one in admin_client.get(page).context["tables"] if one.title == "Who is told"]
+        (table,) = [one for one in admin_client.get(page).context["tables"] if one.title == "Who is notified"]
         return [tuple(row[:1] + row[2:3] + row[4:]) for row in table.rows]
 
     later = timezone.now() + timedelta(hours=1)
@@ -260,5 +261,5 @@ def test_an_alert_about_the_installation_that_is_notified_on_channels_of_others_
     Notification.objects.create(event=event, channel=channel, due_at=START)
     client.force_login(make_operator("grace", "alerts.view_alert", "alerts.view_system_alerts"))
     text = client.get(page).text
-    assert "No channel of yours. Whether it is told on those of others, superusers see." in text
+    assert "No channel of yours. Superusers see whether channels of others were notified." in text
     assert ("Nobody" in text, "Ops" in text) == (False, False)

@@ -120,7 +120,7 @@ def missing_key(model):
 
 
 def be_notified(owner, name, level):
-    """Have a rule of the owner on BTC-USD, told on a channel of theirs."""
+    """Have a rule of the owner on BTC-USD that notifies a channel of theirs."""
     channel = create_channel(owner=owner, name=f"{name} channel", kind="inbox", config={})
     rule = make_rule(owner, name=f"{name} rule", assets=["BTC-USD"], condition=above(level))
     set_channels(rule=rule, channels=[channel])
@@ -131,7 +131,7 @@ def be_notified(owner, name, level):
 
 
 def silence_all(owner, name):
-    """Have a silence of the owner's in force, which has held back what was told."""
+    """Have a silence of the owner's in force, which has deferred a notification."""
     now = timezone.now()
     match = {"rule": owner.rules.get(), "comment": f"{name} silence"}
     silence = create_silence(author=owner, owner=owner, starts_at=now, ends_at=now + timedelta(days=1), **match)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 def test_channels_of_somebody_else_are_refused(feed, rule):
     stranger = services.create_channel(owner=make_owner("bob"), name="B", kind="inbox", config={})
 
-    with pytest.raises(ValueError, match="a rule is told on its owner's channels only"):
+    with pytest.raises(ValueError, match="a rule notifies only channels of its owner"):
         services.set_channels(rule=rule, channels=[stranger])
 
     assert list(RuleChannel.objects.values_list("channel__name", flat=True)) == ["Fake"]
