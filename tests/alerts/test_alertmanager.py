@@ -31,6 +31,6 @@ def notified(begun, over=None):
         pytest.param([notified(10, 20), notified(25)], 20, id="another began after its end"),
     ],
 )
-def test_an_episode_ends_with_what_is_notified_first_of_its_labels_later(alerts, seconds):
+def test_an_episode_ends_with_the_first_later_report_of_its_labels(alerts, seconds):
     end = None if seconds is None else at(seconds)
     assert ended_at(at(10), alerts) == ended_at(at(10), alerts[::-1]) == end

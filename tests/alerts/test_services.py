@@ -32,7 +32,7 @@ def events_of(entry):
     return list(AlertEvent.objects.filter(entry=entry).values_list("kind", "at", "reason"))
 
 
-def test_an_opening_stores_its_evidence_in_data_and_in_words():
+def test_an_opening_stores_its_evidence_as_data_and_as_a_summary():
     feed = make_feed("BTC-USD")
     rule = make_rule(make_owner(), assets=["BTC-USD"], condition={"kind": "rises", "percent": 10, "window": "5m"})
     quote(feed, (0, "100"))

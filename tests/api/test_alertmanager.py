@@ -220,7 +220,7 @@ def test_what_is_neither_critical_nor_a_warning_is_information(post, given, seve
         ({}, "FeedBehind"),
     ],
 )
-def test_its_words_are_the_summary_or_what_comes_next(post, annotations, text):
+def test_its_summary_is_the_annotation_or_what_comes_next(post, annotations, text):
     post(FIRING | {"annotations": annotations})
     assert Alert.objects.get().summary == text
 

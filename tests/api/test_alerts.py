@@ -337,7 +337,7 @@ def test_a_rule_says_what_it_means_and_where_it_stands(ask, ada):
     }
 
 
-def test_a_rule_is_notified_as_its_newest_version_says(ask, ada):
+def test_a_rule_is_returned_as_its_newest_version_says(ask, ada):
     rule = ada.rules.get()
     make_rule(ada, name=rule.name, rule=rule, assets=["NOTIFIED-0"], condition=above(20), enabled=False)
     answer = first(ask, "rules", "description version")
@@ -349,7 +349,7 @@ def test_a_rule_that_cannot_be_read_says_so(ask, ada):
     assert first(ask, "rules", "description")["description"].startswith("cannot be read: ")
 
 
-def test_who_asks_is_notified(ask, ada, admin_user):
+def test_the_viewer_is_the_user_who_asks(ask, ada, admin_user):
     assert ask("{ me { username isSuperuser } }").json()["data"]["me"] == {"username": "ada", "isSuperuser": False}
     hers = ask("{ me { username isSuperuser } }", user=admin_user).json()["data"]["me"]
     assert hers == {"username": "admin", "isSuperuser": True}

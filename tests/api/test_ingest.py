@@ -67,7 +67,7 @@ def refused(response, status, code):
 # What is taken
 
 
-def test_quotes_are_stored_and_what_became_of_them_is_notified(push):
+def test_quotes_are_stored_and_the_answer_counts_them(push):
     # In the past, as seen from this machine, and within what is kept.
     moments = [f"{Feed.objects.get().created_at:%Y-%m-%dT%H:%M:%S}.{part}Z" for part in ("000001", "000002")]
     push(quote(moment=moments[1]))

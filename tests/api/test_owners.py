@@ -113,7 +113,7 @@ def test_a_stranger_sees_nothing(ask, readers, field):
 
 
 @pytest.mark.parametrize("field", ABSENT)
-def test_a_stranger_is_notified_the_same_whatever_the_id(ask, readers, field):
+def test_a_stranger_gets_the_same_answer_whatever_the_id(ask, readers, field):
     assert ask(query_of(field, ids()[field])).content == ask(query_of(field, ABSENT[field])).content
 
 

@@ -247,7 +247,7 @@ def test_a_rule_expires_at_the_time_of_what_it_does_not_watch(report):
     assert found["openings"][0]["resolved_because"] == "expired"
 
 
-def test_in_words_it_says_the_same(tried):
+def test_the_text_for_people_says_the_same(tried):
     rows = rows_of(99, 101, 100, 100) + "2026-01-01T00:03:00Z,A,100\n2026-01-01T00:04:00Z,A,\n"
     status, out, _ = tried(ABOVE, rows)
 
@@ -522,7 +522,7 @@ def test_an_interrupt_ends_it_with_one_line(tried, monkeypatch):
     assert tried(ABOVE, rows_of(99)) == (130, "", "backtest: stopped\n")
 
 
-def test_a_long_run_notifies_on_standard_error_how_far_it_is(tried, monkeypatch):
+def test_a_long_run_prints_its_progress_on_standard_error(tried, monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
     monkeypatch.setattr(backtests, "ROWS_BETWEEN_PROGRESS", 2)
@@ -533,7 +533,7 @@ def test_a_long_run_notifies_on_standard_error_how_far_it_is(tried, monkeypatch)
     assert notified == "backtest: 4 rows read after 3 s\n"
 
 
-def test_a_short_run_notifies_nothing(tried, monkeypatch):
+def test_a_short_run_prints_no_progress(tried, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     monkeypatch.setattr(backtests, "ROWS_BETWEEN_PROGRESS", 1)
 

@@ -325,7 +325,7 @@ def test_a_test_begins_where_it_says(tmp_path):
 # The command.
 
 
-def test_a_wrong_expectation_fails_with_both_sides_in_words(tmp_path):
+def test_a_wrong_expectation_fails_with_both_sides_described(tmp_path):
     path = written(tmp_path, file_of("[{asset: A, at: 1m, price: 111}]"))
 
     assert said(path) == (
@@ -490,7 +490,7 @@ def test_a_test_is_named_in_what_is_wrong_with_it(tmp_path):
         read_tests(written(tmp_path, PASSING + PASSING.split("\n")[1].replace("one", "two")[:-1] + ", interval: x}\n"))
 
 
-def test_a_failure_and_a_wrong_file_are_notified_apart_by_the_exit_status_of_the_process(tmp_path):
+def test_a_failure_and_a_wrong_file_have_different_exit_statuses(tmp_path):
     failing, wrong = run(written(tmp_path, file_of())), run(written(tmp_path, "tests: []"))
 
     assert (failing.returncode, failing.stderr) == (1, "")

@@ -287,7 +287,7 @@ def test_a_form_that_is_wrong_is_previewed_as_far_as_it_goes(admin_client, admin
     assert ([one[: len(said)] for one in shown["errors"]], shown["is_whole"]) == ([said] if said else [], is_whole)
 
 
-def test_a_preview_says_that_quiet_hours_hold_it_back(admin_client, admin_user):
+def test_a_preview_says_that_quiet_hours_defer_it(admin_client, admin_user):
     now = timezone.now()
     hours = {"quiet_from": (now - timedelta(hours=1)).time(), "quiet_until": (now + timedelta(hours=1)).time()}
     data = {**BY_MAIL, "owner": admin_user.pk, **{name: f"{at:%H:%M:%S}" for name, at in hours.items()}}
@@ -367,7 +367,7 @@ def test_what_is_older_than_a_day_is_not_counted(admin_client, admin_user):
         ({"resume_at": START}, "untried", "Nothing was sent on it yet."),
     ],
 )
-def test_the_state_of_a_channel_is_said_in_words(admin_client, admin_user, columns, state, text):
+def test_the_state_of_a_channel_has_a_sentence(admin_client, admin_user, columns, state, text):
     channel = create_channel(owner=admin_user, name="C", kind="inbox", config={})
     Channel.objects.update(**columns)
     assert text in admin_client.get(page_of(channel)).text

@@ -250,9 +250,7 @@ def test_an_alert_about_the_installation_shows_each_reader_their_own_channels(cl
 
 
 @pytest.mark.django_db
-def test_an_alert_about_the_installation_that_is_notified_on_channels_of_others_does_not_say_nobody(
-    client, admin_client
-):
+def test_an_alert_about_the_installation_that_notifies_channels_of_others_does_not_say_nobody(client, admin_client):
     alert = Alert.objects.create(kind="system", severity="info", opened_at=START, summary="x", evidence={})
     event = AlertEvent.objects.create(alert=alert, kind="opened", at=START)
     page = reverse(ALERT, args=[alert.pk])

@@ -156,7 +156,7 @@ def test_of_a_silence_that_is_there_only_end_and_comment_change(as_ada, ada):
     )
 
 
-def test_another_end_has_what_is_held_back_looked_at_again(as_ada, ada):
+def test_another_end_has_what_is_deferred_planned_again(as_ada, ada):
     make_notified_alerts(ada, 1)
     silence = silence_of(ada)
     Notification.objects.update(message=None, deferred_by="silence", silence=silence, due_at=silence.ends_at)
@@ -206,7 +206,7 @@ def test_nobody_sees_or_ends_the_silences_of_others(as_ada):
     assert theirs.ends_at > timezone.now()
 
 
-def test_a_silence_lists_what_it_held_back_to_each_reader_their_own(as_ada, admin_client, ada):
+def test_a_silence_lists_what_it_deferred_to_each_reader_their_own(as_ada, admin_client, ada):
     (mine,) = make_notified_alerts(ada, 1, name="mine")
     (theirs,) = make_notified_alerts(make_owner("eve"), 1, name="theirs")
     everybodys = silence_of(None)
@@ -221,7 +221,7 @@ def test_a_silence_lists_what_it_held_back_to_each_reader_their_own(as_ada, admi
     assert counts == [1, 2]
 
 
-def test_what_held_something_back_is_not_deleted_and_what_did_not_is(as_ada, ada):
+def test_a_silence_that_deferred_something_is_not_deleted_and_one_that_did_not_is(as_ada, ada):
     used, unused = silence_of(ada), silence_of(ada)
     make_notified_alerts(ada, 1)
     Notification.objects.update(silence=used)

@@ -83,7 +83,7 @@ def test_a_rule_without_channels_says_that_nobody_is_notified(as_ada, rule):
     assert rows(beside, "What an alert would meet") == []
 
 
-def test_a_silence_then_is_shown_with_its_words_and_its_end_and_leads_to_its_page(as_ada, ada, rule):
+def test_a_silence_then_is_shown_with_its_comment_and_its_end_and_leads_to_its_page(as_ada, ada, rule):
     made = silence(ada, owner=ada)
     beside, text = ask(as_ada, rule)
     (row,) = rows(beside, "Silences in force")

@@ -494,7 +494,7 @@ CORRUPT = [[], {}, {"assets": ["BTC-USD"], "condition": {"kind": "moon phase"}},
 
 
 @pytest.mark.parametrize("document", CORRUPT)
-def test_a_version_that_cannot_be_read_is_notified_to_its_owner_and_the_other_rules_go_on(document):
+def test_a_version_that_cannot_be_read_notifies_its_owner_and_the_other_rules_go_on(document):
     feed = make_feed("BTC-USD")
     owner = make_owner()
     broken = make_rule(owner, name="broken", assets=["BTC-USD"], condition=above(100))

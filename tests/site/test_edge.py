@@ -108,7 +108,7 @@ def test_the_page_of_an_error_needs_no_database(stranger):
 
 
 @pytest.mark.django_db
-def test_a_form_without_its_token_is_refused_in_words(stranger):
+def test_a_form_without_its_token_is_refused_with_the_reason(stranger):
     answer = stranger.post("/accounts/login/", {"username": "ada", "password": "x"})
     assert answer.status_code == 403
     assert "Nothing was done" in answer.text
@@ -116,7 +116,7 @@ def test_a_form_without_its_token_is_refused_in_words(stranger):
 
 
 @pytest.mark.django_db
-def test_who_may_not_is_notified_so_and_no_more(client, django_user_model):
+def test_who_lacks_a_permission_reads_that_and_no_more(client, django_user_model):
     client.force_login(django_user_model.objects.create_user("grace", is_staff=True))
     answer = client.get("/admin/market/feed/")
     assert (answer.status_code, "You may not see this" in answer.text) == (403, True)

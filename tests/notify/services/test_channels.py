@@ -45,7 +45,7 @@ def test_setting_the_same_channels_again_changes_nothing(rule, channel):
         ("inbox", {"to": "a@example.org"}, "unknown setting 'to'; a channel of kind inbox has nothing"),
     ],
 )
-def test_a_channel_that_could_not_be_notified_on_is_refused(owner, kind, config, message):
+def test_a_channel_that_could_not_send_is_refused(owner, kind, config, message):
     with pytest.raises(ValidationError) as refusal:
         services.create_channel(owner=owner, name="x", kind=kind, config=config)
 

@@ -169,7 +169,7 @@ def remind(channel, *, minutes):
     return notifications
 
 
-def test_an_open_alert_is_notified_again_each_time_the_interval_has_passed(feed, rule, reminded, outside):
+def test_an_open_alert_has_a_reminder_each_time_the_interval_has_passed(feed, rule, reminded, outside):
     items(feed, reminded, (0, "101"))
     send(reminded)
 
@@ -255,7 +255,7 @@ def test_a_reminder_in_a_silence_waits_for_its_end(feed, rule, reminded, outside
     assert "Held back by the silence “work”" in outside.rendered_messages[1].text
 
 
-def test_what_could_not_be_notified_is_reminded_of(feed, rule, reminded, outside):
+def test_an_alert_whose_message_failed_has_reminders(feed, rule, reminded, outside):
     items(feed, reminded, (0, "101"))
     outside.script = [raising(TransportRejected("http_400"))]
     send(reminded)

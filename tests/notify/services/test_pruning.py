@@ -95,7 +95,7 @@ def test_days_are_those_of_the_setting(feed, rule, channel, settings):
     assert (prune(), old in messages(), young in messages()) == (1, False, True)
 
 
-def test_what_an_open_alert_was_notified_stays_so_that_its_end_is_notified(feed, rule, channel, outside):
+def test_messages_about_an_open_alert_stay_so_that_its_resolution_notifies_too(feed, rule, channel, outside):
     episode(feed, channel, 0)
     notified_open = opened(feed, channel, 10)
     services.send_test(channel=channel, asked_by="ada", now=NOW)
@@ -344,7 +344,7 @@ def test_silences_go_that_have_been_over_for_as_long(owner, monkeypatch):
     assert set(Silence.objects.all()) == kept
 
 
-def test_a_silence_stays_while_what_it_held_back_is_known(feed, owner, rule, channel):
+def test_a_silence_stays_while_a_notification_that_it_deferred_is_kept(feed, owner, rule, channel):
     long_ago = silence(owner, ends_at=OLD)
     message_ids = episode(feed, channel, 0)
     Notification.objects.filter(message=message_ids[0]).update(deferred_by="silence", silence=long_ago)

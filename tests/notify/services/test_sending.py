@@ -698,7 +698,7 @@ def test_of_senders_at_the_same_moment_one_wins(feed, rule, channel, outside):
 
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
-def test_of_planners_at_the_same_moment_each_notification_is_paid_once(owner, channel):
+def test_of_planners_at_the_same_moment_each_notification_is_in_one_message(owner, channel):
     symbols = [f"A{number}" for number in range(10)]
     feed = make_feed(*symbols)
     rule = make_rule(owner, assets=symbols, condition=above(100))
