@@ -1,4 +1,4 @@
-"""Rules, alerts and messages as they are told to their owner."""
+"""Rules, alerts and messages as their owner reads them."""
 
 import pytest
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def ada(client):
-    """Return an owner who is signed in, with one alert that was told."""
+    """Return an owner who is signed in, with one alert that has a message."""
     ada = make_owner()
     make_notified_alerts(ada, 1)
     client.force_login(ada)
@@ -199,7 +199,7 @@ def test_an_alert_has_its_messages_and_a_message_its_alerts(ask, ada):
 
 @pytest.fixture
 def storm(ask, ada):
-    """Return the ids of three alerts, each open and over in one message, and one of them told of again in a second."""
+    """Return the ids of three alerts, each open and over in one message, and one of them in a second message too."""
     symbols = ["S0", "S1", "S2"]
     feed = make_feed(*symbols, name="storm")
     rule = make_rule(ada, name="storm", assets=symbols, condition=above(10))

@@ -1,4 +1,4 @@
-"""Assets and feeds as they are told."""
+"""Assets and feeds in GraphQL."""
 
 from decimal import Decimal
 

@@ -27,7 +27,7 @@ def ada(client):
 
 
 def refusal(response, *, status=400):
-    """Return the code of the only error of an answer that has no data and tells nothing of the inside."""
+    """Return the code of the only error of an answer that has no data and reveals nothing internal."""
     assert response.status_code == status, response.content
     answer = response.json()
     assert list(answer) == ["errors"]
@@ -349,7 +349,7 @@ def test_variables_nested_deep_are_refused(ask, ada):
     assert refusal(ask("query ($id: ID!) { rule(id: $id) { name } }", {"id": deep})) == "BAD_USER_INPUT"
 
 
-# What is told
+# Errors
 
 
 def test_suggestions_are_for_development(ask, ada, settings):

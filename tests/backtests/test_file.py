@@ -55,8 +55,8 @@ def report(tried):
     """Return the report on a rule and rows in writing."""
 
     def of(rule, rows, *options, **more):
-        status, out, notified = tried(rule, rows, "--json", *options, **more)
-        assert (status, notified) == (0, "")
+        status, out, errors = tried(rule, rows, "--json", *options, **more)
+        assert (status, errors) == (0, "")
         return json.loads(out)
 
     return of
@@ -422,7 +422,7 @@ def test_symbols_that_the_rule_does_not_watch_are_read_and_not_evaluated(report)
 
 
 @pytest.mark.parametrize(
-    ("rows", "notified"),
+    ("rows", "message"),
     [
         ("", "line 1: is empty"),
         ("\n\n", "line 1: is empty"),
@@ -446,11 +446,11 @@ def test_symbols_that_the_rule_does_not_watch_are_read_and_not_evaluated(report)
         (rows_of(99).encode() + b"\xff\xfe\n", "line 3: is not UTF-8"),
     ],
 )
-def test_a_wrong_row_is_exit_2_with_one_line_that_names_file_and_line(tried, rows, notified):
+def test_a_wrong_row_is_exit_2_with_one_line_that_names_file_and_line(tried, rows, message):
     status, out, errors = tried(ABOVE, rows, "--json")
 
     assert (status, out) == (2, "")
-    assert errors.startswith(f"backtest: quotes.csv, {notified}")
+    assert errors.startswith(f"backtest: quotes.csv, {message}")
     assert errors.count("\n") == 1
 
 
@@ -469,7 +469,7 @@ def test_a_file_that_is_not_there_says_so(tried):
 
 
 @pytest.mark.parametrize(
-    ("rule", "notified"),
+    ("rule", "message"),
     [
         ("assets: [A]\ncondition: {kind: above}\n", "rule.yaml: condition.level: is not a number"),
         ("assets: [A]\ncondition: {kind: above, level: 1, colour: red}\n", "rule.yaml: condition.colour: is not known"),
@@ -478,11 +478,11 @@ def test_a_file_that_is_not_there_says_so(tried):
         ("rules: []\n", "rule.yaml has 0 rules; one is tried at a time"),
     ],
 )
-def test_a_wrong_rule_is_exit_2_with_one_line_that_names_the_place(tried, rule, notified):
+def test_a_wrong_rule_is_exit_2_with_one_line_that_names_the_place(tried, rule, message):
     status, out, errors = tried(rule, rows_of(1))
 
     assert (status, out) == (2, "")
-    assert errors.startswith(f"backtest: {notified}")
+    assert errors.startswith(f"backtest: {message}")
     assert errors.count("\n") == 1
 
 
@@ -508,9 +508,9 @@ def test_a_reader_that_has_had_enough_gets_no_traceback(tmp_path, options):
     run = [sys.executable, "manage.py", "backtest", tmp_path / "rule.yaml", tmp_path / "quotes.csv", *options]
     with subprocess.Popen(run, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
-        notified = process.stderr.read()
+        errors = process.stderr.read()
 
-    assert notified == b""
+    assert errors == b""
 
 
 def test_an_interrupt_ends_it_with_one_line(tried, monkeypatch):
@@ -526,11 +526,11 @@ def test_a_long_run_prints_its_progress_on_standard_error(tried, monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
     monkeypatch.setattr(backtests, "ROWS_BETWEEN_PROGRESS", 2)
-    status, out, notified = tried(ABOVE, rows_of(*[99] * 7), "--json")
+    status, out, errors = tried(ABOVE, rows_of(*[99] * 7), "--json")
 
     assert (status, json.loads(out)["quotes"]) == (0, 7)
-    # The clock is asked at its start and every two rows, and again for what is told; 2 s lie between.
-    assert notified == "backtest: 4 rows read after 3 s\n"
+    # The clock is asked at its start and every two rows, and again for each line of progress; 2 s lie between.
+    assert errors == "backtest: 4 rows read after 3 s\n"
 
 
 def test_a_short_run_prints_no_progress(tried, monkeypatch):

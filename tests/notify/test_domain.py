@@ -1,4 +1,4 @@
-"""What a message says, what holds it back, and when it is tried again."""
+"""The texts of messages, what defers notifications, and the schedule of retries."""
 
 import random
 from datetime import UTC, datetime, time, timedelta
@@ -223,7 +223,7 @@ def test_a_template_that_cannot_be_filled_in_is_refused_with_the_reason(template
     assert summary in str(refusal.value)
 
 
-# What holds back
+# What defers
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -279,11 +279,11 @@ def test_an_alert_about_the_installation_is_deferred_by_everybodys_silence_only(
     assert deferred(silenced(owner_id=4), silenced(rule_id=2), **system) is None
 
 
-@pytest.mark.parametrize(("allow_critical", "is_held"), [(True, False), (False, True)])
-def test_what_is_critical_passes_quiet_hours_where_it_may(allow_critical, is_held):
+@pytest.mark.parametrize(("allow_critical", "is_deferred"), [(True, False), (False, True)])
+def test_what_is_critical_passes_quiet_hours_where_it_may(allow_critical, is_deferred):
     quiet = QuietHours(time(11), time(20), "UTC", allow_critical)
 
-    assert (deferred(quiet=quiet, severity="critical") is not None) == is_held
+    assert (deferred(quiet=quiet, severity="critical") is not None) == is_deferred
     assert deferred(quiet=quiet, severity="warning") is not None
 
 
@@ -370,8 +370,8 @@ def test_nothing_that_comes_later_is_sent_before_what_quiet_hours_defer(zone, da
 
     for begin, end in permutations(clocks, 2):
         quiet = QuietHours(begin, end, zone, False)
-        notified_at = [quiet_until(now=now, quiet=quiet) or now for now in moments]
-        assert notified_at == list(accumulate(notified_at, max)), (begin, end)
+        sent_at = [quiet_until(now=now, quiet=quiet) or now for now in moments]
+        assert sent_at == list(accumulate(sent_at, max)), (begin, end)
 
 
 # When it is tried again

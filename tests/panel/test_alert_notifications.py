@@ -32,7 +32,7 @@ def end(alert):
     flow.evaluate_pending(feed_id=alert.asset.feed_id)
 
 
-def notified(client, alert):
+def tables(client, alert):
     """Return (title, number of rows, text where there are none) of the tables of notifications and attempts."""
     tables = client.get(reverse("admin:alerts_alert_change", args=[alert.pk])).context["tables"]
     return [(one.title, len(one.rows), one.empty) for one in tables if one.title[:3] in ("Who", "Att")]
@@ -43,7 +43,7 @@ def test_an_alert_says_that_its_messages_are_not_kept(admin_client, alert):
 
     assert prune_messages(now=timezone.now()) == 1
 
-    assert notified(admin_client, alert) == [
+    assert tables(admin_client, alert) == [
         (NOT_KEPT, 0, "Nobody, or longer ago than messages are kept."),
         ("Attempts", 0, "None is kept."),
     ]
@@ -55,13 +55,13 @@ def test_one_of_which_a_part_is_kept_says_so_too(admin_client, alert):
 
     prune_messages(now=timezone.now())
 
-    assert [(title, rows) for title, rows, _ in notified(admin_client, alert)] == [(NOT_KEPT, 1), ("Attempts", 1)]
+    assert [(title, rows) for title, rows, _ in tables(admin_client, alert)] == [(NOT_KEPT, 1), ("Attempts", 1)]
 
 
 def test_one_that_is_open_keeps_all_and_says_nothing(admin_client, alert):
     prune_messages(now=timezone.now())
 
-    shown = [(title, rows) for title, rows, _ in notified(admin_client, alert)]
+    shown = [(title, rows) for title, rows, _ in tables(admin_client, alert)]
     assert shown == [("Who is notified", 1), ("Attempts", 1)]
 
 
@@ -69,4 +69,4 @@ def test_one_that_is_over_and_young_says_nothing(admin_client, alert, settings):
     end(alert)
     settings.MESSAGE_RETENTION_DAYS = 367
 
-    assert [title for title, _, _ in notified(admin_client, alert)] == ["Who is notified", "Attempts"]
+    assert [title for title, _, _ in tables(admin_client, alert)] == ["Who is notified", "Attempts"]

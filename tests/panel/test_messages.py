@@ -70,9 +70,9 @@ def test_a_message_shows_its_text_its_attempts_and_its_alert(admin_client, admin
     message = Message.objects.get()
     answer = admin_client.get(reverse("admin:notify_message_change", args=[message.pk]))
     assert "NOTIFIED-0 is above 10" in answer.text
-    tries, notified = answer.context["tables"]
+    tries, alerts = answer.context["tables"]
     assert [(row[0], row[3], row[6]) for row in tries.rows] == [(1, "delivered", "in the inbox")]
-    assert (alert.summary in notified.rows[0][0], reverse(ALERT, args=[alert.pk]) in notified.rows[0][0]) == (
+    assert (alert.summary in alerts.rows[0][0], reverse(ALERT, args=[alert.pk]) in alerts.rows[0][0]) == (
         True,
         True,
     )
@@ -213,22 +213,22 @@ def test_an_alert_says_who_will_be_notified_and_what_that_waits_for(admin_client
     )
     notification = Notification.objects.get()
 
-    def notified():
+    def notification_cells():
         (table,) = [one for one in admin_client.get(page).context["tables"] if one.title == "Who is notified"]
         return [tuple(row[:1] + row[2:3] + row[4:]) for row in table.rows]
 
     later = timezone.now() + timedelta(hours=1)
     Notification.objects.update(message=None, deferred_by="silence", silence=silence, due_at=later)
     waits = f"waits for the end of the silence “works”, at {moment(later)}"
-    assert notified() == [("opened", "the silence “works”", waits)]
+    assert notification_cells() == [("opened", "the silence “works”", waits)]
     Notification.objects.update(deferred_by="quiet", silence=None)
-    assert notified() == [("opened", "quiet hours", f"waits for the end of quiet hours, at {moment(later)}")]
+    assert notification_cells() == [("opened", "quiet hours", f"waits for the end of quiet hours, at {moment(later)}")]
     Notification.objects.update(deferred_by="")
-    assert notified() == [("opened", "", f"waits for more alerts, which come with it at {moment(later)}")]
+    assert notification_cells() == [("opened", "", f"waits for more alerts, which come with it at {moment(later)}")]
     Notification.objects.update(due_at=START)
-    assert notified() == [("opened", "", "waits for the next planning, within seconds")]
+    assert notification_cells() == [("opened", "", "waits for the next planning, within seconds")]
     Notification.objects.create(event=notification.event, channel=notification.channel, repeat=2, due_at=START)
-    assert [row[0] for row in notified()] == ["opened", "reminder 2"]
+    assert [row[0] for row in notification_cells()] == ["opened", "reminder 2"]
 
 
 @pytest.mark.django_db

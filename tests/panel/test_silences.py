@@ -212,11 +212,11 @@ def test_a_silence_lists_what_it_deferred_to_each_reader_their_own(as_ada, admin
     everybodys = silence_of(None)
     Notification.objects.update(deferred_by="silence", silence=everybodys, due_at=everybodys.ends_at)
     Notification.objects.filter(event__alert=theirs).update(message=None)
-    ((mine_notified,),) = tables(as_ada.get(page_of(everybodys)))
-    assert (mine.summary in mine_notified[0], "delivered at" in mine_notified[4]) == (True, True)
+    ((my_row,),) = tables(as_ada.get(page_of(everybodys)))
+    assert (mine.summary in my_row[0], "delivered at" in my_row[4]) == (True, True)
     assert "THEIRS-0" not in as_ada.get(page_of(everybodys)).text
-    ((theirs_notified, _),) = tables(admin_client.get(page_of(everybodys)))
-    assert theirs_notified[4].startswith("not yet: waits for the end of the silence “works”")
+    ((their_row, _),) = tables(admin_client.get(page_of(everybodys)))
+    assert their_row[4].startswith("not yet: waits for the end of the silence “works”")
     counts = [client.get(LIST).context["cl"].result_list[0].deferred_of_reader for client in (as_ada, admin_client)]
     assert counts == [1, 2]
 

@@ -119,7 +119,7 @@ def missing_key(model):
     return NOWHERE.get(type(model._meta.pk), NO_NUMBER)
 
 
-def be_notified(owner, name, level):
+def add_alerting_rule(owner, name, level):
     """Have a rule of the owner on BTC-USD that notifies a channel of theirs."""
     channel = create_channel(owner=owner, name=f"{name} channel", kind="inbox", config={})
     rule = make_rule(owner, name=f"{name} rule", assets=["BTC-USD"], condition=above(level))
@@ -143,8 +143,8 @@ def ada(db):
     """Ada and Eve, each with a row of every kind: rules, channels, open alerts, messages."""
     feed = make_feed("BTC-USD", name="market")
     ada, eve = make_owner("ada"), make_owner("eve")
-    be_notified(ada, "ADAS", "10.4242")
-    be_notified(eve, "EVES", "10.5")
+    add_alerting_rule(ada, "ADAS", "10.4242")
+    add_alerting_rule(eve, "EVES", "10.5")
     append_quotes(feed, [("BTC-USD", at(0), "9")])
     append_quotes(feed, [("BTC-USD", at(1), "11")])
     begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=at(-60), until=at(0), now=at(1))

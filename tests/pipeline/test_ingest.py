@@ -65,7 +65,7 @@ def publish(*bodies, **properties):
 
 
 def stored():
-    """Return what is stored, as `message` was told it."""
+    """Return the stored quotes in the form that `message` takes."""
     rows = Quote.objects.values_list("asset__symbol", "at", "price")
     return sorted((symbol, (at - BEGIN).total_seconds(), f"{price.normalize():f}") for symbol, at, price in rows)
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mar
 
 @pytest.fixture
 def world(monkeypatch):
-    """One feed, a rule on its asset, one channel that does as it is told, and empty queues."""
+    """One feed, a rule on its asset, one channel with a scripted transport, and empty queues."""
     outside = FakeTransport()
     monkeypatch.setitem(TRANSPORTS, "fake", outside)
     feed, owner = builders.make_feed("BTC-USD"), builders.make_owner()

@@ -26,7 +26,7 @@ class Spoken(Leaf):
         def test(price, windows, firing):
             return {NO: False, YES: True, UNKNOWN: None}[price]
 
-        return Bound(test, lambda *seen: {"result": test(*seen)}, lambda *seen: "not told")
+        return Bound(test, lambda *seen: {"result": test(*seen)}, lambda *seen: "not said")
 
 
 def why_of(step):
@@ -143,7 +143,7 @@ def test_unknown_never_fires_and_never_resolves_and_can_be_seen():
     made = feed.quotes((1, UNKNOWN), (2, YES), (3, UNKNOWN))
 
     assert made == [("inactive", "firing", 2, "became_true", False)]
-    assert feed.instance() == ["firing", START + 2, START + 2, START + 2, False, "became_true", "", "not told"]
+    assert feed.instance() == ["firing", START + 2, START + 2, START + 2, False, "became_true", "", "not said"]
     assert feed.quotes((4, UNKNOWN), (5, NO)) == [("firing", "inactive", 5, "recovered", False)]
 
 

@@ -505,14 +505,14 @@ def test_a_version_that_cannot_be_read_notifies_its_owner_and_the_other_rules_go
     evaluate(feed)
 
     state = RuleState.objects.get(rule=broken)
-    alert, notified = Alert.objects.get(rule=broken), Notification.objects.get()
+    alert, notification = Alert.objects.get(rule=broken), Notification.objects.get()
     assert (state.reason, state.detail[:13]) == ("evaluation_failed", "RuleInvalid: ")
     assert [row[:3] for row in states_of(broken) + states_of(sound)] == [
         ("BTC-USD", 1, "error"), ("BTC-USD", 1, "firing"),
     ]  # fmt: skip
     assert (alert.kind, alert.resolved_at) == ("error", None)
     assert alert.summary == f"broken cannot be evaluated on BTC-USD: {state.detail}. Edit the rule to start it again."
-    assert (notified.event.alert, notified.channel.owner, notified.channel.kind) == (alert, owner, "inbox")
+    assert (notification.event.alert, notification.channel.owner, notification.channel.kind) == (alert, owner, "inbox")
 
 
 def test_an_edit_starts_a_rule_in_error_again_and_closes_its_alert():

@@ -1,4 +1,4 @@
-"""What every answer tells the browser, bare error pages, and cookies."""
+"""Headers of every answer, bare error pages, and cookies."""
 
 import os
 import re
@@ -211,8 +211,8 @@ def test_https_is_what_site_url_says(tmp_path):
 
 def test_what_a_proxy_says_is_believed_only_where_that_is_set(tmp_path):
     assert shown(tmp_path, "SECURE_PROXY_SSL_HEADER") == "[None]"
-    notified = shown(tmp_path, "SECURE_PROXY_SSL_HEADER", TRUST_PROXY_HEADERS="true")
-    assert notified == "[('HTTP_X_FORWARDED_PROTO', 'https')]"
+    value = shown(tmp_path, "SECURE_PROXY_SSL_HEADER", TRUST_PROXY_HEADERS="true")
+    assert value == "[('HTTP_X_FORWARDED_PROTO', 'https')]"
 
 
 def test_the_sites_own_name_is_allowed_by_itself(tmp_path):

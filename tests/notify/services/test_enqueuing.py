@@ -1,4 +1,4 @@
-"""What is owed to which channel, and when."""
+"""Which channels get notifications, and when they are due."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -160,7 +160,7 @@ def reminded(channel):
 
 
 def remind(channel, *, minutes):
-    """Owe what reminders are due so many minutes from now, plan and send them; return the channels that were owed."""
+    """Create the reminders due so many minutes from now, plan and send them; return the channels that were owed."""
     notifications = services.enqueue_reminders(now=timezone.now() + timedelta(minutes=minutes))
     # The database's own clock says what may be sent.
     Notification.objects.filter(message=None).update(due_at=LONG_AGO)

@@ -1,4 +1,4 @@
-"""What is owed becomes messages: one for what comes together, and none for what is held back until it may be told."""
+"""Notifications become messages: one for those that come together, none for a deferred one before its time."""
 
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ def set_channel(channel, **columns):
 
 
 def make_storm(owner, channel, *, count):
-    """Return a feed in which `count` alerts have opened in one entry, each of them owed to the channel."""
+    """Return a feed in which `count` alerts have opened in one entry, each with a notification for the channel."""
     symbols = [f"A{number:04}" for number in range(count)]
     storm = make_feed(*symbols, name="storm", jump_percent=0)
     rule = make_rule(owner, name="Storm", assets=symbols, condition=above(100))

@@ -81,7 +81,7 @@ def compose_message(html):
 
 
 class Server:
-    """Answers RCPT and DATA as it is told to, and keeps what it took."""
+    """Answers RCPT and DATA as it is scripted to, and keeps what it took."""
 
     def __init__(self):
         self.sender_answer = self.recipient_answer = self.data_answer = "250 OK"

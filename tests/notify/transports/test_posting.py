@@ -540,7 +540,7 @@ class TestWhateverTheServerDoes:
         ],
         ids=["reset", "silence", "400", "500", "302", "999"],
     )
-    def test_no_failure_and_no_log_line_notifies_the_url_or_what_was_answered(self, serve, talk, caplog, capfd):
+    def test_no_failure_and_no_log_line_reveals_the_url_or_the_answer(self, serve, talk, caplog, capfd):
         caplog.set_level(logging.DEBUG)
 
         failure = failure_of(f"http://127.0.0.1:{serve(talk)}/{CANARY}?a={CANARY}", deadline_seconds=0.3, hide=[CANARY])
@@ -584,7 +584,7 @@ class TestReceiptOf:
             (999, TransportUnavailable, "http_999", "answered 999"),
         ],
     )
-    def test_a_status_notifies_what_will_never_work_from_what_may(self, status, kind, reason, detail):
+    def test_a_status_separates_what_will_never_work_from_what_may(self, status, kind, reason, detail):
         with pytest.raises(TransportFailure) as caught:
             posting.receipt_of(answered(status))
 
