@@ -234,7 +234,7 @@ def test_the_database_refuses_an_alert_that_was_over_before_it_opened(open_alert
     assert Alert.objects.count() == 1
 
 
-def test_the_database_refuses_to_notify_the_same_step_twice(open_alert):
+def test_the_database_refuses_the_same_step_twice(open_alert):
     with pytest.raises(IntegrityError), transaction.atomic():
         AlertEvent.objects.create(alert=open_alert, kind="opened", at=at(0), entry=open_alert.entry)
 

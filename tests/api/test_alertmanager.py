@@ -269,7 +269,7 @@ def test_it_is_due_to_the_channels_that_want_it(post):
     assert not Message.objects.exists()
 
 
-def test_the_next_tick_plans_it_and_a_notifier_notifies_it(post):
+def test_the_next_tick_plans_it_and_a_notifier_sends_it(post):
     channel = make_operators_channel(group_wait_seconds=0)
     post(FIRING)
     assert channels_to_plan(now=timezone.now()) == [channel.pk]

@@ -215,13 +215,13 @@ def storm(ask, ada):
     return [str(alert.pk) for alert in alerts]
 
 
-def test_a_message_that_notifies_of_several_alerts_has_each_once(ask, storm):
+def test_a_message_about_several_alerts_has_each_once(ask, storm):
     edges = ask("{ messages(first: 2) { edges { node { alerts { id } } } } }").json()["data"]["messages"]["edges"]
     assert [[one["id"] for one in edge["node"]["alerts"]] for edge in edges] == [storm[:1], storm]
 
 
 @pytest.mark.parametrize("size", [1, 10])
-def test_each_alert_has_the_message_that_notifies_of_several_once(ask, storm, size):
+def test_each_alert_has_the_message_about_several_once(ask, storm, size):
     """Its opening and its end are two of the message's members."""
     pages = [messages_of(ask, alert_id, size=size) for alert_id in storm]
     both = pages[1][0]
@@ -240,7 +240,7 @@ def messages_of(ask, alert_id, *, size):
     return subjects
 
 
-def test_a_test_notifies_of_no_alert(ask, ada):
+def test_a_test_is_about_no_alert(ask, ada):
     Message.objects.create(channel=ada.channels.get(), kind="test", subject="[test]", next_attempt_at=at(0))
     edges = ask("{ messages(first: 1) { edges { node { subject alerts { id } } } } }").json()["data"]["messages"][
         "edges"

@@ -247,7 +247,7 @@ def test_an_alias_is_a_name_that_is_free(feed, name, text):
 # Feeds
 
 
-def test_a_feed_notifies_how_far_it_has_come(ask, feed):
+def test_a_feed_says_how_far_it_has_come(ask, feed):
     append_quotes(feed, [("BTC", at(0), "1")])
     FeedHead.objects.update(failures=3)
     query = (

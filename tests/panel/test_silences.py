@@ -173,7 +173,7 @@ def _end(client, *silences, **data):
     return client.post(LIST, asked, follow=True)
 
 
-def test_a_silence_is_ended_by_a_button_and_then_only_notifies(as_ada, ada):
+def test_a_silence_is_ended_by_a_button_and_is_then_read_only(as_ada, ada):
     silence = silence_of(ada)
     assert 'value="end_now"' in as_ada.get(page_of(silence)).text
     done = _end(as_ada, silence, back="page")

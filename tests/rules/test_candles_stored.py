@@ -135,7 +135,7 @@ def test_an_asset_without_any_quote_left_is_known_from_its_candles(feed):
     assert seen(rebuilt) == seen(known)
 
 
-def test_for_however_many_assets_two_statements_notify_whether_candles_are_needed(django_assert_num_queries):
+def test_for_however_many_assets_two_statements_decide_whether_candles_are_needed(django_assert_num_queries):
     for count in (2, 5):
         feed = make_feed(*(f"A{count}-{one}" for one in range(count)), name=f"feed-{count}")
         append_quotes(feed, [(symbol, at(0), "10") for symbol in asset_ids(feed)])

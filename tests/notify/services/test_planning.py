@@ -91,7 +91,7 @@ def test_an_unsent_opening_merges_into_its_resolution(feed, rule, channel, outsi
     ]
 
 
-def test_a_resolution_merges_into_the_list_that_notifies_the_opening_and_the_rest_is_a_message_of_its_own(
+def test_a_resolution_merges_into_the_list_with_its_opening_and_the_rest_is_a_message_of_its_own(
     feed, owner, rule, channel
 ):
     storm = make_storm(owner, channel, count=3)

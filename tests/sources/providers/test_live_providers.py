@@ -382,7 +382,7 @@ def test_a_live_provider_that_says_so_has_no_past_and_no_search(httpserver):
 
 
 @live
-def test_each_name_notifies_its_currency_or_nothing(slug):
+def test_each_name_says_its_currency_or_nothing(slug):
     options = PROVIDERS[slug].validate_options({})
 
     assert [PROVIDERS[slug].currency_of(name, options) for name in NAMES[slug]] == CURRENCIES[slug]
