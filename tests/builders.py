@@ -86,7 +86,7 @@ def above(level: Any, **more: Any) -> Mapping[str, Any]:
 
 
 def make_notified_alerts(owner: Any, count: int, *, name: str = "notified") -> list[Alert]:
-    """Return open alerts, each of a rule and on an asset of its own, told to the owner's inbox: all by the services."""
+    """Return open alerts, each of a rule and on an asset of its own, with a message in the owner's inbox."""
     symbols = [f"{name}-{number}".upper() for number in range(count)]
     feed = make_feed(*symbols, name=name)
     channel = create_channel(owner=owner, name=f"Inbox of {name}", kind="inbox", config={})

@@ -24,7 +24,7 @@ class PayloadMalformed(ValueError):
 
 
 class SystemAlert(NamedTuple):
-    """One alert as Alertmanager tells it: it began, or it began and is over.
+    """One alert as Alertmanager reports it: it began, or it began and is over.
 
     fingerprint: its name for the labels; resolved_at: None while it lasts; evidence: labels, annotations, and the
     address of what generated it, which is a text and nothing more. Times are aware UTC.
@@ -58,7 +58,7 @@ def read_alerts(content: bytes, *, now: datetime) -> list[SystemAlert]:
 
 
 def ended_at(opened_at: datetime, reported: Iterable[SystemAlert]) -> datetime | None:
-    """Return when an episode that began at `opened_at` is over by what is told of the same labels, or None.
+    """Return when an episode that began at `opened_at` is over by what is reported of the same labels, or None.
 
     Not only by its own end: Alertmanager knows one episode of the same labels at a time, and after a restart none. So
     one that began later, or that ended later, says that this one is over.

@@ -124,7 +124,7 @@ class Alert(models.Model):
 
 
 class AlertEvent(models.Model):
-    """A step in the life of an alert: what channels are told of.
+    """A step in the life of an alert, of which channels are notified.
 
     at: event time of what the engine found or Alertmanager said, the wall clock's of what a person did; entry: the
     entry of the log that made it; by: the person who did it, where one did; reason: why, where no person did it;

@@ -86,12 +86,12 @@ def end_episodes(*, asset_id: int, ended: Mapping[int, FeedEntry]) -> list[Alert
 
 
 def record_system_alerts(found: Sequence[SystemAlert]) -> list[AlertEvent]:
-    """Open and resolve alerts about the installation as Alertmanager tells them, in the caller's transaction, and
-    return the events made: the openings, then the ends.
+    """Open and resolve alerts about the installation as Alertmanager reports them, in the caller's transaction, and
+    return the events made: the openings, then the resolutions.
 
-    It tells the same again and again, and two of it may tell it at once: what is known makes no event. What it said
-    first of an alert stands; one that is over stays so. Where it has forgotten one, that ends with what it says of the
-    same labels later.
+    It repeats its reports, and two replicas may report at once: an alert that is known makes no event. The first report
+    of an alert stands; a resolved one stays so. One that Alertmanager has forgotten resolves by a later report of the
+    same labels.
     """
     reported: dict[str, list[SystemAlert]] = {}
     for one in sorted(found, key=lambda one: (one.fingerprint, one.opened_at)):

@@ -1,4 +1,4 @@
-"""What a message says, what holds it back, and when it is tried again. Pure."""
+"""The texts of messages, what defers notifications, and the schedule of retries. Pure."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,13 +9,13 @@ from zoneinfo import ZoneInfo
 
 from apps.alerts.wording import describe_event_reason
 
-# Market alerts age fast: many tries early, none after a working day.
+# Market alerts lose their value fast: most retries come early, and none after a working day.
 RETRY_AFTER_SECONDS = (5, 30, 120, 600, 1_800, 7_200, 21_600)
 JITTER = 0.2
 SUBJECT_LONGEST = 200
 TEMPLATED_LONGEST = 1_000_000
 SYMBOLS_NAMED = 5
-# Gravest first.
+# Highest first.
 SEVERITIES = ("critical", "warning", "info")
 OPENED, RESOLVED, REMINDER = "opened", "resolved", "reminder"
 
@@ -29,7 +29,7 @@ PLACEHOLDERS = {
     "at": "when it happened (UTC)",
     "reason": "why it is over; empty while it is open",
     "url": "the alert's page",
-    "count": "how many alerts the message tells of",
+    "count": "how many alerts the message lists",
 }
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -40,9 +40,12 @@ class TemplateInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MessageItem:
-    """One alert event as it is told. event: opened, resolved or reminder; at: event time; reason: why it is over,
-    empty while it is open; detail: what was raised then; rule, symbol: what opened it and on what (symbol may be empty
-    for an alert from outside); deferred_by: what held it back until now, in words."""
+    """One alert event as a message lists it.
+
+    event: opened, resolved or reminder; at: event time; reason: the code of why it resolved, empty while it is open;
+    detail: the error's text where an error ended it; rule, symbol: names of the rule and the asset (symbol may be empty
+    for an alert from outside); deferred_by: what deferred it, as a phrase.
+    """
 
     alert_id: int
     event: str
@@ -58,13 +61,13 @@ class MessageItem:
 
     @property
     def reason_text(self) -> str:
-        """Why it is over, in words; empty while it is open."""
+        """Return why it resolved, as a phrase; empty while it is open."""
         return describe_event_reason(self.reason, self.detail)
 
 
 @dataclass(frozen=True, slots=True)
 class Silenced:
-    """A silence in force: what it is about (None and "" stand for any), and until when."""
+    """A silence in force: what it matches (None and "" match any), and its end."""
 
     silence_id: int
     owner_id: int | None
@@ -76,8 +79,7 @@ class Silenced:
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """From `begin` to `end` of each day in an IANA time zone nothing is sent, but what is critical where that is let
-    through."""
+    """From `begin` to `end` of each day, in an IANA time zone, nothing is sent; allow_critical: but critical alerts."""
 
     begin: time
     end: time
@@ -87,24 +89,24 @@ class QuietHours:
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """Why something is not sent now, and until when. silence_id: None is quiet hours."""
+    """Until when a notification is deferred, and by which silence; silence_id None: by quiet hours."""
 
     until: datetime
     silence_id: int | None = None
 
 
 def as_data(item: MessageItem) -> dict[str, Any]:
-    """Return what a message's row keeps of it."""
+    """Return the item as a message's row stores it, fit for JSON."""
     return asdict(item) | {"at": item.at.isoformat()}
 
 
 def from_data(data: Mapping[str, Any]) -> MessageItem:
-    """Return what `as_data` was given."""
+    """Return the item of what `as_data` returned."""
     return MessageItem(**(dict(data) | {"at": datetime.fromisoformat(data["at"])}))
 
 
 def compose(items: Sequence[MessageItem], *, url: str) -> tuple[str, str]:
-    """Return (subject, text) for the events that one message tells, in their order. url: where all of it is listed."""
+    """Return (subject, text) of a message with these items, in their order. url: the page of the message."""
     alerts = len({one.alert_id for one in items})
     subject, text = _compose_one(items) if alerts == 1 else _compose_many(items, alerts=alerts, url=url)
     return one_line(subject)[:SUBJECT_LONGEST], text
@@ -135,13 +137,12 @@ def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str) -> tup
 
 
 def last_of_each(items: Iterable[MessageItem]) -> list[MessageItem]:
-    """Return the last that is told of each alert, in their order."""
+    """Return the last item of each alert, in the order of their first items."""
     return list({one.alert_id: one for one in items}.values())
 
 
 def grouped(items: Iterable[MessageItem]) -> list[tuple[str, list[list[MessageItem]]]]:
-    """Return (deferred_by, the events of each alert) for each thing that held some of it back; first what nothing
-    did."""
+    """Return (deferred_by, the items of each alert) for each phrase of deferred_by; "" comes first."""
     groups: dict[str, dict[int, list[MessageItem]]] = {}
     for one in items:
         groups.setdefault(one.deferred_by, {}).setdefault(one.alert_id, []).append(one)
@@ -149,7 +150,7 @@ def grouped(items: Iterable[MessageItem]) -> list[tuple[str, list[list[MessageIt
 
 
 def lines_of(items: Sequence[MessageItem]) -> list[str]:
-    """Return the lines that tell the events of one alert."""
+    """Return the lines about the items of one alert."""
     lines = []
     if all(one.event == RESOLVED for one in items):
         lines.append(items[-1].summary)
@@ -164,12 +165,12 @@ def lines_of(items: Sequence[MessageItem]) -> list[str]:
 
 
 def title_of(item: MessageItem) -> str:
-    """Return what an alert is called: its rule, and its asset where it has one."""
+    """Return the title of an alert: its rule, and its asset where it has one."""
     return f"{item.rule}: {item.symbol}" if item.symbol else item.rule
 
 
 def compose_test(*, channel: str, asked_by: str, at: datetime, url: str) -> tuple[str, str]:
-    """Return (subject, text) of a message that only tries a channel."""
+    """Return (subject, text) of a message that tests a channel."""
     lines = [
         f"This is a test of the channel {channel}, asked for by {asked_by} at {moment(at)}.",
         "Alerts of the rules that name it come the same way.",
@@ -192,7 +193,7 @@ def apply_templates(
 ) -> tuple[str, str]:
     """Return (subject, text) with a channel's templates in place of the given ones; an empty template changes nothing.
 
-    The text's template is filled in for each event, one after the other; the subject's only where one alert is told of.
+    The text's template is filled in for each item, one after the other; the subject's only where there is one alert.
     Raises TemplateInvalid.
     """
     count = len({one.alert_id for one in items})
@@ -205,8 +206,8 @@ def apply_templates(
 
 
 def _filled_for_each(items: Sequence[MessageItem], *, text_template: str, count: int) -> str:
-    """Return the template filled in for each event, one after the other, as far as there is room: names a hundred times
-    over for a thousand events would be more than a process holds."""
+    """Return the template filled in for each item, one after the other, cut at TEMPLATED_LONGEST: a template of many
+    placeholders times a thousand items could exhaust the memory."""
     lines: list[str] = []
     room = TEMPLATED_LONGEST
     for index, one in enumerate(items):
@@ -220,7 +221,7 @@ def _filled_for_each(items: Sequence[MessageItem], *, text_template: str, count:
 
 
 def placeholders_of(item: MessageItem, *, count: int) -> dict[str, str]:
-    """Return what each of PLACEHOLDERS stands for."""
+    """Return the value of each of PLACEHOLDERS."""
     return {
         "rule": item.rule,
         "asset": item.symbol,
@@ -235,9 +236,9 @@ def placeholders_of(item: MessageItem, *, count: int) -> dict[str, str]:
 
 
 def fill_in(template: str, values: Mapping[str, str]) -> str:
-    """Return the template with {name} replaced; {{ and }} are braces. What is filled in is not looked at again.
+    """Return the template with {name} replaced; {{ and }} are braces. Values are not filled in themselves.
 
-    Raises TemplateInvalid for a name that is not in `values`, and for a brace without its other half.
+    Raises TemplateInvalid for a name that is not in `values`, and for an unpaired brace.
     """
 
     def replace(match: re.Match[str]) -> str:
@@ -255,7 +256,7 @@ def fill_in(template: str, values: Mapping[str, str]) -> str:
 
 
 def highest_severity(items: Iterable[MessageItem]) -> str:
-    """Return the highest severity of what is told, "" of nothing."""
+    """Return the highest severity of the items, "" without any."""
     found = {one.severity for one in items}
     return next((severity for severity in SEVERITIES if severity in found), "")
 
@@ -270,7 +271,7 @@ def deferral_of(
     silences: Iterable[Silenced],
     quiet: QuietHours | None,
 ) -> Deferral | None:
-    """Return what holds back an alert's event now: the silence that lasts longest, else quiet hours, else None."""
+    """Return what defers an alert's event now: the silence that lasts longest, else quiet hours, else None."""
     matching = silences_matching(silences, rule_id=rule_id, asset_id=asset_id, owner_id=owner_id, severity=severity)
     if matching:
         return Deferral(until=matching[0].ends_at, silence_id=matching[0].silence_id)
@@ -283,7 +284,7 @@ def deferral_of(
 def silences_matching(
     silences: Iterable[Silenced], *, rule_id: int | None, asset_id: int | None, owner_id: int | None, severity: str
 ) -> list[Silenced]:
-    """Return those of the silences that are about such an alert, the one that lasts longest first."""
+    """Return those of the silences that match such an alert, the one that lasts longest first."""
     matching = [
         one
         for one in silences
@@ -298,9 +299,9 @@ def silences_matching(
 def quiet_until(*, now: datetime, quiet: QuietHours) -> datetime | None:
     """Return when the quiet hours that `now` is in end (UTC), None outside of them.
 
-    Whatever the clock does meanwhile, they last from their beginning to their end: else an alert's end could be told
-    before its opening, which is held back. Where the clock is put forward over their end, they end by as much after the
-    jump; where it is put back over it, they begin again and end at its second passing too.
+    A change of the clock does not end them early: else a resolution could be sent before its opening, which is
+    deferred. Where the clock is put forward over their end, they end as much later as it jumps; where it is put back
+    over their end, they begin again and last until that time comes a second time.
     """
     local = now.astimezone(ZoneInfo(quiet.zone))
     nights = timedelta(days=quiet.begin > quiet.end)
@@ -319,7 +320,7 @@ def quiet_until(*, now: datetime, quiet: QuietHours) -> datetime | None:
 def retry_delay(*, attempts: int, uniform: Callable[[float, float], float]) -> timedelta | None:
     """Return how long to wait after the given number of attempts, or None when it was the last.
 
-    uniform: random.uniform, or what stands in for it; the jitter keeps a crowd from coming back together.
+    uniform: random.uniform, or its stand-in in tests; the jitter spreads the retries of many channels.
     """
     if attempts > len(RETRY_AFTER_SECONDS):
         return None
@@ -328,7 +329,7 @@ def retry_delay(*, attempts: int, uniform: Callable[[float, float], float]) -> t
 
 
 def moment(at: datetime) -> str:
-    """Return a moment as messages write it."""
+    """Return a time as messages show it."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

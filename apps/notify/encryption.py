@@ -13,16 +13,16 @@ from django.conf import settings
 
 
 class DecryptionError(ValueError):
-    """What was encrypted cannot be read with the keys that this process has."""
+    """No key of CHANNEL_ENCRYPTION_KEYS decrypts the text."""
 
 
 def encrypt(secrets: Mapping[str, str]) -> str:
-    """Return the secrets as a text that says nothing of them; "" for none."""
+    """Return the secrets encrypted with the first key; "" for none."""
     return _fernet().encrypt(json.dumps(dict(secrets)).encode()).decode() if secrets else ""
 
 
 def decrypt(encrypted: str) -> dict[str, str]:
-    """Return what was encrypted, by whichever of the keys. Raises DecryptionError."""
+    """Return the secrets that were encrypted with any of the keys. Raises DecryptionError."""
     if not encrypted:
         return {}
     try:
@@ -32,7 +32,7 @@ def decrypt(encrypted: str) -> dict[str, str]:
 
 
 def _fernet() -> MultiFernet:
-    """The first key seals, all of them open; SECRET_KEY stands in where there is none."""
+    """Return the keys: the first encrypts, each of them decrypts. Without CHANNEL_ENCRYPTION_KEYS it is SECRET_KEY."""
     phrases = settings.CHANNEL_ENCRYPTION_KEYS or [settings.SECRET_KEY]
     return MultiFernet(
         [Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"channel" + one.encode()).digest())) for one in phrases]

@@ -1,4 +1,4 @@
-"""Telling somebody: where to, what is held back, what is owed, what was sent, and every attempt at it."""
+"""Tables of notifying: channels, silences, notifications, messages, and attempts to send them."""
 
 import uuid
 from collections.abc import Mapping
@@ -22,19 +22,19 @@ from apps.rules.models import Rule
 
 
 class Channel(models.Model):
-    """One place where one owner is told.
+    """One place where one owner is notified.
 
-    config, encrypted: what its transport has to know, the secret part encrypted (see `transport_settings`,
-    `put_settings`); failing_since: nothing has got through since then; resume_at: the other side asked to be left alone
-    until then; switched_off_because: why it was switched off for its owner; dispatched_at: when a worker was last asked
-    to send on it.
+    config, encrypted: the settings of its transport, the secret ones encrypted (see `transport_settings`,
+    `put_settings`); failing_since: no attempt has succeeded since then; resume_at: the receiver asked for a pause until
+    then; switched_off_because: why it was switched off automatically; dispatched_at: when a task was last sent to
+    deliver on it.
     """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="channels")
     name = models.CharField(
         max_length=64, validators=[ProhibitNullCharactersValidator()], help_text="What you call it."
     )
-    kind = models.CharField(max_length=16, help_text="How you are told.")
+    kind = models.CharField(max_length=16, help_text="How you are notified.")
     config = models.JSONField(default=dict, blank=True, editable=False)
     encrypted = models.TextField(blank=True, editable=False)
     is_enabled = models.BooleanField(
@@ -44,7 +44,7 @@ class Channel(models.Model):
     wants_resolved = models.BooleanField(default=True, help_text="Also say when an alert is over.")
     wants_system = models.BooleanField(
         default=False,
-        help_text="Also tell of alerts about this installation, which Alertmanager sends. For operators.",
+        help_text="Also notify of alerts about this installation, which Alertmanager sends. For operators.",
     )
     group_wait_seconds = models.PositiveSmallIntegerField(
         default=10,
@@ -60,13 +60,13 @@ class Channel(models.Model):
     repeat_minutes = models.PositiveIntegerField(
         default=0,
         validators=[MaxValueValidator(43_200)],
-        help_text="Tell again after so many minutes while an alert is open and nobody has acknowledged it. 0: never.",
+        help_text="Minutes between reminders while an alert is open and nobody has acknowledged it. 0: no reminders.",
     )
     quiet_from = models.TimeField(
         null=True, blank=True, help_text="From then on nothing is sent until the end of the quiet hours, each day."
     )
     quiet_until = models.TimeField(
-        null=True, blank=True, help_text="Then what was held back comes as one message. May lie on the next day."
+        null=True, blank=True, help_text="Then what was deferred comes as one message. May lie on the next day."
     )
     quiet_zone = models.CharField(
         max_length=64,
@@ -79,13 +79,13 @@ class Channel(models.Model):
         max_length=255,
         blank=True,
         validators=[ProhibitNullCharactersValidator()],
-        help_text="Subject of a message about one alert. Empty: ours.",
+        help_text="Subject of a message about one alert. Empty: the default.",
     )
     text_template = models.TextField(
         max_length=4_000,
         blank=True,
         validators=[ProhibitNullCharactersValidator()],
-        help_text="What is said of each alert. Empty: ours.",
+        help_text="Text about each alert. Empty: the default.",
     )
     failing_since = models.DateTimeField(null=True, editable=False)
     resume_at = models.DateTimeField(null=True, editable=False)
@@ -117,12 +117,11 @@ class Channel(models.Model):
 
     @property
     def transport_settings(self) -> dict[str, str]:
-        """Return what the transport has to know, secrets in plain. Raises DecryptionError."""
+        """Return the settings of its transport, secrets decrypted. Raises DecryptionError."""
         return {**self.config, **decrypt(self.encrypted)}
 
     def put_settings(self, values: Mapping[str, Any]) -> None:
-        """Set what the transport has to know, checked and its secrets encrypted; nothing is saved. Raises
-        ChannelInvalid."""
+        """Check and set the settings of its transport, secrets encrypted, without saving. Raises ChannelInvalid."""
         transport = transport_named(self.kind)
         checked = transport.validate(values)
         secret = {one.name for one in transport.settings if one.is_secret}
@@ -131,13 +130,14 @@ class Channel(models.Model):
 
     @property
     def quiet_hours(self) -> domain.QuietHours | None:
-        """Return its quiet hours, None where it has none, or none that can be known."""
+        """Return its quiet hours, None where it has none, or where their time zone no longer exists."""
         if self.quiet_from is None or self.quiet_until is None:
             return None
         try:
             ZoneInfo(self.quiet_zone)
         except (ValueError, OSError, ZoneInfoNotFoundError):
-            # It was checked when it was saved; zones go with updates of their database. An alert is told all the same.
+            # It was checked when it was saved, but an update of the database of time zones may remove one. The alert is
+            # sent all the same.
             return None
         return domain.QuietHours(self.quiet_from, self.quiet_until, self.quiet_zone, self.quiet_allow_critical)
 
@@ -162,7 +162,7 @@ class Channel(models.Model):
 
 
 class RuleChannel(models.Model):
-    """A rule's alerts are told on this channel. It stands here, since rules know nothing of telling."""
+    """A channel that a rule notifies. The table belongs to this app, since `rules` does not know channels."""
 
     rule = models.ForeignKey(Rule, models.CASCADE, related_name="rule_channels")
     channel = models.ForeignKey(Channel, models.CASCADE, related_name="rule_channels")
@@ -175,10 +175,10 @@ class RuleChannel(models.Model):
 
 
 class Silence(models.Model):
-    """For some time, what matches is evaluated and recorded, and told to nobody until it ends; then all of it at once.
+    """A period in which matching alerts are recorded, and their notifications deferred until its end.
 
-    owner, rule, asset, severity: what it matches; empty is any. owner None: everybody's, for superusers. To end it
-    early is to set ends_at.
+    owner, rule, asset, severity: what it matches; empty is any. owner None: everybody's, for superusers. It is ended
+    early by setting ends_at.
     """
 
     owner = models.ForeignKey(
@@ -196,7 +196,7 @@ class Silence(models.Model):
         max_length=8, blank=True, choices=Rule.Severity, help_text="Empty: of any severity, critical ones too."
     )
     starts_at = models.DateTimeField(help_text="UTC.")
-    ends_at = models.DateTimeField(help_text="UTC. Then what was held back is told, in one message a channel.")
+    ends_at = models.DateTimeField(help_text="UTC. Then each channel gets what was deferred, in one message.")
     comment = models.CharField(
         max_length=200, validators=[ProhibitNullCharactersValidator()], help_text="Why, for whoever reads it later."
     )
@@ -215,12 +215,12 @@ class Silence(models.Model):
 
 
 class Message(models.Model):
-    """What is sent once. Every attempt carries the same id, so a receiver can drop repeats.
+    """A message to one channel. Every attempt carries the same id, so a receiver can drop repeats.
 
-    kind: it tells of alerts, or only tries the channel, or says that another channel was switched off; items: what it
-    tells, as data (domain.MessageItem); attempts: how many were begun, and the fence of the one that is under way;
-    attempts_before: those before it was last asked to be sent again, which the schedule does not count; lease_until: it
-    may be under way until then.
+    kind: about alerts, a test of the channel, or a notice that another channel was switched off; items: its events, as
+    data (domain.MessageItem); attempts: how many were begun, which is also the fence of the running one;
+    attempts_before: how many were begun before it was last redelivered, which the schedule does not count; lease_until:
+    when the lease of the running attempt ends.
     """
 
     class Kind(models.TextChoices):
@@ -270,10 +270,10 @@ class Message(models.Model):
 
 
 class Notification(models.Model):
-    """What one alert event owes to one channel, and the message that pays it.
+    """One alert event for one channel, and the message that it is part of, once there is one.
 
-    repeat: 0 for the event itself, then the reminders of an opening; due_at: when it is to be planned, after the
-    channel's group wait or at the end of what holds it; deferred_by: what holds it back, or did until it was planned.
+    repeat: 0 for the event itself, then the number of the reminder; due_at: when it is to be planned: after the
+    channel's group wait, or at the end of what defers it; deferred_by: what defers it, or did until it was planned.
     """
 
     class Deferral(models.TextChoices):
@@ -297,7 +297,7 @@ class Notification(models.Model):
                 fields=["event", "channel", "repeat"], name="one_notification_per_event_channel_and_repeat"
             )
         ]
-        # Serves tick and the planner: what no message pays yet.
+        # Serves tick and the planner: notifications without a message.
         indexes = [models.Index(fields=["channel", "due_at"], condition=Q(message=None), name="notification_unplanned")]
 
     def __str__(self) -> str:
@@ -305,10 +305,10 @@ class Notification(models.Model):
 
 
 class Attempt(models.Model):
-    """One try at one message. outcome is "" while it is under way, or for ever when its process died.
+    """One attempt to send a message. outcome is "" while it runs, and stays "" when its process died.
 
-    reason: short; detail: for the owner; status: of HTTP or SMTP; answer: the beginning of what the other side said,
-    for operators only, since an address on their own network may have given it.
+    reason: short; detail: for the owner; status: of HTTP or SMTP; answer: the beginning of the receiver's answer, for
+    operators only, since the receiver may be a server on their own network.
     """
 
     class Outcome(models.TextChoices):

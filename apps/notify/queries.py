@@ -1,4 +1,4 @@
-"""What is asked of channels, silences, messages and of what is owed."""
+"""Queries of channels, silences, notifications and messages."""
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ from apps.notify import domain
 from apps.notify.models import Attempt, Channel, Message, Notification, Silence
 from apps.rules.models import Rule
 
-# One message lists at most so many events; what is more comes in the next.
+# A message lists at most so many events; the rest comes in the next one.
 NOTIFICATIONS_AT_ONCE = 1_000
 CHANNELS_AT_ONCE = 500
 HEALTH_SPAN = timedelta(days=1)
@@ -40,7 +40,7 @@ def inbox_of(user: AbstractBaseUser) -> QuerySet[Message]:
 
 def messages_seen_by(user: AbstractBaseUser | AnonymousUser, *, inbox_only: bool = False) -> QuerySet[Message]:
     """Return the messages that `user` may see, with their channels: those to their own channels, all for a superuser,
-    none for a stranger. inbox_only: only what an inbox holds."""
+    none for a stranger. inbox_only: only those in an inbox."""
     rows = Message.objects.select_related("channel")
     if inbox_only:
         rows = rows.filter(channel__kind="inbox", status=Message.Status.DELIVERED)
@@ -61,7 +61,7 @@ def messages_about(user: AbstractBaseUser | AnonymousUser, alert_ids: Iterable[i
 
 
 def alert_ids_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[int]]:
-    """Return message id -> the alerts that it tells of, in the order in which it tells of them."""
+    """Return message id -> the ids of its alerts, in the order in which the message lists them."""
     found: dict[uuid.UUID, list[int]] = {}
     members = Notification.objects.filter(message__in=message_ids).order_by("pk")
     for message_id, alert_id in members.values_list("message", "event__alert"):
@@ -72,20 +72,22 @@ def alert_ids_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[int]]
 
 
 def channels_to_plan(*, now: datetime, feed_id: int | None = None) -> list[int]:
-    """Return the channels that are owed something which is due and no message pays yet, and that may have a message;
-    feed_id: for events of this feed's log only."""
+    """Return the channels with a due notification without a message, but for those at their limit.
+
+    feed_id: looks only at events of this feed's log.
+    """
     due = Notification.objects.filter(message=None, due_at__lte=now, channel=OuterRef("pk"))
     if feed_id is not None:
         due = due.filter(event__entry__feed=feed_id)
     channels = list(Channel.objects.filter(Exists(due)).only("messages_per_minute").order_by("pk"))
-    # Those at their limit would be asked for again and again, and keep others from their turn.
+    # Channels at their limit would be found again and again, and take the room of others.
     at_limit = _at_their_limit_at(now, channels)
     return [one.pk for one in channels if one.pk not in at_limit][:CHANNELS_AT_ONCE]
 
 
 def notifications_to_plan(*, channel_id: int, now: datetime) -> list[Notification]:
-    """Return what the channel is owed and no message pays yet, in the order in which it came about, with all that is
-    told of it: what is due, and with it what only waits for more to come; at most NOTIFICATIONS_AT_ONCE."""
+    """Return the channel's notifications without a message that are due or in their group wait, in the order of their
+    events, with the related rows that a message needs; at most NOTIFICATIONS_AT_ONCE."""
     waiting = Notification.objects.filter(
         Q(deferred_by=Notification.Deferral.NONE) | Q(due_at__lte=now), channel=channel_id, message=None
     )
@@ -95,7 +97,7 @@ def notifications_to_plan(*, channel_id: int, now: datetime) -> list[Notificatio
 
 
 def is_at_its_limit(channel: Channel, *, now: datetime) -> bool:
-    """Tell whether a channel has had as many messages in the last minute as it may."""
+    """Return whether a channel has reached its limit of messages for this minute."""
     if not channel.messages_per_minute:
         return False
     lately = channel.messages.filter(kind=Message.Kind.ALERT, created_at__gt=now - timedelta(minutes=1))
@@ -126,7 +128,7 @@ def lock_silences(silence_ids: Iterable[int]) -> dict[int, datetime]:
 def deferral_now(
     notification: Notification, *, silences: Sequence[domain.Silenced], now: datetime
 ) -> domain.Deferral | None:
-    """Return what holds a notification back now. It needs channel, and the event's alert with its rule."""
+    """Return what defers a notification now. Reads its channel, and its event's alert."""
     alert = notification.event.alert
     return domain.deferral_of(
         now=now,
@@ -140,8 +142,7 @@ def deferral_now(
 
 
 def untried_messages(*, channel_id: int, alert_ids: Iterable[int]) -> dict[int, Message]:
-    """Return alert id -> the message that tells its opening on the channel, locked, where nobody has begun to send
-    it."""
+    """Return alert id -> the message with its opening on the channel, locked, where no attempt to send it was begun."""
     rows = Notification.objects.filter(
         channel=channel_id,
         event__alert__in=alert_ids,
@@ -181,14 +182,13 @@ def openings_to_repeat(*, now: datetime) -> list[Notification]:
         event__alert__acknowledged_at=None,
         channel__is_enabled=True,
     )
-    # All of them are owed a reminder then and are not asked for again, so none waits behind others for ever.
+    # Each gets a reminder and is not found again, so none waits behind others for ever.
     return list(last.order_by("pk")[:NOTIFICATIONS_AT_ONCE])
 
 
 def next_message(channel_id: int) -> Message | None:
-    """Return the message that is to be tried next on a channel: due, or left by a sender whose lease has expired, and
-    no earlier one about the same alert unsent. None while somebody is sending on the channel, and has not been away for
-    longer than a lease."""
+    """Return the message to send next on a channel: it is due, or its sender's lease has expired, and no earlier one
+    about the same alert is unsent. None while a sender holds a lease on the channel."""
     under_way = Message.objects.filter(_is_under_way(), channel=channel_id)
     # By the notifications' own order: the clocks of those who write messages may differ.
     earlier = Notification.objects.filter(
@@ -203,13 +203,13 @@ def next_message(channel_id: int) -> Message | None:
 
 
 def given_up_with(channel: Channel) -> QuerySet[Message]:
-    """Return what is not sent on a channel that is switched off, but what is being sent this moment."""
+    """Return the unsent messages of a channel that is switched off, but for one that is being sent."""
     return channel.messages.filter(~_is_under_way(), status__in=Message.UNSENT)
 
 
 def due_in_quiet_hours(channel: Channel) -> QuerySet[Message]:
-    """Return what is due on a channel and is not sent within its quiet hours: messages about alerts, but for those that
-    its quiet hours let through."""
+    """Return the due messages of a channel that its quiet hours defer: those about alerts, but for critical ones where
+    the channel allows them."""
     due = channel.messages.filter(_is_due(), kind=Message.Kind.ALERT)
     if not channel.quiet_allow_critical:
         return due
@@ -228,40 +228,42 @@ def _is_due() -> Q:
 
 
 class DueChannel(NamedTuple):
-    """A channel with something to be sent. is_failing: the last try on it did not get through."""
+    """A channel with a due message. is_failing: its last attempt failed."""
 
     channel_id: int
     is_failing: bool
 
 
 def due_channels(*, behind: timedelta, now: datetime) -> list[DueChannel]:
-    """Return channels with something to be sent that is due again since somebody was last asked to send it, or of which
-    nobody has been asked for `behind`."""
+    """Return the channels with a due message for which a task is to be dispatched: the message became due after the
+    last dispatch, or that was longer ago than `behind`."""
     due = Message.objects.filter(_is_due(), channel=OuterRef("pk"))
     is_forgotten = Q(dispatched_at=None) | Q(dispatched_at__lte=now - behind)
     is_fresh = Exists(due.filter(next_attempt_at__gt=OuterRef("dispatched_at")))
     may_resume = Q(resume_at=None) | Q(resume_at__lte=now)
     rows = Channel.objects.filter(Exists(due), is_forgotten | is_fresh, may_resume)
-    # Who was asked for the longest time ago comes first, so that no number of slow ones keeps others from their turn.
+    # The longest ago dispatched comes first, so that slow channels never keep others waiting for ever.
     rows = rows.order_by(F("dispatched_at").asc(nulls_first=True), "pk")
     found = rows.values_list("pk", "failing_since")[:CHANNELS_AT_ONCE]
     return [DueChannel(pk, failing_since is not None) for pk, failing_since in found]
 
 
 def failing_of(channel_ids: Iterable[int]) -> set[int]:
-    """Return those of the channels on which the last try did not get through."""
+    """Return the ids of those channels whose last attempt failed."""
     failing = Channel.objects.filter(pk__in=channel_ids, failing_since__isnull=False)
     return set(failing.values_list("pk", flat=True))
 
 
 def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Channel]:
-    """Return the channels, each with `last_delivery` (None: never); of what was made in the last day `delivered` and
-    `failed` (messages) and `failed_attempts`; what waits, `unsent` (messages) and `unplanned` (events); and of the
-    message tried that was made last `tried_at`, `tried_outcome` and `tried_detail`, of its last try that ended (None:
-    there is none)."""
+    """Return the channels, each with these annotations:
+
+    last_delivery: None is never; delivered, failed, failed_attempts: how many messages, and attempts, of messages made
+    in the last day; unsent, unplanned: how many messages, and notifications, wait; tried_at, tried_outcome,
+    tried_detail: of the last finished attempt at the newest message that was tried, None without one.
+    """
     messages = Message.objects.filter(channel=OuterRef("pk")).order_by()
     lately = messages.filter(created_at__gte=now - HEALTH_SPAN)
-    # By when the message was made, which has an index; an attempt has none of its own.
+    # By the creation time of the message, which has an index; attempts have none.
     failures = Attempt.objects.filter(
         message__channel=OuterRef("pk"), message__created_at__gte=now - HEALTH_SPAN, outcome__in=FAILURES
     )
@@ -286,7 +288,7 @@ def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Chann
 
 
 def failing(channels: QuerySet[Channel]) -> QuerySet[Channel]:
-    """Return those of the channels `with_health` that are switched on and whose last try did not get through."""
+    """Return those of the channels `with_health` that are switched on and whose last attempt failed."""
     is_refused = Q(tried_outcome__in=FAILURES) & (Q(last_delivery=None) | Q(last_delivery__lt=F("tried_at")))
     return channels.filter(is_refused | Q(failing_since__isnull=False), is_enabled=True)
 
@@ -296,8 +298,8 @@ def _counted(rows: QuerySet[Any], *, by: str) -> Coalesce:
 
 
 def last_failure(channel: Channel, *, now: datetime) -> datetime | None:
-    """Return when the last attempt failed at a message of the last FAILURES_SPAN. Of one channel: in a list of many it
-    would take seconds."""
+    """Return when the last attempt failed, of messages made in the last FAILURES_SPAN. For one channel only: for a list
+    of many it would take seconds."""
     failures = Attempt.objects.filter(
         message__channel=channel, message__created_at__gte=now - FAILURES_SPAN, outcome__in=FAILURES
     )
@@ -305,7 +307,7 @@ def last_failure(channel: Channel, *, now: datetime) -> datetime | None:
 
 
 def median_milliseconds(channel: Channel, *, now: datetime) -> int | None:
-    """Return how long half of the attempts that got through in the last day took at most; None of none."""
+    """Return the median duration of the successful attempts of the last day, None where there is none."""
     tries = Attempt.objects.filter(
         message__channel=channel,
         message__created_at__gte=now - HEALTH_SPAN,
@@ -318,7 +320,7 @@ def median_milliseconds(channel: Channel, *, now: datetime) -> int | None:
 
 
 def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
-    """Return (state, the same in words) of a channel `with_health`: off, asked to wait, failing, works, or untried."""
+    """Return (state, a sentence on it) of a channel `with_health`: off, asked to wait, failing, works, or untried."""
     if not channel.is_enabled:
         because = f": {channel.switched_off_because}" if channel.switched_off_because else " by its owner"
         return "off", f"Switched off{because}."
@@ -330,7 +332,7 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
         return "failing", f"{since[:1].upper()}{since[1:]}."
     tried: Any = channel
     last = tried.last_delivery
-    # A test was refused, say, or the channel was switched on again: that it failed stands in no column of its own.
+    # No column records a failed test, or a failure before the channel was switched on again.
     if tried.tried_outcome in FAILURES and (last is None or last < tried.tried_at):
         because = f": {tried.tried_detail.rstrip('.')}" if tried.tried_detail else ""
         return "failing", f"The last try, at {domain.moment(tried.tried_at)}, did not get through{because}."
@@ -356,7 +358,7 @@ def silences_in_force_of(user: AbstractBaseUser | AnonymousUser, *, now: datetim
 
 
 class MessageCounts(NamedTuple):
-    """Messages on their way, and those that were given up."""
+    """How many messages wait to be sent, and how many have failed."""
 
     waiting: int
     failed: int
@@ -372,8 +374,8 @@ def message_counts_of(user: AbstractBaseUser | AnonymousUser, *, since: datetime
 
 
 class ChannelThen(NamedTuple):
-    """One of a rule's channels at a moment. channel: `with_health`; quiet: how its quiet hours hold back the rule's
-    alert; is_at_limit: it has had as many messages in the minute before as it may."""
+    """One of a rule's channels at a moment. channel: `with_health`; quiet: how its quiet hours defer the rule's alert;
+    is_at_limit: it had reached its limit of messages for that minute."""
 
     channel: Channel
     quiet: domain.Deferral | None
@@ -381,12 +383,12 @@ class ChannelThen(NamedTuple):
 
 
 class NotificationOutlook(NamedTuple):
-    """What telling of a rule's alert on an asset comes to at a moment.
+    """Which channels an alert of a rule on an asset notifies at a moment, and what defers that.
 
-    moment: by the wall clock, as all telling; severity: that of the alert where one is open, else the rule's; silences:
-    those in force that are about such an alert, the one that lasts longest first; channels: the rule's; alert: the last
-    that had opened, None where there was none; is_open: it was not over; unowed: those of the channels that were not
-    owed its opening.
+    moment: by the wall clock, as all of notifying; severity: that of the alert where one is open, else the rule's;
+    silences: those in force that match such an alert, the one that lasts longest first; channels: the rule's; alert:
+    the last that had opened, None where there was none; is_open: it was not over; not_notified: those of the channels
+    without a notification of its opening.
     """
 
     moment: datetime
@@ -407,13 +409,13 @@ def notification_outlook(
     at: datetime | None,
     now: datetime,
 ) -> NotificationOutlook:
-    """Return what telling comes to after this entry of the log, when the feed's clock showed `at` (None: now), as far
-    as `user` may see: of their own channels and alerts, and by the silences that they may see; all for a superuser.
+    """Return the outlook after this entry of the log, when the feed's clock showed `at` (None: now).
 
+    It has what `user` may see: their own channels and alerts, and the silences that they may see; all for a superuser.
     Silences, channels and the severity are read as they are now.
     """
     moment = wall_clock_at(entry, at=at, now=now) if at is not None else now
-    # By the log and not by its clock: of one entry, all has happened or nothing.
+    # By the number of the entry and not by the clock: an entry is evaluated as a whole.
     alerts = alerts_of(user).filter(rule=rule, asset=asset, entry__feed=entry.feed_id, entry__seq__lte=entry.seq)
     alert = alerts.order_by("-entry__seq", "-pk").first()
     is_open = alert is not None and not _is_over(alert, entry=entry)
@@ -463,7 +465,7 @@ def wall_clock_at(entry: FeedEntry, *, at: datetime, now: datetime) -> datetime:
 
 
 def _is_over(alert: Alert, *, entry: FeedEntry) -> bool:
-    """Tell whether an alert had ended when this entry of its feed's log was evaluated."""
+    """Return whether an alert had resolved when this entry of its feed's log was evaluated."""
     ends = AlertEvent.objects.filter(alert=alert, kind=AlertEvent.Kind.RESOLVED, entry__seq__lte=entry.seq)
     return ends.exists()
 

@@ -1,4 +1,4 @@
-"""The tables of what was sent about an alert."""
+"""The tables of an alert's notifications and of the attempts to send them."""
 
 from collections.abc import Collection
 from typing import Any
@@ -14,18 +14,18 @@ from apps.panel.deferrals import at_their_limit, describe_deferred_by, why_it_wa
 from apps.panel.kit.pages import ROWS_SHOWN, Table, page_link
 from apps.panel.messages import attempt_cells, attempt_headers, describe_status
 
-# What stands above `notification_rows`.
-NOTIFICATION_HEADERS = ["event", "channel", "held back by", "message", "status"]
+# The headers of `notification_rows`.
+NOTIFICATION_HEADERS = ["event", "channel", "deferred by", "message", "status"]
 
 
 def notification_tables(request: HttpRequest, row: Alert) -> list[Table]:
-    """Return what was sent about an alert, and each attempt, as far as this reader may know it."""
+    """Return an alert's notifications, and the attempts to send them, on the channels that this reader may see."""
     tries = Attempt.objects.filter(message__members__event__alert=row).select_related("message__channel").distinct()
     if not request.user.is_superuser:
         tries = tries.filter(message__channel__owner=request.user)
     return [
         Table(
-            title=f"Who is told{_not_kept(row)}",
+            title=f"Who is notified{_not_kept(row)}",
             headers=NOTIFICATION_HEADERS,
             rows=notification_rows(request, row),
             empty=_why_no_notification(request, row),
@@ -43,12 +43,12 @@ def notification_tables(request: HttpRequest, row: Alert) -> list[Table]:
 
 
 def notification_rows(request: HttpRequest, alert: Alert) -> list[list[Any]]:
-    """Return what each event of an alert owes to each channel that this reader may know of, and what became of it."""
+    """Return a row for each notification of an alert on a channel that this reader may see, with its message."""
     notifications = Notification.objects.filter(event__alert=alert).select_related(
         "event", "channel", "silence", "message"
     )
     if not request.user.is_superuser:
-        # What is about the installation is told to several people, each of whom sees their own channels.
+        # An alert about the installation notifies several people, each of whom sees their own channels.
         notifications = notifications.filter(channel__owner=request.user)
     shown = list(notifications.order_by("pk")[:ROWS_SHOWN])
     at_limit = at_their_limit((one.channel for one in shown if one.message is None), now=timezone.now())
@@ -66,7 +66,7 @@ def _event(notification: Notification) -> str:
 
 
 def _not_kept(alert: Alert) -> str:
-    """Return what is missing where some of what was told of an alert may be too old to be kept, else ""."""
+    """Return the note that old messages of the alert may have been deleted, "" where none can have been."""
     if alert.resolved_at is None or alert.created_at >= kept_since(now=timezone.now()):
         return ""
     return f" (messages older than {settings.MESSAGE_RETENTION_DAYS} days are not kept)"
@@ -79,7 +79,7 @@ def _why_no_notification(request: HttpRequest, alert: Alert) -> str:
         return "Nobody: its rule names no channel. Choose some in the form of the rule."
     if request.user.is_superuser:
         return "Nobody: no channel wants it."
-    return "No channel of yours. Whether it is told on those of others, superusers see."
+    return "No channel of yours. Superusers see whether channels of others were notified."
 
 
 def _message_cells(request: HttpRequest, notification: Notification, *, at_limit: Collection[int]) -> list[Any]:

@@ -224,7 +224,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
         return [] if row.is_over or row.cancel_requested else ["cancel"]
 
     def status_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Tell how far a run is, for the bar that moves by itself."""
+        """Return the progress of a run, for the progress bar. JSON."""
         run = self.get_object(request, object_id) if self.has_view_permission(request) else None
         if run is None:
             raise Http404

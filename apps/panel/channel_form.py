@@ -37,7 +37,7 @@ LABELS = {
     "subject_template": "Subject",
     "text_template": "Text",
 }
-# What a kind has an opinion about -> the part of its manners.
+# The fields for which each kind has a default.
 DEFAULTS = ("group_wait_seconds", "messages_per_minute")
 
 
@@ -97,7 +97,7 @@ class ChannelForm(forms.ModelForm):
         if "kind" in self.fields:
             self.fields["kind"].choices = kinds_offered()  # type: ignore[attr-defined]
             self.fields["kind"].disabled = not self._is_new
-            self.fields["kind"].help_text = "How you are told." if self._is_new else "It stays what it is."
+            self.fields["kind"].help_text = "How you are notified." if self._is_new else "It stays what it is."
         for one in settings_shown(self.instance.kind):
             name = field_name(self.instance.kind, one.name)
             if name not in self.fields:
@@ -144,7 +144,7 @@ class ChannelForm(forms.ModelForm):
         try:
             self.instance.put_settings(self._settings_of(transport, cleaned))
         except ChannelInvalid as error:
-            # It is not saved. The model looks again, and must not stumble over a seal that is broken.
+            # It is not saved. The model validates it again, and must not fail on secrets that cannot be decrypted.
             self.instance.config, self.instance.encrypted = {}, ""
             name = field_name(transport.kind, error.setting)
             label = next((one.label for one in transport.settings if one.name == error.setting), "")

@@ -82,7 +82,7 @@ class ChannelKindFilter(admin.SimpleListFilter):
 
 @admin.register(Channel)
 class ChannelAdmin(OwnedRows, PageAdmin):
-    """A channel stays its owner's and its kind: the rules that are told there are theirs too."""
+    """A channel stays its owner's and its kind: the rules that notify it are theirs too."""
 
     actions = ["send_test", "redeliver", "switch_on", "rotate_secret", "retire_secret"]
     buttons = actions
@@ -129,7 +129,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
 
     @admin.display(description="waits")
     def waiting(self, channel: Any) -> str:
-        said = [(channel.unsent, "to be sent"), (channel.unplanned, "to be told")]
+        said = [(channel.unsent, "to be sent"), (channel.unplanned, "not in a message yet")]
         return ", ".join(f"{count} {text}" for count, text in said if count) or "nothing"
 
     def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None) -> Any:
@@ -142,8 +142,11 @@ class ChannelAdmin(OwnedRows, PageAdmin):
                 None,
                 {"fields": [*([] if obj is None else ["health"]), "owner", "name", "kind", *settings, "is_enabled"]},
             ),
-            ("When you are told", {"fields": ["group_wait_seconds", "messages_per_minute", "repeat_minutes", *QUIET]}),
-            ("What you are told", {"fields": [*wants, *TEMPLATES]}),
+            (
+                "When you are notified",
+                {"fields": ["group_wait_seconds", "messages_per_minute", "repeat_minutes", *QUIET]},
+            ),
+            ("What you are notified of", {"fields": [*wants, *TEMPLATES]}),
         ]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
@@ -165,7 +168,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def has_delete_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
-        # What was told of alerts stays told: such a channel is switched off. None stands for many at once.
+        # Messages about alerts stay on record: such a channel is switched off instead. None stands for many at once.
         if obj is None or obj.notifications.exists() or obj.messages.exclude(kind=Message.Kind.TEST).exists():
             return False
         return super().has_delete_permission(request, obj)
@@ -210,8 +213,8 @@ class ChannelAdmin(OwnedRows, PageAdmin):
         ]
 
     def preview(self, request: HttpRequest, channel_id: int | None = None) -> HttpResponse:
-        """Return how the last alert of a rule that names the channel would be told with what stands in the form;
-        else the owner's last of any rule, or an example. JSON."""
+        """Return, as JSON, what would be sent with the settings in the form: of the last alert of a rule that names the
+        channel, else of the owner's last alert, or of an example."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         channel = self.get_object(request, str(channel_id)) if channel_id is not None else None
@@ -295,7 +298,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
 
     @admin.action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Channel]) -> HttpResponse | None:
-        """Tell there again, and forget why it was off."""
+        """Switch the channels on, and clear the reason why they were off."""
         channels = list(queryset.filter(is_enabled=False)[:ROWS_SHOWN])
         for channel in channels:
             switch_on(channel=channel)
@@ -353,7 +356,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
         return [
             Table(title="How it did lately", headers=["what", "figure"], rows=_health_rows(row), empty=""),
             Table(
-                title="What waits to be told",
+                title="What waits to be sent",
                 headers=["alert", "event", "waits for"],
                 rows=[
                     [
@@ -365,7 +368,7 @@ class ChannelAdmin(OwnedRows, PageAdmin):
                 empty="Nothing.",
             ),
             Table(
-                title="Rules that are told here",
+                title="Rules that notify this channel",
                 headers=["rule", "severity", "deleted at (UTC)"],
                 rows=[[page_link(request, one, one.name), one.severity, one.deleted_at] for one in rules],
                 empty="No rule names it yet. Choose it in the form of a rule.",
@@ -397,5 +400,5 @@ def _health_rows(channel: Any) -> list[list[Any]]:
         ["messages given up in 24 h", channel.failed],
         ["half of the deliveries took at most", f"{median} ms" if median is not None else "none yet"],
         ["messages to be sent", channel.unsent],
-        ["events to be told", channel.unplanned],
+        ["notifications not in a message yet", channel.unplanned],
     ]

@@ -189,7 +189,7 @@ def _rules(counts: RuleCounts) -> Part:
     page = reverse("admin:rules_rule_changelist")
     if not counts.rules:
         text = format_html(
-            f"No rules yet. {LINK}: then each price is evaluated, and you are told.", page, "Begin with one"
+            f"No rules yet. {LINK}: then each price is evaluated, and you are notified.", page, "Begin with one"
         )
         return Part(title="Rules", sentences=[text])
     said = [

@@ -1,4 +1,4 @@
-"""What holds something back, in words."""
+"""Sentences about what a notification waits for: a silence, quiet hours, or a channel's limit."""
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
@@ -11,8 +11,7 @@ from apps.notify.services import WouldSend
 
 
 def describe_deferrals(shown: WouldSend, *, now: datetime) -> str:
-    """Return what holds back now what would be sent; "" where nothing does. The channel may be one that is not
-    saved."""
+    """Return what would delay a message that is previewed, "" where nothing would. Its channel may be unsaved."""
     if shown.deferred_by is not None:
         return describe_deferral(shown.deferred_by)
     if shown.channel.pk is not None and queries.is_at_its_limit(shown.channel, now=now):
@@ -21,7 +20,7 @@ def describe_deferrals(shown: WouldSend, *, now: datetime) -> str:
 
 
 def describe_deferral(deferred_by: domain.Deferral) -> str:
-    """Return what holds back what would be told now."""
+    """Return by what a notification would be deferred, and until when."""
     until = domain.moment(deferred_by.until)
     if deferred_by.silence_id is None:
         return f"Quiet hours hold it back until {until}."
@@ -30,20 +29,22 @@ def describe_deferral(deferred_by: domain.Deferral) -> str:
 
 
 def describe_deferred_by(notification: Notification) -> str:
-    """Return what holds a notification back, or did until it was told; "" where nothing did. It needs its silence."""
+    """Return by what a notification is deferred, or was; "" where it never was. Reads its `silence`."""
     if notification.deferred_by == Notification.Deferral.SILENCE:
         return f"the silence “{notification.silence.comment}”" if notification.silence is not None else "a silence"
     return "quiet hours" if notification.deferred_by == Notification.Deferral.QUIET else ""
 
 
 def at_their_limit(channels: Iterable[Channel], *, now: datetime) -> set[int]:
-    """Return the ids of those of the channels that have had as many messages in the last minute as they may."""
+    """Return the ids of the channels that have reached their limit of messages for this minute."""
     return {pk for pk, one in {one.pk: one for one in channels}.items() if queries.is_at_its_limit(one, now=now)}
 
 
 def why_it_waits(notification: Notification, *, at_limit: Collection[int]) -> str:
-    """Return what a notification waits for that no message pays yet. It needs its silence and its channel; at_limit:
-    the channels that have had all they may for now."""
+    """Return what a notification without a message waits for. Reads its `silence` and `channel`.
+
+    at_limit: ids of channels, as `at_their_limit` returns them.
+    """
     if notification.deferred_by and notification.due_at > timezone.now():
         return f"the end of {describe_deferred_by(notification)}, at {domain.moment(notification.due_at)}"
     if notification.due_at > timezone.now():
@@ -54,6 +55,6 @@ def why_it_waits(notification: Notification, *, at_limit: Collection[int]) -> st
 
 
 def describe_limit(channel: Channel) -> str:
-    """Return what a channel may have of messages. It needs a limit."""
+    """Return a channel's limit of messages as a phrase. The channel must have one."""
     count = channel.messages_per_minute
     return f"the channel's limit of {count} message{'' if count == 1 else 's'} a minute"

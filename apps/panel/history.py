@@ -47,9 +47,9 @@ class TransitionAdmin(OwnedRows, ReadOnlyAdmin):
     # There are as many as the system is old.
     paginator = InfinitePaginator
     show_full_result_count = False
-    fields = ["rule", "asset", "at", "from_label", "to_label", "why", "notified", "version_number", "entry"]
+    fields = ["rule", "asset", "at", "from_label", "to_label", "why", "silent", "version_number", "entry"]
     readonly_fields = fields
-    list_display = ["at", "rule", "asset", "from_label", "to_label", "why", "notified", "version_number"]
+    list_display = ["at", "rule", "asset", "from_label", "to_label", "why", "silent", "version_number"]
     list_filter = [("rule", SeenRuleFilter), ("asset", SteppedAssetFilter), "to_state", "from_state", "suppressed"]
     list_select_related = ["rule", "asset", "version", "entry__feed"]
     ordering = ["-pk"]
@@ -76,8 +76,8 @@ class TransitionAdmin(OwnedRows, ReadOnlyAdmin):
         return describe_reason(step.reason, step.detail)
 
     @admin.display(description="silent")
-    def notified(self, step: Transition) -> str:
-        return "within the cooldown: told to nobody" if step.suppressed else ""
+    def silent(self, step: Transition) -> str:
+        return "within the cooldown: nobody is notified" if step.suppressed else ""
 
     @admin.display(description="version")
     def version_number(self, step: Transition) -> str:

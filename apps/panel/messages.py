@@ -90,7 +90,7 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
                 empty="Not tried yet.",
             ),
             Table(
-                title="What it tells",
+                title="Alerts in it",
                 headers=["alert", "severity", "opened at (UTC)", "resolved at (UTC)"],
                 rows=[
                     [page_link(request, one, one.summary), one.severity, one.opened_at, one.resolved_at]

@@ -118,7 +118,7 @@ def _text(label: str, help_text: str, *, kinds_of: str | None = None, example: s
 
 NO_CHANNELS = (
     'There are none yet to choose from: <a class="text-primary-600 dark:text-primary-500" href="{}">add one</a> first. '
-    "Without one an alert is recorded, and nobody is told."
+    "Without one an alert is recorded, and nobody is notified."
 )
 
 
@@ -223,7 +223,7 @@ class RuleForm(forms.ModelForm):
         required=False,
         label="Channels",
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="Who is told when it fires. None: the alert is recorded, and nobody is told.",
+        help_text="Who is notified when it fires. None: the alert is recorded, and nobody is notified.",
     )
 
     class Meta:

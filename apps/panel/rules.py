@@ -145,7 +145,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
                 "When it fires, and when it ends",
                 {"fields": ["pending", "keep_firing", "cooldown", "trigger", "expires_at"]},
             ),
-            ("Who is told", {"fields": ["channels"]}),
+            ("Who is notified", {"fields": ["channels"]}),
         ]
 
     def get_form(self, request: HttpRequest, obj: Rule | None = None, **kwargs: Any) -> Any:
@@ -322,7 +322,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
 
     @admin.action(description="Show what would be sent", permissions=["view"])
     def would_send(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
-        """Open the page that shows a rule's last alert as each of its channels would be told of it."""
+        """Open the page that shows what each of a rule's channels would be sent of its last alert."""
         rule = self._one(request, queryset)
         return HttpResponseRedirect(reverse("admin:rules_rule_would_send", args=[rule.pk])) if rule else None
 
@@ -386,7 +386,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
                 rows=[
                     [
                         *(one.at, one.asset.symbol, state_label(one.from_state), state_label(one.to_state)),
-                        describe_reason(one.reason, one.detail) + (" (not told: cooldown)" if one.suppressed else ""),
+                        describe_reason(one.reason, one.detail) + (" (silent: cooldown)" if one.suppressed else ""),
                         f"v{one.version.number}",
                     ]
                     for one in steps
@@ -410,7 +410,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
         if rule.deleted_at is not None or not spec.enabled:
             return []
         prospect = queries.first_evaluated(spec)
-        # What is evaluated already, by windows that may go back behind what is stored, knows better.
+        # An asset that is evaluated already is left out: its windows may reach further back than the stored quotes.
         evaluated = {one.asset_id for one in states if not one.unknown}
         waiting = [
             [one.asset.symbol, one.outlook.summary]

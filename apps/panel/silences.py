@@ -109,14 +109,14 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(Silence)
 class SilenceAdmin(PageAdmin):
-    """Owners silence their own alerts, superusers anybody's; what is over only tells what it held back."""
+    """Owners silence their own alerts, superusers anybody's; one that is over only shows what it deferred."""
 
     actions = ["end_now"]
     autocomplete_fields = ["rule", "asset"]
     buttons = actions
     # A silence that is there has no such field.
     conditional_fields = {"ends_at": "typeof lasts == 'undefined' || lasts == ''"}
-    empty_text = "No silences. Add one to be told nothing for a while, as during maintenance; an alert's page has a "
+    empty_text = "No silences. Add one to get no messages for a while, as during maintenance; an alert's page has a "
     empty_text += "button for it."
     form = SilenceForm
     list_display = ["comment", "state_label", "starts_at", "ends_at", "what", "whose", "deferred_count"]
@@ -143,7 +143,7 @@ class SilenceAdmin(PageAdmin):
     def whose(self, silence: Silence) -> str:
         return str(silence.owner) if silence.owner is not None else "everybody's"
 
-    @admin.display(description="held back", ordering="deferred_of_reader")
+    @admin.display(description="deferred", ordering="deferred_of_reader")
     def deferred_count(self, silence: Silence) -> int:
         return silence.deferred_of_reader  # type: ignore[attr-defined]
 
@@ -185,13 +185,13 @@ class SilenceAdmin(PageAdmin):
         return obj is None or (_is_theirs(request, obj) and _state_of(obj) != "over")
 
     def has_delete_permission(self, request: HttpRequest, obj: Silence | None = None) -> bool:
-        # What was held back says by what. None stands for many at once.
+        # A notification that was deferred says by which silence. None stands for many at once.
         if obj is None or not _is_theirs(request, obj) or obj.deferred.exists():
             return False
         return super().has_delete_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: Silence, form: BaseModelForm, change: bool) -> None:
-        """Save by the service, and look again at what is held back where the end has moved."""
+        """Save by the service, and make due what it defers where its end has moved."""
         if change:
             obj.save(update_fields=["ends_at", "comment"])
             if "ends_at" in form.changed_data:
@@ -209,13 +209,13 @@ class SilenceAdmin(PageAdmin):
 
     @admin.action(description="End now", permissions=["change"])
     def end_now(self, request: HttpRequest, queryset: QuerySet[Silence]) -> HttpResponse | None:
-        """End the silences that are the reader's to end; what they held back is told."""
+        """End the silences that the reader may end; what they deferred is sent."""
         silences = [one for one in queryset[:ROWS_SHOWN] if _is_theirs(request, one)]
         ended = end_silences(silences=silences, now=timezone.now())
         if ended:
             self.say_done(
                 request,
-                f"{ended} {'silence is' if ended == 1 else 'silences are'} over. What was held back is told within "
+                f"{ended} {'silence is' if ended == 1 else 'silences are'} over. What was deferred is sent within "
                 "some seconds, in one message for each channel.",
             )
         else:
@@ -231,7 +231,7 @@ class SilenceAdmin(PageAdmin):
         at_limit = at_their_limit((one.channel for one in shown if one.message is None), now=timezone.now())
         return [
             Table(
-                title=f"What it held back (at most {ROWS_SHOWN})",
+                title=f"What it deferred (at most {ROWS_SHOWN})",
                 headers=["alert", "event", "at (UTC)", "channel", "notified"],
                 rows=[
                     [

@@ -89,5 +89,5 @@ def _facts(answer: Why) -> list[tuple[str, Any]]:
         if seen is not None:
             facts.append((name, f"{seen.price.normalize():f} at {seen.at:%Y-%m-%d %H:%M:%S}"))
     if answer.opened_at is not None:
-        facts.append(("last opening that was told", answer.opened_at))
+        facts.append(("last opening that notified", answer.opened_at))
     return facts

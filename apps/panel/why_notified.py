@@ -1,4 +1,4 @@
-"""Beside the answer why a rule did or did not fire: who is told of it, and what holds that back."""
+"""Beside the answer why a rule did or did not fire: which channels it notifies, and what defers that."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from apps.rules.models import Rule
 from apps.rules.why import Why
 
 NOBODY = (
-    "Nobody is told: the rule names no channel. Its alerts are recorded all the same, and only an evaluation error "
+    "Nobody is notified: the rule names no channel. Its alerts are recorded all the same, and only an evaluation error "
     "goes to its owner's inbox."
 )
 AS_RECORDED_TODAY = (
@@ -42,13 +42,13 @@ class Beside:
 def notified_beside(
     request: HttpRequest, answer: Why, *, rule: Rule, asset: Asset, at: datetime | None, now: datetime
 ) -> Beside:
-    """Return what telling comes to at the moment of the answer, as this reader may see it."""
+    """Return the outlook of notifications at the moment of the answer, as far as this reader may see it."""
     outlook = queries.notification_outlook(request.user, rule=rule, asset=asset, entry=answer.entry, at=at, now=now)
     is_past = outlook.moment < now
     return Beside(
-        title="Who was told" if is_past else "Who is told",
+        title="Who was notified" if is_past else "Who is notified",
         notes=[
-            f"By this machine's clock, which telling goes by: {moment(outlook.moment)}.",
+            f"By this machine's clock, which notifications go by: {moment(outlook.moment)}.",
             *([] if outlook.channels else [NOBODY]),
             _describe_alert(request, outlook, verb="was" if is_past else "is"),
             *([AS_RECORDED_TODAY] if is_past else []),
@@ -86,13 +86,13 @@ def notified_beside(
 
 
 def describe_outlook(one: queries.ChannelThen, *, outlook: queries.NotificationOutlook) -> str:
-    """Return how an alert of the rule is told on a channel at that moment, or all that keeps it back."""
+    """Return when an alert of the rule notifies a channel at that moment, or all reasons why it does not."""
     channel = one.channel
     reasons = []
     if not channel.is_enabled:
-        reasons.append("not told: the channel is switched off")
+        reasons.append("not notified: the channel is switched off")
     if channel.created_at > outlook.moment:
-        reasons.append(f"not told: the channel was made later, at {moment(channel.created_at)}")
+        reasons.append(f"not notified: the channel was made later, at {moment(channel.created_at)}")
     if outlook.silences:
         longest = outlook.silences[0]
         reasons.append(f"held back until {moment(longest.ends_at)} by the silence “{longest.comment}”")
@@ -103,8 +103,8 @@ def describe_outlook(one: queries.ChannelThen, *, outlook: queries.NotificationO
     if reasons:
         return "; ".join(reasons)
     if channel.group_wait_seconds and outlook.severity != "critical":
-        return f"told, after waiting {channel.group_wait_seconds} s for more alerts"
-    return "told at once"
+        return f"notified, after waiting {channel.group_wait_seconds} s for more alerts"
+    return "notified at once"
 
 
 def whose(silence: Silence) -> str:
@@ -114,7 +114,7 @@ def whose(silence: Silence) -> str:
 
 def _describe_alert(request: HttpRequest, outlook: queries.NotificationOutlook, *, verb: str) -> Any:
     if outlook.alert is None:
-        return f"No alert {verb} open, and none had opened before, so there {verb} nothing to tell."
+        return f"No alert {verb} open, and none had opened before, so there {verb} nothing to send."
     link = page_link(request, outlook.alert, outlook.alert.summary)
     opened_at = localize(outlook.alert.opened_at)
     if outlook.is_open:
@@ -134,7 +134,7 @@ def _what_became_of(alert: Alert, request: HttpRequest, outlook: queries.Notific
         title=f"What became of {'it' if outlook.is_open else 'that alert'}, up to now",
         headers=NOTIFICATION_HEADERS,
         rows=[*notification_rows(request, alert), *not_notified],
-        empty="Nobody was told: the rule named no channel that was switched on. Or what was told is kept no more.",
+        empty="Nobody was notified: the rule named no channel that was switched on. Or old messages are kept no more.",
     )
 
 

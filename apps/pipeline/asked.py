@@ -1,4 +1,4 @@
-"""What commands say of the providers that they ask."""
+"""Finding a provider for a command, and describing its failures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from apps.sources.providers.registry import provider_named
 
 
 class CannotAsk(ValueError):
-    """A provider is not there, or cannot be asked so; the text is for people."""
+    """There is no such provider, or its options are wrong; the text is for people."""
 
 
 def provider_called(name: str) -> Provider:
@@ -22,7 +22,7 @@ def provider_called(name: str) -> Provider:
 
 
 def options_for(provider: Provider, *, base_url: str | None = None) -> Mapping[str, Any]:
-    """Return the options with which a feed asks this provider, or its defaults; base_url: another address.
+    """Return the options of the first feed with this provider, or its defaults; base_url: another address.
 
     Raises CannotAsk.
     """
@@ -35,6 +35,6 @@ def options_for(provider: Provider, *, base_url: str | None = None) -> Mapping[s
 
 
 def describe_failure(provider: Provider, reason: str) -> str:
-    """Return a provider's failure in one line, with what may mend it; nothing of the key but its name."""
+    """Return a provider's failure in one line, with a hint; of its key only the name."""
     hint = hint_on(reason, key_variables=[provider.key_variable])
     return f"{provider.slug}: {reason}; {hint}" if hint else f"{provider.slug}: {reason}"

@@ -1,6 +1,6 @@
-"""Worker, beat and web server as threads of this one process: the first look, with nothing but Python installed.
+"""Worker, beat and web server as threads of one process, for a demo with nothing but Python installed.
 
-The in-process broker forgets what is queued when the process ends; the rows do not, and `sweep` works from them.
+The in-process broker loses its queues when the process ends; `sweep` dispatches the work again from the rows.
 """
 
 import logging
@@ -17,12 +17,12 @@ from django.core.wsgi import get_wsgi_application
 
 from apps.pipeline.queues import work_queues
 
-# One of them may be busy with a backtest for a while; flow.py lets no second one begin beside it.
+# One of them may be busy with a backtest for a while; flow.py starts no second one meanwhile.
 WORKER_THREADS = 5
 
 
 class PortTaken(OSError):
-    """Somebody listens there already."""
+    """Another process listens there already."""
 
 
 def listen(*, host: str, port: int) -> socket.socket:
@@ -52,7 +52,7 @@ def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
         try:
             server.run()
         except OSError:
-            # Closing the server below takes the socket away from under it.
+            # The server is closed below while it waits on its socket.
             if not is_stopping.is_set():
                 raise
 

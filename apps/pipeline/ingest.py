@@ -1,7 +1,7 @@
 """Quotes pushed to the queue `quotes`: read, stored feed by feed, and acknowledged after the commit.
 
-So a message may be stored twice, which adds no quote, and is never lost. What can never be taken is rejected, which
-moves it to the dead letters.
+So a message may be stored twice, which adds no quote, and is never lost. A message that can never be stored is
+rejected, which moves it to the dead letters.
 """
 
 import logging
@@ -25,7 +25,7 @@ from apps.sources.services import Pushed, PushRefused, record_pushed
 
 logger = logging.getLogger(__name__)
 
-# What has arrived is stored together: by then, or as soon as it is so much.
+# Messages are stored together: after so long, or as soon as there are so many messages or quotes.
 COLLECT_SECONDS = 0.05
 MESSAGES_AT_ONCE = 100
 QUOTES_AT_ONCE = 10_000
@@ -33,8 +33,8 @@ AWAY_SECONDS = 1.0
 
 
 class AsSent(pyamqp.Message):  # type: ignore[misc]
-    """A message whose body stays as it was sent. Kombu's own unpacks what says that it is packed, and a megabyte may
-    unpack to more than there is memory."""
+    """A message whose body is not decompressed. Kombu's own class decompresses it where a header says so, and a
+    megabyte may expand to more than there is memory."""
 
     def __init__(self, msg: Any, channel: Any = None, **columns: Any) -> None:
         self.is_packed = (msg.properties.get("application_headers") or {}).pop("compression", None) is not None
@@ -42,7 +42,7 @@ class AsSent(pyamqp.Message):  # type: ignore[misc]
 
 
 class Arrived(NamedTuple):
-    """A message that is well formed, and not acknowledged yet."""
+    """A well-formed message that is not acknowledged yet."""
 
     message: Message
     feed: str
@@ -51,12 +51,12 @@ class Arrived(NamedTuple):
 
     @property
     def group(self) -> tuple[str, int]:
-        """What is stored as one entry. A message that comes again is its own: it may be what broke the others."""
+        """Return the key of the messages of one entry. A redelivered one is alone: it may have broken the others."""
         return self.feed, self.message.delivery_tag if self.message.delivery_info.get("redelivered") else 0
 
 
 class Ingest(ConsumerMixin):  # type: ignore[misc]
-    """The reader of the queue. While the database is away it keeps what it has in hand, and takes no more than that."""
+    """The consumer of the queue. While the database is away it keeps the messages it has, and takes no more."""
 
     def __init__(self, broker: Connection) -> None:
         self.connection = broker
@@ -65,20 +65,20 @@ class Ingest(ConsumerMixin):  # type: ignore[misc]
         self._is_consuming = False
 
     def stop(self, *_: Any) -> None:
-        """End `run` when what is in hand is stored; a handler of signals. Raises SystemExit where nothing can be."""
+        """End `run` once the messages taken are stored; a signal handler. Raises SystemExit if it consumes nothing."""
         self.should_stop = True
         if not self._is_consuming:
             raise SystemExit(0)
 
     def create_connection(self) -> Connection:
-        """Return a connection; before a message is taken, the database is there."""
+        """Return a connection once the database can be reached."""
         self._is_consuming = False
         while not _has_database():
             time.sleep(AWAY_SECONDS)
         return super().create_connection()
 
     def get_consumers(self, consumer: type[Consumer], channel: Any) -> list[Consumer]:
-        # What was in hand belongs to the connection that is gone, and comes again.
+        # Messages of the lost connection cannot be acknowledged, and are delivered again.
         self._waiting = []
         dead_letter_queue().bind(channel).declare()
         channel.Message = AsSent
@@ -96,12 +96,12 @@ class Ingest(ConsumerMixin):  # type: ignore[misc]
             self._store()
 
     def on_consume_end(self, connection: Any, channel: Any) -> None:
-        # Told to stop: nothing more comes, and what is in hand can still be acknowledged.
+        # No more messages come, and those taken can still be acknowledged.
         self._store()
         self._is_consuming = False
 
     def _take(self, message: AsSent) -> None:
-        """Read one message and keep it until it is stored; what is malformed is refused at once."""
+        """Read one message and keep it until it is stored; a malformed one is rejected at once."""
         try:
             if message.is_packed:
                 raise PushMalformed("the body is compressed")
@@ -121,8 +121,8 @@ class Ingest(ConsumerMixin):  # type: ignore[misc]
             self._due = 0.0
 
     def _store(self) -> None:
-        """Store and acknowledge what is in hand, an entry for each feed in the order of arrival."""
-        # One that the database's restart has broken would fail for ever.
+        """Store and acknowledge the messages taken, an entry for each feed in the order of arrival."""
+        # A connection that a restart of the database has broken would fail for ever.
         close_old_connections()
         while self._waiting:
             group = self._waiting[0].group
@@ -130,7 +130,7 @@ class Ingest(ConsumerMixin):  # type: ignore[misc]
             try:
                 self._store_together(together, feed=group[0])
             except (InterfaceError, OperationalError) as error:
-                # Kept, and not given back: who gives back too often finds it among the dead letters.
+                # Kept and not requeued: a message that is requeued too often becomes a dead letter.
                 logger.warning("pushed quotes not stored", extra={"reason": type(error).__name__, "feed": group[0]})
                 self._due = time.monotonic() + AWAY_SECONDS
                 return
@@ -146,7 +146,7 @@ class Ingest(ConsumerMixin):  # type: ignore[misc]
         except (InterfaceError, OperationalError):
             raise
         except Exception:
-            # The queue counts how often it comes again, and then it is among the dead letters.
+            # After too many deliveries the queue makes it a dead letter.
             logger.exception("pushed quotes crashed", extra={"feed": feed, "messages": len(together)})
             for one in together:
                 one.message.requeue()

@@ -1,4 +1,4 @@
-"""The queues that work travels on. Every process declares all of them, or a publisher could not route to one."""
+"""The queues. Every process declares all of them, so that a publisher can route to each."""
 
 from django.conf import settings
 from kombu import Exchange, Queue
@@ -13,17 +13,17 @@ EXCHANGE = Exchange("fintech", "topic")
 DEAD_LETTERS = Exchange("fintech.dead", "fanout")
 ON_AMQP = settings.CELERY_BROKER_URL.startswith("amqp")
 
-# Arguments of a queue cannot be changed once it is declared: another shape needs another name.
+# Arguments of a queue cannot be changed once it is declared: other arguments need another name.
 _QUORUM = {"x-queue-type": "quorum"}
 _WORK = _QUORUM | {
     "x-delivery-limit": 5,
     "x-dead-letter-exchange": DEAD_LETTERS.name,
-    # At most once, the default, could lose what it moves.
+    # The default, at-most-once, could lose messages on their way to the dead letters.
     "x-dead-letter-strategy": "at-least-once",
     "x-overflow": "reject-publish",
     "x-max-length": 100_000,
 }
-# What expires here is dropped: among the dead letters it would look like work that failed.
+# Expired messages are dropped: as dead letters they would look like failed work.
 _SCHEDULE = _QUORUM | {"x-delivery-limit": 5, "x-overflow": "drop-head", "x-max-length": 1_000}
 
 
@@ -45,13 +45,13 @@ def work_queues() -> list[Queue]:
 
 def pushed_queue() -> Queue:
     """Return the queue that other systems push quotes to; `manage.py ingest` reads it."""
-    # Its messages may have a megabyte each.
+    # Each of its messages may have a megabyte.
     arguments = _WORK | {"x-max-length-bytes": 1_000_000_000} if ON_AMQP else None
     return Queue(PUSHED, EXCHANGE, routing_key=PUSHED, queue_arguments=arguments)
 
 
 def dead_letter_queue() -> Queue:
-    """Return the queue where what was delivered too often, or refused, ends; people look into it, no worker does."""
+    """Return the queue of messages that were delivered too often, or rejected. No worker reads it; people do."""
     return Queue("fintech.dead", DEAD_LETTERS, queue_arguments=_QUORUM if ON_AMQP else None)
 
 

@@ -23,33 +23,32 @@ def fetch_quotes(feed_id: int, slot: str, trace_id: str) -> None:
     sources.fetch(feed_id=feed_id, slot=datetime.fromisoformat(slot), now=timezone.now(), trace_id=trace_id)
 
 
-# No soft limit: it would be raised inside the engine, which takes what is raised there for a fault of the rule that is
-# being evaluated. The hard one covers the rebuild of a large feed; evaluating itself stops after some seconds.
+# No soft limit: its exception would be raised inside the engine, which takes it for an error of the rule that is being
+# evaluated. The hard limit covers the rebuild of a large feed; evaluating itself stops after some seconds.
 @shared_task(name="pipeline.evaluate_rules", bind=True, soft_time_limit=0, time_limit=600)
 def evaluate_rules(self: Task, feed_id: int) -> list[int]:
-    """Evaluate what is pending in the feed's log and return the channels that are owed a message now, changed or
-    not."""
+    """Evaluate the pending entries of the feed's log, and return the channels with due notifications, old ones too."""
     channel_ids = flow.evaluate_pending(feed_id=feed_id)
-    # Where nobody is to be told now, the chain ends here: most batches change nothing.
+    # Without due notifications the chain ends here: most entries change nothing.
     self.request.chain = self.request.chain if channel_ids else None
     return channel_ids
 
 
 @shared_task(name="pipeline.notify_alerts")
 def notify_alerts(channel_ids: list[int]) -> None:
-    """Plan what these channels are owed and have it sent."""
+    """Plan the due notifications of these channels, and dispatch their delivery."""
     flow.notify_channels(channel_ids=channel_ids)
 
 
-# It begins no message after some seconds, and one takes 10 s at most; the lease of a message lasts longer than this.
+# It begins no message after 5 s, and one takes 10 s at most; the lease of a message is longer than these limits.
 @shared_task(name="pipeline.deliver", soft_time_limit=20, time_limit=25)
 def deliver(channel_id: int, is_failing: bool = False) -> None:
-    """Send what is due on a channel."""
+    """Send the due messages of a channel."""
     flow.deliver(channel_id=channel_id, is_failing=is_failing)
 
 
-# Acknowledged at its start: it may last longer than the broker lets a message wait, and the row knows what to do after
-# a crash. It stops by itself before the hard limit; no soft limit, for the reason that evaluate_rules has.
+# Acknowledged at its start: it may run longer than the broker lets a message stay unacknowledged, and after a crash the
+# row says that it is to be run again. It stops by itself before the hard limit; no soft limit, as for evaluate_rules.
 @shared_task(name="pipeline.run_backtest", acks_late=False, soft_time_limit=0, time_limit=1_700)
 def run_backtest(run_id: str) -> None:
     """Run one backtest."""
@@ -58,7 +57,7 @@ def run_backtest(run_id: str) -> None:
 
 @shared_task(name="pipeline.sweep")
 def sweep() -> None:
-    """Hurry whatever has stayed behind."""
+    """Dispatch whatever has fallen behind."""
     flow.sweep()
 
 
@@ -70,5 +69,5 @@ def rollup() -> None:
 
 @shared_task(name="pipeline.prune")
 def prune() -> None:
-    """Drop what is older than it is kept for."""
+    """Drop rows past their retention."""
     flow.prune(at_most_seconds=flow.PRUNE_AT_MOST_SECONDS)

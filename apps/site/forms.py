@@ -51,7 +51,7 @@ class SignInForm(AuthenticationForm):
 
 
 class ResetForm(PasswordResetForm):
-    """Sends a link to whoever has this address, and tells nobody whether anyone has."""
+    """Sends a link to whoever has this address, and reveals to nobody whether anyone has."""
 
     def get_users(self, email: str) -> Any:
         # Those who have never set a password as well, unlike Django: their first mail may be lost, or too old.

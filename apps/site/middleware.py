@@ -1,4 +1,4 @@
-"""What is refused of addresses, and what browsers are told to refuse."""
+"""Refuses addresses, and sets headers by which browsers refuse what pages do not need."""
 
 from collections.abc import Callable
 from typing import Any

@@ -58,7 +58,7 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "MESSAGE_RETENTION_DAYS": (
         "365",
-        "days for which messages are kept, with their attempts, once what they tell of is over; alerts stay",
+        "days for which messages are kept, with their attempts, once the alerts in them are over; alerts stay",
     ),
     "MINUTE_CANDLE_RETENTION_DAYS": ("365", "days of 1 m candles kept, by each feed's own clock; 1 h and 1 d stay"),
     "QUOTE_RETENTION_DAYS": ("30", "days of raw quotes kept, by each feed's own clock"),

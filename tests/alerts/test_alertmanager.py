@@ -6,7 +6,7 @@ from apps.alerts.alertmanager import SystemAlert, ended_at
 from tests.builders import at
 
 
-def notified(begun, over=None):
+def reported(begun, over=None):
     return SystemAlert(
         fingerprint="a",
         opened_at=at(begun),
@@ -20,17 +20,17 @@ def notified(begun, over=None):
 @pytest.mark.parametrize(
     ("alerts", "seconds"),
     [
-        pytest.param([notified(10)], None, id="it lasts"),
-        pytest.param([notified(10, 20)], 20, id="its own end"),
-        pytest.param([notified(10, 10)], 10, id="an end at its beginning"),
-        pytest.param([notified(15)], 15, id="another began later"),
-        pytest.param([notified(5)], None, id="another began before"),
-        pytest.param([notified(5, 20)], 20, id="another began before and ended later"),
-        pytest.param([notified(5, 9)], None, id="another ended before it began"),
-        pytest.param([notified(10, 20), notified(15)], 15, id="another began while it lasted"),
-        pytest.param([notified(10, 20), notified(25)], 20, id="another began after its end"),
+        pytest.param([reported(10)], None, id="it lasts"),
+        pytest.param([reported(10, 20)], 20, id="its own end"),
+        pytest.param([reported(10, 10)], 10, id="an end at its beginning"),
+        pytest.param([reported(15)], 15, id="another began later"),
+        pytest.param([reported(5)], None, id="another began before"),
+        pytest.param([reported(5, 20)], 20, id="another began before and ended later"),
+        pytest.param([reported(5, 9)], None, id="another ended before it began"),
+        pytest.param([reported(10, 20), reported(15)], 15, id="another began while it lasted"),
+        pytest.param([reported(10, 20), reported(25)], 20, id="another began after its end"),
     ],
 )
-def test_an_episode_ends_with_what_is_notified_first_of_its_labels_later(alerts, seconds):
+def test_an_episode_ends_with_the_first_later_report_of_its_labels(alerts, seconds):
     end = None if seconds is None else at(seconds)
     assert ended_at(at(10), alerts) == ended_at(at(10), alerts[::-1]) == end

@@ -182,7 +182,7 @@ def test_the_command_ends_with_1_where_an_alert_is_missing(two_episodes, capsys)
         (["--from", "2026-03-02", "--feed", "none"], "replay: there is no feed none\n"),
     ],
 )
-def test_the_command_ends_with_2_and_one_line_where_it_cannot_notify(args, said, two_episodes, capsys):
+def test_the_command_ends_with_2_and_one_line_where_it_cannot_compare(args, said, two_episodes, capsys):
     assert run(*args) == 2
 
     assert capsys.readouterr().err == said

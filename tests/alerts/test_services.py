@@ -32,7 +32,7 @@ def events_of(entry):
     return list(AlertEvent.objects.filter(entry=entry).values_list("kind", "at", "reason"))
 
 
-def test_an_opening_stores_its_evidence_in_data_and_in_words():
+def test_an_opening_stores_its_evidence_as_data_and_as_a_summary():
     feed = make_feed("BTC-USD")
     rule = make_rule(make_owner(), assets=["BTC-USD"], condition={"kind": "rises", "percent": 10, "window": "5m"})
     quote(feed, (0, "100"))
@@ -234,7 +234,7 @@ def test_the_database_refuses_an_alert_that_was_over_before_it_opened(open_alert
     assert Alert.objects.count() == 1
 
 
-def test_the_database_refuses_to_notify_the_same_step_twice(open_alert):
+def test_the_database_refuses_the_same_step_twice(open_alert):
     with pytest.raises(IntegrityError), transaction.atomic():
         AlertEvent.objects.create(alert=open_alert, kind="opened", at=at(0), entry=open_alert.entry)
 

@@ -77,7 +77,7 @@ def bearer(secret):
     return {"Authorization": f"Bearer {secret}"}
 
 
-def notified(response):
+def counts(response):
     """Return (opened, resolved, repeated) of an answer."""
     assert response.status_code == 200, response.content
     assert list(response.json()) == ["opened", "resolved", "repeated"]
@@ -102,7 +102,7 @@ def steps():
 def test_an_alert_that_fires_opens(post):
     response = post(content=PAYLOAD % json.dumps(FIRING))
 
-    assert notified(response) == (1, 0, 0)
+    assert counts(response) == (1, 0, 0)
     assert re.fullmatch("[0-9a-f]{16}", response.headers["X-Request-ID"])
     assert "no-store" in response.headers["Cache-Control"]
     alert = Alert.objects.get()
@@ -121,30 +121,30 @@ def test_an_alert_that_fires_opens(post):
 def test_an_alert_that_is_over_ends_the_one_that_opened(post):
     post(FIRING)
 
-    assert notified(post(RESOLVED)) == (0, 1, 0)
+    assert counts(post(RESOLVED)) == (0, 1, 0)
     alert = Alert.objects.get()
     assert (alert.resolved_at, alert.resolution, alert.state) == (at(300), "resolved_by_alertmanager", "resolved")
     assert steps()[1:] == [("resolved", at(300), "resolved_by_alertmanager", None, None)]
 
 
 def test_an_alert_that_is_over_and_was_never_seen_is_recorded_whole(post):
-    assert notified(post(RESOLVED)) == (1, 1, 0)
+    assert counts(post(RESOLVED)) == (1, 1, 0)
     assert [step[:2] for step in steps()] == [("opened", at(0.123456)), ("resolved", at(300))]
     assert Alert.objects.get().resolved_at == at(300)
 
 
 def test_what_is_said_again_writes_nothing(post):
     post(FIRING)
-    assert notified(post(FIRING)) == (0, 0, 1)
+    assert counts(post(FIRING)) == (0, 0, 1)
     post(RESOLVED)
-    assert notified(post(RESOLVED)) == (0, 0, 1)
-    assert notified(post(RESOLVED, RESOLVED)) == (0, 0, 2)
+    assert counts(post(RESOLVED)) == (0, 0, 1)
+    assert counts(post(RESOLVED, RESOLVED)) == (0, 0, 2)
     assert (Alert.objects.count(), AlertEvent.objects.count()) == (1, 2)
 
 
 def test_what_it_said_first_stands(post):
     post(FIRING)
-    assert notified(post(FIRING | {"annotations": {"summary": "Another."}, "labels": {"severity": "critical"}})) == (
+    assert counts(post(FIRING | {"annotations": {"summary": "Another."}, "labels": {"severity": "critical"}})) == (
         0,
         0,
         1,
@@ -155,9 +155,9 @@ def test_what_it_said_first_stands(post):
 
 def test_one_that_is_over_stays_over(post):
     post(RESOLVED)
-    assert notified(post(FIRING)) == (0, 0, 1)
+    assert counts(post(FIRING)) == (0, 0, 1)
     assert Alert.objects.get().resolved_at == at(300)
-    assert notified(post(RESOLVED | {"endsAt": "2026-03-02T13:00:00Z"})) == (0, 0, 1)
+    assert counts(post(RESOLVED | {"endsAt": "2026-03-02T13:00:00Z"})) == (0, 0, 1)
     assert Alert.objects.get().resolved_at == at(300)
 
 
@@ -168,7 +168,7 @@ def test_it_ends_no_sooner_than_it_began(post):
 
 def test_one_that_began_anew_is_another_alert(post):
     post(RESOLVED)
-    assert notified(post(FIRING | {"startsAt": "2026-03-02T12:10:00Z"})) == (1, 0, 0)
+    assert counts(post(FIRING | {"startsAt": "2026-03-02T12:10:00Z"})) == (1, 0, 0)
     assert list(Alert.objects.order_by("pk").values_list("opened_at", "resolved_at")) == [
         (at(0.123456), at(300)),
         (at(600), None),
@@ -178,7 +178,7 @@ def test_one_that_began_anew_is_another_alert(post):
 def test_one_that_alertmanager_has_forgotten_ends_where_the_next_of_its_labels_begins(post):
     post(FIRING)
     post(FIRING | {"fingerprint": "another"})
-    assert notified(post(FIRING | {"startsAt": "2026-03-02T12:10:00Z"})) == (1, 1, 0)
+    assert counts(post(FIRING | {"startsAt": "2026-03-02T12:10:00Z"})) == (1, 1, 0)
     assert list(Alert.objects.order_by("pk").values_list("fingerprint", "opened_at", "resolved_at")) == [
         ("9c06435e70f8a761", at(0.123456), at(600)),
         ("another", at(0.123456), None),
@@ -188,9 +188,9 @@ def test_one_that_alertmanager_has_forgotten_ends_where_the_next_of_its_labels_b
 
 def test_one_notification_notifies_of_many(post):
     alerts = [FIRING | {"fingerprint": f"{number:016x}"} for number in range(1_000)]
-    assert notified(post(*alerts)) == (1_000, 0, 0)
+    assert counts(post(*alerts)) == (1_000, 0, 0)
     over = [RESOLVED | {"fingerprint": f"{number:016x}"} for number in range(500)]
-    assert notified(post(*over, *alerts[500:])) == (0, 500, 500)
+    assert counts(post(*over, *alerts[500:])) == (0, 500, 500)
     assert Alert.objects.filter(resolved_at=None).count() == 500
 
 
@@ -220,7 +220,7 @@ def test_what_is_neither_critical_nor_a_warning_is_information(post, given, seve
         ({}, "FeedBehind"),
     ],
 )
-def test_its_words_are_the_summary_or_what_comes_next(post, annotations, text):
+def test_its_summary_is_the_annotation_or_what_comes_next(post, annotations, text):
     post(FIRING | {"annotations": annotations})
     assert Alert.objects.get().summary == text
 
@@ -247,11 +247,11 @@ def test_the_address_of_its_origin_is_a_text_and_nothing_more(post, client, admi
     assert "<script>alert" not in page
 
 
-# What is told
+# What is sent
 
 
 def make_operators_channel(**columns):
-    """Return an inbox of somebody who wants to be told of the installation."""
+    """Return an inbox of somebody who wants alerts about the installation."""
     channel = create_channel(
         owner=make_operator("olga", "alerts.view_system_alerts"), name="Inbox of olga", kind="inbox", config={}
     )
@@ -269,7 +269,7 @@ def test_it_is_due_to_the_channels_that_want_it(post):
     assert not Message.objects.exists()
 
 
-def test_the_next_tick_plans_it_and_a_notifier_notifies_it(post):
+def test_the_next_tick_plans_it_and_a_notifier_sends_it(post):
     channel = make_operators_channel(group_wait_seconds=0)
     post(FIRING)
     assert channels_to_plan(now=timezone.now()) == [channel.pk]
@@ -289,12 +289,12 @@ def test_alerts_and_what_is_due_commit_together_or_not_at_all(post, monkeypatch)
         patched.setattr(Notification.objects.__class__, "bulk_create", raise_here)
         post(FIRING)
     assert not (Alert.objects.exists() or AlertEvent.objects.exists())
-    assert notified(post(FIRING)) == (1, 0, 0)
+    assert counts(post(FIRING)) == (1, 0, 0)
     assert Notification.objects.count() == 1
 
 
 def raise_here(manager, rows, **options):
-    """Stand in for bulk_create of every kind of row: it breaks at what is owed."""
+    """Stand in for bulk_create of every kind of row: it fails at notifications."""
     if manager.model is Notification:
         raise RuntimeError
     return manager.get_queryset().bulk_create(rows, **options)
@@ -359,7 +359,7 @@ def test_a_body_over_a_megabyte_is_refused(post):
     content = payload(FIRING)
 
     refused(post(content=content + " " * (1_000_001 - len(content))), 413, "LIMIT_EXCEEDED")
-    assert notified(post(content=content + " " * (1_000_000 - len(content)))) == (1, 0, 0)
+    assert counts(post(content=content + " " * (1_000_000 - len(content)))) == (1, 0, 0)
 
 
 def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
@@ -453,12 +453,12 @@ def test_what_every_alert_has_may_not_be_missing(post, field):
 
 def test_a_clock_that_is_ahead_by_minutes_is_believed(post):
     moment = timezone.now() + timedelta(minutes=5)
-    assert notified(post(FIRING | {"startsAt": moment.isoformat()})) == (1, 0, 0)
+    assert counts(post(FIRING | {"startsAt": moment.isoformat()})) == (1, 0, 0)
 
 
 def test_fields_that_a_newer_alertmanager_may_add_are_let_pass(post):
     more = {"notificationReason": {"a": json.loads(DEEP)}}
-    assert notified(post(content=payload(FIRING | more, **more))) == (1, 0, 0)
+    assert counts(post(content=payload(FIRING | more, **more))) == (1, 0, 0)
 
 
 def test_the_receiver_that_is_documented_is_right():
@@ -480,7 +480,7 @@ def test_who_says_the_same_at_the_same_moment_waits_and_writes_nothing(post):
 
     def say_both():
         try:
-            answers.append(notified(post(second, first)))
+            answers.append(counts(post(second, first)))
         finally:
             connection.close()
 
@@ -511,7 +511,7 @@ def test_of_many_at_once_each_alert_opens_and_ends_once(secret):
     one_way = [RESOLVED | {"fingerprint": f"{number:016x}"} for number in range(50)]
 
     def say(alerts):
-        return notified(Client().post(URL, payload(*alerts), content_type=JSON, headers=bearer(secret)))
+        return counts(Client().post(URL, payload(*alerts), content_type=JSON, headers=bearer(secret)))
 
     answers = at_once(*[lambda: say(one_way), lambda: say(one_way[::-1])] * 2)
 
@@ -534,7 +534,7 @@ def test_while_the_database_is_away_it_says_so_and_stores_nothing(post):
 
     refused(response, 503, "UNAVAILABLE")
     assert response.headers["Retry-After"] == "5"
-    assert notified(post(FIRING)) == (1, 0, 0)
+    assert counts(post(FIRING)) == (1, 0, 0)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -553,4 +553,4 @@ def test_while_the_database_is_too_busy_it_is_to_be_said_again(post):
         response = elsewhere(say)
 
     refused(response, 503, "UNAVAILABLE")
-    assert notified(post(FIRING)) == (1, 0, 0)
+    assert counts(post(FIRING)) == (1, 0, 0)

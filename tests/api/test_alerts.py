@@ -1,4 +1,4 @@
-"""Rules, alerts and messages as they are told to their owner."""
+"""Rules, alerts and messages as their owner reads them."""
 
 import pytest
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def ada(client):
-    """Return an owner who is signed in, with one alert that was told."""
+    """Return an owner who is signed in, with one alert that has a message."""
     ada = make_owner()
     make_notified_alerts(ada, 1)
     client.force_login(ada)
@@ -199,7 +199,7 @@ def test_an_alert_has_its_messages_and_a_message_its_alerts(ask, ada):
 
 @pytest.fixture
 def storm(ask, ada):
-    """Return the ids of three alerts, each open and over in one message, and one of them told of again in a second."""
+    """Return the ids of three alerts, each open and over in one message, and one of them in a second message too."""
     symbols = ["S0", "S1", "S2"]
     feed = make_feed(*symbols, name="storm")
     rule = make_rule(ada, name="storm", assets=symbols, condition=above(10))
@@ -215,13 +215,13 @@ def storm(ask, ada):
     return [str(alert.pk) for alert in alerts]
 
 
-def test_a_message_that_notifies_of_several_alerts_has_each_once(ask, storm):
+def test_a_message_about_several_alerts_has_each_once(ask, storm):
     edges = ask("{ messages(first: 2) { edges { node { alerts { id } } } } }").json()["data"]["messages"]["edges"]
     assert [[one["id"] for one in edge["node"]["alerts"]] for edge in edges] == [storm[:1], storm]
 
 
 @pytest.mark.parametrize("size", [1, 10])
-def test_each_alert_has_the_message_that_notifies_of_several_once(ask, storm, size):
+def test_each_alert_has_the_message_about_several_once(ask, storm, size):
     """Its opening and its end are two of the message's members."""
     pages = [messages_of(ask, alert_id, size=size) for alert_id in storm]
     both = pages[1][0]
@@ -240,7 +240,7 @@ def messages_of(ask, alert_id, *, size):
     return subjects
 
 
-def test_a_test_notifies_of_no_alert(ask, ada):
+def test_a_test_is_about_no_alert(ask, ada):
     Message.objects.create(channel=ada.channels.get(), kind="test", subject="[test]", next_attempt_at=at(0))
     edges = ask("{ messages(first: 1) { edges { node { subject alerts { id } } } } }").json()["data"]["messages"][
         "edges"
@@ -337,7 +337,7 @@ def test_a_rule_says_what_it_means_and_where_it_stands(ask, ada):
     }
 
 
-def test_a_rule_is_notified_as_its_newest_version_says(ask, ada):
+def test_a_rule_is_returned_as_its_newest_version_says(ask, ada):
     rule = ada.rules.get()
     make_rule(ada, name=rule.name, rule=rule, assets=["NOTIFIED-0"], condition=above(20), enabled=False)
     answer = first(ask, "rules", "description version")
@@ -349,7 +349,7 @@ def test_a_rule_that_cannot_be_read_says_so(ask, ada):
     assert first(ask, "rules", "description")["description"].startswith("cannot be read: ")
 
 
-def test_who_asks_is_notified(ask, ada, admin_user):
+def test_the_viewer_is_the_user_who_asks(ask, ada, admin_user):
     assert ask("{ me { username isSuperuser } }").json()["data"]["me"] == {"username": "ada", "isSuperuser": False}
     hers = ask("{ me { username isSuperuser } }", user=admin_user).json()["data"]["me"]
     assert hers == {"username": "admin", "isSuperuser": True}

@@ -62,7 +62,7 @@ def refused(response):
     return response.json()
 
 
-def test_what_is_no_token_in_force_is_refused_in_the_same_words(ask):
+def test_what_is_no_token_in_force_is_refused_with_the_same_message(ask):
     ada, eve, now = make_owner("ada"), make_owner("eve"), timezone.now()
     revoked, revoked_secret = create_token(owner=ada, name="revoked")
     revoke_token(token=revoked, now=now)

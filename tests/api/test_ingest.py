@@ -67,7 +67,7 @@ def refused(response, status, code):
 # What is taken
 
 
-def test_quotes_are_stored_and_what_became_of_them_is_notified(push):
+def test_quotes_are_stored_and_the_answer_counts_them(push):
     # In the past, as seen from this machine, and within what is kept.
     moments = [f"{Feed.objects.get().created_at:%Y-%m-%dT%H:%M:%S}.{part}Z" for part in ("000001", "000002")]
     push(quote(moment=moments[1]))
@@ -153,8 +153,8 @@ def test_a_feed_that_takes_no_quotes_is_as_if_it_were_not_there(push, name):
     make_feed("Y", name="paused", provider="push")
     Feed.objects.filter(name="paused").update(is_enabled=False)
 
-    notified = refused(push(quote(), url=f"/ingest/{name}"), 404, "NOT_FOUND")
-    assert notified == "there is no feed of this name that takes quotes now"
+    message = refused(push(quote(), url=f"/ingest/{name}"), 404, "NOT_FOUND")
+    assert message == "there is no feed of this name that takes quotes now"
 
 
 # How
@@ -194,7 +194,7 @@ def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
 
 
 @pytest.mark.parametrize(
-    ("content", "notified"),
+    ("content", "message"),
     [
         (b" ", "the body is not JSON"),
         (b"\xff\xfe", "the body is not JSON"),
@@ -209,8 +209,8 @@ def test_a_body_that_is_announced_as_too_large_is_not_read(client, secret):
     ],
     ids=range(7),
 )
-def test_what_is_malformed_is_refused_as_a_whole_with_its_place(push, content, notified):
-    assert refused(push(content=content), 400, "BAD_USER_INPUT") == notified
+def test_what_is_malformed_is_refused_as_a_whole_with_its_place(push, content, message):
+    assert refused(push(content=content), 400, "BAD_USER_INPUT") == message
 
 
 @pytest.mark.parametrize("symbol", ["\0", "a\0b", "\ud800", "😀", "<script>", "x" * 900_000])

@@ -1,4 +1,4 @@
-"""Assets and feeds as they are told."""
+"""Assets and feeds in GraphQL."""
 
 from decimal import Decimal
 
@@ -133,7 +133,7 @@ def test_a_fall_is_negative_and_rounded_half_even_to_4_decimals(ask, feed):
     assert variation(ask) == "-66.6667"
 
 
-def test_the_widest_change_there_is_is_notified(feed):
+def test_the_widest_change_there_is_is_returned(feed):
     append_quotes(feed, [("BTC", at(0), "0.0000000001")])
     append_quotes(feed, [("BTC", at(DAY), "1000000000000")])
     asset_id = asset_ids(feed)["BTC"]
@@ -184,7 +184,7 @@ def rolled_up(feed):
 # Candles
 
 
-def test_candles_are_notified_newest_first_page_by_page(ask, feed):
+def test_candles_are_returned_newest_first_page_by_page(ask, feed):
     for seconds, price in [(0, "10"), (30, "12"), (59, "11"), (3_600, "9"), (7_300, "8"), (7_400, "8")]:
         append_quotes(feed, [("BTC", at(seconds), price)])
     rolled_up(feed)
@@ -247,7 +247,7 @@ def test_an_alias_is_a_name_that_is_free(feed, name, text):
 # Feeds
 
 
-def test_a_feed_notifies_how_far_it_has_come(ask, feed):
+def test_a_feed_says_how_far_it_has_come(ask, feed):
     append_quotes(feed, [("BTC", at(0), "1")])
     FeedHead.objects.update(failures=3)
     query = (

@@ -35,7 +35,7 @@ SEEN_BY = {
     "rules": {"ada", "root"},
     "silences": {"ada", "root"},
 }
-# What a stranger is told: nothing is there, or that they should sign in.
+# What a stranger reads: nothing is there, or that they should sign in.
 OPEN_TO_STRANGERS = {"feed", "feeds", "me"}
 # Ids that may be, and are not there.
 ABSENT = {"alert": "999999", "asset": "ABSENT", "feed": "absent", "rule": "999999"}
@@ -113,7 +113,7 @@ def test_a_stranger_sees_nothing(ask, readers, field):
 
 
 @pytest.mark.parametrize("field", ABSENT)
-def test_a_stranger_is_notified_the_same_whatever_the_id(ask, readers, field):
+def test_a_stranger_gets_the_same_answer_whatever_the_id(ask, readers, field):
     assert ask(query_of(field, ids()[field])).content == ask(query_of(field, ABSENT[field])).content
 
 
@@ -179,11 +179,11 @@ def test_alerts_about_the_installation_are_for_operators(ask, readers, system_al
 
 def test_a_message_about_the_installation_shows_no_alert_to_whom_may_not_see_it_any_more(ask, readers, system_alert):
     channel = readers["ada"].channels.get()
-    message = Message.objects.create(channel=channel, subject="was told", next_attempt_at=at(0))
+    message = Message.objects.create(channel=channel, subject="was sent", next_attempt_at=at(0))
     Notification.objects.create(event=system_alert.events.get(), channel=channel, due_at=at(0), message=message)
     query = "{ messages(first: 1) { edges { node { subject alerts { summary } } } } }"
     answer = ask(query, user=readers["ada"]).json()["data"]["messages"]["edges"]
-    assert answer == [{"node": {"subject": "was told", "alerts": []}}]
+    assert answer == [{"node": {"subject": "was sent", "alerts": []}}]
 
 
 def test_a_deleted_rule_is_seen_by_its_alerts_only(ask, readers):

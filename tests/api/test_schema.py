@@ -29,7 +29,7 @@ def test_no_root_field_takes_the_others_down_with_it():
 
 
 def test_fields_that_are_read_later_may_be_null():
-    """An error of theirs could otherwise not be told: the executor would wait for them for ever."""
+    """An error of theirs could otherwise not be reported: the executor would wait for them for ever."""
     later = [
         (name, field_name, field.type)
         for name in object_types() | {QUERY.name}

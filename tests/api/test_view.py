@@ -27,7 +27,7 @@ def ada(client):
 
 
 def refusal(response, *, status=400):
-    """Return the code of the only error of an answer that has no data and tells nothing of the inside."""
+    """Return the code of the only error of an answer that has no data and reveals nothing internal."""
     assert response.status_code == status, response.content
     answer = response.json()
     assert list(answer) == ["errors"]
@@ -204,7 +204,7 @@ def test_many_directives_are_one_error(ask, ada, count):
     assert refusal(ask("{ me { username " + "@nope " * count + "} }")) == "GRAPHQL_VALIDATION_FAILED"
 
 
-def test_each_kind_of_fault_is_notified_once_and_at_most_five_of_them(ask, ada):
+def test_each_kind_of_error_is_returned_once_and_at_most_five_of_them(ask, ada):
     query = (
         "query ($a: Nope, $b: Nope) { nope nope2 me { username(x: 1) name { x } ...b } rule { id } asset(id: []) @x }"
         " fragment a on Query { me { username } } fragment c on Nope { x }"
@@ -349,7 +349,7 @@ def test_variables_nested_deep_are_refused(ask, ada):
     assert refusal(ask("query ($id: ID!) { rule(id: $id) { name } }", {"id": deep})) == "BAD_USER_INPUT"
 
 
-# What is told
+# Errors
 
 
 def test_suggestions_are_for_development(ask, ada, settings):
@@ -383,7 +383,7 @@ def test_introspection_in_a_circle_or_many_times_is_refused(ask, ada, query):
     assert refusal(ask(query)) in ("LIMIT_EXCEEDED", "GRAPHQL_VALIDATION_FAILED")
 
 
-def test_what_a_resolver_raises_is_logged_and_not_notified(ask, ada, monkeypatch, caplog):
+def test_what_a_resolver_raises_is_logged_and_not_returned(ask, ada, monkeypatch, caplog):
     def fail(context, names):
         raise DatabaseError("password=hunter2")
 

@@ -1,4 +1,4 @@
-"""Rules tested by data: the project's own files, the notation, and what a file that is wrong is told."""
+"""Rules tested by data: the project's own files, the notation, and the error of a wrong file."""
 
 import json
 import os
@@ -325,7 +325,7 @@ def test_a_test_begins_where_it_says(tmp_path):
 # The command.
 
 
-def test_a_wrong_expectation_fails_with_both_sides_in_words(tmp_path):
+def test_a_wrong_expectation_fails_with_both_sides_described(tmp_path):
     path = written(tmp_path, file_of("[{asset: A, at: 1m, price: 111}]"))
 
     assert said(path) == (
@@ -473,11 +473,11 @@ def test_a_wrong_file_is_exit_2_with_one_line_that_names_the_place(tmp_path, cap
     content, why = WRONG[wrong]
     status, text = said(written(tmp_path, content))
 
-    notified = capsys.readouterr().err
+    errors = capsys.readouterr().err
     assert (status, text) == (2, "")
-    assert notified.startswith("testrules: tests.yaml")
-    assert why in notified
-    assert notified.count("\n") == 1
+    assert errors.startswith("testrules: tests.yaml")
+    assert why in errors
+    assert errors.count("\n") == 1
 
 
 def test_nothing_is_tried_where_one_of_the_files_is_wrong(tmp_path, capsys):
@@ -490,7 +490,7 @@ def test_a_test_is_named_in_what_is_wrong_with_it(tmp_path):
         read_tests(written(tmp_path, PASSING + PASSING.split("\n")[1].replace("one", "two")[:-1] + ", interval: x}\n"))
 
 
-def test_a_failure_and_a_wrong_file_are_notified_apart_by_the_exit_status_of_the_process(tmp_path):
+def test_a_failure_and_a_wrong_file_have_different_exit_statuses(tmp_path):
     failing, wrong = run(written(tmp_path, file_of())), run(written(tmp_path, "tests: []"))
 
     assert (failing.returncode, failing.stderr) == (1, "")
@@ -511,6 +511,6 @@ def test_a_reader_that_has_had_enough_gets_no_traceback(tmp_path):
     run = [sys.executable, "manage.py", "testrules", str(written(tmp_path, PASSING))]
     with subprocess.Popen(run, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
-        notified = process.stderr.read()
+        errors = process.stderr.read()
 
-    assert (process.returncode, notified) == (1, b"")
+    assert (process.returncode, errors) == (1, b"")

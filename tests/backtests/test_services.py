@@ -71,14 +71,14 @@ def test_a_form_that_cannot_be_read_is_refused_and_nothing_is_asked_for():
         (at(4), at(9), "is of 2026-03-02 12:00:04 UTC; begin earlier"),
     ],
 )
-def test_a_range_without_quotes_is_refused_in_words(since, until, text):
+def test_a_range_without_quotes_is_refused_with_the_reason(since, until, text):
     with pytest.raises(runs.RunRefused, match=text):
         ask(make_priced_rule(), since=since, until=until)
     assert not BacktestRun.objects.exists()
 
 
 @pytest.mark.django_db
-def test_a_rule_without_quotes_or_without_assets_is_refused_in_words():
+def test_a_rule_without_quotes_or_without_assets_is_refused_with_the_reason():
     make_feed("ETH-USD")
     rule = make_rule(make_owner(), assets=["ETH-USD"], condition=above(10))
     with pytest.raises(runs.RunRefused, match="No quotes of the rule's assets are stored yet"):
@@ -238,7 +238,7 @@ def test_a_form_that_can_be_read_no_more_fails_with_the_place():
 
 
 @pytest.mark.django_db
-def test_one_that_takes_too_long_fails_in_words(monkeypatch):
+def test_one_that_takes_too_long_fails_with_the_reason(monkeypatch):
     run = ask(make_priced_rule())
     clock = [100.0]
 
@@ -256,7 +256,7 @@ def test_one_that_takes_too_long_fails_in_words(monkeypatch):
 
 
 @pytest.mark.django_db
-def test_one_that_opens_without_end_fails_in_words_before_memory_does(monkeypatch):
+def test_one_that_opens_without_end_fails_with_the_reason_before_memory_is_full(monkeypatch):
     monkeypatch.setattr("apps.backtests.evaluation.OPENINGS_AT_MOST", 3)
     run = ask(make_priced_rule(prices=["9", "11"] * 6), until=at(11))
     runs.run_backtest(run_id=run.pk)

@@ -1,4 +1,4 @@
-"""From a quote to the webhook that is told of it, and a full queue of deliveries with one receiver that hangs.
+"""From a quote to the webhook that is notified of it, and a full queue of deliveries with one receiver that hangs.
 
 On PostgreSQL, RabbitMQ and Redis, with the deployment's workers and receivers of their own process.
 """
@@ -103,12 +103,12 @@ def test_from_a_quote_to_the_webhook(tmp_path, receiver, settings):
             sent[builders.append_quotes(feed, quotes).pk] = at
             flow.evaluate_soon(feed_id=feed.pk)
         seconds = time.monotonic() - began
-        wait_until(is_notified, timeout_seconds=120)
+        wait_until(is_all_delivered, timeout_seconds=120)
     assert Alert.objects.count() == BATCHES * ALERTS_PER_BATCH
     arrived = received(file)
     assert set(arrived) == {str(pk) for pk in Message.objects.values_list("pk", flat=True)}
-    notified = Notification.objects.values_list("event__entry", "message")
-    waits = [arrived[str(message_id)] - sent[entry_id] for entry_id, message_id in notified]
+    planned = Notification.objects.values_list("event__entry", "message")
+    waits = [arrived[str(message_id)] - sent[entry_id] for entry_id, message_id in planned]
     bare = bare_post(f"http://127.0.0.1:{port}/in")
     print(f"\n  {BATCHES * QUOTES_PER_BATCH / seconds:,.0f} quotes/s, {len(waits) / seconds:.0f} events/s in "
           f"{len(arrived) / seconds:.0f} messages/s")  # fmt: skip
@@ -116,8 +116,8 @@ def test_from_a_quote_to_the_webhook(tmp_path, receiver, settings):
           f"{1_000 * percentile(waits, 0.99):.0f} ms; a bare POST takes {1_000 * bare:.1f} ms")  # fmt: skip
 
 
-def is_notified() -> bool:
-    """Tell whether all that was stored is evaluated, planned and delivered."""
+def is_all_delivered() -> bool:
+    """Return whether all that was stored is evaluated, planned and delivered."""
     return not (
         EvaluationCursor.objects.exclude(seq=F("feed__head__seq")).exists()
         or Notification.objects.filter(message=None).exists()

@@ -22,7 +22,7 @@ def test_a_link_waits_for_its_button_and_then_acts(live_server, page, scheme):
     page.goto(live_server.url + acknowledge)
     expect(page.locator("h1")).to_have_text("Acknowledge?")
     assert Alert.objects.get().acknowledged_at is None
-    # What the page tells of itself to others must not keep its own form out.
+    # The page's Referrer-Policy must not keep its own form out.
     page.click("button")
     expect(page.locator("h1")).to_have_text("Done")
     assert Alert.objects.get().acknowledged_at is not None

@@ -6,7 +6,7 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.market.models import FeedEntry, Quote
 from apps.notify.models import Message, Notification
 from tests.faults.halves import halves_seen
-from tests.faults.receiver import MessageItem
+from tests.faults.receiver import ReceivedRequest
 from tests.faults.run import Row, Run
 
 
@@ -21,38 +21,39 @@ def compare(run: Run) -> None:
         delivered = {str(pk) for pk in messages.filter(status="delivered").values_list("pk", flat=True)}
         if name == "inbox":
             pairs = Notification.objects.filter(message__in=delivered).values_list("event__alert_id", "event__kind")
-            notified = Counter(pairs)
+            delivered_events = Counter(pairs)
         else:
             by_id = {one.message_id: one for one in taken if one.channel == name}
             row.want(set(by_id) == delivered, f"{name}: ids received are not those of the messages delivered")
-            notified = Counter(pair for one in by_id.values() for pair in one.notified)
+            delivered_events = Counter(pair for one in by_id.values() for pair in one.events)
             requests = [one for one in run.receiver.requests if one.channel == name]
             bodies = {one.message_id: one.body for one in requests}
             row.want(all(one.body == bodies[one.message_id] for one in requests), f"{name}: one id, two texts")
             _compare_order(row, [one for one in taken if one.channel == name])
-        row.dup_deliveries += sum(times - 1 for times in notified.values())
+        row.dup_deliveries += sum(times - 1 for times in delivered_events.values())
         failed = messages.filter(status="failed")
         row.failed += failed.count()
         if name in run.refused:
-            unpaid = set(Notification.objects.filter(message__in=failed).values_list("event__alert_id", "event__kind"))
+            of_failed = Notification.objects.filter(message__in=failed)
+            given_up = set(of_failed.values_list("event__alert_id", "event__kind"))
             notifications = set(
                 Notification.objects.filter(channel=channel).values_list("event__alert_id", "event__kind")
             )
             row.want(
-                set(notified) | unpaid == notifications and not set(notified) & unpaid,
-                f"{name}: neither told nor given up",
+                set(delivered_events) | given_up == notifications and not set(delivered_events) & given_up,
+                f"{name}: neither delivered nor given up",
             )
         else:
             row.deliveries_expected += len(events)
-            row.delivered += len(events & set(notified))
-            row.lost += len(events - set(notified))
-            row.want(not set(notified) - events, f"{name}: told of what is not on record")
+            row.delivered += len(events & set(delivered_events))
+            row.lost += len(events - set(delivered_events))
+            row.want(not set(delivered_events) - events, f"{name}: has events that are not on record")
             row.want(not failed.exists(), f"{name}: {failed.count()} given up")
     times = Counter(one.message_id for one in taken)
     row.repeats_same_id = sum(times.values()) - len(times)
     row.want(row.repeats_same_id <= row.allowed, f"{row.repeats_same_id} repeats, {row.allowed} allowed")
     row.want(row.lost == 0, f"{row.lost} lost")
-    row.want(row.dup_deliveries == 0, f"{row.dup_deliveries} told in two messages")
+    row.want(row.dup_deliveries == 0, f"{row.dup_deliveries} delivered in two messages")
     row.want(row.injected > 0, "nothing was injected")
     row.want(row.in_flight > run.size.in_flight, f"only {row.in_flight} under way")
 
@@ -85,10 +86,10 @@ def _compare_record(run: Run) -> None:
     row.want(not halves, f"halves: {halves}")
 
 
-def _compare_order(row: Row, taken: list[MessageItem]) -> None:
-    """No program is told that something is over before it was told that it is."""
+def _compare_order(row: Row, taken: list[ReceivedRequest]) -> None:
+    """Check that no receiver gets a resolution before its opening."""
     opened: set[int] = set()
     for one in taken:
-        opened |= {alert for alert, event in one.notified if event == "opened"}
-        early = {alert for alert, event in one.notified if event == "resolved"} - opened
+        opened |= {alert for alert, event in one.events if event == "opened"}
+        early = {alert for alert, event in one.events if event == "resolved"} - opened
         row.want(not early, f"{one.channel}: the end of {early} before its beginning")

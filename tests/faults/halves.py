@@ -30,7 +30,7 @@ HALVES = {
     "batch evaluated and not marked, or the reverse": """
         SELECT count(*) FROM market_feedentry b JOIN market_evaluationcursor p ON p.feed_id = b.feed_id
         WHERE (b.evaluated_at IS NOT NULL) <> (b.seq <= p.seq)""",
-    "message that tells other than what it pays": """
+    "message whose items are not its notifications": """
         SELECT count(*) FROM notify_message m WHERE m.kind = 'alert' AND jsonb_array_length(m.items) <>
         (SELECT count(*) FROM notify_notification o WHERE o.message_id = m.id)""",
 }

@@ -26,7 +26,7 @@ from apps.notify.queries import message_counts_of
 from apps.pipeline import flow
 from tests.faults.failpoints import EVALUATED, PLANNED, STOP
 from tests.faults.halves import halves_seen
-from tests.faults.receiver import OK, Answer, Asked, Manner, MessageItem
+from tests.faults.receiver import OK, Answer, Asked, Behaviour, ReceivedRequest
 from tests.faults.run import HANDS, ROLES, Run
 from tests.faults.wiretap import Wiretap
 from tests.rig import queue_lengths, wait_until
@@ -145,16 +145,16 @@ def _have_passed(run: Run, over: Iterable[Path]) -> bool:
 
 
 def hold_up_by_bad_receivers(run: Run) -> None:
-    """X2: programs that fail, ask for a pause, hang, break off, are gone, and lead elsewhere; others are told all the
-    same, and nobody is led anywhere."""
-    everybody_notified = threading.Event()
+    """X2: programs that fail, ask for a pause, hang, break off, are gone, and lead elsewhere; others get their
+    messages all the same, and no redirect is followed."""
+    others_are_done = threading.Event()
     # After its first message, and early enough: on a slow machine few messages are sent, each about many alerts.
     gone_from = run.rng.randint(2, max(3, run.size.slots // 4))
     to_metadata = (("Location", "http://169.254.169.254/latest/meta-data/"),)
     run.receiver.defaults |= {
         "failing": _fails_thrice(),
         "limited": lambda asked: Answer(429, (("Retry-After", "2"),)) if asked.request in (1, 4) else OK,
-        "hanging": lambda asked: OK if everybody_notified.is_set() else Answer(None, deferred_by=everybody_notified),
+        "hanging": lambda asked: OK if others_are_done.is_set() else Answer(None, waits_for=others_are_done),
         "resetting": lambda asked: Answer(None) if asked.repeat == 1 and asked.request % 3 == 1 else OK,
         "gone": lambda asked: OK if asked.request < gone_from else Answer(410),
         "redirected": lambda asked: Answer(302, to_metadata),
@@ -171,46 +171,46 @@ def hold_up_by_bad_receivers(run: Run) -> None:
         Message.objects.filter(channel=run.channels["hanging"], status__in=Message.UNSENT).exists(),
         "nothing waited for the one that hangs",
     )
-    everybody_notified.set()
+    others_are_done.set()
     run.drain()
     run.row.injected = sum(not one.is_taken for one in run.receiver.requests)
 
 
-def _fails_thrice() -> Manner:
+def _fails_thrice() -> Behaviour:
     """Fail the first three tries of every third message: long enough for what comes after it to be on its way."""
     seen: list[str] = []
 
-    def manner(asked: Asked) -> Answer:
+    def behaviour(asked: Asked) -> Answer:
         if asked.repeat == 1:
             seen.append(asked.message_id)
         return Answer(500) if asked.repeat <= 3 and seen.index(asked.message_id) % 3 == 0 else OK
 
-    return manner
+    return behaviour
 
 
 def bad_receivers_were_no_matter(run: Run) -> None:
-    """Check the rest of X2: schedule and pauses kept, refusals told, no request led elsewhere."""
-    notified, row = run.receiver.requests, run.row
-    for first, second in _tries(notified, channel="failing"):
+    """Check the rest of X2: schedule and pauses kept, owners notified of refusals, no redirect followed."""
+    received, row = run.receiver.requests, run.row
+    for first, second in _tries(received, channel="failing"):
         least = RETRY_SECONDS[0] * (1 - domain.JITTER)
         row.want(second.at - first.at >= least, f"tried again after {second.at - first.at:.2f} s, not {least:.2f}")
-    limited = [one for one in notified if one.channel == "limited"]
+    limited = [one for one in received if one.channel == "limited"]
     for one, after in itertools.pairwise(limited):
         if one.answer.status == 429:
             row.want(after.at - one.at >= 2, f"{after.at - one.at:.2f} s after it was asked to wait for 2")
     row.want(sum(one.answer.status == 429 for one in limited) == 2, "it was not asked to wait twice")
     for name in ("failing", "resetting", "hanging"):
-        row.want(any(one.channel == name and not one.is_taken for one in notified), f"{name} has failed nothing")
-    row.want(not any(one.channel == "trap" for one in notified), "a redirect was followed")
-    row.want(any(one.channel == "gone" and one.is_taken for one in notified), "gone was never there")
+        row.want(any(one.channel == name and not one.is_taken for one in received), f"{name} has failed nothing")
+    row.want(not any(one.channel == "trap" for one in received), "a redirect was followed")
+    row.want(any(one.channel == "gone" and one.is_taken for one in received), "gone was never there")
     for name in run.refused:
         refused = Channel.objects.get(pk=run.channels[name].pk)
         row.want(not refused.is_enabled and refused.switched_off_because, f"{name} is still on")
         notices = Message.objects.filter(kind=Message.Kind.NOTICE, subject__contains=name)
         ends = [(one.channel.name, one.status) for one in notices]
-        row.want([status for _, status in ends] == ["delivered"], f"its owner was told that {name} is off: {ends}")
-        row.want(all(one.channel_id != refused.pk for one in notices), f"{name} itself was told that it is off")
-        asked = [one for one in notified if one.channel == name]
+        row.want([status for _, status in ends] == ["delivered"], f"its owner was notified that {name} is off: {ends}")
+        row.want(all(one.channel_id != refused.pk for one in notices), f"{name} itself was notified that it is off")
+        asked = [one for one in received if one.channel == name]
         row.want(sum(not one.is_taken for one in asked) == 1, f"{name} was asked again after it had refused")
     hanging = {str(pk) for pk in Message.objects.filter(channel=run.channels["hanging"]).values_list("pk", flat=True)}
     lines = [line for line in run.processes.log("notifier").splitlines() if '"message": "message tried"' in line]
@@ -263,7 +263,7 @@ def freeze_workers(run: Run) -> None:
         if not failed:
             failed.append(asked.message_id)
             return Answer(500)
-        return Answer(200, deferred_by=is_late) if asked.message_id == failed[0] else OK
+        return Answer(200, waits_for=is_late) if asked.message_id == failed[0] else OK
 
     with run.strike(pause_seconds=1):
         # One of them somewhere; then one with an answer in its hand, so that the third goes on with the work of both.
@@ -343,10 +343,10 @@ def _children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _tries(notified: Iterable[MessageItem], *, channel: str) -> Iterator[tuple[MessageItem, MessageItem]]:
+def _tries(received: Iterable[ReceivedRequest], *, channel: str) -> Iterator[tuple[ReceivedRequest, ReceivedRequest]]:
     """Give the tries of each message of a channel, each with the next."""
-    by_id: dict[str, list[MessageItem]] = defaultdict(list)
-    for one in notified:
+    by_id: dict[str, list[ReceivedRequest]] = defaultdict(list)
+    for one in received:
         if one.channel == channel:
             by_id[one.message_id].append(one)
     for tries in by_id.values():

@@ -1,4 +1,4 @@
-"""Programs that are told by webhook: one server, a path for each channel, and what each of them was told and when."""
+"""Receivers of webhooks: one server, a path for each channel, and the requests that came, with their times."""
 
 import json
 import socket
@@ -14,21 +14,21 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a program says. status None: nothing, it breaks the connection off; deferred_by: it waits for that first."""
+    """The answer of a receiver. status None: it resets the connection; waits_for: an event that it waits for first."""
 
     status: int | None = 200
     headers: tuple[tuple[str, str], ...] = ()
-    deferred_by: threading.Event | None = None
+    waits_for: threading.Event | None = None
 
 
 OK = Answer()
-# How long one takes for what it does with a message: long enough that there is always something under way.
+# How long a receiver takes for each request: long enough that one is always under way.
 WORK_SECONDS = 0.02
 
 
 @dataclass(slots=True)
-class MessageItem:
-    """One request. told: the (alert id, event) that it tells, in order; at: seconds of the monotonic clock."""
+class ReceivedRequest:
+    """A request that was received. at: when, in seconds of the monotonic clock; answer: what it is answered with."""
 
     channel: str
     message_id: str
@@ -41,28 +41,28 @@ class MessageItem:
         return self.answer.status is not None and 200 <= self.answer.status < 300
 
     @property
-    def notified(self) -> list[tuple[int, str]]:
+    def events(self) -> list[tuple[int, str]]:
+        """Return (alert id, event) of each of its items, in order."""
         return [(one["alert_id"], one["event"]) for one in json.loads(self.body)["data"]["events"]]
 
 
 class Asked(NamedTuple):
-    """request: the how manyth of the channel it is; repeat: the how manyth with this id."""
+    """What an answer is chosen by. request: its number on its channel; repeat: its number among those with its id."""
 
     message_id: str
     request: int
     repeat: int
 
 
-Manner = Callable[[Asked], Answer]
+Behaviour = Callable[[Asked], Answer]
 
 
 class Receiver:
-    """It listens from `open` on; `port` is its own before that too. `defaults`: channel -> what it says, OK where it is
-    not named."""
+    """It listens from `open` on; `port` is reserved before that too. defaults: channel -> behaviour, else OK."""
 
     def __init__(self) -> None:
-        self.defaults: dict[str, Manner] = {}
-        self.requests: list[MessageItem] = []
+        self.defaults: dict[str, Behaviour] = {}
+        self.requests: list[ReceivedRequest] = []
         self._lock = threading.Lock()
         self._times: dict[str, int] = defaultdict(int)
         self._server: ThreadingHTTPServer | None = None
@@ -90,8 +90,8 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 answer = receiver._take(self.path.strip("/"), self.headers["webhook-id"], body)
                 time.sleep(WORK_SECONDS)
-                if answer.deferred_by is not None:
-                    answer.deferred_by.wait(120)
+                if answer.waits_for is not None:
+                    answer.waits_for.wait(120)
                 if answer.status is None:
                     # Linger of 0: closing resets the connection.
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -132,7 +132,7 @@ class Receiver:
         with self._lock:
             self._times[channel] += 1
             self._times[message_id] += 1
-            manner = self.defaults.get(channel, lambda asked: OK)
-            answer = manner(Asked(message_id, self._times[channel], self._times[message_id]))
-            self.requests.append(MessageItem(channel, message_id, body, answer))
+            behaviour = self.defaults.get(channel, lambda asked: OK)
+            answer = behaviour(Asked(message_id, self._times[channel], self._times[message_id]))
+            self.requests.append(ReceivedRequest(channel, message_id, body, answer))
             return answer

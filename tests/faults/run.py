@@ -168,7 +168,7 @@ class Run:
         return -1 if self.row.injected and self.is_over() else 0
 
     def is_over(self, *, but: QuerySet[Notification] | None = None) -> bool:
-        """The recordings are stored and evaluated to their ends, and nothing waits to be told; but: of these
+        """The recordings are stored and evaluated to their ends, and no notification waits; but: of these
         notifications, where not all are looked at."""
         self._note_recovery()
         heads = {head.feed_id: head for head in FeedHead.objects.select_related("feed__evaluation_cursor")}
@@ -178,7 +178,7 @@ class Run:
                 return False
         if but is not None:
             return not but.filter(Q(message=None) | Q(message__status__in=Message.UNSENT)).exists()
-        return not _untold()
+        return not _has_work_left()
 
     def _note_recovery(self) -> None:
         if self.struck_at and not self.row.recover_s:
@@ -211,7 +211,7 @@ def in_flight() -> int:
         return int(cursor.fetchone()[0])
 
 
-def _untold() -> bool:
+def _has_work_left() -> bool:
     unsent = Q(message=None) | Q(message__status__in=Message.UNSENT)
     return (
         Notification.objects.filter(unsent).exists()

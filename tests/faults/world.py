@@ -125,7 +125,7 @@ def _recorded_prices() -> dict[str, list[Decimal]]:
 def make_world(
     recordings: list[Recording], *, size: Size, folder: Path, channels: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[Feed], dict[str, Channel]]:
-    """Return a feed for each recording, due now, with recorded.RULES on all its assets, told on these channels at once.
+    """Return a feed for each recording, due now, with recorded.RULES on its assets, which notify these channels.
 
     channels: name -> config of a webhook; an empty one is an inbox.
     """
@@ -144,7 +144,7 @@ def make_world(
         )
         Asset.objects.bulk_create([Asset(symbol=symbol, feed=feed) for symbol in recording.symbols])
         feeds.append(feed)
-    notified = {
+    made = {
         name: create_channel(
             owner=owner,
             name=name,
@@ -158,6 +158,6 @@ def make_world(
     symbols = [symbol for recording in recordings for symbol in recording.symbols]
     for name, document in recorded.RULES.items():
         set_channels(
-            rule=builders.make_rule(owner, name=name, assets=symbols, **document), channels=list(notified.values())
+            rule=builders.make_rule(owner, name=name, assets=symbols, **document), channels=list(made.values())
         )
-    return feeds, notified
+    return feeds, made

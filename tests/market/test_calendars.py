@@ -99,7 +99,7 @@ def test_when_new_york_is_open(at, is_open, next_open, previous_close):
         ("XXXX", "2026-11-28T12:00", "there is no trading calendar XXXX"),
     ],
 )
-def test_the_hours_in_words(code, at, text):
+def test_the_hours_have_a_description(code, at, text):
     assert calendars.describe(code, moment(at)) == text
 
 

@@ -20,12 +20,12 @@ def in_step(monkeypatch):
     tried = []
     append = log._append_in_step
 
-    def notified(head, admitted, **columns):
+    def noted(head, admitted, **columns):
         entry = append(head, admitted, **columns)
         tried.append(entry is not None)
         return entry
 
-    monkeypatch.setattr(log, "_append_in_step", notified)
+    monkeypatch.setattr(log, "_append_in_step", noted)
     return tried
 
 

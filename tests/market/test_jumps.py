@@ -35,7 +35,7 @@ def test_a_price_exactly_half_as_far_is_no_jump(price):
 
 
 @pytest.mark.parametrize("price", [49, 151, 10_000, 1])
-def test_a_price_further_off_is_held(price):
+def test_a_price_further_off_is_unconfirmed(price):
     assert verdict(price) is Verdict.UNCONFIRMED
 
 
@@ -48,16 +48,16 @@ def test_where_the_percent_is_zero_nothing_jumps():
 
 
 @pytest.mark.parametrize("price", [200, 400, 600])
-def test_the_next_price_confirms_the_held_one_where_it_is_within_half_of_it(price):
+def test_the_next_price_confirms_the_unconfirmed_one_where_it_is_within_half_of_it(price):
     assert verdict(price, unconfirmed=400) is Verdict.CONFIRMS
 
 
 @pytest.mark.parametrize("price", [199, 601])
-def test_the_next_price_that_jumps_from_both_is_held_in_its_place(price):
+def test_the_next_price_that_jumps_from_both_is_unconfirmed_in_its_place(price):
     assert verdict(price, unconfirmed=400) is Verdict.UNCONFIRMED
 
 
-def test_a_next_price_near_the_last_accepted_one_shows_that_the_held_one_was_an_error():
+def test_a_next_price_near_the_last_accepted_one_shows_that_the_unconfirmed_one_was_an_error():
     assert verdict(101, unconfirmed=10_000) is Verdict.ACCEPTED
     # Near to both: what it says of the price before is more than what it says of the jump.
     assert verdict(110, unconfirmed=160) is Verdict.ACCEPTED
@@ -68,12 +68,12 @@ def test_the_third_in_a_row_is_accepted_whatever_it_says():
     assert verdict(5_000, unconfirmed=1_000, times=2) is Verdict.ACCEPTED
 
 
-def test_the_held_quote_given_again_confirms_nothing():
+def test_the_unconfirmed_quote_given_again_confirms_nothing():
     assert verdict(400, unconfirmed=400, seconds=5) is Verdict.REPEATED
     assert verdict(401, unconfirmed=400, seconds=5) is Verdict.CONFLICT
 
 
-def test_a_quote_from_before_the_held_one_is_accepted_beside_it_or_rejected():
+def test_a_quote_from_before_the_unconfirmed_one_is_accepted_beside_it_or_rejected():
     assert verdict(101, unconfirmed=400, seconds=4) is Verdict.BESIDE
     assert verdict(401, unconfirmed=400, seconds=4) is Verdict.JUMP
 
@@ -140,7 +140,7 @@ def test_three_in_a_row_within_one_answer_or_in_three_end_alike():
 
 
 @pytest.mark.django_db
-def test_the_held_trade_given_again_waits_on_and_is_counted_as_repeated():
+def test_the_unconfirmed_trade_given_again_waits_on_and_is_counted_as_repeated():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")])
     append_quotes(feed, [("BTC", at(10), "100")])
@@ -169,7 +169,7 @@ def test_what_waits_keeps_its_volume_and_says_who_gave_it():
 
 
 @pytest.mark.django_db
-def test_a_held_quote_is_not_stored_under_another_providers_name():
+def test_an_unconfirmed_quote_is_not_stored_under_another_providers_name():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")], provider="coinbase")
     append_quotes(feed, [("BTC", at(10), "100")], provider="coinbase")
@@ -180,7 +180,7 @@ def test_a_held_quote_is_not_stored_under_another_providers_name():
 
 
 @pytest.mark.django_db
-def test_a_held_quote_that_imported_history_has_overtaken_is_given_up():
+def test_an_unconfirmed_quote_that_imported_history_has_overtaken_is_given_up():
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")])
     append_quotes(feed, [("BTC", at(10), "100")])
@@ -193,7 +193,7 @@ def test_a_held_quote_that_imported_history_has_overtaken_is_given_up():
 
 
 @pytest.mark.django_db
-def test_a_held_quote_that_is_older_than_quotes_are_kept_is_given_up(settings):
+def test_an_unconfirmed_quote_that_is_older_than_quotes_are_kept_is_given_up(settings):
     feed = make_feed("A", "B", provider="simulated")
     append_quotes(feed, [("A", at(0), "100"), ("B", at(0), "1")])
     append_quotes(feed, [("A", at(1), "1000")])

@@ -194,7 +194,7 @@ def test_an_asset_may_leave_its_feed_and_nothing_evaluates_it_any_more(feeds):
     assert asset().feed == second
 
 
-def test_a_held_price_waits_in_the_other_feed(feeds):
+def test_an_unconfirmed_price_waits_in_the_other_feed(feeds):
     first, second = feeds
     append_quotes(first, [("A", at(0), "10")])
     append_quotes(first, [("A", at(1), "100")])
@@ -410,7 +410,7 @@ def test_the_assets_page_moves_it_or_says_why_not(admin_client, feeds):
     assert watched_in(second) == {"rule": ["A"]}
 
 
-def test_a_move_refused_under_the_locks_is_notified_and_nothing_is_saved(admin_client, feeds, monkeypatch):
+def test_a_move_refused_under_the_locks_is_reported_and_nothing_is_saved(admin_client, feeds, monkeypatch):
     first, second = feeds
     append_quotes(first, [("A", at(0), "11")])
     monkeypatch.setattr("apps.panel.assets.refuse_to_move", lambda row, feed: None)  # As it was a moment ago.

@@ -226,7 +226,7 @@ def test_a_day_waits_until_it_is_rolled_up():
     assert Candle.objects.filter(resolution=Candle.Resolution.DAY).count() == 3
 
 
-def test_a_dry_run_notifies_the_days_and_drops_none():
+def test_a_dry_run_names_the_days_and_drops_none():
     feed = make_feed("BTC", "ETH")
     append_quotes(feed, [("ETH", START, "2")])
     _append_daily(feed, "BTC", START, days=4)

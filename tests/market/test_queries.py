@@ -88,7 +88,7 @@ def test_a_name_in_another_currency_than_the_asset_is_left_out():
     assert assets.left_out == [("binance", "BTCUSDT", ids["BTC-USD"], "USDT")]
 
 
-def test_an_asset_that_says_no_currency_is_in_that_of_the_first_source_that_notifies():
+def test_an_asset_that_says_no_currency_is_in_that_of_the_first_source_that_says_one():
     feed = make_feed("BTC-USD")
     ids = asset_ids(feed)
     Listing.objects.create(asset_id=ids["BTC-USD"], provider="binance", external_id="BTCUSDT")

@@ -1,4 +1,4 @@
-"""A transport that does as it is told, and the steps from a quote to what it is given."""
+"""A scripted transport, and the steps from a quote to what the transport is given."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -58,7 +58,7 @@ def raising(error):
 
 
 def make_notified_rule(owner):
-    """Return a rule "above 100" on BTC-USD, told in an inbox that is as old as the market."""
+    """Return a rule "above 100" on BTC-USD, with an inbox that is as old as the market as its channel."""
     rule = make_rule(owner, assets=["BTC-USD"], condition=above(100))
     services.set_channels(
         rule=rule, channels=[services.create_channel(owner=owner, name="In", kind="inbox", config={})]
@@ -68,7 +68,7 @@ def make_notified_rule(owner):
 
 
 def evaluate(feed, *pairs, symbol="BTC-USD"):
-    """Append one entry with these (seconds, price) and evaluate it; return the channels that are owed something now."""
+    """Append one entry with these (seconds, price) and evaluate it; return the channels with due notifications."""
     append_quotes(feed, [(symbol, at(second), price) for second, price in pairs])
     return flow.evaluate_pending(feed_id=feed.pk)
 

@@ -1,4 +1,4 @@
-"""What a message says, what holds it back, and when it is tried again."""
+"""The texts of messages, what defers notifications, and the schedule of retries."""
 
 import random
 from datetime import UTC, datetime, time, timedelta
@@ -56,7 +56,7 @@ def test_a_resolution_says_what_is_over():
     )
 
 
-def test_an_opening_and_its_resolution_in_one_message_are_notified_in_order():
+def test_an_opening_and_its_resolution_in_one_message_are_listed_in_order():
     subject, text = compose_items(items(), items("resolved", second=9))
 
     assert subject == "[critical] Peg: USDC-USD is over"
@@ -83,7 +83,7 @@ def test_an_alert_about_nothing_in_particular_is_named_by_what_found_it():
     assert subject == "[critical] BrokerAway"
 
 
-def test_several_alerts_are_a_list_with_what_held_back_under_what_held_it():
+def test_several_alerts_are_a_list_with_deferred_ones_under_what_deferred_them():
     subject, text = compose_items(
         items(),
         items(alert_id=8, symbol="BTC-USD", severity="info", summary="BTC-USD fell"),
@@ -148,7 +148,7 @@ def test_a_notice_says_why_and_what_to_do():
     ]
 
 
-def test_what_is_notified_comes_back_from_the_row_as_it_was():
+def test_items_come_back_from_the_row_as_they_were():
     one = items("resolved", deferred_by="quiet hours")
 
     assert from_data(as_data(one)) == one
@@ -169,7 +169,7 @@ def test_what_templates_make_of_many_events_has_an_end_that_says_how_much_is_mis
 @pytest.mark.parametrize(
     ("severities", "expected"), [([], ""), (["info", "warning"], "warning"), (["info", "critical"], "critical")]
 )
-def test_the_highest_of_what_is_notified(severities, expected):
+def test_the_highest_severity_of_the_items(severities, expected):
     assert highest_severity(items(severity=one) for one in severities) == expected
 
 
@@ -216,14 +216,14 @@ def test_what_is_filled_in_is_not_filled_in_again():
         ("x } y", "there is a } without its other half; write }} for a brace"),
     ],
 )
-def test_a_template_that_cannot_be_filled_in_is_refused_in_words(template, summary):
+def test_a_template_that_cannot_be_filled_in_is_refused_with_the_reason(template, summary):
     with pytest.raises(TemplateInvalid) as refusal:
         fill_in(template, dict.fromkeys(PLACEHOLDERS, ""))
 
     assert summary in str(refusal.value)
 
 
-# What holds back
+# What defers
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -244,20 +244,20 @@ def deferred(*silences, quiet=None, severity="warning", rule_id=2, asset_id=3, o
     )
 
 
-def test_nothing_is_held_where_nothing_matches():
+def test_nothing_is_deferred_where_nothing_matches():
     misses = [silenced(owner_id=5), silenced(rule_id=5), silenced(asset_id=5), silenced(severity="info")]
 
     assert deferred() is None
     assert deferred(*misses) is None
 
 
-def test_the_longest_silence_that_matches_holds():
+def test_the_longest_silence_that_matches_defers():
     deferred_by = deferred(silenced(1, hours=1), silenced(2, hours=3, rule_id=2), silenced(3, hours=9, rule_id=9))
 
     assert deferred_by == Deferral(until=NOW + timedelta(hours=3), silence_id=2)
 
 
-def test_silences_that_match_are_notified_from_the_longest_on():
+def test_silences_that_match_are_sorted_from_the_longest_on():
     silences = [silenced(1, hours=1), silenced(2, hours=3, rule_id=2), silenced(3, rule_id=9), silenced(4, hours=1)]
 
     matching = silences_matching(silences, rule_id=2, asset_id=3, owner_id=4, severity="info")
@@ -272,18 +272,18 @@ def test_a_silence_goes_before_quiet_hours():
     assert deferred(quiet=quiet) == Deferral(until=NOW + timedelta(hours=8))
 
 
-def test_an_alert_about_the_installation_is_held_by_everybodys_silence_only():
+def test_an_alert_about_the_installation_is_deferred_by_everybodys_silence_only():
     system = {"rule_id": None, "asset_id": None, "owner_id": None}
 
     assert deferred(silenced(), **system) is not None
     assert deferred(silenced(owner_id=4), silenced(rule_id=2), **system) is None
 
 
-@pytest.mark.parametrize(("allow_critical", "is_held"), [(True, False), (False, True)])
-def test_what_is_critical_passes_quiet_hours_where_it_may(allow_critical, is_held):
+@pytest.mark.parametrize(("allow_critical", "is_deferred"), [(True, False), (False, True)])
+def test_what_is_critical_passes_quiet_hours_where_it_may(allow_critical, is_deferred):
     quiet = QuietHours(time(11), time(20), "UTC", allow_critical)
 
-    assert (deferred(quiet=quiet, severity="critical") is not None) == is_held
+    assert (deferred(quiet=quiet, severity="critical") is not None) == is_deferred
     assert deferred(quiet=quiet, severity="warning") is not None
 
 
@@ -364,14 +364,14 @@ def test_quiet_hours_always_end_after_now(zone, day):
         *(("Asia/Beirut", "2026-03-29"), ("Asia/Beirut", "2026-10-25")),
     ],
 )
-def test_nothing_that_comes_later_is_let_go_before_what_quiet_hours_hold_back(zone, day):
+def test_nothing_that_comes_later_is_sent_before_what_quiet_hours_defer(zone, day):
     moments = [datetime.fromisoformat(f"{day}T00:00:00+00:00") + timedelta(minutes=15 * n) for n in range(-60, 180)]
     clocks = [time(hour, minute) for hour in (0, 1, 2, 3, 23) for minute in (0, 15, 30)]
 
     for begin, end in permutations(clocks, 2):
         quiet = QuietHours(begin, end, zone, False)
-        notified_at = [quiet_until(now=now, quiet=quiet) or now for now in moments]
-        assert notified_at == list(accumulate(notified_at, max)), (begin, end)
+        sent_at = [quiet_until(now=now, quiet=quiet) or now for now in moments]
+        assert sent_at == list(accumulate(sent_at, max)), (begin, end)
 
 
 # When it is tried again

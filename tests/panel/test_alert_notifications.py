@@ -1,4 +1,4 @@
-"""An alert's page says what was told of it, and what is no longer kept of that."""
+"""An alert's page shows its notifications, and says where old ones are no longer kept."""
 
 from datetime import timedelta
 
@@ -14,12 +14,12 @@ from tests.builders import append_quotes, at, make_notified_alerts, notify_all
 
 pytestmark = pytest.mark.django_db
 
-NOT_KEPT = "Who is told (messages older than 365 days are not kept)"
+NOT_KEPT = "Who is notified (messages older than 365 days are not kept)"
 
 
 @pytest.fixture
 def alert(admin_user):
-    """Return an alert of long ago that was told, and another message of its channel."""
+    """Return an alert of long ago with a message, and another message of its channel."""
     alert, _ = make_notified_alerts(admin_user, 2)
     long_ago = timezone.now() - timedelta(days=366)
     Message.objects.filter(members__event__alert=alert).update(created_at=long_ago)
@@ -32,8 +32,8 @@ def end(alert):
     flow.evaluate_pending(feed_id=alert.asset.feed_id)
 
 
-def notified(client, alert):
-    """Return (title, rows, what is said where there are none) of what was told, and of the attempts at it."""
+def tables(client, alert):
+    """Return (title, number of rows, text where there are none) of the tables of notifications and attempts."""
     tables = client.get(reverse("admin:alerts_alert_change", args=[alert.pk])).context["tables"]
     return [(one.title, len(one.rows), one.empty) for one in tables if one.title[:3] in ("Who", "Att")]
 
@@ -43,7 +43,7 @@ def test_an_alert_says_that_its_messages_are_not_kept(admin_client, alert):
 
     assert prune_messages(now=timezone.now()) == 1
 
-    assert notified(admin_client, alert) == [
+    assert tables(admin_client, alert) == [
         (NOT_KEPT, 0, "Nobody, or longer ago than messages are kept."),
         ("Attempts", 0, "None is kept."),
     ]
@@ -55,17 +55,18 @@ def test_one_of_which_a_part_is_kept_says_so_too(admin_client, alert):
 
     prune_messages(now=timezone.now())
 
-    assert [(title, rows) for title, rows, _ in notified(admin_client, alert)] == [(NOT_KEPT, 1), ("Attempts", 1)]
+    assert [(title, rows) for title, rows, _ in tables(admin_client, alert)] == [(NOT_KEPT, 1), ("Attempts", 1)]
 
 
 def test_one_that_is_open_keeps_all_and_says_nothing(admin_client, alert):
     prune_messages(now=timezone.now())
 
-    assert [(title, rows) for title, rows, _ in notified(admin_client, alert)] == [("Who is told", 1), ("Attempts", 1)]
+    shown = [(title, rows) for title, rows, _ in tables(admin_client, alert)]
+    assert shown == [("Who is notified", 1), ("Attempts", 1)]
 
 
 def test_one_that_is_over_and_young_says_nothing(admin_client, alert, settings):
     end(alert)
     settings.MESSAGE_RETENTION_DAYS = 367
 
-    assert [title for title, _, _ in notified(admin_client, alert)] == ["Who is told", "Attempts"]
+    assert [title for title, _, _ in tables(admin_client, alert)] == ["Who is notified", "Attempts"]

@@ -29,7 +29,7 @@ LIST = "admin:alerts_alert_changelist"
 
 
 @pytest.mark.django_db
-def test_the_list_shows_alerts_in_words(admin_client, admin_user):
+def test_the_list_shows_the_summaries_of_alerts(admin_client, admin_user):
     make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse(LIST))
     assert "NOTIFIED-0 is above 10: 11 at 12:00:01" in answer.text
@@ -208,7 +208,7 @@ def test_an_alert_shows_its_evidence_its_events_and_who_was_notified(admin_clien
     tables = _tables(answer)
     assert ("", "price", "11") in tables["What the rule saw when it opened"]
     assert [row[:2] for row in tables["What happened"]] == [[at(1), "opened"]]
-    ((event, channel, deferred, message, status),) = tables["Who is told"]
+    ((event, channel, deferred, message, status),) = tables["Who is notified"]
     assert (event, deferred, status[:12], status[-9:]) == ("opened", "", "delivered at", "1 attempt")
     assert ("Inbox of notified (inbox)" in channel, reverse("admin:notify_message_changelist") in message) == (
         True,

@@ -125,7 +125,7 @@ def test_an_end_far_ahead_is_cut_to_the_feeds_clock(admin_client, admin_user):
 
 
 @pytest.mark.django_db
-def test_a_second_one_is_refused_in_words(admin_client, admin_user):
+def test_a_second_one_is_refused_with_the_reason(admin_client, admin_user):
     rule = make_priced_rule(admin_user)
     ask(rule)
     answer = admin_client.post(try_page(rule), filled(rule))

@@ -287,7 +287,7 @@ def test_a_form_that_is_wrong_is_previewed_as_far_as_it_goes(admin_client, admin
     assert ([one[: len(said)] for one in shown["errors"]], shown["is_whole"]) == ([said] if said else [], is_whole)
 
 
-def test_a_preview_says_that_quiet_hours_hold_it_back(admin_client, admin_user):
+def test_a_preview_says_that_quiet_hours_defer_it(admin_client, admin_user):
     now = timezone.now()
     hours = {"quiet_from": (now - timedelta(hours=1)).time(), "quiet_until": (now + timedelta(hours=1)).time()}
     data = {**BY_MAIL, "owner": admin_user.pk, **{name: f"{at:%H:%M:%S}" for name, at in hours.items()}}
@@ -341,8 +341,11 @@ def test_a_channel_says_how_it_does(admin_client, admin_user):
     assert "It works; the last delivery was at 2026-03-02 12:00:00 UTC." in shown.text
     assert figures["last failure (of 7 days)"] == Attempt.objects.get(message=second).started_at
     assert figures["half of the deliveries took at most"] == "40 ms"
-    names = ("messages delivered in 24 h", "attempts that failed in 24 h", "messages given up in 24 h")
-    assert [figures[name] for name in (*names, "messages to be sent", "events to be told")] == [1, 1, 1, 1, 0]
+    names = [
+        *("messages delivered in 24 h", "attempts that failed in 24 h", "messages given up in 24 h"),
+        *("messages to be sent", "notifications not in a message yet"),
+    ]
+    assert [figures[name] for name in names] == [1, 1, 1, 1, 0]
     assert "1 delivered, 1 failed try, 1 given up" in admin_client.get(LIST).text
 
 
@@ -364,7 +367,7 @@ def test_what_is_older_than_a_day_is_not_counted(admin_client, admin_user):
         ({"resume_at": START}, "untried", "Nothing was sent on it yet."),
     ],
 )
-def test_the_state_of_a_channel_is_said_in_words(admin_client, admin_user, columns, state, text):
+def test_the_state_of_a_channel_has_a_sentence(admin_client, admin_user, columns, state, text):
     channel = create_channel(owner=admin_user, name="C", kind="inbox", config={})
     Channel.objects.update(**columns)
     assert text in admin_client.get(page_of(channel)).text

@@ -222,7 +222,7 @@ def test_an_operator_sees_feeds_and_nothing_that_is_owned(client):
 
 
 @pytest.mark.django_db
-def test_who_may_see_nothing_is_notified_whom_to_ask(client):
+def test_who_may_see_nothing_reads_whom_to_ask(client):
     client.force_login(make_operator("grace"))
     assert "Ask whoever runs this site" in client.get(INDEX).text
 

@@ -47,7 +47,8 @@ def test_a_list_costs_the_same_statements_for_3_rows_and_for_30(
 @pytest.mark.parametrize("page", LISTS)
 def test_an_empty_list_says_what_would_fill_it(admin_client, page):
     text = admin_client.get(reverse(page)).text
-    assert any(one in text for one in ("Add one and send a test", "An alert of a rule that names", "Add one to be"))
+    hints = ("Add one and send a test", "An alert of a rule that names", "Add one to get no messages")
+    assert any(one in text for one in hints)
 
 
 @pytest.mark.django_db
@@ -69,9 +70,9 @@ def test_a_message_shows_its_text_its_attempts_and_its_alert(admin_client, admin
     message = Message.objects.get()
     answer = admin_client.get(reverse("admin:notify_message_change", args=[message.pk]))
     assert "NOTIFIED-0 is above 10" in answer.text
-    tries, notified = answer.context["tables"]
+    tries, alerts = answer.context["tables"]
     assert [(row[0], row[3], row[6]) for row in tries.rows] == [(1, "delivered", "in the inbox")]
-    assert (alert.summary in notified.rows[0][0], reverse(ALERT, args=[alert.pk]) in notified.rows[0][0]) == (
+    assert (alert.summary in alerts.rows[0][0], reverse(ALERT, args=[alert.pk]) in alerts.rows[0][0]) == (
         True,
         True,
     )
@@ -212,22 +213,22 @@ def test_an_alert_says_who_will_be_notified_and_what_that_waits_for(admin_client
     )
     notification = Notification.objects.get()
 
-    def notified():
-        (table,) = [one for one in admin_client.get(page).context["tables"] if one.title == "Who is told"]
+    def notification_cells():
+        (table,) = [one for one in admin_client.get(page).context["tables"] if one.title == "Who is notified"]
         return [tuple(row[:1] + row[2:3] + row[4:]) for row in table.rows]
 
     later = timezone.now() + timedelta(hours=1)
     Notification.objects.update(message=None, deferred_by="silence", silence=silence, due_at=later)
     waits = f"waits for the end of the silence “works”, at {moment(later)}"
-    assert notified() == [("opened", "the silence “works”", waits)]
+    assert notification_cells() == [("opened", "the silence “works”", waits)]
     Notification.objects.update(deferred_by="quiet", silence=None)
-    assert notified() == [("opened", "quiet hours", f"waits for the end of quiet hours, at {moment(later)}")]
+    assert notification_cells() == [("opened", "quiet hours", f"waits for the end of quiet hours, at {moment(later)}")]
     Notification.objects.update(deferred_by="")
-    assert notified() == [("opened", "", f"waits for more alerts, which come with it at {moment(later)}")]
+    assert notification_cells() == [("opened", "", f"waits for more alerts, which come with it at {moment(later)}")]
     Notification.objects.update(due_at=START)
-    assert notified() == [("opened", "", "waits for the next planning, within seconds")]
+    assert notification_cells() == [("opened", "", "waits for the next planning, within seconds")]
     Notification.objects.create(event=notification.event, channel=notification.channel, repeat=2, due_at=START)
-    assert [row[0] for row in notified()] == ["opened", "reminder 2"]
+    assert [row[0] for row in notification_cells()] == ["opened", "reminder 2"]
 
 
 @pytest.mark.django_db
@@ -249,9 +250,7 @@ def test_an_alert_about_the_installation_shows_each_reader_their_own_channels(cl
 
 
 @pytest.mark.django_db
-def test_an_alert_about_the_installation_that_is_notified_on_channels_of_others_does_not_say_nobody(
-    client, admin_client
-):
+def test_an_alert_about_the_installation_that_notifies_channels_of_others_does_not_say_nobody(client, admin_client):
     alert = Alert.objects.create(kind="system", severity="info", opened_at=START, summary="x", evidence={})
     event = AlertEvent.objects.create(alert=alert, kind="opened", at=START)
     page = reverse(ALERT, args=[alert.pk])
@@ -260,5 +259,5 @@ def test_an_alert_about_the_installation_that_is_notified_on_channels_of_others_
     Notification.objects.create(event=event, channel=channel, due_at=START)
     client.force_login(make_operator("grace", "alerts.view_alert", "alerts.view_system_alerts"))
     text = client.get(page).text
-    assert "No channel of yours. Whether it is told on those of others, superusers see." in text
+    assert "No channel of yours. Superusers see whether channels of others were notified." in text
     assert ("Nobody" in text, "Ops" in text) == (False, False)

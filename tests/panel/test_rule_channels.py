@@ -20,7 +20,7 @@ def page_of(rule):
     return reverse("admin:rules_rule_would_send", args=[rule.pk])
 
 
-def test_the_button_of_a_rule_shows_its_last_alert_as_each_channel_would_be_notified(admin_client, admin_user):
+def test_the_button_of_a_rule_shows_its_last_alert_as_each_channel_would_send_it(admin_client, admin_user):
     (alert,) = make_notified_alerts(admin_user, 1)
     mail = create_channel(
         owner=admin_user, name="Mail", kind="email", config={"to": "a@b.org"}, text_template="<b>{summary}"

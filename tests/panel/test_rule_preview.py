@@ -24,7 +24,7 @@ def ada(client, feed):
     return owner
 
 
-def test_the_preview_says_the_rule_in_words_and_from_when_it_is_evaluated(client, ada, feed):
+def test_the_preview_describes_the_rule_and_says_from_when_it_is_evaluated(client, ada, feed):
     append_quotes(feed, [("BTC-USD", at(0), "9")])
     append_quotes(feed, [("BTC-USD", at(3 * 86_400), "9")])
     both = list(Asset.objects.order_by("symbol").values_list("pk", flat=True))

@@ -24,7 +24,7 @@ LIST, STEPS = "admin:rules_rule_changelist", "admin:rules_transition_changelist"
 
 
 @pytest.mark.django_db
-def test_the_list_says_what_each_rule_watches_in_words(admin_client, admin_user):
+def test_the_list_describes_what_each_rule_watches(admin_client, admin_user):
     make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse(LIST))
     assert "NOTIFIED-0 is above 10" in answer.text

@@ -156,7 +156,7 @@ def test_of_a_silence_that_is_there_only_end_and_comment_change(as_ada, ada):
     )
 
 
-def test_another_end_has_what_is_held_back_looked_at_again(as_ada, ada):
+def test_another_end_has_what_is_deferred_planned_again(as_ada, ada):
     make_notified_alerts(ada, 1)
     silence = silence_of(ada)
     Notification.objects.update(message=None, deferred_by="silence", silence=silence, due_at=silence.ends_at)
@@ -173,7 +173,7 @@ def _end(client, *silences, **data):
     return client.post(LIST, asked, follow=True)
 
 
-def test_a_silence_is_ended_by_a_button_and_then_only_notifies(as_ada, ada):
+def test_a_silence_is_ended_by_a_button_and_is_then_read_only(as_ada, ada):
     silence = silence_of(ada)
     assert 'value="end_now"' in as_ada.get(page_of(silence)).text
     done = _end(as_ada, silence, back="page")
@@ -206,22 +206,22 @@ def test_nobody_sees_or_ends_the_silences_of_others(as_ada):
     assert theirs.ends_at > timezone.now()
 
 
-def test_a_silence_lists_what_it_held_back_to_each_reader_their_own(as_ada, admin_client, ada):
+def test_a_silence_lists_what_it_deferred_to_each_reader_their_own(as_ada, admin_client, ada):
     (mine,) = make_notified_alerts(ada, 1, name="mine")
     (theirs,) = make_notified_alerts(make_owner("eve"), 1, name="theirs")
     everybodys = silence_of(None)
     Notification.objects.update(deferred_by="silence", silence=everybodys, due_at=everybodys.ends_at)
     Notification.objects.filter(event__alert=theirs).update(message=None)
-    ((mine_notified,),) = tables(as_ada.get(page_of(everybodys)))
-    assert (mine.summary in mine_notified[0], "delivered at" in mine_notified[4]) == (True, True)
+    ((my_row,),) = tables(as_ada.get(page_of(everybodys)))
+    assert (mine.summary in my_row[0], "delivered at" in my_row[4]) == (True, True)
     assert "THEIRS-0" not in as_ada.get(page_of(everybodys)).text
-    ((theirs_notified, _),) = tables(admin_client.get(page_of(everybodys)))
-    assert theirs_notified[4].startswith("not yet: waits for the end of the silence “works”")
+    ((their_row, _),) = tables(admin_client.get(page_of(everybodys)))
+    assert their_row[4].startswith("not yet: waits for the end of the silence “works”")
     counts = [client.get(LIST).context["cl"].result_list[0].deferred_of_reader for client in (as_ada, admin_client)]
     assert counts == [1, 2]
 
 
-def test_what_held_something_back_is_not_deleted_and_what_did_not_is(as_ada, ada):
+def test_a_silence_that_deferred_something_is_not_deleted_and_one_that_did_not_is(as_ada, ada):
     used, unused = silence_of(ada), silence_of(ada)
     make_notified_alerts(ada, 1)
     Notification.objects.update(silence=used)

@@ -119,8 +119,8 @@ def missing_key(model):
     return NOWHERE.get(type(model._meta.pk), NO_NUMBER)
 
 
-def be_notified(owner, name, level):
-    """Have a rule of the owner on BTC-USD, told on a channel of theirs."""
+def add_alerting_rule(owner, name, level):
+    """Have a rule of the owner on BTC-USD that notifies a channel of theirs."""
     channel = create_channel(owner=owner, name=f"{name} channel", kind="inbox", config={})
     rule = make_rule(owner, name=f"{name} rule", assets=["BTC-USD"], condition=above(level))
     set_channels(rule=rule, channels=[channel])
@@ -131,7 +131,7 @@ def be_notified(owner, name, level):
 
 
 def silence_all(owner, name):
-    """Have a silence of the owner's in force, which has held back what was told."""
+    """Have a silence of the owner's in force, which has deferred a notification."""
     now = timezone.now()
     match = {"rule": owner.rules.get(), "comment": f"{name} silence"}
     silence = create_silence(author=owner, owner=owner, starts_at=now, ends_at=now + timedelta(days=1), **match)
@@ -143,8 +143,8 @@ def ada(db):
     """Ada and Eve, each with a row of every kind: rules, channels, open alerts, messages."""
     feed = make_feed("BTC-USD", name="market")
     ada, eve = make_owner("ada"), make_owner("eve")
-    be_notified(ada, "ADAS", "10.4242")
-    be_notified(eve, "EVES", "10.5")
+    add_alerting_rule(ada, "ADAS", "10.4242")
+    add_alerting_rule(eve, "EVES", "10.5")
     append_quotes(feed, [("BTC-USD", at(0), "9")])
     append_quotes(feed, [("BTC-USD", at(1), "11")])
     begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=at(-60), until=at(0), now=at(1))

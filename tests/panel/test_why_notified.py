@@ -1,4 +1,4 @@
-"""Who was told, and what held it back, beside the answer why a rule did or did not fire."""
+"""Who was notified, and what deferred it, beside the answer why a rule did or did not fire."""
 
 from datetime import time, timedelta
 
@@ -42,7 +42,7 @@ def feed():
 
 @pytest.fixture
 def rule(ada, feed):
-    """Above 100, told in an old inbox; 99 has been seen."""
+    """Above 100, with an old inbox as its channel; 99 has been seen."""
     rule = make_notified_rule(ada)
     evaluate(feed, (0, "99"))
     return rule
@@ -79,11 +79,11 @@ def silence(author, *, ends=3_600, **match):
 def test_a_rule_without_channels_says_that_nobody_is_notified(as_ada, rule):
     set_channels(rule=rule, channels=[])
     beside, text = ask(as_ada, rule)
-    assert "Nobody is told: the rule names no channel." in text
+    assert "Nobody is notified: the rule names no channel." in text
     assert rows(beside, "What an alert would meet") == []
 
 
-def test_a_silence_then_is_shown_with_its_words_and_its_end_and_leads_to_its_page(as_ada, ada, rule):
+def test_a_silence_then_is_shown_with_its_comment_and_its_end_and_leads_to_its_page(as_ada, ada, rule):
     made = silence(ada, owner=ada)
     beside, text = ask(as_ada, rule)
     (row,) = rows(beside, "Silences in force")
@@ -115,15 +115,15 @@ def test_a_superuser_sees_what_holds_back_the_alerts_of_others(admin_client, ada
 @pytest.mark.parametrize(
     ("columns", "text"),
     [
-        ({}, "told at once"),
-        ({"group_wait_seconds": 10}, "told, after waiting 10 s for more alerts"),
-        ({"is_enabled": False}, "not told: the channel is switched off"),
-        ({"created_at": at(60)}, "not told: the channel was made later, at 2026-03-02 12:01:00 UTC"),
+        ({}, "notified at once"),
+        ({"group_wait_seconds": 10}, "notified, after waiting 10 s for more alerts"),
+        ({"is_enabled": False}, "not notified: the channel is switched off"),
+        ({"created_at": at(60)}, "not notified: the channel was made later, at 2026-03-02 12:01:00 UTC"),
         (
             {"quiet_from": time(13), "quiet_until": time(16), "quiet_zone": "Europe/Kyiv"},
             "held back until 2026-03-02 14:00:00 UTC by quiet hours, 13:00 to 16:00 in Europe/Kyiv",
         ),
-        ({"quiet_from": time(13), "quiet_until": time(16), "quiet_zone": "UTC"}, "told at once"),
+        ({"quiet_from": time(13), "quiet_until": time(16), "quiet_zone": "UTC"}, "notified at once"),
         ({"messages_per_minute": 1}, "waits for room within the channel's limit of 1 message a minute"),
     ],
 )
@@ -139,14 +139,14 @@ def test_what_is_critical_is_notified_at_once_also_in_quiet_hours(as_ada, rule):
     Channel.objects.update(quiet_from=time(11), quiet_until=time(14), group_wait_seconds=10)
     assert meets(as_ada, rule) == ["held back until 2026-03-02 14:00:00 UTC by quiet hours, 11:00 to 14:00 in UTC"]
     Rule.objects.update(severity="critical")
-    assert meets(as_ada, rule) == ["told at once"]
+    assert meets(as_ada, rule) == ["notified at once"]
 
 
 def test_all_that_keeps_an_alert_back_is_said(as_ada, ada, rule):
     silence(ada)
     Channel.objects.update(is_enabled=False, quiet_from=time(11), quiet_until=time(14))
     assert meets(as_ada, rule) == [
-        "not told: the channel is switched off; held back until 2026-03-02 13:00:00 UTC by the silence “works”; "
+        "not notified: the channel is switched off; held back until 2026-03-02 13:00:00 UTC by the silence “works”; "
         "held back until 2026-03-02 14:00:00 UTC by quiet hours, 11:00 to 14:00 in UTC"
     ]
 
@@ -198,7 +198,7 @@ def test_a_channel_that_came_too_late_for_the_alert_says_so(as_ada, ada, feed, r
 
 
 def test_the_last_alert_before_is_shown_where_none_was_open(as_ada, feed, rule):
-    assert "No alert was open, and none had opened before, so there was nothing to tell." in ask(as_ada, rule)[1]
+    assert "No alert was open, and none had opened before, so there was nothing to send." in ask(as_ada, rule)[1]
     evaluate(feed, (5, "101"), (10, "99"))
     assert "No alert was open. The last one before is <a" in ask(as_ada, rule)[1]
     assert [event for event, _ in became(as_ada, rule)] == ["opened", "resolved"]
@@ -206,10 +206,11 @@ def test_the_last_alert_before_is_shown_where_none_was_open(as_ada, feed, rule):
 
 def test_of_now_all_is_known(as_ada, rule):
     beside, text = ask(as_ada, rule, when=None)
-    assert beside.title == "Who is told"
-    assert "No alert is open, and none had opened before, so there is nothing to tell." in text
+    assert beside.title == "Who is notified"
+    assert "No alert is open, and none had opened before, so there is nothing to send." in text
     assert PAST not in text.replace("&#x27;", "'")
-    assert (ask(as_ada, rule)[0].title, PAST in ask(as_ada, rule)[1].replace("&#x27;", "'")) == ("Who was told", True)
+    beside, text = ask(as_ada, rule)
+    assert (beside.title, PAST in text.replace("&#x27;", "'")) == ("Who was notified", True)
 
 
 def test_who_may_not_look_at_silences_and_channels_has_no_links_to_them(client, ada, rule):

@@ -67,14 +67,14 @@ def make_world(
     )
     for symbol in SYMBOLS:
         Asset.objects.create(symbol=symbol, feed=feed)
-    notified = [
+    made = [
         create_channel(owner=owner, name=kind, kind=kind, config=config)
         for kind, config in (channels or {"inbox": {}}).items()
     ]
     for name, document in RULES.items():
         rule = builders.make_rule(owner, name=name, assets=list(SYMBOLS), **document)
-        set_channels(rule=rule, channels=notified)
-    return feed, notified
+        set_channels(rule=rule, channels=made)
+    return feed, made
 
 
 def expected_alerts(
@@ -124,7 +124,7 @@ def actual_alerts() -> set[AlertKey]:
 
 
 def is_over(feed: Feed, *, end: datetime) -> bool:
-    """The recording has been stored and evaluated to its end, and everybody has been told."""
+    """The recording has been stored and evaluated to its end, and every notification has been sent."""
     head = FeedHead.objects.select_related("feed__evaluation_cursor").get(feed=feed)
     is_evaluated = head.as_of is not None and head.as_of >= end and head.feed.evaluation_cursor.seq == head.seq
     return is_evaluated and not Notification.objects.exclude(message__status="delivered").exists()

@@ -232,7 +232,7 @@ def test_the_provider_says_how_long_to_wait(feed, exchange):
     assert step.backfill.next_call_at == now + timedelta(seconds=30)
 
 
-def test_a_refusal_ends_it_in_words(feed, exchange, capsys):
+def test_a_refusal_ends_it_with_the_reason(feed, exchange, capsys):
     exchange.fails = [(403, {})]
     assert stopped(capsys) == (2, "coinbase: unauthorized")
     row = Backfill.objects.get()

@@ -265,7 +265,7 @@ def rows() -> dict[str, set]:
         "quotes": set(Quote.objects.values_list("asset__symbol", "at", "price", "late")),
         "steps": set(Transition.objects.values_list("rule__name", "asset__symbol", "from_state", "to_state", "at")),
         "alerts": set(Alert.objects.values_list("rule__name", "asset__symbol", "opened_at", "resolved_at", "summary")),
-        "notified": set(
+        "notifications": set(
             AlertEvent.objects.values_list(
                 "alert__rule__name", "alert__asset__symbol", "kind", "notifications__message__status"
             )

@@ -65,7 +65,7 @@ def publish(*bodies, **properties):
 
 
 def stored():
-    """Return what is stored, as `message` was told it."""
+    """Return the stored quotes in the form that `message` takes."""
     rows = Quote.objects.values_list("asset__symbol", "at", "price")
     return sorted((symbol, (at - BEGIN).total_seconds(), f"{price.normalize():f}") for symbol, at, price in rows)
 
@@ -297,7 +297,7 @@ def test_a_message_that_breaks_the_entry_costs_no_other(tmp_path, feed):
 # How it is stopped
 
 
-def test_who_is_notified_to_stop_stores_what_is_in_hand(tmp_path, feed):
+def test_a_consumer_that_is_stopped_stores_the_messages_it_has_taken(tmp_path, feed):
     bodies = [message(("A", number, "10")) for number in range(300)]
     with rig(tmp_path) as processes:
         reader = ingest(processes)

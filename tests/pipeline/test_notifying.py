@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mar
 
 @pytest.fixture
 def world(monkeypatch):
-    """One feed, a rule on its asset, one channel that does as it is told, and empty queues."""
+    """One feed, a rule on its asset, one channel with a scripted transport, and empty queues."""
     outside = FakeTransport()
     monkeypatch.setitem(TRANSPORTS, "fake", outside)
     feed, owner = builders.make_feed("BTC-USD"), builders.make_owner()
@@ -67,7 +67,7 @@ def test_a_channel_that_failed_last_is_sent_for_on_a_queue_of_its_own(world):
     assert waiting() == (0, 1)
 
 
-def test_notifying_twice_makes_one_message_and_sends_for_one_sender(world):
+def test_planning_twice_makes_one_message_and_dispatches_one_sender(world):
     channel_ids = evaluate(world.feed, (0, "101"))
     for _ in range(2):
         flow.notify_channels(channel_ids=channel_ids)
@@ -142,7 +142,7 @@ def test_what_was_planned_and_whose_message_was_lost_is_sent_for_after_10_s(worl
     assert (at_once, flow.notify_due()["channels"], waiting()) == (0, 1, (1, 0))
 
 
-def test_sweep_reminds_and_the_next_tick_notifies_it(world):
+def test_sweep_enqueues_a_reminder_and_the_next_tick_plans_it(world):
     Channel.objects.update(repeat_minutes=1)
     evaluate(world.feed, (0, "101"))
     plan(world.channel)
@@ -203,6 +203,6 @@ def test_a_long_queue_is_sent_in_turns_so_that_others_have_theirs(world, monkeyp
     assert (tries, len(world.outside.rendered_messages), waiting()) == (1, 1, (1, 0))
 
 
-def test_without_alerts_a_tick_has_nothing_to_notify(world):
+def test_without_alerts_a_tick_plans_nothing(world):
     assert flow.notify_due() == {"planned": 0, "channels": 0}
     assert not Alert.objects.exists()

@@ -1,4 +1,4 @@
-"""What was told is pruned by beat's task and the command."""
+"""Messages are pruned by beat's task and by the command."""
 
 from datetime import timedelta
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def old():
-    """Make two alerts that were told and are over, a year ago, and one that is open; and a silence that was over then,
-    and held back one of them."""
+    """Make two alerts with messages that are over, a year ago, and one that is open; and a silence that was over then,
+    and deferred one of them."""
     owner = make_owner()
     alerts = make_notified_alerts(owner, 3)
     append_quotes(alerts[0].asset.feed, [(one.asset.symbol, at(2), "9") for one in alerts[:2]])
@@ -25,7 +25,7 @@ def old():
     a_year_ago = timezone.now() - timedelta(days=366)
     Message.objects.update(created_at=a_year_ago)
     columns = {"owner": owner, "starts_at": a_year_ago, "ends_at": a_year_ago}
-    deferred, _ = [Silence.objects.create(comment=comment, **columns) for comment in ("deferred", "held nothing")]
+    deferred, _ = [Silence.objects.create(comment=comment, **columns) for comment in ("deferred", "deferred nothing")]
     Notification.objects.filter(event__alert=alerts[0], event__kind="opened").update(silence=deferred)
     notify_all()
     return alerts
@@ -48,7 +48,7 @@ def test_the_command_says_what_would_go_then_drops_it_and_the_next_run_the_rest(
         *("silences: 1 dropped", "messages: 2 dropped"),
         *("silences: 1 dropped", "messages: 0 dropped"),
     ]
-    # What is open was told, and what is over ended just now.
+    # The open alert has a message, and the others ended just now.
     assert kept() == [3, 2, 2, 3, 0]
 
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mar
 START = "2023-03-11T00:00:00Z"
 
 
-def test_a_recorded_day_gives_the_alerts_of_the_oracle_each_notified_once(tmp_path):
+def test_a_recorded_day_gives_the_alerts_of_the_oracle_each_notifying_once(tmp_path):
     recording = tmp_path / "recording.csv"
     rows = recorded.write_recording(recording, begin="2023-03-10T22:30:00Z", end="2023-03-12T00:00:00Z")
     expected = recorded.expected_alerts(rows, start=START)
@@ -33,7 +33,7 @@ def test_a_recorded_day_gives_the_alerts_of_the_oracle_each_notified_once(tmp_pa
     entries = FeedEntry.objects.filter(feed=feed).order_by("seq")
     assert list(entries.values_list("seq", flat=True)) == list(range(1, entries.count() + 1))
     assert not entries.filter(evaluated_at=None).exists()
-    # Every opening, and every resolution that did not overtake its opening, is told by one message that was tried once.
+    # Every opening, and every resolution that did not overtake its opening, is in one message that was tried once.
     assert set(Notification.objects.values_list("event_id", flat=True)) == set(
         AlertEvent.objects.values_list("pk", flat=True)
     )

@@ -41,7 +41,7 @@ def test_every_feed_that_has_something_is_rolled_up():
     assert sorted(RollupCursor.objects.values_list("feed__name", "seq")) == [("one", 3), ("two", 3)]
 
 
-def test_one_statement_notifies_which_feeds_wait(django_assert_num_queries):
+def test_one_statement_finds_which_feeds_wait(django_assert_num_queries):
     one, two = evaluated_days("A", name="one"), evaluated_days("B", name="two")
     RollupCursor.objects.create(feed=one, seq=4)
     RollupCursor.objects.create(feed=two, seq=3)

@@ -74,9 +74,9 @@ def test_make_dev_listens_at_the_port_it_is_given_and_reads_no_file_of_settings(
     environment = os.environ | {"PORT": "8001", "EMAIL_URL": "smtp://mine"}
 
     command = ["/bin/sh", "-c", f"{sys.executable} -m honcho {honcho}"]
-    notified = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
-    assert "listens at 8001, mail by smtp://mine." in notified.stdout
+    assert "listens at 8001, mail by smtp://mine." in finished.stdout
     assert "--bind 127.0.0.1:${PORT:-8000} " in text("compose/Procfile")
 
 

@@ -96,7 +96,7 @@ def test_what_is_said_is_what_the_engine_does(condition, first):
         known.append(engine.status_of_instance(1, 1).unknown is None)
     said = [outlook_of(spec.condition, Stored(first, at)).is_known for at in times]
     assert known[-1] and said[-1]
-    assert [was for was, notified in zip(known, said, strict=True) if notified] == [True] * sum(said)
+    assert [is_known for is_known, is_said in zip(known, said, strict=True) if is_said] == [True] * sum(said)
     width = getattr(spec.condition, "window", 0)
     assert (said.index(True) - known.index(True)) * pace <= grid_of(width) + pace
 

@@ -63,13 +63,13 @@ def test_a_candle_leaves_a_window_as_its_quotes_do_by_hand():
     day = 19_000 * DAY
     quotes = [(day, 3), (day + 1, 9), (day + 30 * SECOND, 1), (day + 59 * SECOND, 4)]
     later = day + HOUR
-    known, notified = Extreme(HOUR, lowest=True), Extreme(HOUR, lowest=True)
+    known, rebuilt = Extreme(HOUR, lowest=True), Extreme(HOUR, lowest=True)
     for quote in quotes:
         known.push(*quote)
-    notified.take(candle_of(quotes, MINUTE))
+    rebuilt.take(candle_of(quotes, MINUTE))
     known.push(later, 5)
-    notified.push(later, 5)
-    assert (notified.best, notified.best_at) == (known.best, known.best_at) == (1, day + 30 * SECOND)
+    rebuilt.push(later, 5)
+    assert (rebuilt.best, rebuilt.best_at) == (known.best, known.best_at) == (1, day + 30 * SECOND)
 
 
 # (resolution, width): the grid of the width is a multiple of the resolution.
@@ -97,19 +97,19 @@ def test_what_a_window_sees_is_the_same_from_quotes_and_from_candles(stream, spl
         one for one in quotes[:split] if one[0] // resolution < (quotes[split:] or [(1 << 62, 0)])[0][0] // resolution
     ]
     rest = quotes[len(whole) :]
-    known, notified = filled(key, whole), filled(key, candles_of(whole, resolution))
+    known, rebuilt = filled(key, whole), filled(key, candles_of(whole, resolution))
 
     assert grid_of(width) % resolution == 0
-    assert seen(notified) == seen(known)
+    assert seen(rebuilt) == seen(known)
     for quote in rest:
         known.push(*quote)
-        notified.push(*quote)
-        assert seen(notified) == seen(known)
+        rebuilt.push(*quote)
+        assert seen(rebuilt) == seen(known)
         if name == "newest":
-            assert notified.before == known.before
+            assert rebuilt.before == known.before
     again = type(known)(width, lowest=name == "lowest") if isinstance(known, Extreme) else None
     if again is not None:
-        again.load(notified.dump())
+        again.load(rebuilt.dump())
         assert seen(again) == seen(known)
 
 
@@ -119,13 +119,13 @@ def test_of_candles_too_coarse_for_it_a_window_knows_the_last_price(stream, name
     quotes = timed(stream)
     candles = candles_of(quotes, HOUR)
     later = quotes[-1][0] // HOUR * HOUR + 3 * HOUR + 2 * width
-    known, notified = filled((name, width), quotes), filled((name, width), candles)
+    known, rebuilt = filled((name, width), quotes), filled((name, width), candles)
 
     for at in (later, later + width // 2, later + 3 * width):
         known.push(at, 7)
-        notified.push(at, 7)
+        rebuilt.push(at, 7)
         # Who looks back to where nothing is hidden sees all.
-        assert seen(notified) == seen(known)
+        assert seen(rebuilt) == seen(known)
 
 
 @pytest.mark.parametrize("resolution", [MINUTE, HOUR, DAY])

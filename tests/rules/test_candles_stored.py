@@ -75,17 +75,17 @@ def drop_before(moment):
 def test_new_windows_are_the_same_when_their_quotes_are_gone(feed, days_kept):
     known, quotes = zip(*(windows(feed, key) for key in KEYS), strict=True)
     drop_before(at(-days_kept * DAY))
-    notified, pasts = zip(*(windows(feed, key) for key in KEYS), strict=True)
+    rebuilt, pasts = zip(*(windows(feed, key) for key in KEYS), strict=True)
 
     assert any(isinstance(one, PathCandle) for one in pasts[0])
     assert len(pasts[0]) < len(quotes[0])
-    assert [seen(one) for one in notified] == [seen(one) for one in known]
+    assert [seen(one) for one in rebuilt] == [seen(one) for one in known]
     now = known[0].at
     for step in (1, 60, 3_600, 40 * HOUR, 70 * DAY):
         now += step * SECOND
-        for window in (*known, *notified):
+        for window in (*known, *rebuilt):
             window.push(now, 11)
-        assert [seen(one) for one in notified] == [seen(one) for one in known]
+        assert [seen(one) for one in rebuilt] == [seen(one) for one in known]
 
 
 def test_a_day_made_again_for_quotes_of_the_past_does_not_stand_for_what_was_lost(feed):
@@ -93,9 +93,9 @@ def test_a_day_made_again_for_quotes_of_the_past_does_not_stand_for_what_was_los
     known, _ = windows(feed, key)
     drop_before(START)
     import_history(feed_id=feed.pk, quotes=[RawQuote("BTC", "99", at(-20 * DAY + 1))], now=at(60), trace_id=TRACE)
-    notified, _ = windows(feed, key)
+    rebuilt, _ = windows(feed, key)
     # The quote is in no candle yet, and its day's others are in theirs.
-    assert seen(notified) == seen(known)
+    assert seen(rebuilt) == seen(known)
 
 
 def test_where_minutes_are_gone_too_a_window_of_a_day_grows_from_there_and_one_of_a_week_is_whole(feed):
@@ -104,8 +104,8 @@ def test_where_minutes_are_gone_too_a_window_of_a_day_grows_from_there_and_one_o
     drop_before(START)
     Candle.objects.filter(resolution=Candle.Resolution.MINUTE, at__lt=START.replace(hour=0)).delete()
     assert seen(windows(feed, week)[0]) == seen(known)
-    notified = windows(feed, day)[0]
-    assert notified.duration < 13 * HOUR * SECOND
+    rebuilt = windows(feed, day)[0]
+    assert rebuilt.duration < 13 * HOUR * SECOND
 
 
 def test_a_rule_of_a_long_window_can_be_evaluated_at_once_though_the_quotes_are_gone(feed):
@@ -131,11 +131,11 @@ def test_an_asset_without_any_quote_left_is_known_from_its_candles(feed):
     rolled_up(feed)
     drop_before(at(DAY))
     assert not Quote.objects.exists()
-    notified, _ = windows(feed, key)
-    assert seen(notified) == seen(known)
+    rebuilt, _ = windows(feed, key)
+    assert seen(rebuilt) == seen(known)
 
 
-def test_for_however_many_assets_two_statements_notify_whether_candles_are_needed(django_assert_num_queries):
+def test_for_however_many_assets_two_statements_decide_whether_candles_are_needed(django_assert_num_queries):
     for count in (2, 5):
         feed = make_feed(*(f"A{count}-{one}" for one in range(count)), name=f"feed-{count}")
         append_quotes(feed, [(symbol, at(0), "10") for symbol in asset_ids(feed)])

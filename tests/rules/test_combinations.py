@@ -140,7 +140,7 @@ def test_a_distance_of_exactly_n_deviations_counts():
     assert Watched(condition, [*waves, (20, 120 * ONE)]).explain()["deviations"] == "2"
 
 
-def test_a_distance_of_more_digits_than_a_decimal_keeps_is_notified_too():
+def test_a_distance_of_more_digits_than_a_decimal_keeps_is_shown_too():
     # A ten-billionth for a microsecond, and then the highest price there is.
     blip = [(0, ONE), (19.999999, ONE + 1), (20, 10**12 * ONE)]
 

@@ -61,7 +61,7 @@ def test_a_percent_is_said_with_two_decimals_at_most_and_without_its_sign(percen
         ({"kind": "below_average", "percent": 0, "window": "30d"}, "is below its average of 30 days"),
     ],
 )  # fmt: skip
-def test_every_kind_of_condition_has_its_words(condition, said):
+def test_every_kind_of_condition_has_a_description(condition, said):
     assert text(**condition) == said
 
 
@@ -75,7 +75,7 @@ def test_every_kind_of_condition_has_its_words(condition, said):
          "any asset of spot is below 1, for 1 minute, once"),
     ],
 )  # fmt: skip
-def test_a_whole_rule_has_its_words(document, said):
+def test_a_whole_rule_has_a_description(document, said):
     spec = RuleSpec.read({"condition": {"kind": "below", "level": 1}, **document})
 
     assert domain.describe_rule(spec) == said
@@ -108,7 +108,7 @@ def test_a_whole_rule_has_its_words(document, said):
         ),
     ],
 )  # fmt: skip
-def test_the_evidence_of_every_kind_has_its_words(condition, seen, said):
+def test_the_evidence_of_every_kind_has_a_description(condition, seen, said):
     assert evidence(condition, **seen) == said
 
 

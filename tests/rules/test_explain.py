@@ -28,7 +28,7 @@ from apps.wording import format_time
         ("evaluation_failed", "evaluating failed"),
     ],
 )
-def test_every_reason_has_words(reason, text):
+def test_every_reason_has_a_text(reason, text):
     assert describe_reason(reason) == text
 
 
@@ -38,7 +38,7 @@ def test_what_was_raised_stands_behind_the_reason():
 
 
 @pytest.mark.parametrize("unknown", list(Unknown))
-def test_every_unknown_has_words(unknown):
+def test_every_unknown_has_a_text(unknown):
     assert " " in describe_unknown(unknown)
 
 
@@ -47,7 +47,7 @@ def test_a_code_is_one_short_name(code):
     assert re.fullmatch(r"[a-z_]+", code) and len(code) <= CODE_LONGEST
 
 
-def test_every_reason_of_an_alert_has_words():
+def test_every_reason_of_an_alert_has_a_text():
     assert all(" " in describe_event_reason(reason) for reason in REASONS)
 
 
@@ -100,7 +100,7 @@ def test_what_was_compared_is_said_in_figures(condition, evidence, figures):
     assert parts_of(read_condition(condition), seen, is_open=False).figures == figures
 
 
-def test_a_recovery_is_notified_only_while_it_counts():
+def test_a_recovery_is_mentioned_only_while_it_applies():
     condition = read_condition({"kind": "rises", "percent": "10", "window": "5m", "recovery": "5"})
     seen = {"price": "1", "result": True}
     assert parts_of(condition, seen, is_open=False).summary == "rises 10 % or more within 5 minutes"

@@ -26,7 +26,7 @@ class Spoken(Leaf):
         def test(price, windows, firing):
             return {NO: False, YES: True, UNKNOWN: None}[price]
 
-        return Bound(test, lambda *seen: {"result": test(*seen)}, lambda *seen: "not told")
+        return Bound(test, lambda *seen: {"result": test(*seen)}, lambda *seen: "not said")
 
 
 def why_of(step):
@@ -143,7 +143,7 @@ def test_unknown_never_fires_and_never_resolves_and_can_be_seen():
     made = feed.quotes((1, UNKNOWN), (2, YES), (3, UNKNOWN))
 
     assert made == [("inactive", "firing", 2, "became_true", False)]
-    assert feed.instance() == ["firing", START + 2, START + 2, START + 2, False, "became_true", "", "not told"]
+    assert feed.instance() == ["firing", START + 2, START + 2, START + 2, False, "became_true", "", "not said"]
     assert feed.quotes((4, UNKNOWN), (5, NO)) == [("firing", "inactive", 5, "recovered", False)]
 
 
@@ -190,7 +190,7 @@ def test_the_recovery_is_in_force_while_firing_and_while_recovering():
     ]
 
 
-def test_an_opening_exactly_at_the_end_of_the_cooldown_is_notified():
+def test_an_opening_exactly_at_the_end_of_the_cooldown_notifies():
     feed = Feed(rule(cooldown=60 * SECOND))
 
     made = feed.quotes((0, YES), (SECOND, NO), (60 * SECOND, YES))
@@ -217,7 +217,7 @@ def test_an_opening_within_the_cooldown_is_silent_to_the_end_of_its_episode():
     assert after == [("inactive", "firing", 74 * SECOND, "became_true", False)]
 
 
-def test_the_cooldown_counts_from_the_last_opening_that_was_notified():
+def test_the_cooldown_counts_from_the_last_opening_that_notified():
     feed = Feed(rule(cooldown=60 * SECOND))
 
     made = feed.quotes((0, YES), (1, NO), (59 * SECOND, YES), (59 * SECOND + 1, NO), (60 * SECOND, YES))
@@ -251,7 +251,7 @@ def test_once_opens_and_resolves_in_one_step():
     assert [(one.opens, one.resolves) for one in transitions] == [(True, False), (False, True)]
 
 
-def test_a_quote_exactly_at_the_expiry_ends_it_unjudged():
+def test_a_quote_exactly_at_the_expiry_ends_it_unevaluated():
     feed = Feed(rule(expires_at=START + 60 * SECOND))
 
     before = feed.quote(60 * SECOND - 1, NO)

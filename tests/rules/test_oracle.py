@@ -216,7 +216,7 @@ def test_an_event_opens_and_resolves_in_one_step(steps):
     ]  # fmt: skip
 
 
-def test_an_event_within_the_cooldown_is_silent_and_at_its_end_is_notified(steps):
+def test_an_event_within_the_cooldown_is_silent_and_one_at_its_end_notifies(steps):
     log = Log().rule(UP, cooldown="60s").quotes((0, 99), (10, 100), (20, 99), (69, 100), (69.5, 99), (70, 100))
 
     assert steps(log) == [

@@ -98,7 +98,7 @@ def prospect_of(**document):
     return queries.first_evaluated(RuleSpec.read({"condition": above(1)} | document))
 
 
-def test_a_rule_is_notified_from_when_it_is_evaluated_on_each_asset_in_a_feed(feed):
+def test_a_rule_says_from_when_it_is_evaluated_on_each_asset_in_a_feed(feed):
     Asset.objects.create(symbol="STRAY-USD")
     average = {"kind": "above_average", "percent": "0", "window": "1m"}
     prospect = prospect_of(assets=["STRAY-USD", "ETH-USD", "BTC-USD"], condition=average)
@@ -116,9 +116,7 @@ def test_late_quotes_count_for_nothing(feed):
     assert "8 are stored" in ethereum.outlook.summary
 
 
-def test_many_assets_are_notified_of_up_to_a_limit_in_the_statements_of_one(
-    feed, monkeypatch, django_assert_num_queries
-):
+def test_many_assets_are_listed_up_to_a_limit_in_the_statements_of_one(feed, monkeypatch, django_assert_num_queries):
     with CaptureQueriesContext(connection) as one:
         prospect_of(assets=["BTC-USD"])
     with django_assert_num_queries(len(one)):

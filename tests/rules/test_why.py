@@ -190,7 +190,7 @@ def test_a_rule_that_cools_down_says_until_when_the_next_opening_is_silent(feed)
     assert silent.suppressed
 
 
-def test_a_cooldown_that_is_just_over_is_not_notified(feed):
+def test_a_cooldown_that_is_just_over_is_not_mentioned(feed):
     rule = make(cooldown="10s")
     assert evaluated(feed, "101", "99", rule=rule).cooling_until is None
 
@@ -332,7 +332,7 @@ def test_quotes_that_are_kept_no_more_are_refused(feed):
     assert refused(rule) == "the quotes from before that moment are kept no more"
 
 
-def test_nobody_is_notified_of_the_rules_of_others(feed):
+def test_nobody_is_shown_the_rules_of_others(feed):
     rule = make()
     evaluated(feed, "99", rule=rule)
     for stranger in (make_operator("grace", "rules.view_rule"), AnonymousUser()):

@@ -95,7 +95,7 @@ def test_the_admin_has_no_door_of_its_own(client, ada, admin_user):
     assert (answer.status_code, is_in(client)) == (302, False)
 
 
-def test_who_may_not_enter_the_admin_is_notified_as_whom_they_are_signed_in(client, ada):
+def test_who_may_not_enter_the_admin_is_shown_as_whom_they_are_signed_in(client, ada):
     client.force_login(ada)
     answer = client.get("/admin/", follow=True)
     assert answer.status_code == 200
@@ -293,7 +293,7 @@ def test_a_link_to_a_new_password_comes_by_mail_and_works_once(client, ada):
     assert is_in(client)
 
 
-def test_a_weak_password_is_refused_in_words(client, ada):
+def test_a_weak_password_is_refused_with_the_reason(client, ada):
     client.post(RESET, {"email": "ada@example.org"})
     page = client.get(link_of(sent()[0]), follow=True).redirect_chain[-1][0]
     answer = client.post(page, {"new_password1": "password", "new_password2": "password"})

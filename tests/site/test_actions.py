@@ -376,7 +376,7 @@ def test_only_who_may_see_alerts_is_led_to_them(client, ada):
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_the_address_is_kept_by_no_cache_and_notified_to_no_other_page(client, ada, method):
+def test_the_address_is_kept_by_no_cache_and_sent_to_no_other_page(client, ada, method):
     for path in (acknowledge_path(notify_of(ada, "BTC-USD")), "/action/forged"):
         answer = getattr(client, method)(path)
         assert "no-store" in answer["Cache-Control"]

@@ -1,4 +1,4 @@
-"""What every answer tells the browser, bare error pages, and cookies."""
+"""Headers of every answer, bare error pages, and cookies."""
 
 import os
 import re
@@ -108,7 +108,7 @@ def test_the_page_of_an_error_needs_no_database(stranger):
 
 
 @pytest.mark.django_db
-def test_a_form_without_its_token_is_refused_in_words(stranger):
+def test_a_form_without_its_token_is_refused_with_the_reason(stranger):
     answer = stranger.post("/accounts/login/", {"username": "ada", "password": "x"})
     assert answer.status_code == 403
     assert "Nothing was done" in answer.text
@@ -116,7 +116,7 @@ def test_a_form_without_its_token_is_refused_in_words(stranger):
 
 
 @pytest.mark.django_db
-def test_who_may_not_is_notified_so_and_no_more(client, django_user_model):
+def test_who_lacks_a_permission_reads_that_and_no_more(client, django_user_model):
     client.force_login(django_user_model.objects.create_user("grace", is_staff=True))
     answer = client.get("/admin/market/feed/")
     assert (answer.status_code, "You may not see this" in answer.text) == (403, True)
@@ -211,8 +211,8 @@ def test_https_is_what_site_url_says(tmp_path):
 
 def test_what_a_proxy_says_is_believed_only_where_that_is_set(tmp_path):
     assert shown(tmp_path, "SECURE_PROXY_SSL_HEADER") == "[None]"
-    notified = shown(tmp_path, "SECURE_PROXY_SSL_HEADER", TRUST_PROXY_HEADERS="true")
-    assert notified == "[('HTTP_X_FORWARDED_PROTO', 'https')]"
+    value = shown(tmp_path, "SECURE_PROXY_SSL_HEADER", TRUST_PROXY_HEADERS="true")
+    assert value == "[('HTTP_X_FORWARDED_PROTO', 'https')]"
 
 
 def test_the_sites_own_name_is_allowed_by_itself(tmp_path):

@@ -128,7 +128,7 @@ def test_an_empty_market_says_to_each_what_would_fill_it(client, admin_client):
 
 
 @pytest.mark.django_db
-def test_who_has_no_alerts_is_notified_how_to_come_by_some(client):
+def test_who_has_no_alerts_reads_how_to_get_some(client):
     client.force_login(make_owner())
     assert "a place in the group Owner" in client.get("/").text
     grace = make_operator()

@@ -86,7 +86,7 @@ def test_where_the_first_gives_all_the_next_is_not_asked(first, second):
     assert (entries(feed), second.asked) == ([(START, 1, "first", 2, "")], [])
 
 
-def test_a_quote_that_is_late_repeated_or_held_is_given(first, second):
+def test_a_quote_that_is_late_repeated_or_unconfirmed_is_given(first, second):
     feed = make_pair("A", "B", "C")
     first.gives = [
         answer_with(("A", at(5), "1"), ("B", at(5), "1"), ("C", at(5), "1"), as_of=at(5)),
@@ -250,7 +250,7 @@ def test_a_call_that_was_under_way_when_the_circuit_opened_does_not_shorten_it()
 @pytest.mark.parametrize(
     ("retry_after", "seconds"), [(120, 120), (None, 60), (0, 1), (-5, 1), (10**20, 3_600), (3_601, 3_600)]
 )
-def test_who_is_notified_that_he_asks_too_often_asks_no_more_for_as_long(retry_after, seconds):
+def test_an_answer_that_calls_are_too_many_opens_the_circuit_for_as_long(retry_after, seconds):
     state = sources_domain.circuit_after_failure(
         CircuitState(), reason="rate_limited", retry_after_seconds=retry_after, now=START
     )
@@ -430,7 +430,7 @@ def test_a_crossing_after_the_first_quote_of_the_other_provider_within_one_entry
     assert opened(feed) == [at(3)]
 
 
-def test_a_state_that_opens_at_the_change_says_so_in_its_evidence_and_in_words():
+def test_a_state_that_opens_at_the_change_says_so_in_its_evidence_and_summary():
     feed = make_feed("A")
     make_rule(make_owner(), assets=["A"], condition={"kind": "above", "level": "10"})
     append_quotes(feed, [("A", START, "9")], provider="first")

@@ -264,7 +264,7 @@ def test_slots_before_the_first_answer_are_not_missed():
     assert record(lease, as_of=at(500)).missed_slots == 0
 
 
-def test_a_provider_is_notified_where_the_feed_stands(scripted):
+def test_a_provider_is_given_the_position_of_the_feed(scripted):
     feed = make_feed("ETH", "BTC", interval_seconds=10, provider="scripted")
     scripted.gives = [answer_with(("BTC", at(1), "10"), as_of=at(2)), answer_with(as_of=at(12))]
     fetch(feed)

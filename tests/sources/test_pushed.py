@@ -134,7 +134,7 @@ def test_unknown_keys_are_refused_by_name():
 
 
 def test_a_key_stands_in_no_line_as_it_came():
-    notified = why(body(QUOTE | {"\n\0" + "x" * 1_000: 1}))
+    message = why(body(QUOTE | {"\n\0" + "x" * 1_000: 1}))
 
-    assert notified.isprintable()
-    assert len(notified) < 150
+    assert message.isprintable()
+    assert len(message) < 150

@@ -35,7 +35,7 @@ class Context:
         """Return what `reader(context, keys, *arguments)` gives for `key`, later: it is called once for all the keys
         that other fields ask for meanwhile. None for a key that it leaves out.
 
-        Only for fields that may be null: an error that would reach beyond the field could not be told.
+        Only for fields that may be null: an error that would reach beyond the field could not be reported.
         """
         loader = self._loaders.get((reader, arguments))
         if loader is None:

@@ -1,4 +1,4 @@
-"""What a client is told when something is wrong. Fixed words, and a code that programs can rely on."""
+"""The errors of the API: fixed messages, and codes that programs can rely on."""
 
 import logging
 from typing import Any
@@ -24,7 +24,7 @@ class Invalid(Refused):
 
 
 class Unauthenticated(Exception):
-    """A field is only for people who are signed in. The same words for every id, so they tell nothing of it."""
+    """A field is only for people who are signed in. The message is the same for every id, so it reveals nothing."""
 
     code = "UNAUTHENTICATED"
     message = "Sign in, or send a token."
@@ -35,7 +35,7 @@ def _without_suggestion(error: GraphQLError) -> str:
 
 
 def formatted_after_execution(error: GraphQLError, *, request_id: str) -> dict[str, Any]:
-    """Return an error of a field as the client sees it. What was not foreseen is logged, and told as its id alone."""
+    """Return an error of a field as the client sees it. An unexpected one is logged, and has only the request's id."""
     original = error.original_error
     if isinstance(original, Unauthenticated):
         return _formatted(error, code=original.code, message=original.message)

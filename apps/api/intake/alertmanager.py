@@ -23,8 +23,8 @@ from apps.notify.services import enqueue
 def alertmanager(request: HttpRequest) -> JsonResponse:
     """Record the alerts of one notification of Alertmanager's webhook, and say how many opened, ended, or were known.
 
-    What is malformed is refused as a whole, with its place. They are told by the next tick, not from here: the web
-    publishes nothing.
+    A malformed payload is refused as a whole, with the place of the error. The next tick sends the notifications, since
+    the web process publishes nothing.
     """
     return inbound.answer(
         request,

@@ -17,7 +17,7 @@ def digest_of(secret: str) -> str:
 def token_in_force(secret: str, *, now: datetime) -> ApiToken | None:
     """Return the token with its owner; None where there is none, it is over or revoked, or its owner is inactive.
 
-    It is found by its digest: what a comparison's time tells is nothing about the secret.
+    It is found by its digest, so the time of the comparison reveals nothing about the secret.
     """
     unexpired = Q(expires_at=None) | Q(expires_at__gt=now)
     tokens = ApiToken.objects.filter(unexpired, digest=digest_of(secret), revoked_at=None, owner__is_active=True)

@@ -1,4 +1,4 @@
-"""What changes channels, notifications, messages and silences, in rooms by what it is about."""
+"""Services for channels, notifications, messages and silences, one module for each subject."""
 
 from apps.notify.services.actions import (
     ACTIONS,

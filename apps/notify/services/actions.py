@@ -33,20 +33,20 @@ class LinkInvalid(ValueError):
 
 
 class LinkOver(LinkInvalid):
-    """The link was one of ours, and is good for nothing any more."""
+    """The link was valid once, and has expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of an act: for how many it changed something, of how many that it could have been for. Alerts of this
-    installation itself have no rule, so no link silences them."""
+    """The result of an action link: for how many alerts, or silences, it changed something, and how many it was about.
+    Alerts about the installation have no rule, so no link silences them."""
 
     done: int
     of: int
 
 
 def action_links(*, message_id: uuid.UUID) -> tuple[Action, ...]:
-    """Return the links that stand in a message: the same on every attempt, so that a repeat says the same."""
+    """Return the action links of a message. They are the same on every attempt."""
     signer = signing.Signer(salt=_SALT)
     return tuple(
         Action(
@@ -57,7 +57,7 @@ def action_links(*, message_id: uuid.UUID) -> tuple[Action, ...]:
 
 
 def message_of_link(token: str, *, now: datetime) -> tuple[Message, str]:
-    """Return (message, what is to be done: one of ACTS). Raises LinkInvalid or LinkOver."""
+    """Return (message, action: a key of ACTIONS). Raises LinkInvalid or LinkOver."""
     try:
         message_id, action = signing.Signer(salt=_SALT).unsign_object(token)
     except signing.BadSignature:
@@ -71,15 +71,15 @@ def message_of_link(token: str, *, now: datetime) -> tuple[Message, str]:
 
 
 def last_items_of(message: Message) -> list[domain.MessageItem]:
-    """Return the last that a message tells of each of its alerts, in their order."""
+    """Return the last item of each alert of a message, in the order of their first items."""
     return domain.last_of_each(map(domain.from_data, message.items))
 
 
 @transaction.atomic
 def perform_action(*, message: Message, action: str, now: datetime) -> Done:
-    """Do what a link of the message says for each alert that the message tells of. A second call changes nothing more.
+    """Perform the action of a link for each alert of the message. A second call changes nothing more.
 
-    It is the channel's owner who acts: whoever has the message has the link.
+    It is recorded as done by the channel's owner, since whoever has the message has the link.
     """
     # Two clicks at once are one after the other.
     Message.objects.select_for_update(no_key=True).get(pk=message.pk)

@@ -52,8 +52,8 @@ def create_channel(
 
 
 def configure_channel(*, channel: Channel, kind: str, config: Mapping[str, Any], **options: Any) -> Channel:
-    """Return the channel, saved with this kind, with all that its transport has to know, and these columns. A secret
-    that need not be given, and is not, stays as it is. Raises ValidationError."""
+    """Return the channel, saved with this kind, these settings of its transport and these columns. An optional secret
+    that is not given stays as it is. Raises ValidationError."""
     is_same = channel.kind == kind
     channel.kind = kind
     try:
@@ -68,7 +68,7 @@ def configure_channel(*, channel: Channel, kind: str, config: Mapping[str, Any],
 
 
 def _optional_secrets(channel: Channel) -> dict[str, str]:
-    """Return what its transport made itself, or made way for: another one would turn each receiver away."""
+    """Return the secrets that are not required, which may have been generated: receivers check with them."""
     optional = {one.name for one in transport_named(channel.kind).settings if one.is_secret and not one.is_required}
     try:
         return {name: value for name, value in channel.transport_settings.items() if name in optional}
@@ -77,7 +77,7 @@ def _optional_secrets(channel: Channel) -> dict[str, str]:
 
 
 def send_test(*, channel: Channel, asked_by: str, now: datetime) -> Message:
-    """Return a message that only tries this channel. It goes the way of all others: the next tick has it sent.
+    """Return a new message that tests this channel. It is sent like all others, by the next tick.
 
     Raises TestRefused: switched off, or tried less than a minute ago.
     """
@@ -97,9 +97,9 @@ def send_test(*, channel: Channel, asked_by: str, now: datetime) -> Message:
 
 
 def set_channels(*, rule: Rule, channels: Sequence[Channel]) -> None:
-    """Tell the rule's alerts on these channels from now on, and on no others. They must be the rule's owner's."""
+    """Have the rule notify these channels, and no others. They must belong to the rule's owner."""
     if any(channel.owner_id != rule.owner_id for channel in channels):
-        raise ValueError("a rule is told on its owner's channels only")
+        raise ValueError("a rule notifies only channels of its owner")
     with transaction.atomic():
         RuleChannel.objects.filter(rule=rule).exclude(channel__in=channels).delete()
         RuleChannel.objects.bulk_create(
@@ -108,11 +108,11 @@ def set_channels(*, rule: Rule, channels: Sequence[Channel]) -> None:
 
 
 def switch_off(*, channel: Channel, because: str, now: datetime) -> Message | None:
-    """Switch a channel off that does not work, in the caller's transaction, and return the notice to its owner, which
-    goes out on another channel; None where it is off already.
+    """Switch off a channel that does not work, in the caller's transaction, and return the notice to its owner, which
+    is sent on another channel; None where it is off already.
 
-    What waits is given up by its sender, and can be sent again; but notices that have not gone out on this channel go
-    on to the other one.
+    Its unsent messages fail when a sender finds them, and can be sent again; but undelivered notices on it move to the
+    other channel.
     """
     if not Channel.objects.filter(pk=channel.pk, is_enabled=True).update(
         is_enabled=False, switched_off_because=because[:500]
@@ -141,7 +141,7 @@ def switch_off(*, channel: Channel, because: str, now: datetime) -> Message | No
 
 
 def switch_on(*, channel: Channel) -> None:
-    """Switch a channel on, and forget that it failed: what was wrong is right now, or shows anew."""
+    """Switch a channel on, and clear the record of its failures: if it still does not work, it fails again."""
     channel.is_enabled = True
     channel.switched_off_because = ""
     channel.failing_since = channel.resume_at = None
@@ -149,13 +149,13 @@ def switch_on(*, channel: Channel) -> None:
 
 
 def has_rotating_secret(channel: Channel) -> bool:
-    """Tell whether what is sent on the channel is signed with a secret that can be changed in two steps."""
+    """Return whether the channel signs with a secret that can be changed in two steps."""
     kind = TRANSPORTS.get(channel.kind)
     return kind is not None and {SECRET, PREVIOUS_SECRET} <= {one.name for one in kind.settings}
 
 
 def rotate_secret(*, channel: Channel) -> str:
-    """Have its transport make the channel a new secret, and return it; the old one signs too, until it is retired.
+    """Have its transport generate a new secret, and return it; the old one signs too, until it is retired.
 
     Raises DecryptionError, and ChannelInvalid where the rest of the settings is no longer taken.
     """
@@ -182,8 +182,8 @@ def retire_previous_secret(*, channel: Channel) -> bool:
 
 
 def redeliver(*, messages: QuerySet[Message], now: datetime) -> int:
-    """Have those of the messages that were given up sent again, with the same ids and the whole schedule, and return
-    how many those are. What is on a channel that is switched off stays as it is."""
+    """Have those of the messages that failed sent again, with the same ids and the whole schedule of retries, and
+    return how many those are. Messages of a channel that is switched off stay as they are."""
     failed = messages.filter(status=Message.Status.FAILED, channel__is_enabled=True)
     return Message.objects.filter(pk__in=failed.order_by().values("pk"), status=Message.Status.FAILED).update(
         status=Message.Status.PENDING, next_attempt_at=now, attempts_before=F("attempts")
@@ -191,11 +191,11 @@ def redeliver(*, messages: QuerySet[Message], now: datetime) -> int:
 
 
 def reconsider_quiet_hours(*, channel: Channel, now: datetime) -> None:
-    """Look again at what quiet hours hold back on the channel, since they were changed."""
+    """Make due what the channel's quiet hours defer, since they were changed; it is deferred again where need be."""
     Notification.objects.filter(channel=channel, deferred_by=Notification.Deferral.QUIET, message=None).update(
         due_at=now
     )
-    # Which of them wait for the old end and which for another try, no row says.
+    # No column says which of them wait for the old end, and which for a retry.
     channel.messages.filter(status=Message.Status.PENDING, next_attempt_at__gt=now).update(next_attempt_at=now)
 
 
@@ -212,16 +212,16 @@ def inbox_of(owner: AbstractBaseUser, *, other_than: Channel | None = None) -> C
 
 
 def url_of(channel: Channel) -> str:
-    """Return where the channel stands on the site."""
+    """Return the URL of the channel's page."""
     return settings.SITE_URL + reverse("admin:notify_channel_change", args=[channel.pk])
 
 
 def _channel_that_works(owner: AbstractBaseUser, *, other_than: Channel) -> Channel:
-    """Return the owner's channel on which something got through last, else an inbox."""
+    """Return the owner's channel with the newest delivery, else an inbox."""
     working = Channel.objects.filter(
         owner=owner, is_enabled=True, failing_since=None, messages__status=Message.Status.DELIVERED
     )
-    # Locked, so that who switches it off meanwhile finds what is written to it; and none that is being switched off.
+    # Locked: whoever switches it off meanwhile waits and finds the notice. One that is being switched off is skipped.
     last = (
         working.exclude(pk=other_than.pk)
         .order_by("-messages__delivered_at")

@@ -27,7 +27,7 @@ def plan(*, channel_id: int, now: datetime) -> bool:
     """
     with transaction.atomic():
         # One planner per channel at a time, and what is read is read after the lock: the notifications of one alert,
-        # shared out between two planners, would become two messages whose order nothing holds.
+        # shared out between two planners, would become two messages in any order.
         channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
         if channel is None:
             return False
@@ -101,8 +101,8 @@ def _write_messages(notifications: Sequence[Notification], *, channel: Channel, 
         )
         messages.setdefault(message, []).append(notification)
         notification.message = message
-    for message, paid in messages.items():
-        items = [*map(domain.from_data, message.items), *_items_of(paid, channel=channel)]
+    for message, members in messages.items():
+        items = [*map(domain.from_data, message.items), *_items_of(members, channel=channel)]
         message.items = [domain.as_data(one) for one in items]
         message.subject, message.text = compose_message(message, items, channel=channel)
     if new in messages:
@@ -154,7 +154,7 @@ def _describe_deferral(notification: Notification) -> str:
 
 
 def compose_message(message: Message, items: Sequence[domain.MessageItem], *, channel: Channel) -> tuple[str, str]:
-    """Return (subject, text) of a message that tells this, by the channel's templates where they can be filled in."""
+    """Return (subject, text) of a message with these items, by the channel's templates where they can be filled in."""
     subject, text = domain.compose(items, url=url_of(message))
     try:
         return domain.apply_templates(
@@ -165,11 +165,12 @@ def compose_message(message: Message, items: Sequence[domain.MessageItem], *, ch
             text=text,
         )
     except domain.TemplateInvalid as error:
-        # They were checked when they were saved; placeholders may have gone since. An alert is told all the same.
+        # They were checked when they were saved, but a placeholder may have been removed since. The alert is sent all
+        # the same.
         logger.warning("template not used", extra={"channel": channel.pk, "reason": str(error)})
         return subject, text
 
 
 def url_of(message: Message) -> str:
-    """Return where the message stands on the site, with all that it lists."""
+    """Return the URL of the message's page, which lists all of it."""
     return settings.SITE_URL + reverse("admin:notify_message_change", args=[message.pk])

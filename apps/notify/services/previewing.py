@@ -1,4 +1,4 @@
-"""What would be sent, by the same code as what is sent. Nothing is written."""
+"""Previews of messages, made by the code that makes what is sent. Nothing is written."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,8 +27,8 @@ EXAMPLE = "An example"
 
 @dataclass(frozen=True, slots=True)
 class WouldSend:
-    """What would be sent on a channel now: as its transport says it, what holds it back, and by which silence where it
-    is one. is_whole: false where the channel cannot send as it is set, and only subject and text are known."""
+    """What would be sent on a channel now. text: in the form of its transport; deferred_by: what would defer it;
+    is_whole: false where the channel cannot send with its settings, and text is only subject and text."""
 
     channel: Channel
     text: str
@@ -38,7 +38,7 @@ class WouldSend:
 
 def last_opening(*, owner: AbstractBaseUser, rule: Rule | None = None, now: datetime) -> AlertEvent:
     """Return the opening of the last alert of a rule, or of any rule of the owner; where none has opened yet, that of
-    an example, which is in no table."""
+    an example, which is not saved."""
     opened = AlertEvent.objects.filter(kind=AlertEvent.Kind.OPENED, alert__rule__owner=owner)
     opened = opened.select_related("alert__rule", "alert__asset").order_by("-alert__opened_at", "-alert")
     last = opened.filter(alert__rule=rule).first() if rule is not None else opened.first()
@@ -46,7 +46,7 @@ def last_opening(*, owner: AbstractBaseUser, rule: Rule | None = None, now: date
 
 
 def would_send(*, channel: Channel, event: AlertEvent, now: datetime) -> WouldSend:
-    """Return what telling this event on this channel would send now. The channel may be one that is not saved."""
+    """Return what would be sent of this event on this channel now. The channel may be unsaved."""
     notification = Notification(event=event, channel=channel, due_at=now)
     items = [item_of(notification)]
     message = Message(channel=channel, items=[domain.as_data(one) for one in items])
@@ -81,7 +81,7 @@ def _example(rule: Rule, *, now: datetime) -> AlertEvent:
 
 
 def _watched(rule: Rule) -> tuple[str, str]:
-    """Return (an asset that the rule watches, the rule in words), or invented ones."""
+    """Return (the symbol of an asset of the rule, the rule as a sentence), or invented ones."""
     version = newest_versions([rule.pk]).get(rule.pk) if rule.pk is not None else None
     try:
         spec = RuleSpec.read(version.document) if version is not None else None

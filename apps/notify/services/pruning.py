@@ -1,4 +1,4 @@
-"""What was told is dropped when it is older than it is kept for, in pieces that each commit."""
+"""Drops messages and silences after their retention, in pieces that each commit."""
 
 import math
 import time
@@ -12,24 +12,24 @@ from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from apps.notify.models import Channel, Message, Notification, Silence
 
-# One transaction. A message may pay a thousand notifications, so it is some seconds at the worst.
+# One transaction. A message may have a thousand notifications, so it takes some seconds at the worst.
 MESSAGES_AT_ONCE = 100
 SILENCES_AT_ONCE = 1_000
 
 
 def kept_since(*, now: datetime) -> datetime:
-    """Return the moment from which on what was told is kept, whatever it tells of."""
+    """Return the time from which on messages are kept, whatever they are about."""
     return now - timedelta(days=settings.MESSAGE_RETENTION_DAYS)
 
 
 def prune_messages(*, now: datetime, dry_run: bool = False, at_most_seconds: float = math.inf) -> int:
-    """Drop the messages that were delivered or given up, were made longer ago than they are kept, and tell of no open
-    alert; with their attempts, and the notifications that they paid. Return how many went; dry_run: how many would go.
-    Where the time is over, the rest is the next run's.
+    """Drop old messages that were delivered or failed and are about no open alert, with their attempts and their
+    notifications, and return how many. dry_run: return how many would be dropped. at_most_seconds: the next run drops
+    the rest.
 
-    What an open alert was told stays: its end is owed where its opening was, and reminders count from the last one. So
-    do two messages of each channel, by which it is known whether it works. Debts that no message pays yet all become
-    one, also on a channel that is switched off, so they need no pruning.
+    Messages about an open alert stay: its resolution notifies the channels of its opening, and reminders count from the
+    last one. So do two messages of each channel, which show whether it works. A notification without a message gets
+    one, also on a channel that is switched off, so those need no pruning.
     """
     dropped = 0
     until = time.monotonic() + at_most_seconds
@@ -43,14 +43,14 @@ def prune_messages(*, now: datetime, dry_run: bool = False, at_most_seconds: flo
 
 
 def _over() -> QuerySet[Message]:
-    """Return the messages that nobody sends any more, and that tell of nothing that is still open."""
+    """Return the messages that were delivered or failed, and are about no open alert."""
     notified_of_open = Notification.objects.filter(message=OuterRef("pk"), event__alert__resolved_at=None)
     over = [Message.Status.DELIVERED, Message.Status.FAILED]
     return Message.objects.filter(~Exists(notified_of_open), status__in=over).order_by()
 
 
 def _last_of_channels() -> set[uuid.UUID]:
-    """Return of each channel the newest message that was delivered, and the newest of which a try has ended."""
+    """Return of each channel the newest delivered message, and the newest with a finished attempt."""
     made = Message.objects.filter(channel=OuterRef("pk")).order_by("-created_at")
     delivered = made.filter(status=Message.Status.DELIVERED)
     tried = made.filter(attempts__gt=0).exclude(status=Message.Status.SENDING)
@@ -59,8 +59,8 @@ def _last_of_channels() -> set[uuid.UUID]:
 
 
 def _pieces(*, made_before: datetime) -> Iterator[list[uuid.UUID]]:
-    """Return the ids of the messages made before, oldest first, MESSAGES_AT_ONCE at a time. Each piece is asked for by
-    where the one before has ended, so that none looks again at what stays."""
+    """Return the ids of the messages made before, oldest first, MESSAGES_AT_ONCE at a time. Each piece begins where the
+    one before ended, so that messages that stay are read once."""
     old = Message.objects.filter(created_at__lt=made_before).order_by("created_at", "pk")
     rest = old
     while piece := list(rest.values_list("created_at", "pk")[:MESSAGES_AT_ONCE]):
@@ -71,7 +71,7 @@ def _pieces(*, made_before: datetime) -> Iterator[list[uuid.UUID]]:
 
 def _drop(over: QuerySet[Message]) -> int:
     with transaction.atomic():
-        # Locked and looked at again: one that is sent again this moment stays.
+        # Locked and read again: one that was redelivered meanwhile stays.
         pks = list(over.select_for_update(skip_locked=True).values_list("pk", flat=True))
         # Without their texts, which may be long.
         Message.objects.filter(pk__in=pks).only("pk").delete()
@@ -79,8 +79,8 @@ def _drop(over: QuerySet[Message]) -> int:
 
 
 def prune_silences(*, now: datetime, dry_run: bool = False) -> int:
-    """Drop the silences that have been over for longer than messages are kept, and return how many; dry_run: how many
-    would go. One of which something is still known that it held back stays as long as that."""
+    """Drop the silences that ended longer ago than messages are kept, and return how many; dry_run: how many would be
+    dropped. One that deferred a notification stays for as long as that does."""
     deferred = Notification.objects.filter(silence=OuterRef("pk"))
     over = Silence.objects.filter(~Exists(deferred), ends_at__lt=kept_since(now=now)).order_by("ends_at")
     if dry_run:

@@ -1,4 +1,4 @@
-"""Messages are sent: claim, commit, send, commit. One at a time on each channel, whoever is at it."""
+"""Sends messages: claim, commit, send, commit. One at a time on each channel."""
 
 import logging
 import random
@@ -27,17 +27,17 @@ from apps.notify.transports.registry import transport_named
 
 logger = logging.getLogger(__name__)
 
-# Longer than a task that sends may run (25 s), so no two senders hold one message.
+# Longer than a task that sends may run (25 s), so no two senders have one message.
 SEND_LEASE = timedelta(seconds=30)
-# A channel on which nothing has got through for so long is switched off.
+# A channel on which every attempt has failed for so long is switched off.
 FAILING_AT_MOST = timedelta(hours=72)
 
 
 def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) -> str | None:
-    """Try to send what is next on a channel, and return the attempt's outcome; None where there is nothing to do now,
-    or somebody else is at it, who will look once more. while_failing: also where the last try did not get through.
+    """Try to send the next message of a channel, and return the attempt's outcome; None where none is due, or another
+    sender is at work, who will look once more. while_failing: also where the last attempt failed.
 
-    What comes after a crash between the answer and the second commit is one repeat, with the same id.
+    After a crash between the answer and the second commit, the message is sent once more, with the same id.
     """
     attempt = _claim(channel_id, now=now, while_failing=while_failing)
     if attempt is None:
@@ -50,9 +50,9 @@ def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) 
     except TransportFailure as failure:
         came = failure
     except DecryptionError as error:
-        came = TransportUnavailable("no_key", f"What the channel keeps secret cannot be read: {error}.")
+        came = TransportUnavailable("no_key", f"The channel's secrets cannot be decrypted: {error}.")
     except Exception:
-        # A transport is the world's edge: what it did not foresee is a failed attempt, with the traceback in the log.
+        # An error that a transport did not foresee is a failed attempt, with the traceback in the log.
         logger.exception("transport raised", extra={"message_id": str(attempt.message_id)})
         came = TransportUnavailable("crashed", "The transport failed; the log says how.")
     attempt.milliseconds = round((time.monotonic() - began) * 1_000)
@@ -60,7 +60,7 @@ def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) 
 
 
 def render(message: Message) -> RenderedMessage:
-    """Return what is sent of a message. It needs its channel."""
+    """Return the message as a transport sends it. Reads its channel."""
     items = tuple(map(domain.from_data, message.items))
     is_open = any(one.event != domain.RESOLVED for one in domain.last_of_each(items))
     return RenderedMessage(
@@ -75,8 +75,8 @@ def render(message: Message) -> RenderedMessage:
 
 
 def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | None:
-    """Take the channel's next message for one attempt; the rows decide who wins, and the message's count of attempts
-    fences off who was late."""
+    """Claim the channel's next message for one attempt, under the channel's lock. The message's count of attempts is
+    the fence against a sender that comes back late."""
     with transaction.atomic():
         channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
         if channel is None:
@@ -91,7 +91,7 @@ def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | 
         _put_off_in_quiet_hours(channel, now=now)
         message = queries.next_message(channel_id)
         while message is not None and message.attempts - message.attempts_before > len(domain.RETRY_AFTER_SECONDS):
-            # Its last sender died over it, like those before: it kills whoever sends it.
+            # The process of its last attempt died too: this message may be what crashes its senders.
             Message.objects.filter(pk=message.pk).update(status=Message.Status.FAILED, lease_until=None)
             message = queries.next_message(channel_id)
         if message is None:
@@ -105,7 +105,7 @@ def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | 
 
 
 def _put_off_in_quiet_hours(channel: Channel, *, now: datetime) -> None:
-    """Have what was written before the channel's quiet hours, and waits for another try, wait for their end."""
+    """Postpone the messages that wait for a retry to the end of the channel's quiet hours, where it has them now."""
     quiet = channel.quiet_hours
     until = domain.quiet_until(now=now, quiet=quiet) if quiet is not None else None
     if until is not None:
@@ -115,8 +115,8 @@ def _put_off_in_quiet_hours(channel: Channel, *, now: datetime) -> None:
 
 
 def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime) -> str:
-    """Record what came of the attempt and return its outcome; a newer attempt's word on the message stands over
-    ours."""
+    """Record the result of the attempt and return its outcome. The message changes only where no newer attempt was
+    begun."""
     message, channel = attempt.message, attempt.message.channel
     outcome = _outcome_of(came)
     reason = came.reason if isinstance(came, TransportFailure) else ""
@@ -143,7 +143,7 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
             _put_off(attempt, came=came, now=now)
         else:
             won = ours.update(status=Message.Status.FAILED, lease_until=None)
-            # A test that is refused says so by itself: its owner has just set the channel up, and goes on with that.
+            # A refused test changes nothing else: its owner is setting the channel up and sees the result.
             if won and message.kind != Message.Kind.TEST:
                 if isinstance(came, ChannelRefused):
                     switch_off(channel=channel, because=came.detail or came.reason, now=now)
@@ -161,7 +161,7 @@ def _outcome_of(came: Receipt | TransportFailure) -> Attempt.Outcome:
 
 
 def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> None:
-    """Try again later, as the schedule says or the other side asked, or give up after the last try."""
+    """Schedule the next attempt, later where the receiver asked for that; after the last one the message fails."""
     message, channel = attempt.message, attempt.message.channel
     ours = Message.objects.filter(pk=message.pk, attempts=attempt.number, status=Message.Status.SENDING)
     delay = domain.retry_delay(attempts=attempt.number - message.attempts_before, uniform=random.uniform)
@@ -169,19 +169,19 @@ def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> 
     if delay is None:
         won = ours.update(status=Message.Status.FAILED, lease_until=None)
     else:
-        # Never more often than the schedule has it: who asks for a second each time would see the last try within ten.
+        # Never sooner than the schedule: a receiver that asks for 1 s each time would get all attempts in 10 s.
         wait = max(delay, asked or delay)
         won = ours.update(status=Message.Status.PENDING, next_attempt_at=Now() + wait, lease_until=None)
     if not won:
         return
     if asked is not None:
-        # From the answer on, not from the beginning of a try that may have taken longer than what is asked for.
+        # Counted from the answer: the attempt may have taken longer than the pause that is asked for.
         Channel.objects.filter(pk=channel.pk).update(resume_at=Now() + asked)
     _note_failure(channel, came=came, now=now)
 
 
 def _note_failure(channel: Channel, *, came: TransportFailure, now: datetime) -> None:
-    """Remember since when nothing gets through on the channel, and switch it off where that is too long."""
+    """Record since when the channel fails, and switch it off after FAILING_AT_MOST."""
     if channel.failing_since is None:
         Channel.objects.filter(pk=channel.pk).update(failing_since=now)
     elif channel.failing_since <= now - FAILING_AT_MOST:
@@ -190,5 +190,5 @@ def _note_failure(channel: Channel, *, came: TransportFailure, now: datetime) ->
 
 
 def note_dispatched(*, channel_ids: Iterable[int], now: datetime) -> None:
-    """Remember that a worker has been asked to send what is due on these."""
+    """Record that a delivery task was sent for each of these channels."""
     Channel.objects.filter(pk__in=channel_ids).update(dispatched_at=now)

@@ -1,4 +1,4 @@
-"""Silences made and ended."""
+"""Creates and ends silences."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,8 +25,8 @@ def create_silence(
 
 @transaction.atomic
 def end_silences(*, silences: Iterable[Silence], now: datetime) -> int:
-    """End those of the silences that are not over, all at once, and return how many those are. What they held back is
-    told as soon as somebody plans, in one message a channel."""
+    """End those of the silences that are not over, in one transaction, and return how many those are. What they
+    deferred is due at once, and comes in one message a channel."""
     lasting = Silence.objects.filter(pk__in=[one.pk for one in silences], ends_at__gt=now)
     ids = list(lasting.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
     # One that has not begun ends where it would begin.
@@ -36,5 +36,5 @@ def end_silences(*, silences: Iterable[Silence], now: datetime) -> int:
 
 
 def look_again(*, silence: Silence, now: datetime) -> None:
-    """Have what the silence holds back looked at anew, since its end was changed."""
+    """Make due what the silence defers, since its end was changed; it is deferred again where need be."""
     Notification.objects.filter(silence=silence, message=None).update(due_at=now)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from apprise.plugins.base import NotifyBase
 
 SUGGESTED = ("discord", "gchat", "opsgenie", "pagerduty", "pbul", "pover", "prowl", "twilio")
-# Ours are better: they know a permanent error from a passing one.
+# This project has its own transports for these, which distinguish permanent errors from transient ones.
 OURS = {"slack": "Slack", "tgram": "Telegram"}
 # Their address is part of something else that the user writes (an organization, an account, a relay), or they read a
 # file of this machine.
@@ -92,9 +92,9 @@ class Apprise:
 
 @cache
 def _library() -> ModuleType:
-    """Import Apprise when somebody first needs it: it takes as long as a page.
+    """Import Apprise on first use: the import is slow.
 
-    Its log lines name addresses, with what is secret in them. Nobody gets them; `send` reads its own from the result.
+    Its log lines contain addresses with their secrets, so they are not passed on; `send` reads them from the result.
     """
     import apprise
 

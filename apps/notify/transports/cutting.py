@@ -1,4 +1,4 @@
-"""Texts cut to what a service takes, in its own measure. Pure."""
+"""Cuts texts to the longest that a service takes, in its own unit. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def cut(text: str, *, room: int, url: str, size: Callable[[str], int]) -> str:
 
 
 def cut_line(line: str, *, room: int, size: Callable[[str], int]) -> str:
-    """Return the line, or as much of its beginning as has room with a mark after it."""
+    """Return the line, or as much of its beginning as has room with an ellipsis after it."""
     if size(line) <= room:
         return line
     too_long = bisect_left(range(len(line)), True, key=lambda length: size(f"{line[:length]}…") > room)

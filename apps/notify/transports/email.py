@@ -1,4 +1,4 @@
-"""E-mail over the SMTP server of EMAIL_URL. Message-ID is the letter's id, so a mail that comes twice can be known."""
+"""E-mail over the SMTP server of EMAIL_URL. The Message-ID has the message's id, so a repeat can be recognized."""
 
 import smtplib
 import socket
@@ -56,7 +56,7 @@ class Email:
         return found
 
     def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
-        """Return subject and text; the same stands in the mail's other half, laid out."""
+        """Return subject and text; the mail's HTML part says the same."""
         return f"{rendered.subject}\n\n{_text(rendered)}"
 
     def send(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> Receipt:
@@ -101,7 +101,7 @@ def _text(rendered: RenderedMessage) -> str:
 
 
 def _html(rendered: RenderedMessage) -> str:
-    """Return the letter laid out, each alert with a link; where its owner's template made the text, that text as it
+    """Return the message as HTML, each alert with a link; a text that was made by the owner's template stays as it
     is."""
     is_ours = bool(rendered.items) and rendered.text == domain.compose(rendered.items, url=rendered.url)[1]
     groups = [
@@ -125,13 +125,13 @@ def _html(rendered: RenderedMessage) -> str:
 
 
 def _thread(rendered: RenderedMessage, domain_of_sender: str) -> dict[str, str]:
-    """Return the header by which mail programs put all mails about one alert together."""
+    """Return the header by which mail programs show all mails about one alert as one thread."""
     alerts = {one.alert_id for one in rendered.items}
     return {"References": f"<alert-{alerts.pop()}@{domain_of_sender}>"} if len(alerts) == 1 else {}
 
 
 class _Connection(EmailBackend):
-    """Django's, whose conversation ends in time."""
+    """Django's backend, with a deadline for the whole conversation."""
 
     def __init__(self) -> None:
         super().__init__(timeout=min(SEND_SECONDS, django_settings.EMAIL_TIMEOUT))
@@ -142,8 +142,8 @@ class _Connection(EmailBackend):
 
 
 class _Bounded(smtplib.SMTP):
-    """An SMTP conversation that is cut off after SEND_SECONDS: the timeout is each single read's, so a server that says
-    one letter a second could hold us for hours."""
+    """An SMTP conversation that is cut off after SEND_SECONDS: the timeout is that of a single read, so a server that
+    sends one byte a second could keep the connection open for hours."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._end = threading.Timer(SEND_SECONDS, self._cut)
@@ -156,7 +156,7 @@ class _Bounded(smtplib.SMTP):
             raise
 
     def _cut(self) -> None:
-        # Whoever waits for the server reads its end.
+        # A read that is blocked returns the end of the stream.
         with suppress(OSError):
             if self.sock is not None:
                 self.sock.shutdown(socket.SHUT_RDWR)

@@ -7,7 +7,7 @@ from apps.notify.transports.protocol import ChannelDefaults, Receipt, RenderedMe
 
 
 class Inbox:
-    """Delivered by being delivered."""
+    """A message is delivered by its status alone."""
 
     kind = "inbox"
     title = "Inbox on this site"
@@ -19,9 +19,9 @@ class Inbox:
         return read_settings(settings, known=self.settings, kind=self.kind)
 
     def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
-        """Return what the row holds."""
+        """Return subject and text."""
         return f"{rendered.subject}\n\n{rendered.text}"
 
     def send(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> Receipt:
-        """Do nothing: the row is the letter."""
+        """Do nothing: the row of the message is what the inbox shows."""
         return Receipt("in the inbox")

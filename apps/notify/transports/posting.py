@@ -41,7 +41,7 @@ CHUNK_BYTES = 8_192
 
 @dataclass(slots=True)
 class Answer:
-    """What a server said. text: at most ANSWER_LIMIT_BYTES of it, without what was to be hidden."""
+    """A server's answer. text: at most ANSWER_LIMIT_BYTES of its body, without the texts of `hide`."""
 
     host: str
     status: int
@@ -85,11 +85,11 @@ def post(
     hide: Sequence[str] = (),
     deadline_seconds: float = SEND_SECONDS,
 ) -> Answer:
-    """Return what the server says, which may be a failure too: see `receipt_of`.
+    """Return the server's answer, which may be an error too: see `receipt_of`.
 
-    allow: places that are allowed besides those of OUTBOUND_ALLOW; hide: what must not stand in the answer's text.
-    Raises ChannelRefused: forbidden_address; TransportUnavailable: timeout, name_lookup, tls, connection. Neither tells
-    more of the URL than its host. An answer that breaks off after its status is an answer.
+    allow: places that are allowed besides those of OUTBOUND_ALLOW; hide: texts to remove from the answer. Raises
+    ChannelRefused: forbidden_address; TransportUnavailable: timeout, name_lookup, tls, connection. Of the URL, neither
+    names more than its host. An answer that breaks off after its status is an answer.
     """
     if why := why_not(url, allow=allow):
         raise ChannelRefused("forbidden_address", f"the URL {why}")
@@ -123,7 +123,7 @@ def post(
 
 @dataclass(slots=True)
 class _Came:
-    """What has come of an answer so far, whatever ends it."""
+    """The part of an answer that was received so far."""
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -140,7 +140,7 @@ def _exchange(
     places: Sequence[Place],
     read_seconds: float,
 ) -> None:
-    """Send, and fill in what comes."""
+    """Send, and fill in `came` with what is received."""
     with (
         Session(wire=wire, connect=partial(_connect, places=places)) as session,
         session.post(
@@ -206,7 +206,7 @@ def _text_of(body: bytes, *, hide: Sequence[str]) -> str:
 
 
 def receipt_of(answer: Answer, *, retry_after: str | None = None) -> Receipt:
-    """Return the receipt that a good answer is. retry_after: what the answer's body says in place of the header.
+    """Return the receipt of an answer of success. retry_after: its body's value of the header of that name, if any.
 
     Raises TransportUnavailable for 408, 425, 429 and 5xx, ChannelRefused for 3xx, 401, 403, 404, 405 and 410, and
     TransportRejected for any other 4xx.
@@ -227,7 +227,7 @@ def receipt_of(answer: Answer, *, retry_after: str | None = None) -> Receipt:
 
 
 def _phrase_of(status: int) -> str:
-    """Return what the standard calls a status, "" for one of no standard: what the server calls it is not ours."""
+    """Return the standard's phrase of a status, "" for one without. The server's own phrase is not used."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

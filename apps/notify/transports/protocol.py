@@ -1,4 +1,4 @@
-"""What notify asks of a transport, and what may come of it. No ORM here: values in, an outcome out."""
+"""The interface of transports, and their errors. No ORM here: values in, an outcome out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from typing import Any, Protocol
 
 from apps.notify.domain import MessageItem
 
-# What is kept of an answer; nobody needs more to see what was wrong.
+# How many characters of an answer are kept.
 ANSWER_KEPT = 2_048
 # One send, whatever the other side does.
 SEND_SECONDS = 10.0
 
 
 class TransportFailure(Exception):
-    """A message did not get through.
+    """A message was not delivered.
 
     reason: short, fit for a metric label; detail: for the channel's owner, without secrets; status: of HTTP or SMTP;
-    answer: the beginning of what the other side said, which only operators are shown.
+    answer: the beginning of the receiver's answer, which only operators are shown.
     """
 
     def __init__(self, reason: str, detail: str = "", *, status: int | None = None, answer: str = "") -> None:
@@ -28,8 +28,8 @@ class TransportFailure(Exception):
 
 
 class TransportUnavailable(TransportFailure):
-    """It did not get through this time. retry_after_seconds: what the other side asked for, within [1, 3600]; nothing
-    more is sent on the channel until then."""
+    """It was not delivered this time. retry_after_seconds: the pause that the receiver asked for, within [1, 3600];
+    nothing more is sent on the channel until then."""
 
     def __init__(
         self,
@@ -45,17 +45,17 @@ class TransportUnavailable(TransportFailure):
 
 
 class TransportRejected(TransportFailure):
-    """This message will never get through as it stands; others may."""
+    """This message will never be taken as it is; others may."""
 
 
 class ChannelRefused(TransportRejected):
-    """Nothing will get through on this channel before its owner changes it: gone, forbidden, no such recipient."""
+    """No message will be taken on this channel before its owner changes it: gone, forbidden, no such recipient."""
 
 
 class ChannelInvalid(ValueError):
-    """What is set of a channel is wrong; the text is for people, names the setting and repeats no secret.
+    """A channel's settings are wrong; the text is for people, names the setting and repeats no secret.
 
-    setting: where it stands in the form, or "" for the whole; message: what is wrong with it, to go on from its name.
+    setting: its name, or "" for all of them; message: what is wrong with it, a sentence whose subject is the setting.
     """
 
     def __init__(self, message: str, *, setting: str = "") -> None:
@@ -66,7 +66,7 @@ class ChannelInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One thing that a kind of channel has to know, a text. is_secret: kept encrypted and never shown again."""
+    """One setting of a kind of channel, a text. is_secret: stored encrypted and never shown again."""
 
     name: str
     label: str
@@ -77,7 +77,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A link by which who reads the message can do something at once. It is signed, and expires."""
+    """An action link: it does one thing for the reader of the message. It is signed, and expires."""
 
     label: str
     url: str
@@ -85,10 +85,10 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class RenderedMessage:
-    """What is sent. id: the same on every attempt; subject: one line; text: plain, of any length, as the channel's
-    template says it; items: the same as data, in order; url: where it stands on the site, with all that it lists.
+    """What is sent. id: the same on every attempt; subject: one line; text: plain, of any length, by the channel's
+    template; items: the same as data, in order; url: the message's page, which lists all of it.
 
-    severity: the highest of what is told, "" for a test or a notice.
+    severity: the highest of its items, "" for a test or a notice.
     """
 
     id: str
@@ -102,8 +102,8 @@ class RenderedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the other side said to a message that it took. detail: who took it, for the owner; answer: as in a
-    failure."""
+    """The answer of a receiver that took the message. detail: who took it, for the owner; answer: as in
+    TransportFailure."""
 
     detail: str
     status: int | None = None
@@ -112,9 +112,9 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ChannelDefaults:
-    """How a new channel of a kind behaves until its owner says otherwise.
+    """The defaults of a new channel of a kind.
 
-    group_wait_seconds: what opens within it becomes one message; messages_per_minute: 0 is no limit.
+    group_wait_seconds: alerts that open within it come in one message; messages_per_minute: 0 is no limit.
     """
 
     group_wait_seconds: int = 10
@@ -122,7 +122,7 @@ class ChannelDefaults:
 
 
 class Transport(Protocol):
-    """One way to tell somebody. A transport is a module-level object without state between calls.
+    """A kind of channel. A transport is a module-level object without state between calls.
 
     Its settings come as one mapping, secrets in plain among them.
     """
@@ -143,8 +143,8 @@ class Transport(Protocol):
 
 
 def read_settings(settings: Mapping[str, Any], *, known: tuple[Setting, ...], kind: str) -> dict[str, str]:
-    """Return the settings that are not empty, each a text of one line. Raises ChannelInvalid for an unknown name, a
-    missing one, and what is no such text."""
+    """Return the settings that are not empty, each a text of one line. Raises ChannelInvalid for an unknown setting, a
+    missing one, and a value that is no such text."""
     unknown = sorted(set(settings) - {one.name for one in known})
     if unknown:
         has = ", ".join(repr(one.name) for one in known) or "nothing"

@@ -111,8 +111,8 @@ def _text(rendered: RenderedMessage) -> str:
 
 
 def _takes_buttons(rendered: RenderedMessage) -> bool:
-    """Return whether Telegram takes the letter's links as buttons. It refuses the whole message for a button that leads
-    to a host without a dot; an address it may refuse as well."""
+    """Return whether Telegram takes the message's links as buttons. It refuses the whole message for a button that
+    leads to a host without a dot, and perhaps for one that leads to an IP address."""
     for action in rendered.actions:
         host = urlsplit(action.url).hostname or ""
         try:

@@ -1,6 +1,6 @@
 """A signed JSON document for a program of the user's own, by the Standard Webhooks specification.
 
-The id is the message's on every attempt, and so is the body: who receives it twice can know it.
+Id and body are the same on every attempt, so a receiver can drop repeats.
 """
 
 import base64
@@ -35,7 +35,7 @@ class Webhook:
     kind = "webhook"
     title = "Webhook"
     settings = (
-        Setting("url", "URL", "What is told is posted there as JSON."),
+        Setting("url", "URL", "Each message is posted there as JSON."),
         Setting(
             "secret",
             "Secret",
@@ -86,7 +86,7 @@ class Webhook:
 
 
 def _document(rendered: RenderedMessage) -> dict[str, Any]:
-    """Return what is posted. timestamp: event time of the latest that is told; null where no alert is."""
+    """Return the document. timestamp: event time of the latest item, null without items."""
     return {
         "type": "alerts.notification" if rendered.items else "channel.notice",
         "timestamp": max(one.at for one in rendered.items).isoformat() if rendered.items else None,
@@ -102,17 +102,17 @@ def _document(rendered: RenderedMessage) -> dict[str, Any]:
 
 
 def new_secret() -> str:
-    """Return a secret that nobody has."""
+    """Return a new random secret."""
     return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def key_of(secret: str) -> bytes | None:
-    """Return the key that a secret writes down, None where it writes none of 24 to 64 bytes."""
+    """Return the key that a secret encodes, None where it encodes none of 24 to 64 bytes."""
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError):
         return None
-    # Receivers decode it by whatever library: only the one spelling that all of them read alike.
+    # Receivers decode it by various libraries: only the canonical form is read alike by all of them.
     return key if 24 <= len(key) <= 64 and secret == PREFIX + base64.b64encode(key).decode() else None
 
 

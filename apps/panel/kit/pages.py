@@ -114,7 +114,7 @@ class PageAdmin(ModelAdmin):
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         """Let an address filter by the list's own filters and by nothing else.
 
-        By any related row, a list would tell of rows that its reader does not see.
+        By any related row, a list would reveal rows that its reader does not see.
         """
         first = lookup.split("__", 1)[0]
         filters = [one[0] if isinstance(one, tuple) else one for one in self.get_list_filter(request)]

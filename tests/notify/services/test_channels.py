@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 def test_channels_of_somebody_else_are_refused(feed, rule):
     stranger = services.create_channel(owner=make_owner("bob"), name="B", kind="inbox", config={})
 
-    with pytest.raises(ValueError, match="a rule is told on its owner's channels only"):
+    with pytest.raises(ValueError, match="a rule notifies only channels of its owner"):
         services.set_channels(rule=rule, channels=[stranger])
 
     assert list(RuleChannel.objects.values_list("channel__name", flat=True)) == ["Fake"]
@@ -45,7 +45,7 @@ def test_setting_the_same_channels_again_changes_nothing(rule, channel):
         ("inbox", {"to": "a@example.org"}, "unknown setting 'to'; a channel of kind inbox has nothing"),
     ],
 )
-def test_a_channel_that_could_not_be_notified_on_is_refused(owner, kind, config, message):
+def test_a_channel_that_could_not_send_is_refused(owner, kind, config, message):
     with pytest.raises(ValidationError) as refusal:
         services.create_channel(owner=owner, name="x", kind=kind, config=config)
 

@@ -1,4 +1,4 @@
-"""What is owed to which channel, and when."""
+"""Which channels get notifications, and when they are due."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -160,7 +160,7 @@ def reminded(channel):
 
 
 def remind(channel, *, minutes):
-    """Owe what reminders are due so many minutes from now, plan and send them; return the channels that were owed."""
+    """Create the reminders due so many minutes from now, plan and send them; return the channels that were owed."""
     notifications = services.enqueue_reminders(now=timezone.now() + timedelta(minutes=minutes))
     # The database's own clock says what may be sent.
     Notification.objects.filter(message=None).update(due_at=LONG_AGO)
@@ -169,7 +169,7 @@ def remind(channel, *, minutes):
     return notifications
 
 
-def test_an_open_alert_is_notified_again_each_time_the_interval_has_passed(feed, rule, reminded, outside):
+def test_an_open_alert_has_a_reminder_each_time_the_interval_has_passed(feed, rule, reminded, outside):
     items(feed, reminded, (0, "101"))
     send(reminded)
 
@@ -255,7 +255,7 @@ def test_a_reminder_in_a_silence_waits_for_its_end(feed, rule, reminded, outside
     assert "Held back by the silence “work”" in outside.rendered_messages[1].text
 
 
-def test_what_could_not_be_notified_is_reminded_of(feed, rule, reminded, outside):
+def test_an_alert_whose_message_failed_has_reminders(feed, rule, reminded, outside):
     items(feed, reminded, (0, "101"))
     outside.script = [raising(TransportRejected("http_400"))]
     send(reminded)

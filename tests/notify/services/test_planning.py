@@ -1,4 +1,4 @@
-"""What is owed becomes messages: one for what comes together, and none for what is held back until it may be told."""
+"""Notifications become messages: one for those that come together, none for a deferred one before its time."""
 
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ def set_channel(channel, **columns):
 
 
 def make_storm(owner, channel, *, count):
-    """Return a feed in which `count` alerts have opened in one entry, each of them owed to the channel."""
+    """Return a feed in which `count` alerts have opened in one entry, each with a notification for the channel."""
     symbols = [f"A{number:04}" for number in range(count)]
     storm = make_feed(*symbols, name="storm", jump_percent=0)
     rule = make_rule(owner, name="Storm", assets=symbols, condition=above(100))
@@ -91,7 +91,7 @@ def test_an_unsent_opening_merges_into_its_resolution(feed, rule, channel, outsi
     ]
 
 
-def test_a_resolution_merges_into_the_list_that_notifies_the_opening_and_the_rest_is_a_message_of_its_own(
+def test_a_resolution_merges_into_the_list_with_its_opening_and_the_rest_is_a_message_of_its_own(
     feed, owner, rule, channel
 ):
     storm = make_storm(owner, channel, count=3)
@@ -156,7 +156,7 @@ def test_a_thousand_alerts_in_one_second_are_one_message_and_none_is_lost(owner,
 
 
 @pytest.mark.parametrize("match", [{"rule": True}, {"severity": "critical"}])
-def test_what_is_due_and_held_back_takes_nothing_with_it(feed, owner, rule, channel, match):
+def test_what_is_due_and_deferred_takes_nothing_with_it(feed, owner, rule, channel, match):
     set_channel(channel, group_wait_seconds=10)
     make_storm(owner, channel, count=2)
     Rule.objects.filter(name="Peg").update(severity="critical")
@@ -229,7 +229,7 @@ def silence(author, *, seconds=3_600, starts=0, **match):
     )
 
 
-def test_who_wants_no_ends_is_notified_all_the_same_that_what_is_news_to_them_is_over(feed, rule, channel):
+def test_a_channel_without_resolutions_hears_of_the_end_of_an_alert_that_is_new_to_it(feed, rule, channel):
     Channel.objects.update(wants_resolved=False)
     evaluate(feed, (0, "101"))
     evaluate(feed, (1, "99"))
@@ -244,7 +244,7 @@ def test_who_wants_no_ends_is_notified_all_the_same_that_what_is_news_to_them_is
     ]
 
 
-def test_a_silence_holds_back_what_is_notified_and_not_what_is_evaluated(feed, owner, rule, channel):
+def test_a_silence_defers_notifications_and_not_evaluation(feed, owner, rule, channel):
     deferred = silence(owner, owner=owner)
 
     assert items(feed, channel, (0, "101")) == []
@@ -260,7 +260,7 @@ def test_a_silence_holds_back_what_is_notified_and_not_what_is_evaluated(feed, o
     assert queries.channels_to_plan(now=timezone.now()) == []
 
 
-def test_at_its_end_what_it_held_back_is_notified_in_one_message(feed, owner, rule, channel):
+def test_at_its_end_what_it_deferred_comes_in_one_message(feed, owner, rule, channel):
     deferred = silence(owner, owner=owner)
     items(feed, channel, (0, "101"))
     items(feed, channel, (1, "99"), (2, "101"))
@@ -378,7 +378,7 @@ def test_a_silence_matches_all_that_it_names(feed, owner, rule, channel):
     assert deferred == [False] * len(misses) + [True] * len(hits)
 
 
-def test_others_of_the_flush_are_not_held_with_it(feed, owner, rule, channel):
+def test_other_notifications_of_the_message_are_not_deferred_with_it(feed, owner, rule, channel):
     silence(owner, owner=owner, rule=rule)
     make_storm(owner, channel, count=1)
     evaluate(feed, (0, "101"))
@@ -436,7 +436,7 @@ def test_a_time_zone_that_there_is_no_more_costs_no_alert(feed, rule, channel):
     assert len(items(feed, channel, (0, "101"))) == 1
 
 
-def test_outside_of_the_quiet_hours_nothing_is_held(feed, rule, channel):
+def test_outside_of_the_quiet_hours_nothing_is_deferred(feed, rule, channel):
     now = timezone.now()
     set_channel(
         channel,

@@ -1,4 +1,4 @@
-"""What was told is dropped when it is over and old enough, and nothing else."""
+"""Messages are dropped when their alerts are over and they are old enough, and nothing else is."""
 
 import threading
 import uuid
@@ -27,14 +27,14 @@ OLD = BEFORE - timedelta(microseconds=1)
 
 
 def opened(feed, channel, second):
-    """Open an alert that is told, and return the ids of its messages."""
+    """Open an alert that notifies, and return the ids of its messages."""
     message_ids = items(feed, channel, (second, "101"))
     send(channel)
     return message_ids
 
 
 def ended(feed, channel, second):
-    """End the alert, which is told, and return the ids of the messages that say so."""
+    """End the alert, which notifies, and return the ids of the messages that say so."""
     message_ids = items(feed, channel, (second, "99"))
     send(channel)
     return message_ids
@@ -95,12 +95,12 @@ def test_days_are_those_of_the_setting(feed, rule, channel, settings):
     assert (prune(), old in messages(), young in messages()) == (1, False, True)
 
 
-def test_what_an_open_alert_was_notified_stays_so_that_its_end_is_notified(feed, rule, channel, outside):
+def test_messages_about_an_open_alert_stay_so_that_its_resolution_notifies_too(feed, rule, channel, outside):
     episode(feed, channel, 0)
-    notified_open = opened(feed, channel, 10)
+    of_open_alert = opened(feed, channel, 10)
     services.send_test(channel=channel, asked_by="ada", now=NOW)
     send(channel)
-    age(notified_open)
+    age(of_open_alert)
 
     dropped = prune()
     ended(feed, channel, 20)
@@ -108,7 +108,7 @@ def test_what_an_open_alert_was_notified_stays_so_that_its_end_is_notified(feed,
     assert dropped == 0
     assert "is over" in outside.rendered_messages[-1].subject
     assert prune() == 1
-    assert not messages() & set(notified_open)
+    assert not messages() & set(of_open_alert)
 
 
 def test_a_message_stays_while_one_of_its_alerts_is_open(feed, owner, rule, channel):
@@ -160,7 +160,7 @@ def test_what_was_given_up_goes_and_so_do_tests_and_notices(feed, rule, channel,
 
 
 def test_what_a_channel_that_is_switched_off_is_due_is_given_up_and_goes_with_the_rest(feed, rule, channel):
-    """There are no notifications that nobody ever pays."""
+    """No notification stays without a message."""
     silence = services.create_silence(
         author=channel.owner, owner=channel.owner, starts_at=NOW, ends_at=NOW + timedelta(hours=1), comment="work"
     )
@@ -344,7 +344,7 @@ def test_silences_go_that_have_been_over_for_as_long(owner, monkeypatch):
     assert set(Silence.objects.all()) == kept
 
 
-def test_a_silence_stays_while_what_it_held_back_is_known(feed, owner, rule, channel):
+def test_a_silence_stays_while_a_notification_that_it_deferred_is_kept(feed, owner, rule, channel):
     long_ago = silence(owner, ends_at=OLD)
     message_ids = episode(feed, channel, 0)
     Notification.objects.filter(message=message_ids[0]).update(deferred_by="silence", silence=long_ago)

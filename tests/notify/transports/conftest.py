@@ -1,4 +1,4 @@
-"""Servers on loopback that say what a test wants, and the leave to reach them."""
+"""Servers on loopback that say what a test wants, the leave to reach them, and posts to them."""
 
 import re
 import socket
@@ -6,7 +6,12 @@ import threading
 
 import pytest
 
+from apps.notify.transports import posting
+from apps.notify.transports.protocol import TransportFailure
 from fintech.settings.env import place
+
+CANARY = "canary-5f1c9e"
+OK_HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
 @pytest.fixture
@@ -64,3 +69,52 @@ def read_request(connection):
     while len(body) < length:
         body += connection.recv(65_536)
     return head + b"\r\n\r\n" + body
+
+
+@pytest.fixture
+def connections(monkeypatch):
+    """Return the endpoints that this process connects to, in order; those that are not this machine are refused."""
+    endpoints = []
+
+    class Recorded(socket.socket):
+        def connect(self, endpoint):
+            endpoints.append(endpoint[:2])
+            if endpoint[0] != "127.0.0.1":
+                raise ConnectionRefusedError
+            return super().connect(endpoint)
+
+    monkeypatch.setattr(socket, "socket", Recorded)
+    return endpoints
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """Return the names that are looked up, in order, and a function that says what the lookups find, one after the
+    other."""
+    asked, answers = [], []
+
+    def look_up(host, port, *arguments, **options):
+        asked.append(host)
+        return [
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                socket.IPPROTO_TCP,
+                "",
+                (address, port, 0, 0) if ":" in address else (address, port),
+            )
+            for address in answers[min(len(asked), len(answers)) - 1]
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return asked, lambda *found: answers.extend(found)
+
+
+def post(url, *, deadline_seconds=5.0, **options):
+    return posting.post(url, body=b"{}", headers={}, deadline_seconds=deadline_seconds, **options)
+
+
+def failure_of(url, **options):
+    with pytest.raises(TransportFailure) as caught:
+        posting.receipt_of(post(url, **options))
+    return caught.value

@@ -150,7 +150,7 @@ def test_a_preview_is_what_is_sent(discord):
         ("critical", [domain.OPENED, domain.RESOLVED], "success"),
     ],
 )
-def test_a_service_is_notified_how_grave_it_is(httpserver, monkeypatch, severity, events, expected):
+def test_a_service_gets_the_severity(httpserver, monkeypatch, severity, events, expected):
     monkeypatch.setattr(service_of("ifttt"), "notify_url", httpserver.url_for("/{event}"))
     httpserver.expect_request("/alerts").respond_with_data("")
     items = tuple(

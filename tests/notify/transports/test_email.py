@@ -81,7 +81,7 @@ def compose_message(html):
 
 
 class Server:
-    """Answers RCPT and DATA as it is told to, and keeps what it took."""
+    """Answers RCPT and DATA as it is scripted to, and keeps what it took."""
 
     def __init__(self):
         self.sender_answer = self.recipient_answer = self.data_answer = "250 OK"
@@ -145,7 +145,7 @@ def test_a_mail_goes_to_the_one_address_with_subject_and_text(server):
     assert compose_message(html) == ["[critical] Peg: USDC-USD", "It broke.", ".", "End", "See it on the site"]
 
 
-def test_each_alert_stands_in_both_parts_with_its_words_its_time_and_a_link(server):
+def test_each_alert_stands_in_both_parts_with_its_summary_its_time_and_a_link(server):
     Email().send(render(items(1), items(2, severity="warning")), TO)
 
     text, html = parts_of(server.taken[0][1])
@@ -172,7 +172,7 @@ def test_each_alert_stands_in_both_parts_with_its_words_its_time_and_a_link(serv
     ]
 
 
-def test_what_was_held_back_stands_under_what_held_it(server):
+def test_what_was_deferred_stands_under_what_deferred_it(server):
     Email().send(render(items(1, deferred_by="quiet hours until seven"), items(2)), TO)
 
     lines = compose_message(parts_of(server.taken[0][1])[1])

@@ -174,7 +174,7 @@ def test_it_is_left_alone_as_long_as_it_asks(channel, httpserver):
 
 
 @pytest.mark.parametrize("status", [200, 302, 404, 429, 500])
-def test_the_url_is_notified_nowhere(channel, httpserver, caplog, capfd, status):
+def test_the_url_is_revealed_nowhere(channel, httpserver, caplog, capfd, status):
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.CRITICAL, logger="werkzeug")  # It is the server that stands in.
     answer(httpserver, f"you asked for {PATH}", status=status, headers={"Location": PATH})

@@ -208,7 +208,7 @@ def test_it_is_left_alone_as_long_as_it_asks(api, said, seconds):
 
 
 @pytest.mark.parametrize("status", [200, 302, 400, 401, 429, 500])
-def test_the_token_is_notified_nowhere(api, caplog, capfd, status):
+def test_the_token_is_revealed_nowhere(api, caplog, capfd, status):
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.CRITICAL, logger="werkzeug")  # It is the server that stands in.
     said = {"ok": False, "description": f"chat not found /bot{TOKEN}/sendMessage"}
@@ -226,7 +226,7 @@ def test_the_token_is_notified_nowhere(api, caplog, capfd, status):
     assert CANARY not in items
 
 
-def test_the_token_is_notified_nowhere_where_nothing_answers(settings, serve, caplog, capfd):
+def test_the_token_is_revealed_nowhere_where_nothing_answers(settings, serve, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     settings.TELEGRAM_API_URL = f"http://127.0.0.1:{serve(lambda connection: None)}"
 

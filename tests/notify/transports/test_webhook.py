@@ -80,7 +80,7 @@ def test_standard_webhooks_vector():
     assert signed()["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_what_is_notified_is_posted_as_data(channel, httpserver):
+def test_the_items_are_posted_as_data(channel, httpserver):
     receipt = Webhook().send(RENDERED, channel)
 
     assert receipt == Receipt("taken by 127.0.0.1", status=200, answer="thanks")
@@ -274,7 +274,7 @@ def test_the_preview_is_the_document_that_is_sent(channel, httpserver):
     assert "é" in preview
 
 
-def test_a_failure_says_so_and_the_secrets_are_notified_nowhere(channel, httpserver, caplog, capfd):
+def test_a_failure_says_so_and_reveals_no_secret(channel, httpserver, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     httpserver.clear()
     httpserver.expect_request("/hook").respond_with_data("later", status=503, headers={"Retry-After": "2"})

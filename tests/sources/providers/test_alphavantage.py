@@ -243,7 +243,7 @@ def test_a_key_with_a_line_end_is_sent_without_it(httpserver, monkeypatch):
         (KEY, 500, "http_500"),
     ],
 )
-def test_no_error_and_no_log_line_notifies_the_key_that_stands_in_the_address(httpserver, caplog, body, status, reason):
+def test_no_error_and_no_log_line_reveals_the_key_that_stands_in_the_address(httpserver, caplog, body, status, reason):
     caplog.set_level(logging.DEBUG)
     httpserver.expect_request("/query").respond_with_data(body, status=status, content_type="application/json")
     # The server of this test writes addresses down itself.
@@ -259,7 +259,7 @@ def _notified(error):
     return "".join(traceback.format_exception(error)) + repr(error) + repr(error.__context__) + repr(error.__cause__)
 
 
-def test_a_failed_connection_does_not_notify_the_key(caplog):
+def test_a_failed_connection_does_not_reveal_the_key(caplog):
     caplog.set_level(logging.DEBUG)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -408,5 +408,5 @@ def test_shares_are_found_with_their_currencies(httpserver):
 
 
 @pytest.mark.parametrize(("external_id", "currency"), [("EUR/USD", "USD"), ("BTC/EUR", "EUR"), ("MSFT", None)])
-def test_only_a_pair_notifies_its_currency(external_id, currency):
+def test_only_a_pair_names_its_currency(external_id, currency):
     assert AlphaVantage().currency_of(external_id, {}) == currency

@@ -261,7 +261,7 @@ def test_the_currency_is_the_end_of_the_symbol(symbol, currency):
     assert Binance().currency_of(symbol, {}) == currency
 
 
-def test_symbols_are_found_by_words_in_the_prices_of_all(httpserver):
+def test_symbols_are_found_by_a_search_in_the_prices_of_all(httpserver):
     symbols = ["WBTCBTC", "BTCUSDT", "ETHBTC", "BTCXYZ", "ETHUSDT", *[f"C{number}BTC" for number in range(30)]]
     httpserver.expect_oneshot_request("/api/v3/ticker/price", query_string="").respond_with_json(
         [{"symbol": symbol, "price": "1"} for symbol in symbols]

@@ -264,7 +264,7 @@ PRODUCTS = [
 ]
 
 
-def test_products_that_are_traded_are_found_by_words(httpserver):
+def test_products_that_are_traded_are_found_by_a_search(httpserver):
     httpserver.expect_request("/products").respond_with_json(PRODUCTS)
     founds = Coinbase().search("btc", Coinbase().validate_options({"base_url": httpserver.url_for("")}))
     assert founds == [

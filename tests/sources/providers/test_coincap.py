@@ -115,7 +115,7 @@ def test_a_key_with_a_line_end_is_sent_without_it(httpserver, monkeypatch):
     assert CoinCap().fetch(_request(httpserver.url_for(""))).quotes == []
 
 
-def test_a_wrong_key_is_unauthorized_and_is_notified_nowhere(httpserver, caplog):
+def test_a_wrong_key_is_unauthorized_and_is_revealed_nowhere(httpserver, caplog):
     caplog.set_level(logging.DEBUG)
     httpserver.expect_request("/assets").respond_with_data(f"bad key {KEY}", status=401)
     with pytest.raises(ProviderRejected) as caught:

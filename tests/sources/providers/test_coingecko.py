@@ -183,7 +183,7 @@ def test_a_key_is_sent_in_its_header_without_a_line_end(httpserver, monkeypatch)
     assert [call.headers.get("x-cg-demo-api-key") for call, _ in httpserver.log] == [KEY]
 
 
-def test_a_wrong_key_is_unauthorized_and_is_notified_nowhere(httpserver, monkeypatch, caplog):
+def test_a_wrong_key_is_unauthorized_and_is_revealed_nowhere(httpserver, monkeypatch, caplog):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("COINGECKO_API_KEY", KEY)
     httpserver.expect_request("/simple/price").respond_with_json(WRONG_KEY, status=401)

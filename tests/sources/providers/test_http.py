@@ -152,7 +152,7 @@ def test_a_body_that_is_not_the_gzip_it_claims_to_be_is_a_bad_payload(httpserver
         (503, ("ProviderUnavailable", "http_503")),
     ],
 )
-def test_a_status_notifies_what_will_never_work_from_what_may(httpserver, status, outcome):
+def test_a_status_separates_what_will_never_work_from_what_may(httpserver, status, outcome):
     assert _reason(url=_answered(httpserver, b'{"a": 1}', status=status)) == outcome
 
 
@@ -455,7 +455,7 @@ def test_no_proxy_is_taken_from_the_environment(httpserver, monkeypatch):
         ("http://127.0.0.1:9/", f"{CANARY}€"),
     ],
 )
-def test_what_cannot_be_sent_is_rejected_without_notifying_it(url, key, caplog):
+def test_what_cannot_be_sent_is_rejected_without_revealing_it(url, key, caplog):
     with pytest.raises(ProviderRejected) as caught:
         get_json(url=url, headers={"Authorization": key})
     assert caught.value.reason == "bad_request"
@@ -478,7 +478,7 @@ def _notified(error):
     ],
     ids=["reset", "silence", "broken header", "500", "bad redirect", "not gzip"],
 )
-def test_no_failure_and_no_log_line_notifies_the_key(serve, talk, caplog, capfd):
+def test_no_failure_and_no_log_line_reveals_the_key(serve, talk, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     with pytest.raises(ProviderUnavailable) as caught:
         get_json(url=serve(talk), headers={"X-Key": CANARY}, params={"apikey": CANARY}, deadline_seconds=0.3)

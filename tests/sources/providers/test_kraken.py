@@ -322,7 +322,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("text", ["xbt usd", "BTC/USD"])
-def test_pairs_are_found_by_words_and_bitcoin_by_both_of_its_names(httpserver, text):
+def test_pairs_are_found_by_a_search_and_bitcoin_by_both_of_its_names(httpserver, text):
     httpserver.expect_request("/0/public/AssetPairs").respond_with_json({"error": [], "result": PAIRS})
     founds = Kraken().search(text, Kraken().validate_options({"base_url": httpserver.url_for("")}))
     assert founds == [SearchResult("XBTUSD", "XBT", "XBT/USD", "USD")]

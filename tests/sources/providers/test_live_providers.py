@@ -232,7 +232,7 @@ def test_a_status_that_is_no_success_fails_the_answer(ask, slug, status, reason,
 
 @live
 @asked
-def test_too_many_calls_are_notified_with_the_time_to_wait(ask, slug, httpserver):
+def test_too_many_calls_are_an_error_with_the_time_to_wait(ask, slug, httpserver):
     _answer(httpserver, response_data="{}", status=429, headers={"Retry-After": "120"})
     failure = _failure(ask, slug, httpserver)
 
@@ -269,7 +269,7 @@ def test_a_server_that_hangs_is_given_up(ask, slug, slow_server, monkeypatch):
 @live
 @asked
 @pytest.mark.parametrize("status", [200, 401, 500])
-def test_a_key_is_notified_nowhere(ask, slug, status, httpserver, caplog):
+def test_a_key_is_revealed_nowhere(ask, slug, status, httpserver, caplog):
     caplog.set_level(logging.DEBUG)
     # The server of this test notes what it was asked.
     caplog.set_level(logging.CRITICAL, logger="werkzeug")
@@ -382,7 +382,7 @@ def test_a_live_provider_that_says_so_has_no_past_and_no_search(httpserver):
 
 
 @live
-def test_each_name_notifies_its_currency_or_nothing(slug):
+def test_each_name_says_its_currency_or_nothing(slug):
     options = PROVIDERS[slug].validate_options({})
 
     assert [PROVIDERS[slug].currency_of(name, options) for name in NAMES[slug]] == CURRENCIES[slug]

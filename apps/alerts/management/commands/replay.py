@@ -16,7 +16,7 @@ STEPS_SHOWN = 50
 
 
 class Command(BaseCommand):
-    """Exit status 0 where log and record agree; 1 where an alert is missing or extra; 2 where it cannot be told."""
+    """Exit status 0 where log and record agree; 1 where an alert is missing or extra; 2 if they cannot be compared."""
 
     help = "Read the log again, from the nearest checkpoint, and compare what fires with the alerts on record."
 

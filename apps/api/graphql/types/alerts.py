@@ -66,7 +66,7 @@ class AlertEvent(graphene.ObjectType):
 
 
 class Alert(graphene.ObjectType):
-    """One episode: of one rule on one asset, or of this installation itself, told by Alertmanager. The latter has no
+    """One episode: of one rule on one asset, or of this installation itself, from Alertmanager. The latter has no
     rule, no version, no asset and no entry."""
 
     id = graphene.ID(required=True)
@@ -96,7 +96,7 @@ class Alert(graphene.ObjectType):
     timeline = graphene.List(graphene.NonNull(AlertEvent), description="What happened to it, in order.")
     # By name: messages stand downstream, and know alerts.
     messages = pages_of(
-        "apps.api.graphql.types.notify.MessageConnection", description="What was told of it, newest first."
+        "apps.api.graphql.types.notify.MessageConnection", description="The messages about it, newest first."
     )
 
     def resolve_state(alert: AlertRow, info: Any) -> str:

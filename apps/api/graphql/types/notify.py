@@ -1,4 +1,4 @@
-"""Messages: what was told, or is to be, and where; and silences, which hold it back."""
+"""Messages, channels, and silences, which defer notifications."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _ADDRESS = re.compile(r"\S+(?:@|://)\S+")
 
 
 class Channel(graphene.ObjectType):
-    """A place where its owner is told. Addresses are not shown here."""
+    """A place where its owner is notified. Addresses are not shown here."""
 
     name = graphene.String(required=True)
     kind = graphene.String(required=True)
@@ -54,7 +54,7 @@ class Message(graphene.ObjectType):
     created_at = graphene.Field(DateTime, required=True)
     delivered_at = graphene.Field(DateTime)
     alerts = graphene.List(
-        graphene.NonNull(alerts.Alert), description="What it tells of; empty for a test or a notice."
+        graphene.NonNull(alerts.Alert), description="The alerts that it is about; empty for a test or a notice."
     )
 
     def resolve_alerts(message: MessageRow, info: Any) -> Any:
@@ -65,7 +65,7 @@ MessageConnection = connection(Message, fields=["created_at", "pk"], is_descendi
 
 
 class Silence(graphene.ObjectType):
-    """For some time, what matches is evaluated and recorded, and told to nobody until it ends. Null matches any."""
+    """A period in which matching alerts are recorded, and their notifications deferred. Null matches any."""
 
     owner = graphene.String(description="Whose alerts; null: everybody's.")
     author = graphene.String(description="Who made it.")
@@ -73,7 +73,7 @@ class Silence(graphene.ObjectType):
     asset = graphene.Field(Asset)
     severity = graphene.Field(Severity)
     starts_at = graphene.Field(DateTime, required=True)
-    ends_at = graphene.Field(DateTime, required=True, description="Then what was held back is told.")
+    ends_at = graphene.Field(DateTime, required=True, description="Then what was deferred is sent.")
     comment = graphene.String(required=True)
 
     def resolve_owner(silence: SilenceRow, info: Any) -> str | None:
@@ -115,7 +115,7 @@ class NotifyQuery(graphene.ObjectType):
 def messages_of_alerts(
     context: Context, alert_ids: list[int], first: int | None, after: str | None
 ) -> Mapping[int, Page]:
-    """Return alert id -> a page of what was told of it."""
+    """Return alert id -> a page of the messages about it."""
     rows = messages_about(context.owner(), alert_ids)
     return pages_by("alert_id", MessageConnection, rows, context, keys=alert_ids, first=first, after=after)
 

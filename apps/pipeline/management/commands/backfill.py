@@ -116,7 +116,7 @@ class Command(BaseCommand):
         )
 
     def _wait(self, backfill: Backfill, *, until: datetime) -> None:
-        """Wait, and tell now and then how far it is."""
+        """Wait, and print the progress now and then."""
         while True:
             left = (until - timezone.now()).total_seconds()
             if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_PROGRESS:
