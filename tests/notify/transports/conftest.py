@@ -2,13 +2,13 @@
 
 import re
 import socket
-import threading
 
 import pytest
 
 from apps.notify.transports import posting
 from apps.notify.transports.protocol import TransportFailure
 from fintech.settings.env import place
+from tests.servers import talking_servers
 
 CANARY = "canary-5f1c9e"
 OK_HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -24,36 +24,8 @@ def on_loopback(settings):
 @pytest.fixture
 def serve():
     """Return a function that starts a server which gives each connection to `talk`, and returns its port."""
-    listeners = []
-
-    def start(talk):
-        listener = socket.create_server(("127.0.0.1", 0))
-        listeners.append(listener)
-        threading.Thread(target=_accept_for_ever, args=(listener, talk), daemon=True).start()
-        return listener.getsockname()[1]
-
-    yield start
-    for listener in listeners:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
-def _accept_for_ever(listener, talk):
-    try:
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=_talk_and_close, args=(connection, talk), daemon=True).start()
-    except OSError:
-        return
-
-
-def _talk_and_close(connection, talk):
-    with connection:
-        try:
-            read_request(connection)
-            talk(connection)
-        except OSError:
-            return
+    with talking_servers(read_request) as start:
+        yield start
 
 
 def read_request(connection):

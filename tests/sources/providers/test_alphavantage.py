@@ -1,7 +1,6 @@
 import json
 import logging
 import socket
-import time
 import traceback
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -210,17 +209,10 @@ def test_a_price_of_the_wrong_type_is_counted_and_costs_no_other(httpserver, pri
     assert admission.rejected == rejected
 
 
-def test_several_calls_share_one_deadline(slow_server, monkeypatch):
-    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
-
-    def answer_slowly(request):
-        time.sleep(0.2)
-        return Response(json.dumps(MICROSOFT), content_type="application/json")
-
-    slow_server.expect_request("/query").respond_with_handler(answer_slowly)
-    with pytest.raises(ProviderUnavailable) as caught:
-        AlphaVantage().fetch(_request(slow_server.url_for(""), external_ids=["AAPL", "MSFT"]))
-    assert caught.value.reason == "timeout"
+def test_several_calls_share_one_deadline(slow_server, slow_failure_of):
+    request = _request(slow_server.url_for(""), external_ids=["AAPL", "MSFT"])
+    answer = Response(json.dumps(MICROSOFT), content_type="application/json")
+    assert slow_failure_of(AlphaVantage(), request, handler=lambda call: answer, paths=["/query"]) == "timeout"
 
 
 def test_a_key_with_a_line_end_is_sent_without_it(httpserver, monkeypatch):

@@ -1,5 +1,4 @@
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -151,18 +150,11 @@ def test_an_external_id_stays_one_part_of_the_path(httpserver):
     ]
 
 
-def test_several_calls_share_one_deadline(slow_server, monkeypatch):
-    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
-
-    def answer_slowly(request):
-        time.sleep(0.2)
-        return Response(json.dumps(BITCOIN), content_type="application/json")
-
-    slow_server.expect_request("/products/BTC-USD/ticker").respond_with_handler(answer_slowly)
-    slow_server.expect_request("/products/ETH-USD/ticker").respond_with_handler(answer_slowly)
-    with pytest.raises(ProviderUnavailable) as caught:
-        Coinbase().fetch(_request(slow_server.url_for("")))
-    assert caught.value.reason == "timeout"
+def test_several_calls_share_one_deadline(slow_server, slow_failure_of):
+    request = _request(slow_server.url_for(""))
+    paths = ["/products/BTC-USD/ticker", "/products/ETH-USD/ticker"]
+    answer = Response(json.dumps(BITCOIN), content_type="application/json")
+    assert slow_failure_of(Coinbase(), request, handler=lambda call: answer, paths=paths) == "timeout"
 
 
 def test_ten_products_are_what_may_be_asked_in_a_second():

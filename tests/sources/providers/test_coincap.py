@@ -1,6 +1,5 @@
 import json
 import logging
-import time
 import traceback
 from datetime import UTC, datetime, timedelta
 
@@ -96,17 +95,9 @@ def _echo(request):
     return Response(json.dumps({"data": items}), content_type="application/json")
 
 
-def test_several_calls_share_one_deadline(slow_server, monkeypatch):
-    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
-
-    def answer_slowly(request):
-        time.sleep(0.2)
-        return _echo(request)
-
-    slow_server.expect_request("/assets").respond_with_handler(answer_slowly)
-    with pytest.raises(ProviderUnavailable) as caught:
-        CoinCap().fetch(_request(slow_server.url_for(""), external_ids=[str(number) for number in range(600)]))
-    assert caught.value.reason == "timeout"
+def test_several_calls_share_one_deadline(slow_server, slow_failure_of):
+    request = _request(slow_server.url_for(""), external_ids=[str(number) for number in range(600)])
+    assert slow_failure_of(CoinCap(), request, handler=_echo, paths=["/assets"]) == "timeout"
 
 
 def test_a_key_with_a_line_end_is_sent_without_it(httpserver, monkeypatch):

@@ -1,6 +1,5 @@
 import json
 import logging
-import time
 import traceback
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -155,17 +154,9 @@ def test_a_last_batch_of_unknown_ids_costs_no_other(httpserver):
     assert [quote.external_id for quote in answer.quotes] == external_ids[:250]
 
 
-def test_several_calls_share_one_deadline(slow_server, monkeypatch):
-    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
-
-    def answer_slowly(request):
-        time.sleep(0.2)
-        return _echo(request)
-
-    slow_server.expect_request("/simple/price").respond_with_handler(answer_slowly)
-    with pytest.raises(ProviderUnavailable) as caught:
-        CoinGecko().fetch(_request(slow_server.url_for(""), external_ids=[str(number) for number in range(750)]))
-    assert caught.value.reason == "timeout"
+def test_several_calls_share_one_deadline(slow_server, slow_failure_of):
+    request = _request(slow_server.url_for(""), external_ids=[str(number) for number in range(750)])
+    assert slow_failure_of(CoinGecko(), request, handler=_echo, paths=["/simple/price"]) == "timeout"
 
 
 @pytest.mark.parametrize("key", ["", " \n"])

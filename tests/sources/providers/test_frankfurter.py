@@ -1,5 +1,4 @@
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -178,18 +177,13 @@ def test_each_other_status_has_its_reason_and_fails_the_answer(httpserver, statu
     assert caught.value.reason == reason
 
 
-def test_several_calls_share_one_deadline(slow_server, monkeypatch):
-    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
-
-    def answer_slowly(request):
-        time.sleep(0.2)
+def test_several_calls_share_one_deadline(slow_server, slow_failure_of):
+    def answer(request):
         rates = {"base": request.args["base"], "date": "2026-03-17", "rates": {"USD": 1}}
         return Response(json.dumps(rates), content_type="application/json")
 
-    slow_server.expect_request("/v1/latest").respond_with_handler(answer_slowly)
-    with pytest.raises(ProviderUnavailable) as caught:
-        Frankfurter().fetch(_request(slow_server.url_for(""), external_ids=["CHF/USD", "EUR/USD", "GBP/USD"]))
-    assert caught.value.reason == "timeout"
+    request = _request(slow_server.url_for(""), external_ids=["CHF/USD", "EUR/USD", "GBP/USD"])
+    assert slow_failure_of(Frankfurter(), request, handler=answer, paths=["/v1/latest"]) == "timeout"
 
 
 def test_its_limits_are_one_round_an_hour():

@@ -24,6 +24,7 @@ from apps.sources.providers import http
 from apps.sources.providers.http import get_json
 from apps.sources.providers.protocol import ProviderRejected, ProviderUnavailable
 from fintech.settings.env import VARIABLES
+from tests.servers import accept_for_ever, talking_servers
 
 CANARY = "canary-5f1c9e"
 OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -32,36 +33,12 @@ OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 @pytest.fixture
 def serve():
     """Return a function that starts a server which gives each connection to `talk`, and returns its address."""
-    listeners = []
-
-    def start(talk, *, scheme="http"):
-        listener = socket.create_server(("127.0.0.1", 0))
-        listeners.append(listener)
-        threading.Thread(target=_accept_for_ever, args=(listener, talk), daemon=True).start()
-        return f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/quotes"
-
-    yield start
-    for listener in listeners:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+    with talking_servers(_read) as start:
+        yield lambda talk, *, scheme="http": f"{scheme}://127.0.0.1:{start(talk)}/quotes"
 
 
-def _accept_for_ever(listener, talk):
-    try:
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=_talk_and_close, args=(connection, talk), daemon=True).start()
-    except OSError:
-        return
-
-
-def _talk_and_close(connection, talk):
-    with connection:
-        try:
-            connection.recv(65_536)
-            talk(connection)
-        except OSError:
-            return
+def _read(connection):
+    connection.recv(65_536)
 
 
 def _drip(connection, payload):
@@ -433,7 +410,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(serve, tmp_path):
     context.load_cert_chain(certificate, key)
     listener = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
     received = []
-    threading.Thread(target=_accept_for_ever, args=(listener, received.append), daemon=True).start()
+    threading.Thread(target=accept_for_ever, args=(listener, _read, received.append), daemon=True).start()
     assert _reason(url=f"https://127.0.0.1:{listener.getsockname()[1]}/") == ("ProviderUnavailable", "connection")
     listener.close()
     assert received == []

@@ -1,5 +1,4 @@
 import json
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -207,17 +206,9 @@ def test_one_failed_call_fails_the_answer(httpserver):
     assert caught.value.reason == "http_520"
 
 
-def test_several_calls_share_one_deadline(slow_server, monkeypatch):
-    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
-
-    def answer_slowly(request):
-        time.sleep(0.2)
-        return _echo(request)
-
-    slow_server.expect_request(PATH).respond_with_handler(answer_slowly)
-    with pytest.raises(ProviderUnavailable) as caught:
-        Kraken().fetch(_request(slow_server.url_for(""), external_ids=[str(number) for number in range(300)]))
-    assert caught.value.reason == "timeout"
+def test_several_calls_share_one_deadline(slow_server, slow_failure_of):
+    request = _request(slow_server.url_for(""), external_ids=[str(number) for number in range(300)])
+    assert slow_failure_of(Kraken(), request, handler=_echo, paths=[PATH]) == "timeout"
 
 
 def test_a_second_lies_between_two_calls():
