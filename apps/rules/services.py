@@ -73,12 +73,14 @@ def save_rule(
         rule.save()
         version = rule.versions.order_by("number").last()
         meaning = spec.document()
-        if version is None or version.document != meaning:
+        is_new = version is None or version.document != meaning
+        if is_new:
             number = version.number + 1 if version else 1
             version = RuleVersion.objects.create(rule=rule, number=number, document=meaning)
-        _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
-        # An asset that is tagged or moved beside this transaction is not seen by it.
-        mark_assets_changed()
+        entered = _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
+        if is_new or entered:
+            # An asset that is tagged or moved beside this transaction is not seen by it.
+            mark_assets_changed()
     return rule
 
 

@@ -21,31 +21,32 @@ def partition(apps, schema_editor):
     schema_editor.execute("ALTER TABLE market_feedhead SET (fillfactor = 50)")
 
 
-# Table -> the changes of it after which rules may have other assets.
-CHANGES_OF_ASSETS = {
-    "market_asset": ("INSERT", "DELETE", "UPDATE OF feed_id, calendar, tags, symbol"),
-    "market_feed": ("UPDATE OF name",),
-}
+# Table -> the columns whose change may give rules other assets; making and deleting assets may too.
+COLUMNS_OF_CHANGES = {"market_asset": ("feed_id", "calendar", "tags", "symbol"), "market_feed": ("name",)}
 
 
 def mark_changes_of_assets(apps, schema_editor):
     """Write an AssetsChange after each such statement, whoever made it: no code needs to remember it."""
     is_postgresql = schema_editor.connection.vendor == "postgresql"
-    # Each database's way to write a row with nothing but the next id.
-    next_id = "DEFAULT" if is_postgresql else "NULL"
+    # Each database's way to write a row with nothing but the next id, and to compare what may be NULL.
+    next_id, differs = ("DEFAULT", "IS DISTINCT FROM") if is_postgresql else ("NULL", "IS NOT")
     mark = f"INSERT INTO market_assetschange (id) VALUES ({next_id});"  # noqa: S608 (words of our own)
     if is_postgresql:
         schema_editor.execute(
             "CREATE FUNCTION market_mark_assets_change() RETURNS trigger LANGUAGE plpgsql AS "
             f"$$ BEGIN {mark} RETURN NULL; END $$"
         )
-    for table, changes in CHANGES_OF_ASSETS.items():
-        for change in changes:
-            trigger = f"CREATE TRIGGER {table}_{change.split()[0].lower()} AFTER {change} ON {table}"
-            if is_postgresql:
-                schema_editor.execute(f"{trigger} FOR EACH STATEMENT EXECUTE FUNCTION market_mark_assets_change()")
-            else:
-                schema_editor.execute(f"{trigger} BEGIN {mark} END")
+        mark = "EXECUTE FUNCTION market_mark_assets_change()"
+    else:
+        mark = f"BEGIN {mark} END"
+    for change in ("insert", "delete"):
+        each = "FOR EACH STATEMENT" if is_postgresql else ""
+        schema_editor.execute(f"CREATE TRIGGER market_asset_{change} AFTER {change} ON market_asset {each} {mark}")
+    for table, columns in COLUMNS_OF_CHANGES.items():
+        changed = " OR ".join(f"OLD.{column} {differs} NEW.{column}" for column in columns)
+        schema_editor.execute(
+            f"CREATE TRIGGER {table}_update AFTER UPDATE ON {table} FOR EACH ROW WHEN ({changed}) {mark}"
+        )
 
 
 class Migration(migrations.Migration):
