@@ -105,7 +105,7 @@ def test_a_symbol_that_is_no_text_is_refused(symbol):
 
 
 NO_NUMBERS = [
-    *("NaN", "sNaN", "Infinity", "-Infinity", "0x10", "1_000", "1,5", "１２", "", "abc", "1" * 65),
+    *("NaN", "sNaN", "Infinity", "-Infinity", "0x10", "1_000", "1,5", "１２", "", "abc", "1" * 65, "0951"),
     *(True, [], {}, ["1"], 10**70),
 ]
 
