@@ -37,6 +37,7 @@ class Recording(PlainProvider):
     """
 
     slug = "recording"
+    option_types = {"speed": float}
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return {"path", "start", "shift", "speed"}; a start of None is the first row.
