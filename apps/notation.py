@@ -7,8 +7,27 @@ from typing import Any
 SECOND = 1_000_000  # in microseconds, the unit of every duration here
 DURATION_LONGEST = 400 * 86_400 * SECOND
 
+# A leading zero is refused: what is written so is a code, or octal.
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d{1,9})?", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
 _DURATION = re.compile(r"(\d{1,9})(s|m|h|d)", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def read_number(text: str) -> Decimal:
+    """Return the number that a text is: decimals, perhaps an exponent, no leading zero. Raises ValueError."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("is not a number")
+    return Decimal(text)
+
+
+def read_whole_number(value: Any) -> int:
+    """Return a whole number: an int, or the text of one. Raises ValueError."""
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
+        return int(value)
+    raise ValueError("is not a whole number")
 
 
 def read_duration(value: Any, *, shortest: int = 0, longest: int = DURATION_LONGEST) -> int:

@@ -1,10 +1,8 @@
 """A rule tried on the past: on a file of quotes, without a database, or on what is stored."""
 
 import heapq
-from array import array
-from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,17 +10,9 @@ from typing import Any
 
 from apps.backtests.simulation import QUOTES_AT_ONCE, Backtest, Outcome, variants
 from apps.market import queries as market
-from apps.market.domain import (
-    QuoteRejected,
-    Verdict,
-    admit_price,
-    admit_time,
-    epoch_microseconds,
-    price_units,
-    verdict_on,
-)
+from apps.market.domain import Verdict, epoch_microseconds, price_units, verdict_on
 from apps.market.models import Asset
-from apps.market.quote_files import rows_of
+from apps.market.quote_files import FileRow, LeftOut, in_order, rows_of
 from apps.rules.domain import describe_evidence, describe_rule
 from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.engine import EvaluatedQuote
@@ -46,74 +36,71 @@ class OpensTooOften(Exception):
 
 @dataclass(slots=True)
 class FileQuotes:
-    """The quotes of a file, in its order. symbols: asset id -> symbol; quotes: those of watched assets."""
+    """The quotes of a file, by time. symbols: asset id -> symbol; quotes: those of watched assets; rejected: by reason;
+    left_out: the rows that give no quote."""
 
     symbols: list[str] = field(default_factory=list)
     quotes: list[EvaluatedQuote] = field(default_factory=list)
     accepted: int = 0
-    late: int = 0
     repeated: int = 0
     unconfirmed: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def read_quotes(
-    path: Path, *, watched: Sequence[str], jump_percent: int, progress: Callable[[int], None]
+    path: Path,
+    *,
+    watched: Sequence[str],
+    jump_percent: int,
+    now: datetime,
+    progress: Callable[[int], None],
+    skip_invalid: bool = False,
 ) -> FileQuotes:
     """Return the quotes of a file; every row is admitted as a provider's would be, of `watched` symbols (none: all) the
     quotes are kept.
 
-    A row that is older than the newest of its asset is late; one at a time that the asset has already is repeated or,
-    where its price differs, rejected as a conflict. A price that jumps waits for the next one, as in a feed.
-    progress: takes the rows read so far. Raises QuoteFileInvalid.
+    They are in order of time. One at a time that its asset has already is repeated or, where its price differs,
+    rejected as a conflict. A price that jumps waits for the next one, as in a feed. now: what is ahead of it is no
+    quote; progress: takes the rows read so far; skip_invalid: rows that cannot be read are left out. Raises
+    QuoteFileInvalid.
     """
     read = FileQuotes()
     ids: dict[str, int] = {}
-    times: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
-    prices: defaultdict[str, list[int]] = defaultdict(list)
-    late: dict[tuple[str, int], int] = {}
+    newest: dict[str, tuple[int, int]] = {}  # at, price
     unconfirmed: dict[str, tuple[int, int, int]] = {}  # at, price, times
     wanted = frozenset(watched)
 
+    def counted(rows: Iterable[FileRow]) -> Iterator[FileRow]:
+        for count, row in enumerate(rows, start=1):
+            if count % ROWS_BETWEEN_PROGRESS == 0:
+                progress(count)
+            yield row
+
     def accept(symbol: str, at: int, units: int) -> None:
-        times[symbol].append(at)
-        prices[symbol].append(units)
+        newest[symbol] = at, units
         read.accepted += 1
         if not wanted or symbol in wanted:
             asset_id = ids.setdefault(symbol, len(ids))
             read.quotes.append((asset_id, at, units))
 
-    for count, row in enumerate(rows_of(path), start=1):
-        if count % ROWS_BETWEEN_PROGRESS == 0:
-            progress(count)
-        symbol = row.external_id
-        try:
-            units = price_units(admit_price(row.price))
-            at = epoch_microseconds(admit_time(row.at, as_of=row.at, assumed=row.at))
-        except QuoteRejected as rejection:
-            read.rejected[rejection.reason] += 1
-            continue
-        known = times[symbol]
-        if known and at <= known[-1]:
-            place = bisect_left(known, at)
-            first = prices[symbol][place] if known[place] == at else late.setdefault((symbol, at), -units)
-            if first < 0:  # It was not there before.
-                late[symbol, at] = units
-                read.late += 1
-            elif first == units:
+    rows = counted(rows_of(path, now=now, skip_invalid=skip_invalid))
+    for symbol, price, moment, _ in in_order(list(read.left_out.quotes_of(rows))):
+        units, at = price_units(price), epoch_microseconds(moment)
+        known = newest.get(symbol)
+        if known and at == known[0]:
+            if units == known[1]:
                 read.repeated += 1
             else:
                 read.rejected["conflict"] += 1
             continue
         waiting = unconfirmed.get(symbol)
-        last = prices[symbol][-1] if known else None
+        last = known[1] if known else None
         verdict = verdict_on(at, units, last=last, unconfirmed=waiting, percent=jump_percent)
-        if verdict in (Verdict.CONFLICT, Verdict.JUMP):
+        if verdict is Verdict.CONFLICT:
             read.rejected[verdict.value] += 1
         elif verdict is Verdict.REPEATED:
             read.repeated += 1
-        elif verdict is Verdict.BESIDE:
-            accept(symbol, at, units)
         else:
             if waiting is not None:
                 del unconfirmed[symbol]
@@ -136,32 +123,43 @@ def try_on_file(
     *,
     sweep: bool,
     jump_percent: int,
+    now: datetime,
     progress: Callable[[int], None],
     calendar: str = "",
+    skip_invalid: bool = False,
 ) -> dict[str, Any]:
     """Return what the rule would have done on the quotes of a file, as plain data. Raises QuoteFileInvalid.
 
     jump_percent: as a feed has it; calendar: that of all its symbols, "" where they are always open.
-    A rule that chooses by tag or feed watches every symbol of the file.
+    A rule that chooses by tag or feed watches every symbol of the file. now, skip_invalid: as for `read_quotes`.
     """
     chosen = spec.assets.symbols
     is_clocked_rule = is_clocked(spec.condition) or spec.expires_at is not None
     # What is not watched moves the clock all the same: without it, nothing is ever seen to be silent.
-    read = read_quotes(path, watched=() if is_clocked_rule else chosen, jump_percent=jump_percent, progress=progress)
+    read = read_quotes(
+        path,
+        watched=() if is_clocked_rule else chosen,
+        jump_percent=jump_percent,
+        now=now,
+        progress=progress,
+        skip_invalid=skip_invalid,
+    )
     watched = {one: symbol for one, symbol in enumerate(read.symbols) if not chosen or symbol in chosen}
     others = variants(spec) if sweep else []
     calendars = dict.fromkeys(watched, calendar)
     backtest = Backtest([spec, *(one for _, one in others)], watched, calendars=calendars)
     backtest.take_all(read.quotes)
     outcome, *swept = backtest.outcomes()
+    rejected = read.left_out.by_reason + read.rejected
     counts = {
         "quotes": read.accepted,
         "evaluated": sum(asset_id in watched for asset_id, _, _ in read.quotes),
-        "late": read.late,
         "repeated": read.repeated,
         "unconfirmed": read.unconfirmed,
-        "rejected": read.rejected.total(),
-        "rejected_by_reason": dict(read.rejected),
+        "rejected": rejected.total(),
+        "rejected_by_reason": dict(rejected),
+        "wrong": read.left_out.wrong,
+        "wrong_lines": read.left_out.describe(),
     }
     report = _report(spec, outcome, watched)
     return counts | report | ({"sweep": _sweep(others, swept)} if sweep else {})

@@ -14,7 +14,7 @@ from typing import Any
 
 from apps.backtests.simulation import Backtest, Opening
 from apps.market.domain import admit_price, epoch_microseconds, price_units
-from apps.notation import SECOND, write_duration
+from apps.notation import SECOND, read_whole_number, write_duration
 from apps.rules.domain import describe_evidence, describe_rule, describe_unknown
 from apps.rules.engine.instance import STATES
 from apps.rules.engine.leaves import LEVEL_HIGHEST, LEVEL_LOWEST
@@ -38,7 +38,7 @@ _TEST_KEYS = {"name", "start", "interval", "series", "rule", "rule_file", "openi
 _OPENING_KEYS = {"asset", "at", "resolved", "because", "price"}
 _STATE_KEYS = {"asset", "at", "state"}
 
-_NUMBER = r"\d+(?:\.\d+)?"
+_NUMBER = r"(?:0|[1-9]\d*)(?:\.\d+)?"
 _SAMPLE = re.compile(rf"({_NUMBER})(?:([+-])({_NUMBER})(?=x))?(?:x(\d+))?", re.ASCII)
 _NO_SAMPLE = re.compile(r"_(?:x(\d+))?|stale", re.ASCII)
 _COUNT_DIGITS = 9
@@ -287,9 +287,6 @@ def _read_all_series(data: Any) -> dict[str, list[int | None]]:
     for symbol, text in data.items():
         if not isinstance(symbol, str) or not symbol:
             raise RuleInvalid(f"series.{symbol}", "is not a symbol")
-        # A single price is a number to YAML.
-        if isinstance(text, int | Decimal) and not isinstance(text, bool):
-            text = str(text)
         if not isinstance(text, str):
             raise RuleInvalid(f"series.{symbol}", "must be a text like 100 100+1x5 _ 105x3")
         try:
@@ -321,9 +318,13 @@ def _read_interval(value: Any, path: str, *, default: int) -> int:
 def _read_count(value: Any, path: str) -> int | None:
     if value is None:
         return None
-    if type(value) is not int or value < 0:
+    try:
+        count = read_whole_number(value)
+    except ValueError:
+        count = -1
+    if count < 0:
         raise RuleInvalid(path, "must be a count like 0 or 2")
-    return value
+    return count
 
 
 def _list(data: Mapping[str, Any], key: str) -> list[Any]:

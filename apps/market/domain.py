@@ -1,6 +1,7 @@
 """What a quote must be before it is believed, and where it stands in its feed's log. Pure: no Django, no clock, no
 I/O."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,12 @@ JUMPS_IN_A_ROW = 3  # That many are believed without being confirmed.
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # What is from before that is no quote.
 FUTURE_TOLERANCE = timedelta(seconds=60)
 
+# What is written so is a code, or lost its decimal comma: 0951 is no price.
+_LEADING_ZERO = re.compile(r"\s*[+-]?0\d", re.ASCII)
+_EPOCH_TEXT = re.compile(r"(?:0|[1-9]\d{0,19})(?:\.\d*)?", re.ASCII)
+# The end of a day as the hour 24, and a leap second: times that no clock here shows.
+_OFF_CLOCK = re.compile(r"\d{4}\S{4,6}[T ](?:24|\d\d:?\d\d:?60)", re.ASCII)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # Wide enough that no step of parsing rounds or overflows before the range is checked.
@@ -57,7 +64,7 @@ class RawQuote(NamedTuple):
     """One quote as a provider gave it: nothing in it is believed yet. A tuple: there are many of them.
 
     external_id: the provider's name for the asset; price, volume: str, int or Decimal; at: an aware
-    datetime, ISO 8601 with zone, epoch seconds or milliseconds, or None where the provider gives no event time.
+    datetime, ISO 8601 with zone, an epoch, or None where the provider gives no event time.
     """
 
     external_id: str
@@ -183,7 +190,7 @@ def parse_number(value: Any) -> Decimal:
     if isinstance(value, Decimal):
         return value
     if isinstance(value, str):
-        if len(value) > 64 or not value.isascii() or "_" in value:
+        if len(value) > 64 or not value.isascii() or "_" in value or _LEADING_ZERO.match(value):
             raise QuoteRejected("malformed")
         try:
             return Decimal(value)
@@ -223,31 +230,45 @@ def admit_volume(value: Any) -> Decimal | None:
     return volume.quantize(Decimal(1).scaleb(-max(0, min(VOLUME_DECIMALS, digits_left))), context=_WIDE)
 
 
-def admit_time(value: Any, *, as_of: datetime, assumed: datetime) -> datetime:
-    """Return `value` as an aware UTC datetime, cut to `as_of`; None becomes `assumed`.
+def read_time(value: Any) -> datetime:
+    """Return an aware datetime: of one, of ISO 8601 with a zone, or of an epoch, as a number or a text.
 
-    Numbers are epoch seconds, or milliseconds where they are too large for seconds.
-    Raises QuoteRejected: time_malformed, time_naive, time_out_of_range, time_in_future (more than 60 s ahead of
-    `as_of`).
+    An epoch is in seconds below 1e11, in milliseconds below 1e14, in microseconds below 1e17 and in nanoseconds below
+    1e20. Raises QuoteRejected: time_malformed, time_naive, time_out_of_range, also for the hour 24 and the second 60.
     """
-    if value is None:
-        return assumed
     if isinstance(value, str):
         try:
-            value = int(value) if value.isascii() and value.isdecimal() else datetime.fromisoformat(value)
+            value = Decimal(value) if _EPOCH_TEXT.fullmatch(value) else datetime.fromisoformat(value)
         except ValueError:
-            raise QuoteRejected("time_malformed") from None
+            off_clock = _OFF_CLOCK.match(value) is not None
+            raise QuoteRejected("time_out_of_range" if off_clock else "time_malformed") from None
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        if isinstance(value, Decimal) and not value.is_finite():
-            raise QuoteRejected("time_malformed")
-        if not 0 <= value < 10**14:
-            raise QuoteRejected("time_out_of_range")
-        microseconds = int(value * (1_000_000 if value < 10**11 else 1_000))
-        value = from_epoch_microseconds(microseconds)
+        value = _moment_of_epoch(value)
     if not isinstance(value, datetime):
         raise QuoteRejected("time_malformed")
     if value.tzinfo is None:
         raise QuoteRejected("time_naive")
+    return value
+
+
+def _moment_of_epoch(number: int | Decimal) -> datetime:
+    if isinstance(number, Decimal) and not number.is_finite():
+        raise QuoteRejected("time_malformed")
+    if not 0 <= number < 10**20:
+        raise QuoteRejected("time_out_of_range")
+    if number >= 10**17:
+        return from_epoch_microseconds(int(number) // 1_000)
+    return from_epoch_microseconds(int(number * (1_000_000 if number < 10**11 else 1_000 if number < 10**14 else 1)))
+
+
+def admit_time(value: Any, *, as_of: datetime, assumed: datetime) -> datetime:
+    """Return `value` as an aware UTC datetime, cut to `as_of`; None becomes `assumed`.
+
+    Raises QuoteRejected: what `read_time` raises, time_in_future (more than 60 s ahead of `as_of`).
+    """
+    if value is None:
+        return assumed
+    value = read_time(value)
     if value > as_of:
         if value - as_of > FUTURE_TOLERANCE:
             raise QuoteRejected("time_in_future")

@@ -1,15 +1,33 @@
-"""Recorded quotes in a CSV file, plain or gzipped: read line by line, in the order of the file."""
+"""Quotes in a CSV file, plain or gzipped: the one reader of backtests, imports and recordings. docs/feeds.md has the
+form."""
 
 import csv
 import gzip
 import sys
 import zlib
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
-from apps.market.domain import QuoteRejected, RawQuote, from_epoch_microseconds, parse_number
+from apps.market.domain import QuoteRejected, RawQuote, admit_price, admit_time, parse_number
+
+LINES_LISTED = 20
+INVALID, MISSING = "invalid", "missing"
+_CELL_SHOWN = 40
+_IN_WORDS = {
+    MISSING: "the price is blank",
+    "not_finite": "the price {price!r} is not finite",
+    "out_of_range": "the price {price!r} is not from 1e-10 to 1e12",
+    "time_in_future": "the time {time!r} is ahead of the clock",
+    "time_out_of_range": "the time {time!r} is before 1990, or has the hour 24 or the second 60",
+    "unknown_asset": "the symbol {symbol!r} is no asset of the feed",
+}
+_UNREADABLE_TIMES = ("time_malformed", "time_naive")
 
 
 class QuoteFileInvalid(ValueError):
@@ -19,31 +37,107 @@ class QuoteFileInvalid(ValueError):
         super().__init__(f"{path.name}, line {line}: {why}")
 
 
-def rows_of(path: Path) -> Iterator[RawQuote]:
-    """Give the rows of a file with the columns time, symbol, price (or close) and perhaps volume; further ones are
-    passed over.
+class FileRow(NamedTuple):
+    """A row of a file: its quote, or why it is none.
 
-    `at` is aware and UTC, the price a number, perhaps not a finite one, or None where the cell is empty; the volume is
-    a number or None.
-    Raises QuoteFileInvalid at the first row that is none.
+    quote: `at` is aware and UTC, or None where the time cannot be admitted; the price is rounded as it is stored where
+    it can be admitted, None where it is blank, and else as it was written. reason: a code, "" where it may be admitted;
+    why: the same in words.
+    """
+
+    line: int
+    quote: RawQuote
+    reason: str = ""
+    why: str = ""
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """The rows of a file that give no quote: how many by reason, and the first of those that are wrong, in words. A row
+    with a blank price is counted, and not wrong."""
+
+    by_reason: Counter[str] = field(default_factory=Counter)
+    lines: list[str] = field(default_factory=list)
+
+    def quotes_of(self, rows: Iterable[FileRow]) -> Iterator[RawQuote]:
+        """Give the quotes of the rows, and note the rows that have none."""
+        for row in rows:
+            if not row.reason:
+                yield row.quote
+                continue
+            self.by_reason[row.reason] += 1
+            if row.reason != MISSING and len(self.lines) < LINES_LISTED:
+                self.lines.append(f"line {row.line}: {row.why}")
+
+    @property
+    def wrong(self) -> int:
+        """Return how many rows are wrong."""
+        return self.by_reason.total() - self.by_reason[MISSING]
+
+    def describe(self) -> list[str]:
+        """Return a line for each row that is wrong, and one for those that are not listed."""
+        more = self.wrong - len(self.lines)
+        return self.lines + ([f"{more} more {'row is' if more == 1 else 'rows are'} wrong"] if more else [])
+
+
+def rows_of(
+    path: Path, *, now: datetime, symbols: Collection[str] | None = None, skip_invalid: bool = False
+) -> Iterator[FileRow]:
+    """Give the rows of a file in its order.
+
+    now: what times are compared with; symbols: those that are known, None where all are; skip_invalid: a row that
+    cannot be read is given with the reason INVALID. Raises QuoteFileInvalid for a file that cannot be read, and at the
+    first row that cannot be.
     """
     if not path.is_file():
         raise QuoteFileInvalid(path, 1, "is not a file that can be read")
-    reader = csv.reader(_lines(path))
+    reader = csv.reader(_lines(path), strict=True)
     try:
-        yield from _rows(reader)
-    except (_BrokenRow, csv.Error) as error:
+        columns = _Columns.read(next(reader, []))
+        time, admitted, is_empty = "", _Time(), True
+        for cells in reader:
+            if not any(map(str.strip, cells)):
+                continue
+            if is_empty:
+                columns = columns._replace(width=max(columns.width, len(cells)))
+                is_empty = False
+            try:
+                columns.check(cells)
+                if cells[columns.time] != time:
+                    admitted = _Time.read(cells[columns.time].strip(), now=now)
+                    time = cells[columns.time]
+                yield _row(reader.line_num, cells, columns, admitted, symbols=symbols)
+            except _BrokenRow as error:
+                if not skip_invalid:
+                    raise
+                yield FileRow(reader.line_num, RawQuote("", None), INVALID, str(error))
+        if is_empty:
+            raise _BrokenRow("has no rows")
+    except _BrokenRow as error:
         raise QuoteFileInvalid(path, max(reader.line_num, 1), str(error)) from None
+    except csv.Error as error:
+        raise QuoteFileInvalid(path, max(reader.line_num, 1), _in_our_words(error)) from None
 
 
-def event_time(text: str) -> datetime:
-    """Return ISO 8601 with a zone, or epoch seconds, as an aware UTC datetime. Raises ValueError, OverflowError."""
-    if text.isascii() and text.replace(".", "", 1).isdecimal():
-        return from_epoch_microseconds(int(Decimal(text) * 1_000_000))
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise ValueError
-    return at.astimezone(UTC)
+def is_newest_first(quotes: Iterable[RawQuote]) -> bool:
+    """Tell whether a file is written from its end: no symbol's times ever increase in it, and some decrease."""
+    newest: dict[str, datetime] = {}
+    rises = falls = False
+    for symbol, _, at, _ in quotes:
+        before = newest.get(symbol, at)
+        rises = rises or at > before
+        falls = falls or at < before
+        newest[symbol] = at
+    return falls and not rises
+
+
+def in_order(quotes: list[RawQuote]) -> list[RawQuote]:
+    """Return quotes by time. Those of one time follow each other as in the file, which is read from its end where it is
+    written so."""
+    if is_newest_first(quotes):
+        quotes.reverse()
+    quotes.sort(key=attrgetter("at"))
+    return quotes
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -61,56 +155,112 @@ def _lines(path: Path) -> Iterator[str]:
         raise QuoteFileInvalid(path, number + 1, "cannot be read") from None
 
 
-def _rows(reader: Iterator[list[str]]) -> Iterator[RawQuote]:
-    """Yield the rows in the file's order. Raises _BrokenRow."""
-    header = [name.strip() for name in next(reader, [])]
-    price_name = "price" if "price" in header else "close"
-    for name in ("time", "symbol", price_name):
-        if name not in header:
-            raise _BrokenRow(f"the header has no column {name}" if header else "is empty")
-    time_column, symbol_column, price_column = (header.index(name) for name in ("time", "symbol", price_name))
-    volume_column = header.index("volume") if "volume" in header else None
-    time, at, is_empty = "", datetime.min, True
-    for cells in reader:
-        if not cells:
-            continue
-        if len(cells) < len(header):
-            raise _BrokenRow(f"has {len(cells)} of {len(header)} columns")
-        if cells[time_column] != time:
-            time = cells[time_column]
-            at = _time(time)
-        symbol = cells[symbol_column].strip()
-        if not symbol:
-            raise _BrokenRow("has no symbol")
-        volume = _volume(cells[volume_column]) if volume_column is not None else None
-        is_empty = False
-        yield RawQuote(sys.intern(symbol), _number(cells[price_column]), at, volume)
-    if is_empty:
-        raise _BrokenRow("has no rows")
+class _Columns(NamedTuple):
+    """Where the columns are; volume: None where there is none; count: how many there are; width: how many cells the
+    header or the first row has, blank ones behind the last column included."""
+
+    time: int
+    symbol: int
+    price: int
+    volume: int | None
+    count: int
+    width: int
+
+    @classmethod
+    def read(cls, header: list[str]) -> "_Columns":
+        """Return the columns of a header. Raises _BrokenRow."""
+        width = len(header)
+        names = [name.strip().lower() for name in header]
+        while names and not names[-1]:
+            names.pop()
+        if not names:
+            raise _BrokenRow("is empty")
+        price = "price" if "price" in names else "close"
+        for name in ("time", "symbol", price):
+            if name not in names:
+                raise _BrokenRow(f"the header has no column {name}")
+        for name in ("time", "symbol", price, "volume"):
+            if names.count(name) > 1:
+                raise _BrokenRow(f"the header has the column {name} twice")
+        volume = names.index("volume") if "volume" in names else None
+        return cls(names.index("time"), names.index("symbol"), names.index(price), volume, len(names), width)
+
+    def check(self, cells: list[str]) -> None:
+        """Raise _BrokenRow for another number of cells; blank ones behind the last column may stay.
+
+        Where columns follow the price, there are no more of them than in the header or the first row: 20,951.20 with a
+        blank volume would else be the price 20 with the volume 951.20.
+        """
+        if len(cells) < self.count:
+            raise _BrokenRow(f"has {len(cells)} of {self.count} columns")
+        if len(cells) == self.count:
+            return
+        is_wider = len(cells) > self.width and self.price < self.count - 1
+        if is_wider or any(map(str.strip, cells[self.count :])):
+            raise _BrokenRow(
+                f"has {len(cells)} cells, and the header has {self.count}; write numbers with a point, without commas"
+            )
 
 
-def _time(text: str) -> datetime:
+class _Time(NamedTuple):
+    """A time as it is written, and what becomes of it: the moment, or the reason why it is not admitted."""
+
+    text: str = ""
+    at: datetime | None = None
+    reason: str = ""
+
+    @classmethod
+    def read(cls, text: str, *, now: datetime) -> "_Time":
+        """Return what becomes of a time. Raises _BrokenRow where it cannot be read."""
+        try:
+            return cls(text, admit_time(text, as_of=now, assumed=now))
+        except QuoteRejected as rejection:
+            if rejection.reason in _UNREADABLE_TIMES:
+                raise _BrokenRow(f"time {text[:_CELL_SHOWN]!r} is neither ISO 8601 with a zone nor an epoch") from None
+            return cls(text, None, rejection.reason)
+
+
+def _row(line: int, cells: list[str], columns: _Columns, time: _Time, *, symbols: Collection[str] | None) -> FileRow:
+    """Return what becomes of a row. Raises _BrokenRow where it cannot be read."""
+    symbol, written = cells[columns.symbol].strip(), cells[columns.price].strip()
+    if not symbol:
+        raise _BrokenRow("has no symbol")
+    reason, price = "", None
     try:
-        return event_time(text.strip())
-    except (ValueError, OverflowError):
-        raise _BrokenRow(f"time {text[:40]!r} is neither ISO 8601 with a zone nor epoch seconds") from None
-
-
-def _number(text: str) -> Decimal | None:
-    text = text.strip()
-    try:
-        return parse_number(text) if text else None
-    except QuoteRejected:
-        raise _BrokenRow(f"{text[:40]!r} is not a number") from None
+        price = admit_price(written)
+    except QuoteRejected as rejection:
+        if rejection.reason == "malformed":
+            raise _BrokenRow(f"{written[:_CELL_SHOWN]!r} is not a number") from None
+        reason = rejection.reason
+    if symbols is not None and symbol not in symbols:
+        reason = "unknown_asset"
+    reason = time.reason or reason
+    volume = _volume(cells[columns.volume].strip()) if columns.volume is not None else None
+    if not reason:
+        return FileRow(line, RawQuote(sys.intern(symbol), price, time.at, volume))
+    why = _IN_WORDS[reason].format(
+        price=written[:_CELL_SHOWN], time=time.text[:_CELL_SHOWN], symbol=symbol[:_CELL_SHOWN]
+    )
+    as_written = price if price is not None or not written else parse_number(written)
+    return FileRow(line, RawQuote(symbol, as_written, time.at, volume), reason, why)
 
 
 def _volume(text: str) -> Decimal | None:
     """Return the number, or None: a volume is an ornament, a bad one does not cost the quote."""
     try:
-        return _number(text)
-    except _BrokenRow:
+        return parse_number(text) if text else None
+    except QuoteRejected:
         return None
 
 
+def _in_our_words(error: csv.Error) -> str:
+    text = str(error)
+    if "new-line" in text:
+        return "ends with a carriage return (CR) alone; save the file with LF or CR LF at the ends of lines"
+    if "end of data" in text or "expected after" in text:
+        return "has a quotation mark that is not closed, or stands within a cell"
+    return text
+
+
 class _BrokenRow(Exception):
-    """A row that is no quote; the text says why."""
+    """A row that cannot be read; the text says why."""

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import yaml
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -37,7 +36,7 @@ from apps.rules.engine.written import RuleInvalid
 from apps.rules.files import read_rule
 from apps.rules.queries import newest_versions, rules_seen_by
 from apps.wording import format_number
-from apps.yaml_files import FileInvalid, read_yaml_text
+from apps.yaml_files import FileInvalid, read_yaml_text, write_yaml
 
 OPENINGS_SHOWN = 200
 ASSETS_OFFERED = 200
@@ -366,7 +365,7 @@ def _stored(document: Any) -> tuple[datetime, datetime] | None:
 
 def _initial(request: HttpRequest, document: Any, stored: tuple[datetime, datetime] | None) -> dict[str, Any]:
     """Return what the form begins with: the newest of what is stored, of as many days as were chosen."""
-    written = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    written = write_yaml(document)
     if stored is None:
         return {"document": written}
     first, last = stored

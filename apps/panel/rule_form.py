@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
 from django import forms
 from django.conf import settings
 from django.contrib import admin
@@ -35,7 +34,7 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState
 from apps.rules.services import refuse_unknown_assets
-from apps.yaml_files import FileInvalid, read_yaml_text
+from apps.yaml_files import FileInvalid, read_yaml_text, write_yaml
 
 COMBINED = "combined"
 KINDS = [
@@ -374,8 +373,7 @@ def initial_of(document: Any) -> dict[str, Any]:
 
 def _condition_shown(condition: Condition) -> Mapping[str, Any]:
     if isinstance(condition, Combination | Not):
-        written = yaml.safe_dump(condition.document(), default_flow_style=None, sort_keys=False, width=100)
-        return {"kind": COMBINED, "written": written}
+        return {"kind": COMBINED, "written": write_yaml(condition.document(), is_compact=True)}
     return condition.document()
 
 

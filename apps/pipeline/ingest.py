@@ -22,6 +22,7 @@ from apps.pipeline import flow
 from apps.pipeline.queues import dead_letter_queue, pushed_queue
 from apps.sources.pushed import PushMalformed, read_message
 from apps.sources.services import Pushed, PushRefused, record_pushed
+from apps.strict_json import UNTYPED
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ COLLECT_SECONDS = 0.05
 MESSAGES_AT_ONCE = 100
 QUOTES_AT_ONCE = 10_000
 AWAY_SECONDS = 1.0
+CONTENT_TYPES = ("application/json", *UNTYPED)
 
 
 class AsSent(pyamqp.Message):  # type: ignore[misc]
@@ -105,7 +107,7 @@ class Ingest(ConsumerMixin):  # type: ignore[misc]
         try:
             if message.is_packed:
                 raise PushMalformed("the body is compressed")
-            if message.content_type != "application/json":
+            if message.content_type not in CONTENT_TYPES:
                 raise PushMalformed("the content type is not application/json")
             # A text where the sender has named its encoding, and so perhaps one that cannot be written again.
             body = message.body

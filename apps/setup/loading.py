@@ -2,9 +2,9 @@
 form."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import BooleanField, IntegerField, Model
 
 from apps.market.models import Asset, AssetAlias, Feed, FeedHead
+from apps.notation import read_number, read_whole_number
 from apps.notify.models import Channel
 from apps.notify.services import configure_channel, create_channel, reconsider_quiet_hours, set_channels
 from apps.rules.engine.written import RuleInvalid, read_duration
@@ -21,6 +23,7 @@ from apps.rules.models import Rule
 from apps.rules.queries import rules_of
 from apps.rules.services import QuotaExceeded, save_rule
 from apps.sources.models import FeedSource, Listing
+from apps.sources.providers.registry import PROVIDERS
 from apps.sources.services import create_feed
 from apps.yaml_files import FileInvalid, read_yaml
 
@@ -109,6 +112,7 @@ def _take(row: Mapping[str, Any], *, required: Sequence[str], optional: Sequence
 
 def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
     _take(row, required=("name", "interval", "sources"), optional=FEED_COLUMNS)
+    _refuse_no_text(row["name"], "name")
     interval_seconds = read_duration(row["interval"], "interval", shortest=1_000_000) // 1_000_000
     sources = []
     if not isinstance(row["sources"], list) or not row["sources"]:
@@ -116,9 +120,11 @@ def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
     for source in row["sources"]:
         if not isinstance(source, dict) or not isinstance(source.get("provider"), str):
             raise SetupInvalid("sources must be a list like [{provider: simulated}]")
-        sources.append((source["provider"], _plain({key: source[key] for key in source if key != "provider"})))
+        options = {key: source[key] for key in source if key != "provider"}
+        types = PROVIDERS[source["provider"]].option_types if source["provider"] in PROVIDERS else {}
+        sources.append((source["provider"], _by_type(options, types)))
     # What the file does not say of a feed that is there stays as it is.
-    columns = {name: row[name] for name in FEED_COLUMNS if name in row}
+    columns = _columns(Feed, row, FEED_COLUMNS)
     feed = Feed.objects.filter(name=row["name"]).first()
     if feed is None:
         create_feed(name=row["name"], interval_seconds=interval_seconds, sources=sources, now=now, **columns)
@@ -140,19 +146,49 @@ def _as_stored(sources: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[s
     return [(source.provider, source.options) for source in wanted]
 
 
-def _plain(value: Any) -> Any:
-    """Return options as JSON has them: numbers are floats, exact ones are written as strings, and so is the rest."""
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+def _columns(model: type[Model], row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return those of the columns that a row has, read by their types. Raises SetupInvalid."""
+    return {name: _read_column(model._meta.get_field(name), row[name]) for name in names if name in row}
+
+
+def _read_column(field: Any, value: Any) -> Any:
+    if isinstance(field, BooleanField):
+        if not isinstance(value, bool):
+            raise SetupInvalid(f"{field.name} must be true or false")
+    elif isinstance(field, IntegerField):
+        try:
+            return read_whole_number(value)
+        except ValueError:
+            raise SetupInvalid(f"{field.name} must be a whole number, like 5") from None
+    elif value is not None:
+        _refuse_no_text(value, field.name)
+    return value
+
+
+def _refuse_no_text(value: Any, name: str) -> None:
+    if not isinstance(value, str):
+        raise SetupInvalid(f"{name} must be a text")
+
+
+def _by_type(value: Any, kind: Any) -> Any:
+    """Return an option as its type says, where it has one. What is no such number is left to the provider, who refuses
+    it."""
+    if isinstance(value, dict) and isinstance(kind, Mapping):
+        return {key: _by_type(one, kind.get(key)) for key, one in value.items()}
+    if isinstance(value, list) and isinstance(kind, list):
+        return [_by_type(one, kind[0]) for one in value]
+    if isinstance(value, str) and kind in (int, float):
+        with suppress(ValueError):
+            return read_whole_number(value)
+        with suppress(ValueError):
+            return float(read_number(value)) if kind is float else value
+    return value
 
 
 def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
     _take(row, required=("symbol", "feed"), optional=("name", "currency", "calendar", "tags", "aliases", "listings"))
+    for key in ("symbol", "feed"):
+        _refuse_no_text(row[key], key)
     feed = Feed.objects.filter(name=row["feed"]).first()
     if feed is None:
         raise SetupInvalid(f"feed: there is no feed {row['feed']}")
@@ -164,8 +200,7 @@ def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
     for key in ("name", "currency", "calendar"):
         # Left blank, it is None.
         text = "" if row.get(key) is None else row[key]
-        if isinstance(text, list | dict):
-            raise SetupInvalid(f"{key} must be a text")
+        _refuse_no_text(text, key)
         setattr(asset, key, text)
     asset.full_clean()
     asset.save()
@@ -174,6 +209,8 @@ def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
     if not isinstance(listings, dict):
         raise SetupInvalid("listings must be a mapping like {coincap: bitcoin}")
     for provider, external_id in listings.items():
+        if external_id is not None:
+            _refuse_no_text(external_id, f"listings: {provider}")
         listing = Listing.objects.filter(asset=asset, provider=provider).first() or Listing(asset=asset)
         listing.provider, listing.external_id = provider, external_id
         listing.full_clean()
@@ -195,12 +232,8 @@ def _load_aliases(asset: Asset, names: Any) -> None:
 def _load_channel(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datetime, **_: Any) -> None:
     if not isinstance(row.get("name"), str) or not isinstance(row.get("kind"), str):
         raise SetupInvalid("name and kind are needed, like {name: Inbox, kind: inbox}")
-    options = {key: row[key] for key in CHANNEL_COLUMNS if key in row}
-    for key in ("quiet_from", "quiet_until"):
-        # YAML reads 22:00 as a number of minutes.
-        if not isinstance(options.get(key, ""), str):
-            raise SetupInvalid(f'{key} must be a time in quotes, like "22:00"')
-    config = _plain({key: value for key, value in row.items() if key not in ("name", "kind", *CHANNEL_COLUMNS)})
+    options = _columns(Channel, row, CHANNEL_COLUMNS)
+    config = {key: value for key, value in row.items() if key not in ("name", "kind", *CHANNEL_COLUMNS)}
     channel = Channel.objects.filter(owner=owner, name=row["name"]).first()
     if channel is None:
         create_channel(owner=owner, name=row["name"], kind=row["kind"], config=config, **options)

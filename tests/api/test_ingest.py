@@ -169,10 +169,27 @@ def test_only_post_is_answered(client, secret, method):
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/x-www-form-urlencoded", "text/plain", "application/json; charset=utf-16", "text/csv", ""],
+    [
+        *("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/csv", "text/html", ""),
+        *("application/json; charset=utf-16", "text/plain; charset=latin-1", "application/jsonp", "text/plain-ish"),
+    ],
 )
 def test_only_json_is_taken(push, content_type):
     refused(push(quote(), content_type=content_type), 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain", "text/plain; charset=utf-8", "application/octet-stream", 'Application/JSON ; charset="UTF-8"'],
+)
+def test_json_is_taken_under_a_type_that_says_nothing_too(push, content_type):
+    assert push(quote(), content_type=content_type).json()["accepted"] == 1
+
+
+def test_json_with_a_byte_order_mark_is_taken(push):
+    content = json.dumps({"quotes": [quote()]}).encode("utf-8-sig")
+
+    assert push(content=content).json()["accepted"] == 1
 
 
 def test_nothing_is_taken_from_the_address(push):

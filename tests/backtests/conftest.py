@@ -28,11 +28,14 @@ def tried(tmp_path, capsys):
 
 @pytest.fixture
 def report(tried):
-    """Return the report on a rule and rows in writing."""
+    """Return the report on a rule and rows in writing: its status is 1, and rows are listed, where some are wrong."""
 
     def of(rule, rows, *options, **more):
         status, out, errors = tried(rule, rows, "--json", *options, **more)
-        assert (status, errors) == (0, "")
-        return json.loads(out)
+        found = json.loads(out)
+        assert status == (1 if found["wrong"] else 0)
+        name = more.get("name", "quotes.csv")
+        assert errors == "".join(f"backtest: {name}, {line}\n" for line in found["wrong_lines"])
+        return found
 
     return of

@@ -18,8 +18,7 @@ import yaml
 
 from apps.backtests import evaluation as backtests
 from apps.backtests.management.commands import backtest as command
-from apps.market.domain import price_units
-from apps.market.quote_files import event_time
+from apps.market.domain import admit_price, price_units, read_time
 from apps.rules.engine.rule import RuleSpec
 from tests.backtests.files import ABOVE, opened, rows_of
 from tests.rules import oracle
@@ -43,11 +42,12 @@ def test_the_report_has_these_keys_and_no_others(report):
     assert list(found) == [
         "quotes",
         "evaluated",
-        "late",
         "repeated",
         "unconfirmed",
         "rejected",
         "rejected_by_reason",
+        "wrong",
+        "wrong_lines",
         "rule",
         "assets",
         "openings",
@@ -75,11 +75,12 @@ def test_the_report_of_a_small_file_worked_out_by_hand(report):
     assert found == {
         "quotes": 4,
         "evaluated": 4,
-        "late": 0,
         "repeated": 0,
         "unconfirmed": 0,
         "rejected": 0,
         "rejected_by_reason": {},
+        "wrong": 0,
+        "wrong_lines": [],
         "rule": "A is above 100",
         "assets": ["A"],
         "openings_per_day": {"2026-01-01": 2},
@@ -332,8 +333,8 @@ def recorded():
     rows = [line for line in lines if "2023-03-11T02" <= line < "2023-03-11T12" and ",BTC-USDC," in line]
     entries = []
     for seq, (at, _, price, _) in enumerate(csv.reader(rows), start=2):
-        moment = oracle.microseconds_at(event_time(at).isoformat())
-        units = price_units(backtests.admit_price(price))
+        moment = oracle.microseconds_at(read_time(at).isoformat())
+        units = price_units(admit_price(price))
         entries.append(oracle.QuotesEntry(seq, moment, ((1, moment, units),)))
     return "\n".join([header, *rows]) + "\n", entries
 

@@ -22,7 +22,7 @@ CLOCKED = {
     "until half past six": {"condition": above(20_000), "expires_at": "2023-03-11T06:30:30Z"},
 }
 EVERY_RULE = RULES | CLOCKED
-NOT_ADMITTED = ("late", "repeated", "unconfirmed", "rejected", "rejected_by_reason")
+NOT_ADMITTED = ("repeated", "unconfirmed", "rejected", "rejected_by_reason", "wrong", "wrong_lines")
 
 
 def ignore(_):
@@ -82,7 +82,7 @@ def test_it_finds_what_a_file_of_the_same_quotes_gives(tmp_path, monkeypatch):
     monkeypatch.setattr("apps.backtests.evaluation.QUOTES_AT_ONCE", 100)
     stored = try_all(RULES)
     on_file = {
-        name: try_on_file(spec_of(one), recording, sweep=True, jump_percent=50, progress=ignore)
+        name: try_on_file(spec_of(one), recording, sweep=True, jump_percent=50, now=moment(END), progress=ignore)
         for name, one in RULES.items()
     }
     compared = on_file["rises"].keys() - {"quotes", "evaluated", *NOT_ADMITTED, "assets"}

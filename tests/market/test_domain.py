@@ -77,6 +77,7 @@ def _quote(at, price="10", *, asset_id=1):
         ("1" * 5001, "malformed"),
         ("0." + "0" * 70 + "1", "malformed"),
         ("twelve", "malformed"),
+        *((zeros, "malformed") for zeros in ("0951", "00", "-00.5", " +01")),
         ("1\x00", "malformed"),
         (True, "malformed"),
         (False, "malformed"),
@@ -186,10 +187,15 @@ def test_a_volume_is_kept_with_eight_decimals(value, volume):
         Decimal("1772452800.0"),
         1772452800000,
         "1772452800000",
+        1772452800000000,
+        "1772452800000000",
+        1772452800000000000,
+        "1772452800000000999",
+        Decimal("1772452800000000.4"),
         NOON.astimezone(timezone(timedelta(hours=-5))),
     ],
 )
-def test_a_time_is_read_from_iso_from_epoch_seconds_and_from_milliseconds(value):
+def test_a_time_is_read_from_iso_and_from_an_epoch_in_four_units(value):
     at = _admit_time(value)
     assert at == NOON
     assert at.tzinfo is UTC
@@ -197,7 +203,10 @@ def test_a_time_is_read_from_iso_from_epoch_seconds_and_from_milliseconds(value)
 
 def test_a_fraction_of_a_second_is_kept_exactly():
     assert _admit_time(Decimal("1772452799.123456")) == NOON - SECOND + timedelta(microseconds=123_456)
+    assert _admit_time("1772452799.123456") == NOON - SECOND + timedelta(microseconds=123_456)
     assert _admit_time(1772452799123) == NOON - SECOND + timedelta(milliseconds=123)
+    assert _admit_time(1772452799123456) == NOON - SECOND + timedelta(microseconds=123_456)
+    assert _admit_time(1772452799123456789) == NOON - SECOND + timedelta(microseconds=123_456)
 
 
 def test_a_quote_without_a_time_gets_the_assumed_one():
@@ -223,7 +232,12 @@ def test_a_quote_without_a_time_gets_the_assumed_one():
         (-1, "time_out_of_range"),
         (0, "time_out_of_range"),
         (10**14, "time_out_of_range"),
-        ("9" * 4000, "time_out_of_range"),
+        ("9" * 21, "time_malformed"),
+        (10**20, "time_out_of_range"),
+        ("2026-03-01T24:00:00Z", "time_out_of_range"),
+        ("2016-12-31T23:59:60Z", "time_out_of_range"),
+        ("2026-03-01T12:60:00Z", "time_malformed"),
+        ("01772452800", "time_malformed"),
         (Decimal("1E999999"), "time_out_of_range"),
         ("1989-12-31T23:59:59Z", "time_out_of_range"),
         ("0001-01-01T00:00:00+14:00", "time_out_of_range"),

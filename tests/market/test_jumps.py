@@ -268,7 +268,7 @@ def test_a_file_holds_what_a_feed_holds(prices, tmp_path_factory):
     recording = tmp_path_factory.mktemp("recording") / "recording.csv"
     rows = [f"{1_772_452_800 + second},A,{price}" for second, price in enumerate(prices)]
     recording.write_text("\n".join(["time,symbol,price", *rows]))
-    read = read_quotes(recording, watched=(), jump_percent=50, progress=lambda rows: None)
+    read = read_quotes(recording, watched=(), jump_percent=50, now=at(3_600), progress=lambda rows: None)
     quotes = [AdmittedQuote(1, NOON + timedelta(seconds=second), Decimal(one)) for second, one in enumerate(prices)]
     placement = domain.place(
         quotes, newest={}, unconfirmed={}, provider="one", jump_percent=50, stored_prices=lambda behind: {}

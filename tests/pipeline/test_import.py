@@ -25,9 +25,17 @@ def write(tmp_path, *rows):
     return path
 
 
-def run(path, capsys, *, feed="feed"):
-    call_command("import_quotes", str(path), feed=feed)
+def run(path, capsys, *, feed="feed", **options):
+    call_command("import_quotes", str(path), feed=feed, **options)
     return capsys.readouterr().out
+
+
+def left_out_by(path, capsys, **options):
+    """Return what is said, and the rows that are listed, where some are wrong."""
+    with pytest.raises(SystemExit) as stopped:
+        call_command("import_quotes", str(path), feed="feed", **options)
+    assert stopped.value.code == 1
+    return capsys.readouterr()
 
 
 def refusal_of(path, capsys, *, feed="feed"):
@@ -83,12 +91,42 @@ def test_what_is_imported_again_is_counted_and_changes_nothing(feed, tmp_path, c
 def test_a_row_that_is_not_believed_costs_no_other(feed, tmp_path, capsys):
     path = write(tmp_path, (-3, "A", "1"), (-2, "NEVER", "1"), (-1, "A", "0"), (0, "A", "9"), (61, "A", "1"))
 
-    assert run(path, capsys) == (
-        "1 quote is imported in 1 entry; 4 rejected (1 conflict, 1 out_of_range, 1 time_in_future, 1 unknown_asset).\n"
+    assert left_out_by(path, capsys) == (
+        "1 quote is imported in 1 entry; 4 rejected (1 conflict, 1 out_of_range, 1 time_in_future, 1 unknown_asset).\n",
+        "import_quotes: quotes.csv, line 3: the symbol 'NEVER' is no asset of the feed\n"
+        "import_quotes: quotes.csv, line 4: the price '0' is not from 1e-10 to 1e12\n"
+        f"import_quotes: quotes.csv, line 6: the time '{at(61).isoformat()}' is ahead of the clock\n",
     )
     assert stored() == {("A", at(-3), Decimal(1)), ("A", at(0), Decimal("9.5"))}
     (entry,) = FeedEntry.objects.filter(kind=FeedEntry.Kind.HISTORY)
     assert (entry.provider, entry.accepted, entry.as_of) == ("import", 1, at(0))
+
+
+def test_a_blank_price_is_counted_and_no_fault(feed, tmp_path, capsys):
+    path = write(tmp_path, (-3, "A", "1"), (-2, "A", ""))
+
+    assert run(path, capsys) == "1 quote is imported in 1 entry; 1 rejected (1 missing).\n"
+
+
+def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked_for(feed, tmp_path, capsys):
+    path = write(tmp_path, (-3, "A", "20,951.20"), (-2, "A", "0951"), (-1, "A", "8"))
+
+    assert refusal_of(path, capsys).startswith("import_quotes: quotes.csv, line 2: has 4 cells, and the header has 3;")
+    assert stored() == {("A", at(0), Decimal("9.5"))}
+    assert left_out_by(path, capsys, skip_invalid=True) == (
+        "1 quote is imported in 1 entry; 2 rejected (2 invalid).\n",
+        "import_quotes: quotes.csv, line 2: has 4 cells, and the header has 3; write numbers with a point, without "
+        "commas\n"
+        "import_quotes: quotes.csv, line 3: '0951' is not a number\n",
+    )
+    assert stored() == {("A", at(-1), Decimal(8)), ("A", at(0), Decimal("9.5"))}
+
+
+def test_of_two_prices_at_one_time_the_first_stands_also_where_the_newest_is_first_in_the_file(feed, tmp_path, capsys):
+    rows = [(-4, "A", "1"), (-3, "A", "2"), (-3, "A", "3"), (-2, "A", "4")]
+
+    run(write(tmp_path, *reversed(rows)), capsys)
+    assert stored() == {("A", at(-4), 1), ("A", at(-3), 2), ("A", at(-2), 4), ("A", at(0), Decimal("9.5"))}
 
 
 def test_a_long_file_is_imported_in_pieces(feed, tmp_path, capsys, monkeypatch):
@@ -116,6 +154,8 @@ def test_a_live_feed_that_stood_still_takes_what_has_been_since(tmp_path, capsys
     ("content", "why"),
     [
         ("time,symbol,price\n2026-03-02T11:00:00Z,A,1\n2026-03-02T11:00:01Z,A,one\n", "line 3"),
+        ("time,symbol,price\n2026-03-02T11:00:00Z,A,1\n2026-03-02T11:00:01Z,A,1,0951\n", "line 3"),
+        ("time,symbol,price\r2026-03-02T11:00:00Z,A,1\r", "line 1"),
         ("time,symbol\n", "line 1"),
         ("", "line 1"),
     ],

@@ -188,20 +188,22 @@ def test_what_can_never_be_taken_goes_to_the_dead_messages_and_holds_nobody_up(t
         ingest(processes)
         is_reading(processes)
         publish(*POISON)
-        publish(good, content_type="text/plain")
+        publish(good, content_type="text/html")
         publish(good, content_type="application/x-python-serialize", content_encoding="binary")
         publish(good, content_encoding="unicode_escape")
         publish(b"\\ud800", content_encoding="unicode_escape")
         publish(good, headers={"compression": "application/x-gzip"})
         publish(packed, headers={"compression": "application/x-gzip"})
         publish(message(("A", 6, "11")))
+        publish(message(("A", 8, "13")), content_type="text/plain")
+        publish(message(("A", 9, "14")).encode("utf-8-sig"), content_type="application/octet-stream")
         wait_until(lambda: queue_lengths()["fintech.dead"] == len(POISON) + 5)
-        wait_until(lambda: Quote.objects.count() == 2)
+        wait_until(lambda: Quote.objects.count() == 4)
         log = processes.log("ingest")
         dead = [message.body for message in dead_letters()]
 
     assert sorted(dead) == sorted([*POISON, good, good, good, packed, b"\xed\xa0\x80"])
-    assert stored() == [("A", 5, "10"), ("A", 6, "11")]
+    assert stored() == [("A", 5, "10"), ("A", 6, "11"), ("A", 8, "13"), ("A", 9, "14")]
     assert log.count('"why": "the body is compressed"') == 2
     assert '"why": "quotes[0].price: must be a number, or a text that is one"' in log
     assert log.count("pushed message refused") == len(dead)

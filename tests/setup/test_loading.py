@@ -80,7 +80,7 @@ def test_a_good_file_makes_its_rows(tmp_path, capsys):
 
     assert capsys.readouterr().out == "Loaded: 1 feed, 1 asset, 2 channels, 1 rule.\n"
     assert Feed.objects.values_list("name", "interval_seconds").get() == ("spot", 5)
-    assert FeedSource.objects.get().options["start_prices"] == {"BTC-USD": 61230.25}
+    assert FeedSource.objects.get().options["start_prices"] == {"BTC-USD": "61230.25"}
     assert Asset.objects.values_list("symbol", "name", "tags").get() == ("BTC-USD", "Bitcoin", ["crypto"])
     assert AssetAlias.objects.values_list("asset__symbol", "name").get() == ("BTC-USD", "BTC")
     assert Listing.objects.values_list("provider", "external_id").get() == ("coincap", "bitcoin")
@@ -105,6 +105,52 @@ def test_a_good_file_twice_changes_nothing(tmp_path, content):
     load(path)
 
     assert rows() == before
+
+
+def test_texts_are_taken_as_they_are_written(tmp_path):
+    make_owner()
+    symbols = ["7203", "000660", "0700", "12:30", "NO", "ON", "1E3"]
+    listed = ", ".join(symbols)
+    asset = "- {symbol: %s, name: %s, feed: spot, tags: [%s], aliases: [X%s, 1%s], listings: {kraken: %s}}\n"
+    assets = "".join(asset.replace("%s", one) for one in symbols)
+    token = "123456789:" + "A" * 35
+    channels = f"- {{name: 0700, kind: telegram, token: {token}, chat: -1001, quiet_from: 22:00, quiet_until: 7:00}}\n"
+    rules = f"- {{name: 010, assets: [{listed}], condition: {{kind: above, level: 1e-8}}, channels: [0700]}}\n"
+    load(write(tmp_path, FEED + "assets:\n" + assets + "channels:\n" + channels + "rules:\n" + rules))
+
+    assert set(Asset.objects.values_list("symbol", "name")) == {(one, one) for one in symbols}
+    assert [asset.tags for asset in Asset.objects.order_by("pk")] == [[one] for one in symbols]
+    assert set(Listing.objects.values_list("external_id", flat=True)) == set(symbols)
+    assert set(AssetAlias.objects.values_list("name", flat=True)) == {
+        f"{mark}{one}" for one in symbols for mark in "X1"
+    }
+    channel = Channel.objects.get(name="0700")
+    assert (channel.config["chat"], f"{channel.quiet_from} {channel.quiet_until}") == ("-1001", "22:00:00 07:00:00")
+    document = RuleVersion.objects.get(rule__name="010").document
+    assert (document["assets"], document["condition"]["level"]) == (symbols, "0.00000001")
+
+
+def test_options_are_read_by_their_types(tmp_path):
+    make_owner()
+    source = (
+        "provider: simulated, seed: 7, step_seconds: 2, volatility: 1e-8, drift: 0, jump_size: 0.5, "
+        "start_prices: {NO: 0.10, 0700: 1e3}, "
+        "script: [{kind: pump, after: 10s, duration: 5m, percent: 12.5, symbol: NO}]"
+    )
+    recording = "provider: recording, path: usdc-depeg-2023-03.csv.gz, speed: 1.5, start: 1678406460"
+    feeds = "".join(
+        f"- {{name: feed{n}, interval: 5s, sources: [{{{one}}}]}}\n" for n, one in enumerate([source, recording])
+    )
+    path = write(tmp_path, "feeds:\n" + feeds)
+    load(path)
+    load(path)
+
+    simulated, recorded = (one.options for one in FeedSource.objects.order_by("feed__name"))
+    numbers = {"seed": 7, "step_seconds": 2, "volatility": 1e-8, "drift": 0, "jump_size": 0.5}
+    assert {name: simulated[name] for name in numbers} == numbers
+    assert simulated["start_prices"] == {"NO": "0.10", "0700": "1e3"}
+    assert (simulated["script"][0]["percent"], simulated["script"][0]["symbol"]) == (12.5, "NO")
+    assert (recorded["speed"], recorded["start"]) == (1.5, "1678406460")
 
 
 def test_a_feed_has_the_columns_that_its_file_says_and_keeps_those_that_it_does_not(tmp_path, capsys):
@@ -248,7 +294,7 @@ NO_CHARACTER = "setup.yaml, line {}: the text contains an invalid character"
          "listings"),
         (FEED + "assets: [{symbol: A, feed: spot, aliases: B}]\n",
          "assets[0]: aliases must be a list of names like [BTC]"),
-        (FEED + "assets: [{symbol: A, feed: spot, aliases: [1]}]\n",
+        (FEED + "assets: [{symbol: A, feed: spot, aliases: [[1]]}]\n",
          "assets[0]: aliases must be a list of names like [BTC]"),
         (FEED + "assets: [{symbol: A, feed: spot, aliases: [b]}]\n",
          "assets[0]: name: Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD)."),
@@ -283,12 +329,40 @@ NO_CHARACTER = "setup.yaml, line {}: the text contains an invalid character"
          "channels[0]: unknown kind 'pigeon'; known are apprise, email, inbox, slack, telegram, webhook"),
         ("channels: [{name: A, kind: inbox, 5: x, to: y}]\n",
          "channels[0]: unknown setting '5'; a channel of kind inbox has nothing"),
-        ("channels: [{name: A, kind: inbox, quiet_from: 22:00, quiet_until: 7:00}]\n",
-         'channels[0]: quiet_from must be a time in quotes, like "22:00"'),
+        ("channels: [{name: A, kind: inbox, quiet_from: [22], quiet_until: 7:00}]\n",
+         "channels[0]: quiet_from must be a text"),
+        ("channels: [{name: A, kind: inbox, quiet_from: 25:00, quiet_until: 7:00}]\n",
+         "channels[0]: quiet_from: “25:00” value has the correct format (HH:MM[:ss[.uuuuuu]]) but it is an invalid "
+         "time."),
+        ("channels: [{name: A, kind: inbox, wants_resolved: no}]\n",
+         "channels[0]: wants_resolved must be true or false"),
+        ("channels: [{name: A, kind: inbox, wants_resolved: 1}]\n",
+         "channels[0]: wants_resolved must be true or false"),
+        ("channels: [{name: A, kind: inbox, repeat_minutes: 010}]\n",
+         "channels[0]: repeat_minutes must be a whole number, like 5"),
+        ("rules: []\nfeeds: []\nrules: []\n", "setup.yaml, line 3: the key 'rules' is there twice"),
+        (FEED.replace("sources", "jump_percent: 0x10, sources"),
+         "feeds[0]: jump_percent must be a whole number, like 5"),
+        (FEED.replace("simulated", "simulated, seed: 010"), "feeds[0]: seed must be a whole number"),
+        (FEED.replace("simulated", "simulated, seed: 1.5"), "feeds[0]: seed must be a whole number"),
+        (FEED.replace("simulated", "simulated, volatility: 1:30"), "feeds[0]: volatility must be a number from 0 to 1"),
+        (FEED.replace("simulated", "simulated, start_prices: {A: 0951}"),
+         "feeds[0]: start_prices: the price of 'A' is malformed"),
+        (FEED + "assets: [{symbol: true, feed: spot}]\n", "assets[0]: symbol must be a text"),
+        (FEED + "assets: [{symbol: A, feed: spot, listings: {coincap: false}}]\n",
+         "assets[0]: listings: coincap must be a text"),
+        (ASSET + "rules: [{name: R, assets: [A], condition: {kind: above, level: 010}}]\n",
+         "rules[0].condition.level: is not a number; write it like 10 or '0.995'"),
+        (ASSET + "rules: [{name: R, assets: [A], condition: {kind: above, level: 1:30}}]\n",
+         "rules[0].condition.level: is not a number; write it like 10 or '0.995'"),
+        (ASSET + "rules: [{name: R, assets: [A], enabled: NO, condition: {kind: above, level: 1}}]\n",
+         "rules[0].enabled: must be true or false"),
+        (ASSET + "rules:\n- name: R\n  assets: [A]\n  condition: {kind: above, level: 1, level: 2}\n",
+         "setup.yaml, line 6: the key 'level' is there twice"),
         ("channels: [{name: A, kind: inbox, group_wait_seconds: 601}]\n",
          "channels[0]: group_wait_seconds: Ensure this value is less than or equal to 600."),
         ("channels: [{name: A, kind: inbox, repeat_minutes: soon}]\n",
-         "channels[0]: repeat_minutes: “soon” value must be an integer."),
+         "channels[0]: repeat_minutes must be a whole number, like 5"),
         ("channels: [{name: A, kind: email, to: 'a@b.c,evil@x'}]\n",
          "channels[0]: 'to' must be one address, like you@example.org"),
         (ASSET + "rules: [{assets: [A], condition: {kind: above, level: 1}}]\n", "rules[0]: name is missing"),

@@ -35,6 +35,10 @@ def test_texts_and_numbers_are_read_exactly():
     ]
 
 
+def test_a_byte_order_mark_is_passed_over():
+    assert read_quotes(b"\xef\xbb\xbf" + body(QUOTE)) == [RawQuote("A", Decimal(1))]
+
+
 def test_a_message_names_its_feed():
     assert read_message(body(QUOTE, feed="own")) == ("own", [RawQuote("A", Decimal(1))])
 
@@ -50,7 +54,8 @@ def test_a_message_without_the_name_of_a_feed_is_refused(feed):
         b"",
         b" ",
         b"\xff\xfe",
-        b"\xef\xbb\xbf{}",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
+        '{"quotes": [{"symbol": "A", "price": 1}]}'.encode("utf-16"),
         b"quotes=1",
         b'{"quotes": [',
         b'{"quotes": [{"symbol": "A", "price": NaN}]}',
@@ -61,7 +66,7 @@ def test_a_message_without_the_name_of_a_feed_is_refused(feed):
         b"[" * 100_000,
         b'{"a":' * 100_000,
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_what_is_no_json_is_refused(content):
     assert why(content) == "the body is not JSON"
@@ -100,7 +105,7 @@ def test_a_symbol_that_is_no_text_is_refused(symbol):
 
 
 NO_NUMBERS = [
-    *("NaN", "sNaN", "Infinity", "-Infinity", "0x10", "1_000", "1,5", "１２", "", "abc", "1" * 65),
+    *("NaN", "sNaN", "Infinity", "-Infinity", "0x10", "1_000", "1,5", "１２", "", "abc", "1" * 65, "0951"),
     *(True, [], {}, ["1"], 10**70),
 ]
 

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from django.http.request import RequestDataTooBig, UnreadablePostError
 from django.utils import timezone
 
 from apps.api.errors import Refused
-from apps.api.json_requests import check_form
+from apps.api.json_requests import JSON_TYPES, check_form
 from apps.api.tokens.auth import user_of
 
 logger = logging.getLogger(__name__)
@@ -25,15 +25,17 @@ def answer(
     refusal: str,
     largest_bytes: int,
     take: Callable[[bytes, datetime], dict[str, Any]],
+    content_types: Collection[str] = JSON_TYPES,
 ) -> JsonResponse:
     """Give the body to `take`, with the time, and answer with what it returns; it raises Refused.
 
-    refusal: what is said to whom lacks the permission. While the database is away or too busy it is 503, which senders
-    try again; a 4xx they do not.
+    refusal: what is said to whom lacks the permission; content_types: those that the JSON may come under. While the
+    database is away or too busy it is 503, which senders try again; a 4xx they do not.
     """
     request_id = secrets.token_hex(8)
     try:
         now = timezone.now()
+        check_form(request, allow="POST", content_types=content_types)
         content = _content_from_whom_may(request, permission=permission, refusal=refusal, most=largest_bytes, now=now)
         status, answered, headers = 200, take(content, now), {}
     except Refused as refused:
@@ -47,7 +49,6 @@ def answer(
 
 
 def _content_from_whom_may(request: HttpRequest, *, permission: str, refusal: str, most: int, now: datetime) -> bytes:
-    check_form(request, allow="POST")
     user = user_of(request, now=now)
     if not user.is_authenticated:
         raise Refused("UNAUTHENTICATED", "Send a token.", status=401, headers={"WWW-Authenticate": "Bearer"})

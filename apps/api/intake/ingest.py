@@ -10,8 +10,10 @@ from django.views.decorators.csrf import csrf_exempt
 
 from apps.api.errors import Refused
 from apps.api.intake import inbound
+from apps.api.json_requests import JSON_TYPES
 from apps.sources.pushed import BODY_LARGEST_BYTES, PushMalformed, read_quotes
 from apps.sources.services import Pushed, PushRefused, record_pushed
+from apps.strict_json import UNTYPED
 
 
 # Exempt, for the reason that the view of GraphQL has.
@@ -33,6 +35,8 @@ def ingest(request: HttpRequest, feed: str) -> JsonResponse:
         refusal="The owner of the token may not push quotes.",
         largest_bytes=BODY_LARGEST_BYTES,
         take=take,
+        # A sender has a token, or the CSRF token: its content type guards nothing.
+        content_types=(*JSON_TYPES, *UNTYPED),
     )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -42,12 +43,15 @@ class RuleInvalid(ValueError):
 def read_number(value: Any, path: str, *, lowest: Decimal, highest: Decimal, above_lowest: bool = False) -> Decimal:
     """Return a number that a person wrote: a string, an int or a Decimal, with at most 10 decimals, within the
     bounds."""
-    text = value if isinstance(value, str) else ""
+    text = ""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = notation.read_number(value)
     # Only what is of a number's size is written out: 1E+999999999 would be a gigabyte, and 5 000 digits are refused.
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64:
         text = str(value)
     elif isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < 64:
-        text = format(value, "f")
+        text = write_number(value)
     if not _NUMBER.fullmatch(text):
         raise RuleInvalid(path, "is not a number; write it like 10 or '0.995'")
     number = Decimal(text) or Decimal(0)  # There is no minus zero.

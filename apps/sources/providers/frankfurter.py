@@ -75,7 +75,9 @@ class Frankfurter(LiveProvider):
     def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Give the euro in the currencies in which the words stand."""
         names = live.object_of(ask("/v1/currencies"))
-        founds = [SearchResult(f"EUR/{code}", code, str(name), code) for code, name in names.items() if code != "EUR"]
+        if not all(isinstance(name, str) for name in names.values()):
+            raise ProviderUnavailable("bad_payload")
+        founds = [SearchResult(f"EUR/{code}", code, name, code) for code, name in names.items() if code != "EUR"]
         return live.best_of(founds, text)
 
 

@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from apps.outbound import CONNECT_SECONDS, Session, Wire, retry_after_seconds, within
 from apps.sources.providers.protocol import ProviderMisconfigured, ProviderRejected, ProviderUnavailable
-from apps.strict_json import NotJson, read_json
+from apps.strict_json import UNTYPED, NotJson, read_json
 
 CHUNK_BYTES = 16_384
 # One answer, however many calls it takes.
@@ -105,13 +105,14 @@ def _refuse_unless_json(response: requests.Response, *, ban_status: int | None) 
         raise ProviderRejected(f"http_{status}")
     if status >= 300:
         raise ProviderUnavailable("redirect")
-    if "json" not in response.headers.get("Content-Type", "json").lower():
+    content_type = response.headers.get("Content-Type", "json").lower()
+    if "json" not in content_type and content_type.partition(";")[0].strip() not in UNTYPED:
         raise ProviderUnavailable("bad_payload")
 
 
 def _json_of(body: bytes) -> dict[str, Any] | list[Any]:
     try:
-        value = read_json(body, exact=True)
+        value = read_json(body, exact=True, with_nan=True)
     except NotJson:
         value = None
     if not isinstance(value, dict | list):

@@ -220,8 +220,9 @@ class Provider(Protocol):
 
     key_variable: the environment variable of its key, None where it takes none; needs_key: nothing is given without
     one; gives_event_time: each quote has a time of its own; asset_kinds: of "crypto", "share" and "fx", none where they
-    are whatever the operator makes them; history: how it gives the past, None where it does not; has_search: it can be
-    searched by words.
+    are whatever the operator makes them; option_types: int or float of the options that are numbers, in mappings and
+    lists as they are nested, so that files of texts can be read; history: how it gives the past, None where it does
+    not; has_search: it can be searched by words.
     """
 
     slug: str
@@ -233,6 +234,7 @@ class Provider(Protocol):
     needs_key: bool
     gives_event_time: bool
     asset_kinds: tuple[str, ...]
+    option_types: Mapping[str, Any]
     history: HistoryLimits | None
     has_search: bool
 
@@ -265,6 +267,7 @@ class PlainProvider:
     needs_key = False
     gives_event_time = True
     asset_kinds: tuple[str, ...] = ()
+    option_types: Mapping[str, Any] = {}
     history: HistoryLimits | None = None
     has_search = False
 

@@ -8,8 +8,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from apps.market.domain import RawQuote
-from apps.market.quote_files import QuoteFileInvalid, event_time, rows_of
+from apps.market.domain import QuoteRejected, RawQuote, read_time
+from apps.market.quote_files import QuoteFileInvalid, in_order, rows_of
+from apps.sources.providers import http
 from apps.sources.providers.protocol import (
     ROWS_AT_ONCE,
     Answer,
@@ -27,13 +28,16 @@ _at = attrgetter("at")
 
 
 class Recording(PlainProvider):
-    """The rows of a CSV or .csv.gz file with the columns time, symbol, price (or close) and perhaps volume.
+    """The rows of a CSV or .csv.gz file with the columns time, symbol, price (or close) and perhaps volume, by time.
 
+    A row without a time that can be admitted has no place on its clock, so the file is refused; one without such a
+    price is rejected and counted when its time has come.
     Its clock stands at `start` when the feed begins and then runs `speed` times as fast as the feed's slots.
     Event times never change with the speed; shift "ends_now" moves them all by one constant.
     """
 
     slug = "recording"
+    option_types = {"speed": float}
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return {"path", "start", "shift", "speed"}; a start of None is the first row.
@@ -106,8 +110,8 @@ def _start(value: Any, *, recording: Sequence[RawQuote]) -> datetime:
         first: datetime = recording[0].at
         return first
     try:
-        return event_time(value)
-    except (ValueError, TypeError, AttributeError, OverflowError):
+        return read_time(value)
+    except QuoteRejected:
         raise ProviderMisconfigured("start must be ISO 8601 with a zone, like 2023-03-11T06:30:00Z") from None
 
 
@@ -124,8 +128,11 @@ def _recording(name: str) -> Sequence[RawQuote]:
 @lru_cache(maxsize=16)
 def _read(path: Path, modified_ns: int, size_bytes: int) -> Sequence[RawQuote]:
     try:
-        recording = list(rows_of(path))
+        rows = list(rows_of(path, now=http.now()))
+        off_clock = [row for row in rows if row.quote.at is None]
+        if off_clock:
+            more = f"; so it is on {len(off_clock)} lines in all" if len(off_clock) > 1 else ""
+            raise QuoteFileInvalid(path, off_clock[0].line, f"{off_clock[0].why}{more}")
     except QuoteFileInvalid as error:
         raise ProviderMisconfigured(str(error)) from None
-    recording.sort(key=_at)
-    return recording
+    return in_order([row.quote for row in rows])

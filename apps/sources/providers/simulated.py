@@ -79,6 +79,7 @@ class Simulated(PlainProvider):
     """
 
     slug = "simulated"
+    option_types = {"seed": int, "step_seconds": int, **dict.fromkeys(_BOUNDS, float), "script": [{"percent": float}]}
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options with their defaults; a step_seconds of None is the feed's interval.

@@ -28,7 +28,7 @@ from apps.sources.services.fetching import (
     record_failure,
     take_fetch_lease,
 )
-from apps.sources.services.history import Imported, import_history
+from apps.sources.services.history import Imported, clock_of_past, import_history
 from apps.sources.services.listing import ListingRefused, add_listing
 from apps.sources.services.pushing import Pushed, PushRefused, record_pushed
 
@@ -47,6 +47,7 @@ __all__ = [
     "calls_needed",
     "change_interval",
     "claim_due_feeds",
+    "clock_of_past",
     "create_feed",
     "describe_backfill",
     "fetch",

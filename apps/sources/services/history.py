@@ -38,6 +38,13 @@ class Imported:
     entries: int = 0
 
 
+def clock_of_past(feed: Feed, *, now: datetime) -> datetime:
+    """Return what quotes of the past may not be ahead of: a live feed may have stood still, a recording's clock is the
+    recording's."""
+    clock = FeedHead.objects.values_list("as_of", flat=True).get(feed_id=feed.pk)
+    return max(clock or now, now) if feed.is_live else clock or now
+
+
 def import_history(
     *,
     feed_id: int,
@@ -86,9 +93,7 @@ def append_past(
     be stored; what it writes stands or falls with it, and where it says False nothing is written. What is older than
     quotes are kept is taken: candles are made of it first.
     """
-    clock = FeedHead.objects.values_list("as_of", flat=True).get(feed_id=feed.pk)
-    # A live feed may have stood still; a recording's clock is the recording's.
-    as_of = max(clock or now, now) if feed.is_live else clock or now
+    as_of = clock_of_past(feed, now=now)
     past = market_domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
     partitions.ensure({quote.at.date() for quote in past.quotes}, months_before=(as_of - retention()).date())
     # COPY's errors come as the driver's own; commands look for Django's.

@@ -90,8 +90,8 @@ def test_a_gzipped_answer_is_read(httpserver):
         b'{"data": [{"id": "bit',
         b'{"data": "\x00"}',
         b"\x00" * 1_000_000,
-        b'{"price": NaN}',
-        b'{"price": -Infinity}',
+        b'{"price": nan}',
+        b'{"price": +Infinity}',
         b'{"price": 1e99999999999999999999}',
         b'{"price": ' + b"1" * 5_000 + b"}",
         b"[" * 100_000,
@@ -103,6 +103,22 @@ def test_a_gzipped_answer_is_read(httpserver):
 )
 def test_what_is_no_json_object_or_list_is_a_bad_payload(httpserver, body):
     assert _reason(url=_answered(httpserver, body)) == ("ProviderUnavailable", "bad_payload")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "text/plain; charset=utf-8", "application/octet-stream", "application/problem+json"]
+)
+def test_json_is_read_under_a_type_that_says_nothing_too(httpserver, content_type):
+    assert get_json(url=_answered(httpserver, b'{"a": 1}', content_type=content_type)) == {"a": 1}
+
+
+def test_a_byte_order_mark_is_passed_over(httpserver):
+    assert get_json(url=_answered(httpserver, b'\xef\xbb\xbf{"a": 1}')) == {"a": 1}
+
+
+def test_a_bare_nan_or_infinity_is_a_number_that_is_not_finite(httpserver):
+    answer = get_json(url=_answered(httpserver, b"[NaN, Infinity, -Infinity, 1]"))
+    assert [str(number) for number in answer] == ["NaN", "Infinity", "-Infinity", "1"]
 
 
 def test_a_page_that_only_looks_like_json_is_a_bad_payload(httpserver):

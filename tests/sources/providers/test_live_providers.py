@@ -218,6 +218,36 @@ def test_json_of_another_shape_gives_no_price(slug, body, httpserver):
     assert admit(quotes, asset_ids=known, as_of=NOW, assumed_at=NOW).quotes == []
 
 
+@pytest.mark.parametrize(
+    ("slug", "body", "given"),
+    [
+        (
+            "alphavantage",
+            '{"Realtime Currency Exchange Rate": {"5. Exchange Rate": NaN}, "Global Quote": {"05. price": "2"}}',
+            ["MSFT"],
+        ),
+        ("binance", '[{"symbol": "BTCUSDT", "price": NaN}, {"symbol": "ETHUSDT", "price": "2"}]', ["ETHUSDT"]),
+        ("coinbase", '{"price": -Infinity}', []),
+        ("coincap", '{"data": [{"id": "bitcoin", "priceUsd": NaN}, {"id": "ethereum", "priceUsd": 2}]}', ["ethereum"]),
+        ("coingecko", '{"bitcoin": {"usd": NaN}, "ethereum": {"usd": 2.0}}', ["ethereum"]),
+        ("coingecko", '{"bitcoin": {"usd": 1, "last_updated_at": NaN}, "ethereum": {"usd": 2}}', ["ethereum"]),
+        ("frankfurter", '{"base": "EUR", "date": "2026-03-17", "rates": {"USD": NaN, "BRL": 2}}', ["EUR/BRL"]),
+        ("kraken", '{"error": [], "result": {"ETHUSD": {"c": ["2"]}, "XBTUSD": {"c": [Infinity]}}}', ["ETHUSD"]),
+    ],
+)
+def test_a_bare_nan_costs_its_asset_and_no_other(slug, body, given, httpserver):
+    names = ["EUR/BRL", "EUR/USD"] if slug == "frankfurter" else NAMES[slug]
+    provider = PROVIDERS[slug]
+    _answer(httpserver, response_data=body)
+    answer = provider.fetch(request_to(provider, httpserver.url_for(""), names))
+
+    admitted = admit(
+        answer.quotes, asset_ids={name: number for number, name in enumerate(names)}, as_of=NOW, assumed_at=NOW
+    )
+    assert [names[quote.asset_id] for quote in admitted.quotes] == given
+    assert admitted.rejected.total() == 2 - len(given)
+
+
 @live
 @asked
 @pytest.mark.parametrize(

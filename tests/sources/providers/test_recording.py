@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.market.domain import RawQuote
+from apps.market.domain import RawQuote, admit
 from apps.sources.providers import recording as replay
 from apps.sources.providers.protocol import ProviderMisconfigured, ProviderRejected, QuoteRequest
 from apps.sources.providers.recording import Recording
@@ -227,6 +227,18 @@ def test_a_recording_out_of_order_is_put_in_order(recording):
     assert [quote.price for quote in _fetch(path, after=MINUTE).quotes] == [1, 2, 3]
 
 
+def test_a_recording_with_the_newest_first_is_read_from_its_end(recording):
+    path = recording("time,symbol,price\n1678406460,A,3\n1678406460,A,2\n1678406400,A,1\n")
+    assert [quote.price for quote in _fetch(path, after=MINUTE).quotes] == [1, 2, 3]
+
+
+def test_a_price_that_is_none_is_given_as_it_is_and_rejected_when_its_time_has_come(recording):
+    path = recording("time,symbol,price\n1678406400,A,0\n1678406400,B,\n1678406400,C,NaN\n")
+    quotes = _fetch(path, external_ids=("A", "B", "C")).quotes
+    admitted = admit(quotes, asset_ids={"A": 1, "B": 2, "C": 3}, as_of=_minute(0), assumed_at=_minute(0))
+    assert (admitted.quotes, admitted.rejected) == ([], {"out_of_range": 1, "missing": 1, "not_finite": 1})
+
+
 def test_a_gzipped_recording_is_read(recording):
     path = recording(gzip.compress(RECORDING_FILE.encode()), name="recording.csv.gz")
     assert len(_fetch(path, after=10 * MINUTE).quotes) == 7
@@ -246,7 +258,16 @@ def test_a_gzipped_recording_is_read(recording):
             "f.csv",
             "f.csv, line 9: time '2023-03-10T00:04:00' is neither",
         ),
-        (RECORDING_FILE + "1678406400000,A,1,1\n", "f.csv", "f.csv, line 9: time '1678406400000' is neither"),
+        (RECORDING_FILE + f"{'9' * 21},A,1,1\n", "f.csv", f"f.csv, line 9: time '{'9' * 21}' is neither"),
+        (RECORDING_FILE + "1678406700,A,20,951.20,\n", "f.csv", "f.csv, line 9: has 5 cells, and the header has 4"),
+        (RECORDING_FILE + "0,A,1,\n", "f.csv", "f.csv, line 9: the time '0' is before 1990, or has the hour 24"),
+        (RECORDING_FILE + "2226-01-01T00:00Z,A,1,\n", "f.csv", "f.csv, line 9: the time '2226-01-01T00:00Z' is ahead"),
+        (
+            RECORDING_FILE + "2023-03-10T24:00:00Z,A,1,1\n2023-03-10T24:00:00Z,B,1,1\n",
+            "f.csv",
+            "f.csv, line 9: the time '2023-03-10T24:00:00Z' is before 1990, or has the hour 24 or the second 60; "
+            "so it is on 2 lines in all",
+        ),
         (RECORDING_FILE + ",A,1,1\n", "f.csv", "f.csv, line 9: time '' is neither"),
         (RECORDING_FILE + "1678406700,A,1O,1\n", "f.csv", "f.csv, line 9: '1O' is not a number"),
         (RECORDING_FILE + "1678406700,,1,1\n", "f.csv", "f.csv, line 9: has no symbol"),

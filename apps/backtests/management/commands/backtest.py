@@ -41,7 +41,8 @@ def calendar(text: str) -> str:
 
 
 class Command(BaseCommand):
-    """Exit status 0; 2, with one line on standard error, where the rule, the file or the range is wrong."""
+    """Exit status 0; 1 where rows of the file were left out that are wrong, each on standard error; 2, with one line
+    there, where the rule, the file or the range is wrong."""
 
     help = "Try a rule on a file of quotes (no database is needed), or a stored rule on what is stored."
     requires_system_checks: list[str] = []
@@ -73,6 +74,9 @@ class Command(BaseCommand):
             metavar="CODE",
             help="of a file: the trading hours of all its symbols, like XNYS; a silence counts these only",
         )
+        parser.add_argument(
+            "--skip-invalid", action="store_true", help="of a file: leave out rows that cannot be read, and list them"
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -86,6 +90,11 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(report, ensure_ascii=False) if options["json"] else _describe(report))
         except BrokenPipeError:
             sys.stderr.close()  # Who read us has had enough, and Python would say so at exit.
+            return
+        if report.get("wrong"):
+            for line in report["wrong_lines"]:
+                print(f"backtest: {options['quotes_file'].name}, {line}", file=sys.stderr)
+            raise SystemExit(1)
 
     def _on_file(self, options: dict[str, Any]) -> dict[str, Any]:
         if options["rule_file"] is None or options["quotes_file"] is None:
@@ -100,6 +109,8 @@ class Command(BaseCommand):
                 sweep=options["sweep"],
                 jump_percent=options["jump_percent"],
                 calendar=options["calendar"] or "",
+                now=timezone.now(),
+                skip_invalid=options["skip_invalid"],
                 progress=lambda rows: self._report_progress(f"{rows:,} rows read".replace(",", " ")),
             )
         except (FileInvalid, QuoteFileInvalid) as error:
@@ -108,6 +119,8 @@ class Command(BaseCommand):
     def _on_stored(self, options: dict[str, Any]) -> dict[str, Any]:
         if options["rule_file"] is not None:
             _refuse("give files or --rule, not both")
+        if options["skip_invalid"]:
+            _refuse("--skip-invalid goes with a file")
         if options["calendar"]:
             _refuse("--calendar goes with a file; an asset that is stored has its own")
         since, until = options["since"], options["until"] or timezone.now()
@@ -154,7 +167,7 @@ def _counted(count: int, noun: str) -> str:
 def _describe(report: dict[str, Any]) -> str:
     openings = report["openings"]
     lines = [report["rule"], f"{report['quotes']:,} quotes".replace(",", " ")]
-    counted = [f"{report[name]} {name}" for name in ("late", "repeated", "unconfirmed", "rejected") if report.get(name)]
+    counted = [f"{report[name]} {name}" for name in ("repeated", "unconfirmed", "rejected") if report.get(name)]
     if counted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report["rejected_by_reason"].items())
         lines[-1] += f"; {', '.join(counted)}" + (f" ({reasons})" if reasons else "")

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,16 +11,18 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 from django.utils import timezone
 
+from apps.market.domain import RawQuote
 from apps.market.models import Feed
-from apps.market.quote_files import QuoteFileInvalid, rows_of
-from apps.sources.services import import_history
+from apps.market.quote_files import LeftOut, QuoteFileInvalid, in_order, is_newest_first, rows_of
+from apps.sources.services import clock_of_past, import_history
 from apps.tracing import new_trace_id
 
 SECONDS_BETWEEN_PROGRESS = 2.0
 
 
 class Command(BaseCommand):
-    """Exit status 0; 2 with one line on standard error where nothing was written; 130 where it was stopped."""
+    """Exit status 0; 1 where rows were left out that are wrong, each on standard error; 2 with one line there where
+    nothing was written; 130 where it was stopped."""
 
     help = (
         "Store the quotes of a CSV file (time, symbol, price, perhaps volume; plain or .gz) as history of a feed: "
@@ -27,6 +31,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
+        parser.add_argument(
+            "--skip-invalid", action="store_true", help="leave out rows that cannot be read, and list them"
+        )
         parser.add_argument("--feed", required=True, help="name of the feed whose assets the file is about")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -34,15 +41,25 @@ class Command(BaseCommand):
         if feed is None:
             _refuse(f"there is no feed {options['feed']}; see Feeds in the admin")
         self._reported_at = time.monotonic()
+        now = timezone.now()
+        rows = partial(
+            rows_of,
+            options["file"],
+            now=clock_of_past(feed, now=now),
+            symbols=frozenset(feed.assets.values_list("symbol", flat=True)),
+            skip_invalid=options["skip_invalid"],
+        )
+        left_out = LeftOut()
         try:
             # The whole of it once: a file that breaks in the middle leaves nothing behind.
-            rows = sum(1 for _ in rows_of(options["file"]))
+            newest_first = is_newest_first(left_out.quotes_of(rows()))
+            quotes: Iterable[RawQuote] = LeftOut().quotes_of(rows())
             imported = import_history(
                 feed_id=feed.pk,
-                quotes=rows_of(options["file"]),
-                now=timezone.now(),
+                quotes=in_order(list(quotes)) if newest_first else quotes,
+                now=now,
                 trace_id=new_trace_id(),
-                progress=lambda read: self._report_progress(f"{read:,} of {rows:,} rows".replace(",", " ")),
+                progress=lambda read: self._report_progress(f"{read:,} quotes".replace(",", " ")),
             )
         except QuoteFileInvalid as error:
             _refuse(str(error))
@@ -53,12 +70,17 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             print("import_quotes: stopped; what was imported stands, begin again", file=sys.stderr)
             raise SystemExit(130) from None
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(imported.rejected.items()))
-        rejected = f"; {imported.rejected.total()} rejected ({reasons})" if reasons else ""
+        by_reason = left_out.by_reason + imported.rejected
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(by_reason.items()))
+        rejected = f"; {by_reason.total()} rejected ({reasons})" if reasons else ""
         there = f"; {imported.repeated} were there already" if imported.repeated else ""
         quotes = f"{imported.accepted} quote{' is' if imported.accepted == 1 else 's are'} imported"
         entries = f"{imported.entries} {'entry' if imported.entries == 1 else 'entries'}"
         self.stdout.write(f"{quotes} in {entries}{there}{rejected}.")
+        for line in left_out.describe():
+            print(f"import_quotes: {options['file'].name}, {line}", file=sys.stderr)
+        if left_out.wrong:
+            raise SystemExit(1)
 
     def _report_progress(self, text: str) -> None:
         if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_PROGRESS:
