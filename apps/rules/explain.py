@@ -64,11 +64,13 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
     number = format_number(seen["price"])
     price = f"the price is {number}"
     if isinstance(leaf, Change):
+        # How much is known counts under `not` only.
+        known = f"; known: {describe_coverage(leaf, seen)}" if "coverage" in seen else ""
         if "reference" not in seen:
-            return f"{price}; there is no price to compare it with"
+            return f"{price}; there is no price to compare it with{known}"
         reference = seen["reference"]
         change = _signed(seen["change_percent"])
-        return f"{format_number(reference['price'])} at {_moment(reference['at'])} → {number}: {change}"
+        return f"{format_number(reference['price'])} at {_moment(reference['at'])} → {number}: {change}{known}"
     if isinstance(leaf, Crossing | Passage):
         if "before" not in seen:
             return f"{price}; there is no quote before it, or one of another provider"
@@ -89,7 +91,7 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
     return price
 
 
-def describe_coverage(leaf: Average | ZScore, seen: Mapping[str, Any]) -> str:
+def describe_coverage(leaf: Average | Change | ZScore, seen: Mapping[str, Any]) -> str:
     """Return how much of a window is known: "3 of 30 days"."""
     count, unit = count_and_unit(leaf.window)
     known = Decimal(seen["coverage"]) * count

@@ -292,22 +292,32 @@ def leaves_of(condition: dict[str, Any]) -> list[dict[str, Any]]:
     return [leaf for member in members for leaf in leaves_of(member)]
 
 
-def evaluate(condition: dict[str, Any], *, look: Look) -> bool | None:
+def answers_to(condition: dict[str, Any], *, look: Look, nots: int = 0) -> list[Leaf]:
+    """Return what each leaf answers, in the order in which they are written; nots: how many are around it."""
+    if "kind" in condition:
+        return [answer(condition, look=look, is_negated=nots % 2 == 1)]
+    if "not" in condition:
+        return answers_to(condition["not"], look=look, nots=nots + 1)
+    members = condition.get("all") or condition["any"]
+    return [one for member in members for one in answers_to(member, look=look, nots=nots)]
+
+
+def evaluate(condition: dict[str, Any], *, look: Look, nots: int = 0) -> bool | None:
     """Return the truth of a condition: Kleene's strong logic over its leaves."""
     if "not" in condition:
-        inner = evaluate(condition["not"], look=look)
+        inner = evaluate(condition["not"], look=look, nots=nots + 1)
         return UNKNOWN if inner is UNKNOWN else not inner
     if "all" in condition:
-        truths = [evaluate(member, look=look) for member in condition["all"]]
+        truths = [evaluate(member, look=look, nots=nots) for member in condition["all"]]
         return False if False in truths else UNKNOWN if UNKNOWN in truths else True
     if "any" in condition:
-        truths = [evaluate(member, look=look) for member in condition["any"]]
+        truths = [evaluate(member, look=look, nots=nots) for member in condition["any"]]
         return True if True in truths else UNKNOWN if UNKNOWN in truths else False
-    return answer(condition, look=look).truth
+    return answer(condition, look=look, is_negated=nots % 2 == 1).truth
 
 
-def answer(leaf: dict[str, Any], *, look: Look) -> Leaf:
-    """Return what one leaf answers."""
+def answer(leaf: dict[str, Any], *, look: Look, is_negated: bool) -> Leaf:
+    """Return what one leaf answers. is_negated: an odd number of nots is around it."""
     kind, price = leaf["kind"], look.quotes[-1].price
     if kind in ("above", "below"):
         level = threshold(leaf, "level", is_open=look.is_open) * PRICE_UNITS
@@ -334,7 +344,19 @@ def answer(leaf: dict[str, Any], *, look: Look) -> Leaf:
     operands = {"window_from": window_start(look.quotes[-1].at, length=microseconds_in(leaf["window"]))}
     see = {"rises": change_seen, "falls": change_seen, "zscore": score_seen}.get(kind, average_seen)
     truth, seen = see(leaf, look=look, start=operands["window_from"])
+    if is_negated and kind in ("rises", "falls"):
+        # That no change was seen says something only where enough of the window was seen.
+        coverage = known_part(quotes=look.quotes, start=operands["window_from"])
+        seen["coverage"] = coverage
+        is_enough = coverage >= Fraction(str(leaf.get("min_coverage", "0.5")))
+        truth = UNKNOWN if truth is False and not is_enough else truth
     return Leaf(kind, truth, operands | seen)
+
+
+def known_part(*, quotes: Sequence[Quote], start: int) -> Fraction:
+    """Return for which part of [start, the newest quote's time) some price is in force."""
+    newest_at = quotes[-1].at
+    return Fraction(newest_at - max(quotes[0].at, start), newest_at - start)
 
 
 def is_inside(leaf: dict[str, Any], price: int) -> bool:

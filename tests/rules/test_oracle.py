@@ -107,6 +107,38 @@ def test_a_window_of_60_seconds(verdicts, leaf, prices, apart, expected):
     assert verdicts(leaf | {"window": "60s"}, prices, apart=apart) == expected
 
 
+@pytest.mark.parametrize(
+    ("condition", "prices", "expected"),
+    [
+        # Of a window of 60 s half is known from 30 s on; a change that is seen is seen at once.
+        ({"not": {"kind": "rises", "percent": 10}}, "100 100 100 100 100", "???TT"),
+        ({"not": {"kind": "rises", "percent": 10}}, "100 110 105 100 100", "?F?TT"),
+        ({"not": {"kind": "falls", "percent": 10}}, "100 90 100 100 100", "?F?TT"),
+        ({"not": {"kind": "rises", "percent": 10, "min_coverage": "0.8"}}, "100 100 100 100 100 100 100", "?????TT"),
+        ({"not": {"kind": "rises", "percent": 10, "min_coverage": "0.0000000001"}}, "100 100", "?T"),
+        ({"not": {"kind": "rises", "percent": 10, "ref": "window_start"}}, "100 100 100 100 100 100 100", "??????T"),
+        # Two nots are none, and of three the third counts.
+        ({"kind": "rises", "percent": 10}, "100 100 110", "?FT"),
+        ({"not": {"not": {"kind": "rises", "percent": 10}}}, "100 100 110", "?FT"),
+        ({"not": {"not": {"not": {"kind": "rises", "percent": 10}}}}, "100 100 110 100 100", "??FTT"),
+        ({"not": {"any": [{"not": {"kind": "rises", "percent": 10}}, FALSE]}}, "100 100 110", "?FT"),
+        ({"not": {"any": [{"kind": "rises", "percent": 10}, FALSE]}}, "100 100 100 100", "???T"),
+    ],
+)
+def test_that_no_change_is_seen_in_60_seconds_is_false_under_not_only_where_enough_is_known(
+    verdicts, condition, prices, expected
+):
+    assert verdicts(within_a_minute(condition), prices) == expected
+
+
+def within_a_minute(condition):
+    """Return the condition with a window of 60 s in each change."""
+    if "kind" in condition:
+        return condition | ({"window": "60s"} if condition["kind"] in ("rises", "falls") else {})
+    [(word, inner)] = condition.items()
+    return {word: [within_a_minute(one) for one in inner] if isinstance(inner, list) else within_a_minute(inner)}
+
+
 def test_what_has_left_the_window_is_not_in_its_variance(verdicts):
     leaf = {"kind": "zscore", "n": "0.0000000001", "window": "10s"}
 
@@ -338,6 +370,22 @@ def test_the_recovery_of_a_leaf_is_in_force_within_a_combination(steps):
     assert steps(log.quotes((0, 95), (10, 101), (20, 95), (30, 90))) == [
         ("firing", 10, "became_true"), ("inactive", 30, "recovered"),
     ]  # fmt: skip
+
+
+def test_a_calm_of_six_hours_is_not_seen_in_a_minute(steps):
+    calm = [{"not": {"kind": kind, "percent": "0.01", "window": "6h"}} for kind in ("rises", "falls")]
+    minutes = [*range(0, 183)]
+    log = Log().rule({"all": calm}).quotes(*((60 * minute, 100) for minute in minutes))
+
+    # The window begins on a grid of five minutes: at 3 h it reaches back 6 h and not a microsecond further.
+    assert steps(log) == [("firing", 3 * 3_600, "became_true")]
+
+
+def test_a_calm_begins_to_wait_only_when_it_is_known(steps):
+    calm = {"not": {"kind": "rises", "percent": 1, "window": "60s"}}
+    log = Log().rule(calm, **{"for": "20s"}).quotes(*((10 * place, 100) for place in range(7)))
+
+    assert steps(log) == [("pending", 30, "became_true"), ("firing", 50, "held_long_enough")]
 
 
 def test_unknown_neither_fires_nor_resolves(steps):
