@@ -87,7 +87,9 @@ COMPARED = (
     "clock",
     "open_seconds",
 )
-STATES = ("above", "below", "inside", "outside", "rises", "falls", "above_average", "below_average", "zscore", "stale")
+# What may stand beside an event, and all states.
+BESIDE_EVENTS = ("above", "below", "inside", "outside", "rises", "falls", "above_average", "below_average", "zscore")
+STATES = (*BESIDE_EVENTS, "stale")
 
 
 @lru_cache(maxsize=1_000)
@@ -145,20 +147,28 @@ def conditions(draw: st.DrawFn) -> dict[str, Any]:
     """A condition in the written form: a leaf, or leaves combined, within the limits; a state or an event."""
     wants_event = draw(st.booleans())
     depth, room = choose(draw, (1, 1), (1, 1), (2, 3), (3, 6), (5, 20))
-    return _grown(
-        draw, depth=depth, room=room, kinds=oracle.EVENTS if wants_event else STATES, recovers=not wants_event
-    )
+    if wants_event:
+        return _grown(draw, depth=depth, room=room, kinds=oracle.EVENTS, others=BESIDE_EVENTS, recovers=False)
+    return _grown(draw, depth=depth, room=room, kinds=STATES, others=STATES, recovers=True)
 
 
 def _grown(
-    draw: st.DrawFn, *, depth: int, room: int, kinds: Sequence[str], recovers: bool, nots: int = 0
+    draw: st.DrawFn,
+    *,
+    depth: int,
+    room: int,
+    kinds: Sequence[str],
+    others: Sequence[str],
+    recovers: bool,
+    nots: int = 0,
 ) -> dict[str, Any]:
-    """Draw a condition of at most `depth`, with at most `room` leaves, one of them of `kinds`."""
+    """Draw a condition of at most `depth`, with at most `room` leaves, one of them of `kinds`, the rest of `others`."""
     word = "leaf" if depth == 1 else choose(draw, "all", "any", "all", "any", "not", "leaf")
     if word == "leaf":
         return _leaf(draw, kinds=kinds, recovers=recovers, nots=nots)
     if word == "not":
-        return {"not": _grown(draw, depth=depth - 1, room=room, kinds=STATES, recovers=False, nots=nots + 1)}
+        inner = _grown(draw, depth=depth - 1, room=room, kinds=others, others=others, recovers=False, nots=nots + 1)
+        return {"not": inner}
     count = min(room, choose(draw, 1, 2, 2, 3, 5))
     first = choose(draw, *range(count))
     members = [
@@ -166,7 +176,8 @@ def _grown(
             draw,
             depth=depth - 1,
             room=room // count,
-            kinds=kinds if place == first else STATES,
+            kinds=kinds if place == first else others,
+            others=others,
             recovers=recovers,
             nots=nots,
         )

@@ -103,7 +103,6 @@ class Look:
 
     quotes: Sequence[Quote]
     now: int  # The time of the newest quote, or as_of.
-    is_of_a_quote: bool  # Else only the clock has moved since the newest quote was evaluated.
     is_open: bool  # An episode lasts.
     sessions: Sequence[tuple[int, int]] | None = None  # (open, close) of the asset's calendar; None: always open.
 
@@ -216,17 +215,18 @@ class Instance:
         is_of_a_quote: bool,
         sessions: Sequence[tuple[int, int]] | None = None,
     ) -> list[Expected]:
-        """Evaluate the newest of `quotes` at `now`: its time, or as_of. Without quotes only expiry can happen."""
+        """Evaluate the newest of `quotes` at `now`: its time, or as_of. Without quotes only expiry can happen, and so
+        it is with an event where only the clock has moved."""
         moment = self.moment_of(now)
         expires_at = self.document.get("expires_at")
         if self.state == ENDED:
             return []
         if expires_at is not None and moment >= microseconds_at(expires_at):
             return [self.move(ENDED, reason="expired", seq=seq, moment=moment)]
-        if not quotes:
+        if not quotes or (self.is_event and not is_of_a_quote):
             return []
         is_open = self.state in (FIRING, RECOVERING)
-        look = Look(quotes=quotes, now=now, is_of_a_quote=is_of_a_quote, is_open=is_open, sessions=sessions)
+        look = Look(quotes=quotes, now=now, is_open=is_open, sessions=sessions)
         truth = evaluate(self.document["condition"], look=look)
         self.newest_answer = "unknown" if truth is UNKNOWN else "known"
         if truth is UNKNOWN:
@@ -329,7 +329,7 @@ def answer(leaf: dict[str, Any], *, look: Look, is_negated: bool) -> Leaf:
             return Leaf(kind, UNKNOWN, {})
         return Leaf(
             kind,
-            look.is_of_a_quote and happens(leaf, before=look.quotes[-2].price, price=price),
+            happens(leaf, before=look.quotes[-2].price, price=price),
             {"before": look.quotes[-2].price},
         )
     if kind == "stale":

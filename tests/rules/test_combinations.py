@@ -11,6 +11,10 @@ from tests.panel.watched import ONE, SECOND, START, Watched, verdict
 
 ABOVE = {"kind": "above", "level": "5"}
 CROSSES = {"kind": "crosses_up", "level": "5"}
+STALE_BESIDE_EVENT = (
+    "condition: has stale beside the event crosses_up: an event is true at a quote only, and at a quote nothing is "
+    "stale; write two rules"
+)
 # What a leaf says of one quote of 10: true, false, UNKNOWN.
 TRUE, FALSE = {"kind": "above", "level": "5"}, {"kind": "below", "level": "5"}
 UNKNOWN = {"kind": "crosses", "level": "5"}
@@ -57,6 +61,9 @@ def nested(depth):
          "condition.not.recovery: may not stand under not: it would be the stronger one there"),
         ({"all": [CROSSES, {"kind": "above", "level": 5, "recovery": 4}]},
          "condition: is an event, which is over at once: leave the recovery of above out"),
+        ({"any": [CROSSES, {"kind": "stale", "after": "5m"}]}, STALE_BESIDE_EVENT),
+        ({"all": [{"not": {"any": [{"kind": "stale", "after": "5m"}]}}, {"any": [ABOVE, CROSSES]}]},
+         STALE_BESIDE_EVENT),
     ],
 )  # fmt: skip
 def test_a_wrong_combination_is_refused_with_its_path(data, message):
@@ -77,7 +84,8 @@ def test_an_event_has_no_duration(key):
         nested(5),
         {"any": [{"all": [ABOVE] * 10}, {"all": [ABOVE] * 10}]},
         {"kind": "zscore", "n": "2.5", "window": "1h", "min_coverage": "0.8"},
-        {"all": [{"kind": "stale", "after": "5m"}, {"kind": "exits", "low": "0.99", "high": "1.01"}]},
+        {"all": [{"kind": "stale", "after": "5m"}, {"kind": "outside", "low": "0.99", "high": "1.01"}]},
+        {"all": [{"kind": "above", "level": "5"}, {"kind": "exits", "low": "0.99", "high": "1.01"}]},
     ],
 )
 def test_a_condition_is_written_as_it_is_read(data):
@@ -169,15 +177,6 @@ def test_silence_is_counted_from_the_newest_quote_to_the_clock():
         verdicts.append(watched.verdict())
 
     assert verdicts == [False, False, True]
-
-
-def test_the_clock_makes_no_quote_new():
-    watched = Watched({"kind": "crosses_up", "level": "5"}, [(0, 4 * ONE), (10, 6 * ONE)])
-    (newest,) = watched.windows
-    at_the_quote = watched.verdict()
-    newest.advance(START + 11 * SECOND)
-
-    assert (at_the_quote, watched.verdict(), watched.explain()["before"]) == (True, False, "4")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The rules by worked examples: what is expected is worked out by hand, and both, oracle and engine, are held to it."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -22,7 +23,7 @@ def units(price):
 
 def verdicts_of_the_oracle(condition, quotes):
     path = [oracle.Quote(1, at, price) for at, price in quotes]
-    looks = [oracle.Look(path[: n + 1], now=path[n].at, is_of_a_quote=True, is_open=False) for n in range(len(path))]
+    looks = [oracle.Look(path[: n + 1], now=path[n].at, is_open=False) for n in range(len(path))]
     return [oracle.evaluate(condition, look=look) for look in looks]
 
 
@@ -306,13 +307,23 @@ def test_what_has_crossed_has_not_crossed_again_when_the_clock_moves_on(steps):
     assert steps(log) == [("firing", 10, "became_true"), ("inactive", 10, "event")]
 
 
-def test_an_event_that_is_also_evaluated_by_the_clock_opens_there_for_its_other_leaves(steps):
-    log = Log().rule({"any": [UP, {"kind": "stale", "after": "60s"}]}).quotes((0, 99), (10, 100)).clock(69).clock(70)
+def test_an_event_beside_a_state_opens_once_for_each_quote_and_never_by_the_clock(steps):
+    above = {"kind": "above", "level": 100}
+    log = Log().rule({"any": [UP, above]}, expires_at="2030-01-01T00:00:00Z").quotes((0, 99)).quotes((10, 101))
+    for seconds in range(11, 16):
+        log.clock(seconds)
 
-    assert steps(log) == [
+    assert steps(log.quotes((20, 102)).clock(21)) == [
         ("firing", 10, "became_true"), ("inactive", 10, "event"),
-        ("firing", 70, "became_true"), ("inactive", 70, "event"),
+        ("firing", 20, "became_true"), ("inactive", 20, "event"),
     ]  # fmt: skip
+
+
+def test_an_event_expires_by_the_clock(steps):
+    expires_at = datetime.fromtimestamp(START // SECOND + 30, UTC).isoformat()
+    log = Log().rule(UP, expires_at=expires_at).quotes((0, 99)).clock(29.999999).clock(30).quotes((40, 101))
+
+    assert steps(log) == [("ended", 30, "expired")]
 
 
 def test_an_event_under_a_state_counts_where_both_hold(steps):

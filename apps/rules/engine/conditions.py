@@ -140,8 +140,15 @@ def read_condition(data: Any, path: str = "condition") -> Condition:
     if len(leaves) > LEAVES_MOST:
         raise RuleInvalid(path, f"has {len(leaves)} leaves; at most {LEAVES_MOST} are evaluated together")
     recovering = next((leaf.kind for leaf in leaves if getattr(leaf, "recovery", None) is not None), None)
-    if recovering and is_event(condition):
+    event = next((leaf.kind for leaf in leaves if leaf.is_event), None)
+    if recovering and event:
         raise RuleInvalid(path, f"is an event, which is over at once: leave the recovery of {recovering} out")
+    if event and is_clocked(condition):
+        raise RuleInvalid(
+            path,
+            f"has stale beside the event {event}: an event is true at a quote only, and at a quote nothing is stale; "
+            "write two rules",
+        )
     return condition
 
 

@@ -514,7 +514,7 @@ def _known_to_be_false(bound: Bound, place: int, wanted: int) -> Bound:
 def _bound_to_previous(holds: Callable[[int, int], bool], place: int, document: Mapping[str, Any]) -> Bound:
     def test(price: int, windows: Windows, firing: bool) -> bool | None:
         newest: Newest = windows[place]  # type: ignore[assignment]
-        return None if newest.before is None else newest.is_new and holds(newest.before, price)
+        return None if newest.before is None else holds(newest.before, price)
 
     def operands(price: int, windows: Windows) -> dict[str, Any]:
         before = cast(Newest, windows[place]).before
