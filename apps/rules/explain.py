@@ -8,7 +8,7 @@ from typing import Any
 
 from apps.market.domain import epoch_microseconds
 from apps.notation import SECOND, write_number
-from apps.rules.domain import describe_condition, describe_reason, describe_unknown
+from apps.rules.domain import describe_condition, describe_reason, describe_unknown, format_mean
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.engine import InstanceStatus
@@ -87,7 +87,7 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
         far = _signed(seen["difference_percent"])
         if isinstance(leaf, ZScore):
             far = f"{seen['deviations']} deviations" if "deviations" in seen else "its price never changed"
-        return f"{price}, the average {_like(seen['mean'], seen['price'])}: {far}; known: {known}"
+        return f"{price}, the average {format_mean(seen['mean'], seen['price'])}: {far}; known: {known}"
     return price
 
 
@@ -103,12 +103,6 @@ def describe_coverage(leaf: Average | Change | ZScore, seen: Mapping[str, Any]) 
 def _signed(percent: str) -> str:
     sign = "−" if Decimal(percent) < 0 else "+"
     return f"{sign}{format_percent(percent)}"
-
-
-def _like(mean: str, price: str) -> str:
-    """Return a mean with as many decimals as the price has, and two at least."""
-    decimals = min(Decimal(price).as_tuple().exponent, -2)
-    return format_number(Decimal(mean).quantize(Decimal(1).scaleb(decimals)))
 
 
 def _moment(written: str) -> str:

@@ -148,6 +148,30 @@ def test_a_distance_of_exactly_n_deviations_counts():
     assert Watched(condition, [*waves, (20, 120 * ONE)]).explain()["deviations"] == "2"
 
 
+@pytest.mark.parametrize(
+    ("condition", "price", "figure", "shown"),
+    [
+        ({"kind": "below_average", "percent": 0}, 100 * ONE - 1, "difference_percent", "-0.0000000001"),
+        ({"kind": "above_average", "percent": 0}, 100 * ONE + 1_234_567, "difference_percent", "0.0001"),
+        ({"kind": "rises", "percent": "0.0000000001"}, 100 * ONE + 1, "change_percent", "0.0000000001"),
+        ({"kind": "rises", "percent": "0.0000000001"}, 100 * ONE + 456, "change_percent", "0.000000046"),
+        ({"kind": "rises", "percent": "0.0000000001", "ref": "window_start"}, 100 * ONE, "change_percent", "0"),
+    ],
+)
+def test_a_distance_of_less_than_four_decimals_is_not_shown_as_none(condition, price, figure, shown):
+    watched = Watched(condition | {"window": "20s"}, [(0, 100 * ONE), (20, price)])
+
+    assert watched.explain()[figure] == shown
+
+
+def test_a_deviation_of_less_than_four_decimals_is_not_shown_as_none():
+    waves = [(0, 90 * ONE), (10, 110 * ONE), (20, 100 * ONE + 12_345)]
+
+    assert Watched({"kind": "zscore", "n": "0.0000000001", "window": "20s"}, waves).explain()["deviations"] == (
+        "0.00000012345"
+    )
+
+
 def test_a_distance_of_more_digits_than_a_decimal_keeps_is_notified_too():
     # A ten-billionth for a microsecond, and then the highest price there is.
     blip = [(0, ONE), (19.999999, ONE + 1), (20, 10**12 * ONE)]

@@ -24,6 +24,7 @@ from apps.rules.engine.written import (
     refuse_unknown_keys,
     to_units,
     write_moment,
+    write_part,
     write_percent,
 )
 
@@ -438,9 +439,10 @@ class ZScore(Leaf):
             seen = self.document() | _mean_of(price, spread)
             variance = spread.squares * spread.duration - spread.total**2
             if variance:
-                # For people, cut to four decimals: what is compared are the squares.
+                # For people, cut to four decimals, or to twelve where that would be 0: the squares are compared.
                 square = (price * spread.duration - spread.total) ** 2
-                seen["deviations"] = write_number(Decimal(isqrt(square * 10**8 // variance)).scaleb(-4))
+                cut = (Decimal(isqrt(square * 10 ** (2 * n) // variance)).scaleb(-n) for n in (4, 12))
+                seen["deviations"] = write_number(next((one for one in cut if one), Decimal(0)))
             return seen
 
         def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
@@ -540,7 +542,7 @@ def _covers(path: Path, wanted: int) -> bool:
 
 def _coverage_of(path: Path) -> str:
     """Return for which part of a window the price is known: "0.5"."""
-    return write_percent(Fraction(path.duration, path.at - path.edge) / 100)
+    return write_part(Fraction(path.duration, path.at - path.edge))
 
 
 def _mean_of(price: int, window: Window) -> dict[str, Any]:
