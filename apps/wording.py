@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from apps.notation import write_duration, write_number
+from apps.notation import SECOND, write_duration, write_number
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
@@ -34,8 +34,23 @@ def format_number(number: str | Decimal) -> str:
 
 
 def format_percent(percent: str | Decimal) -> str:
-    """Return a percent with two decimals at most."""
-    return f"{write_number(abs(Decimal(percent)).quantize(Decimal('0.01')))} %"
+    """Return a percent without its sign, with two decimals at most, or two digits where these would be 0."""
+    return f"{write_number(round_number(abs(Decimal(percent)), decimals=2))} %"
+
+
+def round_number(number: Decimal, *, decimals: int) -> Decimal:
+    """Return a number rounded to so many decimals, or to two significant digits where that would be 0."""
+    rounded = number.quantize(Decimal(1).scaleb(-decimals))
+    return rounded if rounded or not number else number.quantize(Decimal(1).scaleb(number.adjusted() - 1))
+
+
+def format_age(age: int) -> str:
+    """Return microseconds in whole days, hours, minutes or seconds, so that it is 2 or more: "65 h"."""
+    seconds = age // SECOND
+    for size, least, unit in ((86_400, 10, "d"), (3_600, 2, "h"), (60, 2, "min")):
+        if seconds >= least * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def format_plain(number: Decimal) -> str:

@@ -160,7 +160,9 @@ def _alert_of(step: Transition, *, entry: FeedEntry, rule: Rule, symbol: str, sp
         summary = describe_failure(rule=rule.name, symbol=symbol, detail=why)
     else:
         kind = Alert.Kind.CONDITION
-        summary = describe_evidence(symbol=symbol, condition=spec.condition, evidence=step.evidence or {})
+        summary = describe_evidence(
+            symbol=symbol, condition=spec.condition, evidence=step.evidence or {}, opened_at=step.moment
+        )
     return Alert(
         rule=rule,
         version_id=step.version_id,

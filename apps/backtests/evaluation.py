@@ -256,7 +256,12 @@ def _report(spec: RuleSpec, outcome: Outcome, symbols: Mapping[int, str]) -> dic
             "resolved_at": None if one.resolved_at is None else write_moment(one.resolved_at),
             "resolved_because": one.reason,
             "price": one.evidence["price"],
-            "summary": describe_evidence(symbol=symbols[one.asset_id], condition=spec.condition, evidence=one.evidence),
+            "summary": describe_evidence(
+                symbol=symbols[one.asset_id],
+                condition=spec.condition,
+                evidence=one.evidence,
+                opened_at=one.opened_at,
+            ),
             "evidence": one.evidence,
         }
         for one in sorted(outcome.openings, key=lambda one: (one.opened_at, symbols[one.asset_id]))

@@ -464,5 +464,7 @@ def _describe_actual(got: Opening, *, symbol: str, test: RuleTest) -> str:
         text += ", still open"
     else:
         text += f", resolved at {write_duration(got.resolved_at - test.start)} because {got.reason}"
-    seen = describe_evidence(symbol=symbol, condition=test.spec.condition, evidence=got.evidence)
+    seen = describe_evidence(
+        symbol=symbol, condition=test.spec.condition, evidence=got.evidence, opened_at=got.opened_at
+    )
     return f"{text} ({seen})"

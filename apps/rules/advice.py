@@ -50,8 +50,8 @@ def outlook_of(condition: Condition, stored: Stored) -> Outlook:
 
 
 def _outlook_of_leaf(leaf: AnyLeaf, stored: Stored) -> Outlook:
-    if isinstance(leaf, Average | ZScore) or (isinstance(leaf, Change) and leaf.ref == "window_start"):
-        return _outlook_of_window(leaf, stored)
+    if isinstance(leaf, Average | ZScore | Change) and (coverage := _coverage_needed(leaf)) is not None:
+        return _outlook_of_window(leaf, coverage, stored)
     needs_two = isinstance(leaf, Crossing | Passage | Change)
     if stored.first_at is None:
         return Outlook(False, None, f"no price yet; needs {'two prices' if needs_two else 'one price'}")
@@ -60,9 +60,15 @@ def _outlook_of_leaf(leaf: AnyLeaf, stored: Stored) -> Outlook:
     return Outlook(True, None, "")
 
 
-def _outlook_of_window(leaf: Average | ZScore | Change, stored: Stored) -> Outlook:
-    """Tell of a leaf that needs to know the price for a part of its window, or at its start."""
-    coverage = Fraction(1) if isinstance(leaf, Change) else Fraction(leaf.min_coverage)
+def _coverage_needed(leaf: Average | ZScore | Change) -> Fraction | None:
+    """Return for which part of its window a leaf needs to know the price; None where it asks for no part."""
+    if isinstance(leaf, Change) and leaf.ref == "window_start":
+        return Fraction(1)
+    return None if leaf.min_coverage is None else Fraction(leaf.min_coverage)
+
+
+def _outlook_of_window(leaf: Average | ZScore | Change, coverage: Fraction, stored: Stored) -> Outlook:
+    """Tell of a leaf that needs to know the price for this part of its window."""
     # Windows are 10 s at least.
     unit, size = next((name, size) for name, size in _UNITS if leaf.window >= 2 * size)
     needs = f"needs {_in_units(ceil(coverage * leaf.window), size)} of {_in_units(leaf.window, size)} {unit}s"

@@ -1,7 +1,7 @@
 """Rules and evidence in words. Pure."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +10,7 @@ from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.leaves import Average, Band, Change, Crossing, Level, Passage, Stale, ZScore
 from apps.rules.engine.rule import RuleSpec
-from apps.wording import format_duration, format_number, format_percent
+from apps.wording import format_age, format_duration, format_number, format_percent, round_number
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A checkpoint a minute for the last hour, one an hour for two days, one a day before that.
@@ -65,11 +65,11 @@ def _describe_leaf(leaf: AnyLeaf) -> str:
     window = format_duration(leaf.window)
     if isinstance(leaf, Change):
         since = " (against the price at its start)" if leaf.ref == "window_start" else ""
-        return f"{leaf.kind} {format_percent(leaf.percent)} or more within {window}{since}"
+        return f"{leaf.kind} {write_number(leaf.percent)} % or more within {window}{since}"
     if isinstance(leaf, ZScore):
         return f"is {write_number(leaf.n)} or more standard deviations from its average of {window}"
     side = "above" if leaf.kind == "above_average" else "below"
-    distance = f"more than {format_percent(leaf.percent)} " if leaf.percent else ""
+    distance = f"more than {write_number(leaf.percent)} % " if leaf.percent else ""
     return f"is {distance}{side} its average of {window}"
 
 
@@ -92,50 +92,63 @@ def describe_rule(spec: RuleSpec) -> str:
     return text
 
 
-def describe_evidence(*, symbol: str, condition: Condition, evidence: Mapping[str, Any]) -> str:
-    """Return what was seen: "BTC-USD rose 10.4 % in 5 minutes: 61 230.00 at 12:03:10 → 67 598.00 at 12:07:55"."""
-    seen = _describe_seen(symbol=symbol, condition=condition, evidence=evidence)
+def describe_evidence(*, symbol: str, condition: Condition, evidence: Mapping[str, Any], opened_at: int) -> str:
+    """Return what was seen: "BTC-USD rose 10.4 % in 5 minutes: 61 230.00 at 12:03:10 → 67 598.00 at 12:07:55".
+
+    opened_at: microseconds since 1970; what is of another day (UTC) has its date.
+    """
+    day = (_EPOCH + timedelta(microseconds=opened_at)).date()
+    seen = _describe_seen(symbol=symbol, condition=condition, evidence=evidence, day=day)
     switched = evidence.get("switched")
     return seen if switched is None else f"{seen} (the first price from {switched['to']}, after {switched['from']})"
 
 
-def _describe_seen(*, symbol: str, condition: Condition, evidence: Mapping[str, Any]) -> str:
-    price, at = format_number(evidence["price"]), _clock(evidence["at"])
-    if isinstance(condition, Combination | Not):
-        return f"{symbol} {_claim(condition, evidence)}: {price} at {at}"
-    claim, newest = _claim(condition, evidence), f"{price} at {at}"
+def _describe_seen(*, symbol: str, condition: Condition, evidence: Mapping[str, Any], day: date) -> str:
+    claim, newest = _claim(condition, evidence, at=evidence["at"]), _quote(evidence, day)
     if isinstance(condition, Change):
-        reference = evidence["reference"]
-        newest = f"{format_number(reference['price'])} at {_clock(reference['at'])} → {newest}"
+        newest = f"{_quote(evidence['reference'], day)} → {newest}"
     elif isinstance(condition, Crossing | Passage):
-        newest = f"{format_number(evidence['before'])} → {newest}"
+        # The quote before is named with its time only where that is of another day.
+        previous = evidence.get("previous")
+        is_of_the_day = previous is None or datetime.fromisoformat(previous["at"]).date() == day
+        before = format_number(evidence["before"]) if is_of_the_day else _quote(previous, day)
+        newest = f"{before} → {newest}"
     elif isinstance(condition, Stale):
-        newest = f"the last was {newest}, and the clock is at {_clock(evidence['clock'])}"
+        newest = f"the last was {newest}, and the clock is {_clock(evidence['clock'], day)}"
     elif isinstance(condition, Average | ZScore):
-        # As many decimals as the price has, and two at least.
-        decimals = min(Decimal(evidence["price"]).as_tuple().exponent, -2)
-        newest += f", average {format_number(Decimal(evidence['mean']).quantize(Decimal(1).scaleb(decimals)))}"
+        newest += f", average {format_mean(evidence['mean'], evidence['price'])}"
     return f"{symbol} {claim}: {newest}"
 
 
-def _claim(condition: Condition, evidence: Mapping[str, Any]) -> str:
-    """Return what the evidence says of the condition: of `any`, only what is true."""
+def format_mean(mean: str, price: str) -> str:
+    """Return a mean with as many decimals as the price has, two at least, and more where they would be the same."""
+    exact, beside = Decimal(mean), Decimal(price)
+    places = -int(beside.as_tuple().exponent)
+    roundings = (exact.quantize(Decimal(1).scaleb(-decimals)) for decimals in range(max(places, 2), 11))
+    return format_number(next((one for one in roundings if one != beside or one == exact), exact))
+
+
+def _claim(condition: Condition, evidence: Mapping[str, Any], *, at: str) -> str:
+    """Return what the evidence says of the condition: of `any`, only what is true. at: of the newest quote."""
     if isinstance(condition, Combination):
         pairs = list(zip(condition.members, evidence[condition.kind], strict=True))
         if condition.kind == "any":
             pairs = [(member, seen) for member, seen in pairs if seen["result"]] or pairs
-        return " and ".join(_claim(member, seen) for member, seen in pairs)
+        return " and ".join(_claim(member, seen, at=at) for member, seen in pairs)
     if isinstance(condition, Stale) and "calendar" in evidence:
         return f"{describe_condition(condition)} of trading"
     if isinstance(condition, Change) and evidence["result"]:
         verb, window = ("rose" if condition.kind == "rises" else "fell"), format_duration(condition.window)
-        return f"{verb} {format_percent(evidence['change_percent'])} in {window}"
+        age = datetime.fromisoformat(at) - datetime.fromisoformat(evidence["reference"]["at"])
+        microseconds = age // timedelta(microseconds=1)
+        gap = f" (last price {format_age(microseconds)} earlier)" if microseconds >= 2 * condition.window else ""
+        return f"{verb} {format_percent(evidence['change_percent'])} in {window}{gap}"
     if isinstance(condition, Crossing) and evidence["result"]:
         return f"crossed {format_number(condition.level)}{_SIDES[condition.kind]}"
     if isinstance(condition, Passage) and evidence["result"]:
         return f"{'came into' if condition.kind == 'enters' else 'left'} {_band(condition)}"
     if isinstance(condition, ZScore) and evidence["result"]:
-        deviations = format_number(Decimal(evidence["deviations"]).quantize(Decimal("0.01")))
+        deviations = format_number(round_number(Decimal(evidence["deviations"]), decimals=2))
         return f"is {deviations} standard deviations from its average of {format_duration(condition.window)}"
     if isinstance(condition, Average) and evidence["result"]:
         side = "above" if condition.kind == "above_average" else "below"
@@ -144,8 +157,13 @@ def _claim(condition: Condition, evidence: Mapping[str, Any]) -> str:
     return describe_condition(condition)
 
 
-def _clock(moment: str) -> str:
-    return f"{datetime.fromisoformat(moment):%H:%M:%S}"
+def _quote(seen: Mapping[str, Any], day: date) -> str:
+    return f"{format_number(seen['price'])} {_clock(seen['at'], day)}"
+
+
+def _clock(written: str, day: date) -> str:
+    moment = datetime.fromisoformat(written)
+    return f"at {moment:%H:%M:%S}" if moment.date() == day else f"on {moment:%Y-%m-%d} at {moment:%H:%M:%S}"
 
 
 _REASONS: dict[str, str] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from apps.market.domain import epoch_microseconds
 from apps.notation import SECOND, write_number
-from apps.rules.domain import describe_condition, describe_reason, describe_unknown
+from apps.rules.domain import describe_condition, describe_reason, describe_unknown, format_mean
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.engine import InstanceStatus
@@ -64,11 +64,13 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
     number = format_number(seen["price"])
     price = f"the price is {number}"
     if isinstance(leaf, Change):
+        # How much is known counts under `not` only.
+        known = f"; known: {describe_coverage(leaf, seen)}" if "coverage" in seen else ""
         if "reference" not in seen:
-            return f"{price}; there is no price to compare it with"
+            return f"{price}; there is no price to compare it with{known}"
         reference = seen["reference"]
         change = _signed(seen["change_percent"])
-        return f"{format_number(reference['price'])} at {_moment(reference['at'])} → {number}: {change}"
+        return f"{format_number(reference['price'])} at {_moment(reference['at'])} → {number}: {change}{known}"
     if isinstance(leaf, Crossing | Passage):
         if "before" not in seen:
             return f"{price}; there is no quote before it, or one of another provider"
@@ -85,11 +87,11 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
         far = _signed(seen["difference_percent"])
         if isinstance(leaf, ZScore):
             far = f"{seen['deviations']} deviations" if "deviations" in seen else "its price never changed"
-        return f"{price}, the average {_like(seen['mean'], seen['price'])}: {far}; known: {known}"
+        return f"{price}, the average {format_mean(seen['mean'], seen['price'])}: {far}; known: {known}"
     return price
 
 
-def describe_coverage(leaf: Average | ZScore, seen: Mapping[str, Any]) -> str:
+def describe_coverage(leaf: Average | Change | ZScore, seen: Mapping[str, Any]) -> str:
     """Return how much of a window is known: "3 of 30 days"."""
     count, unit = count_and_unit(leaf.window)
     known = Decimal(seen["coverage"]) * count
@@ -101,12 +103,6 @@ def describe_coverage(leaf: Average | ZScore, seen: Mapping[str, Any]) -> str:
 def _signed(percent: str) -> str:
     sign = "−" if Decimal(percent) < 0 else "+"
     return f"{sign}{format_percent(percent)}"
-
-
-def _like(mean: str, price: str) -> str:
-    """Return a mean with as many decimals as the price has, and two at least."""
-    decimals = min(Decimal(price).as_tuple().exponent, -2)
-    return format_number(Decimal(mean).quantize(Decimal(1).scaleb(decimals)))
 
 
 def _moment(written: str) -> str:

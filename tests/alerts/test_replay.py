@@ -26,7 +26,7 @@ def replayed(feed, *, since=START):
     return replay(feed, since=since, until=at(10_000_000), progress=lambda done: None)
 
 
-def evaluated_log(seed, *, entries=40):
+def evaluated_log(seed, *, entries=60):
     """Return a feed with a random log that has been evaluated, and checkpoints in it."""
     feed = make_feed("BTC-USD", "ETH-USD")
     log = random_entries(random.Random(seed), feed, make_owner(), symbols=["BTC-USD", "ETH-USD"])
@@ -45,6 +45,21 @@ def two_episodes():
         append_quotes(feed, [("BTC-USD", at(second), price)])
         flow.evaluate_pending(feed_id=feed.pk)
     return feed
+
+
+def test_an_event_opens_at_its_assets_quotes_and_not_at_those_of_another():
+    feed = make_feed("A", "B")
+    condition = {"any": [{"kind": "crosses_up", "level": "100"}, above(100)]}
+    make_rule(make_owner(), name="Events", assets=["A"], condition=condition, expires_at=at(10_000))
+    append_quotes(feed, [("A", START, "99")])
+    append_quotes(feed, [("A", at(1), "101")])
+    for second in range(2, 7):
+        append_quotes(feed, [("B", at(second), "5")])
+    flow.evaluate_pending(feed_id=feed.pk)
+
+    assert list(Alert.objects.values_list("opened_at", flat=True)) == [at(1)]
+    report = replayed(feed)
+    assert (report.same, report.missing, report.extra) == (2, [], [])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -201,6 +201,14 @@ def test_a_rule_expires_at_the_time_of_what_it_does_not_watch(report):
     assert found["openings"][0]["resolved_because"] == "expired"
 
 
+def test_an_event_is_evaluated_at_the_rows_of_its_asset_only(report):
+    rule = "assets: [A]\ncondition: {any: [{kind: crosses_up, level: 100}, {kind: above, level: 100}]}\n"
+    rows = rows_of(99, 101) + rows_of(5, 5, 5, 5, 5, 5, symbol="B").split("\n", 1)[1]
+    found = report(rule + "expires_at: 2030-01-01T00:00:00Z\n", rows)
+
+    assert opened(found) == [("A", 1, 1)]
+
+
 def test_the_text_for_people_says_the_same(tried):
     rows = rows_of(99, 101, 100, 100) + "2026-01-01T00:03:00Z,A,100\n2026-01-01T00:04:00Z,A,\n"
     status, out, _ = tried(ABOVE, rows)

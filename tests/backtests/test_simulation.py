@@ -287,10 +287,11 @@ def test_each_variant_is_a_rule_that_could_be_written():
 
 
 def test_of_a_combination_the_first_leaf_with_a_threshold_is_swept_and_the_rest_stays():
+    rises = {"kind": "rises", "percent": "10", "window": "5m", "ref": "window_extreme", "min_coverage": "0.5"}
     condition = {
         "all": [
             {"kind": "inside", "low": "1", "high": "1000"},
-            {"not": {"any": [{"kind": "rises", "percent": "10", "window": "5m", "ref": "window_extreme"}]}},
+            {"not": {"any": [rises]}},
             {"kind": "above", "level": "100"},
         ]
     }

@@ -14,12 +14,18 @@ from tests.builders import above, append_quotes, at, make_feed, make_owner, make
 from tests.pipeline.recorded import RULES, SYMBOLS, write_recording
 
 BEGIN, MIDDLE, END = "2023-03-11T05:00:00Z", "2023-03-11T06:00:00Z", "2023-03-11T07:00:00Z"
+CHANGES = ("rises", "falls")
 # What is evaluated by the clock too: entries come late, and some bring nothing of an asset.
 CLOCKED = {
     "quiet": {"condition": {"kind": "stale", "after": "3m"}},
     "quiet or high": {"condition": {"any": [{"kind": "stale", "after": "2m"}, above(21_500)]}, "cooldown": "10m"},
     "not quiet": {"condition": {"all": [above(21_000), {"not": {"kind": "stale", "after": "2m"}}]}, "for": "2m"},
     "until half past six": {"condition": above(20_000), "expires_at": "2023-03-11T06:30:30Z"},
+    "an event until half past six": {
+        "condition": {"any": [{"kind": "crosses_up", "level": "20500"}, above(21_000)]},
+        "expires_at": "2023-03-11T06:30:30Z",
+    },
+    "calm": {"condition": {"all": [{"not": {"kind": kind, "percent": "1", "window": "1h"}} for kind in CHANGES]}},
 }
 EVERY_RULE = RULES | CLOCKED
 NOT_ADMITTED = ("repeated", "unconfirmed", "rejected", "rejected_by_reason", "wrong", "wrong_lines")

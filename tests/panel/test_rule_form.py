@@ -178,6 +178,12 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
             "  - not: {kind: stale, after: 5m}.",
         ),
         (
+            {"kind": "combined", "written": "any: [{kind: crosses_up, level: 1}, {kind: stale, after: 5m}]"},
+            "written",
+            "The condition has stale beside the event crosses_up: an event is true at a quote only, and at a quote "
+            "nothing is stale; write two rules.",
+        ),
+        (
             {"kind": "combined", "written": "all: [{kind: above, level: 1}, {kind: rises, percent: x, window: 5m}]"},
             "written",
             "all[1].percent is not a number; write it like 10 or '0.995'.",

@@ -87,7 +87,9 @@ COMPARED = (
     "clock",
     "open_seconds",
 )
-STATES = ("above", "below", "inside", "outside", "rises", "falls", "above_average", "below_average", "zscore", "stale")
+# What may stand beside an event, and all states.
+BESIDE_EVENTS = ("above", "below", "inside", "outside", "rises", "falls", "above_average", "below_average", "zscore")
+STATES = (*BESIDE_EVENTS, "stale")
 
 
 @lru_cache(maxsize=1_000)
@@ -108,8 +110,8 @@ def after(step: int | tuple[int, int, int], at: int) -> int:
     return max(at + 1, at - at % grid + points * grid + beside)
 
 
-def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool) -> dict[str, Any]:
-    """Draw a leaf in the written form, with a recovery now and then."""
+def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool, nots: int) -> dict[str, Any]:
+    """Draw a leaf in the written form, with a recovery now and then; nots: how many are around it."""
     kind = choose(draw, *kinds)
     leaf: dict[str, Any] = {"kind": kind}
     recovers = recovers and draw(st.booleans())
@@ -129,6 +131,8 @@ def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool) -> dict[str,
             leaf["percent"] = draw(percents)
         if kind in ("rises", "falls"):
             leaf["ref"] = choose(draw, "window_extreme", "window_start")
+            if nots % 2 and draw(st.booleans()):
+                leaf["min_coverage"] = draw(coverages)
         else:
             leaf["min_coverage"] = draw(coverages)
         if kind.endswith("average") and draw(st.booleans()):
@@ -143,22 +147,40 @@ def conditions(draw: st.DrawFn) -> dict[str, Any]:
     """A condition in the written form: a leaf, or leaves combined, within the limits; a state or an event."""
     wants_event = draw(st.booleans())
     depth, room = choose(draw, (1, 1), (1, 1), (2, 3), (3, 6), (5, 20))
-    return _grown(
-        draw, depth=depth, room=room, kinds=oracle.EVENTS if wants_event else STATES, recovers=not wants_event
-    )
+    if wants_event:
+        return _grown(draw, depth=depth, room=room, kinds=oracle.EVENTS, others=BESIDE_EVENTS, recovers=False)
+    return _grown(draw, depth=depth, room=room, kinds=STATES, others=STATES, recovers=True)
 
 
-def _grown(draw: st.DrawFn, *, depth: int, room: int, kinds: Sequence[str], recovers: bool) -> dict[str, Any]:
-    """Draw a condition of at most `depth`, with at most `room` leaves, one of them of `kinds`."""
+def _grown(
+    draw: st.DrawFn,
+    *,
+    depth: int,
+    room: int,
+    kinds: Sequence[str],
+    others: Sequence[str],
+    recovers: bool,
+    nots: int = 0,
+) -> dict[str, Any]:
+    """Draw a condition of at most `depth`, with at most `room` leaves, one of them of `kinds`, the rest of `others`."""
     word = "leaf" if depth == 1 else choose(draw, "all", "any", "all", "any", "not", "leaf")
     if word == "leaf":
-        return _leaf(draw, kinds=kinds, recovers=recovers)
+        return _leaf(draw, kinds=kinds, recovers=recovers, nots=nots)
     if word == "not":
-        return {"not": _grown(draw, depth=depth - 1, room=room, kinds=STATES, recovers=False)}
+        inner = _grown(draw, depth=depth - 1, room=room, kinds=others, others=others, recovers=False, nots=nots + 1)
+        return {"not": inner}
     count = min(room, choose(draw, 1, 2, 2, 3, 5))
     first = choose(draw, *range(count))
     members = [
-        _grown(draw, depth=depth - 1, room=room // count, kinds=kinds if place == first else STATES, recovers=recovers)
+        _grown(
+            draw,
+            depth=depth - 1,
+            room=room // count,
+            kinds=kinds if place == first else others,
+            others=others,
+            recovers=recovers,
+            nots=nots,
+        )
         for place in range(count)
     ]
     return {word: members}
@@ -421,7 +443,7 @@ def expected(one: oracle.Expected) -> tuple[Any, ...]:
         truth = oracle.evaluate(one.condition, look=one.look)
         seen = [{"price": from_units(newest.price), "at": write_moment(newest.at), "result": truth}]
         seen[0]["previous"] = previous
-        answers = [oracle.answer(leaf, look=one.look) for leaf in oracle.leaves_of(one.condition)]
+        answers = oracle.answers_to(one.condition, look=one.look)
         seen += [{"kind": leaf.kind, "result": leaf.truth} | _written(leaf.operands) for leaf in answers]
     who = (one.rule_id, one.version_id, one.asset_id)
     return (one.seq, *who, one.from_state, one.to_state, one.moment, one.reason, one.suppressed, seen)

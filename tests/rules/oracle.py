@@ -103,7 +103,6 @@ class Look:
 
     quotes: Sequence[Quote]
     now: int  # The time of the newest quote, or as_of.
-    is_of_a_quote: bool  # Else only the clock has moved since the newest quote was evaluated.
     is_open: bool  # An episode lasts.
     sessions: Sequence[tuple[int, int]] | None = None  # (open, close) of the asset's calendar; None: always open.
 
@@ -216,17 +215,18 @@ class Instance:
         is_of_a_quote: bool,
         sessions: Sequence[tuple[int, int]] | None = None,
     ) -> list[Expected]:
-        """Evaluate the newest of `quotes` at `now`: its time, or as_of. Without quotes only expiry can happen."""
+        """Evaluate the newest of `quotes` at `now`: its time, or as_of. Without quotes only expiry can happen, and so
+        it is with an event where only the clock has moved."""
         moment = self.moment_of(now)
         expires_at = self.document.get("expires_at")
         if self.state == ENDED:
             return []
         if expires_at is not None and moment >= microseconds_at(expires_at):
             return [self.move(ENDED, reason="expired", seq=seq, moment=moment)]
-        if not quotes:
+        if not quotes or (self.is_event and not is_of_a_quote):
             return []
         is_open = self.state in (FIRING, RECOVERING)
-        look = Look(quotes=quotes, now=now, is_of_a_quote=is_of_a_quote, is_open=is_open, sessions=sessions)
+        look = Look(quotes=quotes, now=now, is_open=is_open, sessions=sessions)
         truth = evaluate(self.document["condition"], look=look)
         self.newest_answer = "unknown" if truth is UNKNOWN else "known"
         if truth is UNKNOWN:
@@ -292,22 +292,32 @@ def leaves_of(condition: dict[str, Any]) -> list[dict[str, Any]]:
     return [leaf for member in members for leaf in leaves_of(member)]
 
 
-def evaluate(condition: dict[str, Any], *, look: Look) -> bool | None:
+def answers_to(condition: dict[str, Any], *, look: Look, nots: int = 0) -> list[Leaf]:
+    """Return what each leaf answers, in the order in which they are written; nots: how many are around it."""
+    if "kind" in condition:
+        return [answer(condition, look=look, is_negated=nots % 2 == 1)]
+    if "not" in condition:
+        return answers_to(condition["not"], look=look, nots=nots + 1)
+    members = condition.get("all") or condition["any"]
+    return [one for member in members for one in answers_to(member, look=look, nots=nots)]
+
+
+def evaluate(condition: dict[str, Any], *, look: Look, nots: int = 0) -> bool | None:
     """Return the truth of a condition: Kleene's strong logic over its leaves."""
     if "not" in condition:
-        inner = evaluate(condition["not"], look=look)
+        inner = evaluate(condition["not"], look=look, nots=nots + 1)
         return UNKNOWN if inner is UNKNOWN else not inner
     if "all" in condition:
-        truths = [evaluate(member, look=look) for member in condition["all"]]
+        truths = [evaluate(member, look=look, nots=nots) for member in condition["all"]]
         return False if False in truths else UNKNOWN if UNKNOWN in truths else True
     if "any" in condition:
-        truths = [evaluate(member, look=look) for member in condition["any"]]
+        truths = [evaluate(member, look=look, nots=nots) for member in condition["any"]]
         return True if True in truths else UNKNOWN if UNKNOWN in truths else False
-    return answer(condition, look=look).truth
+    return answer(condition, look=look, is_negated=nots % 2 == 1).truth
 
 
-def answer(leaf: dict[str, Any], *, look: Look) -> Leaf:
-    """Return what one leaf answers."""
+def answer(leaf: dict[str, Any], *, look: Look, is_negated: bool) -> Leaf:
+    """Return what one leaf answers. is_negated: an odd number of nots is around it."""
     kind, price = leaf["kind"], look.quotes[-1].price
     if kind in ("above", "below"):
         level = threshold(leaf, "level", is_open=look.is_open) * PRICE_UNITS
@@ -319,7 +329,7 @@ def answer(leaf: dict[str, Any], *, look: Look) -> Leaf:
             return Leaf(kind, UNKNOWN, {})
         return Leaf(
             kind,
-            look.is_of_a_quote and happens(leaf, before=look.quotes[-2].price, price=price),
+            happens(leaf, before=look.quotes[-2].price, price=price),
             {"before": look.quotes[-2].price},
         )
     if kind == "stale":
@@ -334,7 +344,19 @@ def answer(leaf: dict[str, Any], *, look: Look) -> Leaf:
     operands = {"window_from": window_start(look.quotes[-1].at, length=microseconds_in(leaf["window"]))}
     see = {"rises": change_seen, "falls": change_seen, "zscore": score_seen}.get(kind, average_seen)
     truth, seen = see(leaf, look=look, start=operands["window_from"])
+    if is_negated and kind in ("rises", "falls"):
+        # That no change was seen says something only where enough of the window was seen.
+        coverage = known_part(quotes=look.quotes, start=operands["window_from"])
+        seen["coverage"] = coverage
+        is_enough = coverage >= Fraction(str(leaf.get("min_coverage", "0.5")))
+        truth = UNKNOWN if truth is False and not is_enough else truth
     return Leaf(kind, truth, operands | seen)
+
+
+def known_part(*, quotes: Sequence[Quote], start: int) -> Fraction:
+    """Return for which part of [start, the newest quote's time) some price is in force."""
+    newest_at = quotes[-1].at
+    return Fraction(newest_at - max(quotes[0].at, start), newest_at - start)
 
 
 def is_inside(leaf: dict[str, Any], price: int) -> bool:

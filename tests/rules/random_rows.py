@@ -6,11 +6,13 @@ from tests.builders import append_quotes, at, make_rule
 LEVELS, PERCENTS, WINDOWS = ["99.5", "100", "101"], ["0.5", "1", "2"], ["10s", "1m", "5m"]
 
 
-def random_leaf(draw):
-    kind = draw.choice(
-        ["above", "below", "crosses", "outside", "exits", "rises", "falls", "above_average", "below_average", "zscore"]
-        + ["stale"] * 2
-    )
+STATES = ["above", "below", "outside", "rises", "falls", "above_average", "below_average", "zscore"]
+# What may stand together: beside an event there is no `stale`.
+KINDS = [[*STATES, "stale", "stale"], [*STATES, "crosses", "exits"]]
+
+
+def random_leaf(draw, kinds):
+    kind = draw.choice(kinds)
     if kind in ("above", "below", "crosses"):
         return {"kind": kind, "level": draw.choice(LEVELS)}
     if kind in ("outside", "exits"):
@@ -24,12 +26,12 @@ def random_leaf(draw):
 
 def random_condition(draw):
     """Return a leaf, or two or three combined."""
-    shape = draw.random()
+    shape, kinds = draw.random(), draw.choice(KINDS)
     if shape < 0.6:
-        return random_leaf(draw)
+        return random_leaf(draw, kinds)
     if shape < 0.7:
-        return {"not": {"kind": "above", "level": draw.choice(LEVELS)}}
-    return {draw.choice(["all", "any"]): [random_leaf(draw) for _ in range(draw.randint(2, 3))]}
+        return {"not": random_leaf(draw, ["above", "above", "rises"])}
+    return {draw.choice(["all", "any"]): [random_leaf(draw, kinds) for _ in range(draw.randint(2, 3))]}
 
 
 def random_entries(draw, feed, owner, *, symbols):

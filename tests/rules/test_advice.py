@@ -4,7 +4,7 @@ import pytest
 
 from apps.notation import SECOND
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
-from apps.rules.engine.conditions import read_condition
+from apps.rules.engine.conditions import leaves_of, read_condition
 from apps.rules.engine.engine import Engine, QuotesEntry, RuleChange, RulesEntry
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import grid_of
@@ -54,6 +54,12 @@ def test_a_change_from_the_start_needs_its_whole_window():
     assert waiting.summary == "needs 24 of 24 hours; 1.4 are stored: known from 2023-03-12 02:15:00 UTC"
 
 
+def test_that_nothing_changed_is_known_when_enough_of_the_window_is():
+    calm = {"not": {"kind": "rises", "percent": "1", "window": "6h", "min_coverage": "0.75"}}
+    waiting = outlook(calm, first=START, newest=START + HOUR)
+    assert waiting.summary == "needs 4.5 of 6 hours; 1 is stored: known from 2023-03-11 06:33:45 UTC"
+
+
 def test_deviations_need_a_price_that_changes():
     spread = {"kind": "zscore", "n": "3", "window": "1m"}
     assert outlook(spread, first=START, newest=START + 5 * SECOND).summary == (
@@ -80,6 +86,9 @@ def test_a_combination_is_known_with_the_last_of_its_parts():
         {"kind": "zscore", "n": "1", "window": "2h", "min_coverage": "0.7"},
         {"kind": "rises", "percent": "1", "window": "1h", "ref": "window_start"},
         {"kind": "rises", "percent": "1", "window": "1h"},
+        {"not": {"kind": "falls", "percent": "1", "window": "1h"}},
+        {"not": {"kind": "falls", "percent": "1", "window": "1h", "min_coverage": "0.8"}},
+        {"not": {"kind": "falls", "percent": "1", "window": "1h", "ref": "window_start"}},
         {"kind": "crosses", "level": "1"},
     ],
 )
@@ -97,7 +106,7 @@ def test_what_is_said_is_what_the_engine_does(condition, first):
     said = [outlook_of(spec.condition, Stored(first, at)).is_known for at in times]
     assert known[-1] and said[-1]
     assert [is_known for is_known, is_said in zip(known, said, strict=True) if is_said] == [True] * sum(said)
-    width = getattr(spec.condition, "window", 0)
+    width = max(getattr(leaf, "window", 0) for leaf in leaves_of(spec.condition))
     assert (said.index(True) - known.index(True)) * pace <= grid_of(width) + pace
 
 

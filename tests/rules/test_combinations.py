@@ -11,6 +11,10 @@ from tests.panel.watched import ONE, SECOND, START, Watched, verdict
 
 ABOVE = {"kind": "above", "level": "5"}
 CROSSES = {"kind": "crosses_up", "level": "5"}
+STALE_BESIDE_EVENT = (
+    "condition: has stale beside the event crosses_up: an event is true at a quote only, and at a quote nothing is "
+    "stale; write two rules"
+)
 # What a leaf says of one quote of 10: true, false, UNKNOWN.
 TRUE, FALSE = {"kind": "above", "level": "5"}, {"kind": "below", "level": "5"}
 UNKNOWN = {"kind": "crosses", "level": "5"}
@@ -57,6 +61,9 @@ def nested(depth):
          "condition.not.recovery: may not stand under not: it would be the stronger one there"),
         ({"all": [CROSSES, {"kind": "above", "level": 5, "recovery": 4}]},
          "condition: is an event, which is over at once: leave the recovery of above out"),
+        ({"any": [CROSSES, {"kind": "stale", "after": "5m"}]}, STALE_BESIDE_EVENT),
+        ({"all": [{"not": {"any": [{"kind": "stale", "after": "5m"}]}}, {"any": [ABOVE, CROSSES]}]},
+         STALE_BESIDE_EVENT),
     ],
 )  # fmt: skip
 def test_a_wrong_combination_is_refused_with_its_path(data, message):
@@ -77,7 +84,8 @@ def test_an_event_has_no_duration(key):
         nested(5),
         {"any": [{"all": [ABOVE] * 10}, {"all": [ABOVE] * 10}]},
         {"kind": "zscore", "n": "2.5", "window": "1h", "min_coverage": "0.8"},
-        {"all": [{"kind": "stale", "after": "5m"}, {"kind": "exits", "low": "0.99", "high": "1.01"}]},
+        {"all": [{"kind": "stale", "after": "5m"}, {"kind": "outside", "low": "0.99", "high": "1.01"}]},
+        {"all": [{"kind": "above", "level": "5"}, {"kind": "exits", "low": "0.99", "high": "1.01"}]},
     ],
 )
 def test_a_condition_is_written_as_it_is_read(data):
@@ -140,6 +148,30 @@ def test_a_distance_of_exactly_n_deviations_counts():
     assert Watched(condition, [*waves, (20, 120 * ONE)]).explain()["deviations"] == "2"
 
 
+@pytest.mark.parametrize(
+    ("condition", "price", "figure", "shown"),
+    [
+        ({"kind": "below_average", "percent": 0}, 100 * ONE - 1, "difference_percent", "-0.0000000001"),
+        ({"kind": "above_average", "percent": 0}, 100 * ONE + 1_234_567, "difference_percent", "0.0001"),
+        ({"kind": "rises", "percent": "0.0000000001"}, 100 * ONE + 1, "change_percent", "0.0000000001"),
+        ({"kind": "rises", "percent": "0.0000000001"}, 100 * ONE + 456, "change_percent", "0.000000046"),
+        ({"kind": "rises", "percent": "0.0000000001", "ref": "window_start"}, 100 * ONE, "change_percent", "0"),
+    ],
+)
+def test_a_distance_of_less_than_four_decimals_is_not_shown_as_none(condition, price, figure, shown):
+    watched = Watched(condition | {"window": "20s"}, [(0, 100 * ONE), (20, price)])
+
+    assert watched.explain()[figure] == shown
+
+
+def test_a_deviation_of_less_than_four_decimals_is_not_shown_as_none():
+    waves = [(0, 90 * ONE), (10, 110 * ONE), (20, 100 * ONE + 12_345)]
+
+    assert Watched({"kind": "zscore", "n": "0.0000000001", "window": "20s"}, waves).explain()["deviations"] == (
+        "0.00000012345"
+    )
+
+
 def test_a_distance_of_more_digits_than_a_decimal_keeps_is_shown_too():
     # A ten-billionth for a microsecond, and then the highest price there is.
     blip = [(0, ONE), (19.999999, ONE + 1), (20, 10**12 * ONE)]
@@ -169,15 +201,6 @@ def test_silence_is_counted_from_the_newest_quote_to_the_clock():
         verdicts.append(watched.verdict())
 
     assert verdicts == [False, False, True]
-
-
-def test_the_clock_makes_no_quote_new():
-    watched = Watched({"kind": "crosses_up", "level": "5"}, [(0, 4 * ONE), (10, 6 * ONE)])
-    (newest,) = watched.windows
-    at_the_quote = watched.verdict()
-    newest.advance(START + 11 * SECOND)
-
-    assert (at_the_quote, watched.verdict(), watched.explain()["before"]) == (True, False, "4")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,13 @@ def refusal_of(data, read=read_condition):
         ({"kind": "falls", "percent": 10, "window": "5m", "recovery": 0},
          "condition.recovery: must be above 0: the price is never on the other side of its extreme"),
         ({"kind": "rises", "percent": 10, "window": "5m", "min_coverage": 1},
-         "condition.min_coverage: is not known here; known are kind, percent, recovery, ref, window"),
+         "condition.min_coverage: of rises counts only under not: elsewhere a change that is seen is true, "
+         "however little is known"),
+        ({"not": {"not": {"kind": "falls", "percent": 10, "window": "5m", "min_coverage": 1}}},
+         "condition.not.not.min_coverage: of falls counts only under not: elsewhere a change that is seen is true, "
+         "however little is known"),
+        ({"not": {"kind": "falls", "percent": 10, "window": "5m", "min_coverage": 0}},
+         "condition.not.min_coverage: must be above 0 and at most 1"),
         ({"kind": "below_average", "percent": 101, "window": "30d"},
          "condition.percent: must be at least 0 and at most 100"),
         ({"kind": "above_average", "percent": "1000000.1", "window": "30d"},

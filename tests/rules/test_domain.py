@@ -10,6 +10,7 @@ from apps.rules.engine.conditions import read_condition
 from apps.rules.engine.rule import RuleSpec
 
 SECOND = 1_000_000
+OPENED_AT = 1_772_453_275 * SECOND
 QUOTED = {"result": True, "price": "67598", "at": "2026-03-02T12:07:55Z"}
 
 
@@ -18,7 +19,9 @@ def text(**condition):
 
 
 def evidence(condition, **seen):
-    return domain.describe_evidence(symbol="BTC-USD", condition=read_condition(condition), evidence=QUOTED | seen)
+    return domain.describe_evidence(
+        symbol="BTC-USD", condition=read_condition(condition), evidence=QUOTED | seen, opened_at=OPENED_AT
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,10 +44,11 @@ def test_a_number_is_said_in_groups_of_thousands(number, said):
 
 @pytest.mark.parametrize(
     ("percent", "said"),
-    [("10", "10 %"), ("10.4", "10.4 %"), ("-10.456", "10.46 %"), ("0.005", "0 %"), ("0.015", "0.02 %"),
+    [("10", "10 %"), ("10.4", "10.4 %"), ("-10.456", "10.46 %"), ("0.005", "0.005 %"), ("0.015", "0.02 %"),
+     ("0", "0 %"), ("-0.00012345", "0.00012 %"), ("0.0000000001", "0.0000000001 %"), ("0.0096", "0.01 %"),
      ("1000000000000000000000000", "1000000000000000000000000 %")],
 )  # fmt: skip
-def test_a_percent_is_said_with_two_decimals_at_most_and_without_its_sign(percent, said):
+def test_a_percent_is_said_with_two_decimals_or_two_digits_and_without_its_sign(percent, said):
     assert wording.format_percent(percent) == said
 
 
@@ -59,6 +63,11 @@ def test_a_percent_is_said_with_two_decimals_at_most_and_without_its_sign(percen
          "rises 1 % or more within 1 day (against the price at its start)"),
         ({"kind": "above_average", "percent": 8, "window": "24h"}, "is more than 8 % above its average of 1 day"),
         ({"kind": "below_average", "percent": 0, "window": "30d"}, "is below its average of 30 days"),
+        # A rule is said as it is written.
+        ({"kind": "rises", "percent": "0.001", "window": "5m"}, "rises 0.001 % or more within 5 minutes"),
+        ({"kind": "falls", "percent": "0.125", "window": "5m"}, "falls 0.125 % or more within 5 minutes"),
+        ({"kind": "above_average", "percent": "0.0001", "window": "1h"},
+         "is more than 0.0001 % above its average of 1 hour"),
     ],
 )  # fmt: skip
 def test_every_kind_of_condition_has_a_description(condition, said):
@@ -105,6 +114,61 @@ def test_a_whole_rule_has_a_description(document, said):
             {"kind": "below_average", "percent": 0, "window": "30d"},
             {"price": "0.99012", "mean": "1.0000049999", "difference_percent": "-0.9885"},
             "BTC-USD is 0.99 % below its average of 30 days: 0.99012 at 12:07:55, average 1",
+        ),
+        (
+            {"kind": "below_average", "percent": 0, "window": "30d"},
+            {"price": "100", "mean": "100.0000123", "difference_percent": "-0.000012"},
+            "BTC-USD is 0.000012 % below its average of 30 days: 100 at 12:07:55, average 100.00001",
+        ),
+        (
+            {"kind": "below_average", "percent": 0, "window": "30d"},
+            {"price": "100", "mean": "100", "difference_percent": "-0.00000000000012"},
+            "BTC-USD is 0.00000000000012 % below its average of 30 days: 100 at 12:07:55, average 100",
+        ),
+        (
+            {"kind": "zscore", "n": "0.001", "window": "1h"},
+            {"mean": "67598.5", "deviations": "0.0012"},
+            "BTC-USD is 0.0012 standard deviations from its average of 1 hour: 67 598 at 12:07:55, average 67 598.5",
+        ),
+        # What is of another day than the alert, and what was compared over a gap.
+        (
+            {"kind": "rises", "percent": 10, "window": "5m"},
+            {"reference": {"price": "60000", "at": "2026-02-27T18:30:00Z"}, "change_percent": "12.6633"},
+            "BTC-USD rose 12.66 % in 5 minutes (last price 65 h earlier): "
+            "60 000 on 2026-02-27 at 18:30:00 → 67 598 at 12:07:55",
+        ),
+        (
+            {"kind": "rises", "percent": 10, "window": "24h"},
+            {"reference": {"price": "60000", "at": "2026-03-01T18:30:00Z"}, "change_percent": "12.6633"},
+            "BTC-USD rose 12.66 % in 1 day: 60 000 on 2026-03-01 at 18:30:00 → 67 598 at 12:07:55",
+        ),
+        (
+            {"kind": "rises", "percent": 10, "window": "5m"},
+            {"reference": {"price": "60000", "at": "2026-03-02T11:57:55Z"}, "change_percent": "12.6633"},
+            "BTC-USD rose 12.66 % in 5 minutes (last price 10 min earlier): "
+            "60 000 at 11:57:55 → 67 598 at 12:07:55",
+        ),
+        (
+            {"kind": "crosses", "level": 65000},
+            {"before": "60000", "previous": {"price": "60000", "at": "2026-02-27T18:30:00Z"}},
+            "BTC-USD crossed 65 000: 60 000 on 2026-02-27 at 18:30:00 → 67 598 at 12:07:55",
+        ),
+        (
+            {"kind": "crosses", "level": 65000},
+            {"before": "60000", "previous": {"price": "60000", "at": "2026-03-02T00:00:00Z"}},
+            "BTC-USD crossed 65 000: 60 000 → 67 598 at 12:07:55",
+        ),
+        (
+            {"kind": "stale", "after": "5m"},
+            {"at": "2026-02-27T18:30:00Z", "clock": "2026-03-02T12:07:55Z"},
+            "BTC-USD has had no quote for 5 minutes: the last was 67 598 on 2026-02-27 at 18:30:00, and the clock is "
+            "at 12:07:55",
+        ),
+        (
+            {"all": [{"kind": "above", "level": 65000}, {"kind": "rises", "percent": 10, "window": "5m"}]},
+            {"all": [{"result": True}, {"result": True, "change_percent": "12.6633",
+                                        "reference": {"price": "60000", "at": "2026-02-27T18:30:00Z"}}]},
+            "BTC-USD is above 65 000 and rose 12.66 % in 5 minutes (last price 65 h earlier): 67 598 at 12:07:55",
         ),
     ],
 )  # fmt: skip

@@ -73,6 +73,15 @@ def test_a_moment_is_written_in_utc():
             "the price is 67 598.5; there is no price to compare it with",
         ),
         (
+            {"kind": "rises", "percent": "10", "window": "6h"},
+            {
+                "reference": {"at": "2023-03-11T06:31:00Z", "price": "61230"},
+                "change_percent": "10.4",
+                "coverage": "0.25",
+            },
+            "61 230 at 2023-03-11 06:31:00 UTC → 67 598.5: +10.4 %; known: 1.5 of 6 hours",
+        ),
+        (
             {"kind": "crosses", "level": "1"},
             {},
             "the price is 67 598.5; there is no quote before it, or one of another provider",

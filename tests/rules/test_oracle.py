@@ -1,5 +1,6 @@
 """The rules by worked examples: what is expected is worked out by hand, and both, oracle and engine, are held to it."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -22,7 +23,7 @@ def units(price):
 
 def verdicts_of_the_oracle(condition, quotes):
     path = [oracle.Quote(1, at, price) for at, price in quotes]
-    looks = [oracle.Look(path[: n + 1], now=path[n].at, is_of_a_quote=True, is_open=False) for n in range(len(path))]
+    looks = [oracle.Look(path[: n + 1], now=path[n].at, is_open=False) for n in range(len(path))]
     return [oracle.evaluate(condition, look=look) for look in looks]
 
 
@@ -105,6 +106,38 @@ def test_a_band_has_its_edges_and_what_jumps_over_it_neither_enters_nor_exits(ve
 )
 def test_a_window_of_60_seconds(verdicts, leaf, prices, apart, expected):
     assert verdicts(leaf | {"window": "60s"}, prices, apart=apart) == expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "prices", "expected"),
+    [
+        # Of a window of 60 s half is known from 30 s on; a change that is seen is seen at once.
+        ({"not": {"kind": "rises", "percent": 10}}, "100 100 100 100 100", "???TT"),
+        ({"not": {"kind": "rises", "percent": 10}}, "100 110 105 100 100", "?F?TT"),
+        ({"not": {"kind": "falls", "percent": 10}}, "100 90 100 100 100", "?F?TT"),
+        ({"not": {"kind": "rises", "percent": 10, "min_coverage": "0.8"}}, "100 100 100 100 100 100 100", "?????TT"),
+        ({"not": {"kind": "rises", "percent": 10, "min_coverage": "0.0000000001"}}, "100 100", "?T"),
+        ({"not": {"kind": "rises", "percent": 10, "ref": "window_start"}}, "100 100 100 100 100 100 100", "??????T"),
+        # Two nots are none, and of three the third counts.
+        ({"kind": "rises", "percent": 10}, "100 100 110", "?FT"),
+        ({"not": {"not": {"kind": "rises", "percent": 10}}}, "100 100 110", "?FT"),
+        ({"not": {"not": {"not": {"kind": "rises", "percent": 10}}}}, "100 100 110 100 100", "??FTT"),
+        ({"not": {"any": [{"not": {"kind": "rises", "percent": 10}}, FALSE]}}, "100 100 110", "?FT"),
+        ({"not": {"any": [{"kind": "rises", "percent": 10}, FALSE]}}, "100 100 100 100", "???T"),
+    ],
+)
+def test_that_no_change_is_seen_in_60_seconds_is_false_under_not_only_where_enough_is_known(
+    verdicts, condition, prices, expected
+):
+    assert verdicts(within_a_minute(condition), prices) == expected
+
+
+def within_a_minute(condition):
+    """Return the condition with a window of 60 s in each change."""
+    if "kind" in condition:
+        return condition | ({"window": "60s"} if condition["kind"] in ("rises", "falls") else {})
+    [(word, inner)] = condition.items()
+    return {word: [within_a_minute(one) for one in inner] if isinstance(inner, list) else within_a_minute(inner)}
 
 
 def test_what_has_left_the_window_is_not_in_its_variance(verdicts):
@@ -274,13 +307,23 @@ def test_what_has_crossed_has_not_crossed_again_when_the_clock_moves_on(steps):
     assert steps(log) == [("firing", 10, "became_true"), ("inactive", 10, "event")]
 
 
-def test_an_event_that_is_also_evaluated_by_the_clock_opens_there_for_its_other_leaves(steps):
-    log = Log().rule({"any": [UP, {"kind": "stale", "after": "60s"}]}).quotes((0, 99), (10, 100)).clock(69).clock(70)
+def test_an_event_beside_a_state_opens_once_for_each_quote_and_never_by_the_clock(steps):
+    above = {"kind": "above", "level": 100}
+    log = Log().rule({"any": [UP, above]}, expires_at="2030-01-01T00:00:00Z").quotes((0, 99)).quotes((10, 101))
+    for seconds in range(11, 16):
+        log.clock(seconds)
 
-    assert steps(log) == [
+    assert steps(log.quotes((20, 102)).clock(21)) == [
         ("firing", 10, "became_true"), ("inactive", 10, "event"),
-        ("firing", 70, "became_true"), ("inactive", 70, "event"),
+        ("firing", 20, "became_true"), ("inactive", 20, "event"),
     ]  # fmt: skip
+
+
+def test_an_event_expires_by_the_clock(steps):
+    expires_at = datetime.fromtimestamp(START // SECOND + 30, UTC).isoformat()
+    log = Log().rule(UP, expires_at=expires_at).quotes((0, 99)).clock(29.999999).clock(30).quotes((40, 101))
+
+    assert steps(log) == [("ended", 30, "expired")]
 
 
 def test_an_event_under_a_state_counts_where_both_hold(steps):
@@ -338,6 +381,22 @@ def test_the_recovery_of_a_leaf_is_in_force_within_a_combination(steps):
     assert steps(log.quotes((0, 95), (10, 101), (20, 95), (30, 90))) == [
         ("firing", 10, "became_true"), ("inactive", 30, "recovered"),
     ]  # fmt: skip
+
+
+def test_a_calm_of_six_hours_is_not_seen_in_a_minute(steps):
+    calm = [{"not": {"kind": kind, "percent": "0.01", "window": "6h"}} for kind in ("rises", "falls")]
+    minutes = [*range(0, 183)]
+    log = Log().rule({"all": calm}).quotes(*((60 * minute, 100) for minute in minutes))
+
+    # The window begins on a grid of five minutes: at 3 h it reaches back 6 h and not a microsecond further.
+    assert steps(log) == [("firing", 3 * 3_600, "became_true")]
+
+
+def test_a_calm_begins_to_wait_only_when_it_is_known(steps):
+    calm = {"not": {"kind": "rises", "percent": 1, "window": "60s"}}
+    log = Log().rule(calm, **{"for": "20s"}).quotes(*((10 * place, 100) for place in range(7)))
+
+    assert steps(log) == [("pending", 30, "became_true"), ("firing", 50, "held_long_enough")]
 
 
 def test_unknown_neither_fires_nor_resolves(steps):

@@ -132,8 +132,9 @@ def test_the_evidence_says_how_much_of_the_silence_was_trading_and_by_which_cale
     condition = read_condition(QUIET)
 
     assert (step.evidence["calendar"], step.evidence["open_seconds"]) == ("XNYS", 3_600)
-    assert describe_evidence(symbol="AAPL", condition=condition, evidence=step.evidence) == (
-        "AAPL has had no quote for 1 hour of trading: the last was 1 at 20:30:00, and the clock is at 15:00:00"
+    assert describe_evidence(symbol="AAPL", condition=condition, evidence=step.evidence, opened_at=step.moment) == (
+        "AAPL has had no quote for 1 hour of trading: the last was 1 on 2026-11-20 at 20:30:00, and the clock is at "
+        "15:00:00"
     )
     assert parts_of(condition, step.evidence, is_open=True).figures == (
         "the newest quote is of 2026-11-20 20:30:00 UTC, the clock is at 2026-11-23 15:00:00 UTC: "
@@ -221,5 +222,6 @@ def test_what_is_evaluated_live_by_a_calendar_is_what_replay_why_and_a_backtest_
         ("BTC-USD", "2026-11-21T12:00:00Z"), ("AAPL", "2026-11-23T15:00:00Z"),
     ]  # fmt: skip
     assert [one.summary for one in Alert.objects.filter(asset__symbol="AAPL")] == [
-        "AAPL has had no quote for 1 hour of trading: the last was 200 at 20:30:00, and the clock is at 15:00:00"
+        "AAPL has had no quote for 1 hour of trading: the last was 200 on 2026-11-20 at 20:30:00, and the clock is at "
+        "15:00:00"
     ]

@@ -225,6 +225,16 @@ def test_an_event_says_when_it_was(feed):
     assert evaluated(feed, "102", rule=rule, start=20).summary == "not firing: the condition is false"
 
 
+def test_an_event_that_may_expire_is_not_evaluated_by_the_clock(feed):
+    rule = make(condition={"kind": "crosses", "level": "100"}, expires_at="2030-01-01T00:00:00Z")
+    evaluated(feed, "99", "101", rule=rule)
+    append_quotes(feed, [], as_of=at(60))
+    evaluate_pending(feed_id=feed.pk)
+    answer = asked(rule)
+    assert answer.evaluated_at == at(10)
+    assert answer.summary == "fired at 2026-03-02 12:00:10 UTC, as an event, which is over at once"
+
+
 def test_a_rule_that_expired_says_so_and_still_shows_the_price(feed):
     answer = evaluated(feed, "99", "101", rule=make(expires_at="2026-03-02T12:00:05Z"))
     assert answer.summary == "ended at 2026-03-02 12:00:10 UTC: the rule expired"

@@ -445,7 +445,7 @@ def test_a_state_that_opens_at_the_change_says_so_in_its_evidence_and_summary():
 def test_an_engine_rebuilt_at_the_change_evaluates_as_one_that_lived_through_it(monkeypatch):
     monkeypatch.setattr("apps.rules.services.CHECKPOINT_ENTRIES", 1)
     feed, owner = make_feed("A"), make_owner()
-    rule = make_rule(owner, assets=["A"], condition={"any": [CROSSES, {"kind": "stale", "after": "5s"}]})
+    rule = make_rule(owner, assets=["A"], condition={"any": [CROSSES, {"kind": "below", "level": "5"}]})
     append_quotes(feed, [("A", START, "9")], provider="first")
     append_quotes(feed, [("A", at(1), "11")], provider="second")
     evaluate_pending(feed_id=feed.pk)
@@ -467,6 +467,17 @@ def test_why_sees_no_crossing_at_the_change_also_once_the_clock_has_gone_on():
     append_quotes(feed, [("A", START, "9")], provider="first")
     append_quotes(feed, [("A", at(1), "11")], provider="second")
     append_quotes(feed, [], as_of=at(5), provider="second")
+    evaluate_pending(feed_id=feed.pk)
+
+    assert why(owner, rule=rule, asset=Asset.objects.get(), now=at(5)).evidence["result"] is None
+
+
+def test_why_sees_no_crossing_at_the_change_also_once_the_windows_are_filled_anew():
+    feed, owner = make_feed("A"), make_owner()
+    rule = make_rule(owner, assets=["A"], condition=CROSSES)
+    append_quotes(feed, [("A", START, "9")], provider="first")
+    append_quotes(feed, [("A", at(1), "11")], provider="second")
+    append_quotes(feed, [], as_of=at(5), provider="second", history=[("A", at(-60), "8")])
     evaluate_pending(feed_id=feed.pk)
 
     assert why(owner, rule=rule, asset=Asset.objects.get(), now=at(5)).evidence["result"] is None

@@ -1,11 +1,12 @@
 """Conditions: leaves, and their combinations in Kleene's three-valued logic."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.leaves import (
+    MIN_COVERAGE,
     Average,
     Band,
     Bound,
@@ -123,8 +124,8 @@ def is_event(condition: Condition) -> bool:
 
 def varies_in_unknown(condition: Condition) -> bool:
     """Tell whether it may be UNKNOWN for one reason after another."""
-    leaves = list(leaves_of(condition))
-    return len(leaves) > 1 or isinstance(leaves[0], ZScore)
+    first, *others = leaves_of(condition)
+    return bool(others) or isinstance(first, ZScore) or (isinstance(first, Change) and first.min_coverage is not None)
 
 
 def is_clocked(condition: Condition) -> bool:
@@ -134,46 +135,64 @@ def is_clocked(condition: Condition) -> bool:
 
 def read_condition(data: Any, path: str = "condition") -> Condition:
     """Return the condition that `data` writes down. Raises RuleInvalid, which names the path."""
-    condition = _read(data, path, depth=1, negated=False)
+    condition = _read(data, path, depth=1, nots=0)
     leaves = list(leaves_of(condition))
     if len(leaves) > LEAVES_MOST:
         raise RuleInvalid(path, f"has {len(leaves)} leaves; at most {LEAVES_MOST} are evaluated together")
     recovering = next((leaf.kind for leaf in leaves if getattr(leaf, "recovery", None) is not None), None)
-    if recovering and is_event(condition):
+    event = next((leaf.kind for leaf in leaves if leaf.is_event), None)
+    if recovering and event:
         raise RuleInvalid(path, f"is an event, which is over at once: leave the recovery of {recovering} out")
+    if event and is_clocked(condition):
+        raise RuleInvalid(
+            path,
+            f"has stale beside the event {event}: an event is true at a quote only, and at a quote nothing is stale; "
+            "write two rules",
+        )
     return condition
 
 
-def _read(data: Any, path: str, *, depth: int, negated: bool) -> Condition:
+def _read(data: Any, path: str, *, depth: int, nots: int) -> Condition:
     if not isinstance(data, Mapping):
         raise RuleInvalid(path, "must be a mapping like {kind: above, level: 100}")
     if depth > DEPTH_MOST:
         raise RuleInvalid(path, f"is nested more than {DEPTH_MOST} deep")
     word = next((word for word in ("all", "any", "not") if word in data), None)
     if word is None:
-        return _read_leaf(data, path, negated=negated)
+        return _read_leaf(data, path, nots=nots)
     refuse_unknown_keys(data, {word}, path)
     if word == "not":
-        return Not(_read(data["not"], f"{path}.not", depth=depth + 1, negated=True))
+        return Not(_read(data["not"], f"{path}.not", depth=depth + 1, nots=nots + 1))
     members = data[word]
     if not isinstance(members, list | tuple) or not 1 <= len(members) <= LEAVES_MOST:
         raise RuleInvalid(f"{path}.{word}", f"must be a list of 1 to {LEAVES_MOST} conditions")
     read = (
-        _read(member, f"{path}.{word}[{index}]", depth=depth + 1, negated=negated)
-        for index, member in enumerate(members)
+        _read(member, f"{path}.{word}[{index}]", depth=depth + 1, nots=nots) for index, member in enumerate(members)
     )
     return Combination(word, tuple(read))
 
 
-def _read_leaf(data: Mapping[str, Any], path: str, *, negated: bool) -> AnyLeaf:
+def _read_leaf(data: Mapping[str, Any], path: str, *, nots: int) -> AnyLeaf:
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in _READERS:
         raise RuleInvalid(f"{path}.kind", f"must be one of {', '.join(_READERS)}; or write all, any or not")
     leaf: AnyLeaf = _READERS[kind](data, path)
-    if negated and leaf.is_event:
+    if nots and leaf.is_event:
         raise RuleInvalid(
             f"{path}.kind", f"{kind} is an event and may not stand under not: it would hold nearly always"
         )
-    if negated and getattr(leaf, "recovery", None) is not None:
+    if nots and getattr(leaf, "recovery", None) is not None:
         raise RuleInvalid(f"{path}.recovery", "may not stand under not: it would be the stronger one there")
+    return _with_coverage(leaf, path, is_negated=nots % 2 == 1) if isinstance(leaf, Change) else leaf
+
+
+def _with_coverage(leaf: Change, path: str, *, is_negated: bool) -> Change:
+    """Return a change as it is meant there: under an odd number of nots it is false only where enough is known."""
+    if is_negated:
+        return replace(leaf, min_coverage=MIN_COVERAGE) if leaf.min_coverage is None else leaf
+    if leaf.min_coverage is not None:
+        raise RuleInvalid(
+            f"{path}.min_coverage",
+            f"of {leaf.kind} counts only under not: elsewhere a change that is seen is true, however little is known",
+        )
     return leaf

@@ -14,7 +14,7 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window, reach_of
 from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 
-FORMAT = 3
+FORMAT = 4
 
 # (asset id, time in microseconds, price in 1e-10)
 EvaluatedQuote = tuple[int, int, int]
@@ -247,7 +247,8 @@ class Engine:
             self._clocked_order = sorted(self._clocked)
         for key in self._clocked_order:
             instance = self._clocked.get(key)
-            if instance is not None:
+            # An event is true at a quote: the clock can end it, and nothing else.
+            if instance is not None and (not instance.is_event or as_of >= instance.deadline):
                 series = self._series[instance.asset_id]
                 try:
                     self._advance(series, as_of)
@@ -414,7 +415,7 @@ class Engine:
         them."""
         known = dict(zip(series.keys, series.windows, strict=True))
         series.keys = tuple(sorted(series.keys_wanted()))
-        series.windows = tuple(known[key] if key in known else filled(key, past) for key in series.keys)
+        series.windows = tuple(known[key] if key in known else _filled(series, key, past) for key in series.keys)
         self._bind(series)
 
     def _bind(self, series: Series) -> None:
@@ -447,7 +448,7 @@ class Engine:
         for series in many:
             past = list(stored.get(series.asset_id, ()))
             series.begin_at(past)
-            series.windows = tuple(filled(key, past) for key in series.keys)
+            series.windows = tuple(_filled(series, key, past) for key in series.keys)
 
     def status_of_instance(self, rule_id: int, asset_id: int) -> InstanceStatus | None:
         """Return how far one instance has come and what its condition sees, or None where the rule is not evaluated
@@ -469,7 +470,7 @@ class Engine:
             instance.reason,
             instance.detail,
             instance.unknown,
-            _evidence(instance, series, at_quote=True) if can_explain and series is not None else None,
+            _evidence(instance, series) if can_explain and series is not None else None,
         )
 
     def dump(self) -> dict[str, Any]:
@@ -542,14 +543,10 @@ class Engine:
         return engine
 
 
-def _evidence(instance: Instance, series: Series, *, at_quote: bool = False) -> dict[str, Any]:
-    """Return what the instance's condition sees at the newest quote. at_quote: also where the clock has moved on since,
-    for other instances."""
+def _evidence(instance: Instance, series: Series) -> dict[str, Any]:
+    """Return what the instance's condition sees at the newest quote."""
     firing, _ = instance.mode
-    windows: Sequence[Window] = series.windows
-    if at_quote and instance.spec is not None and not is_clocked(instance.spec.condition):
-        windows = [_at_its_quote(window, series) for window in windows]
-    evidence = instance.bound.explain(series.price, windows, firing)
+    evidence = instance.bound.explain(series.price, series.windows, firing)
     evidence |= {"price": from_units(series.price), "at": write_moment(series.at)}
     if series.before_at != -FOREVER:
         evidence["previous"] = {"price": from_units(series.before_price), "at": write_moment(series.before_at)}
@@ -559,15 +556,12 @@ def _evidence(instance: Instance, series: Series, *, at_quote: bool = False) -> 
     return evidence
 
 
-def _at_its_quote(window: Window, series: Series) -> Window:
-    if not isinstance(window, Newest) or series.before_at == -FOREVER:
-        return window
-    newest = Newest()
-    newest.push(series.before_at, series.before_price)
-    if series.is_switched:
-        newest.forget()
-    newest.push(series.at, series.price)
-    return newest
+def _filled(series: Series, key: WindowKey, past: Past) -> Window:
+    """Return a window that has seen this past, which knows no price before a quote of another provider."""
+    window = filled(key, past)
+    if isinstance(window, Newest) and series.is_switched:
+        window.before = None
+    return window
 
 
 def _raising(error: Exception) -> Bound:

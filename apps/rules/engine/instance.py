@@ -48,7 +48,8 @@ class Instance:
     since: when the state was entered; moment: of the last transition; opened_at: of the last opening that was
     not suppressed (the cooldown counts from it); firing: an episode lasts, so `recovery` is in force; unknown: why
     the last evaluation was UNKNOWN, or None; reason, detail: of the last transition; mode: (firing, quiet), where
-    quiet is the verdict that changes nothing; varies: one UNKNOWN may be followed by another one.
+    quiet is the verdict that changes nothing; varies: one UNKNOWN may be followed by another one; is_event: it is
+    evaluated at quotes only, and what opens is over at once.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Instance:
         "bound",
         "deadline",
         "detail",
+        "is_event",
         "mode",
         "moment",
         "opened_at",
@@ -78,6 +80,7 @@ class Instance:
         self.asset_id = asset_id
         self.spec = spec
         self.deadline = spec.expires_at if spec and spec.expires_at is not None else FOREVER
+        self.is_event = spec is not None and is_event(spec.condition)
         self.varies = spec is not None and varies_in_unknown(spec.condition)
         self.state = INACTIVE
         self.since = self.moment = self.opened_at = -FOREVER
@@ -149,7 +152,7 @@ class Instance:
         self._move(FIRING, reason, moment, made)
         if self.spec.once:
             self._move(ENDED, Reason.ONCE, moment, made)
-        elif is_event(self.spec.condition):
+        elif self.is_event:
             self._move(INACTIVE, Reason.EVENT, moment, made)
 
     def _move(self, state: str, reason: str, moment: int, made: list[tuple[str, str, str, bool]]) -> None:

@@ -24,10 +24,13 @@ from apps.rules.engine.written import (
     refuse_unknown_keys,
     to_units,
     write_moment,
+    write_part,
     write_percent,
 )
 
 LEVEL_LOWEST, LEVEL_HIGHEST = Decimal("1e-10"), Decimal("1e12")
+# For which part of a window the price must be known, where a condition does not say.
+MIN_COVERAGE = Decimal("0.5")
 NEWEST: WindowKey = ("newest", 0)
 
 # (price, the asset's windows, firing) -> True, False or None. Called once for each evaluated quote and shared by all
@@ -224,13 +227,18 @@ class Passage(Leaf):
 @dataclass(frozen=True, slots=True)
 class Change(Leaf):
     """`rises` and `falls`: the change from a reference within the window, in percent of the reference; equality
-    counts."""
+    counts.
+
+    min_coverage: the part of the window that must be known for it to be false; None: it is false where no change is
+    seen.
+    """
 
     kind: str
     percent: Decimal
     window: int
     ref: str = "window_extreme"
     recovery: Decimal | None = None
+    min_coverage: Decimal | None = None
 
     KINDS: ClassVar = ("rises", "falls")
     REFS: ClassVar = ("window_extreme", "window_start")
@@ -238,7 +246,7 @@ class Change(Leaf):
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "Change":
         """Return the condition. Raises RuleInvalid."""
-        refuse_unknown_keys(data, {"kind", "percent", "window", "ref", "recovery"}, path)
+        refuse_unknown_keys(data, {"kind", "percent", "window", "ref", "recovery", "min_coverage"}, path)
         kind = data["kind"]
         highest = Decimal(100) if kind == "falls" else Decimal(1_000_000)
         percent, recovery = _read_percents(data, path, highest=highest, above_lowest=True)
@@ -250,17 +258,22 @@ class Change(Leaf):
             raise RuleInvalid(
                 f"{path}.recovery", "must be above 0: the price is never on the other side of its extreme"
             )
-        return cls(kind, percent, window, ref, recovery)
+        min_coverage = _read_coverage(data, path) if "min_coverage" in data else None
+        return cls(kind, percent, window, ref, recovery, min_coverage)
 
     def document(self) -> dict[str, Any]:
         """Return the written form."""
         document = {"kind": self.kind, "percent": write_number(self.percent), "window": write_duration(self.window)}
         document |= {"ref": self.ref}
+        if self.min_coverage is not None:
+            document |= {"min_coverage": write_number(self.min_coverage)}
         return document | ({"recovery": write_number(self.recovery)} if self.recovery is not None else {})
 
     def window_keys(self) -> list[WindowKey]:
         """Return what it needs of the past."""
-        return [self._key()]
+        keys = [self._key()]
+        # How much of a window is known is what a path knows.
+        return keys if self.min_coverage is None else list(dict.fromkeys([*keys, ("path", self.window)]))
 
     def _key(self) -> WindowKey:
         if self.ref == "window_start":
@@ -309,8 +322,12 @@ class Change(Leaf):
             return seen
 
         if self.ref == "window_start":
-            return _bound(from_start, operands, Unknown.NO_PRICE_AT_WINDOW_START)
-        return _bound(from_extreme, operands, Unknown.NO_REFERENCE_PRICE)
+            bound = _bound(from_start, operands, Unknown.NO_PRICE_AT_WINDOW_START)
+        else:
+            bound = _bound(from_extreme, operands, Unknown.NO_REFERENCE_PRICE)
+        if self.min_coverage is None:
+            return bound
+        return _known_to_be_false(bound, places["path", self.window], to_units(self.min_coverage))
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +338,7 @@ class Average(Leaf):
     kind: str
     percent: Decimal
     window: int
-    min_coverage: Decimal = Decimal("0.5")
+    min_coverage: Decimal = MIN_COVERAGE
     recovery: Decimal | None = None
 
     KINDS: ClassVar = ("above_average", "below_average")
@@ -359,7 +376,7 @@ class Average(Leaf):
         def test(price: int, windows: Windows, firing: bool) -> bool | None:
             path: Path = windows[place]  # type: ignore[assignment]
             duration = path.duration
-            if path.front_cell == -NEVER and not _covers(path, coverage_wanted):
+            if not _covers(path, coverage_wanted):
                 return None
             left = price * duration * scale
             right = (relaxed if firing else wanted) * path.total
@@ -378,7 +395,7 @@ class ZScore(Leaf):
     kind: str
     n: Decimal
     window: int
-    min_coverage: Decimal = Decimal("0.5")
+    min_coverage: Decimal = MIN_COVERAGE
 
     KINDS: ClassVar = ("zscore",)
 
@@ -408,7 +425,7 @@ class ZScore(Leaf):
 
         def test(price: int, windows: Windows, firing: bool) -> bool | None:
             spread: Spread = windows[place]  # type: ignore[assignment]
-            if spread.front_cell == -NEVER and not _covers(spread, coverage_wanted):
+            if not _covers(spread, coverage_wanted):
                 return None
             # Mean and variance are S/D and (Q·D − S²)/D², so the D² on both sides drops out.
             duration, total = spread.duration, spread.total
@@ -422,14 +439,14 @@ class ZScore(Leaf):
             seen = self.document() | _mean_of(price, spread)
             variance = spread.squares * spread.duration - spread.total**2
             if variance:
-                # For people, cut to four decimals: what is compared are the squares.
+                # For people, cut to four decimals, or to twelve where that would be 0: the squares are compared.
                 square = (price * spread.duration - spread.total) ** 2
-                seen["deviations"] = write_number(Decimal(isqrt(square * 10**8 // variance)).scaleb(-4))
+                cut = (Decimal(isqrt(square * 10 ** (2 * n) // variance)).scaleb(-n) for n in (4, 12))
+                seen["deviations"] = write_number(next((one for one in cut if one), Decimal(0)))
             return seen
 
         def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
-            spread = cast(Spread, windows[place])
-            is_known = spread.front_cell != -NEVER or _covers(spread, coverage_wanted)
+            is_known = _covers(cast(Spread, windows[place]), coverage_wanted)
             return Unknown.ZERO_VARIANCE if is_known else Unknown.NOT_ENOUGH_HISTORY
 
         return replace(_bound(test, operands, Unknown.NOT_ENOUGH_HISTORY), why_unknown=why_unknown)
@@ -478,10 +495,28 @@ class Stale(Leaf):
         return _bound(test, operands, Unknown.NO_PRICE)
 
 
+def _known_to_be_false(bound: Bound, place: int, wanted: int) -> Bound:
+    """Return the test with UNKNOWN for false where too little of the window is known; place: of its path."""
+
+    def test(price: int, windows: Windows, firing: bool) -> bool | None:
+        verdict = bound.test(price, windows, firing)
+        return None if verdict is False and not _covers(cast(Path, windows[place]), wanted) else verdict
+
+    def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
+        coverage = _coverage_of(cast(Path, windows[place]))
+        return bound.explain(price, windows, firing) | {"coverage": coverage, "result": test(price, windows, firing)}
+
+    def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
+        is_seen = bound.test(price, windows, firing) is not None
+        return Unknown.NOT_ENOUGH_HISTORY if is_seen else bound.why_unknown(price, windows, firing)
+
+    return Bound(test, explain, why_unknown)
+
+
 def _bound_to_previous(holds: Callable[[int, int], bool], place: int, document: Mapping[str, Any]) -> Bound:
     def test(price: int, windows: Windows, firing: bool) -> bool | None:
         newest: Newest = windows[place]  # type: ignore[assignment]
-        return None if newest.before is None else newest.is_new and holds(newest.before, price)
+        return None if newest.before is None else holds(newest.before, price)
 
     def operands(price: int, windows: Windows) -> dict[str, Any]:
         before = cast(Newest, windows[place]).before
@@ -499,13 +534,20 @@ def _factors(percent: Decimal, recovery: Decimal) -> tuple[int, int, int]:
 
 
 def _covers(path: Path, wanted: int) -> bool:
-    """Tell whether enough of a window that begins before the first quote is known; wanted: in 1e-10."""
+    """Tell whether enough of a window is known; wanted: in 1e-10."""
+    if path.front_cell != -NEVER:
+        return True
     return path.duration > 0 and path.duration * UNITS_PER_ONE >= wanted * (path.at - path.edge)
+
+
+def _coverage_of(path: Path) -> str:
+    """Return for which part of a window the price is known: "0.5"."""
+    return write_part(Fraction(path.duration, path.at - path.edge))
 
 
 def _mean_of(price: int, window: Window) -> dict[str, Any]:
     path = cast(Path, window)
-    seen = _window_bounds(path) | {"coverage": write_percent(Fraction(path.duration, path.at - path.edge) / 100)}
+    seen = _window_bounds(path) | {"coverage": _coverage_of(path)}
     if path.duration:
         mean = Fraction(path.total, path.duration)
         seen |= {"mean": from_units(mean), "difference_percent": write_percent(price / mean - 1)}
@@ -513,7 +555,7 @@ def _mean_of(price: int, window: Window) -> dict[str, Any]:
 
 
 def _read_coverage(data: Mapping[str, Any], path: str) -> Decimal:
-    coverage, where = data.get("min_coverage", Decimal("0.5")), f"{path}.min_coverage"
+    coverage, where = data.get("min_coverage", MIN_COVERAGE), f"{path}.min_coverage"
     return read_number(coverage, where, lowest=Decimal(0), highest=Decimal(1), above_lowest=True)
 
 

@@ -318,17 +318,15 @@ class Spread(Path):
 class Newest:
     """The newest quote, the price before it (None while there is none), and the moment of evaluating.
 
-    The clock moves the moment on. Then no quote is new: what has crossed a level has crossed it once.
     quiet_for: for how long there has been no quote at the moment, of open time alone where calendar is not "".
     """
 
-    __slots__ = ("at", "before", "calendar", "is_new", "moment", "price", "quiet_for")
+    __slots__ = ("at", "before", "calendar", "moment", "price", "quiet_for")
 
     def __init__(self) -> None:
         self.at = self.moment = -NEVER
         self.price: int | None = None
         self.before: int | None = None
-        self.is_new = False
         self.quiet_for = 0
         self.calendar = ""
 
@@ -337,7 +335,6 @@ class Newest:
         self.before = self.price
         self.price = price
         self.at = self.moment = at
-        self.is_new = True
         self.quiet_for = 0
         self.calendar = ""
 
@@ -355,17 +352,16 @@ class Newest:
     def advance(self, moment: int, *, calendar: str = "", quiet_for: int | None = None) -> None:
         """Take the clock, and where there is a calendar, how much of the time since the newest quote counts by it."""
         self.moment = moment
-        self.is_new = False
         self.quiet_for = moment - self.at if quiet_for is None else quiet_for
         self.calendar = calendar
 
     def dump(self) -> list[Any]:
         """Return what `load` needs, as plain lists."""
-        return [self.at, self.moment, self.price, self.before, self.is_new, self.quiet_for, self.calendar]
+        return [self.at, self.moment, self.price, self.before, self.quiet_for, self.calendar]
 
     def load(self, state: list[Any]) -> None:
         """Become what was dumped."""
-        self.at, self.moment, self.price, self.before, self.is_new, self.quiet_for, self.calendar = state
+        self.at, self.moment, self.price, self.before, self.quiet_for, self.calendar = state
 
 
 Window = Extreme | Path | Newest

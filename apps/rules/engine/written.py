@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -95,5 +95,14 @@ def write_moment(microseconds: int) -> str:
 
 
 def write_percent(fraction: Fraction) -> str:
-    """Return a fraction in percent, rounded half-even to four decimals: 0.104 is "10.4"."""
-    return write_number(Decimal(round(fraction * 10**6)).scaleb(-4))
+    """Return a fraction in percent, rounded half-even to four decimals: 0.104 is "10.4". Where that would be 0, it has
+    two significant digits."""
+    rounded = round(fraction * 10**6)
+    if rounded or not fraction:
+        return write_number(Decimal(rounded).scaleb(-4))
+    return write_number(Context(prec=2).divide(Decimal(fraction.numerator * 100), Decimal(fraction.denominator)))
+
+
+def write_part(fraction: Fraction) -> str:
+    """Return a part of a whole, from 0 to 1, rounded half-even to four decimals."""
+    return write_number(Decimal(round(fraction * 10**4)).scaleb(-4))
