@@ -1,30 +1,47 @@
 """Trading hours: when an exchange is open, from the kept library `exchange_calendars`. Pure.
 
 The hours of a calendar are computed once, for the same years on whatever day: an answer never depends on when it is
-asked for. Outside of what the library knows of an exchange (before it began, or where holidays are not announced yet)
-every hour counts as open.
+asked for. Where holidays are not announced yet, the usual hours of each weekday count. Before what the library knows of
+an exchange every hour counts as open.
 """
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
 from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from apps.market.domain import epoch_microseconds, from_epoch_microseconds
 
 FIRST_DAY, LAST_DAY = "1990-01-01", "2049-12-31"
+# From how long before the last known day of a calendar people are warned.
+WARNED_BEFORE = timedelta(days=60)
 
-# What may be chosen: the library's code -> what people call it. Not among them: 24/7, which is no calendar at all, and
-# ASEX, XBEL, XBSE, XCYS and XTAE, which the library cannot compute with the pandas of today. What is chosen once stays
-# here, for it stands in logs.
+# The last day of which the pinned library knows the holidays; the others are known to LAST_DAY.
+KNOWN_UNTIL = {
+    "XBOM": date(2026, 12, 31),
+    "XSAU": date(2029, 12, 31),
+    "XSES": date(2026, 12, 31),
+    "XSHG": date(2026, 12, 31),
+}
+_FX, _NEW_YORK = "FX", ZoneInfo("America/New_York")
+
+# (open, start of the break, its end, close) in microseconds since 1970; where there is no break, its bounds are below.
+Session = tuple[int, int, int, int]
+
+# What may be chosen: the library's code, or FX -> what people call it. Not among them: 24/7, which is no calendar at all,
+# and ASEX, XBEL, XBSE, XCYS and XTAE, which the library cannot compute with the pandas of today. What is chosen once
+# stays here, for it stands in logs.
 CALENDARS = {
     "24/5": "Monday to Friday (UTC)",
     "AIXK": "Astana",
     "BVMF": "São Paulo (B3)",
     "CMES": "Chicago Mercantile Exchange",
+    "FX": "Foreign exchange (New York)",
     "IEPA": "ICE US",
     "XAMS": "Amsterdam (Euronext)",
     "XASX": "Sydney (ASX)",
@@ -142,15 +159,64 @@ def hours_of(code: str) -> Hours:
     """
     if code not in CALENDARS:
         raise UnknownCalendar(f"there is no trading calendar {code}")
-    calendar = _computed(code)
-    columns = (calendar.opens, calendar.break_starts, calendar.break_ends, calendar.closes)
-    microseconds = (column.to_numpy(dtype="datetime64[us]").astype("int64").tolist() for column in columns)
-    sessions = list(zip(*microseconds, strict=True))
+    sessions = _sessions_of_foreign_exchange() if code == _FX else _sessions_of_exchange(code)
     pieces: list[tuple[int, int]] = []
     for opened, paused, resumed, closed in sessions:
         # Where there is no break, its bounds are "not a time", which is the lowest number there is.
         pieces += [(opened, paused), (resumed, closed)] if opened < paused else [(opened, closed)]
     return Hours.of(pieces, ends=[closed for *_, closed in sessions])
+
+
+def _sessions_of_exchange(code: str) -> list[Session]:
+    calendar = _computed(code)
+    columns = (calendar.opens, calendar.break_starts, calendar.break_ends, calendar.closes)
+    microseconds = (column.to_numpy(dtype="datetime64[us]").astype("int64").tolist() for column in columns)
+    sessions: list[Session] = list(zip(*microseconds, strict=True))
+    if code in KNOWN_UNTIL:
+        sessions += usual_sessions(sessions, zone=ZoneInfo(str(calendar.tz)), after=KNOWN_UNTIL[code])
+    return sessions
+
+
+def _sessions_of_foreign_exchange() -> list[Session]:
+    """Return a session for each day from Monday to Friday, from 17:00 of the day before to 17:00 in New York."""
+    ends = [datetime.combine(day, time(17), _NEW_YORK) for day in _days(FIRST_DAY, LAST_DAY) if day.weekday() < 5]
+    # In the zone's own time, so that a session in which clocks change has 23 or 25 hours.
+    begins = [end - timedelta(days=1) for end in ends]
+    return [
+        (epoch_microseconds(begin), -1, -1, epoch_microseconds(end)) for begin, end in zip(begins, ends, strict=True)
+    ]
+
+
+def usual_sessions(sessions: Sequence[Session], *, zone: ZoneInfo, after: date) -> Iterator[Session]:
+    """Give sessions from the day after `after` to LAST_DAY, by the hours that each weekday usually had in the year
+    before, in the zone's own time; none on a weekday that had sessions in less than half of its weeks."""
+    first = after - timedelta(days=364)
+    seen: defaultdict[int, Counter[tuple[timedelta | None, ...]]] = defaultdict(Counter)
+    for session in sessions:
+        day = from_epoch_microseconds(session[0]).astimezone(zone).date()
+        if first < day <= after:
+            midnight = datetime.combine(day, time())
+            seen[day.weekday()][tuple(_since(midnight, bound, zone) for bound in session)] += 1
+    for day in _days(f"{after + timedelta(days=1):%Y-%m-%d}", LAST_DAY):
+        hours = seen[day.weekday()]
+        if hours.total() >= 26:
+            usual, _ = hours.most_common(1)[0]
+            midnight = datetime.combine(day, time())
+            opened, paused, resumed, closed = (
+                -1 if span is None else epoch_microseconds((midnight + span).replace(tzinfo=zone)) for span in usual
+            )
+            yield opened, paused, resumed, closed
+
+
+def _since(midnight: datetime, bound: int, zone: ZoneInfo) -> timedelta | None:
+    """Return how far behind a midnight a bound is by the clock on the wall; None where there is no break."""
+    return None if bound < 0 else from_epoch_microseconds(bound).astimezone(zone).replace(tzinfo=None) - midnight
+
+
+def _days(first: str, last: str) -> Iterator[date]:
+    begin = date.fromisoformat(first)
+    for number in range((date.fromisoformat(last) - begin).days + 1):
+        yield begin + timedelta(days=number)
 
 
 def _computed(code: str) -> Any:
@@ -196,8 +262,22 @@ def describe(code: str, at: datetime) -> str:
     if code not in CALENDARS:
         return f"there is no trading calendar {code}"
     opens = next_open(code, at)
-    state = "open" if is_open(code, at) else "closed"
-    return state if opens is None else f"{state}; opens next at {opens:%Y-%m-%d %H:%M} UTC"
+    text = "open" if is_open(code, at) else "closed"
+    if opens is not None:
+        text += f"; opens next at {opens:%Y-%m-%d %H:%M} UTC"
+    warning = warning_of(code, at)
+    return f"{text}. {warning}" if warning else text
+
+
+def warning_of(code: str, at: datetime) -> str:
+    """Return what is to be done about a calendar that ends soon or has ended; "" while there is nothing."""
+    last = KNOWN_UNTIL.get(code)
+    if last is None or at.date() < last - WARNED_BEFORE:
+        return ""
+    return (
+        f"The holidays of {code} are known to {last:%Y-%m-%d}; after that the usual hours of each weekday count. "
+        "Upgrade exchange_calendars."
+    )
 
 
 def previous_close(code: str, at: datetime) -> datetime | None:

@@ -3,15 +3,21 @@
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
+from exchange_calendars import get_calendar
 
 from apps.market import calendars
 from apps.market.domain import epoch_microseconds
 
+ENDS = (
+    "The holidays of XSAU are known to 2029-12-31; after that the usual hours of each weekday count. Upgrade "
+    "exchange_calendars."
+)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
@@ -95,7 +101,12 @@ def test_when_new_york_is_open(at, is_open, next_open, previous_close):
         ("", "2026-11-28T12:00", "always open"),
         ("XNYS", "2026-11-25T14:30", "open; opens next at 2026-11-27 14:30 UTC"),
         ("XNYS", "2026-11-28T12:00", "closed; opens next at 2026-11-30 14:30 UTC"),
-        ("XSAU", "2030-02-01T00:00", "open"),
+        ("FX", "2026-11-28T12:00", "closed; opens next at 2026-11-29 22:00 UTC"),
+        ("FX", "2026-11-29T22:00", "open; opens next at 2026-11-30 22:00 UTC"),
+        ("XSAU", "2029-10-31T23:59:59", "closed; opens next at 2029-11-01 07:00 UTC"),
+        ("XSAU", "2030-02-01T00:00", f"closed; opens next at 2030-02-03 07:00 UTC. {ENDS}"),
+        ("XSAU", "2029-11-02T00:00", f"closed; opens next at 2029-11-04 07:00 UTC. {ENDS}"),
+        ("XSAU", "2050-02-01T00:00", f"open. {ENDS}"),
         ("XXXX", "2026-11-28T12:00", "there is no trading calendar XXXX"),
     ],
 )
@@ -107,16 +118,87 @@ def test_nasdaq_has_the_hours_of_new_york():
     assert calendars.hours_of("XNAS") == calendars.hours_of("XNYS")
 
 
-def test_outside_of_what_is_known_every_hour_counts_as_open():
+def test_before_what_is_known_and_after_2049_every_hour_counts_as_open():
     # The holidays of Riyadh are known for 2021 to 2029.
     assert open_time("XSAU", "2020-12-01T00:00", "2020-12-02T00:00") == 24 * HOUR
-    assert open_time("XSAU", "2030-02-01T00:00", "2030-02-02T00:00") == 24 * HOUR
+    assert open_time("XSAU", "2050-02-01T00:00", "2050-02-02T00:00") == 24 * HOUR
     assert calendars.is_open("XSAU", moment("2020-12-01T00:00"))
-    assert calendars.is_open("XSAU", moment("2030-02-01T00:00"))
-    assert calendars.next_open("XSAU", moment("2030-02-01T00:00")) is None
+    assert calendars.is_open("XSAU", moment("2050-02-01T00:00"))
+    assert calendars.next_open("XSAU", moment("2050-02-01T00:00")) is None
     assert calendars.previous_close("XSAU", moment("2020-12-01T00:00")) is None
     # All that is counted behind the last close is added to what was counted before.
-    assert open_time("XSAU", "2029-12-31T11:00", "2030-01-01T00:00") == 13 * HOUR
+    assert open_time("XNYS", "2049-12-31T20:00", "2050-01-01T00:00") == 4 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("code", "begin", "end", "expected"),
+    [
+        # A week of February 2027, from the evening of a Sunday in UTC. Bombay: 9:15 to 15:30.
+        ("XBOM", "2027-02-07T18:00", "2027-02-14T18:00", 5 * 6.25 * HOUR),
+        ("XBOM", "2027-02-08T10:00", "2027-02-09T03:45", 0 * HOUR),
+        ("XBOM", "2027-02-09T03:44", "2027-02-09T03:46", MINUTE),
+        # Shanghai: 9:30 to 11:30 and 13:00 to 15:00.
+        ("XSHG", "2027-02-07T15:00", "2027-02-14T15:00", 5 * 4 * HOUR),
+        ("XSHG", "2027-02-08T03:29", "2027-02-08T05:01", 2 * MINUTE),
+        # Singapore: 9:00 to 17:00. From Friday's close to Monday's opening there is nothing.
+        ("XSES", "2027-02-12T09:00", "2027-02-15T01:00", 0 * HOUR),
+        ("XSES", "2027-02-12T08:59", "2027-02-15T01:01", 2 * MINUTE),
+        # Riyadh: Sunday to Thursday, 10:00 to 15:00.
+        ("XSAU", "2030-02-02T21:00", "2030-02-09T21:00", 5 * 5 * HOUR),
+        # The last known session is the last of its day: nothing is counted twice.
+        ("XSHG", "2026-12-31T00:00", "2027-01-01T00:00", 4 * HOUR),
+    ],
+)
+def test_after_what_is_known_the_usual_hours_of_each_weekday_count(code, begin, end, expected):
+    assert open_time(code, begin, end) == expected
+
+
+def test_the_usual_hours_are_those_of_the_zone_and_of_most_sessions():
+    """New York, cut off: the rest of its year is found again, but for holidays and short days."""
+    known = calendars._sessions_of_exchange("XNYS")
+    cut = moment("2025-01-01T00:00")
+    before = [one for one in known if one[0] < epoch_microseconds(cut)]
+    after = {one[0]: one[3] for one in known if one[0] > epoch_microseconds(cut)}
+    days = calendars.usual_sessions(before, zone=ZoneInfo("America/New_York"), after=date(2024, 12, 31))
+    usual = {one[0]: one[3] for one in days if one[0] < epoch_microseconds(moment("2026-01-01T00:00"))}
+    real = {opened: closed for opened, closed in after.items() if opened <= max(usual)}
+
+    # Ten holidays and a day of mourning; a day before or after a holiday closes at 13:00.
+    assert real.keys() <= usual.keys()
+    assert len(usual) - len(real) == 11
+    assert sum(usual[opened] != closed for opened, closed in real.items()) == 3
+
+
+def test_what_is_said_to_be_known_is_what_the_library_knows():
+    bounds = {code: type(get_calendar(code)).bound_max() for code in calendars.CALENDARS if code != "FX"}
+    last = date.fromisoformat(calendars.LAST_DAY)
+    known_until = {code: bound.date() for code, bound in bounds.items() if bound is not None and bound.date() < last}
+
+    assert known_until == calendars.KNOWN_UNTIL
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "expected"),
+    [
+        # Sunday 17:00 to Friday 17:00 in New York: 22:00 UTC in winter, 21:00 in summer.
+        ("2026-11-20T22:00", "2026-11-22T22:00", 0 * HOUR),
+        ("2026-11-20T21:59", "2026-11-22T22:01", 2 * MINUTE),
+        ("2026-07-03T20:59", "2026-07-05T21:01", 2 * MINUTE),
+        ("2026-11-15T00:00", "2026-11-22T00:00", 120 * HOUR),
+        # Clocks change on a Sunday at 2:00, while it is closed.
+        ("2026-03-06T21:59", "2026-03-08T21:01", 2 * MINUTE),
+        ("2026-10-30T20:59", "2026-11-01T22:01", 2 * MINUTE),
+        # It has no holidays.
+        ("2026-12-25T00:00", "2026-12-25T22:00", 22 * HOUR),
+    ],
+)
+def test_the_open_time_of_foreign_exchange(begin, end, expected):
+    assert open_time("FX", begin, end) == expected
+
+
+def test_a_day_of_foreign_exchange_ends_at_17_in_new_york():
+    assert calendars.previous_close("FX", moment("2026-11-24T12:00")) == moment("2026-11-23T22:00")
+    assert calendars.previous_close("FX", moment("2026-11-22T12:00")) == moment("2026-11-20T22:00")
 
 
 def test_the_years_are_the_same_on_whatever_day_it_is_asked():
