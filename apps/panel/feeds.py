@@ -19,7 +19,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 from apps.market import queries
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry
 from apps.market.services import pause_feeds, resume_feeds
-from apps.panel.feed_health import counts_table, sources_table, switches_table, unconfirmed_table
+from apps.panel.feed_health import counts_table, refused_table, sources_table, switches_table, unconfirmed_table
 from apps.panel.kit.pages import ROWS_SHOWN, JSONObjectField, PageAdmin, ReadOnlyAdmin, ShortText, Table, page_link
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource
@@ -251,10 +251,15 @@ class FeedAdmin(PageAdmin):
     def tables_for(self, request: HttpRequest, row: Feed) -> list[Table]:
         entries = queries.last_entries(row.pk, limit=ENTRIES_SHOWN)
         now = timezone.now()
+        refused = refused_table(
+            request,
+            row.assets.filter(refused_listings__isnull=False).distinct().order_by("symbol"),
+            title="Refused listings: names that a provider gives no price for",
+        )
         unconfirmed = unconfirmed_table(row)
         return [
             sources_table(row, now=now),
-            *([] if unconfirmed is None else [unconfirmed]),
+            *(table for table in (refused, unconfirmed) if table is not None),
             counts_table(row, now=now),
             switches_table(request, row),
             Table(

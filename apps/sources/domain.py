@@ -18,6 +18,8 @@ CIRCUIT_OPEN = timedelta(seconds=60)
 
 CIRCUIT_SUCCESSES = 2
 
+REFUSAL_SHORTEST, REFUSAL_LONGEST = timedelta(minutes=10), timedelta(days=1)
+
 
 def next_slot_after(
     *,
@@ -44,6 +46,11 @@ def next_slot_after(
     # A whole number of slots: due between two of them, it would be claimed again and again until the later one begins.
     slots: int = -(-wait // interval)
     return slot + slots * interval
+
+
+def ask_again_after(*, since: datetime, now: datetime) -> datetime:
+    """Return when a refused listing is asked for again: after as long as it has been refused, 10 min to a day."""
+    return now + min(max(now - since, REFUSAL_SHORTEST), REFUSAL_LONGEST)
 
 
 class CircuitState(NamedTuple):

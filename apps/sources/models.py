@@ -78,6 +78,31 @@ class Listing(models.Model):
             return {}
 
 
+class RefusedListing(models.Model):
+    """A name that a provider refuses, while it gives prices for others.
+
+    external_id: the name, which may be the asset's symbol; a listing that says another name by now is not refused;
+    reason: of the last refusal; since: of the first; next_ask_at: until then the provider is not asked for it.
+    """
+
+    asset = models.ForeignKey(Asset, models.CASCADE, related_name="refused_listings")
+    provider = models.CharField(max_length=32)
+    external_id = models.CharField(max_length=128)
+    reason = models.CharField(max_length=64)
+    since = models.DateTimeField()
+    next_ask_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["asset", "provider"]
+        constraints = [
+            models.UniqueConstraint(fields=["asset", "provider"], name="one_refusal_per_asset_and_provider"),
+            models.CheckConstraint(condition=Q(since__lt=models.F("next_ask_at")), name="refusal_forward"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.external_id} at {self.provider}"
+
+
 class Circuit(models.Model):
     """The circuit breaker of one provider at one address, for all feeds and workers together.
 

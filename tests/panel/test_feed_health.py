@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apps.market.models import FeedEntry
 from apps.sources import services as sources
-from apps.sources.models import Circuit, FeedSource, Listing
+from apps.sources.models import Circuit, FeedSource, Listing, RefusedListing
 from tests.builders import TRACE, append_quotes, at, make_feed
 
 
@@ -113,3 +113,34 @@ def test_a_feed_says_how_often_its_provider_allows_it_to_be_asked(admin_client):
     # 4 000 credits in 31 days, three for a call: one in 2 009 s, in whole slots of a minute.
     assert "asked every 60 s, effective every 34 min (coincap: 43 calls a day, for all feeds together)" in pages[0]
     assert "asked every 1 s, not measured yet" in pages[1]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", ["feed", "asset"])
+def test_a_refused_listing_is_shown_on_the_pages_of_its_feed_and_its_asset(admin_client, page):
+    feed = make_feed("BTC-USD", "GONE-USD", provider="coinbase")
+    gone = feed.assets.get(symbol="GONE-USD")
+    for provider in ("coinbase", "kraken"):
+        facts = {"external_id": "GONE-USD", "reason": "http_400", "since": at(0), "next_ask_at": at(600)}
+        RefusedListing.objects.create(asset=gone, provider=provider, **facts)
+    pk = {"feed": feed.pk, "asset": gone.pk}[page]
+    answer = admin_client.get(reverse(f"admin:market_{page}_change", args=[pk]))
+    (table,) = [one for one in answer.context["tables"] if one.title.startswith("Refused listings")]
+
+    # Of a provider that the feed does not name any more, nothing is said.
+    assert [row[1:] for row in table.rows] == [
+        [
+            "coinbase",
+            "GONE-USD",
+            "http_400: the request is refused; a name in it may not be known there",
+            at(0),
+            at(600),
+        ]
+    ]
+
+
+@pytest.mark.django_db
+def test_a_feed_without_a_refused_listing_says_nothing_of_them(admin_client):
+    feed = make_feed("BTC-USD")
+    answer = admin_client.get(reverse("admin:market_feed_change", args=[feed.pk]))
+    assert [one for one in answer.context["tables"] if one.title.startswith("Refused")] == []

@@ -39,7 +39,7 @@ class RecentPoints(HistoryLimits):
 
 
 class Kraken(LiveProvider):
-    """Prices by Kraken's pairs ("XBTUSD" or "XXBTZUSD"). One pair that Kraken does not know fails its whole call."""
+    """Prices by Kraken's pairs ("XBTUSD" or "XXBTZUSD"). One that Kraken does not know fails its whole call."""
 
     slug = "kraken"
     base_url = "https://api.kraken.com"

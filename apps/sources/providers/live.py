@@ -7,11 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from apps.market.domain import RawQuote
-from apps.sources.providers import http
+from apps.sources.providers import apart, http
 from apps.sources.providers.protocol import (  # noqa: F401, the steps of history are for the providers
     DAY,
     FOUND_AT_MOST,
@@ -127,14 +128,28 @@ class LiveProvider(PlainProvider):
         return payload
 
     def fetch(self, request: QuoteRequest) -> Answer:
-        """Return the newest prices, in calls that share one deadline. One failed call fails the answer."""
+        """Return the newest prices, in calls that share one deadline.
+
+        A refused name has no price and costs no other. A call that fails otherwise fails the answer.
+        """
         ask = self.asking(request.options)
-        quotes: list[RawQuote] = []
-        for external_ids in self.limits.batches_of(request.external_ids):
-            quotes += self.fetch_batch(ask, external_ids)
+        together = [name for name in request.external_ids if name not in request.apart]
+        alone = [[name] for name in request.external_ids if name in request.apart]
+        batches = [*self.batches_of(together), *alone]
+        seed = int(request.slot.timestamp())
+        gathered = apart.gather(batches, fetch_batch=partial(self.fetch_batch, ask), seed=seed)
         if request.external_ids:
-            self.check_answer(quotes)
-        return Answer(quotes=quotes, as_of=http.now())
+            self.check_answer(gathered.quotes)
+        return Answer(
+            quotes=[*(RawQuote(name, None) for name in gathered.refused), *gathered.quotes],
+            as_of=http.now(),
+            refused=gathered.refused,
+            extra_calls=gathered.extra_calls + len(alone),
+        )
+
+    def batches_of(self, external_ids: Sequence[str]) -> Iterable[Sequence[str]]:
+        """Give as many at a time as go into one call."""
+        return self.limits.batches_of(external_ids)
 
     def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
         """Return what one call gives for as many external ids as go into one."""

@@ -53,6 +53,16 @@ def seconds_between_rounds(providers: Iterable[str], *, backfills_more: int = 0)
     return max((limited[slug].interval_seconds_for(count) for slug, count in calls.items()), default=0)
 
 
+def seconds_after_extra_calls(source: FeedSource, *, calls: int) -> int:
+    """Return how much longer a feed waits for its next round after so many calls beyond those of a round: 0 at an
+    address of its own, where no limit holds."""
+    provider = PROVIDERS.get(source.provider)
+    if not calls or provider is None or provider.limits is None:
+        return 0
+    is_public = address_of(source) in ("", provider.validate_options({})["base_url"])
+    return provider.limits.seconds_for(calls) if is_public else 0
+
+
 def circuits_of(sources: Iterable[FeedSource]) -> dict[tuple[str, str], Circuit]:
     """Return (provider, address) -> its circuit, for those of `sources` that have failed some time; one statement."""
     asked = Q()

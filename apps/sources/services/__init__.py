@@ -31,6 +31,7 @@ from apps.sources.services.fetching import (
 from apps.sources.services.history import Imported, import_history
 from apps.sources.services.listing import ListingRefused, add_listing
 from apps.sources.services.pushing import Pushed, PushRefused, record_pushed
+from apps.sources.services.refusals import note_refusals
 
 __all__ = [
     "BackfillRefused",
@@ -53,6 +54,7 @@ __all__ = [
     "fetch_now",
     "import_history",
     "note_failure",
+    "note_refusals",
     "origin_of",
     "pause_between_calls",
     "record_answers",
