@@ -61,7 +61,7 @@ def describe_circuit(circuit: Circuit | None, *, now: datetime) -> str:
     if circuit is None or (not circuit.failures and circuit.open_until is None):
         said = "no failures lately"
     elif circuit.open_until is not None and circuit.open_until > now:
-        said = f"left alone until {circuit.open_until:%H:%M:%S} UTC: {circuit.reason}"
+        said = f"left alone until {circuit.open_until:%Y-%m-%d %H:%M:%S} UTC: {circuit.reason}"
         return f"{said}, {_in_a_row(circuit)}"
     elif circuit.open_until is not None:
         said = f"on trial after {_in_a_row(circuit)}"

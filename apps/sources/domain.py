@@ -6,7 +6,11 @@ from typing import NamedTuple
 BACKOFF_LIMIT = timedelta(minutes=15)
 
 
+# A feed is due again after an hour at most, so that its clock goes on; a ban is kept by the circuit.
 RETRY_AFTER_LONGEST_SECONDS = 3_600
+
+
+BAN_LONGEST_SECONDS = 7 * 86_400
 
 
 # A provider that fails so often in a row is left alone for a while, and back after so many answers in a row.
@@ -66,11 +70,12 @@ def circuit_after_failure(
     state: CircuitState, *, reason: str, retry_after_seconds: int | None, now: datetime
 ) -> CircuitState:
     """Return the circuit after a failed call: open after five in a row, after one where it was half-open, and at once
-    where the provider says that it is asked too often, for as long as it says."""
+    where the provider says that it is asked too often, for as long as it says, up to 7 days."""
     failures = state.failures + 1
     wait = CIRCUIT_OPEN
     if retry_after_seconds is not None:
-        wait = timedelta(seconds=min(max(retry_after_seconds, 1), RETRY_AFTER_LONGEST_SECONDS))
+        longest = BAN_LONGEST_SECONDS if reason == "rate_limited" else RETRY_AFTER_LONGEST_SECONDS
+        wait = timedelta(seconds=min(max(retry_after_seconds, 1), longest))
     opens = state.open_until is not None or failures >= CIRCUIT_FAILURES
     if not (opens or reason == "rate_limited" or retry_after_seconds is not None):
         return CircuitState(failures)

@@ -107,7 +107,8 @@ class Circuit(models.Model):
     """The circuit breaker of one provider at one address, for all feeds and workers together.
 
     failures: in a row; open_until: nobody is asked until then; successes: in a row since it was open; reason,
-    failed_at: of the last failure. No row: it has never failed.
+    failed_at: of the last failure; let_through: a feed that may ask once all the same, since a person said so. No row:
+    it has never failed.
     """
 
     provider = models.CharField(max_length=32)
@@ -117,6 +118,7 @@ class Circuit(models.Model):
     open_until = models.DateTimeField(null=True)
     reason = models.CharField(max_length=64, blank=True)
     failed_at = models.DateTimeField(null=True)
+    let_through = models.ForeignKey(Feed, models.SET_NULL, null=True, related_name="+")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["provider", "address"], name="one_circuit_per_address")]

@@ -54,7 +54,9 @@ def test_a_feeds_page_says_of_each_source_how_it_is(admin_client, monkeypatch):
 
     assert [row[:2] for row in rows] == [[1, "coinbase"], [2, "binance"], [3, "alphavantage"]]
     assert rows[0][2:] == ["no failures lately", "no limit of a day", "needs none", ""]
-    assert rows[1][2] == f"left alone until {now + timedelta(minutes=1):%H:%M:%S} UTC: timeout, 5 failures in a row"
+    assert rows[1][2] == (
+        f"left alone until {now + timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC: timeout, 5 failures in a row"
+    )
     assert rows[1][5] == "BTC-USD (BTCUSDT is in USDT)"
     assert rows[2][3:5] == ["about 25 of 25", "ALPHAVANTAGE_API_KEY is missing"]
 

@@ -24,6 +24,7 @@ class Migration(migrations.Migration):
                 ('open_until', models.DateTimeField(null=True)),
                 ('reason', models.CharField(blank=True, max_length=64)),
                 ('failed_at', models.DateTimeField(null=True)),
+                ('let_through', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='market.feed')),
             ],
             options={
                 'constraints': [models.UniqueConstraint(fields=('provider', 'address'), name='one_circuit_per_address')],

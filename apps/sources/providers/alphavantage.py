@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from apps.market.domain import RawQuote
-from apps.sources.providers import live
+from apps.sources.providers import http, live
 from apps.sources.providers.live import DAY, Ask, Close, LiveProvider
 from apps.sources.providers.protocol import (
     HistoryLimits,
@@ -50,7 +50,8 @@ class AlphaVantage(LiveProvider):
         if any("a premium endpoint" in notice for notice in notices):
             raise ProviderRejected("premium")
         if notices:
-            raise ProviderUnavailable("rate_limited")
+            seconds = http.wait_said_in(" ".join(notices), now=http.now())
+            raise ProviderUnavailable("rate_limited", retry_after_seconds=seconds)
         if "apikey" in str(content.get("Error Message")).lower():
             raise ProviderRejected("unauthorized")
         return {} if "Error Message" in content else content

@@ -1,14 +1,14 @@
 """Providers' limits and circuit breakers: how often a feed may be fetched, and which provider is left alone."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Now
 
-from apps.market.models import Asset, FeedEntry
+from apps.market.models import Asset, Feed, FeedEntry
 from apps.sources.models import Backfill, Circuit, FeedSource
 from apps.sources.providers.registry import PROVIDERS
 
@@ -69,6 +69,19 @@ def circuits_of(sources: Iterable[FeedSource]) -> dict[tuple[str, str], Circuit]
     for source in sources:
         asked |= Q(provider=source.provider, address=address_of(source))
     return {(one.provider, one.address): one for one in Circuit.objects.filter(asked)} if asked else {}
+
+
+def left_alone(feed: Feed, *, now: datetime) -> list[Circuit]:
+    """Return the open circuits of a feed's sources, in the order of the sources."""
+    sources = list(feed.sources.all())
+    circuits = circuits_of(sources)
+    found = [circuits.get((source.provider, address_of(source))) for source in sources]
+    return [one for one in found if one is not None and one.open_until is not None and one.open_until > now]
+
+
+def is_all_left_alone(feed: Feed, circuits: Sequence[Circuit]) -> bool:
+    """Tell whether these open circuits are those of all sources of a feed, so that nobody would be asked."""
+    return bool(circuits) and len(circuits) == len(feed.sources.all())
 
 
 def address_of(source: FeedSource) -> str:

@@ -11,12 +11,13 @@ from apps.sources.services.backfilling import (
     release_backfill,
     take_backfill_step,
 )
-from apps.sources.services.circuits import note_failure
+from apps.sources.services.circuits import note_failure, note_success
 from apps.sources.services.feeds import (
     FetchRefused,
     change_interval,
     claim_due_feeds,
     create_feed,
+    describe_left_alone,
     fetch_now,
     set_is_live,
 )
@@ -50,11 +51,13 @@ __all__ = [
     "claim_due_feeds",
     "create_feed",
     "describe_backfill",
+    "describe_left_alone",
     "fetch",
     "fetch_now",
     "import_history",
     "note_failure",
     "note_refusals",
+    "note_success",
     "origin_of",
     "pause_between_calls",
     "record_answers",

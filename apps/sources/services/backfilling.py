@@ -206,7 +206,7 @@ def _take(backfill: Backfill, *, now: datetime, trace_id: str) -> Step:
         step = _note(backfill, outcome, failure=reason, next_call_at=now + wait, calls=1)
         return Step(step.outcome, step.backfill, step.fence, retry_after_seconds=retry_after)
     if circuit is not None and (circuit.failures or circuit.open_until):
-        note_success(source=origin.source)
+        note_success(source=origin.source, asked_at=now)
     return _store(backfill, origin, page, now=now, trace_id=trace_id)
 
 

@@ -41,7 +41,7 @@ from apps.sources.providers.protocol import (
     QuoteRequest,
 )
 from apps.sources.providers.registry import PROVIDERS, provider_named
-from apps.sources.services.circuits import note_failure, note_success
+from apps.sources.services.circuits import is_let_through, note_failure, note_success
 from apps.sources.services.feeds import REDISPATCH_AFTER
 from apps.sources.services.refusals import note_refusals
 
@@ -126,7 +126,8 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Feed
         circuit = circuits.get((source.provider, queries.address_of(source)))
         if time.monotonic() - began > FETCH_AT_MOST_SECONDS or (missing and not asset_ids):
             continue
-        if circuit is not None and circuit.open_until is not None and circuit.open_until > now:
+        is_open = circuit is not None and circuit.open_until is not None and circuit.open_until > now
+        if is_open and not is_let_through(circuit, feed=lease.feed):
             if not is_asked:
                 failure, retry_after = "circuit_open", ceil((circuit.open_until - now).total_seconds())
             continue
@@ -149,7 +150,7 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Feed
         if waiting:
             part.quotes.rejected["missing"] += len(waiting)
         if circuit is not None and (circuit.failures or circuit.open_until):
-            note_success(source=source)
+            note_success(source=source, asked_at=now)
         parts.append(part)
         # What it has no name for in the right currency could not be asked of it.
         missing = missing.difference(named.values()) | not_given | waiting
