@@ -45,12 +45,21 @@ def sources_table(feed: Feed, *, now: datetime) -> Table:
                 describe_circuit(circuit, now=now),
                 _describe_budget(source, now=now),
                 _describe_key(source),
+                _describe_same_answers(source),
                 f"{', '.join(names[:NAMES_SHOWN])}{', …' if names[NAMES_SHOWN:] else ''}" if names else "",
             ]
         )
     return Table(
         title="Sources, asked in this order",
-        headers=["", "provider", "how it is", "calls left today", "key", "not asked for, being in another currency"],
+        headers=[
+            "",
+            "provider",
+            "how it is",
+            "calls left today",
+            "key",
+            "answers that say the same",
+            "not asked for, being in another currency",
+        ],
         rows=rows,
         empty="No source yet: nobody is asked.",
     )
@@ -79,6 +88,16 @@ def _in_a_row(circuit: Circuit) -> str:
 def _describe_budget(source: FeedSource, *, now: datetime) -> str:
     budget = sources_queries.budget_of(source.provider, now=now)
     return "no limit of a day" if budget is None else f"about {budget.left} of {budget.allowed}"
+
+
+def _describe_same_answers(source: FeedSource) -> str:
+    provider = PROVIDERS.get(source.provider)
+    if provider is None or not provider.is_live:
+        return ""
+    same = queries.same_answers(source.feed_id, provider=source.provider)
+    if same.since is None:
+        return "no answer lately"
+    return f"{same.count} in a row, since {same.since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _describe_key(source: FeedSource) -> str:

@@ -53,11 +53,11 @@ def test_a_feeds_page_says_of_each_source_how_it_is(admin_client, monkeypatch):
     rows = _table(admin_client, feed, "Sources").rows
 
     assert [row[:2] for row in rows] == [[1, "coinbase"], [2, "binance"], [3, "alphavantage"]]
-    assert rows[0][2:] == ["no failures lately", "no limit of a day", "needs none", ""]
+    assert rows[0][2:] == ["no failures lately", "no limit of a day", "needs none", "no answer lately", ""]
     assert rows[1][2] == (
         f"left alone until {now + timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC: timeout, 5 failures in a row"
     )
-    assert rows[1][5] == "BTC-USD (BTCUSDT is in USDT)"
+    assert rows[1][6] == "BTC-USD (BTCUSDT is in USDT)"
     assert rows[2][3:5] == ["about 25 of 25", "ALPHAVANTAGE_API_KEY is missing"]
 
 
@@ -146,3 +146,12 @@ def test_a_feed_without_a_refused_listing_says_nothing_of_them(admin_client):
     feed = make_feed("BTC-USD")
     answer = admin_client.get(reverse("admin:market_feed_change", args=[feed.pk]))
     assert [one for one in answer.context["tables"] if one.title.startswith("Refused")] == []
+
+
+@pytest.mark.django_db
+def test_a_feeds_page_counts_the_answers_that_say_the_same(admin_client):
+    feed = make_feed("BTC-USD", provider="coinbase")
+    for second, price in enumerate(["1", "1.2", "1.2", "1.2"]):
+        append_quotes(feed, [("BTC-USD", at(second), price)], provider="coinbase", as_of=at(second))
+
+    assert _table(admin_client, feed, "Sources").rows[0][5] == f"3 in a row, since {at(1):%Y-%m-%d %H:%M:%S} UTC"
