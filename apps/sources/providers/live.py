@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -49,11 +49,13 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """How a provider asks for one answer, in as many calls as that takes. seconds_left: for all of them."""
+    """How a provider asks for one answer, in as many calls as that takes. seconds_left: for all of them; calendars:
+    external id -> the calendar of its trading hours, or ""."""
 
     provider: "LiveProvider"
     options: Mapping[str, Any]
     seconds_left: Callable[[], float]
+    calendars: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, path: str, params: Mapping[str, str | int] | None = None) -> Any:
         """Return what is in the answer at this path of the API, asked once, with the key where there is one.
@@ -119,9 +121,14 @@ class LiveProvider(PlainProvider):
             raise ProviderRejected("no_key")
         return key
 
-    def asking(self, options: Mapping[str, Any]) -> Ask:
-        """Return how to ask for one answer, whose time runs from now on."""
-        return Ask(provider=self, options=options, seconds_left=http.time_left())
+    def asking(self, options: Mapping[str, Any], *, calendars: Mapping[str, str] | None = None) -> Ask:
+        """Return how to ask for one answer, whose time runs from now on. calendars: external id -> calendar or ""."""
+        return Ask(
+            provider=self,
+            options=options,
+            seconds_left=http.time_left(),
+            calendars={} if calendars is None else calendars,
+        )
 
     def content_of(self, payload: Any) -> Any:
         """Return what is in an answer; what says that it is none raises ProviderUnavailable or ProviderRejected."""
@@ -132,7 +139,7 @@ class LiveProvider(PlainProvider):
 
         A refused name has no price and costs no other. A call that fails otherwise fails the answer.
         """
-        ask = self.asking(request.options)
+        ask = self.asking(request.options, calendars=request.calendars)
         together = [name for name in request.external_ids if name not in request.apart]
         alone = [[name] for name in request.external_ids if name in request.apart]
         batches = [*self.batches_of(together), *alone]
@@ -166,7 +173,8 @@ class LiveProvider(PlainProvider):
         history_range = self.history.range_of(request, now=now)
         if history_range.is_empty:
             return HistoryPage(quotes=[], reached=history_range.reached)
-        closes_given = self.closes_of(self.asking(request.options), request.external_id, history_range)
+        ask = self.asking(request.options, calendars={request.external_id: request.calendar})
+        closes_given = self.closes_of(ask, request.external_id, history_range)
         # What is not over yet is dated ahead of now. An answer may also have more than was asked for.
         closes = sorted(
             (at, number, price)

@@ -56,7 +56,8 @@ class QuoteRequest:
     began_at: the slot of the feed's first answer (this slot, on the first); position: the feed's clock up to
     which everything has been given, or None at the beginning; latest: external id -> (at, price) of the newest stored
     quote; interval_seconds: the feed's interval; options: as `validate_options` returned them; apart: those of the
-    external ids that were refused lately, each of which is asked for in a call of its own.
+    external ids that were refused lately, each of which is asked for in a call of its own; calendars: external id ->
+    the calendar of its trading hours, or "".
     """
 
     external_ids: Sequence[str]
@@ -67,6 +68,7 @@ class QuoteRequest:
     interval_seconds: int
     options: Mapping[str, Any]
     apart: Collection[str] = ()
+    calendars: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +141,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRequest:
-    """What is wanted of one asset's past: prices of [since, until), aware UTC. options: as `validate_options` says."""
+    """What is wanted of one asset's past: prices of [since, until), aware UTC. options: as `validate_options` says;
+    calendar: of the asset's trading hours, or ""."""
 
     external_id: str
     since: datetime
     until: datetime
     options: Mapping[str, Any]
+    calendar: str = ""
 
 
 @dataclass(frozen=True, slots=True)

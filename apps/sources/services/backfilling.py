@@ -42,17 +42,18 @@ class BackfillRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an asset's past comes from: one provider, at one address, by one name."""
+    """Where an asset's past comes from: one provider, at one address, by one name. calendar: the asset's, or ""."""
 
     feed: Feed
     source: FeedSource
     provider: Provider
     external_id: str
     history: HistoryLimits
+    calendar: str
 
     def request(self, *, since: datetime, until: datetime) -> HistoryRequest:
         """Return what asks for [since, until)."""
-        return HistoryRequest(self.external_id, since, until, self.source.options)
+        return HistoryRequest(self.external_id, since, until, self.source.options, self.calendar)
 
 
 def origin_of(asset: Asset, *, provider: str | None = None) -> Origin:
@@ -78,7 +79,7 @@ def origin_of(asset: Asset, *, provider: str | None = None) -> Origin:
     its = provider_named(source.provider)
     if its.history is None:
         raise BackfillRefused(f"{its.slug} gives no past")
-    return Origin(asset.feed, source, its, external_id, its.history)
+    return Origin(asset.feed, source, its, external_id, its.history, asset.calendar)
 
 
 def _has_past(source: FeedSource) -> bool:

@@ -251,6 +251,10 @@ def _request(
         known = market_queries.newest_stored(list(asset_ids.values()))
         return {external_id: known[asset_id] for external_id, asset_id in asset_ids.items() if asset_id in known}
 
+    def calendars() -> dict[str, str]:
+        known = dict(lease.feed.assets.values_list("pk", "calendar"))
+        return {external_id: known.get(asset_id, "") for external_id, asset_id in asset_ids.items()}
+
     return QuoteRequest(
         external_ids=external_ids,
         slot=lease.slot,
@@ -261,6 +265,7 @@ def _request(
         interval_seconds=lease.feed.interval_seconds,
         options=source.options,
         apart=apart,
+        calendars=SimpleLazyObject(calendars),
     )
 
 
