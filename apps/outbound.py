@@ -114,8 +114,10 @@ def within(seconds: float, exchange: Callable[[Wire], T], *, name: str) -> T:
         executor.shutdown(wait=False)
 
 
-def retry_after_seconds(value: str | None, *, now: datetime) -> int | None:
-    """Return a Retry-After header (seconds or an HTTP date) cut to [1, 3600], or None where it cannot be read."""
+def retry_after_seconds(
+    value: str | None, *, now: datetime, limit_seconds: int = RETRY_AFTER_LIMIT_SECONDS
+) -> int | None:
+    """Return a Retry-After header (seconds or an HTTP date) cut to [1, limit], or None where it cannot be read."""
     if value is None:
         return None
     try:
@@ -127,7 +129,7 @@ def retry_after_seconds(value: str | None, *, now: datetime) -> int | None:
             return None
     if math.isnan(seconds):
         return None
-    return math.ceil(min(max(seconds, 1), RETRY_AFTER_LIMIT_SECONDS))
+    return math.ceil(min(max(seconds, 1), limit_seconds))
 
 
 Address = IPv4Address | IPv6Address

@@ -20,6 +20,7 @@ from apps.market import calendars, queries
 from apps.market.calendars import CALENDARS
 from apps.market.models import Asset, AssetAlias, Feed
 from apps.market.services import AssetStays, refuse_to_move
+from apps.panel.feed_health import refused_table
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, TagsField, page_link
 from apps.pipeline.flow import move_asset
 from apps.rules.domain import describe_state_reason
@@ -171,7 +172,9 @@ class AssetAdmin(PageAdmin):
     def tables_for(self, request: HttpRequest, row: Asset) -> list[Table]:
         states = states_watching(request.user, asset_id=row.pk)[:ROWS_SHOWN]
         alerts = alerts_of(request.user).filter(asset=row)[:ALERTS_SHOWN]
+        refused = refused_table(request, [row], title="Refused listings: providers that give no price for it")
         return [
+            *([] if refused is None else [refused]),
             Table(
                 title="Rules that watch it" if request.user.is_superuser else "Your rules that watch it",
                 headers=["rule", "owner", "state", "since (UTC)", "why"],

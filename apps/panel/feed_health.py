@@ -1,7 +1,7 @@
 """A feed at a glance: each of its sources, what became of its quotes in the last day, where its provider changed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +11,10 @@ from django.utils.safestring import SafeString
 
 from apps.market import queries
 from apps.market.models import Asset, Feed, UnconfirmedQuote
-from apps.panel.kit.pages import Table, page_link
+from apps.panel.kit.pages import ROWS_SHOWN, Table, page_link
 from apps.sources import queries as sources_queries
 from apps.sources.models import Circuit, FeedSource
+from apps.sources.providers.failures import hint_on
 from apps.sources.providers.registry import PROVIDERS
 from apps.wording import format_plain
 
@@ -44,12 +45,21 @@ def sources_table(feed: Feed, *, now: datetime) -> Table:
                 describe_circuit(circuit, now=now),
                 _describe_budget(source, now=now),
                 _describe_key(source),
+                _describe_same_answers(source),
                 f"{', '.join(names[:NAMES_SHOWN])}{', …' if names[NAMES_SHOWN:] else ''}" if names else "",
             ]
         )
     return Table(
         title="Sources, asked in this order",
-        headers=["", "provider", "how it is", "calls left today", "key", "not asked for, being in another currency"],
+        headers=[
+            "",
+            "provider",
+            "how it is",
+            "calls left today",
+            "key",
+            "answers that say the same",
+            "not asked for, being in another currency",
+        ],
         rows=rows,
         empty="No source yet: nobody is asked.",
     )
@@ -60,7 +70,7 @@ def describe_circuit(circuit: Circuit | None, *, now: datetime) -> str:
     if circuit is None or (not circuit.failures and circuit.open_until is None):
         said = "no failures lately"
     elif circuit.open_until is not None and circuit.open_until > now:
-        said = f"left alone until {circuit.open_until:%H:%M:%S} UTC: {circuit.reason}"
+        said = f"left alone until {circuit.open_until:%Y-%m-%d %H:%M:%S} UTC: {circuit.reason}"
         return f"{said}, {_in_a_row(circuit)}"
     elif circuit.open_until is not None:
         said = f"on trial after {_in_a_row(circuit)}"
@@ -80,6 +90,16 @@ def _describe_budget(source: FeedSource, *, now: datetime) -> str:
     return "no limit of a day" if budget is None else f"about {budget.left} of {budget.allowed}"
 
 
+def _describe_same_answers(source: FeedSource) -> str:
+    provider = PROVIDERS.get(source.provider)
+    if provider is None or not provider.is_live:
+        return ""
+    same = queries.same_answers(source.feed_id, provider=source.provider)
+    if same.since is None:
+        return "no answer lately"
+    return f"{same.count} in a row, since {same.since:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _describe_key(source: FeedSource) -> str:
     provider = PROVIDERS.get(source.provider)
     if provider is None or provider.key_variable is None:
@@ -87,6 +107,38 @@ def _describe_key(source: FeedSource) -> str:
     if os.environ.get(provider.key_variable, "").strip():
         return f"{provider.key_variable} is set"
     return f"{provider.key_variable} is missing" if provider.needs_key else f"works without {provider.key_variable}"
+
+
+def refused_table(request: HttpRequest, assets: Iterable[Asset], *, title: str) -> Table | None:
+    """Return the listings of these assets that a source of their feed refuses; None where there are none."""
+    assets = list(assets)
+    refused = sources_queries.refused_listings_of([asset.pk for asset in assets])
+    rows = [
+        [
+            page_link(request, asset, asset.symbol),
+            one.provider,
+            one.external_id,
+            describe_reason(one.reason),
+            one.since,
+            one.next_ask_at,
+        ]
+        for asset in assets
+        for one in refused[asset.pk]
+    ]
+    if not rows:
+        return None
+    return Table(
+        title=f"{title} (at most {ROWS_SHOWN})",
+        headers=["asset", "provider", "name there", "why", "since (UTC)", "asked for again at (UTC)"],
+        rows=rows[:ROWS_SHOWN],
+        empty="",
+    )
+
+
+def describe_reason(reason: str) -> str:
+    """Return why a name is refused: the code, and what it means."""
+    hint = hint_on(reason, key_variables=())
+    return f"{reason}: {hint}" if hint else reason
 
 
 def counts_table(feed: Feed, *, now: datetime) -> Table:

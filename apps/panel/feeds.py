@@ -19,12 +19,19 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 from apps.market import queries
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry
 from apps.market.services import pause_feeds, resume_feeds
-from apps.panel.feed_health import counts_table, sources_table, switches_table, unconfirmed_table
+from apps.panel.feed_health import counts_table, refused_table, sources_table, switches_table, unconfirmed_table
 from apps.panel.kit.pages import ROWS_SHOWN, JSONObjectField, PageAdmin, ReadOnlyAdmin, ShortText, Table, page_link
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource
 from apps.sources.providers.registry import PROVIDERS
-from apps.sources.services import FetchRefused, change_interval, create_feed, fetch_now, set_is_live
+from apps.sources.services import (
+    FetchRefused,
+    change_interval,
+    create_feed,
+    describe_left_alone,
+    fetch_now,
+    set_is_live,
+)
 from apps.wording import format_plain, format_span
 
 ENTRIES_SHOWN = 20
@@ -142,16 +149,27 @@ class FeedAdmin(PageAdmin):
 
     @admin.action(description="Fetch now", permissions=["change"])
     def fetch_now(self, request: HttpRequest, queryset: QuerySet[Feed]) -> HttpResponse | None:
-        """Make the feeds due at once, out of their turn."""
+        """Make the feeds due at once, out of their turn; where a feed's providers are left alone, ask first."""
         feeds = list(queryset[:ROWS_SHOWN])
+        now = timezone.now()
+        circuits = {feed: sources_queries.left_alone(feed, now=now) for feed in feeds if feed.is_enabled}
+        banned = [feed for feed in circuits if sources_queries.is_all_left_alone(feed, circuits[feed])]
+        if banned:
+            said = " ".join(f"{feed}: {describe_left_alone(circuits[feed])}." for feed in banned)
+            question = f"{said} Whoever asks before may be refused for longer. The first provider is asked once."
+            asked = self.ask_first(request, queryset, question=question, what="Fetch now all the same")
+            if asked is not None:
+                return asked
         started = []
         for feed in feeds:
             try:
-                fetch_now(feed_id=feed.pk, now=timezone.now())
+                fetch_now(feed_id=feed.pk, now=now, is_sure=feed in banned)
             except FetchRefused as refusal:
                 self.say_refused(request, str(refusal))
             else:
                 started.append(feed.name)
+                if circuits.get(feed) and feed not in banned:
+                    self.say_done(request, f"{feed}: {describe_left_alone(circuits[feed])}, and is not asked.")
         if started:
             self.say_done(
                 request,
@@ -251,10 +269,15 @@ class FeedAdmin(PageAdmin):
     def tables_for(self, request: HttpRequest, row: Feed) -> list[Table]:
         entries = queries.last_entries(row.pk, limit=ENTRIES_SHOWN)
         now = timezone.now()
+        refused = refused_table(
+            request,
+            row.assets.filter(refused_listings__isnull=False).distinct().order_by("symbol"),
+            title="Refused listings: names that a provider gives no price for",
+        )
         unconfirmed = unconfirmed_table(row)
         return [
             sources_table(row, now=now),
-            *([] if unconfirmed is None else [unconfirmed]),
+            *(table for table in (refused, unconfirmed) if table is not None),
             counts_table(row, now=now),
             switches_table(request, row),
             Table(

@@ -6,7 +6,11 @@ from typing import NamedTuple
 BACKOFF_LIMIT = timedelta(minutes=15)
 
 
+# A feed is due again after an hour at most, so that its clock goes on; a ban is kept by the circuit.
 RETRY_AFTER_LONGEST_SECONDS = 3_600
+
+
+BAN_LONGEST_SECONDS = 7 * 86_400
 
 
 # A provider that fails so often in a row is left alone for a while, and back after so many answers in a row.
@@ -17,6 +21,8 @@ CIRCUIT_OPEN = timedelta(seconds=60)
 
 
 CIRCUIT_SUCCESSES = 2
+
+REFUSAL_SHORTEST, REFUSAL_LONGEST = timedelta(minutes=10), timedelta(days=1)
 
 
 def next_slot_after(
@@ -46,6 +52,11 @@ def next_slot_after(
     return slot + slots * interval
 
 
+def ask_again_after(*, since: datetime, now: datetime) -> datetime:
+    """Return when a refused listing is asked for again: after as long as it has been refused, 10 min to a day."""
+    return now + min(max(now - since, REFUSAL_SHORTEST), REFUSAL_LONGEST)
+
+
 class CircuitState(NamedTuple):
     """How a provider has answered lately: failures in a row, successes in a row since it was open, and until when
     nobody asks it (None: closed; a time that has passed: half-open)."""
@@ -59,11 +70,12 @@ def circuit_after_failure(
     state: CircuitState, *, reason: str, retry_after_seconds: int | None, now: datetime
 ) -> CircuitState:
     """Return the circuit after a failed call: open after five in a row, after one where it was half-open, and at once
-    where the provider says that it is asked too often, for as long as it says."""
+    where the provider says that it is asked too often, for as long as it says, up to 7 days."""
     failures = state.failures + 1
     wait = CIRCUIT_OPEN
     if retry_after_seconds is not None:
-        wait = timedelta(seconds=min(max(retry_after_seconds, 1), RETRY_AFTER_LONGEST_SECONDS))
+        longest = BAN_LONGEST_SECONDS if reason == "rate_limited" else RETRY_AFTER_LONGEST_SECONDS
+        wait = timedelta(seconds=min(max(retry_after_seconds, 1), longest))
     opens = state.open_until is not None or failures >= CIRCUIT_FAILURES
     if not (opens or reason == "rate_limited" or retry_after_seconds is not None):
         return CircuitState(failures)

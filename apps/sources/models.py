@@ -78,11 +78,37 @@ class Listing(models.Model):
             return {}
 
 
+class RefusedListing(models.Model):
+    """A name that a provider refuses, while it gives prices for others.
+
+    external_id: the name, which may be the asset's symbol; a listing that says another name by now is not refused;
+    reason: of the last refusal; since: of the first; next_ask_at: until then the provider is not asked for it.
+    """
+
+    asset = models.ForeignKey(Asset, models.CASCADE, related_name="refused_listings")
+    provider = models.CharField(max_length=32)
+    external_id = models.CharField(max_length=128)
+    reason = models.CharField(max_length=64)
+    since = models.DateTimeField()
+    next_ask_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["asset", "provider"]
+        constraints = [
+            models.UniqueConstraint(fields=["asset", "provider"], name="one_refusal_per_asset_and_provider"),
+            models.CheckConstraint(condition=Q(since__lt=models.F("next_ask_at")), name="refusal_forward"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.external_id} at {self.provider}"
+
+
 class Circuit(models.Model):
     """The circuit breaker of one provider at one address, for all feeds and workers together.
 
     failures: in a row; open_until: nobody is asked until then; successes: in a row since it was open; reason,
-    failed_at: of the last failure. No row: it has never failed.
+    failed_at: of the last failure; let_through: a feed that may ask once all the same, since a person said so. No row:
+    it has never failed.
     """
 
     provider = models.CharField(max_length=32)
@@ -92,6 +118,7 @@ class Circuit(models.Model):
     open_until = models.DateTimeField(null=True)
     reason = models.CharField(max_length=64, blank=True)
     failed_at = models.DateTimeField(null=True)
+    let_through = models.ForeignKey(Feed, models.SET_NULL, null=True, related_name="+")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["provider", "address"], name="one_circuit_per_address")]

@@ -12,6 +12,7 @@ from apps.market.models import Asset, AssetAlias, FeedHead
 from apps.market.queries import variations_24h, variations_since_close
 from apps.market.services import roll_up
 from apps.pipeline.flow import evaluate_pending
+from apps.sources.models import RefusedListing
 from tests.builders import append_quotes, asset_ids, at, make_feed, make_operator, make_owner
 
 pytestmark = pytest.mark.django_db
@@ -50,6 +51,20 @@ def test_an_asset_of_no_feed_has_no_variation(ask, feed):
     Asset.objects.create(symbol="LONE")
     query = '{ asset(id: "LONE") { price variation24h } }'
     assert ask(query).json() == {"data": {"asset": {"price": None, "variation24h": None}}}
+
+
+def test_an_asset_lists_the_providers_of_its_feed_that_refuse_its_name(ask, feed):
+    for provider in ("simulated", "kraken"):
+        facts = {"external_id": "XBTUSD", "reason": "unknown_symbol", "since": at(0), "next_ask_at": at(600)}
+        RefusedListing.objects.create(asset_id=asset_ids(feed)["BTC"], provider=provider, **facts)
+    query = '{ asset(id: "%s") { refusedListings { provider externalId reason since nextAskAt } } }'
+    assert ask(query % "BTC").json()["data"]["asset"]["refusedListings"] == [
+        {
+            **{"provider": "simulated", "externalId": "XBTUSD", "reason": "unknown_symbol"},
+            **{"since": "2026-03-02T12:00:00Z", "nextAskAt": "2026-03-02T12:10:00Z"},
+        }
+    ]
+    assert ask(query % "ETH").json()["data"]["asset"]["refusedListings"] == []
 
 
 # Prices

@@ -12,6 +12,7 @@ from apps.market.services import roll_up
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule
+from apps.sources.models import RefusedListing
 from tests.api.asking import QUERY, connections, everything
 from tests.builders import above, append_quotes, asset_ids, at, make_feed, make_notified_alerts, make_owner, make_rule
 
@@ -49,6 +50,8 @@ def fill(owner, count, *, name):
     feed = make_feed(*symbols, name=f"{name}-more")
     for symbol, asset_id in asset_ids(feed).items():
         AssetAlias.objects.create(asset_id=asset_id, name=f"{symbol}-ALIAS")
+        refused = {"provider": "simulated", "external_id": symbol, "reason": "http_400"}
+        RefusedListing.objects.create(asset_id=asset_id, **refused, since=at(0), next_ask_at=at(600))
     make_rule(owner, name=f"{name} of all", assets=symbols, condition=above(10))
     append_quotes(feed, [(symbol, at(0), "9") for symbol in symbols])
     append_quotes(feed, [(symbol, at(90_000), "9.5") for symbol in symbols])

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apps.market.models import FeedEntry
 from apps.sources import services as sources
-from apps.sources.models import Circuit, FeedSource, Listing
+from apps.sources.models import Circuit, FeedSource, Listing, RefusedListing
 from tests.builders import TRACE, append_quotes, at, make_feed
 
 
@@ -53,9 +53,11 @@ def test_a_feeds_page_says_of_each_source_how_it_is(admin_client, monkeypatch):
     rows = _table(admin_client, feed, "Sources").rows
 
     assert [row[:2] for row in rows] == [[1, "coinbase"], [2, "binance"], [3, "alphavantage"]]
-    assert rows[0][2:] == ["no failures lately", "no limit of a day", "needs none", ""]
-    assert rows[1][2] == f"left alone until {now + timedelta(minutes=1):%H:%M:%S} UTC: timeout, 5 failures in a row"
-    assert rows[1][5] == "BTC-USD (BTCUSDT is in USDT)"
+    assert rows[0][2:] == ["no failures lately", "no limit of a day", "needs none", "no answer lately", ""]
+    assert rows[1][2] == (
+        f"left alone until {now + timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC: timeout, 5 failures in a row"
+    )
+    assert rows[1][6] == "BTC-USD (BTCUSDT is in USDT)"
     assert rows[2][3:5] == ["about 25 of 25", "ALPHAVANTAGE_API_KEY is missing"]
 
 
@@ -113,3 +115,43 @@ def test_a_feed_says_how_often_its_provider_allows_it_to_be_asked(admin_client):
     # 4 000 credits in 31 days, three for a call: one in 2 009 s, in whole slots of a minute.
     assert "asked every 60 s, effective every 34 min (coincap: 43 calls a day, for all feeds together)" in pages[0]
     assert "asked every 1 s, not measured yet" in pages[1]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", ["feed", "asset"])
+def test_a_refused_listing_is_shown_on_the_pages_of_its_feed_and_its_asset(admin_client, page):
+    feed = make_feed("BTC-USD", "GONE-USD", provider="coinbase")
+    gone = feed.assets.get(symbol="GONE-USD")
+    for provider in ("coinbase", "kraken"):
+        facts = {"external_id": "GONE-USD", "reason": "http_400", "since": at(0), "next_ask_at": at(600)}
+        RefusedListing.objects.create(asset=gone, provider=provider, **facts)
+    pk = {"feed": feed.pk, "asset": gone.pk}[page]
+    answer = admin_client.get(reverse(f"admin:market_{page}_change", args=[pk]))
+    (table,) = [one for one in answer.context["tables"] if one.title.startswith("Refused listings")]
+
+    # Of a provider that the feed does not name any more, nothing is said.
+    assert [row[1:] for row in table.rows] == [
+        [
+            "coinbase",
+            "GONE-USD",
+            "http_400: the request is refused; a name in it may not be known there",
+            at(0),
+            at(600),
+        ]
+    ]
+
+
+@pytest.mark.django_db
+def test_a_feed_without_a_refused_listing_says_nothing_of_them(admin_client):
+    feed = make_feed("BTC-USD")
+    answer = admin_client.get(reverse("admin:market_feed_change", args=[feed.pk]))
+    assert [one for one in answer.context["tables"] if one.title.startswith("Refused")] == []
+
+
+@pytest.mark.django_db
+def test_a_feeds_page_counts_the_answers_that_say_the_same(admin_client):
+    feed = make_feed("BTC-USD", provider="coinbase")
+    for second, price in enumerate(["1", "1.2", "1.2", "1.2"]):
+        append_quotes(feed, [("BTC-USD", at(second), price)], provider="coinbase", as_of=at(second))
+
+    assert _table(admin_client, feed, "Sources").rows[0][5] == f"3 in a row, since {at(1):%Y-%m-%d %H:%M:%S} UTC"

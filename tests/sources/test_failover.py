@@ -248,7 +248,7 @@ def test_a_call_that_was_under_way_when_the_circuit_opened_does_not_shorten_it()
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "seconds"), [(120, 120), (None, 60), (0, 1), (-5, 1), (10**20, 3_600), (3_601, 3_600)]
+    ("retry_after", "seconds"), [(120, 120), (None, 60), (0, 1), (-5, 1), (10**20, 604_800), (259_200, 259_200)]
 )
 def test_an_answer_that_calls_are_too_many_opens_the_circuit_for_as_long(retry_after, seconds):
     state = sources_domain.circuit_after_failure(

@@ -1,18 +1,19 @@
 """How feeds did lately: their rhythm, and what became of their quotes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import connection
-from django.db.models import F, Prefetch, QuerySet, Sum
+from django.db.models import F, Max, Min, Prefetch, QuerySet, Sum
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import TruncMinute
 
-from apps.market.models import Feed, FeedEntry
+from apps.market.models import Feed, FeedEntry, FeedHead, Quote
 
 RECENT_ENTRIES = 20
 # By a step into the index for each feed: of a join with the heads, PostgreSQL would expect a third of every log.
@@ -24,6 +25,7 @@ _RECENT_ENTRIES = RawSQL(
     [RECENT_ENTRIES, RECENT_ENTRIES],
 )
 HOURS_SHOWN = 24
+ENTRIES_COMPARED, ANSWERS_AT_FIRST = 1_000, 4
 
 
 def with_recent_entries(feeds: QuerySet[Feed]) -> QuerySet[Feed]:
@@ -109,6 +111,66 @@ def last_success_at(feed: Feed) -> datetime | None:
         answers = FeedEntry.objects.filter(feed=feed, kind=FeedEntry.Kind.QUOTES, failure="").order_by("-seq")
         answered = answers.first()
     return None if answered is None else answered.received_at
+
+
+class SameAnswers(NamedTuple):
+    """How many of a provider's last answers said the same prices, one after the other; since: when the first came."""
+
+    count: int
+    since: datetime | None
+
+
+def same_answers(feed_id: int, *, provider: str) -> SameAnswers:
+    """Return how many of a provider's last answers to a feed say the same: 0 where there is none, 1 where the last
+    differs from the one before.
+
+    Of the last ENTRIES_COMPARED entries of the log, read in growing pieces: two statements where prices move.
+    """
+    last_seq = FeedHead.objects.values_list("seq", flat=True).get(feed_id=feed_id)
+    answers = FeedEntry.objects.filter(
+        feed=feed_id,
+        seq__gt=last_seq - ENTRIES_COMPARED,
+        provider=provider,
+        kind=FeedEntry.Kind.QUOTES,
+        failure="",
+    )
+    fields = ("pk", "accepted", "late", "repeated", "unconfirmed", "first_at", "last_at", "received_at")
+    entries = list(answers.order_by("-seq").only(*fields))
+    prices: dict[int, Decimal] = {}
+    same = SameAnswers(0, None)
+    begin, piece = 0, ANSWERS_AT_FIRST
+    while begin < len(entries):
+        compared = entries[begin : begin + piece]
+        quoted = _prices_in(compared)
+        for entry in compared:
+            if not (entry.accepted or entry.late or entry.unconfirmed or entry.repeated):
+                continue
+            if entry.late or entry.unconfirmed or (entry.accepted and entry.pk not in quoted):
+                return same
+            for asset_id, lowest, highest in quoted.get(entry.pk, ()):
+                if lowest != highest or prices.setdefault(asset_id, lowest) != lowest:
+                    return same
+            same = SameAnswers(same.count + 1, entry.received_at)
+        begin, piece = begin + piece, piece * 4
+    return same
+
+
+def _prices_in(entries: Sequence[FeedEntry]) -> dict[int, list[tuple[int, Decimal, Decimal]]]:
+    """Return entry id -> (asset id, lowest, highest price) for the quotes of these entries that are stored."""
+    with_quotes = [entry for entry in entries if entry.first_at is not None]
+    quoted: dict[int, list[tuple[int, Decimal, Decimal]]] = {}
+    if not with_quotes:
+        return quoted
+    # The bounds prune partitions.
+    rows = Quote.objects.filter(
+        entry__in=[entry.pk for entry in with_quotes],
+        at__gte=min(entry.first_at for entry in with_quotes if entry.first_at),
+        at__lte=max(entry.last_at for entry in with_quotes if entry.last_at),
+    )
+    spans = rows.order_by().values_list("entry_id", "asset_id").annotate(Min("price"), Max("price"))
+    for entry_id, asset_id, lowest, highest in spans:
+        quoted.setdefault(entry_id, []).append((asset_id, lowest, highest))
+    return quoted
 
 
 def pace_seconds(feed: Feed) -> float:

@@ -24,6 +24,7 @@ class Migration(migrations.Migration):
                 ('open_until', models.DateTimeField(null=True)),
                 ('reason', models.CharField(blank=True, max_length=64)),
                 ('failed_at', models.DateTimeField(null=True)),
+                ('let_through', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='market.feed')),
             ],
             options={
                 'constraints': [models.UniqueConstraint(fields=('provider', 'address'), name='one_circuit_per_address')],
@@ -76,6 +77,22 @@ class Migration(migrations.Migration):
             ],
             options={
                 'constraints': [models.UniqueConstraint(fields=('asset', 'provider'), name='one_listing_per_asset_and_provider'), models.UniqueConstraint(fields=('provider', 'external_id'), name='one_asset_per_external_id')],
+            },
+        ),
+        migrations.CreateModel(
+            name='RefusedListing',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('provider', models.CharField(max_length=32)),
+                ('external_id', models.CharField(max_length=128)),
+                ('reason', models.CharField(max_length=64)),
+                ('since', models.DateTimeField()),
+                ('next_ask_at', models.DateTimeField()),
+                ('asset', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='refused_listings', to='market.asset')),
+            ],
+            options={
+                'ordering': ['asset', 'provider'],
+                'constraints': [models.UniqueConstraint(fields=('asset', 'provider'), name='one_refusal_per_asset_and_provider'), models.CheckConstraint(condition=models.Q(('since__lt', models.F('next_ask_at'))), name='refusal_forward')],
             },
         ),
     ]

@@ -8,7 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from apps.market.domain import RawQuote
-from apps.sources.providers import live
+from apps.sources.providers import http, live
+from apps.sources.providers.days import end_of_day
 from apps.sources.providers.live import DAY, Ask, Close, LiveProvider
 from apps.sources.providers.protocol import (
     HistoryLimits,
@@ -50,7 +51,8 @@ class AlphaVantage(LiveProvider):
         if any("a premium endpoint" in notice for notice in notices):
             raise ProviderRejected("premium")
         if notices:
-            raise ProviderUnavailable("rate_limited")
+            seconds = http.wait_said_in(" ".join(notices), now=http.now())
+            raise ProviderUnavailable("rate_limited", retry_after_seconds=seconds)
         if "apikey" in str(content.get("Error Message")).lower():
             raise ProviderRejected("unauthorized")
         return {} if "Error Message" in content else content
@@ -62,10 +64,17 @@ class AlphaVantage(LiveProvider):
         if slash:
             params = {"function": "CURRENCY_EXCHANGE_RATE", "from_currency": from_currency, "to_currency": to_currency}
             rate = _item_of(ask("/query", params), name="Realtime Currency Exchange Rate")
-            return [RawQuote(external_id=external_id, price=rate.get("5. Exchange Rate"), at=_event_time(rate))]
+            return [
+                RawQuote(
+                    external_id, rate.get("5. Exchange Rate"), _event_time(rate, ask.calendars.get(external_id, ""))
+                )
+            ]
         share = _item_of(ask("/query", {"function": "GLOBAL_QUOTE", "symbol": external_id}), name="Global Quote")
         # Of a share it tells the trading day, and no time.
-        return [RawQuote(external_id=external_id, price=share.get("05. price"))]
+        day = share.get("07. latest trading day")
+        return [
+            RawQuote(external_id, share.get("05. price"), _known_at(day, NEW_YORK, ask.calendars.get(external_id, "")))
+        ]
 
     def closes_of(self, ask: Ask, external_id: str, history_range: HistoryRange) -> Iterable[Close]:
         """Give the close of each day at the end of the day. Raises ProviderRejected("unknown_symbol") too."""
@@ -80,7 +89,10 @@ class AlphaVantage(LiveProvider):
         facts = _item_of(payload, name="Meta Data")
         zone = ZONES.get(str(facts.get("6. Time Zone" if slash else "5. Time Zone")), NEW_YORK)
         for day, prices in _item_of(payload, name="Time Series FX (Daily)" if slash else "Time Series (Daily)").items():
-            yield _end_of(day, zone=zone), live.cell(prices, "4. close")
+            at = _end_of(day, zone, ask.calendars.get(external_id, ""))
+            if at is None:
+                raise ProviderUnavailable("bad_payload")
+            yield at, live.cell(prices, "4. close")
 
     def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Give the shares that Alpha Vantage finds, best match first. It is one of the key's calls."""
@@ -98,16 +110,25 @@ def _item_of(payload: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
     return item
 
 
-def _end_of(day: str, *, zone: tzinfo) -> datetime:
-    with suppress(ValueError, OverflowError):
-        return (datetime.strptime(day, "%Y-%m-%d") + DAY).replace(tzinfo=zone).astimezone(UTC)
-    raise ProviderUnavailable("bad_payload")
+def _end_of(day: Any, zone: tzinfo, calendar: str) -> datetime | None:
+    """Return when the price of a day stood, None for what is no day."""
+    with suppress(TypeError, ValueError, OverflowError):
+        return end_of_day(datetime.strptime(day, "%Y-%m-%d").date(), zone=zone, calendar=calendar)
+    return None
 
 
-def _event_time(rate: Mapping[str, Any]) -> datetime | None:
+def _known_at(day: Any, zone: tzinfo, calendar: str) -> Any:
+    """Return when a price stood of which only the day is named: now at the latest. What is no day stays as it is:
+    admission says what is wrong with it."""
+    at = _end_of(day, zone, calendar)
+    return day if at is None else min(at, http.now())
+
+
+def _event_time(rate: Mapping[str, Any], calendar: str) -> datetime | None:
+    refreshed = rate.get("6. Last Refreshed")
     if rate.get("7. Time Zone") != "UTC":
         return None
-    try:
-        return datetime.strptime(rate["6. Last Refreshed"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    except (KeyError, TypeError, ValueError):
-        return None
+    with suppress(TypeError, ValueError):
+        return datetime.strptime(refreshed, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    at = _end_of(refreshed, UTC, calendar)
+    return None if at is None else min(at, http.now())

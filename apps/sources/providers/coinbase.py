@@ -18,20 +18,15 @@ class Coinbase(LiveProvider):
     history = HistoryLimits(steps=(MINUTE, HOUR, DAY), points=300)
     currency_mark = "-"
 
-    def check_answer(self, quotes: Sequence[RawQuote]) -> None:
-        """Raise ProviderRejected("unknown_symbol") where none of the products is there."""
-        if all(quote.price is None for quote in quotes):
-            raise ProviderRejected("unknown_symbol")
-
     def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
-        """Return the last trade of the one product. One that is not there has no price and costs no other."""
+        """Return the last trade of the one product. Raises ProviderRejected("unknown_symbol") where it is not there."""
         [external_id] = external_ids
         try:
             trade = live.object_of(ask(f"/products/{live.segment(external_id)}/ticker"))
         except ProviderRejected as rejection:
             if rejection.reason != "http_404":
                 raise
-            return [RawQuote(external_id=external_id, price=None)]
+            raise ProviderRejected("unknown_symbol") from None
         # An error is an object too, with a message in it. The volume is that of 24 hours, not of the trade.
         return [RawQuote(external_id=external_id, price=live.cell(trade, "price"), at=trade.get("time"))]
 

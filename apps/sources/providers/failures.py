@@ -9,6 +9,7 @@ _HINTS = {
     "redirect": "the answer leads elsewhere, where nobody follows",
     "too_large": "the answer is longer than PROVIDER_ANSWER_LIMIT_BYTES",
     "bad_payload": "the answer is not what was expected",
+    "http_400": "the request is refused; a name in it may not be known there",
     "http_404": "this name may not be known, or the address is wrong",
     "unknown_symbol": "this name is not known there",
     "premium": "that is not for free keys",

@@ -7,16 +7,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from apps.market.domain import RawQuote
-from apps.sources.providers import http, live
+from apps.sources.providers import live
 from apps.sources.providers.live import DAY, Ask, Close, LiveProvider
 from apps.sources.providers.protocol import (
-    Answer,
     HistoryLimits,
     HistoryRange,
     Limits,
     ProviderRejected,
     ProviderUnavailable,
-    QuoteRequest,
     SearchResult,
 )
 
@@ -38,39 +36,33 @@ class Frankfurter(LiveProvider):
     history = HistoryLimits(steps=(DAY,), points=365)
     currency_mark = "/"
 
-    def fetch(self, request: QuoteRequest) -> Answer:
-        """Return the rates of the newest business day, in calls that share one deadline.
+    def batches_of(self, external_ids: Sequence[str]) -> Iterable[Sequence[str]]:
+        """Give the pairs of each base currency, and each name that is no pair by itself."""
+        batches: dict[str, list[str]] = {}
+        for name in external_ids:
+            pair = _PAIR.fullmatch(name)
+            batches.setdefault(pair[1] if pair else f"no pair: {name}", []).append(name)
+        return batches.values()
 
-        What is no pair, or of unknown currencies, has no price. Raises what `get_json` raises, and
-        ProviderUnavailable("bad_payload"): one failed call fails the answer. Only a 404 fails it where all have one.
+    def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
+        """Return the rates of the newest business day for pairs of one base currency.
+
+        A 404 says that the base is unknown, or all of the other currencies; one of those that is unknown has no price.
+        Raises ProviderRejected("unknown_symbol") for what is no pair, without a call.
         """
-        ask = self.asking(request.options)
-        quotes = [RawQuote(external_id=id_, price=None) for id_ in request.external_ids if not _PAIR.fullmatch(id_)]
-        symbols_by_base = _symbols_by_base(request.external_ids)
-        not_found = 0
-        for base, symbols in symbols_by_base.items():
-            rates: Mapping[str, Any] = {}
-            at = None
-            try:
-                payload = ask("/v1/latest", {"base": base, "symbols": ",".join(symbols)})
-                rates, at = _rates_of(payload, base=base), _event_time(payload.get("date"))
-            except ProviderRejected as rejection:
-                # Unknown are this base, or all of its symbols. If all calls say so, the address is probably wrong.
-                not_found += 1
-                if rejection.reason != "http_404" or not_found == len(symbols_by_base):
-                    raise
-            quotes += [RawQuote(external_id=f"{base}/{to}", price=rates.get(to), at=at) for to in symbols]
-        return Answer(quotes=quotes, as_of=http.now())
+        pairs = [_pair_of(name) for name in external_ids]
+        base = pairs[0][0]
+        payload = ask("/v1/latest", {"base": base, "symbols": ",".join(to for _, to in pairs)})
+        rates, at = _rates_of(payload, base=base), _event_time(payload.get("date"))
+        return [RawQuote(f"{base}/{to}", rates.get(to), at) for _, to in pairs]
 
     def closes_of(self, ask: Ask, external_id: str, history_range: HistoryRange) -> Iterable[Close]:
         """Give the rate of each business day. Raises ProviderRejected("unknown_symbol") for what is no pair."""
-        pair = _PAIR.fullmatch(external_id)
-        if pair is None:
-            raise ProviderRejected("unknown_symbol")
+        base, symbol = _pair_of(external_id)
         path = f"/v1/{history_range.since.date().isoformat()}..{history_range.reached.date().isoformat()}"
-        rates = _rates_of(ask(path, {"base": pair[1], "symbols": pair[2]}), base=pair[1])
+        rates = _rates_of(ask(path, {"base": base, "symbols": symbol}), base=base)
         for day, of_day in rates.items():
-            yield _event_time(day), of_day.get(pair[2]) if isinstance(of_day, dict) else None
+            yield _event_time(day), of_day.get(symbol) if isinstance(of_day, dict) else None
 
     def founds_of(self, ask: Ask, text: str) -> Iterable[SearchResult]:
         """Give the euro in the currencies in which the words stand."""
@@ -81,11 +73,12 @@ class Frankfurter(LiveProvider):
         return live.best_of(founds, text)
 
 
-def _symbols_by_base(external_ids: Sequence[str]) -> dict[str, list[str]]:
-    symbols: dict[str, list[str]] = {}
-    for pair in filter(None, map(_PAIR.fullmatch, external_ids)):
-        symbols.setdefault(pair[1], []).append(pair[2])
-    return symbols
+def _pair_of(name: str) -> tuple[str, str]:
+    """Return the two currencies of a pair. Raises ProviderRejected("unknown_symbol") for what is none."""
+    pair = _PAIR.fullmatch(name)
+    if pair is None:
+        raise ProviderRejected("unknown_symbol")
+    return pair[1], pair[2]
 
 
 def _rates_of(payload: Any, *, base: str) -> Mapping[str, Any]:

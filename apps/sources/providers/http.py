@@ -1,10 +1,13 @@
 """JSON over HTTP from a server that is not trusted: bounded in time and size, and silent about addresses and keys."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +22,14 @@ CHUNK_BYTES = 16_384
 # One answer, however many calls it takes.
 ANSWER_SECONDS = 10.0
 ANSWER_LIMIT_BYTES = 2_000_000
+# A ban is obeyed for as long as the provider says, and no longer than this.
+BAN_LIMIT_SECONDS = 7 * 86_400
+
+_UNTIL = re.compile(
+    r"\buntil\W{1,3}(\d{13}\b|\d{10}\b|\d{4}-\d\d-\d\d[T ][\d:.]{5,15}(?:Z|[+-]\d\d:?\d\d))", re.IGNORECASE
+)
+_WAIT = re.compile(r"\b(?:for|in|after)\s{1,3}(\d{1,7})\s{0,3}(seconds?|minutes?|hours?|days?)\b", re.IGNORECASE)
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def get_json(
@@ -96,11 +107,16 @@ def _refuse_unless_json(response: requests.Response, *, ban_status: int | None) 
     status = response.status_code
     if status in (401, 403):
         raise ProviderRejected("unauthorized")
-    if status in (429, ban_status) or status >= 500:
-        raise ProviderUnavailable(
-            f"http_{status}" if status >= 500 else "rate_limited",
-            retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After"), now=now()),
-        )
+    retry_after = response.headers.get("Retry-After")
+    if status in (429, ban_status):
+        said = [
+            retry_after_seconds(retry_after, now=now(), limit_seconds=BAN_LIMIT_SECONDS),
+            wait_said_in(_beginning_of(response), now=now()),
+        ]
+        seconds = max((one for one in said if one is not None), default=None)
+        raise ProviderUnavailable("rate_limited", retry_after_seconds=seconds)
+    if status >= 500:
+        raise ProviderUnavailable(f"http_{status}", retry_after_seconds=retry_after_seconds(retry_after, now=now()))
     if status >= 400:
         raise ProviderRejected(f"http_{status}")
     if status >= 300:
@@ -108,6 +124,30 @@ def _refuse_unless_json(response: requests.Response, *, ban_status: int | None) 
     content_type = response.headers.get("Content-Type", "json").lower()
     if "json" not in content_type and content_type.partition(";")[0].strip() not in UNTYPED:
         raise ProviderUnavailable("bad_payload")
+
+
+def _beginning_of(response: requests.Response) -> str:
+    """Return the beginning of a body, or "" where it cannot be read: what the status says holds without it."""
+    with suppress(OSError, HTTPError):
+        return next(response.iter_content(CHUNK_BYTES), b"").decode(errors="replace")
+    return ""
+
+
+def wait_said_in(text: str, *, now: datetime) -> int | None:
+    """Return for how many seconds a text says not to ask, cut to [1, 7 days]; None where it names no time.
+
+    "until" an epoch in seconds or milliseconds, or ISO 8601 with zone; "for", "in" or "after" some seconds, minutes,
+    hours or days. Of several the longest.
+    """
+    waits = [float(count) * _UNIT_SECONDS[unit[0].lower()] for count, unit in _WAIT.findall(text)]
+    for moment in _UNTIL.findall(text):
+        if moment.isdecimal():
+            waits.append(int(moment) / (1_000 if len(moment) == 13 else 1) - now.timestamp())
+            continue
+        with suppress(ValueError):
+            at = datetime.fromisoformat(moment)
+            waits += [] if at.tzinfo is None else [(at - now).total_seconds()]
+    return ceil(min(max(*waits, 1), BAN_LIMIT_SECONDS)) if waits else None
 
 
 def _json_of(body: bytes) -> dict[str, Any] | list[Any]:

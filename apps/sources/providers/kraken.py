@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from apps.market.domain import RawQuote
-from apps.sources.providers import live
+from apps.sources.providers import http, live
 from apps.sources.providers.live import DAY, HOUR, MINUTE, Ask, Close, LiveProvider
 from apps.sources.providers.protocol import (
     HistoryLimits,
@@ -39,7 +39,7 @@ class RecentPoints(HistoryLimits):
 
 
 class Kraken(LiveProvider):
-    """Prices by Kraken's pairs ("XBTUSD" or "XXBTZUSD"). One pair that Kraken does not know fails its whole call."""
+    """Prices by Kraken's pairs ("XBTUSD" or "XXBTZUSD"). One that Kraken does not know fails its whole call."""
 
     slug = "kraken"
     base_url = "https://api.kraken.com"
@@ -93,7 +93,7 @@ def _refuse_errors(errors: Sequence[Any]) -> None:
         return
     text = "\n".join(map(str, errors))
     if "Rate limit" in text or "Too many requests" in text:
-        raise ProviderUnavailable("rate_limited")
+        raise ProviderUnavailable("rate_limited", retry_after_seconds=http.wait_said_in(text, now=http.now()))
     if "EQuery:Unknown asset pair" in text:
         raise ProviderRejected("unknown_symbol")
     raise ProviderUnavailable("provider_error")

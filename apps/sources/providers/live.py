@@ -5,13 +5,14 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from apps.market.domain import RawQuote
-from apps.sources.providers import http
+from apps.sources.providers import apart, http
 from apps.sources.providers.protocol import (  # noqa: F401, the steps of history are for the providers
     DAY,
     FOUND_AT_MOST,
@@ -48,11 +49,13 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """How a provider asks for one answer, in as many calls as that takes. seconds_left: for all of them."""
+    """How a provider asks for one answer, in as many calls as that takes. seconds_left: for all of them; calendars:
+    external id -> the calendar of its trading hours, or ""."""
 
     provider: "LiveProvider"
     options: Mapping[str, Any]
     seconds_left: Callable[[], float]
+    calendars: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, path: str, params: Mapping[str, str | int] | None = None) -> Any:
         """Return what is in the answer at this path of the API, asked once, with the key where there is one.
@@ -118,23 +121,42 @@ class LiveProvider(PlainProvider):
             raise ProviderRejected("no_key")
         return key
 
-    def asking(self, options: Mapping[str, Any]) -> Ask:
-        """Return how to ask for one answer, whose time runs from now on."""
-        return Ask(provider=self, options=options, seconds_left=http.time_left())
+    def asking(self, options: Mapping[str, Any], *, calendars: Mapping[str, str] | None = None) -> Ask:
+        """Return how to ask for one answer, whose time runs from now on. calendars: external id -> calendar or ""."""
+        return Ask(
+            provider=self,
+            options=options,
+            seconds_left=http.time_left(),
+            calendars={} if calendars is None else calendars,
+        )
 
     def content_of(self, payload: Any) -> Any:
         """Return what is in an answer; what says that it is none raises ProviderUnavailable or ProviderRejected."""
         return payload
 
     def fetch(self, request: QuoteRequest) -> Answer:
-        """Return the newest prices, in calls that share one deadline. One failed call fails the answer."""
-        ask = self.asking(request.options)
-        quotes: list[RawQuote] = []
-        for external_ids in self.limits.batches_of(request.external_ids):
-            quotes += self.fetch_batch(ask, external_ids)
+        """Return the newest prices, in calls that share one deadline.
+
+        A refused name has no price and costs no other. A call that fails otherwise fails the answer.
+        """
+        ask = self.asking(request.options, calendars=request.calendars)
+        together = [name for name in request.external_ids if name not in request.apart]
+        alone = [[name] for name in request.external_ids if name in request.apart]
+        batches = [*self.batches_of(together), *alone]
+        seed = int(request.slot.timestamp())
+        gathered = apart.gather(batches, fetch_batch=partial(self.fetch_batch, ask), seed=seed)
         if request.external_ids:
-            self.check_answer(quotes)
-        return Answer(quotes=quotes, as_of=http.now())
+            self.check_answer(gathered.quotes)
+        return Answer(
+            quotes=[*(RawQuote(name, None) for name in gathered.refused), *gathered.quotes],
+            as_of=http.now(),
+            refused=gathered.refused,
+            extra_calls=gathered.extra_calls + len(alone),
+        )
+
+    def batches_of(self, external_ids: Sequence[str]) -> Iterable[Sequence[str]]:
+        """Give as many at a time as go into one call."""
+        return self.limits.batches_of(external_ids)
 
     def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
         """Return what one call gives for as many external ids as go into one."""
@@ -151,7 +173,8 @@ class LiveProvider(PlainProvider):
         history_range = self.history.range_of(request, now=now)
         if history_range.is_empty:
             return HistoryPage(quotes=[], reached=history_range.reached)
-        closes_given = self.closes_of(self.asking(request.options), request.external_id, history_range)
+        ask = self.asking(request.options, calendars={request.external_id: request.calendar})
+        closes_given = self.closes_of(ask, request.external_id, history_range)
         # What is not over yet is dated ahead of now. An answer may also have more than was asked for.
         closes = sorted(
             (at, number, price)

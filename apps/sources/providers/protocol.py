@@ -1,8 +1,8 @@
 """The interface of providers: what they are asked for, and what they may answer. Values in, values out: no ORM."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
@@ -32,11 +32,15 @@ class ProviderUnavailable(Exception):
 
 
 class ProviderRejected(Exception):
-    """The provider will never answer this request as it stands (a wrong key, an unknown symbol, a broken file)."""
+    """The provider will never answer this request as it stands (a wrong key, an unknown symbol, a broken file).
 
-    def __init__(self, reason: str) -> None:
+    extra_calls: those that were made to find out which name is refused.
+    """
+
+    def __init__(self, reason: str, *, extra_calls: int = 0) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.extra_calls = extra_calls
 
 
 class ProviderMisconfigured(ValueError):
@@ -51,7 +55,9 @@ class QuoteRequest:
     external_ids: the provider's names of the feed's assets, sorted; slot: start of the slot, aware UTC;
     began_at: the slot of the feed's first answer (this slot, on the first); position: the feed's clock up to
     which everything has been given, or None at the beginning; latest: external id -> (at, price) of the newest stored
-    quote; interval_seconds: the feed's interval; options: as `validate_options` returned them.
+    quote; interval_seconds: the feed's interval; options: as `validate_options` returned them; apart: those of the
+    external ids that were refused lately, each of which is asked for in a call of its own; calendars: external id ->
+    the calendar of its trading hours, or "".
     """
 
     external_ids: Sequence[str]
@@ -61,6 +67,8 @@ class QuoteRequest:
     latest: Mapping[str, tuple[datetime, Decimal]]
     interval_seconds: int
     options: Mapping[str, Any]
+    apart: Collection[str] = ()
+    calendars: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +77,15 @@ class Answer:
 
     as_of: the feed's clock after this answer: receipt time for a live provider, the recording's own time for a
     recording; history: what lies before the first quote, given once, with the feed's first answer: it fills windows and
-    opens nothing.
+    opens nothing; refused: external id -> why the provider refuses it, while it gave a price for another; extra_calls:
+    those beyond the calls of a round.
     """
 
     quotes: Sequence[RawQuote]
     as_of: datetime
     history: Sequence[RawQuote] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    extra_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +131,24 @@ class Limits:
 
     def interval_seconds_for(self, calls: int) -> int:
         """Return how far apart rounds of so many calls have to lie."""
+        return max(self.shortest_interval_seconds, self.seconds_for(calls))
+
+    def seconds_for(self, calls: int) -> int:
+        """Return in how many seconds so many calls are allowed."""
         paces = [(60, self.calls_per_minute), (86_400, self.calls_per_day)]
-        needed = [math.ceil(calls * seconds / allowed) for seconds, allowed in paces if allowed is not None]
-        return max([self.shortest_interval_seconds, *needed])
+        return max([0, *(math.ceil(calls * seconds / allowed) for seconds, allowed in paces if allowed is not None)])
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryRequest:
-    """What is wanted of one asset's past: prices of [since, until), aware UTC. options: as `validate_options` says."""
+    """What is wanted of one asset's past: prices of [since, until), aware UTC. options: as `validate_options` says;
+    calendar: of the asset's trading hours, or ""."""
 
     external_id: str
     since: datetime
     until: datetime
     options: Mapping[str, Any]
+    calendar: str = ""
 
 
 @dataclass(frozen=True, slots=True)

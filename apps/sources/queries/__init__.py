@@ -9,10 +9,14 @@ from apps.sources.queries.limits import (
     address_of,
     budget_of,
     circuits_of,
+    is_all_left_alone,
+    left_alone,
     narrowest_limit,
+    seconds_after_extra_calls,
     seconds_between_rounds,
 )
 from apps.sources.queries.listings import AssetIds, asset_ids_by_external_id, left_out_of
+from apps.sources.queries.refusals import Refusals, refusals_of, refused_listings_of, refused_rows_of
 
 __all__ = [
     "ADDRESS_LENGTH",
@@ -22,12 +26,19 @@ __all__ = [
     "AssetIds",
     "Budget",
     "Health",
+    "Refusals",
     "address_of",
     "asset_ids_by_external_id",
     "budget_of",
     "circuits_of",
     "health_of",
+    "is_all_left_alone",
+    "left_alone",
     "left_out_of",
     "narrowest_limit",
+    "refusals_of",
+    "refused_listings_of",
+    "refused_rows_of",
+    "seconds_after_extra_calls",
     "seconds_between_rounds",
 ]

@@ -1,14 +1,14 @@
 """Providers' limits and circuit breakers: how often a feed may be fetched, and which provider is left alone."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Now
 
-from apps.market.models import Asset, FeedEntry
+from apps.market.models import Asset, Feed, FeedEntry
 from apps.sources.models import Backfill, Circuit, FeedSource
 from apps.sources.providers.registry import PROVIDERS
 
@@ -53,12 +53,35 @@ def seconds_between_rounds(providers: Iterable[str], *, backfills_more: int = 0)
     return max((limited[slug].interval_seconds_for(count) for slug, count in calls.items()), default=0)
 
 
+def seconds_after_extra_calls(source: FeedSource, *, calls: int) -> int:
+    """Return how much longer a feed waits for its next round after so many calls beyond those of a round: 0 at an
+    address of its own, where no limit holds."""
+    provider = PROVIDERS.get(source.provider)
+    if not calls or provider is None or provider.limits is None:
+        return 0
+    is_public = address_of(source) in ("", provider.validate_options({})["base_url"])
+    return provider.limits.seconds_for(calls) if is_public else 0
+
+
 def circuits_of(sources: Iterable[FeedSource]) -> dict[tuple[str, str], Circuit]:
     """Return (provider, address) -> its circuit, for those of `sources` that have failed some time; one statement."""
     asked = Q()
     for source in sources:
         asked |= Q(provider=source.provider, address=address_of(source))
     return {(one.provider, one.address): one for one in Circuit.objects.filter(asked)} if asked else {}
+
+
+def left_alone(feed: Feed, *, now: datetime) -> list[Circuit]:
+    """Return the open circuits of a feed's sources, in the order of the sources."""
+    sources = list(feed.sources.all())
+    circuits = circuits_of(sources)
+    found = [circuits.get((source.provider, address_of(source))) for source in sources]
+    return [one for one in found if one is not None and one.open_until is not None and one.open_until > now]
+
+
+def is_all_left_alone(feed: Feed, circuits: Sequence[Circuit]) -> bool:
+    """Tell whether these open circuits are those of all sources of a feed, so that nobody would be asked."""
+    return bool(circuits) and len(circuits) == len(feed.sources.all())
 
 
 def address_of(source: FeedSource) -> str:

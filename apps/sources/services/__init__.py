@@ -11,12 +11,13 @@ from apps.sources.services.backfilling import (
     release_backfill,
     take_backfill_step,
 )
-from apps.sources.services.circuits import note_failure
+from apps.sources.services.circuits import note_failure, note_success
 from apps.sources.services.feeds import (
     FetchRefused,
     change_interval,
     claim_due_feeds,
     create_feed,
+    describe_left_alone,
     fetch_now,
     set_is_live,
 )
@@ -31,6 +32,7 @@ from apps.sources.services.fetching import (
 from apps.sources.services.history import Imported, clock_of_past, import_history
 from apps.sources.services.listing import ListingRefused, add_listing
 from apps.sources.services.pushing import Pushed, PushRefused, record_pushed
+from apps.sources.services.refusals import note_refusals
 
 __all__ = [
     "BackfillRefused",
@@ -50,10 +52,13 @@ __all__ = [
     "clock_of_past",
     "create_feed",
     "describe_backfill",
+    "describe_left_alone",
     "fetch",
     "fetch_now",
     "import_history",
     "note_failure",
+    "note_refusals",
+    "note_success",
     "origin_of",
     "pause_between_calls",
     "record_answers",

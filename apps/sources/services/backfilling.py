@@ -42,17 +42,18 @@ class BackfillRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an asset's past comes from: one provider, at one address, by one name."""
+    """Where an asset's past comes from: one provider, at one address, by one name. calendar: the asset's, or ""."""
 
     feed: Feed
     source: FeedSource
     provider: Provider
     external_id: str
     history: HistoryLimits
+    calendar: str
 
     def request(self, *, since: datetime, until: datetime) -> HistoryRequest:
         """Return what asks for [since, until)."""
-        return HistoryRequest(self.external_id, since, until, self.source.options)
+        return HistoryRequest(self.external_id, since, until, self.source.options, self.calendar)
 
 
 def origin_of(asset: Asset, *, provider: str | None = None) -> Origin:
@@ -78,7 +79,7 @@ def origin_of(asset: Asset, *, provider: str | None = None) -> Origin:
     its = provider_named(source.provider)
     if its.history is None:
         raise BackfillRefused(f"{its.slug} gives no past")
-    return Origin(asset.feed, source, its, external_id, its.history)
+    return Origin(asset.feed, source, its, external_id, its.history, asset.calendar)
 
 
 def _has_past(source: FeedSource) -> bool:
@@ -206,7 +207,7 @@ def _take(backfill: Backfill, *, now: datetime, trace_id: str) -> Step:
         step = _note(backfill, outcome, failure=reason, next_call_at=now + wait, calls=1)
         return Step(step.outcome, step.backfill, step.fence, retry_after_seconds=retry_after)
     if circuit is not None and (circuit.failures or circuit.open_until):
-        note_success(source=origin.source)
+        note_success(source=origin.source, asked_at=now)
     return _store(backfill, origin, page, now=now, trace_id=trace_id)
 
 

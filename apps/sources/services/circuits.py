@@ -5,6 +5,7 @@ from datetime import datetime
 
 from django.db import transaction
 
+from apps.market.models import Feed
 from apps.sources import domain, queries
 from apps.sources.domain import CircuitState
 from apps.sources.models import Circuit, FeedSource
@@ -29,19 +30,37 @@ def note_failure(
         before = _state_of(circuit)
         state = domain.circuit_after_failure(before, reason=reason, retry_after_seconds=retry_after_seconds, now=now)
         circuit.reason, circuit.failed_at = reason, now
+        if state.open_until != before.open_until:
+            # Whoever let a feed through did not know of this.
+            circuit.let_through = None
         _write(circuit, state)
     if state.open_until != before.open_until:
         facts = {"provider": source.provider, "reason": reason, "until": state.open_until, "failures": state.failures}
         logger.warning("circuit opened", extra=facts)
 
 
-def note_success(*, source: FeedSource) -> None:
-    """Count an answer of a provider that has failed lately; of others nothing is written."""
+def note_success(*, source: FeedSource, asked_at: datetime) -> None:
+    """Count an answer of a provider that has failed lately; of others nothing is written.
+
+    An answer to what was asked before the last failure says nothing about the time after it: it ends no ban.
+    """
     with transaction.atomic():
         rows = Circuit.objects.select_for_update(no_key=True)
         circuit = rows.filter(provider=source.provider, address=queries.address_of(source)).first()
-        if circuit is not None:
+        if circuit is not None and (circuit.failed_at is None or circuit.failed_at <= asked_at):
             _write(circuit, domain.circuit_after_success(_state_of(circuit)))
+
+
+def let_through(*, feed: Feed, circuit: Circuit) -> None:
+    """Let a feed ask a provider once although it is left alone."""
+    Circuit.objects.filter(pk=circuit.pk).update(let_through=feed)
+
+
+def is_let_through(circuit: Circuit, *, feed: Feed) -> bool:
+    """Tell whether a feed may ask a provider that is left alone; it may once."""
+    if circuit.let_through_id != feed.pk:
+        return False
+    return bool(Circuit.objects.filter(pk=circuit.pk, let_through=feed).update(let_through=None))
 
 
 def _state_of(circuit: Circuit) -> CircuitState:

@@ -1,6 +1,6 @@
 """Feeds created, claimed when they are due, and fetched out of turn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,8 +12,9 @@ from apps.market import domain as market_domain
 from apps.market.models import EvaluationCursor, Feed, FeedEntry, FeedHead
 from apps.market.services.log import lock_head
 from apps.sources import domain, queries
-from apps.sources.models import FeedSource
+from apps.sources.models import Circuit, FeedSource
 from apps.sources.providers.registry import PROVIDERS
+from apps.sources.services.circuits import let_through
 
 # Between claiming a due feed and taking its lease: a wake-up that is lost is sent again after this.
 REDISPATCH_AFTER = timedelta(seconds=10)
@@ -68,11 +69,12 @@ def _due_slot(head: FeedHead, *, now: datetime) -> datetime:
     return max(market_domain.slot_of(at=now, interval_seconds=head.feed.interval_seconds), head.next_slot)
 
 
-def fetch_now(*, feed_id: int, now: datetime) -> datetime:
+def fetch_now(*, feed_id: int, now: datetime, is_sure: bool = False) -> datetime:
     """Make a feed due at once, out of its turn, and return since when it is: the next tick starts its fetch.
 
     The time itself becomes the slot; afterwards the feed is due at its usual slots again. Asked for twice, it is due
-    once. Raises FetchRefused: paused, under way, asked this second.
+    once. is_sure: also where all of its providers are left alone; then the first of them is asked once. Raises
+    FetchRefused: paused, under way, asked this second, left alone.
     """
     wanted = now.replace(microsecond=0)
     with transaction.atomic():
@@ -80,6 +82,11 @@ def fetch_now(*, feed_id: int, now: datetime) -> datetime:
         feed = Feed.objects.get(pk=feed_id)
         if not feed.is_enabled:
             raise FetchRefused(f"{feed} is paused. Resume it first.")
+        circuits = queries.left_alone(feed, now=now)
+        if queries.is_all_left_alone(feed, circuits):
+            if not is_sure:
+                raise FetchRefused(f"{feed} was not asked: {describe_left_alone(circuits)}.")
+            let_through(feed=feed, circuit=circuits[0])
         # The lease is measured by the database's clock, as where it is taken.
         if FeedHead.objects.filter(IS_LEASED, pk=feed_id).exists():
             raise FetchRefused(f"{feed} is being fetched at this moment.")
@@ -91,6 +98,14 @@ def fetch_now(*, feed_id: int, now: datetime) -> datetime:
             raise FetchRefused(f"{feed} was fetched this second, or its log is ahead of this machine's clock.")
         FeedHead.objects.filter(pk=feed_id).update(next_slot=wanted, redispatch_at=None)
     return wanted
+
+
+def describe_left_alone(circuits: Iterable[Circuit]) -> str:
+    """Return until when open circuits keep their providers from being asked, and why."""
+    said = [
+        f"{one.provider} is left alone until {one.open_until:%Y-%m-%d %H:%M:%S} UTC ({one.reason})" for one in circuits
+    ]
+    return ", ".join(said)
 
 
 def change_interval(*, feed_id: int, interval_seconds: int, now: datetime) -> None:

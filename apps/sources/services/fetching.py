@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import ceil
@@ -41,8 +41,9 @@ from apps.sources.providers.protocol import (
     QuoteRequest,
 )
 from apps.sources.providers.registry import PROVIDERS, provider_named
-from apps.sources.services.circuits import note_failure, note_success
+from apps.sources.services.circuits import is_let_through, note_failure, note_success
 from apps.sources.services.feeds import REDISPATCH_AFTER
+from apps.sources.services.refusals import note_refusals
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +79,17 @@ def take_fetch_lease(*, feed_id: int, slot: datetime) -> FetchLease | None:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one provider gave for one slot, admitted: an entry of the log to be."""
+    """What one provider gave for one slot, admitted: an entry of the log to be.
+
+    refused: asset id -> (name, reason); answered: ids of assets that were refused before and have a price now.
+    """
 
     provider: str
     as_of: datetime
     quotes: Admission
     history: Admission
+    refused: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    answered: Collection[int] = ()
 
 
 def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> FeedEntry | None:
@@ -105,6 +111,7 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Feed
     sources = list(lease.feed.sources.all())
     assets = queries.asset_ids_by_external_id(lease.feed)
     circuits = queries.circuits_of(sources)
+    refused_rows = queries.refused_rows_of(lease.feed, providers=[source.provider for source in sources])
     failure, retry_after = "no_provider", None
     least_seconds, turn = 0, lease.head.turn
     is_asked = False
@@ -113,31 +120,40 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Feed
     began = time.monotonic()
     for source in sources:
         named = assets.of(source)
-        asset_ids = {external_id: asset_id for external_id, asset_id in named.items() if asset_id in missing}
+        refusals = queries.refusals_of(refused_rows, provider=source.provider, named=named, now=now)
+        wanted = {external_id: asset_id for external_id, asset_id in named.items() if asset_id in missing}
+        asset_ids = {name: asset_id for name, asset_id in wanted.items() if name not in refusals.waiting}
         circuit = circuits.get((source.provider, queries.address_of(source)))
         if time.monotonic() - began > FETCH_AT_MOST_SECONDS or (missing and not asset_ids):
             continue
-        if circuit is not None and circuit.open_until is not None and circuit.open_until > now:
+        is_open = circuit is not None and circuit.open_until is not None and circuit.open_until > now
+        if is_open and not is_let_through(circuit, feed=lease.feed):
             if not is_asked:
                 failure, retry_after = "circuit_open", ceil((circuit.open_until - now).total_seconds())
             continue
         is_asked = True
-        least_seconds = max(least_seconds, queries.seconds_between_rounds([source.provider]))
+        between_rounds = queries.seconds_between_rounds([source.provider])
+        least_seconds = max(least_seconds, between_rounds)
         if least_seconds > FETCH_LEASE.total_seconds():
             # Who is killed from here on has made his call all the same: it is not made again before its time.
             FeedHead.objects.filter(pk=feed_id, fence=lease.fence).update(
                 redispatch_at=now + timedelta(seconds=least_seconds)
             )
-        answered = _ask(lease, source, asset_ids, turn=turn, now=now, began=began)
+        answered = _ask(lease, source, asset_ids, refusals=refusals, turn=turn, now=now, began=began)
+        more_seconds = queries.seconds_after_extra_calls(source, calls=answered.extra_calls)
+        least_seconds = max(least_seconds, between_rounds + more_seconds)
         if isinstance(answered, _Failure):
-            failure, retry_after = answered
+            failure, retry_after = answered.reason, answered.retry_after_seconds
             continue
-        part, not_given = answered
+        part, not_given = answered.part, answered.not_given
+        waiting = {asset_id for name, asset_id in wanted.items() if name in refusals.waiting}
+        if waiting:
+            part.quotes.rejected["missing"] += len(waiting)
         if circuit is not None and (circuit.failures or circuit.open_until):
-            note_success(source=source)
+            note_success(source=source, asked_at=now)
         parts.append(part)
         # What it has no name for in the right currency could not be asked of it.
-        missing = missing.difference(named.values()) | not_given
+        missing = missing.difference(named.values()) | not_given | waiting
         limits = PROVIDERS[source.provider].limits
         if limits is not None:
             # Of what it does not give in each of its turns, another may be the next one's each time.
@@ -151,27 +167,43 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Feed
     return entries[0] if entries else None
 
 
+class _Given(NamedTuple):
+    """not_given: ids of assets that were asked for in vain."""
+
+    part: Part
+    not_given: set[int]
+    extra_calls: int
+
+
 class _Failure(NamedTuple):
     reason: str
     retry_after_seconds: int | None
+    extra_calls: int
 
 
 def _ask(
-    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, turn: int, now: datetime, began: float
-) -> tuple[Part, set[int]] | _Failure:
-    """Return what one provider gives, with the assets that were asked of it in vain, or why it gives nothing.
+    lease: FetchLease,
+    source: FeedSource,
+    asset_ids: Mapping[str, int],
+    *,
+    refusals: queries.Refusals,
+    turn: int,
+    now: datetime,
+    began: float,
+) -> _Given | _Failure:
+    """Return what one provider gives, or why it gives nothing.
 
     now: when the fetch began; began: the same on the monotonic clock.
     """
-    retry_after, is_refusal = None, False
+    retry_after, is_refusal, extra_calls = None, False, 0
     try:
         provider = provider_named(source.provider)
-        request = _request(lease, source, asset_ids, limits=provider.limits, turn=turn)
+        request = _request(lease, source, asset_ids, limits=provider.limits, turn=turn, apart=refusals.due)
         answer = provider.fetch(request)
     except ProviderUnavailable as error:
         reason, retry_after = error.reason, error.retry_after_seconds
     except ProviderRejected as error:
-        reason, is_refusal = error.reason, True
+        reason, is_refusal, extra_calls = error.reason, True, error.extra_calls
     except ProviderMisconfigured:
         reason, is_refusal = "misconfigured", True
     except Exception:
@@ -181,19 +213,35 @@ def _ask(
     else:
         part = admit_answer(lease=lease, provider=source.provider, answer=answer, asset_ids=asset_ids)
         # Of a recording or an invented market, what it does not give is not there.
-        wanted = request.external_ids if provider.limits is not None else ()
-        return part, {asset_ids[one] for one in wanted} - {quote.asset_id for quote in part.quotes.quotes}
+        asked = request.external_ids if provider.limits is not None else ()
+        silent = {*asked}.difference(quote.external_id for quote in answer.quotes)
+        if silent:
+            part.quotes.rejected["missing"] += len(silent)
+        priced = {asset_ids.get(quote.external_id) for quote in answer.quotes if quote.price is not None}
+        part = replace(
+            part,
+            refused={asset_ids[name]: (name, reason) for name, reason in answer.refused.items()},
+            answered=priced.intersection(refusals.asset_ids),
+        )
+        not_given = {asset_ids[name] for name in asked} - {quote.asset_id for quote in part.quotes.quotes}
+        return _Given(part, not_given, answer.extra_calls)
     facts = {"feed": lease.feed.pk, "provider": source.provider, "reason": reason}
     logger.warning("provider failed", extra=facts)
     if source.provider in PROVIDERS and provider.is_live:
         # It is left alone from when it said so, which may be long after the fetch began.
         at = now + timedelta(seconds=round(time.monotonic() - began))
         note_failure(source=source, reason=reason, is_refusal=is_refusal, retry_after_seconds=retry_after, now=at)
-    return _Failure(reason, retry_after)
+    return _Failure(reason, retry_after, extra_calls)
 
 
 def _request(
-    lease: FetchLease, source: FeedSource, asset_ids: Mapping[str, int], *, limits: Limits | None, turn: int
+    lease: FetchLease,
+    source: FeedSource,
+    asset_ids: Mapping[str, int],
+    *,
+    limits: Limits | None,
+    turn: int,
+    apart: Collection[str],
 ) -> QuoteRequest:
     external_ids = sorted(asset_ids)
     if limits is not None:
@@ -202,6 +250,10 @@ def _request(
     def latest() -> dict[str, tuple[datetime, Decimal]]:
         known = market_queries.newest_stored(list(asset_ids.values()))
         return {external_id: known[asset_id] for external_id, asset_id in asset_ids.items() if asset_id in known}
+
+    def calendars() -> dict[str, str]:
+        known = dict(lease.feed.assets.values_list("pk", "calendar"))
+        return {external_id: known.get(asset_id, "") for external_id, asset_id in asset_ids.items()}
 
     return QuoteRequest(
         external_ids=external_ids,
@@ -212,6 +264,8 @@ def _request(
         latest=SimpleLazyObject(latest),
         interval_seconds=lease.feed.interval_seconds,
         options=source.options,
+        apart=apart,
+        calendars=SimpleLazyObject(calendars),
     )
 
 
@@ -256,6 +310,9 @@ def record_answers(
             columns |= {"as_of": part.as_of, "jump_percent": lease.feed.jump_percent}
             entry, fresh = append_quotes(head, part.quotes, **columns)
             entries.append(entry)
+            note_refusals(
+                feed_id=head.feed_id, provider=part.provider, refused=part.refused, answered=part.answered, now=now
+            )
             newest |= {quote.asset_id: (quote.at, quote.price) for quote in fresh}
         head.failures = 0
         head.turn += 1

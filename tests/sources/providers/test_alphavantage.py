@@ -2,6 +2,7 @@ import json
 import logging
 import socket
 import traceback
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -50,6 +51,8 @@ RATE = {
     "8. Bid Price": "1.13970000",
     "9. Ask Price": "1.13990000",
 }
+# When that trading day was over in New York.
+FIFTH_OF_OCTOBER = datetime(2018, 10, 6, 4, tzinfo=UTC)
 EURO = {"Realtime Currency Exchange Rate": RATE}
 
 # The vendor does not document its texts: these are as its users have quoted them. All come with status 200, and those
@@ -108,7 +111,7 @@ def test_a_share_and_an_exchange_rate_are_one_call_each_and_come_as_they_were_se
     assert answer == Answer(
         quotes=[
             RawQuote("EUR/USD", "1.13980000", at=datetime(2018, 11, 2, 17, 56, 53, tzinfo=UTC)),
-            RawQuote("MSFT", "112.1300"),
+            RawQuote("MSFT", "112.1300", at=FIFTH_OF_OCTOBER),
         ],
         as_of=NOW,
     )
@@ -120,7 +123,6 @@ def test_a_share_and_an_exchange_rate_are_one_call_each_and_come_as_they_were_se
     [
         ("2018-11-02 17:56:53", "US/Eastern"),
         ("2018-11-02 17:56:53", None),
-        ("2018-11-02", "UTC"),
         ("2018-11-02 17:56:53+02:00", "UTC"),
         ("2018-13-02 17:56:53", "UTC"),
         (1541181413, "UTC"),
@@ -141,12 +143,52 @@ def test_a_rate_without_any_time_has_no_event_time(httpserver):
     assert answer.quotes == [RawQuote("EUR/USD", "1.13980000")]
 
 
+def _share_of(day, httpserver, calendar=""):
+    """Return the quote of a share whose price is of this trading day."""
+    _answer_with(httpserver, {"Global Quote": MICROSOFT["Global Quote"] | {"07. latest trading day": day}})
+    [quote] = AlphaVantage().fetch(replace(_request(httpserver.url_for("")), calendars={"MSFT": calendar})).quotes
+    return quote
+
+
+@pytest.mark.parametrize(
+    ("day", "calendar", "at"),
+    [
+        ("2018-10-05", "", FIFTH_OF_OCTOBER),
+        ("2018-10-05", "XNYS", datetime(2018, 10, 5, 20, tzinfo=UTC)),
+        # The day after Thanksgiving is short, and on a Saturday there is no session.
+        ("2017-11-24", "XNYS", datetime(2017, 11, 24, 18, tzinfo=UTC)),
+        ("2018-10-06", "XNYS", datetime(2018, 10, 7, 4, tzinfo=UTC)),
+        ("2018-10-05", "XTKS", datetime(2018, 10, 5, 6, tzinfo=UTC)),
+        ("2018-10-05", "XNZE", datetime(2018, 10, 5, 3, 45, tzinfo=UTC)),
+        ("2018-10-05", "24/5", datetime(2018, 10, 6, tzinfo=UTC)),
+        # Of the day that is not over yet, and of one to come: of now.
+        ("2018-11-02", "", NOW),
+        ("2018-11-02", "XNYS", NOW),
+        ("2018-11-03", "", NOW),
+    ],
+)
+def test_a_price_of_which_only_the_day_is_named_is_of_the_end_of_that_day(httpserver, day, calendar, at):
+    assert _share_of(day, httpserver, calendar).at == at
+
+
+@pytest.mark.parametrize("day", ["2018-10-32", "yesterday", "", "9999-12-31", 20181005, {}])
+def test_a_day_that_is_none_is_rejected_and_not_taken_as_now(httpserver, day):
+    admission = admit([_share_of(day, httpserver)], asset_ids={"MSFT": 1}, as_of=NOW, assumed_at=NOW)
+    assert (admission.quotes, sum(admission.rejected.values())) == ([], 1)
+
+
+def test_a_rate_of_which_only_the_day_is_named_is_of_the_end_of_that_day(httpserver):
+    _answer_with(httpserver, {"Realtime Currency Exchange Rate": RATE | {"6. Last Refreshed": "2018-10-31"}})
+    answer = AlphaVantage().fetch(_request(httpserver.url_for(""), external_ids=["EUR/USD"]))
+    assert answer.quotes == [RawQuote("EUR/USD", "1.13980000", at=datetime(2018, 11, 1, tzinfo=UTC))]
+
+
 @pytest.mark.parametrize("payload", [{}, {"Global Quote": {}}, WRONG_SYMBOL, {"Error Message": None}])
 def test_an_unknown_symbol_has_no_price_and_costs_no_other(httpserver, payload):
     _answer_with(httpserver, payload, function="GLOBAL_QUOTE", symbol="GONE")
     _answer_with(httpserver, MICROSOFT, function="GLOBAL_QUOTE", symbol="MSFT")
     answer = AlphaVantage().fetch(_request(httpserver.url_for(""), external_ids=["GONE", "MSFT"]))
-    assert answer.quotes == [RawQuote("GONE", None), RawQuote("MSFT", "112.1300")]
+    assert answer.quotes == [RawQuote("GONE", None), RawQuote("MSFT", "112.1300", at=FIFTH_OF_OCTOBER)]
 
 
 @pytest.mark.parametrize("payload", [{}, {"Realtime Currency Exchange Rate": {}}, WRONG_SYMBOL])
@@ -330,6 +372,18 @@ def test_the_past_of_a_share_is_the_close_of_each_day_at_its_end_in_new_york(htt
         ],
         reached=NOW,
     )
+
+
+@pytest.mark.parametrize("calendar", ["", "XNYS"])
+def test_the_past_and_the_newest_price_put_a_day_at_the_same_time(httpserver, calendar):
+    _answer_with(httpserver, SHARE_DAYS, function="TIME_SERIES_DAILY", symbol="MSFT", outputsize="compact")
+    page = AlphaVantage().fetch_history(replace(_past(httpserver.url_for("")), calendar=calendar))
+    httpserver.clear()
+    newest = []
+    for day in ("2018-10-31", "2018-11-01"):
+        newest.append(_share_of(day, httpserver, calendar).at)
+        httpserver.clear()
+    assert [quote.at for quote in page.quotes] == newest
 
 
 def test_the_past_of_a_rate_is_the_close_of_each_day_at_its_end_in_utc(httpserver):

@@ -99,13 +99,13 @@ def test_a_number_is_the_decimal_that_was_sent_and_no_time_is_none(httpserver):
     assert answer.quotes == [RawQuote("ETH-USD", Decimal("133.700000000000000001"))]
 
 
-def test_a_product_that_is_not_there_costs_only_itself(httpserver):
-    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_json(NOT_FOUND, status=404)
+@pytest.mark.parametrize(("status", "reason"), [(404, "unknown_symbol"), (400, "http_400")])
+def test_a_product_that_is_refused_costs_only_itself(httpserver, status, reason):
+    httpserver.expect_request("/products/BTC-USD/ticker").respond_with_json(NOT_FOUND, status=status)
     httpserver.expect_request("/products/ETH-USD/ticker").respond_with_json(ETHER)
-    assert Coinbase().fetch(_request(httpserver.url_for(""))).quotes == [
-        RawQuote("BTC-USD", None),
-        RawQuote("ETH-USD", "133.7", at="2020-03-20T00:22:58Z"),
-    ]
+    answer = Coinbase().fetch(_request(httpserver.url_for("")))
+    assert answer.quotes == [RawQuote("BTC-USD", None), RawQuote("ETH-USD", "133.7", at="2020-03-20T00:22:58Z")]
+    assert (answer.refused, answer.extra_calls, len(httpserver.log)) == ({"BTC-USD": reason}, 0, 2)
 
 
 def test_where_no_product_is_there_the_answer_fails(httpserver):
@@ -119,7 +119,6 @@ def test_where_no_product_is_there_the_answer_fails(httpserver):
 @pytest.mark.parametrize(
     ("status", "error", "reason"),
     [
-        (400, ProviderRejected, "http_400"),
         (401, ProviderRejected, "unauthorized"),
         (403, ProviderRejected, "unauthorized"),
         (429, ProviderUnavailable, "rate_limited"),

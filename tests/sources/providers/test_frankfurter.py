@@ -85,10 +85,11 @@ def test_what_is_no_pair_is_counted_and_not_asked_for(httpserver, external_id):
     assert [call.args["symbols"] for call, _ in httpserver.log] == ["BRL"]
 
 
-@pytest.mark.parametrize("external_ids", [(), ("bitcoin",)])
-def test_no_pairs_mean_no_call(httpserver, external_ids):
-    answer = Frankfurter().fetch(_request(httpserver.url_for(""), external_ids=external_ids))
-    assert answer == Answer(quotes=[RawQuote(external_id, None) for external_id in external_ids], as_of=NOW)
+@pytest.mark.parametrize("external_ids", [("bitcoin",), ("EUR", "USD")])
+def test_where_nothing_is_a_pair_the_answer_fails_without_a_call(httpserver, external_ids):
+    with pytest.raises(ProviderRejected) as caught:
+        Frankfurter().fetch(_request(httpserver.url_for(""), external_ids=external_ids))
+    assert caught.value.reason == "unknown_symbol"
     assert httpserver.log == []
 
 

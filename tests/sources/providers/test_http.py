@@ -153,19 +153,20 @@ def test_a_status_separates_what_will_never_work_from_what_may(httpserver, statu
     ("header", "seconds"),
     [
         ("120", 120),
+        ("259200", 259_200),
         ("1.5", 2),
         ("0", 1),
         ("-5", 1),
-        ("1e9", 3600),
-        ("1" + "0" * 20, 3600),
-        ("inf", 3600),
+        ("1e9", 604_800),
+        ("1" + "0" * 20, 604_800),
+        ("inf", 604_800),
         ("Fri, 10 Mar 2023 12:02:00 GMT", 120),
         ("Fri, 10 Mar 2023 11:00:00 GMT", 1),
-        ("Sat, 10 Mar 2063 12:00:00 GMT", 3600),
+        ("Sat, 10 Mar 2063 12:00:00 GMT", 604_800),
         ("nan", None),
         ("soon", None),
         ("", None),
-        ("1" * 5_000, 3600),
+        ("1" * 5_000, 604_800),
     ],
 )
 def test_retry_after_is_read_defensively(httpserver, monkeypatch, header, seconds):
@@ -174,6 +175,59 @@ def test_retry_after_is_read_defensively(httpserver, monkeypatch, header, second
     with pytest.raises(ProviderUnavailable) as caught:
         get_json(url=url)
     assert caught.value.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("120", 120), ("259200", 3_600)])
+def test_only_who_asked_too_often_waits_for_longer_than_an_hour(httpserver, header, seconds):
+    with pytest.raises(ProviderUnavailable) as caught:
+        get_json(url=_answered(httpserver, b"for 3 days", status=503, headers={"Retry-After": header}))
+    assert caught.value.retry_after_seconds == seconds
+
+
+# The first is the text of Binance's errors.md.
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Way too much request weight used; IP banned until 1659146400000. Please use WebSocket Streams.", 259_200),
+        ("banned until 1659146400.", 259_200),
+        ("banned until 2022-07-30T02:00:00Z", 259_200),
+        ("banned until: 2022-07-30 04:00:00+02:00", 259_200),
+        ("You are banned for 3 days.", 259_200),
+        ("Try again in 90 seconds", 90),
+        ("retry after 2 hours, or in 5 minutes", 7_200),
+        ("banned until 1659146400000, retry in 5 minutes", 259_200),
+        ("banned until 9999999999999", 604_800),
+        ("banned until 1000000000", 1),
+        ("banned for 9999999 days", 604_800),
+        ("25 requests per day", None),
+        ("1 request per second", None),
+        ("until 2022-07-30T02:00:00", None),
+        ("until 2022-17-30T02:00:00Z", None),
+        ("until 165914640000000", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 418])
+def test_a_ban_lasts_as_long_as_its_text_says(httpserver, monkeypatch, text, seconds, status):
+    monkeypatch.setattr(http, "now", lambda: datetime(2022, 7, 27, 2, tzinfo=UTC))
+    url = _answered(httpserver, text.encode(), status=status)
+    with pytest.raises(ProviderUnavailable) as caught:
+        get_json(url=url, ban_status=418)
+    assert (caught.value.reason, caught.value.retry_after_seconds) == ("rate_limited", seconds)
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("60", 259_200), ("604800", 604_800)])
+def test_of_a_header_and_a_text_the_longer_wait_counts(httpserver, header, seconds):
+    url = _answered(httpserver, b"banned for 3 days", status=429, headers={"Retry-After": header})
+    with pytest.raises(ProviderUnavailable) as caught:
+        get_json(url=url)
+    assert caught.value.retry_after_seconds == seconds
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=80) | st.from_regex(r"until [0-9T:.Z+ -]{0,30}|for [0-9]{0,9} days"))
+def test_no_text_of_a_ban_raises_or_leaves_its_bounds(text):
+    assert (http.wait_said_in(text, now=datetime(2023, 3, 10, 12, tzinfo=UTC)) or 1) in range(1, 604_801)
 
 
 def test_without_retry_after_there_is_none(httpserver):

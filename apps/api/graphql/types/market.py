@@ -21,6 +21,7 @@ from apps.market.queries import (
     variations_24h,
     variations_since_close,
 )
+from apps.sources.queries import refused_listings_of
 
 
 class CandleResolution(graphene.Enum):
@@ -46,6 +47,16 @@ class Candle(graphene.ObjectType):
 CandleConnection = connection(Candle, fields=["at"], is_descending=True)
 
 
+class RefusedListing(graphene.ObjectType):
+    """A name that a provider refuses, while it gives prices for others: it is not asked for it for a while."""
+
+    provider = graphene.String(required=True)
+    external_id = graphene.String(required=True, description="The name there.")
+    reason = graphene.String(required=True, description="A code, like http_400 or unknown_symbol.")
+    since = graphene.Field(DateTime, required=True)
+    next_ask_at = graphene.Field(DateTime, required=True, description="When it is asked for again.")
+
+
 class Asset(graphene.ObjectType):
     """Anything with a price over time."""
 
@@ -66,6 +77,9 @@ class Asset(graphene.ObjectType):
         Decimal,
         description="Percent by which the newest price differs from the one at the last close by its feed's "
         "clock: that of its trading hours, or without these midnight in UTC; null where nothing that old is stored.",
+    )
+    refused_listings = graphene.List(
+        graphene.NonNull(RefusedListing), description="Of the providers of its feed, those that refuse its name."
     )
     candles = pages_of(
         CandleConnection,
@@ -90,6 +104,9 @@ class Asset(graphene.ObjectType):
 
     def resolve_variation_since_close(asset: AssetRow, info: Any) -> Any:
         return info.context.load(_variations_since_close, asset.pk)
+
+    def resolve_refused_listings(asset: AssetRow, info: Any) -> Any:
+        return info.context.load(_refused_listings, asset.pk)
 
     def resolve_candles(
         asset: AssetRow, info: Any, resolution: Any, first: int | None, after: str | None = None
@@ -168,6 +185,10 @@ def _named(context: Context, names: list[str]) -> Mapping[str, AssetRow]:
 
 def _aliases(context: Context, asset_ids: list[int]) -> Mapping[int, Sequence[str]]:
     return dict.fromkeys(asset_ids, ()) | aliases_of(asset_ids)
+
+
+def _refused_listings(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
+    return refused_listings_of(asset_ids)
 
 
 def _latest(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
