@@ -1,6 +1,13 @@
 """Reads of the market's rows."""
 
-from apps.market.queries.assets import aliases_of, assets_chosen, assets_named, first_assets, known_tags
+from apps.market.queries.assets import (
+    aliases_of,
+    assets_chosen,
+    assets_named,
+    calendar_warnings,
+    first_assets,
+    known_tags,
+)
 from apps.market.queries.feeds import (
     HOURS_SHOWN,
     RECENT_ENTRIES,
@@ -63,6 +70,7 @@ __all__ = [
     "asset_ids_of",
     "assets_chosen",
     "assets_named",
+    "calendar_warnings",
     "candles_of",
     "clocks_between",
     "effective_interval_seconds",
