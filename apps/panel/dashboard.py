@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of, last_events_of
 from apps.market.models import Feed
-from apps.market.queries import QuoteCounts, quote_counts, with_recent_entries
+from apps.market.queries import QuoteCounts, calendar_warnings, quote_counts, with_recent_entries
 from apps.notify.queries import message_counts_of, silences_in_force_of
 from apps.rules.queries import RuleCounts, rule_counts_of
 from apps.sources.queries import Health, health_of
@@ -79,7 +79,9 @@ def _feeds(*, now: datetime, today: datetime) -> Part:
             if not_evaluated
             else "Every entry is evaluated."
         )
-    is_bad = any(health.state in ("failing", "behind") for _, health in healths)
+    ending = calendar_warnings(now=now)
+    sentences += ending
+    is_bad = bool(ending) or any(health.state in ("failing", "behind") for _, health in healths)
     return Part(
         title="Feeds",
         sentences=sentences,

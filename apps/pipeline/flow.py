@@ -284,6 +284,8 @@ def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[s
     millions.
     """
     now = timezone.now()
+    for warning in market_queries.calendar_warnings(now=now):
+        logger.warning("calendar ends", extra={"detail": warning})
     if not dry_run:
         SessionStore.clear_expired()
         market.make_days_ahead()

@@ -1,13 +1,16 @@
-"""A system check that refuses a database that an earlier version made."""
+"""System checks: refuse a database that an earlier version made, and warn of calendars that end."""
 
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.core.checks import Tags, register
-from django.db import connections
+from django.core.checks import Tags, Warning, register
+from django.db import DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
+from django.utils import timezone
+
+from apps.market.queries import calendar_warnings
 
 _NEW_DATABASE = {
     "sqlite": "rm {name}",
@@ -38,3 +41,15 @@ def refuse_old_database(app_configs: Any, databases: Iterable[str] | None, **kwa
             )
             raise SystemExit(2)
     return []
+
+
+@register(Tags.database)
+def warn_of_calendars_that_end(app_configs: Any, databases: Iterable[str] | None, **kwargs: Any) -> list[Any]:
+    """Warn where an asset's trading hours are soon known no more, or are so already."""
+    if "default" not in (databases or []):
+        return []
+    try:
+        return [Warning(warning, id="setup.W001") for warning in calendar_warnings(now=timezone.now())]
+    except DatabaseError:
+        # There are no tables before the first migration.
+        return []

@@ -2,7 +2,16 @@ import os
 import sqlite3
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
+
+import pytest
+from django.core.checks import run_checks
+
+from apps.market import calendars
+from apps.panel import dashboard
+from apps.pipeline.flow import prune
+from tests.builders import make_feed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,3 +53,22 @@ def test_a_new_database_is_migrated_and_a_second_migrate_changes_nothing(tmp_pat
     for _ in range(2):
         ended = migrate(database)
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("day", "warned"), [("2029-10-31", 0), ("2029-11-01", 1), ("2031-01-01", 1)])
+def test_a_calendar_that_ends_is_warned_of_by_the_check_the_log_and_the_first_page(day, warned, monkeypatch, caplog):
+    feed = make_feed("A", "B", "C")
+    for symbol, calendar in (("A", "XSAU"), ("B", "XSAU"), ("C", "XNYS")):
+        feed.assets.filter(symbol=symbol).update(calendar=calendar)
+    now = datetime.fromisoformat(f"{day}T00:00:00Z")
+    text = calendars.warning_of("XSAU", now)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: now)
+
+    found = [one.msg for one in run_checks(tags=["database"], databases=["default"]) if one.id == "setup.W001"]
+    prune(dry_run=True)
+
+    assert found == [text] * warned
+    assert [one.detail for one in caplog.records if one.message == "calendar ends"] == [text] * warned
+    part = dashboard._feeds(now=now, today=now)
+    assert (text in part.sentences) == bool(warned)

@@ -6,6 +6,7 @@ from apps.market.queries.assets import (
     assets_changes,
     assets_chosen,
     assets_named,
+    calendar_warnings,
     first_assets,
     known_tags,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "assets_changes",
     "assets_chosen",
     "assets_named",
+    "calendar_warnings",
     "candles_of",
     "clocks_between",
     "effective_interval_seconds",

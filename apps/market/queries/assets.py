@@ -1,9 +1,11 @@
 """What assets there are, and what providers call them."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from django.db.models import Q
 
+from apps.market.calendars import KNOWN_UNTIL, warning_of
 from apps.market.models import Asset, AssetAlias, AssetsChange
 
 
@@ -62,6 +64,12 @@ def assets_named(names: Iterable[str]) -> dict[str, Asset]:
     aliases = AssetAlias.objects.filter(name__in=wanted).select_related("asset")
     by_alias = {alias.name: alias.asset for alias in aliases}
     return by_alias | {asset.symbol: asset for asset in Asset.objects.filter(symbol__in=wanted)}
+
+
+def calendar_warnings(*, now: datetime) -> list[str]:
+    """Return what is to be done about calendars of assets that end soon or have ended. One statement."""
+    chosen = Asset.objects.filter(calendar__in=list(KNOWN_UNTIL)).order_by().values_list("calendar", flat=True)
+    return [warning for code in sorted(set(chosen)) if (warning := warning_of(code, now))]
 
 
 def aliases_of(asset_ids: Iterable[int]) -> dict[int, list[str]]:
