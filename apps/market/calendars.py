@@ -33,9 +33,9 @@ _FX, _NEW_YORK = "FX", ZoneInfo("America/New_York")
 # (open, start of the break, its end, close) in microseconds since 1970; where there is no break, its bounds are below.
 Session = tuple[int, int, int, int]
 
-# What may be chosen: the library's code, or FX -> what people call it. Not among them: 24/7, which is no calendar, and
-# ASEX, XBEL, XBSE, XCYS and XTAE, which the library cannot compute with the pandas of today. What is chosen once
-# stays here, for it stands in logs.
+# The calendars that an asset may have: the library's code, or FX -> the name for people. 24/7 is left out because it
+# never closes; ASEX, XBEL, XBSE, XCYS and XTAE because the library cannot compute them with the pinned pandas. Remove
+# none of them: logs name the calendars that their rules used.
 CALENDARS = {
     "24/5": "Monday to Friday (UTC)",
     "AIXK": "Astana",

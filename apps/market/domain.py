@@ -33,7 +33,7 @@ JUMPS_IN_A_ROW = 3  # That many are believed without being confirmed.
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # What is from before that is no quote.
 FUTURE_TOLERANCE = timedelta(seconds=60)
 
-# What is written so is a code, or lost its decimal comma: 0951 is no price.
+# A number with a leading zero, like 0951, is a code or has lost its decimal comma, so it is not read as a price.
 _LEADING_ZERO = re.compile(r"\s*[+-]?0\d", re.ASCII)
 _EPOCH_TEXT = re.compile(r"(?:0|[1-9]\d{0,19})(?:\.\d*)?", re.ASCII)
 # The end of a day as the hour 24, and a leap second: times that no clock here shows.

@@ -19,7 +19,7 @@ from apps.market.domain import QuoteRejected, RawQuote, admit_price, admit_time,
 LINES_LISTED = 20
 INVALID, MISSING = "invalid", "missing"
 _CELL_SHOWN = 40
-_IN_WORDS = {
+_SENTENCES = {
     MISSING: "the price is blank",
     "not_finite": "the price {price!r} is not finite",
     "out_of_range": "the price {price!r} is not from 1e-10 to 1e12",
@@ -116,7 +116,7 @@ def rows_of(
     except _BrokenRow as error:
         raise QuoteFileInvalid(path, max(reader.line_num, 1), str(error)) from None
     except csv.Error as error:
-        raise QuoteFileInvalid(path, max(reader.line_num, 1), _in_our_words(error)) from None
+        raise QuoteFileInvalid(path, max(reader.line_num, 1), _problem_of(error)) from None
 
 
 def is_newest_first(quotes: Iterable[RawQuote]) -> bool:
@@ -156,8 +156,11 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 class _Columns(NamedTuple):
-    """Where the columns are; volume: None where there is none; count: how many there are; width: how many cells the
-    header or the first row has, blank ones behind the last column included."""
+    """The places of the columns in a row, from 0.
+
+    volume: None where the file has no such column; count: the number of named columns; width: the number of cells in
+    the header or in the first row, whichever has more, with the blank cells after the last column.
+    """
 
     time: int
     symbol: int
@@ -238,7 +241,7 @@ def _row(line: int, cells: list[str], columns: _Columns, time: _Time, *, symbols
     volume = _volume(cells[columns.volume].strip()) if columns.volume is not None else None
     if not reason:
         return FileRow(line, RawQuote(sys.intern(symbol), price, time.at, volume))
-    why = _IN_WORDS[reason].format(
+    why = _SENTENCES[reason].format(
         price=written[:_CELL_SHOWN], time=time.text[:_CELL_SHOWN], symbol=symbol[:_CELL_SHOWN]
     )
     as_written = price if price is not None or not written else parse_number(written)
@@ -253,7 +256,7 @@ def _volume(text: str) -> Decimal | None:
         return None
 
 
-def _in_our_words(error: csv.Error) -> str:
+def _problem_of(error: csv.Error) -> str:
     text = str(error)
     if "new-line" in text:
         return "ends with a carriage return (CR) alone; save the file with LF or CR LF at the ends of lines"

@@ -85,10 +85,11 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class RenderedMessage:
-    """What is sent. id: the same on every attempt; subject: one line; text: plain, of any length, by the channel's
-    template; items: the same as data, in order; url: the message's page, which lists all of it.
+    """A message as a transport sends it.
 
-    severity: the highest of its items, "" for a test or a notice.
+    id: the same on every attempt; subject: one line; text: plain text of any length, made by the channel's template;
+    items: the content of the text as data, in the same order; url: the page of the message, which lists all items;
+    severity: the highest severity of the items, "" for a test or a notice.
     """
 
     id: str

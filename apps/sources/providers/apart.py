@@ -16,7 +16,10 @@ FetchBatch = Callable[[Sequence[str]], Sequence[RawQuote]]
 
 @dataclass(slots=True)
 class Gathered:
-    """What all calls of one round gave. refused: name -> reason; extra_calls: those beyond one for each batch."""
+    """The result of all calls of one round.
+
+    refused: name -> why the provider refused it; extra_calls: the number of calls beyond one for each batch.
+    """
 
     quotes: list[RawQuote] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)

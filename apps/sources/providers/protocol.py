@@ -141,8 +141,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRequest:
-    """What is wanted of one asset's past: prices of [since, until), aware UTC. options: as `validate_options` says;
-    calendar: of the asset's trading hours, or ""."""
+    """A request for the past prices of one asset in [since, until), both aware and UTC.
+
+    options: as `validate_options` returns them; calendar: the code of the asset's trading calendar, "" without one.
+    """
 
     external_id: str
     since: datetime

@@ -12,8 +12,11 @@ from apps.sources.providers.registry import PROVIDERS
 
 
 class Refusals(NamedTuple):
-    """What a source of a feed refuses. asset_ids: of all its rows; waiting: names that it is not asked for now; due:
-    names that it is asked for again, each in a call of its own."""
+    """The names that one source of a feed refuses.
+
+    asset_ids: the assets of all its rows; waiting: the names that are left out of calls for now; due: the names that
+    are asked for again, each in a call of its own.
+    """
 
     asset_ids: Collection[int]
     waiting: Collection[str]
