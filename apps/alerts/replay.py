@@ -11,7 +11,7 @@ from apps.alerts.episodes import RESOLVED, events_of
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.wording import describe_event_reason
 from apps.market import queries as market
-from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds
+from apps.market.domain import PathCandle, PathItem, epoch_microseconds, from_epoch_microseconds
 from apps.market.models import Asset, EvaluationCursor, Feed, FeedEntry
 from apps.rules import queries as rules
 from apps.rules.engine.engine import History
@@ -150,7 +150,7 @@ def _whole(history: History, *, forgotten: datetime | None, seq: int) -> History
         return history
     oldest = epoch_microseconds(forgotten)
 
-    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int] | PathCandle]]:
+    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[PathItem]]:
         stored = {asset_id: list(path) for asset_id, path in history(reach).items()}
         for asset_id, path in stored.items():
             # Candles may hold what came after this entry.

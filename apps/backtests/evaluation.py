@@ -10,7 +10,7 @@ from typing import Any
 
 from apps.backtests.simulation import QUOTES_AT_ONCE, Backtest, Outcome, variants
 from apps.market import queries as market
-from apps.market.domain import Verdict, epoch_microseconds, price_units, verdict_on
+from apps.market.domain import PathItem, Verdict, epoch_microseconds, price_units, verdict_on
 from apps.market.models import Asset
 from apps.market.quote_files import FileRow, LeftOut, in_order, rows_of
 from apps.rules.domain import describe_evidence, describe_rule
@@ -185,18 +185,18 @@ def try_on_stored(
     clocked = is_clocked(spec.condition) or spec.expires_at is not None
     for index, (feed_id, asset_ids) in enumerate(sorted(feeds.items())):
 
-        def past(reach: Mapping[int, int], part: float = index / len(feeds)) -> dict[int, list[tuple[int, int]]]:
+        def past(reach: Mapping[int, int], part: float = index / len(feeds)) -> dict[int, list[PathItem]]:
             # Asset by asset: where there are many, the caller is to hear in between that it goes on.
-            paths: dict[int, list[tuple[int, int]]] = {}
+            paths: dict[int, list[PathItem]] = {}
             for asset_id, microseconds in reach.items():
                 progress(part)
                 paths |= market.path_before({asset_id: microseconds}, before=since)
             return paths
 
-        backtest = Backtest(specs, asset_ids, calendars=calendars, history=past)
-        switched = market.switches_between(feed_id, since=since, until=until)
+        switches = market.switches_between(asset_ids, since=since, until=until)
+        backtest = Backtest(specs, asset_ids, calendars=calendars, history=past, switches=switches)
         for done, quotes, as_of in _entries(feed_id, asset_ids, since=since, until=until, clocked=clocked):
-            backtest.take(quotes, as_of=as_of, switched=switched)
+            backtest.take(quotes, as_of=as_of)
             evaluated += len(quotes)
             if backtest.openings > OPENINGS_AT_MOST:
                 raise OpensTooOften(OPENINGS_AT_MOST)

@@ -1,5 +1,6 @@
 """A rule tried on the past: the same engine, in a log of its own that holds nothing but the rule and the quotes."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -7,6 +8,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
+from apps.market.domain import Switch
 from apps.notation import write_number
 from apps.rules.engine.conditions import Combination, Condition, Not, is_clocked, leaves_of
 from apps.rules.engine.engine import (
@@ -84,9 +86,10 @@ class Backtest:
         *,
         calendars: Mapping[int, str] | None = None,
         history: History | None = None,
+        switches: Mapping[int, Sequence[Switch]] | None = None,
     ) -> None:
         """calendars: asset id -> its calendar, where it has one; history: what is stored before the first quote; None
-        where nothing is."""
+        where nothing is; switches: asset id -> its changes of provider from then on, oldest first."""
         self._is_clocked = any(is_clocked(spec.condition) or spec.expires_at is not None for spec in specs)
         self._asset_ids = sorted(asset_ids)
         self._watched = frozenset(self._asset_ids)
@@ -96,21 +99,29 @@ class Backtest:
         self._open: dict[tuple[int, int], Opening] = {}
         self._begin: dict[int, int] = {}
         self._clock = 0
+        self._switches = {asset_id: deque(its) for asset_id, its in (switches or {}).items()}
         changes = [RuleChange(rule, rule, spec, self._asset_ids, calendars or {}) for rule, spec in enumerate(specs)]
         self._engine.evaluate(RulesEntry(1, 0, changes), history or _nothing)
 
-    def take(self, quotes: Sequence[EvaluatedQuote], *, as_of: int, switched: Switches | None = None) -> None:
-        """Evaluate one entry: its quotes in the order in which they stand, then the clock; other assets' only move it.
-
-        switched: where the provider changed; what is of other entries does no harm.
-        """
+    def take(self, quotes: Sequence[EvaluatedQuote], *, as_of: int) -> None:
+        """Evaluate one entry: its quotes in the order in which they stand, then the clock; other assets' only move
+        it."""
         for asset_id, at, _ in quotes if len(self._begin) < len(self._asset_ids) else ():
             if asset_id in self._watched:
                 self._begin.setdefault(asset_id, at)
         self._clock = max(self._clock, as_of)
-        entry = QuotesEntry(self._engine.seq + 1, as_of, quotes, switched or {})
+        entry = QuotesEntry(self._engine.seq + 1, as_of, quotes, self._switched(quotes) if self._switches else {})
         for step in self._engine.evaluate(entry, _nothing).transitions:
             self._note(step)
+
+    def _switched(self, quotes: Sequence[EvaluatedQuote]) -> Switches:
+        """Return the changes of provider with these quotes: a change is with the first quote from its time on."""
+        switched: dict[tuple[int, int], Switch] = {}
+        for asset_id, at, _ in quotes:
+            waiting = self._switches.get(asset_id)
+            while waiting and waiting[0].at <= at:
+                switched[asset_id, at] = waiting.popleft()._replace(at=at)
+        return switched
 
     def take_all(self, quotes: Iterable[EvaluatedQuote]) -> None:
         """Evaluate quotes in the order in which they stand. Each distinct time is an entry, and its clock."""

@@ -30,6 +30,13 @@ JUMP_PERCENT = 50
 JUMP_PERCENT_HIGHEST = 1_000_000
 JUMPS_IN_A_ROW = 3  # That many are believed without being confirmed.
 
+# Where another provider takes over, a step of at most so many percent within so many intervals is a difference between
+# the two and no movement. A provider that comes back within as many, or within FACTOR_KEPT, has the factor that it had.
+SWITCH_STEP_PERCENT = 5
+SWITCH_STEP_PERCENT_HIGHEST = 100
+SWITCH_INTERVALS = 3
+FACTOR_KEPT = timedelta(days=1)
+
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # What is from before that is no quote.
 FUTURE_TOLERANCE = timedelta(seconds=60)
 
@@ -43,6 +50,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # Wide enough that no step of parsing rounds or overflows before the range is checked.
 _WIDE = Context(prec=60, Emax=999, Emin=-999)
+# So many digits that price · factor, rounded to a unit, is the price that it was made of.
+_FACTOR = Context(prec=34, Emax=999, Emin=-999)
+_EXACT = Context(prec=100, Emax=999, Emin=-999)
 # Bound once: an answer has thousands of prices, and this way is three times as fast as `quantize(…, context=_WIDE)`.
 _quantize = _WIDE.quantize
 # What a price is rounded to, by the place of its first digit.
@@ -97,7 +107,8 @@ class PathCandle(NamedTuple):
     of `resolution`.
 
     low_at, high_at: when the lowest and the highest price was quoted last; price_time, square_time: the sums of
-    price · time and price² · time from first_at to last_at. Microseconds and 1e-10, as quotes have them.
+    price · time and price² · time from first_at to last_at. Microseconds and 1e-10, as windows see them: with the
+    factors of providers. given: the first and the last price as they were given.
 
     A window whose grid is a multiple of that resolution takes it as it would have taken the quotes: no grid point lies
     within it, so they leave together, except for the first where it stands on one. And who looks back further
@@ -115,6 +126,28 @@ class PathCandle(NamedTuple):
     close: int
     price_time: int
     square_time: int
+    given: tuple[int, int]
+
+
+# What windows multiply a price by, as (numerator, denominator).
+Factor = tuple[int, int]
+ONE: Factor = (1, 1)
+
+
+class Switch(NamedTuple):
+    """A change of provider within a price path: from the quote at `at` on, windows take price · factor.
+
+    at: microseconds since 1970; before, now: the two providers.
+    """
+
+    at: int
+    before: str
+    now: str
+    factor: Factor = ONE
+
+
+# Of a price path: a quote, as (at, price), or what stands for many; or a change of provider, before its first quote.
+PathItem = tuple[int, int] | PathCandle | Switch
 
 
 class Newest(NamedTuple):
@@ -174,6 +207,14 @@ def from_epoch_microseconds(microseconds: int) -> datetime:
 def price_units(price: Decimal) -> int:
     """Return a stored price as an integer of 1e-10."""
     return int(price.scaleb(PRICE_DECIMALS, context=_WIDE))
+
+
+def scaled(units: int, numerator: int, denominator: int) -> int:
+    """Return units · numerator / denominator, rounded half to even. What is not 0 keeps its sign: it is 1 unit or -1
+    at least. numerator, denominator: positive."""
+    whole, rest = divmod(abs(units) * numerator, denominator)
+    whole += 2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1)
+    return (max(whole, 1) if units > 0 else -max(whole, 1)) if units else 0
 
 
 def slot_of(*, at: datetime, interval_seconds: int) -> datetime:
@@ -327,6 +368,20 @@ def admit(
 def jumps(price: Price, *, reference: Price, percent: int) -> bool:
     """Tell whether a price is further than `percent` of the reference from it; both in one unit. 0 percent: never."""
     return percent > 0 and abs(price - reference) * 100 > reference * percent
+
+
+def factor_of_switch(
+    price: Decimal, *, last: Decimal, last_factor: Decimal, is_soon: bool, step_percent: int
+) -> Decimal:
+    """Return the factor of a provider without one, which takes over with `price`; 34 digits, rounded half to even.
+
+    With it the first price continues the path. Where it does not come soon after the last price, or is further than
+    step_percent from it, or one of the two is not above 0, that is movement: the factor is that of the provider before.
+    """
+    is_step = abs(price - last) * 100 > abs(last) * step_percent
+    if not is_soon or price <= 0 or last <= 0 or is_step:
+        return last_factor
+    return _FACTOR.divide(_EXACT.multiply(last, last_factor), price).normalize(_FACTOR)
 
 
 def verdict_on(

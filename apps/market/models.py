@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import ProhibitNullCharactersValidator, RegexValidator
+from django.core.validators import MaxValueValidator, ProhibitNullCharactersValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
@@ -44,6 +44,12 @@ class Feed(models.Model):
         help_text="A price that is further than this from the last one, in percent, waits until the next one confirms "
         "it. 0: none waits.",
     )
+    switch_step_percent = models.PositiveIntegerField(
+        default=domain.SWITCH_STEP_PERCENT,
+        validators=[MaxValueValidator(domain.SWITCH_STEP_PERCENT_HIGHEST)],
+        help_text="Where another provider takes over, a step of at most this, in percent, is taken for the difference "
+        "between the two, and windows do not see it. 0: every step is movement.",
+    )
     is_enabled = models.BooleanField(
         default=True, help_text="Off: nothing is fetched; what is stored is still evaluated."
     )
@@ -61,6 +67,10 @@ class Feed(models.Model):
             models.CheckConstraint(
                 condition=Q(jump_percent__gte=0, jump_percent__lte=domain.JUMP_PERCENT_HIGHEST),
                 name="feed_jump_percent_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(switch_step_percent__gte=0, switch_step_percent__lte=domain.SWITCH_STEP_PERCENT_HIGHEST),
+                name="feed_switch_step_percent_in_range",
             ),
         ]
         permissions = [("push_quotes", "Can push quotes into feeds")]
@@ -193,7 +203,8 @@ class FeedEntry(models.Model):
     part: a slot has several where the assets that one provider did not give were asked of the next;
     repeated: quotes that say what is stored already; unconfirmed: prices that jumped and wait for the next to confirm
     them; rejected: reason -> how many quotes; missed_slots: slots that passed without a fetch before this one;
-    switched: provider before -> asset ids whose quotes come from another since this entry, None where there are none.
+    switched: provider before -> asset ids whose quotes come from another since this entry, None where there are none;
+    each has a ProviderSwitch of this entry.
     """
 
     class Kind(models.TextChoices):
@@ -324,6 +335,48 @@ class UnconfirmedQuote(models.Model):
         return f"{self.price} at {self.at}"
 
 
+class FactorField(models.CharField):
+    """A positive decimal as text: SQLite's own numbers have fewer digits."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs | {"max_length": 64})
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return format(value, "f") if isinstance(value, Decimal) else super().get_prep_value(value)
+
+
+class ProviderSwitch(models.Model):
+    """An asset's quotes come from another provider since this entry; windows take them multiplied by `factor`.
+
+    at: time of the first quote of the new one; before_at: of the last one of the provider before, whose factor was
+    before_factor. Never changed: a factor holds from here to the asset's next row.
+    """
+
+    asset = models.ForeignKey(Asset, models.CASCADE, db_index=False, related_name="switches")
+    entry = models.ForeignKey(FeedEntry, models.CASCADE, related_name="switches")
+    at = models.DateTimeField()
+    provider = models.CharField(max_length=32)
+    factor = FactorField()
+    before = models.CharField(max_length=32)
+    before_at = models.DateTimeField()
+    before_factor = FactorField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [
+            # Serves windows, which are filled from the past.
+            models.Index(fields=["asset", "at"], name="switch_by_asset_and_time"),
+            # Serves the next switch: which factor a provider had that comes back.
+            models.Index(fields=["asset", "before", "at"], name="switch_by_provider_before"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.before} to {self.provider} at {self.at}"
+
+
 class WholeNumberField(models.Field):
     """A whole number of any size: SQLite's own have 64 bits, so there it is text."""
 
@@ -344,7 +397,8 @@ class Candle(models.Model):
 
     resolution: seconds; first_at, last_at: times of the first and the last quote; low_at, high_at: the last time at
     which the lowest and the highest price was quoted; price_time, square_time: sums of price · time and price² · time
-    from first_at to last_at, exact, in 1e-10 and microseconds as the engine has them.
+    from first_at to last_at, exact, in 1e-10 and microseconds as the engine has them; seen: what windows see where a
+    provider's factor makes that another, else None: open, low_at, low, high_at, high, close and the two sums.
     """
 
     class Resolution(models.IntegerChoices):
@@ -368,6 +422,7 @@ class Candle(models.Model):
     volume = models.DecimalField(null=True, max_digits=domain.VOLUME_MAX_DIGITS, decimal_places=domain.VOLUME_DECIMALS)
     price_time = WholeNumberField()
     square_time = WholeNumberField()
+    seen = models.JSONField(null=True)
 
     class Meta:
         constraints = [

@@ -10,7 +10,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from apps.market import queries
-from apps.market.models import Asset, Feed, UnconfirmedQuote
+from apps.market.models import Asset, Feed, ProviderSwitch, UnconfirmedQuote
 from apps.panel.kit.pages import ROWS_SHOWN, Table, page_link
 from apps.sources import queries as sources_queries
 from apps.sources.models import Circuit, FeedSource
@@ -190,10 +190,17 @@ def switches_table(request: HttpRequest, feed: Feed) -> Table:
     entries = queries.last_switches(feed.pk, limit=SWITCHES_SHOWN)
     wanted = {pk for one in entries for asset_ids in one.switched.values() for pk in asset_ids[:NAMES_SHOWN]}
     symbols = dict(Asset.objects.filter(pk__in=wanted).values_list("pk", "symbol"))
+    switches = ProviderSwitch.objects.filter(entry__in=entries, asset__in=wanted)
+    factors = {(entry_id, pk): factor for entry_id, pk, factor in switches.values_list("entry", "asset", "factor")}
+
+    def named(entry_id: int, pk: int) -> str:
+        symbol, factor = symbols.get(pk, str(pk)), factors.get((entry_id, pk), 1)
+        return symbol if factor == 1 else f"{symbol} × {factor:.3g}"
+
     rows: list[list[Any]] = []
     for entry in entries:
         for before, asset_ids in entry.switched.items():
-            names = ", ".join(symbols.get(pk, str(pk)) for pk in asset_ids[:NAMES_SHOWN])
+            names = ", ".join(named(entry.pk, pk) for pk in asset_ids[:NAMES_SHOWN])
             more = len(asset_ids) - NAMES_SHOWN
             rows.append(
                 [
@@ -206,7 +213,7 @@ def switches_table(request: HttpRequest, feed: Feed) -> Table:
             )
     return Table(
         title=f"Changes of provider (at most {SWITCHES_SHOWN} entries)",
-        headers=["entry", "received (UTC)", "before", "since then", "assets"],
+        headers=["entry", "received (UTC)", "before", "since then", "assets, with a factor that is not 1"],
         rows=rows,
         empty="Every asset's quotes have come from one provider all the time.",
     )

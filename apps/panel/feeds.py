@@ -83,7 +83,7 @@ class FeedAdmin(PageAdmin):
 
     actions = ["fetch_now", "pause", "resume"]
     empty_text = "No feeds yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
-    fields = ["name", "interval_seconds", "time_policy", "jump_percent", "is_enabled"]
+    fields = ["name", "interval_seconds", "time_policy", "jump_percent", "switch_step_percent", "is_enabled"]
     progress_fields = [
         "health",
         "health_text",
@@ -128,7 +128,7 @@ class FeedAdmin(PageAdmin):
         """
         now = timezone.now()
         if not change:
-            columns = {"time_policy": obj.time_policy, "jump_percent": obj.jump_percent}
+            columns = {name: getattr(obj, name) for name in ("time_policy", "jump_percent", "switch_step_percent")}
             made = create_feed(name=obj.name, interval_seconds=obj.interval_seconds, sources=(), now=now, **columns)
             obj.pk, obj.created_at = made.pk, made.created_at
         elif "interval_seconds" in form.changed_data:

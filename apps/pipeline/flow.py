@@ -292,6 +292,7 @@ def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[s
     days = market.prune_quotes(now=now, dry_run=dry_run)
     found = {
         "days": {day.isoformat(): quotes for day, quotes in days.items()},
+        "switches": market.prune_switches(dry_run=dry_run),
         "minute_candles": market.prune_minute_candles(dry_run=dry_run),
         "checkpoints": rules.prune_checkpoints(dry_run=dry_run),
         "transitions": rules.prune_transitions(now=now, dry_run=dry_run),

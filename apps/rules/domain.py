@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from apps.notation import write_number
@@ -100,7 +100,15 @@ def describe_evidence(*, symbol: str, condition: Condition, evidence: Mapping[st
     day = (_EPOCH + timedelta(microseconds=opened_at)).date()
     seen = _describe_seen(symbol=symbol, condition=condition, evidence=evidence, day=day)
     switched = evidence.get("switched")
-    return seen if switched is None else f"{seen} (the first price from {switched['to']}, after {switched['from']})"
+    return seen if switched is None else f"{seen} ({_describe_switch(switched, day)})"
+
+
+def _describe_switch(switched: Mapping[str, Any], day: date) -> str:
+    before, now = switched["from"], switched["to"]
+    if "factor" not in switched:
+        return f"the first price from {now}, after {before}"
+    factor = format_number(Context(prec=3).plus(Decimal(switched["factor"])))
+    return f"compared across a change of provider {_clock(switched['at'], day)} from {before} to {now}, factor {factor}"
 
 
 def _describe_seen(*, symbol: str, condition: Condition, evidence: Mapping[str, Any], day: date) -> str:

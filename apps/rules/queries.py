@@ -8,7 +8,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Max, Q, QuerySet
 
 from apps.market import queries as market
-from apps.market.domain import PathCandle, epoch_microseconds
+from apps.market.domain import PathItem, epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
 from apps.rules.engine.conditions import is_clocked
@@ -147,7 +147,7 @@ def entry_of(entry: FeedEntry) -> Entry:
     as_of = epoch_microseconds(entry.as_of)
     if entry.kind == FeedEntry.Kind.QUOTES:
         quotes = market.evaluated_quotes(entry)
-        return QuotesEntry(entry.seq, as_of, quotes, market.switches_in(entry, quotes))
+        return QuotesEntry(entry.seq, as_of, quotes, market.switches_in([entry]).get(entry.pk, {}))
     if entry.kind == FeedEntry.Kind.HISTORY:
         return HistoryEntry(entry.seq, as_of, market.asset_ids_in(entry))
     return RulesEntry(entry.seq, as_of, _changes_of([entry], None, {}).get(entry.pk, []))
@@ -190,12 +190,12 @@ def _entries_of(entries: Sequence[FeedEntry], asset_ids: Collection[int] | None,
         [entry for entry in of_kind[FeedEntry.Kind.QUOTES] if entry.accepted], asset_ids=asset_ids
     )
     past = market.asset_ids_of(of_kind[FeedEntry.Kind.HISTORY], asset_ids=asset_ids)
+    switches = market.switches_in(of_kind[FeedEntry.Kind.QUOTES])
     changes = _changes_of(of_kind[FeedEntry.Kind.RULES], asset_ids, specs)
     for entry in entries:
         as_of = epoch_microseconds(entry.as_of)
         if entry.kind == FeedEntry.Kind.QUOTES:
-            evaluated = quotes.get(entry.pk, [])
-            yield QuotesEntry(entry.seq, as_of, evaluated, market.switches_in(entry, evaluated))
+            yield QuotesEntry(entry.seq, as_of, quotes.get(entry.pk, []), switches.get(entry.pk, {}))
         elif entry.kind == FeedEntry.Kind.HISTORY:
             yield HistoryEntry(entry.seq, as_of, past.get(entry.pk, []))
         else:
@@ -225,7 +225,7 @@ def _changes_of(
 def history_of(*, feed_id: int, seq: int) -> History:
     """Return the reader of stored quotes as of one entry of the log."""
 
-    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int] | PathCandle]]:
+    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[PathItem]]:
         return market.stored_path(reach, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
 
     return read

@@ -27,7 +27,7 @@ from apps.sources.providers.registry import PROVIDERS
 from apps.sources.services import create_feed
 from apps.yaml_files import FileInvalid, read_yaml
 
-FEED_COLUMNS = ("time_policy", "jump_percent")
+FEED_COLUMNS = ("time_policy", "jump_percent", "switch_step_percent")
 CHANNEL_COLUMNS = (
     *("wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
     *("quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical", "subject_template", "text_template"),

@@ -97,13 +97,15 @@ def test_a_feeds_page_lists_the_changes_of_provider_and_what_waits(admin_client)
     feed = make_feed("BTC-USD")
     append_quotes(feed, [("BTC-USD", at(0), "10")], provider="coinbase")
     entry = append_quotes(feed, [("BTC-USD", at(1), "10")], provider="kraken")
-    append_quotes(feed, [("BTC-USD", at(2), "1000")], provider="kraken")
+    append_quotes(feed, [("BTC-USD", at(2), "10.3")], provider="binance")
+    append_quotes(feed, [("BTC-USD", at(3), "1000")], provider="binance")
 
-    (row,) = _table(admin_client, feed, "Changes of provider").rows
+    other, row = _table(admin_client, feed, "Changes of provider").rows
     assert (f"#{entry.seq}" in row[0], row[2:]) == (True, ["coinbase", "kraken", "BTC-USD"])
-    assert _table(admin_client, feed, "Prices that jumped").rows == [["BTC-USD", at(2), "1000", "10", "kraken"]]
+    assert other[2:] == ["kraken", "binance", "BTC-USD × 0.971"]
+    assert _table(admin_client, feed, "Prices that jumped").rows == [["BTC-USD", at(3), "1000", "10.3", "binance"]]
     page = admin_client.get(reverse("admin:market_feedentry_changelist"), {"switched": "yes"})
-    assert [one.pk for one in page.context["cl"].result_list] == [entry.pk]
+    assert [one.pk for one in page.context["cl"].result_list] == [entry.pk + 1, entry.pk]
 
 
 @pytest.mark.django_db

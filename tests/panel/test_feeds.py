@@ -28,6 +28,7 @@ SOURCES = {
 NO_INLINES = {f"{prefix}-{count}_FORMS": "0" for prefix in ("listings", "aliases") for count in ("TOTAL", "INITIAL")}
 NEW_FEED = {
     **{"name": "fresh", "interval_seconds": "5", "time_policy": "event", "jump_percent": "50", "is_enabled": "on"},
+    **{"switch_step_percent": "2"},
     **SOURCES,
 }
 

@@ -109,6 +109,7 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(old, capsys):
         "quotes of 2026-03-02: 1 would be dropped",
         # Its day is still kept: it goes with the run after the one that drops the day.
         "minute candles: 0 would be dropped",
+        "changes of provider: 0 would be dropped",
         f"checkpoints: {Checkpoint.objects.count() - 3} would be dropped",
         "steps of rules: 1 would be dropped",
         "backtests: 0 would be dropped",

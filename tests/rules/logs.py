@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from apps.market.calendars import Hours
+from apps.market.domain import PathItem, Switch
 from apps.rules.engine import engine as engines
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.instance import Instance, Transition
@@ -278,6 +279,9 @@ def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
     steps_here, widths = PACES[choose(draw, *range(len(PACES)))]
     kinds = ["rules", *["quotes"] * 8, "rules", "history"]
     status_of_instance: dict[int, oracle.Change] = {}
+    # Mostly one provider; or several, in turns or one after the other.
+    providers = choose(draw, ("a",), ("a", "a", "b"), ("a", "b", "c"))
+    provider = "a"
     log: list[oracle.Entry] = []
     for seq in range(1, choose(draw, *range(4, length + 1)) + 1):
         # Something may be stored before the first rule comes; by the third entry there is one.
@@ -294,7 +298,10 @@ def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
             quotes = _quotes(draw, clock=clock, prices=prices_here, steps=steps_here)
             idle = choose(draw, 0, 0, 0, 1)
             as_of = max(after(draw(steps_here), as_of) if idle or not quotes else as_of, *clock.values())
-            log.append(oracle.QuotesEntry(seq, as_of, quotes))
+            provider = choose(draw, provider, *providers)
+            log.append(oracle.QuotesEntry(seq, as_of, quotes, provider))
+    step_percent, interval = choose(draw, 5, 5, 0, 100), choose(draw, *widths) * SECOND
+    log = oracle.with_switches(log, step_percent=step_percent, interval=interval)
     put_on_the_clock(draw, log)
     put_on_the_prices(draw, log)
     put_on_the_pace(draw, log, widths=widths)
@@ -363,9 +370,12 @@ class Store:
 
     def __init__(self, log: Sequence[oracle.Entry]) -> None:
         self.known: dict[int, list[tuple[int, int, int]]] = {asset: [] for asset in ASSETS}  # seq, at, price
+        self.switches: dict[int, list[tuple[int, Switch]]] = {asset: [] for asset in ASSETS}  # with their seq
         for entry in log:
             if isinstance(entry, oracle.RulesEntry):
                 continue
+            for one in entry.switches if isinstance(entry, oracle.QuotesEntry) else ():
+                self.switches[one.asset_id].append((entry.seq, switch_of(one)))
             for asset, at, price in entry.quotes:
                 path = self.known[asset]
                 newest = max((known_at for _, known_at, _ in path), default=-1)
@@ -377,23 +387,35 @@ class Store:
         """Return the reader for the entry `seq`: a piece of history sees itself, a change of rules what is before
         it."""
 
-        def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int]]]:
-            found = {}
+        def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[PathItem]]:
+            found: dict[int, list[PathItem]] = {}
             for asset, back in reach.items():
                 path = sorted((at, price) for known_seq, at, price in self.known[asset] if known_seq <= seq)
                 if path:
                     edge = path[-1][0] - back
                     first = max((index for index, (at, _) in enumerate(path) if at <= edge), default=0)
-                    found[asset] = path[min(first, max(len(path) - 2, 0)) :]
+                    path = path[min(first, max(len(path) - 2, 0)) :]
+                    switches = [switch for known_seq, switch in self.switches[asset] if known_seq <= seq]
+                    in_force = [switch for switch in switches if switch.at <= path[0][0]][-1:]
+                    later = [switch for switch in switches if switch.at > path[0][0]]
+                    # At one time the change stands before its quote.
+                    items = [*path, *in_force, *later]
+                    found[asset] = sorted(items, key=lambda item: (item[0], not isinstance(item, Switch)))
             return found
 
         return read
 
 
+def switch_of(switch: oracle.Switch) -> Switch:
+    """Return the oracle's change of provider as the engine reads it."""
+    return Switch(switch.at, switch.before, switch.now, switch.factor.as_integer_ratio())
+
+
 def entry_of(entry: oracle.Entry) -> engines.Entry:
     """Return the oracle's entry as the engine reads it."""
     if isinstance(entry, oracle.QuotesEntry):
-        return engines.QuotesEntry(entry.seq, entry.as_of, entry.quotes)
+        switched = {(one.asset_id, one.at): switch_of(one) for one in entry.switches}
+        return engines.QuotesEntry(entry.seq, entry.as_of, entry.quotes, switched)
     if isinstance(entry, oracle.HistoryEntry):
         return engines.HistoryEntry(entry.seq, entry.as_of, sorted({asset for asset, _, _ in entry.quotes}))
     changes = [
@@ -427,7 +449,9 @@ def made(seq: int, transition: Transition) -> tuple[Any, ...]:
     evidence = transition.evidence
     seen: list[Any] = []
     if evidence is not None:
+        switched = evidence.get("switched")
         seen = [{key: evidence[key] for key in ("price", "at", "result")} | {"previous": evidence.get("previous")}]
+        seen[0]["switched"] = {key: switched[key] for key in switched if key != "factor"} if switched else None
         seen += [{key: leaf[key] for key in COMPARED if key in leaf} for leaf in leaves_in(evidence)]
     who = (transition.rule_id, transition.version_id, transition.asset_id)
     what = (transition.from_state, transition.to_state, transition.moment, transition.reason, transition.suppressed)
@@ -443,6 +467,9 @@ def expected(one: oracle.Expected) -> tuple[Any, ...]:
         truth = oracle.evaluate(one.condition, look=one.look)
         seen = [{"price": from_units(newest.price), "at": write_moment(newest.at), "result": truth}]
         seen[0]["previous"] = previous
+        switched = oracle.names_switch(one.condition, look=one.look)
+        is_across = switched is not None and "at" in switched
+        seen[0]["switched"] = switched | {"at": write_moment(switched["at"])} if is_across else switched
         answers = oracle.answers_to(one.condition, look=one.look)
         seen += [{"kind": leaf.kind, "result": leaf.truth} | _written(leaf.operands) for leaf in answers]
     who = (one.rule_id, one.version_id, one.asset_id)

@@ -8,7 +8,7 @@ prices are integers of 1e-10.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
@@ -32,10 +32,23 @@ UNKNOWN = None
 
 
 @dataclass(frozen=True)
+class Switch:
+    """From the quote at `at` on, an asset's prices are another provider's; windows see price · factor."""
+
+    asset_id: int
+    at: int
+    before: str
+    now: str
+    factor: Fraction
+
+
+@dataclass(frozen=True)
 class QuotesEntry:
     seq: int
     as_of: int
     quotes: tuple[tuple[int, int, int], ...]  # (asset_id, at, price)
+    provider: str = ""
+    switches: tuple[Switch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,12 @@ class Quote:
     asset_id: int
     at: int
     price: int
+    factor: Fraction = Fraction(1)
+
+    @property
+    def seen(self) -> int:
+        """The price as windows see it: Python rounds half to even."""
+        return max(round(self.price * self.factor), 1)
 
 
 @dataclass(frozen=True)
@@ -104,12 +123,55 @@ class Look:
     quotes: Sequence[Quote]
     now: int  # The time of the newest quote, or as_of.
     is_open: bool  # An episode lasts.
+    switch: Switch | None = None  # The last change of provider of the asset.
     sessions: Sequence[tuple[int, int]] | None = None  # (open, close) of the asset's calendar; None: always open.
 
 
 # The name of a calendar to its sessions, (open, close), oldest first. Between them it is closed; before and after all
 # of them it is open.
 Calendars = dict[str, Sequence[tuple[int, int]]]
+
+
+def with_switches(log: Sequence[Entry], *, step_percent: int, interval: int) -> list[Entry]:
+    """Return the log with the changes of provider in its entries, as docs/feeds.md has them.
+
+    interval: the effective one of the feed, microseconds.
+    """
+    newest: dict[int, tuple[int, int]] = {}  # By asset_id: at, price.
+    in_force: dict[int, tuple[str, Fraction]] = {}  # By asset_id: the provider of the newest quote, its factor.
+    left: dict[tuple[int, str], tuple[Fraction, int]] = {}  # What a provider had, and when: as another took over.
+    entries: list[Entry] = []
+    for entry in log:
+        switches = []
+        for asset_id, at, price in entry.quotes if not isinstance(entry, RulesEntry) else ():
+            last_at, last = newest.get(asset_id, (None, None))
+            if last_at is not None and at <= last_at:
+                continue
+            newest[asset_id] = at, price
+            if isinstance(entry, HistoryEntry):
+                continue
+            before, factor_before = in_force.setdefault(asset_id, (entry.provider, Fraction(1)))
+            if before == entry.provider:
+                continue
+            left[asset_id, before] = factor_before, last_at
+            factor, left_at = left.get((asset_id, entry.provider), (None, None))
+            if factor is None or at - left_at > max(DAY, 3 * interval):
+                is_movement = at - last_at > 3 * interval or Fraction(abs(price - last), last) * 100 > step_percent
+                factor = factor_before if is_movement else rounded(Fraction(last, price) * factor_before, digits=34)
+            in_force[asset_id] = entry.provider, factor
+            switches.append(Switch(asset_id, at, before, entry.provider, factor))
+        entries.append(replace(entry, switches=tuple(switches)) if isinstance(entry, QuotesEntry) else entry)
+    return entries
+
+
+def rounded(number: Fraction, *, digits: int) -> Fraction:
+    """Return a number above 0 with so many significant digits, half to even."""
+    power = 0
+    while number * Fraction(10) ** power < 10 ** (digits - 1):
+        power += 1
+    while number * Fraction(10) ** power >= 10**digits:
+        power -= 1
+    return round(number * Fraction(10) ** power) / Fraction(10) ** power
 
 
 def expected_transitions(log: Sequence[Entry], calendars: Calendars | None = None) -> list[Expected]:
@@ -125,6 +187,7 @@ class Reader:
         self.calendars = calendars or {}
         self.calendar_of: dict[int, str] = {}  # By asset_id, as the last change that looks at silences has it.
         self.path: list[Quote] = []  # Of all assets, in order of joining.
+        self.switches: list[Switch] = []  # Of all assets, oldest first.
         self.instances: dict[
             tuple[int, int], Instance
         ] = {}  # By (asset_id, rule_id), in which order they are evaluated.
@@ -134,19 +197,24 @@ class Reader:
         if isinstance(entry, HistoryEntry):
             for quote in (Quote(*row) for row in entry.quotes):
                 if quote.at not in [known.at for known in self.path_of(quote.asset_id)]:
-                    self.path.append(quote)
+                    self.path.append(replace(quote, factor=self.factor_at(quote)))
             return []
         if isinstance(entry, RulesEntry):
             return [transition for change in entry.changes for transition in self.change(change, entry=entry)]
         transitions = []
+        self.switches += entry.switches
         for quote in (Quote(*row) for row in entry.quotes):
             if any(quote.at <= known.at for known in self.path_of(quote.asset_id)):
                 continue  # Late, or the second of its time.
-            self.path.append(quote)
+            self.path.append(replace(quote, factor=self.factor_at(quote)))
             for instance in self.in_order():
                 if instance.asset_id == quote.asset_id:
                     transitions += instance.evaluate(
-                        seq=entry.seq, now=quote.at, quotes=self.path_of(quote.asset_id), is_of_a_quote=True
+                        seq=entry.seq,
+                        now=quote.at,
+                        quotes=self.path_of(quote.asset_id),
+                        is_of_a_quote=True,
+                        switch=self.switch_at(quote),
                     )
         for instance in self.in_order():
             if instance.is_evaluated_by_the_clock:
@@ -156,6 +224,7 @@ class Reader:
                     now=entry.as_of,
                     quotes=quotes,
                     is_of_a_quote=False,
+                    switch=self.switch_at(quotes[-1]) if quotes else None,
                     sessions=self.calendars.get(self.calendar_of.get(instance.asset_id)),
                 )
         return transitions
@@ -174,6 +243,14 @@ class Reader:
             if "stale" in [leaf["kind"] for leaf in leaves_of(change.document["condition"])]:
                 self.calendar_of[asset_id] = change.calendars.get(asset_id)
         return transitions
+
+    def switch_at(self, quote: Quote) -> Switch | None:
+        """Return the last change of provider of the quote's asset, at or before its time."""
+        return next((one for one in self.switches[::-1] if one.asset_id == quote.asset_id and one.at <= quote.at), None)
+
+    def factor_at(self, quote: Quote) -> Fraction:
+        switch = self.switch_at(quote)
+        return switch.factor if switch else Fraction(1)
 
     def in_order(self) -> list[Instance]:
         return [instance for _, instance in sorted(self.instances.items())]
@@ -213,6 +290,7 @@ class Instance:
         now: int,
         quotes: Sequence[Quote],
         is_of_a_quote: bool,
+        switch: Switch | None = None,
         sessions: Sequence[tuple[int, int]] | None = None,
     ) -> list[Expected]:
         """Evaluate the newest of `quotes` at `now`: its time, or as_of. Without quotes only expiry can happen, and so
@@ -226,7 +304,7 @@ class Instance:
         if not quotes or (self.is_event and not is_of_a_quote):
             return []
         is_open = self.state in (FIRING, RECOVERING)
-        look = Look(quotes=quotes, now=now, is_open=is_open, sessions=sessions)
+        look = Look(quotes=quotes, now=now, is_open=is_open, switch=switch, sessions=sessions)
         truth = evaluate(self.document["condition"], look=look)
         self.newest_answer = "unknown" if truth is UNKNOWN else "known"
         if truth is UNKNOWN:
@@ -325,7 +403,7 @@ def answer(leaf: dict[str, Any], *, look: Look, is_negated: bool) -> Leaf:
     if kind in ("inside", "outside"):
         return Leaf(kind, is_inside(leaf, price) == (kind == "inside"), {})
     if kind in EVENTS:
-        if len(look.quotes) < 2:
+        if len(look.quotes) < 2 or (look.switch is not None and look.switch.at == look.quotes[-1].at):
             return Leaf(kind, UNKNOWN, {})
         return Leaf(
             kind,
@@ -380,49 +458,77 @@ def change_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool |
     reference = reference_of(leaf, quotes=look.quotes, start=start)
     if reference is UNKNOWN:
         return UNKNOWN, {}
-    change_percent = (Fraction(look.quotes[-1].price, reference.price) - 1) * 100
+    change_percent = (Fraction(look.quotes[-1].seen, reference.seen) - 1) * 100
     truth = change_percent >= percent if leaf["kind"] == "rises" else change_percent <= -percent
-    return truth, {"reference": (reference.price, reference.at)}
+    return truth, {"reference": (as_given(reference.seen, look), reference.at)}
+
+
+def as_given(seen: int | Fraction, look: Look) -> Fraction:
+    """Return what a window saw in the terms of the newest price."""
+    newest = look.quotes[-1]
+    return (
+        Fraction(seen)
+        if newest.seen == newest.price
+        else rounded(seen * Fraction(newest.price, newest.seen), digits=12)
+    )
+
+
+def names_switch(condition: dict[str, Any], *, look: Look) -> dict[str, str] | None:
+    """Return what evidence says of the last change of provider, without its time and factor, or None."""
+    switch = look.switch
+    if switch is None:
+        return None
+    oldest = []
+    for leaf in answers_to(condition, look=look):
+        if "reference" in leaf.operands:
+            oldest.append(leaf.operands["reference"][1])
+        elif "mean" in leaf.operands:
+            oldest.append(leaf.operands["window_from"])
+    names = {"from": switch.before, "to": switch.now}
+    if any(at < switch.at for at in oldest):
+        return names | {"at": switch.at}
+    return names if switch.at == look.quotes[-1].at else None
 
 
 def average_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool | None, dict[str, Any]]:
     percent = threshold(leaf, "percent", is_open=look.is_open)
-    pieces, operands = pieces_known(leaf, quotes=look.quotes, start=start)
+    pieces, operands = pieces_known(leaf, look=look, start=start)
     if not pieces:
         return UNKNOWN, operands
-    price, mean = look.quotes[-1].price, operands["mean"]
+    price, mean = look.quotes[-1].seen, mean_of(pieces)
     if leaf["kind"] == "above_average":
         return price > (1 + percent / 100) * mean, operands
     return price < (1 - percent / 100) * mean, operands
 
 
 def score_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool | None, dict[str, Any]]:
-    pieces, operands = pieces_known(leaf, quotes=look.quotes, start=start)
+    pieces, operands = pieces_known(leaf, look=look, start=start)
     if not pieces:
         return UNKNOWN, operands
-    mean = operands["mean"]
+    mean = mean_of(pieces)
     variance = sum((price - mean) ** 2 * length for price, length in pieces) / sum(length for _, length in pieces)
     if variance == 0:
         return UNKNOWN, operands
-    return (look.quotes[-1].price - mean) ** 2 >= Fraction(str(leaf["n"])) ** 2 * variance, operands
+    return (look.quotes[-1].seen - mean) ** 2 >= Fraction(str(leaf["n"])) ** 2 * variance, operands
 
 
-def pieces_known(
-    leaf: dict[str, Any], *, quotes: Sequence[Quote], start: int
-) -> tuple[list[tuple[int, int]], dict[str, Any]]:
+def pieces_known(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[list[tuple[int, int]], dict[str, Any]]:
     """Return (price, how long it held) within [start, the newest quote's time), nothing where too little is known."""
     pieces = [
-        (quote.price, following.at - max(quote.at, start))
-        for quote, following in pairwise(quotes)
+        (quote.seen, following.at - max(quote.at, start))
+        for quote, following in pairwise(look.quotes)
         if following.at > start
     ]
     known = sum(length for _, length in pieces)
-    coverage = Fraction(known, quotes[-1].at - start)
+    coverage = Fraction(known, look.quotes[-1].at - start)
     if known == 0:
         return [], {"coverage": coverage}
-    operands = {"coverage": coverage, "mean": Fraction(sum(price * length for price, length in pieces), known)}
     is_enough = coverage >= Fraction(str(leaf.get("min_coverage", "0.5")))
-    return (pieces if is_enough else []), operands
+    return (pieces if is_enough else []), {"coverage": coverage, "mean": as_given(mean_of(pieces), look)}
+
+
+def mean_of(pieces: Sequence[tuple[int, int]]) -> Fraction:
+    return Fraction(sum(price * length for price, length in pieces), sum(length for _, length in pieces))
 
 
 def reference_of(condition: dict[str, Any], *, quotes: Sequence[Quote], start: int) -> Quote | None:
@@ -432,8 +538,8 @@ def reference_of(condition: dict[str, Any], *, quotes: Sequence[Quote], start: i
     seen = in_force_at_start + [quote for quote in quotes if quote.at > start]
     if len(seen) == 1:
         return UNKNOWN  # The window sees no price but the evaluated one.
-    extreme = (min if condition["kind"] == "rises" else max)(quote.price for quote in seen)
-    return [quote for quote in seen if quote.price == extreme][-1]
+    extreme = (min if condition["kind"] == "rises" else max)(quote.seen for quote in seen)
+    return [quote for quote in seen if quote.seen == extreme][-1]
 
 
 def threshold(condition: dict[str, Any], name: str, *, is_open: bool) -> Fraction:

@@ -63,5 +63,8 @@ def random_entries(draw, feed, owner, *, symbols):
                 late = draw.choice([0, 0, 0, 7])
                 quotes.append((draw.choice(symbols), at(second - late), str(draw.randint(97, 103))))
             past = [(one, at(-draw.randint(1, 300)), str(draw.randint(97, 103)))]
-            append_quotes(feed, quotes, as_of=at(second), history=past if draw.random() < 0.2 else ())
+            provider = draw.choice(["simulated", "simulated", "another"])
+            append_quotes(
+                feed, quotes, as_of=at(second), history=past if draw.random() < 0.2 else (), provider=provider
+            )
         yield

@@ -42,6 +42,7 @@ def candle_of(quotes, resolution):
         *quotes[-1],
         sum(price * (after - at) for (at, price), (after, _) in pairwise(quotes)),
         sum(price * price * (after - at) for (at, price), (after, _) in pairwise(quotes)),
+        given=(quotes[0][1], quotes[-1][1]),
     )
 
 

@@ -135,12 +135,14 @@ def test_an_asset_without_any_quote_left_is_known_from_its_candles(feed):
     assert seen(rebuilt) == seen(known)
 
 
-def test_for_however_many_assets_two_statements_decide_whether_candles_are_needed(django_assert_num_queries):
+def test_for_however_many_assets_two_statements_decide_whether_candles_are_needed_and_one_whether_factors_are(
+    django_assert_num_queries,
+):
     for count in (2, 5):
         feed = make_feed(*(f"A{count}-{one}" for one in range(count)), name=f"feed-{count}")
         append_quotes(feed, [(symbol, at(0), "10") for symbol in asset_ids(feed)])
         reach = dict.fromkeys(asset_ids(feed).values(), reach_of(KEYS))
         with CaptureQueriesContext(connection) as quoted:
             market.quoted_path(reach, feed_id=feed.pk, up_to_seq=1)
-        with django_assert_num_queries(len(quoted) + 2):
+        with django_assert_num_queries(len(quoted) + 3):
             market.stored_path(reach, feed_id=feed.pk, up_to_seq=1, coarse=COARSE)

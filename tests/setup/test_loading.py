@@ -155,13 +155,14 @@ def test_options_are_read_by_their_types(tmp_path):
 
 def test_a_feed_has_the_columns_that_its_file_says_and_keeps_those_that_it_does_not(tmp_path, capsys):
     make_owner()
-    said = FEED.replace("sources", "time_policy: receipt, jump_percent: 7, sources")
+    said = FEED.replace("sources", "time_policy: receipt, jump_percent: 7, switch_step_percent: 2, sources")
 
     load(write(tmp_path, said))
     load(write(tmp_path, said))
     load(write(tmp_path, FEED))
 
-    assert Feed.objects.values_list("time_policy", "jump_percent").get() == ("receipt", 7)
+    columns = ("time_policy", "jump_percent", "switch_step_percent")
+    assert Feed.objects.values_list(*columns).get() == ("receipt", 7, 2)
     assert refusal_of(write(tmp_path, said.replace("7", "8")), capsys) == (
         "feeds[0]: the feed spot is there already, with other settings; change it in the admin"
     )
@@ -266,7 +267,8 @@ NO_CHARACTER = "setup.yaml, line {}: the text contains an invalid character"
         ("feeds: [{name: spot, sources: [{provider: simulated}]}]\n", "feeds[0]: interval is missing"),
         ("feeds: [{name: spot, interval: 5s}]\n", "feeds[0]: sources is missing"),
         ("feeds: [{name: spot, interval: 5s, sources: [], speed: 1}]\n",
-         "feeds[0]: speed is not known here; known are name, interval, sources, time_policy, jump_percent"),
+         "feeds[0]: speed is not known here; known are name, interval, sources, time_policy, jump_percent, "
+         "switch_step_percent"),
         ("feeds: [{name: spot, interval: 5, sources: [{provider: simulated}]}]\n",
          "feeds[0].interval: is not a duration; write it like 10s, 5m, 24h or 30d"),
         ("feeds: [{name: spot, interval: 8d, sources: [{provider: simulated}]}]\n",
@@ -317,6 +319,10 @@ NO_CHARACTER = "setup.yaml, line {}: the text contains an invalid character"
          "feeds[0]: time_policy: Value 'never' is not a valid choice."),
         (FEED.replace("sources", "jump_percent: -1, sources"),
          "feeds[0]: jump_percent: Ensure this value is greater than or equal to 0."),
+        (FEED.replace("sources", "switch_step_percent: 101, sources"),
+         "feeds[0]: switch_step_percent: Ensure this value is less than or equal to 100."),
+        (FEED.replace("sources", "switch_step_percent: some, sources"),
+         "feeds[0]: switch_step_percent must be a whole number, like 5"),
         (FEED + "assets: [{symbol: A, feed: spot, listings: {coincap: }}]\n",
          "assets[0]: external_id: This field cannot be null."),
         (FEED + "assets: [{symbol: A, feed: spot, listings: {coincap: " + "x" * 129 + "}}]\n",

@@ -89,6 +89,7 @@ class Migration(migrations.Migration):
                 ('interval_seconds', models.PositiveIntegerField(help_text='How often quotes are asked for, in seconds.')),
                 ('time_policy', models.CharField(choices=[('event', 'event time'), ('receipt', 'receipt time')], default='event', help_text="Which time a quote gets: the provider's (where it gives none, the slot's), or that of its receipt. Recordings and invented markets keep their own.", max_length=7)),
                 ('jump_percent', models.PositiveIntegerField(default=50, help_text='A price that is further than this from the last one, in percent, waits until the next one confirms it. 0: none waits.')),
+                ('switch_step_percent', models.PositiveIntegerField(default=5, help_text='Where another provider takes over, a step of at most this, in percent, is taken for the difference between the two, and windows do not see it. 0: every step is movement.', validators=[django.core.validators.MaxValueValidator(100)])),
                 ('is_enabled', models.BooleanField(default=True, help_text='Off: nothing is fetched; what is stored is still evaluated.')),
                 ('is_live', models.BooleanField(default=False, editable=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
@@ -126,6 +127,24 @@ class Migration(migrations.Migration):
                 'verbose_name': 'feed entry',
                 'verbose_name_plural': 'feed entries',
                 'ordering': ['-id'],
+            },
+        ),
+        migrations.CreateModel(
+            name='ProviderSwitch',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('at', models.DateTimeField()),
+                ('provider', models.CharField(max_length=32)),
+                ('factor', apps.market.models.FactorField(max_length=64)),
+                ('before', models.CharField(max_length=32)),
+                ('before_at', models.DateTimeField()),
+                ('before_factor', apps.market.models.FactorField(max_length=64)),
+                ('asset', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='switches', to='market.asset')),
+                ('entry', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='switches', to='market.feedentry')),
+            ],
+            options={
+                'default_permissions': (),
+                'indexes': [models.Index(fields=['asset', 'at'], name='switch_by_asset_and_time'), models.Index(fields=['asset', 'before', 'at'], name='switch_by_provider_before')],
             },
         ),
         migrations.CreateModel(
@@ -178,6 +197,7 @@ class Migration(migrations.Migration):
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
                 ('price_time', apps.market.models.WholeNumberField()),
                 ('square_time', apps.market.models.WholeNumberField()),
+                ('seen', models.JSONField(null=True)),
                 ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='candles', to='market.asset')),
             ],
         ),
@@ -218,6 +238,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='feed',
             constraint=models.CheckConstraint(condition=models.Q(('interval_seconds__gte', 1), ('interval_seconds__lte', 604800)), name='feed_interval_from_1_second_to_7_days'),
+        ),
+        migrations.AddConstraint(
+            model_name='feed',
+            constraint=models.CheckConstraint(condition=models.Q(('switch_step_percent__gte', 0), ('switch_step_percent__lte', 100)), name='feed_switch_step_percent_in_range'),
         ),
         migrations.AddConstraint(
             model_name='feed',

@@ -42,8 +42,6 @@ from apps.market.queries.log import (
     quotes_between,
     quotes_in,
     released_between,
-    switches_between,
-    switches_in,
 )
 from apps.market.queries.past import forgotten_before, path_before, quoted_path, stored_path, stored_spans
 from apps.market.queries.prices import (
@@ -62,6 +60,7 @@ from apps.market.queries.prices import (
     variations_24h,
     variations_since_close,
 )
+from apps.market.queries.switches import last_switches_of, switches_before, switches_between, switches_in
 
 __all__ = [
     "HOURS_SHOWN",
@@ -98,6 +97,7 @@ __all__ = [
     "last_quotes",
     "last_success_at",
     "last_switches",
+    "last_switches_of",
     "latest_prices",
     "newest_quotes",
     "newest_stored",
@@ -116,6 +116,7 @@ __all__ = [
     "stored_path",
     "stored_prices",
     "stored_spans",
+    "switches_before",
     "switches_between",
     "switches_in",
     "unconfirmed_quotes",

@@ -87,27 +87,6 @@ def released_between(asset_ids: Sequence[int], *, since: datetime, until: dateti
     ]
 
 
-def switches_between(feed_id: int, *, since: datetime, until: datetime) -> dict[tuple[int, int], tuple[str, str]]:
-    """Return (asset id, microseconds) -> (provider before, provider now) of a feed's quotes of [since, until] that come
-    from another provider than the asset's quote before; a statement for each entry in which that was so."""
-    entries = FeedEntry.objects.filter(feed=feed_id, switched__isnull=False, first_at__lte=until, last_at__gte=since)
-    found = {}
-    for entry in entries.order_by("seq"):
-        found |= switches_in(entry, evaluated_quotes(entry))
-    return found
-
-
-def switches_in(entry: FeedEntry, quotes: Iterable[tuple[int, int, int]]) -> dict[tuple[int, int], tuple[str, str]]:
-    """Return (asset id, microseconds) -> (provider before, provider now) of the quotes of one entry that come from
-    another provider than the asset's quote before. quotes: those of the entry that are evaluated, in their order."""
-    if not entry.switched:
-        return {}
-    waiting = {asset_id: before for before, asset_ids in entry.switched.items() for asset_id in asset_ids}
-    return {
-        (asset_id, at): (waiting.pop(asset_id), entry.provider) for asset_id, at, _ in quotes if asset_id in waiting
-    }
-
-
 def clocks_between(feed_id: int, *, since: datetime, until: datetime) -> list[int]:
     """Return the clocks of a feed's entries of quotes in [since, until), in microseconds, oldest first."""
     entries = FeedEntry.objects.filter(feed=feed_id, kind=FeedEntry.Kind.QUOTES, as_of__gte=since, as_of__lt=until)

@@ -7,18 +7,21 @@ from django.db.models import Exists, Max, Min, OuterRef, QuerySet, Subquery
 from django.db.models.functions import TruncDate, TruncMinute
 
 from apps.market import partitions
-from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds, price_units, slot_of
+from apps.market.domain import PathCandle, PathItem, epoch_microseconds, from_epoch_microseconds, price_units, slot_of
 from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Quote
+from apps.market.queries.switches import switches_before, switches_up_to, with_switches
 
 
-def stored_path(
-    reach: Mapping[int, int], *, feed_id: int, up_to_seq: int, coarse: int
-) -> dict[int, list[tuple[int, int] | PathCandle]]:
-    """Return the path of these assets as quoted_path does, with candles of those days whose quotes are kept no more.
+def stored_path(reach: Mapping[int, int], *, feed_id: int, up_to_seq: int, coarse: int) -> dict[int, list[PathItem]]:
+    """Return the path of these assets as quoted_path does, with candles of those days whose quotes are kept no more,
+    and with the changes of provider that are known at that place.
 
     coarse: minutes are given for so many hours before the newest quote, hours for so many days, and days before that.
     """
-    quoted = quoted_path(reach, feed_id=feed_id, up_to_seq=up_to_seq)
+    place = _place(feed_id, up_to_seq=up_to_seq)
+    if place is None:
+        return {}
+    quoted = _quoted(reach, up_to_entry=place)
     clock = FeedEntry.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("as_of", flat=True)
     now = clock.first()
     paths: dict[int, list[tuple[int, int] | PathCandle]] = {}
@@ -31,7 +34,13 @@ def stored_path(
             paths[asset_id] = _with_candles(asset_id, quotes, reach=span, until=lost[asset_id], now=now, coarse=coarse)
         else:
             paths[asset_id] = list(quotes)
-    return {asset_id: path for asset_id, path in paths.items() if path}
+    paths = {asset_id: path for asset_id, path in paths.items() if path}
+    switches = switches_up_to(place, {asset_id: _begin_of(path) for asset_id, path in paths.items()})
+    return {asset_id: with_switches(path, switches.get(asset_id, ())) for asset_id, path in paths.items()}
+
+
+def _begin_of(path: Sequence[tuple[int, int] | PathCandle]) -> int:
+    return path[0].first_at if isinstance(path[0], PathCandle) else path[0][0]
 
 
 def _lost_until(asset_ids: Sequence[int], *, now: datetime) -> dict[int, datetime]:
@@ -105,18 +114,30 @@ def _candles_since(
 
 
 def _path_candle(candle: Candle) -> PathCandle:
+    given = (price_units(candle.open), price_units(candle.close))
+    opened, low_at, low, high_at, high, closed, price_time, square_time = candle.seen or (
+        given[0],
+        epoch_microseconds(candle.low_at),
+        price_units(candle.low),
+        epoch_microseconds(candle.high_at),
+        price_units(candle.high),
+        given[1],
+        candle.price_time,
+        candle.square_time,
+    )
     return PathCandle(
         resolution=candle.resolution * 1_000_000,
         first_at=epoch_microseconds(candle.first_at),
-        open=price_units(candle.open),
-        low_at=epoch_microseconds(candle.low_at),
-        low=price_units(candle.low),
-        high_at=epoch_microseconds(candle.high_at),
-        high=price_units(candle.high),
+        open=opened,
+        low_at=low_at,
+        low=low,
+        high_at=high_at,
+        high=high,
         last_at=epoch_microseconds(candle.last_at),
-        close=price_units(candle.close),
-        price_time=candle.price_time,
-        square_time=candle.square_time,
+        close=closed,
+        price_time=price_time,
+        square_time=square_time,
+        given=given,
     )
 
 
@@ -126,15 +147,21 @@ def quoted_path(reach: Mapping[int, int], *, feed_id: int, up_to_seq: int) -> di
     reach: asset id -> microseconds. The path begins with the quote in force that long before the newest one,
     and holds at least the two newest. Late quotes are not in it.
     """
-    # Ids of entries rise within a feed: they are given under its head's lock.
-    place = (
-        FeedEntry.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("pk", flat=True).first()
-    )
-    if place is None:
-        return {}
+    place = _place(feed_id, up_to_seq=up_to_seq)
+    return {} if place is None else _quoted(reach, up_to_entry=place)
+
+
+def _place(feed_id: int, *, up_to_seq: int) -> int | None:
+    """Return the id of the last entry up to this one; None before the first. Ids rise within a feed: they are given
+    under its head's lock."""
+    entries = FeedEntry.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq")
+    return entries.values_list("pk", flat=True).first()
+
+
+def _quoted(reach: Mapping[int, int], *, up_to_entry: int) -> dict[int, list[tuple[int, int]]]:
     quoted = LatestQuote.objects.filter(asset__in=reach).values_list("asset_id", flat=True)
     # Asset by asset, each from its own edge, so that neither a quiet asset nor a long history makes others read more.
-    paths = {asset_id: _stored_path(asset_id, reach=reach[asset_id], up_to_entry=place) for asset_id in quoted}
+    paths = {asset_id: _stored_path(asset_id, reach=reach[asset_id], up_to_entry=up_to_entry) for asset_id in quoted}
     return {asset_id: path for asset_id, path in paths.items() if path}
 
 
@@ -152,13 +179,18 @@ def _path_in(quotes: QuerySet[Quote], *, reach: int) -> list[tuple[int, int]]:
     return [(epoch_microseconds(at), price_units(price)) for at, price in path]
 
 
-def path_before(reach: Mapping[int, int], *, before: datetime) -> dict[int, list[tuple[int, int]]]:
-    """Return the stored path of these assets up to `before`, as stored_path does."""
-    paths = {}
+def path_before(reach: Mapping[int, int], *, before: datetime) -> dict[int, list[PathItem]]:
+    """Return the stored path of these assets up to `before`, with all changes of provider that are known now."""
+    paths: dict[int, list[tuple[int, int]]] = {}
     for asset_id, microseconds in reach.items():
         stored = Quote.objects.filter(asset=asset_id, late=False, at__lt=before)
         paths[asset_id] = _path_in(stored, reach=microseconds)
-    return {asset_id: path for asset_id, path in paths.items() if path}
+    # One that lies before all that is known holds there too.
+    end = epoch_microseconds(before) - 1
+    since = {asset_id: _begin_of(path) if path else end for asset_id, path in paths.items()}
+    switches = switches_before(before, since)
+    found = {asset_id: with_switches(path, switches.get(asset_id, ())) for asset_id, path in paths.items()}
+    return {asset_id: path for asset_id, path in found.items() if path}
 
 
 def forgotten_before(feed_id: int) -> datetime | None:

@@ -5,7 +5,7 @@ from apps.market.services.candles import roll_up
 from apps.market.services.feeds import claim_feeds_behind, claim_feeds_pushed_to, pause_feeds, resume_feeds
 from apps.market.services.log import IMPORTED, append_rules_entry, cache_latest, redo_cache_writes, store_quotes
 from apps.market.services.moving import AssetStays, move_asset, refuse_to_move
-from apps.market.services.retention import make_days_ahead, prune_minute_candles, prune_quotes
+from apps.market.services.retention import make_days_ahead, prune_minute_candles, prune_quotes, prune_switches
 
 __all__ = [
     "IMPORTED",
@@ -21,6 +21,7 @@ __all__ = [
     "pause_feeds",
     "prune_minute_candles",
     "prune_quotes",
+    "prune_switches",
     "redo_cache_writes",
     "refuse_to_move",
     "resume_feeds",

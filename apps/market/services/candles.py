@@ -1,10 +1,12 @@
 """Candles, rolled up from the quotes of a feed's evaluated entries: a copy that is kept for longer than they are."""
 
 import logging
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.db import OperationalError, connection, transaction
@@ -13,8 +15,8 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import TruncDay
 from psycopg.errors import QueryCanceled
 
-from apps.market import domain
-from apps.market.domain import epoch_microseconds, from_epoch_microseconds, price_units, slot_of
+from apps.market import domain, queries
+from apps.market.domain import ONE, Switch, epoch_microseconds, from_epoch_microseconds, price_units, scaled, slot_of
 from apps.market.models import Candle, EvaluationCursor, FeedEntry, Quote, RollupCursor
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class Span(NamedTuple):
     volume: Decimal | None
     price_time: int
     square_time: int
+    seen: Sequence[int] | None = None
 
 
 _TIMES = ("at", "first_at", "last_at", "low_at", "high_at")
@@ -61,7 +64,8 @@ _UPSERT = """
         f"'epoch'::timestamptz + {name} * interval '1 microsecond'" if name in _TIMES else name for name in Span._fields
     ),
     arrays=", ".join(
-        f"%s::{'bigint' if name in (*_TIMES, 'asset_id', 'count') else 'numeric'}[]" for name in Span._fields
+        f"%s::{'bigint' if name in (*_TIMES, 'asset_id', 'count') else 'jsonb' if name == 'seen' else 'numeric'}[]"
+        for name in Span._fields
     ),
     changes=", ".join(f"{name} = excluded.{name}" for name in _VALUES),
 )
@@ -177,14 +181,26 @@ def _minutes(asset_ids: Sequence[int], *, entry_ids: set[int], since: datetime, 
     quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
     parts: dict[tuple[int, int], list[Span]] = {}
     touched = set()
+    switches = queries.switches_before(until, dict.fromkeys(asset_ids, epoch_microseconds(since)))
     rows = _rows(quotes.order_by("asset_id", "at"), "asset_id", "at", "price", "volume", "entry_id")
     for asset_id, at, price, volume, entry_id in rows:
         key = (asset_id, at - at % 60_000_000)
-        quote = Span(asset_id, at, price, price, price, price, 1, at, at, at, at, volume, 0, 0)
+        seen = _seen_at(at, price, switches[asset_id]) if asset_id in switches else None
+        quote = Span(asset_id, at, price, price, price, price, 1, at, at, at, at, volume, 0, 0, seen)
         parts.setdefault(key, []).append(quote)
         if entry_id in entry_ids:
             touched.add(key)
     return [_merged(one, at=key[1]) for key, one in parts.items() if key in touched]
+
+
+def _seen_at(at: int, price: Decimal, switches: Sequence[Switch]) -> Sequence[int] | None:
+    """Return what windows see of a quote, where that is not its price."""
+    place = bisect_right(switches, at, key=attrgetter("at"))
+    factor = switches[place - 1].factor if place else ONE
+    if factor == ONE:
+        return None
+    seen = scaled(price_units(price), *factor)
+    return (seen, at, seen, at, seen, seen, 0, 0)
 
 
 def _candles(resolution: int, touched: set[tuple[int, int]], *, parts: int) -> list[Span]:
@@ -255,7 +271,31 @@ def _merged(parts: Sequence[Span], *, at: int) -> Span:
         volume=min(sum(volumes, Decimal(0)), domain.VOLUME_HIGHEST) if volumes else None,
         price_time=price_time,
         square_time=square_time,
+        seen=_seen_in(parts) if any(part.seen is not None for part in parts) else None,
     )
+
+
+def _seen_in(parts: Sequence[Span]) -> Sequence[int]:
+    """Return what windows see of these parts together, as `Candle.seen` has it."""
+    views = [one.seen or _as_given(one) for one in parts]
+    low_at, low = views[0][1:3]
+    high_at, high = views[0][3:5]
+    price_time = square_time = 0
+    for part, after, view in zip(parts, [*parts[1:], None], views, strict=True):
+        if view[2] <= low:
+            low_at, low = view[1:3]
+        if view[4] >= high:
+            high_at, high = view[3:5]
+        # From its last quote to the next part's first its closing price was in force.
+        weighted = view[5] * (after.first_at - part.last_at) if after is not None else 0
+        price_time += view[6] + weighted
+        square_time += view[7] + view[5] * weighted
+    return (views[0][0], low_at, low, high_at, high, views[-1][5], price_time, square_time)
+
+
+def _as_given(one: Span) -> Sequence[int]:
+    opened, low, high, closed = (price_units(price) for price in (one.open, one.low, one.high, one.close))
+    return (opened, one.low_at, low, one.high_at, high, closed, one.price_time, one.square_time)
 
 
 def _store(made: Sequence[Span], *, resolution: int) -> None:
@@ -286,5 +326,10 @@ def _store(made: Sequence[Span], *, resolution: int) -> None:
 
 
 def _array(values: Iterable[object]) -> str:
-    """Return PostgreSQL's text of an array of numbers or times: a driver's array takes five times as long."""
-    return "{" + ",".join(["NULL" if one is None else str(one) for one in values]) + "}"
+    """Return PostgreSQL's text of an array of numbers, times or lists of them: a driver's array takes five times as
+    long."""
+    return "{" + ",".join(["NULL" if one is None else _text(one) for one in values]) + "}"
+
+
+def _text(value: object) -> str:
+    return f'"{list(value)}"' if isinstance(value, Sequence) else str(value)

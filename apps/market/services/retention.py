@@ -4,10 +4,11 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef
 from django.db.models.functions import TruncDate
 
 from apps.market import partitions
-from apps.market.models import Candle, Feed, FeedEntry, FeedHead, RollupCursor
+from apps.market.models import Candle, Feed, FeedEntry, FeedHead, ProviderSwitch, RollupCursor
 from apps.market.services.log import retention
 
 DAY = timedelta(days=1)
@@ -86,6 +87,23 @@ def _prune_minutes(feed_id: int, *, since: datetime, until: datetime, dry_run: b
     # In parts, each well within the statement's time limit.
     while pks := list(rows.values_list("pk", flat=True)[:PRUNED_AT_ONCE]):
         dropped += Candle.objects.filter(pk__in=pks).delete()[0]
+    return dropped
+
+
+def prune_switches(*, dry_run: bool = False) -> int:
+    """Drop the changes of provider from before what is kept of quotes, by their feed's clock, and return how many. The
+    last one from each provider of an asset stays: its factor may be in force, or come back. dry_run: nothing is
+    dropped."""
+    dropped = 0
+    for feed_id, as_of in FeedHead.objects.exclude(as_of=None).values_list("feed_id", "as_of"):
+        old = ProviderSwitch.objects.filter(at__lt=as_of - retention())
+        later = old.filter(asset=OuterRef("asset"), before=OuterRef("before"), at__gt=OuterRef("at"))
+        over = old.filter(Exists(later), asset__feed=feed_id).order_by("pk")
+        if dry_run:
+            dropped += over.count()
+            continue
+        while pks := list(over.values_list("pk", flat=True)[:PRUNED_AT_ONCE]):
+            dropped += ProviderSwitch.objects.filter(pk__in=pks).delete()[0]
     return dropped
 
 

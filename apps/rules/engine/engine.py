@@ -2,29 +2,31 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from apps.market import calendars
-from apps.market.domain import PathCandle
+from apps.market.domain import ONE, Factor, PathCandle, PathItem, Switch, epoch_microseconds
 from apps.rules.engine.codes import DETAIL_LONGEST, Reason
 from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, Instance, Transition
 from apps.rules.engine.leaves import Bound, Test
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window, reach_of
-from apps.rules.engine.written import RuleInvalid, from_units, write_moment
+from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window, push_into, reach_of
+from apps.rules.engine.written import RuleInvalid, from_units, write_factor, write_moment
 
-FORMAT = 4
+FORMAT = 5
 
 # (asset id, time in microseconds, price in 1e-10)
 EvaluatedQuote = tuple[int, int, int]
-# (asset id, time in microseconds) -> (provider before, provider now)
-Switches = Mapping[tuple[int, int], tuple[str, str]]
+# (asset id, time in microseconds) -> the change of provider with that quote.
+Switches = Mapping[tuple[int, int], Switch]
 # Takes asset id -> how far back, in microseconds. Returns asset id -> (at, price), oldest first: what is stored at this
 # place in the log, from the price in force that far before the newest quote on, and at least the two newest quotes.
-# Candles stand for quotes that are kept no more. Assets without quotes may be absent.
-Past = Sequence[tuple[int, int] | PathCandle]
-History = Callable[[Mapping[int, int]], Mapping[int, Iterable[tuple[int, int] | PathCandle]]]
+# Candles stand for quotes that are kept no more; a change of provider stands before its first quote, and the one in
+# force at the beginning before all. Assets without quotes may be absent.
+Past = Sequence[PathItem]
+History = Callable[[Mapping[int, int]], Mapping[int, Iterable[PathItem]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class RuleChange:
 class QuotesEntry:
     """Quotes of one entry, in the order in which they are evaluated; it may be empty (then only the clock moves).
 
-    switched: (asset id, time) of quotes that come from another provider than the asset's quote before -> (before, now).
+    switched: (asset id, time) of quotes that come from another provider than the asset's quote before -> the change.
     """
 
     seq: int
@@ -111,8 +113,8 @@ class Series:
     """One watched asset: its newest two quotes, its windows, its live instances in order of rule.
 
     keys, windows: what is seen of the past, in one order; evaluating: (test, firing, quiet) of each instance, in their
-    order; deadline: when the first of them expires; switch: (time, provider before, provider now) of the last quote
-    that came from another provider than the one before, or None; calendar: by which its silence is measured, or "".
+    order; deadline: when the first of them expires; switch: the last change of provider, or None; factor: what windows
+    multiply its prices by, or None for 1; calendar: by which its silence is measured, or "".
     """
 
     __slots__ = (
@@ -123,6 +125,7 @@ class Series:
         "calendar",
         "deadline",
         "evaluating",
+        "factor",
         "instances",
         "keys",
         "price",
@@ -139,26 +142,34 @@ class Series:
         self.instances: tuple[Instance, ...] = ()
         self.evaluating: list[Evaluating] = []
         self.deadline = FOREVER
-        self.switch: tuple[int, str, str] | None = None
+        self.switch: Switch | None = None
+        self.factor: Factor | None = None
         self.calendar = ""
 
     @property
     def is_switched(self) -> bool:
         """The newest quote comes from another provider than the one before."""
-        return self.switch is not None and self.switch[0] == self.at
+        return self.switch is not None and self.switch.at == self.at
+
+    def begin_switch(self, switch: Switch | None) -> None:
+        """Take the prices from here on for those of another provider."""
+        self.switch = switch
+        self.factor = None if switch is None or switch.factor == ONE else switch.factor
 
     def keys_wanted(self) -> set[WindowKey]:
         """Return what the live instances need of the past."""
         return {key for one in self.instances if one.spec for key in one.spec.condition.window_keys()}
 
     def begin_at(self, past: Past) -> None:
-        """Take the newest two of these quotes, oldest first, for its own."""
+        """Take the newest two of these quotes, oldest first, and the last change of provider for its own."""
         quotes: list[tuple[int, int]] = []
-        for one in past[-2:]:
+        for one in [item for item in past if not isinstance(item, Switch)][-2:]:
             if isinstance(one, PathCandle):
-                quotes += sorted({(one.first_at, one.open), (one.last_at, one.close)})
+                quotes += sorted({(one.first_at, one.given[0]), (one.last_at, one.given[1])})
             else:
                 quotes.append(one)
+        if past:
+            self.begin_switch(next((one for one in reversed(past) if isinstance(one, Switch)), None))
         if quotes:
             self.at, self.price = quotes[-1]
         if len(quotes) > 1:
@@ -192,7 +203,7 @@ class Engine:
             for index, (asset_id, at, _) in enumerate(entry.quotes if entry.switched else ()):
                 if (asset_id, at) in entry.switched:
                     self._evaluate_quotes(entry.quotes[begin:index], evaluation)
-                    self._switch(asset_id, at, *entry.switched[asset_id, at])
+                    self._switch(asset_id, entry.switched[asset_id, at])
                     begin = index
             self._evaluate_quotes(entry.quotes[begin:] if begin else entry.quotes, evaluation)
             self._evaluate_clock(entry.as_of, evaluation)
@@ -203,13 +214,13 @@ class Engine:
         self.seq = entry.seq
         return evaluation
 
-    def _switch(self, asset_id: int, at: int, before: str, now: str) -> None:
-        """Let no event be seen between the next quote and the one before it: two providers say slightly different
-        prices at all times."""
+    def _switch(self, asset_id: int, switch: Switch) -> None:
+        """Let no event be seen between the next quote and the one before it, and windows see its price by the factor of
+        the change: two providers say slightly different prices at all times."""
         series = self._series.get(asset_id)
-        if series is None or at <= series.at:
+        if series is None or switch.at <= series.at:
             return
-        series.switch = (at, before, now)
+        series.begin_switch(switch)
         for window in series.windows:
             if isinstance(window, Newest):
                 window.forget()
@@ -225,8 +236,11 @@ class Engine:
             series.at = at
             series.price = price
             windows = series.windows
-            for window in windows:
-                window.push(at, price)
+            if series.factor is None:
+                for window in windows:
+                    window.push(at, price)
+            else:
+                push_into(windows, at, price, series.factor)
             if at >= series.deadline:
                 for instance in series.instances:
                     self._evaluate_instance(series, instance, at, evaluation)
@@ -517,7 +531,9 @@ class Engine:
                 continue
             series = engine._series[asset_id] = Series(asset_id)
             series.at, series.price, series.before_at, series.before_price = at, price, before_at, before_price
-            series.switch = None if switch is None else (switch[0], switch[1], switch[2])
+            if switch is not None:
+                since, before, now, (numerator, denominator) = switch
+                series.begin_switch(Switch(since, before, now, (numerator, denominator)))
             series.calendar = calendar
             series.keys = tuple((name, width) for name, width, _ in windows)
             series.windows = tuple(new_window(key) for key in series.keys)
@@ -550,10 +566,24 @@ def _evidence(instance: Instance, series: Series) -> dict[str, Any]:
     evidence |= {"price": from_units(series.price), "at": write_moment(series.at)}
     if series.before_at != -FOREVER:
         evidence["previous"] = {"price": from_units(series.before_price), "at": write_moment(series.before_at)}
-    if series.switch is not None and series.is_switched:
-        _, before, now = series.switch
-        evidence["switched"] = {"from": before, "to": now}
+    switch = series.switch
+    if switch is not None:
+        names = {"from": switch.before, "to": switch.now}
+        if _compares_across(evidence, switch.at):
+            evidence["switched"] = names | {"at": write_moment(switch.at), "factor": write_factor(*switch.factor)}
+        elif series.is_switched:
+            evidence["switched"] = names
     return evidence
+
+
+def _compares_across(seen: Mapping[str, Any], at: int) -> bool:
+    """Tell whether a part of a condition compared the newest price with one from before `at`."""
+    members = seen.get("all") or seen.get("any") or ([seen["not"]] if "not" in seen else [])
+    if members:
+        return any(_compares_across(member, at) for member in members)
+    # A mean is one of the whole window.
+    oldest = seen["reference"]["at"] if "reference" in seen else seen["window_from"] if "mean" in seen else None
+    return oldest is not None and epoch_microseconds(datetime.fromisoformat(oldest)) < at
 
 
 def _filled(series: Series, key: WindowKey, past: Past) -> Window:

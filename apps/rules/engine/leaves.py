@@ -6,7 +6,7 @@ A leaf answers True, False or None (UNKNOWN). The kinds, and what each means, ar
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
 from math import isqrt, lcm
 from typing import Any, ClassVar, cast
@@ -289,9 +289,10 @@ class Change(Leaf):
         scale, wanted, relaxed = _factors(sign * self.percent, sign * recovery)
         rises = sign == 1
 
+        # Of the newest quote the window has its price · factor.
         def from_extreme(price: int, windows: Windows, firing: bool) -> bool | None:
             window: Extreme = windows[place]  # type: ignore[assignment]
-            ref = window.best
+            ref, price = window.best, window.price
             if ref == price:
                 # The newest quote is the extreme itself; UNKNOWN where there is no other, else a change of 0.
                 return False if window.sees_more else None
@@ -299,10 +300,11 @@ class Change(Leaf):
             return left >= right if rises else left <= right
 
         def from_start(price: int, windows: Windows, firing: bool) -> bool | None:
-            known = windows[place].in_force()  # type: ignore[union-attr]
+            window: Path = windows[place]  # type: ignore[assignment]
+            known = window.in_force()
             if known is None:
                 return None
-            left, right = price * scale, (relaxed if firing else wanted) * known[1]
+            left, right = window.price * scale, (relaxed if firing else wanted) * known[1]
             return left >= right if rises else left <= right
 
         def reference(window: Window) -> tuple[int, int] | None:
@@ -312,13 +314,13 @@ class Change(Leaf):
             return (extreme.best_at, extreme.best) if extreme.sees_more else None
 
         def operands(price: int, windows: Windows) -> dict[str, Any]:
-            window = windows[place]
+            window = cast(Extreme | Path, windows[place])
             seen = self.document() | _window_bounds(window)
             known = reference(window)
             if known is not None:
                 at, ref = known
-                seen["reference"] = {"at": write_moment(at), "price": from_units(ref)}
-                seen["change_percent"] = write_percent(Fraction(price, ref) - 1)
+                seen["reference"] = {"at": write_moment(at), "price": _as_given(ref, price, window)}
+                seen["change_percent"] = write_percent(Fraction(window.price, ref) - 1)
             return seen
 
         if self.ref == "window_start":
@@ -378,7 +380,7 @@ class Average(Leaf):
             duration = path.duration
             if not _covers(path, coverage_wanted):
                 return None
-            left = price * duration * scale
+            left = path.price * duration * scale
             right = (relaxed if firing else wanted) * path.total
             return left > right if above else left < right
 
@@ -432,7 +434,7 @@ class ZScore(Leaf):
             variance = spread.squares * duration - total * total
             if not variance:
                 return None
-            return bool((price * duration - total) ** 2 * scale >= n_squared * variance)
+            return bool((spread.price * duration - total) ** 2 * scale >= n_squared * variance)
 
         def operands(price: int, windows: Windows) -> dict[str, Any]:
             spread = cast(Spread, windows[place])
@@ -440,7 +442,7 @@ class ZScore(Leaf):
             variance = spread.squares * spread.duration - spread.total**2
             if variance:
                 # For people, cut to four decimals, or to twelve where that would be 0: the squares are compared.
-                square = (price * spread.duration - spread.total) ** 2
+                square = (spread.price * spread.duration - spread.total) ** 2
                 cut = (Decimal(isqrt(square * 10 ** (2 * n) // variance)).scaleb(-n) for n in (4, 12))
                 seen["deviations"] = write_number(next((one for one in cut if one), Decimal(0)))
             return seen
@@ -550,8 +552,17 @@ def _mean_of(price: int, window: Window) -> dict[str, Any]:
     seen = _window_bounds(path) | {"coverage": _coverage_of(path)}
     if path.duration:
         mean = Fraction(path.total, path.duration)
-        seen |= {"mean": from_units(mean), "difference_percent": write_percent(price / mean - 1)}
+        difference = write_percent(path.price / mean - 1)
+        seen |= {"mean": _as_given(mean, price, path), "difference_percent": difference}
     return seen
+
+
+def _as_given(seen: int | Fraction, price: int, window: Extreme | Path) -> str:
+    """Return what a window saw, in the terms of the newest price as it was given; then to 12 significant digits."""
+    if window.price == price:
+        return from_units(seen)
+    units = Fraction(seen * price, window.price)
+    return from_units(Fraction(Context(prec=12).divide(Decimal(units.numerator), Decimal(units.denominator))))
 
 
 def _read_coverage(data: Mapping[str, Any], path: str) -> Decimal:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from apps.market.domain import PathCandle
+from apps.market.domain import ONE, Factor, PathCandle, PathItem, Switch, scaled
 from apps.notation import SECOND
 
 GRIDS = tuple(seconds * SECOND for seconds in (86_400, 21_600, 3_600, 900, 300, 60, 15, 5, 1))
@@ -341,9 +341,9 @@ class Newest:
     def take(self, candle: PathCandle) -> None:
         """Take the quotes of a candle; the price before its last one is not known to it, and of no use once another
         quote has come."""
-        self.push(candle.first_at, candle.open)
+        self.push(candle.first_at, candle.given[0])
         if candle.last_at > candle.first_at:
-            self.push(candle.last_at, candle.close)
+            self.push(candle.last_at, candle.given[1])
 
     def forget(self) -> None:
         """Know no price before the next quote."""
@@ -380,26 +380,35 @@ def new_window(key: WindowKey) -> Window:
     return Path(width) if name == "path" else Extreme(width, lowest=name == "lowest")
 
 
-def filled(key: WindowKey, past: Iterable[tuple[int, int] | PathCandle]) -> Window:
+def push_into(windows: Iterable[Window], at: int, price: int, factor: Factor) -> None:
+    """Let windows take the next quote: its price · factor; the newest quote is known by its price as given."""
+    seen = scaled(price, *factor)
+    for window in windows:
+        window.push(at, price if isinstance(window, Newest) else seen)
+
+
+def filled(key: WindowKey, past: Iterable[PathItem]) -> Window:
     """Return a window that has seen this past, oldest first.
 
     Of candles that are too coarse for it, it knows the last price: that is in force until the first of the others.
     """
     window = new_window(key)
     hidden: PathCandle | None = None
+    factor = ONE
     for one in past:
-        if not isinstance(one, PathCandle):
-            if hidden is not None:
-                window.push(hidden.last_at, hidden.close)
-                hidden = None
-            window.push(*one)
-        elif isinstance(window, Newest) or window.grid % one.resolution == 0:
-            if hidden is not None:
-                window.push(hidden.last_at, hidden.close)
-                hidden = None
+        if isinstance(one, Switch):
+            factor = one.factor
+            continue
+        if isinstance(one, PathCandle) and not isinstance(window, Newest) and window.grid % one.resolution:
+            hidden = one
+            continue
+        if hidden is not None:
+            window.push(hidden.last_at, hidden.close)
+            hidden = None
+        if isinstance(one, PathCandle):
             window.take(one)
         else:
-            hidden = one
+            push_into([window], *one, factor)
     if hidden is not None:
         window.push(hidden.last_at, hidden.close)
     return window

@@ -106,3 +106,8 @@ def write_percent(fraction: Fraction) -> str:
 def write_part(fraction: Fraction) -> str:
     """Return a part of a whole, from 0 to 1, rounded half-even to four decimals."""
     return write_number(Decimal(round(fraction * 10**4)).scaleb(-4))
+
+
+def write_factor(numerator: int, denominator: int) -> str:
+    """Return a factor as a decimal of 12 significant digits, for people."""
+    return write_number(Context(prec=12).divide(Decimal(numerator), Decimal(denominator)))

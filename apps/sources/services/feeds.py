@@ -29,8 +29,8 @@ def create_feed(
 ) -> Feed:
     """Return a new feed with its head and evaluation cursor, due at once.
 
-    sources: (provider, options) in the order in which they are asked; columns: time_policy, jump_percent. Raises
-    ValidationError.
+    sources: (provider, options) in the order in which they are asked; columns: time_policy, jump_percent,
+    switch_step_percent. Raises ValidationError.
     """
     feed = Feed(name=name, interval_seconds=interval_seconds, **columns)
     feed.full_clean()

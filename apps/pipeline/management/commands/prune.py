@@ -8,6 +8,7 @@ from apps.pipeline import flow
 
 _NAMES = {
     "minute_candles": "minute candles",
+    "switches": "changes of provider",
     "checkpoints": "checkpoints",
     "transitions": "steps of rules",
     "backtests": "backtests",
