@@ -22,15 +22,15 @@ def _table(client, feed, title):
 @pytest.mark.django_db
 def test_a_feeds_page_shows_the_end_of_its_log_with_its_counts(admin_client):
     feed = make_feed("FEED-0")
-    append_quotes(feed, [("FEED-0", at(0), "1.50")])
-    append_quotes(feed, [("FEED-0", at(0), "1.6"), ("NOBODY", at(1), "2"), ("FEED-0", at(-1), "1")])
+    append_quotes(feed, [("FEED-0", at(-1), "1.50"), ("FEED-0", at(0), "1.50")])
+    append_quotes(feed, [("FEED-0", at(-1), "1.6"), ("NOBODY", at(1), "2"), ("FEED-0", at(-2), "1")])
     lease = sources.take_fetch_lease(feed_id=feed.pk, slot=at(5))
     sources.record_failure(lease=lease, failure="timeout", retry_after_seconds=None, now=at(5), trace_id=TRACE)
     log = _table(admin_client, feed, "Last entries of its log")
     assert [row[4:11] for row in log.rows] == [
         ["failed: timeout", 0, 0, 0, 0, "0", 3],
         ["simulated", 0, 1, 0, 0, "1 conflict, 1 unknown_asset", 0],
-        ["simulated", 1, 0, 0, 0, "0", 0],
+        ["simulated", 2, 0, 0, 0, "0", 0],
     ]
     assert reverse("admin:market_feedentry_change", args=[FeedEntry.objects.first().pk]) in log.rows[0][0]
     assert log.rows[0][11] == "waits to be evaluated"
