@@ -88,8 +88,12 @@ class FeedHead(Leased, Dispatched):
     is_cache_stale = models.BooleanField(default=False)
 
     class Meta:
-        # Serves tick: which feeds are due.
-        indexes = [models.Index(fields=["next_slot"], name="feed_head_due")]
+        indexes = [
+            # Serves tick: which feeds are due.
+            models.Index(fields=["next_slot"], name="feed_head_due"),
+            # Serves sweep: which writes to the cache are to be done again.
+            models.Index(fields=["feed"], condition=Q(is_cache_stale=True), name="feed_head_cache_stale"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.feed_id} at {self.seq}"

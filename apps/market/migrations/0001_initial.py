@@ -266,6 +266,10 @@ class Migration(migrations.Migration):
             index=models.Index(fields=['next_slot'], name='feed_head_due'),
         ),
         migrations.AddIndex(
+            model_name='feedhead',
+            index=models.Index(condition=models.Q(('is_cache_stale', True)), fields=['feed'], name='feed_head_cache_stale'),
+        ),
+        migrations.AddIndex(
             model_name='feedentry',
             index=models.Index(condition=models.Q(('evaluated_at', None)), fields=['received_at'], name='entry_not_evaluated'),
         ),
