@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from enum import Enum
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 # Exact: as it is stored, or as the engine has it (in 1e-10). All of one call are of one kind.
@@ -174,6 +174,19 @@ def from_epoch_microseconds(microseconds: int) -> datetime:
 def price_units(price: Decimal) -> int:
     """Return a stored price as an integer of 1e-10."""
     return int(price.scaleb(PRICE_DECIMALS, context=_WIDE))
+
+
+def from_price_units(units: int) -> Decimal:
+    """Return the price that is so many units of 1e-10: the inverse of `price_units`."""
+    return Decimal(units).scaleb(-PRICE_DECIMALS, context=_WIDE)
+
+
+def scaled(units: int, numerator: int, denominator: int) -> int:
+    """Return units · numerator / denominator, rounded half to even. What is not 0 keeps its sign: it is 1 unit or -1
+    at least. numerator, denominator: positive."""
+    whole, rest = divmod(abs(units) * numerator, denominator)
+    whole += 2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1)
+    return (max(whole, 1) if units > 0 else -max(whole, 1)) if units else 0
 
 
 def slot_of(*, at: datetime, interval_seconds: int) -> datetime:
@@ -348,7 +361,9 @@ def verdict_on(
     if at < unconfirmed_at:
         return Verdict.JUMP if is_jump else Verdict.BESIDE
     if not is_jump:
-        return Verdict.ACCEPTED
+        # What does not jump any more, since a split was entered, was none.
+        is_near = last is not None and not jumps(unconfirmed_price, reference=last, percent=percent)
+        return Verdict.CONFIRMS if is_near else Verdict.ACCEPTED
     if not jumps(price, reference=unconfirmed_price, percent=percent):
         return Verdict.CONFIRMS
     return Verdict.ACCEPTED if times + 1 >= JUMPS_IN_A_ROW else Verdict.UNCONFIRMED
@@ -363,6 +378,7 @@ def place(
     jump_percent: int,
     stored_prices: Callable[[list[AdmittedQuote]], Mapping[tuple[int, datetime], Decimal]],
     oldest_at: datetime | None = None,
+    price_now: Callable[[AdmittedQuote], Decimal] = attrgetter("price"),
 ) -> Placement:
     """Tell fresh quotes from late ones, from those that jumped, and from those whose (asset, at) is stored already.
 
@@ -370,7 +386,7 @@ def place(
     provider: who gave these, which is noted of the unconfirmed one; stored_prices: looks up the prices of the few
     quotes that are not newer than the newest. A differing second price is a conflict. An unconfirmed quote of another
     provider is not accepted with the one that confirms it, since every quote keeps its provider. oldest_at: one that is
-    older is not kept anyway.
+    older is not kept anyway. price_now: what a quote's price is after its asset's splits, as the newest one's is.
     """
     placement = Placement()
     behind = []
@@ -388,12 +404,15 @@ def place(
             behind.append(quote)
             continue
         last = prices.get(asset_id) or (known.price if known is not None else None)
+        price = price_now(quote)
         waiting = placement.unconfirmed[asset_id] if asset_id in placement.unconfirmed else unconfirmed.get(asset_id)
-        if waiting is None and (last is None or not jumps(quote.price, reference=last, percent=jump_percent)):
+        if waiting is None and (last is None or not jumps(price, reference=last, percent=jump_percent)):
             placement.fresh.append(quote)
-            prices[asset_id] = quote.price
-        elif _settle(placement, quote, waiting=waiting, last=last, provider=provider, percent=jump_percent):
-            prices[asset_id] = quote.price
+            prices[asset_id] = price
+        elif _settle(
+            placement, quote, waiting=waiting, last=last, provider=provider, percent=jump_percent, price_now=price_now
+        ):
+            prices[asset_id] = price
     if any(now is None for now in placement.unconfirmed.values()):
         # Held quotes that are confirmed stand among the others in the order of their times.
         placement.fresh.sort(key=itemgetter(1, 0))
@@ -430,10 +449,11 @@ def _settle(
     last: Decimal | None,
     provider: str,
     percent: int,
+    price_now: Callable[[AdmittedQuote], Decimal],
 ) -> bool:
     """Place a quote that jumps, or whose asset has an unconfirmed one, and tell whether it was accepted."""
-    unconfirmed = None if waiting is None else (waiting.quote.at, waiting.quote.price, waiting.times)
-    verdict = verdict_on(quote.at, quote.price, last=last, unconfirmed=unconfirmed, percent=percent)
+    unconfirmed = None if waiting is None else (waiting.quote.at, price_now(waiting.quote), waiting.times)
+    verdict = verdict_on(quote.at, price_now(quote), last=last, unconfirmed=unconfirmed, percent=percent)
     if verdict is Verdict.REPEATED:
         placement.repeated += 1
     elif verdict in (Verdict.CONFLICT, Verdict.JUMP):

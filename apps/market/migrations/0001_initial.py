@@ -103,7 +103,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('seq', models.PositiveBigIntegerField()),
-                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history')], max_length=8)),
+                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history'), ('split', 'split')], max_length=8)),
                 ('slot', models.DateTimeField(null=True)),
                 ('part', models.PositiveSmallIntegerField(default=1)),
                 ('as_of', models.DateTimeField()),
@@ -244,6 +244,21 @@ class Migration(migrations.Migration):
                 ('entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='quotes', to='market.feedentry')),
                 ('late', models.BooleanField(default=False)),
             ],
+        ),
+        migrations.CreateModel(
+            name='Split',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('effective_at', models.DateTimeField()),
+                ('numerator', models.PositiveIntegerField()),
+                ('denominator', models.PositiveIntegerField()),
+                ('asset', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='splits', to='market.asset')),
+                ('entry', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='split', to='market.feedentry')),
+            ],
+            options={
+                'ordering': ['effective_at', 'id'],
+                'constraints': [models.UniqueConstraint(fields=('asset', 'effective_at', 'numerator', 'denominator'), name='one_split_per_asset_time_and_ratio'), models.CheckConstraint(condition=models.Q(('numerator__gte', 1), ('numerator__lte', 100000), ('denominator__gte', 1), ('denominator__lte', 100000), models.Q(('numerator', models.F('denominator')), _negated=True)), name='split_ratio_in_range')],
+            },
         ),
         migrations.AddConstraint(
             model_name='latestquote',
