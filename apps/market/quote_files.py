@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -117,6 +118,12 @@ def rows_of(
         raise QuoteFileInvalid(path, max(reader.line_num, 1), str(error)) from None
     except csv.Error as error:
         raise QuoteFileInvalid(path, max(reader.line_num, 1), _problem_of(error)) from None
+
+
+def is_in_order(quotes: Iterable[RawQuote]) -> bool:
+    """Tell whether times never decrease in a file. It is read to its end."""
+    # Not `all`: who reads on to the end finds what is wrong there.
+    return not sum(before.at > after.at for before, after in pairwise(quotes))
 
 
 def is_newest_first(quotes: Iterable[RawQuote]) -> bool:

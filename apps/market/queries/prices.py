@@ -25,7 +25,7 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 
 from apps.market import cache, calendars
-from apps.market.domain import AdmittedQuote, Newest, Unconfirmed, epoch_microseconds
+from apps.market.domain import RUN_LONGEST, AdmittedQuote, Newest, Unconfirmed, epoch_microseconds
 from apps.market.models import Asset, Candle, LatestQuote, Quote, UnconfirmedQuote
 from apps.notation import WIDE
 from apps.wording import round_number
@@ -36,11 +36,14 @@ _NEWEST_QUOTES = """
 # Each by a step into the index of its day. A range of times would be read with all that lies between, and of an asset
 # that is traded seldom, the last trade is given again for days.
 _STORED_PRICES = """
-    SELECT wanted.asset_id, wanted.at, price FROM unnest(%s::bigint[], %s::timestamptz[]) AS wanted (asset_id, at),
+    SELECT wanted.asset_id, stored.at, price FROM unnest(%s::bigint[], %s::timestamptz[]) AS wanted (asset_id, at),
     LATERAL (
-        SELECT price FROM market_quote quote
-        WHERE quote.asset_id = wanted.asset_id AND quote.at = wanted.at AND quote.at BETWEEN %s AND %s LIMIT 1
+        SELECT quote.at, price FROM market_quote quote
+        WHERE quote.asset_id = wanted.asset_id AND quote.at >= wanted.at AND quote.at < wanted.at + %s
+          AND quote.at BETWEEN %s AND %s
+        LIMIT %s
     ) stored"""
+_REACH = timedelta(microseconds=RUN_LONGEST)
 _PAIRS_AT_ONCE = 200
 # Quotes by spans of so many seconds.
 _SPANS = {
@@ -85,19 +88,23 @@ def latest_prices(asset_ids: Sequence[int], *, now: datetime) -> dict[int, tuple
 
 
 def stored_prices(quotes: Sequence[AdmittedQuote]) -> dict[tuple[int, datetime], Decimal]:
-    """Return (asset id, at) -> price for those of `quotes` that are stored."""
+    """Return (asset id, at) -> price of what is stored at the times of `quotes` and in the millisecond from each on."""
     if not quotes:
         return {}
-    pairs = [(quote.asset_id, quote.at) for quote in quotes]
+    pairs = list({(quote.asset_id, quote.at): None for quote in quotes})
     if connection.vendor == "postgresql":
         asset_ids, times = map(list, zip(*pairs, strict=True))
         with connection.cursor() as cursor:
-            cursor.execute(_STORED_PRICES, [asset_ids, times, min(times), max(times)])
+            bounds = [min(times), max(times) + _REACH]
+            cursor.execute(_STORED_PRICES, [asset_ids, times, _REACH, *bounds, RUN_LONGEST])
             return {(asset_id, at): price for asset_id, at, price in cursor.fetchall()}
     found = {}
     for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
-        rows = Quote.objects.filter(pk__in=pairs[begin : begin + _PAIRS_AT_ONCE])
-        found |= {(asset_id, at): price for asset_id, at, price in rows.values_list("asset_id", "at", "price")}
+        wanted = Q()
+        for asset_id, at in pairs[begin : begin + _PAIRS_AT_ONCE]:
+            wanted |= Q(asset=asset_id, at__gte=at, at__lt=at + _REACH)
+        rows = Quote.objects.filter(wanted).values_list("asset_id", "at", "price")
+        found |= {(asset_id, at): price for asset_id, at, price in rows}
     return found
 
 

@@ -215,8 +215,8 @@ def still_here(head: FeedHead, admitted: domain.Admission) -> domain.Admission:
 
 
 def not_stored(past: domain.Admission) -> domain.Admission:
-    """Return what is not stored yet of a piece of history. What is stored already stands."""
-    left = domain.not_stored(past.quotes, stored=queries.stored_prices(past.quotes))
+    """Return what is not stored yet of a piece of history, equal times set apart. What is stored already stands."""
+    left = domain.spread(past.quotes, stored=queries.stored_prices(past.quotes), newest=None)
     left.repeated += past.repeated
     left.rejected += past.rejected
     return left
@@ -256,7 +256,7 @@ def store_quotes(*, entry: FeedEntry, quotes: Sequence[AdmittedQuote], late: boo
     written = {at: str(at) for at in {one.at for one in quotes}}
     rows = (
         f"{asset_id}\t{written[at]}\t{price}\t{_NULL if volume is None else volume}\t{end}"
-        for asset_id, at, price, volume in quotes
+        for asset_id, at, price, volume, _ in quotes
     )
     try:
         with connection.cursor() as cursor, cursor.copy(f"COPY market_quote ({columns}) FROM STDIN") as copy:
