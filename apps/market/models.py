@@ -379,7 +379,7 @@ class Candle(models.Model):
 
     resolution: seconds; first_at, last_at: times of the first and the last quote; low_at, high_at: the last time at
     which the lowest and the highest price was quoted; price_time, square_time: sums of price · time and price² · time
-    from first_at to last_at, exact, in 1e-10 and microseconds as the engine has them.
+    from first_at to last_at, exact, in 1e-18 and microseconds as the engine has them.
     """
 
     class Resolution(models.IntegerChoices):

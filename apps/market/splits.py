@@ -6,7 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
-from apps.market.domain import PathCandle, epoch_microseconds, from_price_units, price_units, scaled
+from apps.market.domain import PathCandle, epoch_microseconds, round_price, scaled
+from apps.notation import WIDE
 
 RATIO_HIGHEST = 100_000
 # (microseconds, units)
@@ -69,12 +70,9 @@ class Splits:
         return units if factor == 1 else scaled(units, factor.numerator, factor.denominator)
 
     def price(self, asset_id: int, at: datetime, price: Decimal) -> Decimal:
-        """Return a stored price of this time as it counts now."""
-        if asset_id not in self._of:
-            return price
-        units = price_units(price)
-        now = self.units(asset_id, epoch_microseconds(at), units)
-        return price if now == units else from_price_units(now)
+        """Return a stored price of this time as it counts now, with as many digits as a stored price has."""
+        factor = self.factor(asset_id, epoch_microseconds(at)) if asset_id in self._of else 1
+        return price if factor == 1 else multiplied(price, Fraction(factor))
 
     def quotes(self, rows: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
         """Return (asset id, microseconds, units) with the prices as they count now."""
@@ -120,6 +118,11 @@ class Splits:
 def _within_squares(square_time: int, *, low: int, high: int, length: int) -> int:
     lowest, highest = sorted((low * low, high * high))
     return min(max(square_time, (0 if low < 0 < high else lowest) * length), highest * length)
+
+
+def multiplied(price: Decimal, factor: Fraction) -> Decimal:
+    """Return price · factor, rounded as prices are."""
+    return round_price(WIDE.divide(WIDE.multiply(price, Decimal(factor.numerator)), Decimal(factor.denominator)))
 
 
 def refuse_ratio(numerator: int, denominator: int) -> None:

@@ -8,13 +8,13 @@ from django.db.models import BigIntegerField, F, PositiveBigIntegerField, QueryS
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
-from apps.market.domain import epoch_microseconds, price_units
+from apps.market.domain import UNITS_PER_ONE, epoch_microseconds, price_units
 from apps.market.models import EvaluationCursor, FeedEntry, Quote
 from apps.market.queries.splits import splits_of
 
 # The engine's units, worked out exactly by PostgreSQL (its extract() is numeric).
 _MICROSECONDS = RawSQL("(extract(epoch FROM at) * 1000000)::bigint", [], output_field=BigIntegerField())
-_UNITS = RawSQL("(price * 10000000000)::numeric(33, 0)::text", [], output_field=TextField())
+_UNITS = RawSQL(f"(price * {UNITS_PER_ONE})::numeric(31, 0)::text", [], output_field=TextField())  # noqa: S611
 
 
 def pending_entry(*, feed_id: int, after_seq: int) -> FeedEntry | None:

@@ -39,6 +39,8 @@ from apps.market.domain import (
 from apps.market.models import Asset, Candle, LatestQuote, Quote, Split, UnconfirmedQuote
 from apps.market.queries.splits import splits_of
 from apps.market.splits import Splits
+from apps.notation import WIDE
+from apps.wording import round_number
 
 _NEWEST_QUOTES = """
     SELECT asset_id, (extract(epoch FROM at) * 1000000)::bigint, price, provider
@@ -55,7 +57,6 @@ _STORED_PRICES = """
     ) stored"""
 _REACH = timedelta(microseconds=RUN_LONGEST)
 _PAIRS_AT_ONCE = 200
-_VARIATION_STEP = Decimal("0.0001")
 # Quotes by spans of so many seconds.
 _SPANS = {
     "postgresql": "floor(extract(epoch FROM %(expressions)s) / %(step)s)::bigint",
@@ -292,7 +293,8 @@ def variations_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
     """Return asset id -> percent by which its newest price differs from the one in force 24 hours before its feed's
     clock.
 
-    latest: asset id -> newest price. Rounded half-even to 4 decimals; without a price that old, the asset is left out.
+    latest: asset id -> newest price. Rounded half-even to 4 decimals, or to two significant digits where that would be
+    0; without a price that old, the asset is left out.
     """
     return _variations(latest, {pk: as_of - timedelta(hours=24) for pk, as_of in _clocks_of(latest).items()})
 
@@ -314,8 +316,7 @@ def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
 def _variations(latest: Mapping[int, Decimal], moments: Mapping[int, datetime]) -> dict[int, Decimal]:
     before = prices_at(moments) if moments else {}
     return {
-        # The widest change there can be, from the lowest price to the highest, has just the 28 digits of a Decimal.
-        asset_id: ((latest[asset_id] - price) / price * 100).quantize(_VARIATION_STEP)
+        asset_id: round_number(WIDE.divide(WIDE.subtract(latest[asset_id], price) * 100, price), decimals=4)
         for asset_id, price in before.items()
     }
 

@@ -10,7 +10,7 @@ from apps.market import domain, queries
 from apps.market.domain import slot_of
 from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Quote, Split
 from apps.market.services.log import append_entry, cache_latest, lock_head
-from apps.market.splits import refuse_ratio
+from apps.market.splits import multiplied, refuse_ratio
 from apps.wording import format_number
 
 logger = logging.getLogger(__name__)
@@ -90,8 +90,7 @@ def _multiply_latest(asset: Asset, *, effective_at: datetime, ratio: Fraction) -
     if stored is not None:
         price = queries.splits_of([asset.pk]).price(asset.pk, stored.at, stored.price)
     else:
-        units = domain.scaled(domain.price_units(latest.price), ratio.denominator, ratio.numerator)
-        price = domain.from_price_units(units)
+        price = multiplied(latest.price, 1 / ratio)
     if not domain.PRICE_LOWEST <= price <= domain.PRICE_HIGHEST:
         before, after = format_number(latest.price), format_number(price)
         raise SplitRefused(f"the newest price of {asset}, {before}, would be {after}, which is out of range")
