@@ -6,21 +6,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from enum import Enum
 from itertools import groupby, pairwise
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, TypeVar
 
-# Exact: as it is stored, or as the engine has it (in 1e-10). All of one call are of one kind.
+from apps.notation import WIDE
+
+# Exact: as it is stored, or as the engine has it (in 1e-18). All of one call are of one kind.
 Price = TypeVar("Price", Decimal, int)
 Moment = TypeVar("Moment", datetime, int)
 
-PRICE_LOWEST = Decimal("1e-10")
+PRICE_LOWEST = Decimal("1e-15")
 PRICE_HIGHEST = Decimal("1e12")
-PRICE_DECIMALS = 10
+PRICE_DECIMALS = 18
 PRICE_DIGITS = 15  # What a 64-bit float keeps exactly, so SQLite stores what was evaluated.
 PRICE_MAX_DIGITS = 13 + PRICE_DECIMALS
+# The engine counts prices in whole units: a unit is the last decimal.
+UNITS_PER_ONE = 10**PRICE_DECIMALS
 
 VOLUME_HIGHEST = Decimal("1e20")
 VOLUME_DECIMALS = 8
@@ -42,17 +46,17 @@ _EPOCH_TEXT = re.compile(r"(?:0|[1-9]\d{0,19})(?:\.\d*)?", re.ASCII)
 # The end of a day as the hour 24, and a leap second: times that no clock here shows.
 _OFF_CLOCK = re.compile(r"\d{4}\S{4,6}[T ](?:24|\d\d:?\d\d:?60)", re.ASCII)
 
+
+def _quantum(first: int) -> Decimal:
+    return Decimal(1).scaleb(max(-PRICE_DECIMALS, first - PRICE_DIGITS + 1))
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# Wide enough that no step of parsing rounds or overflows before the range is checked.
-_WIDE = Context(prec=60, Emax=999, Emin=-999)
-# Bound once: an answer has thousands of prices, and this way is three times as fast as `quantize(…, context=_WIDE)`.
-_quantize = _WIDE.quantize
+# Bound once: an answer has thousands of prices, and this way is three times as fast as `quantize(…, context=WIDE)`.
+_quantize = WIDE.quantize
 # What a price is rounded to, by the place of its first digit.
-_QUANTA = {
-    first: Decimal(1).scaleb(max(-PRICE_DECIMALS, first - PRICE_DIGITS + 1))
-    for first in range(PRICE_LOWEST.adjusted(), PRICE_HIGHEST.adjusted() + 1)
-}
+_QUANTA = {first: _quantum(first) for first in range(PRICE_LOWEST.adjusted(), PRICE_HIGHEST.adjusted() + 1)}
 
 
 class QuoteRejected(Exception):
@@ -104,7 +108,7 @@ class PathCandle(NamedTuple):
     of `resolution`.
 
     low_at, high_at: when the lowest and the highest price was quoted last; price_time, square_time: the sums of
-    price · time and price² · time from first_at to last_at. Microseconds and 1e-10, as quotes have them.
+    price · time and price² · time from first_at to last_at. Microseconds and 1e-18, as quotes have them.
 
     A window whose grid is a multiple of that resolution takes it as it would have taken the quotes: no grid point lies
     within it, so they leave together, except for the first where it stands on one. And who looks back further
@@ -177,8 +181,21 @@ def from_epoch_microseconds(microseconds: int) -> datetime:
 
 
 def price_units(price: Decimal) -> int:
-    """Return a stored price as an integer of 1e-10."""
-    return int(price.scaleb(PRICE_DECIMALS, context=_WIDE))
+    """Return a stored price as an integer of 1e-18."""
+    return int(price.scaleb(PRICE_DECIMALS, context=WIDE))
+
+
+def price_of(units: int) -> Decimal:
+    """Return an integer of 1e-18 as a price."""
+    return WIDE.divide(Decimal(units), Decimal(UNITS_PER_ONE))
+
+
+def scaled(units: int, numerator: int, denominator: int) -> int:
+    """Return units · numerator / denominator, rounded half to even. What is not 0 keeps its sign: it is 1 unit or -1
+    at least. numerator, denominator: positive."""
+    whole, rest = divmod(abs(units) * numerator, denominator)
+    whole += 2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1)
+    return (max(whole, 1) if units > 0 else -max(whole, 1)) if units else 0
 
 
 def slot_of(*, at: datetime, interval_seconds: int) -> datetime:
@@ -207,7 +224,7 @@ def parse_number(value: Any) -> Decimal:
 
 
 def admit_price(value: Any) -> Decimal:
-    """Return `value` as a price: in [1e-10, 1e12], rounded once, half-even, to 10 decimals and 15 significant digits.
+    """Return `value` as a price: in [1e-15, 1e12], rounded once, half-even, to 18 decimals and 15 significant digits.
 
     Raises QuoteRejected: missing, malformed, not_finite, out_of_range.
     """
@@ -221,6 +238,11 @@ def admit_price(value: Any) -> Decimal:
     return _quantize(price, _QUANTA[price.adjusted()])
 
 
+def round_price(price: Decimal) -> Decimal:
+    """Return any price rounded half to even to 18 decimals and 15 significant digits."""
+    return _quantize(price, _quantum(price.adjusted()))
+
+
 def admit_volume(value: Any) -> Decimal | None:
     """Return `value` as a volume, or None: a volume is an ornament, a bad one does not cost the quote."""
     if value is None:
@@ -232,7 +254,7 @@ def admit_volume(value: Any) -> Decimal | None:
     if not volume.is_finite() or not 0 <= volume <= VOLUME_HIGHEST:
         return None
     digits_left = PRICE_DIGITS - 1 - volume.adjusted() if volume else 0
-    return volume.quantize(Decimal(1).scaleb(-max(0, min(VOLUME_DECIMALS, digits_left))), context=_WIDE)
+    return volume.quantize(Decimal(1).scaleb(-max(0, min(VOLUME_DECIMALS, digits_left))), context=WIDE)
 
 
 def read_time(value: Any) -> datetime:
@@ -379,7 +401,9 @@ def verdict_on(
     if at < unconfirmed_at:
         return Verdict.JUMP if is_jump else Verdict.BESIDE
     if not is_jump:
-        return Verdict.ACCEPTED
+        # What does not jump any more, since a split was entered, was none.
+        is_near = last is not None and not jumps(unconfirmed_price, reference=last, percent=percent)
+        return Verdict.CONFIRMS if is_near else Verdict.ACCEPTED
     if not jumps(price, reference=unconfirmed_price, percent=percent):
         return Verdict.CONFIRMS
     return Verdict.ACCEPTED if times + 1 >= JUMPS_IN_A_ROW else Verdict.UNCONFIRMED
@@ -394,6 +418,7 @@ def place(
     jump_percent: int,
     stored_prices: Callable[[list[AdmittedQuote]], Mapping[tuple[int, datetime], Decimal]],
     oldest_at: datetime | None = None,
+    price_now: Callable[[AdmittedQuote], Decimal] = attrgetter("price"),
 ) -> Placement:
     """Set equal times apart, and tell fresh quotes from late ones, from those that jumped, and from those that are
     stored already.
@@ -402,7 +427,7 @@ def place(
     provider: who gave these, which is noted of the unconfirmed one; stored_prices: looks up what is stored at the times
     of the few quotes that are not newer than the newest, as `spread` needs it. An unconfirmed quote of another
     provider is not accepted with the one that confirms it, since every quote keeps its provider. oldest_at: one that is
-    older is not kept anyway.
+    older is not kept anyway. price_now: what a quote's price is after its asset's splits, as the newest one's is.
     """
     placement = Placement()
     prices: dict[int, Decimal] = {}  # Of the assets that have had a fresh quote in this answer.
@@ -428,12 +453,15 @@ def place(
             placement.late.append(quote)
             continue
         last = prices.get(asset_id) or (known.price if known is not None else None)
+        price = price_now(quote)
         waiting = placement.unconfirmed[asset_id] if asset_id in placement.unconfirmed else unconfirmed.get(asset_id)
-        if waiting is None and (last is None or not jumps(quote.price, reference=last, percent=jump_percent)):
+        if waiting is None and (last is None or not jumps(price, reference=last, percent=jump_percent)):
             placement.fresh.append(quote)
-            prices[asset_id] = quote.price
-        elif _settle(placement, quote, waiting=waiting, last=last, provider=provider, percent=jump_percent):
-            prices[asset_id] = quote.price
+            prices[asset_id] = price
+        elif _settle(
+            placement, quote, waiting=waiting, last=last, provider=provider, percent=jump_percent, price_now=price_now
+        ):
+            prices[asset_id] = price
     if any(now is None for now in placement.unconfirmed.values()):
         # Held quotes that are confirmed stand among the others in the order of their times.
         placement.fresh.sort(key=itemgetter(1, 0))
@@ -500,10 +528,11 @@ def _settle(
     last: Decimal | None,
     provider: str,
     percent: int,
+    price_now: Callable[[AdmittedQuote], Decimal],
 ) -> bool:
     """Place a quote that jumps, or whose asset has an unconfirmed one, and tell whether it was accepted."""
-    unconfirmed = None if waiting is None else (waiting.quote.at, waiting.quote.price, waiting.times)
-    verdict = verdict_on(quote.at, quote.price, last=last, unconfirmed=unconfirmed, percent=percent)
+    unconfirmed = None if waiting is None else (waiting.quote.at, price_now(waiting.quote), waiting.times)
+    verdict = verdict_on(quote.at, price_now(quote), last=last, unconfirmed=unconfirmed, percent=percent)
     if verdict is Verdict.JUMP:
         placement.rejected["jump"] += 1
     elif verdict is Verdict.UNCONFIRMED:

@@ -23,7 +23,7 @@ _CELL_SHOWN = 40
 _SENTENCES = {
     MISSING: "the price is blank",
     "not_finite": "the price {price!r} is not finite",
-    "out_of_range": "the price {price!r} is not from 1e-10 to 1e12",
+    "out_of_range": "the price {price!r} is not from 1e-15 to 1e12",
     "time_in_future": "the time {time!r} is ahead of the clock",
     "time_out_of_range": "the time {time!r} is before 1990, or has the hour 24 or the second 60",
     "unknown_asset": "the symbol {symbol!r} is no asset of the feed",

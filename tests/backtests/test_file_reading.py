@@ -100,7 +100,7 @@ def test_one_time_of_two_symbols_is_no_conflict(report):
         ("0", "out_of_range"),
         ("-1", "out_of_range"),
         ("1e400", "out_of_range"),
-        ("1e-11", "out_of_range"),
+        ("1e-16", "out_of_range"),
         ("NaN", "not_finite"),
         ("sNaN", "not_finite"),
         ("inf", "not_finite"),
@@ -135,7 +135,7 @@ def test_of_many_rows_that_are_wrong_the_first_are_listed(report):
 
     assert (found["quotes"], found["rejected_by_reason"]) == (2, {"out_of_range": 30, "missing": 1})
     assert (found["wrong"], len(found["wrong_lines"])) == (30, 21)
-    assert found["wrong_lines"][0] == "line 3: the price '0' is not from 1e-10 to 1e12"
+    assert found["wrong_lines"][0] == "line 3: the price '0' is not from 1e-15 to 1e12"
     assert found["wrong_lines"][-1] == "10 more rows are wrong"
 
 

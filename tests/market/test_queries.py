@@ -16,7 +16,7 @@ from apps.sources.models import FeedSource, Listing
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 from tests.market.rows import make_long_logs, rows_read
 
-UNIT = 10**10
+UNIT = 10**18
 SECOND = 1_000_000
 DAY = 86_400
 BEGAN = epoch_microseconds(START)
