@@ -19,7 +19,14 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 from apps.market import queries
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry, Quote, SupersededQuote
 from apps.market.services import pause_feeds, resume_feeds
-from apps.panel.feed_health import counts_table, refused_table, sources_table, switches_table, unconfirmed_table
+from apps.panel.feed_health import (
+    counts_table,
+    refused_table,
+    senders_table,
+    sources_table,
+    switches_table,
+    unconfirmed_table,
+)
 from apps.panel.kit.pages import ROWS_SHOWN, JSONObjectField, PageAdmin, ReadOnlyAdmin, ShortText, Table, page_link
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource
@@ -275,9 +282,10 @@ class FeedAdmin(PageAdmin):
             title="Refused listings: names that a provider gives no price for",
         )
         unconfirmed = unconfirmed_table(row)
+        senders = senders_table(request, row, now=now)
         return [
             sources_table(row, now=now),
-            *(table for table in (refused, unconfirmed) if table is not None),
+            *(table for table in (senders, refused, unconfirmed) if table is not None),
             counts_table(row, now=now),
             switches_table(request, row),
             Table(

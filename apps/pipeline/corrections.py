@@ -57,11 +57,15 @@ def describe(corrected: Corrected) -> str:
 
 
 def admit_file(feed: Feed, quotes: Iterable[RawQuote], *, now: datetime) -> Admission:
-    """Return the quotes of a file that may be stored in a feed, by the symbols of its assets, all of them by time: of
-    two of one asset at one time the first stands, wherever it is in the file."""
+    """Return the quotes of a file that may be stored in a feed, by the symbols of its assets: all of them by time,
+    equal times set apart."""
     as_of = clock_of_past(feed, now=now)
     asset_ids = {symbol: pk for pk, symbol in feed.assets.values_list("pk", "symbol")}
-    return domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
+    admitted = domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
+    apart = domain.spread(admitted.quotes, stored={}, newest=None)
+    apart.repeated += admitted.repeated
+    apart.rejected += admitted.rejected
+    return apart
 
 
 def preview_replacement(quotes: Admission) -> Corrected:

@@ -527,5 +527,5 @@ def test_an_entry_of_the_log_shows_its_quotes(admin_client):
     _feeds(1, prefix="feed")
     answer = admin_client.get(reverse("admin:market_feedentry_change", args=[FeedEntry.objects.get().pk]))
     (table,) = answer.context["tables"]
-    assert table.rows == [["FEED-0", at(0), "1.5", None, ""]]
+    assert table.rows == [["FEED-0", at(0), "1.5", None, "", ""]]
     assert "FEED-0" in answer.text

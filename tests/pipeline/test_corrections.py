@@ -12,7 +12,7 @@ from apps.alerts.models import Alert
 from apps.alerts.replay import replay
 from apps.market import cache, partitions, queries
 from apps.market import services as market
-from apps.market.domain import RawQuote
+from apps.market.domain import UNITS_PER_ONE, RawQuote
 from apps.market.models import Asset, Candle, Correction, FeedEntry, FeedHead, LatestQuote, Quote, SupersededQuote
 from apps.market.services import corrections as pieces
 from apps.market.services import prune_quotes
@@ -202,13 +202,26 @@ def test_a_correction_is_corrected_and_each_place_of_the_log_has_its_own_past(fe
 
     (asset,) = feed.assets.filter(symbol="A")
     paths = [queries.quoted_path({asset.pk: 10**9}, feed_id=feed.pk, up_to_seq=one.seq)[asset.pk] for one in entries]
-    assert [[units // 10**10 for _, units in path] for path in paths] == [
+    assert [[units // UNITS_PER_ONE for _, units in path] for path in paths] == [
         [90, 900, 91],
         [90, 95, 91],
         [90, 96, 91],
         [91],
     ]
     assert newest() == {("A", at(20), "91")}
+
+
+def test_a_corrected_price_from_before_a_split_counts_as_it_was_then(feed):
+    (asset,) = feed.assets.filter(symbol="A")
+    append_quotes(feed, [], as_of=at(120))
+    market.append_split(asset_id=asset.pk, effective_at=at(60), numerator=2, denominator=1, now=START, trace_id=TRACE)
+    before = FeedEntry.objects.latest("pk")
+    assert newest() == {("A", at(20), "45.5")}
+    replace(feed, ("A", at(20), "100"))
+
+    assert newest() == {("A", at(20), "50")}
+    paths = [queries.quoted_path({asset.pk: 0}, feed_id=feed.pk, up_to_seq=before.seq + more) for more in (-1, 0, 1)]
+    assert [path[asset.pk][-1][1] / UNITS_PER_ONE for path in paths] == [91, 45.5, 50]
 
 
 def test_why_is_answered_by_what_was_evaluated(feed):
@@ -253,12 +266,14 @@ def test_a_late_quote_stays_late_when_it_is_replaced(feed):
     assert FeedEntry.objects.values_list("accepted", "late").latest("pk") == (0, 1)
 
 
-def test_of_two_prices_of_one_time_in_a_file_the_first_stands_in_pieces_too(feed, monkeypatch):
+def test_prices_of_one_time_are_set_apart_in_pieces_too(feed, monkeypatch):
     monkeypatch.setattr(corrections, "QUOTES_AT_ONCE", 1)
-    done = replace(feed, ("A", at(10), "95"), ("A", at(0), "89"), ("A", at(10), "96"))
+    done = replace(feed, ("A", at(10), "95"), ("A", at(0), "89"), ("A", at(10), "96"), ("A", at(10), "96"))
 
-    assert (done.replaced, done.entries, dict(done.rejected)) == (2, 2, {"conflict": 1})
-    assert ("A", at(10), "95") in stored()
+    assert (done.replaced, done.added, done.entries, done.repeated) == (2, 1, 3, 1)
+    assert stored() == {
+        *{("A", at(0), "89"), ("A", at(10), "95"), ("A", at(10.000001), "96"), ("A", at(20), "91")},
+    }
 
 
 def test_a_long_range_is_deleted_in_pieces(feed, monkeypatch):

@@ -10,12 +10,13 @@ from django.db.models import BigIntegerField, F, PositiveBigIntegerField, QueryS
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
-from apps.market.domain import epoch_microseconds, price_units
+from apps.market.domain import UNITS_PER_ONE, epoch_microseconds, price_units
 from apps.market.models import Correction, EvaluationCursor, FeedEntry, Quote, SupersededQuote
+from apps.market.queries.splits import splits_of
 
 # The engine's units, worked out exactly by PostgreSQL (its extract() is numeric).
 _MICROSECONDS = RawSQL("(extract(epoch FROM at) * 1000000)::bigint", [], output_field=BigIntegerField())
-_UNITS = RawSQL("(price * 10000000000)::numeric(33, 0)::text", [], output_field=TextField())
+_UNITS = RawSQL(f"(price * {UNITS_PER_ONE})::numeric(31, 0)::text", [], output_field=TextField())  # noqa: S611
 
 
 def pending_entry(*, feed_id: int, after_seq: int) -> FeedEntry | None:
@@ -50,15 +51,15 @@ def feeds_pushed_to() -> list[int]:
 
 def evaluated_quotes(entry: FeedEntry) -> list[tuple[int, int, int]]:
     """Return the quotes of one entry that are evaluated, in the order in which they are: (asset id, microseconds,
-    units)."""
+    units), with the splits that are known there."""
     if not entry.accepted:
         return []
     quotes = Quote.objects.filter(entry=entry, late=False, at__gte=entry.first_at, at__lte=entry.last_at)
     stored = _in_units(quotes.order_by("at", "asset_id"))
-    if not entry.is_superseded:
-        return stored
-    # What was corrected later stands in the log as it came.
-    return _in_order([*stored, *_in_units(SupersededQuote.objects.filter(entry=entry, late=False))])
+    if entry.is_superseded:
+        # What was corrected later stands in the log as it came.
+        stored = _in_order([*stored, *_in_units(SupersededQuote.objects.filter(entry=entry, late=False))])
+    return splits_of(after=entry.first_at, up_to_entry=entry.pk).quotes(stored)
 
 
 def asset_ids_in(entry: FeedEntry) -> list[int]:
@@ -67,23 +68,26 @@ def asset_ids_in(entry: FeedEntry) -> list[int]:
 
 
 def quotes_between(asset_ids: Sequence[int], *, since: datetime, until: datetime) -> list[tuple[int, int, int]]:
-    """Return (asset id, microseconds, units) of the stored quotes of [since, until) that are not late, oldest first."""
+    """Return (asset id, microseconds, units) of the stored quotes of [since, until) that are not late, oldest first,
+    with all splits that are known now."""
     quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
-    return _in_units(quotes.order_by("at", "asset_id"))
+    return splits_of(asset_ids, after=since).quotes(_in_units(quotes.order_by("at", "asset_id")))
 
 
 def released_between(asset_ids: Sequence[int], *, since: datetime, until: datetime) -> list[tuple[int, int, int, int]]:
-    """Return (asset id, microseconds, units, released) of the stored quotes of [since, until) that are not late.
+    """Return (asset id, microseconds, units, released) of the stored quotes of [since, until) that are not late, with
+    all splits that are known now.
 
     released: the feed's clock when the quote came, in microseconds; of history and corrections its own time.
     """
     quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
     rows = quotes.values_list("asset_id", "at", "price", "entry__kind", "entry__as_of")
+    splits = splits_of(asset_ids, after=since)
     return [
         (
             asset_id,
             epoch_microseconds(at),
-            price_units(price),
+            splits.units(asset_id, epoch_microseconds(at), price_units(price)),
             epoch_microseconds(max(as_of, at) if kind == FeedEntry.Kind.QUOTES else at),
         )
         for asset_id, at, price, kind, as_of in rows
@@ -172,7 +176,7 @@ def last_switches(feed_id: int, *, limit: int) -> list[FeedEntry]:
 def evaluated_quotes_of(
     entries: Sequence[FeedEntry], *, asset_ids: Iterable[int] | None = None
 ) -> dict[int, list[tuple[int, int, int]]]:
-    """Return entry id -> its quotes that are evaluated, each list as `evaluated_quotes` gives it; two statements.
+    """Return entry id -> its quotes that are evaluated, each list as `evaluated_quotes` gives it; three statements.
 
     asset_ids: of these assets only. Batches without such quotes may be absent.
     """
@@ -183,7 +187,10 @@ def evaluated_quotes_of(
     corrected: dict[int, list[tuple[int, int, int]]] = {}
     for entry_id, *quote in _with_entries(_quotes_of(entries, asset_ids, SupersededQuote)):
         corrected.setdefault(entry_id, []).append((quote[0], quote[1], quote[2]))
-    return found | {pk: _in_order([*found.get(pk, ()), *quotes]) for pk, quotes in corrected.items()}
+    found |= {pk: _in_order([*found.get(pk, ()), *quotes]) for pk, quotes in corrected.items()}
+    first = min((entry.first_at for entry in entries if entry.first_at is not None), default=None)
+    splits = splits_of(after=first, up_to_entry=max(found)) if found else None
+    return {entry_id: splits.up_to(entry_id).quotes(one) for entry_id, one in found.items()} if splits else found
 
 
 def _with_entries(quotes: QuerySet[Any]) -> Iterable[tuple[int, int, int, int]]:

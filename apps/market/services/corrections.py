@@ -228,7 +228,7 @@ def _complete(
 
 
 def _set_latest(asset_ids: Sequence[int]) -> None:
-    """Set the newest quote of each asset to what is stored now, be it older, or none."""
+    """Set the newest quote of each asset to what is stored now, be it older, or none, its price as it counts now."""
     quotes = Quote.objects.filter(asset=OuterRef("pk"), late=False).order_by("-at")
     days = Candle.objects.filter(asset=OuterRef("pk"), resolution=Candle.Resolution.DAY).order_by("-at")
     rows = Asset.objects.filter(pk__in=asset_ids).order_by()
@@ -241,6 +241,7 @@ def _set_latest(asset_ids: Sequence[int]) -> None:
         close=Subquery(days.values("close")[:1]),
     )
     known = LatestQuote.objects.in_bulk(asset_ids)
+    splits = queries.splits_of(asset_ids)
     newest: list[LatestQuote] = []
     for row in rows.values("pk", "quoted_at", "price", "provider", "closed_at", "close"):
         if row["closed_at"] is not None and (row["quoted_at"] is None or row["closed_at"] > row["quoted_at"]):
@@ -251,7 +252,8 @@ def _set_latest(asset_ids: Sequence[int]) -> None:
             one = {"at": row["quoted_at"], "price": row["price"], "provider": row["provider"]}
         else:
             continue
-        newest.append(LatestQuote(asset_id=row["pk"], **one))
+        price = splits.price(row["pk"], one["at"], one["price"])
+        newest.append(LatestQuote(asset_id=row["pk"], **one | {"price": price}))
     LatestQuote.objects.filter(asset__in=set(asset_ids) - {one.asset_id for one in newest}).delete()
     LatestQuote.objects.bulk_create(
         newest,

@@ -17,7 +17,7 @@ from django.utils import timezone
 from apps.command_line import is_confirmed
 from apps.market.domain import RawQuote
 from apps.market.models import Feed
-from apps.market.quote_files import LeftOut, QuoteFileInvalid, in_order, is_newest_first, rows_of
+from apps.market.quote_files import LeftOut, QuoteFileInvalid, in_order, is_in_order, rows_of
 from apps.pipeline import corrections
 from apps.sources.services import clock_of_past, import_history
 from apps.tracing import new_trace_id
@@ -63,9 +63,9 @@ class Command(BaseCommand):
         left_out = LeftOut()
         try:
             # The whole of it once: a file that breaks in the middle leaves nothing behind.
-            newest_first = is_newest_first(left_out.quotes_of(rows()))
+            as_written = is_in_order(left_out.quotes_of(rows()))
             quotes: Iterable[RawQuote] = LeftOut().quotes_of(rows())
-            if newest_first:
+            if not as_written:
                 quotes = in_order(list(quotes))
             if options["replace"]:
                 self._replace(feed, quotes, path=options["file"], left_out=left_out, now=now, is_sure=options["yes"])
