@@ -23,6 +23,7 @@ START = 1_678_500_000 * SECOND  # 2023-03-11 02:00:00 UTC, on every grid up to a
 # And an hour before a clock changes somewhere: Europe on 2026-03-29 and 2026-10-25, America on 2026-11-01.
 STARTS = (START, 1_774_742_400 * SECOND, 1_792_886_400 * SECOND, 1_793_509_200 * SECOND)
 ASSETS = (1, 2)
+ALWAYS = float("inf")
 # Two calendars that no exchange has: open for 10 of 15 minutes, for 12 hours; and for two spans each day, for 30 days.
 CALENDARS: oracle.Calendars = {
     "BUSY": [(start + n * 15 * MINUTE, start + (n * 15 + 10) * MINUTE) for start in STARTS for n in range(48)],
@@ -35,14 +36,14 @@ CALENDARS: oracle.Calendars = {
 HOURS = {code: Hours.of(sessions, ends=[close for _, close in sessions]) for code, sessions in CALENDARS.items()}
 GRIDS = (SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
 
-# Few values, close together, so that equality and small percents happen often; the whole range, 1e-8 to 1e9; and the
+# Few values, close together, so that equality and small percents happen often; the whole range, 1e-15 to 1e9; and the
 # two ends of what is admitted.
-near_prices = st.sampled_from([100, 100, 101, 99, 110, 90, 105, 95, 111, 89, 120]).map(lambda whole: whole * 10**10)
+near_prices = st.sampled_from([100, 100, 101, 99, 110, 90, 105, 95, 111, 89, 120]).map(lambda whole: whole * 10**18)
 prices = st.one_of(
     near_prices,
     near_prices,
-    st.integers(min_value=100, max_value=10**19),
-    st.sampled_from([1, 10**22, 10**10, 10**10 + 1, 3 * 10**9]),
+    st.integers(min_value=1_000, max_value=10**27),
+    st.sampled_from([1_000, 10**30, 10**18, 10**18 + 1, 3 * 10**17]),
 )
 # One price, two or three of them, or any.
 markets = st.one_of(st.just(prices), st.lists(prices, min_size=1, max_size=3).map(st.sampled_from))
@@ -74,7 +75,9 @@ windows = st.sampled_from(
 percents = st.sampled_from(["0.0000000001", "1", "5", "10", "11.1111111111", "50"])
 coverages = st.sampled_from(["0.5", "1", "0.0000000001", "0.9"])
 durations = st.sampled_from(["0s", "0s", "1s", "30s", "2m"])
-bands = st.sampled_from([("99", "101"), ("100", "105"), ("100", "100.0000000001"), ("0.3", "110"), ("90", "99.5")])
+bands = st.sampled_from(
+    [("99", "101"), ("100", "105"), ("100", "100.000000000000000001"), ("0.3", "110"), ("90", "99.5")]
+)
 # What is compared of a leaf's evidence.
 COMPARED = (
     "kind",
@@ -121,7 +124,7 @@ def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool, nots: int) -
     elif kind == "stale":
         leaf["after"] = choose(draw, "1s", "5s", "30s", "1m", "5m", "1h")
     elif kind in ("above", "below") or kind.startswith("crosses"):
-        leaf["level"] = choose(draw, "100", "100.0000000001", "105", "0.3")
+        leaf["level"] = choose(draw, "100", "100.000000000000000001", "105", "0.3")
         if recovers and kind in ("above", "below"):
             leaf["recovery"] = {"above": "0.25", "below": "106"}[kind]
     else:
@@ -277,7 +280,7 @@ def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
     # steps as long as a window are where what has gathered on one point of its grid leaves it.
     prices_here = draw(markets)
     steps_here, widths = PACES[choose(draw, *range(len(PACES)))]
-    kinds = ["rules", *["quotes"] * 8, "rules", "history"]
+    kinds = ["rules", *["quotes"] * 8, "rules", "history", "correction"]
     status_of_instance: dict[int, oracle.Change] = {}
     # Mostly one provider; or several, in turns or one after the other.
     providers = choose(draw, ("a",), ("a", "a", "b"), ("a", "b", "c"))
@@ -294,6 +297,8 @@ def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
             quotes = _history(draw, clock=clock, prices=prices_here)
             as_of = max(as_of, *clock.values())
             log.append(oracle.HistoryEntry(seq, as_of, quotes))
+        elif kind == "correction":
+            log.append(oracle.CorrectionEntry(seq, as_of, *_correction(draw, log, prices=prices_here)))
         else:
             quotes = _quotes(draw, clock=clock, prices=prices_here, steps=steps_here)
             idle = choose(draw, 0, 0, 0, 1)
@@ -335,6 +340,25 @@ def _history(
     return tuple((asset, at, draw(prices)) for at in sorted(times))
 
 
+def _correction(
+    draw: st.DrawFn, log: Sequence[oracle.Entry], *, prices: st.SearchStrategy[int]
+) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int, int], ...]]:
+    """Draw what a correction removes and puts in: of one asset, a range of what came, the newest one or all of it too;
+    and other prices at some of its times, or beside them."""
+    asset = choose(draw, *ASSETS)
+    quoted = [one for entry in log if not isinstance(entry, oracle.RulesEntry) for one in entry.quotes]
+    times = sorted({at for asset_id, at, _ in quoted if asset_id == asset})
+    if not times:
+        return (), ()
+    first = choose(draw, *range(len(times)), 0, len(times) - 1)
+    last = choose(draw, *range(first, len(times)), len(times) - 1)
+    chosen = times[first : last + 1]
+    removed = tuple((asset, at) for at in chosen) if draw(st.booleans()) else ()
+    beside = choose(draw, 0, 0, 0, -1)
+    put_in = [[], chosen[:3], chosen[-1:], chosen[-2:]][choose(draw, 0, 1, 2, 3)]
+    return removed, tuple((asset, at + beside, draw(prices)) for at in put_in)
+
+
 def _quotes(
     draw: st.DrawFn, *, clock: dict[int, int], prices: st.SearchStrategy[int], steps: st.SearchStrategy[Any]
 ) -> tuple[tuple[int, int, int], ...]:
@@ -369,19 +393,34 @@ class Store:
     """What is stored at each place of a log: the same answer as the project's query, from a plain list."""
 
     def __init__(self, log: Sequence[oracle.Entry]) -> None:
-        self.known: dict[int, list[tuple[int, int, int]]] = {asset: [] for asset in ASSETS}  # seq, at, price
-        self.switches: dict[int, list[tuple[int, Switch]]] = {asset: [] for asset in ASSETS}  # with their seq
+        # asset_id to rows: from which entry on, time, price, and until which entry.
+        self.known: dict[int, list[tuple[int, int, int, float]]] = {asset: [] for asset in ASSETS}
+        # From which entry on, the change, and until which entry.
+        self.switches: dict[int, list[tuple[int, Switch, float]]] = {asset: [] for asset in ASSETS}
         for entry in log:
             if isinstance(entry, oracle.RulesEntry):
                 continue
             for one in entry.switches if isinstance(entry, oracle.QuotesEntry) else ():
-                self.switches[one.asset_id].append((entry.seq, switch_of(one)))
+                self.switches[one.asset_id].append((entry.seq, switch_of(one), ALWAYS))
+            if isinstance(entry, oracle.CorrectionEntry):
+                gone = {*entry.removed, *((asset, at) for asset, at, _ in entry.quotes)}
+                for asset, path in self.known.items():
+                    for index, (seq, at, price, until) in enumerate(path):
+                        if (asset, at) in gone and until == ALWAYS:
+                            path[index] = (seq, at, price, entry.seq)
             for asset, at, price in entry.quotes:
                 path = self.known[asset]
-                newest = max((known_at for _, known_at, _ in path), default=-1)
-                is_history = isinstance(entry, oracle.HistoryEntry)
-                if at > newest or (is_history and at not in [known_at for _, known_at, _ in path]):
-                    path.append((entry.seq, at, price))
+                stored = [known_at for _, known_at, _, until in path if until == ALWAYS]
+                is_past = not isinstance(entry, oracle.QuotesEntry)
+                if at > max(stored, default=-1) or (is_past and at not in stored):
+                    path.append((entry.seq, at, price, ALWAYS))
+            if isinstance(entry, oracle.CorrectionEntry):
+                for asset, switches in self.switches.items():
+                    newest = max((at for _, at, _, until in self.known[asset] if until == ALWAYS), default=-1)
+                    self.switches[asset] = [
+                        (since, one, entry.seq if one.at > newest and until == ALWAYS else until)
+                        for since, one, until in switches
+                    ]
 
     def before(self, seq: int) -> engines.History:
         """Return the reader for the entry `seq`: a piece of history sees itself, a change of rules what is before
@@ -390,12 +429,12 @@ class Store:
         def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[PathItem]]:
             found: dict[int, list[PathItem]] = {}
             for asset, back in reach.items():
-                path = sorted((at, price) for known_seq, at, price in self.known[asset] if known_seq <= seq)
+                path = sorted((at, price) for since, at, price, until in self.known[asset] if since <= seq < until)
                 if path:
                     edge = path[-1][0] - back
                     first = max((index for index, (at, _) in enumerate(path) if at <= edge), default=0)
                     path = path[min(first, max(len(path) - 2, 0)) :]
-                    switches = [switch for known_seq, switch in self.switches[asset] if known_seq <= seq]
+                    switches = [switch for since, switch, until in self.switches[asset] if since <= seq < until]
                     in_force = [switch for switch in switches if switch.at <= path[0][0]][-1:]
                     later = [switch for switch in switches if switch.at > path[0][0]]
                     # At one time the change stands before its quote.
@@ -418,6 +457,9 @@ def entry_of(entry: oracle.Entry) -> engines.Entry:
         return engines.QuotesEntry(entry.seq, entry.as_of, entry.quotes, switched)
     if isinstance(entry, oracle.HistoryEntry):
         return engines.HistoryEntry(entry.seq, entry.as_of, sorted({asset for asset, _, _ in entry.quotes}))
+    if isinstance(entry, oracle.CorrectionEntry):
+        corrected = {asset for asset, _ in entry.removed} | {asset for asset, _, _ in entry.quotes}
+        return engines.HistoryEntry(entry.seq, entry.as_of, sorted(corrected))
     changes = [
         engines.RuleChange(
             change.rule_id,
@@ -480,11 +522,15 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
     written: dict[str, Any] = {}
     if "reference" in operands:
         price, at = operands["reference"]
-        written["reference"] = {"at": write_moment(at), "price": from_units(price)}
+        # A price has no other digits than those that were given; in the terms of another provider it is rounded.
+        written["reference"] = {
+            "at": write_moment(at),
+            "price": from_units(price) if isinstance(price, int) else mean_of(price),
+        }
     if "before" in operands:
         written["before"] = from_units(operands["before"])
     if "mean" in operands:
-        written["mean"] = from_units(operands["mean"])
+        written["mean"] = mean_of(operands["mean"])
     if "coverage" in operands:
         whole, part = divmod(round(Fraction(operands["coverage"]) * 10_000), 10_000)
         written["coverage"] = f"{whole}.{part:04d}".rstrip("0").rstrip(".")
@@ -494,6 +540,15 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
         if key in operands:
             written[key] = write_moment(operands[key])
     return written
+
+
+def mean_of(units: Fraction) -> str:
+    """Return a mean in the written form: 15 significant digits, and 18 decimals at most."""
+    mean = Fraction(units) / 10**18
+    decimals = next((count for count in range(2, 18) if abs(mean) * 10**count >= 10**14), 18)
+    digits = f"{abs(round(mean * 10**decimals)):0{decimals + 1}d}"
+    sign = "-" if mean < 0 else ""
+    return sign + f"{digits[:-decimals]}.{digits[-decimals:]}".rstrip("0").rstrip(".")
 
 
 def state_of(one: Instance | engines.InstanceStatus) -> tuple[Any, ...]:

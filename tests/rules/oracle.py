@@ -2,7 +2,7 @@
 
 It shares no code and no idea with `apps.rules`: every evaluation looks at the whole list of quotes again, in Fractions,
 and only the instances have a state. Times are microseconds since 1970 UTC, durations too;
-prices are integers of 1e-10.
+prices are integers of 1e-18.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 UNIT_LENGTHS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 GRIDS = (SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
-PRICE_UNITS = 10**10
+PRICE_UNITS = 10**18
 
 EVENTS = ("crosses_up", "crosses_down", "crosses", "enters", "exits")
 
@@ -59,6 +59,16 @@ class HistoryEntry:
 
 
 @dataclass(frozen=True)
+class CorrectionEntry:
+    """Quotes that are removed from the past, and quotes that take the place of what is there at their times."""
+
+    seq: int
+    as_of: int
+    removed: tuple[tuple[int, int], ...]  # (asset_id, at)
+    quotes: tuple[tuple[int, int, int], ...]  # (asset_id, at, price)
+
+
+@dataclass(frozen=True)
 class Change:
     rule_id: int
     version_id: int | None  # None: the rule is gone or disabled.
@@ -74,7 +84,7 @@ class RulesEntry:
     changes: tuple[Change, ...]
 
 
-Entry = QuotesEntry | HistoryEntry | RulesEntry
+Entry = QuotesEntry | HistoryEntry | CorrectionEntry | RulesEntry
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,8 @@ class Quote:
     @property
     def seen(self) -> int:
         """The price as windows see it: Python rounds half to even."""
-        return max(round(self.price * self.factor), 1)
+        seen = abs(round(self.price * self.factor))
+        return (max(seen, 1) if self.price > 0 else -max(seen, 1)) if self.price else 0
 
 
 @dataclass(frozen=True)
@@ -137,29 +148,45 @@ def with_switches(log: Sequence[Entry], *, step_percent: int, interval: int) -> 
 
     interval: the effective one of the feed, microseconds.
     """
-    newest: dict[int, tuple[int, int]] = {}  # By asset_id: at, price.
-    in_force: dict[int, tuple[str, Fraction]] = {}  # By asset_id: the provider of the newest quote, its factor.
-    left: dict[tuple[int, str], tuple[Fraction, int]] = {}  # What a provider had, and when: as another took over.
+    paths: dict[int, dict[int, int]] = {}  # By asset_id: at to price.
+    first: dict[int, str] = {}  # By asset_id: its first provider.
+    known: dict[int, list[tuple[Switch, int]]] = {}  # By asset_id: its changes, and when the price before each was.
     entries: list[Entry] = []
     for entry in log:
         switches = []
+        if isinstance(entry, CorrectionEntry):
+            for asset_id, at in entry.removed:
+                paths.get(asset_id, {}).pop(at, None)
         for asset_id, at, price in entry.quotes if not isinstance(entry, RulesEntry) else ():
-            last_at, last = newest.get(asset_id, (None, None))
+            path, its = paths.setdefault(asset_id, {}), known.setdefault(asset_id, [])
+            if not isinstance(entry, QuotesEntry):
+                path[at] = price if isinstance(entry, CorrectionEntry) else path.get(at, price)
+                continue
+            last_at = max(path, default=None)
             if last_at is not None and at <= last_at:
                 continue
-            newest[asset_id] = at, price
-            if isinstance(entry, HistoryEntry):
-                continue
-            before, factor_before = in_force.setdefault(asset_id, (entry.provider, Fraction(1)))
+            path[at] = price
+            if last_at is None:
+                first[asset_id] = entry.provider
+            before = its[-1][0].now if its else first.setdefault(asset_id, entry.provider)
             if before == entry.provider:
                 continue
-            left[asset_id, before] = factor_before, last_at
-            factor, left_at = left.get((asset_id, entry.provider), (None, None))
-            if factor is None or at - left_at > max(DAY, 3 * interval):
+            factor_before = its[-1][0].factor if its else Fraction(1)
+            # What it had when another took over.
+            had = [(place, left_at) for place, (one, left_at) in enumerate(its) if one.before == entry.provider]
+            if had and at - had[-1][1] <= max(DAY, 3 * interval):
+                place = had[-1][0]
+                factor = its[place - 1][0].factor if place else Fraction(1)
+            else:
+                last = path[last_at]
                 is_movement = at - last_at > 3 * interval or Fraction(abs(price - last), last) * 100 > step_percent
                 factor = factor_before if is_movement else rounded(Fraction(last, price) * factor_before, digits=34)
-            in_force[asset_id] = entry.provider, factor
-            switches.append(Switch(asset_id, at, before, entry.provider, factor))
+            its.append((Switch(asset_id, at, before, entry.provider, factor), last_at))
+            switches.append(its[-1][0])
+        if isinstance(entry, CorrectionEntry):
+            # Where all prices from a change on are gone, the provider before is in force again.
+            for asset_id, its in known.items():
+                known[asset_id] = [one for one in its if max(paths[asset_id], default=-1) >= one[0].at]
         entries.append(replace(entry, switches=tuple(switches)) if isinstance(entry, QuotesEntry) else entry)
     return entries
 
@@ -198,6 +225,16 @@ class Reader:
             for quote in (Quote(*row) for row in entry.quotes):
                 if quote.at not in [known.at for known in self.path_of(quote.asset_id)]:
                     self.path.append(replace(quote, factor=self.factor_at(quote)))
+            return []
+        if isinstance(entry, CorrectionEntry):
+            gone = {*entry.removed, *((asset_id, at) for asset_id, at, _ in entry.quotes)}
+            self.path = [quote for quote in self.path if (quote.asset_id, quote.at) not in gone]
+            added = [Quote(*row) for row in entry.quotes]
+            self.path += added
+            self.switches = [
+                one for one in self.switches if any(quote.at >= one.at for quote in self.path_of(one.asset_id))
+            ]
+            self.path = [replace(one, factor=self.factor_at(one)) if one in added else one for one in self.path]
             return []
         if isinstance(entry, RulesEntry):
             return [transition for change in entry.changes for transition in self.change(change, entry=entry)]
@@ -463,14 +500,10 @@ def change_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool |
     return truth, {"reference": (as_given(reference.seen, look), reference.at)}
 
 
-def as_given(seen: int | Fraction, look: Look) -> Fraction:
+def as_given(seen: int | Fraction, look: Look) -> int | Fraction:
     """Return what a window saw in the terms of the newest price."""
     newest = look.quotes[-1]
-    return (
-        Fraction(seen)
-        if newest.seen == newest.price
-        else rounded(seen * Fraction(newest.price, newest.seen), digits=12)
-    )
+    return seen if newest.seen == newest.price else seen * Fraction(newest.price, newest.seen)
 
 
 def names_switch(condition: dict[str, Any], *, look: Look) -> dict[str, str] | None:

@@ -41,9 +41,10 @@ from apps.market.queries.log import (
     pending_entry,
     quotes_between,
     quotes_in,
+    quotes_removed_by,
     released_between,
 )
-from apps.market.queries.past import forgotten_before, path_before, quoted_path, stored_path, stored_spans
+from apps.market.queries.past import forgotten_before, lost_days, path_before, quoted_path, stored_path, stored_spans
 from apps.market.queries.prices import (
     PATH_POINTS,
     PathPoint,
@@ -60,6 +61,7 @@ from apps.market.queries.prices import (
     variations_24h,
     variations_since_close,
 )
+from apps.market.queries.splits import splits_of
 from apps.market.queries.switches import last_switches_of, switches_before, switches_between, switches_in
 
 __all__ = [
@@ -99,6 +101,7 @@ __all__ = [
     "last_switches",
     "last_switches_of",
     "latest_prices",
+    "lost_days",
     "newest_quotes",
     "newest_stored",
     "pace_seconds",
@@ -111,8 +114,10 @@ __all__ = [
     "quoted_path",
     "quotes_between",
     "quotes_in",
+    "quotes_removed_by",
     "released_between",
     "same_answers",
+    "splits_of",
     "stored_path",
     "stored_prices",
     "stored_spans",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from apps.market.domain import PathCandle, PathItem, Switch, epoch_microseconds, from_epoch_microseconds
 from apps.market.models import Asset, FeedEntry, ProviderSwitch
@@ -14,7 +14,7 @@ Switches = dict[int, list[Switch]]
 
 def last_switches_of(asset_ids: Iterable[int], *, before: str | None = None) -> dict[int, ProviderSwitch]:
     """Return asset id -> its last change of provider, or its last one from the provider `before`; two statements."""
-    rows = ProviderSwitch.objects.all()
+    rows = ProviderSwitch.objects.filter(until_entry=None)
     return _last_of(asset_ids, rows if before is None else rows.filter(before=before))
 
 
@@ -42,18 +42,19 @@ def switches_up_to(entry_id: int, since: Mapping[int, int]) -> Switches:
 
     since: asset id -> microseconds since 1970.
     """
-    return _from_in_force(ProviderSwitch.objects.filter(entry__lte=entry_id), since)
+    known = Q(until_entry=None) | Q(until_entry__gt=entry_id)
+    return _from_in_force(ProviderSwitch.objects.filter(known, entry__lte=entry_id), since)
 
 
 def switches_before(before: datetime, since: Mapping[int, int]) -> Switches:
     """Return the changes of provider before a time that are known now, from the one in force at a time on; as above."""
-    return _from_in_force(ProviderSwitch.objects.filter(at__lt=before), since)
+    return _from_in_force(ProviderSwitch.objects.filter(until_entry=None, at__lt=before), since)
 
 
 def switches_between(asset_ids: Iterable[int], *, since: datetime, until: datetime) -> Switches:
     """Return the changes of provider in [since, until] that are known now."""
     found: Switches = {}
-    rows = ProviderSwitch.objects.filter(asset__in=list(asset_ids), at__gte=since, at__lte=until)
+    rows = ProviderSwitch.objects.filter(asset__in=list(asset_ids), until_entry=None, at__gte=since, at__lte=until)
     for one in rows.order_by("at", "pk").iterator():
         found.setdefault(one.asset_id, []).append(_switch(one))
     return found

@@ -11,15 +11,16 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import F
 from psycopg.errors import CheckViolation, UniqueViolation
 
 from apps.market import cache, domain, partitions, queries
-from apps.market.domain import AdmittedQuote, from_epoch_microseconds
-from apps.market.models import Asset, Feed, FeedEntry, FeedHead, ProviderSwitch, Quote, UnconfirmedQuote
+from apps.market.domain import AdmittedQuote
+from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, ProviderSwitch, Quote, UnconfirmedQuote
+from apps.market.services.switching import asset_ids_by_provider_before, switches_of
 
 logger = logging.getLogger(__name__)
 
-IMPORTED = "import"  # the provider of what came from a file
 _NULL = r"\N"  # as COPY's text format writes it
 _ROWS_AT_ONCE = 500
 _OF_ENTRY = "FROM market_quote WHERE entry_id = %(entry)s AND NOT late AND at BETWEEN %(first)s AND %(last)s"
@@ -82,7 +83,8 @@ def append_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) ->
 def append_quotes(
     head: FeedHead, admitted: domain.Admission, *, as_of: datetime, provider: str, jump_percent: int, **columns: Any
 ) -> tuple[FeedEntry, list[AdmittedQuote]]:
-    """Move the clock on, append one answer's quotes, and return the entry with those that are new and not late."""
+    """Move the clock on, append one answer's quotes, and return the entry with those that are new and not late, their
+    prices as they count now."""
     clock = head.as_of
     move_clock(head, as_of=as_of)
     if connection.vendor == "postgresql" and _seems_in_step(admitted.quotes, clock=clock):
@@ -90,6 +92,7 @@ def append_quotes(
         if entry is not None:
             return entry, admitted.quotes
     newest = queries.newest_quotes(head.feed_id)
+    splits = queries.splits_of(feed_id=head.feed_id)
     placement = domain.place(
         admitted.quotes,
         newest=newest,
@@ -98,9 +101,11 @@ def append_quotes(
         jump_percent=jump_percent,
         stored_prices=queries.stored_prices,
         oldest_at=as_of - retention(),
+        price_now=lambda quote: splits.price(quote.asset_id, quote.at, quote.price),
     )
-    switches = _switches(placement.fresh, newest=newest, provider=provider, feed_id=head.feed_id)
-    switched = _asset_ids_by_provider_before(switches)
+    fresh = [one._replace(price=splits.price(one.asset_id, one.at, one.price)) for one in placement.fresh]
+    switches = switches_of(fresh, newest=newest, provider=provider, feed_id=head.feed_id)
+    switched = asset_ids_by_provider_before(switches)
     entry = append_entry(
         head,
         kind=FeedEntry.Kind.QUOTES,
@@ -121,11 +126,12 @@ def append_quotes(
         one.entry = entry
     ProviderSwitch.objects.bulk_create(switches, batch_size=2_000)
     _advance_latest(entry)
+    _multiply_newest(entry)
     _keep_unconfirmed(placement.unconfirmed)
     for before, asset_ids in switched.items():
         facts = {"feed": head.feed_id, "before": before, "provider": provider, "assets": len(asset_ids)}
         logger.warning("provider switched", extra=facts)
-    return entry, placement.fresh
+    return entry, fresh
 
 
 def _seems_in_step(quotes: Sequence[AdmittedQuote], *, clock: datetime | None) -> bool:
@@ -169,64 +175,6 @@ def _append_in_step(
     return None
 
 
-def _switches(
-    fresh: Sequence[AdmittedQuote], *, newest: Mapping[int, domain.Newest], provider: str, feed_id: int
-) -> list[ProviderSwitch]:
-    """Return the changes of provider that begin with these quotes, still without an entry.
-
-    A provider that quoted the asset until lately has the factor that it had; another is given one.
-    """
-    first: dict[int, AdmittedQuote] = {}
-    for quote in fresh:
-        if quote.asset_id in newest and newest[quote.asset_id].provider != provider:
-            first.setdefault(quote.asset_id, quote)
-    if not first:
-        return []
-    feed = queries.with_recent_entries(Feed.objects.filter(pk=feed_id)).get()
-    within = domain.SWITCH_INTERVALS * timedelta(seconds=max(feed.interval_seconds, queries.pace_seconds(feed)))
-    in_force, kept = queries.last_switches_of(first), queries.last_switches_of(first, before=provider)
-    switches = []
-    for asset_id, quote in first.items():
-        known, last, own = newest[asset_id], in_force.get(asset_id), kept.get(asset_id)
-        before = known.provider
-        if before in ("", IMPORTED):
-            # What was imported came from nobody who could have failed: the provider before is that before the import.
-            before = last.provider if last is not None else provider
-        if before == provider:
-            continue
-        before_at, before_factor = from_epoch_microseconds(known.at), last.factor if last is not None else Decimal(1)
-        if own is not None and quote.at - own.before_at <= max(domain.FACTOR_KEPT, within):
-            factor = own.before_factor
-        else:
-            factor = domain.factor_of_switch(
-                quote.price,
-                last=known.price,
-                last_factor=before_factor,
-                is_soon=quote.at - before_at <= within,
-                step_percent=feed.switch_step_percent,
-            )
-        switches.append(
-            ProviderSwitch(
-                asset_id=asset_id,
-                at=quote.at,
-                provider=provider,
-                factor=factor,
-                before=before,
-                before_at=before_at,
-                before_factor=before_factor,
-            )
-        )
-    return switches
-
-
-def _asset_ids_by_provider_before(switches: Sequence[ProviderSwitch]) -> dict[str, list[int]]:
-    """Return provider before -> the assets whose quotes come from another from now on, sorted."""
-    switched: dict[str, list[int]] = {}
-    for one in sorted(switches, key=lambda switch: (switch.before, switch.asset_id)):
-        switched.setdefault(one.before, []).append(one.asset_id)
-    return switched
-
-
 def _keep_unconfirmed(unconfirmed: Mapping[int, domain.Unconfirmed | None]) -> None:
     """Make the rows agree with what waits now."""
     if not unconfirmed:
@@ -264,8 +212,8 @@ def still_here(head: FeedHead, admitted: domain.Admission) -> domain.Admission:
 
 
 def not_stored(past: domain.Admission) -> domain.Admission:
-    """Return what is not stored yet of a piece of history. What is stored already stands."""
-    left = domain.not_stored(past.quotes, stored=queries.stored_prices(past.quotes))
+    """Return what is not stored yet of a piece of history, equal times set apart. What is stored already stands."""
+    left = domain.spread(past.quotes, stored=queries.stored_prices(past.quotes), newest=None)
     left.repeated += past.repeated
     left.rejected += past.rejected
     return left
@@ -286,6 +234,7 @@ def append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> No
     )
     store_quotes(entry=entry, quotes=past.quotes)
     _advance_latest(entry)
+    _multiply_newest(entry)
 
 
 def store_quotes(*, entry: FeedEntry, quotes: Sequence[AdmittedQuote], late: bool = False) -> None:
@@ -305,7 +254,7 @@ def store_quotes(*, entry: FeedEntry, quotes: Sequence[AdmittedQuote], late: boo
     written = {at: str(at) for at in {one.at for one in quotes}}
     rows = (
         f"{asset_id}\t{written[at]}\t{price}\t{_NULL if volume is None else volume}\t{end}"
-        for asset_id, at, price, volume in quotes
+        for asset_id, at, price, volume, _ in quotes
     )
     try:
         with connection.cursor() as cursor, cursor.copy(f"COPY market_quote ({columns}) FROM STDIN") as copy:
@@ -335,12 +284,31 @@ def _advance_latest(entry: FeedEntry, *, in_step_within: int | None = None) -> i
         return cursor.rowcount
 
 
+def _multiply_newest(entry: FeedEntry) -> None:
+    """Let the newest prices that an entry has just stored count as they do after later splits that are known: seldom,
+    since quotes are from after them."""
+    if entry.first_at is None:
+        return
+    splits = queries.splits_of(feed_id=entry.feed_id, after=entry.first_at)
+    if not splits:
+        return
+    stored = Quote.objects.filter(entry=entry, late=False, at__gte=entry.first_at, at__lte=entry.last_at)
+    for asset_id, at, price in stored.filter(asset__latest__at=F("at")).values_list("asset_id", "at", "price"):
+        LatestQuote.objects.filter(asset=asset_id).update(price=splits.price(asset_id, at, price))
+
+
 def cache_latest(
-    *, head: FeedHead, newest: Mapping[int, tuple[datetime, Decimal]], interval_seconds: int, now: datetime
+    *,
+    head: FeedHead,
+    newest: Mapping[int, tuple[datetime, Decimal]],
+    interval_seconds: int,
+    now: datetime,
+    again: bool = False,
 ) -> None:
-    """Put asset id -> (at, price) into the cache; where that fails, leave word for `sweep`."""
+    """Put asset id -> (at, price) into the cache, with `again` also over a price of the same time; where that fails,
+    leave word for `sweep`."""
     rows = ((asset_id, at, price) for asset_id, (at, price) in newest.items())
-    if not cache.put_latest(rows, seconds_to_live=2 * interval_seconds, now=now):
+    if not cache.put_latest(rows, seconds_to_live=2 * interval_seconds, now=now, again=again):
         FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=True)
 
 
@@ -351,8 +319,11 @@ def redo_cache_writes(*, now: datetime) -> int:
         # Before the rows are read: what fails from now on leaves word again. A later answer's success does not clear
         # it, for that answer may hold other assets.
         FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=False)
-        newest = queries.newest_stored(list(head.feed.assets.values_list("pk", flat=True)))
-        cache_latest(head=head, newest=newest, interval_seconds=head.feed.interval_seconds, now=now)
+        asset_ids = list(head.feed.assets.values_list("pk", flat=True))
+        # A correction may have set a newest price back, which is not written over a newer one.
+        cache.forget_latest(asset_ids)
+        newest = queries.newest_stored(asset_ids)
+        cache_latest(head=head, newest=newest, interval_seconds=head.feed.interval_seconds, now=now, again=True)
     return len(heads)
 
 

@@ -15,9 +15,9 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window, push_into, reach_of
 from apps.rules.engine.written import RuleInvalid, from_units, write_factor, write_moment
 
-FORMAT = 5
+FORMAT = 6
 
-# (asset id, time in microseconds, price in 1e-10)
+# (asset id, time in microseconds, price in 1e-18)
 EvaluatedQuote = tuple[int, int, int]
 # (asset id, time in microseconds) -> the change of provider with that quote.
 Switches = Mapping[tuple[int, int], Switch]
@@ -69,7 +69,8 @@ class RulesEntry:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """Quotes were added to the past of these assets: their windows are filled anew, nothing opens."""
+    """The past of these assets is another one from here on, by quotes that were added to it or corrected: the newest
+    quote is what is stored now, the windows are filled anew, nothing opens or resolves."""
 
     seq: int
     as_of: int
@@ -161,7 +162,8 @@ class Series:
         return {key for one in self.instances if one.spec for key in one.spec.condition.window_keys()}
 
     def begin_at(self, past: Past) -> None:
-        """Take the newest two of these quotes, oldest first, and the last change of provider for its own."""
+        """Take the newest two of these quotes, oldest first, or none where there are fewer, and the last change of
+        provider for its own."""
         quotes: list[tuple[int, int]] = []
         for one in [item for item in past if not isinstance(item, Switch)][-2:]:
             if isinstance(one, PathCandle):
@@ -170,10 +172,8 @@ class Series:
                 quotes.append(one)
         if past:
             self.begin_switch(next((one for one in reversed(past) if isinstance(one, Switch)), None))
-        if quotes:
-            self.at, self.price = quotes[-1]
-        if len(quotes) > 1:
-            self.before_at, self.before_price = quotes[-2]
+        nothing = (-FOREVER, 0)
+        (self.before_at, self.before_price), (self.at, self.price) = [nothing, nothing, *quotes][-2:]
 
 
 class Engine:
