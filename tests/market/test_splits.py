@@ -52,7 +52,8 @@ def test_a_price_is_multiplied_by_all_later_splits_that_are_known(rows, moment, 
 
 @given(st.integers(1, 10**16), st.integers(1, 10**10), factors, factors)
 def test_a_candle_of_one_price_has_that_price_as_its_mean_after_a_split_too(price, length, numerator, denominator):
-    candle = PathCandle(60, 0, price, 0, price, length, price, length, price, price * length, price**2 * length)
+    sums, given = (price * length, price**2 * length), (price, price)
+    candle = PathCandle(60, 0, price, 0, price, length, price, length, price, *sums, given)
     splits = Splits([SplitFact(1, length + 1, numerator, denominator)])
 
     (found,) = splits.path(1, [candle])

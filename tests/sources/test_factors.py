@@ -5,13 +5,15 @@ import random
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth import get_user_model
 
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
 from apps.backtests.evaluation import try_on_stored
 from apps.market import domain, partitions
 from apps.market.models import Asset, Candle, FeedEntry, FeedHead, LatestQuote, ProviderSwitch, Quote
-from apps.market.services import prune_switches, roll_up
+from apps.market.services import append_split, prune_switches, roll_up
+from apps.pipeline.corrections import delete_quotes
 from apps.pipeline.flow import evaluate_pending
 from apps.rules import queries, services
 from apps.rules.engine.rule import RuleSpec
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.django_db
 RISES = {"kind": "rises", "percent": "3", "window": "5m"}
 FALLS = {"kind": "falls", "percent": "3", "window": "5m"}
 SECOND = 1_000_000
+TWO_FOR_ONE = {"numerator": 2, "denominator": 1, "now": at(0), "trace_id": TRACE}
 
 
 def said(feed, *said, step=1):
@@ -45,7 +48,7 @@ def opened(feed, *conditions):
 
 
 def watch(feed, **conditions):
-    owner = make_owner(f"owner of {feed}".replace(" ", "-"))
+    owner = get_user_model().objects.first() or make_owner()
     return [make_rule(owner, name=name, assets=["A"], condition=one) for name, one in conditions.items()]
 
 
@@ -318,6 +321,42 @@ def test_a_backtest_that_begins_between_two_changes_knows_the_factors_from_befor
     for begin in (0, 0.5, 1, 1.5, 2, 2.5, 3, 4):
         report = try_on_stored(spec, assets=[asset], since=at(begin), until=at(9), progress=lambda done: None)
         assert (begin, report["openings"]) == (begin, [])
+
+
+def test_where_a_correction_deletes_all_prices_of_the_other_the_first_is_in_force_again(feed):
+    said(feed, ("binance", "100"), ("kraken", "103.2"), ("kraken", "103.2"))
+    evaluate_pending(feed_id=feed.pk)
+    delete_quotes(Asset.objects.get(), since=at(1), until=at(3), now=at(3), trace_id=TRACE)
+    watch(feed, far={"kind": "falls", "percent": "2", "window": "1h"})
+    said(feed, ("binance", "100"), ("binance", "101"), ("kraken", "104"), ("binance", "101"))
+
+    assert opened(feed) == []
+    assert [(one.before, one.provider, one.until_entry is None) for one in ProviderSwitch.objects.order_by("pk")] == [
+        ("binance", "kraken", False),
+        ("binance", "kraken", True),
+        ("kraken", "binance", True),
+    ]
+    found = replay(feed, since=START, until=at(10_000), progress=lambda done: None)
+    assert (found.missing, found.extra) == ([], [])
+
+
+def test_a_split_and_a_change_of_provider_are_no_movement_in_either_order(feed):
+    said(feed, *[("binance", "100")] * 29, ("kraken", "103.2"), ("kraken", None), step=2)
+    append_split(asset_id=Asset.objects.get().pk, effective_at=at(60), **TWO_FOR_ONE)
+    said(
+        feed,
+        ("kraken", "51.6"),
+        ("binance", "50"),
+        ("coinbase", "49"),
+        *[("coinbase", "49")] * 26,
+        ("coinbase", None),
+        step=2,
+    )
+    append_split(asset_id=Asset.objects.get().pk, effective_at=at(120), **TWO_FOR_ONE)
+    said(feed, ("kraken", "25.8"), ("binance", "25"), step=2)
+
+    assert opened(feed) == []
+    assert [float(f"{factor:.4g}") for _, _, factor in factors()] == [0.969, 1, 1.02, 0.969, 1]
 
 
 KEYS = [("lowest", 3_600 * SECOND), ("highest", 3_600 * SECOND), ("path", 7_200 * SECOND), ("spread", 86_400 * SECOND)]
