@@ -9,6 +9,7 @@ from apps.market.queries.assets import (
     calendar_warnings,
     first_assets,
     known_tags,
+    signed_assets,
 )
 from apps.market.queries.feeds import (
     HOURS_SHOWN,
@@ -113,6 +114,7 @@ __all__ = [
     "quotes_in",
     "released_between",
     "same_answers",
+    "signed_assets",
     "stored_path",
     "stored_prices",
     "stored_spans",

@@ -98,6 +98,7 @@ def append_quotes(
         jump_percent=jump_percent,
         stored_prices=queries.stored_prices,
         oldest_at=as_of - retention(),
+        signed=queries.signed_assets(head.feed_id),
     )
     switched = _switched(placement.fresh, newest=newest, provider=provider)
     entry = append_entry(
