@@ -46,15 +46,17 @@ _EPOCH_TEXT = re.compile(r"(?:0|[1-9]\d{0,19})(?:\.\d*)?", re.ASCII)
 # The end of a day as the hour 24, and a leap second: times that no clock here shows.
 _OFF_CLOCK = re.compile(r"\d{4}\S{4,6}[T ](?:24|\d\d:?\d\d:?60)", re.ASCII)
 
+
+def _quantum(first: int) -> Decimal:
+    return Decimal(1).scaleb(max(-PRICE_DECIMALS, first - PRICE_DIGITS + 1))
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # Bound once: an answer has thousands of prices, and this way is three times as fast as `quantize(…, context=WIDE)`.
 _quantize = WIDE.quantize
 # What a price is rounded to, by the place of its first digit.
-_QUANTA = {
-    first: Decimal(1).scaleb(max(-PRICE_DECIMALS, first - PRICE_DIGITS + 1))
-    for first in range(PRICE_LOWEST.adjusted(), PRICE_HIGHEST.adjusted() + 1)
-}
+_QUANTA = {first: _quantum(first) for first in range(PRICE_LOWEST.adjusted(), PRICE_HIGHEST.adjusted() + 1)}
 
 
 class QuoteRejected(Exception):
@@ -188,6 +190,14 @@ def price_of(units: int) -> Decimal:
     return WIDE.divide(Decimal(units), Decimal(UNITS_PER_ONE))
 
 
+def scaled(units: int, numerator: int, denominator: int) -> int:
+    """Return units · numerator / denominator, rounded half to even. What is not 0 keeps its sign: it is 1 unit or -1
+    at least. numerator, denominator: positive."""
+    whole, rest = divmod(abs(units) * numerator, denominator)
+    whole += 2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1)
+    return (max(whole, 1) if units > 0 else -max(whole, 1)) if units else 0
+
+
 def slot_of(*, at: datetime, interval_seconds: int) -> datetime:
     """Return the start of the UTC-aligned slot of `interval_seconds` that `at` falls into."""
     seconds = (at - _EPOCH) // timedelta(seconds=1)
@@ -230,6 +240,11 @@ def admit_price(value: Any, *, signed: bool = False) -> Decimal:
         if not signed or not PRICE_LOWEST <= -price <= PRICE_HIGHEST:
             raise QuoteRejected("out_of_range")
     return _quantize(price, _QUANTA[price.adjusted()])
+
+
+def round_price(price: Decimal) -> Decimal:
+    """Return any price rounded half to even to 18 decimals and 15 significant digits."""
+    return _quantize(price, _quantum(price.adjusted()))
 
 
 def admit_volume(value: Any) -> Decimal | None:
@@ -277,13 +292,11 @@ def _moment_of_epoch(number: int | Decimal) -> datetime:
     return from_epoch_microseconds(int(number * (1_000_000 if number < 10**11 else 1_000 if number < 10**14 else 1)))
 
 
-def admit_time(value: Any, *, as_of: datetime, assumed: datetime) -> datetime:
-    """Return `value` as an aware UTC datetime, cut to `as_of`; None becomes `assumed`.
+def admit_time(value: Any, *, as_of: datetime) -> datetime:
+    """Return `value` as an aware UTC datetime, cut to `as_of`.
 
     Raises QuoteRejected: what `read_time` raises, time_in_future (more than 60 s ahead of `as_of`).
     """
-    if value is None:
-        return assumed
     value = read_time(value)
     if value > as_of:
         if value - as_of > FUTURE_TOLERANCE:
@@ -309,9 +322,11 @@ def admit(
 
     asset_ids: external id -> asset id; as_of: the feed's clock at receipt; assumed_at: the event time
     of quotes that carry none; oldest_at: what is older is not kept anyway; by_receipt: whatever times they carry, they
-    get as_of; signed: ids of the assets whose price may be 0 or less.
+    get as_of; signed: ids of the assets whose price may be 0 or less. What is ahead of as_of and cut to it follows in
+    the order of its own times.
     """
     believed: list[AdmittedQuote] = []
+    ahead: list[tuple[datetime, AdmittedQuote]] = []
     rejected: Counter[str] = Counter()
     for external_id, raw_price, raw_at, raw_volume in raw_quotes:
         asset_id = asset_ids.get(external_id)
@@ -320,18 +335,20 @@ def admit(
             continue
         try:
             price = admit_price(raw_price, signed=asset_id in signed)
-            if by_receipt:
-                at = as_of
-            else:
-                at = assumed_at if raw_at is None else admit_time(raw_at, as_of=as_of, assumed=assumed_at)
+            own = as_of if by_receipt else assumed_at if raw_at is None else read_time(raw_at)
+            at = own if by_receipt or raw_at is None else admit_time(own, as_of=as_of)
             if oldest_at is not None and at < oldest_at:
                 raise QuoteRejected("too_old")
         except QuoteRejected as rejection:
             rejected[rejection.reason] += 1
             continue
         volume = None if raw_volume is None else admit_volume(raw_volume)
-        believed.append(AdmittedQuote(asset_id, at, price, volume))
-    admission = in_runs(believed)
+        quote = AdmittedQuote(asset_id, at, price, volume)
+        if own > as_of:
+            ahead.append((own, quote))
+        else:
+            believed.append(quote)
+    admission = in_runs(believed + [quote for _, quote in sorted(ahead, key=itemgetter(0))])
     admission.rejected = rejected
     return admission
 
@@ -391,7 +408,9 @@ def verdict_on(
     if at < unconfirmed_at:
         return Verdict.JUMP if is_jump else Verdict.BESIDE
     if not is_jump:
-        return Verdict.ACCEPTED
+        # What does not jump any more, since a split was entered, was none.
+        is_near = last is not None and not jumps(unconfirmed_price, reference=last, percent=percent)
+        return Verdict.CONFIRMS if is_near else Verdict.ACCEPTED
     if not jumps(price, reference=unconfirmed_price, percent=percent):
         return Verdict.CONFIRMS
     return Verdict.ACCEPTED if times + 1 >= JUMPS_IN_A_ROW else Verdict.UNCONFIRMED
@@ -407,6 +426,7 @@ def place(
     stored_prices: Callable[[list[AdmittedQuote]], Mapping[tuple[int, datetime], Decimal]],
     oldest_at: datetime | None = None,
     signed: Collection[int] = (),
+    price_now: Callable[[AdmittedQuote], Decimal] = attrgetter("price"),
 ) -> Placement:
     """Set equal times apart, and tell fresh quotes from late ones, from those that jumped, and from those that are
     stored already.
@@ -415,8 +435,8 @@ def place(
     provider: who gave these, which is noted of the unconfirmed one; stored_prices: looks up what is stored at the times
     of the few quotes that are not newer than the newest, as `spread` needs it. An unconfirmed quote of another
     provider is not accepted with the one that confirms it, since every quote keeps its provider. oldest_at: one that is
-    older is not kept anyway.
-    signed: ids of the assets whose prices never jump.
+    older is not kept anyway. signed: ids of the assets whose prices never jump; price_now: what a quote's price is
+    after its asset's splits, as the newest one's is.
     """
     placement = Placement()
     prices: dict[int, Decimal] = {}  # Of the assets that have had a fresh quote in this answer.
@@ -442,13 +462,16 @@ def place(
             placement.late.append(quote)
             continue
         last = prices.get(asset_id, known.price if known is not None else None)
+        price = price_now(quote)
         percent = 0 if asset_id in signed else jump_percent
         waiting = placement.unconfirmed[asset_id] if asset_id in placement.unconfirmed else unconfirmed.get(asset_id)
-        if waiting is None and (last is None or not jumps(quote.price, reference=last, percent=percent)):
+        if waiting is None and (last is None or not jumps(price, reference=last, percent=percent)):
             placement.fresh.append(quote)
-            prices[asset_id] = quote.price
-        elif _settle(placement, quote, waiting=waiting, last=last, provider=provider, percent=percent):
-            prices[asset_id] = quote.price
+            prices[asset_id] = price
+        elif _settle(
+            placement, quote, waiting=waiting, last=last, provider=provider, percent=percent, price_now=price_now
+        ):
+            prices[asset_id] = price
     if any(now is None for now in placement.unconfirmed.values()):
         # Held quotes that are confirmed stand among the others in the order of their times.
         placement.fresh.sort(key=itemgetter(1, 0))
@@ -515,10 +538,11 @@ def _settle(
     last: Decimal | None,
     provider: str,
     percent: int,
+    price_now: Callable[[AdmittedQuote], Decimal],
 ) -> bool:
     """Place a quote that jumps, or whose asset has an unconfirmed one, and tell whether it was accepted."""
-    unconfirmed = None if waiting is None else (waiting.quote.at, waiting.quote.price, waiting.times)
-    verdict = verdict_on(quote.at, quote.price, last=last, unconfirmed=unconfirmed, percent=percent)
+    unconfirmed = None if waiting is None else (waiting.quote.at, price_now(waiting.quote), waiting.times)
+    verdict = verdict_on(quote.at, price_now(quote), last=last, unconfirmed=unconfirmed, percent=percent)
     if verdict is Verdict.JUMP:
         placement.rejected["jump"] += 1
     elif verdict is Verdict.UNCONFIRMED:
