@@ -72,7 +72,7 @@ def test_an_answer_gives_0_and_less_to_the_signed_asset_alone(feed):
 
 def test_what_is_pushed_and_imported_goes_by_the_same_flag(feed, tmp_path, capsys):
     quotes = [RawQuote("SPREAD", "-3", at(1)), RawQuote("BTC", "-3", at(1))]
-    pushed = record_pushed(feed_name="feed", pushes=[Pushed(at(2), quotes)], now=at(2), trace_id=TRACE)
+    pushed = record_pushed(feed_name="feed", pushes=[Pushed(at(2), quotes, sender="token")], now=at(2), trace_id=TRACE)
     past = [RawQuote("SPREAD", "-4", at(-2)), RawQuote("BTC", "-4", at(-2))]
     imported = import_history(feed_id=feed.pk, quotes=past, now=at(3), trace_id=TRACE)
     path = tmp_path / "quotes.csv"
@@ -125,7 +125,7 @@ def test_a_level_of_0_and_a_score_hold_for_a_signed_asset(feed):
     for second, price in [(0, "1"), (5, "-1"), (10, "0"), (15, "-9")]:
         append_quotes(feed, [("SPREAD", at(second), price)])
     evaluate_pending(feed_id=feed.pk)
-    assert [(one.rule.name, one.opened_at, one.summary) for one in Alert.objects.order_by("opened_at", "rule")] == [
+    assert [(one.rule.name, one.opened_at, one.summary) for one in Alert.objects.order_by("opened_at", "pk")] == [
         ("low", at(5), "SPREAD is below 0: -1 at 12:00:05"),
         ("low", at(15), "SPREAD is below 0: -9 at 12:00:15"),
         (
