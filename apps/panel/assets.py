@@ -148,7 +148,18 @@ class AssetAdmin(PageAdmin):
     actions = ["delete_quotes"]
     buttons = ["delete_quotes"]
     empty_text = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
-    fields = ["symbol", "name", "feed", "currency", "calendar", "tags", "latest_price", "latest_at", "trading_now"]
+    fields = [
+        "symbol",
+        "name",
+        "feed",
+        "currency",
+        "calendar",
+        "signed",
+        "tags",
+        "latest_price",
+        "latest_at",
+        "trading_now",
+    ]
     inlines = [AliasInline, ListingInline]
     list_display = ["symbol", "name", "latest_price", "latest_at", "feed", "tags_text"]
     list_filter = ["feed", TagFilter, PriceFilter]
