@@ -373,8 +373,8 @@ class Average(Leaf):
 
     def document(self) -> dict[str, Any]:
         """Return the written form."""
-        name, distance = ("percent", self.percent) if self.by is None else ("by", self.by)
-        document = {"kind": self.kind, name: write_number(distance)}
+        name = "percent" if self.by is None else "by"
+        document = {"kind": self.kind, name: write_number(self._distance())}
         document |= {"window": write_duration(self.window), "min_coverage": write_number(self.min_coverage)}
         return document | ({"recovery": write_number(self.recovery)} if self.recovery is not None else {})
 
@@ -399,12 +399,18 @@ class Average(Leaf):
         )
         return _bound(test, operands, why_unknown)
 
+    def _distance(self) -> Decimal:
+        distance = self.percent if self.by is None else self.by
+        assert distance is not None
+        return distance
+
     def _by_percent(self, place: int, coverage_wanted: int) -> Test:
         # p > (1 + X/100) · sum/duration, in whole numbers: p · duration · scale > factor · sum.
         above = self.kind == "above_average"
         sign = 1 if above else -1
-        recovery = self.percent if self.recovery is None else self.recovery
-        scale, wanted, relaxed = _factors(sign * self.percent, sign * recovery)
+        percent = self._distance()
+        recovery = percent if self.recovery is None else self.recovery
+        scale, wanted, relaxed = _factors(sign * percent, sign * recovery)
 
         def test(price: int, windows: Windows, firing: bool) -> bool | None:
             path: Path = windows[place]  # type: ignore[assignment]
@@ -421,7 +427,7 @@ class Average(Leaf):
         # p > sum/duration + L, in whole numbers: (p - L) · duration > sum.
         above = self.kind == "above_average"
         sign = 1 if above else -1
-        wanted = sign * to_units(self.by)
+        wanted = sign * to_units(self._distance())
         relaxed = wanted if self.recovery is None else sign * to_units(self.recovery)
 
         def test(price: int, windows: Windows, firing: bool) -> bool | None:
