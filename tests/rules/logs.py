@@ -45,8 +45,16 @@ prices = st.one_of(
     st.integers(min_value=1_000, max_value=10**27),
     st.sampled_from([1_000, 10**30, 10**18, 10**18 + 1, 3 * 10**17]),
 )
+# Those of a signed asset.
+signed_prices = st.one_of(
+    prices, prices.map(lambda price: -price), st.just(0), near_prices.map(lambda one: one - 10**20)
+)
 # One price, two or three of them, or any.
-markets = st.one_of(st.just(prices), st.lists(prices, min_size=1, max_size=3).map(st.sampled_from))
+markets = st.one_of(
+    st.just(prices),
+    st.lists(prices, min_size=1, max_size=3).map(st.sampled_from),
+    st.lists(signed_prices, min_size=2, max_size=4).map(st.sampled_from),
+)
 # How far it is to the next moment: microseconds, or (grid, points, microseconds beside) for the points on a grid.
 waits = st.one_of(
     st.sampled_from([1, 5, 10, 15, 30, 60, 120, 300, 600]).map(lambda seconds: seconds * SECOND),
@@ -85,6 +93,7 @@ COMPARED = (
     "before",
     "reference",
     "mean",
+    "difference",
     "coverage",
     "window_from",
     "newest_at",
@@ -124,9 +133,9 @@ def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool, nots: int) -
     elif kind == "stale":
         leaf["after"] = choose(draw, "1s", "5s", "30s", "1m", "5m", "1h")
     elif kind in ("above", "below") or kind.startswith("crosses"):
-        leaf["level"] = choose(draw, "100", "100.000000000000000001", "105", "0.3")
+        leaf["level"] = choose(draw, "100", "100.000000000000000001", "105", "0.3", "0", "-1")
         if recovers and kind in ("above", "below"):
-            leaf["recovery"] = {"above": "0.25", "below": "106"}[kind]
+            leaf["recovery"] = {"above": "-1", "below": "106"}[kind]
     else:
         leaf["window"] = draw(windows)
         if kind == "zscore":
@@ -139,8 +148,13 @@ def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool, nots: int) -
                 leaf["min_coverage"] = draw(coverages)
         else:
             leaf["min_coverage"] = draw(coverages)
-        if kind.endswith("average") and draw(st.booleans()):
-            leaf["percent"] = "0"
+        if kind.endswith("average"):
+            what = choose(draw, "as it is", "0", "by", "by 0")
+            if what == "0":
+                leaf["percent"] = "0"
+            elif what != "as it is":
+                del leaf["percent"]
+                leaf["by"] = "0" if what == "by 0" else choose(draw, "5", "10", "0.000000000000000001", "1000000000000")
         if recovers and kind != "zscore":
             leaf["recovery"] = "0" if kind.endswith("average") else "0.0000000001"
     return leaf
@@ -531,6 +545,8 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
         written["before"] = from_units(operands["before"])
     if "mean" in operands:
         written["mean"] = mean_of(operands["mean"])
+    if "difference" in operands:
+        written["difference"] = mean_of(operands["difference"])
     if "coverage" in operands:
         whole, part = divmod(round(Fraction(operands["coverage"]) * 10_000), 10_000)
         written["coverage"] = f"{whole}.{part:04d}".rstrip("0").rstrip(".")

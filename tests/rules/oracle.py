@@ -179,7 +179,8 @@ def with_switches(log: Sequence[Entry], *, step_percent: int, interval: int) -> 
                 factor = its[place - 1][0].factor if place else Fraction(1)
             else:
                 last = path[last_at]
-                is_movement = at - last_at > 3 * interval or Fraction(abs(price - last), last) * 100 > step_percent
+                is_movement = at - last_at > 3 * interval or min(price, last) <= 0
+                is_movement = is_movement or Fraction(abs(price - last), last) * 100 > step_percent
                 factor = factor_before if is_movement else rounded(Fraction(last, price) * factor_before, digits=34)
             its.append((Switch(asset_id, at, before, entry.provider, factor), last_at))
             switches.append(its[-1][0])
@@ -495,9 +496,12 @@ def change_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool |
     reference = reference_of(leaf, quotes=look.quotes, start=start)
     if reference is UNKNOWN:
         return UNKNOWN, {}
+    seen = {"reference": (as_given(reference.seen, look), reference.at)}
+    if reference.seen <= 0:
+        return UNKNOWN, seen
     change_percent = (Fraction(look.quotes[-1].seen, reference.seen) - 1) * 100
     truth = change_percent >= percent if leaf["kind"] == "rises" else change_percent <= -percent
-    return truth, {"reference": (as_given(reference.seen, look), reference.at)}
+    return truth, seen
 
 
 def as_given(seen: int | Fraction, look: Look) -> int | Fraction:
@@ -524,11 +528,19 @@ def names_switch(condition: dict[str, Any], *, look: Look) -> dict[str, str] | N
 
 
 def average_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool | None, dict[str, Any]]:
-    percent = threshold(leaf, "percent", is_open=look.is_open)
     pieces, operands = pieces_known(leaf, look=look, start=start)
+    if "by" in leaf and "mean" in operands:
+        operands["difference"] = look.quotes[-1].price - operands["mean"]
     if not pieces:
         return UNKNOWN, operands
+    if "by" in leaf:
+        price, mean = look.quotes[-1].price, operands["mean"]
+        amount = threshold(leaf, "by", is_open=look.is_open) * PRICE_UNITS
+        return price > mean + amount if leaf["kind"] == "above_average" else price < mean - amount, operands
     price, mean = look.quotes[-1].seen, mean_of(pieces)
+    percent = threshold(leaf, "percent", is_open=look.is_open)
+    if mean <= 0:
+        return UNKNOWN, operands
     if leaf["kind"] == "above_average":
         return price > (1 + percent / 100) * mean, operands
     return price < (1 - percent / 100) * mean, operands

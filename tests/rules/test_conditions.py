@@ -24,7 +24,6 @@ KINDS = (
 )
 NUMBER = "is not a number; write it like 10 or '0.995'"
 DURATION = "is not a duration; write it like 10s, 5m, 24h or 30d"
-LEVELS = "must be at least 0.000000000000001 and at most 1000000000000"
 
 
 def rule(**changes):
@@ -47,8 +46,7 @@ def refusal_of(data, read=read_condition):
         ({"kind": "soars"}, f"condition.kind: {KINDS}"),
         ({"kind": ["above"]}, f"condition.kind: {KINDS}"),
         ({"kind": "above"}, f"condition.level: {NUMBER}"),
-        ({"kind": "above", "level": 0}, f"condition.level: {LEVELS}"),
-        ({"kind": "above", "level": -1}, f"condition.level: {LEVELS}"),
+        ({"kind": "above", "level": "-1000000000001"}, f"condition.level: {NUMBER}"),
         ({"kind": "below", "level": "1000000000001"}, f"condition.level: {NUMBER}"),
         ({"kind": "above", "level": 1, "window": "5m"}, "condition.window: is not known here; "
          "known are kind, level, recovery"),
@@ -89,8 +87,18 @@ def refusal_of(data, read=read_condition):
          "condition.min_coverage: must be above 0 and at most 1"),
         ({"kind": "above_average", "percent": 1, "window": "30d", "recovery": 2},
          "condition.recovery: must be the weaker one: at most the percent"),
+        ({"kind": "above_average", "percent": 1, "by": 1, "window": "30d"},
+         "condition.by: stands beside percent; write one of the two"),
+        ({"kind": "above_average", "by": -1, "window": "30d"},
+         "condition.by: must be at least 0 and at most 1000000000000"),
+        ({"kind": "below_average", "by": 1, "window": "30d", "recovery": 2},
+         "condition.recovery: must be the weaker one: at most by"),
+        ({"kind": "above_average", "window": "30d"},
+         "condition.percent: is missing; write how far it is from its average: percent or by"),
+        ({"kind": "rises", "by": 1, "window": "30d"},
+         "condition.by: is not known here; known are kind, min_coverage, percent, recovery, ref, window"),
         ({"kind": "above_average", "percent": 0, "window": "30d", "ref": "window_start"},
-         "condition.ref: is not known here; known are kind, min_coverage, percent, recovery, window"),
+         "condition.ref: is not known here; known are by, kind, min_coverage, percent, recovery, window"),
     ],
 )  # fmt: skip
 def test_a_wrong_condition_is_refused_with_its_path_and_what_would_be_right(data, message):

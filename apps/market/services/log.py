@@ -101,6 +101,7 @@ def append_quotes(
         jump_percent=jump_percent,
         stored_prices=queries.stored_prices,
         oldest_at=as_of - retention(),
+        signed=queries.signed_assets(head.feed_id),
         price_now=lambda quote: splits.price(quote.asset_id, quote.at, quote.price),
     )
     fresh = [one._replace(price=splits.price(one.asset_id, one.at, one.price)) for one in placement.fresh]

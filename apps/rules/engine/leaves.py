@@ -5,13 +5,13 @@ A leaf answers True, False or None (UNKNOWN). The kinds, and what each means, ar
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import isqrt, lcm
 from typing import Any, ClassVar, cast
 
-from apps.market.domain import PRICE_HIGHEST, PRICE_LOWEST, UNITS_PER_ONE
+from apps.market.domain import PRICE_HIGHEST, UNITS_PER_ONE
 from apps.notation import SECOND, WIDE, write_duration, write_number
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.windows import NEVER, Extreme, Newest, Path, Spread, Window, WindowKey, edge_of
@@ -29,7 +29,7 @@ from apps.rules.engine.written import (
     write_percent,
 )
 
-LEVEL_LOWEST, LEVEL_HIGHEST = PRICE_LOWEST, PRICE_HIGHEST
+LEVEL_LOWEST, LEVEL_HIGHEST = -PRICE_HIGHEST, PRICE_HIGHEST
 # For which part of a window the price must be known, where a condition does not say.
 MIN_COVERAGE = Decimal("0.5")
 NEWEST: WindowKey = ("newest", 0)
@@ -38,6 +38,7 @@ NEWEST: WindowKey = ("newest", 0)
 # assets, so it is a closure over plain numbers and the place of its window.
 Windows = Sequence[Window]
 Test = Callable[[int, Any, bool], bool | None]
+WhyUnknown = Callable[[int, Windows, bool], Unknown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Bound:
 
     test: Test
     explain: Callable[[int, Windows, bool], dict[str, Any]]
-    why_unknown: Callable[[int, Windows, bool], Unknown]
+    why_unknown: WhyUnknown
 
 
 class Leaf:
@@ -61,11 +62,13 @@ class Leaf:
     is_clocked: ClassVar[bool] = False
 
 
-def _bound(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: Unknown) -> Bound:
+def _bound(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: Unknown | WhyUnknown) -> Bound:
     def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
         return operands(price, windows) | {"result": test(price, windows, firing)}
 
-    return Bound(test, explain, lambda price, windows, firing: why_unknown)
+    if isinstance(why_unknown, Unknown):
+        return Bound(test, explain, lambda price, windows, firing: why_unknown)
+    return Bound(test, explain, why_unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +253,7 @@ class Change(Leaf):
         refuse_unknown_keys(data, {"kind", "percent", "window", "ref", "recovery", "min_coverage"}, path)
         kind = data["kind"]
         highest = Decimal(100) if kind == "falls" else Decimal(1_000_000)
-        percent, recovery = _read_percents(data, path, highest=highest, above_lowest=True)
+        percent, recovery = _read_distance(data, path, "percent", highest=highest, above_lowest=True)
         window = read_duration(data.get("window"), f"{path}.window", shortest=WINDOW_SHORTEST)
         ref = data.get("ref", "window_extreme")
         if ref not in cls.REFS:
@@ -296,14 +299,16 @@ class Change(Leaf):
             ref, price = window.best, window.price
             if ref == price:
                 # The newest quote is the extreme itself; UNKNOWN where there is no other, else a change of 0.
-                return False if window.sees_more else None
+                return False if window.sees_more and ref > 0 else None
+            if ref <= 0:
+                return None
             left, right = price * scale, (relaxed if firing else wanted) * ref
             return left >= right if rises else left <= right
 
         def from_start(price: int, windows: Windows, firing: bool) -> bool | None:
             window: Path = windows[place]  # type: ignore[assignment]
             known = window.in_force()
-            if known is None:
+            if known is None or known[1] <= 0:
                 return None
             left, right = window.price * scale, (relaxed if firing else wanted) * known[1]
             return left >= right if rises else left <= right
@@ -320,14 +325,18 @@ class Change(Leaf):
             known = reference(window)
             if known is not None:
                 at, ref = known
-                seen["reference"] = {"at": write_moment(at), "price": _as_given(ref, price, window)}
-                seen["change_percent"] = write_percent(Fraction(window.price, ref) - 1)
+                seen["reference"] = {"at": write_moment(at), "price": _write_as_given(ref, price, window)}
+                if ref > 0:
+                    seen["change_percent"] = write_percent(Fraction(window.price, ref) - 1)
             return seen
 
-        if self.ref == "window_start":
-            bound = _bound(from_start, operands, Unknown.NO_PRICE_AT_WINDOW_START)
-        else:
-            bound = _bound(from_extreme, operands, Unknown.NO_REFERENCE_PRICE)
+        is_extreme = self.ref == "window_extreme"
+        no_reference = Unknown.NO_REFERENCE_PRICE if is_extreme else Unknown.NO_PRICE_AT_WINDOW_START
+
+        def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
+            return no_reference if reference(windows[place]) is None else Unknown.PRICE_NOT_POSITIVE
+
+        bound = _bound(from_extreme if is_extreme else from_start, operands, why_unknown)
         if self.min_coverage is None:
             return bound
         return _known_to_be_false(bound, places["path", self.window], to_units(self.min_coverage))
@@ -336,30 +345,39 @@ class Change(Leaf):
 @dataclass(frozen=True, slots=True)
 class Average(Leaf):
     """`above_average` and `below_average`: the price against the time-weighted mean of [e, t), the quote itself
-    weighing nothing."""
+    weighing nothing; percent or by: how far from it, the other is None. recovery replaces what there is."""
 
     kind: str
-    percent: Decimal
+    percent: Decimal | None
     window: int
     min_coverage: Decimal = MIN_COVERAGE
     recovery: Decimal | None = None
+    by: Decimal | None = None
 
     KINDS: ClassVar = ("above_average", "below_average")
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "Average":
         """Return the condition. Raises RuleInvalid."""
-        refuse_unknown_keys(data, {"kind", "percent", "window", "min_coverage", "recovery"}, path)
-        kind = data["kind"]
-        highest = Decimal(100) if kind == "below_average" else Decimal(1_000_000)
-        percent, recovery = _read_percents(data, path, highest=highest, above_lowest=False)
+        refuse_unknown_keys(data, {"kind", "percent", "by", "window", "min_coverage", "recovery"}, path)
+        kind, percent, by = data["kind"], None, None
+        if data.get("by") is None and data.get("percent") is None:
+            raise RuleInvalid(f"{path}.percent", "is missing; write how far it is from its average: percent or by")
+        if data.get("by") is None:
+            highest = Decimal(100) if kind == "below_average" else Decimal(1_000_000)
+            percent, recovery = _read_distance(data, path, "percent", highest=highest, above_lowest=False)
+        elif data.get("percent") is not None:
+            raise RuleInvalid(f"{path}.by", "stands beside percent; write one of the two")
+        else:
+            by, recovery = _read_distance(data, path, "by", highest=LEVEL_HIGHEST, above_lowest=False)
         window = read_duration(data.get("window"), f"{path}.window", shortest=WINDOW_SHORTEST)
-        return cls(kind, percent, window, _read_coverage(data, path), recovery)
+        return cls(kind, percent, window, _read_coverage(data, path), recovery, by)
 
     def document(self) -> dict[str, Any]:
         """Return the written form."""
-        document = {"kind": self.kind, "percent": write_number(self.percent), "window": write_duration(self.window)}
-        document |= {"min_coverage": write_number(self.min_coverage)}
+        name = "percent" if self.by is None else "by"
+        document = {"kind": self.kind, name: write_number(self._distance())}
+        document |= {"window": write_duration(self.window), "min_coverage": write_number(self.min_coverage)}
         return document | ({"recovery": write_number(self.recovery)} if self.recovery is not None else {})
 
     def window_keys(self) -> list[WindowKey]:
@@ -369,26 +387,61 @@ class Average(Leaf):
     def bind(self, places: Mapping[WindowKey, int]) -> Bound:
         """Return the test for assets whose windows stand at `places`."""
         place = places["path", self.window]
-        # p > (1 + X/100) · sum/duration, in whole numbers: p · duration · scale > factor · sum.
-        recovery = self.recovery if self.recovery is not None else self.percent
-        sign = 1 if self.kind == "above_average" else -1
-        scale, wanted, relaxed = _factors(sign * self.percent, sign * recovery)
         coverage_wanted = to_units(self.min_coverage)
-        above = sign == 1
+
+        def operands(price: int, windows: Windows) -> dict[str, Any]:
+            return self.document() | _mean_of(price, windows[place], in_percent=self.by is None)
+
+        def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
+            is_known = _covers(cast(Path, windows[place]), coverage_wanted)
+            return Unknown.PRICE_NOT_POSITIVE if is_known else Unknown.NOT_ENOUGH_HISTORY
+
+        test = (
+            self._by_amount(place, coverage_wanted) if self.by is not None else self._by_percent(place, coverage_wanted)
+        )
+        return _bound(test, operands, why_unknown)
+
+    def _distance(self) -> Decimal:
+        distance = self.percent if self.by is None else self.by
+        assert distance is not None
+        return distance
+
+    def _by_percent(self, place: int, coverage_wanted: int) -> Test:
+        # p > (1 + X/100) · sum/duration, in whole numbers: p · duration · scale > factor · sum.
+        above = self.kind == "above_average"
+        sign = 1 if above else -1
+        percent = self._distance()
+        recovery = percent if self.recovery is None else self.recovery
+        scale, wanted, relaxed = _factors(sign * percent, sign * recovery)
 
         def test(price: int, windows: Windows, firing: bool) -> bool | None:
             path: Path = windows[place]  # type: ignore[assignment]
             duration = path.duration
-            if not _covers(path, coverage_wanted):
+            if not _covers(path, coverage_wanted) or path.total <= 0:
                 return None
             left = path.price * duration * scale
             right = (relaxed if firing else wanted) * path.total
             return left > right if above else left < right
 
-        def operands(price: int, windows: Windows) -> dict[str, Any]:
-            return self.document() | _mean_of(price, windows[place])
+        return test
 
-        return _bound(test, operands, Unknown.NOT_ENOUGH_HISTORY)
+    def _by_amount(self, place: int, coverage_wanted: int) -> Test:
+        # p > sum/duration + L, in whole numbers: (p - L) · duration > sum.
+        above = self.kind == "above_average"
+        sign = 1 if above else -1
+        wanted = sign * to_units(self._distance())
+        relaxed = wanted if self.recovery is None else sign * to_units(self.recovery)
+
+        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+            path: Path = windows[place]  # type: ignore[assignment]
+            if not _covers(path, coverage_wanted):
+                return None
+            left = (price - (relaxed if firing else wanted)) * path.duration
+            # An amount is in the terms of the newest price.
+            total = _as_given(path.total, price, path)
+            return left > total if above else left < total
+
+        return test
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,7 +505,7 @@ class ZScore(Leaf):
             is_known = _covers(cast(Spread, windows[place]), coverage_wanted)
             return Unknown.ZERO_VARIANCE if is_known else Unknown.NOT_ENOUGH_HISTORY
 
-        return replace(_bound(test, operands, Unknown.NOT_ENOUGH_HISTORY), why_unknown=why_unknown)
+        return _bound(test, operands, why_unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -548,22 +601,28 @@ def _coverage_of(path: Path) -> str:
     return write_part(Fraction(path.duration, path.at - path.edge))
 
 
-def _mean_of(price: int, window: Window) -> dict[str, Any]:
+def _mean_of(price: int, window: Window, *, in_percent: bool = True) -> dict[str, Any]:
     path = cast(Path, window)
     seen = _window_bounds(path) | {"coverage": _coverage_of(path)}
     if path.duration:
         mean = Fraction(path.total, path.duration)
-        difference = write_percent(path.price / mean - 1)
-        in_terms = mean * Fraction(price, path.price)
-        seen |= {"mean": mean_from_units(in_terms), "difference_percent": difference}
+        given = _as_given(mean, price, path)
+        seen["mean"] = mean_from_units(Fraction(given))
+        if not in_percent:
+            seen["difference"] = mean_from_units(Fraction(price - given))
+        elif mean > 0:
+            seen["difference_percent"] = write_percent(path.price / mean - 1)
     return seen
 
 
-def _as_given(reference: int, price: int, window: Extreme | Path) -> str:
+def _as_given(seen: int | Fraction, price: int, window: Extreme | Path) -> int | Fraction:
     """Return what a window saw, in the terms of the newest price as it was given."""
-    if window.price == price:
-        return from_units(reference)
-    return mean_from_units(Fraction(reference * price, window.price))
+    return seen if window.price == price else Fraction(seen * price) / window.price
+
+
+def _write_as_given(seen: int, price: int, window: Extreme | Path) -> str:
+    given = _as_given(seen, price, window)
+    return from_units(given) if isinstance(given, int) else mean_from_units(given)
 
 
 def _read_coverage(data: Mapping[str, Any], path: str) -> Decimal:
@@ -580,18 +639,19 @@ def _read_band(data: Mapping[str, Any], path: str) -> tuple[Decimal, Decimal]:
     return low, high
 
 
-def _read_percents(
-    data: Mapping[str, Any], path: str, *, highest: Decimal, above_lowest: bool
+def _read_distance(
+    data: Mapping[str, Any], path: str, name: str, *, highest: Decimal, above_lowest: bool
 ) -> tuple[Decimal, Decimal | None]:
-    where = f"{path}.percent"
-    percent = read_number(data.get("percent"), where, lowest=Decimal(0), highest=highest, above_lowest=above_lowest)
+    """Return a distance and its recovery; name: `percent` or `by`."""
+    where = f"{path}.{name}"
+    distance = read_number(data.get(name), where, lowest=Decimal(0), highest=highest, above_lowest=above_lowest)
     if data.get("recovery") is None:
-        return percent, None
+        return distance, None
     where = f"{path}.recovery"
     recovery = read_number(data["recovery"], where, lowest=Decimal(0), highest=highest)
-    if recovery > percent:
-        raise RuleInvalid(where, "must be the weaker one: at most the percent")
-    return percent, recovery
+    if recovery > distance:
+        raise RuleInvalid(where, f"must be the weaker one: at most {'the percent' if name == 'percent' else name}")
+    return distance, recovery
 
 
 def _window_bounds(window: Window) -> dict[str, Any]:
