@@ -9,6 +9,7 @@ from apps.market.queries.assets import (
     calendar_warnings,
     first_assets,
     known_tags,
+    signed_assets,
 )
 from apps.market.queries.feeds import (
     HOURS_SHOWN,
@@ -121,6 +122,7 @@ __all__ = [
     "released_between",
     "replaced_prices",
     "same_answers",
+    "signed_assets",
     "splits_of",
     "stored_path",
     "stored_prices",

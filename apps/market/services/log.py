@@ -102,6 +102,7 @@ def append_quotes(
         stored_prices=queries.stored_prices,
         replaced_prices=queries.replaced_prices,
         oldest_at=as_of - retention(),
+        signed=queries.signed_assets(head.feed_id),
         price_now=lambda quote: splits.price(quote.asset_id, quote.at, quote.price),
     )
     switched = _switched(placement.fresh, newest=newest, provider=provider)

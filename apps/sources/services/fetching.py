@@ -321,6 +321,7 @@ def _request(
 def admit_answer(*, lease: FetchLease, provider: str, answer: Answer, asset_ids: Mapping[str, int]) -> Part:
     """Believe or reject what a provider gave. asset_ids: external id -> asset id."""
     bounds = {"asset_ids": asset_ids, "as_of": answer.as_of, "oldest_at": answer.as_of - retention()}
+    bounds["signed"] = market_queries.signed_assets(lease.feed.pk)
     by_receipt = lease.feed.time_policy == Feed.TimePolicy.RECEIPT and lease.feed.is_live
     return Part(
         provider=provider,
