@@ -1,11 +1,13 @@
-"""The written form of numbers and durations, as rules and set-up files have it. Pure."""
+"""The written form of numbers and durations, as rules and set-up files have it, and exact decimals. Pure."""
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 SECOND = 1_000_000  # in microseconds, the unit of every duration here
 DURATION_LONGEST = 400 * 86_400 * SECOND
+# Wide enough for every price, level and percent, so that none of them is rounded by the way, or is too long.
+WIDE = Context(prec=80, Emax=999, Emin=-999)
 
 # A leading zero is refused: what is written so is a code, or octal.
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d{1,9})?", re.ASCII)

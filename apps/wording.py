@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from apps.notation import SECOND, write_duration, write_number
+from apps.notation import SECOND, WIDE, write_duration, write_number
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
@@ -40,8 +40,10 @@ def format_percent(percent: str | Decimal) -> str:
 
 def round_number(number: Decimal, *, decimals: int) -> Decimal:
     """Return a number rounded to so many decimals, or to two significant digits where that would be 0."""
-    rounded = number.quantize(Decimal(1).scaleb(-decimals))
-    return rounded if rounded or not number else number.quantize(Decimal(1).scaleb(number.adjusted() - 1))
+    rounded = number.quantize(Decimal(1).scaleb(-decimals), context=WIDE)
+    if rounded or not number:
+        return rounded
+    return number.quantize(Decimal(1).scaleb(number.adjusted() - 1), context=WIDE)
 
 
 def format_age(age: int) -> str:
@@ -55,7 +57,7 @@ def format_age(age: int) -> str:
 
 def format_plain(number: Decimal) -> str:
     """Return a number without exponent and without trailing zeros."""
-    return f"{number.normalize():f}"
+    return f"{number.normalize(WIDE):f}"
 
 
 def format_span(seconds: float) -> str:

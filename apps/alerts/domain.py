@@ -86,7 +86,7 @@ def _number(one: Any) -> Decimal | None:
         number = Decimal(str(one))
     except InvalidOperation:
         return None
-    return number if number.is_finite() and abs(number.adjusted()) < 30 else None
+    return number if number.is_finite() and abs(number.adjusted()) < 40 else None
 
 
 def _moment(one: Any) -> datetime | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from apps.backtests.simulation import QUOTES_AT_ONCE, Backtest, Outcome, variants
 from apps.market import queries as market
-from apps.market.domain import Verdict, epoch_microseconds, price_units, verdict_on
+from apps.market.domain import AdmittedQuote, epoch_microseconds, in_runs, place, price_units
 from apps.market.models import Asset
 from apps.market.quote_files import FileRow, LeftOut, in_order, rows_of
 from apps.rules.domain import describe_evidence, describe_rule
@@ -57,19 +57,14 @@ def read_quotes(
     progress: Callable[[int], None],
     skip_invalid: bool = False,
 ) -> FileQuotes:
-    """Return the quotes of a file; every row is admitted as a provider's would be, of `watched` symbols (none: all) the
-    quotes are kept.
+    """Return the quotes of a file; every row is admitted and placed as a provider's quote would be, of `watched`
+    symbols (none: all) the quotes are kept.
 
-    They are in order of time. One at a time that its asset has already is repeated or, where its price differs,
-    rejected as a conflict. A price that jumps waits for the next one, as in a feed. now: what is ahead of it is no
-    quote; progress: takes the rows read so far; skip_invalid: rows that cannot be read are left out. Raises
-    QuoteFileInvalid.
+    They are in order of time, equal times set apart. A price that jumps waits for the next one, as in a feed. now: what
+    is ahead of it is no quote; progress: takes the rows read so far; skip_invalid: rows that cannot be read are left
+    out. Raises QuoteFileInvalid.
     """
     read = FileQuotes()
-    ids: dict[str, int] = {}
-    newest: dict[str, tuple[int, int]] = {}  # at, price
-    unconfirmed: dict[str, tuple[int, int, int]] = {}  # at, price, times
-    wanted = frozenset(watched)
 
     def counted(rows: Iterable[FileRow]) -> Iterator[FileRow]:
         for count, row in enumerate(rows, start=1):
@@ -77,43 +72,29 @@ def read_quotes(
                 progress(count)
             yield row
 
-    def accept(symbol: str, at: int, units: int) -> None:
-        newest[symbol] = at, units
-        read.accepted += 1
-        if not wanted or symbol in wanted:
-            asset_id = ids.setdefault(symbol, len(ids))
-            read.quotes.append((asset_id, at, units))
-
-    rows = counted(rows_of(path, now=now, skip_invalid=skip_invalid))
-    for symbol, price, moment, _ in in_order(list(read.left_out.quotes_of(rows))):
-        units, at = price_units(price), epoch_microseconds(moment)
-        known = newest.get(symbol)
-        if known and at == known[0]:
-            if units == known[1]:
-                read.repeated += 1
-            else:
-                read.rejected["conflict"] += 1
-            continue
-        waiting = unconfirmed.get(symbol)
-        last = known[1] if known else None
-        verdict = verdict_on(at, units, last=last, unconfirmed=waiting, percent=jump_percent)
-        if verdict is Verdict.CONFLICT:
-            read.rejected[verdict.value] += 1
-        elif verdict is Verdict.REPEATED:
-            read.repeated += 1
-        else:
-            if waiting is not None:
-                del unconfirmed[symbol]
-                if verdict is Verdict.CONFIRMS:
-                    accept(symbol, *waiting[:2])
-                else:
-                    read.rejected["jump"] += 1
-            if verdict is Verdict.UNCONFIRMED:
-                unconfirmed[symbol] = (at, units, waiting[2] + 1 if waiting else 1)
-                read.unconfirmed += 1
-            else:
-                accept(symbol, at, units)
+    rows = in_order(list(read.left_out.quotes_of(counted(rows_of(path, now=now, skip_invalid=skip_invalid)))))
+    ids = {symbol: number for number, symbol in enumerate(dict.fromkeys(row.external_id for row in rows))}
+    admitted = in_runs([AdmittedQuote(ids[symbol], at, price) for symbol, price, at, _ in rows])
+    # The whole file is one answer, and nothing is stored before it.
+    placement = place(
+        admitted.quotes,
+        newest={},
+        unconfirmed={},
+        provider="",
+        jump_percent=jump_percent,
+        stored_prices=lambda behind: {},
+    )
     read.symbols = list(ids)
+    kept = {asset_id for symbol, asset_id in ids.items() if not watched or symbol in watched}
+    read.quotes = [
+        (asset_id, epoch_microseconds(at), price_units(price))
+        for asset_id, at, price, _, _ in placement.fresh
+        if asset_id in kept
+    ]
+    read.accepted = len(placement.fresh)
+    read.repeated = admitted.repeated + placement.repeated
+    read.unconfirmed = placement.newly_unconfirmed
+    read.rejected = placement.rejected
     return read
 
 

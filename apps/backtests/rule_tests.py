@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from apps.backtests.simulation import Backtest, Opening
-from apps.market.domain import admit_price, epoch_microseconds, price_units
+from apps.market.domain import (
+    PRICE_DECIMALS,
+    UNITS_PER_ONE,
+    QuoteRejected,
+    admit_price,
+    epoch_microseconds,
+    price_of,
+    price_units,
+)
 from apps.notation import SECOND, read_whole_number, write_duration
 from apps.rules.domain import describe_evidence, describe_rule, describe_unknown
 from apps.rules.engine.instance import STATES
@@ -42,6 +50,8 @@ _NUMBER = r"(?:0|[1-9]\d*)(?:\.\d+)?"
 _SAMPLE = re.compile(rf"({_NUMBER})(?:([+-])({_NUMBER})(?=x))?(?:x(\d+))?", re.ASCII)
 _NO_SAMPLE = re.compile(r"_(?:x(\d+))?|stale", re.ASCII)
 _COUNT_DIGITS = 9
+_WHOLE_DIGITS = 13
+_NO_PRICE = "{shown!r} leads to what is no price: a price is from 1e-15 to 1e12"
 
 # What differs, as (expected, got), each in words.
 Difference = tuple[str, str]
@@ -72,7 +82,7 @@ class ExpectedState:
 
 @dataclass(frozen=True, slots=True)
 class RuleTest:
-    """One test. series: symbol -> price in 1e-10 at each step, None where there is no sample."""
+    """One test. series: symbol -> price in 1e-18 at each step, None where there is no sample."""
 
     name: str
     start: int
@@ -110,7 +120,7 @@ class Verdict:
 
 
 def read_series(text: str) -> list[int | None]:
-    """Return the prices that promtool's notation writes down, in 1e-10; None is a step without a sample.
+    """Return the prices that promtool's notation writes down, in 1e-18; None is a step without a sample.
 
     Raises ValueError, which names the token.
     """
@@ -141,9 +151,8 @@ def _read_token(token: str, *, room: int) -> list[int | None]:
     prices: list[int | None] = []
     for place in range(count):
         price = begin + place * change
-        if not _is_price(price):
-            raise ValueError(f"{shown!r} leads to what is no price: a price is from 1e-10 to 1e12")
-        if not _is_kept_whole(price):
+        if price_units(_admitted(price, shown)) != price:
+            # A test that says another price than is evaluated would mislead.
             raise ValueError(f"{shown!r} leads to more digits than a price keeps (15)")
         prices.append(price)
     return prices
@@ -162,20 +171,19 @@ def _refuse_too_many(count: int, *, room: int, shown: str) -> None:
 
 def _units(text: str, shown: str) -> int:
     whole, _, part = text.partition(".")
-    if len(part) > 10:
-        raise ValueError(f"{shown!r} has more than 10 decimals")
-    if len(whole) > 13:
-        raise ValueError(f"{shown!r} leads to what is no price: a price is from 1e-10 to 1e12")
-    return int(whole) * 10**10 + int(part.ljust(10, "0"))
+    if len(part) > PRICE_DECIMALS:
+        raise ValueError(f"{shown!r} has more than {PRICE_DECIMALS} decimals")
+    if len(whole) > _WHOLE_DIGITS:
+        raise ValueError(_NO_PRICE.format(shown=shown))
+    return int(whole) * UNITS_PER_ONE + int(part.ljust(PRICE_DECIMALS, "0"))
 
 
-def _is_price(units: int) -> bool:
-    return 1 <= units <= 10**22
-
-
-def _is_kept_whole(units: int) -> bool:
-    """Tell whether admission keeps the price as it is; a test that says another one than is evaluated would mislead."""
-    return units < 10**15 or price_units(admit_price(Decimal(units).scaleb(-10))) == units
+def _admitted(units: int, shown: str) -> Decimal:
+    """Return the price as admission keeps it. Raises ValueError."""
+    try:
+        return admit_price(price_of(units))
+    except QuoteRejected:
+        raise ValueError(_NO_PRICE.format(shown=shown)) from None
 
 
 def read_tests(path: Path) -> list[RuleTest]:

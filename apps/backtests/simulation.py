@@ -7,7 +7,8 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
-from apps.notation import write_number
+from apps.market.domain import PRICE_DECIMALS
+from apps.notation import WIDE, write_number
 from apps.rules.engine.conditions import Combination, Condition, Not, is_clocked, leaves_of
 from apps.rules.engine.engine import (
     Engine,
@@ -25,11 +26,12 @@ from apps.rules.engine.leaves import Average as AverageLeaf
 from apps.rules.engine.rule import RuleSpec
 
 # What a threshold is multiplied by in a sweep: percents and deviations are tried far around it, levels near to it.
-WIDE = tuple(Decimal(factor) for factor in ("0.5", "0.6", "0.7", "0.8", "0.9", "1", "1.1", "1.25", "1.5", "2"))
+FAR = tuple(Decimal(factor) for factor in ("0.5", "0.6", "0.7", "0.8", "0.9", "1", "1.1", "1.25", "1.5", "2"))
 NEAR = tuple(Decimal(factor) for factor in ("0.9", "0.95", "0.98", "0.99", "1", "1.01", "1.02", "1.05", "1.1"))
 FROM_ZERO = tuple(Decimal(percent) for percent in ("0", "0.25", "0.5", "1", "2", "3", "5"))
 QUOTES_AT_ONCE = 10_000
 DAY = 86_400_000_000
+_LAST_DECIMAL = Decimal(1).scaleb(-PRICE_DECIMALS)
 
 
 @dataclass(slots=True)
@@ -175,10 +177,10 @@ def variants(spec: RuleSpec) -> list[tuple[str, RuleSpec]]:
     threshold = None if leaf is None else _threshold(leaf)
     if leaf is None or threshold is None:
         return []
-    factors = NEAR if hasattr(leaf, "level") else WIDE
+    factors = NEAR if hasattr(leaf, "level") else FAR
     found: dict[Decimal, RuleSpec] = {}
     # Rounded to what can be written; what is nothing then is left out.
-    around = [round(threshold * factor, 10).normalize() for factor in factors]
+    around = [WIDE.normalize(WIDE.quantize(threshold * factor, _LAST_DECIMAL)) for factor in factors]
     for value in filter(None, around) if threshold else FROM_ZERO:
         changed = _with_threshold(leaf, value)
         if changed is not None:

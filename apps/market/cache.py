@@ -1,7 +1,8 @@
 """The latest quote per asset, in Redis, or in the process when embedded. Only a cache: every key may vanish at any
 time.
 
-A value is written only over an older one, in one step, so a delayed writer cannot put an old price back.
+A value is written only over an older one, in one step, so a delayed writer cannot put an old price back. Only who has
+just changed a price (a split) writes over one of the same time.
 """
 
 import logging
@@ -23,13 +24,14 @@ _PREFIX = "fintech:newest:"
 _TIMEOUT_SECONDS = 0.3
 _KEYS_AT_ONCE = 2_000  # Lua's unpack() takes a few thousand, and nobody else is served meanwhile.
 
-# KEYS: one per asset; ARGV[1]: milliseconds to live; ARGV[i + 1]: "microseconds price". The microseconds have as many
-# digits in each, so texts compare as numbers do.
+# KEYS: one per asset; ARGV[1]: milliseconds to live; ARGV[2]: "1" to write over the same time too; ARGV[i + 2]:
+# "microseconds price". The microseconds have as many digits in each, so texts compare as numbers do.
 _SET_IF_NEWER = """
 local known = redis.call('MGET', unpack(KEYS))
 for i = 1, #KEYS do
-  if not known[i] or string.sub(known[i], 1, 17) < string.sub(ARGV[i + 1], 1, 17) then
-    redis.call('SET', KEYS[i], ARGV[i + 1], 'PX', ARGV[1])
+  local before, after = known[i] and string.sub(known[i], 1, 17), string.sub(ARGV[i + 2], 1, 17)
+  if not before or before < after or (ARGV[2] == '1' and before == after) then
+    redis.call('SET', KEYS[i], ARGV[i + 2], 'PX', ARGV[1])
   end
 end
 """
@@ -51,13 +53,16 @@ def _script() -> redis.commands.core.Script:
     return _client().register_script(_SET_IF_NEWER)
 
 
-def put_latest(quotes: Iterable[tuple[int, datetime, Decimal]], *, seconds_to_live: int, now: datetime) -> bool:
-    """Write (asset id, at, price) where nothing newer is known. Return False, and log why, when the cache is away."""
+def put_latest(
+    quotes: Iterable[tuple[int, datetime, Decimal]], *, seconds_to_live: int, now: datetime, again: bool = False
+) -> bool:
+    """Write (asset id, at, price) where nothing newer is known, and nothing of the same time, but with `again`. Return
+    False, and log why, when the cache is away."""
     if not settings.REDIS_URL:
         with _local_lock:
             for asset_id, at, price in quotes:
                 known = _local.get(asset_id)
-                if known is None or known[1][0] < at:
+                if known is None or known[1][0] < at or (again and known[1][0] == at):
                     _local[asset_id] = (now + timedelta(seconds=seconds_to_live), (at, price))
         return True
     keys, values = [], []
@@ -67,7 +72,7 @@ def put_latest(quotes: Iterable[tuple[int, datetime, Decimal]], *, seconds_to_li
     try:
         for begin in range(0, len(keys), _KEYS_AT_ONCE):
             part = slice(begin, begin + _KEYS_AT_ONCE)
-            _script()(keys=keys[part], args=[seconds_to_live * 1_000, *values[part]])
+            _script()(keys=keys[part], args=[seconds_to_live * 1_000, int(again), *values[part]])
     except redis.RedisError as error:
         logger.warning("cache not written", extra={"reason": type(error).__name__, "count": len(keys)})
         return False

@@ -5,21 +5,26 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal, InvalidOperation
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from enum import Enum
-from operator import itemgetter
+from itertools import groupby, pairwise
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, TypeVar
 
-# Exact: as it is stored, or as the engine has it (in 1e-10). All of one call are of one kind.
+from apps.notation import WIDE
+
+# Exact: as it is stored, or as the engine has it (in 1e-18). All of one call are of one kind.
 Price = TypeVar("Price", Decimal, int)
 Moment = TypeVar("Moment", datetime, int)
 
-PRICE_LOWEST = Decimal("1e-10")
+PRICE_LOWEST = Decimal("1e-15")
 PRICE_HIGHEST = Decimal("1e12")
-PRICE_DECIMALS = 10
+PRICE_DECIMALS = 18
 PRICE_DIGITS = 15  # What a 64-bit float keeps exactly, so SQLite stores what was evaluated.
 PRICE_MAX_DIGITS = 13 + PRICE_DECIMALS
+# The engine counts prices in whole units: a unit is the last decimal.
+UNITS_PER_ONE = 10**PRICE_DECIMALS
 
 VOLUME_HIGHEST = Decimal("1e20")
 VOLUME_DECIMALS = 8
@@ -30,6 +35,8 @@ JUMP_PERCENT = 50
 JUMP_PERCENT_HIGHEST = 1_000_000
 JUMPS_IN_A_ROW = 3  # That many are believed without being confirmed.
 
+RUN_LONGEST = 1_000  # Prices of one asset at one time; together they take a millisecond.
+
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # What is from before that is no quote.
 FUTURE_TOLERANCE = timedelta(seconds=60)
 
@@ -39,17 +46,17 @@ _EPOCH_TEXT = re.compile(r"(?:0|[1-9]\d{0,19})(?:\.\d*)?", re.ASCII)
 # The end of a day as the hour 24, and a leap second: times that no clock here shows.
 _OFF_CLOCK = re.compile(r"\d{4}\S{4,6}[T ](?:24|\d\d:?\d\d:?60)", re.ASCII)
 
+
+def _quantum(first: int) -> Decimal:
+    return Decimal(1).scaleb(max(-PRICE_DECIMALS, first - PRICE_DIGITS + 1))
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# Wide enough that no step of parsing rounds or overflows before the range is checked.
-_WIDE = Context(prec=60, Emax=999, Emin=-999)
-# Bound once: an answer has thousands of prices, and this way is three times as fast as `quantize(…, context=_WIDE)`.
-_quantize = _WIDE.quantize
+# Bound once: an answer has thousands of prices, and this way is three times as fast as `quantize(…, context=WIDE)`.
+_quantize = WIDE.quantize
 # What a price is rounded to, by the place of its first digit.
-_QUANTA = {
-    first: Decimal(1).scaleb(max(-PRICE_DECIMALS, first - PRICE_DIGITS + 1))
-    for first in range(PRICE_LOWEST.adjusted(), PRICE_HIGHEST.adjusted() + 1)
-}
+_QUANTA = {first: _quantum(first) for first in range(PRICE_LOWEST.adjusted(), PRICE_HIGHEST.adjusted() + 1)}
 
 
 class QuoteRejected(Exception):
@@ -74,18 +81,22 @@ class RawQuote(NamedTuple):
 
 
 class AdmittedQuote(NamedTuple):
-    """One believed quote: price rounded as it is stored, `at` aware and UTC. A tuple: there are many of them."""
+    """One believed quote: price rounded as it is stored, `at` aware and UTC. A tuple: there are many of them.
+
+    message: the number of the push message, where one entry has the quotes of several.
+    """
 
     asset_id: int
     at: datetime
     price: Decimal
     volume: Decimal | None = None
+    message: int = 0
 
 
 @dataclass(slots=True)
 class Admission:
     """What became of one answer: the believed quotes, oldest first, how many said the same again, and the rest counted
-    by reason."""
+    by reason. An asset may have several prices at one time, in their order, until `spread` sets them apart."""
 
     quotes: list[AdmittedQuote] = field(default_factory=list)
     repeated: int = 0
@@ -97,7 +108,7 @@ class PathCandle(NamedTuple):
     of `resolution`.
 
     low_at, high_at: when the lowest and the highest price was quoted last; price_time, square_time: the sums of
-    price · time and price² · time from first_at to last_at. Microseconds and 1e-10, as quotes have them.
+    price · time and price² · time from first_at to last_at. Microseconds and 1e-18, as quotes have them.
 
     A window whose grid is a multiple of that resolution takes it as it would have taken the quotes: no grid point lies
     within it, so they leave together, except for the first where it stands on one. And who looks back further
@@ -140,8 +151,6 @@ class Verdict(Enum):
     CONFIRMS = "confirms"  # Accepted, and so is the unconfirmed one.
     BESIDE = "beside"  # Accepted; it is older than the unconfirmed one, which goes on waiting.
     UNCONFIRMED = "unconfirmed"  # It takes the place of the unconfirmed one, which is given up.
-    REPEATED = "repeated"  # It is the unconfirmed one.
-    CONFLICT = "conflict"  # It has the time of the unconfirmed one, and another price.
     JUMP = "jump"  # It jumps, and is older than the unconfirmed one.
 
 
@@ -172,8 +181,21 @@ def from_epoch_microseconds(microseconds: int) -> datetime:
 
 
 def price_units(price: Decimal) -> int:
-    """Return a stored price as an integer of 1e-10."""
-    return int(price.scaleb(PRICE_DECIMALS, context=_WIDE))
+    """Return a stored price as an integer of 1e-18."""
+    return int(price.scaleb(PRICE_DECIMALS, context=WIDE))
+
+
+def price_of(units: int) -> Decimal:
+    """Return an integer of 1e-18 as a price."""
+    return WIDE.divide(Decimal(units), Decimal(UNITS_PER_ONE))
+
+
+def scaled(units: int, numerator: int, denominator: int) -> int:
+    """Return units · numerator / denominator, rounded half to even. What is not 0 keeps its sign: it is 1 unit or -1
+    at least. numerator, denominator: positive."""
+    whole, rest = divmod(abs(units) * numerator, denominator)
+    whole += 2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1)
+    return (max(whole, 1) if units > 0 else -max(whole, 1)) if units else 0
 
 
 def slot_of(*, at: datetime, interval_seconds: int) -> datetime:
@@ -202,7 +224,7 @@ def parse_number(value: Any) -> Decimal:
 
 
 def admit_price(value: Any) -> Decimal:
-    """Return `value` as a price: in [1e-10, 1e12], rounded once, half-even, to 10 decimals and 15 significant digits.
+    """Return `value` as a price: in [1e-15, 1e12], rounded once, half-even, to 18 decimals and 15 significant digits.
 
     Raises QuoteRejected: missing, malformed, not_finite, out_of_range.
     """
@@ -216,6 +238,11 @@ def admit_price(value: Any) -> Decimal:
     return _quantize(price, _QUANTA[price.adjusted()])
 
 
+def round_price(price: Decimal) -> Decimal:
+    """Return any price rounded half to even to 18 decimals and 15 significant digits."""
+    return _quantize(price, _quantum(price.adjusted()))
+
+
 def admit_volume(value: Any) -> Decimal | None:
     """Return `value` as a volume, or None: a volume is an ornament, a bad one does not cost the quote."""
     if value is None:
@@ -227,7 +254,7 @@ def admit_volume(value: Any) -> Decimal | None:
     if not volume.is_finite() or not 0 <= volume <= VOLUME_HIGHEST:
         return None
     digits_left = PRICE_DIGITS - 1 - volume.adjusted() if volume else 0
-    return volume.quantize(Decimal(1).scaleb(-max(0, min(VOLUME_DECIMALS, digits_left))), context=_WIDE)
+    return volume.quantize(Decimal(1).scaleb(-max(0, min(VOLUME_DECIMALS, digits_left))), context=WIDE)
 
 
 def read_time(value: Any) -> datetime:
@@ -288,18 +315,18 @@ def admit(
     oldest_at: datetime | None = None,
     by_receipt: bool = False,
 ) -> Admission:
-    """Believe or reject each quote of one answer; what is believed comes back sorted by (at, asset).
+    """Believe or reject each quote of one answer; what is believed comes back as `in_runs` orders it.
 
     asset_ids: external id -> asset id; as_of: the feed's clock at receipt; assumed_at: the event time
     of quotes that carry none; oldest_at: what is older is not kept anyway; by_receipt: whatever times they carry, they
-    get as_of. Of two equal (asset, at) in one answer the first stands.
+    get as_of.
     """
-    admission = Admission()
-    seen: dict[tuple[int, datetime], Decimal] = {}
+    believed: list[AdmittedQuote] = []
+    rejected: Counter[str] = Counter()
     for external_id, raw_price, raw_at, raw_volume in raw_quotes:
         asset_id = asset_ids.get(external_id)
         if asset_id is None:
-            admission.rejected["unknown_asset"] += 1
+            rejected["unknown_asset"] += 1
             continue
         try:
             price = admit_price(raw_price)
@@ -310,18 +337,44 @@ def admit(
             if oldest_at is not None and at < oldest_at:
                 raise QuoteRejected("too_old")
         except QuoteRejected as rejection:
-            admission.rejected[rejection.reason] += 1
+            rejected[rejection.reason] += 1
             continue
-        first = seen.setdefault((asset_id, at), price)
-        if first is price:
-            volume = None if raw_volume is None else admit_volume(raw_volume)
-            admission.quotes.append(AdmittedQuote(asset_id, at, price, volume))
-        elif first == price:
+        volume = None if raw_volume is None else admit_volume(raw_volume)
+        believed.append(AdmittedQuote(asset_id, at, price, volume))
+    admission = in_runs(believed)
+    admission.rejected = rejected
+    return admission
+
+
+def in_runs(quotes: list[AdmittedQuote]) -> Admission:
+    """Return the quotes of one answer, push message or file by (at, asset), those of one asset at one time in their
+    order, equal neighbours once."""
+    admission = Admission()
+    before = None
+    for quote in sorted(quotes, key=itemgetter(1, 0)):
+        if before is not None and quote.at == before.at and quote[0] == before[0] and quote.price == before.price:
             admission.repeated += 1
         else:
-            admission.rejected["conflict"] += 1
-    admission.quotes.sort(key=itemgetter(1, 0))
+            admission.quotes.append(quote)
+            before = quote
     return admission
+
+
+def together(messages: Iterable[Admission]) -> Admission:
+    """Return what became of the push messages of one entry, in the order of their receipt."""
+    whole = Admission()
+    for number, one in enumerate(messages):
+        whole.quotes += [quote._replace(message=number) for quote in one.quotes] if number else one.quotes
+        whole.repeated += one.repeated
+        whole.rejected += one.rejected
+    whole.quotes.sort(key=itemgetter(1, 0))
+    return whole
+
+
+def days_of(quotes: Iterable[AdmittedQuote]) -> set[date]:
+    """Return the days, in UTC, in which quotes are stored once they are set apart."""
+    reach = RUN_LONGEST * _MICROSECOND
+    return {moment.date() for at in {quote.at for quote in quotes} for moment in (at, at + reach)}
 
 
 def jumps(price: Price, *, reference: Price, percent: int) -> bool:
@@ -337,18 +390,19 @@ def verdict_on(
     A price that jumps is unconfirmed. The next one is accepted where it does not jump from the last accepted one: then
     the unconfirmed one was an error. Where it does, it confirms an unconfirmed one that is near to it, or takes its
     place; and the third in a row that jumps is accepted. last: the last accepted price; unconfirmed: time and price of
-    what waits, and how many in a row have jumped, it among them. Prices are in one unit, times of one kind.
+    what waits, and how many in a row have jumped, it among them; its time is another one than `at`. Prices are in one
+    unit, times of one kind.
     """
     is_jump = last is not None and jumps(price, reference=last, percent=percent)
     if unconfirmed is None:
         return Verdict.UNCONFIRMED if is_jump else Verdict.ACCEPTED
     unconfirmed_at, unconfirmed_price, times = unconfirmed
-    if at == unconfirmed_at:
-        return Verdict.REPEATED if price == unconfirmed_price else Verdict.CONFLICT
     if at < unconfirmed_at:
         return Verdict.JUMP if is_jump else Verdict.BESIDE
     if not is_jump:
-        return Verdict.ACCEPTED
+        # What does not jump any more, since a split was entered, was none.
+        is_near = last is not None and not jumps(unconfirmed_price, reference=last, percent=percent)
+        return Verdict.CONFIRMS if is_near else Verdict.ACCEPTED
     if not jumps(price, reference=unconfirmed_price, percent=percent):
         return Verdict.CONFIRMS
     return Verdict.ACCEPTED if times + 1 >= JUMPS_IN_A_ROW else Verdict.UNCONFIRMED
@@ -363,63 +417,106 @@ def place(
     jump_percent: int,
     stored_prices: Callable[[list[AdmittedQuote]], Mapping[tuple[int, datetime], Decimal]],
     oldest_at: datetime | None = None,
+    price_now: Callable[[AdmittedQuote], Decimal] = attrgetter("price"),
 ) -> Placement:
-    """Tell fresh quotes from late ones, from those that jumped, and from those whose (asset, at) is stored already.
+    """Set equal times apart, and tell fresh quotes from late ones, from those that jumped, and from those that are
+    stored already.
 
     newest: asset id -> its newest stored quote that is not late; unconfirmed: asset id -> the quote that waits;
-    provider: who gave these, which is noted of the unconfirmed one; stored_prices: looks up the prices of the few
-    quotes that are not newer than the newest. A differing second price is a conflict. An unconfirmed quote of another
+    provider: who gave these, which is noted of the unconfirmed one; stored_prices: looks up what is stored at the times
+    of the few quotes that are not newer than the newest, as `spread` needs it. An unconfirmed quote of another
     provider is not accepted with the one that confirms it, since every quote keeps its provider. oldest_at: one that is
-    older is not kept anyway.
+    older is not kept anyway. price_now: what a quote's price is after its asset's splits, as the newest one's is.
     """
     placement = Placement()
-    behind = []
     prices: dict[int, Decimal] = {}  # Of the assets that have had a fresh quote in this answer.
+    waits: dict[tuple[int, datetime], Decimal] = {}
     for asset_id, one in unconfirmed.items():
         # History that was added meanwhile has overtaken it, or its day may be dropped.
         is_overtaken = asset_id in newest and epoch_microseconds(one.quote.at) <= newest[asset_id].at
         if is_overtaken or (oldest_at is not None and one.quote.at < oldest_at):
             placement.rejected["jump"] += 1
             placement.unconfirmed[asset_id] = None
+        else:
+            waits[asset_id, one.quote.at] = one.quote.price
+    behind = [one for one in quotes if one[0] in newest and epoch_microseconds(one.at) <= newest[one[0]].at]
+    if behind or waits or any(one[:2] == another[:2] for one, another in pairwise(quotes)):
+        stored = {**stored_prices(behind), **waits} if behind else waits
+        apart = spread(quotes, stored=stored, newest=newest)
+        quotes, placement.repeated = apart.quotes, apart.repeated
+        placement.rejected += apart.rejected
     for quote in quotes:
         asset_id = quote.asset_id
         known = newest.get(asset_id)
-        if known is not None and epoch_microseconds(quote.at) <= known.at:
-            behind.append(quote)
+        if behind and known is not None and epoch_microseconds(quote.at) <= known.at:
+            placement.late.append(quote)
             continue
         last = prices.get(asset_id) or (known.price if known is not None else None)
+        price = price_now(quote)
         waiting = placement.unconfirmed[asset_id] if asset_id in placement.unconfirmed else unconfirmed.get(asset_id)
-        if waiting is None and (last is None or not jumps(quote.price, reference=last, percent=jump_percent)):
+        if waiting is None and (last is None or not jumps(price, reference=last, percent=jump_percent)):
             placement.fresh.append(quote)
-            prices[asset_id] = quote.price
-        elif _settle(placement, quote, waiting=waiting, last=last, provider=provider, percent=jump_percent):
-            prices[asset_id] = quote.price
+            prices[asset_id] = price
+        elif _settle(
+            placement, quote, waiting=waiting, last=last, provider=provider, percent=jump_percent, price_now=price_now
+        ):
+            prices[asset_id] = price
     if any(now is None for now in placement.unconfirmed.values()):
         # Held quotes that are confirmed stand among the others in the order of their times.
         placement.fresh.sort(key=itemgetter(1, 0))
-    if behind:
-        compared = not_stored(behind, stored=stored_prices(behind))
-        placement.late = compared.quotes
-        placement.repeated += compared.repeated
-        placement.rejected += compared.rejected
     return placement
 
 
-def not_stored(quotes: Iterable[AdmittedQuote], *, stored: Mapping[tuple[int, datetime], Decimal]) -> Admission:
-    """Return those of `quotes` whose (asset, at) is not stored, in their order; the others are repeated, or a conflict.
+def spread(
+    quotes: Sequence[AdmittedQuote],
+    *,
+    stored: Mapping[tuple[int, datetime], Decimal],
+    newest: Mapping[int, Newest] | None,
+) -> Admission:
+    """Give the prices of one asset at one time t the times t, t + 1 µs, …, and return those that are not stored yet.
 
-    stored: (asset id, at) -> price.
+    quotes: as `in_runs` has them, perhaps of several messages, each set apart after those before it; stored: (asset id,
+    at) -> price, of all that stands in the millisecond from each of their times on; newest: asset id -> its newest
+    stored quote that is not late, or None for history, which appends nothing to a time that has a price.
+
+    The first prices of a run that stand there in their order are repeated. The others follow what stands where t is a
+    whole millisecond and nothing newer is stored. What has no place then is a conflict.
     """
     left = Admission()
-    for quote in quotes:
-        price = stored.get((quote.asset_id, quote.at))
-        if price is None:
-            left.quotes.append(quote)
-        elif price == quote.price:
-            left.repeated += 1
-        else:
-            left.rejected["conflict"] += 1
+    taken = dict(stored)
+    for (at, asset_id), of_time in groupby(quotes, key=itemgetter(1, 0)):
+        for _, of_message in groupby(of_time, key=attrgetter("message")):
+            run = list(of_message)
+            standing = []
+            end = at
+            while (price := taken.get((asset_id, end))) is not None:
+                standing.append(price)
+                end += _MICROSECOND
+            known = contained([quote.price for quote in run], standing)
+            left.repeated += known
+            is_open = not standing
+            if standing and newest is not None and not at.microsecond % 1_000:
+                is_open = asset_id not in newest or epoch_microseconds(end) > newest[asset_id].at
+            for quote in run[known:]:
+                if not is_open or (asset_id, end) in taken or end - at >= RUN_LONGEST * _MICROSECOND:
+                    left.rejected["conflict"] += 1
+                    continue
+                taken[asset_id, end] = quote.price
+                left.quotes.append(quote if end == at else quote._replace(at=end))
+                end += _MICROSECOND
+    left.quotes.sort(key=itemgetter(1, 0))
     return left
+
+
+def contained(prices: Iterable[Decimal], standing: Iterable[Decimal]) -> int:
+    """Return how many of the first `prices` are among those that stand, in their order, perhaps with others between."""
+    count = 0
+    rest = iter(standing)
+    for price in prices:
+        if price not in rest:
+            break
+        count += 1
+    return count
 
 
 def _settle(
@@ -430,14 +527,13 @@ def _settle(
     last: Decimal | None,
     provider: str,
     percent: int,
+    price_now: Callable[[AdmittedQuote], Decimal],
 ) -> bool:
     """Place a quote that jumps, or whose asset has an unconfirmed one, and tell whether it was accepted."""
-    unconfirmed = None if waiting is None else (waiting.quote.at, waiting.quote.price, waiting.times)
-    verdict = verdict_on(quote.at, quote.price, last=last, unconfirmed=unconfirmed, percent=percent)
-    if verdict is Verdict.REPEATED:
-        placement.repeated += 1
-    elif verdict in (Verdict.CONFLICT, Verdict.JUMP):
-        placement.rejected[verdict.value] += 1
+    unconfirmed = None if waiting is None else (waiting.quote.at, price_now(waiting.quote), waiting.times)
+    verdict = verdict_on(quote.at, price_now(quote), last=last, unconfirmed=unconfirmed, percent=percent)
+    if verdict is Verdict.JUMP:
+        placement.rejected["jump"] += 1
     elif verdict is Verdict.UNCONFIRMED:
         placement.unconfirmed[quote.asset_id] = Unconfirmed(quote, provider, times=waiting.times + 1 if waiting else 1)
         placement.newly_unconfirmed += 1

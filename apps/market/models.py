@@ -11,6 +11,7 @@ from django.db.models import Q
 from apps.leases import Dispatched, Leased
 from apps.market import domain
 from apps.market.calendars import CALENDARS
+from apps.market.splits import RATIO_HIGHEST
 
 INTERVAL_LONGEST_SECONDS = 7 * 86_400
 symbol_validator = RegexValidator(
@@ -88,8 +89,12 @@ class FeedHead(Leased, Dispatched):
     is_cache_stale = models.BooleanField(default=False)
 
     class Meta:
-        # Serves tick: which feeds are due.
-        indexes = [models.Index(fields=["next_slot"], name="feed_head_due")]
+        indexes = [
+            # Serves tick: which feeds are due.
+            models.Index(fields=["next_slot"], name="feed_head_due"),
+            # Serves sweep: which writes to the cache are to be done again.
+            models.Index(fields=["feed"], condition=Q(is_cache_stale=True), name="feed_head_cache_stale"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.feed_id} at {self.seq}"
@@ -200,6 +205,7 @@ class FeedEntry(models.Model):
         QUOTES = "quotes", "quotes"
         RULES = "rules", "change of rules"
         HISTORY = "history", "history"
+        SPLIT = "split", "split"
 
     feed = models.ForeignKey(Feed, models.CASCADE, related_name="entries")
     seq = models.PositiveBigIntegerField()
@@ -324,6 +330,39 @@ class UnconfirmedQuote(models.Model):
         return f"{self.price} at {self.at}"
 
 
+class Split(models.Model):
+    """numerator new shares for denominator old ones, from `effective_at` on: quotes from before stay as they came, and
+    whoever reads them multiplies them.
+
+    In lowest terms. effective_at: a whole minute, so that no minute candle has prices of both kinds; entry: the place
+    in the log from which on it is known. A split that was entered in error is undone by its inverse at the same time.
+    """
+
+    asset = models.ForeignKey(Asset, models.PROTECT, related_name="splits")
+    effective_at = models.DateTimeField()
+    numerator = models.PositiveIntegerField()
+    denominator = models.PositiveIntegerField()
+    entry = models.OneToOneField(FeedEntry, models.PROTECT, related_name="split")
+
+    class Meta:
+        ordering = ["effective_at", "id"]
+        constraints = [
+            # Entered twice, it would count twice.
+            models.UniqueConstraint(
+                fields=["asset", "effective_at", "numerator", "denominator"], name="one_split_per_asset_time_and_ratio"
+            ),
+            models.CheckConstraint(
+                condition=Q(numerator__gte=1, numerator__lte=RATIO_HIGHEST)
+                & Q(denominator__gte=1, denominator__lte=RATIO_HIGHEST)
+                & ~Q(numerator=models.F("denominator")),
+                name="split_ratio_in_range",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.numerator}:{self.denominator}"
+
+
 class WholeNumberField(models.Field):
     """A whole number of any size: SQLite's own have 64 bits, so there it is text."""
 
@@ -344,7 +383,7 @@ class Candle(models.Model):
 
     resolution: seconds; first_at, last_at: times of the first and the last quote; low_at, high_at: the last time at
     which the lowest and the highest price was quoted; price_time, square_time: sums of price · time and price² · time
-    from first_at to last_at, exact, in 1e-10 and microseconds as the engine has them.
+    from first_at to last_at, exact, in 1e-18 and microseconds as the engine has them.
     """
 
     class Resolution(models.IntegerChoices):

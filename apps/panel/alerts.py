@@ -228,7 +228,8 @@ class AlertAdmin(ReadOnlyAdmin):
         return [
             Chart(
                 title=f"{row.asset} around the opening (UTC)",
-                path=price_path(row.asset_id, since=row.opened_at - 1.2 * span, until=until),
+                # As the rule saw it: its levels are prices from before later splits.
+                path=price_path(row.asset_id, since=row.opened_at - 1.2 * span, until=until, up_to_entry=row.entry_id),
                 levels=domain.levels(row.evidence),
                 marks=marks,
                 empty="No prices are kept from that time.",

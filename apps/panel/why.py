@@ -18,6 +18,7 @@ from apps.panel.why_notified import notified_beside
 from apps.rules import queries
 from apps.rules.models import Rule
 from apps.rules.why import Why, WhyRefused, why
+from apps.wording import format_plain
 
 
 class WhyForm(forms.Form):
@@ -91,7 +92,7 @@ def _facts(answer: Why) -> list[tuple[str, Any]]:
     ]
     for name, seen in (("price", answer.newest), ("price before", answer.previous)):
         if seen is not None:
-            facts.append((name, f"{seen.price.normalize():f} at {seen.at:%Y-%m-%d %H:%M:%S}"))
+            facts.append((name, f"{format_plain(seen.price)} at {seen.at:%Y-%m-%d %H:%M:%S}"))
     if answer.opened_at is not None:
         facts.append(("last opening that notified", answer.opened_at))
     return facts

@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from apps.notation import write_number
+from apps.market.domain import PRICE_DECIMALS
+from apps.notation import WIDE, write_number
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.leaves import Average, Band, Change, Crossing, Level, Passage, Stale, ZScore
@@ -124,7 +125,8 @@ def format_mean(mean: str, price: str) -> str:
     """Return a mean with as many decimals as the price has, two at least, and more where they would be the same."""
     exact, beside = Decimal(mean), Decimal(price)
     places = -int(beside.as_tuple().exponent)
-    roundings = (exact.quantize(Decimal(1).scaleb(-decimals)) for decimals in range(max(places, 2), 11))
+    decimals = range(max(places, 2), PRICE_DECIMALS + 1)
+    roundings = (exact.quantize(Decimal(1).scaleb(-count), context=WIDE) for count in decimals)
     return format_number(next((one for one in roundings if one != beside or one == exact), exact))
 
 

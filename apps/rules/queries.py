@@ -150,6 +150,8 @@ def entry_of(entry: FeedEntry) -> Entry:
         return QuotesEntry(entry.seq, as_of, quotes, market.switches_in(entry, quotes))
     if entry.kind == FeedEntry.Kind.HISTORY:
         return HistoryEntry(entry.seq, as_of, market.asset_ids_in(entry))
+    if entry.kind == FeedEntry.Kind.SPLIT:
+        return HistoryEntry(entry.seq, as_of, [entry.split.asset_id])
     return RulesEntry(entry.seq, as_of, _changes_of([entry], None, {}).get(entry.pk, []))
 
 
@@ -198,6 +200,10 @@ def _entries_of(entries: Sequence[FeedEntry], asset_ids: Collection[int] | None,
             yield QuotesEntry(entry.seq, as_of, evaluated, market.switches_in(entry, evaluated))
         elif entry.kind == FeedEntry.Kind.HISTORY:
             yield HistoryEntry(entry.seq, as_of, past.get(entry.pk, []))
+        elif entry.kind == FeedEntry.Kind.SPLIT:
+            split = entry.split
+            is_left_out = asset_ids is not None and split.asset_id not in asset_ids
+            yield HistoryEntry(entry.seq, as_of, [] if is_left_out else [split.asset_id])
         else:
             yield RulesEntry(entry.seq, as_of, changes.get(entry.pk, []))
 

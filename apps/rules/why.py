@@ -8,7 +8,7 @@ from decimal import Decimal
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
 from apps.market import queries as market
-from apps.market.domain import epoch_microseconds, from_epoch_microseconds
+from apps.market.domain import epoch_microseconds, from_epoch_microseconds, price_of
 from apps.market.models import Asset, FeedEntry
 from apps.rules import explain, queries
 from apps.rules.engine.codes import Unknown
@@ -16,7 +16,6 @@ from apps.rules.engine.conditions import is_clocked, is_event
 from apps.rules.engine.engine import InstanceStatus
 from apps.rules.engine.instance import FOREVER, OPEN
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.written import UNITS_PER_ONE
 from apps.rules.models import Rule, RuleVersion
 from apps.rules.services import rebuild_engine
 from apps.wording import format_time
@@ -171,4 +170,4 @@ def _seen(path: list[tuple[int, int]], place: int) -> PriceSeen | None:
     if len(path) < -place:
         return None
     at, units = path[place]
-    return PriceSeen(from_epoch_microseconds(at), Decimal(units) / UNITS_PER_ONE)
+    return PriceSeen(from_epoch_microseconds(at), price_of(units))

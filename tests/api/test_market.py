@@ -149,10 +149,10 @@ def test_a_fall_is_negative_and_rounded_half_even_to_4_decimals(ask, feed):
 
 
 def test_the_widest_change_there_is_is_returned(feed):
-    append_quotes(feed, [("BTC", at(0), "0.0000000001")])
+    append_quotes(feed, [("BTC", at(0), "0.000000000000001")])
     append_quotes(feed, [("BTC", at(DAY), "1000000000000")])
     asset_id = asset_ids(feed)["BTC"]
-    assert variations_24h({asset_id: Decimal(10**12)}) == {asset_id: Decimal("999999999999999999999900.0000")}
+    assert variations_24h({asset_id: Decimal(10**12)}) == {asset_id: Decimal("99999999999999999999999999900")}
 
 
 def test_each_feed_has_its_own_clock(ask, feed):

@@ -115,6 +115,16 @@ def test_the_report_of_a_small_file_worked_out_by_hand(report):
     }
 
 
+def test_a_tiny_price_is_compared_and_shown_with_all_its_digits(report):
+    rule = "assets: [A]\ncondition: {kind: rises, percent: 4.8, window: 5m}\n"
+    found = report(rule, rows_of("1.44e-9", "1.51e-9"))
+
+    assert [one["summary"] for one in found["openings"]] == [
+        "A rose 4.86 % in 5 minutes: 0.00000000144 at 00:00:00 → 0.00000000151 at 00:01:00"
+    ]
+    assert report(rule.replace("4.8", "4.87"), rows_of("1.44e-9", "1.51e-9"))["openings"] == []
+
+
 def test_openings_are_in_order_of_time_and_symbol(report):
     rule = "assets: [Z, B, A]\ncondition: {kind: above, level: 100}\n"
     rows = "time,symbol,price\n60,Z,101\n60,B,101\n60,A,99\n120,A,101\n120,Z,99\n120,B,99\n180,B,101\n"

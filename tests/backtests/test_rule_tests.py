@@ -108,16 +108,17 @@ def test_the_command_needs_no_database():
         ("10-3x3", ["10", "7", "4", "1"]),
         ("0.1+0.1x2", ["0.1", "0.2", "0.3"]),
         ("1+0.0000000001x1", ["1", "1.0000000001"]),
+        ("0.00000000144 0.00000000151", ["0.00000000144", "0.00000000151"]),
         ("_ 1 _", [None, "1", None]),
         ("1 _x3 2", ["1", None, None, None, "2"]),
         ("1 stale 2", ["1", None, "2"]),
         ("  1\n\t2  ", ["1", "2"]),
-        ("0.0000000001 1000000000000", ["0.0000000001", "1000000000000"]),
+        ("0.000000000000001 1000000000000", ["0.000000000000001", "1000000000000"]),
         ("0.3-0.1x2", ["0.3", "0.2", "0.1"]),
     ],
 )
 def test_the_notation_is_read_exactly(text, expected):
-    assert read_series(text) == [None if one is None else int(Decimal(one) * 10**10) for one in expected]
+    assert read_series(text) == [None if one is None else int(Decimal(one) * 10**18) for one in expected]
 
 
 @pytest.mark.parametrize(
@@ -150,10 +151,10 @@ def test_the_notation_is_read_exactly(text, expected):
         ("1000000000000.1", "no price"),
         ("999999999999+1x2", "no price"),
         ("99999999999999999999", "no price"),
-        ("1.00000000001", "more than 10 decimals"),
-        ("1+0.00000000001x2", "more than 10 decimals"),
+        ("1.0000000000000000001", "more than 18 decimals"),
+        ("1+0.0000000000000000001x2", "more than 18 decimals"),
         ("123456.7890123456", "more digits than a price keeps"),
-        ("99999.9999999998+0.0000000001x3", "more digits than a price keeps"),
+        ("99999.9999999998+0.00000000001x3", "more digits than a price keeps"),
     ],
 )
 def test_a_bad_token_is_named(token, why):

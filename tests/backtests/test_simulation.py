@@ -20,8 +20,8 @@ def spec_of(condition, **more):
 
 
 def quotes_of(*rows):
-    """Return (asset id, microseconds, price in 1e-10) of (asset id, seconds, price)."""
-    return [(asset_id, seconds * SECOND, int(Decimal(price) * 10**10)) for asset_id, seconds, price in rows]
+    """Return (asset id, microseconds, price in 1e-18) of (asset id, seconds, price)."""
+    return [(asset_id, seconds * SECOND, int(Decimal(price) * 10**18)) for asset_id, seconds, price in rows]
 
 
 def outcome_of(condition, *rows, **more):
@@ -138,7 +138,7 @@ def test_rules_are_evaluated_side_by_side():
 
 
 def test_windows_are_filled_from_what_was_before():
-    past = {1: [(0, 100 * 10**10)]}
+    past = {1: [(0, 100 * 10**18)]}
     backtest = Backtest([spec_of({"kind": "rises", "percent": 10, "window": "1m"})], [1], history=lambda reach: past)
     backtest.take_all(quotes_of((1, 10, 110)))
     (outcome,) = backtest.outcomes()
@@ -245,7 +245,7 @@ def test_thresholds_that_a_rule_may_not_have_are_not_tried(condition, highest):
 
 
 def test_a_level_is_not_swept_below_the_lowest():
-    assert thresholds({"kind": "below", "level": "0.0000000001"})[0] == "0.0000000001"
+    assert thresholds({"kind": "below", "level": "0.000000000000001"})[0] == "0.000000000000001"
 
 
 @pytest.mark.parametrize(
@@ -277,9 +277,9 @@ def test_each_variant_is_a_rule_that_could_be_written():
         {"kind": "falls", "percent": "3.3", "window": "1h", "ref": "window_start", "recovery": "0"},
         {"kind": "above_average", "percent": 0, "window": "1h", "recovery": 0},
         # These have a multiple with more decimals than can be written, and one that is nothing.
-        {"kind": "above", "level": "0.0000012345"},
-        {"kind": "rises", "percent": "0.0000000001", "window": "1h"},
-        {"kind": "zscore", "n": "0.0000000001", "window": "1h"},
+        {"kind": "above", "level": "0.000000000000012345"},
+        {"kind": "rises", "percent": "0.000000000000000001", "window": "1h"},
+        {"kind": "zscore", "n": "0.000000000000000001", "window": "1h"},
     ]
     tried = [spec for condition in conditions for _, spec in variants(spec_of(condition))]
 

@@ -45,6 +45,10 @@ ENGINE_ASSETS_AND_STEPS = size(full=[(1_000, 200), (10_000, 20)], small=[(2, 20)
 ENGINE_BACKTEST_QUOTES = size(full=1_000_000, small=1_000)
 ENGINE_REBUILT_ASSETS = size(full=10_000, small=5)
 
+# Wide prices beside narrow ones.
+NUMBERS_ASSETS = size(full=500, small=5)
+NUMBERS_STEPS = size(full=100, small=5)
+
 # Pages by GraphQL.
 PAGE_ROWS = size(full=100, small=3)
 PAGE_RUNS = size(full=100, small=2)
@@ -56,3 +60,11 @@ ROLLED_UP = size(full=[(1, 1_000_000, 1), (500, 200_000, 60)], small=[(2, 40, 20
 # Rules that choose their assets by feed.
 FOLLOWING_RULES = size(full=2_000, small=5)
 FOLLOWING_RUNS = size(full=200, small=2)
+
+# A tick and a sweep with nothing to do.
+IDLE_FEEDS = size(full=1_000, small=2)
+IDLE_ASSETS = size(full=10_000, small=4)
+IDLE_RULES = size(full=2_000, small=4)
+IDLE_CHANNELS = size(full=1_000, small=2)
+IDLE_ALERTS = size(full=2_000, small=4)
+IDLE_RUNS = size(full=200, small=2)

@@ -48,7 +48,7 @@ def walk(draw, price):
 def entries_of(*, assets, steps, step_seconds, first_seq=2):
     """Return entries in which every asset has a quote."""
     draw = random.Random(1)
-    prices = [100 * 10**10] * assets
+    prices = [100 * 10**18] * assets
     entries = []
     for step in range(steps):
         at = BEGIN + step * step_seconds * SECOND
@@ -100,12 +100,12 @@ def test_three_windows_and_ten_rules_per_asset(assets, steps):
 
 def test_one_rule_over_many_quotes_beside_pandas():
     draw = random.Random(2)
-    price, quotes = 100 * 10**10, []
+    price, quotes = 100 * 10**18, []
     for step in range(QUOTES):
         price = walk(draw, price)
         quotes.append((0, BEGIN + step * 2 * SECOND, price))
     prices = pd.Series(
-        [price / 10**10 for _, _, price in quotes], index=pd.to_datetime([at for _, at, _ in quotes], unit="us")
+        [price / 10**18 for _, _, price in quotes], index=pd.to_datetime([at for _, at, _ in quotes], unit="us")
     )
 
     def rolled_low():

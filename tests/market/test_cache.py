@@ -57,7 +57,7 @@ def _is_stale(feed):
     return FeedHead.objects.get(feed=feed).is_cache_stale
 
 
-@pytest.mark.parametrize("price", ["0.0000000001", "1000000000000.00", "123456.789012345"])
+@pytest.mark.parametrize("price", ["0.000000000000001", "0.000000001440000001", "1000000000000.00", "123456.789012345"])
 def test_a_price_is_read_back_exactly(either, price):
     moment = START + timedelta(microseconds=1)
     assert _put(1, moment, price) is True

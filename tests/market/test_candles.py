@@ -50,7 +50,7 @@ def _values(quotes):
     price_time = square_time = 0
     for quote, later in pairwise(quotes):
         microseconds = (later.at - quote.at) // timedelta(microseconds=1)
-        units = int(quote.price * 10**10)
+        units = int(quote.price * 10**18)
         price_time += units * microseconds
         square_time += units * units * microseconds
     return (
@@ -85,7 +85,9 @@ def position(feed):
 
 # Seconds to the next answer; its prices, each some seconds before its clock; past quotes that come with it.
 steps = st.sampled_from([0.25, 1, 7, 20, 59.999999, 60, 61, 1_800, 3_600, 40_000])
-prices = st.sampled_from(["0.0000000001", "9", "10", "10.5", "11", "99999.12345678", "1000000000000"])
+prices = st.sampled_from(
+    ["0.000000000000001", "0.000000001440000001", "9", "10", "10.5", "11", "99999.12345678", "1000000000000"]
+)
 quotes = st.lists(
     st.tuples(st.sampled_from(["A", "B"]), st.sampled_from([0, 0, 0.5, 3, 61, 4_000]), prices), max_size=3
 )
@@ -138,8 +140,8 @@ def test_one_minute_by_hand():
     assert (candle.at, candle.first_at, candle.last_at) == (START, at(1), at(11))
     assert (candle.low_at, candle.high_at) == (at(9), at(7))
     # 10 for 1 s, 12 for 3 s, 8 for 2 s, 12 for 2 s, 8 for 2 s.
-    assert candle.price_time == 102 * 10**10 * 10**6
-    assert candle.square_time == (100 + 432 + 128 + 288 + 128) * 10**20 * 10**6
+    assert candle.price_time == 102 * 10**18 * 10**6
+    assert candle.square_time == (100 + 432 + 128 + 288 + 128) * 10**36 * 10**6
     assert Quote.objects.filter(late=True).count() == 1
 
 

@@ -68,11 +68,6 @@ def test_the_third_in_a_row_is_accepted_whatever_it_says():
     assert verdict(5_000, unconfirmed=1_000, times=2) is Verdict.ACCEPTED
 
 
-def test_the_unconfirmed_quote_given_again_confirms_nothing():
-    assert verdict(400, unconfirmed=400, seconds=5) is Verdict.REPEATED
-    assert verdict(401, unconfirmed=400, seconds=5) is Verdict.CONFLICT
-
-
 def test_a_quote_from_before_the_unconfirmed_one_is_accepted_beside_it_or_rejected():
     assert verdict(101, unconfirmed=400, seconds=4) is Verdict.BESIDE
     assert verdict(401, unconfirmed=400, seconds=4) is Verdict.JUMP

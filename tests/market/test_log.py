@@ -138,17 +138,26 @@ def test_a_feed_is_claimed_while_the_evaluate_is_at_work():
 
 def test_a_price_is_read_back_as_it_was_admitted():
     chance = random.Random(20260302)
-    written = ["1e-10", "1e12", "999999999999.9995", "0.1", "0.00000000015", "123456.7890123455", "9.99999999999999999"]
+    written = [
+        "1e-15",
+        "1.44e-9",
+        "1e12",
+        "999999999999.9995",
+        "0.1",
+        "0.00000000015",
+        "123456.7890123455",
+        "9.99999999999999999",
+    ]
     written += [f"{chance.uniform(0.1, 1) * 10 ** chance.randint(-9, 12):.17g}" for _ in range(300)]
     feed = make_feed("BTC", jump_percent=0)
     entry = append_quotes(feed, [("BTC", at(index), price) for index, price in enumerate(written)])
     admitted = [domain.admit_price(price) for price in written]
     assert list(Quote.objects.order_by("at").values_list("price", flat=True)) == admitted
-    assert [units for _, _, units in queries.evaluated_quotes(entry)] == [int(price * 10**10) for price in admitted]
+    assert [units for _, _, units in queries.evaluated_quotes(entry)] == [int(price * 10**18) for price in admitted]
     assert LatestQuote.objects.get().price == admitted[-1]
 
 
-@pytest.mark.parametrize("price", ["1e-10", "1e12", "999999999999.999", "123456.789012345", "0.0123456789"])
+@pytest.mark.parametrize("price", ["1e-15", "1.44e-9", "1e12", "999999999999.999", "123456.789012345", "0.0123456789"])
 def test_the_newest_price_is_read_back_as_it_was_admitted(price):
     feed = make_feed("BTC", jump_percent=0)
     append_quotes(feed, [("BTC", START, "5")])
@@ -168,7 +177,7 @@ def test_a_time_is_read_back_to_the_microsecond():
     assert newest_prices() == [("BTC", moment, "2")]
 
 
-@pytest.mark.parametrize("price", ["NaN", "0", "-1", "1e13", "1000000000000.01", "1e-11"])
+@pytest.mark.parametrize("price", ["NaN", "0", "-1", "1e13", "1000000000000.01", "9e-16"])
 @pytest.mark.parametrize("table", ["market_quote", "market_latestquote"])
 def test_the_database_refuses_a_price_out_of_range(table, price):
     feed = make_feed("BTC")

@@ -1,3 +1,4 @@
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -14,7 +15,7 @@ from apps.sources.models import FeedSource, Listing
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 from tests.market.rows import make_long_logs, rows_read
 
-UNIT = 10**10
+UNIT = 10**18
 SECOND = 1_000_000
 DAY = 86_400
 BEGAN = epoch_microseconds(START)
@@ -143,6 +144,20 @@ def test_the_stored_prices_of_quotes_are_found_by_asset_and_time():
     asked = [AdmittedQuote(btc, START, Decimal(99)), AdmittedQuote(eth, START, Decimal(99))]
     assert queries.stored_prices(asked) == {(btc, START): Decimal(10)}
     assert queries.stored_prices([]) == {}
+
+
+def test_the_stored_prices_of_the_millisecond_from_a_time_on_are_found():
+    feed = make_feed("BTC")
+    moments = [START + timedelta(microseconds=number) for number in (-1, 0, 0, 5, 999, 1_000)]
+    append_quotes(feed, [("BTC", moment, str(10 + number)) for number, moment in enumerate(moments)])
+    btc = asset_ids(feed)["BTC"]
+    found = queries.stored_prices([AdmittedQuote(btc, START, Decimal(price)) for price in (98, 99)])
+    assert {(moment - START).microseconds: int(price) for (_, moment), price in found.items()} == {
+        0: 11,
+        1: 12,
+        5: 13,
+        999: 14,
+    }
 
 
 def test_what_lies_between_two_quotes_that_are_asked_for_is_not_read():

@@ -135,7 +135,7 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
         ({"kind": ""}, "kind", "Choose what must hold."),
         ({"level": ""}, "level", "level is not a number; write it like 10 or '0.995'."),
         ({"level": "many"}, "level", "level is not a number; write it like 10 or '0.995'."),
-        ({"level": "0"}, "level", "level must be at least 0.0000000001 and at most 1000000000000."),
+        ({"level": "0"}, "level", "level must be at least 0.000000000000001 and at most 1000000000000."),
         ({"level": "100", "recovery": "101"}, "recovery", "recovery must be the weaker one: at or below the level."),
         ({"kind": "inside", "low": "2", "high": "1"}, "high", "high must be above low."),
         ({"kind": "inside", "low": "x", "high": "1"}, "low", "low is not a number; write it like 10 or '0.995'."),

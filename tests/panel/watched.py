@@ -4,7 +4,7 @@ from apps.rules.engine.conditions import read_condition
 from apps.rules.engine.windows import new_window
 
 SECOND = 1_000_000
-ONE = 10**10
+ONE = 10**18
 START = 1_678_500_000 * SECOND  # on every grid up to an hour
 
 

@@ -83,7 +83,7 @@ def expected_alerts(
     """Return (rule, symbol, opened, resolved) of every alert that the oracle finds in the recording."""
     asset_ids = {symbol: number for number, symbol in enumerate(watched, start=1)}
     begin = datetime.fromisoformat(start)
-    quotes = sorted((at, asset_ids[symbol], int(price * 10**10)) for symbol, at, price in rows)
+    quotes = sorted((at, asset_ids[symbol], int(price * 10**18)) for symbol, at, price in rows)
     past = tuple((asset, epoch_microseconds(at), price) for at, asset, price in quotes if at < begin)
     recording = tuple((asset, epoch_microseconds(at), price) for at, asset, price in quotes if at >= begin)
     changes = tuple(

@@ -94,7 +94,7 @@ def test_a_row_that_is_not_believed_costs_no_other(feed, tmp_path, capsys):
     assert left_out_by(path, capsys) == (
         "1 quote is imported in 1 entry; 4 rejected (1 conflict, 1 out_of_range, 1 time_in_future, 1 unknown_asset).\n",
         "import_quotes: quotes.csv, line 3: the symbol 'NEVER' is no asset of the feed\n"
-        "import_quotes: quotes.csv, line 4: the price '0' is not from 1e-10 to 1e12\n"
+        "import_quotes: quotes.csv, line 4: the price '0' is not from 1e-15 to 1e12\n"
         f"import_quotes: quotes.csv, line 6: the time '{at(61).isoformat()}' is ahead of the clock\n",
     )
     assert stored() == {("A", at(-3), Decimal(1)), ("A", at(0), Decimal("9.5"))}
@@ -122,11 +122,18 @@ def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked_for(feed, tmp
     assert stored() == {("A", at(-1), Decimal(8)), ("A", at(0), Decimal("9.5"))}
 
 
-def test_of_two_prices_at_one_time_the_first_stands_also_where_the_newest_is_first_in_the_file(feed, tmp_path, capsys):
+@pytest.mark.parametrize("order", [[3, 2, 1, 0], [3, 1, 0, 2]], ids=["newest first", "mixed"])
+def test_prices_of_one_time_follow_each_other_whatever_the_order_of_the_file(feed, tmp_path, capsys, order):
     rows = [(-4, "A", "1"), (-3, "A", "2"), (-3, "A", "3"), (-2, "A", "4")]
 
-    run(write(tmp_path, *reversed(rows)), capsys)
-    assert stored() == {("A", at(-4), 1), ("A", at(-3), 2), ("A", at(-2), 4), ("A", at(0), Decimal("9.5"))}
+    run(write(tmp_path, *(rows[place] for place in order)), capsys)
+    assert stored() == {
+        ("A", at(-4), 1),
+        ("A", at(-3), 2),
+        ("A", at(-3 + 1e-6), 3),
+        ("A", at(-2), 4),
+        ("A", at(0), Decimal("9.5")),
+    }
 
 
 def test_a_long_file_is_imported_in_pieces(feed, tmp_path, capsys, monkeypatch):

@@ -34,14 +34,14 @@ CALENDARS: oracle.Calendars = {
 HOURS = {code: Hours.of(sessions, ends=[close for _, close in sessions]) for code, sessions in CALENDARS.items()}
 GRIDS = (SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
 
-# Few values, close together, so that equality and small percents happen often; the whole range, 1e-8 to 1e9; and the
+# Few values, close together, so that equality and small percents happen often; the whole range, 1e-15 to 1e9; and the
 # two ends of what is admitted.
-near_prices = st.sampled_from([100, 100, 101, 99, 110, 90, 105, 95, 111, 89, 120]).map(lambda whole: whole * 10**10)
+near_prices = st.sampled_from([100, 100, 101, 99, 110, 90, 105, 95, 111, 89, 120]).map(lambda whole: whole * 10**18)
 prices = st.one_of(
     near_prices,
     near_prices,
-    st.integers(min_value=100, max_value=10**19),
-    st.sampled_from([1, 10**22, 10**10, 10**10 + 1, 3 * 10**9]),
+    st.integers(min_value=1_000, max_value=10**27),
+    st.sampled_from([1_000, 10**30, 10**18, 10**18 + 1, 3 * 10**17]),
 )
 # One price, two or three of them, or any.
 markets = st.one_of(st.just(prices), st.lists(prices, min_size=1, max_size=3).map(st.sampled_from))
@@ -73,7 +73,9 @@ windows = st.sampled_from(
 percents = st.sampled_from(["0.0000000001", "1", "5", "10", "11.1111111111", "50"])
 coverages = st.sampled_from(["0.5", "1", "0.0000000001", "0.9"])
 durations = st.sampled_from(["0s", "0s", "1s", "30s", "2m"])
-bands = st.sampled_from([("99", "101"), ("100", "105"), ("100", "100.0000000001"), ("0.3", "110"), ("90", "99.5")])
+bands = st.sampled_from(
+    [("99", "101"), ("100", "105"), ("100", "100.000000000000000001"), ("0.3", "110"), ("90", "99.5")]
+)
 # What is compared of a leaf's evidence.
 COMPARED = (
     "kind",
@@ -120,7 +122,7 @@ def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool, nots: int) -
     elif kind == "stale":
         leaf["after"] = choose(draw, "1s", "5s", "30s", "1m", "5m", "1h")
     elif kind in ("above", "below") or kind.startswith("crosses"):
-        leaf["level"] = choose(draw, "100", "100.0000000001", "105", "0.3")
+        leaf["level"] = choose(draw, "100", "100.000000000000000001", "105", "0.3")
         if recovers and kind in ("above", "below"):
             leaf["recovery"] = {"above": "0.25", "below": "106"}[kind]
     else:
@@ -457,7 +459,7 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
     if "before" in operands:
         written["before"] = from_units(operands["before"])
     if "mean" in operands:
-        written["mean"] = from_units(operands["mean"])
+        written["mean"] = mean_of(operands["mean"])
     if "coverage" in operands:
         whole, part = divmod(round(Fraction(operands["coverage"]) * 10_000), 10_000)
         written["coverage"] = f"{whole}.{part:04d}".rstrip("0").rstrip(".")
@@ -467,6 +469,15 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
         if key in operands:
             written[key] = write_moment(operands[key])
     return written
+
+
+def mean_of(units: Fraction) -> str:
+    """Return a mean in the written form: 15 significant digits, and 18 decimals at most."""
+    mean = Fraction(units) / 10**18
+    decimals = next((count for count in range(2, 18) if abs(mean) * 10**count >= 10**14), 18)
+    digits = f"{abs(round(mean * 10**decimals)):0{decimals + 1}d}"
+    sign = "-" if mean < 0 else ""
+    return sign + f"{digits[:-decimals]}.{digits[-decimals:]}".rstrip("0").rstrip(".")
 
 
 def state_of(one: Instance | engines.InstanceStatus) -> tuple[Any, ...]:

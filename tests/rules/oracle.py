@@ -2,7 +2,7 @@
 
 It shares no code and no idea with `apps.rules`: every evaluation looks at the whole list of quotes again, in Fractions,
 and only the instances have a state. Times are microseconds since 1970 UTC, durations too;
-prices are integers of 1e-10.
+prices are integers of 1e-18.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 UNIT_LENGTHS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 GRIDS = (SECOND, 5 * SECOND, 15 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
-PRICE_UNITS = 10**10
+PRICE_UNITS = 10**18
 
 EVENTS = ("crosses_up", "crosses_down", "crosses", "enters", "exits")
 

@@ -101,7 +101,7 @@ def test_what_is_said_is_what_the_engine_does(condition, first):
     times = [first + place * pace for place in range(3 * HOUR // pace)]
     known = []
     for seq, at in enumerate(times, start=2):
-        engine.evaluate(QuotesEntry(seq, at, [(1, at, 10**10 + seq)]), lambda reach: {})
+        engine.evaluate(QuotesEntry(seq, at, [(1, at, 10**18 + seq)]), lambda reach: {})
         known.append(engine.status_of_instance(1, 1).unknown is None)
     said = [outlook_of(spec.condition, Stored(first, at)).is_known for at in times]
     assert known[-1] and said[-1]

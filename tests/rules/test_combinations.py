@@ -151,10 +151,10 @@ def test_a_distance_of_exactly_n_deviations_counts():
 @pytest.mark.parametrize(
     ("condition", "price", "figure", "shown"),
     [
-        ({"kind": "below_average", "percent": 0}, 100 * ONE - 1, "difference_percent", "-0.0000000001"),
-        ({"kind": "above_average", "percent": 0}, 100 * ONE + 1_234_567, "difference_percent", "0.0001"),
-        ({"kind": "rises", "percent": "0.0000000001"}, 100 * ONE + 1, "change_percent", "0.0000000001"),
-        ({"kind": "rises", "percent": "0.0000000001"}, 100 * ONE + 456, "change_percent", "0.000000046"),
+        ({"kind": "below_average", "percent": 0}, 100 * ONE - 1, "difference_percent", "-0.000000000000000001"),
+        ({"kind": "above_average", "percent": 0}, 100 * ONE + 123_456_700_000_000, "difference_percent", "0.0001"),
+        ({"kind": "rises", "percent": "0.000000000000000001"}, 100 * ONE + 1, "change_percent", "0.000000000000000001"),
+        ({"kind": "rises", "percent": "0.0000000001"}, 100 * ONE + 45_600_000_000, "change_percent", "0.000000046"),
         ({"kind": "rises", "percent": "0.0000000001", "ref": "window_start"}, 100 * ONE, "change_percent", "0"),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_distance_of_less_than_four_decimals_is_not_shown_as_none(condition, p
 
 
 def test_a_deviation_of_less_than_four_decimals_is_not_shown_as_none():
-    waves = [(0, 90 * ONE), (10, 110 * ONE), (20, 100 * ONE + 12_345)]
+    waves = [(0, 90 * ONE), (10, 110 * ONE), (20, 100 * ONE + 1_234_500_000_000)]
 
     assert Watched({"kind": "zscore", "n": "0.0000000001", "window": "20s"}, waves).explain()["deviations"] == (
         "0.00000012345"
@@ -173,12 +173,12 @@ def test_a_deviation_of_less_than_four_decimals_is_not_shown_as_none():
 
 
 def test_a_distance_of_more_digits_than_a_decimal_keeps_is_shown_too():
-    # A ten-billionth for a microsecond, and then the highest price there is.
+    # The last decimal for a microsecond, and then the highest price there is.
     blip = [(0, ONE), (19.999999, ONE + 1), (20, 10**12 * ONE)]
 
     deviations = Watched({"kind": "zscore", "n": "2", "window": "20s"}, blip).explain()["deviations"]
 
-    assert 4.47e25 < float(deviations) < 4.48e25
+    assert 4.47e33 < float(deviations) < 4.48e33
 
 
 def test_without_a_spread_or_enough_of_the_window_the_deviations_are_unknown():

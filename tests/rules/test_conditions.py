@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from apps.notation import write_duration
 from apps.rules.engine.conditions import read_condition
 from apps.rules.engine.rule import Assets, RuleSpec
-from apps.rules.engine.written import RuleInvalid, from_units, read_duration, read_number
+from apps.rules.engine.written import RuleInvalid, from_units, mean_from_units, read_duration, read_number
 from tests.panel.watched import ONE, SECOND, Watched, verdict
 from tests.rules import logs
 
@@ -23,7 +24,7 @@ KINDS = (
 )
 NUMBER = "is not a number; write it like 10 or '0.995'"
 DURATION = "is not a duration; write it like 10s, 5m, 24h or 30d"
-LEVELS = "must be at least 0.0000000001 and at most 1000000000000"
+LEVELS = "must be at least 0.000000000000001 and at most 1000000000000"
 
 
 def rule(**changes):
@@ -147,7 +148,7 @@ def test_a_wrong_rule_is_refused_with_its_path_and_what_would_be_right(data, mes
         "007.50", "1e400", "1E999999", "1e-30", "NaN", "sNaN", "Infinity", "-Infinity", "5\n", "5\0", "1" * 13,
         pytest.param("1" * 5001, id="5001 written digits"), pytest.param(10**5000, id="5001 digits"),
         pytest.param(-(10**5000), id="minus 5001 digits"),
-        2**63, "0.00000000001", 0.1, 1.0, float("nan"), float("inf"), 1e400, b"5", Decimal("NaN"),
+        2**63, "0.0000000000000000001", 0.1, 1.0, float("nan"), float("inf"), 1e400, b"5", Decimal("NaN"),
         Decimal("sNaN"), Decimal("-Infinity"), Decimal("1E+999999"), Decimal("1E-999999"), Decimal("0E+999999"),
         Decimal("1E+999999999999"),
     ],
@@ -214,10 +215,27 @@ def test_a_window_may_stand_on_both_of_its_bounds():
     assert windows == [10 * SECOND, 400 * DAY]
 
 
-def test_units_are_written_as_decimals_rounded_half_even():
-    assert [from_units(one) for one in (1, 10**22, 15 * 10**9, -5)] == [
-        "0.0000000001", "1000000000000", "1.5", "-0.0000000005",
+def test_units_are_written_as_decimals():
+    assert [from_units(one) for one in (1, 10**30, 15 * 10**17, -5)] == [
+        "0.000000000000000001", "1000000000000", "1.5", "-0.000000000000000005",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mean", "written"),
+    [
+        (Fraction(20_000 * ONE, 3), "6666.66666666667"),
+        (Fraction(10**12 * ONE - 1), "1000000000000"),
+        (Fraction(1_475_000_000, 1), "0.000000001475"),
+        (Fraction(2 * 10**9, 3), "0.000000000666666667"),
+        (Fraction(5, 2), "0.000000000000000002"),
+        (Fraction(7, 2), "0.000000000000000004"),
+        (Fraction(-ONE, 8), "-0.125"),
+        (Fraction(0), "0"),
+    ],
+)
+def test_a_mean_is_written_with_the_digits_of_a_price_rounded_half_even(mean, written):
+    assert mean_from_units(mean) == written
 
 
 def test_the_document_says_everything_with_defaults_filled_in():
@@ -377,7 +395,7 @@ def test_without_a_reference_a_change_is_unknown():
     assert (young.verdict(), young.why_unknown()) == (None, "no_price_at_window_start")
 
 
-@pytest.mark.parametrize("price", [100, 10**19, 3 * 10**9, 100 * ONE + 1])  # 1e-8, 1e9, 0.3, …
+@pytest.mark.parametrize("price", [1_000, 10**27, 3 * 10**17, 100 * ONE + 1])  # 1e-15, 1e9, 0.3, …
 @pytest.mark.parametrize(
     ("window", "step"), [("10s", 1.7), ("5m", 7), ("1h", 11.123457), ("30d", 9_973.3), ("400d", 86_399)]
 )
@@ -393,12 +411,12 @@ def test_a_constant_price_is_neither_above_nor_below_its_own_mean(price, window,
 
 
 def test_a_price_one_unit_from_its_mean_is_on_that_side():
-    calm = [(place, 10**19) for place in range(400)]
+    calm = [(place, 10**27) for place in range(400)]
     above = {"kind": "above_average", "percent": 0, "window": "5m"}
     below = {"kind": "below_average", "percent": 0, "window": "5m"}
 
-    assert [verdict(above, [*calm, (400, 10**19 + one)]) for one in (-1, 0, 1)] == [False, False, True]
-    assert [verdict(below, [*calm, (400, 10**19 + one)]) for one in (-1, 0, 1)] == [True, False, False]
+    assert [verdict(above, [*calm, (400, 10**27 + one)]) for one in (-1, 0, 1)] == [False, False, True]
+    assert [verdict(below, [*calm, (400, 10**27 + one)]) for one in (-1, 0, 1)] == [True, False, False]
 
 
 def test_a_distance_from_the_mean_of_exactly_the_percent_does_not_count():

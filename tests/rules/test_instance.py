@@ -12,7 +12,7 @@ from apps.rules.engine.written import RuleInvalid
 
 SECOND = 1_000_000
 START = 1_678_500_000 * SECOND
-NO, YES, UNKNOWN, BROKEN = 1, 2, 3, 4  # prices, and what Spoken says of them
+NO, YES, UNKNOWN, BROKEN = 1_000, 2_000, 3_000, 4_000  # prices, and what Spoken says of them
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def rule(**changes):
     return RuleSpec(assets=Assets(symbols=("ANY",)), condition=Spoken(), **changes)
 
 
-BROKE = ("evaluation_failed", "KeyError: 4")
+BROKE = ("evaluation_failed", "KeyError: 4000")
 UNREADABLE = ("evaluation_failed", "RuleInvalid: condition.kind: is not known")
 
 
@@ -178,8 +178,8 @@ def test_the_recovery_is_in_force_while_firing_and_while_recovering():
     spec = RuleSpec.read({"assets": ["ANY"], "condition": document, "keep_firing": "30s"})
     feed = Feed(spec)
 
-    made = feed.quotes((1, 95 * 10**10), (2, 101 * 10**10), (3, 95 * 10**10), (4, 90 * 10**10), (5, 95 * 10**10))
-    made += feed.quotes((6, 90 * 10**10), (6 + 30 * SECOND, 90 * 10**10), (7 + 30 * SECOND, 95 * 10**10))
+    made = feed.quotes((1, 95 * 10**18), (2, 101 * 10**18), (3, 95 * 10**18), (4, 90 * 10**18), (5, 95 * 10**18))
+    made += feed.quotes((6, 90 * 10**18), (6 + 30 * SECOND, 90 * 10**18), (7 + 30 * SECOND, 95 * 10**18))
 
     assert [(from_state, to_state, offset) for from_state, to_state, offset, _, _ in made] == [
         ("inactive", "firing", 2),
@@ -351,7 +351,7 @@ def test_what_the_same_version_keeps_goes_on_undisturbed_when_its_assets_change(
 
 
 def test_one_that_raises_becomes_error_and_the_others_go_on():
-    sturdy = RuleSpec.read({"assets": ["ANY"], "condition": {"kind": "above", "level": "0.0000000001"}})
+    sturdy = RuleSpec.read({"assets": ["ANY"], "condition": {"kind": "above", "level": "0.000000000000001"}})
     feed = Feed(rule(), rule(), sturdy)
     feed.quote(1, YES)
 

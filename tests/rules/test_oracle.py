@@ -18,7 +18,7 @@ UP = {"kind": "crosses_up", "level": 100}
 
 
 def units(price):
-    return int(Decimal(price) * 10**10)
+    return int(Decimal(price) * 10**18)
 
 
 def verdicts_of_the_oracle(condition, quotes):

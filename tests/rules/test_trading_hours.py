@@ -55,7 +55,7 @@ def change(seq, at, calendar, *, version=1):
 
 
 def entry(seq, at, *, is_quote=False):
-    return oracle.QuotesEntry(seq, micro(at), ((1, micro(at), 10**10),) if is_quote else ())
+    return oracle.QuotesEntry(seq, micro(at), ((1, micro(at), 10**18),) if is_quote else ())
 
 
 def steps_of_the_oracle(log):

@@ -90,7 +90,7 @@ def test_what_is_written_is_read_as_the_same(value, is_compact):
 
 
 names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12) | st.sampled_from(PLAIN)
-levels = st.decimals("1e-10", "1e11", places=10).filter(bool).map(lambda level: format(level, "f"))
+levels = st.decimals("1e-15", "1e11", places=18).filter(bool).map(lambda level: format(level, "f"))
 leaves = st.builds(lambda kind, level: {"kind": kind, "level": level}, st.sampled_from(["above", "below"]), levels)
 conditions = leaves | st.lists(leaves, min_size=1, max_size=3).map(lambda members: {"all": members})
 

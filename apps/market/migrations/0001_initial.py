@@ -103,7 +103,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('seq', models.PositiveBigIntegerField()),
-                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history')], max_length=8)),
+                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history'), ('split', 'split')], max_length=8)),
                 ('slot', models.DateTimeField(null=True)),
                 ('part', models.PositiveSmallIntegerField(default=1)),
                 ('as_of', models.DateTimeField()),
@@ -133,7 +133,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('asset', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='latest', serialize=False, to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=10, max_digits=23)),
+                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
                 ('provider', models.CharField(blank=True, max_length=32)),
             ],
         ),
@@ -142,7 +142,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('asset', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='unconfirmed', serialize=False, to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=10, max_digits=23)),
+                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
                 ('provider', models.CharField(max_length=32)),
                 ('times', models.PositiveSmallIntegerField(default=1)),
@@ -166,10 +166,10 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('asset_id', 'resolution', 'at', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('resolution', models.PositiveIntegerField(choices=[(60, '1m'), (3600, '1h'), (86400, '1d')])),
                 ('at', models.DateTimeField()),
-                ('open', apps.market.models.PriceField(decimal_places=10, max_digits=23)),
-                ('high', apps.market.models.PriceField(decimal_places=10, max_digits=23)),
-                ('low', apps.market.models.PriceField(decimal_places=10, max_digits=23)),
-                ('close', apps.market.models.PriceField(decimal_places=10, max_digits=23)),
+                ('open', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('high', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('low', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('close', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
                 ('count', models.PositiveIntegerField()),
                 ('first_at', models.DateTimeField()),
                 ('last_at', models.DateTimeField()),
@@ -239,19 +239,34 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('asset_id', 'at', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='quotes', to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=10, max_digits=23)),
+                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
                 ('entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='quotes', to='market.feedentry')),
                 ('late', models.BooleanField(default=False)),
             ],
         ),
+        migrations.CreateModel(
+            name='Split',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('effective_at', models.DateTimeField()),
+                ('numerator', models.PositiveIntegerField()),
+                ('denominator', models.PositiveIntegerField()),
+                ('asset', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='splits', to='market.asset')),
+                ('entry', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='split', to='market.feedentry')),
+            ],
+            options={
+                'ordering': ['effective_at', 'id'],
+                'constraints': [models.UniqueConstraint(fields=('asset', 'effective_at', 'numerator', 'denominator'), name='one_split_per_asset_time_and_ratio'), models.CheckConstraint(condition=models.Q(('numerator__gte', 1), ('numerator__lte', 100000), ('denominator__gte', 1), ('denominator__lte', 100000), models.Q(('numerator', models.F('denominator')), _negated=True)), name='split_ratio_in_range')],
+            },
+        ),
         migrations.AddConstraint(
             model_name='latestquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-10')), ('price__lte', Decimal('1E+12'))), name='latest_price_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='latest_price_in_range'),
         ),
         migrations.AddConstraint(
             model_name='unconfirmedquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-10')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range'),
         ),
         migrations.AddIndex(
             model_name='candle',
@@ -259,11 +274,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='candle',
-            constraint=models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('1E-10')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('1E-15')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range'),
         ),
         migrations.AddIndex(
             model_name='feedhead',
             index=models.Index(fields=['next_slot'], name='feed_head_due'),
+        ),
+        migrations.AddIndex(
+            model_name='feedhead',
+            index=models.Index(condition=models.Q(('is_cache_stale', True)), fields=['feed'], name='feed_head_cache_stale'),
         ),
         migrations.AddIndex(
             model_name='feedentry',
@@ -287,7 +306,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-10')), ('price__lte', Decimal('1E+12'))), name='quote_price_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='quote_price_in_range'),
         ),
         migrations.AddConstraint(
             model_name='quote',

@@ -62,6 +62,7 @@ from apps.market.queries.prices import (
     variations_24h,
     variations_since_close,
 )
+from apps.market.queries.splits import splits_of
 
 __all__ = [
     "HOURS_SHOWN",
@@ -113,6 +114,7 @@ __all__ = [
     "quotes_in",
     "released_between",
     "same_answers",
+    "splits_of",
     "stored_path",
     "stored_prices",
     "stored_spans",

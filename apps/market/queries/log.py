@@ -8,12 +8,13 @@ from django.db.models import BigIntegerField, F, PositiveBigIntegerField, QueryS
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
-from apps.market.domain import epoch_microseconds, price_units
+from apps.market.domain import UNITS_PER_ONE, epoch_microseconds, price_units
 from apps.market.models import EvaluationCursor, FeedEntry, Quote
+from apps.market.queries.splits import splits_of
 
 # The engine's units, worked out exactly by PostgreSQL (its extract() is numeric).
 _MICROSECONDS = RawSQL("(extract(epoch FROM at) * 1000000)::bigint", [], output_field=BigIntegerField())
-_UNITS = RawSQL("(price * 10000000000)::numeric(33, 0)::text", [], output_field=TextField())
+_UNITS = RawSQL(f"(price * {UNITS_PER_ONE})::numeric(31, 0)::text", [], output_field=TextField())  # noqa: S611
 
 
 def pending_entry(*, feed_id: int, after_seq: int) -> FeedEntry | None:
@@ -48,11 +49,12 @@ def feeds_pushed_to() -> list[int]:
 
 def evaluated_quotes(entry: FeedEntry) -> list[tuple[int, int, int]]:
     """Return the quotes of one entry that are evaluated, in the order in which they are: (asset id, microseconds,
-    units)."""
+    units), with the splits that are known there."""
     if not entry.accepted:
         return []
     quotes = Quote.objects.filter(entry=entry, late=False, at__gte=entry.first_at, at__lte=entry.last_at)
-    return _in_units(quotes.order_by("at", "asset_id"))
+    splits = splits_of(after=entry.first_at, up_to_entry=entry.pk)
+    return splits.quotes(_in_units(quotes.order_by("at", "asset_id")))
 
 
 def asset_ids_in(entry: FeedEntry) -> list[int]:
@@ -64,23 +66,26 @@ def asset_ids_in(entry: FeedEntry) -> list[int]:
 
 
 def quotes_between(asset_ids: Sequence[int], *, since: datetime, until: datetime) -> list[tuple[int, int, int]]:
-    """Return (asset id, microseconds, units) of the stored quotes of [since, until) that are not late, oldest first."""
+    """Return (asset id, microseconds, units) of the stored quotes of [since, until) that are not late, oldest first,
+    with all splits that are known now."""
     quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
-    return _in_units(quotes.order_by("at", "asset_id"))
+    return splits_of(asset_ids, after=since).quotes(_in_units(quotes.order_by("at", "asset_id")))
 
 
 def released_between(asset_ids: Sequence[int], *, since: datetime, until: datetime) -> list[tuple[int, int, int, int]]:
-    """Return (asset id, microseconds, units, released) of the stored quotes of [since, until) that are not late.
+    """Return (asset id, microseconds, units, released) of the stored quotes of [since, until) that are not late, with
+    all splits that are known now.
 
     released: the feed's clock when the quote came, in microseconds; of imported history its own time.
     """
     quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
     rows = quotes.values_list("asset_id", "at", "price", "entry__kind", "entry__as_of")
+    splits = splits_of(asset_ids, after=since)
     return [
         (
             asset_id,
             epoch_microseconds(at),
-            price_units(price),
+            splits.units(asset_id, epoch_microseconds(at), price_units(price)),
             epoch_microseconds(at if kind == FeedEntry.Kind.HISTORY else max(as_of, at)),
         )
         for asset_id, at, price, kind, as_of in rows
@@ -163,7 +168,9 @@ def evaluated_quotes_of(
     else:
         for entry_id, asset_id, at, price in rows.values_list("entry_id", "asset_id", "at", "price"):
             found.setdefault(entry_id, []).append((asset_id, epoch_microseconds(at), price_units(price)))
-    return found
+    first = min((entry.first_at for entry in entries if entry.first_at is not None), default=None)
+    splits = splits_of(after=first, up_to_entry=max(found)) if found else None
+    return {entry_id: splits.up_to(entry_id).quotes(one) for entry_id, one in found.items()} if splits else found
 
 
 def asset_ids_of(entries: Sequence[FeedEntry], *, asset_ids: Iterable[int] | None = None) -> dict[int, list[int]]:

@@ -9,16 +9,22 @@ from django.db.models.functions import TruncDate, TruncMinute
 from apps.market import partitions
 from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds, price_units, slot_of
 from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Quote
+from apps.market.queries.splits import splits_of
+from apps.market.splits import Splits
 
 
 def stored_path(
     reach: Mapping[int, int], *, feed_id: int, up_to_seq: int, coarse: int
 ) -> dict[int, list[tuple[int, int] | PathCandle]]:
-    """Return the path of these assets as quoted_path does, with candles of those days whose quotes are kept no more.
+    """Return the path of these assets as quoted_path does, with candles of those days whose quotes are kept no more,
+    and with the splits that are known at that place.
 
     coarse: minutes are given for so many hours before the newest quote, hours for so many days, and days before that.
     """
-    quoted = quoted_path(reach, feed_id=feed_id, up_to_seq=up_to_seq)
+    place = _place(feed_id, up_to_seq=up_to_seq)
+    if place is None:
+        return {}
+    quoted = _quoted(reach, up_to_entry=place)
     clock = FeedEntry.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("as_of", flat=True)
     now = clock.first()
     paths: dict[int, list[tuple[int, int] | PathCandle]] = {}
@@ -31,7 +37,7 @@ def stored_path(
             paths[asset_id] = _with_candles(asset_id, quotes, reach=span, until=lost[asset_id], now=now, coarse=coarse)
         else:
             paths[asset_id] = list(quotes)
-    return {asset_id: path for asset_id, path in paths.items() if path}
+    return _multiplied(paths, splits_of(reach, up_to_entry=place))
 
 
 def _lost_until(asset_ids: Sequence[int], *, now: datetime) -> dict[int, datetime]:
@@ -121,20 +127,34 @@ def _path_candle(candle: Candle) -> PathCandle:
 
 
 def quoted_path(reach: Mapping[int, int], *, feed_id: int, up_to_seq: int) -> dict[int, list[tuple[int, int]]]:
-    """Return asset id -> (microseconds, units), oldest first, as it is stored up to one place in the feed's log.
+    """Return asset id -> (microseconds, units), oldest first, as it is stored up to one place in the feed's log, with
+    the splits that are known there.
 
     reach: asset id -> microseconds. The path begins with the quote in force that long before the newest one,
     and holds at least the two newest. Late quotes are not in it.
     """
-    # Ids of entries rise within a feed: they are given under its head's lock.
-    place = (
-        FeedEntry.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("pk", flat=True).first()
-    )
+    place = _place(feed_id, up_to_seq=up_to_seq)
     if place is None:
         return {}
+    splits = splits_of(reach, up_to_entry=place)
+    return {
+        asset_id: [(at, splits.units(asset_id, at, units)) for at, units in path]
+        for asset_id, path in _quoted(reach, up_to_entry=place).items()
+    }
+
+
+def _place(feed_id: int, *, up_to_seq: int) -> int | None:
+    """Return the id of the last entry up to this one; None before the first. Ids rise within a feed: they are given
+    under its head's lock."""
+    entries = FeedEntry.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq")
+    return entries.values_list("pk", flat=True).first()
+
+
+def _quoted(reach: Mapping[int, int], *, up_to_entry: int) -> dict[int, list[tuple[int, int]]]:
+    """Return what quoted_path does, with the prices as they came."""
     quoted = LatestQuote.objects.filter(asset__in=reach).values_list("asset_id", flat=True)
     # Asset by asset, each from its own edge, so that neither a quiet asset nor a long history makes others read more.
-    paths = {asset_id: _stored_path(asset_id, reach=reach[asset_id], up_to_entry=place) for asset_id in quoted}
+    paths = {asset_id: _stored_path(asset_id, reach=reach[asset_id], up_to_entry=up_to_entry) for asset_id in quoted}
     return {asset_id: path for asset_id, path in paths.items() if path}
 
 
@@ -153,12 +173,42 @@ def _path_in(quotes: QuerySet[Quote], *, reach: int) -> list[tuple[int, int]]:
 
 
 def path_before(reach: Mapping[int, int], *, before: datetime) -> dict[int, list[tuple[int, int]]]:
-    """Return the stored path of these assets up to `before`, as stored_path does."""
+    """Return the stored path of these assets up to `before`, with all splits that are known now."""
     paths = {}
     for asset_id, microseconds in reach.items():
         stored = Quote.objects.filter(asset=asset_id, late=False, at__lt=before)
         paths[asset_id] = _path_in(stored, reach=microseconds)
-    return {asset_id: path for asset_id, path in paths.items() if path}
+    splits = splits_of(reach)
+    return {
+        asset_id: [(at, splits.units(asset_id, at, units)) for at, units in path]
+        for asset_id, path in paths.items()
+        if path
+    }
+
+
+def _multiplied(
+    paths: Mapping[int, list[tuple[int, int] | PathCandle]], splits: Splits
+) -> dict[int, list[tuple[int, int] | PathCandle]]:
+    """Return those of these stored paths that hold something, with the splits."""
+    return {
+        asset_id: splits.path(asset_id, [part for one in path for part in _parts(asset_id, one, splits)])
+        for asset_id, path in paths.items()
+        if path
+    }
+
+
+def _parts(asset_id: int, one: tuple[int, int] | PathCandle, splits: Splits) -> Sequence[tuple[int, int] | PathCandle]:
+    """Return a part of a path; of a candle in which a split was effective, those of its minutes, which are kept."""
+    if not isinstance(one, PathCandle) or not splits.lies_within(asset_id, one.first_at, one.last_at):
+        return [one]
+    begin = one.first_at - one.first_at % one.resolution
+    minutes = Candle.objects.filter(
+        asset=asset_id,
+        resolution=Candle.Resolution.MINUTE,
+        at__gte=from_epoch_microseconds(begin),
+        at__lt=from_epoch_microseconds(begin + one.resolution),
+    )
+    return [_path_candle(minute) for minute in minutes.order_by("at")]
 
 
 def forgotten_before(feed_id: int) -> datetime | None:

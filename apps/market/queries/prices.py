@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from django.db.models import (
     BigIntegerField,
     Case,
     DateTimeField,
+    Exists,
     F,
     Func,
     Max,
@@ -25,8 +27,20 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 
 from apps.market import cache, calendars
-from apps.market.domain import AdmittedQuote, Newest, Unconfirmed, epoch_microseconds
-from apps.market.models import Asset, Candle, LatestQuote, Quote, UnconfirmedQuote
+from apps.market.domain import (
+    RUN_LONGEST,
+    AdmittedQuote,
+    Newest,
+    Unconfirmed,
+    epoch_microseconds,
+    from_epoch_microseconds,
+    slot_of,
+)
+from apps.market.models import Asset, Candle, LatestQuote, Quote, Split, UnconfirmedQuote
+from apps.market.queries.splits import splits_of
+from apps.market.splits import Splits
+from apps.notation import WIDE
+from apps.wording import round_number
 
 _NEWEST_QUOTES = """
     SELECT asset_id, (extract(epoch FROM at) * 1000000)::bigint, price, provider
@@ -34,19 +48,22 @@ _NEWEST_QUOTES = """
 # Each by a step into the index of its day. A range of times would be read with all that lies between, and of an asset
 # that is traded seldom, the last trade is given again for days.
 _STORED_PRICES = """
-    SELECT wanted.asset_id, wanted.at, price FROM unnest(%s::bigint[], %s::timestamptz[]) AS wanted (asset_id, at),
+    SELECT wanted.asset_id, stored.at, price FROM unnest(%s::bigint[], %s::timestamptz[]) AS wanted (asset_id, at),
     LATERAL (
-        SELECT price FROM market_quote quote
-        WHERE quote.asset_id = wanted.asset_id AND quote.at = wanted.at AND quote.at BETWEEN %s AND %s LIMIT 1
+        SELECT quote.at, price FROM market_quote quote
+        WHERE quote.asset_id = wanted.asset_id AND quote.at >= wanted.at AND quote.at < wanted.at + %s
+          AND quote.at BETWEEN %s AND %s
+        LIMIT %s
     ) stored"""
+_REACH = timedelta(microseconds=RUN_LONGEST)
 _PAIRS_AT_ONCE = 200
-_VARIATION_STEP = Decimal("0.0001")
 # Quotes by spans of so many seconds.
 _SPANS = {
     "postgresql": "floor(extract(epoch FROM %(expressions)s) / %(step)s)::bigint",
     "sqlite": "CAST(strftime('%%%%s', %(expressions)s) AS INTEGER) / %(step)s",
 }
 PATH_POINTS = 400
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def newest_stored(asset_ids: Sequence[int]) -> dict[int, tuple[datetime, Decimal]]:
@@ -84,19 +101,23 @@ def latest_prices(asset_ids: Sequence[int], *, now: datetime) -> dict[int, tuple
 
 
 def stored_prices(quotes: Sequence[AdmittedQuote]) -> dict[tuple[int, datetime], Decimal]:
-    """Return (asset id, at) -> price for those of `quotes` that are stored."""
+    """Return (asset id, at) -> price of what is stored at the times of `quotes` and in the millisecond from each on."""
     if not quotes:
         return {}
-    pairs = [(quote.asset_id, quote.at) for quote in quotes]
+    pairs = list({(quote.asset_id, quote.at): None for quote in quotes})
     if connection.vendor == "postgresql":
         asset_ids, times = map(list, zip(*pairs, strict=True))
         with connection.cursor() as cursor:
-            cursor.execute(_STORED_PRICES, [asset_ids, times, min(times), max(times)])
+            bounds = [min(times), max(times) + _REACH]
+            cursor.execute(_STORED_PRICES, [asset_ids, times, _REACH, *bounds, RUN_LONGEST])
             return {(asset_id, at): price for asset_id, at, price in cursor.fetchall()}
     found = {}
     for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
-        rows = Quote.objects.filter(pk__in=pairs[begin : begin + _PAIRS_AT_ONCE])
-        found |= {(asset_id, at): price for asset_id, at, price in rows.values_list("asset_id", "at", "price")}
+        wanted = Q()
+        for asset_id, at in pairs[begin : begin + _PAIRS_AT_ONCE]:
+            wanted |= Q(asset=asset_id, at__gte=at, at__lt=at + _REACH)
+        rows = Quote.objects.filter(wanted).values_list("asset_id", "at", "price")
+        found |= {(asset_id, at): price for asset_id, at, price in rows}
     return found
 
 
@@ -108,31 +129,79 @@ class PathPoint(NamedTuple):
     high: Decimal
 
 
-def price_path(asset_id: int, *, since: datetime, until: datetime) -> list[PathPoint]:
+def price_path(asset_id: int, *, since: datetime, until: datetime, up_to_entry: int | None = None) -> list[PathPoint]:
     """Return an asset's prices for drawing, oldest first, without late quotes.
 
     Each quote where they are few, else the lowest and highest of equal spans, so that no peak is lost: of candles where
     the spans are minutes at least, and of quotes where nothing is rolled up yet. What is kept as candles alone comes
-    from them. Twice PATH_POINTS rows at most, in a few statements.
+    from them. Twice PATH_POINTS rows at most between two splits, in a few statements. up_to_entry: with the splits that
+    are known at that entry of the log, by its id; else with all that are known now.
     """
-    quotes = Quote.objects.filter(asset=asset_id, late=False, at__gte=since, at__lte=until)
-    path = list(quotes.order_by("at").values_list("at", "price")[: PATH_POINTS + 1])
     step = max(ceil((until - since).total_seconds() / (PATH_POINTS - 1)), 1)
+    rows = _quotes(asset_id, since=since, until=until, up_to_entry=up_to_entry)
+    if rows and not rows[0][2]:
+        return _drawn(asset_id, rows, since=since, until=until, step=step, in_minutes=False)
+    splits = splits_of([asset_id], after=since, up_to_entry=up_to_entry)
+    edges = [from_epoch_microseconds(at) for at in splits.edges(asset_id)]
+    cuts = {edge for edge in edges if since < edge <= until}
+    # Candles of the day of a split have prices from before and after it; its minutes, which are kept, have not.
+    days = {slot_of(at=edge, interval_seconds=Candle.Resolution.DAY) for edge in cuts}
+    cuts |= {day for begin in days for day in (begin, begin + timedelta(days=1)) if since < day <= until}
+    path: list[PathPoint] = []
+    for begin, end in pairwise([since, *sorted(cuts), until + _MICROSECOND]):
+        in_minutes = slot_of(at=begin, interval_seconds=Candle.Resolution.DAY) in days
+        part = {"since": begin, "until": end - _MICROSECOND}
+        rows = _quotes(asset_id, **part, up_to_entry=up_to_entry)
+        for at, low, high in _drawn(asset_id, rows, **part, step=step, in_minutes=in_minutes):
+            path.append(PathPoint(at, splits.price(asset_id, at, low), splits.price(asset_id, at, high)))
+    return path
+
+
+def _quotes(
+    asset_id: int, *, since: datetime, until: datetime, up_to_entry: int | None
+) -> list[tuple[datetime, Decimal, bool]]:
+    """Return the first PATH_POINTS + 1 quotes of a time, with the prices as they came, and whether some have to be read
+    with a split: so who has none, as most, costs no statement for it."""
+    splits = Split.objects.filter(asset=asset_id, effective_at__gt=since)
+    splits = splits if up_to_entry is None else splits.filter(entry__lte=up_to_entry)
+    quotes = Quote.objects.filter(asset=asset_id, late=False, at__gte=since, at__lte=until)
+    rows = quotes.annotate(has_split=Exists(splits)).order_by("at")
+    return list(rows.values_list("at", "price", "has_split")[: PATH_POINTS + 1])
+
+
+def _drawn(
+    asset_id: int,
+    path: Sequence[tuple[datetime, Decimal, bool]],
+    *,
+    since: datetime,
+    until: datetime,
+    step: int,
+    in_minutes: bool,
+) -> list[PathPoint]:
+    """Return what price_path does of a time without a split, whose first quotes are `path`, with the prices as they
+    came. in_minutes: of candles, only those of minutes."""
     if len(path) <= PATH_POINTS:
-        before = path[0][0] if path else until
-        older, _ = _candle_path(asset_id, since=since, before=before, step=step)
-        return [*older, *(PathPoint(at, price, price) for at, price in path)]
+        before = path[0][0] if path else until + _MICROSECOND
+        older, _ = _candle_path(asset_id, since=since, before=before, step=step, in_minutes=in_minutes)
+        return [*older, *(PathPoint(at, price, price) for at, price, _ in path)]
+    quotes = Quote.objects.filter(asset=asset_id, late=False, at__gte=since, at__lte=until)
     drawn: list[PathPoint] = []
     reached = None
     if step >= Candle.Resolution.MINUTE:
-        drawn, reached = _candle_path(asset_id, since=since, before=None, until=until, step=step)
+        drawn, reached = _candle_path(asset_id, since=since, before=None, until=until, step=step, in_minutes=in_minutes)
     rest = quotes if reached is None else quotes.filter(at__gt=reached)
     rows = _by_spans(rest, step=step).annotate(begins=Min("at"), lowest=Min("price"), highest=Max("price"))
     return [*drawn, *(PathPoint(*row) for row in rows.values_list("begins", "lowest", "highest"))]
 
 
 def _candle_path(
-    asset_id: int, *, since: datetime, before: datetime | None, step: int, until: datetime | None = None
+    asset_id: int,
+    *,
+    since: datetime,
+    before: datetime | None,
+    step: int,
+    until: datetime | None = None,
+    in_minutes: bool = False,
 ) -> tuple[list[PathPoint], datetime | None]:
     """Return what candles say of [since, until], or of what is over by `before`, in spans of `step` seconds; and
     when the last quote in them was.
@@ -140,7 +209,8 @@ def _candle_path(
     Of the coarsest resolution that is no coarser than that, and of a coarser one where minutes are kept no more.
     """
     fitting = max((one for one in Candle.Resolution if one <= step), default=Candle.Resolution.MINUTE)
-    for resolution in [one for one in Candle.Resolution if one >= fitting]:
+    usable = [one for one in Candle.Resolution if one >= fitting] if not in_minutes else [Candle.Resolution.MINUTE]
+    for resolution in usable:
         candles = Candle.objects.filter(asset=asset_id, resolution=resolution, at__gte=since)
         last = until if before is None else before - timedelta(seconds=resolution)
         rows = _by_spans(candles.filter(at__lte=last), step=max(step, resolution)).annotate(
@@ -175,12 +245,17 @@ def prices_at(moments: Mapping[int, datetime]) -> dict[int, Decimal]:
     """Return asset id -> the price in force at its moment, where one that old is stored; late quotes do not count.
 
     From quotes, and from candles where there are none of that hour any more: of minutes, else of hours, else of days.
-    One statement, or two; for each asset, a few steps into indexes.
+    With all splits that are known now. One statement, or two, and one where some asset has a split; for each asset, a
+    few steps into indexes.
     """
-    rows = _at_moments(moments)
+    rows = _at_moments(moments).annotate(has_split=Exists(Split.objects.filter(asset=OuterRef("pk"))))
     quoted = Quote.objects.filter(asset=OuterRef("pk"), late=False, at__lte=OuterRef("moment")).order_by("-at")
     rows = rows.annotate(price=Subquery(quoted.values("price")[:1]), since=Subquery(quoted.values("at")[:1]))
-    found = {pk: (since, price) for pk, price, since in rows.values_list("pk", "price", "since") if since is not None}
+    found, split = {}, set()
+    for pk, price, since, has_split in rows.values_list("pk", "price", "since", "has_split"):
+        split |= {pk} if has_split else set()
+        if since is not None:
+            found[pk] = (since, price)
     old = {pk: at for pk, at in moments.items() if pk not in found or at - found[pk][0] > timedelta(hours=1)}
     if old:
         closes, times = [], []
@@ -193,7 +268,8 @@ def prices_at(moments: Mapping[int, datetime]) -> dict[int, Decimal]:
         for pk, price, since in rows.values_list("pk", "price", "since"):
             if since is not None and (pk not in found or since > found[pk][0]):
                 found[pk] = (since, price)
-    return {pk: price for pk, (_, price) in found.items()}
+    splits = splits_of(split) if split else Splits()
+    return {pk: splits.price(pk, since, price) for pk, (since, price) in found.items()}
 
 
 def _at_moments(moments: Mapping[int, datetime]) -> QuerySet[Asset]:
@@ -217,7 +293,8 @@ def variations_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
     """Return asset id -> percent by which its newest price differs from the one in force 24 hours before its feed's
     clock.
 
-    latest: asset id -> newest price. Rounded half-even to 4 decimals; without a price that old, the asset is left out.
+    latest: asset id -> newest price. Rounded half-even to 4 decimals, or to two significant digits where that would be
+    0; without a price that old, the asset is left out.
     """
     return _variations(latest, {pk: as_of - timedelta(hours=24) for pk, as_of in _clocks_of(latest).items()})
 
@@ -239,14 +316,14 @@ def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
 def _variations(latest: Mapping[int, Decimal], moments: Mapping[int, datetime]) -> dict[int, Decimal]:
     before = prices_at(moments) if moments else {}
     return {
-        # The widest change there can be, from the lowest price to the highest, has just the 28 digits of a Decimal.
-        asset_id: ((latest[asset_id] - price) / price * 100).quantize(_VARIATION_STEP)
+        asset_id: round_number(WIDE.divide(WIDE.subtract(latest[asset_id], price) * 100, price), decimals=4)
         for asset_id, price in before.items()
     }
 
 
 def candles_of(asset_ids: Sequence[int], *, resolution: int, chosen: Q, limit: int) -> dict[int, list[Candle]]:
-    """Return asset id -> its newest candles of one resolution among those `chosen`, newest first; two statements.
+    """Return asset id -> its newest candles of one resolution among those `chosen`, newest first, their prices with all
+    splits that are known now; three statements, and one for each candle in which a split was effective.
 
     Where each asset's last row stands first, since numbering all of them would read years of minutes.
     """
@@ -257,6 +334,23 @@ def candles_of(asset_ids: Sequence[int], *, resolution: int, chosen: Q, limit: i
     for asset_id, edge in edges:
         wanted |= Q(asset=asset_id) & (Q(at__gte=edge) if edge is not None else Q())
     found: dict[int, list[Candle]] = {asset_id: [] for asset_id in asset_ids}
+    splits = splits_of(asset_ids)
     for candle in candles.filter(wanted).order_by("-at"):
-        found[candle.asset_id].append(candle)
+        found[candle.asset_id].append(_after_splits(candle, splits))
     return found
+
+
+def _after_splits(candle: Candle, splits: Splits) -> Candle:
+    """Return the candle with its prices as they count now. Its volume and its sums stay as they came."""
+    asset_id = candle.asset_id
+    parts = [candle]
+    if splits.lies_within(asset_id, epoch_microseconds(candle.first_at), epoch_microseconds(candle.last_at)):
+        end = candle.at + timedelta(seconds=candle.resolution)
+        minutes = Candle.objects.filter(asset=asset_id, resolution=Candle.Resolution.MINUTE)
+        parts = list(minutes.filter(at__gte=candle.at, at__lt=end).order_by("at")) or parts
+    first, last = parts[0], parts[-1]
+    candle.open = splits.price(asset_id, first.first_at, first.open)
+    candle.close = splits.price(asset_id, last.last_at, last.close)
+    candle.low = min(splits.price(asset_id, one.first_at, one.low) for one in parts)
+    candle.high = max(splits.price(asset_id, one.first_at, one.high) for one in parts)
+    return candle

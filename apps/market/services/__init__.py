@@ -6,11 +6,14 @@ from apps.market.services.feeds import claim_feeds_behind, claim_feeds_pushed_to
 from apps.market.services.log import IMPORTED, append_rules_entry, cache_latest, redo_cache_writes, store_quotes
 from apps.market.services.moving import AssetStays, move_asset, refuse_to_move
 from apps.market.services.retention import make_days_ahead, prune_minute_candles, prune_quotes
+from apps.market.services.splitting import SplitRefused, append_split
 
 __all__ = [
     "IMPORTED",
     "AssetStays",
+    "SplitRefused",
     "append_rules_entry",
+    "append_split",
     "cache_latest",
     "claim_feeds_behind",
     "claim_feeds_pushed_to",

@@ -11,11 +11,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import F
 from psycopg.errors import CheckViolation, UniqueViolation
 
 from apps.market import cache, domain, partitions, queries
 from apps.market.domain import AdmittedQuote
-from apps.market.models import Asset, FeedEntry, FeedHead, Quote, UnconfirmedQuote
+from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, Quote, UnconfirmedQuote
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,8 @@ def append_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) ->
 def append_quotes(
     head: FeedHead, admitted: domain.Admission, *, as_of: datetime, provider: str, jump_percent: int, **columns: Any
 ) -> tuple[FeedEntry, list[AdmittedQuote]]:
-    """Move the clock on, append one answer's quotes, and return the entry with those that are new and not late."""
+    """Move the clock on, append one answer's quotes, and return the entry with those that are new and not late, their
+    prices as they count now."""
     clock = head.as_of
     move_clock(head, as_of=as_of)
     if connection.vendor == "postgresql" and _seems_in_step(admitted.quotes, clock=clock):
@@ -90,6 +92,7 @@ def append_quotes(
         if entry is not None:
             return entry, admitted.quotes
     newest = queries.newest_quotes(head.feed_id)
+    splits = queries.splits_of(feed_id=head.feed_id)
     placement = domain.place(
         admitted.quotes,
         newest=newest,
@@ -98,6 +101,7 @@ def append_quotes(
         jump_percent=jump_percent,
         stored_prices=queries.stored_prices,
         oldest_at=as_of - retention(),
+        price_now=lambda quote: splits.price(quote.asset_id, quote.at, quote.price),
     )
     switched = _switched(placement.fresh, newest=newest, provider=provider)
     entry = append_entry(
@@ -117,11 +121,13 @@ def append_quotes(
     store_quotes(entry=entry, quotes=placement.fresh)
     store_quotes(entry=entry, quotes=placement.late, late=True)
     _advance_latest(entry)
+    _multiply_newest(entry)
     _keep_unconfirmed(placement.unconfirmed)
     for before, asset_ids in switched.items():
         facts = {"feed": head.feed_id, "before": before, "provider": provider, "assets": len(asset_ids)}
         logger.warning("provider switched", extra=facts)
-    return entry, placement.fresh
+    fresh = [one._replace(price=splits.price(one.asset_id, one.at, one.price)) for one in placement.fresh]
+    return entry, fresh
 
 
 def _seems_in_step(quotes: Sequence[AdmittedQuote], *, clock: datetime | None) -> bool:
@@ -215,8 +221,8 @@ def still_here(head: FeedHead, admitted: domain.Admission) -> domain.Admission:
 
 
 def not_stored(past: domain.Admission) -> domain.Admission:
-    """Return what is not stored yet of a piece of history. What is stored already stands."""
-    left = domain.not_stored(past.quotes, stored=queries.stored_prices(past.quotes))
+    """Return what is not stored yet of a piece of history, equal times set apart. What is stored already stands."""
+    left = domain.spread(past.quotes, stored=queries.stored_prices(past.quotes), newest=None)
     left.repeated += past.repeated
     left.rejected += past.rejected
     return left
@@ -237,6 +243,7 @@ def append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> No
     )
     store_quotes(entry=entry, quotes=past.quotes)
     _advance_latest(entry)
+    _multiply_newest(entry)
 
 
 def store_quotes(*, entry: FeedEntry, quotes: Sequence[AdmittedQuote], late: bool = False) -> None:
@@ -256,7 +263,7 @@ def store_quotes(*, entry: FeedEntry, quotes: Sequence[AdmittedQuote], late: boo
     written = {at: str(at) for at in {one.at for one in quotes}}
     rows = (
         f"{asset_id}\t{written[at]}\t{price}\t{_NULL if volume is None else volume}\t{end}"
-        for asset_id, at, price, volume in quotes
+        for asset_id, at, price, volume, _ in quotes
     )
     try:
         with connection.cursor() as cursor, cursor.copy(f"COPY market_quote ({columns}) FROM STDIN") as copy:
@@ -286,12 +293,31 @@ def _advance_latest(entry: FeedEntry, *, in_step_within: int | None = None) -> i
         return cursor.rowcount
 
 
+def _multiply_newest(entry: FeedEntry) -> None:
+    """Let the newest prices that an entry has just stored count as they do after later splits that are known: seldom,
+    since quotes are from after them."""
+    if entry.first_at is None:
+        return
+    splits = queries.splits_of(feed_id=entry.feed_id, after=entry.first_at)
+    if not splits:
+        return
+    stored = Quote.objects.filter(entry=entry, late=False, at__gte=entry.first_at, at__lte=entry.last_at)
+    for asset_id, at, price in stored.filter(asset__latest__at=F("at")).values_list("asset_id", "at", "price"):
+        LatestQuote.objects.filter(asset=asset_id).update(price=splits.price(asset_id, at, price))
+
+
 def cache_latest(
-    *, head: FeedHead, newest: Mapping[int, tuple[datetime, Decimal]], interval_seconds: int, now: datetime
+    *,
+    head: FeedHead,
+    newest: Mapping[int, tuple[datetime, Decimal]],
+    interval_seconds: int,
+    now: datetime,
+    again: bool = False,
 ) -> None:
-    """Put asset id -> (at, price) into the cache; where that fails, leave word for `sweep`."""
+    """Put asset id -> (at, price) into the cache, with `again` also over a price of the same time; where that fails,
+    leave word for `sweep`."""
     rows = ((asset_id, at, price) for asset_id, (at, price) in newest.items())
-    if not cache.put_latest(rows, seconds_to_live=2 * interval_seconds, now=now):
+    if not cache.put_latest(rows, seconds_to_live=2 * interval_seconds, now=now, again=again):
         FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=True)
 
 
@@ -303,7 +329,7 @@ def redo_cache_writes(*, now: datetime) -> int:
         # it, for that answer may hold other assets.
         FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=False)
         newest = queries.newest_stored(list(head.feed.assets.values_list("pk", flat=True)))
-        cache_latest(head=head, newest=newest, interval_seconds=head.feed.interval_seconds, now=now)
+        cache_latest(head=head, newest=newest, interval_seconds=head.feed.interval_seconds, now=now, again=True)
     return len(heads)
 
 

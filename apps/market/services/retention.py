@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db.models.functions import TruncDate
 
 from apps.market import partitions
-from apps.market.models import Candle, Feed, FeedEntry, FeedHead, RollupCursor
+from apps.market.models import Candle, Feed, FeedEntry, FeedHead, RollupCursor, Split
 from apps.market.services.log import retention
 
 DAY = timedelta(days=1)
@@ -60,7 +60,8 @@ def prune_minute_candles(*, dry_run: bool = False) -> int:
     and days stay. dry_run: nothing is dropped.
 
     By whole days, so that an hour is made of all of its minutes or of none; and not those of a day whose quotes are
-    kept: an import may add to it.
+    kept: an import may add to it. The minutes of an asset on the day of its split stay: its hours and days have prices
+    from before and after it.
     """
     dropped = 0
     days_kept = partitions.days()
@@ -80,6 +81,9 @@ def _prune_minutes(feed_id: int, *, since: datetime, until: datetime, dry_run: b
     rows = Candle.objects.filter(
         resolution=Candle.Resolution.MINUTE, asset__feed=feed_id, at__gte=since, at__lt=until
     ).order_by("at")
+    for asset_id, effective_at in Split.objects.filter(asset__feed=feed_id).values_list("asset_id", "effective_at"):
+        day = _midnight(effective_at.date())
+        rows = rows.exclude(asset=asset_id, at__gte=day, at__lt=day + DAY)
     if dry_run:
         return rows.count()
     dropped = 0

@@ -14,9 +14,9 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window, reach_of
 from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 
-FORMAT = 4
+FORMAT = 5
 
-# (asset id, time in microseconds, price in 1e-10)
+# (asset id, time in microseconds, price in 1e-18)
 EvaluatedQuote = tuple[int, int, int]
 # (asset id, time in microseconds) -> (provider before, provider now)
 Switches = Mapping[tuple[int, int], tuple[str, str]]

@@ -11,14 +11,15 @@ from fractions import Fraction
 from math import isqrt, lcm
 from typing import Any, ClassVar, cast
 
-from apps.notation import SECOND, write_duration, write_number
+from apps.market.domain import PRICE_HIGHEST, PRICE_LOWEST, UNITS_PER_ONE
+from apps.notation import SECOND, WIDE, write_duration, write_number
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.windows import NEVER, Extreme, Newest, Path, Spread, Window, WindowKey, edge_of
 from apps.rules.engine.written import (
-    UNITS_PER_ONE,
     WINDOW_SHORTEST,
     RuleInvalid,
     from_units,
+    mean_from_units,
     read_duration,
     read_number,
     refuse_unknown_keys,
@@ -28,7 +29,7 @@ from apps.rules.engine.written import (
     write_percent,
 )
 
-LEVEL_LOWEST, LEVEL_HIGHEST = Decimal("1e-10"), Decimal("1e12")
+LEVEL_LOWEST, LEVEL_HIGHEST = PRICE_LOWEST, PRICE_HIGHEST
 # For which part of a window the price must be known, where a condition does not say.
 MIN_COVERAGE = Decimal("0.5")
 NEWEST: WindowKey = ("newest", 0)
@@ -439,9 +440,9 @@ class ZScore(Leaf):
             seen = self.document() | _mean_of(price, spread)
             variance = spread.squares * spread.duration - spread.total**2
             if variance:
-                # For people, cut to four decimals, or to twelve where that would be 0: the squares are compared.
+                # For people, cut to four decimals, or to eighteen where that would be 0: the squares are compared.
                 square = (price * spread.duration - spread.total) ** 2
-                cut = (Decimal(isqrt(square * 10 ** (2 * n) // variance)).scaleb(-n) for n in (4, 12))
+                cut = (Decimal(isqrt(square * 10 ** (2 * n) // variance)).scaleb(-n, context=WIDE) for n in (4, 18))
                 seen["deviations"] = write_number(next((one for one in cut if one), Decimal(0)))
             return seen
 
@@ -534,7 +535,7 @@ def _factors(percent: Decimal, recovery: Decimal) -> tuple[int, int, int]:
 
 
 def _covers(path: Path, wanted: int) -> bool:
-    """Tell whether enough of a window is known; wanted: in 1e-10."""
+    """Tell whether enough of a window is known; wanted: in 1e-18."""
     if path.front_cell != -NEVER:
         return True
     return path.duration > 0 and path.duration * UNITS_PER_ONE >= wanted * (path.at - path.edge)
@@ -550,7 +551,7 @@ def _mean_of(price: int, window: Window) -> dict[str, Any]:
     seen = _window_bounds(path) | {"coverage": _coverage_of(path)}
     if path.duration:
         mean = Fraction(path.total, path.duration)
-        seen |= {"mean": from_units(mean), "difference_percent": write_percent(price / mean - 1)}
+        seen |= {"mean": mean_from_units(mean), "difference_percent": write_percent(price / mean - 1)}
     return seen
 
 

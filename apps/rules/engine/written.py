@@ -9,13 +9,13 @@ from fractions import Fraction
 from typing import Any
 
 from apps import notation
-from apps.notation import SECOND, write_number
+from apps.market.domain import PRICE_DECIMALS, PRICE_DIGITS, UNITS_PER_ONE, price_of
+from apps.notation import SECOND, WIDE, write_number
 
-UNITS_PER_ONE = 10**10
 WINDOW_SHORTEST, WINDOW_LONGEST = 10 * SECOND, notation.DURATION_LONGEST
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,10})?|1000000000000", re.ASCII)
+_NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,18})?|-?1000000000000", re.ASCII)
 
 
 class RuleInvalid(ValueError):
@@ -41,7 +41,7 @@ class RuleInvalid(ValueError):
 
 
 def read_number(value: Any, path: str, *, lowest: Decimal, highest: Decimal, above_lowest: bool = False) -> Decimal:
-    """Return a number that a person wrote: a string, an int or a Decimal, with at most 10 decimals, within the
+    """Return a number that a person wrote: a string, an int or a Decimal, with at most 18 decimals, within the
     bounds."""
     text = ""
     if isinstance(value, str):
@@ -78,15 +78,21 @@ def refuse_unknown_keys(data: Mapping[str, Any], known: set[str], path: str) -> 
 
 
 def to_units(number: Decimal) -> int:
-    """Return a level as an integer of 1e-10."""
+    """Return a level as an integer of 1e-18."""
     return int(number * UNITS_PER_ONE)
 
 
-def from_units(units: int | Fraction) -> str:
-    """Return 1e-10 units as a decimal string, rounded half-even to 10 decimals."""
-    whole = round(units)
-    sign, whole = ("-", -whole) if whole < 0 else ("", whole)
-    return sign + write_number(Decimal(f"{whole // UNITS_PER_ONE}.{whole % UNITS_PER_ONE:010d}"))
+def from_units(units: int) -> str:
+    """Return whole units of 1e-18 as a decimal string."""
+    return write_number(price_of(units))
+
+
+def mean_from_units(units: Fraction) -> str:
+    """Return a mean of units as a decimal string, rounded half-even to a price's digits: 15 significant ones, and 18
+    decimals at most."""
+    mean = WIDE.divide(Decimal(units.numerator), Decimal(units.denominator * UNITS_PER_ONE))
+    last = max(mean.adjusted() - PRICE_DIGITS + 1, -PRICE_DECIMALS)
+    return write_number(mean.quantize(Decimal(1).scaleb(last), context=WIDE))
 
 
 def write_moment(microseconds: int) -> str:
@@ -99,7 +105,7 @@ def write_percent(fraction: Fraction) -> str:
     two significant digits."""
     rounded = round(fraction * 10**6)
     if rounded or not fraction:
-        return write_number(Decimal(rounded).scaleb(-4))
+        return write_number(Decimal(rounded).scaleb(-4, context=WIDE))
     return write_number(Context(prec=2).divide(Decimal(fraction.numerator * 100), Decimal(fraction.denominator)))
 
 

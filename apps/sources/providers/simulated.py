@@ -9,7 +9,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from apps.market.domain import QuoteRejected, RawQuote, admit_price
+from apps.market.domain import (
+    PRICE_DECIMALS,
+    PRICE_DIGITS,
+    PRICE_HIGHEST,
+    PRICE_LOWEST,
+    QuoteRejected,
+    RawQuote,
+    admit_price,
+)
+from apps.notation import WIDE
 from apps.sources.providers.protocol import (
     ROWS_AT_ONCE,
     Answer,
@@ -20,8 +29,8 @@ from apps.sources.providers.protocol import (
 )
 
 START_PRICE = 100
-LOWEST, HIGHEST = 1e-8, 1e12
-DECIMALS, DIGITS = 8, 15
+LOWEST, HIGHEST = float(PRICE_LOWEST), float(PRICE_HIGHEST)
+DECIMALS = 8  # More where there would be fewer significant digits.
 OPTIONS: dict[str, Any] = {
     "seed": 1,
     "start_prices": {},
@@ -179,7 +188,9 @@ def _noise(options: Mapping[str, Any], *, external_id: str, number: int) -> floa
 def _rounded(price: float) -> Decimal:
     """Return a price that admission stores unchanged: a path goes on from what was stored."""
     exact = Decimal(min(max(price, LOWEST), HIGHEST))
-    return exact.quantize(Decimal(1).scaleb(max(-DECIMALS, exact.adjusted() - DIGITS + 1)))
+    first = exact.adjusted()
+    last = max(min(-DECIMALS, first - DECIMALS + 1), first - PRICE_DIGITS + 1, -PRICE_DECIMALS)
+    return exact.quantize(Decimal(1).scaleb(last), context=WIDE)
 
 
 def _is_out(events: Sequence[Event], *, elapsed: float) -> bool:

@@ -293,7 +293,7 @@ def record_answers(
     asked want until the next round.
     """
     admitted = [one for part in parts for one in (part.history, part.quotes)]
-    partitions.ensure({quote.at.date() for one in admitted for quote in one.quotes})
+    partitions.ensure({day for one in admitted for day in market_domain.days_of(one.quotes)})
     entries: list[FeedEntry] = []
     newest: dict[int, tuple[datetime, Decimal]] = {}
     with transaction.atomic():

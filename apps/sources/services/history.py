@@ -1,10 +1,9 @@
 """The past of a feed's assets, appended to its log: windows see it, and rules do not."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 
 from django.db import connection, transaction
 
@@ -24,7 +23,8 @@ from apps.market.services.log import (
     still_here,
 )
 
-# One entry of an import. Its transaction holds the head's lock, so that long a fetch of the feed may have to wait.
+# One entry of an import, and the rest of its last time. Its transaction holds the head's lock, so that long a fetch of
+# the feed may have to wait.
 IMPORT_ROWS = 10_000
 
 
@@ -55,15 +55,14 @@ def import_history(
 ) -> Imported:
     """Append quotes by the symbols of the feed's assets to its log as history: windows see them and rules do not.
 
-    Each piece of IMPORT_ROWS is a transaction and an entry, and what stands there already is counted and left: whoever
-    was stopped begins again. progress is told the rows read so far.
+    quotes: by time. Each piece of IMPORT_ROWS is a transaction and an entry, and what stands there already is counted
+    and left: whoever was stopped begins again. progress is told the rows read so far.
     """
     feed = Feed.objects.get(pk=feed_id)
     asset_ids = {symbol: pk for pk, symbol in feed.assets.values_list("pk", "symbol")}
     imported = Imported()
-    rows = iter(quotes)
     read = 0
-    while piece := list(islice(rows, IMPORT_ROWS)):
+    for piece in _pieces(quotes):
         past = append_past(
             feed, piece, asset_ids=asset_ids, provider=IMPORTED, now=now, trace_id=trace_id, beside=lambda past: True
         )
@@ -74,6 +73,18 @@ def import_history(
         read += len(piece)
         progress(read)
     return imported
+
+
+def _pieces(quotes: Iterable[RawQuote]) -> Iterator[list[RawQuote]]:
+    """Give quotes in pieces of IMPORT_ROWS. Those of one time are never in two: they are set apart together."""
+    piece: list[RawQuote] = []
+    for quote in quotes:
+        if len(piece) >= IMPORT_ROWS and quote.at != piece[-1].at:
+            yield piece
+            piece = []
+        piece.append(quote)
+    if piece:
+        yield piece
 
 
 def append_past(
@@ -95,7 +106,7 @@ def append_past(
     """
     as_of = clock_of_past(feed, now=now)
     past = market_domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
-    partitions.ensure({quote.at.date() for quote in past.quotes}, months_before=(as_of - retention()).date())
+    partitions.ensure(market_domain.days_of(past.quotes), months_before=(as_of - retention()).date())
     # COPY's errors come as the driver's own; commands look for Django's.
     with connection.wrap_database_errors, transaction.atomic():
         head = lock_head(feed.pk)

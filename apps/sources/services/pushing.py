@@ -37,20 +37,19 @@ def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, tr
     """
     feed, source = _feed_taking(feed_name)
     by_receipt = feed.time_policy == Feed.TimePolicy.RECEIPT
-    quotes = [
-        # Each its own time, also where many pushes make one entry: of two quotes at one time only the first stands.
-        quote._replace(at=push.received_at) if by_receipt or quote.at is None else quote
+    asset_ids = queries.asset_ids_by_external_id(feed).of(source)
+    admitted = market_domain.together(
+        market_domain.admit(
+            push.quotes,
+            asset_ids=asset_ids,
+            as_of=push.received_at if by_receipt else now,
+            assumed_at=push.received_at,
+            oldest_at=now - retention(),
+            by_receipt=by_receipt,
+        )
         for push in pushes
-        for quote in push.quotes
-    ]
-    admitted = market_domain.admit(
-        quotes,
-        asset_ids=queries.asset_ids_by_external_id(feed).of(source),
-        as_of=now,
-        assumed_at=now,
-        oldest_at=now - retention(),
     )
-    partitions.ensure({quote.at.date() for quote in admitted.quotes})
+    partitions.ensure(market_domain.days_of(admitted.quotes))
     # COPY's errors come as the driver's own; whoever tries again looks for Django's.
     with connection.wrap_database_errors, transaction.atomic():
         head = lock_head(feed.pk)

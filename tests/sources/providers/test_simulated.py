@@ -219,7 +219,16 @@ SCRIPT = [
     slots=st.lists(st.integers(1, 30), max_size=30).map(lambda numbers: [0, *sorted(10 * n for n in numbers), 310]),
     step_seconds=st.integers(1, 40),
     start_price=st.sampled_from(
-        ["0.00000001", "0.00000123", "1", "99999.99999999", "12345678.12345678", "999999999999"]
+        [
+            "0.000000000000001",
+            "0.00000000144",
+            "0.00000001",
+            "0.00000123",
+            "1",
+            "99999.99999999",
+            "12345678.12345678",
+            "999999999999",
+        ]
     ),
     volatility=st.sampled_from([0, 0.0005, 0.05, 1]),
     jump_probability=st.sampled_from([0, 0.3]),
@@ -236,7 +245,7 @@ def test_steps_come_out_the_same_one_by_one_and_after_a_gap(slots, step_seconds,
 
 
 @pytest.mark.parametrize(
-    ("start_price", "drift", "price"), [("1", -1, Decimal("0.00000001")), ("1e11", 1, Decimal("1000000000000"))]
+    ("start_price", "drift", "price"), [("1", -1, Decimal("0.000000000000001")), ("1e11", 1, Decimal("1000000000000"))]
 )
 def test_prices_stay_positive_and_in_bounds(start_price, drift, price):
     prices = _prices(_fetch(1_000, start_prices={"A": start_price}, drift=drift, volatility=1))

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from apps.market.domain import RawQuote
 from apps.market.models import Feed
-from apps.market.quote_files import LeftOut, QuoteFileInvalid, in_order, is_newest_first, rows_of
+from apps.market.quote_files import LeftOut, QuoteFileInvalid, in_order, is_in_order, rows_of
 from apps.sources.services import clock_of_past, import_history
 from apps.tracing import new_trace_id
 
@@ -52,11 +52,11 @@ class Command(BaseCommand):
         left_out = LeftOut()
         try:
             # The whole of it once: a file that breaks in the middle leaves nothing behind.
-            newest_first = is_newest_first(left_out.quotes_of(rows()))
+            as_written = is_in_order(left_out.quotes_of(rows()))
             quotes: Iterable[RawQuote] = LeftOut().quotes_of(rows())
             imported = import_history(
                 feed_id=feed.pk,
-                quotes=in_order(list(quotes)) if newest_first else quotes,
+                quotes=quotes if as_written else in_order(list(quotes)),
                 now=now,
                 trace_id=new_trace_id(),
                 progress=lambda read: self._report_progress(f"{read:,} quotes".replace(",", " ")),
