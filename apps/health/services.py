@@ -1,6 +1,7 @@
 """The check of everything, and the marks that ticks leave."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
@@ -62,18 +63,18 @@ def _record(found: Iterable[Finding], *, now: datetime) -> None:
         since = one.since or (row.since if row is not None else now)
         if row is None:
             new.append(_row_of(one, since=since))
-            logger.warning(
-                "problem", extra={"subject": one.subject.value, "id": one.subject_id, "code": one.code.value}
-            )
         elif (row.level, row.since, row.facts) != (one.level.value, since, dict(one.facts)):
             row.level, row.since, row.facts = one.level.value, since, dict(one.facts)
             changed.append(row)
-    for row in known.values():
-        logger.info("problem over", extra={"subject": row.subject, "id": row.subject_id, "code": row.code})
-    Problem.objects.filter(pk__in=[row.pk for row in known.values()]).delete()
+    over = list(known.values())
+    Problem.objects.filter(pk__in=[row.pk for row in over]).delete()
     # Two checks at once find the same.
     Problem.objects.bulk_create(new, ignore_conflicts=True, batch_size=1_000)
     Problem.objects.bulk_update(changed, ["level", "since", "facts"], batch_size=1_000)
+    for text, rows in (("problem", new), ("problem over", over)):
+        # One line of each kind: one cause may concern thousands.
+        for (subject, code), count in sorted(Counter((row.subject, row.code) for row in rows).items()):
+            logger.warning(text, extra={"subject": subject, "code": code, "count": count})
 
 
 def _row_of(found: Finding, *, since: datetime) -> Problem:

@@ -113,6 +113,8 @@ def test_the_front_page_says_that_prices_have_stopped_and_what_is_wrong_with_eac
     assert '<td class="health well">well</td>' in text
     Feed.objects.update(is_enabled=False)
     check_all()
+    assert '<td class="health stopped">stopped</td>' in client.get("/").text
+    client.force_login(make_owner())
     text = client.get("/").text
     assert '<td class="health stopped" title="Feed feed: the feed is paused.">stopped</td>' in text
 
