@@ -136,6 +136,11 @@ class Asset(models.Model):
         help_text="The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours "
         "only.",
     )
+    signed = models.BooleanField(
+        default=False,
+        help_text="Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no "
+        "price of it waits to be confirmed.",
+    )
     tags = models.JSONField(default=list, blank=True, help_text='A list of words that rules can choose by: ["crypto"].')
 
     class Meta:
@@ -149,6 +154,15 @@ class Asset(models.Model):
             raise ValidationError({"tags": 'Write a list of words, like ["crypto", "stablecoin"].'})
         if self.calendar and self.calendar not in CALENDARS:
             raise ValidationError({"calendar": "Use the code of an exchange in docs/setup.md, like XNYS, or none."})
+        if not self.signed and self._has_been_signed():
+            raise ValidationError({"signed": "It has prices of 0 or less, so it stays signed."})
+
+    def _has_been_signed(self) -> bool:
+        if self.pk is None or not Asset.objects.filter(pk=self.pk, signed=True).exists():
+            return False
+        quoted = (Quote.objects.filter(price__lte=0), LatestQuote.objects.filter(price__lte=0))
+        waiting, rolled_up = UnconfirmedQuote.objects.filter(price__lte=0), Candle.objects.filter(low__lte=0)
+        return any(rows.filter(asset=self.pk).exists() for rows in (*quoted, waiting, rolled_up))
 
 
 class AssetsChange(models.Model):
@@ -198,7 +212,8 @@ class FeedEntry(models.Model):
     part: a slot has several where the assets that one provider did not give were asked of the next;
     repeated: quotes that say what is stored already; unconfirmed: prices that jumped and wait for the next to confirm
     them; rejected: reason -> how many quotes; missed_slots: slots that passed without a fetch before this one;
-    switched: provider before -> asset ids whose quotes come from another since this entry, None where there are none.
+    switched: provider before -> asset ids whose quotes come from another since this entry, None where there are none;
+    is_superseded: some of its quotes were corrected later.
     """
 
     class Kind(models.TextChoices):
@@ -206,10 +221,11 @@ class FeedEntry(models.Model):
         RULES = "rules", "change of rules"
         HISTORY = "history", "history"
         SPLIT = "split", "split"
+        CORRECTION = "correction", "correction"
 
     feed = models.ForeignKey(Feed, models.CASCADE, related_name="entries")
     seq = models.PositiveBigIntegerField()
-    kind = models.CharField(max_length=8, choices=Kind)
+    kind = models.CharField(max_length=10, choices=Kind)
     slot = models.DateTimeField(null=True)
     part = models.PositiveSmallIntegerField(default=1)
     as_of = models.DateTimeField()
@@ -225,6 +241,7 @@ class FeedEntry(models.Model):
     first_at = models.DateTimeField(null=True)
     last_at = models.DateTimeField(null=True)
     switched = models.JSONField(null=True)
+    is_superseded = models.BooleanField(default=False)
     trace_id = models.CharField(max_length=32)
     evaluated_at = models.DateTimeField(null=True)
 
@@ -252,7 +269,7 @@ class FeedEntry(models.Model):
 
 
 class PriceField(models.DecimalField):
-    """A price in the range that admission lets through."""
+    """A price in the range that admission lets through: of a signed asset it may be 0 or less."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs |= {"max_digits": domain.PRICE_MAX_DIGITS, "decimal_places": domain.PRICE_DECIMALS}
@@ -260,9 +277,9 @@ class PriceField(models.DecimalField):
 
 
 def price_in_range(name: str) -> models.CheckConstraint:
-    """Return the constraint that bounds a price from both sides (PostgreSQL lets NaN through `price > 0`)."""
-    lowest, highest = Decimal(domain.PRICE_LOWEST), Decimal(domain.PRICE_HIGHEST)
-    return models.CheckConstraint(condition=Q(price__gte=lowest, price__lte=highest), name=name)
+    """Return the constraint that bounds a price from both sides (PostgreSQL lets NaN through a lower bound alone)."""
+    highest = Decimal(domain.PRICE_HIGHEST)
+    return models.CheckConstraint(condition=Q(price__gte=-highest, price__lte=highest), name=name)
 
 
 class Quote(models.Model):
@@ -292,6 +309,45 @@ class Quote(models.Model):
 
     def __str__(self) -> str:
         return f"{self.price} at {self.at}"
+
+
+class SupersededQuote(models.Model):
+    """A quote that a correction has replaced or deleted. Who reads the log before that entry still sees it.
+
+    until_entry: the correction; the other columns are those of the quote, with the entry that had brought it.
+    """
+
+    pk = models.CompositePrimaryKey("asset_id", "at", "until_entry_id")
+    asset = models.ForeignKey(Asset, models.PROTECT, db_constraint=False, db_index=False, related_name="+")
+    at = models.DateTimeField()
+    price = PriceField()
+    volume = models.DecimalField(null=True, max_digits=domain.VOLUME_MAX_DIGITS, decimal_places=domain.VOLUME_DECIMALS)
+    entry = models.ForeignKey(FeedEntry, models.PROTECT, db_constraint=False, related_name="superseded_quotes")
+    late = models.BooleanField(default=False)
+    until_entry = models.ForeignKey(FeedEntry, models.PROTECT, db_constraint=False, related_name="corrected_quotes")
+
+    class Meta:
+        constraints = [price_in_range("superseded_price_in_range")]
+
+    def __str__(self) -> str:
+        return f"{self.price} at {self.at} until {self.until_entry_id}"
+
+
+class Correction(models.Model):
+    """What a correction of quotes was about, beside its entry of the log.
+
+    asset_ids: the assets whose past is another one from this entry on, sorted; removed: quotes that were replaced or
+    deleted; days: [asset id, day like 2026-01-31] of the whole days whose candles were replaced or deleted, since their
+    quotes were kept no more.
+    """
+
+    entry = models.OneToOneField(FeedEntry, models.CASCADE, primary_key=True, related_name="correction")
+    asset_ids = models.JSONField()
+    removed = models.PositiveIntegerField(default=0)
+    days = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return f"correction at {self.entry_id}"
 
 
 class LatestQuote(models.Model):
@@ -411,7 +467,7 @@ class Candle(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(low__gte=Decimal(domain.PRICE_LOWEST), high__lte=Decimal(domain.PRICE_HIGHEST))
+                condition=Q(low__gte=-Decimal(domain.PRICE_HIGHEST), high__lte=Decimal(domain.PRICE_HIGHEST))
                 & Q(low__lte=models.F("open"), high__gte=models.F("open"))
                 & Q(low__lte=models.F("close"), high__gte=models.F("close")),
                 name="candle_prices_in_range",

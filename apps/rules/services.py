@@ -18,9 +18,10 @@ from apps.market.models import FeedEntry
 from apps.market.services import AssetStays, append_rules_entry, forget_assets_changes, mark_assets_changed
 from apps.rules import queries
 from apps.rules.domain import checkpoints_kept
+from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.engine import Engine, Evaluation
 from apps.rules.engine.instance import FOREVER
-from apps.rules.engine.rule import Assets, RuleSpec
+from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleChange, RuleState, RuleVersion, Transition
 
@@ -57,7 +58,7 @@ def save_rule(
     and Rule.DoesNotExist for a rule that is deleted.
     """
     spec = RuleSpec.read(document)
-    refuse_unknown_assets(spec.assets)
+    refuse_unfit_assets(spec)
     with transaction.atomic():
         if rule is None:
             # The owner's row orders two requests that would both take the last place.
@@ -149,14 +150,18 @@ def follow_moved_asset(
     return ended
 
 
-def refuse_unknown_assets(assets: Assets) -> None:
-    """Raise RuleInvalid for a symbol that no asset has, or whose asset is in no feed."""
-    known = {asset.symbol: asset for asset in market.assets_chosen(symbols=assets.symbols)}
-    for index, symbol in enumerate(assets.symbols):
+def refuse_unfit_assets(spec: RuleSpec) -> None:
+    """Raise RuleInvalid for a symbol that no asset has, whose asset is in no feed, or to which the condition does not
+    apply. Of assets that are chosen by tag or feed, those to which it does not apply are left out."""
+    known = {asset.symbol: asset for asset in market.assets_chosen(symbols=spec.assets.symbols)}
+    for index, symbol in enumerate(spec.assets.symbols):
         if symbol not in known:
             raise RuleInvalid(f"assets[{index}]", f"there is no asset {symbol}")
         if known[symbol].feed_id is None:
             raise RuleInvalid(f"assets[{index}]", f"{symbol} is in no feed, so nothing would ever be evaluated")
+        why = why_unfit(spec.condition, signed=known[symbol].signed)
+        if why is not None:
+            raise RuleInvalid(f"assets[{index}]", f"{symbol}: {why}")
 
 
 def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None, now: datetime, trace_id: str) -> int:
@@ -216,6 +221,14 @@ def rebuild_engine(*, feed_id: int, seq: int, asset_ids: Collection[int] | None 
         engine.evaluate(entry, queries.history_of(feed_id=feed_id, seq=entry.seq))
     logger.info("engine rebuilt", extra={"feed": feed_id, "seq": seq, "entries": engine.seq - began})
     return engine
+
+
+def keep_checkpoint(*, feed_id: int, seq: int) -> None:
+    """Store the engine as it stands after entry `seq`, where no checkpoint does, in the caller's transaction: candles
+    from which its windows were filled are about to be replaced. The caller holds the evaluation cursor's lock."""
+    entry = FeedEntry.objects.filter(feed=feed_id, seq=seq).first()
+    if entry is not None and not Checkpoint.objects.filter(feed=feed_id, seq=seq).exists():
+        _store_checkpoint(entry, rebuild_engine(feed_id=feed_id, seq=seq))
 
 
 def evaluate(*, entry: FeedEntry, engine: Engine) -> Evaluation:
@@ -298,8 +311,12 @@ def _checkpoint_if_due(entry: FeedEntry, engine: Engine) -> None:
     last = Checkpoint.objects.filter(feed_id=entry.feed_id).order_by("-seq").only("as_of", "seq").first()
     is_fresh = last is not None and timedelta(0) <= entry.as_of - last.as_of < CHECKPOINT_EVERY
     if last is None or not is_fresh or entry.seq - last.seq >= CHECKPOINT_ENTRIES:
-        data = zlib.compress(json.dumps(engine.dump(), separators=(",", ":")).encode(), level=1)
-        Checkpoint.objects.create(feed_id=entry.feed_id, seq=entry.seq, as_of=entry.as_of, data=data)
+        _store_checkpoint(entry, engine)
+
+
+def _store_checkpoint(entry: FeedEntry, engine: Engine) -> None:
+    data = zlib.compress(json.dumps(engine.dump(), separators=(",", ":")).encode(), level=1)
+    Checkpoint.objects.create(feed_id=entry.feed_id, seq=entry.seq, as_of=entry.as_of, data=data)
 
 
 def prune_checkpoints(*, dry_run: bool = False) -> int:

@@ -22,7 +22,7 @@ def partition(apps, schema_editor):
 
 
 # Table -> the columns whose change may give rules other assets; making and deleting assets may too.
-COLUMNS_OF_CHANGES = {"market_asset": ("feed_id", "calendar", "tags", "symbol"), "market_feed": ("name",)}
+COLUMNS_OF_CHANGES = {"market_asset": ("feed_id", "calendar", "tags", "symbol", "signed"), "market_feed": ("name",)}
 
 
 def mark_changes_of_assets(apps, schema_editor):
@@ -75,6 +75,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(blank=True, help_text='What people call it.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('currency', models.CharField(blank=True, help_text='What its price is in, like USD. A provider whose listing is in another currency is not asked.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
                 ('calendar', models.CharField(blank=True, help_text='The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours only.', max_length=16)),
+                ('signed', models.BooleanField(default=False, help_text='Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no price of it waits to be confirmed.')),
                 ('tags', models.JSONField(blank=True, default=list, help_text='A list of words that rules can choose by: ["crypto"].')),
             ],
             options={
@@ -103,7 +104,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('seq', models.PositiveBigIntegerField()),
-                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history'), ('split', 'split')], max_length=8)),
+                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history'), ('split', 'split'), ('correction', 'correction')], max_length=10)),
                 ('slot', models.DateTimeField(null=True)),
                 ('part', models.PositiveSmallIntegerField(default=1)),
                 ('as_of', models.DateTimeField()),
@@ -119,6 +120,7 @@ class Migration(migrations.Migration):
                 ('first_at', models.DateTimeField(null=True)),
                 ('last_at', models.DateTimeField(null=True)),
                 ('switched', models.JSONField(null=True)),
+                ('is_superseded', models.BooleanField(default=False)),
                 ('trace_id', models.CharField(max_length=32)),
                 ('evaluated_at', models.DateTimeField(null=True)),
             ],
@@ -246,6 +248,32 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='SupersededQuote',
+            fields=[
+                ('pk', models.CompositePrimaryKey('asset_id', 'at', 'until_entry_id', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='market.asset')),
+                ('at', models.DateTimeField()),
+                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
+                ('entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='superseded_quotes', to='market.feedentry')),
+                ('late', models.BooleanField(default=False)),
+                ('until_entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='corrected_quotes', to='market.feedentry')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='Correction',
+            fields=[
+                ('entry', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='correction', serialize=False, to='market.feedentry')),
+                ('asset_ids', models.JSONField()),
+                ('removed', models.PositiveIntegerField(default=0)),
+                ('days', models.JSONField(default=list)),
+            ],
+        ),
+        migrations.AddConstraint(
+            model_name='supersededquote',
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='superseded_price_in_range'),
+        ),
+        migrations.CreateModel(
             name='Split',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -262,11 +290,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='latestquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='latest_price_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='latest_price_in_range'),
         ),
         migrations.AddConstraint(
             model_name='unconfirmedquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range'),
         ),
         migrations.AddIndex(
             model_name='candle',
@@ -274,7 +302,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='candle',
-            constraint=models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('1E-15')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('-1E+12')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range'),
         ),
         migrations.AddIndex(
             model_name='feedhead',
@@ -306,7 +334,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='quote_price_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='quote_price_in_range'),
         ),
         migrations.AddConstraint(
             model_name='quote',

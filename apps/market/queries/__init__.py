@@ -9,6 +9,7 @@ from apps.market.queries.assets import (
     calendar_warnings,
     first_assets,
     known_tags,
+    signed_assets,
 )
 from apps.market.queries.feeds import (
     HOURS_SHOWN,
@@ -28,6 +29,7 @@ from apps.market.queries.log import (
     asset_ids_in,
     asset_ids_of,
     clocks_between,
+    corrected_in,
     entries_by_id,
     evaluated_quotes,
     evaluated_quotes_of,
@@ -41,11 +43,12 @@ from apps.market.queries.log import (
     pending_entry,
     quotes_between,
     quotes_in,
+    quotes_removed_by,
     released_between,
     switches_between,
     switches_in,
 )
-from apps.market.queries.past import forgotten_before, path_before, quoted_path, stored_path, stored_spans
+from apps.market.queries.past import forgotten_before, lost_days, path_before, quoted_path, stored_path, stored_spans
 from apps.market.queries.prices import (
     PATH_POINTS,
     PathPoint,
@@ -81,6 +84,7 @@ __all__ = [
     "calendar_warnings",
     "candles_of",
     "clocks_between",
+    "corrected_in",
     "effective_interval_seconds",
     "entries_by_id",
     "evaluated_quotes",
@@ -100,6 +104,7 @@ __all__ = [
     "last_success_at",
     "last_switches",
     "latest_prices",
+    "lost_days",
     "newest_quotes",
     "newest_stored",
     "pace_seconds",
@@ -112,8 +117,10 @@ __all__ = [
     "quoted_path",
     "quotes_between",
     "quotes_in",
+    "quotes_removed_by",
     "released_between",
     "same_answers",
+    "signed_assets",
     "splits_of",
     "stored_path",
     "stored_prices",
