@@ -31,7 +31,7 @@ def test_a_feeds_page_shows_the_end_of_its_log_with_its_counts(admin_client):
     log = _table(admin_client, feed, "Last entries of its log")
     assert [row[4:11] for row in log.rows] == [
         ["failed: timeout", 0, 0, 0, 0, "0", 3],
-        ["simulated", 1, 1, 0, 0, "1 unknown_asset", 0],
+        ["simulated", 0, 1, 0, 0, "1 conflict, 1 unknown_asset", 0],
         ["simulated", 2, 0, 0, 0, "0", 0],
     ]
     assert reverse("admin:market_feedentry_change", args=[FeedEntry.objects.first().pk]) in log.rows[0][0]
