@@ -44,7 +44,7 @@ TRANSITIONS_SHOWN = 20
 TAGS_OFFERED = 200
 ASSETS_NAMED = 3
 SEVERITY_LABEL = {"critical": "danger", "warning": "warning", "info": "info"}
-PARAMETERS = ["level", "low", "high", "percent", "n", "window", "after", "written"]
+PARAMETERS = ["level", "low", "high", "percent", "by", "n", "window", "after", "written"]
 
 
 @admin.register(Rule)
