@@ -403,11 +403,16 @@ def change_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool |
 
 
 def average_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool | None, dict[str, Any]]:
-    percent = threshold(leaf, "percent", is_open=look.is_open)
     pieces, operands = pieces_known(leaf, quotes=look.quotes, start=start)
+    if "by" in leaf and "mean" in operands:
+        operands["difference"] = look.quotes[-1].price - operands["mean"]
     if not pieces:
         return UNKNOWN, operands
     price, mean = look.quotes[-1].price, operands["mean"]
+    if "by" in leaf:
+        amount = threshold(leaf, "by", is_open=look.is_open) * PRICE_UNITS
+        return price > mean + amount if leaf["kind"] == "above_average" else price < mean - amount, operands
+    percent = threshold(leaf, "percent", is_open=look.is_open)
     if mean <= 0:
         return UNKNOWN, operands
     if leaf["kind"] == "above_average":
