@@ -133,6 +133,16 @@ def is_clocked(condition: Condition) -> bool:
     return any(leaf.is_clocked for leaf in leaves_of(condition))
 
 
+def has_price(condition: Condition) -> bool:
+    """Tell whether it names a price anywhere, which a split makes another."""
+    return any(leaf.has_price for leaf in leaves_of(condition))
+
+
+def compares_prices(condition: Condition) -> bool:
+    """Tell whether it compares a price with those of a window anywhere."""
+    return any(leaf.compares_prices for leaf in leaves_of(condition))
+
+
 def read_condition(data: Any, path: str = "condition") -> Condition:
     """Return the condition that `data` writes down. Raises RuleInvalid, which names the path."""
     condition = _read(data, path, depth=1, nots=0)
