@@ -257,11 +257,17 @@ class Message(models.Model):
             models.Index(fields=["-created_at"], name="message_newest_first"),
             # Serves a channel's page, and its limit: what was made for it lately.
             models.Index(fields=["channel", "-created_at"], name="message_newest_of_channel"),
-            # Serves tick, and the sender of a channel: what is due.
+            # Serves the sender of a channel: what is due on it.
             models.Index(
                 fields=["channel", "next_attempt_at"],
                 condition=~Q(status__in=["delivered", "failed"]),
                 name="message_due",
+            ),
+            # Serves tick: what is due on any channel.
+            models.Index(
+                fields=["next_attempt_at"],
+                condition=~Q(status__in=["delivered", "failed"]),
+                name="message_due_anywhere",
             ),
         ]
 
@@ -273,7 +279,8 @@ class Notification(models.Model):
     """One alert event for one channel, and the message that it is part of, once there is one.
 
     repeat: 0 for the event itself, then the number of the reminder; due_at: when it is to be planned: after the
-    channel's group wait, or at the end of what defers it; deferred_by: what defers it, or did until it was planned.
+    channel's group wait, or at the end of what defers it; deferred_by: what defers it, or did until it was planned;
+    remind_at: when the next reminder of the same opening is due, None where there is none to come.
     """
 
     class Deferral(models.TextChoices):
@@ -285,6 +292,7 @@ class Notification(models.Model):
     channel = models.ForeignKey(Channel, models.CASCADE, related_name="notifications")
     repeat = models.PositiveIntegerField(default=0)
     due_at = models.DateTimeField()
+    remind_at = models.DateTimeField(null=True)
     deferred_by = models.CharField(max_length=7, choices=Deferral, blank=True, default=Deferral.NONE)
     silence = models.ForeignKey(Silence, models.SET_NULL, null=True, related_name="deferred")
     message = models.ForeignKey(Message, models.CASCADE, null=True, related_name="members")
@@ -297,8 +305,14 @@ class Notification(models.Model):
                 fields=["event", "channel", "repeat"], name="one_notification_per_event_channel_and_repeat"
             )
         ]
-        # Serves tick and the planner: notifications without a message.
-        indexes = [models.Index(fields=["channel", "due_at"], condition=Q(message=None), name="notification_unplanned")]
+        indexes = [
+            # Serves the planner of a channel: notifications without a message.
+            models.Index(fields=["channel", "due_at"], condition=Q(message=None), name="notification_unplanned"),
+            # Serves tick: those of them that are due.
+            models.Index(fields=["due_at"], condition=Q(message=None), name="notification_due"),
+            # Serves sweep: reminders that are due.
+            models.Index(fields=["remind_at"], condition=Q(remind_at__isnull=False), name="notification_to_remind"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.event} → {self.channel}"

@@ -76,10 +76,12 @@ def channels_to_plan(*, now: datetime, feed_id: int | None = None) -> list[int]:
 
     feed_id: looks only at events of this feed's log.
     """
-    due = Notification.objects.filter(message=None, due_at__lte=now, channel=OuterRef("pk"))
+    due = Notification.objects.filter(message=None, due_at__lte=now).order_by()
     if feed_id is not None:
         due = due.filter(event__entry__feed=feed_id)
-    channels = list(Channel.objects.filter(Exists(due)).only("messages_per_minute").order_by("pk"))
+    # From what is due to its channels, so that those without anything due are not read.
+    chosen = Channel.objects.filter(pk__in=due.values("channel"))
+    channels = list(chosen.only("messages_per_minute").order_by("pk"))
     # Channels at their limit would be found again and again, and take the room of others.
     at_limit = _at_their_limit_at(now, channels)
     return [one.pk for one in channels if one.pk not in at_limit][:CHANNELS_AT_ONCE]
@@ -158,32 +160,12 @@ def untried_messages(*, channel_id: int, alert_ids: Iterable[int]) -> dict[int, 
     return {alert_id: found[pk] for alert_id, pk in message_of.items() if pk in found}
 
 
-def openings_to_repeat(*, now: datetime) -> list[Notification]:
-    """Return, of each alert that is open and unacknowledged, the last notification on a channel that wants reminders,
-    where its message got through, or was given up, long enough ago; at most NOTIFICATIONS_AT_ONCE."""
-    wanted = Channel.objects.filter(is_enabled=True, repeat_minutes__gt=0)
-    is_long_ago = Q()
-    # One condition for each wait there is, since a column's number of minutes is no interval to SQLite.
-    for minutes in wanted.order_by("repeat_minutes").values_list("repeat_minutes", flat=True).distinct():
-        before = now - timedelta(minutes=minutes)
-        is_over = Q(message__delivered_at__lte=before)
-        is_over |= Q(message__status=Message.Status.FAILED, message__created_at__lte=before)
-        is_long_ago |= Q(is_over, channel__repeat_minutes=minutes)
-    if not is_long_ago:
-        return []
-    later = Notification.objects.filter(
-        event=OuterRef("event"), channel=OuterRef("channel"), repeat__gt=OuterRef("repeat")
-    )
-    last = Notification.objects.filter(
-        is_long_ago,
-        ~Exists(later),
-        event__kind=AlertEvent.Kind.OPENED,
-        event__alert__resolved_at=None,
-        event__alert__acknowledged_at=None,
-        channel__is_enabled=True,
-    )
-    # Each gets a reminder and is not found again, so none waits behind others for ever.
-    return list(last.order_by("pk")[:NOTIFICATIONS_AT_ONCE])
+def lock_due_reminders(*, now: datetime) -> list[Notification]:
+    """Return the notifications whose next reminder is due, with alert and channel, locked; at most
+    NOTIFICATIONS_AT_ONCE. What another sweep has locked is passed over."""
+    due = Notification.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
+    due = due.filter(remind_at__lte=now).select_related("event__alert", "channel")
+    return list(due.order_by("remind_at", "pk")[:NOTIFICATIONS_AT_ONCE])
 
 
 def next_message(channel_id: int) -> Message | None:
@@ -237,11 +219,12 @@ class DueChannel(NamedTuple):
 def due_channels(*, behind: timedelta, now: datetime) -> list[DueChannel]:
     """Return the channels with a due message for which a task is to be dispatched: the message became due after the
     last dispatch, or that was longer ago than `behind`."""
-    due = Message.objects.filter(_is_due(), channel=OuterRef("pk"))
+    due = Message.objects.filter(_is_due()).order_by()
     is_forgotten = Q(dispatched_at=None) | Q(dispatched_at__lte=now - behind)
-    is_fresh = Exists(due.filter(next_attempt_at__gt=OuterRef("dispatched_at")))
+    is_fresh = Exists(due.filter(channel=OuterRef("pk"), next_attempt_at__gt=OuterRef("dispatched_at")))
     may_resume = Q(resume_at=None) | Q(resume_at__lte=now)
-    rows = Channel.objects.filter(Exists(due), is_forgotten | is_fresh, may_resume)
+    # From what is due to its channels, so that those without anything due are not read.
+    rows = Channel.objects.filter(is_forgotten | is_fresh, may_resume, pk__in=due.values("channel"))
     # The longest ago dispatched comes first, so that slow channels never keep others waiting for ever.
     rows = rows.order_by(F("dispatched_at").asc(nulls_first=True), "pk")
     found = rows.values_list("pk", "failing_since")[:CHANNELS_AT_ONCE]

@@ -27,6 +27,7 @@ from apps.notify.services import (
     redeliver,
     retire_previous_secret,
     rotate_secret,
+    schedule_reminders,
     send_test,
     switch_on,
     would_send,
@@ -187,6 +188,8 @@ class ChannelAdmin(OwnedRows, PageAdmin):
         obj.save(update_fields=SET_BY_PEOPLE)
         if obj.is_enabled and "is_enabled" in form.changed_data:
             switch_on(channel=obj)
+        if "repeat_minutes" in form.changed_data:
+            schedule_reminders(channel=obj)
         if set(QUIET) & set(form.changed_data):
             reconsider_quiet_hours(channel=obj, now=timezone.now())
 

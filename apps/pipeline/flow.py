@@ -232,7 +232,6 @@ def sweep() -> dict[str, int]:
     for run_id in backtests:
         _dispatch(_backtest(run_id))
     rewritten = market.redo_cache_writes(now=now)
-    # Not in each tick, since it reads every open alert, and reminders are minutes apart.
     notify.enqueue_reminders(now=now)
     # Last, since it takes locks and its work grows with the number of rules.
     followed = rules.follow_assets(now=now, trace_id=new_trace_id())

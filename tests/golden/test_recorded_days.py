@@ -32,6 +32,7 @@ from apps.notify.services import (
     end_silences,
     enqueue_reminders,
     plan,
+    schedule_reminders,
     set_channels,
 )
 from apps.pipeline.flow import evaluate_next
@@ -302,6 +303,8 @@ class World:
             plan(channel_id=channel_id, now=now)
         unsent = Message.objects.filter(status=Message.Status.PENDING, channel__in=self.sending)
         unsent.update(status=Message.Status.DELIVERED, attempts=1, delivered_at=now)
+        for channel in self.channels:
+            schedule_reminders(channel=channel)
 
     def silence_asset(self, *, now: datetime) -> None:
         """Silence one asset for ten minutes."""

@@ -49,6 +49,16 @@ class HistoryEntry:
 
 
 @dataclass(frozen=True)
+class CorrectionEntry:
+    """Quotes that are removed from the past, and quotes that take the place of what is there at their times."""
+
+    seq: int
+    as_of: int
+    removed: tuple[tuple[int, int], ...]  # (asset_id, at)
+    quotes: tuple[tuple[int, int, int], ...]  # (asset_id, at, price)
+
+
+@dataclass(frozen=True)
 class Change:
     rule_id: int
     version_id: int | None  # None: the rule is gone or disabled.
@@ -76,7 +86,7 @@ class SplitEntry:
     quotes: tuple[tuple[int, int, int], ...] = ()  # There are none in it.
 
 
-Entry = QuotesEntry | HistoryEntry | RulesEntry | SplitEntry
+Entry = QuotesEntry | HistoryEntry | CorrectionEntry | RulesEntry | SplitEntry
 
 
 @dataclass(frozen=True)
@@ -156,6 +166,11 @@ class Reader:
             self.splits.append(entry)
             instances = [one for one in self.in_order() if one.asset_id == entry.asset_id]
             return [transition for one in instances for transition in one.split(entry)]
+        if isinstance(entry, CorrectionEntry):
+            gone = {*entry.removed, *((asset_id, at) for asset_id, at, _ in entry.quotes)}
+            self.path = [quote for quote in self.path if (quote.asset_id, quote.at) not in gone]
+            self.path += [Quote(*row) for row in entry.quotes]
+            return []
         if isinstance(entry, RulesEntry):
             return [transition for change in entry.changes for transition in self.change(change, entry=entry)]
         transitions = []

@@ -1,6 +1,10 @@
-"""A random log, written by the project's own services: rules that come, change and go, quotes, history, splits."""
+"""A random log, written by the project's own services: rules that come, change and go, quotes, history, corrections,
+splits."""
 
+from apps.market.domain import RawQuote
+from apps.market.models import Asset, Quote
 from apps.market.services import append_split
+from apps.pipeline import corrections
 from apps.rules.engine.conditions import is_event, read_condition
 from apps.rules.services import confirm_rule
 from tests.builders import TRACE, append_quotes, asset_ids, at, make_rule
@@ -34,6 +38,21 @@ def random_condition(draw):
     if shape < 0.7:
         return {"not": random_leaf(draw, ["above", "above", "rises"])}
     return {draw.choice(["all", "any"]): [random_leaf(draw, kinds) for _ in range(draw.randint(2, 3))]}
+
+
+def random_correction(draw, feed, symbol, *, second):
+    """Delete some of an asset's quotes, or replace some and add one beside them; an entry, if there is anything."""
+    asset = Asset.objects.get(symbol=symbol)
+    times = sorted(Quote.objects.filter(asset=asset).values_list("at", flat=True))[-draw.randint(1, 12) :]
+    if not times or draw.random() < 0.3:
+        since, until = (times[0], times[draw.randrange(len(times))]) if times else (at(0), at(0))
+        if since < until:
+            corrections.delete_quotes(asset, since=since, until=until, now=at(second), trace_id=TRACE)
+        return
+    moments = [*draw.sample(times, min(len(times), 3)), times[0] - (at(1) - at(0)) / 2]
+    quotes = [RawQuote(symbol, str(draw.randint(97, 103)), moment) for moment in moments]
+    admitted = corrections.admit_file(feed, quotes, now=at(second))
+    corrections.replace_quotes(feed, admitted, now=at(second), trace_id=TRACE)
 
 
 def random_entries(draw, feed, owner, *, symbols):
@@ -72,6 +91,8 @@ def random_entries(draw, feed, owner, *, symbols):
                 expires_at=draw.choice([None, None, at(second + 30)]),
                 enabled=draw.random() < 0.9 or len(rules) < 2,
             )
+        elif draw.random() < 0.15:
+            random_correction(draw, feed, draw.choice(symbols), second=second)
         else:
             quotes = []
             for _ in range(draw.randint(0, 4)):

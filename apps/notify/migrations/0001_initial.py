@@ -125,6 +125,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('repeat', models.PositiveIntegerField(default=0)),
                 ('due_at', models.DateTimeField()),
+                ('remind_at', models.DateTimeField(null=True)),
                 ('deferred_by', models.CharField(blank=True, choices=[('', 'nothing'), ('silence', 'a silence'), ('quiet', 'quiet hours')], default='', max_length=7)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('channel', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to='notify.channel')),
@@ -160,6 +161,10 @@ class Migration(migrations.Migration):
             model_name='message',
             index=models.Index(condition=models.Q(('status__in', ['delivered', 'failed']), _negated=True), fields=['channel', 'next_attempt_at'], name='message_due'),
         ),
+        migrations.AddIndex(
+            model_name='message',
+            index=models.Index(condition=models.Q(('status__in', ['delivered', 'failed']), _negated=True), fields=['next_attempt_at'], name='message_due_anywhere'),
+        ),
         migrations.AddConstraint(
             model_name='attempt',
             constraint=models.UniqueConstraint(fields=('message', 'number'), name='one_attempt_per_message_and_number'),
@@ -179,6 +184,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='notification',
             index=models.Index(condition=models.Q(('message', None)), fields=['channel', 'due_at'], name='notification_unplanned'),
+        ),
+        migrations.AddIndex(
+            model_name='notification',
+            index=models.Index(condition=models.Q(('message', None)), fields=['due_at'], name='notification_due'),
+        ),
+        migrations.AddIndex(
+            model_name='notification',
+            index=models.Index(condition=models.Q(('remind_at__isnull', False)), fields=['remind_at'], name='notification_to_remind'),
         ),
         migrations.AddConstraint(
             model_name='notification',

@@ -26,10 +26,11 @@ from apps.notify.services.channels import (
     switch_off,
     switch_on,
 )
-from apps.notify.services.enqueuing import enqueue, enqueue_reminders
+from apps.notify.services.enqueuing import enqueue
 from apps.notify.services.planning import plan
 from apps.notify.services.previewing import WouldSend, last_opening, would_send
 from apps.notify.services.pruning import kept_since, prune_messages, prune_silences
+from apps.notify.services.reminding import enqueue_reminders, schedule_reminders
 from apps.notify.services.sending import deliver_next, note_dispatched
 from apps.notify.services.silencing import create_silence, end_silences, look_again
 
@@ -65,6 +66,7 @@ __all__ = [
     "redeliver",
     "retire_previous_secret",
     "rotate_secret",
+    "schedule_reminders",
     "send_test",
     "set_channels",
     "switch_off",

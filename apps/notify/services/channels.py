@@ -16,6 +16,7 @@ from apps.accounts.queries import profile_of
 from apps.notify import domain
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message, Notification, RuleChannel
+from apps.notify.services.reminding import schedule_reminders
 from apps.notify.transports.protocol import ChannelInvalid
 from apps.notify.transports.registry import TRANSPORTS, transport_named
 from apps.rules.models import Rule
@@ -63,7 +64,9 @@ def configure_channel(*, channel: Channel, kind: str, config: Mapping[str, Any],
     for column, value in options.items():
         setattr(channel, column, value)
     channel.full_clean()
-    channel.save()
+    with transaction.atomic():
+        channel.save()
+        schedule_reminders(channel=channel)
     return channel
 
 
@@ -145,7 +148,9 @@ def switch_on(*, channel: Channel) -> None:
     channel.is_enabled = True
     channel.switched_off_because = ""
     channel.failing_since = channel.resume_at = None
-    channel.save(update_fields=["is_enabled", "switched_off_because", "failing_since", "resume_at"])
+    with transaction.atomic():
+        channel.save(update_fields=["is_enabled", "switched_off_because", "failing_since", "resume_at"])
+        schedule_reminders(channel=channel)
 
 
 def has_rotating_secret(channel: Channel) -> bool:
@@ -184,10 +189,13 @@ def retire_previous_secret(*, channel: Channel) -> bool:
 def redeliver(*, messages: QuerySet[Message], now: datetime) -> int:
     """Have those of the messages that failed sent again, with the same ids and the whole schedule of retries, and
     return how many those are. Messages of a channel that is switched off stay as they are."""
-    failed = messages.filter(status=Message.Status.FAILED, channel__is_enabled=True)
-    return Message.objects.filter(pk__in=failed.order_by().values("pk"), status=Message.Status.FAILED).update(
-        status=Message.Status.PENDING, next_attempt_at=now, attempts_before=F("attempts")
-    )
+    failed = messages.filter(status=Message.Status.FAILED, channel__is_enabled=True).order_by().values("pk")
+    with transaction.atomic():
+        # Reminders count from the end of the new attempts.
+        Notification.objects.filter(message__in=failed).update(remind_at=None)
+        return Message.objects.filter(pk__in=failed, status=Message.Status.FAILED).update(
+            status=Message.Status.PENDING, next_attempt_at=now, attempts_before=F("attempts")
+        )
 
 
 def reconsider_quiet_hours(*, channel: Channel, now: datetime) -> None:

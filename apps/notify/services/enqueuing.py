@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from apps.alerts.models import Alert, AlertEvent
-from apps.notify import queries
 from apps.notify.models import Channel, Notification, RuleChannel
 from apps.notify.services.channels import inbox_of
 
@@ -70,13 +69,3 @@ def _enqueue_resolved(resolved: Sequence[AlertEvent], *, now: datetime) -> int:
 def _due_at(event: AlertEvent, *, channel: Channel, now: datetime) -> datetime:
     wait = 0 if event.alert.severity == "critical" else channel.group_wait_seconds
     return now + timedelta(seconds=wait)
-
-
-def enqueue_reminders(*, now: datetime) -> list[int]:
-    """Create due reminders of open, unacknowledged alerts for the channels that want them, and return the channels."""
-    notifications = [
-        Notification(event_id=one.event_id, channel_id=one.channel_id, repeat=one.repeat + 1, due_at=now)
-        for one in queries.openings_to_repeat(now=now)
-    ]
-    Notification.objects.bulk_create(notifications, ignore_conflicts=True, batch_size=1_000)
-    return sorted({notification.channel_id for notification in notifications})

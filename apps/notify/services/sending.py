@@ -15,6 +15,7 @@ from apps.notify.models import Attempt, Channel, Message
 from apps.notify.services.actions import action_links
 from apps.notify.services.channels import switch_off, url_of
 from apps.notify.services.planning import url_of as url_of_message
+from apps.notify.services.reminding import schedule_reminders
 from apps.notify.transports.protocol import (
     ChannelRefused,
     Receipt,
@@ -93,6 +94,7 @@ def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | 
         while message is not None and message.attempts - message.attempts_before > len(domain.RETRY_AFTER_SECONDS):
             # The process of its last attempt died too: this message may be what crashes its senders.
             Message.objects.filter(pk=message.pk).update(status=Message.Status.FAILED, lease_until=None)
+            schedule_reminders(channel=channel, message=message)
             message = queries.next_message(channel_id)
         if message is None:
             return None
@@ -125,6 +127,8 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
         extra={"message_id": str(message.pk), "attempt": attempt.number, "outcome": str(outcome), "reason": reason},
     )
     with transaction.atomic():
+        # As it is by now: its owner may have changed how often it reminds.
+        locked = Channel.objects.select_for_update(no_key=True).filter(pk=channel.pk).first()
         Attempt.objects.filter(pk=attempt.pk).update(
             outcome=outcome,
             reason=reason[:64],
@@ -149,6 +153,8 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
                     switch_off(channel=channel, because=came.detail or came.reason, now=now)
                 else:
                     _note_failure(channel, came=came, now=now)
+        if locked is not None:
+            schedule_reminders(channel=locked, message=message)
     return outcome
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import acknowledge
 from apps.notify import queries, services
-from apps.notify.models import Channel, Notification
+from apps.notify.models import Channel, Message, Notification
 from apps.notify.transports.protocol import TransportRejected
 from apps.pipeline import flow
 from apps.rules.models import Rule, RuleVersion
@@ -265,6 +265,46 @@ def test_an_alert_whose_message_failed_has_reminders(feed, rule, reminded, outsi
     ]
 
     assert notifications == [[], [reminded.pk], []]
+
+
+def reminded_after(minutes):
+    return services.enqueue_reminders(now=timezone.now() + timedelta(minutes=minutes))
+
+
+@pytest.mark.parametrize("before", [0, 1_440])
+def test_who_changes_how_often_a_channel_reminds_changes_it_for_alerts_that_are_open(feed, rule, channel, before):
+    Channel.objects.update(repeat_minutes=before)
+    items(feed, channel, (0, "101"))
+    send(channel)
+    channel.refresh_from_db()
+    services.configure_channel(channel=channel, kind="fake", config={}, repeat_minutes=60)
+
+    assert (reminded_after(59), reminded_after(61)) == ([], [channel.pk])
+
+
+def test_a_channel_that_was_off_when_a_reminder_was_due_reminds_when_it_is_on_again(feed, rule, reminded):
+    items(feed, reminded, (0, "101"))
+    send(reminded)
+    Channel.objects.update(is_enabled=False)
+    assert reminded_after(61) == []
+
+    reminded.refresh_from_db()
+    services.switch_on(channel=reminded)
+
+    assert (reminded_after(59), reminded_after(61)) == ([], [reminded.pk])
+
+
+def test_a_message_that_is_sent_again_is_not_reminded_of_meanwhile(feed, rule, reminded, outside):
+    items(feed, reminded, (0, "101"))
+    outside.script = [raising(TransportRejected("http_400"))]
+    send(reminded)
+    services.redeliver(messages=Message.objects.all(), now=timezone.now())
+    assert reminded_after(61) == []
+
+    make_due(Message.objects.get().pk)
+    send(reminded)
+
+    assert reminded_after(61) == [reminded.pk]
 
 
 def test_who_is_reminded_seldom_keeps_nobody_from_being_reminded_often(feed, owner, rule, reminded, monkeypatch):

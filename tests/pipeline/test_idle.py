@@ -1,0 +1,51 @@
+"""A tick and a sweep with nothing to do read the same rows, however many rules, feeds, channels, assets and open alerts
+there are."""
+
+import json
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from apps.pipeline import flow
+from tests.builders import make_owner
+from tests.idle_rows import make_idle
+
+pytestmark = [pytest.mark.django_db, pytest.mark.servers]
+
+KINDS = ["feeds", "assets", "rules", "channels", "alerts"]
+
+
+def rows_read(plan):
+    """Return how many rows the nodes of a plan have read, those that a filter dropped among them."""
+    own = plan["Actual Rows"] + sum(plan.get(f"Rows Removed by {by}", 0) for by in ("Filter", "Index Recheck"))
+    return own * plan["Actual Loops"] + sum(map(rows_read, plan.get("Plans", ())))
+
+
+def read_by(work):
+    """Return statement -> how many rows it reads where it may use each index."""
+    with CaptureQueriesContext(connection) as caught:
+        work()
+    found = {}
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        for query in caught.captured_queries:
+            statement = query["sql"]
+            if statement.startswith(("SELECT", "UPDATE")):
+                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+                (answer,) = cursor.fetchone()
+                plan = (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
+                found[statement.split(" WHERE ")[0]] = rows_read(plan)
+        cursor.execute("SET LOCAL enable_seqscan = on")
+    return found
+
+
+@pytest.mark.parametrize("work", [flow.start_due, flow.sweep])
+def test_what_is_read_does_not_grow_with_what_there_is(work):
+    owner = make_owner()
+    make_idle(owner=owner, name="few", **dict.fromkeys(KINDS, 200))
+    few = read_by(work)
+    make_idle(owner=owner, name="many", **dict.fromkeys(KINDS, 800))
+
+    assert read_by(work) == few
+    assert len(few) > 2
