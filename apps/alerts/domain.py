@@ -126,7 +126,7 @@ def _value(name: str, one: Any) -> str:
     number = _number(one)
     if number is None:
         return str(one)
-    return ("-" if number < 0 else "") + format_number(abs(number)) + (" %" if name.endswith("percent") else "")
+    return format_number(number) + (" %" if name.endswith("percent") else "")
 
 
 def _number(one: Any) -> Decimal | None:

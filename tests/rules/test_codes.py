@@ -6,6 +6,7 @@ import pytest
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import acknowledge
+from apps.market.models import Asset
 from apps.market.services import append_split
 from apps.notify.models import Message, Notification
 from apps.notify.services import plan
@@ -66,6 +67,12 @@ def test_a_rich_run_stores_codes_and_no_sentence():
     evaluate_pending(feed_id=feed.pk)
     confirm_rule(rule=edited, now=at(121), trace_id=TRACE)
     evaluate_pending(feed_id=feed.pk)
+    # Rules have not followed yet.
+    Asset.objects.update(signed=True)
+    append_quotes(feed, [("BTC-USD", at(130), "-1")])
+    append_quotes(feed, [("BTC-USD", at(131), "-2")])
+    evaluate_pending(feed_id=feed.pk)
+    unknowns |= set(RuleState.objects.values_list("unknown", flat=True))
     for channel_id in set(Notification.objects.values_list("channel", flat=True)):
         plan(channel_id=channel_id, now=at(10**9))
 

@@ -143,7 +143,8 @@ def test_unknown_never_fires_and_never_resolves_and_can_be_seen():
     made = feed.quotes((1, UNKNOWN), (2, YES), (3, UNKNOWN))
 
     assert made == [("inactive", "firing", 2, "became_true", False)]
-    assert feed.instance() == ["firing", START + 2, START + 2, START + 2, False, "became_true", "", "not said", START + 1]
+    moments = [START + 2] * 3
+    assert feed.instance() == ["firing", *moments, False, "became_true", "", "not said", START + 1]
     assert feed.quotes((4, UNKNOWN), (5, NO)) == [("firing", "inactive", 5, "recovered", False)]
 
 

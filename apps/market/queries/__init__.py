@@ -9,6 +9,7 @@ from apps.market.queries.assets import (
     calendar_warnings,
     first_assets,
     known_tags,
+    signed_assets,
 )
 from apps.market.queries.feeds import (
     HOURS_SHOWN,
@@ -119,6 +120,7 @@ __all__ = [
     "quotes_removed_by",
     "released_between",
     "same_answers",
+    "signed_assets",
     "splits_of",
     "stored_path",
     "stored_prices",
