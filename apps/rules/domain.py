@@ -71,6 +71,8 @@ def _describe_leaf(leaf: AnyLeaf) -> str:
         return f"is {write_number(leaf.n)} or more standard deviations from its average of {window}"
     side = "above" if leaf.kind == "above_average" else "below"
     distance = f"more than {write_number(leaf.percent)} % " if leaf.percent else ""
+    if leaf.by:
+        distance = f"more than {format_number(leaf.by)} "
     return f"is {distance}{side} its average of {window}"
 
 
@@ -121,6 +123,14 @@ def _describe_seen(*, symbol: str, condition: Condition, evidence: Mapping[str, 
     return f"{symbol} {claim}: {newest}"
 
 
+def describe_distance(seen: Mapping[str, Any]) -> str:
+    """Return how far a price is from a mean, without a sign: in percent, or as an amount with two decimals, or two
+    significant digits where these would be 0."""
+    if "difference" in seen:
+        return format_number(round_number(abs(Decimal(seen["difference"])), decimals=2))
+    return format_percent(seen["difference_percent"])
+
+
 def format_mean(mean: str, price: str) -> str:
     """Return a mean with as many decimals as the price has, two at least, and more where they would be the same."""
     exact, beside = Decimal(mean), Decimal(price)
@@ -154,7 +164,7 @@ def _claim(condition: Condition, evidence: Mapping[str, Any], *, at: str) -> str
         return f"is {deviations} standard deviations from its average of {format_duration(condition.window)}"
     if isinstance(condition, Average) and evidence["result"]:
         side = "above" if condition.kind == "above_average" else "below"
-        distance, window = format_percent(evidence["difference_percent"]), format_duration(condition.window)
+        distance, window = describe_distance(evidence), format_duration(condition.window)
         return f"is {distance} {side} its average of {window}"
     return describe_condition(condition)
 

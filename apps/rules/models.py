@@ -88,8 +88,8 @@ class RuleState(models.Model):
     """Where one (rule, asset) stands, as of the feed's last evaluated entry.
 
     since: when it came into this state (event time), None before the first transition; unknown: why the last evaluation
-    could say neither yes nor no, or ""; reason: of the last transition; detail: for ERROR what was raised, for PAUSED
-    the ratio of the split.
+    could say neither yes nor no, or ""; unknown_since: the feed's clock when that began; reason: of the last
+    transition; detail: for ERROR what was raised, for PAUSED the ratio of the split.
     """
 
     rule = models.ForeignKey(Rule, models.CASCADE, related_name="states")
@@ -98,6 +98,7 @@ class RuleState(models.Model):
     state = models.CharField(max_length=12, choices=_STATE_CHOICES)
     since = models.DateTimeField(null=True)
     unknown = models.CharField(max_length=CODE_LONGEST, choices=_UNKNOWN_CHOICES, blank=True)
+    unknown_since = models.DateTimeField(null=True)
     reason = models.CharField(max_length=CODE_LONGEST, choices=_REASON_CHOICES, blank=True)
     detail = models.CharField(max_length=DETAIL_LONGEST, blank=True)
 

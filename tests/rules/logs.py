@@ -94,6 +94,7 @@ COMPARED = (
     "before",
     "reference",
     "mean",
+    "difference",
     "coverage",
     "window_from",
     "newest_at",
@@ -148,8 +149,13 @@ def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool, nots: int) -
                 leaf["min_coverage"] = draw(coverages)
         else:
             leaf["min_coverage"] = draw(coverages)
-        if kind.endswith("average") and draw(st.booleans()):
-            leaf["percent"] = "0"
+        if kind.endswith("average"):
+            what = choose(draw, "as it is", "0", "by", "by 0")
+            if what == "0":
+                leaf["percent"] = "0"
+            elif what != "as it is":
+                del leaf["percent"]
+                leaf["by"] = "0" if what == "by 0" else choose(draw, "5", "10", "0.000000000000000001", "1000000000000")
         if recovers and kind != "zscore":
             leaf["recovery"] = "0" if kind.endswith("average") else "0.0000000001"
     return leaf
@@ -525,6 +531,8 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
         written["before"] = from_units(operands["before"])
     if "mean" in operands:
         written["mean"] = mean_of(operands["mean"])
+    if "difference" in operands:
+        written["difference"] = mean_of(operands["difference"])
     if "coverage" in operands:
         whole, part = divmod(round(Fraction(operands["coverage"]) * 10_000), 10_000)
         written["coverage"] = f"{whole}.{part:04d}".rstrip("0").rstrip(".")

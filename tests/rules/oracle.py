@@ -224,12 +224,12 @@ class Reader:
 
 
 def counted(quote: Quote, splits: Sequence[SplitEntry]) -> int:
-    """Return the price of a quote after these splits, of whatever assets; never 0."""
+    """Return the price of a quote after these splits, of whatever assets; what was not 0 is not 0 then."""
     later = [one for one in splits if one.asset_id == quote.asset_id and quote.at < one.effective_at]
     price = Fraction(quote.price)
     for split in later:
         price *= Fraction(split.denominator, split.numerator)
-    return max(round(price), 1)
+    return round(price) or (price > 0) - (price < 0)
 
 
 @dataclass
@@ -325,7 +325,8 @@ class Instance:
             return []
         kinds = {leaf["kind"] for leaf in leaves_of(self.document["condition"])}
         where = {"reason": "split", "seq": entry.seq, "moment": self.moment_of(entry.as_of)}
-        if kinds & set(LEVELS):
+        amounts = [leaf for leaf in leaves_of(self.document["condition"]) if "by" in leaf]
+        if kinds & set(LEVELS) or amounts:
             return [self.move(PAUSED, **where)]
         is_loud = self.state in (FIRING, RECOVERING) and not self.is_suppressed
         if kinds & set(COMPARISONS) and is_loud and self.opened >= entry.effective_at:
@@ -453,11 +454,16 @@ def change_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool |
 
 
 def average_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool | None, dict[str, Any]]:
-    percent = threshold(leaf, "percent", is_open=look.is_open)
     pieces, operands = pieces_known(leaf, quotes=look.quotes, start=start)
+    if "by" in leaf and "mean" in operands:
+        operands["difference"] = look.quotes[-1].price - operands["mean"]
     if not pieces:
         return UNKNOWN, operands
     price, mean = look.quotes[-1].price, operands["mean"]
+    if "by" in leaf:
+        amount = threshold(leaf, "by", is_open=look.is_open) * PRICE_UNITS
+        return price > mean + amount if leaf["kind"] == "above_average" else price < mean - amount, operands
+    percent = threshold(leaf, "percent", is_open=look.is_open)
     if mean <= 0:
         return UNKNOWN, operands
     if leaf["kind"] == "above_average":

@@ -93,6 +93,13 @@ def test_a_band_has_its_edges_and_what_jumps_over_it_neither_enters_nor_exits(ve
         ({"kind": "below_average", "percent": 0}, "100 100 100 100 99.9999999999", 10, "???FT"),
         ({"kind": "above_average", "percent": 10}, "100 100 100 100 110", 10, "???FF"),
         ({"kind": "above_average", "percent": 10}, "100 100 100 100 110.0000000001", 10, "???FT"),
+        # The mean is 100, and a distance of just the amount does not count; while it fires, the recovery does.
+        ({"kind": "above_average", "by": 10}, "100 100 100 100 110", 10, "???FF"),
+        ({"kind": "above_average", "by": 10}, "100 100 100 100 110.000000000001", 10, "???FT"),
+        ({"kind": "below_average", "by": 10}, "100 100 100 100 90 89.9", 10, "???FFF"),
+        ({"kind": "below_average", "by": "10"}, "100 100 100 100 89.9", 10, "???FT"),
+        ({"kind": "below_average", "by": 0}, "-1 -1 -1 -1 -1 -1.1", 10, "???FFT"),
+        ({"kind": "above_average", "by": 1}, "-1 -1 -1 -1 0.1 0", 10, "???FTF"),
         # At 40 s, 100 and 110 have stood for 20 s each: the mean is 105, a deviation is 5.
         ({"kind": "zscore", "n": 1}, "100 110 100 110 110", 10, "???TT"),
         ({"kind": "zscore", "n": 1}, "100 110 100 110 109.9999999999", 10, "???TF"),
@@ -498,6 +505,7 @@ def test_an_episode_from_before_the_split_goes_on_by_adjusted_prices(steps):
         {"kind": "enters", "low": 1, "high": 2},
         {"kind": "exits", "low": 1, "high": 2},
         {"any": [FALL, {"not": {"kind": "above", "level": 1000}}]},
+        {"kind": "above_average", "by": 5, "window": "60s"},
     ],
 )
 def test_a_condition_with_a_price_of_its_own_is_paused_until_it_is_confirmed(steps, leaf):

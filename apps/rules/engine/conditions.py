@@ -135,8 +135,8 @@ def is_clocked(condition: Condition) -> bool:
 
 
 def has_price(condition: Condition) -> bool:
-    """Tell whether it names a price anywhere, which a split makes another."""
-    return any(leaf.has_price for leaf in leaves_of(condition))
+    """Tell whether it names a price or an amount anywhere, which a split makes another."""
+    return any(leaf.has_price or (isinstance(leaf, Average) and leaf.by is not None) for leaf in leaves_of(condition))
 
 
 def compares_prices(condition: Condition) -> bool:

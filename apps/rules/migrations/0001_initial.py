@@ -50,6 +50,7 @@ class Migration(migrations.Migration):
                 ('state', models.CharField(choices=[('inactive', 'inactive'), ('pending', 'pending'), ('firing', 'firing'), ('recovering', 'recovering'), ('ended', 'ended'), ('paused', 'paused'), ('error', 'error')], max_length=12)),
                 ('since', models.DateTimeField(null=True)),
                 ('unknown', models.CharField(blank=True, choices=[('not_evaluated', 'not_evaluated'), ('no_price', 'no_price'), ('no_previous_price', 'no_previous_price'), ('no_reference_price', 'no_reference_price'), ('no_price_at_window_start', 'no_price_at_window_start'), ('not_enough_history', 'not_enough_history'), ('zero_variance', 'zero_variance'), ('price_not_positive', 'price_not_positive')], max_length=32)),
+                ('unknown_since', models.DateTimeField(null=True)),
                 ('reason', models.CharField(blank=True, choices=[('became_true', 'became_true'), ('became_false', 'became_false'), ('held_long_enough', 'held_long_enough'), ('recovered', 'recovered'), ('event', 'event'), ('once', 'once'), ('expired', 'expired'), ('rule_changed', 'rule_changed'), ('split', 'split'), ('confirmed', 'confirmed'), ('evaluation_failed', 'evaluation_failed')], max_length=32)),
                 ('detail', models.CharField(blank=True, max_length=500)),
                 ('asset', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rule_states', to='market.asset')),
