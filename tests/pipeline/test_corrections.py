@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
@@ -22,6 +23,7 @@ from apps.rules.why import why
 from apps.sources.services import import_history
 from tests.builders import START, TRACE, above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.market import test_candles
+from tests.threads import elsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -222,6 +224,21 @@ def test_a_corrected_price_from_before_a_split_counts_as_it_was_then(feed):
     assert newest() == {("A", at(20), "50")}
     paths = [queries.quoted_path({asset.pk: 0}, feed_id=feed.pk, up_to_seq=before.seq + more) for more in (-1, 0, 1)]
     assert [path[asset.pk][-1][1] / UNITS_PER_ONE for path in paths] == [91, 45.5, 50]
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_nobody_evaluates_rolls_up_or_fetches_while_quotes_are_corrected(feed):
+    append_quotes(feed, [("A", at(100), "92")])
+    market.make_cursor(feed.pk)
+    with transaction.atomic():
+        market.lock_for_correction(feed.pk)
+        assert elsewhere(lambda: flow.evaluate_next(feed_id=feed.pk)) is None
+        assert elsewhere(lambda: market.roll_up(feed_id=feed.pk)) is False
+        with pytest.raises(TimeoutError):
+            elsewhere(lambda: append_quotes(feed, [("A", at(101), "93")]))
+    assert flow.evaluate_next(feed_id=feed.pk) is True
+    assert market.roll_up(feed_id=feed.pk) is True
 
 
 def test_why_is_answered_by_what_was_evaluated(feed):
