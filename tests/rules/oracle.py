@@ -191,10 +191,10 @@ def with_switches(log: Sequence[Entry], *, step_percent: int, interval: int) -> 
                 continue
             factor_before = its[-1][0].factor if its else Fraction(1)
             # What it had when another took over.
-            had = [(place, left_at) for place, (one, left_at) in enumerate(its) if one.before == entry.provider]
+            had = [(index, left_at) for index, (one, left_at) in enumerate(its) if one.before == entry.provider]
             if had and at - had[-1][1] <= max(DAY, 3 * interval):
-                place = had[-1][0]
-                factor = its[place - 1][0].factor if place else Fraction(1)
+                index = had[-1][0]
+                factor = its[index - 1][0].factor if index else Fraction(1)
             else:
                 last = counted(Quote(asset_id, last_at, path[last_at]), splits)
                 price = counted(Quote(asset_id, at, price), splits)
