@@ -181,6 +181,7 @@ def _rules(counts: RuleCounts) -> Part:
             ("firing", "firing"),
             ("pending", "pending"),
             ("unknown", "without enough history"),
+            ("paused", "paused after a split"),
             ("error", "in error"),
         ]
         if getattr(counts, state)

@@ -38,7 +38,7 @@ from apps.rules.engine.instance import FIRING, INACTIVE, RECOVERING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState, RuleVersion, Transition
-from apps.rules.services import QuotaExceeded, delete_rule, save_rule
+from apps.rules.services import QuotaExceeded, confirm_rule, delete_rule, save_rule
 
 TRANSITIONS_SHOWN = 20
 TAGS_OFFERED = 200
@@ -51,7 +51,7 @@ PARAMETERS = ["level", "low", "high", "percent", "by", "n", "window", "after", "
 class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
     """Rules are saved by the service: what changes their meaning becomes a new version, at its place in the log."""
 
-    actions = ["copy", "switch_on", "switch_off", "stop_and_delete", "would_send", "silence"]
+    actions = ["copy", "switch_on", "switch_off", "confirm_levels", "stop_and_delete", "would_send", "silence"]
     buttons = actions
     change_form_after_template = "panel/rule_preview.html"
     change_form_outer_before_template = "panel/rule_top.html"
@@ -210,6 +210,7 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
             severity=obj.severity,
             document=form.spec.document(),  # type: ignore[attr-defined]
             rule=obj if change else None,
+            confirms=True,
             now=timezone.now(),
             trace_id=secrets.token_hex(16),
         )
@@ -274,7 +275,9 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
     def buttons_for(self, request: HttpRequest, row: Rule) -> Sequence[str]:
         if row.deleted_at is not None:
             return ["copy"]
-        return ["copy", "switch_off" if _is_enabled(row) else "switch_on", "stop_and_delete", "would_send", "silence"]
+        confirm = ["confirm_levels"] if row.paused_count else []  # type: ignore[attr-defined]
+        switch = "switch_off" if _is_enabled(row) else "switch_on"
+        return [*confirm, "copy", switch, "stop_and_delete", "would_send", "silence"]
 
     @admin.action(description="Copy", permissions=["add"])
     def copy(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
@@ -321,6 +324,23 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
             self.say_done(request, f"{switched} rule{'s are' if switched > 1 else ' is'} switched {word}.{follows}")
         else:
             self.say_refused(request, "Nothing is changed.")
+        return self.after(request, rules)
+
+    @admin.action(description="Levels are checked", permissions=["change"])
+    def confirm_levels(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
+        """Let the rules go on, as they are, where a split has paused them."""
+        rules = list(queryset.filter(deleted_at=None))
+        resumed = 0
+        for rule in rules:
+            try:
+                resumed += confirm_rule(rule=rule, now=timezone.now(), trace_id=secrets.token_hex(16))
+            except (RuleInvalid, Rule.DoesNotExist) as refusal:
+                self.say_refused(request, f"{rule}: not confirmed. {refusal}")
+        if resumed:
+            noun = "rule is" if resumed == 1 else "rules are"
+            self.say_done(request, f"{resumed} {noun} evaluated again within seconds.")
+        else:
+            self.say_refused(request, "Nothing is paused.")
         return self.after(request, rules)
 
     @admin.action(description="Stop and delete", permissions=["stop"])

@@ -191,6 +191,8 @@ _REASONS: dict[str, str] = {
     Reason.ONCE: "the rule ends with its first opening",
     Reason.EXPIRED: "the rule expired",
     Reason.RULE_CHANGED: "the rule was changed, switched off or deleted, or the asset is chosen no more",
+    Reason.SPLIT: "the asset was split",
+    Reason.CONFIRMED: "the rule was confirmed after a split",
     Reason.EVALUATION_FAILED: "evaluating failed",
 }
 _UNKNOWNS: dict[str, str] = {
@@ -208,7 +210,7 @@ _UNKNOWNS: dict[str, str] = {
 def describe_reason(reason: str, detail: str = "") -> str:
     """Return why an instance took a step: "held_long_enough" is "the condition held for as long as it must".
 
-    detail: what was raised, where something was.
+    detail: what was raised, where something was, or the ratio of a split.
     """
     if not reason:
         return ""
@@ -225,6 +227,11 @@ def describe_unknown(unknown: str) -> str:
 def describe_state_reason(*, unknown: str, reason: str, detail: str) -> str:
     """Return why an instance stands where it does: why it is unknown, else why it took its last step."""
     return f"unknown: {describe_unknown(unknown)}" if unknown else describe_reason(reason, detail)
+
+
+def describe_pause(*, rule: str, symbol: str, ratio: str) -> str:
+    """Return what an alert says of a rule that a split has paused."""
+    return f"{rule} is paused on {symbol}: check its levels after the split {ratio}, and save or confirm the rule."
 
 
 def describe_failure(*, rule: str, symbol: str, detail: str) -> str:

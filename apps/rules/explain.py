@@ -12,7 +12,7 @@ from apps.rules.domain import describe_condition, describe_distance, describe_re
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.engine import InstanceStatus
-from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, OPEN, PENDING, RECOVERING
+from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, OPEN, PAUSED, PENDING, RECOVERING
 from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, Unchanged, ZScore
 from apps.rules.engine.rule import RuleSpec
 from apps.wording import count_and_unit, format_number, format_percent, format_time
@@ -122,7 +122,7 @@ def cooling_until(spec: RuleSpec, status_of_instance: InstanceStatus, *, moment:
     """Return until when the next opening would be silent, or None where it would be told."""
     until = status_of_instance.opened_at + spec.cooldown
     is_over = status_of_instance.opened_at == -FOREVER or moment >= until
-    return None if is_over or status_of_instance.state in (*OPEN, ENDED, ERROR) else until
+    return None if is_over or status_of_instance.state in (*OPEN, ENDED, ERROR, PAUSED) else until
 
 
 def describe_state(
@@ -144,6 +144,8 @@ def describe_state(
         )
     if state == ENDED:
         return f"ended at {since}: {describe_reason(status_of_instance.reason)}"
+    if state == PAUSED:
+        return f"paused since {since}: check its levels after the split {status_of_instance.detail}"
     held = moment - status_of_instance.since
     text = {
         PENDING: f"pending for {_seconds(held)} of {_seconds(spec.pending)} since {since}",

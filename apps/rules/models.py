@@ -66,7 +66,8 @@ class RuleChange(models.Model):
     """One line of a change of rules in a feed's log: from that entry on the rule is evaluated so, on these assets.
 
     version: None when the rule is no longer evaluated there; asset_ids: the ids that the rule's selector chose then;
-    calendars: asset id -> trading calendar, where it has one and the rule looks at the clock.
+    calendars: asset id -> trading calendar, where it has one and the rule looks at the clock; resumes: its owner has
+    checked its levels after a split, so paused instances begin anew.
     """
 
     entry = models.ForeignKey(FeedEntry, models.CASCADE, related_name="rule_changes")
@@ -74,6 +75,7 @@ class RuleChange(models.Model):
     version = models.ForeignKey(RuleVersion, models.CASCADE, null=True, related_name="changes")
     asset_ids = models.JSONField(default=list)
     calendars = models.JSONField(default=dict)
+    resumes = models.BooleanField(default=False)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["entry", "rule"], name="one_change_per_entry_and_rule")]
@@ -87,7 +89,7 @@ class RuleState(models.Model):
 
     since: when it came into this state (event time), None before the first transition; unknown: why the last evaluation
     could say neither yes nor no, or ""; unknown_since: the feed's clock when that began; reason: of the last
-    transition; detail: for ERROR what was raised.
+    transition; detail: for ERROR what was raised, for PAUSED the ratio of the split.
     """
 
     rule = models.ForeignKey(Rule, models.CASCADE, related_name="states")
@@ -110,7 +112,7 @@ class RuleState(models.Model):
 class Transition(models.Model):
     """One step of one instance, with the evidence it was made on. What was suppressed by a cooldown is here too.
 
-    detail: for a step to ERROR what was raised.
+    detail: for a step to ERROR what was raised, for one because of a split its ratio.
     """
 
     entry = models.ForeignKey(FeedEntry, models.CASCADE, related_name="transitions")

@@ -20,7 +20,7 @@ from apps.rules import queries
 from apps.rules.domain import checkpoints_kept
 from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.engine import Engine, Evaluation
-from apps.rules.engine.instance import FOREVER
+from apps.rules.engine.instance import FOREVER, PAUSED
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleChange, RuleState, RuleVersion, Transition
@@ -48,13 +48,15 @@ def save_rule(
     document: Mapping[str, Any],
     severity: str = Rule.Severity.WARNING,
     rule: Rule | None = None,
+    confirms: bool = False,
     now: datetime,
     trace_id: str,
 ) -> Rule:
     """Create or edit a rule and return it. A changed meaning is a new version, and enters the log of each feed
     concerned.
 
-    document: the written form without name, severity and channels. Raises RuleInvalid, ValidationError, QuotaExceeded,
+    document: the written form without name, severity and channels; confirms: its owner has looked at it, so what a
+    split has paused goes on. Raises RuleInvalid, ValidationError, QuotaExceeded,
     and Rule.DoesNotExist for a rule that is deleted.
     """
     spec = RuleSpec.read(document)
@@ -78,11 +80,21 @@ def save_rule(
         if is_new:
             number = version.number + 1 if version else 1
             version = RuleVersion.objects.create(rule=rule, number=number, document=meaning)
-        entered = _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
+        entered = _enter_log(rule, version=version, spec=spec, resumes=confirms, now=now, trace_id=trace_id)
         if is_new or entered:
             # An asset that is tagged or moved beside this transaction is not seen by it.
             mark_assets_changed()
     return rule
+
+
+def confirm_rule(*, rule: Rule, now: datetime, trace_id: str) -> bool:
+    """Let what a split has paused of a rule go on as it is, from here on, and tell whether there was any. Raises
+    Rule.DoesNotExist for a rule that is deleted, RuleInvalid for one that cannot be read."""
+    with transaction.atomic():
+        rule = Rule.objects.select_for_update(no_key=True).get(pk=rule.pk, deleted_at=None)
+        version = rule.versions.order_by("number").last()
+        spec = RuleSpec.read(version.document) if version is not None else None
+        return _enter_log(rule, version=version, spec=spec, resumes=True, now=now, trace_id=trace_id) > 0
 
 
 def delete_rule(*, rule: Rule, now: datetime, trace_id: str) -> None:
@@ -139,6 +151,8 @@ def follow_moved_asset(
     rules: as lock_rules_on gave them before. Raises AssetStays where there are others by now. Rules that choose the new
     feed follow within seconds, as with any asset that is added to it.
     """
+    if RuleState.objects.filter(asset=asset_id, state=PAUSED).exists():
+        raise AssetStays("A rule on it is paused after a split; its owner has to check its levels first.")
     if {rule.pk for rule in rules} != set(RuleState.objects.filter(asset=asset_id).values_list("rule", flat=True)):
         raise AssetStays("Rules on it were changed at this moment; try again.")
     ended: dict[int, FeedEntry] = {}
@@ -164,19 +178,34 @@ def refuse_unfit_assets(spec: RuleSpec) -> None:
             raise RuleInvalid(f"assets[{index}]", f"{symbol}: {why}")
 
 
-def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None, now: datetime, trace_id: str) -> int:
-    """Append the rule's change to the log of each feed where it differs from what is in force there; return how
-    many."""
+def _enter_log(
+    rule: Rule,
+    *,
+    version: RuleVersion | None,
+    spec: RuleSpec | None,
+    resumes: bool = False,
+    now: datetime,
+    trace_id: str,
+) -> int:
+    """Append the rule's change to the log of each feed where it differs from what is in force there, with `resumes`
+    also where a split has paused it; return how many."""
     wanted: dict[int, queries.InForce] = {}
     if version is not None and spec is not None:
         chosen = market.assets_chosen(symbols=spec.assets.symbols, tag=spec.assets.tag, feed=spec.assets.feed)
         wanted = queries.wanted_in_logs(version, spec, chosen)
     # In order of feed, so that two changes over the same feeds cannot wait for each other.
     changes = queries.differing(wanted, queries.changes_in_force(rule))
-    for feed_id, (version_id, asset_ids, calendars) in changes.items():
+    paused = queries.feeds_paused(rule) if resumes else set()
+    changes |= {feed_id: wanted[feed_id] for feed_id in paused & wanted.keys()}
+    for feed_id, (version_id, asset_ids, calendars) in sorted(changes.items()):
         entry = append_rules_entry(feed_id=feed_id, now=now, trace_id=trace_id)
         RuleChange.objects.create(
-            entry=entry, rule=rule, version_id=version_id, asset_ids=asset_ids, calendars=calendars
+            entry=entry,
+            rule=rule,
+            version_id=version_id,
+            asset_ids=asset_ids,
+            calendars=calendars,
+            resumes=feed_id in paused,
         )
     return len(changes)
 

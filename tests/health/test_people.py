@@ -1,5 +1,7 @@
 """What a check finds wrong with channels and rules, and with the system."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
@@ -8,6 +10,7 @@ from apps.health.checks.channels import channel_findings
 from apps.health.checks.rules import rule_findings
 from apps.health.checks.system import system_findings
 from apps.health.domain import Code, Level, Subject
+from apps.market import partitions
 from apps.market.models import Asset, FeedHead
 from apps.notify.models import Channel
 from apps.notify.services import create_channel, set_channels
@@ -166,3 +169,12 @@ def test_a_calendar_that_ends_and_a_full_disk_degrade_the_system(monkeypatch):
     monkeypatch.setattr(system.shutil, "disk_usage", lambda path: usage)
     (_, two) = system_findings(readers=None, now=now)
     assert (two.code, two.facts) == (Code.DISK_FULL, {"free": "4 GB", "total": "100 GB"})
+
+
+@pytest.mark.servers
+def test_a_day_without_a_partition_degrades_the_system():
+    now = START.replace(year=2031)
+    (one,) = system_findings(readers=None, now=now)
+    assert (one.code, one.level, one.facts) == (Code.NO_PARTITION, Level.DEGRADED, {"day": "2031-03-03"})
+    partitions.ensure([now.date() + timedelta(days=1)])
+    assert system_findings(readers=None, now=now) == []

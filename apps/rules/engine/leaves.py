@@ -55,13 +55,18 @@ class Bound:
 
 
 class Leaf:
-    """What the leaves have in common. An event is true at one quote only; a clocked leaf changes with the clock too;
-    one that counts hours measures time by the calendar of its asset, where it has one."""
+    """What the leaves have in common. An event is true at one quote only; a clocked leaf changes with the clock too.
+
+    counts_hours: it measures time by the calendar of its asset, where it has one; has_price: it names a price itself,
+    which a split makes another; compares_prices: with those of a window.
+    """
 
     __slots__ = ()
     is_event: ClassVar[bool] = False
     is_clocked: ClassVar[bool] = False
     counts_hours: ClassVar[bool] = False
+    has_price: ClassVar[bool] = False
+    compares_prices: ClassVar[bool] = False
 
 
 def _bound(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: Unknown | WhyUnknown) -> Bound:
@@ -82,6 +87,7 @@ class Level(Leaf):
     recovery: Decimal | None = None
 
     KINDS: ClassVar = ("above", "below")
+    has_price: ClassVar[bool] = True
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "Level":
@@ -131,6 +137,7 @@ class Band(Leaf):
     high: Decimal
 
     KINDS: ClassVar = ("inside", "outside")
+    has_price: ClassVar[bool] = True
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "Band":
@@ -167,6 +174,7 @@ class Crossing(Leaf):
     level: Decimal
 
     KINDS: ClassVar = ("crosses_up", "crosses_down", "crosses")
+    has_price: ClassVar[bool] = True
     is_event: ClassVar[bool] = True
 
     @classmethod
@@ -204,6 +212,7 @@ class Passage(Leaf):
     high: Decimal
 
     KINDS: ClassVar = ("enters", "exits")
+    has_price: ClassVar[bool] = True
     is_event: ClassVar[bool] = True
 
     @classmethod
@@ -247,6 +256,7 @@ class Change(Leaf):
     min_coverage: Decimal | None = None
 
     KINDS: ClassVar = ("rises", "falls")
+    compares_prices: ClassVar[bool] = True
     REFS: ClassVar = ("window_extreme", "window_start")
 
     @classmethod
@@ -355,6 +365,7 @@ class Average(Leaf):
     by: Decimal | None = None
 
     KINDS: ClassVar = ("above_average", "below_average")
+    compares_prices: ClassVar[bool] = True
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "Average":
@@ -452,6 +463,7 @@ class ZScore(Leaf):
     min_coverage: Decimal = MIN_COVERAGE
 
     KINDS: ClassVar = ("zscore",)
+    compares_prices: ClassVar[bool] = True
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "ZScore":
