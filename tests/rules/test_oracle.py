@@ -180,7 +180,7 @@ def test_unchanged_does_not_go_by_the_clock(steps):
     assert steps(log) == [("firing", 501, "became_true"), ("inactive", 502, "recovered")]
 
 
-def test_history_that_is_added_tells_where_a_run_begins(steps):
+def test_history_that_is_added_moves_the_beginning_of_a_run(steps):
     log = Log().rule({"kind": "unchanged", "after": "20s"}).quotes((100, 1), (105, 1))
     log.history((85, 1), (80, 2)).quotes((106, 1))
 
