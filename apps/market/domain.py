@@ -111,13 +111,22 @@ class Admission:
     rejected: Counter[str] = field(default_factory=Counter)
 
 
+class Given(NamedTuple):
+    """The prices of a candle as they were given."""
+
+    open: int
+    low: int
+    high: int
+    close: int
+
+
 class PathCandle(NamedTuple):
     """A candle within a price path: what is known of quotes that are kept no more, in one span between two multiples
     of `resolution`.
 
     low_at, high_at: when the lowest and the highest price was quoted last; price_time, square_time: the sums of
     price · time and price² · time from first_at to last_at. Microseconds and 1e-18, as windows see them: with the
-    factors of providers. given: the first and the last price as they were given.
+    factors of providers. given: its prices as they were given.
 
     A window whose grid is a multiple of that resolution takes it as it would have taken the quotes: no grid point lies
     within it, so they leave together, except for the first where it stands on one. And who looks back further
@@ -135,7 +144,7 @@ class PathCandle(NamedTuple):
     close: int
     price_time: int
     square_time: int
-    given: tuple[int, int]
+    given: Given
 
 
 # What windows multiply a price by, as (numerator, denominator).

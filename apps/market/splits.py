@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
-from apps.market.domain import PathCandle, epoch_microseconds, round_price, scaled
+from apps.market.domain import Given, PathCandle, epoch_microseconds, round_price, scaled
 from apps.notation import WIDE
 
 RATIO_HIGHEST = 100_000
@@ -112,10 +112,7 @@ class Splits:
             # A price that stood still has no other mean than itself, though it was rounded.
             price_time=min(max(price_time, low * length), high * length),
             square_time=_within_squares(square_time, low=low, high=high, length=length),
-            given=(
-                scaled(candle.given[0], numerator, denominator),
-                scaled(candle.given[1], numerator, denominator),
-            ),
+            given=Given(*(scaled(price, numerator, denominator) for price in candle.given)),
         )
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.market import cache, domain, queries
-from apps.market.domain import PathCandle, RawQuote, epoch_microseconds, price_units
+from apps.market.domain import Given, PathCandle, RawQuote, epoch_microseconds, price_units
 from apps.market.models import Asset, Candle, Feed, FeedEntry, FeedHead, LatestQuote, Quote, Split, UnconfirmedQuote
 from apps.market.services import SplitRefused, append_split, move_asset, prune_minute_candles, roll_up
 from apps.market.services import log as log_services
@@ -52,7 +52,7 @@ def test_a_price_is_multiplied_by_all_later_splits_that_are_known(rows, moment, 
 
 @given(st.integers(1, 10**16), st.integers(1, 10**10), factors, factors)
 def test_a_candle_of_one_price_has_that_price_as_its_mean_after_a_split_too(price, length, numerator, denominator):
-    sums, given = (price * length, price**2 * length), (price, price)
+    sums, given = (price * length, price**2 * length), Given(price, price, price, price)
     candle = PathCandle(60, 0, price, 0, price, length, price, length, price, *sums, given)
     splits = Splits([SplitFact(1, length + 1, numerator, denominator)])
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.market.domain import PathCandle
+from apps.market.domain import Given, PathCandle
 from apps.notation import SECOND
 from apps.rules.engine.windows import COARSE, GRIDS, Extreme, Newest, Spread, filled, grid_of
 from apps.rules.engine.windows import reach_of as reach_of_keys
@@ -42,7 +42,7 @@ def candle_of(quotes, resolution):
         *quotes[-1],
         sum(price * (after - at) for (at, price), (after, _) in pairwise(quotes)),
         sum(price * price * (after - at) for (at, price), (after, _) in pairwise(quotes)),
-        given=(quotes[0][1], quotes[-1][1]),
+        given=Given(quotes[0][1], low, high, quotes[-1][1]),
     )
 
 

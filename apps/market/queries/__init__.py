@@ -46,7 +46,15 @@ from apps.market.queries.log import (
     quotes_removed_by,
     released_between,
 )
-from apps.market.queries.past import forgotten_before, lost_days, path_before, quoted_path, stored_path, stored_spans
+from apps.market.queries.past import (
+    forgotten_before,
+    in_force_since,
+    lost_days,
+    path_before,
+    quoted_path,
+    stored_path,
+    stored_spans,
+)
 from apps.market.queries.prices import (
     PATH_POINTS,
     PathPoint,
@@ -98,6 +106,7 @@ __all__ = [
     "has_pending",
     "has_quotes",
     "hourly_counts",
+    "in_force_since",
     "known_tags",
     "last_entries",
     "last_quotes",

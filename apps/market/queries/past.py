@@ -9,7 +9,15 @@ from django.db.models import Exists, Max, Min, OuterRef, QuerySet, Subquery
 from django.db.models.functions import TruncDate, TruncMinute
 
 from apps.market import partitions
-from apps.market.domain import PathCandle, PathItem, epoch_microseconds, from_epoch_microseconds, price_units, slot_of
+from apps.market.domain import (
+    Given,
+    PathCandle,
+    PathItem,
+    epoch_microseconds,
+    from_epoch_microseconds,
+    price_units,
+    slot_of,
+)
 from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Quote, SupersededQuote
 from apps.market.queries.splits import splits_of
 from apps.market.queries.switches import switches_before, switches_up_to, with_switches
@@ -130,14 +138,14 @@ def _candles_since(
 
 
 def _path_candle(candle: Candle) -> PathCandle:
-    given = (price_units(candle.open), price_units(candle.close))
+    given = Given(*(price_units(price) for price in (candle.open, candle.low, candle.high, candle.close)))
     opened, low_at, low, high_at, high, closed, price_time, square_time = candle.seen or (
-        given[0],
+        given.open,
         epoch_microseconds(candle.low_at),
-        price_units(candle.low),
+        given.low,
         epoch_microseconds(candle.high_at),
-        price_units(candle.high),
-        given[1],
+        given.high,
+        given.close,
         candle.price_time,
         candle.square_time,
     )
@@ -208,6 +216,16 @@ def _path_in(*stored: QuerySet[Any], reach: int) -> list[tuple[int, int]]:
         path = [*in_force, *merge(*later)]
     # One that a correction moves while they are read may be among them twice.
     return [(epoch_microseconds(at), price_units(price)) for at, price in (dict.fromkeys(path) if stored[1:] else path)]
+
+
+def in_force_since(asset_id: int, *, at: datetime, up_to_entry: int) -> datetime | None:
+    """Return the time of the quote whose price was in force at a moment, as the log has it at this entry, by its id;
+    None where none is kept."""
+    quotes = Quote.objects.filter(entry__lte=up_to_entry)
+    superseded = SupersededQuote.objects.filter(entry__lte=up_to_entry, until_entry__gt=up_to_entry)
+    stored: list[QuerySet[Any]] = [quotes, superseded]
+    known = [rows.filter(asset=asset_id, late=False, at__lte=at).order_by("-at") for rows in stored]
+    return max((last for rows in known for last in rows.values_list("at", flat=True)[:1]), default=None)
 
 
 def path_before(reach: Mapping[int, int], *, before: datetime) -> dict[int, list[PathItem]]:
