@@ -56,6 +56,7 @@ class Code(StrEnum):
     DUE_TOO_LATE = "due_too_late"
     NOT_EVALUATED = "not_evaluated"
     NOTHING_PUSHED = "nothing_pushed"
+    SENDER_AHEAD = "sender_ahead"
     # Of an asset.
     REFUSED = "refused"
     NO_LISTING = "no_listing"

@@ -98,6 +98,11 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
         f"nothing has been pushed since {since}, and a push is expected every {format_span(facts['expect_every'])}",
         "Check the system that pushes into this feed.",
     ),
+    Code.SENDER_AHEAD: lambda since, facts: Words(
+        f"the clock of a sender is {facts['seconds']} s ahead"
+        + (", so its quotes are refused" if facts["is_refused"] else ", by which its quotes are set back"),
+        "Set the sender's clock by NTP; the feed's page says which sender it is.",
+    ),
     Code.REFUSED: _refused,
     Code.NO_LISTING: _fixed(
         "no source of its feed has a name for it in {currency}",

@@ -8,7 +8,7 @@ from apps.health.checks.feeds import feed_findings
 from apps.health.domain import Code, Level, Subject
 from apps.market.models import Asset, Feed, FeedEntry, FeedHead, LatestQuote
 from apps.sources import services as sources
-from apps.sources.models import FeedSource, Listing, RefusedListing
+from apps.sources.models import FeedSource, Listing, RefusedListing, SenderClock
 from tests.builders import START, TRACE, append_quotes, at, make_feed
 
 pytestmark = pytest.mark.django_db
@@ -135,6 +135,21 @@ def test_a_push_feed_is_silent_only_where_it_says_how_often_it_expects_a_push():
     assert found(300) == set()
     assert found(301) == wrong(feed, Code.NOTHING_PUSHED)
     assert finding(301).facts == {"expect_every": 300}
+
+
+def test_a_sender_whose_clock_is_ahead_degrades_its_feed_for_an_hour(live):
+    clock = SenderClock.objects.create(feed=live, sender="token:1", skew_seconds=4, ahead_at=at(0))
+    SenderClock.objects.create(feed=live, sender="token:2", skew_seconds=3, ahead_at=at(0))
+    assert found(1) == set()
+    SenderClock.objects.filter(pk=clock.pk).update(skew_seconds=30)
+    assert found(1) == wrong(live, Code.SENDER_AHEAD, Level.DEGRADED)
+    assert finding(1).facts == {"seconds": 30, "is_refused": False}
+    SenderClock.objects.filter(pk=clock.pk).update(refused_seconds=3_600, refused_at=at(1))
+    assert finding(2).facts == {"seconds": 3_600, "is_refused": True}
+    FeedHead.objects.update(next_slot=at(3_601))
+    LatestQuote.objects.update(at=at(3_590))
+    Feed.objects.update(interval_seconds=1_000)
+    assert found(3_601) == set()
 
 
 def test_an_asset_without_a_price_while_its_feed_is_answered_has_stopped(live):

@@ -330,18 +330,16 @@ def test_nothing_resolves_at_a_correction(steps):
     assert steps(log) == [("firing", 0, "became_true"), ("inactive", 10, "recovered")]
 
 
-@pytest.mark.parametrize(
-    ("corrected", "expected"),
-    [
-        ({"removed": (10,)}, [("firing", 10, "became_true"), ("inactive", 10, "event")] * 2),
-        ({"removed": (0, 10)}, [("firing", 10, "became_true"), ("inactive", 10, "event")]),
-    ],
-    ids=["the newest", "all"],
-)
-def test_what_is_deleted_is_not_the_quote_before_and_its_time_may_come_again(steps, corrected, expected):
-    log = Log().rule(UP).quotes((0, 99), (10, 500)).correction(**corrected).quotes((10, 101))
+def test_what_is_deleted_is_not_the_quote_before_and_its_time_may_come_again(steps):
+    log = Log().rule(UP).quotes((0, 99), (10, 500)).correction(removed=(10,)).quotes((10, 101))
 
-    assert steps(log) == expected
+    assert steps(log) == [("firing", 10, "became_true"), ("inactive", 10, "event")] * 2
+
+
+def test_where_all_quotes_are_deleted_the_next_one_is_the_first(steps):
+    log = Log().rule(UP).quotes((0, 99), (10, 500)).correction(removed=(0, 10)).quotes((5, 101), (6, 99), (7, 101))
+
+    assert steps(log) == [("firing", 10, "became_true"), ("inactive", 10, "event")] * 2
 
 
 def test_a_change_is_measured_from_the_corrected_price(steps):

@@ -13,10 +13,12 @@ from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.notation import read_duration
 from apps.sources import queries as sources
-from apps.sources.models import FeedSource, RefusedListing
+from apps.sources.models import FeedSource, RefusedListing, SenderClock
 from apps.sources.providers.failures import hint_on
 from apps.sources.providers.registry import PROVIDERS
 
+AHEAD_LATELY = timedelta(hours=1)
+AHEAD_LEAST_SECONDS = 5
 # Where a provider names only the day, a weekend and holidays lie between two prices.
 BETWEEN_DAILY_PRICES = timedelta(days=5)
 
@@ -77,6 +79,7 @@ def feed_findings(*, now: datetime) -> list[Finding]:
     found += [Finding(Subject.ASSET, pk, Code.NO_FEED, Level.STOPPED) for pk in unfed]
     for pk, since in waiting.items():
         found.append(Finding(Subject.FEED, pk, Code.NOT_EVALUATED, Level.STOPPED, since=since))
+    found += _senders_ahead(now=now)
     return found + _pushed_too_seldom(fetched, now=now) + _assets_wrong(fetched, paces=paces, now=now)
 
 
@@ -173,6 +176,26 @@ def _pushed_too_seldom(feeds: Sequence[_Feed], *, now: datetime) -> list[Finding
             facts = {"expect_every": int(expected[pk].total_seconds())}
             found.append(Finding(Subject.FEED, pk, Code.NOTHING_PUSHED, Level.STOPPED, since=since, facts=facts))
     return found
+
+
+def _senders_ahead(*, now: datetime) -> list[Finding]:
+    """Return the feeds into which a sender pushes whose clock was ahead lately, each with the one that is most."""
+    lately = now - AHEAD_LATELY
+    clocks = SenderClock.objects.filter(Q(ahead_at__gt=lately) | Q(refused_at__gt=lately), feed__is_enabled=True)
+    found: dict[int, tuple[int, bool]] = {}
+    columns = ("feed", "skew_seconds", "refused_seconds", "refused_at")
+    for feed_id, skew, refused, refused_at in clocks.order_by("feed").values_list(*columns):
+        is_refused = refused is not None and refused_at > lately
+        seconds = refused if is_refused else skew
+        if seconds >= AHEAD_LEAST_SECONDS:
+            found[feed_id] = max(found.get(feed_id, (0, False)), (seconds, is_refused))
+    return [
+        Finding(
+            *(Subject.FEED, pk, Code.SENDER_AHEAD, Level.DEGRADED),
+            facts={"seconds": seconds, "is_refused": is_refused},
+        )
+        for pk, (seconds, is_refused) in found.items()
+    ]
 
 
 def _assets_wrong(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> list[Finding]:
