@@ -17,7 +17,7 @@ from apps.notation import SECOND
 from apps.pipeline.flow import evaluate_pending
 from apps.rules import queries
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import COARSE, filled, reach_of
+from apps.rules.engine.windows import COARSE, filled, needs_of, reach_of
 from apps.sources.services import import_history
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
 from tests.rules.test_candles import seen
@@ -62,7 +62,7 @@ def windows(feed, key):
     asset_id = asset_ids(feed)["BTC"]
     history = queries.history_of(feed_id=feed.pk, seq=FeedHead.objects.get(feed=feed).seq)
     # As those of a rule with several windows: the longest decides what is read.
-    past = list(history({asset_id: reach_of(KEYS)})[asset_id])
+    past = list(history({asset_id: KEYS})[asset_id])
     return filled(key, past), past
 
 
@@ -143,4 +143,5 @@ def test_for_however_many_assets_two_statements_decide_whether_candles_are_neede
         with CaptureQueriesContext(connection) as quoted:
             market.quoted_path(reach, feed_id=feed.pk, up_to_seq=1)
         with django_assert_num_queries(len(quoted) + 2):
-            market.stored_path(reach, feed_id=feed.pk, up_to_seq=1, coarse=COARSE)
+            needs = dict.fromkeys(reach, needs_of(KEYS))
+            market.stored_path(needs, feed_id=feed.pk, up_to_seq=1, coarse=COARSE)

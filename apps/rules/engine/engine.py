@@ -11,7 +11,7 @@ from apps.rules.engine.conditions import is_clocked
 from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, Instance, Transition
 from apps.rules.engine.leaves import Bound, Test
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window, reach_of
+from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window
 from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 
 FORMAT = 5
@@ -20,11 +20,11 @@ FORMAT = 5
 EvaluatedQuote = tuple[int, int, int]
 # (asset id, time in microseconds) -> (provider before, provider now)
 Switches = Mapping[tuple[int, int], tuple[str, str]]
-# Takes asset id -> how far back, in microseconds. Returns asset id -> (at, price), oldest first: what is stored at this
-# place in the log, from the price in force that far before the newest quote on, and at least the two newest quotes.
-# Candles stand for quotes that are kept no more. Assets without quotes may be absent.
+# Takes asset id -> the windows to be filled. Returns asset id -> (at, price), oldest first: what is stored at this
+# place in the log, from the price in force where the longest of them begins, and at least the two newest quotes. Where
+# these windows see the same, candles stand for quotes. Assets without quotes may be absent.
 Past = Sequence[tuple[int, int] | PathCandle]
-History = Callable[[Mapping[int, int]], Mapping[int, Iterable[tuple[int, int] | PathCandle]]]
+History = Callable[[Mapping[int, Collection[WindowKey]]], Mapping[int, Iterable[tuple[int, int] | PathCandle]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +303,8 @@ class Engine:
         steps: list[tuple[str, str, str, bool]],
         evidence: dict[str, Any] | None,
         evaluation: Evaluation,
+        *,
+        keeps_windows: bool = False,
     ) -> None:
         evaluation.touched[instance.rule_id, instance.asset_id] = instance
         for from_state, to_state, reason, suppressed in steps:
@@ -321,7 +323,7 @@ class Engine:
                 )
             )
         if not instance.is_live:
-            self._retire(instance)
+            self._retire(instance, keeps_windows=keeps_windows)
 
     def _end(self, instance: Instance, reason: str, moment: int, evaluation: Evaluation) -> None:
         steps = instance.end(ENDED, reason, max(moment, instance.moment))
@@ -336,14 +338,17 @@ class Engine:
         instance.unknown = None
         self._note(instance, steps, None, evaluation)
 
-    def _retire(self, instance: Instance) -> None:
-        """Evaluate it no more. The hot loop goes on over what it began with."""
+    def _retire(self, instance: Instance, *, keeps_windows: bool = False) -> None:
+        """Evaluate it no more. The hot loop goes on over what it began with. keeps_windows: whoever takes its place may
+        need the same; its asset is then admitted anew."""
         if self._clocked.pop((instance.asset_id, instance.rule_id), None) is not None:
             self._clocked_order = None
         series = self._series.get(instance.asset_id)
         if series is None:
             return
         series.instances = tuple(one for one in series.instances if one is not instance)
+        if keeps_windows:
+            return
         if series.instances:
             self._arrange(series, ())
         else:
@@ -363,9 +368,10 @@ class Engine:
                 gained[asset_id] = [one for one in gained.get(asset_id, ()) if one is not instance]
                 if instance.state not in (INACTIVE, ENDED):
                     moment = max(entry.as_of, instance.moment)
-                    self._note(instance, instance.end(ENDED, Reason.RULE_CHANGED, moment), None, evaluation)
+                    steps = instance.end(ENDED, Reason.RULE_CHANGED, moment)
+                    self._note(instance, steps, None, evaluation, keeps_windows=True)
                 else:
-                    self._retire(instance)
+                    self._retire(instance, keeps_windows=True)
                 evaluation.touched.pop((change.rule_id, asset_id), None)
             for asset_id in sorted(chosen - instances.keys()):
                 assert change.version_id is not None
@@ -388,22 +394,25 @@ class Engine:
 
     def _admit(self, gained: Mapping[int, Sequence[Instance]], history: History) -> None:
         """Begin to evaluate new instances: their windows are filled from what is stored at this place in the log."""
-        reach: dict[int, int] = {}
+        wanted: dict[int, set[WindowKey]] = {}
         for asset_id, instances in gained.items():
             if not instances:
                 continue
             series = self._series.get(asset_id)
             if series is None:
                 series = self._series[asset_id] = Series(asset_id)
-                reach[asset_id] = 0
+                wanted[asset_id] = set()
             series.instances = tuple(sorted((*series.instances, *instances), key=lambda one: one.rule_id))
             missing = series.keys_wanted() - set(series.keys)
             if missing:
-                reach[asset_id] = reach_of(missing)
-        stored = history(reach) if reach else {}
+                wanted[asset_id] = missing
+        stored = history(wanted) if wanted else {}
         for asset_id in gained:
             series = self._series.get(asset_id)
             if series is None:
+                continue
+            if not series.instances:
+                del self._series[asset_id]
                 continue
             past = list(stored.get(asset_id, ()))
             if series.at == -FOREVER:
@@ -444,7 +453,7 @@ class Engine:
         return self._bound[key]
 
     def _refill(self, many: Sequence[Series], history: History) -> None:
-        stored = history({series.asset_id: reach_of(series.keys) for series in many}) if many else {}
+        stored = history({series.asset_id: series.keys for series in many}) if many else {}
         for series in many:
             past = list(stored.get(series.asset_id, ()))
             series.begin_at(past)

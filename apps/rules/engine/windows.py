@@ -405,6 +405,16 @@ def filled(key: WindowKey, past: Iterable[tuple[int, int] | PathCandle]) -> Wind
     return window
 
 
+def needs_of(keys: Iterable[WindowKey]) -> tuple[tuple[int, int], ...]:
+    """Return (grid, how far back) of the windows of `keys`, finest grid first, in microseconds: in steps of its grid a
+    window tells nothing apart."""
+    needs: dict[int, int] = {}
+    for _, width in keys:
+        grid = grid_of(width)
+        needs[grid] = max(needs.get(grid, 0), width + grid)
+    return tuple(sorted(needs.items()))
+
+
 def reach_of(keys: Iterable[WindowKey]) -> int:
     """Return how far back the windows of `keys` may look, in microseconds."""
     return max((width + grid_of(width) for _, width in keys), default=0)
