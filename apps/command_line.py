@@ -1,4 +1,5 @@
-"""Shared by management commands: reading times, the pace of progress lines, the exit status of an interruption."""
+"""Shared by management commands: reading times, asking before something is done, the pace of progress lines, the exit
+status of an interruption."""
 
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime
@@ -14,3 +15,11 @@ def moment(text: str) -> datetime:
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ArgumentTypeError(f"{text!r} is not a time; write it like 2026-01-31T12:00:00Z") from None
+
+
+def is_confirmed(question: str) -> bool:
+    """Ask on the terminal, and return whether the answer is yes. Without a terminal it is no."""
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

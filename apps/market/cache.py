@@ -2,7 +2,8 @@
 time.
 
 A value is written only over an older one, in one step, so a delayed writer cannot put an old price back. Only who has
-just changed a price (a split) writes over one of the same time.
+just changed a price (a split) writes over one of the same time. After a correction it is forgotten, and the row is
+read.
 """
 
 import logging
@@ -73,6 +74,24 @@ def put_latest(
         for begin in range(0, len(keys), _KEYS_AT_ONCE):
             part = slice(begin, begin + _KEYS_AT_ONCE)
             _script()(keys=keys[part], args=[seconds_to_live * 1_000, int(again), *values[part]])
+    except redis.RedisError as error:
+        logger.warning("cache not written", extra={"reason": type(error).__name__, "count": len(keys)})
+        return False
+    return True
+
+
+def forget_latest(asset_ids: Sequence[int]) -> bool:
+    """Forget what is known of these assets, so that the rows are read. Return False, and log why, when the cache is
+    away."""
+    if not settings.REDIS_URL:
+        with _local_lock:
+            for asset_id in asset_ids:
+                _local.pop(asset_id, None)
+        return True
+    keys = [f"{_PREFIX}{asset_id}" for asset_id in asset_ids]
+    try:
+        for begin in range(0, len(keys), _KEYS_AT_ONCE):
+            _client().delete(*keys[begin : begin + _KEYS_AT_ONCE])
     except redis.RedisError as error:
         logger.warning("cache not written", extra={"reason": type(error).__name__, "count": len(keys)})
         return False

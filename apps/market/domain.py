@@ -288,13 +288,11 @@ def _moment_of_epoch(number: int | Decimal) -> datetime:
     return from_epoch_microseconds(int(number * (1_000_000 if number < 10**11 else 1_000 if number < 10**14 else 1)))
 
 
-def admit_time(value: Any, *, as_of: datetime, assumed: datetime) -> datetime:
-    """Return `value` as an aware UTC datetime, cut to `as_of`; None becomes `assumed`.
+def admit_time(value: Any, *, as_of: datetime) -> datetime:
+    """Return `value` as an aware UTC datetime, cut to `as_of`.
 
     Raises QuoteRejected: what `read_time` raises, time_in_future (more than 60 s ahead of `as_of`).
     """
-    if value is None:
-        return assumed
     value = read_time(value)
     if value > as_of:
         if value - as_of > FUTURE_TOLERANCE:
@@ -319,9 +317,10 @@ def admit(
 
     asset_ids: external id -> asset id; as_of: the feed's clock at receipt; assumed_at: the event time
     of quotes that carry none; oldest_at: what is older is not kept anyway; by_receipt: whatever times they carry, they
-    get as_of.
+    get as_of. What is ahead of as_of and cut to it follows in the order of its own times.
     """
     believed: list[AdmittedQuote] = []
+    ahead: list[tuple[datetime, AdmittedQuote]] = []
     rejected: Counter[str] = Counter()
     for external_id, raw_price, raw_at, raw_volume in raw_quotes:
         asset_id = asset_ids.get(external_id)
@@ -330,18 +329,20 @@ def admit(
             continue
         try:
             price = admit_price(raw_price)
-            if by_receipt:
-                at = as_of
-            else:
-                at = assumed_at if raw_at is None else admit_time(raw_at, as_of=as_of, assumed=assumed_at)
+            own = as_of if by_receipt else assumed_at if raw_at is None else read_time(raw_at)
+            at = own if by_receipt or raw_at is None else admit_time(own, as_of=as_of)
             if oldest_at is not None and at < oldest_at:
                 raise QuoteRejected("too_old")
         except QuoteRejected as rejection:
             rejected[rejection.reason] += 1
             continue
         volume = None if raw_volume is None else admit_volume(raw_volume)
-        believed.append(AdmittedQuote(asset_id, at, price, volume))
-    admission = in_runs(believed)
+        quote = AdmittedQuote(asset_id, at, price, volume)
+        if own > as_of:
+            ahead.append((own, quote))
+        else:
+            believed.append(quote)
+    admission = in_runs(believed + [quote for _, quote in sorted(ahead, key=itemgetter(0))])
     admission.rejected = rejected
     return admission
 

@@ -202,7 +202,8 @@ class FeedEntry(models.Model):
     part: a slot has several where the assets that one provider did not give were asked of the next;
     repeated: quotes that say what is stored already; unconfirmed: prices that jumped and wait for the next to confirm
     them; rejected: reason -> how many quotes; missed_slots: slots that passed without a fetch before this one;
-    switched: provider before -> asset ids whose quotes come from another since this entry, None where there are none.
+    switched: provider before -> asset ids whose quotes come from another since this entry, None where there are none;
+    is_superseded: some of its quotes were corrected later.
     """
 
     class Kind(models.TextChoices):
@@ -210,10 +211,11 @@ class FeedEntry(models.Model):
         RULES = "rules", "change of rules"
         HISTORY = "history", "history"
         SPLIT = "split", "split"
+        CORRECTION = "correction", "correction"
 
     feed = models.ForeignKey(Feed, models.CASCADE, related_name="entries")
     seq = models.PositiveBigIntegerField()
-    kind = models.CharField(max_length=8, choices=Kind)
+    kind = models.CharField(max_length=10, choices=Kind)
     slot = models.DateTimeField(null=True)
     part = models.PositiveSmallIntegerField(default=1)
     as_of = models.DateTimeField()
@@ -229,6 +231,7 @@ class FeedEntry(models.Model):
     first_at = models.DateTimeField(null=True)
     last_at = models.DateTimeField(null=True)
     switched = models.JSONField(null=True)
+    is_superseded = models.BooleanField(default=False)
     trace_id = models.CharField(max_length=32)
     evaluated_at = models.DateTimeField(null=True)
 
@@ -298,6 +301,45 @@ class Quote(models.Model):
 
     def __str__(self) -> str:
         return f"{self.price} at {self.at}"
+
+
+class SupersededQuote(models.Model):
+    """A quote that a correction has replaced or deleted. Who reads the log before that entry still sees it.
+
+    until_entry: the correction; the other columns are those of the quote, with the entry that had brought it.
+    """
+
+    pk = models.CompositePrimaryKey("asset_id", "at", "until_entry_id")
+    asset = models.ForeignKey(Asset, models.PROTECT, db_constraint=False, db_index=False, related_name="+")
+    at = models.DateTimeField()
+    price = PriceField()
+    volume = models.DecimalField(null=True, max_digits=domain.VOLUME_MAX_DIGITS, decimal_places=domain.VOLUME_DECIMALS)
+    entry = models.ForeignKey(FeedEntry, models.PROTECT, db_constraint=False, related_name="superseded_quotes")
+    late = models.BooleanField(default=False)
+    until_entry = models.ForeignKey(FeedEntry, models.PROTECT, db_constraint=False, related_name="corrected_quotes")
+
+    class Meta:
+        constraints = [price_in_range("superseded_price_in_range")]
+
+    def __str__(self) -> str:
+        return f"{self.price} at {self.at} until {self.until_entry_id}"
+
+
+class Correction(models.Model):
+    """What a correction of quotes was about, beside its entry of the log.
+
+    asset_ids: the assets whose past is another one from this entry on, sorted; removed: quotes that were replaced or
+    deleted; days: [asset id, day like 2026-01-31] of the whole days whose candles were replaced or deleted, since their
+    quotes were kept no more.
+    """
+
+    entry = models.OneToOneField(FeedEntry, models.CASCADE, primary_key=True, related_name="correction")
+    asset_ids = models.JSONField()
+    removed = models.PositiveIntegerField(default=0)
+    days = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return f"correction at {self.entry_id}"
 
 
 class LatestQuote(models.Model):

@@ -223,7 +223,7 @@ class _Time(NamedTuple):
     def read(cls, text: str, *, now: datetime) -> "_Time":
         """Return what becomes of a time. Raises _BrokenRow where it cannot be read."""
         try:
-            return cls(text, admit_time(text, as_of=now, assumed=now))
+            return cls(text, admit_time(text, as_of=now))
         except QuoteRejected as rejection:
             if rejection.reason in _UNREADABLE_TIMES:
                 raise _BrokenRow(f"time {text[:_CELL_SHOWN]!r} is neither ISO 8601 with a zone nor an epoch") from None

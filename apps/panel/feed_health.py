@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from apps.api.tokens.queries import tokens_seen_by
 from apps.market import queries
 from apps.market.models import Asset, Feed, UnconfirmedQuote
 from apps.panel.kit.pages import ROWS_SHOWN, Table, page_link
@@ -183,6 +184,40 @@ def sparkline(values: Sequence[int], *, text: str) -> SafeString:
         SPARK_WIDTH,
         format_html_join("", '<rect x="{}" y="{}" width="{}" height="{}"></rect>', bars),
     )
+
+
+def senders_table(request: HttpRequest, feed: Feed, *, now: datetime) -> Table | None:
+    """Return whose clock was ahead in the last day, and by how much; None where nobody's was."""
+    clocks = sources_queries.senders_ahead(feed, now=now)
+    if not clocks:
+        return None
+    tokens = {f"token:{one.pk}": f"token {one} of {one.owner}" for one in tokens_seen_by(request.user)}
+    return Table(
+        title=f"Senders whose clock is ahead (at most {ROWS_SHOWN})",
+        headers=[
+            *("sender", "ahead by, and set back", "last quote ahead (UTC)"),
+            *("ahead by, and refused", "last quote refused (UTC)"),
+        ],
+        rows=[
+            [
+                tokens.get(one.sender) or describe_sender(one.sender),
+                f"{one.skew_seconds} s" if one.skew_seconds else "",
+                one.ahead_at,
+                "" if one.refused_seconds is None else f"{one.refused_seconds} s",
+                one.refused_at,
+            ]
+            for one in clocks[:ROWS_SHOWN]
+        ],
+        empty="",
+    )
+
+
+def describe_sender(sender: str) -> str:
+    """Return who pushes, by its code."""
+    kind, _, name = sender.partition(":")
+    if kind == "queue":
+        return f"queue, user {name}" if name else "queue, no user named"
+    return f"{kind} {name}"
 
 
 def switches_table(request: HttpRequest, feed: Feed) -> Table:

@@ -17,9 +17,16 @@ from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
 from apps.market import queries
-from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry
+from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry, Quote, SupersededQuote
 from apps.market.services import pause_feeds, resume_feeds
-from apps.panel.feed_health import counts_table, refused_table, sources_table, switches_table, unconfirmed_table
+from apps.panel.feed_health import (
+    counts_table,
+    refused_table,
+    senders_table,
+    sources_table,
+    switches_table,
+    unconfirmed_table,
+)
 from apps.panel.kit.pages import ROWS_SHOWN, JSONObjectField, PageAdmin, ReadOnlyAdmin, ShortText, Table, page_link
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource
@@ -275,9 +282,10 @@ class FeedAdmin(PageAdmin):
             title="Refused listings: names that a provider gives no price for",
         )
         unconfirmed = unconfirmed_table(row)
+        senders = senders_table(request, row, now=now)
         return [
             sources_table(row, now=now),
-            *(table for table in (refused, unconfirmed) if table is not None),
+            *(table for table in (senders, refused, unconfirmed) if table is not None),
             counts_table(row, now=now),
             switches_table(request, row),
             Table(
@@ -367,22 +375,36 @@ class FeedEntryAdmin(ReadOnlyAdmin):
         said = [f"{len(ids)} asset{'s' * (len(ids) > 1)} from {before}" for before, ids in entry.switched.items()]
         return f"{' and '.join(said)} to {entry.provider}"
 
-    def tables(self, row: FeedEntry) -> list[Table]:
+    def tables_for(self, request: HttpRequest, row: FeedEntry) -> list[Table]:
         quotes = queries.quotes_in(row, limit=ROWS_SHOWN)
-        return [
+        tables = [
             Table(
                 title=f"Quotes (the first {ROWS_SHOWN})" if len(quotes) == ROWS_SHOWN else "Quotes",
-                headers=["asset", "at (UTC)", "price", "volume", "late"],
+                headers=["asset", "at (UTC)", "price", "volume", "late", "corrected"],
                 rows=[
                     [
-                        one.asset.symbol,
-                        one.at,
-                        format_plain(one.price),
-                        None if one.volume is None else format_plain(one.volume),
-                        "late" if one.late else "",
+                        *_quote_cells(one),
+                        "" if isinstance(one, Quote) else page_link(request, one.until_entry, f"{one.until_entry}"),
                     ]
                     for one in quotes
                 ],
                 empty="No quotes in this entry, or they are older than quotes are kept.",
             )
         ]
+        if row.kind == FeedEntry.Kind.CORRECTION:
+            removed = queries.quotes_removed_by(row, limit=ROWS_SHOWN)
+            tables.append(
+                Table(
+                    title=f"Replaced or deleted quotes ({row.correction.removed} in all, at most {ROWS_SHOWN} shown)",
+                    headers=["asset", "at (UTC)", "price", "volume", "late", "had come with"],
+                    rows=[[*_quote_cells(one), page_link(request, one.entry, f"{one.entry}")] for one in removed],
+                    empty="None, or they are older than quotes are kept.",
+                )
+            )
+        return tables
+
+
+def _quote_cells(quote: Quote | SupersededQuote) -> list[Any]:
+    """Return the cells of a quote: asset, time, price, volume, and whether it is late."""
+    volume = None if quote.volume is None else format_plain(quote.volume)
+    return [quote.asset.symbol, quote.at, format_plain(quote.price), volume, "late" if quote.late else ""]

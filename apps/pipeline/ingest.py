@@ -52,6 +52,12 @@ class Arrived(NamedTuple):
     quotes: Sequence[RawQuote]
 
     @property
+    def sender(self) -> str:
+        """Return the code of who published it: the user that the broker has checked, where the message names one."""
+        # No text that PostgreSQL cannot have.
+        return f"queue:{self.message.properties.get('user_id') or ''}".replace("\0", "")
+
+    @property
     def group(self) -> tuple[str, int]:
         """Return the key of the messages of one entry. A redelivered one is alone: it may have broken the others."""
         return self.feed, self.message.delivery_tag if self.message.delivery_info.get("redelivered") else 0
@@ -139,7 +145,7 @@ class Ingest(ConsumerMixin):  # type: ignore[misc]
             self._waiting = [one for one in self._waiting if one.group != group]
 
     def _store_together(self, together: Sequence[Arrived], *, feed: str) -> None:
-        pushes = [Pushed(received_at=one.received_at, quotes=one.quotes) for one in together]
+        pushes = [Pushed(received_at=one.received_at, quotes=one.quotes, sender=one.sender) for one in together]
         try:
             entry = record_pushed(feed_name=feed, pushes=pushes, now=timezone.now(), trace_id=tracing.new_trace_id())
         except PushRefused as error:

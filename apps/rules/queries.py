@@ -29,6 +29,8 @@ from apps.rules.models import RuleChange as RuleChangeRow
 
 Specs = dict[int, RuleSpec | RuleInvalid]
 
+# By these the past of assets is another one: the engine fills their windows anew.
+_OF_THE_PAST = (FeedEntry.Kind.HISTORY, FeedEntry.Kind.CORRECTION)
 # How much of a log is held in memory at a time.
 ENTRIES_AT_ONCE, QUOTES_AT_ONCE = 200, 20_000
 
@@ -148,7 +150,7 @@ def entry_of(entry: FeedEntry) -> Entry:
     if entry.kind == FeedEntry.Kind.QUOTES:
         quotes = market.evaluated_quotes(entry)
         return QuotesEntry(entry.seq, as_of, quotes, market.switches_in(entry, quotes))
-    if entry.kind == FeedEntry.Kind.HISTORY:
+    if entry.kind in _OF_THE_PAST:
         return HistoryEntry(entry.seq, as_of, market.asset_ids_in(entry))
     if entry.kind == FeedEntry.Kind.SPLIT:
         return HistoryEntry(entry.seq, as_of, [entry.split.asset_id])
@@ -191,14 +193,14 @@ def _entries_of(entries: Sequence[FeedEntry], asset_ids: Collection[int] | None,
     quotes = market.evaluated_quotes_of(
         [entry for entry in of_kind[FeedEntry.Kind.QUOTES] if entry.accepted], asset_ids=asset_ids
     )
-    past = market.asset_ids_of(of_kind[FeedEntry.Kind.HISTORY], asset_ids=asset_ids)
+    past = market.asset_ids_of([entry for entry in entries if entry.kind in _OF_THE_PAST], asset_ids=asset_ids)
     changes = _changes_of(of_kind[FeedEntry.Kind.RULES], asset_ids, specs)
     for entry in entries:
         as_of = epoch_microseconds(entry.as_of)
         if entry.kind == FeedEntry.Kind.QUOTES:
             evaluated = quotes.get(entry.pk, [])
             yield QuotesEntry(entry.seq, as_of, evaluated, market.switches_in(entry, evaluated))
-        elif entry.kind == FeedEntry.Kind.HISTORY:
+        elif entry.kind in _OF_THE_PAST:
             yield HistoryEntry(entry.seq, as_of, past.get(entry.pk, []))
         elif entry.kind == FeedEntry.Kind.SPLIT:
             split = entry.split

@@ -218,6 +218,14 @@ def rebuild_engine(*, feed_id: int, seq: int, asset_ids: Collection[int] | None 
     return engine
 
 
+def keep_checkpoint(*, feed_id: int, seq: int) -> None:
+    """Store the engine as it stands after entry `seq`, where no checkpoint does, in the caller's transaction: candles
+    from which its windows were filled are about to be replaced. The caller holds the evaluation cursor's lock."""
+    entry = FeedEntry.objects.filter(feed=feed_id, seq=seq).first()
+    if entry is not None and not Checkpoint.objects.filter(feed=feed_id, seq=seq).exists():
+        _store_checkpoint(entry, rebuild_engine(feed_id=feed_id, seq=seq))
+
+
 def evaluate(*, entry: FeedEntry, engine: Engine) -> Evaluation:
     """Evaluate one entry of the log and record what it changed, in the caller's transaction."""
     evaluation = engine.evaluate(queries.entry_of(entry), queries.history_at(entry))
@@ -283,8 +291,12 @@ def _checkpoint_if_due(entry: FeedEntry, engine: Engine) -> None:
     last = Checkpoint.objects.filter(feed_id=entry.feed_id).order_by("-seq").only("as_of", "seq").first()
     is_fresh = last is not None and timedelta(0) <= entry.as_of - last.as_of < CHECKPOINT_EVERY
     if last is None or not is_fresh or entry.seq - last.seq >= CHECKPOINT_ENTRIES:
-        data = zlib.compress(json.dumps(engine.dump(), separators=(",", ":")).encode(), level=1)
-        Checkpoint.objects.create(feed_id=entry.feed_id, seq=entry.seq, as_of=entry.as_of, data=data)
+        _store_checkpoint(entry, engine)
+
+
+def _store_checkpoint(entry: FeedEntry, engine: Engine) -> None:
+    data = zlib.compress(json.dumps(engine.dump(), separators=(",", ":")).encode(), level=1)
+    Checkpoint.objects.create(feed_id=entry.feed_id, seq=entry.seq, as_of=entry.as_of, data=data)
 
 
 def prune_checkpoints(*, dry_run: bool = False) -> int:

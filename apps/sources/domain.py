@@ -1,6 +1,8 @@
-"""When a feed is due again, and when a circuit breaker opens and closes. Pure: no Django, no clock, no I/O."""
+"""When a feed is due again, when a circuit breaker opens and closes, and how far a sender's clock is ahead. Pure: no
+Django, no clock, no I/O."""
 
 from datetime import datetime, timedelta
+from math import ceil
 from typing import NamedTuple
 
 BACKOFF_LIMIT = timedelta(minutes=15)
@@ -88,3 +90,33 @@ def circuit_after_success(state: CircuitState) -> CircuitState:
     if state.open_until is None or state.successes + 1 >= CIRCUIT_SUCCESSES:
         return CircuitState()
     return state._replace(successes=state.successes + 1)
+
+
+# A sender whose quotes have not been ahead for so long has a clock that was set right.
+SKEW_FORGOTTEN = timedelta(hours=1)
+
+
+class Skew(NamedTuple):
+    """How far the clock of a sender is ahead of ours: whole seconds, and when a quote of it was ahead last (None: none
+    was)."""
+
+    seconds: int = 0
+    ahead_at: datetime | None = None
+
+
+def skew_in_force(skew: Skew, *, now: datetime) -> Skew:
+    """Return the skew, or none where it is forgotten: an hour after the last quote that was ahead."""
+    is_forgotten = skew.ahead_at is not None and now - skew.ahead_at >= SKEW_FORGOTTEN
+    return Skew() if is_forgotten else skew
+
+
+def skew_after(skew: Skew, *, ahead: timedelta, received_at: datetime) -> Skew:
+    """Return the skew by which the quotes of one message are set back.
+
+    ahead: of its newest quote against its receipt, which is rounded up to a whole second. While it is not forgotten,
+    the skew only grows, so that a message that comes again gets equal times.
+    """
+    skew = skew_in_force(skew, now=received_at)
+    if ahead <= timedelta(0):
+        return skew
+    return Skew(max(skew.seconds, ceil(ahead / timedelta(seconds=1))), max(skew.ahead_at or received_at, received_at))

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from apps.leases import Leased
+from apps.market.domain import FUTURE_TOLERANCE
 from apps.market.models import Asset, Feed
 from apps.sources.providers.protocol import ProviderMisconfigured
 from apps.sources.providers.registry import provider_named
@@ -125,6 +126,34 @@ class Circuit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider} at {self.address}"
+
+
+class SenderClock(models.Model):
+    """The clock of one sender of a feed's pushed quotes that was ahead of ours. No row: it never was.
+
+    sender: a code like token:7, user:3 or queue:own-prices; skew_seconds: by how much its quotes are set back;
+    ahead_at: when one was ahead last; refused_seconds: how far the last quote was ahead that was refused for it, at
+    refused_at.
+    """
+
+    feed = models.ForeignKey(Feed, models.CASCADE, related_name="sender_clocks")
+    sender = models.CharField(max_length=300)
+    skew_seconds = models.PositiveSmallIntegerField(default=0)
+    ahead_at = models.DateTimeField(null=True)
+    refused_seconds = models.PositiveBigIntegerField(null=True)
+    refused_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["feed", "sender"], name="one_clock_per_feed_and_sender"),
+            models.CheckConstraint(
+                condition=Q(skew_seconds__lte=FUTURE_TOLERANCE.seconds), name="skew_within_tolerance"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sender} of {self.feed}"
 
 
 class Backfill(Leased):

@@ -5,14 +5,17 @@ import re
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from apps.api.tokens.models import ApiToken
 from apps.api.tokens.services import create_token
 from apps.market.models import Feed, FeedEntry, FeedHead, Quote
 from apps.market.services import claim_feeds_pushed_to
+from apps.sources.models import SenderClock
 from tests.api.asking import codes
 from tests.builders import make_feed, make_operator, make_owner
 from tests.project.test_docs import blocks
@@ -96,6 +99,21 @@ def test_a_push_is_seen_by_the_next_tick(push, feed):
     push(quote())
 
     assert claim_feeds_pushed_to(now=timezone.now()) == [feed.pk]
+
+
+def test_each_token_and_each_session_has_a_clock_of_its_own(push, client, secret):
+    ahead = quote(moment=timezone.now().timestamp() + 20)
+    assert push(ahead).json()["accepted"] == 1
+    _, other = create_token(owner=make_owner(), name="other")
+    get_user_model().objects.update(is_superuser=True)
+    client.post(URL, json.dumps({"quotes": [ahead]}), content_type=JSON, headers=bearer(other))
+    user = get_user_model().objects.get(username="pusher")
+    client.force_login(user)
+    client.post(URL, json.dumps({"quotes": [ahead]}), content_type=JSON)
+
+    tokens = {f"token:{pk}" for pk in ApiToken.objects.values_list("pk", flat=True)}
+    assert len(tokens) == 2
+    assert set(SenderClock.objects.values_list("sender", flat=True)) == tokens | {f"user:{user.pk}"}
 
 
 # Who may

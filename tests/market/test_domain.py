@@ -23,7 +23,7 @@ def _admit(*raw_quotes, as_of=NOON, assumed_at=NOON, oldest_at=None):
 
 
 def _admit_time(value, *, as_of=NOON):
-    return domain.admit_time(value, as_of=as_of, assumed=NOON - MINUTE)
+    return domain.admit_time(value, as_of=as_of)
 
 
 def _place(*quotes, newest=None, price="10", stored=None, unconfirmed=None, jump_percent=50, provider="one"):
@@ -212,7 +212,7 @@ def test_a_fraction_of_a_second_is_kept_exactly():
 
 
 def test_a_quote_without_a_time_gets_the_assumed_one():
-    assert _admit_time(None) == NOON - MINUTE
+    assert _admit(RawQuote("BTC", "1"), assumed_at=NOON - MINUTE).quotes == [_quote(NOON - MINUTE, "1")]
 
 
 @pytest.mark.parametrize(
@@ -315,9 +315,10 @@ def test_prices_that_are_equal_once_rounded_are_one_repeated_and_no_conflict():
     assert (admission.repeated, admission.rejected) == (1, {})
 
 
-def test_two_prices_whose_times_are_cut_to_one_clock_follow_each_other():
-    admission = _admit(RawQuote("BTC", "1", NOON + SECOND), RawQuote("BTC", "2", NOON + 2 * SECOND))
-    assert admission.quotes == [_quote(NOON, "1"), _quote(NOON, "2")]
+def test_prices_whose_times_are_cut_to_the_clock_follow_each_other_in_the_order_of_their_times():
+    quotes = [("2", 2 * SECOND), ("3", timedelta(0)), ("1", SECOND), ("4", -SECOND)]
+    admission = _admit(*(RawQuote("BTC", price, NOON + ahead) for price, ahead in quotes))
+    assert admission.quotes == [_quote(NOON - SECOND, "4"), *(_quote(NOON, price) for price in "312")]
     assert admission.rejected == {}
 
 

@@ -243,7 +243,7 @@ def test_where_the_clock_has_microseconds_another_price_at_the_time_of_the_one_t
 
 def push(*messages):
     """Push messages of (price, …) of A at START as one entry."""
-    pushes = [Pushed(at(5), [RawQuote("A", price, START) for price in prices]) for prices in messages]
+    pushes = [Pushed(at(5), [RawQuote("A", price, START) for price in prices], "token:1") for prices in messages]
     return record_pushed(feed_name="own", pushes=pushes, now=at(5), trace_id=TRACE)
 
 

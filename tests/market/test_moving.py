@@ -378,7 +378,7 @@ def test_what_is_pushed_into_the_old_feed_at_the_moment_of_the_move_is_of_no_ass
     def push_meanwhile():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_sleep(0.2)")
-        pushed = [sources.Pushed(at(0), [RawQuote("A", "10", at(0))])]
+        pushed = [sources.Pushed(at(0), [RawQuote("A", "10", at(0))], "token:1")]
         return sources.record_pushed(feed_name="first", pushes=pushed, now=at(0), trace_id=TRACE)
 
     _, entry = at_once(move_slowly, push_meanwhile)

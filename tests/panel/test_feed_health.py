@@ -6,10 +6,12 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.api.tokens.services import create_token
+from apps.market.domain import RawQuote
 from apps.market.models import FeedEntry
 from apps.sources import services as sources
-from apps.sources.models import Circuit, FeedSource, Listing, RefusedListing
-from tests.builders import TRACE, append_quotes, at, make_feed
+from apps.sources.models import Circuit, FeedSource, Listing, RefusedListing, SenderClock
+from tests.builders import TRACE, append_quotes, at, make_feed, make_operator, make_owner
 
 
 def _table(client, feed, title):
@@ -22,15 +24,15 @@ def _table(client, feed, title):
 @pytest.mark.django_db
 def test_a_feeds_page_shows_the_end_of_its_log_with_its_counts(admin_client):
     feed = make_feed("FEED-0")
-    append_quotes(feed, [("FEED-0", at(0), "1.50")])
-    append_quotes(feed, [("FEED-0", at(0), "1.6"), ("NOBODY", at(1), "2"), ("FEED-0", at(-1), "1")])
+    append_quotes(feed, [("FEED-0", at(-1), "1.50"), ("FEED-0", at(0), "1.50")])
+    append_quotes(feed, [("FEED-0", at(-1), "1.6"), ("NOBODY", at(1), "2"), ("FEED-0", at(-2), "1")])
     lease = sources.take_fetch_lease(feed_id=feed.pk, slot=at(5))
     sources.record_failure(lease=lease, failure="timeout", retry_after_seconds=None, now=at(5), trace_id=TRACE)
     log = _table(admin_client, feed, "Last entries of its log")
     assert [row[4:11] for row in log.rows] == [
         ["failed: timeout", 0, 0, 0, 0, "0", 3],
         ["simulated", 0, 1, 0, 0, "1 conflict, 1 unknown_asset", 0],
-        ["simulated", 1, 0, 0, 0, "0", 0],
+        ["simulated", 2, 0, 0, 0, "0", 0],
     ]
     assert reverse("admin:market_feedentry_change", args=[FeedEntry.objects.first().pk]) in log.rows[0][0]
     assert log.rows[0][11] == "waits to be evaluated"
@@ -155,3 +157,32 @@ def test_a_feeds_page_counts_the_answers_that_say_the_same(admin_client):
         append_quotes(feed, [("BTC-USD", at(second), price)], provider="coinbase", as_of=at(second))
 
     assert _table(admin_client, feed, "Sources").rows[0][5] == f"3 in a row, since {at(1):%Y-%m-%d %H:%M:%S} UTC"
+
+
+@pytest.mark.django_db
+def test_a_feeds_page_says_by_how_much_the_clock_of_a_sender_is_ahead(admin_client, client):
+    feed = make_feed("A", name="own", provider="push")
+    token, _ = create_token(owner=make_owner(), name="script")
+    now = timezone.now().replace(microsecond=0)
+    for sender, ahead in [(f"token:{token.pk}", (30, 4_000)), ("queue:own-prices", (5,)), ("queue:", (61,))]:
+        quotes = [RawQuote("A", "1", now + timedelta(seconds=seconds)) for seconds in ahead]
+        sources.record_pushed(feed_name="own", pushes=[sources.Pushed(now, quotes, sender)], now=now, trace_id=TRACE)
+
+    assert _table(admin_client, feed, "Senders whose clock is ahead").rows == [
+        ["queue, no user named", "", None, "61 s", now],
+        ["queue, user own-prices", "5 s", now, "", None],
+        ["token script of ada", "30 s", now, "4000 s", now],
+    ]
+    # The name of a token is shown to its owner and to superusers.
+    client.force_login(make_operator("grace", "market.view_feed"))
+    assert _table(client, feed, "Senders").rows[2][0] == f"token {token.pk}"
+
+
+@pytest.mark.django_db
+def test_a_clock_that_was_ahead_more_than_a_day_ago_is_shown_no_more(admin_client):
+    feed = make_feed("A", name="own", provider="push")
+    long_ago = timezone.now() - timedelta(hours=24, seconds=1)
+    SenderClock.objects.create(feed=feed, sender="token:1", skew_seconds=30, ahead_at=long_ago, refused_at=long_ago)
+    answer = admin_client.get(reverse("admin:market_feed_change", args=[feed.pk]))
+
+    assert not [one for one in answer.context["tables"] if one.title.startswith("Senders")]

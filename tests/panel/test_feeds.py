@@ -11,6 +11,7 @@ from django.utils import timezone
 from apps.market.models import Asset, AssetAlias, EvaluationCursor, Feed, FeedEntry, FeedHead
 from apps.market.queries import PathPoint
 from apps.panel.kit.pages import Chart
+from apps.pipeline import corrections
 from apps.sources import services as sources
 from apps.sources.models import Backfill, FeedSource
 from tests.builders import TRACE, append_quotes, at, make_feed, make_operator
@@ -37,6 +38,21 @@ def _feeds(count: int, *, prefix: str) -> None:
         symbol = f"{prefix}-{number}".upper()
         feed = make_feed(symbol, name=f"{prefix}-{number}")
         append_quotes(feed, [(symbol, at(0), "1.50")])
+
+
+@pytest.mark.django_db
+def test_the_page_of_an_entry_shows_what_was_corrected_later_and_that_of_the_correction_what_it_removed(admin_client):
+    feed = make_feed("A", name="pushed")
+    entry = append_quotes(feed, [("A", at(0), "7.25")])
+    corrections.delete_quotes(feed.assets.get(), since=at(0), until=at(1), now=at(2), trace_id=TRACE)
+    correction = FeedEntry.objects.get(kind=FeedEntry.Kind.CORRECTION)
+
+    pages = [
+        admin_client.get(reverse("admin:market_feedentry_change", args=[one.pk])).text for one in (entry, correction)
+    ]
+    assert all("7.25" in page for page in pages)
+    assert reverse("admin:market_feedentry_change", args=[correction.pk]) in pages[0]
+    assert reverse("admin:market_feedentry_change", args=[entry.pk]) in pages[1]
 
 
 @pytest.mark.django_db
@@ -511,5 +527,5 @@ def test_an_entry_of_the_log_shows_its_quotes(admin_client):
     _feeds(1, prefix="feed")
     answer = admin_client.get(reverse("admin:market_feedentry_change", args=[FeedEntry.objects.get().pk]))
     (table,) = answer.context["tables"]
-    assert table.rows == [["FEED-0", at(0), "1.5", None, ""]]
+    assert table.rows == [["FEED-0", at(0), "1.5", None, "", ""]]
     assert "FEED-0" in answer.text

@@ -116,7 +116,7 @@ def test_what_was_pushed_by_http_is_evaluated_with_the_next_tick(tmp_path, feed)
         # Nobody sends a message for it: a web process has no broker.
         now = timezone.now()
         entry = sources.record_pushed(
-            feed_name="own", pushes=[Pushed(now, [RawQuote("A", "10")])], now=now, trace_id=TRACE
+            feed_name="own", pushes=[Pushed(now, [RawQuote("A", "10")], "token:1")], now=now, trace_id=TRACE
         )
         wait_until(lambda: FeedEntry.objects.filter(pk=entry.pk, evaluated_at__isnull=False).exists())
 

@@ -23,6 +23,7 @@ START = 1_678_500_000 * SECOND  # 2023-03-11 02:00:00 UTC, on every grid up to a
 # And an hour before a clock changes somewhere: Europe on 2026-03-29 and 2026-10-25, America on 2026-11-01.
 STARTS = (START, 1_774_742_400 * SECOND, 1_792_886_400 * SECOND, 1_793_509_200 * SECOND)
 ASSETS = (1, 2)
+ALWAYS = float("inf")
 # Two calendars that no exchange has: open for 10 of 15 minutes, for 12 hours; and for two spans each day, for 30 days.
 CALENDARS: oracle.Calendars = {
     "BUSY": [(start + n * 15 * MINUTE, start + (n * 15 + 10) * MINUTE) for start in STARTS for n in range(48)],
@@ -279,7 +280,7 @@ def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
     # steps as long as a window are where what has gathered on one point of its grid leaves it.
     prices_here = draw(markets)
     steps_here, widths = PACES[choose(draw, *range(len(PACES)))]
-    kinds = ["rules", *["quotes"] * 8, "rules", "history"]
+    kinds = ["rules", *["quotes"] * 8, "rules", "history", "correction"]
     status_of_instance: dict[int, oracle.Change] = {}
     log: list[oracle.Entry] = []
     for seq in range(1, choose(draw, *range(4, length + 1)) + 1):
@@ -293,6 +294,8 @@ def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
             quotes = _history(draw, clock=clock, prices=prices_here)
             as_of = max(as_of, *clock.values())
             log.append(oracle.HistoryEntry(seq, as_of, quotes))
+        elif kind == "correction":
+            log.append(oracle.CorrectionEntry(seq, as_of, *_correction(draw, log, prices=prices_here)))
         else:
             quotes = _quotes(draw, clock=clock, prices=prices_here, steps=steps_here)
             idle = choose(draw, 0, 0, 0, 1)
@@ -331,6 +334,25 @@ def _history(
     return tuple((asset, at, draw(prices)) for at in sorted(times))
 
 
+def _correction(
+    draw: st.DrawFn, log: Sequence[oracle.Entry], *, prices: st.SearchStrategy[int]
+) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int, int], ...]]:
+    """Draw what a correction removes and puts in: of one asset, a range of what came, the newest one or all of it too;
+    and other prices at some of its times, or beside them."""
+    asset = choose(draw, *ASSETS)
+    quoted = [one for entry in log if not isinstance(entry, oracle.RulesEntry) for one in entry.quotes]
+    times = sorted({at for asset_id, at, _ in quoted if asset_id == asset})
+    if not times:
+        return (), ()
+    first = choose(draw, *range(len(times)), 0, len(times) - 1)
+    last = choose(draw, *range(first, len(times)), len(times) - 1)
+    chosen = times[first : last + 1]
+    removed = tuple((asset, at) for at in chosen) if draw(st.booleans()) else ()
+    beside = choose(draw, 0, 0, 0, -1)
+    put_in = [[], chosen[:3], chosen[-1:], chosen[-2:]][choose(draw, 0, 1, 2, 3)]
+    return removed, tuple((asset, at + beside, draw(prices)) for at in put_in)
+
+
 def _quotes(
     draw: st.DrawFn, *, clock: dict[int, int], prices: st.SearchStrategy[int], steps: st.SearchStrategy[Any]
 ) -> tuple[tuple[int, int, int], ...]:
@@ -365,16 +387,23 @@ class Store:
     """What is stored at each place of a log: the same answer as the project's query, from a plain list."""
 
     def __init__(self, log: Sequence[oracle.Entry]) -> None:
-        self.known: dict[int, list[tuple[int, int, int]]] = {asset: [] for asset in ASSETS}  # seq, at, price
+        # asset_id to rows: from which entry on, time, price, and until which entry.
+        self.known: dict[int, list[tuple[int, int, int, float]]] = {asset: [] for asset in ASSETS}
         for entry in log:
             if isinstance(entry, oracle.RulesEntry):
                 continue
+            if isinstance(entry, oracle.CorrectionEntry):
+                gone = {*entry.removed, *((asset, at) for asset, at, _ in entry.quotes)}
+                for asset, path in self.known.items():
+                    for index, (seq, at, price, until) in enumerate(path):
+                        if (asset, at) in gone and until == ALWAYS:
+                            path[index] = (seq, at, price, entry.seq)
             for asset, at, price in entry.quotes:
                 path = self.known[asset]
-                newest = max((known_at for _, known_at, _ in path), default=-1)
-                is_history = isinstance(entry, oracle.HistoryEntry)
-                if at > newest or (is_history and at not in [known_at for _, known_at, _ in path]):
-                    path.append((entry.seq, at, price))
+                stored = [known_at for _, known_at, _, until in path if until == ALWAYS]
+                is_past = not isinstance(entry, oracle.QuotesEntry)
+                if at > max(stored, default=-1) or (is_past and at not in stored):
+                    path.append((entry.seq, at, price, ALWAYS))
 
     def before(self, seq: int) -> engines.History:
         """Return the reader for the entry `seq`: a piece of history sees itself, a change of rules what is before
@@ -384,7 +413,7 @@ class Store:
             found = {}
             for asset, keys in wanted.items():
                 back = reach_of(keys)
-                path = sorted((at, price) for known_seq, at, price in self.known[asset] if known_seq <= seq)
+                path = sorted((at, price) for since, at, price, until in self.known[asset] if since <= seq < until)
                 if path:
                     edge = path[-1][0] - back
                     first = max((index for index, (at, _) in enumerate(path) if at <= edge), default=0)
@@ -400,6 +429,9 @@ def entry_of(entry: oracle.Entry) -> engines.Entry:
         return engines.QuotesEntry(entry.seq, entry.as_of, entry.quotes)
     if isinstance(entry, oracle.HistoryEntry):
         return engines.HistoryEntry(entry.seq, entry.as_of, sorted({asset for asset, _, _ in entry.quotes}))
+    if isinstance(entry, oracle.CorrectionEntry):
+        corrected = {asset for asset, _ in entry.removed} | {asset for asset, _, _ in entry.quotes}
+        return engines.HistoryEntry(entry.seq, entry.as_of, sorted(corrected))
     changes = [
         engines.RuleChange(
             change.rule_id,

@@ -46,6 +46,16 @@ class HistoryEntry:
 
 
 @dataclass(frozen=True)
+class CorrectionEntry:
+    """Quotes that are removed from the past, and quotes that take the place of what is there at their times."""
+
+    seq: int
+    as_of: int
+    removed: tuple[tuple[int, int], ...]  # (asset_id, at)
+    quotes: tuple[tuple[int, int, int], ...]  # (asset_id, at, price)
+
+
+@dataclass(frozen=True)
 class Change:
     rule_id: int
     version_id: int | None  # None: the rule is gone or disabled.
@@ -61,7 +71,7 @@ class RulesEntry:
     changes: tuple[Change, ...]
 
 
-Entry = QuotesEntry | HistoryEntry | RulesEntry
+Entry = QuotesEntry | HistoryEntry | CorrectionEntry | RulesEntry
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,11 @@ class Reader:
             for quote in (Quote(*row) for row in entry.quotes):
                 if quote.at not in [known.at for known in self.path_of(quote.asset_id)]:
                     self.path.append(quote)
+            return []
+        if isinstance(entry, CorrectionEntry):
+            gone = {*entry.removed, *((asset_id, at) for asset_id, at, _ in entry.quotes)}
+            self.path = [quote for quote in self.path if (quote.asset_id, quote.at) not in gone]
+            self.path += [Quote(*row) for row in entry.quotes]
             return []
         if isinstance(entry, RulesEntry):
             return [transition for change in entry.changes for transition in self.change(change, entry=entry)]

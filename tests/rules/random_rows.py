@@ -1,7 +1,11 @@
-"""A random log, written by the project's own services: rules that come, change and go, quotes, history."""
+"""A random log, written by the project's own services: rules that come, change and go, quotes, history,
+corrections."""
 
+from apps.market.domain import RawQuote
+from apps.market.models import Asset, Quote
+from apps.pipeline import corrections
 from apps.rules.engine.conditions import is_event, read_condition
-from tests.builders import append_quotes, at, make_rule
+from tests.builders import TRACE, append_quotes, at, make_rule
 
 LEVELS, PERCENTS, WINDOWS = ["99.5", "100", "101"], ["0.5", "1", "2"], ["10s", "1m", "5m"]
 
@@ -34,6 +38,21 @@ def random_condition(draw):
     return {draw.choice(["all", "any"]): [random_leaf(draw, kinds) for _ in range(draw.randint(2, 3))]}
 
 
+def random_correction(draw, feed, symbol, *, second):
+    """Delete some of an asset's quotes, or replace some and add one beside them; an entry, if there is anything."""
+    asset = Asset.objects.get(symbol=symbol)
+    times = sorted(Quote.objects.filter(asset=asset).values_list("at", flat=True))[-draw.randint(1, 12) :]
+    if not times or draw.random() < 0.3:
+        since, until = (times[0], times[draw.randrange(len(times))]) if times else (at(0), at(0))
+        if since < until:
+            corrections.delete_quotes(asset, since=since, until=until, now=at(second), trace_id=TRACE)
+        return
+    moments = [*draw.sample(times, min(len(times), 3)), times[0] - (at(1) - at(0)) / 2]
+    quotes = [RawQuote(symbol, str(draw.randint(97, 103)), moment) for moment in moments]
+    admitted = corrections.admit_file(feed, quotes, now=at(second))
+    corrections.replace_quotes(feed, admitted, now=at(second), trace_id=TRACE)
+
+
 def random_entries(draw, feed, owner, *, symbols):
     """Append a random entry to the feed's log, over and over. It has at most one change of rules at a time."""
     rules, second = {}, 0
@@ -56,6 +75,8 @@ def random_entries(draw, feed, owner, *, symbols):
                 expires_at=draw.choice([None, None, at(second + 30)]),
                 enabled=draw.random() < 0.9 or len(rules) < 2,
             )
+        elif draw.random() < 0.15:
+            random_correction(draw, feed, draw.choice(symbols), second=second)
         else:
             quotes = []
             for _ in range(draw.randint(0, 4)):

@@ -217,6 +217,12 @@ class Log:
         self.entries.append(oracle.HistoryEntry(*self._next(0), rows))
         return self
 
+    def correction(self, *quotes, removed=()):
+        gone = tuple((1, START + seconds * SECOND) for seconds in removed)
+        rows = tuple((1, START + seconds * SECOND, units(price)) for seconds, price in quotes)
+        self.entries.append(oracle.CorrectionEntry(*self._next(0), gone, rows))
+        return self
+
 
 def steps_of_the_oracle(log):
     return oracle.expected_transitions(log)
@@ -292,6 +298,45 @@ def test_history_that_is_newer_than_the_newest_quote_comes_before_the_next_one(s
     log = Log().rule(UP).quotes((0, 99)).history(past).quotes((10, 102))
 
     assert steps(log) == expected
+
+
+def test_nothing_opens_at_a_correction_and_the_next_quote_is_evaluated_by_it(steps):
+    log = Log().rule({"kind": "above", "level": 100}).quotes((0, 99)).correction((0, 101)).clock(5).quotes((10, 101))
+
+    assert steps(log) == [("firing", 10, "became_true")]
+
+
+def test_nothing_resolves_at_a_correction(steps):
+    log = Log().rule({"kind": "above", "level": 100}).quotes((0, 101)).correction((0, 99)).clock(5).quotes((10, 99))
+
+    assert steps(log) == [("firing", 0, "became_true"), ("inactive", 10, "recovered")]
+
+
+@pytest.mark.parametrize(
+    ("corrected", "expected"),
+    [
+        ({"removed": (10,)}, [("firing", 10, "became_true"), ("inactive", 10, "event")] * 2),
+        ({"removed": (0, 10)}, [("firing", 10, "became_true"), ("inactive", 10, "event")]),
+    ],
+    ids=["the newest", "all"],
+)
+def test_what_is_deleted_is_not_the_quote_before_and_its_time_may_come_again(steps, corrected, expected):
+    log = Log().rule(UP).quotes((0, 99), (10, 500)).correction(**corrected).quotes((10, 101))
+
+    assert steps(log) == expected
+
+
+def test_a_change_is_measured_from_the_corrected_price(steps):
+    rise = {"kind": "rises", "percent": 10, "window": "60s"}
+    log = Log().rule(rise).quotes((0, 100), (10, 100)).correction((0, 90)).quotes((20, 99), (69, 99), (70, 99))
+
+    assert steps(log) == [("firing", 20, "became_true"), ("inactive", 70, "recovered")]
+
+
+def test_a_rule_that_comes_after_a_correction_sees_what_it_left(steps):
+    log = Log().quotes((0, 99), (10, 101)).correction((10, 98), removed=(0,)).rule(UP, 11).quotes((20, 100))
+
+    assert steps(log) == [("firing", 20, "became_true"), ("inactive", 20, "event")]
 
 
 def test_late_and_second_quotes_are_not_the_quote_before(steps):

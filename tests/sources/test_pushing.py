@@ -24,10 +24,10 @@ def feed():
     return make_feed("A", "B", provider="push")
 
 
-def push(*quotes, now, name="feed"):
+def push(*quotes, now, name="feed", sender="token:1"):
     """Push (symbol, at, price) at once."""
     raws = [RawQuote(symbol, price, moment) for symbol, moment, price in quotes]
-    return record_pushed(feed_name=name, pushes=[Pushed(now, raws)], now=now, trace_id=TRACE)
+    return record_pushed(feed_name=name, pushes=[Pushed(now, raws, sender)], now=now, trace_id=TRACE)
 
 
 def stored():
@@ -111,7 +111,7 @@ def test_a_price_that_jumps_waits_for_the_next(feed):
 
 
 def test_a_quote_without_a_time_gets_that_of_its_receipt(feed):
-    pushes = [Pushed(at(1), [RawQuote("A", "10")]), Pushed(at(2), [RawQuote("A", "11")])]
+    pushes = [Pushed(at(1), [RawQuote("A", "10")], "token:1"), Pushed(at(2), [RawQuote("A", "11")], "token:1")]
     record_pushed(feed_name="feed", pushes=pushes, now=at(3), trace_id=TRACE)
 
     assert stored() == {("A", at(1), "10"), ("A", at(2), "11")}
@@ -119,7 +119,8 @@ def test_a_quote_without_a_time_gets_that_of_its_receipt(feed):
 
 def test_where_the_time_of_receipt_is_taken_each_push_has_its_own(feed):
     Feed.objects.update(time_policy="receipt")
-    pushes = [Pushed(at(1), [RawQuote("A", "10", at(-50))]), Pushed(at(2), [RawQuote("A", "11", at(-60))])]
+    quotes = [(at(1), RawQuote("A", "10", at(50))), (at(2), RawQuote("A", "11", at(-60)))]
+    pushes = [Pushed(received_at, [quote], "token:1") for received_at, quote in quotes]
     record_pushed(feed_name="feed", pushes=pushes, now=at(3), trace_id=TRACE)
 
     assert stored() == {("A", at(1), "10"), ("A", at(2), "11")}

@@ -19,7 +19,7 @@ from apps.api.graphql.execution import Execution
 from apps.api.graphql.graphiql import page
 from apps.api.graphql.schema import schema
 from apps.api.json_requests import check_form
-from apps.api.tokens.auth import user_of
+from apps.api.tokens.auth import asker_of
 from apps.strict_json import NotJson, read_json
 
 BODY_LARGEST_BYTES = 64 * 1024
@@ -42,7 +42,7 @@ def graphql(request: HttpRequest) -> HttpResponse:
 
 def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     check_form(request, allow="GET, POST")
-    context = Context(user=user_of(request, now=timezone.now()))
+    context = Context(user=asker_of(request, now=timezone.now()).user)
     body = _body_of(request)
     document = limits.read_query(body["query"])
     operation = limits.operation_of(document, body["operationName"])

@@ -35,7 +35,7 @@ def alertmanager(request: HttpRequest) -> JsonResponse:
     )
 
 
-def _record(content: bytes, now: datetime) -> dict[str, Any]:
+def _record(content: bytes, now: datetime, _: str) -> dict[str, Any]:
     try:
         found = read_alerts(content, now=now)
     except PayloadMalformed as error:

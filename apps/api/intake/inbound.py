@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from apps.api.errors import Refused
 from apps.api.json_requests import JSON_TYPES, check_form
-from apps.api.tokens.auth import user_of
+from apps.api.tokens.auth import Asker, asker_of
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ def answer(
     permission: str,
     refusal: str,
     largest_bytes: int,
-    take: Callable[[bytes, datetime], dict[str, Any]],
+    take: Callable[[bytes, datetime, str], dict[str, Any]],
     content_types: Collection[str] = JSON_TYPES,
 ) -> JsonResponse:
-    """Give the body to `take`, with the time, and answer with what it returns; it raises Refused.
+    """Give the body to `take`, with the time and the sender's code, and answer with what it returns; it raises Refused.
 
     refusal: what is said to whom lacks the permission; content_types: those that the JSON may come under. While the
     database is away or too busy it is 503, which senders try again; a 4xx they do not.
@@ -36,8 +36,9 @@ def answer(
     try:
         now = timezone.now()
         check_form(request, allow="POST", content_types=content_types)
-        content = _content_from_whom_may(request, permission=permission, refusal=refusal, most=largest_bytes, now=now)
-        status, answered, headers = 200, take(content, now), {}
+        asker = asker_of(request, now=now)
+        content = _content_from_whom_may(request, asker, permission=permission, refusal=refusal, most=largest_bytes)
+        status, answered, headers = 200, take(content, now, asker.sender), {}
     except Refused as refused:
         status, answered, headers = refused.status, {"errors": refused.errors}, refused.headers
     except (InterfaceError, OperationalError) as error:
@@ -48,11 +49,10 @@ def answer(
     return JsonResponse(answered, status=status, headers={"X-Request-ID": request_id} | headers)
 
 
-def _content_from_whom_may(request: HttpRequest, *, permission: str, refusal: str, most: int, now: datetime) -> bytes:
-    user = user_of(request, now=now)
-    if not user.is_authenticated:
+def _content_from_whom_may(request: HttpRequest, asker: Asker, *, permission: str, refusal: str, most: int) -> bytes:
+    if not asker.user.is_authenticated:
         raise Refused("UNAUTHENTICATED", "Send a token.", status=401, headers={"WWW-Authenticate": "Bearer"})
-    if not user.has_perm(permission):
+    if not asker.user.has_perm(permission):
         raise Refused("FORBIDDEN", refusal, status=403)
     too_large = Refused("LIMIT_EXCEEDED", f"The body is larger than {most} bytes.", status=413)
     try:

@@ -26,8 +26,8 @@ def ingest(request: HttpRequest, feed: str) -> JsonResponse:
     the web publishes nothing.
     """
 
-    def take(content: bytes, now: datetime) -> dict[str, Any]:
-        return _record(content, feed=feed, now=now)
+    def take(content: bytes, now: datetime, sender: str) -> dict[str, Any]:
+        return _record(content, feed=feed, now=now, sender=sender)
 
     return inbound.answer(
         request,
@@ -40,9 +40,9 @@ def ingest(request: HttpRequest, feed: str) -> JsonResponse:
     )
 
 
-def _record(content: bytes, *, feed: str, now: datetime) -> dict[str, Any]:
+def _record(content: bytes, *, feed: str, now: datetime, sender: str) -> dict[str, Any]:
     try:
-        pushes = [Pushed(received_at=now, quotes=read_quotes(content))]
+        pushes = [Pushed(received_at=now, quotes=read_quotes(content), sender=sender)]
         entry = record_pushed(feed_name=feed, pushes=pushes, now=now, trace_id=secrets.token_hex(16))
     except PushMalformed as error:
         raise Refused("BAD_USER_INPUT", str(error)) from None

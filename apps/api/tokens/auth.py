@@ -1,6 +1,7 @@
 """Who is asking: the owner of a token, or of a session whose page may post, or nobody that we know."""
 
 from datetime import datetime
+from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import HttpRequest, HttpResponse
@@ -11,7 +12,19 @@ from apps.api.tokens.queries import token_in_force
 from apps.api.tokens.services import note_use
 
 
-def user_of(request: HttpRequest, *, now: datetime) -> AbstractBaseUser | AnonymousUser:
+class Asker(NamedTuple):
+    """Who asks, and by which token: None by a session."""
+
+    user: AbstractBaseUser | AnonymousUser
+    token_id: int | None = None
+
+    @property
+    def sender(self) -> str:
+        """Return the code of what sends: a token, or the user of a session."""
+        return f"user:{self.user.pk}" if self.token_id is None else f"token:{self.token_id}"
+
+
+def asker_of(request: HttpRequest, *, now: datetime) -> Asker:
     """Return who asks. Raises Refused: 401 for a token that is not in force, 403 for a session without CSRF token.
 
     With a token the cookie is not looked at. A session needs the CSRF token whatever else is allowed; a stranger, who
@@ -24,10 +37,10 @@ def user_of(request: HttpRequest, *, now: datetime) -> AbstractBaseUser | Anonym
             headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             raise Refused("INVALID_TOKEN", "The token is not in force.", status=401, headers=headers)
         note_use(token=token, now=now)
-        return token.owner
+        return Asker(token.owner, token.pk)
     if request.user.is_authenticated and not _CsrfCheck(_nothing).allows(request):
         raise Refused("CSRF_FAILED", "Send the CSRF token in the header X-CSRFToken.", status=403)
-    return request.user
+    return Asker(request.user)
 
 
 class _CsrfCheck(CsrfViewMiddleware):

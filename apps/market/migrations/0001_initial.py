@@ -103,7 +103,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('seq', models.PositiveBigIntegerField()),
-                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history'), ('split', 'split')], max_length=8)),
+                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history'), ('split', 'split'), ('correction', 'correction')], max_length=10)),
                 ('slot', models.DateTimeField(null=True)),
                 ('part', models.PositiveSmallIntegerField(default=1)),
                 ('as_of', models.DateTimeField()),
@@ -119,6 +119,7 @@ class Migration(migrations.Migration):
                 ('first_at', models.DateTimeField(null=True)),
                 ('last_at', models.DateTimeField(null=True)),
                 ('switched', models.JSONField(null=True)),
+                ('is_superseded', models.BooleanField(default=False)),
                 ('trace_id', models.CharField(max_length=32)),
                 ('evaluated_at', models.DateTimeField(null=True)),
             ],
@@ -244,6 +245,32 @@ class Migration(migrations.Migration):
                 ('entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='quotes', to='market.feedentry')),
                 ('late', models.BooleanField(default=False)),
             ],
+        ),
+        migrations.CreateModel(
+            name='SupersededQuote',
+            fields=[
+                ('pk', models.CompositePrimaryKey('asset_id', 'at', 'until_entry_id', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='market.asset')),
+                ('at', models.DateTimeField()),
+                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
+                ('entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='superseded_quotes', to='market.feedentry')),
+                ('late', models.BooleanField(default=False)),
+                ('until_entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='corrected_quotes', to='market.feedentry')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='Correction',
+            fields=[
+                ('entry', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='correction', serialize=False, to='market.feedentry')),
+                ('asset_ids', models.JSONField()),
+                ('removed', models.PositiveIntegerField(default=0)),
+                ('days', models.JSONField(default=list)),
+            ],
+        ),
+        migrations.AddConstraint(
+            model_name='supersededquote',
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='superseded_price_in_range'),
         ),
         migrations.CreateModel(
             name='Split',

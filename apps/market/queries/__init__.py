@@ -41,11 +41,12 @@ from apps.market.queries.log import (
     pending_entry,
     quotes_between,
     quotes_in,
+    quotes_removed_by,
     released_between,
     switches_between,
     switches_in,
 )
-from apps.market.queries.past import forgotten_before, path_before, quoted_path, stored_path, stored_spans
+from apps.market.queries.past import forgotten_before, lost_days, path_before, quoted_path, stored_path, stored_spans
 from apps.market.queries.prices import (
     PATH_POINTS,
     PathPoint,
@@ -100,6 +101,7 @@ __all__ = [
     "last_success_at",
     "last_switches",
     "latest_prices",
+    "lost_days",
     "newest_quotes",
     "newest_stored",
     "pace_seconds",
@@ -112,6 +114,7 @@ __all__ = [
     "quoted_path",
     "quotes_between",
     "quotes_in",
+    "quotes_removed_by",
     "released_between",
     "same_answers",
     "splits_of",

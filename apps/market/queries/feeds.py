@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import connection
-from django.db.models import F, Max, Min, Prefetch, QuerySet, Sum
+from django.db.models import F, Max, Min, Prefetch, Q, QuerySet, Sum
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import TruncMinute
 
-from apps.market.models import Feed, FeedEntry, FeedHead, Quote
+from apps.market.models import Feed, FeedEntry, FeedHead, Quote, SupersededQuote
 
 RECENT_ENTRIES = 20
 # By a step into the index for each feed: of a join with the heads, PostgreSQL would expect a third of every log.
@@ -134,8 +134,8 @@ def same_answers(feed_id: int, *, provider: str) -> SameAnswers:
         kind=FeedEntry.Kind.QUOTES,
         failure="",
     )
-    fields = ("pk", "accepted", "late", "repeated", "unconfirmed", "first_at", "last_at", "received_at")
-    entries = list(answers.order_by("-seq").only(*fields))
+    counts, bounds = ("accepted", "late", "repeated", "unconfirmed"), ("first_at", "last_at", "received_at")
+    entries = list(answers.order_by("-seq").only("pk", *counts, *bounds, "is_superseded"))
     prices: dict[int, Decimal] = {}
     same = SameAnswers(0, None)
     begin, piece = 0, ANSWERS_AT_FIRST
@@ -162,14 +162,17 @@ def _prices_in(entries: Sequence[FeedEntry]) -> dict[int, list[tuple[int, Decima
     if not with_quotes:
         return quoted
     # The bounds prune partitions.
-    rows = Quote.objects.filter(
+    of_these = Q(
         entry__in=[entry.pk for entry in with_quotes],
         at__gte=min(entry.first_at for entry in with_quotes if entry.first_at),
         at__lte=max(entry.last_at for entry in with_quotes if entry.last_at),
     )
-    spans = rows.order_by().values_list("entry_id", "asset_id").annotate(Min("price"), Max("price"))
-    for entry_id, asset_id, lowest, highest in spans:
-        quoted.setdefault(entry_id, []).append((asset_id, lowest, highest))
+    # A provider said what it said, whatever was corrected later.
+    is_superseded = any(entry.is_superseded for entry in with_quotes)
+    for model in (Quote, SupersededQuote) if is_superseded else (Quote,):
+        spans = model.objects.filter(of_these).order_by().values_list("entry_id", "asset_id")
+        for entry_id, asset_id, lowest, highest in spans.annotate(Min("price"), Max("price")):
+            quoted.setdefault(entry_id, []).append((asset_id, lowest, highest))
     return quoted
 
 

@@ -10,7 +10,7 @@ from django.db.models import Min, OuterRef, Subquery
 
 from apps.market.domain import UNITS_PER_ONE, PathCandle, epoch_microseconds
 from apps.market.models import FORWARD_KINDS, Asset, Candle, FeedEntry, Quote, RollupCursor, Split
-from apps.market.queries.log import asset_ids_in
+from apps.market.queries.log import asset_ids_of
 
 # What the windows of an asset need of its past: (grid, how far back), the finest grid first, in microseconds.
 Needs = Sequence[tuple[int, int]]
@@ -167,14 +167,9 @@ def _parts_of(asset_id: int, needs: Needs, *, newest: int, until: int) -> tuple[
 def _read_by_quote(asset_ids: Iterable[int], *, up_to_entry: int) -> set[int]:
     """Return the assets of which candles do not say what quotes say at this place in the log: their prices are read
     through splits, or their past was changed after it."""
-    asset_ids = set(asset_ids)
     later = FeedEntry.objects.filter(pk__gt=up_to_entry).exclude(kind__in=FORWARD_KINDS)
-    found = set(Split.objects.filter(asset__in=asset_ids).values_list("asset_id", flat=True))
-    for entry in later:
-        if entry.kind not in (FeedEntry.Kind.HISTORY, FeedEntry.Kind.SPLIT):
-            return asset_ids
-        found.update(asset_ids_in(entry))
-    return found
+    found = set(Split.objects.filter(asset__in=list(asset_ids)).values_list("asset_id", flat=True))
+    return found.union(*asset_ids_of(list(later)).values())
 
 
 def _newest_quotes(asset_ids: Iterable[int], *, up_to_entry: int) -> dict[int, int]:

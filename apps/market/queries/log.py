@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from operator import itemgetter
+from typing import Any
 
 from django.db import connection
 from django.db.models import BigIntegerField, F, PositiveBigIntegerField, QuerySet, TextField
@@ -9,7 +11,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
 from apps.market.domain import UNITS_PER_ONE, epoch_microseconds, price_units
-from apps.market.models import EvaluationCursor, FeedEntry, Quote
+from apps.market.models import Correction, EvaluationCursor, FeedEntry, Quote, SupersededQuote
 from apps.market.queries.splits import splits_of
 
 # The engine's units, worked out exactly by PostgreSQL (its extract() is numeric).
@@ -53,16 +55,16 @@ def evaluated_quotes(entry: FeedEntry) -> list[tuple[int, int, int]]:
     if not entry.accepted:
         return []
     quotes = Quote.objects.filter(entry=entry, late=False, at__gte=entry.first_at, at__lte=entry.last_at)
-    splits = splits_of(after=entry.first_at, up_to_entry=entry.pk)
-    return splits.quotes(_in_units(quotes.order_by("at", "asset_id")))
+    stored = _in_units(quotes.order_by("at", "asset_id"))
+    if entry.is_superseded:
+        # What was corrected later stands in the log as it came.
+        stored = _in_order([*stored, *_in_units(SupersededQuote.objects.filter(entry=entry, late=False))])
+    return splits_of(after=entry.first_at, up_to_entry=entry.pk).quotes(stored)
 
 
 def asset_ids_in(entry: FeedEntry) -> list[int]:
-    """Return the assets that have quotes in one entry."""
-    if entry.first_at is None:
-        return []
-    rows = Quote.objects.filter(entry=entry, at__gte=entry.first_at, at__lte=entry.last_at)
-    return sorted(set(rows.order_by().values_list("asset_id", flat=True)))
+    """Return the assets that an entry of history, or a correction, is about."""
+    return asset_ids_of([entry]).get(entry.pk, [])
 
 
 def quotes_between(asset_ids: Sequence[int], *, since: datetime, until: datetime) -> list[tuple[int, int, int]]:
@@ -76,7 +78,7 @@ def released_between(asset_ids: Sequence[int], *, since: datetime, until: dateti
     """Return (asset id, microseconds, units, released) of the stored quotes of [since, until) that are not late, with
     all splits that are known now.
 
-    released: the feed's clock when the quote came, in microseconds; of imported history its own time.
+    released: the feed's clock when the quote came, in microseconds; of history and corrections its own time.
     """
     quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
     rows = quotes.values_list("asset_id", "at", "price", "entry__kind", "entry__as_of")
@@ -86,7 +88,7 @@ def released_between(asset_ids: Sequence[int], *, since: datetime, until: dateti
             asset_id,
             epoch_microseconds(at),
             splits.units(asset_id, epoch_microseconds(at), price_units(price)),
-            epoch_microseconds(at if kind == FeedEntry.Kind.HISTORY else max(as_of, at)),
+            epoch_microseconds(max(as_of, at) if kind == FeedEntry.Kind.QUOTES else at),
         )
         for asset_id, at, price, kind, as_of in rows
     ]
@@ -119,7 +121,13 @@ def clocks_between(feed_id: int, *, since: datetime, until: datetime) -> list[in
     return [epoch_microseconds(as_of) for as_of in entries.order_by("as_of").values_list("as_of", flat=True)]
 
 
-def _in_units(quotes: QuerySet[Quote]) -> list[tuple[int, int, int]]:
+def _in_order(quotes: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return quotes in the order in which they are evaluated. One that a correction moves while they are read may be
+    among them twice."""
+    return sorted(set(quotes), key=itemgetter(1, 0))
+
+
+def _in_units(quotes: QuerySet[Any]) -> list[tuple[int, int, int]]:
     if connection.vendor == "postgresql":
         rows = quotes.annotate(microseconds=_MICROSECONDS, units=_UNITS)
         return [
@@ -134,12 +142,25 @@ def last_entries(feed_id: int, *, limit: int) -> list[FeedEntry]:
     return list(FeedEntry.objects.filter(feed=feed_id).order_by("-seq")[:limit])
 
 
-def quotes_in(entry: FeedEntry, *, limit: int) -> list[Quote]:
-    """Return quotes of one entry, late ones too, oldest first, with their assets."""
+def quotes_in(entry: FeedEntry, *, limit: int) -> list[Quote | SupersededQuote]:
+    """Return quotes that came with one entry, late ones and those that were corrected later too, oldest first, with
+    their assets."""
     if entry.first_at is None:
         return []
-    rows = Quote.objects.filter(entry=entry, at__gte=entry.first_at, at__lte=entry.last_at)
-    return list(rows.select_related("asset").order_by("at", "asset_id")[:limit])
+    stored = Quote.objects.filter(entry=entry, at__gte=entry.first_at, at__lte=entry.last_at)
+    found: list[Quote | SupersededQuote] = [*stored.select_related("asset").order_by("at", "asset_id")[:limit]]
+    if entry.is_superseded:
+        superseded = SupersededQuote.objects.filter(entry=entry)
+        found += superseded.select_related("asset", "until_entry__feed").order_by("at", "asset_id")[:limit]
+        found.sort(key=lambda quote: (quote.at, quote.asset_id))
+    return found[:limit]
+
+
+def quotes_removed_by(entry: FeedEntry, *, limit: int) -> list[SupersededQuote]:
+    """Return the quotes that a correction replaced or deleted, late ones too, oldest first, with their assets and the
+    entries that had brought them."""
+    rows = SupersededQuote.objects.filter(until_entry=entry).select_related("asset", "entry__feed")
+    return list(rows.order_by("at", "asset_id")[:limit])
 
 
 def entries_by_id(entry_ids: Iterable[int]) -> dict[int, FeedEntry]:
@@ -155,42 +176,64 @@ def last_switches(feed_id: int, *, limit: int) -> list[FeedEntry]:
 def evaluated_quotes_of(
     entries: Sequence[FeedEntry], *, asset_ids: Iterable[int] | None = None
 ) -> dict[int, list[tuple[int, int, int]]]:
-    """Return entry id -> its quotes that are evaluated, each list as `evaluated_quotes` gives it; one statement.
+    """Return entry id -> its quotes that are evaluated, each list as `evaluated_quotes` gives it; three statements.
 
     asset_ids: of these assets only. Batches without such quotes may be absent.
     """
-    rows = _quotes_of(entries, asset_ids).filter(late=False).order_by("at", "asset_id")
     found: dict[int, list[tuple[int, int, int]]] = {}
-    if connection.vendor == "postgresql":
-        rows = rows.annotate(microseconds=_MICROSECONDS, units=_UNITS)
-        for entry_id, asset_id, at, units in rows.values_list("entry_id", "asset_id", "microseconds", "units"):
-            found.setdefault(entry_id, []).append((asset_id, at, int(units)))
-    else:
-        for entry_id, asset_id, at, price in rows.values_list("entry_id", "asset_id", "at", "price"):
-            found.setdefault(entry_id, []).append((asset_id, epoch_microseconds(at), price_units(price)))
+    for entry_id, *quote in _with_entries(_quotes_of(entries, asset_ids, Quote)):
+        found.setdefault(entry_id, []).append((quote[0], quote[1], quote[2]))
+    # Read after them, since a correction beside moves them there.
+    corrected: dict[int, list[tuple[int, int, int]]] = {}
+    for entry_id, *quote in _with_entries(_quotes_of(entries, asset_ids, SupersededQuote)):
+        corrected.setdefault(entry_id, []).append((quote[0], quote[1], quote[2]))
+    found |= {pk: _in_order([*found.get(pk, ()), *quotes]) for pk, quotes in corrected.items()}
     first = min((entry.first_at for entry in entries if entry.first_at is not None), default=None)
     splits = splits_of(after=first, up_to_entry=max(found)) if found else None
     return {entry_id: splits.up_to(entry_id).quotes(one) for entry_id, one in found.items()} if splits else found
 
 
+def _with_entries(quotes: QuerySet[Any]) -> Iterable[tuple[int, int, int, int]]:
+    """Give (entry id, asset id, microseconds, units) of those that are evaluated, in order."""
+    rows = quotes.filter(late=False).order_by("at", "asset_id")
+    if connection.vendor == "postgresql":
+        rows = rows.annotate(microseconds=_MICROSECONDS, units=_UNITS)
+        for entry_id, asset_id, at, units in rows.values_list("entry_id", "asset_id", "microseconds", "units"):
+            yield entry_id, asset_id, at, int(units)
+    else:
+        for entry_id, asset_id, at, price in rows.values_list("entry_id", "asset_id", "at", "price"):
+            yield entry_id, asset_id, epoch_microseconds(at), price_units(price)
+
+
 def asset_ids_of(entries: Sequence[FeedEntry], *, asset_ids: Iterable[int] | None = None) -> dict[int, list[int]]:
-    """Return entry id -> the assets that have quotes in it, sorted; one statement. asset_ids: of these assets only."""
-    rows = _quotes_of(entries, asset_ids).order_by("entry_id", "asset_id").values_list("entry_id", "asset_id")
-    found: dict[int, list[int]] = {}
-    for entry_id, asset_id in rows.distinct():
-        found.setdefault(entry_id, []).append(asset_id)
-    return found
+    """Return entry id -> the assets that have quotes in it, or that it corrects, sorted; three statements.
+
+    asset_ids: of these assets only.
+    """
+    wanted = None if asset_ids is None else set(asset_ids)
+    found: dict[int, set[int]] = {}
+    for model in (Quote, SupersededQuote):
+        rows = _quotes_of(entries, wanted, model).order_by().values_list("entry_id", "asset_id")
+        for entry_id, asset_id in rows.distinct():
+            found.setdefault(entry_id, set()).add(asset_id)
+    corrections = Correction.objects.filter(entry__in=[entry.pk for entry in entries])
+    for entry_id, corrected in corrections.values_list("pk", "asset_ids"):
+        found.setdefault(entry_id, set()).update(one for one in corrected if wanted is None or one in wanted)
+    return {entry_id: sorted(assets) for entry_id, assets in found.items() if assets}
 
 
-def _quotes_of(entries: Sequence[FeedEntry], asset_ids: Iterable[int] | None) -> QuerySet[Quote]:
+def _quotes_of(
+    entries: Sequence[FeedEntry], asset_ids: Iterable[int] | None, model: type[Quote] | type[SupersededQuote]
+) -> QuerySet[Any]:
     quoted = [entry for entry in entries if entry.first_at is not None and entry.last_at is not None]
     if not quoted:
-        return Quote.objects.none()
+        return model.objects.none()
     first, last = min(entry.first_at for entry in quoted), max(entry.last_at for entry in quoted)
-    rows = Quote.objects.filter(entry__in=[entry.pk for entry in quoted], at__gte=first, at__lte=last)
+    rows = model.objects.filter(entry__in=[entry.pk for entry in quoted], at__gte=first, at__lte=last)
     return rows if asset_ids is None else rows.filter(asset__in=list(asset_ids))
 
 
 def has_quotes(entry: FeedEntry) -> bool:
-    """Tell whether the first quote of an entry is still kept."""
-    return Quote.objects.filter(entry=entry, at=entry.first_at).exists()
+    """Tell whether the first quote of an entry is still kept, as it came or as one that was corrected later."""
+    models = (Quote, SupersededQuote)
+    return any(model.objects.filter(entry=entry, at=entry.first_at).exists() for model in models)

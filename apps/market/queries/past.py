@@ -1,14 +1,16 @@
 """The price paths that windows are filled from: of quotes, and of candles where quotes are kept no more."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from heapq import merge
+from typing import Any
 
 from django.db.models import Exists, Max, Min, OuterRef, QuerySet, Subquery
 from django.db.models.functions import TruncDate, TruncMinute
 
 from apps.market import partitions
 from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds, price_units, slot_of
-from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Quote
+from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Quote, SupersededQuote
 from apps.market.queries.grouped import Needs, grouped_paths
 from apps.market.queries.splits import splits_of
 from apps.market.splits import Splits
@@ -59,6 +61,18 @@ def _lost_until(asset_ids: Sequence[int], *, now: datetime) -> dict[int, datetim
     newest = days.exclude(Exists(its_first)).order_by("-at").values("at")[:1]
     rows = Asset.objects.filter(pk__in=asset_ids).order_by().annotate(lost=Subquery(newest))
     return {pk: at + timedelta(days=1) for pk, at in rows.values_list("pk", "lost") if at is not None}
+
+
+def lost_days(asset_ids: Iterable[int], *, since: datetime, until: datetime) -> set[tuple[int, date]]:
+    """Return (asset id, day) of the days with a moment in [since, until) whose quotes are kept no more, but as candles
+    alone."""
+    first = slot_of(at=since, interval_seconds=Candle.Resolution.DAY)
+    days = Candle.objects.filter(
+        asset__in=list(asset_ids), resolution=Candle.Resolution.DAY, at__gte=first, at__lt=until
+    )
+    its_first = Quote.objects.filter(asset=OuterRef("asset"), late=False, at=OuterRef("first_at"))
+    rows = days.exclude(Exists(its_first)).order_by().values_list("asset_id", "at")
+    return {(asset_id, at.astimezone(UTC).date()) for asset_id, at in rows}
 
 
 def _with_candles(
@@ -160,24 +174,31 @@ def _place(feed_id: int, *, up_to_seq: int) -> int | None:
 
 def _quoted(reach: Mapping[int, int], *, up_to_entry: int) -> dict[int, list[tuple[int, int]]]:
     """Return what quoted_path does, with the prices as they came."""
-    quoted = LatestQuote.objects.filter(asset__in=reach).values_list("asset_id", flat=True)
+    quoted = set(LatestQuote.objects.filter(asset__in=reach).values_list("asset_id", flat=True))
+    # What a later correction replaced or deleted was there at this place.
+    superseded = SupersededQuote.objects.filter(late=False, entry__lte=up_to_entry, until_entry__gt=up_to_entry)
+    corrected = set(superseded.filter(asset__in=reach).order_by().values_list("asset_id", flat=True).distinct())
+    paths = {}
     # Asset by asset, each from its own edge, so that neither a quiet asset nor a long history makes others read more.
-    paths = {asset_id: _stored_path(asset_id, reach=reach[asset_id], up_to_entry=up_to_entry) for asset_id in quoted}
+    for asset_id in sorted(quoted | corrected):
+        stored: list[QuerySet[Any]] = [Quote.objects.filter(asset=asset_id, late=False, entry__lte=up_to_entry)]
+        if asset_id in corrected:
+            stored.append(superseded.filter(asset=asset_id))
+        paths[asset_id] = _path_in(*stored, reach=reach[asset_id])
     return {asset_id: path for asset_id, path in paths.items() if path}
 
 
-def _stored_path(asset_id: int, *, reach: int, up_to_entry: int) -> list[tuple[int, int]]:
-    return _path_in(Quote.objects.filter(asset=asset_id, late=False, entry__lte=up_to_entry), reach=reach)
-
-
-def _path_in(quotes: QuerySet[Quote], *, reach: int) -> list[tuple[int, int]]:
-    stored = quotes.values_list("at", "price")
-    path = list(reversed(stored.order_by("-at")[:2]))
+def _path_in(*stored: QuerySet[Any], reach: int) -> list[tuple[int, int]]:
+    """Return the path of one asset, whose quotes stand in these rows together."""
+    sources = [quotes.values_list("at", "price") for quotes in stored]
+    path = sorted({row for rows in sources for row in rows.order_by("-at")[:2]})[-2:]
     if path and reach:
         edge = from_epoch_microseconds(max(epoch_microseconds(path[-1][0]) - reach, 0))
-        in_force = stored.filter(at__lte=edge).order_by("-at")[:1]
-        path = [*in_force, *stored.filter(at__gt=edge).order_by("at").iterator(chunk_size=10_000)]
-    return [(epoch_microseconds(at), price_units(price)) for at, price in path]
+        in_force = sorted(row for rows in sources for row in rows.filter(at__lte=edge).order_by("-at")[:1])[-1:]
+        later = (rows.filter(at__gt=edge).order_by("at").iterator(chunk_size=10_000) for rows in sources)
+        path = [*in_force, *merge(*later)]
+    # One that a correction moves while they are read may be among them twice.
+    return [(epoch_microseconds(at), price_units(price)) for at, price in (dict.fromkeys(path) if stored[1:] else path)]
 
 
 def path_before(reach: Mapping[int, int], *, before: datetime) -> dict[int, list[tuple[int, int]]]:
@@ -228,8 +249,9 @@ def forgotten_before(feed_id: int) -> datetime | None:
     """
     entries = FeedEntry.objects.filter(feed=feed_id, accepted__gt=0).order_by()
     oldest_of_each_day = entries.values(day=TruncDate("first_at", tzinfo=UTC)).annotate(oldest=Min("pk"))
-    its_first = Quote.objects.filter(entry=OuterRef("pk"), at=OuterRef("first_at"))
-    forgotten = FeedEntry.objects.filter(pk__in=oldest_of_each_day.values("oldest")).exclude(Exists(its_first))
+    forgotten = FeedEntry.objects.filter(pk__in=oldest_of_each_day.values("oldest"))
+    for model in (Quote, SupersededQuote):
+        forgotten = forgotten.exclude(Exists(model.objects.filter(entry=OuterRef("pk"), at=OuterRef("first_at"))))
     newest = forgotten.aggregate(newest=Max("first_at"))["newest"]
     if newest is None:
         return None

@@ -1,7 +1,19 @@
-"""Changes to the market's rows: logs, candles, evaluation cursors, assets that move, and what is dropped."""
+"""Changes to the market's rows: logs, candles, evaluation cursors, assets that move, quotes that are corrected, and
+what is dropped."""
 
 from apps.market.services.assets import forget_assets_changes, mark_assets_changed
 from apps.market.services.candles import roll_up
+from apps.market.services.corrections import (
+    CorrectionRefused,
+    Difference,
+    delete_quotes,
+    deletion,
+    difference,
+    end_of_piece,
+    forget_cached,
+    lock_for_correction,
+    replace_quotes,
+)
 from apps.market.services.feeds import claim_feeds_behind, claim_feeds_pushed_to, pause_feeds, resume_feeds
 from apps.market.services.log import IMPORTED, append_rules_entry, cache_latest, redo_cache_writes, store_quotes
 from apps.market.services.moving import AssetStays, move_asset, refuse_to_move
@@ -11,13 +23,21 @@ from apps.market.services.splitting import SplitRefused, append_split
 __all__ = [
     "IMPORTED",
     "AssetStays",
+    "CorrectionRefused",
+    "Difference",
     "SplitRefused",
     "append_rules_entry",
     "append_split",
     "cache_latest",
     "claim_feeds_behind",
     "claim_feeds_pushed_to",
+    "delete_quotes",
+    "deletion",
+    "difference",
+    "end_of_piece",
     "forget_assets_changes",
+    "forget_cached",
+    "lock_for_correction",
     "make_days_ahead",
     "mark_assets_changed",
     "move_asset",
@@ -26,6 +46,7 @@ __all__ = [
     "prune_quotes",
     "redo_cache_writes",
     "refuse_to_move",
+    "replace_quotes",
     "resume_feeds",
     "roll_up",
     "store_quotes",

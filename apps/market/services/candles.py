@@ -50,11 +50,10 @@ class Span(NamedTuple):
 _TIMES = ("at", "first_at", "last_at", "low_at", "high_at")
 _KEY = ("asset_id", "resolution", "at")
 _VALUES = Span._fields[2:]
-# A candle that counts more than can be found now stands: quotes that are kept no more make no candle smaller.
 _UPSERT = """
     INSERT INTO market_candle (resolution, {columns})
     SELECT %s, {values} FROM unnest({arrays}) AS made ({columns})
-    ON CONFLICT (asset_id, resolution, at) DO UPDATE SET {changes} WHERE excluded.count >= market_candle.count
+    ON CONFLICT (asset_id, resolution, at) DO UPDATE SET {changes}
 """.format(  # noqa: S608 (names of our own)
     columns=", ".join(Span._fields),
     values=", ".join(
@@ -65,6 +64,9 @@ _UPSERT = """
     ),
     changes=", ".join(f"{name} = excluded.{name}" for name in _VALUES),
 )
+# A candle that counts more than can be found now stands: quotes that are kept no more make no candle smaller.
+_UNLESS_SMALLER = "WHERE excluded.count >= market_candle.count"
+_KEYS_AT_ONCE = 500
 
 
 def roll_up(*, feed_id: int) -> bool:
@@ -115,6 +117,12 @@ def roll_up_last(feed_id: int) -> bool:
     return True
 
 
+def lock_cursor(feed_id: int) -> RollupCursor:
+    """Return the feed's cursor, locked until the caller's transaction ends: nobody rolls up meanwhile."""
+    RollupCursor.objects.get_or_create(feed_id=feed_id)
+    return RollupCursor.objects.select_for_update(no_key=True).get(pk=feed_id)
+
+
 def _locked(feed_id: int) -> RollupCursor | None:
     """Return the feed's cursor, locked until the transaction ends; None while another worker holds it."""
     return RollupCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
@@ -128,6 +136,10 @@ def _roll_up_by_time(entry: FeedEntry) -> bool:
         first, last = waiting.pop()
         try:
             with transaction.atomic():
+                # A correction that makes candles anew holds it too.
+                cursor = _locked(entry.feed_id)
+                if cursor is None or cursor.seq != entry.seq - 1:
+                    return False
                 _roll_up_between([entry], first=first, last=last)
         except OperationalError as error:
             middle = slot_of(at=first + (last - first) / 2, interval_seconds=MINUTE)
@@ -185,19 +197,68 @@ def _roll_up_between(entries: Sequence[FeedEntry], *, first: datetime, last: dat
             _store(made, resolution=resolution)
 
 
-def _minutes(asset_ids: Sequence[int], *, entry_ids: set[int], since: datetime, until: datetime) -> list[Span]:
-    """Return the minutes in [since, until) with a quote of these entries."""
+def make_anew(touched: Iterable[tuple[int, datetime]], *, clock: datetime) -> None:
+    """Make the candles anew that these (asset id, time) fall into, whatever they say now: where no quote is left, there
+    is none. In the caller's transaction, which holds the feed's roll-up cursor. Minutes that are not over by the clock
+    are left to the roll-up.
+    """
+    by_day: dict[datetime, set[tuple[int, int]]] = {}
+    for asset_id, at in touched:
+        minute = slot_of(at=at, interval_seconds=MINUTE)
+        by_day.setdefault(slot_of(at=at, interval_seconds=DAY), set()).add((asset_id, epoch_microseconds(minute)))
+    for day in sorted(by_day):
+        minutes = {key for key in by_day[day] if _end(from_epoch_microseconds(key[1]), MINUTE) <= clock}
+        if minutes:
+            times = [from_epoch_microseconds(at) for _, at in minutes]
+            assets = sorted({asset_id for asset_id, _ in minutes})
+            made = _minutes(assets, touched=minutes, since=min(times), until=_end(max(times), MINUTE))
+            _put(made, minutes, resolution=MINUTE)
+        for resolution, parts in _PARTS.items():
+            span = resolution * 1_000_000
+            keys = {(asset_id, at - at % span) for asset_id, at in by_day[day]}
+            _put(_candles(resolution, keys, parts=parts), keys, resolution=resolution)
+
+
+def _put(made: Sequence[Span], keys: set[tuple[int, int]], *, resolution: int) -> None:
+    """Store candles in place of those with these (asset id, microseconds), and delete those that are not made again."""
+    gone: dict[int, list[datetime]] = {}
+    for asset_id, at in keys - {(one.asset_id, one.at) for one in made}:
+        gone.setdefault(asset_id, []).append(from_epoch_microseconds(at))
+    for asset_id, times in gone.items():
+        for begin in range(0, len(times), _KEYS_AT_ONCE):
+            some = times[begin : begin + _KEYS_AT_ONCE]
+            Candle.objects.filter(asset=asset_id, resolution=resolution, at__in=some).delete()
+    _store(made, resolution=resolution, unless_smaller=False)
+
+
+def forget_between(asset_id: int, *, since: datetime, until: datetime) -> None:
+    """Delete the candles that hold a moment of [since, until). In the caller's transaction, which makes those at both
+    ends anew."""
+    for resolution in Candle.Resolution:
+        first = slot_of(at=since, interval_seconds=resolution)
+        Candle.objects.filter(asset=asset_id, resolution=resolution, at__gte=first, at__lt=until).delete()
+
+
+def _minutes(
+    asset_ids: Sequence[int],
+    *,
+    since: datetime,
+    until: datetime,
+    entry_ids: set[int] | None = None,
+    touched: set[tuple[int, int]] | None = None,
+) -> list[Span]:
+    """Return the minutes in [since, until) with a quote of these entries, or of those (asset id, beginning)."""
     quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
     parts: dict[tuple[int, int], list[Span]] = {}
-    touched = set()
+    wanted = set(touched or ())
     rows = _rows(quotes.order_by("asset_id", "at"), "asset_id", "at", "price", "volume", "entry_id")
     for asset_id, at, price, volume, entry_id in rows:
         key = (asset_id, at - at % 60_000_000)
         quote = Span(asset_id, at, price, price, price, price, 1, at, at, at, at, volume, 0, 0)
         parts.setdefault(key, []).append(quote)
-        if entry_id in entry_ids:
-            touched.add(key)
-    return [_merged(one, at=key[1]) for key, one in parts.items() if key in touched]
+        if entry_ids is not None and entry_id in entry_ids:
+            wanted.add(key)
+    return [_merged(one, at=key[1]) for key, one in parts.items() if key in wanted]
 
 
 def _candles(resolution: int, touched: set[tuple[int, int]], *, parts: int) -> list[Span]:
@@ -271,13 +332,14 @@ def _merged(parts: Sequence[Span], *, at: int) -> Span:
     )
 
 
-def _store(made: Sequence[Span], *, resolution: int) -> None:
-    """Store candles in place of those that count no more quotes."""
+def _store(made: Sequence[Span], *, resolution: int, unless_smaller: bool = True) -> None:
+    """Store candles in place of those that count no more quotes, or of any."""
     if not made:
         return
     if connection.vendor == "postgresql":
+        statement = f"{_UPSERT} {_UNLESS_SMALLER}" if unless_smaller else _UPSERT
         with connection.cursor() as cursor:
-            cursor.execute(_UPSERT, [int(resolution), *map(_array, zip(*made, strict=True))])
+            cursor.execute(statement, [int(resolution), *map(_array, zip(*made, strict=True))])
         return
     times = [from_epoch_microseconds(one.at) for one in made]
     known = Candle.objects.filter(resolution=resolution, at__gte=min(times), at__lte=max(times))
@@ -285,6 +347,8 @@ def _store(made: Sequence[Span], *, resolution: int) -> None:
         (asset_id, epoch_microseconds(at)): count
         for asset_id, at, count in known.values_list("asset_id", "at", "count")
     }
+    if not unless_smaller:
+        counts = {}
     rows = (one._asdict() for one in made if one.count >= counts.get((one.asset_id, one.at), 0))
     Candle.objects.bulk_create(
         (

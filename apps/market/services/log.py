@@ -328,7 +328,10 @@ def redo_cache_writes(*, now: datetime) -> int:
         # Before the rows are read: what fails from now on leaves word again. A later answer's success does not clear
         # it, for that answer may hold other assets.
         FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=False)
-        newest = queries.newest_stored(list(head.feed.assets.values_list("pk", flat=True)))
+        asset_ids = list(head.feed.assets.values_list("pk", flat=True))
+        # A correction may have set a newest price back, which is not written over a newer one.
+        cache.forget_latest(asset_ids)
+        newest = queries.newest_stored(asset_ids)
         cache_latest(head=head, newest=newest, interval_seconds=head.feed.interval_seconds, now=now, again=True)
     return len(heads)
 

@@ -7,19 +7,21 @@ from django.conf import settings
 from django.db.models.functions import TruncDate
 
 from apps.market import partitions
-from apps.market.models import Candle, Feed, FeedEntry, FeedHead, RollupCursor, Split
+from apps.market.models import Candle, Feed, FeedEntry, FeedHead, RollupCursor, Split, SupersededQuote
 from apps.market.services.log import retention
 
 DAY = timedelta(days=1)
 DAYS_AHEAD = 2
 # Pieces of one import, or pages of one provider, share minutes and hours: so long they wait for each other.
 HISTORY_GRACE = timedelta(days=1)
+PAST = (FeedEntry.Kind.HISTORY, FeedEntry.Kind.CORRECTION)
 PRUNED_AT_ONCE = 5_000
 
 
 def prune_quotes(*, now: datetime, dry_run: bool = False) -> dict[date, int]:
     """Drop the days of raw quotes that every feed has left behind for longer than they are kept, by its own clock, and
-    that are rolled up. Return the days with the number of their quotes; dry_run: nothing is dropped.
+    that are rolled up, and what corrections took out of them. Return the days with the number of their quotes; dry_run:
+    nothing is dropped.
 
     LatestQuote keeps the newest price of each asset.
     """
@@ -38,6 +40,10 @@ def prune_quotes(*, now: datetime, dry_run: bool = False) -> dict[date, int]:
     counts = partitions.count_by_day(over)
     if not dry_run:
         partitions.drop(over)
+        kept_days = set(partitions.days())
+        superseded = SupersededQuote.objects.order_by().values_list(TruncDate("at", tzinfo=UTC), flat=True).distinct()
+        for day in [day for day in superseded if is_over(day) and day not in kept_days]:
+            SupersededQuote.objects.filter(at__gte=_midnight(day), at__lt=_midnight(day + DAY)).delete()
     return counts
 
 
@@ -50,7 +56,7 @@ def _days_wanted(*, now: datetime) -> list[tuple[date, date]]:
     for feed_id in Feed.objects.values_list("pk", flat=True):
         log = quoted.filter(feed=feed_id)
         found.append(log.filter(seq__gt=cursors.get(feed_id, 0)))
-        found.append(log.filter(kind=FeedEntry.Kind.HISTORY, received_at__gte=now - HISTORY_GRACE))
+        found.append(log.filter(kind__in=PAST, received_at__gte=now - HISTORY_GRACE))
     ends = {"first": TruncDate("first_at", tzinfo=UTC), "last": TruncDate("last_at", tzinfo=UTC)}
     return sorted({span for rows in found for span in rows.values_list(*ends.values()).distinct()})
 

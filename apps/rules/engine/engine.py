@@ -67,7 +67,8 @@ class RulesEntry:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """Quotes were added to the past of these assets: their windows are filled anew, nothing opens."""
+    """The past of these assets is another one from here on, by quotes that were added to it or corrected: the newest
+    quote is what is stored now, the windows are filled anew, nothing opens or resolves."""
 
     seq: int
     as_of: int
@@ -152,17 +153,15 @@ class Series:
         return {key for one in self.instances if one.spec for key in one.spec.condition.window_keys()}
 
     def begin_at(self, past: Past) -> None:
-        """Take the newest two of these quotes, oldest first, for its own."""
+        """Take the newest two of these quotes, oldest first, for its own, or none where there are fewer."""
         quotes: list[tuple[int, int]] = []
         for one in past[-2:]:
             if isinstance(one, PathCandle):
                 quotes += sorted({(one.first_at, one.open), (one.last_at, one.close)})
             else:
                 quotes.append(one)
-        if quotes:
-            self.at, self.price = quotes[-1]
-        if len(quotes) > 1:
-            self.before_at, self.before_price = quotes[-2]
+        nothing = (-FOREVER, 0)
+        (self.before_at, self.before_price), (self.at, self.price) = [nothing, nothing, *quotes][-2:]
 
 
 class Engine:

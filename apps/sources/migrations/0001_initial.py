@@ -31,6 +31,22 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='SenderClock',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('sender', models.CharField(max_length=300)),
+                ('skew_seconds', models.PositiveSmallIntegerField(default=0)),
+                ('ahead_at', models.DateTimeField(null=True)),
+                ('refused_seconds', models.PositiveBigIntegerField(null=True)),
+                ('refused_at', models.DateTimeField(null=True)),
+                ('feed', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sender_clocks', to='market.feed')),
+            ],
+            options={
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('feed', 'sender'), name='one_clock_per_feed_and_sender'), models.CheckConstraint(condition=models.Q(('skew_seconds__lte', 60)), name='skew_within_tolerance')],
+            },
+        ),
+        migrations.CreateModel(
             name='Backfill',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

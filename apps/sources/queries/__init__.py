@@ -17,6 +17,7 @@ from apps.sources.queries.limits import (
 )
 from apps.sources.queries.listings import AssetIds, asset_ids_by_external_id, left_out_of
 from apps.sources.queries.refusals import Refusals, refusals_of, refused_listings_of, refused_rows_of
+from apps.sources.queries.senders import senders_ahead
 
 __all__ = [
     "ADDRESS_LENGTH",
@@ -41,4 +42,5 @@ __all__ = [
     "refused_rows_of",
     "seconds_after_extra_calls",
     "seconds_between_rounds",
+    "senders_ahead",
 ]

@@ -31,8 +31,9 @@ from apps.sources.services.fetching import (
 )
 from apps.sources.services.history import Imported, clock_of_past, import_history
 from apps.sources.services.listing import ListingRefused, add_listing
-from apps.sources.services.pushing import Pushed, PushRefused, record_pushed
+from apps.sources.services.pushing import PushRefused, record_pushed
 from apps.sources.services.refusals import note_refusals
+from apps.sources.services.senders import Pushed
 
 __all__ = [
     "BackfillRefused",

@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from django.db import connection, transaction
 
 from apps.market import domain as market_domain
 from apps.market import partitions
-from apps.market.domain import RawQuote
 from apps.market.models import Feed, FeedEntry, slug_validator
 from apps.market.services.log import append_quotes, cache_latest, lock_head, retention, still_here
 from apps.sources import queries
 from apps.sources.models import FeedSource
+from apps.sources.services.senders import Pushed, set_back
 
 PUSH = "push"
 
@@ -21,17 +20,11 @@ class PushRefused(ValueError):
     """A feed takes no quotes from outside; the text is for people, and the same for a feed that is not there."""
 
 
-class Pushed(NamedTuple):
-    """Quotes that came in together, by the assets' symbols or by their listings for `push`. received_at: aware UTC."""
-
-    received_at: datetime
-    quotes: Sequence[RawQuote]
-
-
 def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, trace_id: str) -> FeedEntry:
     """Append what was pushed to the feed's log as one entry, admitted like any provider's answer, and return it.
 
-    A quote without a time gets that of its receipt. What comes a second time is counted as repeated and stored once.
+    A quote without a time gets that of its receipt; the times of a sender whose clock is ahead are set back. What comes
+    a second time is counted as repeated and stored once.
     When the feed is due, and who fetches it, is left alone. Raises PushRefused: unknown, paused, without the source
     `push`, or with a recording beside it, whose clock is another.
     """
@@ -42,12 +35,12 @@ def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, tr
         market_domain.admit(
             push.quotes,
             asset_ids=asset_ids,
-            as_of=push.received_at if by_receipt else now,
+            as_of=push.received_at,
             assumed_at=push.received_at,
             oldest_at=now - retention(),
             by_receipt=by_receipt,
         )
-        for push in pushes
+        for push in (pushes if by_receipt else set_back(pushes, feed=feed))
     )
     partitions.ensure(market_domain.days_of(admitted.quotes))
     # COPY's errors come as the driver's own; whoever tries again looks for Django's.
