@@ -12,6 +12,7 @@ from apps.market import partitions
 from apps.market import queries as market
 from apps.market.domain import PathCandle, RawQuote
 from apps.market.models import Candle, FeedHead, Quote
+from apps.market.queries import past
 from apps.market.services import roll_up
 from apps.notation import SECOND
 from apps.pipeline.flow import evaluate_pending
@@ -72,8 +73,10 @@ def drop_before(moment):
 
 
 @pytest.mark.parametrize("days_kept", [0, 1, 2, 30])
-def test_new_windows_are_the_same_when_their_quotes_are_gone(feed, days_kept):
-    known, quotes = zip(*(windows(feed, key) for key in KEYS), strict=True)
+def test_new_windows_are_the_same_when_their_quotes_are_gone(feed, days_kept, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(past, "grouped_paths", lambda *_, **__: {})
+        known, quotes = zip(*(windows(feed, key) for key in KEYS), strict=True)
     drop_before(at(-days_kept * DAY))
     rebuilt, pasts = zip(*(windows(feed, key) for key in KEYS), strict=True)
 
@@ -135,7 +138,10 @@ def test_an_asset_without_any_quote_left_is_known_from_its_candles(feed):
     assert seen(rebuilt) == seen(known)
 
 
-def test_for_however_many_assets_two_statements_decide_whether_candles_are_needed(django_assert_num_queries):
+def test_for_however_many_assets_two_statements_decide_whether_candles_are_needed(
+    django_assert_num_queries, monkeypatch
+):
+    monkeypatch.setattr(past, "grouped_paths", lambda *_, **__: {})
     for count in (2, 5):
         feed = make_feed(*(f"A{count}-{one}" for one in range(count)), name=f"feed-{count}")
         append_quotes(feed, [(symbol, at(0), "10") for symbol in asset_ids(feed)])

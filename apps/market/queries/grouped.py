@@ -64,6 +64,17 @@ _GROUPED = f"""
         GROUP BY binned
     ) cell
     ORDER BY 1, 3"""  # noqa: S608 (names of our own)
+# The assets of which minutes are missing that hours tell of: they are not kept for ever.
+_WITHOUT_MINUTES = f"""
+    SELECT DISTINCT part.asset_id
+    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS part (asset_id, since, until)
+    JOIN market_candle hour ON hour.asset_id = part.asset_id AND hour.resolution = {Candle.Resolution.HOUR:d}
+        AND hour.at >= {_time("part.since")} AND hour.at < {_time("part.until")}
+    WHERE NOT EXISTS (
+        SELECT FROM market_candle minute
+        WHERE minute.asset_id = part.asset_id AND minute.resolution = {Candle.Resolution.MINUTE:d}
+            AND minute.at = date_bin(interval '1 minute', hour.first_at, {_EPOCH})
+    )"""  # noqa: S608
 # The last price before each part.
 _BEFORE = f"""
     SELECT part.asset_id, {_microseconds("last_at")}, {_units("close")}
@@ -121,6 +132,13 @@ def grouped_paths(needs: Mapping[int, Needs], *, feed_id: int, up_to_entry: int)
         its_parts, since = _parts_of(asset_id, needs[asset_id], newest=at, until=until)
         parts += its_parts
         quoted_since[asset_id] = (since, 0 if its_parts else 2)
+    told_by_minutes = (
+        (one.asset_id, one.since - one.since % HOUR, one.until) for one in parts if one.resolution * SECOND == MINUTE
+    )
+    without_minutes = {asset_id for (asset_id,) in _rows(_WITHOUT_MINUTES, _columns(told_by_minutes))}
+    parts = [part for part in parts if part.asset_id not in without_minutes]
+    for asset_id in without_minutes:
+        del quoted_since[asset_id]
     paths: dict[int, list[Point | PathCandle]] = {asset_id: [] for asset_id in quoted_since}
     first_of = {part.asset_id: part for part in sorted(parts, key=lambda part: -part.since)}
     for asset_id, last_at, close in _rows(_BEFORE, _columns((one[0], one[1], one[3]) for one in first_of.values())):
