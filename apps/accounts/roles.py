@@ -30,6 +30,8 @@ PERMISSIONS: dict[str, list[str]] = {
             for verb in ("view", "add", "change", "delete")
         ),
         "market.view_feedentry",
+        # Who may delete quotes corrects them, on an asset's page.
+        "market.delete_quote",
         "sources.view_backfill",
         "market.push_quotes",
         *("alerts.view_alert", "alerts.change_alert", "alerts.view_system_alerts"),

@@ -3,13 +3,14 @@
 Evidence is plain data: operands by name, at any depth where conditions are combined.
 """
 
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import Any
 
-from apps.wording import format_number
+from apps.wording import format_number, format_plain
 
 FIGURES_MOST = 500
 _LEVELS = ("level", "low", "high", "mean")
@@ -50,7 +51,56 @@ def levels(evidence: Any) -> list[tuple[str, Decimal]]:
 
 def seen_since(evidence: Any) -> datetime | None:
     """Return the earliest moment that the evidence names."""
-    return min((at for _, one in _walk(evidence) if (at := _moment(one)) is not None), default=None)
+    return min(_moments(evidence), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionSeen:
+    """What was corrected of what an alert saw: the price of one time before and after, None where there was none or is
+    none; or the prices of a whole day, without being known one by one."""
+
+    at: datetime | None = None
+    before: Decimal | None = None
+    after: Decimal | None = None
+    day: date | None = None
+
+    def as_data(self, price_then: Callable[[datetime, Decimal], Decimal]) -> dict[str, str | None]:
+        """Return it as a row stores it. price_then: what a price of a time counted when the alert opened."""
+        at = self.at
+        if at is None:
+            return {"day": self.day.isoformat() if self.day is not None else None}
+        before, after = (
+            None if price is None else format_plain(price_then(at, price)) for price in (self.before, self.after)
+        )
+        return {"at": at.isoformat(), "before": before, "after": after}
+
+
+def correction_seen(
+    evidence: Any,
+    *,
+    corrected: Mapping[datetime, tuple[Decimal | None, Decimal | None]],
+    days: Collection[date] = (),
+) -> CorrectionSeen | None:
+    """Return what a correction changed between the earliest and the latest moment that the evidence names, None where
+    that is nothing.
+
+    corrected: time -> price before and after; days: whole days whose prices were replaced or deleted. Of several
+    quotes that which the evidence names, else the newest.
+    """
+    named = set(_moments(evidence))
+    if not named:
+        return None
+    first, last = min(named), max(named)
+    seen = [at for at in corrected if first <= at <= last]
+    if seen:
+        at = max(seen, key=lambda at: (at in named, at))
+        return CorrectionSeen(at, *corrected[at])
+    over = [day for day in days if first.date() <= day <= last.date()]
+    return CorrectionSeen(day=max(over)) if over else None
+
+
+def _moments(evidence: Any) -> list[datetime]:
+    return [at for _, one in _walk(evidence) if (at := _moment(one)) is not None]
 
 
 def _walk(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[list[str], Any]]:
@@ -76,7 +126,7 @@ def _value(name: str, one: Any) -> str:
     number = _number(one)
     if number is None:
         return str(one)
-    return ("-" if number < 0 else "") + format_number(abs(number)) + (" %" if name.endswith("percent") else "")
+    return format_number(number) + (" %" if name.endswith("percent") else "")
 
 
 def _number(one: Any) -> Decimal | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from apps.rules.engine.codes import Reason
 from apps.rules.engine.instance import ERROR, Transition
 
-OPENED, RESOLVED = "opened", "resolved"
+OPENED, RESOLVED, CORRECTED = "opened", "resolved", "corrected"
 # Why an alert about the installation opened and ended.
 REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER = "reported_by_alertmanager", "resolved_by_alertmanager"
 REASONS = (*(reason.value for reason in Reason), REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER)

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from apps.alerts.episodes import OPENED, REASONS, RESOLVED
+from apps.alerts.episodes import CORRECTED, OPENED, REASONS, RESOLVED
 from apps.market.models import Asset, FeedEntry
 from apps.rules.engine.codes import CODE_LONGEST, DETAIL_LONGEST, Reason
 from apps.rules.models import Rule, RuleVersion
@@ -128,13 +128,14 @@ class AlertEvent(models.Model):
 
     at: event time of what the engine found or Alertmanager said, the wall clock's of what a person did; entry: the
     entry of the log that made it; by: the person who did it, where one did; reason: why, where no person did it;
-    detail: what was raised, or the person's note.
+    detail: what was raised, or the person's note; correction: of a corrected one, domain.CorrectionSeen as data.
     """
 
     class Kind(models.TextChoices):
         OPENED = OPENED, OPENED
         ACKNOWLEDGED = "acknowledged", "acknowledged"
         RESOLVED = RESOLVED, RESOLVED
+        CORRECTED = CORRECTED, CORRECTED
 
     alert = models.ForeignKey(Alert, models.CASCADE, related_name="events")
     kind = models.CharField(max_length=12, choices=Kind)
@@ -143,11 +144,20 @@ class AlertEvent(models.Model):
     detail = models.CharField(max_length=DETAIL_LONGEST, blank=True)
     entry = models.ForeignKey(FeedEntry, models.PROTECT, null=True, related_name="alert_events")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    correction = models.JSONField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["id"]
-        constraints = [models.UniqueConstraint(fields=["alert", "kind"], name="one_event_per_alert_and_kind")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["alert", "kind"], condition=~Q(kind=CORRECTED), name="one_event_per_alert_and_kind"
+            ),
+            # What an alert saw may be corrected again.
+            models.UniqueConstraint(
+                fields=["alert", "entry"], condition=Q(kind=CORRECTED), name="one_correction_per_alert_and_entry"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.alert_id}"

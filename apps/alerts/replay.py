@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from apps.alerts.episodes import RESOLVED, events_of
+from apps.alerts.episodes import OPENED, RESOLVED, events_of
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.wording import describe_event_reason
 from apps.market import queries as market
@@ -91,6 +91,7 @@ def replay(feed: Feed, *, since: datetime, until: datetime, progress: Progress) 
             event.alert.evidence,
         )
         for event in AlertEvent.objects.filter(entry__feed=feed, entry__seq__gte=first, entry__seq__lte=last)
+        .filter(kind__in=(OPENED, RESOLVED))
         .select_related("entry", "alert")
         .iterator(chunk_size=2_000)
     ]

@@ -1,15 +1,18 @@
-"""Episodes opened and resolved from what the engine found or Alertmanager says, in the caller's transaction; and
-acknowledged by people."""
+"""Episodes opened and resolved from what the engine found or Alertmanager says, and noted where what they saw was
+corrected, in the caller's transaction; and acknowledged by people."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime
+from functools import partial
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from apps.alerts.alertmanager import SystemAlert, ended_at
+from apps.alerts.domain import correction_seen
 from apps.alerts.episodes import (
+    CORRECTED,
     OPENED,
     REPORTED_BY_ALERTMANAGER,
     RESOLVED,
@@ -18,6 +21,7 @@ from apps.alerts.episodes import (
     is_notable,
 )
 from apps.alerts.models import Alert, AlertEvent
+from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, FeedEntry
 from apps.rules.domain import describe_evidence, describe_failure
@@ -63,6 +67,37 @@ def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> l
     # Resolved ones first: the database lets only one be open per rule and asset.
     Alert.objects.bulk_update(resolved, ["resolved_at", "resolution"], batch_size=1_000)
     Alert.objects.bulk_create(opened, batch_size=1_000)
+    return AlertEvent.objects.bulk_create(events, batch_size=1_000)
+
+
+def record_corrections(entry: FeedEntry) -> list[AlertEvent]:
+    """Note, in the caller's transaction, which alerts saw something that this entry of the log corrects, and return the
+    events made: one for each such alert, open or over. Entries of one correction share their trace id, and an alert has
+    one event of them. What the alert itself says stays as it was notified."""
+    if entry.kind != FeedEntry.Kind.CORRECTION or entry.first_at is None:
+        return []
+    days: dict[int, set[date]] = {}
+    for asset_id, day in entry.correction.days:
+        days.setdefault(asset_id, set()).add(date.fromisoformat(day))
+    began = min([entry.first_at.date(), *(day for of_asset in days.values() for day in of_asset)])
+    since = datetime(began.year, began.month, began.day, tzinfo=UTC)
+    noted = AlertEvent.objects.filter(kind=CORRECTED, entry__trace_id=entry.trace_id).values("alert")
+    # What an alert saw ends at its opening, or before.
+    alerts = Alert.objects.filter(asset__in=entry.correction.asset_ids, opened_at__gte=since).exclude(pk__in=noted)
+    changed = market.corrected_in(entry)
+    splits = market.splits_of(entry.correction.asset_ids, up_to_entry=entry.pk)
+    events = []
+    for alert in alerts.select_related("rule").order_by("pk").iterator(chunk_size=1_000):
+        asset_id, known = alert.asset_id or 0, splits.up_to(alert.entry_id or 0)
+        seen = correction_seen(alert.evidence, corrected=changed.get(asset_id, {}), days=days.get(asset_id, ()))
+        if seen is not None:
+            # As it counted when the alert opened.
+            price_then = partial(known.price, asset_id)
+            events.append(
+                AlertEvent(
+                    alert=alert, kind=CORRECTED, at=entry.as_of, entry=entry, correction=seen.as_data(price_then)
+                )
+            )
     return AlertEvent.objects.bulk_create(events, batch_size=1_000)
 
 

@@ -1,7 +1,12 @@
-"""Why alerts opened and ended, in words. Pure."""
+"""Why alerts opened and ended, and what of them was corrected, in words. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
 
 from apps.alerts.episodes import REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER
 from apps.rules.domain import describe_reason
+from apps.wording import format_plain
 
 _SENTENCES = {
     REPORTED_BY_ALERTMANAGER: "reported by Alertmanager",
@@ -9,8 +14,24 @@ _SENTENCES = {
 }
 
 
-def describe_event_reason(reason: str, detail: str = "") -> str:
-    """Return why an alert opened or ended; where a person did something, their note, which is the detail."""
+def describe_event_reason(reason: str, detail: str = "", correction: Mapping[str, str | None] | None = None) -> str:
+    """Return why an alert opened or ended; where a person did something, their note, which is the detail; or what was
+    corrected."""
+    if correction:
+        return describe_correction(correction)
     if not reason:
         return detail
     return _SENTENCES.get(reason) or describe_reason(reason, detail)
+
+
+def describe_correction(correction: Mapping[str, str | None]) -> str:
+    """Return what was corrected of what an alert saw, from the data of domain.CorrectionSeen."""
+    if correction.get("day") is not None:
+        return f"the prices of {correction['day']}, of which candles are kept, were replaced or deleted"
+    at, before, after = correction["at"], correction["before"], correction["after"]
+    when = f"{datetime.fromisoformat(at or ''):%Y-%m-%d %H:%M:%S} UTC"
+    if before is None:
+        return f"a price of {when}, {format_plain(Decimal(after or 0))}, was added"
+    if after is None:
+        return f"the price of {when}, {format_plain(Decimal(before))}, was deleted"
+    return f"the price of {when}: {format_plain(Decimal(before))} → {format_plain(Decimal(after))}"

@@ -14,11 +14,11 @@ from apps.market.domain import AdmittedQuote, epoch_microseconds, in_runs, place
 from apps.market.models import Asset
 from apps.market.quote_files import FileRow, LeftOut, in_order, rows_of
 from apps.rules.domain import describe_evidence, describe_rule
-from apps.rules.engine.conditions import is_clocked
+from apps.rules.engine.conditions import is_clocked, why_unfit
 from apps.rules.engine.engine import EvaluatedQuote
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import WindowKey, reach_of
-from apps.rules.engine.written import write_moment
+from apps.rules.engine.written import RuleInvalid, write_moment
 
 # Takes the part that is done, from 0 to 1; what it raises stops the run.
 Progress = Callable[[float], None]
@@ -57,13 +57,14 @@ def read_quotes(
     now: datetime,
     progress: Callable[[int], None],
     skip_invalid: bool = False,
+    signed: bool = False,
 ) -> FileQuotes:
     """Return the quotes of a file; every row is admitted and placed as a provider's quote would be, of `watched`
     symbols (none: all) the quotes are kept.
 
     They are in order of time, equal times set apart. A price that jumps waits for the next one, as in a feed. now: what
     is ahead of it is no quote; progress: takes the rows read so far; skip_invalid: rows that cannot be read are left
-    out. Raises QuoteFileInvalid.
+    out; signed: their prices may be 0 or less. Raises QuoteFileInvalid.
     """
     read = FileQuotes()
 
@@ -73,7 +74,8 @@ def read_quotes(
                 progress(count)
             yield row
 
-    rows = in_order(list(read.left_out.quotes_of(counted(rows_of(path, now=now, skip_invalid=skip_invalid)))))
+    in_file = rows_of(path, now=now, skip_invalid=skip_invalid, is_signed=lambda symbol: signed)
+    rows = in_order(list(read.left_out.quotes_of(counted(in_file))))
     ids = {symbol: number for number, symbol in enumerate(dict.fromkeys(row.external_id for row in rows))}
     admitted = in_runs([AdmittedQuote(ids[symbol], at, price) for symbol, price, at, _ in rows])
     # The whole file is one answer, and nothing is stored before it.
@@ -84,6 +86,7 @@ def read_quotes(
         provider="",
         jump_percent=jump_percent,
         stored_prices=lambda behind: {},
+        signed=ids.values() if signed else (),
     )
     read.symbols = list(ids)
     kept = {asset_id for symbol, asset_id in ids.items() if not watched or symbol in watched}
@@ -109,12 +112,18 @@ def try_on_file(
     progress: Callable[[int], None],
     calendar: str = "",
     skip_invalid: bool = False,
+    signed: bool = False,
 ) -> dict[str, Any]:
-    """Return what the rule would have done on the quotes of a file, as plain data. Raises QuoteFileInvalid.
+    """Return what the rule would have done on the quotes of a file, as plain data. Raises QuoteFileInvalid, and
+    RuleInvalid for a rule that does not apply to prices that are signed, or are not.
 
     jump_percent: as a feed has it; calendar: that of all its symbols, "" where they are always open.
-    A rule that chooses by tag or feed watches every symbol of the file. now, skip_invalid: as for `read_quotes`.
+    A rule that chooses by tag or feed watches every symbol of the file. now, skip_invalid, signed: as for
+    `read_quotes`.
     """
+    why = why_unfit(spec.condition, signed=signed)
+    if why is not None:
+        raise RuleInvalid("condition", why)
     chosen = spec.assets.symbols
     is_clocked_rule = is_clocked(spec.condition) or spec.expires_at is not None
     # What is not watched moves the clock all the same: without it, nothing is ever seen to be silent.
@@ -125,6 +134,7 @@ def try_on_file(
         now=now,
         progress=progress,
         skip_invalid=skip_invalid,
+        signed=signed,
     )
     watched = {one: symbol for one, symbol in enumerate(read.symbols) if not chosen or symbol in chosen}
     others = variants(spec) if sweep else []

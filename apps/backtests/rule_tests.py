@@ -24,6 +24,7 @@ from apps.market.domain import (
 )
 from apps.notation import SECOND, read_whole_number, write_duration
 from apps.rules.domain import describe_evidence, describe_rule, describe_unknown
+from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.instance import STATES
 from apps.rules.engine.leaves import LEVEL_HIGHEST, LEVEL_LOWEST
 from apps.rules.engine.rule import RuleSpec
@@ -42,16 +43,18 @@ NEVER_RESOLVED = "never"
 UNKNOWN = "unknown"
 
 _FILE_KEYS = {"evaluation_interval", "rules", "tests"}
-_TEST_KEYS = {"name", "start", "interval", "series", "rule", "rule_file", "openings", "suppressed", "states"}
+_TEST_KEYS = {"name", "start", "interval", "signed", "series", "rule", "rule_file", "openings", "suppressed", "states"}
 _OPENING_KEYS = {"asset", "at", "resolved", "because", "price"}
 _STATE_KEYS = {"asset", "at", "state"}
 
 _NUMBER = r"(?:0|[1-9]\d*)(?:\.\d+)?"
-_SAMPLE = re.compile(rf"({_NUMBER})(?:([+-])({_NUMBER})(?=x))?(?:x(\d+))?", re.ASCII)
+_SAMPLE = re.compile(rf"(-?{_NUMBER})(?:([+-])({_NUMBER})(?=x))?(?:x(\d+))?", re.ASCII)
 _NO_SAMPLE = re.compile(r"_(?:x(\d+))?|stale", re.ASCII)
 _COUNT_DIGITS = 9
 _WHOLE_DIGITS = 13
-_NO_PRICE = "{shown!r} leads to what is no price: a price is from 1e-15 to 1e12"
+_NO_PRICE = (
+    "{shown!r} leads to what is no price: a price is from 1e-15 to 1e12, and with signed: true also 0 or negative"
+)
 
 # What differs, as (expected, got), each in words.
 Difference = tuple[str, str]
@@ -119,21 +122,21 @@ class Verdict:
         return not self.differences
 
 
-def read_series(text: str) -> list[int | None]:
+def read_series(text: str, *, signed: bool = False) -> list[int | None]:
     """Return the prices that promtool's notation writes down, in 1e-18; None is a step without a sample.
 
-    Raises ValueError, which names the token.
+    signed: they may be 0 or less. Raises ValueError, which names the token.
     """
     prices: list[int | None] = []
     for token in text.split():
         room = SAMPLES_MOST - len(prices)
-        prices += _read_token(token, room=room)
+        prices += _read_token(token, room=room, signed=signed)
     if not prices:
         raise ValueError("has no sample; write it like 100 100+1x5 _ 105x3")
     return prices
 
 
-def _read_token(token: str, *, room: int) -> list[int | None]:
+def _read_token(token: str, *, room: int, signed: bool) -> list[int | None]:
     shown = token if len(token) <= 40 else f"{token[:40]}…"
     gap = _NO_SAMPLE.fullmatch(token)
     if gap:
@@ -151,7 +154,7 @@ def _read_token(token: str, *, room: int) -> list[int | None]:
     prices: list[int | None] = []
     for place in range(count):
         price = begin + place * change
-        if price_units(_admitted(price, shown)) != price:
+        if price_units(_admitted(price, shown, signed=signed)) != price:
             # A test that says another price than is evaluated would mislead.
             raise ValueError(f"{shown!r} leads to more digits than a price keeps (15)")
         prices.append(price)
@@ -170,18 +173,19 @@ def _refuse_too_many(count: int, *, room: int, shown: str) -> None:
 
 
 def _units(text: str, shown: str) -> int:
+    sign, text = (-1, text[1:]) if text.startswith("-") else (1, text)
     whole, _, part = text.partition(".")
     if len(part) > PRICE_DECIMALS:
         raise ValueError(f"{shown!r} has more than {PRICE_DECIMALS} decimals")
     if len(whole) > _WHOLE_DIGITS:
         raise ValueError(_NO_PRICE.format(shown=shown))
-    return int(whole) * UNITS_PER_ONE + int(part.ljust(PRICE_DECIMALS, "0"))
+    return sign * (int(whole) * UNITS_PER_ONE + int(part.ljust(PRICE_DECIMALS, "0")))
 
 
-def _admitted(units: int, shown: str) -> Decimal:
+def _admitted(units: int, shown: str, *, signed: bool) -> Decimal:
     """Return the price as admission keeps it. Raises ValueError."""
     try:
-        return admit_price(price_of(units))
+        return admit_price(price_of(units), signed=signed)
     except QuoteRejected:
         raise ValueError(_NO_PRICE.format(shown=shown)) from None
 
@@ -241,12 +245,19 @@ def _read_test(data: Any, *, interval: int, shared: Mapping[str, WrittenRule], f
         raise RuleInvalid("name", "must be a text of one line that says what is tested")
     if "openings" not in data:
         raise RuleInvalid("openings", "is missing; [] says that there is none")
+    signed = data.get("signed", False)
+    if not isinstance(signed, bool):
+        raise RuleInvalid("signed", "must be true or false")
+    spec = _rule_of(data, shared=shared, folder=folder).spec
+    why = why_unfit(spec.condition, signed=signed)
+    if why is not None:
+        raise RuleInvalid("rule", why)
     test = RuleTest(
         name=name,
         start=_read_start(data.get("start")),
         interval=_read_interval(data.get("interval"), "interval", default=interval),
-        series=_read_all_series(data.get("series")),
-        spec=_rule_of(data, shared=shared, folder=folder).spec,
+        series=_read_all_series(data.get("series"), signed=signed),
+        spec=spec,
         openings=[_read_opening(one, index) for index, one in enumerate(_list(data, "openings"))],
         suppressed=_read_count(data.get("suppressed"), "suppressed"),
         states=[_read_state(one, index) for index, one in enumerate(_list(data, "states"))],
@@ -288,7 +299,7 @@ def _rule_of(data: Mapping[str, Any], *, shared: Mapping[str, WrittenRule], fold
     return _read_rule(rule, "rule")
 
 
-def _read_all_series(data: Any) -> dict[str, list[int | None]]:
+def _read_all_series(data: Any, *, signed: bool) -> dict[str, list[int | None]]:
     if not isinstance(data, dict) or not data:
         raise RuleInvalid("series", "must be a mapping of symbols, each with its prices, like BTC-USD: 100 100+1x5 _")
     series = {}
@@ -298,7 +309,7 @@ def _read_all_series(data: Any) -> dict[str, list[int | None]]:
         if not isinstance(text, str):
             raise RuleInvalid(f"series.{symbol}", "must be a text like 100 100+1x5 _ 105x3")
         try:
-            series[symbol] = read_series(text)
+            series[symbol] = read_series(text, signed=signed)
         except ValueError as error:
             raise RuleInvalid(f"series.{symbol}", str(error)) from None
     return series

@@ -23,6 +23,7 @@ from apps.market.models import Asset, FeedHead
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
+from apps.rules.queries import fit_for
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +55,10 @@ class _TooLong(Exception):
 
 
 def assets_tried(spec: RuleSpec) -> list[Asset]:
-    """Return the assets of feeds that the rule chooses now, in order of id."""
+    """Return the assets of feeds that the rule chooses now and applies to, in order of id."""
     chosen = spec.assets
     assets = market.assets_chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed)
-    return [asset for asset in assets if asset.feed_id is not None]
+    return [asset for asset in fit_for(spec, assets) if asset.feed_id is not None]
 
 
 def stored_range(spec: RuleSpec) -> tuple[datetime, datetime] | None:
@@ -109,7 +110,7 @@ def _last_stored(spec: RuleSpec, *, since: datetime, until: datetime) -> datetim
     if since >= until:
         raise RunRefused("The beginning is not before the end.")
     if not assets_tried(spec):
-        raise RunRefused("The rule chooses no asset that is in a feed, so there is nothing to try it on.")
+        raise RunRefused("The rule applies to no asset of a feed that it chooses, so there is nothing to try it on.")
     stored = stored_range(spec)
     if stored is None:
         raise RunRefused("No quotes of the rule's assets are stored yet, so there is nothing to try it on.")

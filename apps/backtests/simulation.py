@@ -180,9 +180,11 @@ def variants(spec: RuleSpec) -> list[tuple[str, RuleSpec]]:
         return []
     factors = NEAR if hasattr(leaf, "level") else FAR
     found: dict[Decimal, RuleSpec] = {}
-    # Rounded to what can be written; what is nothing then is left out.
+    # Rounded to what can be written; what is nothing then is left out. A level of 0 has nothing around it.
     around = [WIDE.normalize(WIDE.quantize(threshold * factor, _LAST_DECIMAL)) for factor in factors]
-    for value in filter(None, around) if threshold else FROM_ZERO:
+    if not threshold:
+        around = [threshold] if hasattr(leaf, "level") else list(FROM_ZERO)
+    for value in around if not threshold else filter(None, around):
         changed = _with_threshold(leaf, value)
         if changed is not None:
             found[value] = replace(spec, condition=_replaced(spec.condition, leaf, changed))

@@ -3,7 +3,7 @@ I/O."""
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -223,9 +223,10 @@ def parse_number(value: Any) -> Decimal:
     raise QuoteRejected("malformed")
 
 
-def admit_price(value: Any) -> Decimal:
+def admit_price(value: Any, *, signed: bool = False) -> Decimal:
     """Return `value` as a price: in [1e-15, 1e12], rounded once, half-even, to 18 decimals and 15 significant digits.
 
+    signed: it may be 0 too, or in [-1e12, -1e-15].
     Raises QuoteRejected: missing, malformed, not_finite, out_of_range.
     """
     if value is None or value == "":
@@ -234,7 +235,10 @@ def admit_price(value: Any) -> Decimal:
     if not price.is_finite():
         raise QuoteRejected("not_finite")
     if not PRICE_LOWEST <= price <= PRICE_HIGHEST:
-        raise QuoteRejected("out_of_range")
+        if signed and not price:
+            return Decimal(0)  # However it is written: there is no minus zero.
+        if not signed or not PRICE_LOWEST <= -price <= PRICE_HIGHEST:
+            raise QuoteRejected("out_of_range")
     return _quantize(price, _QUANTA[price.adjusted()])
 
 
@@ -312,12 +316,14 @@ def admit(
     assumed_at: datetime,
     oldest_at: datetime | None = None,
     by_receipt: bool = False,
+    signed: Collection[int] = (),
 ) -> Admission:
     """Believe or reject each quote of one answer; what is believed comes back as `in_runs` orders it.
 
     asset_ids: external id -> asset id; as_of: the feed's clock at receipt; assumed_at: the event time
     of quotes that carry none; oldest_at: what is older is not kept anyway; by_receipt: whatever times they carry, they
-    get as_of. What is ahead of as_of and cut to it follows in the order of its own times.
+    get as_of; signed: ids of the assets whose price may be 0 or less. What is ahead of as_of and cut to it follows in
+    the order of its own times.
     """
     believed: list[AdmittedQuote] = []
     ahead: list[tuple[datetime, AdmittedQuote]] = []
@@ -328,7 +334,7 @@ def admit(
             rejected["unknown_asset"] += 1
             continue
         try:
-            price = admit_price(raw_price)
+            price = admit_price(raw_price, signed=asset_id in signed)
             own = as_of if by_receipt else assumed_at if raw_at is None else read_time(raw_at)
             at = own if by_receipt or raw_at is None else admit_time(own, as_of=as_of)
             if oldest_at is not None and at < oldest_at:
@@ -379,7 +385,8 @@ def days_of(quotes: Iterable[AdmittedQuote]) -> set[date]:
 
 
 def jumps(price: Price, *, reference: Price, percent: int) -> bool:
-    """Tell whether a price is further than `percent` of the reference from it; both in one unit. 0 percent: never."""
+    """Tell whether a price is further than `percent` of the reference from it; both in one unit. 0 percent: never, as
+    for a signed asset: a percent of 0 or less says nothing."""
     return percent > 0 and abs(price - reference) * 100 > reference * percent
 
 
@@ -418,6 +425,7 @@ def place(
     jump_percent: int,
     stored_prices: Callable[[list[AdmittedQuote]], Mapping[tuple[int, datetime], Decimal]],
     oldest_at: datetime | None = None,
+    signed: Collection[int] = (),
     price_now: Callable[[AdmittedQuote], Decimal] = attrgetter("price"),
 ) -> Placement:
     """Set equal times apart, and tell fresh quotes from late ones, from those that jumped, and from those that are
@@ -427,7 +435,8 @@ def place(
     provider: who gave these, which is noted of the unconfirmed one; stored_prices: looks up what is stored at the times
     of the few quotes that are not newer than the newest, as `spread` needs it. An unconfirmed quote of another
     provider is not accepted with the one that confirms it, since every quote keeps its provider. oldest_at: one that is
-    older is not kept anyway. price_now: what a quote's price is after its asset's splits, as the newest one's is.
+    older is not kept anyway. signed: ids of the assets whose prices never jump; price_now: what a quote's price is
+    after its asset's splits, as the newest one's is.
     """
     placement = Placement()
     prices: dict[int, Decimal] = {}  # Of the assets that have had a fresh quote in this answer.
@@ -452,14 +461,15 @@ def place(
         if behind and known is not None and epoch_microseconds(quote.at) <= known.at:
             placement.late.append(quote)
             continue
-        last = prices.get(asset_id) or (known.price if known is not None else None)
+        last = prices.get(asset_id, known.price if known is not None else None)
         price = price_now(quote)
+        percent = 0 if asset_id in signed else jump_percent
         waiting = placement.unconfirmed[asset_id] if asset_id in placement.unconfirmed else unconfirmed.get(asset_id)
-        if waiting is None and (last is None or not jumps(price, reference=last, percent=jump_percent)):
+        if waiting is None and (last is None or not jumps(price, reference=last, percent=percent)):
             placement.fresh.append(quote)
             prices[asset_id] = price
         elif _settle(
-            placement, quote, waiting=waiting, last=last, provider=provider, percent=jump_percent, price_now=price_now
+            placement, quote, waiting=waiting, last=last, provider=provider, percent=percent, price_now=price_now
         ):
             prices[asset_id] = price
     if any(now is None for now in placement.unconfirmed.values()):

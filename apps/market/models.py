@@ -136,6 +136,11 @@ class Asset(models.Model):
         help_text="The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours "
         "only.",
     )
+    signed = models.BooleanField(
+        default=False,
+        help_text="Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no "
+        "price of it waits to be confirmed.",
+    )
     tags = models.JSONField(default=list, blank=True, help_text='A list of words that rules can choose by: ["crypto"].')
 
     class Meta:
@@ -149,6 +154,15 @@ class Asset(models.Model):
             raise ValidationError({"tags": 'Write a list of words, like ["crypto", "stablecoin"].'})
         if self.calendar and self.calendar not in CALENDARS:
             raise ValidationError({"calendar": "Use the code of an exchange in docs/setup.md, like XNYS, or none."})
+        if not self.signed and self._has_been_signed():
+            raise ValidationError({"signed": "It has prices of 0 or less, so it stays signed."})
+
+    def _has_been_signed(self) -> bool:
+        if self.pk is None or not Asset.objects.filter(pk=self.pk, signed=True).exists():
+            return False
+        quoted = (Quote.objects.filter(price__lte=0), LatestQuote.objects.filter(price__lte=0))
+        waiting, rolled_up = UnconfirmedQuote.objects.filter(price__lte=0), Candle.objects.filter(low__lte=0)
+        return any(rows.filter(asset=self.pk).exists() for rows in (*quoted, waiting, rolled_up))
 
 
 class AssetsChange(models.Model):
@@ -261,7 +275,7 @@ class FeedEntry(models.Model):
 
 
 class PriceField(models.DecimalField):
-    """A price in the range that admission lets through."""
+    """A price in the range that admission lets through: of a signed asset it may be 0 or less."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs |= {"max_digits": domain.PRICE_MAX_DIGITS, "decimal_places": domain.PRICE_DECIMALS}
@@ -269,9 +283,9 @@ class PriceField(models.DecimalField):
 
 
 def price_in_range(name: str) -> models.CheckConstraint:
-    """Return the constraint that bounds a price from both sides (PostgreSQL lets NaN through `price > 0`)."""
-    lowest, highest = Decimal(domain.PRICE_LOWEST), Decimal(domain.PRICE_HIGHEST)
-    return models.CheckConstraint(condition=Q(price__gte=lowest, price__lte=highest), name=name)
+    """Return the constraint that bounds a price from both sides (PostgreSQL lets NaN through a lower bound alone)."""
+    highest = Decimal(domain.PRICE_HIGHEST)
+    return models.CheckConstraint(condition=Q(price__gte=-highest, price__lte=highest), name=name)
 
 
 class Quote(models.Model):
@@ -459,7 +473,7 @@ class Candle(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(low__gte=Decimal(domain.PRICE_LOWEST), high__lte=Decimal(domain.PRICE_HIGHEST))
+                condition=Q(low__gte=-Decimal(domain.PRICE_HIGHEST), high__lte=Decimal(domain.PRICE_HIGHEST))
                 & Q(low__lte=models.F("open"), high__gte=models.F("open"))
                 & Q(low__lte=models.F("close"), high__gte=models.F("close")),
                 name="candle_prices_in_range",

@@ -6,7 +6,7 @@ import gzip
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -23,7 +23,7 @@ _CELL_SHOWN = 40
 _SENTENCES = {
     MISSING: "the price is blank",
     "not_finite": "the price {price!r} is not finite",
-    "out_of_range": "the price {price!r} is not from 1e-15 to 1e12",
+    "out_of_range": "the price {price!r} is not from 1e-15 to 1e12; that of a signed asset may be 0 or negative too",
     "time_in_future": "the time {time!r} is ahead of the clock",
     "time_out_of_range": "the time {time!r} is before 1990, or has the hour 24 or the second 60",
     "unknown_asset": "the symbol {symbol!r} is no asset of the feed",
@@ -82,13 +82,18 @@ class LeftOut:
 
 
 def rows_of(
-    path: Path, *, now: datetime, symbols: Collection[str] | None = None, skip_invalid: bool = False
+    path: Path,
+    *,
+    now: datetime,
+    symbols: Collection[str] | None = None,
+    skip_invalid: bool = False,
+    is_signed: Callable[[str], bool] = lambda symbol: False,
 ) -> Iterator[FileRow]:
     """Give the rows of a file in its order.
 
     now: what times are compared with; symbols: those that are known, None where all are; skip_invalid: a row that
-    cannot be read is given with the reason INVALID. Raises QuoteFileInvalid for a file that cannot be read, and at the
-    first row that cannot be.
+    cannot be read is given with the reason INVALID; is_signed: which symbols may have prices of 0 or less. Raises
+    QuoteFileInvalid for a file that cannot be read, and at the first row that cannot be.
     """
     if not path.is_file():
         raise QuoteFileInvalid(path, 1, "is not a file that can be read")
@@ -107,7 +112,7 @@ def rows_of(
                 if cells[columns.time] != time:
                     admitted = _Time.read(cells[columns.time].strip(), now=now)
                     time = cells[columns.time]
-                yield _row(reader.line_num, cells, columns, admitted, symbols=symbols)
+                yield _row(reader.line_num, cells, columns, admitted, symbols=symbols, is_signed=is_signed)
             except _BrokenRow as error:
                 if not skip_invalid:
                     raise
@@ -230,14 +235,22 @@ class _Time(NamedTuple):
             return cls(text, None, rejection.reason)
 
 
-def _row(line: int, cells: list[str], columns: _Columns, time: _Time, *, symbols: Collection[str] | None) -> FileRow:
+def _row(
+    line: int,
+    cells: list[str],
+    columns: _Columns,
+    time: _Time,
+    *,
+    symbols: Collection[str] | None,
+    is_signed: Callable[[str], bool],
+) -> FileRow:
     """Return what becomes of a row. Raises _BrokenRow where it cannot be read."""
     symbol, written = cells[columns.symbol].strip(), cells[columns.price].strip()
     if not symbol:
         raise _BrokenRow("has no symbol")
     reason, price = "", None
     try:
-        price = admit_price(written)
+        price = admit_price(written, signed=is_signed(symbol))
     except QuoteRejected as rejection:
         if rejection.reason == "malformed":
             raise _BrokenRow(f"{written[:_CELL_SHOWN]!r} is not a number") from None

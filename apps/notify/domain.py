@@ -17,17 +17,17 @@ TEMPLATED_LONGEST = 1_000_000
 SYMBOLS_NAMED = 5
 # Highest first.
 SEVERITIES = ("critical", "warning", "info")
-OPENED, RESOLVED, REMINDER = "opened", "resolved", "reminder"
+OPENED, RESOLVED, REMINDER, CORRECTED = "opened", "resolved", "reminder", "corrected"
 
 # What a channel's templates may name -> what it stands for.
 PLACEHOLDERS = {
     "rule": "the rule's name",
     "asset": "the asset's symbol",
     "severity": "critical, warning or info",
-    "event": "opened, resolved, or reminder",
+    "event": "opened, resolved, reminder, or corrected",
     "summary": "what the rule saw",
     "at": "when it happened (UTC)",
-    "reason": "why it is over; empty while it is open",
+    "reason": "why it is over, or what was corrected; empty while it is open",
     "url": "the alert's page",
     "count": "how many alerts the message lists",
 }
@@ -42,9 +42,9 @@ class TemplateInvalid(ValueError):
 class MessageItem:
     """One alert event as a message lists it.
 
-    event: opened, resolved or reminder; at: event time; reason: the code of why it resolved, empty while it is open;
-    detail: the error's text where an error ended it; rule, symbol: names of the rule and the asset (symbol may be empty
-    for an alert from outside); deferred_by: what deferred it, as a phrase.
+    event: opened, resolved, reminder or corrected; at: event time; reason: the code of why it resolved, empty while it
+    is open; detail: the error's text where an error ended it, or what was corrected; rule, symbol: names of the rule
+    and the asset (symbol may be empty for an alert from outside); deferred_by: what deferred it, as a phrase.
     """
 
     alert_id: int
@@ -61,7 +61,7 @@ class MessageItem:
 
     @property
     def reason_text(self) -> str:
-        """Return why it resolved, as a phrase; empty while it is open."""
+        """Return why it resolved, or what was corrected, as a phrase; empty while it is open."""
         return describe_event_reason(self.reason, self.detail)
 
 
@@ -114,14 +114,14 @@ def compose(items: Sequence[MessageItem], *, url: str) -> tuple[str, str]:
 
 def _compose_one(items: Sequence[MessageItem]) -> tuple[str, str]:
     last = items[-1]
-    over = {RESOLVED: " is over", REMINDER: " is still open"}.get(last.event, "")
+    over = {RESOLVED: " is over", REMINDER: " is still open", CORRECTED: " was corrected"}.get(last.event, "")
     lines = [f"Held back by {last.deferred_by}."] if last.deferred_by else []
     return f"[{last.severity}] {title_of(last)}{over}", "\n".join([*lines, *lines_of(items), "", last.url])
 
 
 def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str) -> tuple[str, str]:
     last = {one.alert_id: one for one in items}
-    over = sum(one.event == RESOLVED for one in last.values())
+    over = sum(one.event == RESOLVED for one in last_states(items))
     names = list(dict.fromkeys(one.symbol or one.rule for one in last.values()))
     more = ", …" if len(names) > SYMBOLS_NAMED else ""
     subject = (
@@ -141,6 +141,11 @@ def last_of_each(items: Iterable[MessageItem]) -> list[MessageItem]:
     return list({one.alert_id: one for one in items}.values())
 
 
+def last_states(items: Iterable[MessageItem]) -> list[MessageItem]:
+    """Return the last item of each alert that says whether it is open. A correction does not."""
+    return last_of_each(one for one in items if one.event != CORRECTED)
+
+
 def grouped(items: Iterable[MessageItem]) -> list[tuple[str, list[list[MessageItem]]]]:
     """Return (deferred_by, the items of each alert) for each phrase of deferred_by; "" comes first."""
     groups: dict[str, dict[int, list[MessageItem]]] = {}
@@ -152,11 +157,13 @@ def grouped(items: Iterable[MessageItem]) -> list[tuple[str, list[list[MessageIt
 def lines_of(items: Sequence[MessageItem]) -> list[str]:
     """Return the lines about the items of one alert."""
     lines = []
-    if all(one.event == RESOLVED for one in items):
+    if all(one.event in (RESOLVED, CORRECTED) for one in items):
         lines.append(items[-1].summary)
     for one in items:
         if one.event == RESOLVED:
             lines.append(f"Over since {moment(one.at)} ({one.reason_text}).")
+        elif one.event == CORRECTED:
+            lines.append(f"Corrected afterwards: {one.reason_text}.")
         elif one.event == REMINDER:
             lines += [one.summary, f"Still open and not acknowledged; opened {moment(one.at)}."]
         else:

@@ -284,5 +284,5 @@ class AlertAdmin(ReadOnlyAdmin):
 
 
 def _why(event: AlertEvent) -> str:
-    """Return why in words, or what a person wrote."""
-    return describe_event_reason(event.reason, event.detail)
+    """Return why in words, or what a person wrote, or what was corrected."""
+    return describe_event_reason(event.reason, event.detail, event.correction)

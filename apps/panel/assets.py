@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.db import OperationalError
 from django.db.models import QuerySet
 from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -19,17 +20,21 @@ from apps.alerts.queries import alerts_of, states_watching
 from apps.market import calendars, queries
 from apps.market.calendars import CALENDARS
 from apps.market.models import Asset, AssetAlias, Feed
-from apps.market.services import AssetStays, refuse_to_move
+from apps.market.services import AssetStays, CorrectionRefused, refuse_to_move
 from apps.panel.feed_health import refused_table
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, TagsField, page_link
+from apps.pipeline import corrections
 from apps.pipeline.flow import move_asset
 from apps.rules.domain import describe_state_reason
 from apps.sources.models import Backfill, Listing
+from apps.tracing import new_trace_id
 from apps.wording import format_plain
 
 ALERTS_SHOWN = 20
 QUOTES_SHOWN = 20
 TAGS_OFFERED = 200
+# So many take some seconds, in which the browser waits.
+DELETED_MOST = 50_000
 # Name in the address -> how far back; None: as far as anything is stored.
 PERIODS = {
     "day": timedelta(days=1),
@@ -91,13 +96,70 @@ class AssetForm(forms.ModelForm):
         return feed
 
 
+class DeletedRangeForm(forms.Form):
+    """Which quotes of an asset are deleted. counted: what was said of them when it was asked last."""
+
+    since = forms.DateTimeField(label="From (UTC)", help_text="The first time that goes.")
+    until = forms.DateTimeField(label="To (UTC)", help_text="The first time that stays.")
+    counted = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, asset: Asset, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.asset = asset
+        for name in ("since", "until"):
+            self.fields[name].widget = UnfoldAdminTextInputWidget(attrs={"type": "datetime-local", "step": "any"})
+
+    def clean(self) -> dict[str, Any]:
+        """Count what would be deleted."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        if "since" not in data or "until" not in data:
+            return data
+        try:
+            found = corrections.preview_deletion(self.asset, since=data["since"], until=data["until"])
+        except CorrectionRefused as refused:
+            raise ValidationError({"until": f"Not deleted: {refused}."}) from None
+        if not found:
+            raise ValidationError({"until": "There are no quotes in this range."})
+        if found.deleted > DELETED_MOST:
+            raise ValidationError(
+                {
+                    "until": f"It has more than {DELETED_MOST} quotes; use manage.py delete_quotes, which works in "
+                    "pieces and shows how far it is."
+                }
+            )
+        self.found = corrections.describe(found)
+        return data
+
+    @property
+    def is_counted(self) -> bool:
+        """What is to be deleted is what was shown."""
+        return self.is_valid() and self.cleaned_data["counted"] == self.found
+
+    def show_count(self) -> None:
+        """Let the next answer be to what is counted now."""
+        self.data = {**self.data.dict(), "counted": self.found}
+
+
 @admin.register(Asset)
 class AssetAdmin(PageAdmin):
     """Symbols stay as they are: rules and recordings call an asset by its symbol."""
 
     form = AssetForm
+    actions = ["delete_quotes"]
+    buttons = ["delete_quotes"]
     empty_text = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
-    fields = ["symbol", "name", "feed", "currency", "calendar", "tags", "latest_price", "latest_at", "trading_now"]
+    fields = [
+        "symbol",
+        "name",
+        "feed",
+        "currency",
+        "calendar",
+        "signed",
+        "tags",
+        "latest_price",
+        "latest_at",
+        "trading_now",
+    ]
     inlines = [AliasInline, ListingInline]
     list_display = ["symbol", "name", "latest_price", "latest_at", "feed", "tags_text"]
     list_filter = ["feed", TagFilter, PriceFilter]
@@ -147,6 +209,46 @@ class AssetAdmin(PageAdmin):
     @admin.display(description="tags")
     def tags_text(self, asset: Asset) -> str:
         return ", ".join(asset.tags)
+
+    def buttons_for(self, request: HttpRequest, row: Asset) -> Sequence[str]:
+        return self.buttons if row.feed_id is not None else []
+
+    def has_delete_quotes_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("market.delete_quote")
+
+    @admin.action(description="Delete wrong quotes", permissions=["delete_quotes"])
+    def delete_quotes(self, request: HttpRequest, queryset: QuerySet[Asset]) -> HttpResponse | None:
+        """Ask for a range, say how many quotes that is, ask again, and delete them by a correction."""
+        assets = list(queryset[:2])
+        if len(assets) != 1:
+            self.say_refused(request, "Choose one asset to delete quotes of it.")
+            return None
+        (asset,) = assets
+        form = DeletedRangeForm(request.POST if "sure" in request.POST else None, asset=asset)
+        if not form.is_counted:
+            question, what, variant = "Which quotes are wrong?", "Count them", "primary"
+            if form.is_valid():
+                form.show_count()
+                question = (
+                    f"This is what goes: {form.found}. From now on windows, candles and the newest price are what is "
+                    "left; nothing opens or resolves, and alerts that saw one of them say so. The log before it keeps "
+                    "them."
+                )
+                what, variant = f"Delete quotes of {asset}", "danger"
+            return self.ask_first(
+                request, queryset, question=question, what=what, form=form, variant=variant, is_final=False
+            )
+        between = {"since": form.cleaned_data["since"], "until": form.cleaned_data["until"]}
+        try:
+            done = corrections.delete_quotes(asset, **between, now=timezone.now(), trace_id=new_trace_id())
+        except CorrectionRefused as refused:
+            self.say_refused(request, f"Not deleted: {refused}.")
+        except OperationalError:
+            self.say_refused(request, "The database is busy; what was deleted is gone. Try again in a moment.")
+        else:
+            self.log_change(request, asset, f"Deleted from {between['since']} to {between['until']}.")
+            self.say_done(request, f"Done: {corrections.describe(done)}. Its rules see it with the next quote.")
+        return self.after(request, assets)
 
     def charts_for(self, request: HttpRequest, row: Asset) -> list[Chart]:
         until = _clock(row)

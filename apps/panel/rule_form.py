@@ -33,7 +33,7 @@ from apps.rules.engine.conditions import Combination, Condition, Not
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState
-from apps.rules.services import refuse_unknown_assets
+from apps.rules.services import refuse_unfit_assets
 from apps.yaml_files import FileInvalid, read_yaml_text, write_yaml
 
 COMBINED = "combined"
@@ -282,7 +282,7 @@ class RuleForm(forms.ModelForm):
             try:
                 spec = RuleSpec.read(document)
                 if not wrong:
-                    refuse_unknown_assets(spec.assets)
+                    refuse_unfit_assets(spec)
                     self.spec = spec
                 return
             except RuleInvalid as error:

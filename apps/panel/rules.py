@@ -202,6 +202,8 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
             return
         prospect = queries.first_evaluated(spec)
         self.say_done(request, _describe_prospect(prospect))
+        for asset, why in prospect.unfit[:ASSETS_NAMED]:
+            self.say_refused(request, f"{asset.symbol}: {why}.")
         for warning in prospect.warnings:
             self.say_refused(request, f"{warning[:1].upper()}{warning[1:]}.")
 
@@ -230,7 +232,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
         if form.spec is not None:
             answer["summary"] = describe_rule(form.spec) + ("" if form.spec.enabled else " (switched off)")
             prospect = queries.first_evaluated(form.spec)
-            answer["warnings"] = prospect.warnings
+            answer["warnings"] = [*(f"{asset.symbol}: {why}" for asset, why in prospect.unfit), *prospect.warnings]
             answer["assets"] = [
                 {"symbol": one.asset.symbol, "is_known": one.outlook.is_known, "summary": one.outlook.summary}
                 for one in prospect.assets
@@ -417,7 +419,8 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
             for one in prospect.assets
             if not one.outlook.is_known and one.asset.pk not in evaluated
         ]
-        rows = waiting + [["", warning] for warning in prospect.warnings]
+        rows = waiting + [[asset.symbol, why] for asset, why in prospect.unfit]
+        rows += [["", warning] for warning in prospect.warnings]
         title = "When it can be evaluated"
         return [Table(title=title, headers=["asset", "what is known"], rows=rows, empty="")] if rows else []
 

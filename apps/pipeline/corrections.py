@@ -11,6 +11,7 @@ from apps.market import domain, partitions
 from apps.market import services as market
 from apps.market.domain import Admission, RawQuote
 from apps.market.models import Asset, EvaluationCursor, Feed
+from apps.market.queries import signed_assets
 from apps.market.services.log import retention, still_here
 from apps.rules import services as rules
 from apps.sources.services import clock_of_past
@@ -61,7 +62,8 @@ def admit_file(feed: Feed, quotes: Iterable[RawQuote], *, now: datetime) -> Admi
     equal times set apart."""
     as_of = clock_of_past(feed, now=now)
     asset_ids = {symbol: pk for pk, symbol in feed.assets.values_list("pk", "symbol")}
-    admitted = domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
+    signed = signed_assets(feed.pk)
+    admitted = domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of, signed=signed)
     apart = domain.spread(admitted.quotes, stored={}, newest=None)
     apart.repeated += admitted.repeated
     apart.rejected += admitted.rejected

@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from apps.alerts.services import end_episodes, record_episodes
+from apps.alerts.services import end_episodes, record_corrections, record_episodes
 from apps.backtests import services as runs
 from apps.market import queries as market_queries
 from apps.market import services as market
@@ -122,7 +122,8 @@ def evaluate_next(*, feed_id: int) -> bool | None:
         if cursor is not None and entry is not None:
             engine = rules.take_engine(feed_id=feed_id, seq=cursor.seq)
             evaluation = rules.evaluate(entry=entry, engine=engine)
-            notify.enqueue(record_episodes(entry=entry, transitions=evaluation.transitions), now=timezone.now())
+            events = record_episodes(entry=entry, transitions=evaluation.transitions) + record_corrections(entry)
+            notify.enqueue(events, now=timezone.now())
             cursor.seq = entry.seq
             # The dispatched evaluation has run, so quotes that are pushed from now on may dispatch the next one.
             cursor.redispatch_at = None

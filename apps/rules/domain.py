@@ -187,6 +187,7 @@ _UNKNOWNS: dict[str, str] = {
     Unknown.NO_PRICE_AT_WINDOW_START: "no price at the start of its window",
     Unknown.NOT_ENOUGH_HISTORY: "not enough history",
     Unknown.ZERO_VARIANCE: "the price never changed in its window",
+    Unknown.PRICE_NOT_POSITIVE: "there is no percent of a price of 0 or less",
 }
 
 

@@ -69,7 +69,7 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
         if "reference" not in seen:
             return f"{price}; there is no price to compare it with{known}"
         reference = seen["reference"]
-        change = _signed(seen["change_percent"])
+        change = _signed(seen["change_percent"]) if "change_percent" in seen else "no percent of that"
         return f"{format_number(reference['price'])} at {_moment(reference['at'])} → {number}: {change}{known}"
     if isinstance(leaf, Crossing | Passage):
         if "before" not in seen:
@@ -84,7 +84,7 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
         known = describe_coverage(leaf, seen)
         if "mean" not in seen:
             return f"{price}; known: {known}"
-        far = _signed(seen["difference_percent"])
+        far = _signed(seen["difference_percent"]) if "difference_percent" in seen else "no percent of that"
         if isinstance(leaf, ZScore):
             far = f"{seen['deviations']} deviations" if "deviations" in seen else "its price never changed"
         return f"{price}, the average {format_mean(seen['mean'], seen['price'])}: {far}; known: {known}"

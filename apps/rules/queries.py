@@ -11,7 +11,7 @@ from apps.market import queries as market
 from apps.market.domain import PathCandle, epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
-from apps.rules.engine.conditions import is_clocked
+from apps.rules.engine.conditions import is_clocked, why_unfit
 from apps.rules.engine.engine import (
     Entry,
     History,
@@ -95,12 +95,19 @@ def changes_in_force(rule: Rule) -> dict[int, InForce]:
     }
 
 
+def fit_for(spec: RuleSpec, assets: Iterable[Asset]) -> list[Asset]:
+    """Return those of the assets to which the condition applies."""
+    # Two answers for all of them: there may be thousands.
+    fits = {signed: why_unfit(spec.condition, signed=signed) is None for signed in (False, True)}
+    return [asset for asset in assets if fits[asset.signed]]
+
+
 def wanted_in_logs(version: RuleVersion, spec: RuleSpec, assets: Iterable[Asset]) -> dict[int, InForce]:
     """Return feed id -> what the log of each feed with one of these assets, which the rule chooses, has to say."""
     wanted: dict[int, InForce] = {}
     if not spec.enabled:
         return wanted
-    for asset in assets:
+    for asset in fit_for(spec, assets):
         if asset.feed_id is not None:
             _, asset_ids, calendars = wanted.setdefault(asset.feed_id, (version.pk, [], {}))
             asset_ids.append(asset.pk)
@@ -300,19 +307,27 @@ class AssetOutlook(NamedTuple):
 
 
 class Prospect(NamedTuple):
-    """What can be said of a rule before it is evaluated. assets: the first OUTLOOKS_MOST of `count`, by symbol."""
+    """What can be said of a rule before it is evaluated. assets: the first OUTLOOKS_MOST of `count`, by symbol; unfit:
+    the first to which it does not apply, and why."""
 
     assets: list[AssetOutlook]
     count: int
     warnings: list[str]
+    unfit: list[tuple[Asset, str]]
 
 
 def first_evaluated(spec: RuleSpec) -> Prospect:
     """Return from when the rule can be evaluated on each of its assets that is in a feed, and where its windows are too
     narrow for their feeds; the same few statements for any number of assets."""
     selector = spec.assets
-    assets = market.assets_chosen(symbols=selector.symbols, tag=selector.tag, feed=selector.feed)
-    chosen = sorted((asset for asset in assets if asset.feed_id is not None), key=lambda asset: asset.symbol)
+    found = market.assets_chosen(symbols=selector.symbols, tag=selector.tag, feed=selector.feed)
+    assets = sorted((asset for asset in found if asset.feed_id is not None), key=lambda asset: asset.symbol)
+    chosen = fit_for(spec, assets)
+    unfit = [
+        (asset, f"does not apply: {why}")
+        for asset in assets
+        if (why := why_unfit(spec.condition, signed=asset.signed)) is not None
+    ]
     shown = chosen[:OUTLOOKS_MOST]
     spans = market.stored_spans((asset.pk for asset in shown), with_candles=True)
     outlooks = [
@@ -324,7 +339,7 @@ def first_evaluated(spec: RuleSpec) -> Prospect:
         for feed in market.with_recent_entries(feeds)
         for warning in warnings_of(spec.condition, feed=feed.name, interval_seconds=market.pace_seconds(feed))
     ]
-    return Prospect(outlooks, len(chosen), warnings)
+    return Prospect(outlooks, len(chosen), warnings, unfit[:OUTLOOKS_MOST])
 
 
 class RuleCounts(NamedTuple):

@@ -18,9 +18,10 @@ from apps.market.models import FeedEntry
 from apps.market.services import AssetStays, append_rules_entry, forget_assets_changes, mark_assets_changed
 from apps.rules import queries
 from apps.rules.domain import checkpoints_kept
+from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.engine import Engine, Evaluation
 from apps.rules.engine.instance import FOREVER
-from apps.rules.engine.rule import Assets, RuleSpec
+from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleChange, RuleState, RuleVersion, Transition
 
@@ -57,7 +58,7 @@ def save_rule(
     and Rule.DoesNotExist for a rule that is deleted.
     """
     spec = RuleSpec.read(document)
-    refuse_unknown_assets(spec.assets)
+    refuse_unfit_assets(spec)
     with transaction.atomic():
         if rule is None:
             # The owner's row orders two requests that would both take the last place.
@@ -149,14 +150,18 @@ def follow_moved_asset(
     return ended
 
 
-def refuse_unknown_assets(assets: Assets) -> None:
-    """Raise RuleInvalid for a symbol that no asset has, or whose asset is in no feed."""
-    known = {asset.symbol: asset for asset in market.assets_chosen(symbols=assets.symbols)}
-    for index, symbol in enumerate(assets.symbols):
+def refuse_unfit_assets(spec: RuleSpec) -> None:
+    """Raise RuleInvalid for a symbol that no asset has, whose asset is in no feed, or to which the condition does not
+    apply. Of assets that are chosen by tag or feed, those to which it does not apply are left out."""
+    known = {asset.symbol: asset for asset in market.assets_chosen(symbols=spec.assets.symbols)}
+    for index, symbol in enumerate(spec.assets.symbols):
         if symbol not in known:
             raise RuleInvalid(f"assets[{index}]", f"there is no asset {symbol}")
         if known[symbol].feed_id is None:
             raise RuleInvalid(f"assets[{index}]", f"{symbol} is in no feed, so nothing would ever be evaluated")
+        why = why_unfit(spec.condition, signed=known[symbol].signed)
+        if why is not None:
+            raise RuleInvalid(f"assets[{index}]", f"{symbol}: {why}")
 
 
 def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None, now: datetime, trace_id: str) -> int:

@@ -28,6 +28,7 @@ from apps.sources.services import create_feed
 from apps.yaml_files import FileInvalid, read_yaml
 
 FEED_COLUMNS = ("time_policy", "jump_percent")
+ASSET_COLUMNS = ("name", "currency", "calendar", "signed", "tags", "aliases", "listings")
 CHANNEL_COLUMNS = (
     *("wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
     *("quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical", "subject_template", "text_template"),
@@ -186,7 +187,7 @@ def _by_type(value: Any, kind: Any) -> Any:
 
 
 def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
-    _take(row, required=("symbol", "feed"), optional=("name", "currency", "calendar", "tags", "aliases", "listings"))
+    _take(row, required=("symbol", "feed"), optional=ASSET_COLUMNS)
     for key in ("symbol", "feed"):
         _refuse_no_text(row[key], key)
     feed = Feed.objects.filter(name=row["feed"]).first()
@@ -197,6 +198,7 @@ def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
         # Its rules and its open alerts move with it, which takes both feeds' locks.
         raise SetupInvalid(f"feed: {asset} has quotes or rules in {asset.feed}; its page in the admin moves it")
     asset.feed, asset.tags = feed, row.get("tags", [])
+    asset.signed = _read_column(Asset._meta.get_field("signed"), row.get("signed", False))
     for key in ("name", "currency", "calendar"):
         # Left blank, it is None.
         text = "" if row.get(key) is None else row[key]

@@ -135,7 +135,10 @@ def test_of_many_rows_that_are_wrong_the_first_are_listed(report):
 
     assert (found["quotes"], found["rejected_by_reason"]) == (2, {"out_of_range": 30, "missing": 1})
     assert (found["wrong"], len(found["wrong_lines"])) == (30, 21)
-    assert found["wrong_lines"][0] == "line 3: the price '0' is not from 1e-15 to 1e12"
+    assert (
+        found["wrong_lines"][0]
+        == "line 3: the price '0' is not from 1e-15 to 1e12; that of a signed asset may be 0 or negative too"
+    )
     assert found["wrong_lines"][-1] == "10 more rows are wrong"
 
 

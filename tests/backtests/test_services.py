@@ -83,7 +83,7 @@ def test_a_rule_without_quotes_or_without_assets_is_refused_with_the_reason():
     rule = make_rule(make_owner(), assets=["ETH-USD"], condition=above(10))
     with pytest.raises(runs.RunRefused, match="No quotes of the rule's assets are stored yet"):
         ask(rule)
-    with pytest.raises(runs.RunRefused, match="chooses no asset that is in a feed"):
+    with pytest.raises(runs.RunRefused, match="applies to no asset of a feed"):
         ask(rule, document={"assets": {"tag": "nobody"}, "condition": above(1)})
     assert not BacktestRun.objects.exists()
 

@@ -245,7 +245,14 @@ def test_thresholds_that_a_rule_may_not_have_are_not_tried(condition, highest):
 
 
 def test_a_level_is_not_swept_below_the_lowest():
-    assert thresholds({"kind": "below", "level": "0.000000000000001"})[0] == "0.000000000000001"
+    assert thresholds({"kind": "below", "level": "-1000000000000"})[0] == "-1000000000000"
+
+
+def test_a_level_of_0_has_nothing_around_it():
+    assert thresholds({"kind": "below", "level": 0}) == ["0"]
+    assert thresholds({"kind": "below", "level": -100}) == [
+        str(-level) for level in (110, 105, 102, 101, 100, 99, 98, 95, 90)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ def best_of(*works):
     """Return the shortest time of each, all of them run in turn, so that a busy machine slows them alike."""
     best = [float("inf")] * len(works)
     for _ in range(3 * ENGINE_RUNS):
-        for place, work in enumerate(works):
+        for index, work in enumerate(works):
             started = time.process_time()
             work()
-            best[place] = min(best[place], time.process_time() - started)
+            best[index] = min(best[index], time.process_time() - started)
     return best
 
 

@@ -2,9 +2,14 @@
 
 import random
 from collections import Counter
+from decimal import Decimal
 
 import pytest
+from django.db import transaction
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from apps.market import partitions
 from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, Quote, UnconfirmedQuote
 from apps.market.services import log
 from apps.market.services.moving import move_asset
@@ -170,3 +175,96 @@ def test_the_rows_are_those_of_placing_quote_by_quote(seed, monkeypatch):
     assert _all_of(quick) == _all_of(careful)
     assert taken[quick.pk, True] > 20
     assert taken[quick.pk, False] >= 5
+
+
+# As a property: what is in step by the contract, and by the statement, is what `place` takes as it is.
+
+# Of each asset: the second of its newest quote (None: it has none), its price, who gave it, and a price that may wait.
+some_assets = st.tuples(
+    st.sampled_from([0, 0, 5, None]),
+    st.sampled_from(["10", "20"]),
+    st.sampled_from(["one", "one", "one", "two"]),
+    st.sampled_from([None, None, None, None, "100"]),
+)
+IN_STEP = (0, "10", "one", None)
+# Of each quote of the answer: its asset, its second, and its price.
+some_quotes = st.tuples(
+    st.sampled_from("ABC"),
+    st.sampled_from([6, 6, 6, 7, 5.000001, 5, 4]),
+    st.sampled_from(["10", "15", "15.00000000001", "20", "5", "4.99999999999"]),
+)
+
+
+def _begin(assets, *, percent):
+    """Return a feed whose log is at the fifth second."""
+    feed = make_feed("A", "B", "C", jump_percent=percent)
+    known = [(symbol, *one) for symbol, one in zip("ABC", assets, strict=True) if one[0] is not None]
+    for provider in ("one", "two"):
+        quotes = [(symbol, at(second), price) for symbol, second, price, slug, _ in known if slug == provider]
+        later = [(symbol, at(5), price) for symbol, second, _, slug, price in known if slug == provider and price]
+        append_quotes(feed, quotes + later, provider=provider, as_of=at(5))
+    return feed
+
+
+def _should_be_in_step(quotes, *, percent):
+    """Tell by the rows whether each quote is the next of its asset, without a jump, and nothing waits in the feed."""
+    newest = {one.asset.symbol: one for one in LatestQuote.objects.select_related("asset")}
+    symbols = [symbol for symbol, _, _ in quotes]
+    return (
+        len(set(symbols)) == len(symbols) > 0
+        and not UnconfirmedQuote.objects.exists()
+        and all(second > 5 and symbol in newest for symbol, second, _ in quotes)
+        and all(newest[symbol].at < at(second) and newest[symbol].provider == "one" for symbol, second, _ in quotes)
+        and all(
+            percent == 0 or abs(Decimal(price) / newest[symbol].price - 1) * 100 <= percent
+            for symbol, _, price in quotes
+        )
+    )
+
+
+def _answered(assets, quotes, *, percent, is_tried):
+    """Return what the answer leaves behind, whether it was stored in step, and whether it should be; nothing stays."""
+    append, in_step = log._append_in_step, []
+
+    def tried(head, admitted, **columns):
+        entry = append(head, admitted, **columns) if is_tried else None
+        in_step.append(entry is not None)
+        return entry
+
+    partitions.ensure({START.date()})
+    with transaction.atomic(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "_append_in_step", lambda *args, **columns: None)
+        feed = _begin(assets, percent=percent)
+        should_be = _should_be_in_step(quotes, percent=percent)
+        patch.setattr(log, "_append_in_step", tried)
+        named = [(symbol, at(second), price) for symbol, second, price in quotes]
+        entry = append_quotes(feed, named, provider="one", as_of=at(8))
+        switched = [
+            sorted(feed.assets.filter(pk__in=ids).values_list("symbol")) for ids in (entry.switched or {}).values()
+        ]
+        left = (_all_of(feed)[1], facts_of(entry)[:-1], switched, entry.first_at, entry.last_at)
+        transaction.set_rollback(True)
+    return left, any(in_step), should_be
+
+
+@given(
+    st.tuples(some_assets, some_assets, some_assets), st.lists(some_quotes, max_size=4), st.sampled_from([50, 50, 0])
+)
+@example([IN_STEP] * 3, [("A", 6, "15"), ("B", 6, "5")], 50)
+@example([IN_STEP] * 3, [("A", 6, "15"), ("B", 6, "15.00000000001")], 50)
+@example([IN_STEP] * 3, [("A", 6, "10"), ("A", 6, "20")], 0)
+@example([IN_STEP] * 3, [("A", 6, "10"), ("B", 7, "200")], 0)
+@example(
+    [(0, "10", "one", None), (0, "10", "two", None), (None, "10", "one", None)], [("A", 6, "10"), ("B", 6, "10")], 50
+)
+@example(
+    [(0, "10", "one", None), (0, "10", "two", None), (None, "10", "one", None)], [("A", 6, "10"), ("C", 6, "10")], 50
+)
+@example([(5, "10", "one", "10.5")] * 3, [("A", 5.000001, "10.5")], 50)
+@example([IN_STEP, (0, "10", "one", "100"), IN_STEP], [("A", 6, "11")], 50)
+def test_what_is_stored_in_step_is_what_placing_stores(assets, quotes, percent):
+    found, is_in_step, should_be = _answered(assets, quotes, percent=percent, is_tried=True)
+    wanted, _, _ = _answered(assets, quotes, percent=percent, is_tried=False)
+
+    assert found == wanted
+    assert is_in_step == should_be

@@ -177,7 +177,7 @@ def test_a_time_is_read_back_to_the_microsecond():
     assert newest_prices() == [("BTC", moment, "2")]
 
 
-@pytest.mark.parametrize("price", ["NaN", "0", "-1", "1e13", "1000000000000.01", "9e-16"])
+@pytest.mark.parametrize("price", ["NaN", "1e13", "-1e13", "1000000000000.01", "-1000000000000.01"])
 @pytest.mark.parametrize("table", ["market_quote", "market_latestquote"])
 def test_the_database_refuses_a_price_out_of_range(table, price):
     feed = make_feed("BTC")

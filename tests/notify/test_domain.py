@@ -69,6 +69,16 @@ def test_an_opening_and_its_resolution_in_one_message_are_listed_in_order():
     ]
 
 
+def test_a_correction_says_what_was_corrected_and_not_whether_the_alert_is_open():
+    corrected = items("corrected", second=9, reason="", detail="the price of 12:00: 0.98 → 0.995")
+    assert compose_items(corrected) == (
+        "[critical] Peg: USDC-USD was corrected",
+        f"USDC-USD is below 0.99: 0.98 at 12:00:00\nCorrected afterwards: the price of 12:00: 0.98 → 0.995.\n\n{URL}",
+    )
+    others = (items("resolved", alert_id=8), items("opened", alert_id=9))
+    assert compose_items(items("resolved"), corrected, *others)[0].startswith("[critical] 3 alerts, 2 of them over:")
+
+
 def test_a_reminder_says_that_nobody_has_acknowledged_it():
     assert compose_items(items("reminder")) == (
         "[critical] Peg: USDC-USD is still open",

@@ -8,8 +8,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.market.models import Asset, AssetAlias, EvaluationCursor, Feed, FeedEntry, FeedHead
+from apps.market.models import Asset, AssetAlias, EvaluationCursor, Feed, FeedEntry, FeedHead, Quote
 from apps.market.queries import PathPoint
+from apps.panel import assets
 from apps.panel.kit.pages import Chart
 from apps.pipeline import corrections
 from apps.sources import services as sources
@@ -53,6 +54,64 @@ def test_the_page_of_an_entry_shows_what_was_corrected_later_and_that_of_the_cor
     assert all("7.25" in page for page in pages)
     assert reverse("admin:market_feedentry_change", args=[correction.pk]) in pages[0]
     assert reverse("admin:market_feedentry_change", args=[entry.pk]) in pages[1]
+
+
+@pytest.fixture
+def quoted():
+    """Return an asset with quotes at 0, 1 and 2 s."""
+    feed = make_feed("A", name="pushed", jump_percent=0)
+    for second in range(3):
+        append_quotes(feed, [("A", at(second), str(10 + second))])
+    return feed.assets.get()
+
+
+def _delete(client, asset, since=None, until=None, **answered):
+    data = {"action": "delete_quotes", "_selected_action": [asset.pk], "index": "0", "back": "1", **answered}
+    if since is not None:
+        data |= {"since": f"{since:%Y-%m-%dT%H:%M:%S}", "until": f"{until:%Y-%m-%dT%H:%M:%S}", "sure": "yes"}
+    return client.post(reverse("admin:market_asset_changelist"), data, follow=True)
+
+
+@pytest.mark.django_db
+def test_wrong_quotes_are_deleted_once_their_count_is_confirmed(admin_client, quoted):
+    assert "Delete wrong quotes" in admin_client.get(reverse("admin:market_asset_change", args=[quoted.pk])).text
+    assert "Which quotes are wrong?" in _delete(admin_client, quoted).text
+
+    counted = _delete(admin_client, quoted, at(1), at(3))
+    assert "This is what goes: 2 quotes deleted." in counted.text
+    assert 'name="counted" value="2 quotes deleted"' in counted.text
+    # Another range is counted anew.
+    again = _delete(admin_client, quoted, at(0), at(3), counted="2 quotes deleted")
+    assert "This is what goes: 3 quotes deleted." in again.text
+    assert Quote.objects.count() == 3
+
+    done = _delete(admin_client, quoted, at(1), at(3), counted="2 quotes deleted")
+    assert "Done: 2 quotes deleted." in done.text
+    assert [quote.at for quote in Quote.objects.all()] == [at(0)]
+    assert FeedEntry.objects.filter(kind=FeedEntry.Kind.CORRECTION).count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("since", "until", "why"),
+    [
+        (at(1), at(1), "Not deleted: the range ends before it begins."),
+        (at(5), at(9), "There are no quotes in this range."),
+        (at(0), at(3), "It has more than 2 quotes; use manage.py delete_quotes"),
+    ],
+)
+def test_a_range_that_cannot_be_deleted_is_refused_beside_it(admin_client, quoted, monkeypatch, since, until, why):
+    monkeypatch.setattr(assets, "DELETED_MOST", 2)
+    assert why in _delete(admin_client, quoted, since, until).text
+    assert Quote.objects.count() == 3
+
+
+@pytest.mark.django_db
+def test_who_may_not_delete_quotes_is_not_offered_it(client, quoted):
+    client.force_login(make_operator("eve", "market.view_asset", "market.change_asset"))
+    assert "Delete wrong quotes" not in client.get(reverse("admin:market_asset_change", args=[quoted.pk])).text
+    _delete(client, quoted, at(0), at(3), counted="3 quotes deleted")
+    assert Quote.objects.count() == 3
 
 
 @pytest.mark.django_db

@@ -135,7 +135,12 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
         ({"kind": ""}, "kind", "Choose what must hold."),
         ({"level": ""}, "level", "level is not a number; write it like 10 or '0.995'."),
         ({"level": "many"}, "level", "level is not a number; write it like 10 or '0.995'."),
-        ({"level": "0"}, "level", "level must be at least 0.000000000000001 and at most 1000000000000."),
+        ({"level": "-1e12000"}, "level", "level is not a number; write it like 10 or '0.995'."),
+        (
+            {"level": "0"},
+            "symbols",
+            "BTC-USD: above 0 does not apply to a price that is always above 0 (the asset is not signed).",
+        ),
         ({"level": "100", "recovery": "101"}, "recovery", "recovery must be the weaker one: at or below the level."),
         ({"kind": "inside", "low": "2", "high": "1"}, "high", "high must be above low."),
         ({"kind": "inside", "low": "x", "high": "1"}, "low", "low is not a number; write it like 10 or '0.995'."),
@@ -246,7 +251,7 @@ def test_one_rule_more_than_an_owner_may_have_is_refused_in_the_form(client, ada
 
 
 def test_what_comes_between_the_form_and_the_saving_is_said_and_nothing_is_saved(client, ada, monkeypatch):
-    monkeypatch.setattr("apps.panel.rule_form.refuse_unknown_assets", lambda assets: None)
+    monkeypatch.setattr("apps.panel.rule_form.refuse_unfit_assets", lambda spec: None)
     stray = Asset.objects.create(symbol="STRAY-USD")
     answer = client.post(reverse(ADD), written(symbols=[stray.pk]), follow=True)
     assert "Not saved: assets[0]: STRAY-USD is in no feed" in answer.text

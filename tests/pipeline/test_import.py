@@ -94,7 +94,8 @@ def test_a_row_that_is_not_believed_costs_no_other(feed, tmp_path, capsys):
     assert left_out_by(path, capsys) == (
         "1 quote is imported in 1 entry; 4 rejected (1 conflict, 1 out_of_range, 1 time_in_future, 1 unknown_asset).\n",
         "import_quotes: quotes.csv, line 3: the symbol 'NEVER' is no asset of the feed\n"
-        "import_quotes: quotes.csv, line 4: the price '0' is not from 1e-15 to 1e12\n"
+        "import_quotes: quotes.csv, line 4: the price '0' is not from 1e-15 to 1e12; that of a signed "
+        "asset may be 0 or negative too\n"
         f"import_quotes: quotes.csv, line 6: the time '{at(61).isoformat()}' is ahead of the clock\n",
     )
     assert stored() == {("A", at(-3), Decimal(1)), ("A", at(0), Decimal("9.5"))}

@@ -45,8 +45,16 @@ prices = st.one_of(
     st.integers(min_value=1_000, max_value=10**27),
     st.sampled_from([1_000, 10**30, 10**18, 10**18 + 1, 3 * 10**17]),
 )
+# Those of a signed asset.
+signed_prices = st.one_of(
+    prices, prices.map(lambda price: -price), st.just(0), near_prices.map(lambda one: one - 10**20)
+)
 # One price, two or three of them, or any.
-markets = st.one_of(st.just(prices), st.lists(prices, min_size=1, max_size=3).map(st.sampled_from))
+markets = st.one_of(
+    st.just(prices),
+    st.lists(prices, min_size=1, max_size=3).map(st.sampled_from),
+    st.lists(signed_prices, min_size=2, max_size=4).map(st.sampled_from),
+)
 # How far it is to the next moment: microseconds, or (grid, points, microseconds beside) for the points on a grid.
 waits = st.one_of(
     st.sampled_from([1, 5, 10, 15, 30, 60, 120, 300, 600]).map(lambda seconds: seconds * SECOND),
@@ -124,9 +132,9 @@ def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool, nots: int) -
     elif kind == "stale":
         leaf["after"] = choose(draw, "1s", "5s", "30s", "1m", "5m", "1h")
     elif kind in ("above", "below") or kind.startswith("crosses"):
-        leaf["level"] = choose(draw, "100", "100.000000000000000001", "105", "0.3")
+        leaf["level"] = choose(draw, "100", "100.000000000000000001", "105", "0.3", "0", "-1")
         if recovers and kind in ("above", "below"):
-            leaf["recovery"] = {"above": "0.25", "below": "106"}[kind]
+            leaf["recovery"] = {"above": "-1", "below": "106"}[kind]
     else:
         leaf["window"] = draw(windows)
         if kind == "zscore":

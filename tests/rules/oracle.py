@@ -395,6 +395,8 @@ def change_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool |
     reference = reference_of(leaf, quotes=look.quotes, start=start)
     if reference is UNKNOWN:
         return UNKNOWN, {}
+    if reference.price <= 0:
+        return UNKNOWN, {"reference": (reference.price, reference.at)}
     change_percent = (Fraction(look.quotes[-1].price, reference.price) - 1) * 100
     truth = change_percent >= percent if leaf["kind"] == "rises" else change_percent <= -percent
     return truth, {"reference": (reference.price, reference.at)}
@@ -406,6 +408,8 @@ def average_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool 
     if not pieces:
         return UNKNOWN, operands
     price, mean = look.quotes[-1].price, operands["mean"]
+    if mean <= 0:
+        return UNKNOWN, operands
     if leaf["kind"] == "above_average":
         return price > (1 + percent / 100) * mean, operands
     return price < (1 - percent / 100) * mean, operands

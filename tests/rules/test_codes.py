@@ -6,6 +6,7 @@ import pytest
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import acknowledge
+from apps.market.models import Asset
 from apps.notify.models import Message, Notification
 from apps.notify.services import plan
 from apps.pipeline.flow import evaluate_pending
@@ -52,6 +53,12 @@ def test_a_rich_run_stores_codes_and_no_sentence():
     acknowledge(alerts=Alert.objects.filter(rule=broken), by=owner, note="I look at it.", now=at(30))
     make_rule(owner, name="edited", rule=edited, condition=above(60), **watched)
     evaluate_pending(feed_id=feed.pk)
+    # Rules have not followed yet.
+    Asset.objects.update(signed=True)
+    append_quotes(feed, [("BTC-USD", at(30), "-1")])
+    append_quotes(feed, [("BTC-USD", at(31), "-2")])
+    evaluate_pending(feed_id=feed.pk)
+    unknowns |= set(RuleState.objects.values_list("unknown", flat=True))
     for channel_id in set(Notification.objects.values_list("channel", flat=True)):
         plan(channel_id=channel_id, now=at(10**9))
 

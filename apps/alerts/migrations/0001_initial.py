@@ -46,10 +46,11 @@ class Migration(migrations.Migration):
             name='AlertEvent',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('opened', 'opened'), ('acknowledged', 'acknowledged'), ('resolved', 'resolved')], max_length=12)),
+                ('kind', models.CharField(choices=[('opened', 'opened'), ('acknowledged', 'acknowledged'), ('resolved', 'resolved'), ('corrected', 'corrected')], max_length=12)),
                 ('at', models.DateTimeField()),
                 ('reason', models.CharField(blank=True, choices=[('became_true', 'became_true'), ('became_false', 'became_false'), ('held_long_enough', 'held_long_enough'), ('recovered', 'recovered'), ('event', 'event'), ('once', 'once'), ('expired', 'expired'), ('rule_changed', 'rule_changed'), ('evaluation_failed', 'evaluation_failed'), ('reported_by_alertmanager', 'reported_by_alertmanager'), ('resolved_by_alertmanager', 'resolved_by_alertmanager')], max_length=32)),
                 ('detail', models.CharField(blank=True, max_length=500)),
+                ('correction', models.JSONField(null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('alert', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='alerts.alert')),
                 ('by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
@@ -85,6 +86,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='alertevent',
-            constraint=models.UniqueConstraint(fields=('alert', 'kind'), name='one_event_per_alert_and_kind'),
+            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'corrected'), _negated=True), fields=('alert', 'kind'), name='one_event_per_alert_and_kind'),
+        ),
+        migrations.AddConstraint(
+            model_name='alertevent',
+            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'corrected')), fields=('alert', 'entry'), name='one_correction_per_alert_and_entry'),
         ),
     ]

@@ -22,7 +22,7 @@ def partition(apps, schema_editor):
 
 
 # Table -> the columns whose change may give rules other assets; making and deleting assets may too.
-COLUMNS_OF_CHANGES = {"market_asset": ("feed_id", "calendar", "tags", "symbol"), "market_feed": ("name",)}
+COLUMNS_OF_CHANGES = {"market_asset": ("feed_id", "calendar", "tags", "symbol", "signed"), "market_feed": ("name",)}
 
 
 def mark_changes_of_assets(apps, schema_editor):
@@ -75,6 +75,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(blank=True, help_text='What people call it.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('currency', models.CharField(blank=True, help_text='What its price is in, like USD. A provider whose listing is in another currency is not asked.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
                 ('calendar', models.CharField(blank=True, help_text='The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours only.', max_length=16)),
+                ('signed', models.BooleanField(default=False, help_text='Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no price of it waits to be confirmed.')),
                 ('tags', models.JSONField(blank=True, default=list, help_text='A list of words that rules can choose by: ["crypto"].')),
             ],
             options={
@@ -270,7 +271,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='supersededquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='superseded_price_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='superseded_price_in_range'),
         ),
         migrations.CreateModel(
             name='Split',
@@ -289,11 +290,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='latestquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='latest_price_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='latest_price_in_range'),
         ),
         migrations.AddConstraint(
             model_name='unconfirmedquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range'),
         ),
         migrations.AddIndex(
             model_name='candle',
@@ -301,7 +302,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='candle',
-            constraint=models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('1E-15')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('-1E+12')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range'),
         ),
         migrations.AddIndex(
             model_name='feedhead',
@@ -337,7 +338,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('1E-15')), ('price__lte', Decimal('1E+12'))), name='quote_price_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='quote_price_in_range'),
         ),
         migrations.AddConstraint(
             model_name='quote',

@@ -9,6 +9,7 @@ from apps.market.queries.assets import (
     calendar_warnings,
     first_assets,
     known_tags,
+    signed_assets,
 )
 from apps.market.queries.feeds import (
     HOURS_SHOWN,
@@ -28,6 +29,7 @@ from apps.market.queries.log import (
     asset_ids_in,
     asset_ids_of,
     clocks_between,
+    corrected_in,
     entries_by_id,
     evaluated_quotes,
     evaluated_quotes_of,
@@ -82,6 +84,7 @@ __all__ = [
     "calendar_warnings",
     "candles_of",
     "clocks_between",
+    "corrected_in",
     "effective_interval_seconds",
     "entries_by_id",
     "evaluated_quotes",
@@ -117,6 +120,7 @@ __all__ = [
     "quotes_removed_by",
     "released_between",
     "same_answers",
+    "signed_assets",
     "splits_of",
     "stored_path",
     "stored_prices",

@@ -42,6 +42,11 @@ class AssetIndex:
         return [found[pk] for pk in sorted(found)]
 
 
+def signed_assets(feed_id: int) -> frozenset[int]:
+    """Return the assets of a feed whose price may be 0 or less."""
+    return frozenset(Asset.objects.filter(feed=feed_id, signed=True).order_by().values_list("pk", flat=True))
+
+
 def assets_changes() -> list[int]:
     """Return the marks that rules may have other assets than those that they are evaluated on."""
     return list(AssetsChange.objects.order_by("pk").values_list("pk", flat=True))

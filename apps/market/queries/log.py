@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
 from operator import itemgetter
 from typing import Any
 
@@ -161,6 +162,22 @@ def quotes_removed_by(entry: FeedEntry, *, limit: int) -> list[SupersededQuote]:
     entries that had brought them."""
     rows = SupersededQuote.objects.filter(until_entry=entry).select_related("asset", "entry__feed")
     return list(rows.order_by("at", "asset_id")[:limit])
+
+
+def corrected_in(entry: FeedEntry) -> dict[int, dict[datetime, tuple[Decimal | None, Decimal | None]]]:
+    """Return asset id -> time -> (price before, price after) of the quotes that are not late and that a correction
+    replaced, deleted or added, as they came. Three statements."""
+    changed: dict[int, dict[datetime, tuple[Decimal | None, Decimal | None]]] = {}
+    removed = SupersededQuote.objects.filter(until_entry=entry, late=False).values_list("asset_id", "at", "price")
+    for asset_id, at, price in removed:
+        changed.setdefault(asset_id, {})[at] = (price, None)
+    for model in (Quote, SupersededQuote):
+        for asset_id, at, price in (
+            _quotes_of([entry], None, model).filter(late=False).values_list("asset_id", "at", "price")
+        ):
+            of_asset = changed.setdefault(asset_id, {})
+            of_asset[at] = (of_asset.get(at, (None, None))[0], price)
+    return changed
 
 
 def entries_by_id(entry_ids: Iterable[int]) -> dict[int, FeedEntry]:

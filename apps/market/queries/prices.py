@@ -294,7 +294,7 @@ def variations_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
     clock.
 
     latest: asset id -> newest price. Rounded half-even to 4 decimals, or to two significant digits where that would be
-    0; without a price that old, the asset is left out.
+    0; without a price that old, and where it is signed, the asset is left out.
     """
     return _variations(latest, {pk: as_of - timedelta(hours=24) for pk, as_of in _clocks_of(latest).items()})
 
@@ -315,9 +315,11 @@ def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
 
 def _variations(latest: Mapping[int, Decimal], moments: Mapping[int, datetime]) -> dict[int, Decimal]:
     before = prices_at(moments) if moments else {}
+    signed = set(Asset.objects.filter(pk__in=list(before), signed=True).values_list("pk", flat=True))
     return {
         asset_id: round_number(WIDE.divide(WIDE.subtract(latest[asset_id], price) * 100, price), decimals=4)
         for asset_id, price in before.items()
+        if asset_id not in signed
     }
 
 

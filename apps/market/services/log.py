@@ -101,6 +101,7 @@ def append_quotes(
         jump_percent=jump_percent,
         stored_prices=queries.stored_prices,
         oldest_at=as_of - retention(),
+        signed=queries.signed_assets(head.feed_id),
         price_now=lambda quote: splits.price(quote.asset_id, quote.at, quote.price),
     )
     switched = _switched(placement.fresh, newest=newest, provider=provider)

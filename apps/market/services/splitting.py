@@ -91,7 +91,7 @@ def _multiply_latest(asset: Asset, *, effective_at: datetime, ratio: Fraction) -
         price = queries.splits_of([asset.pk]).price(asset.pk, stored.at, stored.price)
     else:
         price = multiplied(latest.price, 1 / ratio)
-    if not domain.PRICE_LOWEST <= price <= domain.PRICE_HIGHEST:
+    if price and not domain.PRICE_LOWEST <= abs(price) <= domain.PRICE_HIGHEST:
         before, after = format_number(latest.price), format_number(price)
         raise SplitRefused(f"the newest price of {asset}, {before}, would be {after}, which is out of range")
     LatestQuote.objects.filter(asset=asset).update(price=price)

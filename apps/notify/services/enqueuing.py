@@ -11,14 +11,17 @@ from apps.notify.services.channels import inbox_of
 def enqueue(events: Sequence[AlertEvent], *, now: datetime) -> int:
     """Create the notifications for these events in the caller's transaction, and return how many there are.
 
-    An opening notifies the rule's channels, or for a system alert the channels that want such alerts. A resolution
-    notifies the channels that were notified of the opening and want resolutions. An evaluation error of a rule without
-    channels goes to its owner's inbox. Critical ones are due at once, others after the channel's group wait.
+    An opening notifies the rule's channels, or for a system alert the channels that want such alerts. A resolution or a
+    correction notifies the channels that were notified of the opening and want resolutions. An evaluation error of a
+    rule without channels goes to its owner's inbox. Critical ones are due at once, others after the channel's group
+    wait.
     """
     opened = [one for one in events if one.kind == AlertEvent.Kind.OPENED]
-    resolved = [one for one in events if one.kind == AlertEvent.Kind.RESOLVED]
     # In this order: a resolution looks for the notifications of its opening, which may be made in this transaction.
-    return _enqueue_opened(opened, now=now) + _enqueue_resolved(resolved, now=now)
+    count = _enqueue_opened(opened, now=now)
+    for kind in (AlertEvent.Kind.RESOLVED, AlertEvent.Kind.CORRECTED):
+        count += _enqueue_following([one for one in events if one.kind == kind], now=now)
+    return count
 
 
 def _enqueue_opened(opened: Sequence[AlertEvent], *, now: datetime) -> int:
@@ -45,10 +48,11 @@ def _enqueue_opened(opened: Sequence[AlertEvent], *, now: datetime) -> int:
     return len(Notification.objects.bulk_create(notifications, ignore_conflicts=True, batch_size=1_000))
 
 
-def _enqueue_resolved(resolved: Sequence[AlertEvent], *, now: datetime) -> int:
-    if not resolved:
+def _enqueue_following(following: Sequence[AlertEvent], *, now: datetime) -> int:
+    """Enqueue what follows an opening, one event of each alert."""
+    if not following:
         return 0
-    event_of = {one.alert_id: one for one in resolved}
+    event_of = {one.alert_id: one for one in following}
     notified_openings = Notification.objects.filter(
         event__alert__in=event_of,
         event__kind=AlertEvent.Kind.OPENED,

@@ -10,12 +10,19 @@ from django.db import transaction
 from django.urls import reverse
 
 from apps.alerts.models import AlertEvent
+from apps.alerts.wording import describe_correction
 from apps.notify import domain, queries
 from apps.notify.models import Channel, Message, Notification
 
 logger = logging.getLogger(__name__)
 
-_EVENTS = {AlertEvent.Kind.OPENED: domain.OPENED, AlertEvent.Kind.RESOLVED: domain.RESOLVED}
+_EVENTS = {
+    AlertEvent.Kind.OPENED: domain.OPENED,
+    AlertEvent.Kind.RESOLVED: domain.RESOLVED,
+    AlertEvent.Kind.CORRECTED: domain.CORRECTED,
+}
+# They join the message with the opening of their alert where nobody has tried to send it.
+_JOINING = (AlertEvent.Kind.RESOLVED, AlertEvent.Kind.CORRECTED)
 
 
 def plan(*, channel_id: int, now: datetime) -> bool:
@@ -82,23 +89,18 @@ def _without_moot_reminders(notifications: Sequence[Notification]) -> list[Notif
 
 
 def _write_messages(notifications: Sequence[Notification], *, channel: Channel, now: datetime) -> None:
-    """Write one new message for all of them, except that a resolution joins the unsent message with its opening."""
+    """Write one new message for all of them, except that a resolution or a correction joins the unsent message with its
+    opening."""
     untried = queries.untried_messages(
         channel_id=channel.pk,
         alert_ids={
-            notification.event.alert_id
-            for notification in notifications
-            if notification.event.kind == AlertEvent.Kind.RESOLVED
+            notification.event.alert_id for notification in notifications if notification.event.kind in _JOINING
         },
     )
     new = Message(channel=channel, next_attempt_at=now, created_at=now)
     messages: dict[Message, list[Notification]] = {}
     for notification in notifications:
-        message = (
-            untried.get(notification.event.alert_id, new)
-            if notification.event.kind == AlertEvent.Kind.RESOLVED
-            else new
-        )
+        message = untried.get(notification.event.alert_id, new) if notification.event.kind in _JOINING else new
         messages.setdefault(message, []).append(notification)
         notification.message = message
     for message, members in messages.items():
@@ -135,7 +137,7 @@ def item_of(notification: Notification) -> domain.MessageItem:
         at=event.at,
         # The summary says why it opened.
         reason=event.reason if is_over else "",
-        detail=event.detail if is_over else "",
+        detail=event.detail if is_over else describe_correction(event.correction) if event.correction else "",
         rule=alert.rule_name,
         symbol=alert.symbol,
         severity=alert.severity,

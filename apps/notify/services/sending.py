@@ -63,7 +63,7 @@ def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) 
 def render(message: Message) -> RenderedMessage:
     """Return the message as a transport sends it. Reads its channel."""
     items = tuple(map(domain.from_data, message.items))
-    is_open = any(one.event != domain.RESOLVED for one in domain.last_of_each(items))
+    is_open = any(one.event != domain.RESOLVED for one in domain.last_states(items))
     return RenderedMessage(
         id=str(message.pk),
         subject=message.subject,

@@ -196,6 +196,7 @@ def _cut(text: str, *, tail: str, fits: Callable[[str], bool]) -> str:
 
 
 def _type(rendered: RenderedMessage) -> str:
-    if rendered.items and all(one.event == domain.RESOLVED for one in domain.last_of_each(rendered.items)):
-        return "success"
+    states = domain.last_states(rendered.items)
+    if rendered.items and all(one.event == domain.RESOLVED for one in states):
+        return "success" if states else "info"
     return {"critical": "failure", "warning": "warning"}.get(rendered.severity, "info")

@@ -149,13 +149,15 @@ class PageAdmin(ModelAdmin):
         what: str,
         form: forms.Form | None = None,
         variant: str = "danger",
+        is_final: bool = True,
     ) -> HttpResponse | None:
         """Return the page that asks before an action is done, or None once it has been answered.
 
         question: what will be done, and what follows; what: the words on the button; form: what is asked for beside,
-        bound where it has been answered; variant: the button's look, as Unfold calls it.
+        bound where it has been answered; variant: the button's look, as Unfold calls it; is_final: False where the
+        answer leads to a further question, so that it does nothing yet.
         """
-        if request.POST.get("sure") == "yes" and (form is None or form.is_valid()):
+        if is_final and request.POST.get("sure") == "yes" and (form is None or form.is_valid()):
             return None
         context = {
             **self.admin_site.each_context(request),

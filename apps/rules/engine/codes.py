@@ -31,6 +31,7 @@ class Unknown(StrEnum):
     NO_PRICE_AT_WINDOW_START = "no_price_at_window_start"
     NOT_ENOUGH_HISTORY = "not_enough_history"
     ZERO_VARIANCE = "zero_variance"
+    PRICE_NOT_POSITIVE = "price_not_positive"
 
 
 # Columns and GraphQL need a bound; no code is longer.

@@ -28,6 +28,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any], str], AnyLeaf]] = {
     kind: cls.read for cls in (Level, Crossing, Band, Passage, Change, Average, ZScore, Stale) for kind in cls.KINDS
 }
 KINDS = tuple(_READERS)
+_WITH_LEVELS = (Level, Crossing, Band, Passage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +126,27 @@ def is_event(condition: Condition) -> bool:
 def varies_in_unknown(condition: Condition) -> bool:
     """Tell whether it may be UNKNOWN for one reason after another."""
     first, *others = leaves_of(condition)
-    return bool(others) or isinstance(first, ZScore) or (isinstance(first, Change) and first.min_coverage is not None)
+    return bool(others) or isinstance(first, Change | Average | ZScore)
 
 
 def is_clocked(condition: Condition) -> bool:
     """Tell whether it changes with the clock too, not with quotes only."""
     return any(leaf.is_clocked for leaf in leaves_of(condition))
+
+
+def why_unfit(condition: Condition, *, signed: bool) -> str | None:
+    """Return why a condition does not apply to an asset that is signed, or is not; None where it applies.
+
+    There is no percent of a price of 0 or less, and a price that is always above 0 comes to no level of 0 or less.
+    """
+    for leaf in leaves_of(condition):
+        if signed and getattr(leaf, "percent", None) is not None:
+            return f"{leaf.kind} in percent does not apply to a price that may be 0 or less (the asset is signed)"
+        levels = (getattr(leaf, name, None) for name in ("level", "low", "high", "recovery"))
+        lowest = min((level for level in levels if level is not None), default=None)
+        if not signed and isinstance(leaf, _WITH_LEVELS) and lowest is not None and lowest <= 0:
+            return f"{leaf.kind} {lowest:f} does not apply to a price that is always above 0 (the asset is not signed)"
+    return None
 
 
 def read_condition(data: Any, path: str = "condition") -> Condition:

@@ -283,6 +283,8 @@ class Engine:
         """Take a verdict that may change something, and note what did."""
         firing, _ = instance.mode
         unknown = instance.bound.why_unknown(series.price, series.windows, firing) if verdict is None else None
+        if unknown is not None and unknown == instance.unknown:
+            return
         if unknown != instance.unknown:
             evaluation.touched[instance.rule_id, instance.asset_id] = instance
         evidence = None

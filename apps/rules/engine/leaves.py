@@ -5,13 +5,13 @@ A leaf answers True, False or None (UNKNOWN). The kinds, and what each means, ar
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import isqrt, lcm
 from typing import Any, ClassVar, cast
 
-from apps.market.domain import PRICE_HIGHEST, PRICE_LOWEST, UNITS_PER_ONE
+from apps.market.domain import PRICE_HIGHEST, UNITS_PER_ONE
 from apps.notation import SECOND, WIDE, write_duration, write_number
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.windows import NEVER, Extreme, Newest, Path, Spread, Window, WindowKey, edge_of
@@ -29,7 +29,7 @@ from apps.rules.engine.written import (
     write_percent,
 )
 
-LEVEL_LOWEST, LEVEL_HIGHEST = PRICE_LOWEST, PRICE_HIGHEST
+LEVEL_LOWEST, LEVEL_HIGHEST = -PRICE_HIGHEST, PRICE_HIGHEST
 # For which part of a window the price must be known, where a condition does not say.
 MIN_COVERAGE = Decimal("0.5")
 NEWEST: WindowKey = ("newest", 0)
@@ -38,6 +38,7 @@ NEWEST: WindowKey = ("newest", 0)
 # assets, so it is a closure over plain numbers and the place of its window.
 Windows = Sequence[Window]
 Test = Callable[[int, Any, bool], bool | None]
+WhyUnknown = Callable[[int, Windows, bool], Unknown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Bound:
 
     test: Test
     explain: Callable[[int, Windows, bool], dict[str, Any]]
-    why_unknown: Callable[[int, Windows, bool], Unknown]
+    why_unknown: WhyUnknown
 
 
 class Leaf:
@@ -61,11 +62,13 @@ class Leaf:
     is_clocked: ClassVar[bool] = False
 
 
-def _bound(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: Unknown) -> Bound:
+def _bound(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: Unknown | WhyUnknown) -> Bound:
     def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
         return operands(price, windows) | {"result": test(price, windows, firing)}
 
-    return Bound(test, explain, lambda price, windows, firing: why_unknown)
+    if isinstance(why_unknown, Unknown):
+        return Bound(test, explain, lambda price, windows, firing: why_unknown)
+    return Bound(test, explain, why_unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +298,15 @@ class Change(Leaf):
             ref = window.best
             if ref == price:
                 # The newest quote is the extreme itself; UNKNOWN where there is no other, else a change of 0.
-                return False if window.sees_more else None
+                return False if window.sees_more and ref > 0 else None
+            if ref <= 0:
+                return None
             left, right = price * scale, (relaxed if firing else wanted) * ref
             return left >= right if rises else left <= right
 
         def from_start(price: int, windows: Windows, firing: bool) -> bool | None:
             known = windows[place].in_force()  # type: ignore[union-attr]
-            if known is None:
+            if known is None or known[1] <= 0:
                 return None
             left, right = price * scale, (relaxed if firing else wanted) * known[1]
             return left >= right if rises else left <= right
@@ -319,13 +324,17 @@ class Change(Leaf):
             if known is not None:
                 at, ref = known
                 seen["reference"] = {"at": write_moment(at), "price": from_units(ref)}
-                seen["change_percent"] = write_percent(Fraction(price, ref) - 1)
+                if ref > 0:
+                    seen["change_percent"] = write_percent(Fraction(price, ref) - 1)
             return seen
 
-        if self.ref == "window_start":
-            bound = _bound(from_start, operands, Unknown.NO_PRICE_AT_WINDOW_START)
-        else:
-            bound = _bound(from_extreme, operands, Unknown.NO_REFERENCE_PRICE)
+        is_extreme = self.ref == "window_extreme"
+        no_reference = Unknown.NO_REFERENCE_PRICE if is_extreme else Unknown.NO_PRICE_AT_WINDOW_START
+
+        def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
+            return no_reference if reference(windows[place]) is None else Unknown.PRICE_NOT_POSITIVE
+
+        bound = _bound(from_extreme if is_extreme else from_start, operands, why_unknown)
         if self.min_coverage is None:
             return bound
         return _known_to_be_false(bound, places["path", self.window], to_units(self.min_coverage))
@@ -379,6 +388,8 @@ class Average(Leaf):
             duration = path.duration
             if not _covers(path, coverage_wanted):
                 return None
+            if path.total <= 0:
+                return None
             left = price * duration * scale
             right = (relaxed if firing else wanted) * path.total
             return left > right if above else left < right
@@ -386,7 +397,11 @@ class Average(Leaf):
         def operands(price: int, windows: Windows) -> dict[str, Any]:
             return self.document() | _mean_of(price, windows[place])
 
-        return _bound(test, operands, Unknown.NOT_ENOUGH_HISTORY)
+        def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
+            is_known = _covers(cast(Path, windows[place]), coverage_wanted)
+            return Unknown.PRICE_NOT_POSITIVE if is_known else Unknown.NOT_ENOUGH_HISTORY
+
+        return _bound(test, operands, why_unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,7 +465,7 @@ class ZScore(Leaf):
             is_known = _covers(cast(Spread, windows[place]), coverage_wanted)
             return Unknown.ZERO_VARIANCE if is_known else Unknown.NOT_ENOUGH_HISTORY
 
-        return replace(_bound(test, operands, Unknown.NOT_ENOUGH_HISTORY), why_unknown=why_unknown)
+        return _bound(test, operands, why_unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,7 +566,9 @@ def _mean_of(price: int, window: Window) -> dict[str, Any]:
     seen = _window_bounds(path) | {"coverage": _coverage_of(path)}
     if path.duration:
         mean = Fraction(path.total, path.duration)
-        seen |= {"mean": mean_from_units(mean), "difference_percent": write_percent(price / mean - 1)}
+        seen["mean"] = mean_from_units(mean)
+        if mean > 0:
+            seen["difference_percent"] = write_percent(price / mean - 1)
     return seen
 
 

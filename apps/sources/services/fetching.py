@@ -31,7 +31,7 @@ from apps.market.services.log import (
     retention,
 )
 from apps.sources import domain, queries
-from apps.sources.models import FeedSource
+from apps.sources.models import Circuit, FeedSource
 from apps.sources.providers.protocol import (
     Answer,
     Limits,
@@ -92,6 +92,30 @@ class Part:
     answered: Collection[int] = ()
 
 
+class _Names(NamedTuple):
+    """What one provider is asked for. asset_ids: of all assets that it has a name for; asked: external id -> asset id;
+    waiting: ids of missing assets whose name it refuses for now."""
+
+    asset_ids: set[int]
+    asked: Mapping[str, int]
+    waiting: set[int]
+    refusals: queries.Refusals
+
+
+class _Given(NamedTuple):
+    """not_given: ids of assets that were asked for in vain."""
+
+    part: Part
+    not_given: set[int]
+    extra_calls: int
+
+
+class _Failure(NamedTuple):
+    reason: str
+    retry_after_seconds: int | None = None
+    extra_calls: int = 0
+
+
 def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> FeedEntry | None:
     """Ask the feed's providers for `slot`, append what they give to its log and return the first entry of it. None:
     answered already, or under way, or the feed is paused.
@@ -108,130 +132,155 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Feed
         # While no watcher ran, a wake-up was sent again and again, each for its own slot: one of them shall fetch, and
         # what it is given is no price of the past.
         lease = replace(lease, slot=slot_now)
-    sources = list(lease.feed.sources.all())
-    assets = queries.asset_ids_by_external_id(lease.feed)
-    circuits = queries.circuits_of(sources)
-    refused_rows = queries.refused_rows_of(lease.feed, providers=[source.provider for source in sources])
-    failure, retry_after = "no_provider", None
-    least_seconds, turn = 0, lease.head.turn
-    is_asked = False
-    parts: list[Part] = []
-    missing = set(assets.asset_ids)
-    began = time.monotonic()
-    for source in sources:
-        named = assets.of(source)
-        refusals = queries.refusals_of(refused_rows, provider=source.provider, named=named, now=now)
-        wanted = {external_id: asset_id for external_id, asset_id in named.items() if asset_id in missing}
-        asset_ids = {name: asset_id for name, asset_id in wanted.items() if name not in refusals.waiting}
-        circuit = circuits.get((source.provider, queries.address_of(source)))
-        if time.monotonic() - began > FETCH_AT_MOST_SECONDS or (missing and not asset_ids):
-            continue
-        is_open = circuit is not None and circuit.open_until is not None and circuit.open_until > now
-        if is_open and not is_let_through(circuit, feed=lease.feed):
-            if not is_asked:
-                failure, retry_after = "circuit_open", ceil((circuit.open_until - now).total_seconds())
-            continue
-        is_asked = True
+    fetched = Round(lease, now=now)
+    for source in fetched.sources:
+        fetched.ask(source)
+        if fetched.is_complete:
+            break
+    return fetched.record(trace_id=trace_id)
+
+
+class Round:
+    """The providers of a feed, asked one after the other for one slot, and what has come of it so far.
+
+    now: when it begins, by the clock of the caller. sources: in the order in which they are to be asked; parts: what
+    each provider gave; missing: ids of the assets that none of them gave a price for.
+    """
+
+    def __init__(self, lease: FetchLease, *, now: datetime) -> None:
+        self.sources = list(lease.feed.sources.all())
+        self._lease = lease
+        self._now = now
+        self._began = time.monotonic()
+        self._assets = queries.asset_ids_by_external_id(lease.feed)
+        self._circuits = queries.circuits_of(self.sources)
+        self._refused = queries.refused_rows_of(lease.feed, providers=[source.provider for source in self.sources])
+        self._turn = lease.head.turn
+        self._least_seconds = 0  # until the next round, by the limits of those that were asked
+        self._is_asked = False
+        self._failure = _Failure("no_provider")
+        self.parts: list[Part] = []
+        self.missing = set(self._assets.asset_ids)
+
+    @property
+    def is_complete(self) -> bool:
+        """There is an answer, and nothing to ask the next provider for."""
+        return bool(self.parts) and not self.missing
+
+    def ask(self, source: FeedSource) -> None:
+        """Ask one provider for what is missing, unless it has no name for it, is left alone, or it is too late."""
+        names = self._names_of(source)
+        if self._seconds() > FETCH_AT_MOST_SECONDS or (self.missing and not names.asked):
+            return
+        circuit = self._circuits.get((source.provider, queries.address_of(source)))
+        if self._is_left_alone(circuit):
+            return
+        self._is_asked = True
         between_rounds = queries.seconds_between_rounds([source.provider])
-        least_seconds = max(least_seconds, between_rounds)
-        if least_seconds > FETCH_LEASE.total_seconds():
-            # Who is killed from here on has made his call all the same: it is not made again before its time.
-            FeedHead.objects.filter(pk=feed_id, fence=lease.fence).update(
-                redispatch_at=now + timedelta(seconds=least_seconds)
-            )
-        answered = _ask(lease, source, asset_ids, refusals=refusals, turn=turn, now=now, began=began)
-        more_seconds = queries.seconds_after_extra_calls(source, calls=answered.extra_calls)
-        least_seconds = max(least_seconds, between_rounds + more_seconds)
-        if isinstance(answered, _Failure):
-            failure, retry_after = answered.reason, answered.retry_after_seconds
-            continue
-        part, not_given = answered.part, answered.not_given
-        waiting = {asset_id for name, asset_id in wanted.items() if name in refusals.waiting}
-        if waiting:
-            part.quotes.rejected["missing"] += len(waiting)
+        self._keep_limits(between_rounds)
+        given = self._call(source, names)
+        more_seconds = queries.seconds_after_extra_calls(source, calls=given.extra_calls)
+        self._least_seconds = max(self._least_seconds, between_rounds + more_seconds)
+        if isinstance(given, _Failure):
+            self._failure = given
+            return
         if circuit is not None and (circuit.failures or circuit.open_until):
-            note_success(source=source, asked_at=now)
-        parts.append(part)
-        # What it has no name for in the right currency could not be asked of it.
-        missing = missing.difference(named.values()) | not_given | waiting
+            note_success(source=source, asked_at=self._now)
+        self._take(given, names)
         limits = PROVIDERS[source.provider].limits
         if limits is not None:
             # Of what it does not give in each of its turns, another may be the next one's each time.
-            turn //= limits.turns_until_again(len(asset_ids))
-        if not missing:
-            break
-    columns = {"now": now, "trace_id": trace_id, "least_seconds": least_seconds}
-    if not parts:
-        return record_failure(lease=lease, failure=failure, retry_after_seconds=retry_after, **columns)
-    entries = record_answers(lease=lease, parts=parts, **columns)
-    return entries[0] if entries else None
+            self._turn //= limits.turns_until_again(len(names.asked))
 
+    def record(self, *, trace_id: str) -> FeedEntry | None:
+        """Append what was given, or the last failure, and return the first entry; None where the lease was lost."""
+        columns = {"now": self._now, "trace_id": trace_id, "least_seconds": self._least_seconds}
+        if not self.parts:
+            failure, retry_after, _ = self._failure
+            return record_failure(lease=self._lease, failure=failure, retry_after_seconds=retry_after, **columns)
+        entries = record_answers(lease=self._lease, parts=self.parts, **columns)
+        return entries[0] if entries else None
 
-class _Given(NamedTuple):
-    """not_given: ids of assets that were asked for in vain."""
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
 
-    part: Part
-    not_given: set[int]
-    extra_calls: int
+    def _names_of(self, source: FeedSource) -> _Names:
+        named = self._assets.of(source)
+        refusals = queries.refusals_of(self._refused, provider=source.provider, named=named, now=self._now)
+        wanted = {external_id: asset_id for external_id, asset_id in named.items() if asset_id in self.missing}
+        asked = {name: asset_id for name, asset_id in wanted.items() if name not in refusals.waiting}
+        waiting = {asset_id for name, asset_id in wanted.items() if name in refusals.waiting}
+        return _Names(set(named.values()), asked, waiting, refusals)
 
+    def _is_left_alone(self, circuit: Circuit | None) -> bool:
+        if circuit is None or circuit.open_until is None or circuit.open_until <= self._now:
+            return False
+        if is_let_through(circuit, feed=self._lease.feed):
+            return False
+        if not self._is_asked:
+            self._failure = _Failure("circuit_open", ceil((circuit.open_until - self._now).total_seconds()))
+        return True
 
-class _Failure(NamedTuple):
-    reason: str
-    retry_after_seconds: int | None
-    extra_calls: int
+    def _keep_limits(self, between_rounds: int) -> None:
+        self._least_seconds = max(self._least_seconds, between_rounds)
+        if self._least_seconds > FETCH_LEASE.total_seconds():
+            # Who is killed from here on has made his call all the same: it is not made again before its time.
+            FeedHead.objects.filter(pk=self._lease.feed.pk, fence=self._lease.fence).update(
+                redispatch_at=self._now + timedelta(seconds=self._least_seconds)
+            )
 
+    def _call(self, source: FeedSource, names: _Names) -> _Given | _Failure:
+        """Return what the provider gives, or why it gives nothing, which its circuit counts."""
+        retry_after, is_refusal, extra_calls = None, False, 0
+        try:
+            provider = provider_named(source.provider)
+            asked = _request(
+                self._lease, source, names.asked, limits=provider.limits, turn=self._turn, apart=names.refusals.due
+            )
+            answer = provider.fetch(asked)
+        except ProviderUnavailable as error:
+            reason, retry_after = error.reason, error.retry_after_seconds
+        except ProviderRejected as error:
+            reason, is_refusal, extra_calls = error.reason, True, error.extra_calls
+        except ProviderMisconfigured:
+            reason, is_refusal = "misconfigured", True
+        except Exception:
+            # A provider is the world's edge: a fault in one must be counted and put off like any other failure of it.
+            logger.exception("provider raised", extra={"feed": self._lease.feed.pk, "provider": source.provider})
+            reason, is_refusal = "crashed", True
+        else:
+            # Of a recording or an invented market, what it does not give is not there.
+            external_ids = asked.external_ids if provider.limits is not None else ()
+            return self._admitted(source.provider, answer, names, external_ids=external_ids)
+        facts = {"feed": self._lease.feed.pk, "provider": source.provider, "reason": reason}
+        logger.warning("provider failed", extra=facts)
+        if source.provider in PROVIDERS and provider.is_live:
+            # It is left alone from when it said so, which may be long after the fetch began.
+            at = self._now + timedelta(seconds=round(self._seconds()))
+            note_failure(source=source, reason=reason, is_refusal=is_refusal, retry_after_seconds=retry_after, now=at)
+        return _Failure(reason, retry_after, extra_calls)
 
-def _ask(
-    lease: FetchLease,
-    source: FeedSource,
-    asset_ids: Mapping[str, int],
-    *,
-    refusals: queries.Refusals,
-    turn: int,
-    now: datetime,
-    began: float,
-) -> _Given | _Failure:
-    """Return what one provider gives, or why it gives nothing.
-
-    now: when the fetch began; began: the same on the monotonic clock.
-    """
-    retry_after, is_refusal, extra_calls = None, False, 0
-    try:
-        provider = provider_named(source.provider)
-        request = _request(lease, source, asset_ids, limits=provider.limits, turn=turn, apart=refusals.due)
-        answer = provider.fetch(request)
-    except ProviderUnavailable as error:
-        reason, retry_after = error.reason, error.retry_after_seconds
-    except ProviderRejected as error:
-        reason, is_refusal, extra_calls = error.reason, True, error.extra_calls
-    except ProviderMisconfigured:
-        reason, is_refusal = "misconfigured", True
-    except Exception:
-        # A provider is the world's edge: a fault in one must be counted and put off like any other failure of it.
-        logger.exception("provider raised", extra={"feed": lease.feed.pk, "provider": source.provider})
-        reason, is_refusal = "crashed", True
-    else:
-        part = admit_answer(lease=lease, provider=source.provider, answer=answer, asset_ids=asset_ids)
-        # Of a recording or an invented market, what it does not give is not there.
-        asked = request.external_ids if provider.limits is not None else ()
-        silent = {*asked}.difference(quote.external_id for quote in answer.quotes)
+    def _admitted(self, provider: str, answer: Answer, names: _Names, *, external_ids: Collection[str]) -> _Given:
+        """external_ids: those that were asked for and can be missing."""
+        part = admit_answer(lease=self._lease, provider=provider, answer=answer, asset_ids=names.asked)
+        silent = {*external_ids}.difference(quote.external_id for quote in answer.quotes)
         if silent:
             part.quotes.rejected["missing"] += len(silent)
-        priced = {asset_ids.get(quote.external_id) for quote in answer.quotes if quote.price is not None}
+        priced = {names.asked.get(quote.external_id) for quote in answer.quotes if quote.price is not None}
         part = replace(
             part,
-            refused={asset_ids[name]: (name, reason) for name, reason in answer.refused.items()},
-            answered=priced.intersection(refusals.asset_ids),
+            refused={names.asked[name]: (name, reason) for name, reason in answer.refused.items()},
+            answered=priced.intersection(names.refusals.asset_ids),
         )
-        not_given = {asset_ids[name] for name in asked} - {quote.asset_id for quote in part.quotes.quotes}
-        return _Given(part, not_given, answer.extra_calls)
-    facts = {"feed": lease.feed.pk, "provider": source.provider, "reason": reason}
-    logger.warning("provider failed", extra=facts)
-    if source.provider in PROVIDERS and provider.is_live:
-        # It is left alone from when it said so, which may be long after the fetch began.
-        at = now + timedelta(seconds=round(time.monotonic() - began))
-        note_failure(source=source, reason=reason, is_refusal=is_refusal, retry_after_seconds=retry_after, now=at)
-    return _Failure(reason, retry_after, extra_calls)
+        priced_ids = {quote.asset_id for quote in part.quotes.quotes}
+        return _Given(part, {names.asked[name] for name in external_ids} - priced_ids, answer.extra_calls)
+
+    def _take(self, given: _Given, names: _Names) -> None:
+        if names.waiting:
+            given.part.quotes.rejected["missing"] += len(names.waiting)
+        self.parts.append(given.part)
+        # What it has no name for in the right currency could not be asked of it.
+        self.missing = self.missing.difference(names.asset_ids) | given.not_given | names.waiting
 
 
 def _request(
@@ -272,6 +321,7 @@ def _request(
 def admit_answer(*, lease: FetchLease, provider: str, answer: Answer, asset_ids: Mapping[str, int]) -> Part:
     """Believe or reject what a provider gave. asset_ids: external id -> asset id."""
     bounds = {"asset_ids": asset_ids, "as_of": answer.as_of, "oldest_at": answer.as_of - retention()}
+    bounds["signed"] = market_queries.signed_assets(lease.feed.pk)
     by_receipt = lease.feed.time_policy == Feed.TimePolicy.RECEIPT and lease.feed.is_live
     return Part(
         provider=provider,

@@ -105,7 +105,8 @@ def append_past(
     quotes are kept is taken: candles are made of it first.
     """
     as_of = clock_of_past(feed, now=now)
-    past = market_domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of)
+    signed = market_queries.signed_assets(feed.pk)
+    past = market_domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of, signed=signed)
     partitions.ensure(market_domain.days_of(past.quotes), months_before=(as_of - retention()).date())
     # COPY's errors come as the driver's own; commands look for Django's.
     with connection.wrap_database_errors, transaction.atomic():

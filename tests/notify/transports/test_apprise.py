@@ -146,6 +146,8 @@ def test_a_preview_is_what_is_sent(discord):
         ("info", [domain.OPENED], "info"),
         ("", [], "info"),
         ("critical", [domain.RESOLVED, domain.RESOLVED], "success"),
+        ("critical", [domain.RESOLVED, domain.CORRECTED], "success"),
+        ("critical", [domain.CORRECTED], "info"),
         ("critical", [domain.RESOLVED, domain.OPENED], "failure"),
         ("critical", [domain.OPENED, domain.RESOLVED], "success"),
     ],

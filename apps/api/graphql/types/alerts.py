@@ -49,14 +49,21 @@ class AlertEvent(graphene.ObjectType):
     )
     reason = graphene.String(required=True, description="Why, as a code of docs/rules.md; empty where a person did it.")
     reason_text = graphene.String(
-        required=True, description="The same for people, with what was raised; of what a person did, their note."
+        required=True,
+        description="The same for people, with what was raised; of what a person did, their note; of a correction, "
+        "what it changed.",
     )
     detail = graphene.String(required=True, description="The exception's text, or the person's note; else empty.")
+    correction = graphene.Field(
+        JSON,
+        description="What was corrected of what the alert saw: at, before and after, the price of a time, null where "
+        "there was none or is none; or the day whose prices were replaced.",
+    )
     by = graphene.String(description="Who did it, where a person did.")
     entry = graphene.Field(FeedEntry, description="The entry of the log that made it, where one did.")
 
     def resolve_reason_text(event: AlertEventRow, info: Any) -> str:
-        return describe_event_reason(event.reason, event.detail)
+        return describe_event_reason(event.reason, event.detail, event.correction)
 
     def resolve_by(event: AlertEventRow, info: Any) -> Any:
         return _loaded(info, usernames, event.by_id)

@@ -65,18 +65,19 @@ class Asset(graphene.ObjectType):
     name = graphene.String(required=True, description="What people call it; may be empty.")
     aliases = graphene.List(graphene.NonNull(graphene.String), description="Other names by which `asset` finds it.")
     tags = graphene.List(graphene.NonNull(graphene.String), required=True)
+    signed = graphene.Boolean(required=True, description="Its price may be 0 or less.")
     price = graphene.Field(Decimal, description="The newest; null before the first.")
     price_at = graphene.Field(DateTime, description="Since when the newest price is true.")
     variation24h = graphene.Field(
         Decimal,
         description="Percent by which the newest price differs from the one in force 24 hours before its feed's "
-        "clock; null where nothing that old is stored.",
+        "clock; null where nothing that old is stored, and of a signed asset.",
     )
 
     variation_since_close = graphene.Field(
         Decimal,
         description="Percent by which the newest price differs from the one at the last close by its feed's "
-        "clock: that of its trading hours, or without these midnight in UTC; null where nothing that old is stored.",
+        "clock: that of its trading hours, or without these midnight in UTC; null as for `variation24h`.",
     )
     refused_listings = graphene.List(
         graphene.NonNull(RefusedListing), description="Of the providers of its feed, those that refuse its name."

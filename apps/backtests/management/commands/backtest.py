@@ -21,6 +21,7 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.files import read_rule_file
 from apps.rules.models import Rule
+from apps.rules.queries import fit_for
 from apps.yaml_files import FileInvalid
 
 OPENINGS_SHOWN = 20
@@ -77,6 +78,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--skip-invalid", action="store_true", help="of a file: leave out rows that cannot be read, and list them"
         )
+        parser.add_argument(
+            "--signed",
+            action="store_true",
+            help="of a file: its prices may be 0 or less; none of them waits to be confirmed",
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -111,16 +117,21 @@ class Command(BaseCommand):
                 calendar=options["calendar"] or "",
                 now=timezone.now(),
                 skip_invalid=options["skip_invalid"],
+                signed=options["signed"],
                 progress=lambda rows: self._report_progress(f"{rows:,} rows read".replace(",", " ")),
             )
         except (FileInvalid, QuoteFileInvalid) as error:
             _refuse(str(error))
+        except RuleInvalid as error:
+            _refuse(f"{options['rule_file'].name}: {error}")
 
     def _on_stored(self, options: dict[str, Any]) -> dict[str, Any]:
         if options["rule_file"] is not None:
             _refuse("give files or --rule, not both")
         if options["skip_invalid"]:
             _refuse("--skip-invalid goes with a file")
+        if options["signed"]:
+            _refuse("--signed goes with a file; an asset that is stored is signed or not")
         if options["calendar"]:
             _refuse("--calendar goes with a file; an asset that is stored has its own")
         since, until = options["since"], options["until"] or timezone.now()
@@ -137,7 +148,7 @@ class Command(BaseCommand):
         except RuleInvalid as error:
             _refuse(f"the rule cannot be read: {error}")
         chosen = spec.assets
-        assets = assets_chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed)
+        assets = fit_for(spec, assets_chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed))
         try:
             return try_on_stored(
                 spec,

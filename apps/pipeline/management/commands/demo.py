@@ -190,5 +190,7 @@ def _event_line(event: AlertEvent) -> str:
         return f"{_now()}  ▲ ALERT [{alert.severity}] {alert.rule_name}: {alert.summary}"
     if event.kind == AlertEvent.Kind.ACKNOWLEDGED:
         return f"{_now()}  ✓ seen  [{alert.severity}] {alert.rule_name}: acknowledged by {event.by}"
-    why = describe_event_reason(event.reason, event.detail)
+    why = describe_event_reason(event.reason, event.detail, event.correction)
+    if event.kind == AlertEvent.Kind.CORRECTED:
+        return f"{_now()}  ≠ data  [{alert.severity}] {alert.rule_name}: {why}"
     return f"{_now()}  ▽ over  [{alert.severity}] {alert.rule_name} ({why})"

@@ -59,6 +59,7 @@ class Command(BaseCommand):
             now=clock_of_past(feed, now=now),
             symbols=frozenset(feed.assets.values_list("symbol", flat=True)),
             skip_invalid=options["skip_invalid"],
+            is_signed=frozenset(feed.assets.filter(signed=True).values_list("symbol", flat=True)).__contains__,
         )
         left_out = LeftOut()
         try:
