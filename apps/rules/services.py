@@ -17,13 +17,14 @@ from apps.market.domain import from_epoch_microseconds
 from apps.market.models import FeedEntry
 from apps.market.services import AssetStays, append_rules_entry, forget_assets_changes, mark_assets_changed
 from apps.rules import queries
+from apps.rules.ahead import history_at, prune_filled_windows, read_ahead
 from apps.rules.domain import checkpoints_kept
 from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.engine import Engine, Evaluation
 from apps.rules.engine.instance import FOREVER
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
-from apps.rules.models import Checkpoint, Rule, RuleChange, RuleState, RuleVersion, Transition
+from apps.rules.models import Checkpoint, FilledWindows, Rule, RuleChange, RuleState, RuleVersion, Transition
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +51,18 @@ def save_rule(
     rule: Rule | None = None,
     now: datetime,
     trace_id: str,
+    ahead: Mapping[int, FilledWindows] | None = None,
 ) -> Rule:
     """Create or edit a rule and return it. A changed meaning is a new version, and enters the log of each feed
     concerned.
 
-    document: the written form without name, severity and channels. Raises RuleInvalid, ValidationError, QuotaExceeded,
+    document: the written form without name, severity and channels; ahead: its windows, filled before where the caller
+    holds locks. Raises RuleInvalid, ValidationError, QuotaExceeded,
     and Rule.DoesNotExist for a rule that is deleted.
     """
     spec = RuleSpec.read(document)
     refuse_unfit_assets(spec)
+    ahead = read_ahead([(spec, rule)]) if ahead is None else ahead
     with transaction.atomic():
         if rule is None:
             # The owner's row orders two requests that would both take the last place.
@@ -78,7 +82,7 @@ def save_rule(
         if is_new:
             number = version.number + 1 if version else 1
             version = RuleVersion.objects.create(rule=rule, number=number, document=meaning)
-        entered = _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
+        entered = _enter_log(rule, version=version, spec=spec, ahead=ahead, now=now, trace_id=trace_id)
         if is_new or entered:
             # An asset that is tagged or moved beside this transaction is not seen by it.
             mark_assets_changed()
@@ -103,23 +107,35 @@ def follow_assets(*, now: datetime, trace_id: str) -> int:
         return 0
     changed = 0
     for rule_id in queries.rules_to_follow():
+        ahead = _read_ahead_of(rule_id)
         with transaction.atomic():
             # Locked, since it may be edited or deleted meanwhile.
             rule = Rule.objects.select_for_update(no_key=True).filter(pk=rule_id, deleted_at=None).first()
             version = rule.versions.order_by("number").last() if rule is not None else None
             if rule is not None and version is not None:
-                changed += _follow(rule, version, now=now, trace_id=trace_id)
+                changed += _follow(rule, version, ahead=ahead, now=now, trace_id=trace_id)
     forget_assets_changes(changes)
     return changed
 
 
-def _follow(rule: Rule, version: RuleVersion, *, now: datetime, trace_id: str) -> int:
+def _read_ahead_of(rule_id: int) -> dict[int, FilledWindows]:
+    """Fill the windows of a rule's newest version where it needs others than it has."""
+    version = queries.newest_versions([rule_id]).get(rule_id)
+    try:
+        return read_ahead([(RuleSpec.read(version.document), version.rule)]) if version is not None else {}
+    except RuleInvalid:
+        return {}
+
+
+def _follow(
+    rule: Rule, version: RuleVersion, *, now: datetime, trace_id: str, ahead: Mapping[int, FilledWindows] | None = None
+) -> int:
     """Enter the logs where the rule's assets are others now than those in force, and return how many logs that were."""
     try:
         spec = RuleSpec.read(version.document)
     except RuleInvalid:
         return 0
-    return _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
+    return _enter_log(rule, version=version, spec=spec, ahead=ahead, now=now, trace_id=trace_id)
 
 
 def lock_rules_on(asset_id: int) -> list[Rule]:
@@ -164,7 +180,15 @@ def refuse_unfit_assets(spec: RuleSpec) -> None:
             raise RuleInvalid(f"assets[{index}]", f"{symbol}: {why}")
 
 
-def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None, now: datetime, trace_id: str) -> int:
+def _enter_log(
+    rule: Rule,
+    *,
+    version: RuleVersion | None,
+    spec: RuleSpec | None,
+    now: datetime,
+    trace_id: str,
+    ahead: Mapping[int, FilledWindows] | None = None,
+) -> int:
     """Append the rule's change to the log of each feed where it differs from what is in force there; return how
     many."""
     wanted: dict[int, queries.InForce] = {}
@@ -176,7 +200,12 @@ def _enter_log(rule: Rule, *, version: RuleVersion | None, spec: RuleSpec | None
     for feed_id, (version_id, asset_ids, calendars) in changes.items():
         entry = append_rules_entry(feed_id=feed_id, now=now, trace_id=trace_id)
         RuleChange.objects.create(
-            entry=entry, rule=rule, version_id=version_id, asset_ids=asset_ids, calendars=calendars
+            entry=entry,
+            rule=rule,
+            version_id=version_id,
+            asset_ids=asset_ids,
+            calendars=calendars,
+            filled=(ahead or {}).get(feed_id),
         )
     return len(changes)
 
@@ -233,7 +262,7 @@ def keep_checkpoint(*, feed_id: int, seq: int) -> None:
 
 def evaluate(*, entry: FeedEntry, engine: Engine) -> Evaluation:
     """Evaluate one entry of the log and record what it changed, in the caller's transaction."""
-    evaluation = engine.evaluate(queries.entry_of(entry), queries.history_at(entry))
+    evaluation = engine.evaluate(queries.entry_of(entry), history_at(entry))
     if entry.kind == FeedEntry.Kind.RULES:
         for change in entry.rule_changes.select_related("rule"):
             evaluated = queries.changes_in_force(change.rule) | {entry.feed_id: (None, change.asset_ids, {})}
@@ -304,10 +333,12 @@ def _store_checkpoint(entry: FeedEntry, engine: Engine) -> None:
     Checkpoint.objects.create(feed_id=entry.feed_id, seq=entry.seq, as_of=entry.as_of, data=data)
 
 
-def prune_checkpoints(*, dry_run: bool = False) -> int:
+def prune_checkpoints(*, now: datetime, dry_run: bool = False) -> int:
     """Thin the checkpoints of each feed by its own clock (by the minute, the hour, the day), drop those older than raw
-    quotes are kept, and return how many went, or with dry_run would go."""
+    quotes are kept, and return how many went, or with dry_run would go. Windows that were filled ahead go too."""
     dropped = 0
+    if not dry_run:
+        prune_filled_windows(now=now)
     kept_for = timedelta(days=settings.QUOTE_RETENTION_DAYS)
     for feed_id in set(Checkpoint.objects.order_by().values_list("feed_id", flat=True)):
         rows = list(Checkpoint.objects.filter(feed_id=feed_id).order_by("seq").values_list("pk", "as_of"))

@@ -22,9 +22,12 @@ EvaluatedQuote = tuple[int, int, int]
 Switches = Mapping[tuple[int, int], tuple[str, str]]
 # Takes asset id -> the windows to be filled. Returns asset id -> (at, price), oldest first: what is stored at this
 # place in the log, from the price in force where the longest of them begins, and at least the two newest quotes. Where
-# these windows see the same, candles stand for quotes. Assets without quotes may be absent.
+# these windows see the same, candles stand for quotes. Or the series of an engine that has evaluated all that, and has
+# these windows. Assets without quotes may be absent.
 Past = Sequence[tuple[int, int] | PathCandle]
-History = Callable[[Mapping[int, Collection[WindowKey]]], Mapping[int, Iterable[tuple[int, int] | PathCandle]]]
+History = Callable[
+    [Mapping[int, Collection[WindowKey]]], Mapping[int, "Iterable[tuple[int, int] | PathCandle] | Series"]
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +155,12 @@ class Series:
         """Return what the live instances need of the past."""
         return {key for one in self.instances if one.spec for key in one.spec.condition.window_keys()}
 
-    def begin_at(self, past: Past) -> None:
+    def begin_at(self, past: "Past | Series") -> None:
         """Take the newest two of these quotes, oldest first, for its own, or none where there are fewer."""
+        if isinstance(past, Series):
+            self.at, self.price = past.at, past.price
+            self.before_at, self.before_price = past.before_at, past.before_price
+            return
         quotes: list[tuple[int, int]] = []
         for one in past[-2:]:
             if isinstance(one, PathCandle):
@@ -180,6 +187,29 @@ class Engine:
         self._clocked_order: list[tuple[int, int]] | None = None
         self._bound: dict[tuple[int, ...], Bound] = {}  # (version id, places of its windows)
         self._evaluating: dict[Evaluating, Evaluating] = {}
+
+    @classmethod
+    def reading_ahead(cls, seq: int, changes: Sequence[RuleChange], history: History) -> "Engine":
+        """Return an engine at `seq` for rules that come later, with their windows filled there: on the way to that
+        place it keeps them up to date, and `series_of` gives them then."""
+        engine = cls()
+        engine._change_rules(RulesEntry(seq, 0, changes), history, Evaluation())
+        engine.seq = seq
+        return engine
+
+    @property
+    def asset_ids(self) -> set[int]:
+        """The assets that are evaluated."""
+        return set(self._series)
+
+    def series_of(self, wanted: Mapping[int, Collection[WindowKey]]) -> dict[int, Series]:
+        """Return the series of these assets that have these windows."""
+        found = {}
+        for asset_id, keys in wanted.items():
+            series = self._series.get(asset_id)
+            if series is not None and set(keys) <= set(series.keys):
+                found[asset_id] = series
+        return found
 
     def evaluate(self, entry: Entry, history: History) -> Evaluation:
         """Read the next entry and return what it changed. Raises ValueError for an entry out of turn."""
@@ -415,12 +445,13 @@ class Engine:
             if not series.instances:
                 del self._series[asset_id]
                 continue
-            past = list(stored.get(asset_id, ()))
+            found = stored.get(asset_id, ())
+            past = found if isinstance(found, Series) else list(found)
             if series.at == -FOREVER:
                 series.begin_at(past)
             self._arrange(series, past)
 
-    def _arrange(self, series: Series, past: Past) -> None:
+    def _arrange(self, series: Series, past: Past | Series) -> None:
         """Give the series the windows that its instances want, new ones filled from the past, and bind its tests to
         them."""
         known = dict(zip(series.keys, series.windows, strict=True))
@@ -456,7 +487,8 @@ class Engine:
     def _refill(self, many: Sequence[Series], history: History) -> None:
         stored = history({series.asset_id: series.keys for series in many}) if many else {}
         for series in many:
-            past = list(stored.get(series.asset_id, ()))
+            found = stored.get(series.asset_id, ())
+            past = found if isinstance(found, Series) else list(found)
             series.begin_at(past)
             series.windows = tuple(_filled(series, key, past) for key in series.keys)
 
@@ -566,8 +598,16 @@ def _evidence(instance: Instance, series: Series) -> dict[str, Any]:
     return evidence
 
 
-def _filled(series: Series, key: WindowKey, past: Past) -> Window:
+def _filled(series: Series, key: WindowKey, past: Past | Series) -> Window:
     """Return a window that has seen this past, which knows no price before a quote of another provider."""
+    if isinstance(past, Series):
+        window = new_window(key)
+        if not isinstance(window, Newest):
+            window.load(past.windows[past.keys.index(key)].dump())
+            return window
+        # As a path gives it: the clock has not been looked at.
+        newest = ((past.before_at, past.before_price), (past.at, past.price))
+        past = [quote for quote in newest if quote[0] != -FOREVER]
     window = filled(key, past)
     if isinstance(window, Newest) and series.is_switched:
         window.before = None
