@@ -28,7 +28,7 @@ def read_ahead(rules: Sequence[tuple[RuleSpec, Rule | None]]) -> dict[int, Fille
     of the feed's log. Call it before anything is locked: it may take as long as a statement may.
 
     rules: what each is to say, and the rule that is edited. Windows that it has already are not filled again. The past
-    of an asset is read once, however many rules there are.
+    of an asset is read once, however many rules there are. A log without quotes of these assets has no row.
     """
     specs = [_of_windows(spec) for spec, _ in rules]
     assets: dict[int, dict[int, list[int]]] = {}
@@ -40,6 +40,8 @@ def read_ahead(rules: Sequence[tuple[RuleSpec, Rule | None]]) -> dict[int, Fille
         seq = FeedHead.objects.values_list("seq", flat=True).get(pk=feed_id)
         changes = [RuleChange(number, number, specs[number], asset_ids) for number, asset_ids in chosen.items()]
         engine = Engine.reading_ahead(seq, changes, queries.history_of(feed_id=feed_id, seq=seq))
+        if not engine.has_quotes:
+            continue
         rows[feed_id] = FilledWindows.objects.create(
             feed_id=feed_id,
             seq=seq,

@@ -267,8 +267,11 @@ def evaluate(*, entry: FeedEntry, engine: Engine) -> Evaluation:
         for change in entry.rule_changes.select_related("rule"):
             evaluated = queries.changes_in_force(change.rule) | {entry.feed_id: (None, change.asset_ids, {})}
             # An asset that moved to another feed may be evaluated there already.
-            kept = [asset_id for _, asset_ids, _ in evaluated.values() for asset_id in asset_ids]
-            RuleState.objects.filter(rule_id=change.rule_id).exclude(asset_id__in=kept).delete()
+            kept = {asset_id for _, asset_ids, _ in evaluated.values() for asset_id in asset_ids}
+            states = RuleState.objects.filter(rule_id=change.rule_id).values_list("pk", "asset_id")
+            gone = [pk for pk, asset_id in states if asset_id not in kept]
+            if gone:
+                RuleState.objects.filter(pk__in=gone).delete()
     _record(entry, evaluation)
     _checkpoint_if_due(entry, engine)
     return evaluation

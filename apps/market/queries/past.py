@@ -28,6 +28,7 @@ def stored_path(
     place = _place(feed_id, up_to_seq=up_to_seq)
     if place is None:
         return {}
+    needs = {asset_id: needs[asset_id] for asset_id in _ever_quoted(needs)}
     grouped = grouped_paths(needs, feed_id=feed_id, up_to_entry=place)
     reach = {
         asset_id: max((back for _, back in grids), default=0)
@@ -48,6 +49,13 @@ def stored_path(
         else:
             paths[asset_id] = list(quotes)
     return grouped | _multiplied(paths, splits_of(reach, up_to_entry=place))
+
+
+def _ever_quoted(asset_ids: Iterable[int]) -> set[int]:
+    """Return those of these assets that have, or had before a correction, a quote that is not late."""
+    models = (LatestQuote, SupersededQuote)
+    rows = (model.objects.filter(asset__in=list(asset_ids)).order_by() for model in models)
+    return {asset_id for some in rows for asset_id in some.values_list("asset_id", flat=True).distinct()}
 
 
 def _lost_until(asset_ids: Sequence[int], *, now: datetime) -> dict[int, datetime]:

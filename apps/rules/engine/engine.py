@@ -198,6 +198,11 @@ class Engine:
         return engine
 
     @property
+    def has_quotes(self) -> bool:
+        """One of its assets has had a quote."""
+        return any(series.at != -FOREVER for series in self._series.values())
+
+    @property
     def asset_ids(self) -> set[int]:
         """The assets that are evaluated."""
         return set(self._series)
