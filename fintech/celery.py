@@ -77,6 +77,11 @@ app.conf.update(
             "schedule": timedelta(seconds=5),
             "options": {"expires": 10, "queue": SCHEDULE},
         },
+        "check_health": {
+            "task": "pipeline.check_health",
+            "schedule": timedelta(seconds=10),
+            "options": {"expires": 20, "queue": SCHEDULE},
+        },
         "rollup": {
             "task": "pipeline.rollup",
             "schedule": timedelta(seconds=30),

@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from apps.api.graphql.view import graphql
 from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.ingest import ingest
+from apps.site import probes
 from apps.site import views as site
 
 urlpatterns = [
@@ -16,8 +17,9 @@ urlpatterns = [
     path("ingest/<str:feed>", ingest, name="ingest"),
     path("alertmanager", alertmanager, name="alertmanager"),
     path("action/<str:token>", site.action, name="action"),
-    path("healthz", site.healthz, name="healthz"),
-    path("readyz", site.readyz, name="readyz"),
+    path("healthz", probes.healthz, name="healthz"),
+    path("readyz", probes.readyz, name="readyz"),
+    path("status", probes.status, name="status"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),
     path("accounts/logout/", site.SignOut.as_view(), name="logout"),
     path("accounts/profile/", site.ProfileEdit.as_view(), name="profile"),

@@ -18,15 +18,16 @@ class Alert(models.Model):
     """One episode: of one rule on one asset, and then its owner is the rule's; or of this installation itself, found by
     Alertmanager, and then it is the operators'.
 
-    kind: the condition held, or evaluating it failed, or it came from Alertmanager; opened_at, resolved_at: event time;
-    evidence, in data and in words: what the rule saw when it opened (of Alertmanager: labels and annotations); entry:
-    the entry of the log that opened it, which has the quotes and the trace; resolution: why it ended; fingerprint:
-    Alertmanager's name for the labels; acknowledged_at: by the wall clock.
+    kind: the condition held, or evaluating it failed, or a split paused it, or it came from Alertmanager; opened_at,
+    resolved_at: event time; evidence, in data and in words: what the rule saw when it opened (of Alertmanager: labels
+    and annotations); entry: the entry of the log that opened it, which has the quotes and the trace; resolution: why it
+    ended; fingerprint: Alertmanager's name for the labels; acknowledged_at: by the wall clock.
     """
 
     class Kind(models.TextChoices):
         CONDITION = "condition", "condition"
         ERROR = "error", "error"
+        PAUSED = "paused", "paused"
         SYSTEM = "system", "system"
 
     class State(models.TextChoices):

@@ -24,9 +24,9 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, FeedEntry
-from apps.rules.domain import describe_evidence, describe_failure
+from apps.rules.domain import describe_evidence, describe_failure, describe_pause
 from apps.rules.engine.codes import Reason
-from apps.rules.engine.instance import ERROR, Transition
+from apps.rules.engine.instance import ERROR, PAUSED, Transition
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
 from apps.rules.queries import Specs, specs_of
@@ -35,7 +35,8 @@ from apps.rules.queries import Specs, specs_of
 def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> list[AlertEvent]:
     """Open and resolve alerts as these transitions of one entry say, in their order; return the events made.
 
-    A evaluation that failed opens an alert of kind error, which ends when the rule is changed.
+    An evaluation that failed opens an alert of kind error, which ends when the rule is changed; a pause one of kind
+    paused, which ends when the rule is saved or confirmed.
     """
     keys = {(one.rule_id, one.asset_id) for one in transitions if is_notable(one)}
     if not keys:
@@ -193,6 +194,9 @@ def _alert_of(step: Transition, *, entry: FeedEntry, rule: Rule, symbol: str, sp
         kind = Alert.Kind.ERROR
         why = step.detail or str(spec)
         summary = describe_failure(rule=rule.name, symbol=symbol, detail=why)
+    elif step.to_state == PAUSED:
+        kind = Alert.Kind.PAUSED
+        summary = describe_pause(rule=rule.name, symbol=symbol, ratio=step.detail)
     else:
         kind = Alert.Kind.CONDITION
         summary = describe_evidence(

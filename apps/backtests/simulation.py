@@ -30,6 +30,8 @@ from apps.rules.engine.windows import WindowKey
 FAR = tuple(Decimal(factor) for factor in ("0.5", "0.6", "0.7", "0.8", "0.9", "1", "1.1", "1.25", "1.5", "2"))
 NEAR = tuple(Decimal(factor) for factor in ("0.9", "0.95", "0.98", "0.99", "1", "1.01", "1.02", "1.05", "1.1"))
 FROM_ZERO = tuple(Decimal(percent) for percent in ("0", "0.25", "0.5", "1", "2", "3", "5"))
+# What a sweep changes, of the first leaf that has one of them.
+THRESHOLDS = ("percent", "by", "n", "level")
 QUOTES_AT_ONCE = 10_000
 DAY = 86_400_000_000
 _LAST_DECIMAL = Decimal(1).scaleb(-PRICE_DECIMALS)
@@ -180,10 +182,10 @@ def variants(spec: RuleSpec) -> list[tuple[str, RuleSpec]]:
         return []
     factors = NEAR if hasattr(leaf, "level") else FAR
     found: dict[Decimal, RuleSpec] = {}
-    # Rounded to what can be written; what is nothing then is left out. A level of 0 has nothing around it.
+    # Rounded to what can be written; what is nothing then is left out. Around a level or an amount of 0 is nothing.
     around = [WIDE.normalize(WIDE.quantize(threshold * factor, _LAST_DECIMAL)) for factor in factors]
     if not threshold:
-        around = [threshold] if hasattr(leaf, "level") else list(FROM_ZERO)
+        around = list(FROM_ZERO) if getattr(leaf, "percent", None) is not None else [threshold]
     for value in around if not threshold else filter(None, around):
         changed = _with_threshold(leaf, value)
         if changed is not None:
@@ -192,17 +194,16 @@ def variants(spec: RuleSpec) -> list[tuple[str, RuleSpec]]:
 
 
 def _threshold(leaf: Any) -> Decimal | None:
-    for name in ("percent", "n", "level"):
-        if hasattr(leaf, name):
-            value: Decimal = getattr(leaf, name)
-            return value
-    return None
+    values = (getattr(leaf, name, None) for name in THRESHOLDS)
+    return next((value for value in values if value is not None), None)
 
 
 def _with_threshold(leaf: Any, value: Decimal) -> Any:
     """Return the leaf at another threshold, its recovery no stronger than that; None where the value may not be."""
     if isinstance(leaf, ZScore):
         return replace(leaf, n=value) if value <= 1_000 else None
+    if isinstance(leaf, AverageLeaf) and leaf.by is not None:
+        return replace(leaf, by=value, recovery=None if leaf.recovery is None else min(leaf.recovery, value))
     if isinstance(leaf, Change | AverageLeaf):
         if leaf.kind in ("falls", "below_average") and value > 100:
             return None

@@ -427,6 +427,7 @@ def place(
     oldest_at: datetime | None = None,
     signed: Collection[int] = (),
     price_now: Callable[[AdmittedQuote], Decimal] = attrgetter("price"),
+    replaced_prices: Callable[[list[AdmittedQuote]], Mapping[tuple[int, datetime], Collection[Decimal]]] = lambda _: {},
 ) -> Placement:
     """Set equal times apart, and tell fresh quotes from late ones, from those that jumped, and from those that are
     stored already.
@@ -436,7 +437,8 @@ def place(
     of the few quotes that are not newer than the newest, as `spread` needs it. An unconfirmed quote of another
     provider is not accepted with the one that confirms it, since every quote keeps its provider. oldest_at: one that is
     older is not kept anyway. signed: ids of the assets whose prices never jump; price_now: what a quote's price is
-    after its asset's splits, as the newest one's is.
+    after its asset's splits, as the newest one's is; replaced_prices: looks up what corrections have replaced at the
+    times that stored_prices is asked for.
     """
     placement = Placement()
     prices: dict[int, Decimal] = {}  # Of the assets that have had a fresh quote in this answer.
@@ -452,7 +454,7 @@ def place(
     behind = [one for one in quotes if one[0] in newest and epoch_microseconds(one.at) <= newest[one[0]].at]
     if behind or waits or any(one[:2] == another[:2] for one, another in pairwise(quotes)):
         stored = {**stored_prices(behind), **waits} if behind else waits
-        apart = spread(quotes, stored=stored, newest=newest)
+        apart = spread(quotes, stored=stored, newest=newest, replaced=replaced_prices(behind) if behind else {})
         quotes, placement.repeated = apart.quotes, apart.repeated
         placement.rejected += apart.rejected
     for quote in quotes:
@@ -483,12 +485,14 @@ def spread(
     *,
     stored: Mapping[tuple[int, datetime], Decimal],
     newest: Mapping[int, Newest] | None,
+    replaced: Mapping[tuple[int, datetime], Collection[Decimal]] | None = None,
 ) -> Admission:
     """Give the prices of one asset at one time t the times t, t + 1 µs, …, and return those that are not stored yet.
 
     quotes: as `in_runs` has them, perhaps of several messages, each set apart after those before it; stored: (asset id,
     at) -> price, of all that stands in the millisecond from each of their times on; newest: asset id -> its newest
-    stored quote that is not late, or None for history, which appends nothing to a time that has a price.
+    stored quote that is not late, or None for history, which appends nothing to a time that has a price; replaced: as
+    stored, the prices that corrections have replaced there. Whoever says one of them again says nothing new.
 
     The first prices of a run that stand there in their order are repeated. The others follow what stands where t is a
     whole millisecond and nothing newer is stored. What has no place then is a conflict.
@@ -501,7 +505,7 @@ def spread(
             standing = []
             end = at
             while (price := taken.get((asset_id, end))) is not None:
-                standing.append(price)
+                standing.append({price, *(replaced or {}).get((asset_id, end), ())})
                 end += _MICROSECOND
             known = contained([quote.price for quote in run], standing)
             left.repeated += known
@@ -519,12 +523,15 @@ def spread(
     return left
 
 
-def contained(prices: Iterable[Decimal], standing: Iterable[Decimal]) -> int:
-    """Return how many of the first `prices` are among those that stand, in their order, perhaps with others between."""
+def contained(prices: Iterable[Decimal], standing: Iterable[Collection[Decimal]]) -> int:
+    """Return how many of the first `prices` are among those that stand, in their order, perhaps with others between.
+
+    standing: for each place the prices that count as said there.
+    """
     count = 0
     rest = iter(standing)
     for price in prices:
-        if price not in rest:
+        if not any(price in said for said in rest):
             break
         count += 1
     return count

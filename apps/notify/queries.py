@@ -237,19 +237,13 @@ def failing_of(channel_ids: Iterable[int]) -> set[int]:
     return set(failing.values_list("pk", flat=True))
 
 
-def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Channel]:
+def with_last_try(channels: QuerySet[Channel]) -> QuerySet[Channel]:
     """Return the channels, each with these annotations:
 
-    last_delivery: None is never; delivered, failed, failed_attempts: how many messages, and attempts, of messages made
-    in the last day; unsent, unplanned: how many messages, and notifications, wait; tried_at, tried_outcome,
-    tried_detail: of the last finished attempt at the newest message that was tried, None without one.
+    last_delivery: None is never; tried_at, tried_outcome, tried_detail: of the last finished attempt at the newest
+    message that was tried, None without one.
     """
     messages = Message.objects.filter(channel=OuterRef("pk")).order_by()
-    lately = messages.filter(created_at__gte=now - HEALTH_SPAN)
-    # By the creation time of the message, which has an index; attempts have none.
-    failures = Attempt.objects.filter(
-        message__channel=OuterRef("pk"), message__created_at__gte=now - HEALTH_SPAN, outcome__in=FAILURES
-    )
     # By the index of a channel's messages, since an attempt has no channel to be found by.
     tried = Message.objects.filter(channel=OuterRef(OuterRef("pk")), attempts__gt=0)
     tried = tried.exclude(status=Message.Status.SENDING).order_by("-created_at")
@@ -261,6 +255,22 @@ def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Chann
         last_delivery=Subquery(
             messages.filter(status=Message.Status.DELIVERED).order_by("-created_at").values("delivered_at")[:1]
         ),
+    )
+
+
+def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Channel]:
+    """Return the channels `with_last_try`, each with these annotations as well:
+
+    delivered, failed, failed_attempts: how many messages, and attempts, of messages made in the last day; unsent,
+    unplanned: how many messages, and notifications, wait.
+    """
+    messages = Message.objects.filter(channel=OuterRef("pk")).order_by()
+    lately = messages.filter(created_at__gte=now - HEALTH_SPAN)
+    # By the creation time of the message, which has an index; attempts have none.
+    failures = Attempt.objects.filter(
+        message__channel=OuterRef("pk"), message__created_at__gte=now - HEALTH_SPAN, outcome__in=FAILURES
+    )
+    return with_last_try(channels).annotate(
         delivered=_counted(lately.filter(status=Message.Status.DELIVERED), by="channel"),
         failed=_counted(lately.filter(status=Message.Status.FAILED), by="channel"),
         failed_attempts=_counted(failures.order_by(), by="message__channel"),
@@ -271,7 +281,7 @@ def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Chann
 
 
 def failing(channels: QuerySet[Channel]) -> QuerySet[Channel]:
-    """Return those of the channels `with_health` that are switched on and whose last attempt failed."""
+    """Return those of the channels `with_last_try` that are switched on and whose last attempt failed."""
     is_refused = Q(tried_outcome__in=FAILURES) & (Q(last_delivery=None) | Q(last_delivery__lt=F("tried_at")))
     return channels.filter(is_refused | Q(failing_since__isnull=False), is_enabled=True)
 

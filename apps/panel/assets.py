@@ -1,6 +1,6 @@
 """The pages of assets: prices, the feed that an asset is in, and the rules and alerts on it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,11 +17,14 @@ from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.alerts.queries import alerts_of, states_watching
+from apps.health.domain import Health
+from apps.health.queries import asset_healths
 from apps.market import calendars, queries
 from apps.market.calendars import CALENDARS
 from apps.market.models import Asset, AssetAlias, Feed
 from apps.market.services import AssetStays, CorrectionRefused, refuse_to_move
 from apps.panel.feed_health import refused_table
+from apps.panel.kit.health import HealthShown
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, TagsField, page_link
 from apps.pipeline import corrections
 from apps.pipeline.flow import move_asset
@@ -141,7 +144,7 @@ class DeletedRangeForm(forms.Form):
 
 
 @admin.register(Asset)
-class AssetAdmin(PageAdmin):
+class AssetAdmin(HealthShown, PageAdmin):
     """Symbols stay as they are: rules and recordings call an asset by its symbol."""
 
     form = AssetForm
@@ -149,27 +152,26 @@ class AssetAdmin(PageAdmin):
     buttons = ["delete_quotes"]
     empty_text = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
     fields = [
-        "symbol",
-        "name",
-        "feed",
-        "currency",
-        "calendar",
-        "signed",
-        "tags",
-        "latest_price",
-        "latest_at",
-        "trading_now",
+        *("symbol", "name", "feed", "currency", "calendar", "signed", "tags"),
+        *("health", "health_text", "latest_price", "latest_at", "trading_now"),
     ]
     inlines = [AliasInline, ListingInline]
-    list_display = ["symbol", "name", "latest_price", "latest_at", "feed", "tags_text"]
+    list_display = ["symbol", "name", "health", "latest_price", "latest_at", "feed", "tags_text"]
     list_filter = ["feed", TagFilter, PriceFilter]
     list_select_related = ["feed", "latest"]
     search_fields = ["symbol", "name", "aliases__name"]
     search_help_text = "Finds symbols, names and aliases."
 
     def get_readonly_fields(self, request: HttpRequest, obj: Asset | None = None) -> list[str]:
-        shown = ["latest_price", "latest_at", "trading_now"]
+        shown = ["health", "health_text", "latest_price", "latest_at", "trading_now"]
         return shown if obj is None else ["symbol", *shown]
+
+    def get_fields(self, request: HttpRequest, obj: Asset | None = None) -> list[str]:
+        # One that is not there yet has no health.
+        return [name for name in self.fields if obj is not None or name not in ("health", "health_text")]
+
+    def healths_of(self, ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
+        return asset_healths(ids, now=now)
 
     def has_delete_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
         # What has quotes, or is watched, is part of a log that is never rewritten. None stands for many at once.

@@ -23,6 +23,7 @@ from unfold.widgets import DATETIME_CLASSES, UnfoldAdminTextareaWidget
 from apps.backtests import services as runs
 from apps.backtests.models import BacktestRun
 from apps.backtests.queries import backtests_seen_by
+from apps.backtests.simulation import THRESHOLDS
 from apps.backtests.wording import describe_failure
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
@@ -400,9 +401,9 @@ def _threshold_of(document: Any) -> tuple[Decimal | None, str]:
     except RuleInvalid:
         return None, ""
     for leaf in leaves:
-        for name, unit in (("percent", " %"), ("n", " deviations"), ("level", "")):
-            if hasattr(leaf, name):
-                return getattr(leaf, name), unit
+        for name in THRESHOLDS:
+            if getattr(leaf, name, None) is not None:
+                return getattr(leaf, name), {"percent": " %", "n": " deviations"}.get(name, "")
     return None, ""
 
 

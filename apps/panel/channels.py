@@ -1,6 +1,7 @@
 """The owners' pages: channels, made by a form per kind, previewed, tried, and how each of them does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -12,9 +13,10 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from unfold.decorators import display
 
 from apps.accounts.queries import profile_of
+from apps.health.domain import Health
+from apps.health.queries import channel_healths
 from apps.notify import queries
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message
@@ -36,18 +38,12 @@ from apps.notify.transports.protocol import ChannelInvalid
 from apps.notify.transports.registry import TRANSPORTS
 from apps.panel.channel_form import field_name, form_for, kinds_offered, settings_shown
 from apps.panel.deferrals import at_their_limit, describe_deferrals, why_it_waits
+from apps.panel.kit.health import HealthShown
 from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.panel.messages import describe_status, say_sent_again
 
 MESSAGES_SHOWN = 20
-STATE_LABEL = {
-    "works": "success",
-    "untried": "info",
-    "asked to wait": "warning",
-    "failing": "danger",
-    "off": "",
-}
 QUIET = ["quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical"]
 TEMPLATES = ["subject_template", "text_template"]
 # What people set. The rest are the senders' columns, which change while a form is open.
@@ -58,7 +54,7 @@ SET_BY_PEOPLE = [
 
 
 class HealthFilter(admin.SimpleListFilter):
-    title = "how it does"
+    title = "health"
     parameter_name = "health"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -82,17 +78,17 @@ class ChannelKindFilter(admin.SimpleListFilter):
 
 
 @admin.register(Channel)
-class ChannelAdmin(OwnedRows, PageAdmin):
+class ChannelAdmin(HealthShown, OwnedRows, PageAdmin):
     """A channel stays its owner's and its kind: the rules that notify it are theirs too."""
 
     actions = ["send_test", "redeliver", "switch_on", "rotate_secret", "retire_secret"]
     buttons = actions
     change_form_after_template = "panel/channel_preview.html"
     empty_text = "No channels yet. Add one and send a test; then choose it in the form of a rule."
-    list_display = ["name", "kind_title", "health_label", "last_delivery", "last_day", "waiting", "owner"]
+    list_display = ["name", "kind_title", "health", "last_delivery", "last_day", "waiting", "owner"]
     list_filter = [ChannelKindFilter, HealthFilter]
     list_select_related = ["owner"]
-    readonly_fields = ["health"]
+    readonly_fields = ["health", "health_text", "deliveries"]
     search_fields = ["name"]
 
     class Media:
@@ -110,12 +106,11 @@ class ChannelAdmin(OwnedRows, PageAdmin):
     def kind_title(self, channel: Channel) -> str:
         return dict(kinds_offered()).get(channel.kind, channel.kind)
 
-    @display(description="how it does", label=STATE_LABEL)
-    def health_label(self, channel: Channel) -> str:
-        return queries.channel_state(channel, now=timezone.now())[0]
+    def healths_of(self, ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
+        return channel_healths(ids, now=now)
 
-    @admin.display(description="how it does")
-    def health(self, channel: Channel) -> str:
+    @admin.display(description="deliveries")
+    def deliveries(self, channel: Channel) -> str:
         return queries.channel_state(channel, now=timezone.now())[1]
 
     @admin.display(description="last delivery", empty_value="none yet")
@@ -141,7 +136,16 @@ class ChannelAdmin(OwnedRows, PageAdmin):
         return [
             (
                 None,
-                {"fields": [*([] if obj is None else ["health"]), "owner", "name", "kind", *settings, "is_enabled"]},
+                {
+                    "fields": [
+                        *([] if obj is None else ["health", "health_text", "deliveries"]),
+                        "owner",
+                        "name",
+                        "kind",
+                        *settings,
+                        "is_enabled",
+                    ]
+                },
             ),
             (
                 "When you are notified",

@@ -1,7 +1,6 @@
 """The admin's first page: is it working, and what happened today? Words first, then numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,34 +11,19 @@ from django.utils.html import format_html
 
 from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of, last_events_of
+from apps.health.domain import SEVERITY, Health, Level
+from apps.health.queries import feed_healths
 from apps.market.models import Feed
-from apps.market.queries import QuoteCounts, calendar_warnings, quote_counts, with_recent_entries
+from apps.market.queries import QuoteCounts, quote_counts, with_recent_entries
 from apps.notify.queries import message_counts_of, silences_in_force_of
+from apps.panel.kit.parts import LINK, Part
+from apps.panel.problems import health_part
 from apps.rules.queries import RuleCounts, rule_counts_of
-from apps.sources.queries import Health, health_of
 
 FEEDS_SHOWN = 50
 EVENTS_SHOWN = 10
 SILENCES_SHOWN = 3
-LINK = '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>'
 NO_QUOTES = QuoteCounts(0, 0, 0)
-# What needs somebody comes first.
-ORDER = ["failing", "behind", "new", "paused", "finished", "fresh"]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A block of the page: sentences, the first of which sums up, and rows below them. mood: good, bad or plain."""
-
-    title: str
-    sentences: Sequence[Any]
-    mood: str = "plain"
-    headers: Sequence[str] = ()
-    rows: Sequence[Sequence[Any]] = field(default_factory=list)
-
-    def table(self) -> dict[str, Any]:
-        """Return the rows as Unfold's component reads them."""
-        return {"headers": self.headers, "rows": self.rows}
 
 
 def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -56,20 +40,19 @@ def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, An
         parts.append(_rules(rule_counts_of(user)))
     if user.has_perm("notify.view_message"):
         parts.append(_messages(user, today=today))
+    if parts:
+        parts.insert(0, health_part(user, now=now))
     return context | {"parts": parts, "title": "How it stands", "now": now}
 
 
 def _feeds(*, now: datetime, today: datetime) -> Part:
-    shown = list(with_recent_entries(Feed.objects.order_by("name")).prefetch_related("sources")[: FEEDS_SHOWN + 1])
+    shown = list(with_recent_entries(Feed.objects.order_by("name"))[: FEEDS_SHOWN + 1])
     counts = quote_counts([feed.pk for feed in shown], since=today)
-    healths = [(feed, health_of(feed, now=now)) for feed in shown[:FEEDS_SHOWN]]
-    healths.sort(key=lambda pair: ORDER.index(pair[1].state))
-    sentences = [_describe_feeds([health for _, health in healths])]
+    healths = feed_healths([feed.pk for feed in shown], now=now)
+    listed = sorted(shown[:FEEDS_SHOWN], key=lambda feed: -SEVERITY[healths[feed.pk].level])
+    sentences = [_describe_feeds([healths[feed.pk] for feed in listed])]
     if len(shown) > FEEDS_SHOWN:
         sentences.append(f"These are {FEEDS_SHOWN} of them.")
-    for feed, health in healths:
-        if health.state in ("failing", "behind"):
-            sentences.append(f"{feed.name} is {health.state}: {health.summary}")
     not_evaluated = sum(feed.head.seq - feed.evaluation_cursor.seq for feed in shown)
     if shown:
         total = [sum(numbers) for numbers in zip(NO_QUOTES, *counts.values(), strict=True)]
@@ -79,24 +62,22 @@ def _feeds(*, now: datetime, today: datetime) -> Part:
             if not_evaluated
             else "Every entry is evaluated."
         )
-    ending = calendar_warnings(now=now)
-    sentences += ending
-    is_bad = bool(ending) or any(health.state in ("failing", "behind") for _, health in healths)
+    is_well = all(healths[feed.pk].level == Level.WELL for feed in listed)
     return Part(
         title="Feeds",
         sentences=sentences,
-        mood="bad" if is_bad else "good" if shown else "plain",
-        headers=["feed", "how it is", "last answer", "asked each", "today", "late", "rejected", "to evaluate"],
+        mood="plain" if not shown else "good" if is_well else "bad",
+        headers=["feed", "health", "last answer", "asked each", "today", "late", "rejected", "to evaluate"],
         rows=[
             [
                 format_html(LINK, reverse("admin:market_feed_change", args=[feed.pk]), feed.name),
-                health.state,
+                healths[feed.pk].level,
                 _last_answer(feed, now=now),
                 _span(feed.interval_seconds),
                 *counts.get(feed.pk, NO_QUOTES),
                 feed.head.seq - feed.evaluation_cursor.seq,
             ]
-            for feed, health in healths
+            for feed in listed
         ],
     )
 
@@ -107,10 +88,10 @@ def _describe_feeds(healths: Sequence[Health]) -> Any:
         return format_html(
             f"No feeds yet. {LINK} and its assets, or load a file with manage.py load FILE.", add, "Add one"
         )
-    states = {state: sum(one.state == state for one in healths) for state in ORDER}
-    if states["fresh"] == len(healths):
-        return "The feed is fresh." if len(healths) == 1 else f"All {len(healths)} feeds are fresh."
-    said = [f"{count} {'is' if count == 1 else 'are'} {state}" for state, count in states.items() if count]
+    levels = {level: sum(one.level == level for one in healths) for level in reversed(Level)}
+    if levels[Level.WELL] == len(healths):
+        return "The feed is well." if len(healths) == 1 else f"All {len(healths)} feeds are well."
+    said = [f"{count} {'is' if count == 1 else 'are'} {level}" for level, count in levels.items() if count]
     return f"Of {_plural(len(healths), 'feed')}, {', '.join(said)}."
 
 
@@ -200,6 +181,7 @@ def _rules(counts: RuleCounts) -> Part:
             ("firing", "firing"),
             ("pending", "pending"),
             ("unknown", "without enough history"),
+            ("paused", "paused after a split"),
             ("error", "in error"),
         ]
         if getattr(counts, state)

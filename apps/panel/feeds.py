@@ -1,5 +1,7 @@
 """The pages of feeds and of their logs: how each feed is, what it gave, and the levers of operators."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -11,11 +13,12 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.formats import localize
 from unfold.admin import TabularInline
-from unfold.decorators import display
 from unfold.forms import PaginationInlineFormSet
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
+from apps.health.domain import Health
+from apps.health.queries import feed_healths
 from apps.market import queries
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry, Quote, SupersededQuote
 from apps.market.services import pause_feeds, resume_feeds
@@ -27,6 +30,7 @@ from apps.panel.feed_health import (
     switches_table,
     unconfirmed_table,
 )
+from apps.panel.kit.health import HealthShown
 from apps.panel.kit.pages import ROWS_SHOWN, JSONObjectField, PageAdmin, ReadOnlyAdmin, ShortText, Table, page_link
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource
@@ -85,7 +89,7 @@ class FeedSourceInline(TabularInline):
 
 
 @admin.register(Feed)
-class FeedAdmin(PageAdmin):
+class FeedAdmin(HealthShown, PageAdmin):
     """Names stay as they are: rules and files call a feed by its name."""
 
     actions = ["fetch_now", "pause", "resume"]
@@ -218,16 +222,8 @@ class FeedAdmin(PageAdmin):
             self.say_refused(request, "Nothing was paused there: nothing is changed.")
         return self.after(request, feeds)
 
-    @display(
-        description="health",
-        label={"fresh": "success", "behind": "warning", "failing": "danger", "finished": "info", "new": "info"},
-    )
-    def health(self, feed: Feed) -> str:
-        return sources_queries.health_of(feed, now=timezone.now()).state
-
-    @admin.display(description="in words (UTC)")
-    def health_text(self, feed: Feed) -> str:
-        return sources_queries.health_of(feed, now=timezone.now()).summary
+    def healths_of(self, ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
+        return feed_healths(ids, now=now)
 
     @admin.display(description="last success (UTC)")
     def last_success(self, feed: Feed) -> Any:

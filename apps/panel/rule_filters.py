@@ -6,13 +6,14 @@ from django.contrib import admin
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 
-from apps.rules.engine.instance import ERROR, OPEN, PENDING
+from apps.rules.engine.instance import ERROR, OPEN, PAUSED, PENDING
 from apps.rules.models import Rule, RuleState, RuleVersion
 
 STATUS_FILTERS = {
     "firing": Q(state__in=OPEN),
     "pending": Q(state=PENDING),
     "unknown": ~Q(unknown=""),
+    "paused": Q(state=PAUSED),
     "error": Q(state=ERROR),
 }
 

@@ -60,7 +60,7 @@ KINDS = [
     ),
     ("change: percent within a while", [("rises", "rises by a percent"), ("falls", "falls by a percent")]),
     (
-        "average: percent beside a mean",
+        "average: percent or an amount beside a mean",
         [("above_average", "is above its average"), ("below_average", "is below its average")],
     ),
     ("spread: deviations from a mean", [("zscore", "is unusually far from its average")]),
@@ -73,6 +73,7 @@ KINDS_WITH = {
     "low": ("inside", "outside", "enters", "exits"),
     "high": ("inside", "outside", "enters", "exits"),
     "percent": ("rises", "falls", "above_average", "below_average"),
+    "by": ("above_average", "below_average"),
     "n": ("zscore",),
     "window": ("rises", "falls", "above_average", "below_average", "zscore"),
     "after": ("stale",),
@@ -165,6 +166,7 @@ class RuleForm(forms.ModelForm):
     low = _text("Low", "The lower edge of the band, like 0.99. It belongs to the band.", kinds_of="low")
     high = _text("High", "The upper edge of the band, like 1.01. It belongs to the band.", kinds_of="high")
     percent = _text("Percent", "By how much, like 10 or 0.5.", kinds_of="percent")
+    by = _text("By", "By what amount, like 0.5, instead of a percent; in the unit of the price.", kinds_of="by")
     n = _text("Deviations", "How many standard deviations, like 3.", kinds_of="n")
     window = _text("Window", "Within how long, like 5m, 24h or 30d; from 10s to 400d.", kinds_of="window")
     after = _text("After", "How long without a quote, like 5m.", kinds_of="after")

@@ -1,7 +1,8 @@
 """The pages of rules: written by a form that explains itself, switched, copied, stopped, and asked why."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -18,10 +19,13 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 from unfold.decorators import display
 
+from apps.health.domain import Health
+from apps.health.queries import rule_healths
 from apps.market.queries import known_tags
 from apps.notify.models import Channel
 from apps.notify.services import last_opening, set_channels, would_send
 from apps.panel.deferrals import describe_deferrals
+from apps.panel.kit.health import HealthShown
 from apps.panel.kit.owned import OwnedRows, describe_document, state_label
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
 from apps.panel.rule_filters import STATUS_FILTERS, DeletedFilter, EnabledFilter, StatusFilter
@@ -34,20 +38,20 @@ from apps.rules.engine.instance import FIRING, INACTIVE, RECOVERING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState, RuleVersion, Transition
-from apps.rules.services import QuotaExceeded, delete_rule, save_rule
+from apps.rules.services import QuotaExceeded, confirm_rule, delete_rule, save_rule
 
 TRANSITIONS_SHOWN = 20
 TAGS_OFFERED = 200
 ASSETS_NAMED = 3
 SEVERITY_LABEL = {"critical": "danger", "warning": "warning", "info": "info"}
-PARAMETERS = ["level", "low", "high", "percent", "n", "window", "after", "written"]
+PARAMETERS = ["level", "low", "high", "percent", "by", "n", "window", "after", "written"]
 
 
 @admin.register(Rule)
-class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
+class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
     """Rules are saved by the service: what changes their meaning becomes a new version, at its place in the log."""
 
-    actions = ["copy", "switch_on", "switch_off", "stop_and_delete", "would_send", "silence"]
+    actions = ["copy", "switch_on", "switch_off", "confirm_levels", "stop_and_delete", "would_send", "silence"]
     buttons = actions
     change_form_after_template = "panel/rule_preview.html"
     change_form_outer_before_template = "panel/rule_top.html"
@@ -58,6 +62,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
         "name",
         "severity_label",
         "describe",
+        "health",
         "on_assets",
         "status_of_instance",
         "last_opened",
@@ -65,7 +70,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
     ]
     list_filter = [DeletedFilter, StatusFilter, EnabledFilter, "severity"]
     list_select_related = ["owner"]
-    readonly_fields = ["describe", "owner", "created_at", "deleted_at"]
+    readonly_fields = ["describe", "health", "health_text", "owner", "created_at", "deleted_at"]
     search_fields = ["name", "states__asset__symbol"]
     search_help_text = "Finds rules by their name and by the assets that they watch."
 
@@ -90,6 +95,9 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
 
     def get_list_display(self, request: HttpRequest) -> list[str]:
         return [*self.list_display, "owner"] if request.user.is_superuser else self.list_display
+
+    def healths_of(self, ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
+        return rule_healths(ids, now=now)
 
     @admin.display(description="in words")
     def describe(self, rule: Rule) -> str:
@@ -129,10 +137,26 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Rule | None = None) -> Any:
         if obj is not None and not self.has_change_permission(request, obj):
-            return [(None, {"fields": ["name", "describe", "owner", "severity", "created_at", "deleted_at"]})]
+            return [
+                (
+                    None,
+                    {
+                        "fields": [
+                            "name",
+                            "describe",
+                            "health",
+                            "health_text",
+                            "owner",
+                            "severity",
+                            "created_at",
+                            "deleted_at",
+                        ]
+                    },
+                )
+            ]
         about = ["name", "severity", "enabled"]
         if obj is not None:
-            about = ["describe", *about, *(["owner"] if request.user.is_superuser else [])]
+            about = ["describe", "health", "health_text", *about, *(["owner"] if request.user.is_superuser else [])]
         return [
             (None, {"fields": about}),
             ("What is watched", {"fields": ["watch", *WATCHED]}),
@@ -186,6 +210,7 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
             severity=obj.severity,
             document=form.spec.document(),  # type: ignore[attr-defined]
             rule=obj if change else None,
+            confirms=True,
             now=timezone.now(),
             trace_id=secrets.token_hex(16),
         )
@@ -250,7 +275,9 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
     def buttons_for(self, request: HttpRequest, row: Rule) -> Sequence[str]:
         if row.deleted_at is not None:
             return ["copy"]
-        return ["copy", "switch_off" if _is_enabled(row) else "switch_on", "stop_and_delete", "would_send", "silence"]
+        confirm = ["confirm_levels"] if row.paused_count else []  # type: ignore[attr-defined]
+        switch = "switch_off" if _is_enabled(row) else "switch_on"
+        return [*confirm, "copy", switch, "stop_and_delete", "would_send", "silence"]
 
     @admin.action(description="Copy", permissions=["add"])
     def copy(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
@@ -297,6 +324,23 @@ class RuleAdmin(OwnedRows, WhyPage, PageAdmin):
             self.say_done(request, f"{switched} rule{'s are' if switched > 1 else ' is'} switched {word}.{follows}")
         else:
             self.say_refused(request, "Nothing is changed.")
+        return self.after(request, rules)
+
+    @admin.action(description="Levels are checked", permissions=["change"])
+    def confirm_levels(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
+        """Let the rules go on, as they are, where a split has paused them."""
+        rules = list(queryset.filter(deleted_at=None))
+        resumed = 0
+        for rule in rules:
+            try:
+                resumed += confirm_rule(rule=rule, now=timezone.now(), trace_id=secrets.token_hex(16))
+            except (RuleInvalid, Rule.DoesNotExist) as refusal:
+                self.say_refused(request, f"{rule}: not confirmed. {refusal}")
+        if resumed:
+            noun = "rule is" if resumed == 1 else "rules are"
+            self.say_done(request, f"{resumed} {noun} evaluated again within seconds.")
+        else:
+            self.say_refused(request, "Nothing is paused.")
         return self.after(request, rules)
 
     @admin.action(description="Stop and delete", permissions=["stop"])

@@ -11,6 +11,7 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from apps.health.queries import asset_healths
 from apps.market.models import Asset
 from apps.panel.kit.owned import describe_document
 from apps.panel.why_notified import notified_beside
@@ -51,10 +52,12 @@ class WhyPage(ModelAdmin):
         if not self.has_view_permission(request, rule):
             raise PermissionDenied
         form = WhyForm(request.GET if "asset" in request.GET else None, rule=rule)
-        answer, refusal, beside = None, "", None
+        answer, refusal, beside, health = None, "", None, None
         if form.is_valid():
             asset, at = form.cleaned_data["asset"], form.cleaned_data["at"]
             now = timezone.now()
+            # Of the past it is not known how the feed was.
+            health = asset_healths([asset.pk], now=now)[asset.pk] if at is None else None
             if at is not None and at <= now:
                 # The field takes whole seconds: what happened within this one has happened.
                 at = min(at + timedelta(microseconds=999_999), now)
@@ -75,6 +78,7 @@ class WhyPage(ModelAdmin):
             "lines": list(answer.tree.lines()) if answer is not None and answer.tree is not None else [],
             "refusal": refusal,
             "beside": beside,
+            "health": health,
         }
         return TemplateResponse(request, "panel/why.html", context)
 

@@ -88,6 +88,7 @@ def replace_quotes(
 ) -> Corrected:
     """Put quotes, as `admit_file` gave them, in place of those that are stored at their times. Whoever was stopped
     begins again: what stands already is counted and left. progress is given the number of quotes that are done."""
+    market.make_cursor(feed.pk)
     corrected = Corrected()
     done = 0
     for piece in _pieces(quotes):
@@ -135,10 +136,11 @@ def delete_quotes(
     corrected = Corrected()
     begin = since
     while begin < until:
+        feed_id = Asset.objects.values_list("feed_id", flat=True).get(pk=asset.pk)
+        if feed_id is None:
+            raise market.CorrectionRefused(f"{asset} was taken out of its feed at this moment")
+        market.make_cursor(feed_id)
         with transaction.atomic():
-            feed_id = Asset.objects.values_list("feed_id", flat=True).get(pk=asset.pk)
-            if feed_id is None:
-                raise market.CorrectionRefused(f"{asset} was taken out of its feed at this moment")
             cursor, head = market.lock_for_correction(feed_id)
             if not Asset.objects.filter(pk=asset.pk, feed=feed_id).exists():
                 raise market.CorrectionRefused(f"{asset} was moved to another feed at this moment; try again")

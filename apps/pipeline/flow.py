@@ -22,12 +22,14 @@ from kombu.exceptions import OperationalError
 
 from apps.alerts.services import end_episodes, record_corrections, record_episodes
 from apps.backtests import services as runs
+from apps.health import services as health
 from apps.market import queries as market_queries
 from apps.market import services as market
 from apps.market.models import EvaluationCursor
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
-from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue
+from apps.pipeline.heartbeat import ping_if_due
+from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.rules import services as rules
 from apps.sources import services as sources
 from apps.tracing import new_trace_id
@@ -74,13 +76,14 @@ def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
 
 def start_due() -> None:
     """Dispatch everything that is due: the chains of feeds, the evaluation of quotes pushed by HTTP, notifications, and
-    backtests."""
+    backtests. Note that it was done."""
     start_due_feeds()
     for feed_id in market.claim_feeds_pushed_to(now=timezone.now()):
         evaluate_soon(feed_id=feed_id)
     notify_due()
     for run_id in runs.start_due(now=timezone.now(), at_most=BACKTESTS_AT_MOST):
         _dispatch(_backtest(run_id))
+    health.note_tick(now=timezone.now())
 
 
 def start_due_feeds() -> list[int]:
@@ -253,6 +256,12 @@ def _dispatch(work: Signature) -> None:
         work.apply_async()
     except OperationalError as error:
         logger.warning("not sent", extra={"task": work.task, "reason": str(error)})
+
+
+def check_health() -> None:
+    """Look at everything, write down what is wrong, and call HEARTBEAT_URL once a minute while work is done."""
+    found = health.check(readers=readers(), now=timezone.now())
+    ping_if_due(found, now=timezone.now())
 
 
 def roll_up() -> None:

@@ -1,7 +1,9 @@
 """The queues. Every process declares all of them, so that a publisher can route to each."""
 
+from celery import current_app
 from django.conf import settings
 from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
 
 SCHEDULE = "schedule"
 FETCHES = "assets-tasks"
@@ -58,3 +60,18 @@ def dead_letter_queue() -> Queue:
 def other_queues() -> list[Queue]:
     """Return the queues that no worker of Celery reads."""
     return [dead_letter_queue(), pushed_queue()]
+
+
+def readers() -> dict[str, int] | None:
+    """Return queue -> how many workers read it, for every queue of work; None where the broker does not say."""
+    if not ON_AMQP:
+        return None
+    counts = {}
+    connection = current_app.connection_for_read()
+    try:
+        with connection:
+            for queue in work_queues():
+                counts[queue.name] = queue.bind(connection.default_channel).queue_declare(passive=True).consumer_count
+    except (OperationalError, *connection.connection_errors, *connection.channel_errors):
+        return None
+    return counts

@@ -61,6 +61,12 @@ def sweep() -> None:
     flow.sweep()
 
 
+@shared_task(name="pipeline.check_health")
+def check_health() -> None:
+    """Look at everything, and write down what is wrong."""
+    flow.check_health()
+
+
 @shared_task(name="pipeline.rollup")
 def rollup() -> None:
     """Roll evaluated quotes up into candles."""

@@ -71,6 +71,8 @@ def _describe_leaf(leaf: AnyLeaf) -> str:
         return f"is {write_number(leaf.n)} or more standard deviations from its average of {window}"
     side = "above" if leaf.kind == "above_average" else "below"
     distance = f"more than {write_number(leaf.percent)} % " if leaf.percent else ""
+    if leaf.by:
+        distance = f"more than {format_number(leaf.by)} "
     return f"is {distance}{side} its average of {window}"
 
 
@@ -121,6 +123,14 @@ def _describe_seen(*, symbol: str, condition: Condition, evidence: Mapping[str, 
     return f"{symbol} {claim}: {newest}"
 
 
+def describe_distance(seen: Mapping[str, Any]) -> str:
+    """Return how far a price is from a mean, without a sign: in percent, or as an amount with two decimals, or two
+    significant digits where these would be 0."""
+    if "difference" in seen:
+        return format_number(round_number(abs(Decimal(seen["difference"])), decimals=2))
+    return format_percent(seen["difference_percent"])
+
+
 def format_mean(mean: str, price: str) -> str:
     """Return a mean with as many decimals as the price has, two at least, and more where they would be the same."""
     exact, beside = Decimal(mean), Decimal(price)
@@ -154,7 +164,7 @@ def _claim(condition: Condition, evidence: Mapping[str, Any], *, at: str) -> str
         return f"is {deviations} standard deviations from its average of {format_duration(condition.window)}"
     if isinstance(condition, Average) and evidence["result"]:
         side = "above" if condition.kind == "above_average" else "below"
-        distance, window = format_percent(evidence["difference_percent"]), format_duration(condition.window)
+        distance, window = describe_distance(evidence), format_duration(condition.window)
         return f"is {distance} {side} its average of {window}"
     return describe_condition(condition)
 
@@ -177,6 +187,8 @@ _REASONS: dict[str, str] = {
     Reason.ONCE: "the rule ends with its first opening",
     Reason.EXPIRED: "the rule expired",
     Reason.RULE_CHANGED: "the rule was changed, switched off or deleted, or the asset is chosen no more",
+    Reason.SPLIT: "the asset was split",
+    Reason.CONFIRMED: "the rule was confirmed after a split",
     Reason.EVALUATION_FAILED: "evaluating failed",
 }
 _UNKNOWNS: dict[str, str] = {
@@ -194,7 +206,7 @@ _UNKNOWNS: dict[str, str] = {
 def describe_reason(reason: str, detail: str = "") -> str:
     """Return why an instance took a step: "held_long_enough" is "the condition held for as long as it must".
 
-    detail: what was raised, where something was.
+    detail: what was raised, where something was, or the ratio of a split.
     """
     if not reason:
         return ""
@@ -211,6 +223,11 @@ def describe_unknown(unknown: str) -> str:
 def describe_state_reason(*, unknown: str, reason: str, detail: str) -> str:
     """Return why an instance stands where it does: why it is unknown, else why it took its last step."""
     return f"unknown: {describe_unknown(unknown)}" if unknown else describe_reason(reason, detail)
+
+
+def describe_pause(*, rule: str, symbol: str, ratio: str) -> str:
+    """Return what an alert says of a rule that a split has paused."""
+    return f"{rule} is paused on {symbol}: check its levels after the split {ratio}, and save or confirm the rule."
 
 
 def describe_failure(*, rule: str, symbol: str, detail: str) -> str:

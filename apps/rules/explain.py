@@ -8,11 +8,11 @@ from typing import Any
 
 from apps.market.domain import epoch_microseconds
 from apps.notation import SECOND, write_number
-from apps.rules.domain import describe_condition, describe_reason, describe_unknown, format_mean
+from apps.rules.domain import describe_condition, describe_distance, describe_reason, describe_unknown, format_mean
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.engine import InstanceStatus
-from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, OPEN, PENDING, RECOVERING
+from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, OPEN, PAUSED, PENDING, RECOVERING
 from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, ZScore
 from apps.rules.engine.rule import RuleSpec
 from apps.wording import count_and_unit, format_number, format_percent, format_time
@@ -55,7 +55,7 @@ def parts_of(condition: Condition, evidence: Mapping[str, Any], *, is_open: bool
     text = describe_condition(condition)
     recovery = getattr(condition, "recovery", None)
     if is_open and recovery is not None:
-        sign = " %" if isinstance(condition, Change | Average) else ""
+        sign = " %" if getattr(condition, "percent", None) is not None else ""
         text += f"; while it fires, {format_number(recovery)}{sign} is what counts"
     return Part(text, evidence["result"], _figures(condition, evidence))
 
@@ -84,7 +84,8 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
         known = describe_coverage(leaf, seen)
         if "mean" not in seen:
             return f"{price}; known: {known}"
-        far = _signed(seen["difference_percent"]) if "difference_percent" in seen else "no percent of that"
+        difference = seen.get("difference_percent", seen.get("difference"))
+        far = "no percent of that" if difference is None else f"{_sign(difference)}{describe_distance(seen)}"
         if isinstance(leaf, ZScore):
             far = f"{seen['deviations']} deviations" if "deviations" in seen else "its price never changed"
         return f"{price}, the average {format_mean(seen['mean'], seen['price'])}: {far}; known: {known}"
@@ -101,8 +102,11 @@ def describe_coverage(leaf: Average | Change | ZScore, seen: Mapping[str, Any]) 
 
 
 def _signed(percent: str) -> str:
-    sign = "−" if Decimal(percent) < 0 else "+"
-    return f"{sign}{format_percent(percent)}"
+    return f"{_sign(percent)}{format_percent(percent)}"
+
+
+def _sign(number: str) -> str:
+    return "−" if Decimal(number) < 0 else "+"
 
 
 def _moment(written: str) -> str:
@@ -113,7 +117,7 @@ def cooling_until(spec: RuleSpec, status_of_instance: InstanceStatus, *, moment:
     """Return until when the next opening would be silent, or None where it would be told."""
     until = status_of_instance.opened_at + spec.cooldown
     is_over = status_of_instance.opened_at == -FOREVER or moment >= until
-    return None if is_over or status_of_instance.state in (*OPEN, ENDED, ERROR) else until
+    return None if is_over or status_of_instance.state in (*OPEN, ENDED, ERROR, PAUSED) else until
 
 
 def describe_state(
@@ -135,6 +139,8 @@ def describe_state(
         )
     if state == ENDED:
         return f"ended at {since}: {describe_reason(status_of_instance.reason)}"
+    if state == PAUSED:
+        return f"paused since {since}: check its levels after the split {status_of_instance.detail}"
     held = moment - status_of_instance.since
     text = {
         PENDING: f"pending for {_seconds(held)} of {_seconds(spec.pending)} since {since}",

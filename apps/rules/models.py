@@ -84,8 +84,9 @@ class RuleChange(models.Model):
     """One line of a change of rules in a feed's log: from that entry on the rule is evaluated so, on these assets.
 
     version: None when the rule is no longer evaluated there; asset_ids: the ids that the rule's selector chose then;
-    calendars: asset id -> trading calendar, where it has one and the rule looks at the clock; filled: its windows, if
-    they were filled before.
+    calendars: asset id -> trading calendar, where it has one and the rule looks at the clock; resumes: its owner has
+    checked its levels after a split, so paused instances begin anew; filled: its windows, if they were
+    filled before.
     """
 
     entry = models.ForeignKey(FeedEntry, models.CASCADE, related_name="rule_changes")
@@ -93,6 +94,7 @@ class RuleChange(models.Model):
     version = models.ForeignKey(RuleVersion, models.CASCADE, null=True, related_name="changes")
     asset_ids = models.JSONField(default=list)
     calendars = models.JSONField(default=dict)
+    resumes = models.BooleanField(default=False)
     filled = models.ForeignKey(FilledWindows, models.SET_NULL, null=True, related_name="changes")
 
     class Meta:
@@ -106,7 +108,8 @@ class RuleState(models.Model):
     """Where one (rule, asset) stands, as of the feed's last evaluated entry.
 
     since: when it came into this state (event time), None before the first transition; unknown: why the last evaluation
-    could say neither yes nor no, or ""; reason: of the last transition; detail: for ERROR what was raised.
+    could say neither yes nor no, or ""; unknown_since: the feed's clock when that began; reason: of the last
+    transition; detail: for ERROR what was raised, for PAUSED the ratio of the split.
     """
 
     rule = models.ForeignKey(Rule, models.CASCADE, related_name="states")
@@ -115,6 +118,7 @@ class RuleState(models.Model):
     state = models.CharField(max_length=12, choices=_STATE_CHOICES)
     since = models.DateTimeField(null=True)
     unknown = models.CharField(max_length=CODE_LONGEST, choices=_UNKNOWN_CHOICES, blank=True)
+    unknown_since = models.DateTimeField(null=True)
     reason = models.CharField(max_length=CODE_LONGEST, choices=_REASON_CHOICES, blank=True)
     detail = models.CharField(max_length=DETAIL_LONGEST, blank=True)
 
@@ -128,7 +132,7 @@ class RuleState(models.Model):
 class Transition(models.Model):
     """One step of one instance, with the evidence it was made on. What was suppressed by a cooldown is here too.
 
-    detail: for a step to ERROR what was raised.
+    detail: for a step to ERROR what was raised, for one because of a split its ratio.
     """
 
     entry = models.ForeignKey(FeedEntry, models.CASCADE, related_name="transitions")

@@ -19,8 +19,9 @@ from apps.rules.engine.engine import (
     QuotesEntry,
     RuleChange,
     RulesEntry,
+    SplitEntry,
 )
-from apps.rules.engine.instance import ERROR, OPEN, PENDING
+from apps.rules.engine.instance import ERROR, OPEN, PAUSED, PENDING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import COARSE, WindowKey, needs_of
 from apps.rules.engine.written import RuleInvalid
@@ -126,6 +127,12 @@ def differing(wanted: Mapping[int, InForce], in_force: Mapping[int, InForce]) ->
     }
 
 
+def feeds_paused(rule: Rule) -> set[int]:
+    """Return the feeds in which the rule has a paused instance, as far as their logs are evaluated."""
+    paused = RuleState.objects.filter(rule=rule, state=PAUSED, asset__feed__isnull=False)
+    return set(paused.order_by().values_list("asset__feed_id", flat=True))
+
+
 def rules_to_follow() -> list[int]:
     """Return the rules that are evaluated on other assets, in other feeds or by other calendars than they choose now.
     Three statements, however many rules there are."""
@@ -160,7 +167,7 @@ def entry_of(entry: FeedEntry) -> Entry:
     if entry.kind in _OF_THE_PAST:
         return HistoryEntry(entry.seq, as_of, market.asset_ids_in(entry))
     if entry.kind == FeedEntry.Kind.SPLIT:
-        return HistoryEntry(entry.seq, as_of, [entry.split.asset_id])
+        return _split_entry(entry)
     return RulesEntry(entry.seq, as_of, _changes_of([entry], None, {}).get(entry.pk, []))
 
 
@@ -169,7 +176,8 @@ def entries(
 ) -> Iterator[Entry]:
     """Give the entries of a feed's log as `entry_of` gives them, in order; a few statements for many of them.
 
-    asset_ids: leave out what is of other assets, in quotes, changes and history alike; an entry may be empty then.
+    asset_ids: leave out what is of other assets, in quotes, changes and history alike; an entry may be empty then. (A
+    split of an asset that is not evaluated changes nothing.)
     """
     specs: Specs = {}
     for before in range(after_seq, up_to_seq, ENTRIES_AT_ONCE):
@@ -210,11 +218,15 @@ def _entries_of(entries: Sequence[FeedEntry], asset_ids: Collection[int] | None,
         elif entry.kind in _OF_THE_PAST:
             yield HistoryEntry(entry.seq, as_of, past.get(entry.pk, []))
         elif entry.kind == FeedEntry.Kind.SPLIT:
-            split = entry.split
-            is_left_out = asset_ids is not None and split.asset_id not in asset_ids
-            yield HistoryEntry(entry.seq, as_of, [] if is_left_out else [split.asset_id])
+            yield _split_entry(entry)
         else:
             yield RulesEntry(entry.seq, as_of, changes.get(entry.pk, []))
+
+
+def _split_entry(entry: FeedEntry) -> SplitEntry:
+    split = entry.split
+    effective_at = epoch_microseconds(split.effective_at)
+    return SplitEntry(entry.seq, epoch_microseconds(entry.as_of), split.asset_id, effective_at, str(split))
 
 
 def _changes_of(
@@ -223,17 +235,17 @@ def _changes_of(
     if not entries:
         return {}
     rows = RuleChangeRow.objects.filter(entry__in=[entry.pk for entry in entries]).order_by("rule_id")
-    lines = list(rows.values_list("entry_id", "rule_id", "version_id", "asset_ids", "calendars"))
-    missing = {version_id for _, _, version_id, _, _ in lines if version_id is not None} - specs.keys()
+    lines = list(rows.values_list("entry_id", "rule_id", "version_id", "asset_ids", "calendars", "resumes"))
+    missing = {version_id for _, _, version_id, *_ in lines if version_id is not None} - specs.keys()
     if missing:
         specs.update(specs_of(missing))
     changes: dict[int, list[RuleChange]] = {}
-    for entry_id, rule_id, version_id, chosen, written in lines:
+    for entry_id, rule_id, version_id, chosen, written, resumes in lines:
         if asset_ids is not None:
             chosen = [asset_id for asset_id in chosen if asset_id in asset_ids]
         spec = specs[version_id] if version_id is not None else None
         calendars = {int(asset_id): code for asset_id, code in written.items()}
-        changes.setdefault(entry_id, []).append(RuleChange(rule_id, version_id, spec, chosen, calendars))
+        changes.setdefault(entry_id, []).append(RuleChange(rule_id, version_id, spec, chosen, calendars, resumes))
     return changes
 
 
@@ -349,6 +361,7 @@ class RuleCounts(NamedTuple):
     firing: int
     pending: int
     unknown: int
+    paused: int
     error: int
 
 
@@ -363,6 +376,7 @@ def rule_counts_of(user: AbstractBaseUser | AnonymousUser) -> RuleCounts:
         firing=in_state(Q(state__in=OPEN)),
         pending=in_state(Q(state=PENDING)),
         unknown=in_state(~Q(unknown="")),
+        paused=in_state(Q(state=PAUSED)),
         error=in_state(Q(state=ERROR)),
     )
     return RuleCounts(rules=rules.count(), **counted)

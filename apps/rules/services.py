@@ -21,7 +21,7 @@ from apps.rules.ahead import history_at, prune_filled_windows, read_ahead
 from apps.rules.domain import checkpoints_kept
 from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.engine import Engine, Evaluation
-from apps.rules.engine.instance import FOREVER
+from apps.rules.engine.instance import FOREVER, PAUSED
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, FilledWindows, Rule, RuleChange, RuleState, RuleVersion, Transition
@@ -49,6 +49,7 @@ def save_rule(
     document: Mapping[str, Any],
     severity: str = Rule.Severity.WARNING,
     rule: Rule | None = None,
+    confirms: bool = False,
     now: datetime,
     trace_id: str,
     ahead: Mapping[int, FilledWindows] | None = None,
@@ -56,9 +57,9 @@ def save_rule(
     """Create or edit a rule and return it. A changed meaning is a new version, and enters the log of each feed
     concerned.
 
-    document: the written form without name, severity and channels; ahead: its windows, filled before where the caller
-    holds locks. Raises RuleInvalid, ValidationError, QuotaExceeded,
-    and Rule.DoesNotExist for a rule that is deleted.
+    document: the written form without name, severity and channels; confirms: its owner has looked at it, so what a
+    split has paused goes on; ahead: its windows, filled before where the caller holds locks. Raises RuleInvalid,
+    ValidationError, QuotaExceeded, and Rule.DoesNotExist for a rule that is deleted.
     """
     spec = RuleSpec.read(document)
     refuse_unfit_assets(spec)
@@ -82,11 +83,23 @@ def save_rule(
         if is_new:
             number = version.number + 1 if version else 1
             version = RuleVersion.objects.create(rule=rule, number=number, document=meaning)
-        entered = _enter_log(rule, version=version, spec=spec, ahead=ahead, now=now, trace_id=trace_id)
+        entered = _enter_log(
+            rule, version=version, spec=spec, resumes=confirms, ahead=ahead, now=now, trace_id=trace_id
+        )
         if is_new or entered:
             # An asset that is tagged or moved beside this transaction is not seen by it.
             mark_assets_changed()
     return rule
+
+
+def confirm_rule(*, rule: Rule, now: datetime, trace_id: str) -> bool:
+    """Let what a split has paused of a rule go on as it is, from here on, and tell whether there was any. Raises
+    Rule.DoesNotExist for a rule that is deleted, RuleInvalid for one that cannot be read."""
+    with transaction.atomic():
+        rule = Rule.objects.select_for_update(no_key=True).get(pk=rule.pk, deleted_at=None)
+        version = rule.versions.order_by("number").last()
+        spec = RuleSpec.read(version.document) if version is not None else None
+        return _enter_log(rule, version=version, spec=spec, resumes=True, now=now, trace_id=trace_id) > 0
 
 
 def delete_rule(*, rule: Rule, now: datetime, trace_id: str) -> None:
@@ -155,6 +168,8 @@ def follow_moved_asset(
     rules: as lock_rules_on gave them before. Raises AssetStays where there are others by now. Rules that choose the new
     feed follow within seconds, as with any asset that is added to it.
     """
+    if RuleState.objects.filter(asset=asset_id, state=PAUSED).exists():
+        raise AssetStays("A rule on it is paused after a split; its owner has to check its levels first.")
     if {rule.pk for rule in rules} != set(RuleState.objects.filter(asset=asset_id).values_list("rule", flat=True)):
         raise AssetStays("Rules on it were changed at this moment; try again.")
     ended: dict[int, FeedEntry] = {}
@@ -185,19 +200,22 @@ def _enter_log(
     *,
     version: RuleVersion | None,
     spec: RuleSpec | None,
+    resumes: bool = False,
     now: datetime,
     trace_id: str,
     ahead: Mapping[int, FilledWindows] | None = None,
 ) -> int:
-    """Append the rule's change to the log of each feed where it differs from what is in force there; return how
-    many."""
+    """Append the rule's change to the log of each feed where it differs from what is in force there, with `resumes`
+    also where a split has paused it; return how many."""
     wanted: dict[int, queries.InForce] = {}
     if version is not None and spec is not None:
         chosen = market.assets_chosen(symbols=spec.assets.symbols, tag=spec.assets.tag, feed=spec.assets.feed)
         wanted = queries.wanted_in_logs(version, spec, chosen)
     # In order of feed, so that two changes over the same feeds cannot wait for each other.
     changes = queries.differing(wanted, queries.changes_in_force(rule))
-    for feed_id, (version_id, asset_ids, calendars) in changes.items():
+    paused = queries.feeds_paused(rule) if resumes else set()
+    changes |= {feed_id: wanted[feed_id] for feed_id in paused & wanted.keys()}
+    for feed_id, (version_id, asset_ids, calendars) in sorted(changes.items()):
         entry = append_rules_entry(feed_id=feed_id, now=now, trace_id=trace_id)
         RuleChange.objects.create(
             entry=entry,
@@ -205,6 +223,7 @@ def _enter_log(
             version_id=version_id,
             asset_ids=asset_ids,
             calendars=calendars,
+            resumes=feed_id in paused,
             filled=(ahead or {}).get(feed_id),
         )
     return len(changes)
@@ -279,6 +298,7 @@ def evaluate(*, entry: FeedEntry, engine: Engine) -> Evaluation:
 
 def _record(entry: FeedEntry, evaluation: Evaluation) -> None:
     if evaluation.touched:
+        unknown_since = _unknown_since(entry, evaluation)
         RuleState.objects.bulk_create(
             [
                 RuleState(
@@ -288,6 +308,7 @@ def _record(entry: FeedEntry, evaluation: Evaluation) -> None:
                     state=one.state,
                     since=from_epoch_microseconds(one.since) if one.since > -FOREVER else None,
                     unknown=one.unknown or "",
+                    unknown_since=unknown_since.get((rule_id, asset_id)),
                     reason=one.reason,
                     detail=one.detail,
                 )
@@ -295,7 +316,7 @@ def _record(entry: FeedEntry, evaluation: Evaluation) -> None:
             ],
             update_conflicts=True,
             unique_fields=["rule", "asset"],
-            update_fields=["version", "state", "since", "unknown", "reason", "detail"],
+            update_fields=["version", "state", "since", "unknown", "unknown_since", "reason", "detail"],
             batch_size=2_000,
         )
     Transition.objects.bulk_create(
@@ -318,6 +339,19 @@ def _record(entry: FeedEntry, evaluation: Evaluation) -> None:
         ],
         batch_size=2_000,
     )
+
+
+def _unknown_since(entry: FeedEntry, evaluation: Evaluation) -> dict[tuple[int, int], datetime]:
+    """Return (rule id, asset id) -> since when the instance is UNKNOWN, whatever the reason was meanwhile."""
+    unknown = {key for key, one in evaluation.touched.items() if one.unknown}
+    if not unknown:
+        return {}
+    states = RuleState.objects.filter(
+        rule__in={rule_id for rule_id, _ in unknown}, asset__in={asset_id for _, asset_id in unknown}
+    )
+    rows = states.exclude(unknown_since=None).values_list("rule", "asset", "unknown_since")
+    known = {(rule_id, asset_id): since for rule_id, asset_id, since in rows}
+    return {key: known.get(key, entry.as_of) for key in unknown}
 
 
 def _checkpoint_if_due(entry: FeedEntry, engine: Engine) -> None:

@@ -1,12 +1,11 @@
-"""The pages of the site beside the admin: the front page, signing in, and whether the process is well."""
+"""The pages of the site beside the admin: the front page, and signing in."""
 
-import logging
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import views as auth
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse_lazy
@@ -21,12 +20,12 @@ from apps.accounts.queries import profile_of
 from apps.accounts.services import forget_attempts
 from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of
+from apps.health.domain import INTENDED
+from apps.health.queries import asset_healths, not_checked, problems_seen_by
 from apps.market.queries import first_assets, latest_prices
 from apps.notify.services import ACTIONS, LinkInvalid, LinkOver, last_items_of, message_of_link, perform_action
 from apps.site.forms import ProfileForm, ResetForm, SignInForm
 from apps.wording import format_number
-
-logger = logging.getLogger(__name__)
 
 ASSETS_SHOWN = 100
 ALERTS_SHOWN = 10
@@ -52,17 +51,28 @@ def _live(request: HttpRequest) -> dict[str, Any]:
     now = timezone.now()
     assets = first_assets(limit=ASSETS_SHOWN + 1) if shows_market else []
     prices = latest_prices([asset.pk for asset in assets], now=now)
+    healths = asset_healths([asset.pk for asset in assets], now=now)
     rows = []
     for asset in assets[:ASSETS_SHOWN]:
         at, price = prices.get(asset.pk, (None, None))
-        rows.append({"asset": asset, "at": at, "price": format_number(price) if price is not None else None})
+        written = format_number(price) if price is not None else None
+        rows.append({"asset": asset, "at": at, "price": written, "health": healths[asset.pk]})
     return {
         "shows_market": shows_market,
         "rows": rows,
         "more_assets": len(assets) > ASSETS_SHOWN,
         "alerts": alerts_of(request.user)[:ALERTS_SHOWN],
+        "stopped": not_checked(now=now),
+        "faults": _faults(request, now=now),
         "now": now,
     }
+
+
+def _faults(request: HttpRequest, *, now: datetime) -> int:
+    """Return how much is wrong of what the reader depends on."""
+    if not request.user.is_authenticated:
+        return 0
+    return sum(problem.code not in INTENDED for problem, _ in problems_seen_by(request.user, now=now))
 
 
 class SignIn(auth.LoginView):
@@ -147,27 +157,6 @@ class PasswordResetComplete(auth.PasswordResetCompleteView):
 @method_decorator(never_cache, name="dispatch")
 class SignOut(auth.LogoutView):
     """By POST only, so that no picture in a page signs anybody out."""
-
-
-@never_cache
-@require_safe
-def healthz(request: HttpRequest) -> HttpResponse:
-    """Say that the process answers. It asks nobody else, so a database that is away restarts no web server."""
-    return HttpResponse("ok", content_type="text/plain")
-
-
-@never_cache
-@require_safe
-def readyz(request: HttpRequest) -> HttpResponse:
-    """Say whether a page could be served now: 200, or 503 when the database does not answer."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-            cursor.fetchone()
-    except Error as error:
-        logger.warning("not ready", extra={"reason": type(error).__name__})
-        return HttpResponse("the database does not answer", content_type="text/plain", status=503)
-    return HttpResponse("ok", content_type="text/plain")
 
 
 # For whoever holds it, signed in or not: the link is the permission, and a mail program has no session.

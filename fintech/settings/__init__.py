@@ -34,7 +34,7 @@ IS_HTTPS = SITE_URL.startswith("https://")
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_HSTS_SECONDS = 365 * 86_400 if IS_HTTPS else 0
 # Who asks for health stands beside the process, and speaks no TLS.
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^status$"]
 # Subdomains of SITE_URL, and the browsers' built-in list, are the matter of who runs the domain, not of this site.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 TRUST_PROXY_HEADERS = env.boolean("TRUST_PROXY_HEADERS")
@@ -95,6 +95,8 @@ OUTBOUND_ALLOW = env.places("OUTBOUND_ALLOW")
 SLACK_HOSTS = [host.lower() for host in env.names("SLACK_HOSTS")]
 TELEGRAM_API_URL = env.url("TELEGRAM_API_URL", schemes={"http", "https"}, bare=True).rstrip("/")
 
+HEARTBEAT_URL = env.url("HEARTBEAT_URL", schemes={"http", "https"}, optional=True)
+
 EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
 globals().update(env.email("EMAIL_URL"))
 EMAIL_TIMEOUT = 10
@@ -117,6 +119,7 @@ INSTALLED_APPS = [
     "apps.backtests",
     "apps.alerts",
     "apps.notify",
+    "apps.health",
     "apps.setup",
     "apps.pipeline",
     "apps.api",

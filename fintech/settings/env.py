@@ -44,6 +44,11 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "",
         "smtp://user:password@host:587 or smtp+tls://…; empty: no mail is sent, and pages and channels say so",
     ),
+    "HEARTBEAT_URL": (
+        "",
+        "called each minute while ticks run and work is done, so that a monitor outside (Healthchecks, Uptime Kuma) "
+        "notices when nothing here can say so",
+    ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
     "OUTBOUND_ALLOW": (

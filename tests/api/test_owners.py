@@ -29,6 +29,7 @@ SEEN_BY = {
     "assets": EVERYBODY,
     "feed": {"grace", "root"},
     "feeds": {"grace", "root"},
+    "health": set(),
     "me": set(),
     "messages": {"ada", "root"},
     "rule": {"ada", "root"},
@@ -36,7 +37,7 @@ SEEN_BY = {
     "silences": {"ada", "root"},
 }
 # What a stranger reads: nothing is there, or that they should sign in.
-OPEN_TO_STRANGERS = {"feed", "feeds", "me"}
+OPEN_TO_STRANGERS = {"feed", "feeds", "health", "me"}
 # Ids that may be, and are not there.
 ABSENT = {"alert": "999999", "asset": "ABSENT", "feed": "absent", "rule": "999999"}
 

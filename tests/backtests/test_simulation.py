@@ -248,6 +248,16 @@ def test_a_level_is_not_swept_below_the_lowest():
     assert thresholds({"kind": "below", "level": "-1000000000000"})[0] == "-1000000000000"
 
 
+def test_an_amount_is_swept_with_its_recovery():
+    by_5 = {"kind": "above_average", "by": 5, "window": "1h", "recovery": 3}
+    found = [spec.document()["condition"] for _, spec in variants(spec_of(by_5))]
+    assert [(one["by"], one["recovery"]) for one in found] == [
+        ("2.5", "2.5"), ("3", "3"), ("3.5", "3"), ("4", "3"), ("4.5", "3"), ("5", "3"), ("5.5", "3"), ("6.25", "3"),
+        ("7.5", "3"), ("10", "3"),
+    ]  # fmt: skip
+    assert thresholds({"kind": "below_average", "by": 0, "window": "1h"}) == ["0"]
+
+
 def test_a_level_of_0_has_nothing_around_it():
     assert thresholds({"kind": "below", "level": 0}) == ["0"]
     assert thresholds({"kind": "below", "level": -100}) == [

@@ -61,6 +61,12 @@ ROLLED_UP = size(full=[(1, 1_000_000, 1), (500, 200_000, 60)], small=[(2, 40, 20
 FOLLOWING_RULES = size(full=2_000, small=5)
 FOLLOWING_RUNS = size(full=200, small=2)
 
+# A check of everything.
+HEALTH_FEEDS = size(full=1_000, small=2)
+HEALTH_ASSETS = size(full=10_000, small=4)
+HEALTH_RULES = size(full=10_000, small=4)
+HEALTH_RUNS = size(full=20, small=2)
+
 # A tick and a sweep with nothing to do.
 IDLE_FEEDS = size(full=1_000, small=2)
 IDLE_ASSETS = size(full=10_000, small=4)

@@ -50,7 +50,7 @@ def make_long_logs(*names):
     columns = (
         "feed_id, kind, part, as_of, received_at, provider, failure, accepted, late, repeated, unconfirmed, rejected"
     )
-    columns += ", missed_slots, first_at, last_at, trace_id"
+    columns += ", missed_slots, first_at, last_at, trace_id, is_superseded"
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO market_feedentry (seq, {columns}) "

@@ -219,12 +219,19 @@ def test_a_write_that_fails_while_earlier_ones_are_redone_leaves_its_word(outage
 
 
 @pytest.mark.django_db
-def test_writing_again_does_not_put_an_old_price_over_a_newer_one(outage):
+def test_writing_again_does_not_put_an_old_price_over_one_that_is_written_beside_it(outage, monkeypatch):
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", START, "10")])
     outage()
     btc = asset_ids(feed)["BTC"]
-    _put(btc, at(1), "11")
+    read = queries.newest_stored
+
+    def read_and_write_beside(asset_ids):
+        newest = read(asset_ids)
+        _put(btc, at(1), "11")
+        return newest
+
+    monkeypatch.setattr(queries, "newest_stored", read_and_write_beside)
     services.redo_cache_writes(now=START)
     assert _get(btc) == {btc: (at(1), Decimal(11))}
 

@@ -7,18 +7,20 @@ from decimal import Decimal
 from itertools import combinations
 
 import pytest
+from django.db import transaction
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apps.alerts.models import Alert
 from apps.backtests.evaluation import read_quotes
 from apps.market import domain
+from apps.market import services as market
 from apps.market.domain import Newest, RawQuote, Unconfirmed
 from apps.market.models import FeedEntry, Quote
 from apps.pipeline.flow import evaluate_pending
 from apps.sources import services as sources
 from apps.sources.services import Pushed, history, record_pushed
-from tests.builders import START, TRACE, above, append_quotes, at, make_feed, make_owner, make_rule
+from tests.builders import START, TRACE, above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
 from tests.market.rows import newest_prices, stored_quotes
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -355,3 +357,39 @@ def test_a_file_sets_apart_what_a_feed_sets_apart(tmp_path):
         (1_000_000, 10),
     ]
     assert (read.accepted, read.repeated, read.rejected) == (4, 1, {})
+
+
+# After a correction
+
+
+@pytest.mark.django_db
+def test_a_price_that_was_replaced_and_is_given_again_is_a_repeat():
+    feed = make_feed("A", jump_percent=0)
+    append_quotes(feed, [("A", START, "10"), ("A", START, "90"), ("A", START, "11")])
+    replace_price(feed, START + MICROSECOND, "9")
+    again = append_quotes(feed, [("A", START, "90"), ("A", START, "11")], as_of=at(1))
+    assert (again.accepted, again.unconfirmed, again.repeated, again.rejected) == (0, 0, 2, {})
+
+    more = append_quotes(feed, [("A", START, "10"), ("A", START, "90"), ("A", START, "12")], as_of=at(2))
+    assert (more.accepted, more.repeated) == (1, 2)
+    assert prices_stored() == [10, 9, 11, 12]
+
+
+@pytest.mark.django_db
+def test_the_newest_price_that_was_replaced_does_not_come_back_behind_the_right_one():
+    feed = make_feed("A", jump_percent=0)
+    append_quotes(feed, [("A", START, "90")])
+    replace_price(feed, START, "9")
+    append_quotes(feed, [("A", START, "90")], as_of=at(1))
+
+    assert prices_stored() == [9]
+    assert newest_prices() == [("A", START, "9")]
+
+
+def replace_price(feed, moment, price):
+    """Put another price in place of what is stored of A at that time."""
+    quote = domain.AdmittedQuote(asset_ids(feed)["A"], moment, Decimal(price))
+    with transaction.atomic():
+        _, head = market.lock_for_correction(feed.pk)
+        found = market.difference(domain.Admission([quote]))
+        market.replace_quotes(head, found, now=at(1), trace_id=TRACE)

@@ -7,11 +7,10 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.market import cache, partitions, queries, services
 from apps.market.domain import AdmittedQuote, Newest, epoch_microseconds
-from apps.market.models import Asset, Candle, EvaluationCursor, Feed, FeedEntry, FeedHead
+from apps.market.models import Asset, Candle, EvaluationCursor, Feed, FeedEntry
 from apps.market.services import roll_up
 from apps.pipeline.flow import evaluate_pending
 from apps.sources import queries as sources_queries
-from apps.sources import services as sources
 from apps.sources.models import FeedSource, Listing
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 from tests.market.rows import make_long_logs, rows_read
@@ -302,20 +301,8 @@ def test_assets_are_chosen_by_symbol_by_tag_and_by_feed():
     assert chosen() == []
 
 
-# How a feed is
-
-
 def _seen(feed):
     return queries.with_recent_entries(Feed.objects.filter(pk=feed.pk)).get()
-
-
-def _health(feed, *, second):
-    return sources_queries.health_of(_seen(feed), now=at(second))
-
-
-def _fail(feed, *, second, reason="timeout"):
-    lease = sources.take_fetch_lease(feed_id=feed.pk, slot=at(second))
-    sources.record_failure(lease=lease, failure=reason, retry_after_seconds=None, now=at(second), trace_id=TRACE)
 
 
 @pytest.fixture
@@ -326,72 +313,6 @@ def quoted():
     FeedEntry.objects.update(evaluated_at=START)
     EvaluationCursor.objects.update(seq=1)
     return feed
-
-
-def test_a_feed_that_answers_is_fresh_until_it_is_long_due(quoted):
-    assert _health(quoted, second=40) == ("fresh", "Last answer at 2026-03-02 12:00:00.")
-    state, text = _health(quoted, second=41)
-    assert (state, "Due since 2026-03-02 12:00:10" in text) == ("behind", True)
-
-
-def test_a_feed_that_is_paused_is_said_to_be_so_whatever_else(quoted):
-    Feed.objects.update(is_enabled=False)
-    assert _health(quoted, second=4_000) == ("paused", "Nothing is fetched until it is resumed.")
-
-
-def test_a_feed_that_was_never_fetched_is_new():
-    feed = make_feed(interval_seconds=10)
-    assert _health(feed, second=5) == ("new", "Never fetched. It is due now.")
-    assert _health(feed, second=-5) == ("new", "Due at 2026-03-02 12:00:00.")
-    assert _health(feed, second=31).state == "behind"
-
-
-def test_a_feed_that_fails_says_since_when_why_and_when_it_is_asked_again(quoted):
-    _fail(quoted, second=10, reason="timeout")
-    text = "timeout since 2026-03-02 12:00:10: no answer within 10 s. Asked again at 2026-03-02 12:00:30."
-    assert _health(quoted, second=11).summary == text
-    _fail(quoted, second=30, reason="http_503")
-    state, text = _health(quoted, second=31)
-    assert state == "failing"
-    assert text == "http_503 since 2026-03-02 12:00:10, 2 times in a row. Asked again at 2026-03-02 12:01:10."
-
-
-def test_a_feed_without_its_key_says_what_to_set(quoted):
-    quoted.sources.update(provider="coincap")
-    _fail(quoted, second=10, reason="no_key")
-    assert " since 2026-03-02 12:00:10: set COINCAP_API_KEY. Asked" in _health(quoted, second=11).summary
-
-
-def test_a_feed_that_fails_for_longer_than_is_looked_at_says_before_when(quoted):
-    for number in range(1, 23):
-        FeedHead.objects.update(next_slot=at(10 * number))
-        _fail(quoted, second=10 * number)
-    assert " since before 2026-03-02 12:00:30, 22 times in a row: " in _health(quoted, second=221).summary
-
-
-def test_a_feed_whose_entries_nobody_evaluates_is_behind(quoted):
-    append_quotes(quoted, [("BTC-USD", at(10), "11")])
-    FeedHead.objects.update(next_slot=at(50))
-    assert _health(quoted, second=40).state == "fresh"
-    assert _health(quoted, second=41) == ("behind", "Entries that wait to be evaluated: 1. Does an analyzer run?")
-
-
-def test_a_feed_whose_slot_lies_ahead_of_the_clock_is_behind(quoted):
-    assert _health(quoted, second=-30).state == "fresh"
-    state, text = _health(quoted, second=-31)
-    assert (state, "Was this machine's clock set back?" in text) == ("behind", True)
-
-
-@pytest.mark.parametrize(("provider", "state"), [("recording", "finished"), ("coincap", "fresh")])
-def test_a_recording_is_over_when_it_gives_nothing_and_its_clock_stands_and_a_market_only_rests(provider, state):
-    feed = make_feed("BTC-USD")
-    FeedSource.objects.update(provider=provider)
-    append_quotes(feed, [("BTC-USD", START, "10")])
-    for _ in range(2):
-        append_quotes(feed, [], as_of=START)
-    assert _health(feed, second=3).state == "fresh"
-    append_quotes(feed, [], as_of=START)
-    assert _health(feed, second=4).state == state
 
 
 def test_the_effective_interval_is_the_median_gap_between_answers(quoted):

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import acknowledge
-from apps.market.models import FeedEntry, FeedHead
+from apps.market.models import Feed, FeedEntry, FeedHead
 from apps.notify.models import Message
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import RuleState
@@ -19,6 +19,7 @@ from tests.builders import (
     above,
     append_quotes,
     at,
+    check_all,
     make_feed,
     make_notified_alerts,
     make_operator,
@@ -66,7 +67,8 @@ def test_feeds_that_work_are_one_sentence(admin_client, admin_user):
         make_notified_alerts(admin_user, 1, name=name)
     for entry in FeedEntry.objects.all():
         refresh(entry.feed)
-    assert said(admin_client, "Feeds")[0] == "All 2 feeds are fresh."
+    check_all()
+    assert said(admin_client, "Feeds")[0] == "All 2 feeds are well."
     assert said(admin_client, "Feeds")[-1] == "Every entry is evaluated."
     assert parts(admin_client)["Feeds"].mood == "good"
 
@@ -80,20 +82,42 @@ def test_a_feed_that_fails_comes_first_with_its_reason(admin_client, admin_user)
     last = FeedEntry.objects.filter(feed__name="omega").order_by("-seq")[0]
     FeedEntry.objects.filter(pk=last.pk).update(failure="http_500")
     FeedHead.objects.filter(feed=last.feed).update(failures=1)
-    feeds = parts(admin_client)["Feeds"]
-    assert feeds.sentences[0] == "Of 2 feeds, 1 is failing, 1 is fresh."
-    assert feeds.sentences[1].startswith("omega is failing: http_500 since ")
-    assert [row[1] for row in feeds.rows] == ["failing", "fresh"]
+    check_all()
+    feeds, wrong = parts(admin_client)["Feeds"], parts(admin_client)["Health"]
+    assert feeds.sentences[0] == "Of 2 feeds, 1 is degraded, 1 is well."
+    assert [row[1] for row in feeds.rows] == ["degraded", "well"]
     assert feeds.mood == "bad"
+    assert (wrong.sentences[0].startswith("1 thing is wrong, by the check at "), wrong.mood) == (True, "bad")
+    assert "No provider has answered since" in wrong.rows[0][3]
+    assert "http_500" in wrong.rows[0][3]
 
 
 @pytest.mark.django_db
-def test_a_paused_feed_is_no_alarm(admin_client):
-    feed = make_feed("BTC-USD")
-    feed.is_enabled = False
-    feed.save()
-    feeds = parts(admin_client)["Feeds"]
-    assert (feeds.sentences[0], feeds.mood) == ("Of 1 feed, 1 is paused.", "good")
+def test_nothing_is_green_before_it_was_checked_and_after_the_last_tick(admin_client, admin_user):
+    make_notified_alerts(admin_user, 1, name="one")
+    refresh(Feed.objects.get())
+    never = parts(admin_client)
+    check_all(now=timezone.now() - timedelta(seconds=11))
+    late = parts(admin_client)
+    check_all()
+    assert (never["Health"].sentences[0], never["Health"].mood, never["Feeds"].mood) == (
+        "Nothing has run yet: no worker has finished a tick and a check.",
+        "bad",
+        "bad",
+    )
+    assert late["Health"].sentences[0].startswith("Nothing has been fetched, evaluated or sent since ")
+    assert (late["Health"].mood, late["Feeds"].mood) == ("bad", "bad")
+    assert [parts(admin_client)[title].mood for title in ("Health", "Feeds")] == ["good", "good"]
+
+
+@pytest.mark.django_db
+def test_a_paused_feed_is_never_green_and_no_fault(admin_client):
+    make_feed("BTC-USD", is_enabled=False)
+    check_all()
+    feeds, wrong = parts(admin_client)["Feeds"], parts(admin_client)["Health"]
+    assert (feeds.sentences[0], feeds.mood) == ("Of 1 feed, 1 is stopped.", "bad")
+    assert (wrong.rows[0][1], wrong.rows[0][3]) == ("stopped", "The feed is paused.")
+    assert (wrong.sentences[0].startswith("Nothing is wrong, by the check at "), wrong.mood) == (True, "good")
 
 
 @pytest.mark.django_db
@@ -197,7 +221,7 @@ def test_an_owner_sees_own_rows_and_no_feeds(client):
     ada, eve = as_owner("ada"), as_owner("eve")
     make_notified_alerts(ada, 1)
     client.force_login(eve)
-    assert parts(client).keys() == {"Alerts", "Rules", "Messages"}
+    assert parts(client).keys() == {"Health", "Alerts", "Rules", "Messages"}
     assert said(client, "Alerts") == ["No alert of yours is open.", "Today none opened."]
     assert parts(client)["Alerts"].rows == []
     assert "NOTIFIED-0" not in client.get(INDEX).text
@@ -212,7 +236,7 @@ def test_an_operator_sees_feeds_and_nothing_that_is_owned(client):
     grace = make_operator("grace")
     grace.groups.add(Group.objects.get(name="Operator"))
     client.force_login(grace)
-    assert parts(client).keys() == {"Feeds", "Alerts"}
+    assert parts(client).keys() == {"Health", "Feeds", "Alerts"}
     assert said(client, "Alerts") == ["No alert about this installation is open.", "Today none opened."]
     text = client.get(reverse("admin:alerts_alert_changelist")).text
     assert ("come from Alertmanager" in text, "see Rules" in text) == (True, False)

@@ -15,7 +15,7 @@ from apps.panel.kit.pages import Chart
 from apps.pipeline import corrections
 from apps.sources import services as sources
 from apps.sources.models import Backfill, FeedSource
-from tests.builders import TRACE, append_quotes, at, make_feed, make_operator
+from tests.builders import TRACE, append_quotes, at, check_all, make_feed, make_operator
 
 LISTS = ["admin:market_asset_changelist", "admin:market_feed_changelist", "admin:market_feedentry_changelist"]
 SOURCES = {
@@ -464,8 +464,9 @@ def test_a_feed_with_a_log_is_not_deleted_and_one_without_is(admin_client):
 def test_the_feed_list_says_how_each_feed_is(admin_client):
     _feeds(1, prefix="feed")
     append_quotes(Feed.objects.get(), [("FEED-0", at(2), "2")])
+    check_all()
     answer = admin_client.get(reverse("admin:market_feed_changelist"), {"o": "-6"})
-    for text in ("behind", "nobody has fetched it", "asked every 1 s, effective every 2 s"):
+    for text in ("stopped", "Prices have waited to be evaluated since", "asked every 1 s, effective every 2 s"):
         assert text in answer.text
     assert answer.context["cl"].model_admin.pending(answer.context["cl"].result_list[0]) == 2
 

@@ -36,6 +36,10 @@ KINDS = [
         {"kind": "above_average", "percent": "1", "window": "1d", "min_coverage": "0.8"},
     ),
     (
+        {"kind": "below_average", "by": "0.5", "window": "24h", "recovery": "0.25"},
+        {"kind": "below_average", "by": "0.5", "window": "1d", "min_coverage": "0.5", "recovery": "0.25"},
+    ),
+    (
         {"kind": "below_average", "percent": "0", "window": "30d"},
         {"kind": "below_average", "percent": "0", "window": "30d", "min_coverage": "0.5"},
     ),
@@ -151,6 +155,11 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
             "window is not a duration; write it like 10s, 5m, 24h or 30d.",
         ),
         ({"kind": "rises", "percent": "1", "window": "1s"}, "window", "window must be from 10s to 400d."),
+        (
+            {"kind": "above_average", "percent": "1", "by": "1", "window": "1h"},
+            "by",
+            "by stands beside percent; write one of the two.",
+        ),
         ({"kind": "zscore", "n": "-3", "window": "1h"}, "n", "n must be above 0 and at most 1000."),
         (
             {"kind": "zscore", "n": "3", "window": "1h", "min_coverage": "2"},

@@ -1,6 +1,7 @@
 """Alerts that saw a price which is corrected later: what their timeline says, and who is notified."""
 
 import pytest
+from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.replay import replay
@@ -8,7 +9,7 @@ from apps.market import services as market
 from apps.market.domain import AdmittedQuote
 from apps.market.models import Quote
 from apps.notify.models import Message, Notification
-from apps.notify.services import create_channel, set_channels
+from apps.notify.services import create_channel, plan, set_channels
 from apps.notify.services.sending import render
 from apps.pipeline import corrections, flow
 from tests.builders import START, TRACE, above, append_quotes, at, make_feed, make_owner, make_rule, notify_all
@@ -171,6 +172,7 @@ def test_who_was_notified_and_wants_resolutions_is_notified_of_it_as_of_a_resolu
 def test_it_joins_the_message_with_the_opening_that_nobody_has_tried_to_send(feed, channels):
     append_quotes(feed, [("A", at(30), "130")])
     flow.evaluate_pending(feed_id=feed.pk)
+    assert plan(channel_id=channels[0].pk, now=timezone.now())
     replace(feed, ("A", at(30), "99"))
     flow.evaluate_pending(feed_id=feed.pk)
     notify_all()

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
@@ -16,12 +17,14 @@ from apps.market.domain import UNITS_PER_ONE, RawQuote
 from apps.market.models import Asset, Candle, Correction, FeedEntry, FeedHead, LatestQuote, Quote, SupersededQuote
 from apps.market.services import corrections as pieces
 from apps.market.services import prune_quotes
+from apps.market.services.candles import make_anew
 from apps.pipeline import corrections, flow
 from apps.rules import services as rules
 from apps.rules.why import why
 from apps.sources.services import import_history
 from tests.builders import START, TRACE, above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.market import test_candles
+from tests.threads import elsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -197,18 +200,21 @@ def test_a_correction_is_corrected_and_each_place_of_the_log_has_its_own_past(fe
     for price in ("95", "96"):
         replace(feed, ("A", at(10), price))
         entries.append(FeedEntry.objects.latest("pk"))
-    delete(feed, "A", at(0), at(15))
-    entries.append(FeedEntry.objects.latest("pk"))
+    for since, until in ((at(0), at(15)), (at(15), at(30))):
+        delete(feed, "A", since, until)
+        entries.append(FeedEntry.objects.latest("pk"))
 
     (asset,) = feed.assets.filter(symbol="A")
-    paths = [queries.quoted_path({asset.pk: 10**9}, feed_id=feed.pk, up_to_seq=one.seq)[asset.pk] for one in entries]
+    read = [queries.quoted_path({asset.pk: 10**9}, feed_id=feed.pk, up_to_seq=one.seq) for one in entries]
+    paths = [path.get(asset.pk, []) for path in read]
     assert [[units // UNITS_PER_ONE for _, units in path] for path in paths] == [
         [90, 900, 91],
         [90, 95, 91],
         [90, 96, 91],
         [91],
+        [],
     ]
-    assert newest() == {("A", at(20), "91")}
+    assert newest() == set()
 
 
 def test_a_corrected_price_from_before_a_split_counts_as_it_was_then(feed):
@@ -224,14 +230,29 @@ def test_a_corrected_price_from_before_a_split_counts_as_it_was_then(feed):
     assert [path[asset.pk][-1][1] / UNITS_PER_ONE for path in paths] == [91, 45.5, 50]
 
 
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_nobody_evaluates_rolls_up_or_fetches_while_quotes_are_corrected(feed):
+    append_quotes(feed, [("A", at(100), "92")])
+    market.make_cursor(feed.pk)
+    with transaction.atomic():
+        market.lock_for_correction(feed.pk)
+        assert elsewhere(lambda: flow.evaluate_next(feed_id=feed.pk)) is None
+        assert elsewhere(lambda: market.roll_up(feed_id=feed.pk)) is False
+        with pytest.raises(TimeoutError):
+            elsewhere(lambda: append_quotes(feed, [("A", at(101), "93")]))
+    assert flow.evaluate_next(feed_id=feed.pk) is True
+    assert market.roll_up(feed_id=feed.pk) is True
+
+
 def test_why_is_answered_by_what_was_evaluated(feed):
     rule, asset = Alert.objects.get().rule, Asset.objects.get(symbol="A")
-    delete(feed, "A", at(5), at(15))
+    delete(feed, "A", at(0), at(15))
     flow.evaluate_pending(feed_id=feed.pk)
 
     before, now = (why(None, rule=rule, asset=asset, now=at(99), at=moment) for moment in (at(10), None))
     assert (before.state, before.newest.price, before.previous.price) == ("firing", 900, 90)
-    assert (now.state, now.newest.price, now.previous.price) == ("inactive", 91, 90)
+    assert (now.state, now.newest.price, now.previous) == ("inactive", 91, None)
 
 
 def test_the_newest_price_goes_back_in_the_row_in_the_cache_and_for_the_next_quote(feed):
@@ -306,6 +327,16 @@ def test_candles_are_what_the_corrected_quotes_give_wherever_the_roll_up_stands(
     last = Quote.objects.filter(late=False).order_by("asset__symbol", "-at")
     newest_of = {one.asset.symbol: (one.at, one.price) for one in reversed(last.select_related("asset"))}
     assert {symbol: (moment, price) for symbol, moment, price in _rows(LatestQuote)} == newest_of
+
+
+def test_candles_that_are_made_anew_say_what_is_stored_whatever_they_said(feed):
+    append_quotes(feed, [("B", at(200), "1")])
+    rolled_up(feed)
+    Quote.objects.filter(asset__symbol="A", at__in=[at(10), at(20)]).delete()
+    make_anew([(feed.assets.get(symbol="A").pk, at(10))], clock=at(200))
+
+    found = set(Candle.objects.filter(asset__symbol="A").values_list("resolution", "count", "high"))
+    assert found == {(60, 1, 90), (3_600, 1, 90), (86_400, 1, 90)}
 
 
 def test_a_candle_that_the_roll_up_has_passed_becomes_smaller(feed):

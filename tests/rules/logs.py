@@ -2,6 +2,7 @@
 from."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ START = 1_678_500_000 * SECOND  # 2023-03-11 02:00:00 UTC, on every grid up to a
 # And an hour before a clock changes somewhere: Europe on 2026-03-29 and 2026-10-25, America on 2026-11-01.
 STARTS = (START, 1_774_742_400 * SECOND, 1_792_886_400 * SECOND, 1_793_509_200 * SECOND)
 ASSETS = (1, 2)
+RATIOS = ((2, 1), (20, 1), (1, 10), (3, 2), (1, 3))
 ALWAYS = float("inf")
 # Two calendars that no exchange has: open for 10 of 15 minutes, for 12 hours; and for two spans each day, for 30 days.
 CALENDARS: oracle.Calendars = {
@@ -93,6 +95,7 @@ COMPARED = (
     "before",
     "reference",
     "mean",
+    "difference",
     "coverage",
     "window_from",
     "newest_at",
@@ -147,8 +150,13 @@ def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool, nots: int) -
                 leaf["min_coverage"] = draw(coverages)
         else:
             leaf["min_coverage"] = draw(coverages)
-        if kind.endswith("average") and draw(st.booleans()):
-            leaf["percent"] = "0"
+        if kind.endswith("average"):
+            what = choose(draw, "as it is", "0", "by", "by 0")
+            if what == "0":
+                leaf["percent"] = "0"
+            elif what != "as it is":
+                del leaf["percent"]
+                leaf["by"] = "0" if what == "by 0" else choose(draw, "5", "10", "0.000000000000000001", "1000000000000")
         if recovers and kind != "zscore":
             leaf["recovery"] = "0" if kind.endswith("average") else "0.0000000001"
     return leaf
@@ -281,14 +289,15 @@ def put_on_the_pace(draw: st.DrawFn, log: Sequence[oracle.Entry], *, widths: Seq
 
 @st.composite
 def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
-    """A log of quotes, changes of rules and pieces of history, with late and equal times and empty batches in it."""
+    """A log of quotes, changes of rules, pieces of history and splits, with late and equal times and empty batches in
+    it."""
     as_of = start = choose(draw, *STARTS)
     clock = {asset: after(draw(steps), start) for asset in ASSETS}
     # A constant price, and pieces of equal length, are where averages and deviations are compared at their edge;
     # steps as long as a window are where what has gathered on one point of its grid leaves it.
     prices_here = draw(markets)
     steps_here, widths = PACES[choose(draw, *range(len(PACES)))]
-    kinds = ["rules", *["quotes"] * 8, "rules", "history", "correction"]
+    kinds = ["rules", *["quotes"] * 8, "rules", "history", "correction", "split"]
     status_of_instance: dict[int, oracle.Change] = {}
     log: list[oracle.Entry] = []
     for seq in range(1, choose(draw, *range(4, length + 1)) + 1):
@@ -302,6 +311,10 @@ def logs(draw: st.DrawFn, *, length: int = 30) -> list[oracle.Entry]:
             quotes = _history(draw, clock=clock, prices=prices_here)
             as_of = max(as_of, *clock.values())
             log.append(oracle.HistoryEntry(seq, as_of, quotes))
+        elif kind == "split":
+            asset = choose(draw, *ASSETS)
+            effective_at = choose(draw, as_of, clock[asset], clock[asset] + 1, clock[asset] - MINUTE, start)
+            log.append(oracle.SplitEntry(seq, as_of, asset, effective_at, *choose(draw, *RATIOS)))
         elif kind == "correction":
             log.append(oracle.CorrectionEntry(seq, as_of, *_correction(draw, log, prices=prices_here)))
         else:
@@ -322,12 +335,14 @@ def _changes(
     for rule_id in draw(some_rules):
         assets = choose(draw, (1,), (2,), (1, 2), (2, 1), ())
         calendars = dict(choose(draw, (), ((1, "BUSY"),), ((1, "DAYS"), (2, "DAYS")), ((1, "DAYS"), (2, "BUSY"))))
-        what = choose(draw, "changed", "changed", "changed", "chosen", "gone")
+        what = choose(draw, "changed", "changed", "changed", "chosen", "confirmed", "gone")
         before = status_of_instance.get(rule_id)
         if what == "gone":
             yield oracle.Change(rule_id, None, None, ())
         elif what == "chosen" and before:
             yield oracle.Change(rule_id, before.version_id, before.document, assets, calendars)
+        elif what == "confirmed" and before:
+            yield replace(before, resumes=True)
         else:
             yield oracle.Change(rule_id, version + rule_id, _document(draw, start=start), assets, calendars)
 
@@ -412,6 +427,20 @@ class Store:
                 is_past = not isinstance(entry, oracle.QuotesEntry)
                 if at > max(stored, default=-1) or (is_past and at not in stored):
                     path.append((entry.seq, at, price, ALWAYS))
+        self.splits = [entry for entry in log if isinstance(entry, oracle.SplitEntry)]
+
+    def counted(self, asset: int, at: int, price: int, *, seq: int) -> int:
+        """Return a price as it counts at the entry `seq`."""
+        return oracle.counted(oracle.Quote(asset, at, price), [one for one in self.splits if one.seq <= seq])
+
+    def entry_of(self, entry: oracle.Entry) -> engines.Entry:
+        """Return the oracle's entry as the engine reads it."""
+        if isinstance(entry, oracle.QuotesEntry):
+            quotes = tuple(
+                (asset, at, self.counted(asset, at, price, seq=entry.seq)) for asset, at, price in entry.quotes
+            )
+            return engines.QuotesEntry(entry.seq, entry.as_of, quotes)
+        return _entry_of(entry)
 
     def before(self, seq: int) -> engines.History:
         """Return the reader for the entry `seq`: a piece of history sees itself, a change of rules what is before
@@ -421,7 +450,8 @@ class Store:
             found = {}
             for asset, keys in wanted.items():
                 back = reach_of(keys)
-                path = sorted((at, price) for since, at, price, until in self.known[asset] if since <= seq < until)
+                known = [(at, price) for since, at, price, until in self.known[asset] if since <= seq < until]
+                path = sorted((at, self.counted(asset, at, price, seq=seq)) for at, price in known)
                 if path:
                     edge = path[-1][0] - back
                     first = max((index for index, (at, _) in enumerate(path) if at <= edge), default=0)
@@ -431,10 +461,10 @@ class Store:
         return read
 
 
-def entry_of(entry: oracle.Entry) -> engines.Entry:
-    """Return the oracle's entry as the engine reads it."""
-    if isinstance(entry, oracle.QuotesEntry):
-        return engines.QuotesEntry(entry.seq, entry.as_of, entry.quotes)
+def _entry_of(entry: oracle.HistoryEntry | oracle.RulesEntry | oracle.SplitEntry) -> engines.Entry:
+    if isinstance(entry, oracle.SplitEntry):
+        ratio = f"{entry.numerator}:{entry.denominator}"
+        return engines.SplitEntry(entry.seq, entry.as_of, entry.asset_id, entry.effective_at, ratio)
     if isinstance(entry, oracle.HistoryEntry):
         return engines.HistoryEntry(entry.seq, entry.as_of, sorted({asset for asset, _, _ in entry.quotes}))
     if isinstance(entry, oracle.CorrectionEntry):
@@ -447,6 +477,7 @@ def entry_of(entry: oracle.Entry) -> engines.Entry:
             spec_of(change.document) if change.document else None,
             change.asset_ids,
             change.calendars,
+            change.resumes,
         )
         for change in entry.changes
     ]
@@ -502,6 +533,8 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
         written["before"] = from_units(operands["before"])
     if "mean" in operands:
         written["mean"] = mean_of(operands["mean"])
+    if "difference" in operands:
+        written["difference"] = mean_of(operands["difference"])
     if "coverage" in operands:
         whole, part = divmod(round(Fraction(operands["coverage"]) * 10_000), 10_000)
         written["coverage"] = f"{whole}.{part:04d}".rstrip("0").rstrip(".")

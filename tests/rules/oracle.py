@@ -25,6 +25,9 @@ PRICE_UNITS = 10**18
 EVENTS = ("crosses_up", "crosses_down", "crosses", "enters", "exits")
 
 INACTIVE, PENDING, FIRING, RECOVERING, ENDED = "inactive", "pending", "firing", "recovering", "ended"
+PAUSED = "paused"
+LEVELS = ("above", "below", "inside", "outside", *EVENTS)
+COMPARISONS = ("rises", "falls", "above_average", "below_average", "zscore")
 EVENT_OVER = "event"
 
 # The three truth values are True, False and this one.
@@ -62,6 +65,7 @@ class Change:
     document: dict[str, Any] | None
     asset_ids: tuple[int, ...]
     calendars: dict[int, str] = field(default_factory=dict)  # asset_id to its calendar; else always open.
+    resumes: bool = False  # The owner has checked the levels of what is paused.
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,18 @@ class RulesEntry:
     changes: tuple[Change, ...]
 
 
-Entry = QuotesEntry | HistoryEntry | CorrectionEntry | RulesEntry
+@dataclass(frozen=True)
+class SplitEntry:
+    seq: int
+    as_of: int
+    asset_id: int
+    effective_at: int
+    numerator: int
+    denominator: int
+    quotes: tuple[tuple[int, int, int], ...] = ()  # There are none in it.
+
+
+Entry = QuotesEntry | HistoryEntry | CorrectionEntry | RulesEntry | SplitEntry
 
 
 @dataclass(frozen=True)
@@ -134,7 +149,8 @@ class Reader:
     def __init__(self, calendars: Calendars | None = None) -> None:
         self.calendars = calendars or {}
         self.calendar_of: dict[int, str] = {}  # By asset_id, as the last change that looks at silences has it.
-        self.path: list[Quote] = []  # Of all assets, in order of joining.
+        self.path: list[Quote] = []  # Of all assets, in order of joining, with the prices as they came.
+        self.splits: list[SplitEntry] = []
         self.instances: dict[
             tuple[int, int], Instance
         ] = {}  # By (asset_id, rule_id), in which order they are evaluated.
@@ -146,6 +162,10 @@ class Reader:
                 if quote.at not in [known.at for known in self.path_of(quote.asset_id)]:
                     self.path.append(quote)
             return []
+        if isinstance(entry, SplitEntry):
+            self.splits.append(entry)
+            instances = [one for one in self.in_order() if one.asset_id == entry.asset_id]
+            return [transition for one in instances for transition in one.split(entry)]
         if isinstance(entry, CorrectionEntry):
             gone = {*entry.removed, *((asset_id, at) for asset_id, at, _ in entry.quotes)}
             self.path = [quote for quote in self.path if (quote.asset_id, quote.at) not in gone]
@@ -181,10 +201,14 @@ class Reader:
         chosen = change.asset_ids if change.version_id is not None and change.document is not None else ()
         for key, instance in sorted(self.instances.items()):
             goes_on = instance.version_id == change.version_id and instance.asset_id in chosen
-            if instance.rule_id == change.rule_id and not goes_on:
-                transitions += self.instances.pop(key).end_with_rule_change(seq=entry.seq, as_of=entry.as_of)
+            is_checked = change.resumes and instance.state == PAUSED
+            if instance.rule_id == change.rule_id and (not goes_on or is_checked):
+                reason = "confirmed" if goes_on else "rule_changed"
+                ended = self.instances.pop(key).end_with_rule_change(reason, seq=entry.seq, as_of=entry.as_of)
+                transitions += ended
         for asset_id in chosen:
             begun = Instance(change.rule_id, change.version_id, asset_id, change.document)
+            begun.began_at = max((quote.at for quote in self.path_of(asset_id)), default=None)
             self.instances.setdefault((asset_id, change.rule_id), begun)
             if "stale" in [leaf["kind"] for leaf in leaves_of(change.document["condition"])]:
                 self.calendar_of[asset_id] = change.calendars.get(asset_id)
@@ -194,8 +218,18 @@ class Reader:
         return [instance for _, instance in sorted(self.instances.items())]
 
     def path_of(self, asset_id: int) -> list[Quote]:
-        """Return the quotes of one asset, oldest first."""
-        return sorted((quote for quote in self.path if quote.asset_id == asset_id), key=lambda quote: quote.at)
+        """Return the quotes of one asset, oldest first, with their prices as they count now."""
+        quotes = sorted((quote for quote in self.path if quote.asset_id == asset_id), key=lambda quote: quote.at)
+        return [Quote(asset_id, one.at, counted(one, self.splits)) for one in quotes]
+
+
+def counted(quote: Quote, splits: Sequence[SplitEntry]) -> int:
+    """Return the price of a quote after these splits, of whatever assets; what was not 0 is not 0 then."""
+    later = [one for one in splits if one.asset_id == quote.asset_id and quote.at < one.effective_at]
+    price = Fraction(quote.price)
+    for split in later:
+        price *= Fraction(split.denominator, split.numerator)
+    return round(price) or (price > 0) - (price < 0)
 
 
 @dataclass
@@ -210,6 +244,7 @@ class Instance:
     since: int | None = None  # The moment of the last transition, whence also that of PENDING and of RECOVERING.
     opened: int | None = None  # The moment of the last opening that was not suppressed.
     is_suppressed: bool = False  # Whether the present episode is a suppressed one.
+    began_at: int | None = None  # The time of the newest quote when it began, else of the first that came.
     newest_answer: str = "not evaluated"  # Then "known" or "unknown", as the newest evaluation was.
 
     @property
@@ -234,12 +269,14 @@ class Instance:
         it is with an event where only the clock has moved."""
         moment = self.moment_of(now)
         expires_at = self.document.get("expires_at")
-        if self.state == ENDED:
+        if self.state in (ENDED, PAUSED):
             return []
         if expires_at is not None and moment >= microseconds_at(expires_at):
             return [self.move(ENDED, reason="expired", seq=seq, moment=moment)]
         if not quotes or (self.is_event and not is_of_a_quote):
             return []
+        if self.began_at is None:
+            self.began_at = quotes[-1].at
         is_open = self.state in (FIRING, RECOVERING)
         look = Look(quotes=quotes, now=now, is_open=is_open, sessions=sessions)
         truth = evaluate(self.document["condition"], look=look)
@@ -277,18 +314,32 @@ class Instance:
             return INACTIVE, "recovered"
         return self.state, ""
 
-    def end_with_rule_change(self, *, seq: int, as_of: int) -> list[Expected]:
+    def end_with_rule_change(self, reason: str, *, seq: int, as_of: int) -> list[Expected]:
         if self.state in (INACTIVE, ENDED):
             return []
-        return [self.move(ENDED, reason="rule_changed", seq=seq, moment=self.moment_of(as_of))]
+        return [self.move(ENDED, reason=reason, seq=seq, moment=self.moment_of(as_of))]
+
+    def split(self, entry: SplitEntry) -> list[Expected]:
+        """Pause where the condition names a price; end the episode of one that compared prices across the split."""
+        if self.state in (ENDED, PAUSED) or self.began_at is None or self.began_at >= entry.effective_at:
+            return []
+        kinds = {leaf["kind"] for leaf in leaves_of(self.document["condition"])}
+        where = {"reason": "split", "seq": entry.seq, "moment": self.moment_of(entry.as_of)}
+        amounts = [leaf for leaf in leaves_of(self.document["condition"]) if "by" in leaf]
+        if kinds & set(LEVELS) or amounts:
+            return [self.move(PAUSED, **where)]
+        is_loud = self.state in (FIRING, RECOVERING) and not self.is_suppressed
+        if kinds & set(COMPARISONS) and is_loud and self.opened >= entry.effective_at:
+            return [self.move(INACTIVE, **where)]
+        return []
 
     def move(self, to_state: str, *, reason: str, seq: int, moment: int, look: Look | None = None) -> Expected:
         who = (self.rule_id, self.version_id, self.asset_id)
         was_suppressed, from_state, condition = self.is_suppressed, self.state, self.document["condition"]
         self.state, self.since = to_state, moment
-        if to_state in (INACTIVE, ENDED):
+        if to_state in (INACTIVE, ENDED, PAUSED):
             self.is_suppressed = False
-        if to_state == ENDED:
+        if to_state in (ENDED, PAUSED):
             self.newest_answer = "known"
         return Expected(seq, *who, from_state, to_state, moment, reason, was_suppressed, condition, look)
 
@@ -403,11 +454,16 @@ def change_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool |
 
 
 def average_seen(leaf: dict[str, Any], *, look: Look, start: int) -> tuple[bool | None, dict[str, Any]]:
-    percent = threshold(leaf, "percent", is_open=look.is_open)
     pieces, operands = pieces_known(leaf, quotes=look.quotes, start=start)
+    if "by" in leaf and "mean" in operands:
+        operands["difference"] = look.quotes[-1].price - operands["mean"]
     if not pieces:
         return UNKNOWN, operands
     price, mean = look.quotes[-1].price, operands["mean"]
+    if "by" in leaf:
+        amount = threshold(leaf, "by", is_open=look.is_open) * PRICE_UNITS
+        return price > mean + amount if leaf["kind"] == "above_average" else price < mean - amount, operands
+    percent = threshold(leaf, "percent", is_open=look.is_open)
     if mean <= 0:
         return UNKNOWN, operands
     if leaf["kind"] == "above_average":

@@ -1,11 +1,13 @@
-"""A random log, written by the project's own services: rules that come, change and go, quotes, history,
-corrections."""
+"""A random log, written by the project's own services: rules that come, change and go, quotes, history, corrections,
+splits."""
 
 from apps.market.domain import RawQuote
 from apps.market.models import Asset, Quote
+from apps.market.services import append_split
 from apps.pipeline import corrections
 from apps.rules.engine.conditions import is_event, read_condition
-from tests.builders import TRACE, append_quotes, at, make_rule
+from apps.rules.services import confirm_rule
+from tests.builders import TRACE, append_quotes, asset_ids, at, make_rule
 
 LEVELS, PERCENTS, WINDOWS = ["99.5", "100", "101"], ["0.5", "1", "2"], ["10s", "1m", "5m"]
 
@@ -58,7 +60,21 @@ def random_entries(draw, feed, owner, *, symbols):
     rules, second = {}, 0
     one, other = symbols
     while True:
-        if draw.random() < 0.3 or not rules:
+        chance = draw.random()
+        if 0.3 <= chance < 0.38 and rules:
+            # Twice the price or half of it: prices come as before, so the next one is a step.
+            terms = draw.choice([(2, 1), (1, 2), (21, 20), (20, 21)])
+            append_split(
+                asset_id=asset_ids(feed)[draw.choice(symbols)],
+                effective_at=at((second - draw.choice([0, 0, 30])) // 60 * 60),
+                numerator=terms[0],
+                denominator=terms[1],
+                now=at(second),
+                trace_id=TRACE,
+            )
+        elif 0.38 <= chance < 0.44 and rules:
+            confirm_rule(rule=rules[draw.choice(sorted(rules))], now=at(second), trace_id=TRACE)
+        elif chance < 0.3 or not rules:
             name = f"{draw.choice('abc')} of {feed}"
             condition = random_condition(draw)
             holds = not is_event(read_condition(condition))

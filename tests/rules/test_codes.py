@@ -7,12 +7,14 @@ import pytest
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import acknowledge
 from apps.market.models import Asset
+from apps.market.services import append_split
 from apps.notify.models import Message, Notification
 from apps.notify.services import plan
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.models import RuleState, RuleVersion, Transition
-from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
+from apps.rules.services import confirm_rule
+from tests.builders import TRACE, above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -53,10 +55,22 @@ def test_a_rich_run_stores_codes_and_no_sentence():
     acknowledge(alerts=Alert.objects.filter(rule=broken), by=owner, note="I look at it.", now=at(30))
     make_rule(owner, name="edited", rule=edited, condition=above(60), **watched)
     evaluate_pending(feed_id=feed.pk)
+    append_quotes(feed, [], as_of=at(120))
+    append_split(
+        asset_id=asset_ids(feed)["BTC-USD"],
+        effective_at=at(60),
+        numerator=2,
+        denominator=1,
+        now=at(120),
+        trace_id=TRACE,
+    )
+    evaluate_pending(feed_id=feed.pk)
+    confirm_rule(rule=edited, now=at(121), trace_id=TRACE)
+    evaluate_pending(feed_id=feed.pk)
     # Rules have not followed yet.
     Asset.objects.update(signed=True)
-    append_quotes(feed, [("BTC-USD", at(30), "-1")])
-    append_quotes(feed, [("BTC-USD", at(31), "-2")])
+    append_quotes(feed, [("BTC-USD", at(130), "-1")])
+    append_quotes(feed, [("BTC-USD", at(131), "-2")])
     evaluate_pending(feed_id=feed.pk)
     unknowns |= set(RuleState.objects.values_list("unknown", flat=True))
     for channel_id in set(Notification.objects.values_list("channel", flat=True)):

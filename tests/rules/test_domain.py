@@ -63,6 +63,8 @@ def test_a_percent_is_said_with_two_decimals_or_two_digits_and_without_its_sign(
          "rises 1 % or more within 1 day (against the price at its start)"),
         ({"kind": "above_average", "percent": 8, "window": "24h"}, "is more than 8 % above its average of 1 day"),
         ({"kind": "below_average", "percent": 0, "window": "30d"}, "is below its average of 30 days"),
+        ({"kind": "above_average", "by": "1500.5", "window": "24h"}, "is more than 1 500.5 above its average of 1 day"),
+        ({"kind": "below_average", "by": 0, "window": "30d"}, "is below its average of 30 days"),
         # A rule is said as it is written.
         ({"kind": "rises", "percent": "0.001", "window": "5m"}, "rises 0.001 % or more within 5 minutes"),
         ({"kind": "falls", "percent": "0.125", "window": "5m"}, "falls 0.125 % or more within 5 minutes"),
@@ -109,6 +111,16 @@ def test_a_whole_rule_has_a_description(document, said):
             {"kind": "above_average", "percent": 0, "window": "30d"},
             {"mean": "61230.2549999999", "difference_percent": "10.4"},
             "BTC-USD is 10.4 % above its average of 30 days: 67 598 at 12:07:55, average 61 230.25",
+        ),
+        (
+            {"kind": "below_average", "by": "0.5", "window": "30d"},
+            {"price": "-1.25", "mean": "0.0123456789", "difference": "-1.2623456789"},
+            "BTC-USD is 1.26 below its average of 30 days: -1.25 at 12:07:55, average 0.01",
+        ),
+        (
+            {"kind": "above_average", "by": "0", "window": "30d"},
+            {"price": "0.00000000151", "mean": "0.00000000144", "difference": "0.00000000007"},
+            "BTC-USD is 0.00000000007 above its average of 30 days: 0.00000000151 at 12:07:55, average 0.00000000144",
         ),
         (
             {"kind": "below_average", "percent": 0, "window": "30d"},

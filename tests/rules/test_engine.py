@@ -30,7 +30,7 @@ def reborn(engine: Engine, *, specs: dict[int, Any]) -> Engine:
 def test_the_engine_makes_the_transitions_of_the_oracle_with_the_same_evidence_and_states(log):
     engine, reader, store, saved = Engine(), oracle.Reader(logs.CALENDARS), logs.Store(log), {}
     for entry in log:
-        evaluation = engine.evaluate(logs.entry_of(entry), store.before(entry.seq))
+        evaluation = engine.evaluate(store.entry_of(entry), store.before(entry.seq))
         saved |= {(asset, rule): logs.state_of(one) for (rule, asset), one in evaluation.touched.items()}
 
         made = [logs.made(entry.seq, one) for one in evaluation.transitions]
@@ -46,8 +46,8 @@ def test_the_engine_makes_the_transitions_of_the_oracle_with_the_same_evidence_a
 def test_an_engine_rebuilt_from_checkpoints_goes_on_as_the_one_that_lived(log, cuts):
     lived, rebuilt, store, specs = Engine(), Engine(), logs.Store(log), specs_of(log)
     for entry in log:
-        one = lived.evaluate(logs.entry_of(entry), store.before(entry.seq))
-        other = rebuilt.evaluate(logs.entry_of(entry), store.before(entry.seq))
+        one = lived.evaluate(store.entry_of(entry), store.before(entry.seq))
+        other = rebuilt.evaluate(store.entry_of(entry), store.before(entry.seq))
         assert other.transitions == one.transitions
         assert other.touched.keys() == one.touched.keys()
         rebuilt = reborn(rebuilt, specs=specs) if entry.seq in cuts else rebuilt
@@ -64,7 +64,7 @@ def test_windows_filled_anew_after_every_entry_see_what_those_that_lived_see(log
     lived, filled, store = Engine(), Engine(), logs.Store(log)
     for index, entry in enumerate(log):
         seq = 2 * index + 1
-        one = lived.evaluate(logs.entry_of(entry), store.before(entry.seq))
-        other = filled.evaluate(replace(logs.entry_of(entry), seq=seq), store.before(entry.seq))
+        one = lived.evaluate(store.entry_of(entry), store.before(entry.seq))
+        other = filled.evaluate(replace(store.entry_of(entry), seq=seq), store.before(entry.seq))
         anew = filled.evaluate(engines.HistoryEntry(seq + 1, entry.as_of, logs.ASSETS), store.before(entry.seq))
         assert (other.transitions, anew.transitions, anew.touched) == (one.transitions, [], {})

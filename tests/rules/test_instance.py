@@ -143,7 +143,8 @@ def test_unknown_never_fires_and_never_resolves_and_can_be_seen():
     made = feed.quotes((1, UNKNOWN), (2, YES), (3, UNKNOWN))
 
     assert made == [("inactive", "firing", 2, "became_true", False)]
-    assert feed.instance() == ["firing", START + 2, START + 2, START + 2, False, "became_true", "", "not said"]
+    moments = [START + 2] * 3
+    assert feed.instance() == ["firing", *moments, False, "became_true", "", "not said", START + 1]
     assert feed.quotes((4, UNKNOWN), (5, NO)) == [("firing", "inactive", 5, "recovered", False)]
 
 
@@ -388,7 +389,7 @@ def test_error_survives_a_dump_and_is_evaluated_no_more():
     rebuilt = Engine.load(json.loads(json.dumps(feed.engine.dump())), feed.specs)
 
     assert rebuilt.dump() == feed.engine.dump()
-    assert feed.instance() == ["error", START + 1, START + 1, -(1 << 62), False, *BROKE, None]
+    assert feed.instance() == ["error", START + 1, START + 1, -(1 << 62), False, *BROKE, None, None]
     assert rebuilt.evaluate(QuotesEntry(3, START + 2, [(1, START + 2, YES)]), nothing_stored).transitions == []
 
 

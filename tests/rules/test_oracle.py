@@ -93,6 +93,13 @@ def test_a_band_has_its_edges_and_what_jumps_over_it_neither_enters_nor_exits(ve
         ({"kind": "below_average", "percent": 0}, "100 100 100 100 99.9999999999", 10, "???FT"),
         ({"kind": "above_average", "percent": 10}, "100 100 100 100 110", 10, "???FF"),
         ({"kind": "above_average", "percent": 10}, "100 100 100 100 110.0000000001", 10, "???FT"),
+        # The mean is 100, and a distance of just the amount does not count; while it fires, the recovery does.
+        ({"kind": "above_average", "by": 10}, "100 100 100 100 110", 10, "???FF"),
+        ({"kind": "above_average", "by": 10}, "100 100 100 100 110.000000000001", 10, "???FT"),
+        ({"kind": "below_average", "by": 10}, "100 100 100 100 90 89.9", 10, "???FFF"),
+        ({"kind": "below_average", "by": "10"}, "100 100 100 100 89.9", 10, "???FT"),
+        ({"kind": "below_average", "by": 0}, "-1 -1 -1 -1 -1 -1.1", 10, "???FFT"),
+        ({"kind": "above_average", "by": 1}, "-1 -1 -1 -1 0.1 0", 10, "???FTF"),
         # At 40 s, 100 and 110 have stood for 20 s each: the mean is 105, a deviation is 5.
         ({"kind": "zscore", "n": 1}, "100 110 100 110 110", 10, "???TT"),
         ({"kind": "zscore", "n": 1}, "100 110 100 110 109.9999999999", 10, "???TF"),
@@ -217,6 +224,17 @@ class Log:
         self.entries.append(oracle.HistoryEntry(*self._next(0), rows))
         return self
 
+    def split(self, ratio, effective, seconds):
+        numerator, denominator = map(int, ratio.split(":"))
+        terms = (1, START + effective * SECOND, numerator, denominator)
+        self.entries.append(oracle.SplitEntry(*self._next(seconds), *terms))
+        return self
+
+    def confirm(self, condition, seconds, *, version=1, **others):
+        change = oracle.Change(1, version, {"condition": condition, **others}, (1,), resumes=True)
+        self.entries.append(oracle.RulesEntry(*self._next(seconds), (change,)))
+        return self
+
     def correction(self, *quotes, removed=()):
         gone = tuple((1, START + seconds * SECOND) for seconds in removed)
         rows = tuple((1, START + seconds * SECOND, units(price)) for seconds, price in quotes)
@@ -230,7 +248,7 @@ def steps_of_the_oracle(log):
 
 def steps_of_the_engine(log):
     engine, store = Engine(), logs.Store(log)
-    return [one for entry in log for one in engine.evaluate(logs.entry_of(entry), store.before(entry.seq)).transitions]
+    return [one for entry in log for one in engine.evaluate(store.entry_of(entry), store.before(entry.seq)).transitions]
 
 
 @pytest.fixture(params=[steps_of_the_oracle, steps_of_the_engine], ids=["oracle", "engine"])
@@ -312,18 +330,16 @@ def test_nothing_resolves_at_a_correction(steps):
     assert steps(log) == [("firing", 0, "became_true"), ("inactive", 10, "recovered")]
 
 
-@pytest.mark.parametrize(
-    ("corrected", "expected"),
-    [
-        ({"removed": (10,)}, [("firing", 10, "became_true"), ("inactive", 10, "event")] * 2),
-        ({"removed": (0, 10)}, [("firing", 10, "became_true"), ("inactive", 10, "event")]),
-    ],
-    ids=["the newest", "all"],
-)
-def test_what_is_deleted_is_not_the_quote_before_and_its_time_may_come_again(steps, corrected, expected):
-    log = Log().rule(UP).quotes((0, 99), (10, 500)).correction(**corrected).quotes((10, 101))
+def test_what_is_deleted_is_not_the_quote_before_and_its_time_may_come_again(steps):
+    log = Log().rule(UP).quotes((0, 99), (10, 500)).correction(removed=(10,)).quotes((10, 101))
 
-    assert steps(log) == expected
+    assert steps(log) == [("firing", 10, "became_true"), ("inactive", 10, "event")] * 2
+
+
+def test_where_all_quotes_are_deleted_the_next_one_is_the_first(steps):
+    log = Log().rule(UP).quotes((0, 99), (10, 500)).correction(removed=(0, 10)).quotes((5, 101), (6, 99), (7, 101))
+
+    assert steps(log) == [("firing", 10, "became_true"), ("inactive", 10, "event")] * 2
 
 
 def test_a_change_is_measured_from_the_corrected_price(steps):
@@ -449,3 +465,85 @@ def test_unknown_neither_fires_nor_resolves(steps):
     log = Log().rule({"any": [{"kind": "above", "level": 100}, known]}).quotes((0, 101), (5, 99), (9, 99), (15, 99))
 
     assert steps(log) == [("firing", 0, "became_true"), ("inactive", 15, "recovered")]
+
+
+FALL = {"kind": "falls", "percent": 50, "window": "60s"}
+
+
+def test_a_split_that_is_known_in_time_is_no_fall(steps):
+    log = Log().rule(FALL).quotes((0, 100), (10, 101)).split("20:1", 15, 20).quotes((30, "5.05"), (40, "2.5"))
+
+    assert steps(log) == [("firing", 40, "became_true")]
+
+
+def test_a_split_that_is_known_too_late_ends_what_it_opened(steps):
+    log = Log().rule(FALL, **{"keep_firing": "60s"}).quotes((0, 100), (10, 5)).split("20:1", 10, 20)
+
+    assert steps(log.quotes((30, 5), (35, "2.5"))) == [
+        ("firing", 10, "became_true"), ("inactive", 20, "split"), ("firing", 35, "became_true"),
+    ]  # fmt: skip
+
+
+def test_an_episode_from_before_the_split_goes_on_by_adjusted_prices(steps):
+    log = Log().rule(FALL).quotes((0, 100), (10, 40)).split("20:1", 15, 20).quotes((30, "2.4"), (40, "3"))
+
+    assert steps(log) == [("firing", 10, "became_true"), ("inactive", 40, "recovered")]
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        {"kind": "above", "level": 1},
+        {"kind": "below", "level": 1},
+        {"kind": "inside", "low": 1, "high": 2},
+        {"kind": "outside", "low": 1, "high": 1000},
+        UP,
+        {"kind": "crosses_down", "level": 1},
+        {"kind": "crosses", "level": 1},
+        {"kind": "enters", "low": 1, "high": 2},
+        {"kind": "exits", "low": 1, "high": 2},
+        {"any": [FALL, {"not": {"kind": "above", "level": 1000}}]},
+        {"kind": "above_average", "by": 5, "window": "60s"},
+    ],
+)
+def test_a_condition_with_a_price_of_its_own_is_paused_until_it_is_confirmed(steps, leaf):
+    log = Log().rule(leaf).quotes((0, 50)).split("20:1", 15, 20).quotes((30, "2.5"), (40, 2000), (50, "0.1"))
+
+    after = [one for one in steps(log.confirm(leaf, 60)) if one[1] > 0]
+
+    assert after == [("paused", 20, "split"), ("ended", 60, "confirmed")]
+
+
+def test_what_is_confirmed_begins_anew_and_its_open_alert_has_ended_at_the_split(steps):
+    above = {"kind": "above", "level": 10}
+    log = Log().rule(above).quotes((0, 100)).split("20:1", 15, 20).quotes((30, 11)).confirm(above, 40).quotes((50, 12))
+
+    assert steps(log) == [
+        ("firing", 0, "became_true"), ("paused", 20, "split"),
+        ("ended", 40, "confirmed"), ("firing", 50, "became_true"),
+    ]  # fmt: skip
+
+
+def test_another_meaning_begins_anew_without_being_confirmed_and_the_same_one_does_not(steps):
+    above = {"kind": "above", "level": 100}
+    log = Log().rule(above).quotes((0, 50)).split("20:1", 15, 20).rule(above, 25).quotes((30, 101))
+    assert steps(log) == [("paused", 20, "split")]
+
+    changed = log.rule({"kind": "above", "level": 5}, 40, version=2).quotes((50, 6))
+
+    assert steps(changed)[1:] == [("ended", 40, "rule_changed"), ("firing", 50, "became_true")]
+
+
+def test_a_rule_that_came_after_the_split_is_left_as_it_is_and_one_that_came_with_the_last_price_before_is_not(steps):
+    above = {"kind": "above", "level": 100}
+    after = Log().quotes((0, 50), (20, "2.5")).rule(above, 25).quotes((30, "2.6")).split("20:1", 15, 40)
+    before = Log().quotes((0, 50)).rule(above, 25).split("20:1", 15, 40)
+    without_price = Log().rule(above).split("20:1", 15, 40)
+
+    assert [steps(log) for log in (after, before, without_price)] == [[], [("paused", 40, "split")], []]
+
+
+def test_stale_is_about_no_price_and_does_not_hear_of_a_split(steps):
+    log = Log().rule({"kind": "stale", "after": "10s"}).quotes((0, 50)).clock(10).split("20:1", 5, 20).quotes((30, 2))
+
+    assert steps(log) == [("firing", 10, "became_true"), ("inactive", 30, "recovered")]

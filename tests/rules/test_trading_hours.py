@@ -64,7 +64,7 @@ def steps_of_the_oracle(log):
 
 def steps_of_the_engine(log):
     engine, store = Engine(), logs.Store(log)
-    return [one for part in log for one in engine.evaluate(logs.entry_of(part), store.before(part.seq)).transitions]
+    return [one for part in log for one in engine.evaluate(store.entry_of(part), store.before(part.seq)).transitions]
 
 
 @pytest.fixture(params=[steps_of_the_oracle, steps_of_the_engine], ids=["oracle", "engine"])

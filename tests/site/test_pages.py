@@ -3,7 +3,7 @@
 import pytest
 from django.contrib.auth.models import Group
 from django.contrib.staticfiles import finders
-from django.db import OperationalError, connection
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -165,28 +165,6 @@ def test_links_lead_only_where_the_reader_may_go(client):
     assert reverse("admin:index") + '"' not in text
 
 
-def test_healthz_answers_without_the_database(client):
-    answer = client.get("/healthz")
-    assert (answer.status_code, answer.text) == (200, "ok")
-
-
-@pytest.mark.django_db
-def test_readyz_asks_the_database_once(client, django_assert_num_queries):
-    with django_assert_num_queries(1):
-        answer = client.get("/readyz")
-    assert (answer.status_code, answer.text) == (200, "ok")
-
-
-def test_readyz_says_503_when_the_database_is_away(client, monkeypatch):
-    def refuse():
-        raise OperationalError("connection to server at 10.0.0.1 failed")
-
-    monkeypatch.setattr(connection, "cursor", refuse)
-    answer = client.get("/readyz")
-    assert answer.status_code == 503
-    assert "10.0.0.1" not in answer.text
-
-
-@pytest.mark.parametrize("address", ["/", "/live", "/healthz", "/readyz"])
+@pytest.mark.parametrize("address", ["/", "/live"])
 def test_pages_are_only_read(client, address):
     assert client.post(address).status_code == 405

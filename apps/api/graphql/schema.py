@@ -6,6 +6,7 @@ import graphene
 from graphql import print_schema
 
 from apps.api.graphql.types.alerts import AlertsQuery
+from apps.api.graphql.types.health import HealthQuery
 from apps.api.graphql.types.market import MarketQuery
 from apps.api.graphql.types.notify import NotifyQuery
 from apps.api.graphql.types.rules import RulesQuery
@@ -18,7 +19,7 @@ class Me(graphene.ObjectType):
     is_superuser = graphene.Boolean(required=True)
 
 
-class Query(NotifyQuery, AlertsQuery, RulesQuery, MarketQuery, graphene.ObjectType):
+class Query(HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, MarketQuery, graphene.ObjectType):
     """All of it is read only."""
 
     me = graphene.Field(Me, description="Who is asking; null for a stranger.")

@@ -132,10 +132,10 @@ def grouped_paths(needs: Mapping[int, Needs], *, feed_id: int, up_to_entry: int)
         its_parts, since = _parts_of(asset_id, needs[asset_id], newest=at, until=until)
         parts += its_parts
         quoted_since[asset_id] = (since, 0 if its_parts else 2)
-    told_by_minutes = (
+    given_by_minutes = (
         (one.asset_id, one.since - one.since % HOUR, one.until) for one in parts if one.resolution * SECOND == MINUTE
     )
-    without_minutes = {asset_id for (asset_id,) in _rows(_WITHOUT_MINUTES, _columns(told_by_minutes))}
+    without_minutes = {asset_id for (asset_id,) in _rows(_WITHOUT_MINUTES, _columns(given_by_minutes))}
     parts = [part for part in parts if part.asset_id not in without_minutes]
     for asset_id in without_minutes:
         del quoted_since[asset_id]

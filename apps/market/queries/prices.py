@@ -1,6 +1,6 @@
 """Prices: the newest, those at a moment, and the paths that are drawn."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -17,6 +17,7 @@ from django.db.models import (
     Func,
     Max,
     Min,
+    Model,
     OuterRef,
     Q,
     QuerySet,
@@ -36,7 +37,7 @@ from apps.market.domain import (
     from_epoch_microseconds,
     slot_of,
 )
-from apps.market.models import Asset, Candle, LatestQuote, Quote, Split, UnconfirmedQuote
+from apps.market.models import Asset, Candle, LatestQuote, Quote, Split, SupersededQuote, UnconfirmedQuote
 from apps.market.queries.splits import splits_of
 from apps.market.splits import Splits
 from apps.notation import WIDE
@@ -47,10 +48,10 @@ _NEWEST_QUOTES = """
     FROM market_latestquote JOIN market_asset ON market_asset.id = asset_id WHERE feed_id = %s"""
 # Each by a step into the index of its day. A range of times would be read with all that lies between, and of an asset
 # that is traded seldom, the last trade is given again for days.
-_STORED_PRICES = """
+_PRICES_IN = """
     SELECT wanted.asset_id, stored.at, price FROM unnest(%s::bigint[], %s::timestamptz[]) AS wanted (asset_id, at),
     LATERAL (
-        SELECT quote.at, price FROM market_quote quote
+        SELECT quote.at, price FROM {table} quote
         WHERE quote.asset_id = wanted.asset_id AND quote.at >= wanted.at AND quote.at < wanted.at + %s
           AND quote.at BETWEEN %s AND %s
         LIMIT %s
@@ -102,23 +103,33 @@ def latest_prices(asset_ids: Sequence[int], *, now: datetime) -> dict[int, tuple
 
 def stored_prices(quotes: Sequence[AdmittedQuote]) -> dict[tuple[int, datetime], Decimal]:
     """Return (asset id, at) -> price of what is stored at the times of `quotes` and in the millisecond from each on."""
-    if not quotes:
-        return {}
+    return {(asset_id, at): price for asset_id, at, price in _prices_in(Quote, quotes)}
+
+
+def replaced_prices(quotes: Sequence[AdmittedQuote]) -> dict[tuple[int, datetime], set[Decimal]]:
+    """Return (asset id, at) -> prices that corrections have replaced there, at the same times as `stored_prices`."""
+    replaced: dict[tuple[int, datetime], set[Decimal]] = {}
+    for asset_id, at, price in _prices_in(SupersededQuote, quotes):
+        replaced.setdefault((asset_id, at), set()).add(price)
+    return replaced
+
+
+def _prices_in(model: type[Model], quotes: Sequence[AdmittedQuote]) -> Iterator[tuple[int, datetime, Decimal]]:
+    """Give (asset id, at, price) of the rows at the times of `quotes` and in the millisecond from each on."""
     pairs = list({(quote.asset_id, quote.at): None for quote in quotes})
-    if connection.vendor == "postgresql":
+    if pairs and connection.vendor == "postgresql":
         asset_ids, times = map(list, zip(*pairs, strict=True))
+        bounds = [min(times), max(times) + _REACH]
         with connection.cursor() as cursor:
-            bounds = [min(times), max(times) + _REACH]
-            cursor.execute(_STORED_PRICES, [asset_ids, times, _REACH, *bounds, RUN_LONGEST])
-            return {(asset_id, at): price for asset_id, at, price in cursor.fetchall()}
-    found = {}
+            statement = _PRICES_IN.format(table=model._meta.db_table)
+            cursor.execute(statement, [asset_ids, times, _REACH, *bounds, RUN_LONGEST])
+            yield from cursor.fetchall()
+        return
     for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
         wanted = Q()
         for asset_id, at in pairs[begin : begin + _PAIRS_AT_ONCE]:
             wanted |= Q(asset=asset_id, at__gte=at, at__lt=at + _REACH)
-        rows = Quote.objects.filter(wanted).values_list("asset_id", "at", "price")
-        found |= {(asset_id, at): price for asset_id, at, price in rows}
-    return found
+        yield from model._default_manager.filter(wanted).values_list("asset_id", "at", "price")
 
 
 class PathPoint(NamedTuple):

@@ -2,7 +2,7 @@
 what is dropped."""
 
 from apps.market.services.assets import forget_assets_changes, mark_assets_changed
-from apps.market.services.candles import roll_up
+from apps.market.services.candles import make_cursor, roll_up
 from apps.market.services.corrections import (
     CorrectionRefused,
     Difference,
@@ -38,6 +38,7 @@ __all__ = [
     "forget_assets_changes",
     "forget_cached",
     "lock_for_correction",
+    "make_cursor",
     "make_days_ahead",
     "mark_assets_changed",
     "move_asset",

@@ -77,8 +77,7 @@ def roll_up(*, feed_id: int) -> bool:
     time within it; the cursor moves when all of it is done. Return False where nothing is left for now, or another
     worker holds the cursor.
     """
-    if not RollupCursor.objects.filter(pk=feed_id).exists():
-        RollupCursor.objects.get_or_create(feed_id=feed_id)
+    make_cursor(feed_id)
     at_most = ENTRIES_AT_ONCE
     while True:
         piece: list[FeedEntry] = []
@@ -117,9 +116,14 @@ def roll_up_last(feed_id: int) -> bool:
     return True
 
 
+def make_cursor(feed_id: int) -> None:
+    """Make the feed's cursor where there is none yet. Outside of a transaction, which others would wait for."""
+    if not RollupCursor.objects.filter(pk=feed_id).exists():
+        RollupCursor.objects.get_or_create(feed_id=feed_id)
+
+
 def lock_cursor(feed_id: int) -> RollupCursor:
     """Return the feed's cursor, locked until the caller's transaction ends: nobody rolls up meanwhile."""
-    RollupCursor.objects.get_or_create(feed_id=feed_id)
     return RollupCursor.objects.select_for_update(no_key=True).get(pk=feed_id)
 
 

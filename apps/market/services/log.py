@@ -100,6 +100,7 @@ def append_quotes(
         provider=provider,
         jump_percent=jump_percent,
         stored_prices=queries.stored_prices,
+        replaced_prices=queries.replaced_prices,
         oldest_at=as_of - retention(),
         signed=queries.signed_assets(head.feed_id),
         price_now=lambda quote: splits.price(quote.asset_id, quote.at, quote.price),

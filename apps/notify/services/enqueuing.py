@@ -12,9 +12,9 @@ def enqueue(events: Sequence[AlertEvent], *, now: datetime) -> int:
     """Create the notifications for these events in the caller's transaction, and return how many there are.
 
     An opening notifies the rule's channels, or for a system alert the channels that want such alerts. A resolution or a
-    correction notifies the channels that were notified of the opening and want resolutions. An evaluation error of a
-    rule without channels goes to its owner's inbox. Critical ones are due at once, others after the channel's group
-    wait.
+    correction notifies the channels that were notified of the opening and want resolutions. An evaluation error or a
+    pause of a rule without channels goes to its owner's inbox. Critical ones are due at once, others after the
+    channel's group wait.
     """
     opened = [one for one in events if one.kind == AlertEvent.Kind.OPENED]
     # In this order: a resolution looks for the notifications of its opening, which may be made in this transaction.
@@ -39,7 +39,8 @@ def _enqueue_opened(opened: Sequence[AlertEvent], *, now: datetime) -> int:
     notifications = []
     for event in opened:
         targets = channels.get(event.alert.rule_id, [])
-        if not targets and event.alert.kind == Alert.Kind.ERROR and event.alert.rule is not None:
+        is_about_rule = event.alert.kind in (Alert.Kind.ERROR, Alert.Kind.PAUSED)
+        if not targets and is_about_rule and event.alert.rule is not None:
             targets = [inbox_of(event.alert.rule.owner)]
         notifications += [
             Notification(event=event, channel=channel, due_at=_due_at(event, channel=channel, now=now))

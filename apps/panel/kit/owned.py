@@ -16,6 +16,7 @@ STATE_LABEL = {
     "recovering": "warning",
     "pending": "warning",
     "unknown": "info",
+    "paused": "warning",
     "error": "danger",
     "ended": "",
     "inactive": "",

@@ -17,6 +17,9 @@ class Reason(StrEnum):
     ONCE = "once"
     EXPIRED = "expired"
     RULE_CHANGED = "rule_changed"
+    # The ratio stands beside it, as the detail.
+    SPLIT = "split"
+    CONFIRMED = "confirmed"
     # What was raised stands beside it, as the detail.
     EVALUATION_FAILED = "evaluation_failed"
 

@@ -134,6 +134,16 @@ def is_clocked(condition: Condition) -> bool:
     return any(leaf.is_clocked for leaf in leaves_of(condition))
 
 
+def has_price(condition: Condition) -> bool:
+    """Tell whether it names a price or an amount anywhere, which a split makes another."""
+    return any(leaf.has_price or (isinstance(leaf, Average) and leaf.by is not None) for leaf in leaves_of(condition))
+
+
+def compares_prices(condition: Condition) -> bool:
+    """Tell whether it compares a price with those of a window anywhere."""
+    return any(leaf.compares_prices for leaf in leaves_of(condition))
+
+
 def why_unfit(condition: Condition, *, signed: bool) -> str | None:
     """Return why a condition does not apply to an asset that is signed, or is not; None where it applies.
 

@@ -7,14 +7,14 @@ from typing import Any
 from apps.market import calendars
 from apps.market.domain import PathCandle
 from apps.rules.engine.codes import DETAIL_LONGEST, Reason
-from apps.rules.engine.conditions import is_clocked
-from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, Instance, Transition
+from apps.rules.engine.conditions import compares_prices, has_price, is_clocked
+from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, OPEN, PAUSED, Instance, Transition
 from apps.rules.engine.leaves import Bound, Test
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window
 from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 
-FORMAT = 5
+FORMAT = 6
 
 # (asset id, time in microseconds, price in 1e-18)
 EvaluatedQuote = tuple[int, int, int]
@@ -37,6 +37,7 @@ class RuleChange:
     Instances of the same version on assets that stay chosen go on undisturbed. spec: what the version says, or why
     it cannot be read (its instances are in ERROR from the start). calendars: asset id -> the one by which its silence
     is measured from here on; what is absent is always open. A rule that looks at no silence says nothing of them.
+    resumes: its owner has checked its levels, so paused instances of this version begin anew.
     """
 
     rule_id: int
@@ -44,6 +45,7 @@ class RuleChange:
     spec: RuleSpec | RuleInvalid | None
     asset_ids: Sequence[int]
     calendars: Mapping[int, str] = field(default_factory=dict)
+    resumes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,19 @@ class HistoryEntry:
     asset_ids: Sequence[int]
 
 
-Entry = QuotesEntry | RulesEntry | HistoryEntry
+@dataclass(frozen=True, slots=True)
+class SplitEntry:
+    """An asset was split, effective at a time in microseconds: its past is read anew, with other prices. ratio: as
+    people write it, like 20:1."""
+
+    seq: int
+    as_of: int
+    asset_id: int
+    effective_at: int
+    ratio: str
+
+
+Entry = QuotesEntry | RulesEntry | HistoryEntry | SplitEntry
 # Test, whether an episode lasts, and the verdict that changes nothing.
 Evaluating = tuple[Test, bool, Any]
 
@@ -232,8 +246,10 @@ class Engine:
             self._evaluate_clock(entry.as_of, evaluation)
         elif isinstance(entry, RulesEntry):
             self._change_rules(entry, history, evaluation)
-        else:
+        elif isinstance(entry, HistoryEntry):
             self._refill([self._series[one] for one in entry.asset_ids if one in self._series], history)
+        elif entry.asset_id in self._series:
+            self._split(self._series[entry.asset_id], entry, history, evaluation)
         self.seq = entry.seq
         return evaluation
 
@@ -322,6 +338,8 @@ class Engine:
             return
         if unknown != instance.unknown:
             evaluation.touched[instance.rule_id, instance.asset_id] = instance
+        if instance.began_at is None:
+            instance.began_at = series.at
         evidence = None
         steps = instance.step(verdict, max(moment, instance.moment))
         if steps:
@@ -398,13 +416,16 @@ class Engine:
             chosen = set(change.asset_ids) if change.version_id is not None else set()
             instances = self._instances.setdefault(change.rule_id, {})
             for asset_id, instance in sorted(instances.items()):
-                if instance.version_id == change.version_id and asset_id in chosen:
+                goes_on = instance.version_id == change.version_id and asset_id in chosen
+                is_resumed = change.resumes and instance.state == PAUSED
+                if goes_on and not is_resumed:
                     continue
                 del instances[asset_id]
                 gained[asset_id] = [one for one in gained.get(asset_id, ()) if one is not instance]
                 if instance.state not in (INACTIVE, ENDED):
                     moment = max(entry.as_of, instance.moment)
-                    steps = instance.end(ENDED, Reason.RULE_CHANGED, moment)
+                    reason = Reason.CONFIRMED if goes_on else Reason.RULE_CHANGED
+                    steps = instance.end(ENDED, reason, moment)
                     self._note(instance, steps, None, evaluation, keeps_windows=True)
                 else:
                     self._retire(instance, keeps_windows=True)
@@ -454,6 +475,8 @@ class Engine:
             past = found if isinstance(found, Series) else list(found)
             if series.at == -FOREVER:
                 series.begin_at(past)
+            for instance in gained[asset_id]:
+                instance.began_at = series.at if series.at != -FOREVER else None
             self._arrange(series, past)
 
     def _arrange(self, series: Series, past: Past | Series) -> None:
@@ -496,6 +519,31 @@ class Engine:
             past = found if isinstance(found, Series) else list(found)
             series.begin_at(past)
             series.windows = tuple(_filled(series, key, past) for key in series.keys)
+
+    def _split(self, series: Series, entry: SplitEntry, history: History, evaluation: Evaluation) -> None:
+        """Read the past of an asset anew, and leave no instance with what it knows of prices from before the split."""
+        self._refill([series], history)
+        for instance in series.instances:
+            began_before = instance.began_at is not None and instance.began_at < entry.effective_at
+            if instance.spec is None or not began_before:
+                continue
+            moment = max(entry.as_of, instance.moment)
+            if has_price(instance.spec.condition):
+                steps = instance.end(PAUSED, Reason.SPLIT, moment, detail=entry.ratio)
+                instance.unknown = None
+                self._note(instance, steps, None, evaluation)
+            elif self._opened_by_split(instance, entry):
+                steps = instance.end(INACTIVE, Reason.SPLIT, moment, detail=entry.ratio)
+                instance.settle()
+                self._note(instance, steps, None, evaluation)
+                series.evaluating[series.instances.index(instance)] = self._evaluating_of(instance)
+
+    @staticmethod
+    def _opened_by_split(instance: Instance, entry: SplitEntry) -> bool:
+        """Tell whether an episode lasts that compared prices from before the split with those from after it."""
+        if instance.state not in OPEN or instance.suppressed or instance.opened_at < entry.effective_at:
+            return False
+        return instance.spec is not None and compares_prices(instance.spec.condition)
 
     def status_of_instance(self, rule_id: int, asset_id: int) -> InstanceStatus | None:
         """Return how far one instance has come and what its condition sees, or None where the rule is not evaluated

@@ -1,4 +1,4 @@
-"""The state machine of one (rule, asset): INACTIVE, PENDING, FIRING, RECOVERING, and the two that end it."""
+"""The state machine of one (rule, asset): INACTIVE, PENDING, FIRING, RECOVERING, the two that end it, and PAUSED."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,8 @@ from apps.rules.engine.leaves import Bound
 from apps.rules.engine.rule import RuleSpec
 
 INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR = "inactive", "pending", "firing", "recovering", "ended", "error"
-STATES = (INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR)
+PAUSED = "paused"
+STATES = (INACTIVE, PENDING, FIRING, RECOVERING, ENDED, PAUSED, ERROR)
 OPEN = (FIRING, RECOVERING)
 FOREVER = 1 << 62
 _NEVER_QUIET = object()
@@ -18,7 +19,7 @@ _NEVER_QUIET = object()
 @dataclass(frozen=True, slots=True)
 class Transition:
     """One step of an instance. moment: microseconds since 1970; reason: one of Reason; evidence: what the condition
-    saw, or None; detail: what was raised, where the step is to ERROR."""
+    saw, or None; detail: what was raised, where the step is to ERROR, or the ratio of a split."""
 
     rule_id: int
     version_id: int
@@ -47,13 +48,15 @@ class Instance:
 
     since: when the state was entered; moment: of the last transition; opened_at: of the last opening that was
     not suppressed (the cooldown counts from it); firing: an episode lasts, so `recovery` is in force; unknown: why
-    the last evaluation was UNKNOWN, or None; reason, detail: of the last transition; mode: (firing, quiet), where
-    quiet is the verdict that changes nothing; varies: one UNKNOWN may be followed by another one; is_event: it is
+    the last evaluation was UNKNOWN, or None; reason, detail: of the last transition; began_at: the time of the newest
+    quote when the rule was put on the asset, else of the first that came, or None before one; mode: (firing, quiet),
+    where quiet is the verdict that changes nothing; varies: one UNKNOWN may be followed by another one; is_event: it is
     evaluated at quotes only, and what opens is over at once.
     """
 
     __slots__ = (
         "asset_id",
+        "began_at",
         "bound",
         "deadline",
         "detail",
@@ -87,6 +90,7 @@ class Instance:
         self.suppressed = False
         self.reason = self.detail = ""
         self.unknown: str | None = Unknown.NOT_EVALUATED
+        self.began_at: int | None = None
         self.settle()
 
     def settle(self) -> None:
@@ -103,7 +107,7 @@ class Instance:
     @property
     def is_live(self) -> bool:
         """It is still evaluated."""
-        return self.state not in (ENDED, ERROR)
+        return self.state not in (ENDED, ERROR, PAUSED)
 
     def step(self, verdict: bool | None, moment: int) -> list[tuple[str, str, str, bool]]:
         """Take one evaluation and return the transitions made: (from, to, reason, suppressed).
@@ -138,7 +142,8 @@ class Instance:
         return made
 
     def end(self, state: str, reason: str, moment: int, *, detail: str = "") -> list[tuple[str, str, str, bool]]:
-        """End the instance from whatever state it is in. detail: what was raised, where something was."""
+        """End the instance, or its episode, from whatever state it is in. detail: what was raised, or the ratio of a
+        split."""
         made: list[tuple[str, str, str, bool]] = []
         self._move(state, reason, moment, made)
         self.detail = detail
@@ -161,16 +166,16 @@ class Instance:
         self.reason = reason
         self.detail = ""
         self.since = self.moment = moment
-        if state in (INACTIVE, ENDED, ERROR):
+        if state in (INACTIVE, ENDED, ERROR, PAUSED):
             self.suppressed = False
 
     def dump(self) -> list[Any]:
         """Return what `load` needs, as plain data."""
-        why = [self.reason, self.detail, self.unknown]
+        why = [self.reason, self.detail, self.unknown, self.began_at]
         return [self.state, self.since, self.moment, self.opened_at, self.suppressed, *why]
 
     def load(self, state: list[Any]) -> None:
         """Become what was dumped."""
         self.state, self.since, self.moment, self.opened_at, self.suppressed, *why = state
-        self.reason, self.detail, self.unknown = why
+        self.reason, self.detail, self.unknown, self.began_at = why
         self.settle()

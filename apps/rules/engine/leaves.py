@@ -55,11 +55,16 @@ class Bound:
 
 
 class Leaf:
-    """What the leaves have in common. An event is true at one quote only; a clocked leaf changes with the clock too."""
+    """What the leaves have in common. An event is true at one quote only; a clocked leaf changes with the clock too.
+
+    has_price: it names a price itself, which a split makes another; compares_prices: with those of a window.
+    """
 
     __slots__ = ()
     is_event: ClassVar[bool] = False
     is_clocked: ClassVar[bool] = False
+    has_price: ClassVar[bool] = False
+    compares_prices: ClassVar[bool] = False
 
 
 def _bound(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: Unknown | WhyUnknown) -> Bound:
@@ -80,6 +85,7 @@ class Level(Leaf):
     recovery: Decimal | None = None
 
     KINDS: ClassVar = ("above", "below")
+    has_price: ClassVar[bool] = True
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "Level":
@@ -129,6 +135,7 @@ class Band(Leaf):
     high: Decimal
 
     KINDS: ClassVar = ("inside", "outside")
+    has_price: ClassVar[bool] = True
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "Band":
@@ -165,6 +172,7 @@ class Crossing(Leaf):
     level: Decimal
 
     KINDS: ClassVar = ("crosses_up", "crosses_down", "crosses")
+    has_price: ClassVar[bool] = True
     is_event: ClassVar[bool] = True
 
     @classmethod
@@ -202,6 +210,7 @@ class Passage(Leaf):
     high: Decimal
 
     KINDS: ClassVar = ("enters", "exits")
+    has_price: ClassVar[bool] = True
     is_event: ClassVar[bool] = True
 
     @classmethod
@@ -245,6 +254,7 @@ class Change(Leaf):
     min_coverage: Decimal | None = None
 
     KINDS: ClassVar = ("rises", "falls")
+    compares_prices: ClassVar[bool] = True
     REFS: ClassVar = ("window_extreme", "window_start")
 
     @classmethod
@@ -253,7 +263,7 @@ class Change(Leaf):
         refuse_unknown_keys(data, {"kind", "percent", "window", "ref", "recovery", "min_coverage"}, path)
         kind = data["kind"]
         highest = Decimal(100) if kind == "falls" else Decimal(1_000_000)
-        percent, recovery = _read_percents(data, path, highest=highest, above_lowest=True)
+        percent, recovery = _read_distance(data, path, "percent", highest=highest, above_lowest=True)
         window = read_duration(data.get("window"), f"{path}.window", shortest=WINDOW_SHORTEST)
         ref = data.get("ref", "window_extreme")
         if ref not in cls.REFS:
@@ -343,30 +353,40 @@ class Change(Leaf):
 @dataclass(frozen=True, slots=True)
 class Average(Leaf):
     """`above_average` and `below_average`: the price against the time-weighted mean of [e, t), the quote itself
-    weighing nothing."""
+    weighing nothing; percent or by: how far from it, the other is None. recovery replaces what there is."""
 
     kind: str
-    percent: Decimal
+    percent: Decimal | None
     window: int
     min_coverage: Decimal = MIN_COVERAGE
     recovery: Decimal | None = None
+    by: Decimal | None = None
 
     KINDS: ClassVar = ("above_average", "below_average")
+    compares_prices: ClassVar[bool] = True
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "Average":
         """Return the condition. Raises RuleInvalid."""
-        refuse_unknown_keys(data, {"kind", "percent", "window", "min_coverage", "recovery"}, path)
-        kind = data["kind"]
-        highest = Decimal(100) if kind == "below_average" else Decimal(1_000_000)
-        percent, recovery = _read_percents(data, path, highest=highest, above_lowest=False)
+        refuse_unknown_keys(data, {"kind", "percent", "by", "window", "min_coverage", "recovery"}, path)
+        kind, percent, by = data["kind"], None, None
+        if data.get("by") is None and data.get("percent") is None:
+            raise RuleInvalid(f"{path}.percent", "is missing; write how far it is from its average: percent or by")
+        if data.get("by") is None:
+            highest = Decimal(100) if kind == "below_average" else Decimal(1_000_000)
+            percent, recovery = _read_distance(data, path, "percent", highest=highest, above_lowest=False)
+        elif data.get("percent") is not None:
+            raise RuleInvalid(f"{path}.by", "stands beside percent; write one of the two")
+        else:
+            by, recovery = _read_distance(data, path, "by", highest=LEVEL_HIGHEST, above_lowest=False)
         window = read_duration(data.get("window"), f"{path}.window", shortest=WINDOW_SHORTEST)
-        return cls(kind, percent, window, _read_coverage(data, path), recovery)
+        return cls(kind, percent, window, _read_coverage(data, path), recovery, by)
 
     def document(self) -> dict[str, Any]:
         """Return the written form."""
-        document = {"kind": self.kind, "percent": write_number(self.percent), "window": write_duration(self.window)}
-        document |= {"min_coverage": write_number(self.min_coverage)}
+        name = "percent" if self.by is None else "by"
+        document = {"kind": self.kind, name: write_number(self._distance())}
+        document |= {"window": write_duration(self.window), "min_coverage": write_number(self.min_coverage)}
         return document | ({"recovery": write_number(self.recovery)} if self.recovery is not None else {})
 
     def window_keys(self) -> list[WindowKey]:
@@ -376,32 +396,59 @@ class Average(Leaf):
     def bind(self, places: Mapping[WindowKey, int]) -> Bound:
         """Return the test for assets whose windows stand at `places`."""
         place = places["path", self.window]
-        # p > (1 + X/100) · sum/duration, in whole numbers: p · duration · scale > factor · sum.
-        recovery = self.recovery if self.recovery is not None else self.percent
-        sign = 1 if self.kind == "above_average" else -1
-        scale, wanted, relaxed = _factors(sign * self.percent, sign * recovery)
         coverage_wanted = to_units(self.min_coverage)
-        above = sign == 1
-
-        def test(price: int, windows: Windows, firing: bool) -> bool | None:
-            path: Path = windows[place]  # type: ignore[assignment]
-            duration = path.duration
-            if not _covers(path, coverage_wanted):
-                return None
-            if path.total <= 0:
-                return None
-            left = price * duration * scale
-            right = (relaxed if firing else wanted) * path.total
-            return left > right if above else left < right
 
         def operands(price: int, windows: Windows) -> dict[str, Any]:
-            return self.document() | _mean_of(price, windows[place])
+            return self.document() | _mean_of(price, windows[place], in_percent=self.by is None)
 
         def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
             is_known = _covers(cast(Path, windows[place]), coverage_wanted)
             return Unknown.PRICE_NOT_POSITIVE if is_known else Unknown.NOT_ENOUGH_HISTORY
 
+        test = (
+            self._by_amount(place, coverage_wanted) if self.by is not None else self._by_percent(place, coverage_wanted)
+        )
         return _bound(test, operands, why_unknown)
+
+    def _distance(self) -> Decimal:
+        distance = self.percent if self.by is None else self.by
+        assert distance is not None
+        return distance
+
+    def _by_percent(self, place: int, coverage_wanted: int) -> Test:
+        # p > (1 + X/100) · sum/duration, in whole numbers: p · duration · scale > factor · sum.
+        above = self.kind == "above_average"
+        sign = 1 if above else -1
+        percent = self._distance()
+        recovery = percent if self.recovery is None else self.recovery
+        scale, wanted, relaxed = _factors(sign * percent, sign * recovery)
+
+        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+            path: Path = windows[place]  # type: ignore[assignment]
+            duration = path.duration
+            if not _covers(path, coverage_wanted) or path.total <= 0:
+                return None
+            left = price * duration * scale
+            right = (relaxed if firing else wanted) * path.total
+            return left > right if above else left < right
+
+        return test
+
+    def _by_amount(self, place: int, coverage_wanted: int) -> Test:
+        # p > sum/duration + L, in whole numbers: (p - L) · duration > sum.
+        above = self.kind == "above_average"
+        sign = 1 if above else -1
+        wanted = sign * to_units(self._distance())
+        relaxed = wanted if self.recovery is None else sign * to_units(self.recovery)
+
+        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+            path: Path = windows[place]  # type: ignore[assignment]
+            if not _covers(path, coverage_wanted):
+                return None
+            left = (price - (relaxed if firing else wanted)) * path.duration
+            return left > path.total if above else left < path.total
+
+        return test
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +461,7 @@ class ZScore(Leaf):
     min_coverage: Decimal = MIN_COVERAGE
 
     KINDS: ClassVar = ("zscore",)
+    compares_prices: ClassVar[bool] = True
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "ZScore":
@@ -561,13 +609,15 @@ def _coverage_of(path: Path) -> str:
     return write_part(Fraction(path.duration, path.at - path.edge))
 
 
-def _mean_of(price: int, window: Window) -> dict[str, Any]:
+def _mean_of(price: int, window: Window, *, in_percent: bool = True) -> dict[str, Any]:
     path = cast(Path, window)
     seen = _window_bounds(path) | {"coverage": _coverage_of(path)}
     if path.duration:
         mean = Fraction(path.total, path.duration)
         seen["mean"] = mean_from_units(mean)
-        if mean > 0:
+        if not in_percent:
+            seen["difference"] = mean_from_units(price - mean)
+        elif mean > 0:
             seen["difference_percent"] = write_percent(price / mean - 1)
     return seen
 
@@ -586,18 +636,19 @@ def _read_band(data: Mapping[str, Any], path: str) -> tuple[Decimal, Decimal]:
     return low, high
 
 
-def _read_percents(
-    data: Mapping[str, Any], path: str, *, highest: Decimal, above_lowest: bool
+def _read_distance(
+    data: Mapping[str, Any], path: str, name: str, *, highest: Decimal, above_lowest: bool
 ) -> tuple[Decimal, Decimal | None]:
-    where = f"{path}.percent"
-    percent = read_number(data.get("percent"), where, lowest=Decimal(0), highest=highest, above_lowest=above_lowest)
+    """Return a distance and its recovery; name: `percent` or `by`."""
+    where = f"{path}.{name}"
+    distance = read_number(data.get(name), where, lowest=Decimal(0), highest=highest, above_lowest=above_lowest)
     if data.get("recovery") is None:
-        return percent, None
+        return distance, None
     where = f"{path}.recovery"
     recovery = read_number(data["recovery"], where, lowest=Decimal(0), highest=highest)
-    if recovery > percent:
-        raise RuleInvalid(where, "must be the weaker one: at most the percent")
-    return percent, recovery
+    if recovery > distance:
+        raise RuleInvalid(where, f"must be the weaker one: at most {'the percent' if name == 'percent' else name}")
+    return distance, recovery
 
 
 def _window_bounds(window: Window) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class AlphaVantage(LiveProvider):
     limits = Limits(batch_size=1, shortest_interval_seconds=1, calls_per_minute=5, calls_per_day=25, calls_per_round=1)
     key_variable = "ALPHAVANTAGE_API_KEY"
     needs_key = True
+    names_days = True
     key_param = "apikey"
     asset_kinds = ("share", "fx")
     # A free key has the last 100 trading days, all in one call.

@@ -32,6 +32,7 @@ class Frankfurter(LiveProvider):
     # One call gives all pairs of a base currency. How many that is cannot be known here, so one is the cautious bound.
     limits = Limits(batch_size=1, shortest_interval_seconds=3_600)
     gives_event_time = True
+    names_days = True
     asset_kinds = ("fx",)
     history = HistoryLimits(steps=(DAY,), points=365)
     currency_mark = "/"

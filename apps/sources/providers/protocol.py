@@ -237,10 +237,10 @@ class Provider(Protocol):
     """One source of quotes. A provider is a module-level object without state between calls.
 
     key_variable: the environment variable of its key, None where it takes none; needs_key: nothing is given without
-    one; gives_event_time: each quote has a time of its own; asset_kinds: of "crypto", "share" and "fx", none where they
-    are whatever the operator makes them; option_types: int or float of the options that are numbers, in mappings and
-    lists as they are nested, so that files of texts can be read; history: how it gives the past, None where it does
-    not; has_search: it can be searched by words.
+    one; gives_event_time: each quote has a time of its own; names_days: of some prices it names only the day;
+    asset_kinds: of "crypto", "share" and "fx", none where they are whatever the operator makes them; option_types: int
+    or float of the options that are numbers, in mappings and lists as they are nested, so that files of texts can be
+    read; history: how it gives the past, None where it does not; has_search: it can be searched by words.
     """
 
     slug: str
@@ -251,6 +251,7 @@ class Provider(Protocol):
     key_variable: str | None
     needs_key: bool
     gives_event_time: bool
+    names_days: bool
     asset_kinds: tuple[str, ...]
     option_types: Mapping[str, Any]
     history: HistoryLimits | None
@@ -284,6 +285,7 @@ class PlainProvider:
     key_variable: str | None = None
     needs_key = False
     gives_event_time = True
+    names_days = False
     asset_kinds: tuple[str, ...] = ()
     option_types: Mapping[str, Any] = {}
     history: HistoryLimits | None = None

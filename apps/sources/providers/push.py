@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from apps.notation import SECOND, read_duration, write_duration
 from apps.sources.providers import http
 from apps.sources.providers.protocol import Answer, PlainProvider, ProviderMisconfigured, QuoteRequest
 
@@ -17,10 +18,16 @@ class Push(PlainProvider):
     is_live = True
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return no options. Raises ProviderMisconfigured for any."""
-        if options:
-            raise ProviderMisconfigured("push takes no options")
-        return {}
+        """Return `expect_every` where it is given: how often a push is expected, like 5m; without it a silence is no
+        fault. Raises ProviderMisconfigured."""
+        http.refuse_unknown_options(options, ["expect_every"], slug=self.slug)
+        if "expect_every" not in options:
+            return {}
+        try:
+            expected = read_duration(options["expect_every"], shortest=SECOND)
+        except ValueError as error:
+            raise ProviderMisconfigured(f"expect_every {error}") from None
+        return {"expect_every": write_duration(expected)}
 
     def fetch(self, request: QuoteRequest) -> Answer:
         """Return no quotes: what was sent is in the log already."""

@@ -1,6 +1,5 @@
 """Reads of where quotes come from."""
 
-from apps.sources.queries.feeds import BEHIND, Health, health_of
 from apps.sources.queries.limits import (
     ADDRESS_LENGTH,
     BACKFILL_GOES_ON,
@@ -22,17 +21,14 @@ from apps.sources.queries.senders import senders_ahead
 __all__ = [
     "ADDRESS_LENGTH",
     "BACKFILL_GOES_ON",
-    "BEHIND",
     "NOT_ASKED",
     "AssetIds",
     "Budget",
-    "Health",
     "Refusals",
     "address_of",
     "asset_ids_by_external_id",
     "budget_of",
     "circuits_of",
-    "health_of",
     "is_all_left_alone",
     "left_alone",
     "left_out_of",

@@ -27,9 +27,22 @@ def test_it_gives_no_quotes_and_the_time(clock):
     assert Push().fetch(request) == Answer(quotes=[], as_of=NOW)
 
 
-def test_it_takes_no_options():
-    with pytest.raises(ProviderMisconfigured, match="^push takes no options$"):
-        Push().validate_options({"base_url": "http://127.0.0.1/"})
+def test_it_takes_how_often_a_push_is_expected():
+    assert Push().validate_options({}) == {}
+    assert Push().validate_options({"expect_every": "300s"}) == {"expect_every": "5m"}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"base_url": "http://127.0.0.1/"}, "^push knows no option 'base_url'; it knows expect_every$"),
+        ({"expect_every": 5}, "^expect_every is not a duration; write it like 10s, 5m, 24h or 30d$"),
+        ({"expect_every": "0s"}, "^expect_every must be from 1s to 400d$"),
+    ],
+)
+def test_it_refuses_other_options(options, text):
+    with pytest.raises(ProviderMisconfigured, match=text):
+        Push().validate_options(options)
 
 
 @pytest.mark.django_db

@@ -9,6 +9,7 @@ from django.utils import timezone
 from apps.api.graphql.connections import PAGE_DEFAULT, Page, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import DateTime, Decimal
+from apps.api.graphql.types.health import Health, asset_health, feed_health
 from apps.market.models import Asset as AssetRow
 from apps.market.models import Candle as CandleRow
 from apps.market.models import Feed as FeedRow
@@ -79,6 +80,7 @@ class Asset(graphene.ObjectType):
         description="Percent by which the newest price differs from the one at the last close by its feed's "
         "clock: that of its trading hours, or without these midnight in UTC; null as for `variation24h`.",
     )
+    health = graphene.Field(Health, description="How it is, by itself and by its feed.")
     refused_listings = graphene.List(
         graphene.NonNull(RefusedListing), description="Of the providers of its feed, those that refuse its name."
     )
@@ -106,6 +108,9 @@ class Asset(graphene.ObjectType):
     def resolve_variation_since_close(asset: AssetRow, info: Any) -> Any:
         return info.context.load(_variations_since_close, asset.pk)
 
+    def resolve_health(asset: AssetRow, info: Any) -> Any:
+        return info.context.load(asset_health, asset.pk)
+
     def resolve_refused_listings(asset: AssetRow, info: Any) -> Any:
         return info.context.load(_refused_listings, asset.pk)
 
@@ -132,7 +137,11 @@ class Feed(graphene.ObjectType):
     as_of = graphene.Field(DateTime, description="Its clock: for a recording, the recording's own time.")
     next_slot = graphene.Field(DateTime, required=True, description="When it is due.")
     failures = graphene.Int(required=True, description="Answers missing in a row.")
+    health = graphene.Field(Health)
     assets = pages_of(AssetConnection)
+
+    def resolve_health(feed: FeedRow, info: Any) -> Any:
+        return info.context.load(feed_health, feed.pk)
 
     def resolve_id(feed: FeedRow, info: Any) -> str:
         return feed.name

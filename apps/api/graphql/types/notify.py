@@ -1,6 +1,5 @@
 """Messages, channels, and silences, which defer notifications."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ from apps.api.graphql.connections import Page, connection, page, pages_by, pages
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import DateTime, enum
 from apps.api.graphql.types import alerts
+from apps.api.graphql.types.health import ADDRESS, Health, channel_health
 from apps.api.graphql.types.market import Asset
 from apps.api.graphql.types.rules import Rule, Severity
 from apps.notify.models import Channel as ChannelRow
@@ -20,8 +20,6 @@ from apps.notify.models import Silence as SilenceRow
 from apps.notify.queries import alert_ids_of, messages_about, messages_seen_by, silences_seen_by
 
 MessageStatus = enum("MessageStatus", MessageRow.Status.values, description="How far a message has come.")
-# Mail servers like to repeat the recipient in what they say.
-_ADDRESS = re.compile(r"\S+(?:@|://)\S+")
 
 
 class Channel(graphene.ObjectType):
@@ -34,12 +32,16 @@ class Channel(graphene.ObjectType):
     switched_off_because = graphene.String(
         required=True, description="Why it was switched off for its owner, since it did not work; else empty."
     )
+    health = graphene.Field(Health)
+
+    def resolve_health(channel: ChannelRow, info: Any) -> Any:
+        return info.context.load(channel_health, channel.pk)
 
     def resolve_is_failing(channel: ChannelRow, info: Any) -> bool:
         return channel.failing_since is not None
 
     def resolve_switched_off_because(channel: ChannelRow, info: Any) -> str:
-        return _ADDRESS.sub("…", channel.switched_off_because)
+        return ADDRESS.sub("…", channel.switched_off_because)
 
 
 class Message(graphene.ObjectType):

@@ -9,6 +9,7 @@ from django.contrib.auth import get_user_model
 from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import JSON, DateTime, enum
+from apps.api.graphql.types.health import Health, rule_health
 from apps.api.graphql.types.market import Asset
 from apps.rules.domain import describe_reason, describe_rule, describe_unknown
 from apps.rules.engine.instance import STATES
@@ -64,7 +65,11 @@ class Rule(graphene.ObjectType):
     version = graphene.Int(description="Number of the newest version.")
     created_at = graphene.Field(DateTime, required=True)
     deleted_at = graphene.Field(DateTime, description="A deleted rule is seen by its alerts only.")
+    health = graphene.Field(Health, description="How it is, by itself and by what it depends on. For its owner.")
     states = pages_of(RuleStateConnection, description="Where it stands on each asset.")
+
+    def resolve_health(rule: RuleRow, info: Any) -> Any:
+        return info.context.load(rule_health, rule.pk)
 
     def resolve_owner(rule: RuleRow, info: Any) -> Any:
         return info.context.load(usernames, rule.owner_id)

@@ -1,0 +1,253 @@
+"""What is wrong with feeds and their assets."""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db.models import Count, Min, OuterRef, Q, Subquery
+
+from apps.health.domain import BEHIND_AFTER, Code, Finding, Level, Subject, silent_after
+from apps.market import calendars
+from apps.market.domain import epoch_microseconds
+from apps.market.models import Asset, Feed, FeedEntry
+from apps.notation import read_duration
+from apps.sources import queries as sources
+from apps.sources.models import FeedSource, RefusedListing, SenderClock
+from apps.sources.providers.failures import hint_on
+from apps.sources.providers.registry import PROVIDERS
+
+AHEAD_LATELY = timedelta(hours=1)
+AHEAD_LEAST_SECONDS = 5
+# Where a provider names only the day, a weekend and holidays lie between two prices.
+BETWEEN_DAILY_PRICES = timedelta(days=5)
+
+
+class _Feed(NamedTuple):
+    """One enabled feed as it is checked. sources: (provider, options), in their order."""
+
+    pk: int
+    is_live: bool
+    interval: timedelta
+    next_slot: datetime
+    failures: int
+    began_at: datetime | None
+    created_at: datetime
+    assets: int
+    sources: Sequence[tuple[str, Mapping[str, Any]]]
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Return its known providers, in the order of its sources."""
+        return tuple(slug for slug, _ in self.sources if slug in PROVIDERS)
+
+
+class _Paces:
+    """How far apart the prices of feeds come by the limits of their providers, which are read once for each set."""
+
+    def __init__(self) -> None:
+        self._rounds: dict[tuple[str, ...], timedelta] = {}
+
+    def between_rounds(self, feed: _Feed) -> timedelta:
+        """Return how far apart the rounds of a feed lie."""
+        if feed.providers not in self._rounds:
+            self._rounds[feed.providers] = timedelta(seconds=sources.seconds_between_rounds(feed.providers))
+        return max(feed.interval, self._rounds[feed.providers])
+
+    def between_prices(self, feed: _Feed) -> timedelta:
+        """Return how far apart the prices of one asset come, where not every round asks for each."""
+        limits = [limits for slug in feed.providers if (limits := PROVIDERS[slug].limits) is not None]
+        return self.between_rounds(feed) * max([one.turns_until_again(feed.assets) for one in limits], default=1)
+
+
+def feed_findings(*, now: datetime) -> list[Finding]:
+    """Return what is wrong with feeds and assets, in the same few statements for any number of them, and one for each
+    feed that fails."""
+    paused = Feed.objects.filter(is_enabled=False).values_list("pk", flat=True)
+    found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk in paused]
+    feeds, paces = _enabled_feeds(), _Paces()
+    failing = _failing([feed for feed in feeds if feed.failures], paces=paces, now=now)
+    waiting = _waiting(before=now - BEHIND_AFTER)
+    fetched = []
+    for feed in feeds:
+        wrong = _settings_wrong(feed) or failing.get(feed.pk) or _schedule_wrong(feed, paces=paces, now=now)
+        if wrong is not None:
+            found.append(wrong)
+        elif feed.is_live and feed.began_at is not None:
+            fetched.append(feed)
+    unfed = Asset.objects.filter(feed=None).order_by().values_list("pk", flat=True)
+    found += [Finding(Subject.ASSET, pk, Code.NO_FEED, Level.STOPPED) for pk in unfed]
+    for pk, since in waiting.items():
+        found.append(Finding(Subject.FEED, pk, Code.NOT_EVALUATED, Level.STOPPED, since=since))
+    found += _senders_ahead(now=now)
+    return found + _pushed_too_seldom(fetched, now=now) + _assets_wrong(fetched, paces=paces, now=now)
+
+
+def _enabled_feeds() -> list[_Feed]:
+    its_sources: dict[int, list[tuple[str, Mapping[str, Any]]]] = {}
+    rows = FeedSource.objects.order_by("feed", "position").values_list("feed", "provider", "options")
+    for feed_id, provider, options in rows:
+        its_sources.setdefault(feed_id, []).append((provider, options))
+    feeds = Feed.objects.filter(is_enabled=True).order_by("pk")
+    feeds = feeds.annotate(count=Count("assets"))
+    columns = ("is_live", "interval_seconds", "head__next_slot", "head__failures", "head__began_at", "created_at")
+    return [
+        _Feed(pk, is_live, timedelta(seconds=seconds), *rest, sources=its_sources.get(pk, ()))
+        for pk, is_live, seconds, *rest in feeds.values_list("pk", *columns, "count")
+    ]
+
+
+def _settings_wrong(feed: _Feed) -> Finding | None:
+    """Return why nothing can come of a feed as it is set up."""
+    if not feed.sources:
+        return Finding(Subject.FEED, feed.pk, Code.NO_SOURCE, Level.STOPPED)
+    if not feed.assets:
+        return Finding(Subject.FEED, feed.pk, Code.NO_FEED_ASSET, Level.STOPPED)
+    missing = [slug for slug in feed.providers if not _has_key(slug)]
+    if not missing:
+        return None
+    # Another source may give the prices; then the feed works, and only the order of its sources is not kept.
+    level = Level.STOPPED if len(missing) == len(feed.sources) else Level.DEGRADED
+    facts = {"provider": missing[0], "variable": PROVIDERS[missing[0]].key_variable}
+    return Finding(Subject.FEED, feed.pk, Code.NO_KEY, level, facts=facts)
+
+
+def _has_key(slug: str) -> bool:
+    provider = PROVIDERS[slug]
+    return not provider.needs_key or bool(os.environ.get(provider.key_variable or "", "").strip())
+
+
+def _failing(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> dict[int, Finding]:
+    """Return feed id -> that its providers do not answer. It has stopped once that lasts long for its interval."""
+    if not feeds:
+        return {}
+    last = FeedEntry.objects.filter(feed=OuterRef("pk"), kind=FeedEntry.Kind.QUOTES).order_by("-seq")
+    rows = Feed.objects.filter(pk__in=[feed.pk for feed in feeds]).annotate(
+        reason=Subquery(last.values("failure")[:1]),
+        answered=Subquery(last.filter(failure="").values("received_at")[:1]),
+    )
+    facts_of = {pk: (reason, answered) for pk, reason, answered in rows.values_list("pk", "reason", "answered")}
+    found = {}
+    for feed in feeds:
+        reason, answered = facts_of.get(feed.pk, ("", None))
+        since = answered or feed.created_at
+        is_over = now - since > silent_after(paces.between_rounds(feed))
+        keys = [PROVIDERS[slug].key_variable for slug in feed.providers]
+        facts = {"reason": reason or "unknown", "hint": hint_on(reason or "", key_variables=keys)}
+        level = Level.STOPPED if is_over else Level.DEGRADED
+        found[feed.pk] = Finding(Subject.FEED, feed.pk, Code.FAILING, level, since=since, facts=facts)
+    return found
+
+
+def _schedule_wrong(feed: _Feed, *, paces: _Paces, now: datetime) -> Finding | None:
+    """Return whether nobody fetches a feed when it is due."""
+    ahead = feed.next_slot - now
+    # Calls that look for a refused name put the next round off for a while.
+    if ahead > BEHIND_AFTER + feed.interval and ahead > BEHIND_AFTER + 3 * paces.between_rounds(feed):
+        facts = {"due": f"{feed.next_slot:%Y-%m-%d %H:%M:%S} UTC"}
+        return Finding(Subject.FEED, feed.pk, Code.DUE_TOO_LATE, Level.STOPPED, facts=facts)
+    if now - feed.next_slot > max(feed.interval, BEHIND_AFTER):
+        return Finding(Subject.FEED, feed.pk, Code.NOT_FETCHED, Level.STOPPED, since=feed.next_slot)
+    return None
+
+
+def _waiting(*, before: datetime) -> dict[int, datetime]:
+    """Return feed id -> when its oldest entry came that has waited to be evaluated since before `before`."""
+    late = FeedEntry.objects.filter(evaluated_at=None, received_at__lt=before).order_by()
+    return dict(late.values_list("feed").annotate(Min("received_at")))
+
+
+def _pushed_too_seldom(feeds: Sequence[_Feed], *, now: datetime) -> list[Finding]:
+    """Return the feeds that expect a push more often than one comes."""
+    expected = {
+        feed.pk: timedelta(microseconds=read_duration(options["expect_every"]))
+        for feed in feeds
+        for slug, options in feed.sources
+        if slug == "push" and "expect_every" in options
+    }
+    if not expected:
+        return []
+    pushed = FeedEntry.objects.filter(feed=OuterRef("pk"), kind=FeedEntry.Kind.QUOTES, slot=None).order_by("-seq")
+    rows = Feed.objects.filter(pk__in=expected).annotate(pushed=Subquery(pushed.values("received_at")[:1]))
+    found = []
+    for pk, created_at, pushed_at in rows.values_list("pk", "created_at", "pushed"):
+        since = pushed_at or created_at
+        if now - since > expected[pk]:
+            facts = {"expect_every": int(expected[pk].total_seconds())}
+            found.append(Finding(Subject.FEED, pk, Code.NOTHING_PUSHED, Level.STOPPED, since=since, facts=facts))
+    return found
+
+
+def _senders_ahead(*, now: datetime) -> list[Finding]:
+    """Return the feeds into which a sender pushes whose clock was ahead lately, each with the one that is most."""
+    lately = now - AHEAD_LATELY
+    clocks = SenderClock.objects.filter(Q(ahead_at__gt=lately) | Q(refused_at__gt=lately), feed__is_enabled=True)
+    found: dict[int, tuple[int, bool]] = {}
+    columns = ("feed", "skew_seconds", "refused_seconds", "refused_at")
+    for feed_id, skew, refused, refused_at in clocks.order_by("feed").values_list(*columns):
+        is_refused = refused is not None and refused_at > lately
+        seconds = refused if is_refused else skew
+        if seconds >= AHEAD_LEAST_SECONDS:
+            found[feed_id] = max(found.get(feed_id, (0, False)), (seconds, is_refused))
+    return [
+        Finding(
+            *(Subject.FEED, pk, Code.SENDER_AHEAD, Level.DEGRADED),
+            facts={"seconds": seconds, "is_refused": is_refused},
+        )
+        for pk, (seconds, is_refused) in found.items()
+    ]
+
+
+def _assets_wrong(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> list[Finding]:
+    """Return the assets without a price although their feed is answered. Pushed prices come when they come."""
+    asked = {feed.pk: feed for feed in feeds if "push" not in feed.providers}
+    # A healthy asset is not looked at twice: its price is newer than any feed could be silent.
+    old = Q(latest=None) | Q(latest__at__lt=now - silent_after(timedelta(0)))
+    rows = Asset.objects.filter(old, feed__is_enabled=True, feed__is_live=True).order_by()
+    columns = ("pk", "feed", "currency", "calendar", "latest__at")
+    silent = {}
+    for pk, feed_id, currency, calendar, at in rows.values_list(*columns):
+        feed = asked.get(feed_id)
+        if feed is not None and _is_silent(
+            feed, at=at, calendar=calendar, patience=silent_after(paces.between_prices(feed)), now=now
+        ):
+            silent[pk] = (feed_id, currency, at)
+    if not silent:
+        return []
+    refused = {row.asset_id: row for row in RefusedListing.objects.filter(asset__in=silent).order_by("-provider")}
+    left_out = _left_out({feed_id for feed_id, _, _ in silent.values()})
+    found = []
+    for pk, (_, currency, at) in silent.items():
+        if pk in refused:
+            row = refused[pk]
+            facts = {"provider": row.provider, "name": row.external_id, "reason": row.reason}
+            found.append(Finding(Subject.ASSET, pk, Code.REFUSED, Level.STOPPED, since=row.since, facts=facts))
+        elif pk in left_out:
+            facts = {"currency": currency or left_out[pk]}
+            found.append(Finding(Subject.ASSET, pk, Code.NO_LISTING, Level.STOPPED, since=at, facts=facts))
+        elif at is None:
+            found.append(Finding(Subject.ASSET, pk, Code.NO_PRICE, Level.STOPPED))
+        else:
+            found.append(Finding(Subject.ASSET, pk, Code.SILENT, Level.STOPPED, since=at))
+    return found
+
+
+def _is_silent(feed: _Feed, *, at: datetime | None, calendar: str, patience: timedelta, now: datetime) -> bool:
+    """Tell whether an asset has had no price for longer than that, in the open hours of its calendar."""
+    since = at or feed.began_at
+    if since is None:
+        return False
+    if any(PROVIDERS[slug].names_days for slug in feed.providers):
+        return now - since > max(patience, BETWEEN_DAILY_PRICES)
+    if now - since <= patience or calendar not in calendars.CALENDARS:
+        return now - since > patience
+    quiet_for = calendars.open_between(calendar, epoch_microseconds(since), epoch_microseconds(now))
+    return timedelta(microseconds=quiet_for) > patience
+
+
+def _left_out(feed_ids: Collection[int]) -> dict[int, str]:
+    """Return asset id -> the currency of the only name that its feed has for it, where that is another than its own."""
+    found = {}
+    for feed in Feed.objects.filter(pk__in=feed_ids).prefetch_related("sources"):
+        found.update({asset_id: currency for _, _, asset_id, currency in sources.left_out_of(feed)})
+    return found

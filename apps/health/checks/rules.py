@@ -1,0 +1,80 @@
+"""What is wrong with rules."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.db.models import Exists, F, OuterRef, QuerySet
+
+from apps.health.domain import UNKNOWN_AT_LEAST, Code, Finding, Level, Subject
+from apps.notify.models import RuleChannel
+from apps.rules import queries
+from apps.rules.domain import describe_unknown
+from apps.rules.engine.codes import Unknown
+from apps.rules.engine.instance import ERROR
+from apps.rules.engine.written import RuleInvalid
+from apps.rules.models import Rule, RuleState
+
+# A constant price has no variance, and a rule that nobody evaluated yet has its feed to blame.
+_NO_FAULT = ("", Unknown.ZERO_VARIANCE, Unknown.NOT_EVALUATED)
+
+
+def rule_findings(*, now: datetime) -> list[Finding]:
+    """Return what is wrong with rules, in the same few statements for any number of them."""
+    rules = Rule.objects.filter(deleted_at=None)
+    found = _errors(rules) + _unknown(rules)
+    watched = RuleState.objects.filter(rule=OuterRef("pk"))
+    off: set[int] = set()
+    for pk, document in _newest_documents(rules.exclude(Exists(watched)).values_list("pk", flat=True)):
+        is_off = document.get("enabled") is False
+        if is_off:
+            off.add(pk)
+        level = Level.STOPPED if is_off else Level.DEGRADED
+        found.append(Finding(Subject.RULE, pk, Code.OFF if is_off else Code.NO_ASSET, level))
+    open_channels = RuleChannel.objects.filter(rule=OuterRef("pk"), channel__is_enabled=True)
+    for pk in rules.exclude(Exists(open_channels)).order_by().values_list("pk", flat=True):
+        if pk not in off:
+            found.append(Finding(Subject.RULE, pk, Code.NOTIFIES_NOBODY, Level.DEGRADED))
+    return found
+
+
+def _newest_documents(rule_ids: Iterable[int]) -> list[tuple[int, dict[str, object]]]:
+    versions = queries.newest_versions(list(rule_ids))
+    return [(pk, version.document) for pk, version in sorted(versions.items())]
+
+
+def _errors(rules: QuerySet[Rule]) -> list[Finding]:
+    """Return the rules of which an instance stopped with an error."""
+    rows = RuleState.objects.filter(rule__in=rules, state=ERROR).order_by("rule", "asset__symbol")
+    found: dict[int, Finding] = {}
+    for pk, symbol, since, detail in rows.values_list("rule", "asset__symbol", "since", "detail"):
+        facts = {"symbol": symbol, "detail": detail}
+        found.setdefault(pk, Finding(Subject.RULE, pk, Code.ERROR, Level.STOPPED, since=since, facts=facts))
+    return list(found.values())
+
+
+def _unknown(rules: QuerySet[Rule]) -> list[Finding]:
+    """Return the rules of which an instance has been UNKNOWN for longer than its windows explain.
+
+    By the clock of the feed, in which windows are measured.
+    """
+    rows = RuleState.objects.filter(
+        rule__in=rules, unknown_since__lt=F("asset__feed__head__as_of") - UNKNOWN_AT_LEAST
+    ).exclude(unknown__in=_NO_FAULT)
+    columns = ("rule", "version", "asset__symbol", "unknown", "unknown_since", "asset__feed__head__as_of")
+    candidates = list(rows.order_by("rule", "asset__symbol").values_list(*columns))
+    windows = _longest_windows({version_id for _, version_id, *_ in candidates})
+    found: dict[int, Finding] = {}
+    for pk, version_id, symbol, unknown, since, as_of in candidates:
+        if as_of - since > max(windows[version_id], UNKNOWN_AT_LEAST):
+            facts = {"symbol": symbol, "unknown": describe_unknown(unknown)}
+            found.setdefault(pk, Finding(Subject.RULE, pk, Code.UNKNOWN, Level.STOPPED, since=since, facts=facts))
+    return list(found.values())
+
+
+def _longest_windows(version_ids: Iterable[int]) -> dict[int, timedelta]:
+    """Return version id -> the longest window of its condition."""
+    longest = {}
+    for pk, spec in queries.specs_of(version_ids).items():
+        spans = [0] if isinstance(spec, RuleInvalid) else [width for _, width in spec.condition.window_keys()]
+        longest[pk] = timedelta(microseconds=max(spans, default=0))
+    return longest

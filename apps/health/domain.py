@@ -1,0 +1,121 @@
+"""The levels, subjects and codes of health, and what a check finds. Pure: no Django, no clock, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+# Ticks come each second, and checks each 10 s.
+TICK_LATE_AFTER = timedelta(seconds=10)
+CHECK_LATE_AFTER = timedelta(seconds=45)
+# What is put off for longer than this is behind: a wake-up that is lost is sent again after 10 s.
+BEHIND_AFTER = timedelta(seconds=30)
+SILENT_INTERVALS = 3
+SILENT_AT_LEAST = timedelta(seconds=60)
+UNKNOWN_AT_LEAST = timedelta(hours=1)
+
+
+class Level(StrEnum):
+    """How well something is, the worst last."""
+
+    WELL = "well"
+    DEGRADED = "degraded"
+    STOPPED = "stopped"
+
+
+SEVERITY = {Level.WELL: 0, Level.DEGRADED: 1, Level.STOPPED: 2}
+
+
+class Subject(StrEnum):
+    """What has a health."""
+
+    SYSTEM = "system"
+    FEED = "feed"
+    ASSET = "asset"
+    CHANNEL = "channel"
+    RULE = "rule"
+
+
+class Code(StrEnum):
+    """What is wrong. wording.py says each in words."""
+
+    # Of the system.
+    NOT_CHECKED = "not_checked"
+    NO_WORKER = "no_worker"
+    CALENDAR_ENDS = "calendar_ends"
+    NO_PARTITION = "no_partition"
+    DISK_FULL = "disk_full"
+    # Of a feed.
+    PAUSED = "paused"
+    NO_SOURCE = "no_source"
+    NO_FEED_ASSET = "no_feed_asset"
+    NO_KEY = "no_key"
+    FAILING = "failing"
+    NOT_FETCHED = "not_fetched"
+    DUE_TOO_LATE = "due_too_late"
+    NOT_EVALUATED = "not_evaluated"
+    NOTHING_PUSHED = "nothing_pushed"
+    SENDER_AHEAD = "sender_ahead"
+    # Of an asset.
+    REFUSED = "refused"
+    NO_LISTING = "no_listing"
+    NO_PRICE = "no_price"
+    SILENT = "silent"
+    NO_FEED = "no_feed"
+    # Of a channel.
+    OFF = "off"
+    SWITCHED_OFF = "switched_off"
+    NOT_DELIVERED = "not_delivered"
+    UNTRIED = "untried"
+    NO_MAIL_SERVER = "no_mail_server"
+    # Of a rule, beside OFF.
+    NO_ASSET = "no_asset"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+    NOTIFIES_NOBODY = "notifies_nobody"
+
+
+# What a person has decided is shown, and is no fault.
+INTENDED = frozenset({Code.PAUSED, Code.OFF, Code.NO_FEED})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check has found wrong with one subject.
+
+    subject_id: its number, 0 for the system; since: from when on, None where only the check knows; facts: what the
+    sentence about it needs, fit for JSON.
+    """
+
+    subject: Subject
+    subject_id: int
+    code: Code
+    level: Level
+    since: datetime | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """Return what tells it from every other finding."""
+        return (self.subject.value, self.subject_id, self.code.value)
+
+
+class Health(NamedTuple):
+    """How one subject is.
+
+    since: from when on; reason, remedy: one sentence each, "" where it is well; code: "" where it is well; checked_at:
+    when that was looked at, None: never.
+    """
+
+    level: Level
+    since: datetime | None = None
+    reason: str = ""
+    remedy: str = ""
+    code: str = ""
+    checked_at: datetime | None = None
+
+
+def silent_after(interval: timedelta) -> timedelta:
+    """Return after how long without a price something is silent whose prices come at an interval."""
+    return max(SILENT_INTERVALS * interval, SILENT_AT_LEAST)

@@ -1,0 +1,76 @@
+"""What is wrong, for those whom it concerns: on the admin's first page."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.urls import reverse
+from django.utils.html import format_html
+
+from apps.health.domain import INTENDED, Subject
+from apps.health.models import Problem
+from apps.health.queries import not_checked, problems_seen_by, system_health
+from apps.market.models import Asset, Feed
+from apps.notify.models import Channel
+from apps.panel.kit.parts import LINK, Part
+from apps.rules.models import Rule
+
+PROBLEMS_SHOWN = 50
+_MODELS: Mapping[str, tuple[Any, str]] = {
+    Subject.FEED: (Feed, "name"),
+    Subject.ASSET: (Asset, "symbol"),
+    Subject.CHANNEL: (Channel, "name"),
+    Subject.RULE: (Rule, "name"),
+}
+
+
+def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Part:
+    """Return what is wrong with what the reader may see, the worst first; in a few statements."""
+    stopped = not_checked(now=now)
+    if stopped is not None:
+        return Part(title="Health", sentences=[stopped.reason, stopped.remedy], mood="bad")
+    found = problems_seen_by(user, now=now)
+    faults = [one for one in found if one[0].code not in INTENDED]
+    checked_at = f"{system_health(now=now).checked_at:%H:%M:%S} UTC"
+    if not faults:
+        first = f"Nothing is wrong, by the check at {checked_at}."
+    else:
+        first = f"{len(faults)} {'thing is' if len(faults) == 1 else 'things are'} wrong, by the check at {checked_at}."
+    shown = found[:PROBLEMS_SHOWN]
+    links = _links(problem for problem, _ in shown)
+    return Part(
+        title="Health",
+        sentences=[first, *([f"These are {PROBLEMS_SHOWN} of {len(found)}."] if len(found) > len(shown) else [])],
+        mood="bad" if faults else "good",
+        headers=["what", "health", "since (UTC)", "why", "what to do"],
+        rows=[
+            [
+                links[problem.subject, problem.subject_id],
+                health.level,
+                f"{problem.since:%Y-%m-%d %H:%M:%S}",
+                health.reason,
+                health.remedy,
+            ]
+            for problem, health in shown
+        ],
+    )
+
+
+def _links(problems: Iterable[Problem]) -> dict[tuple[str, int], Any]:
+    """Return (subject, id) -> the name of each, as a link to its page."""
+    ids: dict[str, set[int]] = {}
+    for one in problems:
+        ids.setdefault(one.subject, set()).add(one.subject_id)
+    links: dict[tuple[str, int], Any] = {(Subject.SYSTEM, 0): "the system"}
+    for subject, its_ids in ids.items():
+        if subject not in _MODELS:
+            continue
+        model, column = _MODELS[subject]
+        names = dict(model.objects.filter(pk__in=its_ids).order_by().values_list("pk", column))
+        for pk in its_ids:
+            page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[pk])
+            # What was deleted since the check has no page.
+            name = f"{subject} {names[pk]}" if pk in names else f"{subject} (deleted)"
+            links[subject, pk] = format_html(LINK, page, name) if pk in names else name
+    return links

@@ -1,0 +1,52 @@
+"""The check of everything, on an installation that is large and on one that is empty. One run, ratios."""
+
+import time
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from apps.health.services import check
+from apps.market.models import Feed, FeedHead, LatestQuote
+from apps.notify.models import Channel, RuleChannel
+from apps.rules.models import Rule
+from apps.sources.models import FeedSource
+from tests.benchmarks.sizes import HEALTH_ASSETS, HEALTH_FEEDS, HEALTH_RULES, HEALTH_RUNS, IDLE_CHANNELS
+from tests.builders import make_owner
+from tests.idle_rows import make_idle
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.servers, pytest.mark.django_db]
+
+
+def milliseconds() -> float:
+    """Return how long one check takes, over several."""
+    began = time.monotonic()
+    for _ in range(HEALTH_RUNS):
+        check(readers=None, now=timezone.now())
+    return (time.monotonic() - began) / HEALTH_RUNS * 1_000
+
+
+def test_a_check_of_a_large_installation():
+    empty = milliseconds()
+    make_idle(
+        owner=make_owner(),
+        name="idle",
+        feeds=HEALTH_FEEDS,
+        assets=HEALTH_ASSETS,
+        rules=HEALTH_RULES,
+        channels=IDLE_CHANNELS,
+        alerts=0,
+    )
+    now = timezone.now()
+    FeedSource.objects.bulk_create(FeedSource(feed=feed, provider="kraken") for feed in Feed.objects.all())
+    channel = Channel.objects.first()
+    RuleChannel.objects.bulk_create(RuleChannel(rule=rule, channel=channel) for rule in Rule.objects.all())
+    Feed.objects.update(is_live=True)
+    FeedHead.objects.update(next_slot=now, began_at=now)
+    LatestQuote.objects.update(at=now)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    found = check(readers=None, now=now)
+    large = milliseconds()
+    print(f"\n  {HEALTH_FEEDS:,} feeds, {HEALTH_ASSETS:,} assets, {HEALTH_RULES:,} rules, {len(found):,} problems")
+    print(f"  a check             {large:>10.2f} ms   = {large / empty:.1f} x on an empty installation")
