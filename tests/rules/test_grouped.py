@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.servers]
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 WIDTHS = [30, 90, 20 * MINUTE, HOUR, 5 * HOUR, 16 * HOUR, 30 * HOUR, 61 * HOUR, 5 * DAY, 16 * DAY, 30 * DAY, 70 * DAY]
 SYMBOLS = ("BTC", "ETH", "USDC")
-# However many assets: the place and its clock, what is read by quote, newest, rolled up, and the three readings.
-STATEMENTS = 13
+# However many assets there are.
+STATEMENTS = 15
 
 
 def rolled_up(feed):
