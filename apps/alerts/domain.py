@@ -80,17 +80,19 @@ def correction_seen(
     *,
     corrected: Mapping[datetime, tuple[Decimal | None, Decimal | None]],
     days: Collection[date] = (),
+    since: datetime | None = None,
 ) -> CorrectionSeen | None:
     """Return what a correction changed between the earliest and the latest moment that the evidence names, None where
     that is nothing.
 
-    corrected: time -> price before and after; days: whole days whose prices were replaced or deleted. Of several
-    quotes that which the evidence names, else the newest.
+    corrected: time -> price before and after; days: whole days whose prices were replaced or deleted; since: when the
+    price was quoted that was in force at the earliest moment, if that is known. Of several quotes that which the
+    evidence names, else the newest.
     """
     named = set(_moments(evidence))
     if not named:
         return None
-    first, last = min(named), max(named)
+    first, last = min([*named, *([since] if since is not None else [])]), max(named)
     seen = [at for at in corrected if first <= at <= last]
     if seen:
         at = max(seen, key=lambda at: (at in named, at))

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from apps.alerts.alertmanager import SystemAlert, ended_at
-from apps.alerts.domain import correction_seen
+from apps.alerts.domain import correction_seen, seen_since
 from apps.alerts.episodes import (
     CORRECTED,
     OPENED,
@@ -89,8 +89,13 @@ def record_corrections(entry: FeedEntry) -> list[AlertEvent]:
     splits = market.splits_of(entry.correction.asset_ids, up_to_entry=entry.pk)
     events = []
     for alert in alerts.select_related("rule").order_by("pk").iterator(chunk_size=1_000):
-        asset_id, known = alert.asset_id or 0, splits.up_to(alert.entry_id or 0)
-        seen = correction_seen(alert.evidence, corrected=changed.get(asset_id, {}), days=days.get(asset_id, ()))
+        asset_id, place = alert.asset_id or 0, alert.entry_id or 0
+        known, corrected = splits.up_to(place), changed.get(asset_id, {})
+        begins = seen_since(alert.evidence)
+        if begins is not None and corrected and min(corrected) < begins:
+            # The price in force there, which a window sees, was quoted before.
+            begins = market.in_force_since(asset_id, at=begins, up_to_entry=place)
+        seen = correction_seen(alert.evidence, corrected=corrected, days=days.get(asset_id, ()), since=begins)
         if seen is not None:
             # As it counted when the alert opened.
             price_then = partial(known.price, asset_id)

@@ -72,6 +72,7 @@ class Code(StrEnum):
     # Of a rule, beside OFF.
     NO_ASSET = "no_asset"
     ERROR = "error"
+    PAUSED_BY_SPLIT = "paused_by_split"
     UNKNOWN = "unknown"
     NOTIFIES_NOBODY = "notifies_nobody"
 

@@ -132,6 +132,9 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
     Code.ERROR: _fixed(
         "it stopped with an error on {symbol}: {detail}", "Save the rule again; its page says what was raised."
     ),
+    Code.PAUSED_BY_SPLIT: _fixed(
+        "it is paused on {symbol} since the split {detail}", "Check its levels, and save or confirm it on its page."
+    ),
     Code.UNKNOWN: _fixed(
         "it could not be evaluated on {symbol} since {since}: {unknown}",
         "The page Why says what is missing. A shorter window needs less history.",

@@ -65,6 +65,7 @@ KINDS = [
     ),
     ("spread: deviations from a mean", [("zscore", "is unusually far from its average")]),
     ("silence: no quotes", [("stale", "has had no quote for a while")]),
+    ("a frozen source: one price", [("unchanged", "has had the same price for a while")]),
     ("several together", [(COMBINED, "a combination, written down")]),
 ]
 # Parameter -> the kinds that have it.
@@ -76,7 +77,7 @@ KINDS_WITH = {
     "by": ("above_average", "below_average"),
     "n": ("zscore",),
     "window": ("rises", "falls", "above_average", "below_average", "zscore"),
-    "after": ("stale",),
+    "after": ("stale", "unchanged"),
     "written": (COMBINED,),
     "recovery": ("above", "below", "rises", "falls", "above_average", "below_average"),
     "ref": ("rises", "falls"),
@@ -169,7 +170,7 @@ class RuleForm(forms.ModelForm):
     by = _text("By", "By what amount, like 0.5, instead of a percent; in the unit of the price.", kinds_of="by")
     n = _text("Deviations", "How many standard deviations, like 3.", kinds_of="n")
     window = _text("Window", "Within how long, like 5m, 24h or 30d; from 10s to 400d.", kinds_of="window")
-    after = _text("After", "How long without a quote, like 5m.", kinds_of="after")
+    after = _text("After", "How long without a quote, or at one price, like 5m.", kinds_of="after")
     written = forms.CharField(
         required=False,
         max_length=20_000,

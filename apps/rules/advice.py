@@ -9,7 +9,7 @@ from math import ceil
 
 from apps.notation import SECOND, write_number
 from apps.rules.engine.conditions import AnyLeaf, Condition, leaves_of
-from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, ZScore
+from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, Unchanged, ZScore
 from apps.rules.engine.windows import grid_of
 from apps.wording import format_duration, format_time
 
@@ -52,6 +52,10 @@ def outlook_of(condition: Condition, stored: Stored) -> Outlook:
 def _outlook_of_leaf(leaf: AnyLeaf, stored: Stored) -> Outlook:
     if isinstance(leaf, Average | ZScore | Change) and (coverage := _coverage_needed(leaf)) is not None:
         return _outlook_of_window(leaf, coverage, stored)
+    if isinstance(leaf, Unchanged) and stored.first_at is not None and stored.newest_at is not None:
+        known_from = stored.first_at + leaf.after
+        text = f"known from {format_time(known_from)}, or once its price has changed"
+        return Outlook(True, None, "") if known_from <= stored.newest_at else Outlook(False, known_from, text)
     needs_two = isinstance(leaf, Crossing | Passage | Change)
     if stored.first_at is None:
         return Outlook(False, None, f"no price yet; needs {'two prices' if needs_two else 'one price'}")
@@ -97,7 +101,7 @@ def warnings_of(condition: Condition, *, feed: str, interval_seconds: float) -> 
     """Give what is narrower than twice the pace at which a feed's quotes come, once each."""
     warned = set()
     for leaf in leaves_of(condition):
-        width = leaf.after if isinstance(leaf, Stale) else getattr(leaf, "window", None)
+        width = leaf.after if isinstance(leaf, Stale | Unchanged) else getattr(leaf, "window", None)
         if width is None or width >= 2 * interval_seconds * SECOND or (leaf.kind, width) in warned:
             continue
         warned.add((leaf.kind, width))
@@ -105,4 +109,6 @@ def warnings_of(condition: Condition, *, feed: str, interval_seconds: float) -> 
         follows = "it would often see one price alone"
         if isinstance(leaf, Stale):
             what, follows = f"a silence of {format_duration(width)}", "it would be found between two quotes"
+        if isinstance(leaf, Unchanged):
+            what, follows = f"an unchanged price for {format_duration(width)}", "it would be found in two equal quotes"
         yield f"{what} is under twice the pace of {feed}, where a quote comes every {interval_seconds:.3g} s: {follows}"

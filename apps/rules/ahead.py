@@ -59,7 +59,8 @@ def _of_windows(spec: RuleSpec) -> RuleSpec:
 def _assets_in_want(spec: RuleSpec, rule: Rule | None) -> dict[int, list[int]]:
     """Return feed id -> the assets that the rule is to be evaluated on by windows that it has not yet there."""
     keys = set(spec.condition.window_keys())
-    if not spec.enabled or all(name == "newest" for name, _ in keys):
+    # How far a run looks back depends on the calendar that is in force at the place in the log.
+    if not spec.enabled or all(name == "newest" for name, _ in keys) or any(name == "run" for name, _ in keys):
         return {}
     in_force = queries.changes_in_force(rule) if rule is not None else {}
     versions = queries.specs_of({version_id for version_id, _, _ in in_force.values() if version_id is not None})

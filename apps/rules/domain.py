@@ -9,7 +9,7 @@ from apps.market.domain import PRICE_DECIMALS
 from apps.notation import WIDE, write_number
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
-from apps.rules.engine.leaves import Average, Band, Change, Crossing, Level, Passage, Stale, ZScore
+from apps.rules.engine.leaves import Average, Band, Change, Crossing, Level, Passage, Stale, Unchanged, ZScore
 from apps.rules.engine.rule import RuleSpec
 from apps.wording import format_age, format_duration, format_number, format_percent, round_number
 
@@ -63,6 +63,8 @@ def _describe_leaf(leaf: AnyLeaf) -> str:
         return f"{'comes into' if leaf.kind == 'enters' else 'leaves'} {_band(leaf)}"
     if isinstance(leaf, Stale):
         return f"has had no quote for {format_duration(leaf.after)}"
+    if isinstance(leaf, Unchanged):
+        return f"has had the same price for {format_duration(leaf.after)}"
     window = format_duration(leaf.window)
     if isinstance(leaf, Change):
         since = " (against the price at its start)" if leaf.ref == "window_start" else ""
@@ -118,6 +120,8 @@ def _describe_seen(*, symbol: str, condition: Condition, evidence: Mapping[str, 
         newest = f"{before} → {newest}"
     elif isinstance(condition, Stale):
         newest = f"the last was {newest}, and the clock is {_clock(evidence['clock'], day)}"
+    elif isinstance(condition, Unchanged):
+        newest += f", first quoted {_clock(evidence['unchanged_since'], day)}"
     elif isinstance(condition, Average | ZScore):
         newest += f", average {format_mean(evidence['mean'], evidence['price'])}"
     return f"{symbol} {claim}: {newest}"
@@ -147,7 +151,7 @@ def _claim(condition: Condition, evidence: Mapping[str, Any], *, at: str) -> str
         if condition.kind == "any":
             pairs = [(member, seen) for member, seen in pairs if seen["result"]] or pairs
         return " and ".join(_claim(member, seen, at=at) for member, seen in pairs)
-    if isinstance(condition, Stale) and "calendar" in evidence:
+    if isinstance(condition, Stale | Unchanged) and {"calendar", "trading_seconds"} & evidence.keys():
         return f"{describe_condition(condition)} of trading"
     if isinstance(condition, Change) and evidence["result"]:
         verb, window = ("rose" if condition.kind == "rises" else "fell"), format_duration(condition.window)

@@ -13,7 +13,7 @@ from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
 from apps.rules.engine.engine import InstanceStatus
 from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, OPEN, PAUSED, PENDING, RECOVERING
-from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, ZScore
+from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, Unchanged, ZScore
 from apps.rules.engine.rule import RuleSpec
 from apps.wording import count_and_unit, format_number, format_percent, format_time
 
@@ -80,6 +80,11 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
         if "calendar" not in seen:
             return text
         return f"{text}: {_seconds(seen['open_seconds'] * SECOND)} of trading by {seen['calendar']}"
+    if isinstance(leaf, Unchanged):
+        text = f"{price}, the same since that of {_moment(seen['unchanged_since'])}"
+        if "trading_seconds" not in seen:
+            return text
+        return f"{text}: {_seconds(seen['trading_seconds'] * SECOND)} of trading"
     if isinstance(leaf, Average | ZScore):
         known = describe_coverage(leaf, seen)
         if "mean" not in seen:

@@ -11,7 +11,7 @@ from apps.market import queries as market
 from apps.market.domain import PathCandle, epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
-from apps.rules.engine.conditions import is_clocked, why_unfit
+from apps.rules.engine.conditions import counts_hours, why_unfit
 from apps.rules.engine.engine import (
     Entry,
     History,
@@ -112,7 +112,7 @@ def wanted_in_logs(version: RuleVersion, spec: RuleSpec, assets: Iterable[Asset]
         if asset.feed_id is not None:
             _, asset_ids, calendars = wanted.setdefault(asset.feed_id, (version.pk, [], {}))
             asset_ids.append(asset.pk)
-            if asset.calendar and is_clocked(spec.condition):
+            if asset.calendar and counts_hours(spec.condition):
                 calendars[str(asset.pk)] = asset.calendar
     return wanted
 

@@ -12,11 +12,23 @@ from apps.health.checks.system import system_findings
 from apps.health.domain import Code, Level, Subject
 from apps.market import partitions
 from apps.market.models import Asset, FeedHead
+from apps.market.services import append_split
 from apps.notify.models import Channel
 from apps.notify.services import create_channel, set_channels
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import RuleState
-from tests.builders import START, above, append_quotes, at, make_feed, make_notified_alerts, make_owner, make_rule
+from apps.rules.services import confirm_rule
+from tests.builders import (
+    START,
+    TRACE,
+    above,
+    append_quotes,
+    at,
+    make_feed,
+    make_notified_alerts,
+    make_owner,
+    make_rule,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -100,6 +112,23 @@ def test_a_rule_that_stopped_with_an_error_has_stopped(ada):
     RuleState.objects.update(state="error", detail="ZeroDivisionError: division by zero", since=START)
     (one,) = rule_findings(now=START)
     assert (one.code, one.level, one.since, one.facts["symbol"]) == (Code.ERROR, Level.STOPPED, START, "NOTIFIED-0")
+
+
+def test_a_rule_that_a_split_has_paused_has_stopped_until_it_is_confirmed(ada, inbox):
+    feed = make_feed("ACME")
+    rule = make_rule(ada, assets=["ACME"], condition=above(150))
+    set_channels(rule=rule, channels=[inbox])
+    append_quotes(feed, [("ACME", START, "100")])
+    append_quotes(feed, [("ACME", at(61), "5")])
+    terms = {"effective_at": at(60), "numerator": 20, "denominator": 1}
+    append_split(asset_id=Asset.objects.get().pk, **terms, now=at(60), trace_id=TRACE)
+    evaluate_pending(feed_id=feed.pk)
+    (one,) = rule_findings(now=at(60))
+    assert (one.key, one.level) == (("rule", rule.pk, "paused_by_split"), Level.STOPPED)
+    assert one.facts == {"symbol": "ACME", "detail": "20:1"}
+    confirm_rule(rule=rule, now=at(61), trace_id=TRACE)
+    evaluate_pending(feed_id=feed.pk)
+    assert rule_findings(now=at(62)) == []
 
 
 @pytest.fixture

@@ -389,6 +389,7 @@ def test_the_newest_price_that_was_replaced_does_not_come_back_behind_the_right_
 def replace_price(feed, moment, price):
     """Put another price in place of what is stored of A at that time."""
     quote = domain.AdmittedQuote(asset_ids(feed)["A"], moment, Decimal(price))
+    market.make_cursor(feed.pk)
     with transaction.atomic():
         _, head = market.lock_for_correction(feed.pk)
         found = market.difference(domain.Admission([quote]))

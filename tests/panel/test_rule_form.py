@@ -35,6 +35,7 @@ KINDS = [
         {"kind": "above_average", "percent": "1", "window": "24h", "min_coverage": "0.8"},
         {"kind": "above_average", "percent": "1", "window": "1d", "min_coverage": "0.8"},
     ),
+    ({"kind": "unchanged", "after": "60m"}, {"kind": "unchanged", "after": "1h"}),
     (
         {"kind": "below_average", "by": "0.5", "window": "24h", "recovery": "0.25"},
         {"kind": "below_average", "by": "0.5", "window": "1d", "min_coverage": "0.5", "recovery": "0.25"},

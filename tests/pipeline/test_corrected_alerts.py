@@ -110,6 +110,19 @@ def test_a_window_of_the_past_is_seen_from_its_beginning(feed):
     assert [correction for correction, _, _ in evaluated(feed)] == [of(10, "900", "890")]
 
 
+def test_the_price_in_force_where_a_window_begins_is_seen_and_the_one_before_it_is_not(feed):
+    condition = {"kind": "above_average", "percent": "10", "window": "60s"}
+    make_rule(make_owner("grace"), name="Mean", assets=["B"], condition=condition)
+    append_quotes(feed, [("B", at(90), "2000")])
+    flow.evaluate_pending(feed_id=feed.pk)
+    assert Alert.objects.get(rule__name="Mean").evidence["window_from"].startswith(at(30).isoformat()[:19])
+
+    replace(feed, ("B", at(10), "890"))
+    assert evaluated(feed) == []
+    delete(feed, "B", at(20), at(21))
+    assert [correction for correction, _, _ in evaluated(feed)] == [of(20, "91", None)]
+
+
 def test_an_alert_has_one_event_of_a_correction_in_pieces_and_another_of_the_next(feed, monkeypatch):
     monkeypatch.setattr(corrections, "QUOTES_AT_ONCE", 1)
     replace(feed, ("A", at(0), "89"), ("A", at(10), "95"))

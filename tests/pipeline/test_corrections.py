@@ -121,6 +121,13 @@ def test_an_import_stays_a_conflict_and_a_replacement_asks_with_counts(feed, tmp
     assert capsys.readouterr().out == "nothing in 0 entries; 4 were there already.\n"
 
 
+def test_yes_without_replace_is_refused(feed, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        call_command("import_quotes", write(tmp_path, ("A", at(-9), "95")), feed="feed", yes=True)
+    assert capsys.readouterr().err == "import_quotes: --yes goes with --replace; an import asks nothing\n"
+    assert Quote.objects.count() == 3
+
+
 @pytest.mark.parametrize("answer", ["", "n", EOFError])
 def test_what_is_not_confirmed_is_not_done(feed, tmp_path, capsys, monkeypatch, answer):
     def reply(question):

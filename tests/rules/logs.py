@@ -103,7 +103,9 @@ COMPARED = (
     "open_seconds",
 )
 # What may stand beside an event, and all states.
-BESIDE_EVENTS = ("above", "below", "inside", "outside", "rises", "falls", "above_average", "below_average", "zscore")
+BESIDE_EVENTS = (
+    *("above", "below", "inside", "outside", "rises", "falls", "above_average", "below_average", "zscore", "unchanged"),
+)
 STATES = (*BESIDE_EVENTS, "stale")
 
 
@@ -132,7 +134,7 @@ def _leaf(draw: st.DrawFn, *, kinds: Sequence[str], recovers: bool, nots: int) -
     recovers = recovers and draw(st.booleans())
     if kind in ("inside", "outside", "enters", "exits"):
         leaf["low"], leaf["high"] = draw(bands)
-    elif kind == "stale":
+    elif kind in ("stale", "unchanged"):
         leaf["after"] = choose(draw, "1s", "5s", "30s", "1m", "5m", "1h")
     elif kind in ("above", "below") or kind.startswith("crosses"):
         leaf["level"] = choose(draw, "100", "100.000000000000000001", "105", "0.3", "0", "-1")
@@ -251,7 +253,7 @@ def put_on_the_clock(draw: st.DrawFn, log: Sequence[oracle.Entry]) -> None:
             names = ["cooldown"] if is_event(document) else ["for", "keep_firing", "cooldown"]
             document[choose(draw, *names)] = f"{choose(draw, *between)}s"
         for leaf in oracle.leaves_of(document["condition"]):
-            if between and leaf["kind"] == "stale" and draw(st.booleans()):
+            if between and leaf["kind"] in ("stale", "unchanged") and draw(st.booleans()):
                 leaf["after"] = f"{choose(draw, *between)}s"
 
 

@@ -130,6 +130,7 @@ class Look:
     now: int  # The time of the newest quote, or as_of.
     is_open: bool  # An episode lasts.
     sessions: Sequence[tuple[int, int]] | None = None  # (open, close) of the asset's calendar; None: always open.
+    is_of_the_clock: bool = False  # Evaluated because the clock has moved.
 
 
 # The name of a calendar to its sessions, (open, close), oldest first. Between them it is closed; before and after all
@@ -181,7 +182,11 @@ class Reader:
             for instance in self.in_order():
                 if instance.asset_id == quote.asset_id:
                     transitions += instance.evaluate(
-                        seq=entry.seq, now=quote.at, quotes=self.path_of(quote.asset_id), is_of_a_quote=True
+                        seq=entry.seq,
+                        now=quote.at,
+                        quotes=self.path_of(quote.asset_id),
+                        is_of_a_quote=True,
+                        sessions=self.calendars.get(self.calendar_of.get(quote.asset_id)),
                     )
         for instance in self.in_order():
             if instance.is_evaluated_by_the_clock:
@@ -210,7 +215,7 @@ class Reader:
             begun = Instance(change.rule_id, change.version_id, asset_id, change.document)
             begun.began_at = max((quote.at for quote in self.path_of(asset_id)), default=None)
             self.instances.setdefault((asset_id, change.rule_id), begun)
-            if "stale" in [leaf["kind"] for leaf in leaves_of(change.document["condition"])]:
+            if {"stale", "unchanged"} & {leaf["kind"] for leaf in leaves_of(change.document["condition"])}:
                 self.calendar_of[asset_id] = change.calendars.get(asset_id)
         return transitions
 
@@ -278,7 +283,7 @@ class Instance:
         if self.began_at is None:
             self.began_at = quotes[-1].at
         is_open = self.state in (FIRING, RECOVERING)
-        look = Look(quotes=quotes, now=now, is_open=is_open, sessions=sessions)
+        look = Look(quotes, now, is_open, sessions, is_of_the_clock=not is_of_a_quote)
         truth = evaluate(self.document["condition"], look=look)
         self.newest_answer = "unknown" if truth is UNKNOWN else "known"
         if truth is UNKNOWN:
@@ -401,12 +406,19 @@ def answer(leaf: dict[str, Any], *, look: Look, is_negated: bool) -> Leaf:
     if kind == "stale":
         newest_at = look.quotes[-1].at
         operands, silence = {"newest_at": newest_at, "clock": look.now}, look.now - newest_at
-        if look.sessions is not None:
-            (first_open, _), (_, last_close) = look.sessions[0], look.sessions[-1]
-            spans = [(min(newest_at, first_open), first_open), *look.sessions, (last_close, max(look.now, last_close))]
-            silence = sum(max(min(close, look.now) - max(open_, newest_at), 0) for open_, close in spans)
+        if look.sessions is not None and look.is_of_the_clock:
+            silence = open_time(look.sessions, newest_at, look.now)
             operands["open_seconds"] = silence // SECOND
         return Leaf(kind, silence >= microseconds_in(leaf["after"]), operands)
+    if kind == "unchanged":
+        newest = look.quotes[-1]
+        others = [index for index, quote in enumerate(look.quotes) if quote.price != price]
+        first = look.quotes[others[-1] + 1 if others else 0]
+        length = newest.at - first.at
+        if look.sessions is not None:
+            length = open_time(look.sessions, first.at, newest.at)
+        is_long = length >= microseconds_in(leaf["after"])
+        return Leaf(kind, True if is_long else False if others else UNKNOWN, {})
     operands = {"window_from": window_start(look.quotes[-1].at, length=microseconds_in(leaf["window"]))}
     see = {"rises": change_seen, "falls": change_seen, "zscore": score_seen}.get(kind, average_seen)
     truth, seen = see(leaf, look=look, start=operands["window_from"])
@@ -417,6 +429,13 @@ def answer(leaf: dict[str, Any], *, look: Look, is_negated: bool) -> Leaf:
         is_enough = coverage >= Fraction(str(leaf.get("min_coverage", "0.5")))
         truth = UNKNOWN if truth is False and not is_enough else truth
     return Leaf(kind, truth, operands | seen)
+
+
+def open_time(sessions: Sequence[tuple[int, int]], begin: int, end: int) -> int:
+    """Return how much of [begin, end) is open."""
+    (first_open, _), (_, last_close) = sessions[0], sessions[-1]
+    spans = [(min(begin, first_open), first_open), *sessions, (last_close, max(end, last_close))]
+    return sum(max(min(close, end) - max(open_, begin), 0) for open_, close in spans)
 
 
 def known_part(*, quotes: Sequence[Quote], start: int) -> Fraction:

@@ -48,6 +48,18 @@ def test_an_average_is_known_when_enough_of_its_window_is():
     assert outlook(average, first=START, newest=waiting.known_from).is_known
 
 
+def test_an_unchanged_price_is_known_after_its_span_or_a_change():
+    frozen = {"kind": "unchanged", "after": "1h"}
+    assert outlook(frozen).summary == "no price yet; needs one price"
+    waiting = outlook(frozen, first=START, newest=START + HOUR - 1)
+    assert waiting == Outlook(False, START + HOUR, "known from 2023-03-11 03:00:00 UTC, or once its price has changed")
+    assert outlook(frozen, first=START, newest=START + HOUR).is_known
+    assert list(warnings_of(read_condition(frozen), feed="spot", interval_seconds=3_600)) == [
+        "an unchanged price for 1 hour is under twice the pace of spot, where a quote comes every 3.6e+03 s: it "
+        "would be found in two equal quotes"
+    ]
+
+
 def test_a_change_from_the_start_needs_its_whole_window():
     change = {"kind": "falls", "percent": "1", "window": "24h", "ref": "window_start"}
     waiting = outlook(change, first=START + 1, newest=START + 90 * 60 * SECOND)

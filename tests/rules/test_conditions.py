@@ -20,7 +20,7 @@ DAY = 86_400 * SECOND
 
 KINDS = (
     "must be one of above, below, crosses_up, crosses_down, crosses, inside, outside, enters, exits, rises, falls, "
-    "above_average, below_average, zscore, stale; or write all, any or not"
+    "above_average, below_average, zscore, stale, unchanged; or write all, any or not"
 )
 NUMBER = "is not a number; write it like 10 or '0.995'"
 DURATION = "is not a duration; write it like 10s, 5m, 24h or 30d"
@@ -87,6 +87,10 @@ def refusal_of(data, read=read_condition):
          "condition.min_coverage: must be above 0 and at most 1"),
         ({"kind": "above_average", "percent": 1, "window": "30d", "recovery": 2},
          "condition.recovery: must be the weaker one: at most the percent"),
+        ({"kind": "unchanged"}, "condition.after: is not a duration; write it like 10s, 5m, 24h or 30d"),
+        ({"kind": "unchanged", "after": 0}, "condition.after: must be from 1s to 400d"),
+        ({"kind": "unchanged", "after": "1h", "window": "1h"},
+         "condition.window: is not known here; known are after, kind"),
         ({"kind": "above_average", "percent": 1, "by": 1, "window": "30d"},
          "condition.by: stands beside percent; write one of the two"),
         ({"kind": "above_average", "by": -1, "window": "30d"},

@@ -63,6 +63,7 @@ def test_a_percent_is_said_with_two_decimals_or_two_digits_and_without_its_sign(
          "rises 1 % or more within 1 day (against the price at its start)"),
         ({"kind": "above_average", "percent": 8, "window": "24h"}, "is more than 8 % above its average of 1 day"),
         ({"kind": "below_average", "percent": 0, "window": "30d"}, "is below its average of 30 days"),
+        ({"kind": "unchanged", "after": "1h"}, "has had the same price for 1 hour"),
         ({"kind": "above_average", "by": "1500.5", "window": "24h"}, "is more than 1 500.5 above its average of 1 day"),
         ({"kind": "below_average", "by": 0, "window": "30d"}, "is below its average of 30 days"),
         # A rule is said as it is written.
@@ -111,6 +112,17 @@ def test_a_whole_rule_has_a_description(document, said):
             {"kind": "above_average", "percent": 0, "window": "30d"},
             {"mean": "61230.2549999999", "difference_percent": "10.4"},
             "BTC-USD is 10.4 % above its average of 30 days: 67 598 at 12:07:55, average 61 230.25",
+        ),
+        (
+            {"kind": "unchanged", "after": "1h"},
+            {"price": "61230", "unchanged_since": "2026-03-02T11:03:10Z"},
+            "BTC-USD has had the same price for 1 hour: 61 230 at 12:07:55, first quoted at 11:03:10",
+        ),
+        (
+            {"kind": "unchanged", "after": "1h"},
+            {"price": "61230", "unchanged_since": "2026-02-27T20:03:10Z", "trading_seconds": 3_700},
+            "BTC-USD has had the same price for 1 hour of trading: 61 230 at 12:07:55, first quoted on 2026-02-27 at "
+            "20:03:10",
         ),
         (
             {"kind": "below_average", "by": "0.5", "window": "30d"},

@@ -154,6 +154,39 @@ def test_what_has_left_the_window_is_not_in_its_variance(verdicts):
     assert verdicts(leaf, "100 110 110 110 200") == "?????"
 
 
+@pytest.mark.parametrize(
+    ("after", "prices", "expected"),
+    [
+        # The run reaches back to the first known quote until the price changes.
+        ("20s", "100 100 100 100", "??TT"),
+        ("20s", "100 101 101 101 101 100", "?FFTTF"),
+        ("20s", "100 100.000000000000000001 100 100 100", "?FFFT"),
+        ("21s", "100 101 101 101 101", "?FFFT"),
+        ("1s", "0 0 -1 -1", "?TFT"),
+    ],
+)
+def test_a_price_is_unchanged_from_the_first_quote_of_its_run_on(verdicts, after, prices, expected):
+    assert verdicts({"kind": "unchanged", "after": after}, prices) == expected
+
+
+def test_unknown_stays_unknown_under_not(verdicts):
+    assert verdicts({"not": {"kind": "unchanged", "after": "20s"}}, "100 100 101 101 101") == "??TTF"
+
+
+def test_unchanged_does_not_go_by_the_clock(steps):
+    calm = {"any": [{"kind": "unchanged", "after": "20s"}, {"kind": "stale", "after": "1h"}]}
+    log = Log().rule(calm).quotes((0, 1), (10, 1)).clock(500).quotes((501, 1), (502, 2))
+
+    assert steps(log) == [("firing", 501, "became_true"), ("inactive", 502, "recovered")]
+
+
+def test_history_that_is_added_moves_the_beginning_of_a_run(steps):
+    log = Log().rule({"kind": "unchanged", "after": "20s"}).quotes((100, 1), (105, 1))
+    log.history((85, 1), (80, 2)).quotes((106, 1))
+
+    assert steps(log) == [("firing", 106, "became_true")]
+
+
 def test_a_quote_is_not_stale_itself_however_long_the_last_one_has_been_there(verdicts):
     assert verdicts({"kind": "stale", "after": "1s"}, "100 100") == "FF"
 

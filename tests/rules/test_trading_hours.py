@@ -1,4 +1,5 @@
-"""`stale` by trading hours: the oracle reads sessions that are written down here by hand, the engine the library's."""
+"""`stale` and `unchanged` by trading hours: the oracle reads sessions that are written down here by hand, the engine
+the library's."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -151,6 +152,55 @@ def test_a_calendar_that_is_known_no_more_is_an_error_of_those_who_need_it_and_t
     assert step.detail == "UnknownCalendar: there is no trading calendar GONE"
 
 
+FROZEN = {"kind": "unchanged", "after": "1h"}
+
+
+def frozen(seq, at, calendar, *, version=1):
+    calendars = {1: calendar} if calendar else {}
+    change = oracle.Change(1, version, {"condition": FROZEN}, (1,), calendars)
+    return oracle.RulesEntry(seq, micro(at), (change,))
+
+
+def quoted(first_seq, *quotes):
+    return [
+        oracle.QuotesEntry(seq, micro(at), ((1, micro(at), price * 10**18),))
+        for seq, (at, price) in enumerate(quotes, start=first_seq)
+    ]
+
+
+def test_an_unchanged_price_counts_open_time_over_a_weekend(steps):
+    quotes = [("11-20T20:00", 5), ("11-20T20:30", 6), ("11-23T14:59", 6), ("11-23T15:00", 6), ("11-23T15:01", 7)]
+    log = [frozen(1, "11-20T19:00", "XNYS"), *quoted(2, *quotes)]
+
+    assert steps(log) == [("firing", micro("11-23T15:00")), ("inactive", micro("11-23T15:01"))]
+
+
+def test_a_rule_that_comes_later_looks_back_over_the_weekend(steps):
+    quotes = [("11-20T19:00", 5), ("11-20T20:00", 6), ("11-20T20:50", 6), ("11-23T14:30", 6)]
+    log = [*quoted(1, *quotes), frozen(5, "11-23T14:30", "XNYS"), *quoted(6, ("11-23T14:31", 6))]
+
+    assert steps(log) == [("firing", micro("11-23T14:31"))]
+
+
+def test_by_another_calendar_a_run_is_looked_for_further_back(steps):
+    quotes = [("11-20T19:00", 5), ("11-20T20:00", 6), ("11-20T20:50", 6), ("11-23T14:31", 6), ("11-23T14:32", 6)]
+    log = [*quoted(1, *quotes[:4]), frozen(5, "11-23T14:31", ""), frozen(6, "11-23T14:31", "XNYS")]
+
+    assert steps([*log, *quoted(7, quotes[4])]) == [("firing", micro("11-23T14:32"))]
+
+
+def test_the_evidence_of_an_unchanged_price_says_how_long_was_trading():
+    log = [frozen(1, "11-20T19:00", "XNYS"), *quoted(2, ("11-20T20:30", 6), ("11-23T15:00", 6))]
+    (step,) = steps_of_the_engine(log)
+
+    assert describe_evidence(
+        symbol="AAPL", condition=read_condition(FROZEN), evidence=step.evidence, opened_at=step.moment
+    ) == ("AAPL has had the same price for 1 hour of trading: 6 at 15:00:00, first quoted on 2026-11-20 at 20:30:00")
+    assert parts_of(read_condition(FROZEN), step.evidence, is_open=True).figures == (
+        "the price is 6, the same since that of 2026-11-20 20:30:00 UTC: 1 h of trading"
+    )
+
+
 @pytest.fixture
 def shares():
     """Give a feed of two assets, one with the hours of New York."""
@@ -176,8 +226,10 @@ def test_a_change_of_rules_carries_the_calendars_of_those_that_look_at_silences(
     within = {"all": [above(1), {"not": QUIET}]}
     quiet = make_rule(owner, name="quiet", assets=["AAPL", "BTC-USD"], condition=within)
     high = make_rule(owner, name="high", assets=["AAPL", "BTC-USD"], condition=above(1))
+    still = make_rule(owner, name="still", assets=["AAPL", "BTC-USD"], condition=FROZEN)
 
     assert (calendars_of(quiet), calendars_of(high)) == ([{str(aapl.pk): "XNYS"}], [{}])
+    assert calendars_of(still) == [{str(aapl.pk): "XNYS"}]
 
 
 @pytest.mark.django_db

@@ -3,7 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.rules.engine.windows import Extreme, Path, edge_of, grid_of
+from apps.market.domain import PathCandle
+from apps.rules.engine.windows import Extreme, Path, Run, edge_of, filled, grid_of
 
 SECOND = 1_000_000
 # The last but one is no whole number of its grid's steps.
@@ -79,3 +80,34 @@ def test_quotes_of_one_grid_cell_share_an_entry_however_many_they_are():
 
     assert len(lowest.queue) <= 61
     assert len(path.queue) <= 61
+
+
+def minute(number, *, low, high, close=None):
+    """Return the candle of a minute whose first quote came at its 10th second, its last at the 50th."""
+    at = number * 60 * SECOND
+    first, last = at + 10 * SECOND, at + 50 * SECOND
+    return PathCandle(60 * SECOND, first, low, first, low, last, high, last, high if close is None else close, 0, 0)
+
+
+def test_of_candles_a_run_begins_at_the_last_quote_of_the_newest_in_which_the_price_moved():
+    moved, calm = [minute(0, low=1, high=5), minute(1, low=4, high=5)], [minute(2, low=5, high=5), (200 * SECOND, 5)]
+    run = filled(("run", 60 * SECOND), [*moved, *calm])
+
+    assert (run.since, run.at, run.price, run.is_whole) == (110 * SECOND, 200 * SECOND, 5, True)
+
+
+def test_of_candles_in_which_it_did_not_a_run_begins_at_the_first_quote_of_its_price():
+    same = [minute(number, low=5, high=5) for number in (1, 2)]
+    never, after_another = filled(("run", SECOND), same), filled(("run", SECOND), [minute(0, low=4, high=4), *same])
+
+    assert [(run.since, run.at, run.is_whole) for run in (never, after_another)] == [
+        (70 * SECOND, 170 * SECOND, False), (70 * SECOND, 170 * SECOND, True),
+    ]  # fmt: skip
+
+
+def test_a_run_that_was_dumped_goes_on():
+    run, loaded = filled(("run", SECOND), [(1, 5), (2, 6), (3, 6)]), Run()
+    loaded.load(run.dump())
+    loaded.push(9, 6)
+
+    assert (loaded.since, loaded.length, loaded.is_whole) == (2, 7, True)

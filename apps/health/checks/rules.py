@@ -10,18 +10,19 @@ from apps.notify.models import RuleChannel
 from apps.rules import queries
 from apps.rules.domain import describe_unknown
 from apps.rules.engine.codes import Unknown
-from apps.rules.engine.instance import ERROR
+from apps.rules.engine.instance import ERROR, PAUSED
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState
 
 # A constant price has no variance, and a rule that nobody evaluated yet has its feed to blame.
 _NO_FAULT = ("", Unknown.ZERO_VARIANCE, Unknown.NOT_EVALUATED)
+_HALTED = {ERROR: Code.ERROR, PAUSED: Code.PAUSED_BY_SPLIT}
 
 
 def rule_findings(*, now: datetime) -> list[Finding]:
     """Return what is wrong with rules, in the same few statements for any number of them."""
     rules = Rule.objects.filter(deleted_at=None)
-    found = _errors(rules) + _unknown(rules)
+    found = _halted(rules) + _unknown(rules)
     watched = RuleState.objects.filter(rule=OuterRef("pk"))
     off: set[int] = set()
     for pk, document in _newest_documents(rules.exclude(Exists(watched)).values_list("pk", flat=True)):
@@ -42,13 +43,14 @@ def _newest_documents(rule_ids: Iterable[int]) -> list[tuple[int, dict[str, obje
     return [(pk, version.document) for pk, version in sorted(versions.items())]
 
 
-def _errors(rules: QuerySet[Rule]) -> list[Finding]:
-    """Return the rules of which an instance stopped with an error."""
-    rows = RuleState.objects.filter(rule__in=rules, state=ERROR).order_by("rule", "asset__symbol")
-    found: dict[int, Finding] = {}
-    for pk, symbol, since, detail in rows.values_list("rule", "asset__symbol", "since", "detail"):
+def _halted(rules: QuerySet[Rule]) -> list[Finding]:
+    """Return the rules of which an instance stopped with an error, or is paused since a split of its asset."""
+    rows = RuleState.objects.filter(rule__in=rules, state__in=_HALTED).order_by("rule", "asset__symbol")
+    found: dict[tuple[int, str], Finding] = {}
+    for pk, state, symbol, since, detail in rows.values_list("rule", "state", "asset__symbol", "since", "detail"):
         facts = {"symbol": symbol, "detail": detail}
-        found.setdefault(pk, Finding(Subject.RULE, pk, Code.ERROR, Level.STOPPED, since=since, facts=facts))
+        one = Finding(Subject.RULE, pk, _HALTED[state], Level.STOPPED, since=since, facts=facts)
+        found.setdefault((pk, state), one)
     return list(found.values())
 
 

@@ -48,7 +48,15 @@ from apps.market.queries.log import (
     switches_between,
     switches_in,
 )
-from apps.market.queries.past import forgotten_before, lost_days, path_before, quoted_path, stored_path, stored_spans
+from apps.market.queries.past import (
+    forgotten_before,
+    in_force_since,
+    lost_days,
+    path_before,
+    quoted_path,
+    stored_path,
+    stored_spans,
+)
 from apps.market.queries.prices import (
     PATH_POINTS,
     PathPoint,
@@ -99,6 +107,7 @@ __all__ = [
     "has_pending",
     "has_quotes",
     "hourly_counts",
+    "in_force_since",
     "known_tags",
     "last_entries",
     "last_quotes",

@@ -119,7 +119,9 @@ def grouped_paths(needs: Mapping[int, Needs], *, feed_id: int, up_to_entry: int)
     """
     if connection.vendor != "postgresql" or not needs:
         return {}
-    plain = needs.keys() - _read_by_quote(needs, up_to_entry=up_to_entry)
+    # Who looks far back without a grid looks at each quote.
+    with_grid = {one for one, grids in needs.items() if not any(grid < MINUTE and back > HOUR for grid, back in grids)}
+    plain = with_grid - _read_by_quote(with_grid, up_to_entry=up_to_entry)
     newest = _newest_quotes(plain, up_to_entry=up_to_entry)
     not_rolled_up = _first_not_rolled_up(plain, feed_id=feed_id, up_to_entry=up_to_entry)
     parts: list[_Part] = []

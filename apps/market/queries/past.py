@@ -209,6 +209,16 @@ def _path_in(*stored: QuerySet[Any], reach: int) -> list[tuple[int, int]]:
     return [(epoch_microseconds(at), price_units(price)) for at, price in (dict.fromkeys(path) if stored[1:] else path)]
 
 
+def in_force_since(asset_id: int, *, at: datetime, up_to_entry: int) -> datetime | None:
+    """Return the time of the quote whose price was in force at a moment, as the log has it at this entry, by its id;
+    None where none is kept."""
+    quotes = Quote.objects.filter(entry__lte=up_to_entry)
+    superseded = SupersededQuote.objects.filter(entry__lte=up_to_entry, until_entry__gt=up_to_entry)
+    stored: list[QuerySet[Any]] = [quotes, superseded]
+    known = [rows.filter(asset=asset_id, late=False, at__lte=at).order_by("-at") for rows in stored]
+    return max((last for rows in known for last in rows.values_list("at", flat=True)[:1]), default=None)
+
+
 def path_before(reach: Mapping[int, int], *, before: datetime) -> dict[int, list[tuple[int, int]]]:
     """Return the stored path of these assets up to `before`, with all splits that are known now."""
     paths = {}

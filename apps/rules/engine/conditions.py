@@ -15,6 +15,7 @@ from apps.rules.engine.leaves import (
     Level,
     Passage,
     Stale,
+    Unchanged,
     Windows,
     ZScore,
 )
@@ -23,9 +24,11 @@ from apps.rules.engine.written import RuleInvalid, refuse_unknown_keys
 
 DEPTH_MOST, LEAVES_MOST = 5, 20
 
-AnyLeaf = Level | Band | Crossing | Passage | Change | Average | ZScore | Stale
+AnyLeaf = Level | Band | Crossing | Passage | Change | Average | ZScore | Stale | Unchanged
 _READERS: dict[str, Callable[[Mapping[str, Any], str], AnyLeaf]] = {
-    kind: cls.read for cls in (Level, Crossing, Band, Passage, Change, Average, ZScore, Stale) for kind in cls.KINDS
+    kind: cls.read
+    for cls in (Level, Crossing, Band, Passage, Change, Average, ZScore, Stale, Unchanged)
+    for kind in cls.KINDS
 }
 KINDS = tuple(_READERS)
 _WITH_LEVELS = (Level, Crossing, Band, Passage)
@@ -132,6 +135,11 @@ def varies_in_unknown(condition: Condition) -> bool:
 def is_clocked(condition: Condition) -> bool:
     """Tell whether it changes with the clock too, not with quotes only."""
     return any(leaf.is_clocked for leaf in leaves_of(condition))
+
+
+def counts_hours(condition: Condition) -> bool:
+    """Tell whether it measures time by the calendar of its asset."""
+    return any(leaf.counts_hours for leaf in leaves_of(condition))
 
 
 def has_price(condition: Condition) -> bool:

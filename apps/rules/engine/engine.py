@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from apps.market import calendars
 from apps.market.domain import PathCandle
 from apps.rules.engine.codes import DETAIL_LONGEST, Reason
-from apps.rules.engine.conditions import compares_prices, has_price, is_clocked
+from apps.rules.engine.conditions import compares_prices, counts_hours, has_price, is_clocked
 from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, OPEN, PAUSED, Instance, Transition
 from apps.rules.engine.leaves import Bound, Test
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window
+from apps.rules.engine.windows import Newest, Run, Window, WindowKey, filled, looking_back, new_window
 from apps.rules.engine.written import RuleInvalid, from_units, write_moment
 
 FORMAT = 6
@@ -35,8 +36,8 @@ class RuleChange:
     """In this feed, from here on, `rule_id` is evaluated as `version_id` on `asset_ids`; no assets: not at all.
 
     Instances of the same version on assets that stay chosen go on undisturbed. spec: what the version says, or why
-    it cannot be read (its instances are in ERROR from the start). calendars: asset id -> the one by which its silence
-    is measured from here on; what is absent is always open. A rule that looks at no silence says nothing of them.
+    it cannot be read (its instances are in ERROR from the start). calendars: asset id -> the one by which its time
+    is measured from here on; what is absent is always open. A rule that measures no time says nothing of them.
     resumes: its owner has checked its levels, so paused instances of this version begin anew.
     """
 
@@ -168,6 +169,12 @@ class Series:
     def keys_wanted(self) -> set[WindowKey]:
         """Return what the live instances need of the past."""
         return {key for one in self.instances if one.spec for key in one.spec.condition.window_keys()}
+
+    def forget_runs(self) -> None:
+        """Have no runs, until they are filled again."""
+        kept = [(key, window) for key, window in zip(self.keys, self.windows, strict=True) if key[0] != "run"]
+        self.keys = tuple(key for key, _ in kept)
+        self.windows = tuple(window for _, window in kept)
 
     def begin_at(self, past: "Past | Series") -> None:
         """Take the newest two of these quotes, oldest first, for its own, or none where there are fewer."""
@@ -440,29 +447,40 @@ class Engine:
                     self._fail(instance, error, entry.as_of, evaluation)
                 else:
                     gained.setdefault(asset_id, []).append(instance)
-        self._admit(gained, history)
-        for change in entry.changes:
-            if isinstance(change.spec, RuleSpec) and is_clocked(change.spec.condition):
-                for asset_id in change.asset_ids:
-                    if asset_id in self._series:
-                        self._series[asset_id].calendar = change.calendars.get(asset_id, "")
+        calendars_now = {
+            asset_id: change.calendars.get(asset_id, "")
+            for change in entry.changes
+            if isinstance(change.spec, RuleSpec) and counts_hours(change.spec.condition)
+            for asset_id in change.asset_ids
+        }
+        for asset_id, calendar in calendars_now.items():
+            series = self._series.get(asset_id)
+            if series is not None and series.calendar != calendar:
+                series.calendar = calendar
+                # By another calendar a run may have to reach further back than it is known.
+                series.forget_runs()
+                gained.setdefault(asset_id, [])
+        self._admit(gained, calendars_now, history)
         for rule_id in [rule_id for rule_id, instances in self._instances.items() if not instances]:
             del self._instances[rule_id]
 
-    def _admit(self, gained: Mapping[int, Sequence[Instance]], history: History) -> None:
+    def _admit(
+        self, gained: Mapping[int, Sequence[Instance]], calendars_now: Mapping[int, str], history: History
+    ) -> None:
         """Begin to evaluate new instances: their windows are filled from what is stored at this place in the log."""
         wanted: dict[int, set[WindowKey]] = {}
         for asset_id, instances in gained.items():
-            if not instances:
-                continue
             series = self._series.get(asset_id)
+            if series is None and not instances:
+                continue
             if series is None:
                 series = self._series[asset_id] = Series(asset_id)
+                series.calendar = calendars_now.get(asset_id, "")
                 wanted[asset_id] = set()
             series.instances = tuple(sorted((*series.instances, *instances), key=lambda one: one.rule_id))
             missing = series.keys_wanted() - set(series.keys)
             if missing:
-                wanted[asset_id] = missing
+                wanted[asset_id] = looking_back(missing, by_hours=series.calendar != "")
         stored = history(wanted) if wanted else {}
         for asset_id in gained:
             series = self._series.get(asset_id)
@@ -488,6 +506,7 @@ class Engine:
         self._bind(series)
 
     def _bind(self, series: Series) -> None:
+        self._count_hours(series)
         places = {key: index for index, key in enumerate(series.keys)}
         for instance in series.instances:
             instance.bound = self._bound_to(instance, places)
@@ -513,12 +532,19 @@ class Engine:
         return self._bound[key]
 
     def _refill(self, many: Sequence[Series], history: History) -> None:
-        stored = history({series.asset_id: series.keys for series in many}) if many else {}
+        wanted = {one.asset_id: looking_back(one.keys, by_hours=one.calendar != "") for one in many}
+        stored = history(wanted) if many else {}
         for series in many:
             found = stored.get(series.asset_id, ())
             past = found if isinstance(found, Series) else list(found)
             series.begin_at(past)
             series.windows = tuple(_filled(series, key, past) for key in series.keys)
+            self._count_hours(series)
+
+    def _count_hours(self, series: Series) -> None:
+        for window in series.windows:
+            if isinstance(window, Run):
+                window.hours = partial(self.open_between, series.calendar) if series.calendar else None
 
     def _split(self, series: Series, entry: SplitEntry, history: History, evaluation: Evaluation) -> None:
         """Read the past of an asset anew, and leave no instance with what it knows of prices from before the split."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 from apps.market.domain import PRICE_HIGHEST, UNITS_PER_ONE
 from apps.notation import SECOND, WIDE, write_duration, write_number
 from apps.rules.engine.codes import Unknown
-from apps.rules.engine.windows import NEVER, Extreme, Newest, Path, Spread, Window, WindowKey, edge_of
+from apps.rules.engine.windows import NEVER, Extreme, Newest, Path, Run, Spread, Window, WindowKey, edge_of
 from apps.rules.engine.written import (
     WINDOW_SHORTEST,
     RuleInvalid,
@@ -57,12 +57,14 @@ class Bound:
 class Leaf:
     """What the leaves have in common. An event is true at one quote only; a clocked leaf changes with the clock too.
 
-    has_price: it names a price itself, which a split makes another; compares_prices: with those of a window.
+    counts_hours: it measures time by the calendar of its asset, where it has one; has_price: it names a price itself,
+    which a split makes another; compares_prices: with those of a window.
     """
 
     __slots__ = ()
     is_event: ClassVar[bool] = False
     is_clocked: ClassVar[bool] = False
+    counts_hours: ClassVar[bool] = False
     has_price: ClassVar[bool] = False
     compares_prices: ClassVar[bool] = False
 
@@ -525,6 +527,7 @@ class Stale(Leaf):
 
     KINDS: ClassVar = ("stale",)
     is_clocked: ClassVar[bool] = True
+    counts_hours: ClassVar[bool] = True
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str) -> "Stale":
@@ -557,6 +560,49 @@ class Stale(Leaf):
             return seen
 
         return _bound(test, operands, Unknown.NO_PRICE)
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged(Leaf):
+    """`unchanged`: every quote for so long has had the same price; where the asset has a calendar, of open time."""
+
+    kind: str
+    after: int
+
+    KINDS: ClassVar = ("unchanged",)
+    counts_hours: ClassVar[bool] = True
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], path: str) -> "Unchanged":
+        """Return the condition. Raises RuleInvalid."""
+        refuse_unknown_keys(data, {"kind", "after"}, path)
+        return cls(data["kind"], read_duration(data.get("after"), f"{path}.after", shortest=SECOND))
+
+    def document(self) -> dict[str, Any]:
+        """Return the written form."""
+        return {"kind": self.kind, "after": write_duration(self.after)}
+
+    def window_keys(self) -> list[WindowKey]:
+        """Return what it needs of the past."""
+        return [("run", self.after)]
+
+    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
+        """Return the test for assets whose run stands at its place."""
+        place = places["run", self.after]
+        after = self.after
+
+        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+            run: Run = windows[place]  # type: ignore[assignment]
+            if run.length >= after:
+                return True
+            return False if run.is_whole else None
+
+        def operands(price: int, windows: Windows) -> dict[str, Any]:
+            run = cast(Run, windows[place])
+            seen = self.document() | {"unchanged_since": write_moment(run.since)}
+            return seen if run.hours is None else seen | {"trading_seconds": run.length // SECOND}
+
+        return _bound(test, operands, Unknown.NOT_ENOUGH_HISTORY)
 
 
 def _known_to_be_false(bound: Bound, place: int, wanted: int) -> Bound:
@@ -652,6 +698,6 @@ def _read_distance(
 
 
 def _window_bounds(window: Window) -> dict[str, Any]:
-    assert not isinstance(window, Newest)
+    assert not isinstance(window, Newest | Run)
     edge = edge_of(window.at, window.width, window.grid)
     return {"window_from": write_moment(edge), "window_to": write_moment(window.at)}

@@ -9,7 +9,7 @@ changes with each quote stands in slots, and the queue is touched only when a gr
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from apps.market.domain import PathCandle
@@ -19,6 +19,7 @@ GRIDS = tuple(seconds * SECOND for seconds in (86_400, 21_600, 3_600, 900, 300, 
 NEVER = 1 << 62
 # A window that looks back further than so many steps of one of the grids has that grid, or a coarser one: W / 60 + 1.
 COARSE = 61
+HOLIDAYS_LONGEST = 15 * 86_400 * SECOND
 
 
 def grid_of(width: int) -> int:
@@ -364,9 +365,54 @@ class Newest:
         self.at, self.moment, self.price, self.before, self.quiet_for, self.calendar = state
 
 
-Window = Extreme | Path | Newest
-# What a condition needs of its asset's past: (lowest | highest | path | spread | newest, width). Equal keys share one
-# window.
+class Run:
+    """The quotes since the price changed last.
+
+    at, price: the newest quote; since: the first of those of its price that is known; is_whole: another price is known
+    before; hours: (begin, end) -> how much of that time counts, None where all of it does.
+    """
+
+    __slots__ = ("at", "hours", "is_whole", "price", "since")
+
+    def __init__(self) -> None:
+        self.at = self.since = -NEVER
+        self.price: int | None = None
+        self.is_whole = False
+        self.hours: Callable[[int, int], int] | None = None
+
+    def push(self, at: int, price: int) -> None:
+        """Take the next quote; `at` is later than every one before."""
+        if price != self.price:
+            self.is_whole = self.price is not None
+            self.price = price
+            self.since = at
+        self.at = at
+
+    def take(self, candle: PathCandle) -> None:
+        """Take the quotes of a candle. When the price changed last within it is not known: at its last quote, if it has
+        changed there at all."""
+        self.push(candle.first_at, candle.open)
+        self.at = candle.last_at
+        if candle.low != candle.high:
+            self.price, self.since, self.is_whole = candle.close, candle.last_at, True
+
+    @property
+    def length(self) -> int:
+        """For how long the price has been the same, up to the newest quote."""
+        return self.at - self.since if self.hours is None else self.hours(self.since, self.at)
+
+    def dump(self) -> list[Any]:
+        """Return what `load` needs, as plain lists."""
+        return [self.at, self.price, self.since, self.is_whole]
+
+    def load(self, state: list[Any]) -> None:
+        """Become what was dumped."""
+        self.at, self.price, self.since, self.is_whole = state
+
+
+Window = Extreme | Path | Newest | Run
+# What a condition needs of its asset's past: (lowest | highest | path | spread | newest | run, width). Equal keys share
+# one window.
 WindowKey = tuple[str, int]
 
 
@@ -375,6 +421,8 @@ def new_window(key: WindowKey) -> Window:
     name, width = key
     if name == "newest":
         return Newest()
+    if name == "run":
+        return Run()
     if name == "spread":
         return Spread(width)
     return Path(width) if name == "path" else Extreme(width, lowest=name == "lowest")
@@ -393,7 +441,7 @@ def filled(key: WindowKey, past: Iterable[tuple[int, int] | PathCandle]) -> Wind
                 window.push(hidden.last_at, hidden.close)
                 hidden = None
             window.push(*one)
-        elif isinstance(window, Newest) or window.grid % one.resolution == 0:
+        elif isinstance(window, Newest | Run) or window.grid % one.resolution == 0:
             if hidden is not None:
                 window.push(hidden.last_at, hidden.close)
                 hidden = None
@@ -407,12 +455,21 @@ def filled(key: WindowKey, past: Iterable[tuple[int, int] | PathCandle]) -> Wind
 
 def needs_of(keys: Iterable[WindowKey]) -> tuple[tuple[int, int], ...]:
     """Return (grid, how far back) of the windows of `keys`, finest grid first, in microseconds: in steps of its grid a
-    window tells nothing apart."""
+    window tells nothing apart. A run has none."""
     needs: dict[int, int] = {}
-    for _, width in keys:
-        grid = grid_of(width)
-        needs[grid] = max(needs.get(grid, 0), width + grid)
+    for name, width in keys:
+        grid = 1 if name == "run" else grid_of(width)
+        needs[grid] = max(needs.get(grid, 0), width + grid_of(width))
     return tuple(sorted(needs.items()))
+
+
+def looking_back(keys: Iterable[WindowKey], *, by_hours: bool) -> set[WindowKey]:
+    """Return `keys` as they are to be filled: a run by how far back it may look.
+
+    by_hours: the asset has a calendar, so that so much open time may lie far back: no exchange is open for less than an
+    eighth of the time, or closed for longer than HOLIDAYS_LONGEST.
+    """
+    return {(name, 8 * width + HOLIDAYS_LONGEST if by_hours and name == "run" else width) for name, width in keys}
 
 
 def reach_of(keys: Iterable[WindowKey]) -> int:

@@ -51,6 +51,8 @@ class Command(BaseCommand):
         feed = Feed.objects.filter(name=options["feed"]).first()
         if feed is None:
             _refuse(f"there is no feed {options['feed']}; see Feeds in the admin")
+        if options["yes"] and not options["replace"]:
+            _refuse("--yes goes with --replace; an import asks nothing")
         self._reported_at = time.monotonic()
         now = timezone.now()
         rows = partial(
