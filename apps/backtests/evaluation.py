@@ -10,8 +10,9 @@ from typing import Any
 
 from apps.backtests.simulation import QUOTES_AT_ONCE, Backtest, Outcome, variants
 from apps.market import queries as market
-from apps.market.domain import AdmittedQuote, epoch_microseconds, in_runs, place, price_units
+from apps.market.domain import AdmittedQuote, epoch_microseconds, in_runs, price_units
 from apps.market.models import Asset
+from apps.market.placing import place
 from apps.market.quote_files import FileRow, LeftOut, in_order, rows_of
 from apps.rules.domain import describe_evidence, describe_rule
 from apps.rules.engine.conditions import is_clocked, why_unfit

@@ -11,7 +11,7 @@ from apps.market import queries as market
 from apps.market.domain import PathCandle, epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
-from apps.rules.engine.conditions import counts_hours, why_unfit
+from apps.rules.engine.conditions import counts_hours, has_price, why_unfit
 from apps.rules.engine.engine import (
     Entry,
     History,
@@ -21,7 +21,7 @@ from apps.rules.engine.engine import (
     RulesEntry,
     SplitEntry,
 )
-from apps.rules.engine.instance import ERROR, OPEN, PAUSED, PENDING
+from apps.rules.engine.instance import ENDED, ERROR, OPEN, PAUSED, PENDING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import COARSE, WindowKey, needs_of
 from apps.rules.engine.written import RuleInvalid
@@ -131,6 +131,13 @@ def feeds_paused(rule: Rule) -> set[int]:
     """Return the feeds in which the rule has a paused instance, as far as their logs are evaluated."""
     paused = RuleState.objects.filter(rule=rule, state=PAUSED, asset__feed__isnull=False)
     return set(paused.order_by().values_list("asset__feed_id", flat=True))
+
+
+def count_with_prices(asset: Asset) -> int:
+    """Return how many rules that are evaluated on an asset name prices, which a split makes others."""
+    rows = RuleState.objects.filter(asset=asset).exclude(state__in=(ENDED, ERROR, PAUSED))
+    specs = specs_of(set(rows.values_list("version_id", flat=True)))
+    return sum(isinstance(spec, RuleSpec) and has_price(spec.condition) for spec in specs.values())
 
 
 def rules_to_follow() -> list[int]:

@@ -4,7 +4,7 @@ form."""
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from django.db import transaction
 from django.db.models import BooleanField, IntegerField, Model
 
 from apps.market.models import Asset, AssetAlias, Feed, FeedHead
+from apps.market.services import append_split
+from apps.market.splits import read_ratio
 from apps.notation import read_number, read_whole_number
 from apps.notify.models import Channel
 from apps.notify.services import configure_channel, create_channel, reconsider_quiet_hours, set_channels
@@ -30,7 +32,7 @@ from apps.sources.services import create_feed
 from apps.yaml_files import FileInvalid, read_yaml
 
 FEED_COLUMNS = ("time_policy", "jump_percent")
-ASSET_COLUMNS = ("name", "currency", "calendar", "signed", "tags", "aliases", "listings")
+ASSET_COLUMNS = ("name", "currency", "calendar", "signed", "tags", "aliases", "listings", "splits")
 CHANNEL_COLUMNS = (
     *("wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
     *("quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical", "subject_template", "text_template"),
@@ -218,7 +220,7 @@ def _by_type(value: Any, kind: Any) -> Any:
     return value
 
 
-def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
+def _load_asset(row: Mapping[str, Any], *, now: datetime, trace_id: str, **_: Any) -> None:
     _take(row, required=("symbol", "feed"), optional=ASSET_COLUMNS)
     for key in ("symbol", "feed"):
         _refuse_no_text(row[key], key)
@@ -249,6 +251,36 @@ def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
         listing.provider, listing.external_id = provider, external_id
         listing.full_clean()
         listing.save()
+    _load_splits(asset, row.get("splits", []), now=now, trace_id=trace_id)
+
+
+def _load_splits(asset: Asset, rows: Any, *, now: datetime, trace_id: str) -> None:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise SetupInvalid("splits must be a list like [{at: 2026-06-10T13:30:00Z, ratio: 20:1}]")
+    for index, row in enumerate(rows):
+        try:
+            _take(row, required=("at", "ratio"))
+            for key in ("at", "ratio"):
+                _refuse_no_text(row[key], key)
+            numerator, denominator = read_ratio(row["ratio"])
+            append_split(
+                asset_id=asset.pk,
+                effective_at=_read_moment(row["at"]),
+                numerator=numerator,
+                denominator=denominator,
+                now=now,
+                trace_id=trace_id,
+            )
+        except ValueError as error:
+            raise SetupInvalid(f"splits[{index}]: {error}") from None
+
+
+def _read_moment(text: str) -> datetime:
+    with suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    raise SetupInvalid("at is no time with a zone; write it like 2026-06-10T13:30:00Z")
 
 
 def _load_aliases(asset: Asset, names: Any) -> None:

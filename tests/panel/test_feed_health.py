@@ -103,7 +103,9 @@ def test_a_feeds_page_lists_the_changes_of_provider_and_what_waits(admin_client)
 
     (row,) = _table(admin_client, feed, "Changes of provider").rows
     assert (f"#{entry.seq}" in row[0], row[2:]) == (True, ["coinbase", "kraken", "BTC-USD"])
-    assert _table(admin_client, feed, "Prices that jumped").rows == [["BTC-USD", at(2), "1000", "10", "kraken"]]
+    ((*waiting, split),) = _table(admin_client, feed, "Prices that jumped").rows
+    assert waiting == ["BTC-USD", at(2), "1000", "10", "kraken"]
+    assert "this was a split" in split
     page = admin_client.get(reverse("admin:market_feedentry_changelist"), {"switched": "yes"})
     assert [one.pk for one in page.context["cl"].result_list] == [entry.pk]
 
