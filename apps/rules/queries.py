@@ -23,7 +23,7 @@ from apps.rules.engine.engine import (
 )
 from apps.rules.engine.instance import ENDED, ERROR, OPEN, PAUSED, PENDING
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import COARSE
+from apps.rules.engine.windows import COARSE, WindowKey, needs_of
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleState, RuleVersion
 from apps.rules.models import RuleChange as RuleChangeRow
@@ -259,8 +259,9 @@ def _changes_of(
 def history_of(*, feed_id: int, seq: int) -> History:
     """Return the reader of stored quotes as of one entry of the log."""
 
-    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int] | PathCandle]]:
-        return market.stored_path(reach, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
+    def read(wanted: Mapping[int, Collection[WindowKey]]) -> Mapping[int, Iterable[tuple[int, int] | PathCandle]]:
+        needs = {asset_id: needs_of(keys) for asset_id, keys in wanted.items()}
+        return market.stored_path(needs, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
 
     return read
 

@@ -11,21 +11,30 @@ from django.db.models.functions import TruncDate, TruncMinute
 from apps.market import partitions
 from apps.market.domain import PathCandle, epoch_microseconds, from_epoch_microseconds, price_units, slot_of
 from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Quote, SupersededQuote
+from apps.market.queries.grouped import Needs, grouped_paths
 from apps.market.queries.splits import splits_of
 from apps.market.splits import Splits
 
 
 def stored_path(
-    reach: Mapping[int, int], *, feed_id: int, up_to_seq: int, coarse: int
+    needs: Mapping[int, Needs], *, feed_id: int, up_to_seq: int, coarse: int
 ) -> dict[int, list[tuple[int, int] | PathCandle]]:
-    """Return the path of these assets as quoted_path does, with candles of those days whose quotes are kept no more,
-    and with the splits that are known at that place.
+    """Return the path of these assets as quoted_path does, as windows with these grids see it: with candles where they
+    say the same, and of those days whose quotes are kept no more, and with the splits that are known at that place.
 
+    needs: asset id -> (grid, how far back) of its windows, finest grid first, in microseconds.
     coarse: minutes are given for so many hours before the newest quote, hours for so many days, and days before that.
     """
     place = _place(feed_id, up_to_seq=up_to_seq)
     if place is None:
         return {}
+    needs = {asset_id: needs[asset_id] for asset_id in _ever_quoted(needs)}
+    grouped = grouped_paths(needs, feed_id=feed_id, up_to_entry=place)
+    reach = {
+        asset_id: max((back for _, back in grids), default=0)
+        for asset_id, grids in needs.items()
+        if asset_id not in grouped
+    }
     quoted = _quoted(reach, up_to_entry=place)
     clock = FeedEntry.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("as_of", flat=True)
     now = clock.first()
@@ -39,7 +48,14 @@ def stored_path(
             paths[asset_id] = _with_candles(asset_id, quotes, reach=span, until=lost[asset_id], now=now, coarse=coarse)
         else:
             paths[asset_id] = list(quotes)
-    return _multiplied(paths, splits_of(reach, up_to_entry=place))
+    return grouped | _multiplied(paths, splits_of(reach, up_to_entry=place))
+
+
+def _ever_quoted(asset_ids: Iterable[int]) -> set[int]:
+    """Return those of these assets that have, or had before a correction, a quote that is not late."""
+    models = (LatestQuote, SupersededQuote)
+    rows = (model.objects.filter(asset__in=list(asset_ids)).order_by() for model in models)
+    return {asset_id for some in rows for asset_id in some.values_list("asset_id", flat=True).distinct()}
 
 
 def _lost_until(asset_ids: Sequence[int], *, now: datetime) -> dict[int, datetime]:
