@@ -32,6 +32,7 @@ PERMISSIONS: dict[str, list[str]] = {
         "market.view_feedentry",
         # Who may delete quotes corrects them, on an asset's page.
         "market.delete_quote",
+        "market.add_split",
         "sources.view_backfill",
         "market.push_quotes",
         *("alerts.view_alert", "alerts.change_alert", "alerts.view_system_alerts"),

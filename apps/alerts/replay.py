@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from apps.market.domain import PathCandle, PathItem, epoch_microseconds, from_ep
 from apps.market.models import Asset, EvaluationCursor, Feed, FeedEntry
 from apps.rules import queries as rules
 from apps.rules.engine.engine import History
+from apps.rules.engine.windows import WindowKey, reach_of
 from apps.rules.engine.written import write_moment
 from apps.rules.models import Checkpoint, Rule
 from apps.rules.services import rebuild_engine
@@ -151,12 +152,13 @@ def _whole(history: History, *, forgotten: datetime | None, seq: int) -> History
         return history
     oldest = epoch_microseconds(forgotten)
 
-    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[PathItem]]:
-        stored = {asset_id: list(path) for asset_id, path in history(reach).items()}
+    def read(wanted: Mapping[int, Collection[WindowKey]]) -> Mapping[int, Iterable[PathItem]]:
+        stored = {asset_id: list(path) for asset_id, path in history(wanted).items()}
         for asset_id, path in stored.items():
-            # Candles may hold what came after this entry.
-            is_whole = not any(isinstance(one, PathCandle) for one in path)
-            if path and not (is_whole and path[-1][0] - reach[asset_id] >= oldest):
+            # Candles of quotes that are gone may hold what came after this entry.
+            is_whole = not any(isinstance(one, PathCandle) and one.first_at < oldest for one in path)
+            newest = path[-1].last_at if isinstance(path[-1], PathCandle) else path[-1][0]
+            if not (is_whole and newest - reach_of(wanted[asset_id]) >= oldest):
                 raise ReplayRefused(
                     f"a rule that begins at entry {seq} looks back to before "
                     f"{from_epoch_microseconds(oldest):%Y-%m-%d}, and those quotes are no longer stored; begin after it"

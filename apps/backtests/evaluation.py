@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,13 +10,15 @@ from typing import Any
 
 from apps.backtests.simulation import QUOTES_AT_ONCE, Backtest, Outcome, variants
 from apps.market import queries as market
-from apps.market.domain import AdmittedQuote, PathItem, epoch_microseconds, in_runs, place, price_units
+from apps.market.domain import AdmittedQuote, PathItem, epoch_microseconds, in_runs, price_units
 from apps.market.models import Asset
+from apps.market.placing import place
 from apps.market.quote_files import FileRow, LeftOut, in_order, rows_of
 from apps.rules.domain import describe_evidence, describe_rule
 from apps.rules.engine.conditions import is_clocked, why_unfit
 from apps.rules.engine.engine import EvaluatedQuote
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.windows import WindowKey, reach_of
 from apps.rules.engine.written import RuleInvalid, write_moment
 
 # Takes the part that is done, from 0 to 1; what it raises stops the run.
@@ -176,12 +178,14 @@ def try_on_stored(
     clocked = is_clocked(spec.condition) or spec.expires_at is not None
     for index, (feed_id, asset_ids) in enumerate(sorted(feeds.items())):
 
-        def past(reach: Mapping[int, int], part: float = index / len(feeds)) -> dict[int, list[PathItem]]:
+        def past(
+            wanted: Mapping[int, Collection[WindowKey]], part: float = index / len(feeds)
+        ) -> dict[int, list[PathItem]]:
             # Asset by asset: where there are many, the caller is to hear in between that it goes on.
             paths: dict[int, list[PathItem]] = {}
-            for asset_id, microseconds in reach.items():
+            for asset_id, keys in wanted.items():
                 progress(part)
-                paths |= market.path_before({asset_id: microseconds}, before=since)
+                paths |= market.path_before({asset_id: reach_of(keys)}, before=since)
             return paths
 
         switches = market.switches_between(asset_ids, since=since, until=until)

@@ -1,7 +1,7 @@
 """A rule tried on the past: the same engine, in a log of its own that holds nothing but the rule and the quotes."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import groupby, islice
@@ -25,6 +25,7 @@ from apps.rules.engine.instance import FIRING, INACTIVE, OPEN, Transition
 from apps.rules.engine.leaves import LEVEL_HIGHEST, LEVEL_LOWEST, Change, Level, ZScore
 from apps.rules.engine.leaves import Average as AverageLeaf
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.windows import WindowKey
 
 # What a threshold is multiplied by in a sweep: percents and deviations are tried far around it, levels near to it.
 FAR = tuple(Decimal(factor) for factor in ("0.5", "0.6", "0.7", "0.8", "0.9", "1", "1.1", "1.25", "1.5", "2"))
@@ -239,5 +240,5 @@ def _chunks(quotes: Iterable[EvaluatedQuote]) -> Iterator[list[EvaluatedQuote]]:
         yield entry
 
 
-def _nothing(reach: Mapping[int, int]) -> Mapping[int, Iterable[tuple[int, int]]]:
+def _nothing(wanted: Mapping[int, Collection[WindowKey]]) -> Mapping[int, Iterable[tuple[int, int]]]:
     return {}

@@ -214,6 +214,10 @@ class AssetAlias(models.Model):
             raise ValidationError({"name": f"{self.name} is an asset's symbol already."})
 
 
+# What is appended to a log as time passes; every other kind of entry changes what is read of the past.
+FORWARD_KINDS = ("quotes", "rules")
+
+
 class FeedEntry(models.Model):
     """One entry of a feed's log, numbered without gaps.
 
@@ -268,6 +272,8 @@ class FeedEntry(models.Model):
         indexes = [
             # Serves sweep: what has stayed behind.
             models.Index(fields=["received_at"], condition=Q(evaluated_at=None), name="entry_not_evaluated"),
+            # Serves windows that are filled: whether the past was changed after a place in the log.
+            models.Index(fields=["id"], condition=~Q(kind__in=FORWARD_KINDS), name="entry_of_the_past"),
             # Serves what is told of a feed's last day.
             models.Index(fields=["feed", "received_at"], name="entry_by_receipt"),
             # Serves the feed's page: where its quotes began to come from another provider.

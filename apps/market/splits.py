@@ -10,6 +10,11 @@ from apps.market.domain import Given, PathCandle, epoch_microseconds, round_pric
 from apps.notation import WIDE
 
 RATIO_HIGHEST = 100_000
+# What companies do.
+RATIOS_USUAL = (
+    *((5, 4), (4, 3), (3, 2), (5, 2)),
+    *((number, 1) for number in (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)),
+)
 # (microseconds, units)
 Point = tuple[int, int]
 
@@ -124,6 +129,23 @@ def _within_squares(square_time: int, *, low: int, high: int, length: int) -> in
 def multiplied(price: Decimal, factor: Fraction) -> Decimal:
     """Return price · factor, rounded as prices are."""
     return round_price(WIDE.divide(WIDE.multiply(price, Decimal(factor.numerator)), Decimal(factor.denominator)))
+
+
+def read_ratio(text: str) -> tuple[int, int]:
+    """Return (numerator, denominator) of a written ratio like 20:1. Raises ValueError, for people."""
+    numbers = text.split(":")
+    if len(numbers) != 2 or not all(one.isascii() and one.isdigit() and len(one) <= 9 for one in numbers):
+        raise ValueError("write new shares to old ones, like 20:1")
+    numerator, denominator = map(int, numbers)
+    refuse_ratio(numerator, denominator)
+    return numerator, denominator
+
+
+def ratio_of_step(before: Decimal, after: Decimal) -> tuple[int, int]:
+    """Return the usual ratio, or its inverse, that comes next to the step between two prices, both above 0."""
+    step = Fraction(before) / Fraction(after)
+    ratios = [*RATIOS_USUAL, *((denominator, numerator) for numerator, denominator in RATIOS_USUAL)]
+    return min(ratios, key=lambda one: max(Fraction(*one) / step, step / Fraction(*one)))
 
 
 def refuse_ratio(numerator: int, denominator: int) -> None:

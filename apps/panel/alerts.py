@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db.models import Exists, OuterRef, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.formats import localize
 from unfold.decorators import display
@@ -22,6 +22,7 @@ from apps.market.queries import price_path
 from apps.panel.alert_notifications import notification_tables
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, ShortText, Table, page_link
 from apps.panel.silences import silence_form_for
+from apps.panel.splits import PERMISSION, split_address, step_of
 from apps.rules.models import Rule
 
 CHOICES_OFFERED = 200
@@ -98,7 +99,7 @@ class AlertAdmin(ReadOnlyAdmin):
     """Alerts open and end by what the engine finds in the log, or by what Alertmanager says; nobody edits them. People
     acknowledge them."""
 
-    actions = ["acknowledge", "silence"]
+    actions = ["acknowledge", "silence", "was_split"]
     buttons = actions
     empty_text = "No alerts yet. One opens when a rule's condition holds; see Rules for what is watched."
     fields = [
@@ -173,6 +174,7 @@ class AlertAdmin(ReadOnlyAdmin):
     def buttons_for(self, request: HttpRequest, row: Alert) -> Sequence[str]:
         # An alert about the installation is silenced where it comes from, in Alertmanager.
         offered = {"acknowledge": row.state == Alert.State.OPEN, "silence": row.rule_id is not None}
+        offered["was_split"] = row.kind == Alert.Kind.CONDITION and step_of(row) is not None
         return [name for name in self.buttons if offered[name]]
 
     @admin.action(description="Acknowledge", permissions=["acknowledge"])
@@ -212,6 +214,19 @@ class AlertAdmin(ReadOnlyAdmin):
             self.say_refused(request, "Choose one alert of a rule to silence it.")
             return None
         return silence_form_for(rule=alerts[0].rule, asset_id=alerts[0].asset_id)
+
+    def has_was_split_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(PERMISSION)
+
+    @admin.action(description="This was a split", permissions=["was_split"])
+    def was_split(self, request: HttpRequest, queryset: QuerySet[Alert]) -> HttpResponse | None:
+        """Open the page on which a split is entered, filled in with what the alert saw."""
+        alerts = list(queryset[:2])
+        step = step_of(alerts[0]) if len(alerts) == 1 else None
+        if step is None or alerts[0].asset_id is None:
+            self.say_refused(request, "Choose one alert about a price.")
+            return None
+        return HttpResponseRedirect(split_address(alerts[0].asset_id, **step))
 
     def charts_for(self, request: HttpRequest, row: Alert) -> list[Chart]:
         """Draw from the beginning of what the rule saw to some time after the end, or after the opening where the

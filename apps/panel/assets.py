@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -11,6 +12,7 @@ from django.db import OperationalError
 from django.db.models import QuerySet
 from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.formats import localize
 from unfold.admin import TabularInline
@@ -26,6 +28,7 @@ from apps.market.services import AssetStays, CorrectionRefused, refuse_to_move
 from apps.panel.feed_health import refused_table
 from apps.panel.kit.health import HealthShown
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, TagsField, page_link
+from apps.panel.splits import PERMISSION, split_view
 from apps.pipeline import corrections
 from apps.pipeline.flow import move_asset
 from apps.rules.domain import describe_state_reason
@@ -148,8 +151,8 @@ class AssetAdmin(HealthShown, PageAdmin):
     """Symbols stay as they are: rules and recordings call an asset by its symbol."""
 
     form = AssetForm
-    actions = ["delete_quotes"]
-    buttons = ["delete_quotes"]
+    actions = ["enter_split", "delete_quotes"]
+    buttons = actions
     empty_text = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
     fields = [
         *("symbol", "name", "feed", "currency", "calendar", "signed", "tags"),
@@ -215,6 +218,22 @@ class AssetAdmin(HealthShown, PageAdmin):
     def buttons_for(self, request: HttpRequest, row: Asset) -> Sequence[str]:
         return self.buttons if row.feed_id is not None else []
 
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(partial(split_view, self))
+        return [path("<int:asset_id>/split/", view, name="market_asset_split"), *super().get_urls()]
+
+    def has_enter_split_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(PERMISSION)
+
+    @admin.action(description="Enter a split", permissions=["enter_split"])
+    def enter_split(self, request: HttpRequest, queryset: QuerySet[Asset]) -> HttpResponse | None:
+        """Open the page on which a split of the asset is entered."""
+        assets = list(queryset[:2])
+        if len(assets) != 1:
+            self.say_refused(request, "Choose one asset to enter a split of it.")
+            return None
+        return HttpResponseRedirect(reverse("admin:market_asset_split", args=[assets[0].pk]))
+
     def has_delete_quotes_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("market.delete_quote")
 
@@ -258,14 +277,14 @@ class AssetAdmin(HealthShown, PageAdmin):
         chosen = chosen if chosen in PERIODS else "day"
         length = PERIODS[chosen]
         text = f"last {chosen}" if length else "time that is stored"
-        path: Sequence[queries.PathPoint] = []
+        points: Sequence[queries.PathPoint] = []
         if until is not None:
             since = until - length if length else queries.price_known_since(row.pk)
-            path = queries.price_path(row.pk, since=since or until, until=until)
+            points = queries.price_path(row.pk, since=since or until, until=until)
         return [
             Chart(
                 title=f"The {text}, by its feed's clock (UTC)",
-                path=path,
+                path=points,
                 empty="No price yet. Prices come once its feed is enabled and the workers run."
                 if until is None
                 else f"No price in the {text} of its feed.",

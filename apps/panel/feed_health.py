@@ -13,6 +13,7 @@ from apps.api.tokens.queries import tokens_seen_by
 from apps.market import queries
 from apps.market.models import Asset, Feed, ProviderSwitch, UnconfirmedQuote
 from apps.panel.kit.pages import ROWS_SHOWN, Table, page_link
+from apps.panel.splits import split_link
 from apps.sources import queries as sources_queries
 from apps.sources.models import Circuit, FeedSource
 from apps.sources.providers.failures import hint_on
@@ -254,7 +255,7 @@ def switches_table(request: HttpRequest, feed: Feed) -> Table:
     )
 
 
-def unconfirmed_table(feed: Feed) -> Table | None:
+def unconfirmed_table(request: HttpRequest, feed: Feed) -> Table | None:
     """Return the prices that wait for the next to confirm them; None where there are none."""
     unconfirmed = (
         UnconfirmedQuote.objects.filter(asset__feed=feed)
@@ -262,14 +263,17 @@ def unconfirmed_table(feed: Feed) -> Table | None:
         .order_by("asset__symbol")
     )
     rows = [
-        [one.asset.symbol, one.at, format_plain(one.price), format_plain(one.asset.latest.price), one.provider]
+        [
+            *(one.asset.symbol, one.at, format_plain(one.price), format_plain(one.asset.latest.price), one.provider),
+            split_link(request, one.asset_id, at=one.at, before=one.asset.latest.price, after=one.price),
+        ]
         for one in unconfirmed[:UNCONFIRMED_SHOWN]
     ]
     if not rows:
         return None
     return Table(
         title="Prices that jumped, and wait for the next to confirm them",
-        headers=["asset", "at (UTC)", "price", "last accepted", "provider"],
+        headers=["asset", "at (UTC)", "price", "last accepted", "provider", ""],
         rows=rows,
         empty="",
     )

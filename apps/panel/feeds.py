@@ -277,7 +277,7 @@ class FeedAdmin(HealthShown, PageAdmin):
             row.assets.filter(refused_listings__isnull=False).distinct().order_by("symbol"),
             title="Refused listings: names that a provider gives no price for",
         )
-        unconfirmed = unconfirmed_table(row)
+        unconfirmed = unconfirmed_table(request, row)
         senders = senders_table(request, row, now=now)
         return [
             sources_table(row, now=now),

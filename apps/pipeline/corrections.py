@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from django.db import connection, transaction
 
-from apps.market import domain, partitions
+from apps.market import domain, partitions, placing
 from apps.market import services as market
 from apps.market.domain import Admission, RawQuote
 from apps.market.models import Asset, EvaluationCursor, Feed
@@ -64,7 +64,7 @@ def admit_file(feed: Feed, quotes: Iterable[RawQuote], *, now: datetime) -> Admi
     asset_ids = {symbol: pk for pk, symbol in feed.assets.values_list("pk", "symbol")}
     signed = signed_assets(feed.pk)
     admitted = domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of, signed=signed)
-    apart = domain.spread(admitted.quotes, stored={}, newest=None)
+    apart = placing.spread(admitted.quotes, stored={}, newest=None)
     apart.repeated += admitted.repeated
     apart.rejected += admitted.rejected
     return apart

@@ -303,7 +303,7 @@ def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[s
         "days": {day.isoformat(): quotes for day, quotes in days.items()},
         "switches": market.prune_switches(dry_run=dry_run),
         "minute_candles": market.prune_minute_candles(dry_run=dry_run),
-        "checkpoints": rules.prune_checkpoints(dry_run=dry_run),
+        "checkpoints": rules.prune_checkpoints(now=now, dry_run=dry_run),
         "transitions": rules.prune_transitions(now=now, dry_run=dry_run),
         "backtests": runs.prune_backtests(dry_run=dry_run),
         # Before messages, so that a dry run reports what a run does: silences released by pruned messages are the next

@@ -62,12 +62,31 @@ class RuleVersion(models.Model):
         return f"{self.rule} v{self.number}"
 
 
+class FilledWindows(models.Model):
+    """Windows that were filled before the rules that need them entered a feed's log, so that the feed does not wait
+    for that.
+
+    seq: the place in the log; data: the engine that has them, as compressed JSON; documents: version in that engine ->
+    the rule in its written form.
+    """
+
+    feed = models.ForeignKey(Feed, models.CASCADE, related_name="+")
+    seq = models.PositiveBigIntegerField()
+    documents = models.JSONField()
+    data = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.feed_id} at {self.seq}"
+
+
 class RuleChange(models.Model):
     """One line of a change of rules in a feed's log: from that entry on the rule is evaluated so, on these assets.
 
     version: None when the rule is no longer evaluated there; asset_ids: the ids that the rule's selector chose then;
     calendars: asset id -> trading calendar, where it has one and the rule looks at the clock; resumes: its owner has
-    checked its levels after a split, so paused instances begin anew.
+    checked its levels after a split, so paused instances begin anew; filled: its windows, if they were
+    filled before.
     """
 
     entry = models.ForeignKey(FeedEntry, models.CASCADE, related_name="rule_changes")
@@ -76,6 +95,7 @@ class RuleChange(models.Model):
     asset_ids = models.JSONField(default=list)
     calendars = models.JSONField(default=dict)
     resumes = models.BooleanField(default=False)
+    filled = models.ForeignKey(FilledWindows, models.SET_NULL, null=True, related_name="changes")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["entry", "rule"], name="one_change_per_entry_and_rule")]

@@ -11,7 +11,7 @@ from apps.market import queries as market
 from apps.market.domain import PathItem, epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
-from apps.rules.engine.conditions import counts_hours, why_unfit
+from apps.rules.engine.conditions import counts_hours, has_price, why_unfit
 from apps.rules.engine.engine import (
     Entry,
     History,
@@ -21,9 +21,9 @@ from apps.rules.engine.engine import (
     RulesEntry,
     SplitEntry,
 )
-from apps.rules.engine.instance import ERROR, OPEN, PAUSED, PENDING
+from apps.rules.engine.instance import ENDED, ERROR, OPEN, PAUSED, PENDING
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import COARSE
+from apps.rules.engine.windows import COARSE, WindowKey, needs_of
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleState, RuleVersion
 from apps.rules.models import RuleChange as RuleChangeRow
@@ -131,6 +131,13 @@ def feeds_paused(rule: Rule) -> set[int]:
     """Return the feeds in which the rule has a paused instance, as far as their logs are evaluated."""
     paused = RuleState.objects.filter(rule=rule, state=PAUSED, asset__feed__isnull=False)
     return set(paused.order_by().values_list("asset__feed_id", flat=True))
+
+
+def count_with_prices(asset: Asset) -> int:
+    """Return how many rules that are evaluated on an asset name prices, which a split makes others."""
+    rows = RuleState.objects.filter(asset=asset).exclude(state__in=(ENDED, ERROR, PAUSED))
+    specs = specs_of(set(rows.values_list("version_id", flat=True)))
+    return sum(isinstance(spec, RuleSpec) and has_price(spec.condition) for spec in specs.values())
 
 
 def rules_to_follow() -> list[int]:
@@ -252,8 +259,9 @@ def _changes_of(
 def history_of(*, feed_id: int, seq: int) -> History:
     """Return the reader of stored quotes as of one entry of the log."""
 
-    def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[PathItem]]:
-        return market.stored_path(reach, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
+    def read(wanted: Mapping[int, Collection[WindowKey]]) -> Mapping[int, Iterable[PathItem]]:
+        needs = {asset_id: needs_of(keys) for asset_id, keys in wanted.items()}
+        return market.stored_path(needs, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
 
     return read
 

@@ -17,13 +17,14 @@ from apps.market.domain import from_epoch_microseconds
 from apps.market.models import FeedEntry
 from apps.market.services import AssetStays, append_rules_entry, forget_assets_changes, mark_assets_changed
 from apps.rules import queries
+from apps.rules.ahead import history_at, prune_filled_windows, read_ahead
 from apps.rules.domain import checkpoints_kept
 from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.engine import Engine, Evaluation
 from apps.rules.engine.instance import FOREVER, PAUSED
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
-from apps.rules.models import Checkpoint, Rule, RuleChange, RuleState, RuleVersion, Transition
+from apps.rules.models import Checkpoint, FilledWindows, Rule, RuleChange, RuleState, RuleVersion, Transition
 
 logger = logging.getLogger(__name__)
 
@@ -51,16 +52,18 @@ def save_rule(
     confirms: bool = False,
     now: datetime,
     trace_id: str,
+    ahead: Mapping[int, FilledWindows] | None = None,
 ) -> Rule:
     """Create or edit a rule and return it. A changed meaning is a new version, and enters the log of each feed
     concerned.
 
     document: the written form without name, severity and channels; confirms: its owner has looked at it, so what a
-    split has paused goes on. Raises RuleInvalid, ValidationError, QuotaExceeded,
-    and Rule.DoesNotExist for a rule that is deleted.
+    split has paused goes on; ahead: its windows, filled before where the caller holds locks. Raises RuleInvalid,
+    ValidationError, QuotaExceeded, and Rule.DoesNotExist for a rule that is deleted.
     """
     spec = RuleSpec.read(document)
     refuse_unfit_assets(spec)
+    ahead = read_ahead([(spec, rule)]) if ahead is None else ahead
     with transaction.atomic():
         if rule is None:
             # The owner's row orders two requests that would both take the last place.
@@ -80,7 +83,9 @@ def save_rule(
         if is_new:
             number = version.number + 1 if version else 1
             version = RuleVersion.objects.create(rule=rule, number=number, document=meaning)
-        entered = _enter_log(rule, version=version, spec=spec, resumes=confirms, now=now, trace_id=trace_id)
+        entered = _enter_log(
+            rule, version=version, spec=spec, resumes=confirms, ahead=ahead, now=now, trace_id=trace_id
+        )
         if is_new or entered:
             # An asset that is tagged or moved beside this transaction is not seen by it.
             mark_assets_changed()
@@ -115,23 +120,35 @@ def follow_assets(*, now: datetime, trace_id: str) -> int:
         return 0
     changed = 0
     for rule_id in queries.rules_to_follow():
+        ahead = _read_ahead_of(rule_id)
         with transaction.atomic():
             # Locked, since it may be edited or deleted meanwhile.
             rule = Rule.objects.select_for_update(no_key=True).filter(pk=rule_id, deleted_at=None).first()
             version = rule.versions.order_by("number").last() if rule is not None else None
             if rule is not None and version is not None:
-                changed += _follow(rule, version, now=now, trace_id=trace_id)
+                changed += _follow(rule, version, ahead=ahead, now=now, trace_id=trace_id)
     forget_assets_changes(changes)
     return changed
 
 
-def _follow(rule: Rule, version: RuleVersion, *, now: datetime, trace_id: str) -> int:
+def _read_ahead_of(rule_id: int) -> dict[int, FilledWindows]:
+    """Fill the windows of a rule's newest version where it needs others than it has."""
+    version = queries.newest_versions([rule_id]).get(rule_id)
+    try:
+        return read_ahead([(RuleSpec.read(version.document), version.rule)]) if version is not None else {}
+    except RuleInvalid:
+        return {}
+
+
+def _follow(
+    rule: Rule, version: RuleVersion, *, now: datetime, trace_id: str, ahead: Mapping[int, FilledWindows] | None = None
+) -> int:
     """Enter the logs where the rule's assets are others now than those in force, and return how many logs that were."""
     try:
         spec = RuleSpec.read(version.document)
     except RuleInvalid:
         return 0
-    return _enter_log(rule, version=version, spec=spec, now=now, trace_id=trace_id)
+    return _enter_log(rule, version=version, spec=spec, ahead=ahead, now=now, trace_id=trace_id)
 
 
 def lock_rules_on(asset_id: int) -> list[Rule]:
@@ -186,6 +203,7 @@ def _enter_log(
     resumes: bool = False,
     now: datetime,
     trace_id: str,
+    ahead: Mapping[int, FilledWindows] | None = None,
 ) -> int:
     """Append the rule's change to the log of each feed where it differs from what is in force there, with `resumes`
     also where a split has paused it; return how many."""
@@ -206,6 +224,7 @@ def _enter_log(
             asset_ids=asset_ids,
             calendars=calendars,
             resumes=feed_id in paused,
+            filled=(ahead or {}).get(feed_id),
         )
     return len(changes)
 
@@ -262,13 +281,16 @@ def keep_checkpoint(*, feed_id: int, seq: int) -> None:
 
 def evaluate(*, entry: FeedEntry, engine: Engine) -> Evaluation:
     """Evaluate one entry of the log and record what it changed, in the caller's transaction."""
-    evaluation = engine.evaluate(queries.entry_of(entry), queries.history_at(entry))
+    evaluation = engine.evaluate(queries.entry_of(entry), history_at(entry))
     if entry.kind == FeedEntry.Kind.RULES:
         for change in entry.rule_changes.select_related("rule"):
             evaluated = queries.changes_in_force(change.rule) | {entry.feed_id: (None, change.asset_ids, {})}
             # An asset that moved to another feed may be evaluated there already.
-            kept = [asset_id for _, asset_ids, _ in evaluated.values() for asset_id in asset_ids]
-            RuleState.objects.filter(rule_id=change.rule_id).exclude(asset_id__in=kept).delete()
+            kept = {asset_id for _, asset_ids, _ in evaluated.values() for asset_id in asset_ids}
+            states = RuleState.objects.filter(rule_id=change.rule_id).values_list("pk", "asset_id")
+            gone = [pk for pk, asset_id in states if asset_id not in kept]
+            if gone:
+                RuleState.objects.filter(pk__in=gone).delete()
     _record(entry, evaluation)
     _checkpoint_if_due(entry, engine)
     return evaluation
@@ -348,10 +370,12 @@ def _store_checkpoint(entry: FeedEntry, engine: Engine) -> None:
     Checkpoint.objects.create(feed_id=entry.feed_id, seq=entry.seq, as_of=entry.as_of, data=data)
 
 
-def prune_checkpoints(*, dry_run: bool = False) -> int:
+def prune_checkpoints(*, now: datetime, dry_run: bool = False) -> int:
     """Thin the checkpoints of each feed by its own clock (by the minute, the hour, the day), drop those older than raw
-    quotes are kept, and return how many went, or with dry_run would go."""
+    quotes are kept, and return how many went, or with dry_run would go. Windows that were filled ahead go too."""
     dropped = 0
+    if not dry_run:
+        prune_filled_windows(now=now)
     kept_for = timedelta(days=settings.QUOTE_RETENTION_DAYS)
     for feed_id in set(Checkpoint.objects.order_by().values_list("feed_id", flat=True)):
         rows = list(Checkpoint.objects.filter(feed_id=feed_id).order_by("seq").values_list("pk", "as_of"))

@@ -4,7 +4,7 @@ form."""
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ from django.db import transaction
 from django.db.models import BooleanField, IntegerField, Model
 
 from apps.market.models import Asset, AssetAlias, Feed, FeedHead
+from apps.market.services import append_split
+from apps.market.splits import read_ratio
 from apps.notation import read_number, read_whole_number
 from apps.notify.models import Channel
 from apps.notify.services import configure_channel, create_channel, reconsider_quiet_hours, set_channels
+from apps.rules.ahead import read_ahead
+from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid, read_duration
-from apps.rules.models import Rule
+from apps.rules.models import FilledWindows, Rule
 from apps.rules.queries import rules_of
 from apps.rules.services import QuotaExceeded, save_rule
 from apps.sources.models import FeedSource, Listing
@@ -28,7 +32,7 @@ from apps.sources.services import create_feed
 from apps.yaml_files import FileInvalid, read_yaml
 
 FEED_COLUMNS = ("time_policy", "jump_percent", "switch_step_percent")
-ASSET_COLUMNS = ("name", "currency", "calendar", "signed", "tags", "aliases", "listings")
+ASSET_COLUMNS = ("name", "currency", "calendar", "signed", "tags", "aliases", "listings", "splits")
 CHANNEL_COLUMNS = (
     *("wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
     *("quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical", "subject_template", "text_template"),
@@ -66,7 +70,6 @@ def read_setup(path: Path) -> dict[str, list[dict[str, Any]]]:
     return data
 
 
-@transaction.atomic
 def load_setup(
     setup: Mapping[str, Sequence[Mapping[str, Any]]], *, owner: AbstractBaseUser, now: datetime, trace_id: str
 ) -> Loaded:
@@ -74,6 +77,37 @@ def load_setup(
 
     Rules and channels belong to `owner`. Raises SetupInvalid.
     """
+    # The past is read before the logs are locked.
+    ahead = read_ahead(_rules_of_assets_that_are_there(setup.get("rules") or [], owner=owner))
+    with transaction.atomic():
+        return _load(setup, owner=owner, now=now, trace_id=trace_id, ahead=ahead)
+
+
+def _rules_of_assets_that_are_there(
+    rows: Sequence[Mapping[str, Any]], *, owner: AbstractBaseUser
+) -> list[tuple[RuleSpec, Rule | None]]:
+    """Return what the rules of a set-up say, each with the rule that is there by its name; what is wrong is left out
+    here."""
+    known = {rule.name: rule for rule in rules_of(owner)}
+    found = []
+    for row in rows:
+        try:
+            spec = RuleSpec.read(_document_of(row))
+        except RuleInvalid:
+            continue
+        name = row.get("name")
+        found.append((spec, known.get(name) if isinstance(name, str) else None))
+    return found
+
+
+def _load(
+    setup: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    owner: AbstractBaseUser,
+    now: datetime,
+    trace_id: str,
+    ahead: Mapping[int, FilledWindows],
+) -> Loaded:
     if setup.get("rules"):
         # In the order in which a single rule's change takes them (owner, rule, heads by feed), but all of them at once.
         get_user_model().objects.select_for_update(no_key=True).get(pk=owner.pk)
@@ -84,7 +118,7 @@ def load_setup(
         rows = setup.get(section) or []
         for index, row in enumerate(rows):
             try:
-                _LOADERS[section](row, owner=owner, now=now, trace_id=trace_id)
+                _LOADERS[section](row, owner=owner, now=now, trace_id=trace_id, ahead=ahead)
             except RuleInvalid as error:
                 raise SetupInvalid(f"{section}[{index}].{error}") from None
             except ValidationError as error:
@@ -186,7 +220,7 @@ def _by_type(value: Any, kind: Any) -> Any:
     return value
 
 
-def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
+def _load_asset(row: Mapping[str, Any], *, now: datetime, trace_id: str, **_: Any) -> None:
     _take(row, required=("symbol", "feed"), optional=ASSET_COLUMNS)
     for key in ("symbol", "feed"):
         _refuse_no_text(row[key], key)
@@ -217,6 +251,36 @@ def _load_asset(row: Mapping[str, Any], **_: Any) -> None:
         listing.provider, listing.external_id = provider, external_id
         listing.full_clean()
         listing.save()
+    _load_splits(asset, row.get("splits", []), now=now, trace_id=trace_id)
+
+
+def _load_splits(asset: Asset, rows: Any, *, now: datetime, trace_id: str) -> None:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise SetupInvalid("splits must be a list like [{at: 2026-06-10T13:30:00Z, ratio: 20:1}]")
+    for index, row in enumerate(rows):
+        try:
+            _take(row, required=("at", "ratio"))
+            for key in ("at", "ratio"):
+                _refuse_no_text(row[key], key)
+            numerator, denominator = read_ratio(row["ratio"])
+            append_split(
+                asset_id=asset.pk,
+                effective_at=_read_moment(row["at"]),
+                numerator=numerator,
+                denominator=denominator,
+                now=now,
+                trace_id=trace_id,
+            )
+        except ValueError as error:
+            raise SetupInvalid(f"splits[{index}]: {error}") from None
+
+
+def _read_moment(text: str) -> datetime:
+    with suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    raise SetupInvalid("at is no time with a zone; write it like 2026-06-10T13:30:00Z")
 
 
 def _load_aliases(asset: Asset, names: Any) -> None:
@@ -246,7 +310,18 @@ def _load_channel(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datet
             reconsider_quiet_hours(channel=channel, now=now)
 
 
-def _load_rule(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datetime, trace_id: str) -> None:
+def _document_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("name", "severity", "channels")}
+
+
+def _load_rule(
+    row: Mapping[str, Any],
+    *,
+    owner: AbstractBaseUser,
+    now: datetime,
+    trace_id: str,
+    ahead: Mapping[int, FilledWindows],
+) -> None:
     name = row.get("name")
     if not isinstance(name, str) or not name:
         raise SetupInvalid("name is missing")
@@ -261,10 +336,11 @@ def _load_rule(row: Mapping[str, Any], *, owner: AbstractBaseUser, now: datetime
         owner=owner,
         name=name,
         severity=row.get("severity", Rule.Severity.WARNING),
-        document={key: value for key, value in row.items() if key not in ("name", "severity", "channels")},
+        document=_document_of(row),
         rule=rules_of(owner).filter(name=name).first(),
         now=now,
         trace_id=trace_id,
+        ahead=ahead,
     )
     set_channels(rule=rule, channels=[channels[one] for one in names])
 

@@ -74,3 +74,6 @@ IDLE_RULES = size(full=2_000, small=4)
 IDLE_CHANNELS = size(full=1_000, small=2)
 IDLE_ALERTS = size(full=2_000, small=4)
 IDLE_RUNS = size(full=200, small=2)
+
+# Rules saved over much history: rules, assets, days of a quote a minute.
+SAVED_RULES = size(full=[(10, 1_000, 0), (1, 500, 30)], small=[(2, 2, 0), (1, 2, 2)])

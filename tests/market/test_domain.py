@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apps.market import domain
+from apps.market import domain, placing
 from apps.market.domain import AdmittedQuote, QuoteRejected, RawQuote
 from apps.sources import domain as sources_domain
 
@@ -28,7 +28,7 @@ def _admit_time(value, *, as_of=NOON):
 
 def _place(*quotes, newest=None, price="10", stored=None, unconfirmed=None, jump_percent=50, provider="one"):
     """Place the quotes against the newest quote of asset 1, and against stored prices by time."""
-    return domain.place(
+    return placing.place(
         quotes,
         newest={1: domain.Newest(domain.epoch_microseconds(newest), Decimal(price))} if newest else {},
         unconfirmed={1: unconfirmed} if unconfirmed else {},
@@ -354,8 +354,8 @@ def test_stored_prices_are_looked_up_only_for_what_is_not_newer():
     plain = {"unconfirmed": {}, "provider": "one", "jump_percent": 50}
     plain["stored_prices"] = lambda behind: asked.append(list(behind)) or {}
     known = domain.Newest(domain.epoch_microseconds(NOON), Decimal(10))
-    domain.place([_quote(NOON), _quote(NOON + SECOND)], newest={1: known}, **plain)
-    domain.place([_quote(NOON)], newest={}, **plain)
+    placing.place([_quote(NOON), _quote(NOON + SECOND)], newest={1: known}, **plain)
+    placing.place([_quote(NOON)], newest={}, **plain)
     assert asked == [[_quote(NOON)]]
 
 

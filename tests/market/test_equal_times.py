@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from apps.alerts.models import Alert
 from apps.backtests.evaluation import read_quotes
-from apps.market import domain
+from apps.market import domain, placing
 from apps.market import services as market
 from apps.market.domain import Newest, RawQuote, Unconfirmed
 from apps.market.models import FeedEntry, Quote
@@ -88,10 +88,10 @@ class Stored:
             quotes += [quote._replace(message=number) for quote in admitted.quotes]
         quotes.sort(key=lambda quote: (quote.at, quote.asset_id))
         if is_history:
-            left = domain.spread(quotes, stored=self._stored(quotes), newest=None)
+            left = placing.spread(quotes, stored=self._stored(quotes), newest=None)
             self._add(left.quotes)
         else:
-            left = domain.place(
+            left = placing.place(
                 quotes,
                 newest=self._newest,
                 unconfirmed={},
@@ -179,7 +179,7 @@ def test_no_extreme_of_one_input_is_lost(prices):
 
 def test_a_run_has_a_thousand_prices_at_most():
     prices = [Decimal(10 + number % 2) for number in range(1_003)]
-    placement = domain.place(
+    placement = placing.place(
         domain.in_runs([domain.AdmittedQuote(1, NOON, price) for price in prices]).quotes,
         newest={},
         unconfirmed={},
@@ -198,7 +198,7 @@ def test_a_run_has_a_thousand_prices_at_most():
 def waiting(*prices, unconfirmed_at=NOON):
     """Place prices at NOON, where 10 is the newest a second before and 100 waits."""
     quote = domain.AdmittedQuote(1, unconfirmed_at, Decimal(100))
-    return domain.place(
+    return placing.place(
         domain.in_runs([domain.AdmittedQuote(1, NOON, Decimal(price)) for price in prices]).quotes,
         newest={1: Newest(domain.epoch_microseconds(NOON - timedelta(seconds=1)), Decimal(10))},
         unconfirmed={1: Unconfirmed(quote, "one")},
@@ -228,7 +228,7 @@ def test_the_price_that_waits_stands_at_its_time_and_another_follows_it(prices, 
 
 
 def test_where_the_clock_has_microseconds_another_price_at_the_time_of_the_one_that_waits_is_a_conflict():
-    placement = domain.place(
+    placement = placing.place(
         [domain.AdmittedQuote(1, NOON + MICROSECOND, Decimal(101))],
         newest={},
         unconfirmed={1: Unconfirmed(domain.AdmittedQuote(1, NOON + MICROSECOND, Decimal(100)), "one")},

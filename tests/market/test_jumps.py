@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from apps.alerts.models import Alert
 from apps.backtests.evaluation import read_quotes
-from apps.market import domain, queries
+from apps.market import domain, placing, queries
 from apps.market.domain import AdmittedQuote, Newest, RawQuote, Unconfirmed, Verdict
 from apps.market.models import FeedEntry, Quote, UnconfirmedQuote
 from apps.pipeline.flow import evaluate_pending
@@ -231,7 +231,7 @@ def test_it_makes_no_difference_how_quotes_are_cut_into_answers(prices, cuts):
     def placed(pieces):
         newest, unconfirmed, fresh, counts = {}, {}, [], [0, 0]
         for piece in pieces:
-            placement = domain.place(
+            placement = placing.place(
                 piece,
                 newest=newest,
                 unconfirmed=unconfirmed,
@@ -265,7 +265,7 @@ def test_a_file_holds_what_a_feed_holds(prices, tmp_path_factory):
     recording.write_text("\n".join(["time,symbol,price", *rows]))
     read = read_quotes(recording, watched=(), jump_percent=50, now=at(3_600), progress=lambda rows: None)
     quotes = [AdmittedQuote(1, NOON + timedelta(seconds=second), Decimal(one)) for second, one in enumerate(prices)]
-    placement = domain.place(
+    placement = placing.place(
         quotes, newest={}, unconfirmed={}, provider="one", jump_percent=50, stored_prices=lambda behind: {}
     )
 

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from apps.market import cache, domain, queries
 from apps.market.domain import Given, PathCandle, RawQuote, epoch_microseconds, price_units
 from apps.market.models import Asset, Candle, Feed, FeedEntry, FeedHead, LatestQuote, Quote, Split, UnconfirmedQuote
-from apps.market.services import SplitRefused, append_split, move_asset, prune_minute_candles, roll_up
+from apps.market.services import (
+    SplitRefused,
+    append_split,
+    move_asset,
+    prune_minute_candles,
+    redo_cache_writes,
+    roll_up,
+)
 from apps.market.services import log as log_services
 from apps.market.splits import SplitFact, Splits
 from apps.pipeline import flow
@@ -198,6 +205,7 @@ def test_the_newest_price_is_adjusted_where_it_is_from_before_the_split(feed, mo
 
     enter(120, "3:1")
     enter(120, "3:1", symbol="BETA", **now)
+    redo_cache_writes(**now)
 
     assert (latest("ACME"), latest("BETA")) == ("120", "2.33333333333333")
     assert queries.latest_prices(ids, **now)[ids[1]] == (at(10), Decimal("2.33333333333333"))

@@ -105,7 +105,9 @@ def test_a_feeds_page_lists_the_changes_of_provider_and_what_waits(admin_client)
     other, row = _table(admin_client, feed, "Changes of provider").rows
     assert (f"#{entry.seq}" in row[0], row[2:]) == (True, ["coinbase", "kraken", "BTC-USD"])
     assert other[2:] == ["kraken", "binance", "BTC-USD × 0.971"]
-    assert _table(admin_client, feed, "Prices that jumped").rows == [["BTC-USD", at(3), "1000", "10.3", "binance"]]
+    ((*waiting, split),) = _table(admin_client, feed, "Prices that jumped").rows
+    assert waiting == ["BTC-USD", at(3), "1000", "10.3", "binance"]
+    assert "this was a split" in split
     page = admin_client.get(reverse("admin:market_feedentry_changelist"), {"switched": "yes"})
     assert [one.pk for one in page.context["cl"].result_list] == [entry.pk + 1, entry.pk]
 

@@ -285,6 +285,17 @@ def test_the_newest_price_goes_back_in_the_row_in_the_cache_and_for_the_next_quo
     ]
 
 
+def test_what_was_replaced_and_is_given_again_is_a_repeat_and_what_was_deleted_is_stored_again(feed):
+    replace(feed, ("A", at(20), "95"))
+    delete(feed, "B", at(0), at(99))
+    again = append_quotes(feed, [("A", at(20), "91")], as_of=at(30))
+    assert (again.accepted, again.late, again.repeated, again.rejected) == (0, 0, 1, {})
+
+    delete(feed, "A", at(20), at(21))
+    again = append_quotes(feed, [("A", at(20), "91")], as_of=at(31))
+    assert (again.accepted, again.late, again.repeated) == (1, 0, 0)
+
+
 def test_a_late_quote_stays_late_when_it_is_replaced(feed):
     append_quotes(feed, [("A", at(12), "50")], as_of=at(30))
     replace(feed, ("A", at(12), "51"))

@@ -1,7 +1,7 @@
 """Random logs for the engine: prices, times, rules and cuts chosen where the edges are, and a store to fill windows
 from."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
@@ -15,6 +15,7 @@ from apps.rules.engine import engine as engines
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.instance import Instance, Transition
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.windows import WindowKey, reach_of
 from apps.rules.engine.written import from_units, write_moment
 from tests.rules import oracle
 
@@ -466,9 +467,10 @@ class Store:
         """Return the reader for the entry `seq`: a piece of history sees itself, a change of rules what is before
         it."""
 
-        def read(reach: Mapping[int, int]) -> Mapping[int, Iterable[PathItem]]:
+        def read(wanted: Mapping[int, Collection[WindowKey]]) -> Mapping[int, Iterable[PathItem]]:
             found: dict[int, list[PathItem]] = {}
-            for asset, back in reach.items():
+            for asset, keys in wanted.items():
+                back = reach_of(keys)
                 known = [(at, price) for since, at, price, until in self.known[asset] if since <= seq < until]
                 path = sorted((at, self.counted(asset, at, price, seq=seq)) for at, price in known)
                 if path:

@@ -12,12 +12,13 @@ from apps.market import partitions
 from apps.market import queries as market
 from apps.market.domain import PathCandle, RawQuote
 from apps.market.models import Candle, FeedHead, Quote
+from apps.market.queries import past
 from apps.market.services import roll_up
 from apps.notation import SECOND
 from apps.pipeline.flow import evaluate_pending
 from apps.rules import queries
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import COARSE, filled, reach_of
+from apps.rules.engine.windows import COARSE, filled, needs_of, reach_of
 from apps.sources.services import import_history
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed, make_owner, make_rule
 from tests.rules.test_candles import seen
@@ -62,7 +63,7 @@ def windows(feed, key):
     asset_id = asset_ids(feed)["BTC"]
     history = queries.history_of(feed_id=feed.pk, seq=FeedHead.objects.get(feed=feed).seq)
     # As those of a rule with several windows: the longest decides what is read.
-    past = list(history({asset_id: reach_of(KEYS)})[asset_id])
+    past = list(history({asset_id: KEYS})[asset_id])
     return filled(key, past), past
 
 
@@ -72,8 +73,10 @@ def drop_before(moment):
 
 
 @pytest.mark.parametrize("days_kept", [0, 1, 2, 30])
-def test_new_windows_are_the_same_when_their_quotes_are_gone(feed, days_kept):
-    known, quotes = zip(*(windows(feed, key) for key in KEYS), strict=True)
+def test_new_windows_are_the_same_when_their_quotes_are_gone(feed, days_kept, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(past, "grouped_paths", lambda *_, **__: {})
+        known, quotes = zip(*(windows(feed, key) for key in KEYS), strict=True)
     drop_before(at(-days_kept * DAY))
     rebuilt, pasts = zip(*(windows(feed, key) for key in KEYS), strict=True)
 
@@ -135,14 +138,16 @@ def test_an_asset_without_any_quote_left_is_known_from_its_candles(feed):
     assert seen(rebuilt) == seen(known)
 
 
-def test_for_however_many_assets_two_statements_decide_whether_candles_are_needed_and_one_whether_factors_are(
-    django_assert_num_queries,
+def test_for_however_many_assets_four_statements_say_who_has_quotes_and_who_needs_candles_and_one_who_has_factors(
+    django_assert_num_queries, monkeypatch
 ):
+    monkeypatch.setattr(past, "grouped_paths", lambda *_, **__: {})
     for count in (2, 5):
         feed = make_feed(*(f"A{count}-{one}" for one in range(count)), name=f"feed-{count}")
         append_quotes(feed, [(symbol, at(0), "10") for symbol in asset_ids(feed)])
         reach = dict.fromkeys(asset_ids(feed).values(), reach_of(KEYS))
         with CaptureQueriesContext(connection) as quoted:
             market.quoted_path(reach, feed_id=feed.pk, up_to_seq=1)
-        with django_assert_num_queries(len(quoted) + 3):
-            market.stored_path(reach, feed_id=feed.pk, up_to_seq=1, coarse=COARSE)
+        with django_assert_num_queries(len(quoted) + 5):
+            needs = dict.fromkeys(reach, needs_of(KEYS))
+            market.stored_path(needs, feed_id=feed.pk, up_to_seq=1, coarse=COARSE)

@@ -12,10 +12,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps import yaml_files
-from apps.market.models import Asset, AssetAlias, Feed
+from apps.market.models import Asset, AssetAlias, Feed, Split
 from apps.notify.models import Channel, Notification, RuleChannel
 from apps.notify.services import rotate_secret
-from apps.rules.models import Rule, RuleVersion
+from apps.pipeline.flow import evaluate_pending
+from apps.rules.models import Rule, RuleState, RuleVersion
 from apps.setup import loading as setup
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource, Listing
@@ -548,3 +549,67 @@ def test_the_shares_to_begin_with_are_asked_one_at_a_time_within_a_free_key():
         ("shares-usd", "alphavantage"),
         ("shares-brl", "alphavantage"),
     }
+
+
+def test_splits_of_an_asset_are_entered_once(tmp_path):
+    make_owner()
+    splits = "splits: [{at: 2020-08-31T13:30:00Z, ratio: 4:1}, {at: 2014-06-09T09:30:00-04:00, ratio: 7:1}]"
+    path = write(tmp_path, FEED + f"assets: [{{symbol: A, feed: spot, {splits}}}]")
+
+    for _ in range(2):
+        load(path)
+
+    rows = Split.objects.values_list("effective_at", "numerator", "denominator", "entry__seq")
+    assert [(f"{moment:%Y-%m-%dT%H:%M%z}", *row) for moment, *row in rows] == [
+        ("2014-06-09T13:30+0000", 7, 1, 2),
+        ("2020-08-31T13:30+0000", 4, 1, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("splits", "why"),
+    [
+        ("20:1", "splits must be a list like [{at: 2026-06-10T13:30:00Z, ratio: 20:1}]"),
+        ("[{ratio: 20:1}]", "splits[0]: at is missing"),
+        ("[{at: 2020-08-31T13:30:00Z, ratio: 4}]", "splits[0]: write new shares to old ones, like 20:1"),
+        ("[{at: 2020-08-31T13:30:00Z, ratio: 4:4}]", "splits[0]: 4:4 is no split: nothing would change"),
+        (
+            "[{at: 2020-08-31 13:30, ratio: 4:1}]",
+            "splits[0]: at is no time with a zone; write it like 2026-06-10T13:30:00Z",
+        ),
+        (
+            "[{at: 2020-08-31T13:30:01Z, ratio: 4:1}]",
+            "splits[0]: a split is effective from a whole minute on, like 13:30:00",
+        ),
+        ("[{at: 2020-08-31T13:30:00Z, ratio: 4:1, of: A}]", "splits[0]: of is not known here; known are at, ratio"),
+    ],
+)
+def test_a_split_that_cannot_be_entered_is_refused_with_its_place(tmp_path, capsys, splits, why):
+    make_owner()
+
+    assert (
+        refusal_of(write(tmp_path, FEED + f"assets: [{{symbol: A, feed: spot, splits: {splits}}}]"), capsys)
+        == f"assets[0]: {why}"
+    )
+    assert rows()["Split"] == rows()["Asset"] == 0
+
+
+def test_loading_rules_again_confirms_none_that_a_split_has_paused(tmp_path):
+    make_owner()
+    rule = "rules: [{name: High, assets: [A], condition: {kind: above, level: 100}}]"
+    path = write(tmp_path, ASSET + rule)
+    load(path)
+    feed = Feed.objects.get()
+    append_quotes(feed, [("A", at(0), "10")])
+    append_quotes(feed, [], as_of=at(120))
+    load(
+        write(
+            tmp_path,
+            ASSET.replace("feed: spot}", "feed: spot, splits: [{at: 2026-03-02T12:01:00Z, ratio: 20:1}]}") + rule,
+        )
+    )
+    evaluate_pending(feed_id=feed.pk)
+    load(path)
+    evaluate_pending(feed_id=feed.pk)
+
+    assert list(RuleState.objects.values_list("state", flat=True)) == ["paused"]

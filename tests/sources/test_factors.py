@@ -384,7 +384,7 @@ def test_windows_filled_from_candles_see_what_those_filled_from_quotes_see():
 
     def windows():
         history = queries.history_of(feed_id=feed.pk, seq=FeedHead.objects.get(feed=feed).seq)
-        past = list(history({asset_ids(feed)["A"]: 2 * 86_400 * SECOND})[asset_ids(feed)["A"]])
+        past = list(history({asset_ids(feed)["A"]: KEYS})[asset_ids(feed)["A"]])
         return [filled(key, past).dump()[0] for key in KEYS], past
 
     expected = [window.dump()[0] for window in seen.values()]

@@ -339,6 +339,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='feedentry',
+            index=models.Index(condition=models.Q(('kind__in', ('quotes', 'rules')), _negated=True), fields=['id'], name='entry_of_the_past'),
+        ),
+        migrations.AddIndex(
+            model_name='feedentry',
             index=models.Index(condition=models.Q(('evaluated_at', None)), fields=['received_at'], name='entry_not_evaluated'),
         ),
         migrations.AddIndex(

@@ -19,20 +19,30 @@ from apps.market.domain import (
     slot_of,
 )
 from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Quote, SupersededQuote
+from apps.market.queries.grouped import Needs, grouped_paths
 from apps.market.queries.splits import splits_of
 from apps.market.queries.switches import switches_before, switches_up_to, with_switches
 from apps.market.splits import Splits
 
 
-def stored_path(reach: Mapping[int, int], *, feed_id: int, up_to_seq: int, coarse: int) -> dict[int, list[PathItem]]:
-    """Return the path of these assets as quoted_path does, with candles of those days whose quotes are kept no more,
-    and with the splits and the changes of provider that are known at that place.
+def stored_path(needs: Mapping[int, Needs], *, feed_id: int, up_to_seq: int, coarse: int) -> dict[int, list[PathItem]]:
+    """Return the path of these assets as quoted_path does, as windows with these grids see it: with candles where they
+    say the same, and of those days whose quotes are kept no more, and with the splits and the changes of provider that
+    are known at that place.
 
+    needs: asset id -> (grid, how far back) of its windows, finest grid first, in microseconds.
     coarse: minutes are given for so many hours before the newest quote, hours for so many days, and days before that.
     """
     place = _place(feed_id, up_to_seq=up_to_seq)
     if place is None:
         return {}
+    needs = {asset_id: needs[asset_id] for asset_id in _ever_quoted(needs)}
+    grouped = grouped_paths(needs, feed_id=feed_id, up_to_entry=place)
+    reach = {
+        asset_id: max((back for _, back in grids), default=0)
+        for asset_id, grids in needs.items()
+        if asset_id not in grouped
+    }
     quoted = _quoted(reach, up_to_entry=place)
     clock = FeedEntry.objects.filter(feed=feed_id, seq__lte=up_to_seq).order_by("-seq").values_list("as_of", flat=True)
     now = clock.first()
@@ -48,11 +58,18 @@ def stored_path(reach: Mapping[int, int], *, feed_id: int, up_to_seq: int, coars
             paths[asset_id] = list(quotes)
     counted = _multiplied(paths, splits_of(reach, up_to_entry=place))
     switches = switches_up_to(place, {asset_id: _begin_of(path) for asset_id, path in counted.items()})
-    return {asset_id: with_switches(path, switches.get(asset_id, ())) for asset_id, path in counted.items()}
+    return grouped | {asset_id: with_switches(path, switches.get(asset_id, ())) for asset_id, path in counted.items()}
 
 
 def _begin_of(path: Sequence[tuple[int, int] | PathCandle]) -> int:
     return path[0].first_at if isinstance(path[0], PathCandle) else path[0][0]
+
+
+def _ever_quoted(asset_ids: Iterable[int]) -> set[int]:
+    """Return those of these assets that have, or had before a correction, a quote that is not late."""
+    models = (LatestQuote, SupersededQuote)
+    rows = (model.objects.filter(asset__in=list(asset_ids)).order_by() for model in models)
+    return {asset_id for some in rows for asset_id in some.values_list("asset_id", flat=True).distinct()}
 
 
 def _lost_until(asset_ids: Sequence[int], *, now: datetime) -> dict[int, datetime]:

@@ -107,6 +107,19 @@ def roll_up(*, feed_id: int) -> bool:
             at_most = len(piece) // 2
 
 
+def roll_up_last(feed_id: int) -> bool:
+    """Roll up what is stored of a feed and is not in candles yet, its last minute too, in the caller's transaction; the
+    cursor stays. Return False, and do nothing, where that is more than QUOTES_AT_ONCE."""
+    passed = RollupCursor.objects.filter(pk=feed_id).values_list("seq", flat=True).first() or 0
+    left = list(FeedEntry.objects.filter(feed=feed_id, seq__gt=passed, accepted__gt=0))
+    if sum(entry.accepted for entry in left) > QUOTES_AT_ONCE:
+        return False
+    if left:
+        first, last = min(entry.first_at for entry in left), max(entry.last_at for entry in left)
+        _roll_up_between(left, first=first, last=last)
+    return True
+
+
 def make_cursor(feed_id: int) -> None:
     """Make the feed's cursor where there is none yet. Outside of a transaction, which others would wait for."""
     if not RollupCursor.objects.filter(pk=feed_id).exists():

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from psycopg.errors import CheckViolation, UniqueViolation
 
-from apps.market import cache, domain, partitions, queries
+from apps.market import cache, domain, partitions, placing, queries
 from apps.market.domain import AdmittedQuote
 from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, ProviderSwitch, Quote, UnconfirmedQuote
 from apps.market.services.switching import asset_ids_by_provider_before, switches_of
@@ -93,7 +93,7 @@ def append_quotes(
             return entry, admitted.quotes
     newest = queries.newest_quotes(head.feed_id)
     splits = queries.splits_of(feed_id=head.feed_id)
-    placement = domain.place(
+    placement = placing.place(
         admitted.quotes,
         newest=newest,
         unconfirmed=queries.unconfirmed_quotes(head.feed_id),
@@ -215,7 +215,7 @@ def still_here(head: FeedHead, admitted: domain.Admission) -> domain.Admission:
 
 def not_stored(past: domain.Admission) -> domain.Admission:
     """Return what is not stored yet of a piece of history, equal times set apart. What is stored already stands."""
-    left = domain.spread(past.quotes, stored=queries.stored_prices(past.quotes), newest=None)
+    left = placing.spread(past.quotes, stored=queries.stored_prices(past.quotes), newest=None)
     left.repeated += past.repeated
     left.rejected += past.rejected
     return left
@@ -273,7 +273,7 @@ def _advance_latest(entry: FeedEntry, *, in_step_within: int | None = None) -> i
     """Move the newest quote of each asset on to what is newer in this entry, without a row leaving the database, and
     return how many moved.
 
-    in_step_within: only quotes that `domain.place` would simply accept: from the same provider, without a jump of so
+    in_step_within: only quotes that `placing.place` would simply accept: from the same provider, without a jump of so
     many percent, with nothing unconfirmed in the feed. On PostgreSQL, whose numbers are exact.
     """
     statement = _IN_STEP if in_step_within is not None else _UPSERT[connection.vendor]

@@ -7,6 +7,7 @@ from django.db import transaction
 from apps.leases import IS_LEASED
 from apps.market import domain
 from apps.market.models import Asset, EvaluationCursor, Feed, FeedHead, LatestQuote
+from apps.market.services.candles import roll_up_last
 from apps.market.services.log import lock_head, move_clock
 
 
@@ -58,6 +59,9 @@ def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
         raise AssetStays(f"{asset} was moved by somebody else at this moment.")
     feed = Feed.objects.get(pk=feed_id) if feed_id is not None else None
     refuse_to_move(asset, feed=feed)
+    if old_id is not None and not roll_up_last(old_id):
+        # Who reads the asset's past looks for what is not in candles yet in the log of its feed.
+        raise AssetStays(f"The quotes of the feed {asset.feed} are being rolled up; try again in some minutes.")
     if old_id is not None:
         # Whoever has lost the lease and still fetches had asked for this asset too.
         heads[old_id].fence += 1

@@ -9,7 +9,7 @@ from django.db import transaction
 from apps.market import domain, queries
 from apps.market.domain import slot_of
 from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Quote, Split
-from apps.market.services.log import append_entry, cache_latest, lock_head
+from apps.market.services.log import append_entry, lock_head
 from apps.market.splits import multiplied, refuse_ratio
 from apps.wording import format_number
 
@@ -53,14 +53,13 @@ def append_split(
             )
         _refuse_within_candle(asset, effective_at)
         entry = append_entry(head, kind=FeedEntry.Kind.SPLIT, now=now, trace_id=trace_id)
-        head.save(update_fields=["seq"])
         split = Split.objects.create(asset=asset, entry=entry, **terms)
-        is_moved = _multiply_latest(asset, effective_at=effective_at, ratio=ratio)
+        if _multiply_latest(asset, effective_at=effective_at, ratio=ratio):
+            # The cache is written by `sweep`, once the caller's transaction has ended.
+            head.is_cache_stale = True
+        head.save(update_fields=["seq", "is_cache_stale"])
     facts = {"asset": asset.symbol, "feed": asset.feed.name, "ratio": str(split), "effective_at": effective_at}
     logger.info("split entered", extra=facts)
-    if is_moved:
-        newest = queries.newest_stored([asset.pk])
-        cache_latest(head=head, newest=newest, interval_seconds=asset.feed.interval_seconds, now=now, again=True)
     return split
 
 

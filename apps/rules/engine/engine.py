@@ -13,7 +13,7 @@ from apps.rules.engine.conditions import compares_prices, counts_hours, has_pric
 from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, OPEN, PAUSED, Instance, Transition
 from apps.rules.engine.leaves import Bound, Test
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import Newest, Run, Window, WindowKey, filled, new_window, push_into, reach_of
+from apps.rules.engine.windows import Newest, Run, Window, WindowKey, filled, looking_back, new_window, push_into
 from apps.rules.engine.written import RuleInvalid, from_units, write_factor, write_moment
 
 FORMAT = 7
@@ -22,12 +22,13 @@ FORMAT = 7
 EvaluatedQuote = tuple[int, int, int]
 # (asset id, time in microseconds) -> the change of provider with that quote.
 Switches = Mapping[tuple[int, int], Switch]
-# Takes asset id -> how far back, in microseconds. Returns asset id -> (at, price), oldest first: what is stored at this
-# place in the log, from the price in force that far before the newest quote on, and at least the two newest quotes.
-# Candles stand for quotes that are kept no more; a change of provider stands before its first quote, and the one in
-# force at the beginning before all. Assets without quotes may be absent.
+# Takes asset id -> the windows to be filled. Returns asset id -> (at, price), oldest first: what is stored at this
+# place in the log, from the price in force where the longest of them begins, and at least the two newest quotes. Where
+# these windows see the same, candles stand for quotes; a change of provider stands before its first quote, and the one
+# in force at the beginning before all. Or the series of an engine that has evaluated all that, and has these windows.
+# Assets without quotes may be absent.
 Past = Sequence[PathItem]
-History = Callable[[Mapping[int, int]], Mapping[int, Iterable[PathItem]]]
+History = Callable[[Mapping[int, Collection[WindowKey]]], Mapping[int, "Iterable[PathItem] | Series"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +183,14 @@ class Series:
         self.keys = tuple(key for key, _ in kept)
         self.windows = tuple(window for _, window in kept)
 
-    def begin_at(self, past: Past) -> None:
+    def begin_at(self, past: "Past | Series") -> None:
         """Take the newest two of these quotes, oldest first, or none where there are fewer, and the last change of
         provider for its own."""
+        if isinstance(past, Series):
+            self.at, self.price = past.at, past.price
+            self.before_at, self.before_price = past.before_at, past.before_price
+            self.begin_switch(past.switch)
+            return
         quotes: list[tuple[int, int]] = []
         for one in [item for item in past if not isinstance(item, Switch)][-2:]:
             if isinstance(one, PathCandle):
@@ -213,6 +219,34 @@ class Engine:
         self._clocked_order: list[tuple[int, int]] | None = None
         self._bound: dict[tuple[int, ...], Bound] = {}  # (version id, places of its windows)
         self._evaluating: dict[Evaluating, Evaluating] = {}
+
+    @classmethod
+    def reading_ahead(cls, seq: int, changes: Sequence[RuleChange], history: History) -> "Engine":
+        """Return an engine at `seq` for rules that come later, with their windows filled there: on the way to that
+        place it keeps them up to date, and `series_of` gives them then."""
+        engine = cls()
+        engine._change_rules(RulesEntry(seq, 0, changes), history, Evaluation())
+        engine.seq = seq
+        return engine
+
+    @property
+    def has_quotes(self) -> bool:
+        """One of its assets has had a quote."""
+        return any(series.at != -FOREVER for series in self._series.values())
+
+    @property
+    def asset_ids(self) -> set[int]:
+        """The assets that are evaluated."""
+        return set(self._series)
+
+    def series_of(self, wanted: Mapping[int, Collection[WindowKey]]) -> dict[int, Series]:
+        """Return the series of these assets that have these windows."""
+        found = {}
+        for asset_id, keys in wanted.items():
+            series = self._series.get(asset_id)
+            if series is not None and set(keys) <= set(series.keys):
+                found[asset_id] = series
+        return found
 
     def evaluate(self, entry: Entry, history: History) -> Evaluation:
         """Read the next entry and return what it changed. Raises ValueError for an entry out of turn."""
@@ -344,6 +378,8 @@ class Engine:
         steps: list[tuple[str, str, str, bool]],
         evidence: dict[str, Any] | None,
         evaluation: Evaluation,
+        *,
+        keeps_windows: bool = False,
     ) -> None:
         evaluation.touched[instance.rule_id, instance.asset_id] = instance
         for from_state, to_state, reason, suppressed in steps:
@@ -362,7 +398,7 @@ class Engine:
                 )
             )
         if not instance.is_live:
-            self._retire(instance)
+            self._retire(instance, keeps_windows=keeps_windows)
 
     def _end(self, instance: Instance, reason: str, moment: int, evaluation: Evaluation) -> None:
         steps = instance.end(ENDED, reason, max(moment, instance.moment))
@@ -377,14 +413,17 @@ class Engine:
         instance.unknown = None
         self._note(instance, steps, None, evaluation)
 
-    def _retire(self, instance: Instance) -> None:
-        """Evaluate it no more. The hot loop goes on over what it began with."""
+    def _retire(self, instance: Instance, *, keeps_windows: bool = False) -> None:
+        """Evaluate it no more. The hot loop goes on over what it began with. keeps_windows: whoever takes its place may
+        need the same; its asset is then admitted anew."""
         if self._clocked.pop((instance.asset_id, instance.rule_id), None) is not None:
             self._clocked_order = None
         series = self._series.get(instance.asset_id)
         if series is None:
             return
         series.instances = tuple(one for one in series.instances if one is not instance)
+        if keeps_windows:
+            return
         if series.instances:
             self._arrange(series, ())
         else:
@@ -407,9 +446,10 @@ class Engine:
                 if instance.state not in (INACTIVE, ENDED):
                     moment = max(entry.as_of, instance.moment)
                     reason = Reason.CONFIRMED if goes_on else Reason.RULE_CHANGED
-                    self._note(instance, instance.end(ENDED, reason, moment), None, evaluation)
+                    steps = instance.end(ENDED, reason, moment)
+                    self._note(instance, steps, None, evaluation, keeps_windows=True)
                 else:
-                    self._retire(instance)
+                    self._retire(instance, keeps_windows=True)
                 evaluation.touched.pop((change.rule_id, asset_id), None)
             for asset_id in sorted(chosen - instances.keys()):
                 assert change.version_id is not None
@@ -442,7 +482,7 @@ class Engine:
         self, gained: Mapping[int, Sequence[Instance]], calendars_now: Mapping[int, str], history: History
     ) -> None:
         """Begin to evaluate new instances: their windows are filled from what is stored at this place in the log."""
-        reach: dict[int, int] = {}
+        wanted: dict[int, set[WindowKey]] = {}
         for asset_id, instances in gained.items():
             series = self._series.get(asset_id)
             if series is None and not instances:
@@ -450,24 +490,28 @@ class Engine:
             if series is None:
                 series = self._series[asset_id] = Series(asset_id)
                 series.calendar = calendars_now.get(asset_id, "")
-                reach[asset_id] = 0
+                wanted[asset_id] = set()
             series.instances = tuple(sorted((*series.instances, *instances), key=lambda one: one.rule_id))
             missing = series.keys_wanted() - set(series.keys)
             if missing:
-                reach[asset_id] = reach_of(missing, by_hours=series.calendar != "")
-        stored = history(reach) if reach else {}
+                wanted[asset_id] = looking_back(missing, by_hours=series.calendar != "")
+        stored = history(wanted) if wanted else {}
         for asset_id in gained:
             series = self._series.get(asset_id)
             if series is None:
                 continue
-            past = list(stored.get(asset_id, ()))
+            if not series.instances:
+                del self._series[asset_id]
+                continue
+            found = stored.get(asset_id, ())
+            past = found if isinstance(found, Series) else list(found)
             if series.at == -FOREVER:
                 series.begin_at(past)
             for instance in gained[asset_id]:
                 instance.began_at = series.at if series.at != -FOREVER else None
             self._arrange(series, past)
 
-    def _arrange(self, series: Series, past: Past) -> None:
+    def _arrange(self, series: Series, past: Past | Series) -> None:
         """Give the series the windows that its instances want, new ones filled from the past, and bind its tests to
         them."""
         known = dict(zip(series.keys, series.windows, strict=True))
@@ -502,10 +546,11 @@ class Engine:
         return self._bound[key]
 
     def _refill(self, many: Sequence[Series], history: History) -> None:
-        reach = {series.asset_id: reach_of(series.keys, by_hours=series.calendar != "") for series in many}
-        stored = history(reach) if many else {}
+        wanted = {one.asset_id: looking_back(one.keys, by_hours=one.calendar != "") for one in many}
+        stored = history(wanted) if many else {}
         for series in many:
-            past = list(stored.get(series.asset_id, ()))
+            found = stored.get(series.asset_id, ())
+            past = found if isinstance(found, Series) else list(found)
             series.begin_at(past)
             series.windows = tuple(_filled(series, key, past) for key in series.keys)
             self._count_hours(series)
@@ -662,8 +707,16 @@ def _compares_across(seen: Mapping[str, Any], at: int) -> bool:
     return oldest is not None and epoch_microseconds(datetime.fromisoformat(oldest)) < at
 
 
-def _filled(series: Series, key: WindowKey, past: Past) -> Window:
+def _filled(series: Series, key: WindowKey, past: Past | Series) -> Window:
     """Return a window that has seen this past, which knows no price before a quote of another provider."""
+    if isinstance(past, Series):
+        window = new_window(key)
+        if not isinstance(window, Newest):
+            window.load(past.windows[past.keys.index(key)].dump())
+            return window
+        # As a path gives it: the clock has not been looked at.
+        newest = ((past.before_at, past.before_price), (past.at, past.price))
+        past = [quote for quote in newest if quote[0] != -FOREVER]
     window = filled(key, past)
     if isinstance(window, Newest) and series.is_switched:
         window.before = None

@@ -463,16 +463,25 @@ def filled(key: WindowKey, past: Iterable[PathItem]) -> Window:
     return window
 
 
-def reach_of(keys: Iterable[WindowKey], *, by_hours: bool = False) -> int:
-    """Return how far back the windows of `keys` may look, in microseconds.
+def needs_of(keys: Iterable[WindowKey]) -> tuple[tuple[int, int], ...]:
+    """Return (grid, how far back) of the windows of `keys`, finest grid first, in microseconds: in steps of its grid a
+    window tells nothing apart. A run has none."""
+    needs: dict[int, int] = {}
+    for name, width in keys:
+        grid = 1 if name == "run" else grid_of(width)
+        needs[grid] = max(needs.get(grid, 0), width + grid_of(width))
+    return tuple(sorted(needs.items()))
+
+
+def looking_back(keys: Iterable[WindowKey], *, by_hours: bool) -> set[WindowKey]:
+    """Return `keys` as they are to be filled: a run by how far back it may look.
 
     by_hours: the asset has a calendar, so that so much open time may lie far back: no exchange is open for less than an
     eighth of the time, or closed for longer than HOLIDAYS_LONGEST.
     """
-    return max(
-        (
-            8 * width + HOLIDAYS_LONGEST if by_hours and name == "run" else width + grid_of(width)
-            for name, width in keys
-        ),
-        default=0,
-    )
+    return {(name, 8 * width + HOLIDAYS_LONGEST if by_hours and name == "run" else width) for name, width in keys}
+
+
+def reach_of(keys: Iterable[WindowKey]) -> int:
+    """Return how far back the windows of `keys` may look, in microseconds."""
+    return max((width + grid_of(width) for _, width in keys), default=0)

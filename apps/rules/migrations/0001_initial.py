@@ -59,12 +59,24 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='FilledWindows',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('seq', models.PositiveBigIntegerField()),
+                ('documents', models.JSONField()),
+                ('data', models.BinaryField()),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('feed', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='market.feed')),
+            ],
+        ),
+        migrations.CreateModel(
             name='RuleChange',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('asset_ids', models.JSONField(default=list)),
                 ('calendars', models.JSONField(default=dict)),
                 ('resumes', models.BooleanField(default=False)),
+                ('filled', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='changes', to='rules.filledwindows')),
                 ('entry', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rule_changes', to='market.feedentry')),
                 ('rule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='rules.rule')),
                 ('version', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='rules.ruleversion')),

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,11 +20,14 @@ from apps.sources.providers.protocol import (
     ProviderRejected,
     ProviderUnavailable,
     SearchResult,
+    SplitFound,
 )
 
 # Where a day of its series ends. One of another zone ends as New York's does: rather late than before it was known.
 NEW_YORK = ZoneInfo("America/New_York")
 ZONES = {"UTC": UTC}
+# Of a factor with four decimals there is always a ratio of so many parts.
+SPLIT_PARTS_MOST = 10_000
 
 
 class AlphaVantage(LiveProvider):
@@ -40,6 +45,7 @@ class AlphaVantage(LiveProvider):
     # A free key has the last 100 trading days, all in one call.
     history = HistoryLimits(steps=(DAY,), points=140, reach=140 * DAY)
     currency_mark = "/"
+    has_splits = True
 
     def content_of(self, payload: Any) -> dict[str, Any]:
         """Return the object, empty where the symbol is unknown. Every error comes with status 200.
@@ -101,6 +107,33 @@ class AlphaVantage(LiveProvider):
         for match in live.rows_of(payload.get("bestMatches")):
             found = live.found_of(match, external_id="1. symbol", symbol="1. symbol", name="2. name")
             yield replace(found, currency=live.text_of(match, "8. currency") or None)
+
+    def fetch_splits(self, external_id: str, options: Mapping[str, Any]) -> Sequence[SplitFound]:
+        """Return the splits of a share, each effective as its day begins in New York. It is one of the key's calls.
+
+        Raises ProviderRejected("no_splits") for a pair, ("unknown_symbol") too.
+        """
+        if "/" in external_id:
+            raise ProviderRejected("no_splits")
+        payload = self.asking(options)("/query", {"function": "SPLITS", "symbol": external_id})
+        if not payload:
+            raise ProviderRejected("unknown_symbol")
+        return [_split_of(row) for row in live.rows_of(live.cell(payload, "data"))]
+
+
+def _split_of(row: Mapping[str, Any]) -> SplitFound:
+    """Return the split in a row like {"effective_date": "2020-08-31", "split_factor": "4.0000"}: the simplest ratio
+    that is written so. Raises ProviderUnavailable("bad_payload")."""
+    with suppress(ValueError, InvalidOperation):
+        day = datetime.strptime(live.text_of(row, "effective_date"), "%Y-%m-%d")
+        factor = Decimal(live.text_of(row, "split_factor"))
+        if factor.is_finite() and factor > 0:
+            written, half = Fraction(factor), Fraction(1, 2 * 10 ** -min(int(factor.as_tuple().exponent), 0))
+            for denominator in range(1, SPLIT_PARTS_MOST + 1):
+                numerator = round(written * denominator)
+                if numerator and abs(Fraction(numerator, denominator) - written) <= half:
+                    return SplitFound(day.replace(tzinfo=NEW_YORK).astimezone(UTC), numerator, denominator)
+    raise ProviderUnavailable("bad_payload")
 
 
 def _item_of(payload: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:

@@ -233,6 +233,15 @@ class SearchResult:
     currency: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class SplitFound:
+    """A split that a provider knows of: numerator new shares for denominator old ones, from effective_at on."""
+
+    effective_at: datetime
+    numerator: int
+    denominator: int
+
+
 class Provider(Protocol):
     """One source of quotes. A provider is a module-level object without state between calls.
 
@@ -240,7 +249,8 @@ class Provider(Protocol):
     one; gives_event_time: each quote has a time of its own; names_days: of some prices it names only the day;
     asset_kinds: of "crypto", "share" and "fx", none where they are whatever the operator makes them; option_types: int
     or float of the options that are numbers, in mappings and lists as they are nested, so that files of texts can be
-    read; history: how it gives the past, None where it does not; has_search: it can be searched by words.
+    read; history: how it gives the past, None where it does not; has_search: it can be searched by words; has_splits:
+    it knows the splits of shares.
     """
 
     slug: str
@@ -256,6 +266,7 @@ class Provider(Protocol):
     option_types: Mapping[str, Any]
     history: HistoryLimits | None
     has_search: bool
+    has_splits: bool
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return `options` with defaults filled in. Raises ProviderMisconfigured, which names the option."""
@@ -276,6 +287,9 @@ class Provider(Protocol):
     def search(self, text: str, options: Mapping[str, Any]) -> Sequence[SearchResult]:
         """Return what fits these words, at most FOUND_AT_MOST. Raises as `fetch` does; no_search where it cannot."""
 
+    def fetch_splits(self, external_id: str, options: Mapping[str, Any]) -> Sequence[SplitFound]:
+        """Return the splits of a share, in one call. Raises as `fetch` does; no_splits where it knows none of any."""
+
 
 class PlainProvider:
     """What a provider is that says no more of itself: it wants no key, has no past and cannot be searched."""
@@ -290,6 +304,7 @@ class PlainProvider:
     option_types: Mapping[str, Any] = {}
     history: HistoryLimits | None = None
     has_search = False
+    has_splits = False
 
     def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
         """Return None: its names say nothing."""
@@ -302,3 +317,7 @@ class PlainProvider:
     def search(self, text: str, options: Mapping[str, Any]) -> Sequence[SearchResult]:
         """Raise ProviderRejected("no_search")."""
         raise ProviderRejected("no_search")
+
+    def fetch_splits(self, external_id: str, options: Mapping[str, Any]) -> Sequence[SplitFound]:
+        """Raise ProviderRejected("no_splits")."""
+        raise ProviderRejected("no_splits")
