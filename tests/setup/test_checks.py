@@ -9,9 +9,9 @@ import pytest
 from django.core.checks import run_checks
 
 from apps.market import calendars
-from apps.panel import dashboard
+from apps.panel.problems import health_part
 from apps.pipeline.flow import prune
-from tests.builders import make_feed
+from tests.builders import check_all, make_feed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,7 +57,9 @@ def test_a_new_database_is_migrated_and_a_second_migrate_changes_nothing(tmp_pat
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("day", "warned"), [("2029-10-31", 0), ("2029-11-01", 1), ("2031-01-01", 1)])
-def test_a_calendar_that_ends_is_warned_of_by_the_check_the_log_and_the_first_page(day, warned, monkeypatch, caplog):
+def test_a_calendar_that_ends_is_warned_of_by_the_check_the_log_and_the_first_page(
+    day, warned, monkeypatch, caplog, admin_user
+):
     feed = make_feed("A", "B", "C")
     for symbol, calendar in (("A", "XSAU"), ("B", "XSAU"), ("C", "XNYS")):
         feed.assets.filter(symbol=symbol).update(calendar=calendar)
@@ -70,5 +72,6 @@ def test_a_calendar_that_ends_is_warned_of_by_the_check_the_log_and_the_first_pa
 
     assert found == [text] * warned
     assert [one.detail for one in caplog.records if one.message == "calendar ends"] == [text] * warned
-    part = dashboard._feeds(now=now, today=now)
-    assert (text in part.sentences) == bool(warned)
+    check_all(now=now)
+    reasons = [row[3] for row in health_part(admin_user, now=now).rows]
+    assert (text in reasons) == bool(warned)
