@@ -5,19 +5,19 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
+from itertools import islice, pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.db import OperationalError, connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import TruncDay
 from psycopg.errors import QueryCanceled
 
 from apps.market import domain, queries
 from apps.market.domain import ONE, Switch, epoch_microseconds, from_epoch_microseconds, price_units, scaled, slot_of
-from apps.market.models import Candle, EvaluationCursor, FeedEntry, Quote, RollupCursor
+from apps.market.models import Asset, Candle, EvaluationCursor, FeedEntry, Quote, RollupCursor
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,9 @@ _UPSERT = """
 # A candle that counts more than can be found now stands: quotes that are kept no more make no candle smaller.
 _UNLESS_SMALLER = "WHERE excluded.count >= market_candle.count"
 _KEYS_AT_ONCE = 500
+# COPY's text of a null; rows that are written at once.
+_NULL = r"\N"
+_ROWS_AT_ONCE = 1_000
 
 
 def roll_up(*, feed_id: int) -> bool:
@@ -198,11 +201,12 @@ def _roll_up_between(entries: Sequence[FeedEntry], *, first: datetime, last: dat
         since = max(day, slot_of(at=first, interval_seconds=MINUTE))
         until = min(day + timedelta(days=1), _end(last, MINUTE))
         made = _minutes(asset_ids[day], entry_ids=entry_ids, since=since, until=until)
-        _store(made, resolution=MINUTE)
+        are_all = _store(made, resolution=MINUTE)
         for resolution, parts in _PARTS.items():
             span = resolution * 1_000_000
-            made = _candles(resolution, {(one.asset_id, one.at - one.at % span) for one in made}, parts=parts)
-            _store(made, resolution=resolution)
+            touched = {(one.asset_id, one.at - one.at % span) for one in made}
+            made = _candles(resolution, touched, parts=parts, stored_now=made if are_all else ())
+            are_all = _store(made, resolution=resolution)
 
 
 def make_anew(touched: Iterable[tuple[int, datetime]], *, clock: datetime) -> None:
@@ -264,7 +268,8 @@ def _minutes(
     for asset_id, at, price, volume, entry_id in rows:
         key = (asset_id, at - at % 60_000_000)
         seen = _seen_at(at, price, switches[asset_id]) if asset_id in switches else None
-        quote = Span(asset_id, at, price, price, price, price, 1, at, at, at, at, volume, 0, 0, seen)
+        # As a minute of its own, which it is where no other quote is in it.
+        quote = Span(asset_id, key[1], price, price, price, price, 1, at, at, at, at, volume, 0, 0, seen)
         parts.setdefault(key, []).append(quote)
         if entry_ids is not None and entry_id in entry_ids:
             wanted.add(key)
@@ -281,8 +286,13 @@ def _seen_at(at: int, price: Decimal, switches: Sequence[Switch]) -> Sequence[in
     return (seen, at, seen, at, seen, seen, 0, 0)
 
 
-def _candles(resolution: int, touched: set[tuple[int, int]], *, parts: int) -> list[Span]:
-    """Return the candles with these assets and beginnings, made of the stored ones of the resolution `parts`."""
+def _candles(
+    resolution: int, touched: set[tuple[int, int]], *, parts: int, stored_now: Sequence[Span] = ()
+) -> list[Span]:
+    """Return the candles with these assets and beginnings, made of the stored ones of the resolution `parts`.
+
+    stored_now: those of these assets that are stored between the first and the last of them, which are not read again.
+    """
     beginnings = {at for _, at in touched}
     span = resolution * 1_000_000
     stored = Candle.objects.filter(
@@ -291,12 +301,14 @@ def _candles(resolution: int, touched: set[tuple[int, int]], *, parts: int) -> l
         at__gte=from_epoch_microseconds(min(beginnings)),
         at__lt=from_epoch_microseconds(max(beginnings) + span),
     )
+    if stored_now:
+        stored = stored.exclude(at__range=_bounds(stored_now))
     groups: dict[tuple[int, int], list[Span]] = {}
-    for part in map(Span._make, _rows(stored.order_by("asset_id", "at"), *Span._fields)):
+    for part in (*stored_now, *map(Span._make, _rows(stored.order_by(), *Span._fields))):
         key = (part.asset_id, part.at - part.at % span)
         if key in touched:
             groups.setdefault(key, []).append(part)
-    return [_merged(one, at=at) for (_, at), one in groups.items()]
+    return [_merged(sorted(one, key=attrgetter("at")), at=at) for (_, at), one in groups.items()]
 
 
 def _rows(stored: QuerySet[Any], *names: str) -> Iterable[Sequence[Any]]:
@@ -319,7 +331,7 @@ def _merged(parts: Sequence[Span], *, at: int) -> Span:
     """Return the span that is made of these of one asset, oldest first."""
     first, last = parts[0], parts[-1]
     if len(parts) == 1:
-        return Span(first.asset_id, at, *first[2:])
+        return first if first.at == at else first._replace(at=at)
     low = high = first
     for part in parts:
         if part.low <= low.low:
@@ -376,15 +388,19 @@ def _as_given(one: Span) -> Sequence[int]:
     return (opened, one.low_at, low, one.high_at, high, closed, one.price_time, one.square_time)
 
 
-def _store(made: Sequence[Span], *, resolution: int, unless_smaller: bool = True) -> None:
-    """Store candles in place of those that count no more quotes, or of any."""
+def _store(made: Sequence[Span], *, resolution: int, unless_smaller: bool = True) -> bool:
+    """Store candles in place of those that count no more quotes, or of any, and tell whether they are now all that is
+    stored of their assets between the first and the last of them."""
     if not made:
-        return
+        return False
     if connection.vendor == "postgresql":
-        statement = f"{_UPSERT} {_UNLESS_SMALLER}" if unless_smaller else _UPSERT
-        with connection.cursor() as cursor:
-            cursor.execute(statement, [int(resolution), *map(_array, zip(*made, strict=True))])
-        return
+        if _is_stored_between(made, resolution=resolution):
+            statement = f"{_UPSERT} {_UNLESS_SMALLER}" if unless_smaller else _UPSERT
+            with connection.cursor() as cursor:
+                cursor.execute(statement, [int(resolution), *map(_array, zip(*made, strict=True))])
+            return False
+        _copy(made, resolution=resolution)
+        return True
     times = [from_epoch_microseconds(one.at) for one in made]
     known = Candle.objects.filter(resolution=resolution, at__gte=min(times), at__lte=max(times))
     counts = {
@@ -403,6 +419,52 @@ def _store(made: Sequence[Span], *, resolution: int, unless_smaller: bool = True
         update_conflicts=True,
         unique_fields=_KEY,
         update_fields=_VALUES,
+    )
+    return False
+
+
+def _is_stored_between(made: Sequence[Span], *, resolution: int) -> bool:
+    """Tell whether one of these assets has a candle between the first and the last of these: by a step into the index
+    for each asset."""
+    stored = Candle.objects.filter(asset=OuterRef("pk"), resolution=resolution, at__range=_bounds(made))
+    return Asset.objects.filter(pk__in={one.asset_id for one in made}).filter(Exists(stored)).order_by().exists()
+
+
+def _bounds(made: Sequence[Span]) -> tuple[datetime, datetime]:
+    """Return the beginnings of the first and the last of these."""
+    times = [one.at for one in made]
+    return from_epoch_microseconds(min(times)), from_epoch_microseconds(max(times))
+
+
+def _copy(made: Sequence[Span], *, resolution: int) -> None:
+    """Store candles of which none is there, by COPY: for minutes, of which most are new, in a third of the time.
+
+    Whoever made one meanwhile breaks the primary key; then this is done again, after the rollback.
+    """
+    columns = f"resolution, {', '.join(Span._fields)}"
+    written = _Written()
+    rows = (f"{int(resolution)}\t{_copy_row(one, written)}" for one in made)
+    with connection.cursor() as cursor, cursor.copy(f"COPY market_candle ({columns}) FROM STDIN") as copy:
+        # In pieces, so that PostgreSQL stores one while the next is written.
+        while piece := "".join(islice(rows, _ROWS_AT_ONCE)):
+            copy.write(piece)
+
+
+class _Written(dict[int, str]):
+    """Microseconds -> the time as COPY reads it; most times are equal."""
+
+    def __missing__(self, at: int) -> str:
+        text = self[at] = str(from_epoch_microseconds(at))
+        return text
+
+
+def _copy_row(one: Span, written: _Written) -> str:
+    # Unpacked, since a name of a tuple takes longer to look up than a local one, and there are many.
+    asset_id, at, opened, high, low, close, count, first_at, last_at, low_at, high_at, volume, *sums, seen = one
+    return (
+        f"{asset_id}\t{written[at]}\t{opened}\t{high}\t{low}\t{close}\t{count}\t{written[first_at]}\t"
+        f"{written[last_at]}\t{written[low_at]}\t{written[high_at]}\t{_NULL if volume is None else volume}\t"
+        f"{sums[0]}\t{sums[1]}\t{_NULL if seen is None else list(seen)}\n"
     )
 
 
