@@ -14,7 +14,7 @@ from apps.market import queries as market
 from apps.market.domain import PathCandle, PathItem, epoch_microseconds, from_epoch_microseconds
 from apps.market.models import Asset, EvaluationCursor, Feed, FeedEntry
 from apps.rules import queries as rules
-from apps.rules.engine.engine import History
+from apps.rules.engine.series import History
 from apps.rules.engine.windows import WindowKey, reach_of
 from apps.rules.engine.written import write_moment
 from apps.rules.models import Checkpoint, Rule

@@ -16,7 +16,7 @@ from apps.market.placing import place
 from apps.market.quote_files import FileRow, LeftOut, in_order, rows_of
 from apps.rules.domain import describe_evidence, describe_rule
 from apps.rules.engine.conditions import is_clocked, why_unfit
-from apps.rules.engine.engine import EvaluatedQuote
+from apps.rules.engine.entries import EvaluatedQuote
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import WindowKey, reach_of
 from apps.rules.engine.written import RuleInvalid, write_moment

@@ -26,7 +26,7 @@ from apps.notation import SECOND, read_whole_number, write_duration
 from apps.rules.domain import describe_evidence, describe_rule, describe_unknown
 from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.instance import STATES
-from apps.rules.engine.leaves import LEVEL_HIGHEST, LEVEL_LOWEST
+from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, LEVEL_LOWEST
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import WINDOW_LONGEST, RuleInvalid, read_duration, read_number, refuse_unknown_keys
 from apps.rules.files import WrittenRule, read_rule, read_rule_file

@@ -11,20 +11,15 @@ from typing import Any
 from apps.market.domain import PRICE_DECIMALS, Switch
 from apps.notation import WIDE, write_number
 from apps.rules.engine.conditions import Combination, Condition, Not, is_clocked, leaves_of
-from apps.rules.engine.engine import (
-    Engine,
-    EvaluatedQuote,
-    History,
-    InstanceStatus,
-    QuotesEntry,
-    RuleChange,
-    RulesEntry,
-    Switches,
-)
-from apps.rules.engine.instance import FIRING, INACTIVE, OPEN, Transition
-from apps.rules.engine.leaves import LEVEL_HIGHEST, LEVEL_LOWEST, Change, Level, ZScore
-from apps.rules.engine.leaves import Average as AverageLeaf
+from apps.rules.engine.engine import Engine
+from apps.rules.engine.entries import EvaluatedQuote, QuotesEntry, RuleChange, RulesEntry, Switches
+from apps.rules.engine.instance import FIRING, INACTIVE, OPEN, InstanceStatus, Transition
+from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, LEVEL_LOWEST
+from apps.rules.engine.leaves.comparisons import Average as AverageLeaf
+from apps.rules.engine.leaves.comparisons import Change, ZScore
+from apps.rules.engine.leaves.levels import Level
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.series import History
 from apps.rules.engine.windows import WindowKey
 
 # What a threshold is multiplied by in a sweep: percents and deviations are tried far around it, levels near to it.

@@ -9,7 +9,9 @@ from math import ceil
 
 from apps.notation import SECOND, write_number
 from apps.rules.engine.conditions import AnyLeaf, Condition, leaves_of
-from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, Unchanged, ZScore
+from apps.rules.engine.leaves.comparisons import Average, Change, ZScore
+from apps.rules.engine.leaves.levels import Crossing, Passage
+from apps.rules.engine.leaves.silences import Stale, Unchanged
 from apps.rules.engine.windows import grid_of
 from apps.wording import format_duration, format_time
 

@@ -11,8 +11,10 @@ from apps.market import queries as market
 from apps.market.domain import PathItem
 from apps.market.models import FeedEntry, FeedHead
 from apps.rules import queries
-from apps.rules.engine.engine import Engine, History, RuleChange, RulesEntry, Series
+from apps.rules.engine.engine import Engine
+from apps.rules.engine.entries import RuleChange, RulesEntry
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.series import History, Series
 from apps.rules.engine.windows import WindowKey
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import FilledWindows, Rule

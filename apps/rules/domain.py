@@ -9,7 +9,9 @@ from apps.market.domain import PRICE_DECIMALS
 from apps.notation import WIDE, write_number
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
-from apps.rules.engine.leaves import Average, Band, Change, Crossing, Level, Passage, Stale, Unchanged, ZScore
+from apps.rules.engine.leaves.comparisons import Average, Change, ZScore
+from apps.rules.engine.leaves.levels import Band, Crossing, Level, Passage
+from apps.rules.engine.leaves.silences import Stale, Unchanged
 from apps.rules.engine.rule import RuleSpec
 from apps.wording import format_age, format_duration, format_number, format_percent, round_number
 

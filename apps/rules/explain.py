@@ -11,9 +11,21 @@ from apps.notation import SECOND, write_number
 from apps.rules.domain import describe_condition, describe_distance, describe_reason, describe_unknown, format_mean
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import AnyLeaf, Combination, Condition, Not
-from apps.rules.engine.engine import InstanceStatus
-from apps.rules.engine.instance import ENDED, ERROR, FIRING, FOREVER, INACTIVE, OPEN, PAUSED, PENDING, RECOVERING
-from apps.rules.engine.leaves import Average, Change, Crossing, Passage, Stale, Unchanged, ZScore
+from apps.rules.engine.instance import (
+    ENDED,
+    ERROR,
+    FIRING,
+    FOREVER,
+    INACTIVE,
+    OPEN,
+    PAUSED,
+    PENDING,
+    RECOVERING,
+    InstanceStatus,
+)
+from apps.rules.engine.leaves.comparisons import Average, Change, ZScore
+from apps.rules.engine.leaves.levels import Crossing, Passage
+from apps.rules.engine.leaves.silences import Stale, Unchanged
 from apps.rules.engine.rule import RuleSpec
 from apps.wording import count_and_unit, format_number, format_percent, format_time
 

@@ -12,17 +12,10 @@ from apps.market.domain import PathItem, epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
 from apps.rules.engine.conditions import counts_hours, has_price, why_unfit
-from apps.rules.engine.engine import (
-    Entry,
-    History,
-    HistoryEntry,
-    QuotesEntry,
-    RuleChange,
-    RulesEntry,
-    SplitEntry,
-)
+from apps.rules.engine.entries import Entry, HistoryEntry, QuotesEntry, RuleChange, RulesEntry, SplitEntry
 from apps.rules.engine.instance import ENDED, ERROR, OPEN, PAUSED, PENDING
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.series import History
 from apps.rules.engine.windows import COARSE, WindowKey, needs_of
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleState, RuleVersion

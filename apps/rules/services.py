@@ -20,8 +20,8 @@ from apps.rules import queries
 from apps.rules.ahead import history_at, prune_filled_windows, read_ahead
 from apps.rules.domain import checkpoints_kept
 from apps.rules.engine.conditions import why_unfit
-from apps.rules.engine.engine import Engine, Evaluation
-from apps.rules.engine.instance import FOREVER, PAUSED
+from apps.rules.engine.engine import Engine
+from apps.rules.engine.instance import FOREVER, PAUSED, Evaluation
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, FilledWindows, Rule, RuleChange, RuleState, RuleVersion, Transition

@@ -13,8 +13,7 @@ from apps.market.models import Asset, FeedEntry
 from apps.rules import explain, queries
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.conditions import is_clocked, is_event
-from apps.rules.engine.engine import InstanceStatus
-from apps.rules.engine.instance import FOREVER, OPEN
+from apps.rules.engine.instance import FOREVER, OPEN, InstanceStatus
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.models import Rule, RuleVersion
 from apps.rules.services import rebuild_engine

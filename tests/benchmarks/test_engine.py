@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from apps.backtests.simulation import Backtest
-from apps.rules.engine.engine import Engine, QuotesEntry, RuleChange, RulesEntry
+from apps.rules.engine.engine import Engine
+from apps.rules.engine.entries import QuotesEntry, RuleChange, RulesEntry
 from apps.rules.engine.rule import RuleSpec
 from tests.benchmarks.sizes import ENGINE_ASSETS_AND_STEPS, ENGINE_REBUILT_ASSETS, ENGINE_RUNS
 from tests.benchmarks.sizes import ENGINE_BACKTEST_QUOTES as QUOTES

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from apps.market.domain import UNITS_PER_ONE, RawQuote, admit
-from apps.rules.engine.engine import QuotesEntry
+from apps.rules.engine.entries import QuotesEntry
 from tests.benchmarks.sizes import ENGINE_RUNS, NUMBERS_ASSETS, NUMBERS_STEPS
 from tests.benchmarks.test_engine import engine_with, entries_of, ten_rules
 from tests.builders import START

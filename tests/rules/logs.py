@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from apps.market.calendars import Hours
 from apps.market.domain import PathItem, Switch
 from apps.rules.engine import engine as engines
+from apps.rules.engine import entries, series
 from apps.rules.engine.codes import Unknown
-from apps.rules.engine.instance import Instance, Transition
+from apps.rules.engine.instance import Instance, InstanceStatus, Transition
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import WindowKey, reach_of
 from apps.rules.engine.written import from_units, write_moment
@@ -453,17 +454,17 @@ class Store:
         """Return a price as it counts at the entry `seq`."""
         return oracle.counted(oracle.Quote(asset, at, price), [one for one in self.splits if one.seq <= seq])
 
-    def entry_of(self, entry: oracle.Entry) -> engines.Entry:
+    def entry_of(self, entry: oracle.Entry) -> entries.Entry:
         """Return the oracle's entry as the engine reads it."""
         if isinstance(entry, oracle.QuotesEntry):
             quotes = tuple(
                 (asset, at, self.counted(asset, at, price, seq=entry.seq)) for asset, at, price in entry.quotes
             )
             switched = {(one.asset_id, one.at): switch_of(one) for one in entry.switches}
-            return engines.QuotesEntry(entry.seq, entry.as_of, quotes, switched)
+            return entries.QuotesEntry(entry.seq, entry.as_of, quotes, switched)
         return _entry_of(entry)
 
-    def before(self, seq: int) -> engines.History:
+    def before(self, seq: int) -> series.History:
         """Return the reader for the entry `seq`: a piece of history sees itself, a change of rules what is before
         it."""
 
@@ -495,17 +496,17 @@ def switch_of(switch: oracle.Switch) -> Switch:
 
 def _entry_of(
     entry: oracle.HistoryEntry | oracle.CorrectionEntry | oracle.RulesEntry | oracle.SplitEntry,
-) -> engines.Entry:
+) -> entries.Entry:
     if isinstance(entry, oracle.SplitEntry):
         ratio = f"{entry.numerator}:{entry.denominator}"
-        return engines.SplitEntry(entry.seq, entry.as_of, entry.asset_id, entry.effective_at, ratio)
+        return entries.SplitEntry(entry.seq, entry.as_of, entry.asset_id, entry.effective_at, ratio)
     if isinstance(entry, oracle.HistoryEntry):
-        return engines.HistoryEntry(entry.seq, entry.as_of, sorted({asset for asset, _, _ in entry.quotes}))
+        return entries.HistoryEntry(entry.seq, entry.as_of, sorted({asset for asset, _, _ in entry.quotes}))
     if isinstance(entry, oracle.CorrectionEntry):
         corrected = {asset for asset, _ in entry.removed} | {asset for asset, _, _ in entry.quotes}
-        return engines.HistoryEntry(entry.seq, entry.as_of, sorted(corrected))
+        return entries.HistoryEntry(entry.seq, entry.as_of, sorted(corrected))
     changes = [
-        engines.RuleChange(
+        entries.RuleChange(
             change.rule_id,
             change.version_id,
             spec_of(change.document) if change.document else None,
@@ -515,7 +516,7 @@ def _entry_of(
         )
         for change in entry.changes
     ]
-    return engines.RulesEntry(entry.seq, entry.as_of, changes)
+    return entries.RulesEntry(entry.seq, entry.as_of, changes)
 
 
 def spec_of(document: Mapping[str, Any]) -> RuleSpec:
@@ -598,7 +599,7 @@ def mean_of(units: Fraction) -> str:
     return sign + f"{digits[:-decimals]}.{digits[-decimals:]}".rstrip("0").rstrip(".")
 
 
-def state_of(one: Instance | engines.InstanceStatus) -> tuple[Any, ...]:
+def state_of(one: Instance | InstanceStatus) -> tuple[Any, ...]:
     """Return what the owner can see of an instance: version, state, since when, suppressed, known or not."""
     since = None if one.since < 0 else one.since
     answer = {None: "known", Unknown.NOT_EVALUATED: "not evaluated"}.get(one.unknown, "unknown")

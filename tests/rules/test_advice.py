@@ -5,7 +5,8 @@ import pytest
 from apps.notation import SECOND
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
 from apps.rules.engine.conditions import leaves_of, read_condition
-from apps.rules.engine.engine import Engine, QuotesEntry, RuleChange, RulesEntry
+from apps.rules.engine.engine import Engine
+from apps.rules.engine.entries import QuotesEntry, RuleChange, RulesEntry
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import grid_of
 

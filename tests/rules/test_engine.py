@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.rules.engine import engine as engines
+from apps.rules.engine import entries
 from tests.rules import logs, oracle
 from tests.rules.logs import Engine
 
@@ -66,5 +66,5 @@ def test_windows_filled_anew_after_every_entry_see_what_those_that_lived_see(log
         seq = 2 * index + 1
         one = lived.evaluate(store.entry_of(entry), store.before(entry.seq))
         other = filled.evaluate(replace(store.entry_of(entry), seq=seq), store.before(entry.seq))
-        anew = filled.evaluate(engines.HistoryEntry(seq + 1, entry.as_of, logs.ASSETS), store.before(entry.seq))
+        anew = filled.evaluate(entries.HistoryEntry(seq + 1, entry.as_of, logs.ASSETS), store.before(entry.seq))
         assert (other.transitions, anew.transitions, anew.touched) == (one.transitions, [], {})

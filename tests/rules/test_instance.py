@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from apps.rules.engine.engine import FORMAT, Engine, HistoryEntry, QuotesEntry, RuleChange, RulesEntry
-from apps.rules.engine.leaves import Bound, Leaf
+from apps.rules.engine.engine import FORMAT, Engine
+from apps.rules.engine.entries import HistoryEntry, QuotesEntry, RuleChange, RulesEntry
+from apps.rules.engine.leaves.binding import Bound, Leaf
 from apps.rules.engine.rule import Assets, RuleSpec
 from apps.rules.engine.written import RuleInvalid
 

@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.market.models import Asset, FeedEntry
 from apps.pipeline.flow import evaluate_pending
 from apps.rules import queries, services
-from apps.rules.engine.engine import HistoryEntry, QuotesEntry, RulesEntry
+from apps.rules.engine.entries import HistoryEntry, QuotesEntry, RulesEntry
 from apps.rules.engine.rule import RuleSpec
 from apps.sources.services import record_failure, take_fetch_lease
 from tests.builders import TRACE, above, append_quotes, asset_ids, at, make_feed, make_owner, make_rule

@@ -5,20 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from apps.rules.engine.codes import Unknown
-from apps.rules.engine.leaves import (
-    MIN_COVERAGE,
-    Average,
-    Band,
-    Bound,
-    Change,
-    Crossing,
-    Level,
-    Passage,
-    Stale,
-    Unchanged,
-    Windows,
-    ZScore,
-)
+from apps.rules.engine.leaves.binding import Bound, Windows
+from apps.rules.engine.leaves.comparisons import MIN_COVERAGE, Average, Change, ZScore
+from apps.rules.engine.leaves.levels import Band, Crossing, Level, Passage
+from apps.rules.engine.leaves.silences import Stale, Unchanged
 from apps.rules.engine.windows import WindowKey
 from apps.rules.engine.written import RuleInvalid, refuse_unknown_keys
 

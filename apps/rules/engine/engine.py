@@ -1,206 +1,41 @@
 """The engine of one feed: reads the log entry by entry and says which instances change state. No clock, no I/O."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from apps.market import calendars
-from apps.market.domain import ONE, Factor, PathCandle, PathItem, Switch, epoch_microseconds
+from apps.market.domain import Switch
 from apps.rules.engine.codes import DETAIL_LONGEST, Reason
 from apps.rules.engine.conditions import compares_prices, counts_hours, has_price, is_clocked
-from apps.rules.engine.instance import ENDED, ERROR, FOREVER, INACTIVE, OPEN, PAUSED, Instance, Transition
-from apps.rules.engine.leaves import Bound, Test
+from apps.rules.engine.entries import (
+    Entry,
+    EvaluatedQuote,
+    HistoryEntry,
+    QuotesEntry,
+    RuleChange,
+    RulesEntry,
+    SplitEntry,
+)
+from apps.rules.engine.instance import (
+    ENDED,
+    ERROR,
+    FOREVER,
+    INACTIVE,
+    OPEN,
+    PAUSED,
+    Evaluation,
+    Instance,
+    InstanceStatus,
+    Transition,
+)
+from apps.rules.engine.leaves.binding import Bound
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import Newest, Run, Window, WindowKey, filled, looking_back, new_window, push_into
-from apps.rules.engine.written import RuleInvalid, from_units, write_factor, write_moment
+from apps.rules.engine.series import Evaluating, History, Past, Series, evidence_of, fill
+from apps.rules.engine.windows import Newest, Run, WindowKey, looking_back, new_window, push_into
+from apps.rules.engine.written import RuleInvalid
 
 FORMAT = 7
-
-# (asset id, time in microseconds, price in 1e-18)
-EvaluatedQuote = tuple[int, int, int]
-# (asset id, time in microseconds) -> the change of provider with that quote.
-Switches = Mapping[tuple[int, int], Switch]
-# Takes asset id -> the windows to be filled. Returns asset id -> (at, price), oldest first: what is stored at this
-# place in the log, from the price in force where the longest of them begins, and at least the two newest quotes. Where
-# these windows see the same, candles stand for quotes; a change of provider stands before its first quote, and the one
-# in force at the beginning before all. Or the series of an engine that has evaluated all that, and has these windows.
-# Assets without quotes may be absent.
-Past = Sequence[PathItem]
-History = Callable[[Mapping[int, Collection[WindowKey]]], Mapping[int, "Iterable[PathItem] | Series"]]
-
-
-@dataclass(frozen=True, slots=True)
-class RuleChange:
-    """In this feed, from here on, `rule_id` is evaluated as `version_id` on `asset_ids`; no assets: not at all.
-
-    Instances of the same version on assets that stay chosen go on undisturbed. spec: what the version says, or why
-    it cannot be read (its instances are in ERROR from the start). calendars: asset id -> the one by which its time
-    is measured from here on; what is absent is always open. A rule that measures no time says nothing of them.
-    resumes: its owner has checked its levels, so paused instances of this version begin anew.
-    """
-
-    rule_id: int
-    version_id: int | None
-    spec: RuleSpec | RuleInvalid | None
-    asset_ids: Sequence[int]
-    calendars: Mapping[int, str] = field(default_factory=dict)
-    resumes: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class QuotesEntry:
-    """Quotes of one entry, in the order in which they are evaluated; it may be empty (then only the clock moves).
-
-    switched: (asset id, time) of quotes that come from another provider than the asset's quote before -> the change.
-    """
-
-    seq: int
-    as_of: int
-    quotes: Sequence[EvaluatedQuote]
-    switched: Switches = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RulesEntry:
-    """A change of rules at its place in the log."""
-
-    seq: int
-    as_of: int
-    changes: Sequence[RuleChange]
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """The past of these assets is another one from here on, by quotes that were added to it or corrected: the newest
-    quote is what is stored now, the windows are filled anew, nothing opens or resolves."""
-
-    seq: int
-    as_of: int
-    asset_ids: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class SplitEntry:
-    """An asset was split, effective at a time in microseconds: its past is read anew, with other prices. ratio: as
-    people write it, like 20:1."""
-
-    seq: int
-    as_of: int
-    asset_id: int
-    effective_at: int
-    ratio: str
-
-
-Entry = QuotesEntry | RulesEntry | HistoryEntry | SplitEntry
-# Test, whether an episode lasts, and the verdict that changes nothing.
-Evaluating = tuple[Test, bool, Any]
-
-
-@dataclass(slots=True)
-class Evaluation:
-    """What one entry changed: transitions in the order made, and the instances whose visible state is another now."""
-
-    transitions: list[Transition] = field(default_factory=list)
-    touched: dict[tuple[int, int], Instance] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceStatus:
-    """One instance as it stands.
-
-    since, opened_at: microseconds since 1970, -FOREVER where there was none; reason: of its last step; detail: what was
-    raised there; unknown: why it can be evaluated neither way, or None; evidence: its operands at the newest quote, or
-    None before one.
-    """
-
-    version_id: int
-    state: str
-    since: int
-    opened_at: int
-    suppressed: bool
-    reason: str
-    detail: str
-    unknown: str | None
-    evidence: dict[str, Any] | None
-
-
-class Series:
-    """One watched asset: its newest two quotes, its windows, its live instances in order of rule.
-
-    keys, windows: what is seen of the past, in one order; evaluating: (test, firing, quiet) of each instance, in their
-    order; deadline: when the first of them expires; switch: the last change of provider, or None; factor: what windows
-    multiply its prices by, or None for 1; calendar: by which its silence is measured, or "".
-    """
-
-    __slots__ = (
-        "asset_id",
-        "at",
-        "before_at",
-        "before_price",
-        "calendar",
-        "deadline",
-        "evaluating",
-        "factor",
-        "instances",
-        "keys",
-        "price",
-        "switch",
-        "windows",
-    )
-
-    def __init__(self, asset_id: int) -> None:
-        self.asset_id = asset_id
-        self.at = self.before_at = -FOREVER
-        self.price = self.before_price = 0
-        self.keys: tuple[WindowKey, ...] = ()
-        self.windows: tuple[Window, ...] = ()
-        self.instances: tuple[Instance, ...] = ()
-        self.evaluating: list[Evaluating] = []
-        self.deadline = FOREVER
-        self.switch: Switch | None = None
-        self.factor: Factor | None = None
-        self.calendar = ""
-
-    @property
-    def is_switched(self) -> bool:
-        """The newest quote comes from another provider than the one before."""
-        return self.switch is not None and self.switch.at == self.at
-
-    def begin_switch(self, switch: Switch | None) -> None:
-        """Take the prices from here on for those of another provider."""
-        self.switch = switch
-        self.factor = None if switch is None or switch.factor == ONE else switch.factor
-
-    def keys_wanted(self) -> set[WindowKey]:
-        """Return what the live instances need of the past."""
-        return {key for one in self.instances if one.spec for key in one.spec.condition.window_keys()}
-
-    def forget_runs(self) -> None:
-        """Have no runs, until they are filled again."""
-        kept = [(key, window) for key, window in zip(self.keys, self.windows, strict=True) if key[0] != "run"]
-        self.keys = tuple(key for key, _ in kept)
-        self.windows = tuple(window for _, window in kept)
-
-    def begin_at(self, past: "Past | Series") -> None:
-        """Take the newest two of these quotes, oldest first, or none where there are fewer, and the last change of
-        provider for its own."""
-        if isinstance(past, Series):
-            self.at, self.price = past.at, past.price
-            self.before_at, self.before_price = past.before_at, past.before_price
-            self.begin_switch(past.switch)
-            return
-        quotes: list[tuple[int, int]] = []
-        for one in [item for item in past if not isinstance(item, Switch)][-2:]:
-            if isinstance(one, PathCandle):
-                quotes += sorted({(one.first_at, one.given.open), (one.last_at, one.given.close)})
-            else:
-                quotes.append(one)
-        if past:
-            self.begin_switch(next((one for one in reversed(past) if isinstance(one, Switch)), None))
-        nothing = (-FOREVER, 0)
-        (self.before_at, self.before_price), (self.at, self.price) = [nothing, nothing, *quotes][-2:]
 
 
 class Engine:
@@ -364,7 +199,7 @@ class Engine:
         evidence = None
         steps = instance.step(verdict, max(moment, instance.moment))
         if steps:
-            evidence = _evidence(instance, series)
+            evidence = evidence_of(instance, series)
         instance.unknown = unknown
         instance.settle()
         if steps:
@@ -516,7 +351,7 @@ class Engine:
         them."""
         known = dict(zip(series.keys, series.windows, strict=True))
         series.keys = tuple(sorted(series.keys_wanted()))
-        series.windows = tuple(known[key] if key in known else _filled(series, key, past) for key in series.keys)
+        series.windows = tuple(known[key] if key in known else fill(series, key, past) for key in series.keys)
         self._bind(series)
 
     def _bind(self, series: Series) -> None:
@@ -552,7 +387,7 @@ class Engine:
             found = stored.get(series.asset_id, ())
             past = found if isinstance(found, Series) else list(found)
             series.begin_at(past)
-            series.windows = tuple(_filled(series, key, past) for key in series.keys)
+            series.windows = tuple(fill(series, key, past) for key in series.keys)
             self._count_hours(series)
 
     def _count_hours(self, series: Series) -> None:
@@ -605,7 +440,7 @@ class Engine:
             instance.reason,
             instance.detail,
             instance.unknown,
-            _evidence(instance, series) if can_explain and series is not None else None,
+            evidence_of(instance, series) if can_explain and series is not None else None,
         )
 
     def dump(self) -> dict[str, Any]:
@@ -678,49 +513,6 @@ class Engine:
             series.instances = tuple(sorted(instances, key=lambda one: one.rule_id))
             engine._bind(series)
         return engine
-
-
-def _evidence(instance: Instance, series: Series) -> dict[str, Any]:
-    """Return what the instance's condition sees at the newest quote."""
-    firing, _ = instance.mode
-    evidence = instance.bound.explain(series.price, series.windows, firing)
-    evidence |= {"price": from_units(series.price), "at": write_moment(series.at)}
-    if series.before_at != -FOREVER:
-        evidence["previous"] = {"price": from_units(series.before_price), "at": write_moment(series.before_at)}
-    switch = series.switch
-    if switch is not None:
-        names = {"from": switch.before, "to": switch.now}
-        if _compares_across(evidence, switch.at):
-            evidence["switched"] = names | {"at": write_moment(switch.at), "factor": write_factor(*switch.factor)}
-        elif series.is_switched:
-            evidence["switched"] = names
-    return evidence
-
-
-def _compares_across(seen: Mapping[str, Any], at: int) -> bool:
-    """Tell whether a part of a condition compared the newest price with one from before `at`."""
-    members = seen.get("all") or seen.get("any") or ([seen["not"]] if "not" in seen else [])
-    if members:
-        return any(_compares_across(member, at) for member in members)
-    # A mean is one of the whole window.
-    oldest = seen["reference"]["at"] if "reference" in seen else seen["window_from"] if "mean" in seen else None
-    return oldest is not None and epoch_microseconds(datetime.fromisoformat(oldest)) < at
-
-
-def _filled(series: Series, key: WindowKey, past: Past | Series) -> Window:
-    """Return a window that has seen this past, which knows no price before a quote of another provider."""
-    if isinstance(past, Series):
-        window = new_window(key)
-        if not isinstance(window, Newest):
-            window.load(past.windows[past.keys.index(key)].dump())
-            return window
-        # As a path gives it: the clock has not been looked at.
-        newest = ((past.before_at, past.before_price), (past.at, past.price))
-        past = [quote for quote in newest if quote[0] != -FOREVER]
-    window = filled(key, past)
-    if isinstance(window, Newest) and series.is_switched:
-        window.before = None
-    return window
 
 
 def _raising(error: Exception) -> Bound:

@@ -1,11 +1,11 @@
 """The state machine of one (rule, asset): INACTIVE, PENDING, FIRING, RECOVERING, the two that end it, and PAUSED."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.conditions import is_event, varies_in_unknown
-from apps.rules.engine.leaves import Bound
+from apps.rules.engine.leaves.binding import Bound
 from apps.rules.engine.rule import RuleSpec
 
 INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR = "inactive", "pending", "firing", "recovering", "ended", "error"
@@ -179,3 +179,31 @@ class Instance:
         self.state, self.since, self.moment, self.opened_at, self.suppressed, *why = state
         self.reason, self.detail, self.unknown, self.began_at = why
         self.settle()
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """What one entry changed: transitions in the order made, and the instances whose visible state is another now."""
+
+    transitions: list[Transition] = field(default_factory=list)
+    touched: dict[tuple[int, int], Instance] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """One instance as it stands.
+
+    since, opened_at: microseconds since 1970, -FOREVER where there was none; reason: of its last step; detail: what was
+    raised there; unknown: why it can be evaluated neither way, or None; evidence: its operands at the newest quote, or
+    None before one.
+    """
+
+    version_id: int
+    state: str
+    since: int
+    opened_at: int
+    suppressed: bool
+    reason: str
+    detail: str
+    unknown: str | None
+    evidence: dict[str, Any] | None

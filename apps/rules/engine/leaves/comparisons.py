@@ -1,19 +1,16 @@
-"""The leaves of a condition: what may be asked of an asset's price, read from the written form and bound to the asset's
-windows.
+"""Leaves that compare the price with those of a window: changes, averages, deviations."""
 
-A leaf answers True, False or None (UNKNOWN). The kinds, and what each means, are in docs/rules.md.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import isqrt, lcm
 from typing import Any, ClassVar, cast
 
-from apps.market.domain import PRICE_HIGHEST, UNITS_PER_ONE
-from apps.notation import SECOND, WIDE, write_duration, write_number
+from apps.market.domain import UNITS_PER_ONE
+from apps.notation import WIDE, write_duration, write_number
 from apps.rules.engine.codes import Unknown
+from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, Bound, Leaf, Test, Windows, bind
 from apps.rules.engine.windows import NEVER, Extreme, Newest, Path, Run, Spread, Window, WindowKey, edge_of
 from apps.rules.engine.written import (
     WINDOW_SHORTEST,
@@ -29,214 +26,8 @@ from apps.rules.engine.written import (
     write_percent,
 )
 
-LEVEL_LOWEST, LEVEL_HIGHEST = -PRICE_HIGHEST, PRICE_HIGHEST
 # For which part of a window the price must be known, where a condition does not say.
 MIN_COVERAGE = Decimal("0.5")
-NEWEST: WindowKey = ("newest", 0)
-
-# (price, the asset's windows, firing) -> True, False or None. Called once for each evaluated quote and shared by all
-# assets, so it is a closure over plain numbers and the place of its window.
-Windows = Sequence[Window]
-Test = Callable[[int, Any, bool], bool | None]
-WhyUnknown = Callable[[int, Windows, bool], Unknown]
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A condition bound to the place of its window among an asset's windows.
-
-    explain gives the operands and the result of each leaf as plain data, why_unknown says what is wanting; both take
-    what test takes.
-    """
-
-    test: Test
-    explain: Callable[[int, Windows, bool], dict[str, Any]]
-    why_unknown: WhyUnknown
-
-
-class Leaf:
-    """What the leaves have in common. An event is true at one quote only; a clocked leaf changes with the clock too.
-
-    counts_hours: it measures time by the calendar of its asset, where it has one; has_price: it names a price itself,
-    which a split makes another; compares_prices: with those of a window.
-    """
-
-    __slots__ = ()
-    is_event: ClassVar[bool] = False
-    is_clocked: ClassVar[bool] = False
-    counts_hours: ClassVar[bool] = False
-    has_price: ClassVar[bool] = False
-    compares_prices: ClassVar[bool] = False
-
-
-def _bound(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: Unknown | WhyUnknown) -> Bound:
-    def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
-        return operands(price, windows) | {"result": test(price, windows, firing)}
-
-    if isinstance(why_unknown, Unknown):
-        return Bound(test, explain, lambda price, windows, firing: why_unknown)
-    return Bound(test, explain, why_unknown)
-
-
-@dataclass(frozen=True, slots=True)
-class Level(Leaf):
-    """`above` and `below`: the price against a level; strict, known from the first quote."""
-
-    kind: str
-    level: Decimal
-    recovery: Decimal | None = None
-
-    KINDS: ClassVar = ("above", "below")
-    has_price: ClassVar[bool] = True
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any], path: str) -> "Level":
-        """Return the condition. Raises RuleInvalid."""
-        refuse_unknown_keys(data, {"kind", "level", "recovery"}, path)
-        kind = data["kind"]
-        level = read_number(data.get("level"), f"{path}.level", lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
-        recovery = None
-        if data.get("recovery") is not None:
-            where = f"{path}.recovery"
-            recovery = read_number(data["recovery"], where, lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
-            if recovery > level if kind == "above" else recovery < level:
-                side = "at or below" if kind == "above" else "at or above"
-                raise RuleInvalid(where, f"must be the weaker one: {side} the level")
-        return cls(kind, level, recovery)
-
-    def document(self) -> dict[str, Any]:
-        """Return the written form."""
-        document = {"kind": self.kind, "level": write_number(self.level)}
-        return document | ({"recovery": write_number(self.recovery)} if self.recovery is not None else {})
-
-    def window_keys(self) -> list[WindowKey]:
-        """Return what it needs of the past: nothing."""
-        return []
-
-    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
-        """Return the test; it needs no window."""
-        level = to_units(self.level)
-        relaxed = to_units(self.recovery) if self.recovery is not None else level
-
-        def is_above(price: int, windows: Windows, firing: bool) -> bool | None:
-            return price > (relaxed if firing else level)
-
-        def is_below(price: int, windows: Windows, firing: bool) -> bool | None:
-            return price < (relaxed if firing else level)
-
-        test = is_above if self.kind == "above" else is_below
-        return _bound(test, lambda price, windows: self.document(), Unknown.NO_PRICE)
-
-
-@dataclass(frozen=True, slots=True)
-class Band(Leaf):
-    """`inside` and `outside`: the price against a band, whose edges belong to it."""
-
-    kind: str
-    low: Decimal
-    high: Decimal
-
-    KINDS: ClassVar = ("inside", "outside")
-    has_price: ClassVar[bool] = True
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any], path: str) -> "Band":
-        """Return the condition. Raises RuleInvalid."""
-        return cls(data["kind"], *_read_band(data, path))
-
-    def document(self) -> dict[str, Any]:
-        """Return the written form."""
-        return {"kind": self.kind, "low": write_number(self.low), "high": write_number(self.high)}
-
-    def window_keys(self) -> list[WindowKey]:
-        """Return what it needs of the past: nothing."""
-        return []
-
-    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
-        """Return the test; it needs no window."""
-        low, high = to_units(self.low), to_units(self.high)
-
-        def is_inside(price: int, windows: Windows, firing: bool) -> bool | None:
-            return low <= price <= high
-
-        def is_outside(price: int, windows: Windows, firing: bool) -> bool | None:
-            return not low <= price <= high
-
-        test = is_inside if self.kind == "inside" else is_outside
-        return _bound(test, lambda price, windows: self.document(), Unknown.NO_PRICE)
-
-
-@dataclass(frozen=True, slots=True)
-class Crossing(Leaf):
-    """`crosses_up`, `crosses_down` and `crosses`: the quote that comes to a level from one side, or passes it."""
-
-    kind: str
-    level: Decimal
-
-    KINDS: ClassVar = ("crosses_up", "crosses_down", "crosses")
-    has_price: ClassVar[bool] = True
-    is_event: ClassVar[bool] = True
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any], path: str) -> "Crossing":
-        """Return the condition. Raises RuleInvalid."""
-        refuse_unknown_keys(data, {"kind", "level"}, path)
-        level = read_number(data.get("level"), f"{path}.level", lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
-        return cls(data["kind"], level)
-
-    def document(self) -> dict[str, Any]:
-        """Return the written form."""
-        return {"kind": self.kind, "level": write_number(self.level)}
-
-    def window_keys(self) -> list[WindowKey]:
-        """Return what it needs of the past: the quote before."""
-        return [NEWEST]
-
-    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
-        """Return the test for assets whose newest quote stands at its place."""
-        level = to_units(self.level)
-        up, down = self.kind != "crosses_down", self.kind != "crosses_up"
-
-        def test(before: int, price: int) -> bool:
-            return (up and before < level <= price) or (down and before > level >= price)
-
-        return _bound_to_previous(test, places[NEWEST], self.document())
-
-
-@dataclass(frozen=True, slots=True)
-class Passage(Leaf):
-    """`enters` and `exits`: the quote that comes into a band, whose edges belong to it, or leaves it."""
-
-    kind: str
-    low: Decimal
-    high: Decimal
-
-    KINDS: ClassVar = ("enters", "exits")
-    has_price: ClassVar[bool] = True
-    is_event: ClassVar[bool] = True
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any], path: str) -> "Passage":
-        """Return the condition. Raises RuleInvalid."""
-        return cls(data["kind"], *_read_band(data, path))
-
-    def document(self) -> dict[str, Any]:
-        """Return the written form."""
-        return {"kind": self.kind, "low": write_number(self.low), "high": write_number(self.high)}
-
-    def window_keys(self) -> list[WindowKey]:
-        """Return what it needs of the past: the quote before."""
-        return [NEWEST]
-
-    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
-        """Return the test for assets whose newest quote stands at its place."""
-        low, high = to_units(self.low), to_units(self.high)
-        enters = self.kind == "enters"
-
-        def test(before: int, price: int) -> bool:
-            return (low <= before <= high) is not enters and (low <= price <= high) is enters
-
-        return _bound_to_previous(test, places[NEWEST], self.document())
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +139,7 @@ class Change(Leaf):
         def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
             return no_reference if reference(windows[place]) is None else Unknown.PRICE_NOT_POSITIVE
 
-        bound = _bound(from_extreme if is_extreme else from_start, operands, why_unknown)
+        bound = bind(from_extreme if is_extreme else from_start, operands, why_unknown)
         if self.min_coverage is None:
             return bound
         return _known_to_be_false(bound, places["path", self.window], to_units(self.min_coverage))
@@ -412,7 +203,7 @@ class Average(Leaf):
         test = (
             self._by_amount(place, coverage_wanted) if self.by is not None else self._by_percent(place, coverage_wanted)
         )
-        return _bound(test, operands, why_unknown)
+        return bind(test, operands, why_unknown)
 
     def _distance(self) -> Decimal:
         distance = self.percent if self.by is None else self.by
@@ -519,94 +310,7 @@ class ZScore(Leaf):
             is_known = _covers(cast(Spread, windows[place]), coverage_wanted)
             return Unknown.ZERO_VARIANCE if is_known else Unknown.NOT_ENOUGH_HISTORY
 
-        return _bound(test, operands, why_unknown)
-
-
-@dataclass(frozen=True, slots=True)
-class Stale(Leaf):
-    """`stale`: no newer quote for so long, by the feed's clock; where the asset has a calendar, of open time."""
-
-    kind: str
-    after: int
-
-    KINDS: ClassVar = ("stale",)
-    is_clocked: ClassVar[bool] = True
-    counts_hours: ClassVar[bool] = True
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any], path: str) -> "Stale":
-        """Return the condition. Raises RuleInvalid."""
-        refuse_unknown_keys(data, {"kind", "after"}, path)
-        return cls(data["kind"], read_duration(data.get("after"), f"{path}.after", shortest=SECOND))
-
-    def document(self) -> dict[str, Any]:
-        """Return the written form."""
-        return {"kind": self.kind, "after": write_duration(self.after)}
-
-    def window_keys(self) -> list[WindowKey]:
-        """Return what it needs: the newest quote, and the moment of evaluating."""
-        return [NEWEST]
-
-    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
-        """Return the test for assets whose newest quote stands at its place."""
-        place = places[NEWEST]
-        after = self.after
-
-        def test(price: int, windows: Windows, firing: bool) -> bool | None:
-            newest: Newest = windows[place]  # type: ignore[assignment]
-            return newest.quiet_for >= after
-
-        def operands(price: int, windows: Windows) -> dict[str, Any]:
-            newest = cast(Newest, windows[place])
-            seen = self.document() | {"newest_at": write_moment(newest.at), "clock": write_moment(newest.moment)}
-            if newest.calendar:
-                seen |= {"calendar": newest.calendar, "open_seconds": newest.quiet_for // SECOND}
-            return seen
-
-        return _bound(test, operands, Unknown.NO_PRICE)
-
-
-@dataclass(frozen=True, slots=True)
-class Unchanged(Leaf):
-    """`unchanged`: every quote for so long has had the same price; where the asset has a calendar, of open time."""
-
-    kind: str
-    after: int
-
-    KINDS: ClassVar = ("unchanged",)
-    counts_hours: ClassVar[bool] = True
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any], path: str) -> "Unchanged":
-        """Return the condition. Raises RuleInvalid."""
-        refuse_unknown_keys(data, {"kind", "after"}, path)
-        return cls(data["kind"], read_duration(data.get("after"), f"{path}.after", shortest=SECOND))
-
-    def document(self) -> dict[str, Any]:
-        """Return the written form."""
-        return {"kind": self.kind, "after": write_duration(self.after)}
-
-    def window_keys(self) -> list[WindowKey]:
-        """Return what it needs of the past."""
-        return [("run", self.after)]
-
-    def bind(self, places: Mapping[WindowKey, int]) -> Bound:
-        """Return the test for assets whose run stands at its place."""
-        place = places["run", self.after]
-        after = self.after
-
-        def test(price: int, windows: Windows, firing: bool) -> bool | None:
-            run: Run = windows[place]  # type: ignore[assignment]
-            if run.length >= after:
-                return True
-            return False if run.is_whole else None
-
-        def operands(price: int, windows: Windows) -> dict[str, Any]:
-            run = cast(Run, windows[place])
-            seen = self.document() | {"unchanged_since": write_moment(run.since)}
-            return seen if run.hours is None else seen | {"trading_seconds": run.length // SECOND}
-
-        return _bound(test, operands, Unknown.NOT_ENOUGH_HISTORY)
+        return bind(test, operands, why_unknown)
 
 
 def _known_to_be_false(bound: Bound, place: int, wanted: int) -> Bound:
@@ -625,18 +329,6 @@ def _known_to_be_false(bound: Bound, place: int, wanted: int) -> Bound:
         return Unknown.NOT_ENOUGH_HISTORY if is_seen else bound.why_unknown(price, windows, firing)
 
     return Bound(test, explain, why_unknown)
-
-
-def _bound_to_previous(holds: Callable[[int, int], bool], place: int, document: Mapping[str, Any]) -> Bound:
-    def test(price: int, windows: Windows, firing: bool) -> bool | None:
-        newest: Newest = windows[place]  # type: ignore[assignment]
-        return None if newest.before is None else holds(newest.before, price)
-
-    def operands(price: int, windows: Windows) -> dict[str, Any]:
-        before = cast(Newest, windows[place]).before
-        return dict(document) | ({} if before is None else {"before": from_units(before)})
-
-    return _bound(test, operands, Unknown.NO_PREVIOUS_PRICE)
 
 
 def _factors(percent: Decimal, recovery: Decimal) -> tuple[int, int, int]:
@@ -686,15 +378,6 @@ def _write_as_given(seen: int, price: int, window: Extreme | Path) -> str:
 def _read_coverage(data: Mapping[str, Any], path: str) -> Decimal:
     coverage, where = data.get("min_coverage", MIN_COVERAGE), f"{path}.min_coverage"
     return read_number(coverage, where, lowest=Decimal(0), highest=Decimal(1), above_lowest=True)
-
-
-def _read_band(data: Mapping[str, Any], path: str) -> tuple[Decimal, Decimal]:
-    refuse_unknown_keys(data, {"kind", "low", "high"}, path)
-    low = read_number(data.get("low"), f"{path}.low", lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
-    high = read_number(data.get("high"), f"{path}.high", lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
-    if low >= high:
-        raise RuleInvalid(f"{path}.high", "must be above low")
-    return low, high
 
 
 def _read_distance(

@@ -1,0 +1,58 @@
+"""What the leaves of a condition have in common: each is bound to the places of its windows, and then tested.
+
+A leaf answers True, False or None (UNKNOWN). The kinds, and what each means, are in docs/rules.md.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from apps.market.domain import PRICE_HIGHEST
+from apps.rules.engine.codes import Unknown
+from apps.rules.engine.windows import Window, WindowKey
+
+LEVEL_LOWEST = -PRICE_HIGHEST
+LEVEL_HIGHEST = PRICE_HIGHEST
+NEWEST: WindowKey = ("newest", 0)
+# (price, the asset's windows, firing) -> True, False or None. Called once for each evaluated quote and shared by all
+# assets, so it is a closure over plain numbers and the place of its window.
+Windows = Sequence[Window]
+Test = Callable[[int, Any, bool], bool | None]
+WhyUnknown = Callable[[int, Windows, bool], Unknown]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A condition bound to the place of its window among an asset's windows.
+
+    explain gives the operands and the result of each leaf as plain data, why_unknown says what is wanting; both take
+    what test takes.
+    """
+
+    test: Test
+    explain: Callable[[int, Windows, bool], dict[str, Any]]
+    why_unknown: WhyUnknown
+
+
+class Leaf:
+    """What the leaves have in common. An event is true at one quote only; a clocked leaf changes with the clock too.
+
+    counts_hours: it measures time by the calendar of its asset, where it has one; has_price: it names a price itself,
+    which a split makes another; compares_prices: with those of a window.
+    """
+
+    __slots__ = ()
+    is_event: ClassVar[bool] = False
+    is_clocked: ClassVar[bool] = False
+    counts_hours: ClassVar[bool] = False
+    has_price: ClassVar[bool] = False
+    compares_prices: ClassVar[bool] = False
+
+
+def bind(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: Unknown | WhyUnknown) -> Bound:
+    def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
+        return operands(price, windows) | {"result": test(price, windows, firing)}
+
+    if isinstance(why_unknown, Unknown):
+        return Bound(test, explain, lambda price, windows, firing: why_unknown)
+    return Bound(test, explain, why_unknown)
