@@ -14,7 +14,7 @@ from django.core.management import call_command
 
 from apps.backtests.management.commands import testrules as command
 from apps.backtests.rule_tests import SAMPLES_MOST, read_series, read_tests, try_test
-from apps.rules.engine import leaves
+from apps.rules.engine import windows
 from apps.rules.engine.conditions import KINDS, leaves_of
 from apps.yaml_files import FileInvalid
 
@@ -270,7 +270,7 @@ def test_a_state_that_is_known_is_not_unknown(tmp_path):
 
 
 def test_what_raises_while_it_is_evaluated_fails_the_test(tmp_path, monkeypatch):
-    monkeypatch.setattr(leaves.Extreme, "sees_more", property(lambda self: 1 / 0), raising=True)
+    monkeypatch.setattr(windows.Extreme, "sees_more", property(lambda self: 1 / 0), raising=True)
 
     assert differences(tmp_path, file_of(series="100 100")) == [
         ("no error", "error: ZeroDivisionError: division by zero")

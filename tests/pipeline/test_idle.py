@@ -35,7 +35,7 @@ def read_by(work):
                 cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
                 (answer,) = cursor.fetchone()
                 plan = (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
-                found[statement.split(" WHERE ")[0]] = rows_read(plan)
+                found[statement.split(" WHERE ")[0].split(" SET ")[0]] = rows_read(plan)
         cursor.execute("SET LOCAL enable_seqscan = on")
     return found
 

@@ -147,7 +147,7 @@ def test_sweep_enqueues_a_reminder_and_the_next_tick_plans_it(world):
     evaluate(world.feed, (0, "101"))
     plan(world.channel)
     flow.deliver(channel_id=world.channel.pk)
-    Message.objects.update(delivered_at=LONG_AGO)
+    Notification.objects.update(remind_at=LONG_AGO)
 
     flow.sweep()
     flow.notify_due()
