@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Case, Exists, OuterRef, Subquery, When
 
 from apps.alerts.models import AlertEvent
 from apps.notify import queries
@@ -19,23 +18,29 @@ def schedule_reminders(*, channel: Channel, message: Message | None = None) -> N
     """
     if not channel.is_enabled or not channel.repeat_minutes:
         return
-    later = Notification.objects.filter(
-        event=OuterRef("event"), channel=OuterRef("channel"), repeat__gt=OuterRef("repeat")
-    )
-    last = Notification.objects.filter(
-        ~Exists(later),
+    openings = Notification.objects.filter(
         channel=channel,
         event__kind=AlertEvent.Kind.OPENED,
         event__alert__resolved_at=None,
         event__alert__acknowledged_at=None,
     )
-    last = last.filter(message__isnull=False) if message is None else last.filter(message=message)
-    settled_at = Case(
-        When(status=Message.Status.DELIVERED, then="delivered_at"),
-        When(status=Message.Status.FAILED, then="created_at"),
-    )
-    settled = Message.objects.filter(pk=OuterRef("message")).values(settled_at=settled_at)
-    last.update(remind_at=Subquery(settled) + timedelta(minutes=channel.repeat_minutes))
+    if message is not None:
+        events = Notification.objects.filter(message=message).values_list("event", flat=True)
+        openings = openings.filter(event__in=list(events))
+    # The last of each opening is found here: a statement that compared each with all others would take as long as there
+    # are pairs, where the planner does not know the table.
+    columns = ("message", "message__status", "message__delivered_at", "message__created_at")
+    last = {}
+    for pk, event_id, *settled in openings.order_by("repeat").values_list("pk", "event", *columns):
+        last[event_id] = (pk, *settled)
+    wait = timedelta(minutes=channel.repeat_minutes)
+    scheduled = []
+    for pk, message_id, status, delivered_at, created_at in last.values():
+        if message_id is None or (message is not None and message_id != message.pk):
+            continue
+        settled_at = {Message.Status.DELIVERED: delivered_at, Message.Status.FAILED: created_at}.get(status)
+        scheduled.append(Notification(pk=pk, remind_at=settled_at + wait if settled_at is not None else None))
+    Notification.objects.bulk_update(scheduled, ["remind_at"], batch_size=1_000)
 
 
 def enqueue_reminders(*, now: datetime) -> list[int]:
