@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.health import services as health
+from apps.market import partitions
 from apps.market.domain import RawQuote
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.notify.queries import channels_to_plan, due_channels
@@ -125,7 +126,9 @@ def make_operator(name: str = "grace", *permissions: str) -> Any:
 
 
 def check_all(*, now: datetime | None = None, readers: Mapping[str, int] | None = None) -> None:
-    """Let a tick and a check have run just now, as beat does while the system works."""
+    """Let a tick and a check have run just now, and the next day have been made, as beat does while the system
+    works."""
     now = now or timezone.now()
+    partitions.ensure([(now + timedelta(days=1)).date()])
     health.note_tick(now=now)
     health.check(readers=readers, now=now)

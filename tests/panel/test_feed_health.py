@@ -109,7 +109,7 @@ def test_a_feeds_page_lists_the_changes_of_provider_and_what_waits(admin_client)
     assert waiting == ["BTC-USD", at(3), "1000", "10.3", "binance"]
     assert "this was a split" in split
     page = admin_client.get(reverse("admin:market_feedentry_changelist"), {"switched": "yes"})
-    assert [one.pk for one in page.context["cl"].result_list] == [entry.pk + 1, entry.pk]
+    assert [one.seq for one in page.context["cl"].result_list] == [entry.seq + 1, entry.seq]
 
 
 @pytest.mark.django_db
