@@ -30,7 +30,7 @@ PERMISSIONS: dict[str, list[str]] = {
             for verb in ("view", "add", "change", "delete")
         ),
         "market.view_feedentry",
-        # Who may delete quotes corrects them, on an asset's page.
+        # Lets operators delete wrong quotes on an asset's page.
         "market.delete_quote",
         "market.add_split",
         "sources.view_backfill",

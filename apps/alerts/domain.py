@@ -56,8 +56,11 @@ def seen_since(evidence: Any) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class CorrectionSeen:
-    """What was corrected of what an alert saw: the price of one time before and after, None where there was none or is
-    none; or the prices of a whole day, without being known one by one."""
+    """A correction of a price that an alert saw.
+
+    at, before, after: the time, and its price before and after the correction, None where there was none or is none;
+    day: instead of these, a day whose prices were all replaced.
+    """
 
     at: datetime | None = None
     before: Decimal | None = None

@@ -154,7 +154,7 @@ class AlertEvent(models.Model):
             models.UniqueConstraint(
                 fields=["alert", "kind"], condition=~Q(kind=CORRECTED), name="one_event_per_alert_and_kind"
             ),
-            # What an alert saw may be corrected again.
+            # The prices that an alert saw may be corrected more than once.
             models.UniqueConstraint(
                 fields=["alert", "entry"], condition=Q(kind=CORRECTED), name="one_correction_per_alert_and_entry"
             ),

@@ -74,7 +74,7 @@ def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> l
 def record_corrections(entry: FeedEntry) -> list[AlertEvent]:
     """Note, in the caller's transaction, which alerts saw something that this entry of the log corrects, and return the
     events made: one for each such alert, open or over. Entries of one correction share their trace id, and an alert has
-    one event of them. What the alert itself says stays as it was notified."""
+    one event of them. The alert keeps its summary and evidence."""
     if entry.kind != FeedEntry.Kind.CORRECTION or entry.first_at is None:
         return []
     days: dict[int, set[date]] = {}
@@ -83,7 +83,7 @@ def record_corrections(entry: FeedEntry) -> list[AlertEvent]:
     began = min([entry.first_at.date(), *(day for of_asset in days.values() for day in of_asset)])
     since = datetime(began.year, began.month, began.day, tzinfo=UTC)
     noted = AlertEvent.objects.filter(kind=CORRECTED, entry__trace_id=entry.trace_id).values("alert")
-    # What an alert saw ends at its opening, or before.
+    # An alert saw no price from after its opening.
     alerts = Alert.objects.filter(asset__in=entry.correction.asset_ids, opened_at__gte=since).exclude(pk__in=noted)
     changed = market.corrected_in(entry)
     splits = market.splits_of(entry.correction.asset_ids, up_to_entry=entry.pk)

@@ -26,7 +26,7 @@ from apps.rules.engine.windows import WindowKey
 FAR = tuple(Decimal(factor) for factor in ("0.5", "0.6", "0.7", "0.8", "0.9", "1", "1.1", "1.25", "1.5", "2"))
 NEAR = tuple(Decimal(factor) for factor in ("0.9", "0.95", "0.98", "0.99", "1", "1.01", "1.02", "1.05", "1.1"))
 FROM_ZERO = tuple(Decimal(percent) for percent in ("0", "0.25", "0.5", "1", "2", "3", "5"))
-# What a sweep changes, of the first leaf that has one of them.
+# The parameters that a sweep changes: the first leaf that has one of them is taken.
 THRESHOLDS = ("percent", "by", "n", "level")
 QUOTES_AT_ONCE = 10_000
 DAY = 86_400_000_000

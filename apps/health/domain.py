@@ -1,15 +1,15 @@
 """The levels, subjects and codes of health, and what a check finds. Pure: no Django, no clock, no I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 # Ticks come each second, and checks each 10 s.
 TICK_LATE_AFTER = timedelta(seconds=10)
 CHECK_LATE_AFTER = timedelta(seconds=45)
-# What is put off for longer than this is behind: a wake-up that is lost is sent again after 10 s.
+# Work that is late by more than this is behind: a message that was lost is sent again after 10 s.
 BEHIND_AFTER = timedelta(seconds=30)
 SILENT_INTERVALS = 3
 SILENT_AT_LEAST = timedelta(seconds=60)
@@ -28,7 +28,7 @@ SEVERITY = {Level.WELL: 0, Level.DEGRADED: 1, Level.STOPPED: 2}
 
 
 class Subject(StrEnum):
-    """What has a health."""
+    """The kinds of things whose health is checked."""
 
     SYSTEM = "system"
     FEED = "feed"
@@ -38,7 +38,7 @@ class Subject(StrEnum):
 
 
 class Code(StrEnum):
-    """What is wrong. wording.py says each in words."""
+    """The kinds of problems; wording.py has a sentence for each."""
 
     # Of the system.
     NOT_CHECKED = "not_checked"
@@ -77,13 +77,13 @@ class Code(StrEnum):
     NOTIFIES_NOBODY = "notifies_nobody"
 
 
-# What a person has decided is shown, and is no fault.
+# A person has decided these: they are shown, and do not count as faults.
 INTENDED = frozenset({Code.PAUSED, Code.OFF, Code.NO_FEED})
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check has found wrong with one subject.
+    """A problem that a check has found with one subject.
 
     subject_id: its number, 0 for the system; since: from when on, None where only the check knows; facts: what the
     sentence about it needs, fit for JSON.
@@ -115,6 +115,25 @@ class Health(NamedTuple):
     remedy: str = ""
     code: str = ""
     checked_at: datetime | None = None
+
+
+class HealthReader(Protocol):
+    """Reads id -> health of rows of one kind."""
+
+    def __call__(self, ids: Iterable[int], *, now: datetime) -> dict[int, Health]: ...
+
+
+class ProblemCounts(NamedTuple):
+    """How many problems there are. stopped, degraded: faults by their level; intended: those that people decided."""
+
+    stopped: int = 0
+    degraded: int = 0
+    intended: int = 0
+
+    @property
+    def faults(self) -> int:
+        """Return how many there are without those that people decided."""
+        return self.stopped + self.degraded
 
 
 def silent_after(interval: timedelta) -> timedelta:

@@ -1,4 +1,4 @@
-"""What the last check has found wrong, and when it was made."""
+"""The problems that the last check has found, and its time."""
 
 from django.db import models
 from django.db.models import Q
@@ -7,7 +7,7 @@ from apps.health.domain import Code, Level, Subject
 
 
 class Check(models.Model):
-    """The one row that says when the scheduler and the workers were seen at work.
+    """The times at which the scheduler and the workers last did their work, in one row.
 
     ticked_at: when a worker finished a tick last; checked_at: when everything was checked last; pinged_at: when
     HEARTBEAT_URL was called last.
@@ -27,7 +27,7 @@ class Check(models.Model):
 
 
 class Problem(models.Model):
-    """Something that is wrong with one subject, from the check that found it to the check that does not.
+    """A problem of one subject. The first check that finds it makes the row; the first that does not deletes it.
 
     subject_id: 0 for the system; since: from when on; facts: what the sentence about it needs.
     """

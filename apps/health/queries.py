@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Q
+from django.db.models import Case, Count, Q, QuerySet, Value, When
 
 from apps.health.domain import (
     CHECK_LATE_AFTER,
@@ -15,6 +15,7 @@ from apps.health.domain import (
     Code,
     Health,
     Level,
+    ProblemCounts,
     Subject,
 )
 from apps.health.models import Check, Problem
@@ -30,7 +31,10 @@ _TOO_NEW = "It was made after the last check; the next one comes within seconds.
 def not_checked(*, now: datetime) -> Health | None:
     """Return that nothing has run or was checked lately, None where that is not so. Then nothing is known to be
     well."""
-    row = Check.objects.first()
+    return _stopped(Check.objects.first(), now=now)
+
+
+def _stopped(row: Check | None, *, now: datetime) -> Health | None:
     ticked_at = row.ticked_at if row is not None else None
     checked_at = row.checked_at if row is not None else None
     if ticked_at is None or checked_at is None:
@@ -53,19 +57,19 @@ def system_health(*, now: datetime) -> Health:
     return _healths(Subject.SYSTEM, [0], now=now)[0]
 
 
-def feed_healths(feed_ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
-    """Return feed id -> how the feed is: four statements."""
-    return _healths(Subject.FEED, feed_ids, now=now)
+def feed_healths(ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
+    """Return feed id -> how the feed is: three statements."""
+    return _healths(Subject.FEED, ids, now=now)
 
 
-def channel_healths(channel_ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
-    """Return channel id -> how the channel is: four statements."""
-    return _healths(Subject.CHANNEL, channel_ids, now=now)
+def channel_healths(ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
+    """Return channel id -> how the channel is: three statements."""
+    return _healths(Subject.CHANNEL, ids, now=now)
 
 
-def asset_healths(asset_ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
+def asset_healths(ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
     """Return asset id -> how the asset is, by itself and by its feed."""
-    wanted = list(asset_ids)
+    wanted = list(ids)
     feeds = dict(Asset.objects.filter(pk__in=wanted).order_by().values_list("pk", "feed"))
     names = dict(Feed.objects.filter(pk__in=set(feeds.values()) - {None}).order_by().values_list("pk", "name"))
     causes = {
@@ -75,9 +79,11 @@ def asset_healths(asset_ids: Iterable[int], *, now: datetime) -> dict[int, Healt
     return _by_causes(causes, now=now)
 
 
-def rule_healths(rule_ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
+def rule_healths(ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
     """Return rule id -> how the rule is, by itself and by the assets, feeds and channels that it depends on."""
-    wanted = list(rule_ids)
+    rule_ids = list(ids)
+    deleted = dict(Rule.objects.filter(pk__in=rule_ids, deleted_at__isnull=False).values_list("pk", "deleted_at"))
+    wanted = [pk for pk in rule_ids if pk not in deleted]
     causes: dict[int, list[tuple[Subject, int, str]]] = {pk: [(Subject.RULE, pk, "")] for pk in wanted}
     watched = RuleState.objects.filter(rule__in=wanted).order_by("rule", "asset__symbol")
     for pk, asset_id, symbol, feed_id, feed in watched.values_list(
@@ -89,21 +95,37 @@ def rule_healths(rule_ids: Iterable[int], *, now: datetime) -> dict[int, Health]
     notified = RuleChannel.objects.filter(rule__in=wanted).order_by("rule", "channel__name")
     for pk, channel_id, name in notified.values_list("rule", "channel", "channel__name"):
         causes[pk].append((Subject.CHANNEL, channel_id, f"Channel {name}: "))
-    return _by_causes(causes, now=now)
+    ended = {pk: Health(Level.STOPPED, at, "The rule was deleted.", code=Code.OFF) for pk, at in deleted.items()}
+    return ended | _by_causes(causes, now=now)
 
 
-def problems_seen_by(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> list[tuple[Problem, Health]]:
-    """Return what is wrong with what `user` may see, faults before what somebody intended, the worst and oldest first.
+def problem_counts(user: AbstractBaseUser | AnonymousUser) -> ProblemCounts:
+    """Return how many problems `user` may see; one statement."""
+    is_intended = Q(code__in=INTENDED)
+    counted = _problems_of(user).aggregate(
+        stopped=Count("pk", filter=~is_intended & Q(level=Level.STOPPED)),
+        degraded=Count("pk", filter=~is_intended & Q(level=Level.DEGRADED)),
+        intended=Count("pk", filter=is_intended),
+    )
+    return ProblemCounts(**counted)
 
-    Operators see the system, all feeds and all assets; owners the feeds and assets that their rules depend on, and
-    their own rules and channels; superusers everything.
+
+def problems_seen_by(user: AbstractBaseUser | AnonymousUser, *, limit: int) -> list[tuple[Problem, Health]]:
+    """Return the problems that `user` may see: faults before what somebody intended, the worst and oldest first.
+
+    Operators see those of the system, of all feeds and of all assets; owners those of the feeds and assets that their
+    rules depend on, and of their own rules and channels; superusers all.
     """
-    rows = Problem.objects.all()
-    if not getattr(user, "is_superuser", False):
-        rows = rows.filter(_seen_by(user))
-    ranked = sorted(rows, key=lambda row: (row.code in INTENDED, -SEVERITY[Level(row.level)], row.since))
+    is_intended = Case(When(code__in=INTENDED, then=Value(1)), default=Value(0))
+    is_milder = Case(When(level=Level.STOPPED, then=Value(0)), default=Value(1))
+    rows = _problems_of(user).order_by(is_intended, is_milder, "since", "pk")[:limit]
     checked_at = Check.objects.values_list("checked_at", flat=True).first()
-    return [(row, _health_of(row, checked_at=checked_at)) for row in ranked]
+    return [(row, _health_of(row, checked_at=checked_at)) for row in rows]
+
+
+def _problems_of(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Problem]:
+    rows = Problem.objects.order_by()
+    return rows if getattr(user, "is_superuser", False) else rows.filter(_seen_by(user))
 
 
 def problems_that_stop() -> list[tuple[str, str]]:
@@ -133,10 +155,11 @@ def _by_causes(causes: Mapping[int, Sequence[tuple[Subject, int, str]]], *, now:
 
     causes: id -> (subject, its id, what its sentence begins with).
     """
-    stopped = not_checked(now=now)
+    check = Check.objects.first()
+    stopped = _stopped(check, now=now)
     if stopped is not None:
         return dict.fromkeys(causes, stopped)
-    checked_at = Check.objects.values_list("checked_at", flat=True).first()
+    checked_at = check.checked_at if check is not None else None
     named: dict[Subject, set[int]] = {}
     for of_one in causes.values():
         for subject, pk, _ in of_one:

@@ -39,7 +39,7 @@ def _note(**columns: datetime) -> None:
 
 
 def check(*, readers: Mapping[str, int] | None, now: datetime) -> list[Finding]:
-    """Look at everything, make the rows agree with what is wrong, and return that.
+    """Check everything, make the rows of problems agree with the findings, and return these.
 
     readers: queue -> how many workers read it, None where the broker does not say.
     """

@@ -1,4 +1,4 @@
-"""What is wrong, in words, and what would mend it."""
+"""Sentences about problems, and about what mends each."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime

@@ -145,7 +145,7 @@ class PathCandle(NamedTuple):
     given: Given
 
 
-# What windows multiply a price by, as (numerator, denominator).
+# The factor by which windows multiply a price, as (numerator, denominator).
 Factor = tuple[int, int]
 ONE: Factor = (1, 1)
 
@@ -213,8 +213,8 @@ def price_of(units: int) -> Decimal:
 
 
 def scaled(units: int, numerator: int, denominator: int) -> int:
-    """Return units · numerator / denominator, rounded half to even. What is not 0 keeps its sign: it is 1 unit or -1
-    at least. numerator, denominator: positive."""
+    """Return units · numerator / denominator, rounded half to even. A price that is not 0 stays at least 1 unit away
+    from it. numerator, denominator: positive."""
     whole, rest = divmod(abs(units) * numerator, denominator)
     whole += 2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1)
     return (max(whole, 1) if units > 0 else -max(whole, 1)) if units else 0
@@ -344,8 +344,8 @@ def admit(
 
     asset_ids: external id -> asset id; as_of: the feed's clock at receipt; assumed_at: the event time
     of quotes that carry none; oldest_at: what is older is not kept anyway; by_receipt: whatever times they carry, they
-    get as_of; signed: ids of the assets whose price may be 0 or less. What is ahead of as_of and cut to it follows in
-    the order of its own times.
+    get as_of; signed: ids of the assets whose price may be 0 or less. Quotes ahead of
+    as_of are cut to it, and follow in the order of their own times.
     """
     believed: list[AdmittedQuote] = []
     ahead: list[tuple[datetime, AdmittedQuote]] = []
@@ -444,7 +444,7 @@ def verdict_on(
     if at < unconfirmed_at:
         return Verdict.JUMP if is_jump else Verdict.BESIDE
     if not is_jump:
-        # What does not jump any more, since a split was entered, was none.
+        # Since a split was entered, the price that waits may be no jump any more.
         is_near = last is not None and not jumps(unconfirmed_price, reference=last, percent=percent)
         return Verdict.CONFIRMS if is_near else Verdict.ACCEPTED
     if not jumps(price, reference=unconfirmed_price, percent=percent):

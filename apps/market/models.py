@@ -214,7 +214,7 @@ class AssetAlias(models.Model):
             raise ValidationError({"name": f"{self.name} is an asset's symbol already."})
 
 
-# What is appended to a log as time passes; every other kind of entry changes what is read of the past.
+# Kinds of entries that time brings; every other kind changes what a reader sees of the past.
 FORWARD_KINDS = ("quotes", "rules")
 
 
@@ -328,7 +328,7 @@ class Quote(models.Model):
 
 
 class SupersededQuote(models.Model):
-    """A quote that a correction has replaced or deleted. Who reads the log before that entry still sees it.
+    """A quote that a correction has replaced or deleted. A reader of the log before that entry still sees it.
 
     until_entry: the correction; the other columns are those of the quote, with the entry that had brought it.
     """
@@ -350,7 +350,7 @@ class SupersededQuote(models.Model):
 
 
 class Correction(models.Model):
-    """What a correction of quotes was about, beside its entry of the log.
+    """The assets and quotes of a correction, beside its entry of the log.
 
     asset_ids: the assets whose past is another one from this entry on, sorted; removed: quotes that were replaced or
     deleted; days: [asset id, day like 2026-01-31] of the whole days whose candles were replaced or deleted, since their

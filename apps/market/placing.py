@@ -116,10 +116,10 @@ def spread(
     quotes: as `in_runs` has them, perhaps of several messages, each set apart after those before it; stored: (asset id,
     at) -> price, of all that stands in the millisecond from each of their times on; newest: asset id -> its newest
     stored quote that is not late, or None for history, which appends nothing to a time that has a price; replaced: as
-    stored, the prices that corrections have replaced there. Whoever says one of them again says nothing new.
+    stored, the prices that corrections have replaced there. A quote that gives one of them again is a repeat.
 
     The first prices of a run that stand there in their order are repeated. The others follow what stands where t is a
-    whole millisecond and nothing newer is stored. What has no place then is a conflict.
+    whole millisecond and nothing newer is stored. The rest are conflicts.
     """
     left = Admission()
     taken = dict(stored)

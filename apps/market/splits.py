@@ -1,4 +1,4 @@
-"""What splits make of prices from before them. Pure."""
+"""Prices adjusted by splits that were effective after them. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from apps.market.domain import Given, PathCandle, epoch_microseconds, round_pric
 from apps.notation import WIDE
 
 RATIO_HIGHEST = 100_000
-# What companies do.
+# The usual ratios of companies.
 RATIOS_USUAL = (
     *((5, 4), (4, 3), (3, 2), (5, 2)),
     *((number, 1) for number in (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)),

@@ -162,7 +162,7 @@ def untried_messages(*, channel_id: int, alert_ids: Iterable[int]) -> dict[int, 
 
 def lock_due_reminders(*, now: datetime) -> list[Notification]:
     """Return the notifications whose next reminder is due, with alert and channel, locked; at most
-    NOTIFICATIONS_AT_ONCE. What another sweep has locked is passed over."""
+    NOTIFICATIONS_AT_ONCE. Rows that another sweep has locked are passed over."""
     due = Notification.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
     due = due.filter(remind_at__lte=now).select_related("event__alert", "channel")
     return list(due.order_by("remind_at", "pk")[:NOTIFICATIONS_AT_ONCE])

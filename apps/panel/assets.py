@@ -1,6 +1,6 @@
 """The pages of assets: prices, the feed that an asset is in, and the rules and alerts on it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -19,7 +19,6 @@ from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.alerts.queries import alerts_of, states_watching
-from apps.health.domain import Health
 from apps.health.queries import asset_healths
 from apps.market import calendars, queries
 from apps.market.calendars import CALENDARS
@@ -103,7 +102,7 @@ class AssetForm(forms.ModelForm):
 
 
 class DeletedRangeForm(forms.Form):
-    """Which quotes of an asset are deleted. counted: what was said of them when it was asked last."""
+    """The range of quotes to delete. counted: the description of them that the person has seen."""
 
     since = forms.DateTimeField(label="From (UTC)", help_text="The first time that goes.")
     until = forms.DateTimeField(label="To (UTC)", help_text="The first time that stays.")
@@ -138,7 +137,7 @@ class DeletedRangeForm(forms.Form):
 
     @property
     def is_counted(self) -> bool:
-        """What is to be deleted is what was shown."""
+        """The quotes to delete are still those that were shown."""
         return self.is_valid() and self.cleaned_data["counted"] == self.found
 
     def show_count(self) -> None:
@@ -150,6 +149,7 @@ class DeletedRangeForm(forms.Form):
 class AssetAdmin(HealthShown, PageAdmin):
     """Symbols stay as they are: rules and recordings call an asset by its symbol."""
 
+    healths_of = staticmethod(asset_healths)
     form = AssetForm
     actions = ["enter_split", "delete_quotes"]
     buttons = actions
@@ -172,9 +172,6 @@ class AssetAdmin(HealthShown, PageAdmin):
     def get_fields(self, request: HttpRequest, obj: Asset | None = None) -> list[str]:
         # One that is not there yet has no health.
         return [name for name in self.fields if obj is not None or name not in ("health", "health_text")]
-
-    def healths_of(self, ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
-        return asset_healths(ids, now=now)
 
     def has_delete_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
         # What has quotes, or is watched, is part of a log that is never rewritten. None stands for many at once.

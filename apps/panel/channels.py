@@ -1,7 +1,6 @@
 """The owners' pages: channels, made by a form per kind, previewed, tried, and how each of them does."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -15,7 +14,6 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from apps.accounts.queries import profile_of
-from apps.health.domain import Health
 from apps.health.queries import channel_healths
 from apps.notify import queries
 from apps.notify.encryption import DecryptionError
@@ -81,6 +79,7 @@ class ChannelKindFilter(admin.SimpleListFilter):
 class ChannelAdmin(HealthShown, OwnedRows, PageAdmin):
     """A channel stays its owner's and its kind: the rules that notify it are theirs too."""
 
+    healths_of = staticmethod(channel_healths)
     actions = ["send_test", "redeliver", "switch_on", "rotate_secret", "retire_secret"]
     buttons = actions
     change_form_after_template = "panel/channel_preview.html"
@@ -105,9 +104,6 @@ class ChannelAdmin(HealthShown, OwnedRows, PageAdmin):
     @admin.display(description="kind", ordering="kind")
     def kind_title(self, channel: Channel) -> str:
         return dict(kinds_offered()).get(channel.kind, channel.kind)
-
-    def healths_of(self, ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
-        return channel_healths(ids, now=now)
 
     @admin.display(description="deliveries")
     def deliveries(self, channel: Channel) -> str:

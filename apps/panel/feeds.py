@@ -1,7 +1,5 @@
 """The pages of feeds and of their logs: how each feed is, what it gave, and the levers of operators."""
 
-from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -17,7 +15,6 @@ from unfold.forms import PaginationInlineFormSet
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
-from apps.health.domain import Health
 from apps.health.queries import feed_healths
 from apps.market import queries
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry, Quote, SupersededQuote
@@ -92,6 +89,7 @@ class FeedSourceInline(TabularInline):
 class FeedAdmin(HealthShown, PageAdmin):
     """Names stay as they are: rules and files call a feed by its name."""
 
+    healths_of = staticmethod(feed_healths)
     actions = ["fetch_now", "pause", "resume"]
     empty_text = "No feeds yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
     fields = ["name", "interval_seconds", "time_policy", "jump_percent", "switch_step_percent", "is_enabled"]
@@ -221,9 +219,6 @@ class FeedAdmin(HealthShown, PageAdmin):
         else:
             self.say_refused(request, "Nothing was paused there: nothing is changed.")
         return self.after(request, feeds)
-
-    def healths_of(self, ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
-        return feed_healths(ids, now=now)
 
     @admin.display(description="last success (UTC)")
     def last_success(self, feed: Feed) -> Any:

@@ -1,4 +1,4 @@
-"""What is wrong, for those whom it concerns: on the admin's first page."""
+"""The problems that a reader may see, for the admin's first page."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -8,9 +8,9 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.urls import reverse
 from django.utils.html import format_html
 
-from apps.health.domain import INTENDED, Subject
+from apps.health.domain import Subject
 from apps.health.models import Problem
-from apps.health.queries import not_checked, problems_seen_by, system_health
+from apps.health.queries import not_checked, problem_counts, problems_seen_by, system_health
 from apps.market.models import Asset, Feed
 from apps.notify.models import Channel
 from apps.panel.kit.parts import LINK, Part
@@ -26,23 +26,23 @@ _MODELS: Mapping[str, tuple[Any, str]] = {
 
 
 def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Part:
-    """Return what is wrong with what the reader may see, the worst first; in a few statements."""
+    """Return the problems that the reader may see, the worst first; in a few statements."""
     stopped = not_checked(now=now)
     if stopped is not None:
         return Part(title="Health", sentences=[stopped.reason, stopped.remedy], mood="bad")
-    found = problems_seen_by(user, now=now)
-    faults = [one for one in found if one[0].code not in INTENDED]
+    counts, shown = problem_counts(user), problems_seen_by(user, limit=PROBLEMS_SHOWN)
+    more = sum(counts) - len(shown)
     checked_at = f"{system_health(now=now).checked_at:%H:%M:%S} UTC"
-    if not faults:
+    if not counts.faults:
         first = f"Nothing is wrong, by the check at {checked_at}."
     else:
-        first = f"{len(faults)} {'thing is' if len(faults) == 1 else 'things are'} wrong, by the check at {checked_at}."
-    shown = found[:PROBLEMS_SHOWN]
+        things = "1 thing is" if counts.faults == 1 else f"{counts.faults} things are"
+        first = f"{things} wrong, by the check at {checked_at}."
     links = _links(problem for problem, _ in shown)
     return Part(
         title="Health",
-        sentences=[first, *([f"These are {PROBLEMS_SHOWN} of {len(found)}."] if len(found) > len(shown) else [])],
-        mood="bad" if faults else "good",
+        sentences=[first, *([f"These are {PROBLEMS_SHOWN} of {sum(counts)}."] if more > 0 else [])],
+        mood="bad" if counts.faults else "good",
         headers=["what", "health", "since (UTC)", "why", "what to do"],
         rows=[
             [
@@ -70,7 +70,7 @@ def _links(problems: Iterable[Problem]) -> dict[tuple[str, int], Any]:
         names = dict(model.objects.filter(pk__in=its_ids).order_by().values_list("pk", column))
         for pk in its_ids:
             page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[pk])
-            # What was deleted since the check has no page.
+            # A row that was deleted since the check has no page.
             name = f"{subject} {names[pk]}" if pk in names else f"{subject} (deleted)"
             links[subject, pk] = format_html(LINK, page, name) if pk in names else name
     return links

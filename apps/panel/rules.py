@@ -1,8 +1,7 @@
 """The pages of rules: written by a form that explains itself, switched, copied, stopped, and asked why."""
 
 import secrets
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -19,7 +18,6 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 from unfold.decorators import display
 
-from apps.health.domain import Health
 from apps.health.queries import rule_healths
 from apps.market.queries import known_tags
 from apps.notify.models import Channel
@@ -51,6 +49,7 @@ PARAMETERS = ["level", "low", "high", "percent", "by", "n", "window", "after", "
 class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
     """Rules are saved by the service: what changes their meaning becomes a new version, at its place in the log."""
 
+    healths_of = staticmethod(rule_healths)
     actions = ["copy", "switch_on", "switch_off", "confirm_levels", "stop_and_delete", "would_send", "silence"]
     buttons = actions
     change_form_after_template = "panel/rule_preview.html"
@@ -95,9 +94,6 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
 
     def get_list_display(self, request: HttpRequest) -> list[str]:
         return [*self.list_display, "owner"] if request.user.is_superuser else self.list_display
-
-    def healths_of(self, ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
-        return rule_healths(ids, now=now)
 
     @admin.display(description="in words")
     def describe(self, rule: Rule) -> str:

@@ -22,9 +22,12 @@ QUOTES_AT_ONCE = 10_000
 
 @dataclass(slots=True)
 class Corrected:
-    """What a correction came to, or would: stored quotes that were replaced, and that were deleted, quotes of times at
-    which none was stored, quotes that were there already or were rejected by reason, (asset id, day) of the days that
-    are kept as candles alone and were replaced or deleted as a whole, entries of the log."""
+    """The counts of a correction, done or previewed.
+
+    replaced, deleted: stored quotes; added: quotes of times at which none was stored; repeated: quotes that were there
+    already; rejected: reason -> quotes; days: (asset id, day) of days that are kept as candles alone and were replaced
+    or deleted as a whole; entries: of the log.
+    """
 
     replaced: int = 0
     deleted: int = 0
@@ -86,8 +89,9 @@ def replace_quotes(
     trace_id: str,
     progress: Callable[[int], None] = lambda quotes: None,
 ) -> Corrected:
-    """Put quotes, as `admit_file` gave them, in place of those that are stored at their times. Whoever was stopped
-    begins again: what stands already is counted and left. progress is given the number of quotes that are done."""
+    """Put quotes, as `admit_file` gave them, in place of those that are stored at their times. After an
+    interruption call it again: quotes that are replaced already are counted and left. progress is given the number of
+    quotes that are done."""
     market.make_cursor(feed.pk)
     corrected = Corrected()
     done = 0
@@ -130,8 +134,8 @@ def delete_quotes(
     trace_id: str,
     progress: Callable[[int], None] = lambda quotes: None,
 ) -> Corrected:
-    """Delete the quotes of an asset in [since, until), also those that are kept as candles alone. Whoever was stopped
-    begins again. progress is given the number of quotes that are gone. Raises CorrectionRefused."""
+    """Delete the quotes of an asset in [since, until), also those that are kept as candles alone. After an
+    interruption call it again. progress is given the number of quotes that are gone. Raises CorrectionRefused."""
     preview_deletion(asset, since=since, until=until)
     corrected = Corrected()
     begin = since
@@ -159,7 +163,7 @@ def delete_quotes(
 
 
 def _keep_what_is_evaluated(cursor: EvaluationCursor, found: market.Difference) -> None:
-    """What was evaluated stands, also where windows were filled from candles that are replaced now."""
+    """Keep a checkpoint where candles are replaced: windows were filled from the old ones."""
     if found.days:
         rules.keep_checkpoint(feed_id=cursor.feed_id, seq=cursor.seq)
 

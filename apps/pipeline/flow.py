@@ -259,7 +259,7 @@ def _dispatch(work: Signature) -> None:
 
 
 def check_health() -> None:
-    """Look at everything, write down what is wrong, and call HEARTBEAT_URL once a minute while work is done."""
+    """Check the health of everything, record its problems, and call HEARTBEAT_URL once a minute while work is done."""
     found = health.check(readers=readers(), now=timezone.now())
     ping_if_due(found, now=timezone.now())
 

@@ -63,7 +63,7 @@ def sweep() -> None:
 
 @shared_task(name="pipeline.check_health")
 def check_health() -> None:
-    """Look at everything, and write down what is wrong."""
+    """Check the health of everything, and record its problems."""
     flow.check_health()
 
 

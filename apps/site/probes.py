@@ -1,4 +1,4 @@
-"""What monitors and process managers ask: does the process answer, may it be sent visitors, does the system work?"""
+"""Probes for process managers, proxies and monitors."""
 
 import logging
 from collections import Counter

@@ -1,6 +1,5 @@
 """The pages of the site beside the admin: the front page, and signing in."""
 
-from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -20,8 +19,7 @@ from apps.accounts.queries import profile_of
 from apps.accounts.services import forget_attempts
 from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of
-from apps.health.domain import INTENDED
-from apps.health.queries import asset_healths, not_checked, problems_seen_by
+from apps.health.queries import asset_healths, not_checked, problem_counts
 from apps.market.queries import first_assets, latest_prices
 from apps.notify.services import ACTIONS, LinkInvalid, LinkOver, last_items_of, message_of_link, perform_action
 from apps.site.forms import ProfileForm, ResetForm, SignInForm
@@ -63,16 +61,9 @@ def _live(request: HttpRequest) -> dict[str, Any]:
         "more_assets": len(assets) > ASSETS_SHOWN,
         "alerts": alerts_of(request.user)[:ALERTS_SHOWN],
         "stopped": not_checked(now=now),
-        "faults": _faults(request, now=now),
+        "faults": problem_counts(request.user).faults,
         "now": now,
     }
-
-
-def _faults(request: HttpRequest, *, now: datetime) -> int:
-    """Return how much is wrong of what the reader depends on."""
-    if not request.user.is_authenticated:
-        return 0
-    return sum(problem.code not in INTENDED for problem, _ in problems_seen_by(request.user, now=now))
 
 
 class SignIn(auth.LoginView):

@@ -10,20 +10,13 @@ from apps.market.models import Asset
 from apps.rules import services
 from tests import builders
 from tests.benchmarks.sizes import FOLLOWING_RULES, FOLLOWING_RUNS
+from tests.benchmarks.timing import milliseconds
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.servers, pytest.mark.django_db]
 
 
 def follow():
     return services.follow_assets(now=builders.START, trace_id=builders.TRACE)
-
-
-def milliseconds(work) -> float:
-    """Return how long one run takes, over several."""
-    began = time.monotonic()
-    for _ in range(FOLLOWING_RUNS):
-        work()
-    return (time.monotonic() - began) / FOLLOWING_RUNS * 1_000
 
 
 def ask_for_nothing():
@@ -40,8 +33,8 @@ def test_rules_that_choose_by_feed_with_nothing_to_follow(settings):
         builders.make_rule(owner, name=f"rule {number}", assets={"feed": "chosen"}, condition=builders.above(100))
     follow()
 
-    nothing = milliseconds(ask_for_nothing)
-    idle = milliseconds(follow)
+    nothing = milliseconds(ask_for_nothing, runs=FOLLOWING_RUNS)
+    idle = milliseconds(follow, runs=FOLLOWING_RUNS)
     Asset.objects.filter(symbol="C").update(tags=["new"])
     began = time.monotonic()
     assert follow() == 0

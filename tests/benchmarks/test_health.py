@@ -1,7 +1,5 @@
 """The check of everything, on an installation that is large and on one that is empty. One run, ratios."""
 
-import time
-
 import pytest
 from django.db import connection
 from django.utils import timezone
@@ -12,22 +10,19 @@ from apps.notify.models import Channel, RuleChannel
 from apps.rules.models import Rule
 from apps.sources.models import FeedSource
 from tests.benchmarks.sizes import HEALTH_ASSETS, HEALTH_FEEDS, HEALTH_RULES, HEALTH_RUNS, IDLE_CHANNELS
+from tests.benchmarks.timing import milliseconds
 from tests.builders import make_owner
 from tests.idle_rows import make_idle
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.servers, pytest.mark.django_db]
 
 
-def milliseconds() -> float:
-    """Return how long one check takes, over several."""
-    began = time.monotonic()
-    for _ in range(HEALTH_RUNS):
-        check(readers=None, now=timezone.now())
-    return (time.monotonic() - began) / HEALTH_RUNS * 1_000
+def check_all():
+    check(readers=None, now=timezone.now())
 
 
 def test_a_check_of_a_large_installation():
-    empty = milliseconds()
+    empty = milliseconds(check_all, runs=HEALTH_RUNS)
     make_idle(
         owner=make_owner(),
         name="idle",
@@ -47,6 +42,6 @@ def test_a_check_of_a_large_installation():
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     found = check(readers=None, now=now)
-    large = milliseconds()
+    large = milliseconds(check_all, runs=HEALTH_RUNS)
     print(f"\n  {HEALTH_FEEDS:,} feeds, {HEALTH_ASSETS:,} assets, {HEALTH_RULES:,} rules, {len(found):,} problems")
     print(f"  a check             {large:>10.2f} ms   = {large / empty:.1f} x on an empty installation")

@@ -10,6 +10,7 @@ from apps.health.queries import (
     channel_healths,
     feed_healths,
     not_checked,
+    problem_counts,
     problems_seen_by,
     rule_healths,
     system_health,
@@ -20,7 +21,8 @@ from apps.notify.models import Channel
 from apps.notify.services import create_channel, set_channels
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule
-from tests.builders import START, above, append_quotes, at, make_feed, make_operator, make_owner, make_rule
+from apps.rules.services import delete_rule
+from tests.builders import START, TRACE, above, append_quotes, at, make_feed, make_operator, make_owner, make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -151,7 +153,7 @@ def test_a_rule_says_what_is_wrong_with_its_channel_and_the_worst_comes_first(fe
 
 
 def seen_by(user):
-    return {(problem.subject, problem.subject_id) for problem, _ in problems_seen_by(user, now=at(6))}
+    return {(problem.subject, problem.subject_id) for problem, _ in problems_seen_by(user, limit=100)}
 
 
 def test_everybody_sees_the_health_of_what_they_depend_on_and_of_nothing_else(feed, rule):
@@ -183,9 +185,29 @@ def test_faults_come_before_what_somebody_wanted_and_the_worst_first(feed, rule)
     run(50)
     root = make_owner("root")
     root.is_superuser = True
-    found = [problem.code for problem, _ in problems_seen_by(root, now=at(50))]
+    found = [problem.code for problem, _ in problems_seen_by(root, limit=100)]
     assert found == ["not_fetched", "not_delivered", "paused"]
     assert late.pk != feed.pk
+
+
+def test_problems_are_counted_by_whether_they_are_faults(feed, rule):
+    Channel.objects.update(failing_since=at(4))
+    make_feed("ETH-USD", name="late")
+    make_feed(name="paused", is_enabled=False)
+    run(50)
+    root = make_owner("root")
+    root.is_superuser = True
+    assert problem_counts(root) == (1, 1, 1)
+    assert problem_counts(rule.owner) == (0, 1, 0)
+    assert problem_counts(AnonymousUser()) == (0, 0, 0)
+    assert [problem.code for problem, _ in problems_seen_by(root, limit=2)] == ["not_fetched", "not_delivered"]
+
+
+def test_a_deleted_rule_is_never_well(feed, rule):
+    delete_rule(rule=rule, now=at(4), trace_id=TRACE)
+    run(5)
+    (one,) = rule_healths([rule.pk], now=at(6)).values()
+    assert (one.level, one.since, one.reason) == (Level.STOPPED, at(4), "The rule was deleted.")
 
 
 def test_channels_have_a_health_of_their_own(rule):

@@ -94,7 +94,7 @@ def test_the_newest_price_is_shown_as_it_becomes(admin_client, feed):
         ({"effective_at": "2030-01-01T00:00"}, "Not entered: the clock of the feed feed is at 2026-03-02 12:02:00 UTC"),
     ],
 )
-def test_what_cannot_be_entered_is_refused_in_words(admin_client, feed, data, said):
+def test_a_split_that_cannot_be_entered_is_refused_with_the_reason(admin_client, feed, data, said):
     shown = answer(admin_client, **data)
 
     assert said in answer(admin_client, **data, shown=shown.context["question"]).text

@@ -13,14 +13,14 @@ from apps.api.tokens.services import note_use
 
 
 class Asker(NamedTuple):
-    """Who asks, and by which token: None by a session."""
+    """The user of a request, and the id of its token: None for a session."""
 
     user: AbstractBaseUser | AnonymousUser
     token_id: int | None = None
 
     @property
     def sender(self) -> str:
-        """Return the code of what sends: a token, or the user of a session."""
+        """Return the code of the sender: a token, or the user of a session."""
         return f"user:{self.user.pk}" if self.token_id is None else f"token:{self.token_id}"
 
 

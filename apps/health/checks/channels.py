@@ -1,4 +1,4 @@
-"""What is wrong with channels."""
+"""Checks of channels."""
 
 from datetime import datetime, timedelta
 
@@ -16,7 +16,7 @@ FAILING_BRIEFLY = timedelta(minutes=5)
 
 
 def channel_findings(*, now: datetime) -> list[Finding]:
-    """Return what is wrong with channels: one statement, with some steps into indexes for each channel."""
+    """Return the problems of channels: one statement, with some steps into indexes for each channel."""
     channels = queries.with_last_try(Channel.objects.order_by("pk"))
     found = [_finding(channel, now=now) for channel in channels]
     return [one for one in found if one is not None]

@@ -1,4 +1,4 @@
-"""What is wrong with feeds and their assets."""
+"""Checks of feeds and their assets."""
 
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -61,7 +61,7 @@ class _Paces:
 
 
 def feed_findings(*, now: datetime) -> list[Finding]:
-    """Return what is wrong with feeds and assets, in the same few statements for any number of them, and one for each
+    """Return the problems of feeds and assets, in the same few statements for any number of them, and one for each
     feed that fails."""
     paused = Feed.objects.filter(is_enabled=False).values_list("pk", flat=True)
     found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk in paused]

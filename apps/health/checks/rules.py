@@ -1,4 +1,4 @@
-"""What is wrong with rules."""
+"""Checks of rules."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ _HALTED = {ERROR: Code.ERROR, PAUSED: Code.PAUSED_BY_SPLIT}
 
 
 def rule_findings(*, now: datetime) -> list[Finding]:
-    """Return what is wrong with rules, in the same few statements for any number of them."""
+    """Return the problems of rules, in the same few statements for any number of them."""
     rules = Rule.objects.filter(deleted_at=None)
     found = _halted(rules) + _unknown(rules)
     watched = RuleState.objects.filter(rule=OuterRef("pk"))

@@ -1,4 +1,4 @@
-"""What is wrong with the system as a whole."""
+"""Checks of the system as a whole."""
 
 import shutil
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ FREE_SHARE_LEAST = 0.05
 
 
 def system_findings(*, readers: Mapping[str, int] | None, now: datetime) -> list[Finding]:
-    """Return what is wrong with the system.
+    """Return the problems of the system.
 
     readers: queue -> how many workers read it, None where the broker does not say.
     """

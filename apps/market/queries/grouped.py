@@ -12,13 +12,13 @@ from apps.market.domain import UNITS_PER_ONE, Given, PathCandle, epoch_microseco
 from apps.market.models import FORWARD_KINDS, Asset, Candle, FeedEntry, ProviderSwitch, Quote, RollupCursor, Split
 from apps.market.queries.log import asset_ids_of
 
-# What the windows of an asset need of its past: (grid, how far back), the finest grid first, in microseconds.
+# The parts of its past that an asset's windows need: (grid, how far back) in microseconds, the finest grid first.
 Needs = Sequence[tuple[int, int]]
 Point = tuple[int, int]
 
 SECOND = 1_000_000
 MINUTE, HOUR, DAY = (int(one) * SECOND for one in Candle.Resolution)
-# What has waited longer for its roll-up is read quote by quote.
+# Where the roll-up is further behind than this, quotes are read one by one.
 ROLLED_UP_WITHIN = DAY
 _EPOCH = "'epoch'::timestamptz"
 
@@ -119,7 +119,7 @@ def grouped_paths(needs: Mapping[int, Needs], *, feed_id: int, up_to_entry: int)
     """
     if connection.vendor != "postgresql" or not needs:
         return {}
-    # Who looks far back without a grid looks at each quote.
+    # A window that looks far back without a grid needs each quote.
     with_grid = {one for one, grids in needs.items() if not any(grid < MINUTE and back > HOUR for grid, back in grids)}
     plain = with_grid - _read_by_quote(with_grid, up_to_entry=up_to_entry)
     newest = _newest_quotes(plain, up_to_entry=up_to_entry)

@@ -58,7 +58,7 @@ def evaluated_quotes(entry: FeedEntry) -> list[tuple[int, int, int]]:
     quotes = Quote.objects.filter(entry=entry, late=False, at__gte=entry.first_at, at__lte=entry.last_at)
     stored = _in_units(quotes.order_by("at", "asset_id"))
     if entry.is_superseded:
-        # What was corrected later stands in the log as it came.
+        # For this entry, a quote that was corrected later counts as it came.
         stored = _in_order([*stored, *_in_units(SupersededQuote.objects.filter(entry=entry, late=False))])
     return splits_of(after=entry.first_at, up_to_entry=entry.pk).quotes(stored)
 

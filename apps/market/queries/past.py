@@ -209,7 +209,7 @@ def _place(feed_id: int, *, up_to_seq: int) -> int | None:
 def _quoted(reach: Mapping[int, int], *, up_to_entry: int) -> dict[int, list[tuple[int, int]]]:
     """Return what quoted_path does, with the prices as they came."""
     quoted = set(LatestQuote.objects.filter(asset__in=reach).values_list("asset_id", flat=True))
-    # What a later correction replaced or deleted was there at this place.
+    # Quotes that a later correction replaced or deleted were there at this place.
     superseded = SupersededQuote.objects.filter(late=False, entry__lte=up_to_entry, until_entry__gt=up_to_entry)
     corrected = set(superseded.filter(asset__in=reach).order_by().values_list("asset_id", flat=True).distinct())
     paths = {}

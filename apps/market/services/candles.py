@@ -439,7 +439,7 @@ def _bounds(made: Sequence[Span]) -> tuple[datetime, datetime]:
 def _copy(made: Sequence[Span], *, resolution: int) -> None:
     """Store candles of which none is there, by COPY: for minutes, of which most are new, in a third of the time.
 
-    Whoever made one meanwhile breaks the primary key; then this is done again, after the rollback.
+    If another process made one meanwhile, the primary key refuses the COPY, and the next run upserts.
     """
     columns = f"resolution, {', '.join(Span._fields)}"
     written = _Written()

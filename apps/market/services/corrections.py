@@ -1,4 +1,4 @@
-"""Stored quotes replaced or deleted, as an entry of their feed's log: who reads the log before it sees what was."""
+"""Stored quotes replaced or deleted, as an entry of their feed's log: readers of the log before it see the old ones."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class CorrectionRefused(ValueError):
 
 @dataclass(slots=True)
 class Difference:
-    """What a correction changes.
+    """The changes that a correction makes.
 
     added: quotes of times at which none is stored, or of a day in `days`; changed: quotes that take the place of a
     stored one with another price; removed: stored quotes that are deleted, or whose place is taken; repeated, rejected:
@@ -116,7 +116,7 @@ def replace_quotes(head: FeedHead, found: Difference, *, now: datetime, trace_id
     rows = [row for asset_id, some in times.items() for row in _stored_at(asset_id, some)]
     for asset_id, day in sorted(found.days):
         rows += Quote.objects.filter(asset=asset_id, **_within(day))
-    # What was late stays so: a correction changes prices, and not what has been evaluated.
+    # Late quotes stay late: a correction changes prices, and not what was evaluated.
     were_late = {(row.asset_id, row.at) for row in rows if row.late} - wholly
     late = [quote for quote in quotes if (quote.asset_id, quote.at) in were_late]
     known = [quote for quote in quotes if (quote.asset_id, quote.at) not in were_late]

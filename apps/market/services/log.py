@@ -214,7 +214,7 @@ def still_here(head: FeedHead, admitted: domain.Admission) -> domain.Admission:
 
 
 def not_stored(past: domain.Admission) -> domain.Admission:
-    """Return what is not stored yet of a piece of history, equal times set apart. What is stored already stands."""
+    """Return the quotes of a piece of history that are not stored yet, equal times set apart."""
     left = placing.spread(past.quotes, stored=queries.stored_prices(past.quotes), newest=None)
     left.repeated += past.repeated
     left.rejected += past.rejected

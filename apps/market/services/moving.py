@@ -60,7 +60,7 @@ def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
     feed = Feed.objects.get(pk=feed_id) if feed_id is not None else None
     refuse_to_move(asset, feed=feed)
     if old_id is not None and not roll_up_last(old_id):
-        # Who reads the asset's past looks for what is not in candles yet in the log of its feed.
+        # Quotes that are not in candles yet are read from the log of the asset's feed, which would be another.
         raise AssetStays(f"The quotes of the feed {asset.feed} are being rolled up; try again in some minutes.")
     if old_id is not None:
         # Whoever has lost the lease and still fetches had asked for this asset too.

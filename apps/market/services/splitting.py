@@ -80,7 +80,7 @@ def _refuse_within_candle(asset: Asset, effective_at: datetime) -> None:
 def _multiply_latest(asset: Asset, *, effective_at: datetime, ratio: Fraction) -> bool:
     """Make the newest price of an asset what it is after the split that was just entered; tell whether it is another.
 
-    What is unconfirmed stays as it came, and is compared as it counts: once it is confirmed, it is a quote.
+    An unconfirmed quote stays as it came and is compared as adjusted: once confirmed, it is a quote like others.
     """
     latest = LatestQuote.objects.filter(asset=asset, at__lt=effective_at).first()
     if latest is None:

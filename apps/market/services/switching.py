@@ -32,7 +32,7 @@ def switches_of(
         known, last, own = newest[asset_id], in_force.get(asset_id), kept.get(asset_id)
         before = known.provider
         if before in ("", IMPORTED):
-            # What was imported came from nobody who could have failed: the provider before is that before the import.
+            # A file is no provider that could fail: the provider before is the one from before the import.
             before = last.provider if last is not None else provider
         if before == provider:
             continue

@@ -1,7 +1,5 @@
-"""Health on pages: a column of lists, a sentence on a row's page."""
+"""Health on pages: a column in lists, a sentence on a row's page."""
 
-from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -9,7 +7,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.decorators import display
 
-from apps.health.domain import Health, Level
+from apps.health.domain import Health, HealthReader, Level
 
 LEVEL_LABEL = {Level.WELL.value: "success", Level.DEGRADED.value: "warning", Level.STOPPED.value: "danger"}
 
@@ -22,11 +20,12 @@ def describe_health(health: Health) -> str:
 
 
 class HealthShown:
-    """Rows of which a list and a page say the health, read at once for all rows of a list."""
+    """Adds the health of rows to their list, where it is read for all rows at once, and to each row's page.
 
-    def healths_of(self, ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
-        """Return id -> health of these rows."""
-        raise NotImplementedError
+    healths_of: reads id -> health of these rows.
+    """
+
+    healths_of: HealthReader
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         base: Any = super().get_changelist(request, **kwargs)  # type: ignore[misc]

@@ -183,7 +183,7 @@ class Instance:
 
 @dataclass(slots=True)
 class Evaluation:
-    """What one entry changed: transitions in the order made, and the instances whose visible state is another now."""
+    """The changes that one entry made: transitions in their order, and instances whose visible state is another now."""
 
     transitions: list[Transition] = field(default_factory=list)
     touched: dict[tuple[int, int], Instance] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from apps.sources.providers.registry import PROVIDERS
 class Refusals(NamedTuple):
     """The names that one source of a feed refuses.
 
-    asset_ids: the assets of all its rows; waiting: the names that are left out of calls for now; due: the names that
+    asset_ids: the assets of all its rows; waiting: names that are left out of calls until they are due; due: names that
     are asked for again, each in a call of its own.
     """
 

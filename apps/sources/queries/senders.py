@@ -1,4 +1,4 @@
-"""What is asked of the clocks of those who push quotes."""
+"""Reads of senders' clocks."""
 
 from datetime import datetime, timedelta
 

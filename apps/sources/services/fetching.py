@@ -93,8 +93,11 @@ class Part:
 
 
 class _Names(NamedTuple):
-    """What one provider is asked for. asset_ids: of all assets that it has a name for; asked: external id -> asset id;
-    waiting: ids of missing assets whose name it refuses for now."""
+    """The names for one call to a provider.
+
+    asset_ids: ids of all assets that the provider has a name for; asked: external id -> asset id; waiting: ids of
+    assets that still have no price and whose name the provider refuses, until it is asked for them again.
+    """
 
     asset_ids: set[int]
     asked: Mapping[str, int]
@@ -224,7 +227,7 @@ class Round:
     def _keep_limits(self, between_rounds: int) -> None:
         self._least_seconds = max(self._least_seconds, between_rounds)
         if self._least_seconds > FETCH_LEASE.total_seconds():
-            # Who is killed from here on has made his call all the same: it is not made again before its time.
+            # A worker that is killed from here on may have made its call: none is made before the next is allowed.
             FeedHead.objects.filter(pk=self._lease.feed.pk, fence=self._lease.fence).update(
                 redispatch_at=self._now + timedelta(seconds=self._least_seconds)
             )
@@ -279,7 +282,7 @@ class Round:
         if names.waiting:
             given.part.quotes.rejected["missing"] += len(names.waiting)
         self.parts.append(given.part)
-        # What it has no name for in the right currency could not be asked of it.
+        # The provider could not be asked for assets that it has no name for in the right currency.
         self.missing = self.missing.difference(names.asset_ids) | given.not_given | names.waiting
 
 

@@ -24,8 +24,8 @@ class PushRefused(ValueError):
 def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, trace_id: str) -> FeedEntry:
     """Append what was pushed to the feed's log as one entry, admitted like any provider's answer, and return it.
 
-    A quote without a time gets that of its receipt; the times of a sender whose clock is ahead are set back. What comes
-    a second time is counted as repeated and stored once.
+    A quote without a time gets that of its receipt; the times of a sender whose clock is ahead are set back. A
+    quote that comes a second time is counted as repeated and stored once.
     When the feed is due, and who fetches it, is left alone. Raises PushRefused: unknown, paused, without the source
     `push`, or with a recording beside it, whose clock is another.
     """

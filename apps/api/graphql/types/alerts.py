@@ -56,8 +56,8 @@ class AlertEvent(graphene.ObjectType):
     detail = graphene.String(required=True, description="The exception's text, or the person's note; else empty.")
     correction = graphene.Field(
         JSON,
-        description="What was corrected of what the alert saw: at, before and after, the price of a time, null where "
-        "there was none or is none; or the day whose prices were replaced.",
+        description="The price that the alert saw and that was corrected: at, before and after (null where there was "
+        "none, or is none); or the day whose prices were replaced.",
     )
     by = graphene.String(description="Who did it, where a person did.")
     entry = graphene.Field(FeedEntry, description="The entry of the log that made it, where one did.")

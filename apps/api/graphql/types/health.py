@@ -1,9 +1,8 @@
 """How the system, and each feed, asset, channel and rule is, by the last check."""
 
 import re
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import graphene
 from django.utils import timezone
@@ -11,28 +10,28 @@ from django.utils import timezone
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import DateTime, enum
 from apps.health import domain, queries
-from apps.health.domain import INTENDED, SEVERITY
+from apps.health.domain import INTENDED
 from apps.health.models import Problem as ProblemRow
 
 HealthLevel = enum("HealthLevel", [one.value for one in domain.Level], description="How well something is.")
-HealthSubject = enum("HealthSubject", [one.value for one in domain.Subject], description="What has a health.")
+HealthSubject = enum(
+    "HealthSubject",
+    [one.value for one in domain.Subject],
+    description="The kinds of things whose health is checked.",
+)
 PROBLEMS_MOST = 200
 # Mail servers like to repeat the recipient in what they say.
 ADDRESS = re.compile(r"\S+(?:@|://)\S+")
 
 
-class _Reader(Protocol):
-    def __call__(self, ids: Iterable[int], *, now: datetime) -> Mapping[int, domain.Health]: ...
-
-
 class Health(graphene.ObjectType):
-    """How something is. Nothing is well that was not checked."""
+    """The health of one thing. A thing that was not checked is never well."""
 
     level = graphene.Field(HealthLevel, required=True)
     since = graphene.Field(DateTime, description="Since when it is not well, as far as that is known.")
-    code = graphene.String(required=True, description="What is wrong, as a code; empty where it is well.")
-    reason = graphene.String(required=True, description="The same for people; empty for strangers.")
-    remedy = graphene.String(required=True, description="What would mend it; empty for strangers.")
+    code = graphene.String(required=True, description="The code of the problem; empty where it is well.")
+    reason = graphene.String(required=True, description="The problem as a sentence; empty for strangers.")
+    remedy = graphene.String(required=True, description="The remedy as a sentence; empty for strangers.")
     checked_at = graphene.Field(DateTime, description="When that was checked; null: not yet.")
 
     def resolve_level(health: domain.Health, info: Any) -> str:
@@ -46,7 +45,7 @@ class Health(graphene.ObjectType):
 
 
 class Problem(graphene.ObjectType):
-    """Something that is wrong with one subject."""
+    """A problem of one subject."""
 
     subject = graphene.Field(HealthSubject, required=True)
     subject_id = graphene.ID(required=True, description="Its number; 0 for the system.")
@@ -67,8 +66,8 @@ class Problem(graphene.ObjectType):
 
 
 class SystemHealth(graphene.ObjectType):
-    """What is wrong with what you depend on: for operators the system, feeds and assets; for owners the feeds and
-    assets of their rules, their rules and channels."""
+    """The problems that concern you: operators see the system, feeds and assets; owners the feeds and assets of their
+    rules, and their rules and channels."""
 
     level = graphene.Field(HealthLevel, required=True, description="The worst among it, without what is intended.")
     checked_at = graphene.Field(DateTime, description="When everything was checked last; null: never.")
@@ -81,18 +80,16 @@ class HealthQuery(graphene.ObjectType):
     health = graphene.Field(SystemHealth, description="Whether everything works that you depend on.")
 
     def resolve_health(root: None, info: Any) -> SystemHealth:
-        now = timezone.now()
-        stopped = queries.not_checked(now=now)
-        found = queries.problems_seen_by(info.context.user, now=now)
-        levels = [health.level for problem, health in found if problem.code not in INTENDED]
-        if stopped is not None:
-            levels.append(stopped.level)
-        worst = max(levels, key=SEVERITY.__getitem__, default=domain.Level.WELL)
-        checked_at = stopped.checked_at if stopped is not None else queries.system_health(now=now).checked_at
-        return SystemHealth(level=worst.value, checked_at=checked_at, problems=found[:PROBLEMS_MOST])
+        user, now = info.context.user, timezone.now()
+        system = queries.not_checked(now=now) or queries.system_health(now=now)
+        counts = queries.problem_counts(user)
+        is_stopped = counts.stopped or system.code == domain.Code.NOT_CHECKED
+        level = domain.Level.STOPPED if is_stopped else domain.Level.DEGRADED if counts.degraded else domain.Level.WELL
+        found = queries.problems_seen_by(user, limit=PROBLEMS_MOST)
+        return SystemHealth(level=level.value, checked_at=system.checked_at, problems=found)
 
 
-def _reader(read: _Reader) -> Any:
+def _reader(read: domain.HealthReader) -> Any:
     def load(context: Context, ids: list[int]) -> Mapping[int, Any]:
         return read(ids, now=timezone.now())
 

@@ -1,4 +1,4 @@
-"""What the leaves of a condition have in common: each is bound to the places of its windows, and then tested.
+"""The base of a condition's leaves: each is bound to the places of its windows, and then tested.
 
 A leaf answers True, False or None (UNKNOWN). The kinds, and what each means, are in docs/rules.md.
 """
@@ -35,7 +35,7 @@ class Bound:
 
 
 class Leaf:
-    """What the leaves have in common. An event is true at one quote only; a clocked leaf changes with the clock too.
+    """The base of every leaf. An event is true at one quote only; a clocked leaf changes with the clock too.
 
     counts_hours: it measures time by the calendar of its asset, where it has one; has_price: it names a price itself,
     which a split makes another; compares_prices: with those of a window.
