@@ -41,8 +41,8 @@ def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> l
     keys = {(one.rule_id, one.asset_id) for one in transitions if is_notable(one)}
     if not keys:
         return []
-    rules = Rule.objects.in_bulk({rule_id for rule_id, _ in keys})
-    symbols = dict(Asset.objects.filter(pk__in={asset_id for _, asset_id in keys}).values_list("pk", "symbol"))
+    rules = Rule.every.in_bulk({rule_id for rule_id, _ in keys})
+    symbols = dict(Asset.every.filter(pk__in={asset_id for _, asset_id in keys}).values_list("pk", "symbol"))
     specs = specs_of({one.version_id for one in transitions if is_notable(one)})
     # Those that this log has opened: an asset that moved may have one in the other feed's already.
     ours = Alert.objects.filter(rule__in=rules, asset__in=symbols, resolved_at=None, entry__feed=entry.feed_id)

@@ -46,6 +46,7 @@ class Code(StrEnum):
     CALENDAR_ENDS = "calendar_ends"
     NO_PARTITION = "no_partition"
     DISK_FULL = "disk_full"
+    CANARY_MISSED = "canary_missed"
     # Of a feed.
     PAUSED = "paused"
     NO_SOURCE = "no_source"

@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce, Now, NullIf
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import alerts_of
+from apps.canary import CANARY, is_not_canary
 from apps.leases import IS_LEASED, LEASE_HAS_EXPIRED
 from apps.market.models import Asset, FeedEntry
 from apps.notify import domain
@@ -46,7 +47,8 @@ def messages_seen_by(user: AbstractBaseUser | AnonymousUser, *, inbox_only: bool
         rows = rows.filter(channel__kind="inbox", status=Message.Status.DELIVERED)
     if not user.is_authenticated:
         return rows.none()
-    return rows if getattr(user, "is_superuser", False) else rows.filter(channel__owner=user)
+    is_superuser = getattr(user, "is_superuser", False)
+    return rows.filter(is_not_canary("channel") if is_superuser else Q(channel__owner=user))
 
 
 def messages_about(user: AbstractBaseUser | AnonymousUser, alert_ids: Iterable[int]) -> QuerySet[Message]:
@@ -131,6 +133,9 @@ def deferral_now(
     notification: Notification, *, silences: Sequence[domain.Silenced], now: datetime
 ) -> domain.Deferral | None:
     """Return what defers a notification now. Reads its channel, and its event's alert."""
+    if notification.channel_id == CANARY:
+        # A silence of everybody's alerts is meant for people.
+        return None
     alert = notification.event.alert
     return domain.deferral_of(
         now=now,

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
+from apps.canary import is_not_canary
 from apps.health.domain import Code, Finding, Level, Subject
 from apps.notify import queries
 from apps.notify.models import Channel
@@ -17,7 +18,7 @@ FAILING_BRIEFLY = timedelta(minutes=5)
 
 def channel_findings(*, now: datetime) -> list[Finding]:
     """Return the problems of channels: one statement, with some steps into indexes for each channel."""
-    channels = queries.with_last_try(Channel.objects.order_by("pk"))
+    channels = queries.with_last_try(Channel.objects.filter(is_not_canary("pk")).order_by("pk"))
     found = [_finding(channel, now=now) for channel in channels]
     return [one for one in found if one is not None]
 

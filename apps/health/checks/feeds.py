@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from django.db.models import Count, Min, OuterRef, Q, Subquery
 
+from apps.canary import is_not_canary
 from apps.health.domain import BEHIND_AFTER, Code, Finding, Level, Subject, silent_after
 from apps.market import calendars
 from apps.market.domain import epoch_microseconds
@@ -153,7 +154,7 @@ def _schedule_wrong(feed: _Feed, *, paces: _Paces, now: datetime) -> Finding | N
 
 def _waiting(*, before: datetime) -> dict[int, datetime]:
     """Return feed id -> when its oldest entry came that has waited to be evaluated since before `before`."""
-    late = FeedEntry.objects.filter(evaluated_at=None, received_at__lt=before).order_by()
+    late = FeedEntry.objects.filter(is_not_canary("feed"), evaluated_at=None, received_at__lt=before).order_by()
     return dict(late.values_list("feed").annotate(Min("received_at")))
 
 

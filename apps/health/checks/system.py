@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import connection
 
+from apps.health.checks.canary import canary_findings
 from apps.health.domain import Code, Finding, Level, Subject
 from apps.market import partitions
 from apps.market.queries import calendar_warnings
@@ -35,7 +36,7 @@ def system_findings(*, readers: Mapping[str, int] | None, now: datetime) -> list
     if disk.free < FREE_SHARE_LEAST * disk.total:
         facts = {"free": _gigabytes(disk.free), "total": _gigabytes(disk.total)}
         found.append(Finding(Subject.SYSTEM, 0, Code.DISK_FULL, Level.DEGRADED, facts=facts))
-    return found
+    return found + canary_findings(now=now)
 
 
 def _gigabytes(count: int) -> str:
