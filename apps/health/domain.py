@@ -87,7 +87,8 @@ class Finding:
     """A problem that a check has found with one subject.
 
     subject_id: its number, 0 for the system; since: from when on, None where only the check knows; facts: what the
-    sentence about it needs, fit for JSON.
+    sentence about it needs, fit for JSON; patience: how long it has to last while the system runs before anybody is
+    notified of it.
     """
 
     subject: Subject
@@ -96,6 +97,7 @@ class Finding:
     level: Level
     since: datetime | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    patience: timedelta = SILENT_AT_LEAST
 
     @property
     def key(self) -> tuple[str, int, str]:

@@ -108,6 +108,12 @@ def is_at_its_limit(channel: Channel, *, now: datetime) -> bool:
     return lately.count() >= channel.messages_per_minute
 
 
+def operator_channels() -> list[Channel]:
+    """Return the channels that want the operators' alerts, whose owners may see those now, with their owners."""
+    wanted = Channel.objects.filter(wants_system=True, is_enabled=True).select_related("owner").order_by("pk")
+    return [one for one in wanted if one.owner.has_perm("alerts.view_system_alerts")]
+
+
 def rule_notified_last(channel: Channel) -> Rule | None:
     """Return that of the rules which name the channel whose alert is the newest; None where none has one."""
     alerts = Alert.objects.filter(rule__rule_channels__channel=channel).select_related("rule")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.db.models import Count, DateTimeField, DurationField, Exists, Func, Min, OuterRef, Q, Subquery, Value
 
 from apps.canary import is_not_canary
-from apps.health.domain import BEHIND_AFTER, Code, Finding, Level, Subject, silent_after
+from apps.health.domain import BEHIND_AFTER, SILENT_AT_LEAST, Code, Finding, Level, Subject, silent_after
 from apps.market import calendars
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
@@ -161,11 +161,14 @@ def _failing(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> dict[in
     for feed in feeds:
         reason, answered = facts_of.get(feed.pk, ("", None))
         since = answered or feed.created_at
-        is_over = now - since > silent_after(paces.between_rounds(feed))
+        patience = silent_after(paces.between_rounds(feed))
+        is_over = now - since > patience
         keys = [PROVIDERS[slug].key_variable for slug in feed.providers]
         facts = {"reason": reason or "unknown", "hint": hint_on(reason or "", key_variables=keys)}
         level = Level.STOPPED if is_over else Level.DEGRADED
-        found[feed.pk] = Finding(Subject.FEED, feed.pk, Code.FAILING, level, since=since, facts=facts)
+        found[feed.pk] = Finding(
+            *(Subject.FEED, feed.pk, Code.FAILING, level), since=since, facts=facts, patience=patience
+        )
     return found
 
 
@@ -204,7 +207,14 @@ def _pushed_too_seldom(feeds: Sequence[_Feed], *, now: datetime) -> list[Finding
         since = pushed_at or created_at
         if now - since > expected[pk]:
             facts = {"expect_every": int(expected[pk].total_seconds())}
-            found.append(Finding(Subject.FEED, pk, Code.NOTHING_PUSHED, Level.STOPPED, since=since, facts=facts))
+            found.append(
+                Finding(
+                    *(Subject.FEED, pk, Code.NOTHING_PUSHED, Level.STOPPED),
+                    since=since,
+                    facts=facts,
+                    patience=max(expected[pk], SILENT_AT_LEAST),
+                )
+            )
     return found
 
 
@@ -248,27 +258,25 @@ def _assets_wrong(
     silent = {}
     for pk, feed_id, currency, calendar, at in quiet:
         feed = asked.get(feed_id)
-        if feed is not None and _is_silent(
-            feed, at=at, calendar=calendar, patience=silent_after(paces.between_prices(feed)), now=now
-        ):
-            silent[pk] = (feed_id, currency, at)
+        if feed is None:
+            continue
+        patience = silent_after(paces.between_prices(feed))
+        if _is_silent(feed, at=at, calendar=calendar, patience=patience, now=now):
+            silent[pk] = (feed_id, currency, at, patience)
     if not silent:
         return []
     refused = {row.asset_id: row for row in RefusedListing.objects.filter(asset__in=silent).order_by("-provider")}
-    left_out = _left_out({feed_id for feed_id, _, _ in silent.values()})
+    left_out = _left_out({feed_id for feed_id, *_ in silent.values()})
     found = []
-    for pk, (_, currency, at) in silent.items():
+    for pk, (_, currency, at, patience) in silent.items():
+        code, since, facts = Code.SILENT if at is not None else Code.NO_PRICE, at, {}
         if pk in refused:
             row = refused[pk]
+            code, since = Code.REFUSED, row.since
             facts = {"provider": row.provider, "name": row.external_id, "reason": row.reason}
-            found.append(Finding(Subject.ASSET, pk, Code.REFUSED, Level.STOPPED, since=row.since, facts=facts))
         elif pk in left_out:
-            facts = {"currency": currency or left_out[pk]}
-            found.append(Finding(Subject.ASSET, pk, Code.NO_LISTING, Level.STOPPED, since=at, facts=facts))
-        elif at is None:
-            found.append(Finding(Subject.ASSET, pk, Code.NO_PRICE, Level.STOPPED))
-        else:
-            found.append(Finding(Subject.ASSET, pk, Code.SILENT, Level.STOPPED, since=at))
+            code, facts = Code.NO_LISTING, {"currency": currency or left_out[pk]}
+        found.append(Finding(Subject.ASSET, pk, code, Level.STOPPED, since=since, facts=facts, patience=patience))
     return found
 
 
