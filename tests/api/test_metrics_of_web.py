@@ -1,9 +1,9 @@
 """What the web processes count together: each request once, whichever process answered it."""
 
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 
 from apps.api.tokens.services import create_token
 from tests.builders import make_operator
@@ -21,11 +21,9 @@ def test_each_request_is_counted_once_by_several_processes(tmp_path):
     (tmp_path / "metrics").mkdir()
 
     def get(path, **headers):
-        asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(asked, timeout=10) as answer:
-                return answer.read().decode()
-        except OSError:
+            return requests.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=20).text
+        except requests.RequestException:
             return None
 
     with rig(tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "metrics")) as processes:
