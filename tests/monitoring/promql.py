@@ -16,7 +16,7 @@ def parsed(expression: str):
     """Return the parsed expression; Grafana's variables are replaced. Raises ValueError."""
     for name, value in _VARIABLES.items():
         expression = expression.replace(name, value)
-    return promql_parser.parse(re.sub(r"\$\w+|\$\{\w+\}", "x", expression))
+    return promql_parser.parse(re.sub(r"\$\w+", ".*", expression))
 
 
 def selectors(node) -> Iterator[str]:

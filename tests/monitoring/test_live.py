@@ -1,4 +1,5 @@
-"""The real Prometheus and Alertmanager on the running stack: what rules ask for is there, and an alert arrives."""
+"""The real Prometheus and Alertmanager on the running stack: what rules and dashboards ask for is there, and an
+alert arrives."""
 
 import json
 import re
@@ -6,9 +7,11 @@ import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from django.utils import timezone
 
@@ -19,6 +22,7 @@ from apps.notify.services import create_channel, set_channels
 from apps.sources.services import Pushed, record_pushed
 from tests.builders import TRACE, above, make_feed, make_operator, make_owner, make_rule
 from tests.monitoring.promql import parsed, selectors
+from tests.monitoring.test_dashboards import TARGETS
 from tests.monitoring.test_rules import RULES
 from tests.rig import free_port, rig, wait_until
 
@@ -67,7 +71,7 @@ def push(price):
     )
 
 
-def test_what_rules_ask_for_is_there_and_the_loss_of_a_worker_is_reported(tmp_path):
+def test_what_rules_and_dashboards_ask_for_is_there_and_the_loss_of_a_worker_is_reported(tmp_path):
     ada = make_owner()
     make_feed("A", name="pushed", provider="push")
     rule = make_rule(ada, assets=["A"], condition=above(100))
@@ -108,11 +112,14 @@ def test_what_rules_ask_for_is_there_and_the_loss_of_a_worker_is_reported(tmp_pa
             *(f"--storage.path={tmp_path}/alertmanager", f"--web.listen-address={listen['alertmanager']}"),
             name="alertmanager",
         )
-        missing = {one for rule in RULES for one in selectors(parsed(str(rule["expr"])))}
+        expressions = [str(rule["expr"]) for rule in RULES] + [one["expr"] for _, one in TARGETS if "expr" in one]
+        missing = {selector for one in expressions for selector in selectors(parsed(one))}
         rounds = iter(range(1_000))
 
         def all_there():
             push(90 + 20 * (next(rounds) % 2))
+            with suppress(requests.RequestException):
+                requests.get(f"http://{listen['web']}/graphql", timeout=5)
             missing.difference_update([one for one in missing if asked(ports["prometheus"], one)])
             return not missing
 
