@@ -7,7 +7,7 @@ LOCK := .venv/bin/uv pip compile --quiet pyproject.toml --generate-hashes --pyth
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo services browser monitoring dev monitor test faults bench lint lock clean
+.PHONY: help venv venv-dev demo services browser monitoring dev monitor flower test faults bench lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -31,6 +31,9 @@ dev: services ## Run web, workers and beat on these servers, http://127.0.0.1:80
 
 monitor: monitoring ## Run Prometheus (http://127.0.0.1:9090) and Alertmanager (9093) beside a running make dev
 	@mkdir -p var/prometheus var/alertmanager && .venv/bin/honcho --app-root . --procfile compose/Procfile.monitoring --env /dev/null start
+
+flower: venv ## Show the workers and tasks of a running make dev; it prints its address and password
+	@compose/flower.sh
 
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
 test: services browser monitoring ## Run all tests, those of the embedded run on SQLite too, and report coverage
