@@ -75,6 +75,10 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
         "the workers' disk has {free} of {total} left",
         "Free some space, or keep quotes for fewer days (QUOTE_RETENTION_DAYS).",
     ),
+    Code.CANARY_MISSED: _fixed(
+        "no alert of the canary has reached its inbox since {since}",
+        "Check that analyzers and notifiers run, and their logs; docs/operations.md says what the canary is.",
+    ),
     Code.PAUSED: _fixed("the feed is paused", "Resume it on its page."),
     Code.NO_SOURCE: _fixed("the feed has no source", "Add a provider on the feed's page."),
     Code.NO_FEED_ASSET: _fixed(

@@ -8,6 +8,7 @@ from django.core.validators import MaxValueValidator, ProhibitNullCharactersVali
 from django.db import models
 from django.db.models import Q
 
+from apps.canary import WithCanary, WithoutCanary
 from apps.leases import Dispatched, Leased
 from apps.market import domain
 from apps.market.calendars import CALENDARS
@@ -57,6 +58,8 @@ class Feed(models.Model):
     # Its clock is that of this machine, not a recording's. It follows from the feed's sources, which set it.
     is_live = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
+    objects = WithoutCanary()
+    every = WithCanary()
 
     class Meta:
         ordering = ["name"]
@@ -157,6 +160,8 @@ class Asset(models.Model):
         "price of it waits to be confirmed.",
     )
     tags = models.JSONField(default=list, blank=True, help_text='A list of words that rules can choose by: ["crypto"].')
+    objects = WithoutCanary()
+    every = WithCanary()
 
     class Meta:
         ordering = ["symbol"]

@@ -15,6 +15,7 @@ from unfold.forms import PaginationInlineFormSet
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
+from apps.canary import is_not_canary
 from apps.health.queries import feed_healths
 from apps.market import queries
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry, Quote, SupersededQuote
@@ -354,6 +355,9 @@ class FeedEntryAdmin(ReadOnlyAdmin):
     ]
     list_filter = ["feed", "kind", ("failure", admin.EmptyFieldListFilter), SwitchedFilter]
     list_select_related = ["feed"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[FeedEntry]:
+        return super().get_queryset(request).filter(is_not_canary("feed"))
 
     @admin.display(description="rejected")
     def rejected_text(self, entry: FeedEntry) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -15,6 +14,7 @@ from unfold.decorators import display
 from apps.api.tokens.models import ApiToken
 from apps.api.tokens.queries import tokens_seen_by
 from apps.api.tokens.services import create_token, revoke_token
+from apps.panel.kit.owned import owners_to_choose
 
 
 class TokenForm(forms.ModelForm):
@@ -50,8 +50,7 @@ class ApiTokenAdmin(ModelAdmin):
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "owner":
             kwargs["initial"] = request.user
-            if not request.user.is_superuser:
-                kwargs["queryset"] = get_user_model().objects.filter(pk=request.user.pk)
+            kwargs["queryset"] = owners_to_choose(request.user)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: ApiToken | None = None) -> bool:

@@ -22,6 +22,7 @@ from kombu.exceptions import OperationalError
 
 from apps.alerts.services import end_episodes, record_corrections, record_episodes
 from apps.backtests import services as runs
+from apps.health import canary
 from apps.health import services as health
 from apps.market import queries as market_queries
 from apps.market import services as market
@@ -268,9 +269,12 @@ def _dispatch(work: Signature) -> None:
 
 
 def check_health() -> None:
-    """Check the health of everything, record its problems, and call HEARTBEAT_URL once a minute while work is done."""
+    """Check the health of everything, record its problems, and call HEARTBEAT_URL once a minute while work is done;
+    then let the canary have its next price, if that is due. The next tick dispatches its evaluation."""
     found = health.check(readers=readers(), now=timezone.now())
     ping_if_due(found, now=timezone.now())
+    if settings.CANARY:
+        canary.append_if_due(now=timezone.now())
 
 
 def roll_up() -> None:
@@ -315,6 +319,7 @@ def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[s
         "checkpoints": rules.prune_checkpoints(now=now, dry_run=dry_run),
         "transitions": rules.prune_transitions(now=now, dry_run=dry_run),
         "backtests": runs.prune_backtests(dry_run=dry_run),
+        "canary": canary.prune_canary(now=now, dry_run=dry_run),
         # Before messages, so that a dry run reports what a run does: silences released by pruned messages are the next
         # run's.
         "silences": notify.prune_silences(now=now, dry_run=dry_run),

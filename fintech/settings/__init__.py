@@ -100,6 +100,8 @@ OUTBOUND_ALLOW = env.places("OUTBOUND_ALLOW")
 SLACK_HOSTS = [host.lower() for host in env.names("SLACK_HOSTS")]
 TELEGRAM_API_URL = env.url("TELEGRAM_API_URL", schemes={"http", "https"}, bare=True).rstrip("/")
 
+# The demo has none.
+CANARY = env.boolean("CANARY") and not EMBEDDED
 HEARTBEAT_URL = env.url("HEARTBEAT_URL", schemes={"http", "https"}, optional=True)
 
 METRICS_LISTEN = env.listen("METRICS_LISTEN")

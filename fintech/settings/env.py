@@ -23,6 +23,10 @@ Place = tuple[IPv4Network | IPv6Network | str, int | None]
 VARIABLES: dict[str, tuple[str | None, str]] = {
     "ALPHAVANTAGE_API_KEY": ("", "key of Alpha Vantage; feeds that use it fail with the reason no_key without it"),
     "ANALYSIS_SHARDS": ("1", "number of analyzer processes; each has a queue analysis.0 to analysis.N-1"),
+    "CANARY": (
+        "true",
+        "false: no made-up price goes through the whole chain each 150 s to show that it works; the demo has none",
+    ),
     "CELERY_BROKER_URL": ("memory://", "amqp://user:password@host:5672/vhost, or memory:// for the embedded run"),
     "CHANNEL_ENCRYPTION_KEYS": (
         "",

@@ -5,9 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Min, OuterRef, Q, Subquery
+from django.db.models import Count, DateTimeField, DurationField, Exists, Func, Min, OuterRef, Q, Subquery, Value
 
-from apps.health.domain import BEHIND_AFTER, Code, Finding, Level, Subject, silent_after
+from apps.canary import is_not_canary
+from apps.health.domain import BEHIND_AFTER, SILENT_AT_LEAST, Code, Finding, Level, Subject, silent_after
 from apps.market import calendars
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
@@ -17,6 +18,7 @@ from apps.sources.models import FeedSource, RefusedListing, SenderClock
 from apps.sources.providers.failures import hint_on
 from apps.sources.providers.registry import PROVIDERS
 
+PUSH = "push"
 AHEAD_LATELY = timedelta(hours=1)
 AHEAD_LEAST_SECONDS = 5
 # Where a provider names only the day, a weekend and holidays lie between two prices.
@@ -42,6 +44,16 @@ class _Feed(NamedTuple):
         return tuple(slug for slug, _ in self.sources if slug in PROVIDERS)
 
 
+class _Seconds(Func):
+    """A column of whole seconds as a duration."""
+
+    template = "make_interval(secs => %(expressions)s)"
+    output_field = DurationField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="(%(expressions)s * 1000000)", **context)
+
+
 class _Paces:
     """How far apart the prices of feeds come by the limits of their providers, which are read once for each set."""
 
@@ -62,10 +74,11 @@ class _Paces:
 
 def feed_findings(*, now: datetime) -> list[Finding]:
     """Return the problems of feeds and assets, in the same few statements for any number of them, and one for each
-    feed that fails."""
+    feed that fails. Only those are read of which something may be wrong."""
     paused = Feed.objects.filter(is_enabled=False).values_list("pk", flat=True)
     found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk in paused]
-    feeds, paces = _enabled_feeds(), _Paces()
+    quiet, paces = _quiet_assets(now=now), _Paces()
+    feeds = _feeds({*_suspect_ids(now=now), *(feed_id for _, feed_id, *_ in quiet)})
     failing = _failing([feed for feed in feeds if feed.failures], paces=paces, now=now)
     waiting = _waiting(before=now - BEHIND_AFTER)
     fetched = []
@@ -80,15 +93,32 @@ def feed_findings(*, now: datetime) -> list[Finding]:
     for pk, since in waiting.items():
         found.append(Finding(Subject.FEED, pk, Code.NOT_EVALUATED, Level.STOPPED, since=since))
     found += _senders_ahead(now=now)
-    return found + _pushed_too_seldom(fetched, now=now) + _assets_wrong(fetched, paces=paces, now=now)
+    return found + _pushed_too_seldom(fetched, now=now) + _assets_wrong(quiet, fetched, paces=paces, now=now)
 
 
-def _enabled_feeds() -> list[_Feed]:
+def _suspect_ids(*, now: datetime) -> set[int]:
+    """Return the enabled feeds that are set up or scheduled such that something may be wrong."""
+    latest = Value(now + BEHIND_AFTER, output_field=DateTimeField()) + _Seconds("interval_seconds")
+    behind = Q(head__next_slot__lt=now - BEHIND_AFTER) | Q(head__next_slot__gt=latest)
+    bare = ~Exists(FeedSource.objects.filter(feed=OuterRef("pk"))) | ~Exists(Asset.objects.filter(feed=OuterRef("pk")))
+    enabled = Feed.objects.filter(is_enabled=True).order_by()
+    suspect = enabled.filter(Q(head__failures__gt=0) | behind | bare).values_list("pk", flat=True)
+    # Of these providers, options or the environment say whether something is wrong.
+    unsure = [PUSH, *(slug for slug in PROVIDERS if not _has_key(slug))]
+    asked = FeedSource.objects.filter(provider__in=unsure, feed__is_enabled=True).order_by()
+    return {*suspect, *asked.values_list("feed", flat=True)}
+
+
+def _feeds(ids: Collection[int]) -> list[_Feed]:
+    """Return those of the feeds that are enabled."""
+    if not ids:
+        return []
     its_sources: dict[int, list[tuple[str, Mapping[str, Any]]]] = {}
-    rows = FeedSource.objects.order_by("feed", "position").values_list("feed", "provider", "options")
+    rows = FeedSource.objects.filter(feed__in=ids).order_by("feed", "position")
+    rows = rows.values_list("feed", "provider", "options")
     for feed_id, provider, options in rows:
         its_sources.setdefault(feed_id, []).append((provider, options))
-    feeds = Feed.objects.filter(is_enabled=True).order_by("pk")
+    feeds = Feed.objects.filter(pk__in=ids, is_enabled=True).order_by("pk")
     feeds = feeds.annotate(count=Count("assets"))
     columns = ("is_live", "interval_seconds", "head__next_slot", "head__failures", "head__began_at", "created_at")
     return [
@@ -131,11 +161,14 @@ def _failing(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> dict[in
     for feed in feeds:
         reason, answered = facts_of.get(feed.pk, ("", None))
         since = answered or feed.created_at
-        is_over = now - since > silent_after(paces.between_rounds(feed))
+        patience = silent_after(paces.between_rounds(feed))
+        is_over = now - since > patience
         keys = [PROVIDERS[slug].key_variable for slug in feed.providers]
         facts = {"reason": reason or "unknown", "hint": hint_on(reason or "", key_variables=keys)}
         level = Level.STOPPED if is_over else Level.DEGRADED
-        found[feed.pk] = Finding(Subject.FEED, feed.pk, Code.FAILING, level, since=since, facts=facts)
+        found[feed.pk] = Finding(
+            *(Subject.FEED, feed.pk, Code.FAILING, level), since=since, facts=facts, patience=patience
+        )
     return found
 
 
@@ -153,7 +186,7 @@ def _schedule_wrong(feed: _Feed, *, paces: _Paces, now: datetime) -> Finding | N
 
 def _waiting(*, before: datetime) -> dict[int, datetime]:
     """Return feed id -> when its oldest entry came that has waited to be evaluated since before `before`."""
-    late = FeedEntry.objects.filter(evaluated_at=None, received_at__lt=before).order_by()
+    late = FeedEntry.objects.filter(is_not_canary("feed"), evaluated_at=None, received_at__lt=before).order_by()
     return dict(late.values_list("feed").annotate(Min("received_at")))
 
 
@@ -163,7 +196,7 @@ def _pushed_too_seldom(feeds: Sequence[_Feed], *, now: datetime) -> list[Finding
         feed.pk: timedelta(microseconds=read_duration(options["expect_every"]))
         for feed in feeds
         for slug, options in feed.sources
-        if slug == "push" and "expect_every" in options
+        if slug == PUSH and "expect_every" in options
     }
     if not expected:
         return []
@@ -174,7 +207,14 @@ def _pushed_too_seldom(feeds: Sequence[_Feed], *, now: datetime) -> list[Finding
         since = pushed_at or created_at
         if now - since > expected[pk]:
             facts = {"expect_every": int(expected[pk].total_seconds())}
-            found.append(Finding(Subject.FEED, pk, Code.NOTHING_PUSHED, Level.STOPPED, since=since, facts=facts))
+            found.append(
+                Finding(
+                    *(Subject.FEED, pk, Code.NOTHING_PUSHED, Level.STOPPED),
+                    since=since,
+                    facts=facts,
+                    patience=max(expected[pk], SILENT_AT_LEAST),
+                )
+            )
     return found
 
 
@@ -198,37 +238,45 @@ def _senders_ahead(*, now: datetime) -> list[Finding]:
     ]
 
 
-def _assets_wrong(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> list[Finding]:
-    """Return the assets without a price although their feed is answered. Pushed prices come when they come."""
-    asked = {feed.pk: feed for feed in feeds if "push" not in feed.providers}
-    # A healthy asset is not looked at twice: its price is newer than any feed could be silent.
+def _quiet_assets(*, now: datetime) -> list[tuple[int, int, str, str, datetime | None]]:
+    """Return (id, feed id, currency, calendar, time of its newest price) of the assets of live feeds whose price is so
+    old that some feed would be silent."""
     old = Q(latest=None) | Q(latest__at__lt=now - silent_after(timedelta(0)))
     rows = Asset.objects.filter(old, feed__is_enabled=True, feed__is_live=True).order_by()
-    columns = ("pk", "feed", "currency", "calendar", "latest__at")
+    return list(rows.values_list("pk", "feed", "currency", "calendar", "latest__at"))
+
+
+def _assets_wrong(
+    quiet: Sequence[tuple[int, int, str, str, datetime | None]],
+    feeds: Sequence[_Feed],
+    *,
+    paces: _Paces,
+    now: datetime,
+) -> list[Finding]:
+    """Return the assets without a price although their feed is answered. Pushed prices come when they come."""
+    asked = {feed.pk: feed for feed in feeds if PUSH not in feed.providers}
     silent = {}
-    for pk, feed_id, currency, calendar, at in rows.values_list(*columns):
+    for pk, feed_id, currency, calendar, at in quiet:
         feed = asked.get(feed_id)
-        if feed is not None and _is_silent(
-            feed, at=at, calendar=calendar, patience=silent_after(paces.between_prices(feed)), now=now
-        ):
-            silent[pk] = (feed_id, currency, at)
+        if feed is None:
+            continue
+        patience = silent_after(paces.between_prices(feed))
+        if _is_silent(feed, at=at, calendar=calendar, patience=patience, now=now):
+            silent[pk] = (feed_id, currency, at, patience)
     if not silent:
         return []
     refused = {row.asset_id: row for row in RefusedListing.objects.filter(asset__in=silent).order_by("-provider")}
-    left_out = _left_out({feed_id for feed_id, _, _ in silent.values()})
+    left_out = _left_out({feed_id for feed_id, *_ in silent.values()})
     found = []
-    for pk, (_, currency, at) in silent.items():
+    for pk, (_, currency, at, patience) in silent.items():
+        code, since, facts = Code.SILENT if at is not None else Code.NO_PRICE, at, {}
         if pk in refused:
             row = refused[pk]
+            code, since = Code.REFUSED, row.since
             facts = {"provider": row.provider, "name": row.external_id, "reason": row.reason}
-            found.append(Finding(Subject.ASSET, pk, Code.REFUSED, Level.STOPPED, since=row.since, facts=facts))
         elif pk in left_out:
-            facts = {"currency": currency or left_out[pk]}
-            found.append(Finding(Subject.ASSET, pk, Code.NO_LISTING, Level.STOPPED, since=at, facts=facts))
-        elif at is None:
-            found.append(Finding(Subject.ASSET, pk, Code.NO_PRICE, Level.STOPPED))
-        else:
-            found.append(Finding(Subject.ASSET, pk, Code.SILENT, Level.STOPPED, since=at))
+            code, facts = Code.NO_LISTING, {"currency": currency or left_out[pk]}
+        found.append(Finding(Subject.ASSET, pk, code, Level.STOPPED, since=since, facts=facts, patience=patience))
     return found
 
 
