@@ -9,6 +9,7 @@ from django.db import connection
 from django.db.models import Count, Max, Min, Q, Sum
 
 from apps.alerts.models import Alert
+from apps.canary import is_not_canary
 from apps.health.domain import INTENDED, Code, Level, Subject
 from apps.health.models import Check, Problem
 from apps.market.models import Asset, Feed, FeedEntry, LatestQuote
@@ -101,7 +102,8 @@ def _of_entries(*, now: datetime) -> Iterator[Sample]:
 
 
 def _of_alerts() -> Iterator[Sample]:
-    open_now = Alert.objects.filter(resolved_at=None).order_by().values_list("kind", "severity").annotate(Count("pk"))
+    shown = Alert.objects.filter(is_not_canary("rule"), resolved_at=None).order_by()
+    open_now = shown.values_list("kind", "severity").annotate(Count("pk"))
     counts = {(Alert.Kind.CONDITION.value, severity): 0 for severity in Rule.Severity.values}
     counts |= {(kind, severity): count for kind, severity, count in open_now}
     for labels, count in sorted(counts.items()):
@@ -133,10 +135,14 @@ def _of_deliveries(*, now: datetime) -> Iterator[Sample]:
     found = unsent.aggregate(oldest=Min("created_at"), count=Count("pk"))
     yield Sample("fintech_messages_unsent", found["count"])
     yield Sample("fintech_oldest_unsent_message_age_seconds", _age(found["oldest"], now=now))
-    states = Channel.objects.order_by().aggregate(
-        working=Count("pk", filter=Q(is_enabled=True, failing_since=None)),
-        failing=Count("pk", filter=Q(is_enabled=True, failing_since__isnull=False)),
-        off=Count("pk", filter=Q(is_enabled=False)),
+    states = (
+        Channel.objects.exclude(pk__lt=0)
+        .order_by()
+        .aggregate(
+            working=Count("pk", filter=Q(is_enabled=True, failing_since=None)),
+            failing=Count("pk", filter=Q(is_enabled=True, failing_since__isnull=False)),
+            off=Count("pk", filter=Q(is_enabled=False)),
+        )
     )
     for state, count in states.items():
         yield Sample("fintech_channels", count, (state,))

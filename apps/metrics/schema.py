@@ -6,29 +6,34 @@ from typing import Any
 from django.db import connections
 
 ROLE = "grafana"
-# name -> statement; each reads with the rights of who owns the tables.
+# name -> statement, without the canary's rows (apps.canary); each reads with the rights of who owns the tables.
 VIEWS = {
     "feeds": """
         SELECT feed.name, feed.interval_seconds, feed.is_live, feed.is_enabled, head.as_of AS clock,
                head.seq AS appended, evaluated.seq AS evaluated
         FROM market_feed feed
         JOIN market_feedhead head ON head.feed_id = feed.id
-        JOIN market_evaluationcursor evaluated ON evaluated.feed_id = feed.id""",
+        JOIN market_evaluationcursor evaluated ON evaluated.feed_id = feed.id
+        WHERE feed.id > 0""",
     "assets": """
         SELECT asset.symbol, asset.name, asset.currency, feed.name AS feed
-        FROM market_asset asset LEFT JOIN market_feed feed ON feed.id = asset.feed_id""",
+        FROM market_asset asset LEFT JOIN market_feed feed ON feed.id = asset.feed_id
+        WHERE asset.id > 0""",
     "prices": """
         SELECT asset.symbol, quote.at, quote.price, quote.late
-        FROM market_quote quote JOIN market_asset asset ON asset.id = quote.asset_id""",
+        FROM market_quote quote JOIN market_asset asset ON asset.id = quote.asset_id
+        WHERE quote.asset_id > 0""",
     "candles": """
         SELECT asset.symbol, candle.resolution, candle.at, candle.open, candle.high, candle.low, candle.close,
                candle.count, candle.volume
-        FROM market_candle candle JOIN market_asset asset ON asset.id = candle.asset_id""",
+        FROM market_candle candle JOIN market_asset asset ON asset.id = candle.asset_id
+        WHERE candle.asset_id > 0""",
     "entries": """
         SELECT feed.name AS feed, entry.seq, entry.kind, entry.slot, entry.received_at, entry.evaluated_at,
                entry.provider, entry.failure, entry.accepted, entry.late, entry.repeated, entry.unconfirmed,
                entry.trace_id
-        FROM market_feedentry entry JOIN market_feed feed ON feed.id = entry.feed_id""",
+        FROM market_feedentry entry JOIN market_feed feed ON feed.id = entry.feed_id
+        WHERE entry.feed_id > 0""",
     # Of rules: an alert about the installation has no asset.
     "alerts": """
         SELECT asset.symbol, feed.name AS feed, alert.kind, alert.severity, alert.opened_at, alert.resolved_at,
@@ -36,7 +41,8 @@ VIEWS = {
         FROM alerts_alert alert
         JOIN market_asset asset ON asset.id = alert.asset_id
         JOIN market_feedentry entry ON entry.id = alert.entry_id
-        JOIN market_feed feed ON feed.id = entry.feed_id""",
+        JOIN market_feed feed ON feed.id = entry.feed_id
+        WHERE alert.asset_id > 0""",
 }
 _TABLES = ("market_feed", "market_quote", "market_candle", "alerts_alert")
 

@@ -162,6 +162,9 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
 
 
 def _count(attempt: Attempt, *, outcome: Attempt.Outcome, now: datetime) -> None:
+    # The canary's deliveries are nobody's.
+    if attempt.message.channel.pk < 0:
+        return
     kind = attempt.message.channel.kind
     totals: Totals = {f"attempts:{kind}:{outcome}": 1}
     # Sent again at somebody's wish, it has waited for that.
