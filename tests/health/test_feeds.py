@@ -93,6 +93,29 @@ def test_a_slow_feed_that_fails_has_stopped_after_three_of_its_intervals():
     assert found(301) == wrong(feed, Code.FAILING)
 
 
+def test_a_feed_says_itself_after_how_long_it_is_silent(live):
+    btc = Asset.objects.get()
+    silent = {(Subject.ASSET, btc.pk, Code.SILENT, Level.STOPPED)}
+    FeedHead.objects.update(next_slot=at(300))
+    Feed.objects.update(interval_seconds=20, silent_after_seconds=20)
+    FeedHead.objects.update(next_slot=at(30))
+    assert (found(20), found(21)) == (set(), silent)
+    Feed.objects.update(interval_seconds=100, silent_after_seconds=150)
+    FeedHead.objects.update(next_slot=at(200))
+    assert (found(150), found(151)) == (set(), silent)
+    fail(live, second=200)
+    assert found(150) == wrong(live, Code.FAILING, Level.DEGRADED)
+    assert found(151) == wrong(live, Code.FAILING)
+
+
+def test_a_feed_of_prices_by_the_day_may_be_given_a_shorter_patience(live):
+    live.sources.update(provider="frankfurter")
+    FeedHead.objects.update(next_slot=at(3 * 86_400))
+    Feed.objects.update(interval_seconds=86_400, silent_after_seconds=2 * 86_400)
+    assert found(2 * 86_400) == set()
+    assert [one.code for one in feed_findings(now=at(2 * 86_400 + 1))] == [Code.SILENT]
+
+
 def ban(source, *, second, seconds):
     """Let a provider say that it takes no calls for so long."""
     columns = {"is_refusal": False, "retry_after_seconds": seconds, "now": at(second)}

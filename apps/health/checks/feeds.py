@@ -35,6 +35,7 @@ class _Feed(NamedTuple):
     failures: int
     began_at: datetime | None
     created_at: datetime
+    silent_after_seconds: int | None
     assets: int
     sources: Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -42,6 +43,12 @@ class _Feed(NamedTuple):
     def providers(self) -> tuple[str, ...]:
         """Return its known providers, in the order of its sources."""
         return tuple(slug for slug, _ in self.sources if slug in PROVIDERS)
+
+    def patience(self, between: timedelta) -> timedelta:
+        """Return after how long it is silent whose prices come that far apart: as is set, or by default."""
+        if self.silent_after_seconds is not None:
+            return timedelta(seconds=self.silent_after_seconds)
+        return silent_after(between)
 
     def banned(self, bans: Mapping[tuple[str, str], datetime]) -> list[tuple[datetime, str]]:
         """Return (until when, provider) of those of its sources that take no calls."""
@@ -136,10 +143,10 @@ def _feeds(ids: Collection[int]) -> list[_Feed]:
         its_sources.setdefault(feed_id, []).append((provider, options))
     feeds = Feed.objects.filter(pk__in=ids, is_enabled=True).order_by("pk")
     feeds = feeds.annotate(count=Count("assets"))
-    columns = ("is_live", "interval_seconds", "head__next_slot", "head__failures", "head__began_at", "created_at")
+    columns = ("head__next_slot", "head__failures", "head__began_at", "created_at", "silent_after_seconds", "count")
     return [
         _Feed(pk, is_live, timedelta(seconds=seconds), *rest, sources=its_sources.get(pk, ()))
-        for pk, is_live, seconds, *rest in feeds.values_list("pk", *columns, "count")
+        for pk, is_live, seconds, *rest in feeds.values_list("pk", "is_live", "interval_seconds", *columns)
     ]
 
 
@@ -186,7 +193,7 @@ def _failing(
     for feed in feeds:
         reason, answered = facts_of.get(feed.pk, ("", None))
         since = answered or feed.created_at
-        patience = silent_after(paces.between_rounds(feed))
+        patience = feed.patience(paces.between_rounds(feed))
         is_over = now - since > patience
         keys = [PROVIDERS[slug].key_variable for slug in feed.providers]
         facts = {"reason": reason or "unknown", "hint": hint_on(reason or "", key_variables=keys)}
@@ -270,7 +277,9 @@ def _senders_ahead(*, now: datetime) -> list[Finding]:
 def _quiet_assets(*, now: datetime) -> list[tuple[int, int, str, str, datetime | None]]:
     """Return (id, feed id, currency, calendar, time of its newest price) of the assets of live feeds whose price is so
     old that some feed would be silent."""
-    old = Q(latest=None) | Q(latest__at__lt=now - silent_after(timedelta(0)))
+    shortest = Feed.objects.aggregate(seconds=Min("silent_after_seconds"))["seconds"]
+    patience = SILENT_AT_LEAST if shortest is None else min(SILENT_AT_LEAST, timedelta(seconds=shortest))
+    old = Q(latest=None) | Q(latest__at__lt=now - patience)
     rows = Asset.objects.filter(old, feed__is_enabled=True, feed__is_live=True).order_by()
     return list(rows.values_list("pk", "feed", "currency", "calendar", "latest__at"))
 
@@ -289,7 +298,7 @@ def _assets_wrong(
         feed = asked.get(feed_id)
         if feed is None:
             continue
-        patience = silent_after(paces.between_prices(feed))
+        patience = feed.patience(paces.between_prices(feed))
         if _is_silent(feed, at=at, calendar=calendar, patience=patience, now=now):
             silent[pk] = (feed_id, currency, at, patience)
     if not silent:
@@ -315,7 +324,8 @@ def _is_silent(feed: _Feed, *, at: datetime | None, calendar: str, patience: tim
     if since is None:
         return False
     if any(PROVIDERS[slug].names_days for slug in feed.providers):
-        return now - since > max(patience, BETWEEN_DAILY_PRICES)
+        least = BETWEEN_DAILY_PRICES if feed.silent_after_seconds is None else timedelta(0)
+        return now - since > max(patience, least)
     if now - since <= patience or calendar not in calendars.CALENDARS:
         return now - since > patience
     quiet_for = calendars.open_between(calendar, epoch_microseconds(since), epoch_microseconds(now))
