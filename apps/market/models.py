@@ -160,6 +160,13 @@ class Asset(models.Model):
         validators=[currency_validator],
         help_text="What its price is in, like USD. A provider whose listing is in another currency is not asked.",
     )
+    base_currency = models.CharField(
+        max_length=12,
+        blank=True,
+        validators=[currency_validator],
+        help_text="Of an exchange rate: the currency of which 1 unit costs the price, like EUR for EUR-USD. Portfolios "
+        "convert by it.",
+    )
     calendar = models.CharField(
         max_length=16,
         blank=True,
@@ -177,6 +184,14 @@ class Asset(models.Model):
 
     class Meta:
         ordering = ["symbol"]
+        # Serves exchange rates: the few assets that are some.
+        indexes = [models.Index(fields=["base_currency"], condition=~Q(base_currency=""), name="asset_is_a_rate")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(base_currency="") | (~Q(currency="") & ~Q(currency=models.F("base_currency"))),
+                name="asset_rate_is_between_two_currencies",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.symbol
@@ -186,6 +201,10 @@ class Asset(models.Model):
             raise ValidationError({"tags": 'Write a list of words, like ["crypto", "stablecoin"].'})
         if self.calendar and self.calendar not in CALENDARS:
             raise ValidationError({"calendar": "Use the code of an exchange in docs/setup.md, like XNYS, or none."})
+        if self.base_currency and self.base_currency == self.currency:
+            raise ValidationError({"base_currency": "A rate is between two currencies; this is that of its price."})
+        if self.base_currency and not self.currency:
+            raise ValidationError({"currency": "An exchange rate needs the currency that its price is in."})
         if not self.signed and self._has_been_signed():
             raise ValidationError({"signed": "It has prices of 0 or less, so it stays signed."})
 

@@ -32,7 +32,7 @@ from apps.sources.services import create_feed
 from apps.yaml_files import FileInvalid, read_yaml
 
 FEED_COLUMNS = ("time_policy", "jump_percent", "switch_step_percent")
-ASSET_COLUMNS = ("name", "currency", "calendar", "signed", "tags", "aliases", "listings", "splits")
+ASSET_COLUMNS = ("name", "currency", "base_currency", "calendar", "signed", "tags", "aliases", "listings", "splits")
 CHANNEL_COLUMNS = (
     *("wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
     *("quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical", "subject_template", "text_template"),
@@ -241,7 +241,7 @@ def _load_asset(row: Mapping[str, Any], *, now: datetime, trace_id: str, **_: An
         raise SetupInvalid(f"feed: {asset} has quotes or rules in {asset.feed}; its page in the admin moves it")
     asset.feed, asset.tags = feed, row.get("tags", [])
     asset.signed = _read_column(Asset._meta.get_field("signed"), row.get("signed", False))
-    for key in ("name", "currency", "calendar"):
+    for key in ("name", "currency", "base_currency", "calendar"):
         # Left blank, it is None.
         text = "" if row.get(key) is None else row[key]
         _refuse_no_text(text, key)

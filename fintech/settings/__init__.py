@@ -119,6 +119,7 @@ INSTALLED_APPS = [
     "apps.accounts",
     "apps.market",
     "apps.sources",
+    "apps.portfolios",
     "apps.rules",
     "apps.backtests",
     "apps.alerts",

@@ -294,8 +294,8 @@ NO_CHARACTER = "setup.yaml, line {}: the text contains an invalid character"
          "assets[0]: calendar must be a text"),
         (FEED + "assets: [{symbol: A, feed: spot, name: [A]}]\n", "assets[0]: name must be a text"),
         (FEED + "assets: [{symbol: A, feed: spot, colour: red}]\n",
-         "assets[0]: colour is not known here; known are symbol, feed, name, currency, calendar, signed, tags, "
-         "aliases, listings, splits"),
+         "assets[0]: colour is not known here; known are symbol, feed, name, currency, base_currency, calendar, "
+         "signed, tags, aliases, listings, splits"),
         (FEED + "assets: [{symbol: A, feed: spot, aliases: B}]\n",
          "assets[0]: aliases must be a list of names like [BTC]"),
         (FEED + "assets: [{symbol: A, feed: spot, aliases: [[1]]}]\n",

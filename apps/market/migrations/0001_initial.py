@@ -74,12 +74,15 @@ class Migration(migrations.Migration):
                 ('symbol', models.CharField(help_text='Like BTC-USD.', max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9][A-Z0-9._:/-]{0,63}\\Z', 'Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD).')])),
                 ('name', models.CharField(blank=True, help_text='What people call it.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('currency', models.CharField(blank=True, help_text='What its price is in, like USD. A provider whose listing is in another currency is not asked.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
+                ('base_currency', models.CharField(blank=True, help_text='Of an exchange rate: the currency of which 1 unit costs the price, like EUR for EUR-USD. Portfolios convert by it.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
                 ('calendar', models.CharField(blank=True, help_text='The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours only.', max_length=16)),
                 ('signed', models.BooleanField(default=False, help_text='Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no price of it waits to be confirmed.')),
                 ('tags', models.JSONField(blank=True, default=list, help_text='A list of words that rules can choose by: ["crypto"].')),
             ],
             options={
                 'ordering': ['symbol'],
+                'indexes': [models.Index(condition=models.Q(('base_currency', ''), _negated=True), fields=['base_currency'], name='asset_is_a_rate')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('base_currency', ''), models.Q(models.Q(('currency', ''), _negated=True), models.Q(('currency', models.F('base_currency')), _negated=True)), _connector='OR'), name='asset_rate_is_between_two_currencies')],
             },
         ),
         migrations.CreateModel(
