@@ -15,6 +15,7 @@ from apps.market.calendars import CALENDARS
 from apps.market.splits import RATIO_HIGHEST
 
 INTERVAL_LONGEST_SECONDS = 7 * 86_400
+SILENT_SHORTEST_SECONDS, SILENT_LONGEST_SECONDS = 10, 30 * 86_400
 symbol_validator = RegexValidator(
     r"\A[A-Z0-9][A-Z0-9._:/-]{0,63}\Z", "Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD)."
 )
@@ -52,6 +53,12 @@ class Feed(models.Model):
         help_text="Where another provider takes over, a step of at most this, in percent, is taken for the difference "
         "between the two, and windows do not see it. 0: every step is movement.",
     )
+    silent_after_seconds = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="After so many seconds without a price an asset is silent, and without an answer the feed has "
+        "stopped; at least its interval. Blank: after 3 intervals, and 60 s at least.",
+    )
     is_enabled = models.BooleanField(
         default=True, help_text="Off: nothing is fetched; what is stored is still evaluated."
     )
@@ -75,6 +82,16 @@ class Feed(models.Model):
             models.CheckConstraint(
                 condition=Q(switch_step_percent__gte=0, switch_step_percent__lte=domain.SWITCH_STEP_PERCENT_HIGHEST),
                 name="feed_switch_step_percent_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(silent_after_seconds=None)
+                | Q(
+                    silent_after_seconds__gte=models.F("interval_seconds"),
+                    silent_after_seconds__range=(SILENT_SHORTEST_SECONDS, SILENT_LONGEST_SECONDS),
+                ),
+                name="feed_silent_after_its_interval",
+                violation_error_message=f"It is silent after its interval at the earliest, and after "
+                f"{SILENT_SHORTEST_SECONDS} s to 30 days.",
             ),
         ]
         permissions = [("push_quotes", "Can push quotes into feeds")]
