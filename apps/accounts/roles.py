@@ -40,6 +40,8 @@ PERMISSIONS: dict[str, list[str]] = {
         "market.add_split",
         "sources.view_backfill",
         "market.push_quotes",
+        # By a token of that scope, which Prometheus has.
+        "api.read_metrics",
         *("alerts.view_alert", "alerts.change_alert", "alerts.view_system_alerts"),
         *(f"auth.{verb}_user" for verb in ("view", "add", "change")),
     ],

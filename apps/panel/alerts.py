@@ -121,7 +121,7 @@ class AlertAdmin(ReadOnlyAdmin):
     ]
     list_display_links = ["summary"]
     list_filter = [StateFilter, "severity", "kind", FoundFilter, ("rule", RuleFilter), ("asset", AssetFilter)]
-    list_select_related = ["rule", "asset", "acknowledged_by"]
+    list_select_related = ["rule", "asset", "acknowledged_by", "owner"]
     # Of an alert that no rule opened, rule and asset are labels.
     search_fields = [
         *("summary", "note", "asset__symbol", "rule__name"),
@@ -131,6 +131,13 @@ class AlertAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
         return alerts_of(request.user)
+
+    def get_list_display(self, request: HttpRequest) -> Sequence[str]:
+        return [*self.list_display, "whose"] if request.user.is_superuser else self.list_display
+
+    @admin.display(description="whose", ordering="owner")
+    def whose(self, alert: Alert) -> str:
+        return str(alert.owner) if alert.owner is not None else "the operators'"
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page = super().get_changelist_instance(request)

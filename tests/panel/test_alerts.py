@@ -343,3 +343,13 @@ def test_an_alert_about_health_says_what_stopped_and_what_mends_it(client):
     assert "The feed is paused." in page
     assert "Resume it on its page." in page
     assert "feed market" in page
+
+
+@pytest.mark.django_db
+def test_a_superuser_sees_whose_an_alert_is(admin_client):
+    columns = {"kind": "health", "subject": "feed", "subject_id": 7, "severity": "warning", "opened_at": at(0)}
+    Alert.objects.create(**columns, owner=make_owner("eve"), summary="x")
+    Alert.objects.create(**columns, summary="y")
+    listed = admin_client.get(reverse(LIST)).text
+    assert "the operators&#x27;" in listed
+    assert ">eve<" in listed
