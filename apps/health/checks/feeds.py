@@ -298,8 +298,9 @@ def _assets_wrong(
         feed = asked.get(feed_id)
         if feed is None:
             continue
-        patience = feed.patience(paces.between_prices(feed))
-        if _is_silent(feed, at=at, calendar=calendar, patience=patience, now=now):
+        between = paces.between_prices(feed)
+        patience = feed.patience(between)
+        if _is_silent(feed, at=at, calendar=calendar, between=between, patience=patience, now=now):
             silent[pk] = (feed_id, currency, at, patience)
     if not silent:
         return []
@@ -318,8 +319,14 @@ def _assets_wrong(
     return found
 
 
-def _is_silent(feed: _Feed, *, at: datetime | None, calendar: str, patience: timedelta, now: datetime) -> bool:
-    """Tell whether an asset has had no price for longer than that, in the open hours of its calendar."""
+def _is_silent(
+    feed: _Feed, *, at: datetime | None, calendar: str, between: timedelta, patience: timedelta, now: datetime
+) -> bool:
+    """Tell whether an asset has had no price for longer than that, in the open hours of its calendar.
+
+    between: how far apart its prices come. The first after an opening may come as late as that, a minute at least,
+    however long before the close the last one came.
+    """
     since = at or feed.began_at
     if since is None:
         return False
@@ -328,7 +335,10 @@ def _is_silent(feed: _Feed, *, at: datetime | None, calendar: str, patience: tim
         return now - since > max(patience, least)
     if now - since <= patience or calendar not in calendars.CALENDARS:
         return now - since > patience
-    quiet_for = calendars.open_between(calendar, epoch_microseconds(since), epoch_microseconds(now))
+    opened = calendars.last_open(calendar, now)
+    has_just_opened = opened is not None and since < opened and now - opened <= max(between, SILENT_AT_LEAST)
+    until = opened if has_just_opened and opened is not None else now
+    quiet_for = calendars.open_between(calendar, epoch_microseconds(since), epoch_microseconds(until))
     return timedelta(microseconds=quiet_for) > patience
 
 
