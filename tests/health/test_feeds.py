@@ -108,6 +108,13 @@ def test_a_feed_says_itself_after_how_long_it_is_silent(live):
     assert found(151) == wrong(live, Code.FAILING)
 
 
+def test_the_patience_of_a_paused_feed_is_not_that_of_others(live):
+    paused = make_feed(name="paused", is_enabled=False, silent_after_seconds=3_600)
+    FeedHead.objects.update(next_slot=at(70))
+    silent = {(Subject.ASSET, Asset.objects.get().pk, Code.SILENT, Level.STOPPED)}
+    assert found(61) == silent | wrong(paused, Code.PAUSED)
+
+
 def test_a_feed_of_prices_by_the_day_may_be_given_a_shorter_patience(live):
     live.sources.update(provider="frankfurter")
     FeedHead.objects.update(next_slot=at(3 * 86_400))

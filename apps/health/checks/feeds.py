@@ -88,9 +88,11 @@ class _Paces:
 def feed_findings(*, now: datetime) -> list[Finding]:
     """Return the problems of feeds and assets, in the same few statements for any number of them, and one for each
     feed that fails. Only those are read of which something may be wrong."""
-    paused = Feed.objects.filter(is_enabled=False).values_list("pk", flat=True)
-    found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk in paused]
-    quiet, paces = _quiet_assets(now=now), _Paces()
+    unusual = Feed.objects.filter(Q(is_enabled=False) | Q(silent_after_seconds__lt=SILENT_AT_LEAST.seconds)).order_by()
+    rows = list(unusual.values_list("pk", "is_enabled", "silent_after_seconds"))
+    found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk, is_enabled, _ in rows if not is_enabled]
+    shortest = min([SILENT_AT_LEAST.seconds, *(seconds for _, _, seconds in rows if seconds is not None)])
+    quiet, paces = _quiet_assets(now=now, patience=timedelta(seconds=shortest)), _Paces()
     bans = sources.bans(now=now)
     feeds = _feeds({*_suspect_ids(bans, now=now), *(feed_id for _, feed_id, *_ in quiet)})
     failing = _failing([feed for feed in feeds if feed.failures], bans, paces=paces, now=now)
@@ -274,11 +276,9 @@ def _senders_ahead(*, now: datetime) -> list[Finding]:
     ]
 
 
-def _quiet_assets(*, now: datetime) -> list[tuple[int, int, str, str, datetime | None]]:
+def _quiet_assets(*, now: datetime, patience: timedelta) -> list[tuple[int, int, str, str, datetime | None]]:
     """Return (id, feed id, currency, calendar, time of its newest price) of the assets of live feeds whose price is so
     old that some feed would be silent."""
-    shortest = Feed.objects.aggregate(seconds=Min("silent_after_seconds"))["seconds"]
-    patience = SILENT_AT_LEAST if shortest is None else min(SILENT_AT_LEAST, timedelta(seconds=shortest))
     old = Q(latest=None) | Q(latest__at__lt=now - patience)
     rows = Asset.objects.filter(old, feed__is_enabled=True, feed__is_live=True).order_by()
     return list(rows.values_list("pk", "feed", "currency", "calendar", "latest__at"))
