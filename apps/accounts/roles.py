@@ -18,6 +18,11 @@ PERMISSIONS: dict[str, list[str]] = {
         *(f"notify.{verb}_channel" for verb in ("view", "add", "change", "delete")),
         *(f"api.{verb}_apitoken" for verb in ("view", "add", "change", "delete")),
         *(f"notify.{verb}_silence" for verb in ("view", "add", "change", "delete")),
+        *(
+            f"portfolios.{verb}_{row}"
+            for row in ("portfolio", "transaction")
+            for verb in ("view", "add", "change", "delete")
+        ),
         # Who may change an alert acknowledges it; nobody edits one.
         *("alerts.view_alert", "alerts.change_alert", "notify.view_message", "market.view_asset"),
     ],
