@@ -10,11 +10,16 @@ from celery.signals import celeryd_after_setup, setup_logging, task_prerun, work
 from django.conf import settings
 from django.db import close_old_connections
 
+from apps.pipeline import task_metrics  # noqa: F401 (connects to signals)
 from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, SCHEDULE, other_queues, work_queues
 
 
 class ReliableTask(DjangoTask):
-    """A task whose publishing cannot wait for ever on a broker that has stopped reading."""
+    """A task whose publishing cannot wait for ever on a broker that has stopped reading, and whose end is counted."""
+
+    Request = "apps.pipeline.task_metrics:CountedRequest"
+    # Here and not in the settings, whose limit would also hold for a task with 0: the pool takes 0 for none given.
+    soft_time_limit = 45
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Publish, waiting for the broker's confirm for 3 s at most."""
@@ -43,7 +48,6 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=True,
     worker_enable_prefetch_count_reduction=True,
     worker_soft_shutdown_timeout=10,
-    task_soft_time_limit=45,
     task_time_limit=60,
     worker_eta_task_limit=100,
     worker_hijack_root_logger=False,

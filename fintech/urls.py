@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from apps.api.graphql.view import graphql
 from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.ingest import ingest
+from apps.api.metrics import metrics
 from apps.site import probes
 from apps.site import views as site
 
@@ -16,6 +17,7 @@ urlpatterns = [
     path("graphql", graphql, name="graphql"),
     path("ingest/<str:feed>", ingest, name="ingest"),
     path("alertmanager", alertmanager, name="alertmanager"),
+    path("metrics", metrics, name="metrics"),
     path("action/<str:token>", site.action, name="action"),
     path("healthz", probes.healthz, name="healthz"),
     path("readyz", probes.readyz, name="readyz"),

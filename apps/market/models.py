@@ -106,8 +106,11 @@ class FeedHead(Leased, Dispatched):
     seq: number of the last entry; as_of: the feed's clock there; began_at: slot of the first answer;
     next_slot: when the feed is due; turn: number of fetches so far, which picks the assets of a round that cannot ask
     for all; redispatch_at: when a lost fetch task may be sent again; failures: answers missing in a row;
-    is_cache_stale: a write to the cache failed and is to be done again.
+    is_cache_stale: a write to the cache failed and is to be done again; totals: of all that was appended (apps.totals).
     """
+
+    # What changes with each entry that is appended.
+    APPENDED = ("seq", "totals")
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="head")
     seq = models.PositiveBigIntegerField(default=0)
@@ -117,6 +120,7 @@ class FeedHead(Leased, Dispatched):
     turn = models.PositiveBigIntegerField(default=0)
     failures = models.PositiveIntegerField(default=0)
     is_cache_stale = models.BooleanField(default=False)
+    totals = models.JSONField(default=dict)
 
     class Meta:
         indexes = [
@@ -134,11 +138,12 @@ class EvaluationCursor(Dispatched):
     """How far a feed's log has been evaluated. Locked while its pending entries are evaluated; storing never waits for
     it.
 
-    redispatch_at: when a lost evaluation task may be sent again.
+    redispatch_at: when a lost evaluation task may be sent again; totals: of all that was evaluated (apps.totals).
     """
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="evaluation_cursor")
     seq = models.PositiveBigIntegerField(default=0)
+    totals = models.JSONField(default=dict)
 
     def __str__(self) -> str:
         return f"{self.feed_id} evaluated to {self.seq}"

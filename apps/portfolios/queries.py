@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -12,6 +12,7 @@ from django.db.models import Max, QuerySet
 
 from apps.market import queries as market
 from apps.market.models import Asset, Split
+from apps.notation import write_number
 from apps.portfolios.domain.currencies import ISO_4217
 from apps.portfolios.domain.rates import Pair, RateTable
 from apps.portfolios.domain.records import Price, Settings
@@ -82,6 +83,17 @@ def settings_of(portfolio: Portfolio) -> Settings:
 def meaning_of(row: TransactionRow) -> Transaction:
     """Return a row as the domain has it."""
     return _transaction(row.portfolio_id, row.pk or 0, *(getattr(row, column) for column in MEANING))
+
+
+def document_of(row: TransactionRow) -> dict[str, Any]:
+    """Return what a row says, as JSON has it."""
+    return {name: _plain(getattr(row, name)) for name in (*MEANING, *BESIDE)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return value if value is None or isinstance(value, str | int | bool) else write_number(value)
 
 
 def transactions_of(portfolio_ids: Collection[int]) -> list[Transaction]:

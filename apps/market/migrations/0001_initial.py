@@ -214,6 +214,7 @@ class Migration(migrations.Migration):
                 ('redispatch_at', models.DateTimeField(editable=False, null=True)),
                 ('feed', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='evaluation_cursor', serialize=False, to='market.feed')),
                 ('seq', models.PositiveBigIntegerField(default=0)),
+                ('totals', models.JSONField(default=dict)),
             ],
             options={
                 'abstract': False,
@@ -233,6 +234,7 @@ class Migration(migrations.Migration):
                 ('turn', models.PositiveBigIntegerField(default=0)),
                 ('failures', models.PositiveIntegerField(default=0)),
                 ('is_cache_stale', models.BooleanField(default=False)),
+                ('totals', models.JSONField(default=dict)),
             ],
         ),
         migrations.CreateModel(
