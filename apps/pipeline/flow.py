@@ -32,6 +32,7 @@ from apps.notify import services as notify
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of, totals_of_events
+from apps.pipeline.traces import trace_delivery, trace_evaluation
 from apps.rules import services as rules
 from apps.sources import services as sources
 from apps.totals import added
@@ -122,6 +123,7 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     """Evaluate the next pending entry in its own transaction. False: nothing is pending. None: another worker holds the
     lock."""
     engine = None
+    began_at = timezone.now()
     with transaction.atomic():
         cursor = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
         entry = market_queries.pending_entry(feed_id=feed_id, after_seq=cursor.seq) if cursor else None
@@ -140,6 +142,7 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     if engine is None:
         return None if cursor is None else False
     rules.keep_engine(feed_id=feed_id, engine=engine)
+    trace_evaluation(entry, events, began_at=began_at)
     return True
 
 
@@ -220,6 +223,7 @@ def deliver(*, channel_id: int, is_failing: bool = False) -> int:
         if outcome is None:
             break
         tries += 1
+        trace_delivery(channel_id=channel_id)
         if outcome == "transient_failure":
             return tries
         if time.monotonic() > until:

@@ -55,6 +55,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": (
+        "",
+        "address that takes spans by OTLP over HTTP, like http://127.0.0.1:4318 (Jaeger); empty: none are made",
+    ),
     "OUTBOUND_ALLOW": (
         "",
         "host names, addresses or networks that channels may send to although they are not public, comma-separated, "
