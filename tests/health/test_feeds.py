@@ -108,6 +108,13 @@ def test_a_feed_says_itself_after_how_long_it_is_silent(live):
     assert found(151) == wrong(live, Code.FAILING)
 
 
+def test_the_patience_of_a_paused_feed_is_not_that_of_others(live):
+    paused = make_feed(name="paused", is_enabled=False, silent_after_seconds=3_600)
+    FeedHead.objects.update(next_slot=at(70))
+    silent = {(Subject.ASSET, Asset.objects.get().pk, Code.SILENT, Level.STOPPED)}
+    assert found(61) == silent | wrong(paused, Code.PAUSED)
+
+
 def test_a_feed_of_prices_by_the_day_may_be_given_a_shorter_patience(live):
     live.sources.update(provider="frankfurter")
     FeedHead.objects.update(next_slot=at(3 * 86_400))
@@ -260,6 +267,32 @@ def test_an_asset_is_not_silent_while_its_exchange_is_closed(live):
     assert found(opens) == set()
     assert found(opens + 60) == set()
     assert [one.code for one in feed_findings(now=at(opens + 61))] == [Code.SILENT]
+
+
+def test_an_asset_is_not_silent_in_its_first_interval_after_an_opening(live):
+    Asset.objects.update(calendar="XNYS")
+    # New York closed on Friday at 21:00, 63 h before START, and opens at 14:30.
+    closed, opens = -63 * 3_600, 2.5 * 3_600
+    Feed.objects.update(interval_seconds=100)
+    FeedHead.objects.update(next_slot=at(opens + 100))
+    LatestQuote.objects.update(at=at(closed - 290))
+    assert found(opens - 1) == found(opens + 11) == found(opens + 100) == set()
+    assert [one.code for one in feed_findings(now=at(opens + 101))] == [Code.SILENT]
+    Feed.objects.update(interval_seconds=10)
+    FeedHead.objects.update(next_slot=at(opens + 40))
+    LatestQuote.objects.update(at=at(closed - 59))
+    assert found(opens + 2) == found(opens + 60) == set()
+    assert [one.code for one in feed_findings(now=at(opens + 61))] == [Code.SILENT]
+
+
+def test_an_asset_that_was_silent_at_the_close_is_so_at_the_opening(live):
+    Asset.objects.update(calendar="XNYS")
+    closed, opens = -63 * 3_600, 2.5 * 3_600
+    LatestQuote.objects.update(at=at(closed - 61))
+    FeedHead.objects.update(next_slot=at(opens))
+    for second in (closed + 10, 0, opens - 1, opens + 1):
+        FeedHead.objects.update(next_slot=at(second))
+        assert [one.code for one in feed_findings(now=at(second))] == [Code.SILENT]
 
 
 def test_prices_of_which_only_the_day_is_known_may_be_days_apart(live):

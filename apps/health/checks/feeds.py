@@ -88,9 +88,11 @@ class _Paces:
 def feed_findings(*, now: datetime) -> list[Finding]:
     """Return the problems of feeds and assets, in the same few statements for any number of them, and one for each
     feed that fails. Only those are read of which something may be wrong."""
-    paused = Feed.objects.filter(is_enabled=False).values_list("pk", flat=True)
-    found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk in paused]
-    quiet, paces = _quiet_assets(now=now), _Paces()
+    unusual = Feed.objects.filter(Q(is_enabled=False) | Q(silent_after_seconds__lt=SILENT_AT_LEAST.seconds)).order_by()
+    rows = list(unusual.values_list("pk", "is_enabled", "silent_after_seconds"))
+    found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk, is_enabled, _ in rows if not is_enabled]
+    shortest = min([SILENT_AT_LEAST.seconds, *(seconds for _, _, seconds in rows if seconds is not None)])
+    quiet, paces = _quiet_assets(now=now, patience=timedelta(seconds=shortest)), _Paces()
     bans = sources.bans(now=now)
     feeds = _feeds({*_suspect_ids(bans, now=now), *(feed_id for _, feed_id, *_ in quiet)})
     failing = _failing([feed for feed in feeds if feed.failures], bans, paces=paces, now=now)
@@ -274,11 +276,9 @@ def _senders_ahead(*, now: datetime) -> list[Finding]:
     ]
 
 
-def _quiet_assets(*, now: datetime) -> list[tuple[int, int, str, str, datetime | None]]:
+def _quiet_assets(*, now: datetime, patience: timedelta) -> list[tuple[int, int, str, str, datetime | None]]:
     """Return (id, feed id, currency, calendar, time of its newest price) of the assets of live feeds whose price is so
     old that some feed would be silent."""
-    shortest = Feed.objects.aggregate(seconds=Min("silent_after_seconds"))["seconds"]
-    patience = SILENT_AT_LEAST if shortest is None else min(SILENT_AT_LEAST, timedelta(seconds=shortest))
     old = Q(latest=None) | Q(latest__at__lt=now - patience)
     rows = Asset.objects.filter(old, feed__is_enabled=True, feed__is_live=True).order_by()
     return list(rows.values_list("pk", "feed", "currency", "calendar", "latest__at"))
@@ -298,8 +298,9 @@ def _assets_wrong(
         feed = asked.get(feed_id)
         if feed is None:
             continue
-        patience = feed.patience(paces.between_prices(feed))
-        if _is_silent(feed, at=at, calendar=calendar, patience=patience, now=now):
+        between = paces.between_prices(feed)
+        patience = feed.patience(between)
+        if _is_silent(feed, at=at, calendar=calendar, between=between, patience=patience, now=now):
             silent[pk] = (feed_id, currency, at, patience)
     if not silent:
         return []
@@ -318,8 +319,14 @@ def _assets_wrong(
     return found
 
 
-def _is_silent(feed: _Feed, *, at: datetime | None, calendar: str, patience: timedelta, now: datetime) -> bool:
-    """Tell whether an asset has had no price for longer than that, in the open hours of its calendar."""
+def _is_silent(
+    feed: _Feed, *, at: datetime | None, calendar: str, between: timedelta, patience: timedelta, now: datetime
+) -> bool:
+    """Tell whether an asset has had no price for longer than that, in the open hours of its calendar.
+
+    between: how far apart its prices come. The first after an opening may come as late as that, a minute at least,
+    however long before the close the last one came.
+    """
     since = at or feed.began_at
     if since is None:
         return False
@@ -328,7 +335,10 @@ def _is_silent(feed: _Feed, *, at: datetime | None, calendar: str, patience: tim
         return now - since > max(patience, least)
     if now - since <= patience or calendar not in calendars.CALENDARS:
         return now - since > patience
-    quiet_for = calendars.open_between(calendar, epoch_microseconds(since), epoch_microseconds(now))
+    opened = calendars.last_open(calendar, now)
+    has_just_opened = opened is not None and since < opened and now - opened <= max(between, SILENT_AT_LEAST)
+    until = opened if has_just_opened and opened is not None else now
+    quiet_for = calendars.open_between(calendar, epoch_microseconds(since), epoch_microseconds(until))
     return timedelta(microseconds=quiet_for) > patience
 
 
