@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,27 @@ def test_prometheus_takes_its_configuration_and_every_rule(folder):
 
 def test_alertmanager_takes_its_configuration(folder):
     run("amtool", "check-config", str(folder / "alertmanager.yml"))
+
+
+def test_no_route_of_alertmanager_is_out_of_reach_and_no_inhibition_reaches_too_far():
+    amlint = Path(sys.executable).with_name("amlint")
+    rules = ["--rules", str(FOLDER / "rules/alerts.yml")]
+    run(str(amlint), "check", "--strict", *rules, str(FOLDER / "alertmanager.yml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "receivers"),
+    [
+        ("Watchdog", "info", "dead-mans-switch"),
+        ("FeedFails", "warning", "record,operators"),
+        ("DatabaseDown", "critical", "record,operators"),
+    ],
+)
+def test_each_alert_is_recorded_and_mailed_and_the_watchdog_is_neither(name, severity, receivers):
+    config = f"--config.file={FOLDER}/alertmanager.yml"
+    found = run("amtool", "config", "routes", "test", config, f"alertname={name}", f"severity={severity}")
+
+    assert found.strip() == receivers
 
 
 def test_each_alert_fires_and_does_not_fire_where_its_tests_say_so():
