@@ -1,13 +1,13 @@
 """The engine of one feed: reads the log entry by entry and says which instances change state. No clock, no I/O."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from apps.market import calendars
 from apps.market.domain import Switch
 from apps.rules.engine.codes import DETAIL_LONGEST, Reason
-from apps.rules.engine.conditions import compares_prices, counts_hours, has_price, is_clocked
+from apps.rules.engine.conditions import compares_prices, counts_hours, has_price
 from apps.rules.engine.entries import (
     Entry,
     EvaluatedQuote,
@@ -344,22 +344,27 @@ class Engine:
                 series.begin_at(past)
             for instance in gained[asset_id]:
                 instance.began_at = series.at if series.at != -FOREVER else None
-            self._arrange(series, past)
+            self._arrange(series, past, new=gained[asset_id])
 
-    def _arrange(self, series: Series, past: Past | Series) -> None:
+    def _arrange(self, series: Series, past: Past | Series, *, new: Sequence[Instance] = ()) -> None:
         """Give the series the windows that its instances want, new ones filled from the past, and bind its tests to
-        them."""
+        them. new: the instances that are bound to nothing yet."""
+        keys = tuple(sorted(series.keys_wanted()))
+        if keys == series.keys:
+            self._bind(series, new)
+            return
         known = dict(zip(series.keys, series.windows, strict=True))
-        series.keys = tuple(sorted(series.keys_wanted()))
+        series.keys = keys
         series.windows = tuple(known[key] if key in known else fill(series, key, past) for key in series.keys)
-        self._bind(series)
-
-    def _bind(self, series: Series) -> None:
         self._count_hours(series)
+        self._bind(series, series.instances)
+
+    def _bind(self, series: Series, instances: Iterable[Instance]) -> None:
+        """Bind these instances of the series to its windows."""
         places = {key: index for index, key in enumerate(series.keys)}
-        for instance in series.instances:
+        for instance in instances:
             instance.bound = self._bound_to(instance, places)
-            if instance.deadline != FOREVER or (instance.spec is not None and is_clocked(instance.spec.condition)):
+            if instance.deadline != FOREVER or (instance.spec is not None and instance.spec.is_clocked):
                 self._clocked[instance.asset_id, instance.rule_id] = instance
                 self._clocked_order = None
         series.evaluating = [self._evaluating_of(one) for one in series.instances]
@@ -374,10 +379,9 @@ class Engine:
         """Return the condition bound to these places: one for all assets whose windows stand alike."""
         if instance.spec is None:
             return instance.bound
-        condition = instance.spec.condition
-        key = (instance.version_id, *(places[key] for key in condition.window_keys()))
+        key = (instance.version_id, *(places[key] for key in instance.spec.window_keys))
         if key not in self._bound:
-            self._bound[key] = condition.bind(places)
+            self._bound[key] = instance.spec.condition.bind(places)
         return self._bound[key]
 
     def _refill(self, many: Sequence[Series], history: History) -> None:
@@ -511,7 +515,8 @@ class Engine:
         for asset_id, instances in live.items():
             series = engine._series[asset_id]
             series.instances = tuple(sorted(instances, key=lambda one: one.rule_id))
-            engine._bind(series)
+            engine._count_hours(series)
+            engine._bind(series, series.instances)
         return engine
 
 
