@@ -1,5 +1,6 @@
 """Rows of where instances stand, many at once."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -26,8 +27,9 @@ _RECORD = f"""
         {", ".join(f"{name} = excluded.{name}" for name in _REPLACED)},
         unknown_since = CASE WHEN excluded.unknown <> ''
             THEN coalesce(rules_rulestate.unknown_since, excluded.unknown_since) END"""
-_ARRAYS = ", ".join(f"%s::{kind}[]" for kind in _COLUMNS.values())
-_FROM_ARRAYS = _RECORD.format(rows=f"SELECT * FROM unnest({_ARRAYS})")  # noqa: S608 (constants)
+_TYPES = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+# As JSON, which is written in C: arrays are written value by value in Python.
+_FROM_JSON = _RECORD.format(rows=f"SELECT * FROM json_to_recordset(%s::json) AS made ({_TYPES})")  # noqa: S608 (constants)
 _ONE_BY_ONE = _RECORD.format(rows=f"VALUES ({', '.join(['%s'] * len(_COLUMNS))})")
 _AT_ONCE = 5_000
 
@@ -40,7 +42,8 @@ def record_states(rows: Sequence[tuple[Any, ...]]) -> None:
         some = rows[start : start + _AT_ONCE]
         with connection.cursor() as cursor:
             if connection.vendor == "postgresql":
-                cursor.execute(_FROM_ARRAYS, [list(column) for column in zip(*some, strict=True)])
+                made = [dict(zip(_COLUMNS, row, strict=True)) for row in some]
+                cursor.execute(_FROM_JSON, [json.dumps(made, default=datetime.isoformat)])
             else:
                 cursor.executemany(_ONE_BY_ONE, [list(map(_adapted, row)) for row in some])
 
