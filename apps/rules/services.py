@@ -25,7 +25,7 @@ from apps.rules.engine.instance import FOREVER, PAUSED, Evaluation
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, FilledWindows, Rule, RuleChange, RuleState, RuleVersion, Transition
-from apps.rules.states import record_states
+from apps.rules.states import State, record_states
 
 logger = logging.getLogger(__name__)
 
@@ -299,16 +299,18 @@ def evaluate(*, entry: FeedEntry, engine: Engine) -> Evaluation:
 
 def _record(entry: FeedEntry, evaluation: Evaluation) -> None:
     if evaluation.touched:
-        record_states(
-            [
-                (
-                    *(rule_id, asset_id, one.version_id, one.state),
-                    from_epoch_microseconds(one.since) if one.since > -FOREVER else None,
-                    *(one.unknown or "", entry.as_of if one.unknown else None, one.reason, one.detail),
-                )
-                for (rule_id, asset_id), one in evaluation.touched.items()
-            ]
-        )
+        alike: dict[State, list[int]] = {}
+        for (rule_id, asset_id), one in evaluation.touched.items():
+            state = State(
+                *(rule_id, one.version_id, one.state),
+                since=from_epoch_microseconds(one.since) if one.since > -FOREVER else None,
+                unknown=one.unknown or "",
+                unknown_since=entry.as_of if one.unknown else None,
+                reason=one.reason,
+                detail=one.detail,
+            )
+            alike.setdefault(state, []).append(asset_id)
+        record_states(alike)
     Transition.objects.bulk_create(
         [
             Transition(
