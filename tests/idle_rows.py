@@ -49,6 +49,7 @@ def make_idle(*, owner, name, feeds, assets, rules, channels, alerts):
     )
     opened = Alert.objects.bulk_create(
         Alert(
+            owner=owner,
             rule=version.rule,
             version=version,
             asset=asset,

@@ -55,6 +55,28 @@ def seen_since(evidence: Any) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthAlert:
+    """An alert about health that is to be open.
+
+    owner_id: whose it is, None: the operators'; subject, subject_id: what has stopped; evidence: in the shape of
+    Alertmanager's; is_known: somebody knows, so it is notified once, and acknowledged from its beginning.
+    """
+
+    owner_id: int | None
+    subject: str
+    subject_id: int
+    severity: str
+    summary: str
+    evidence: Mapping[str, Any]
+    is_known: bool = False
+
+    @property
+    def key(self) -> tuple[int | None, str, int]:
+        """Return what tells it from every other that is open."""
+        return (self.owner_id, self.subject, self.subject_id)
+
+
+@dataclass(frozen=True, slots=True)
 class CorrectionSeen:
     """A correction of a price that an alert saw.
 

@@ -8,9 +8,15 @@ from apps.rules.engine.instance import ERROR, PAUSED, Transition
 OPENED, RESOLVED, CORRECTED = "opened", "resolved", "corrected"
 # Why an alert about the installation opened and ended.
 REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER = "reported_by_alertmanager", "resolved_by_alertmanager"
+# Why an alert about health opened and ended.
+FOUND_BY_HEALTH_CHECK, WELL_AGAIN = "found_by_health_check", "well_again"
 # States that an owner has to hear of and to end: an alert is open as long as one lasts.
 STOPPED = (ERROR, PAUSED)
-REASONS = (*(reason.value for reason in Reason), REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER)
+REASONS = (
+    *(reason.value for reason in Reason),
+    *(REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER),
+    *(FOUND_BY_HEALTH_CHECK, WELL_AGAIN),
+)
 
 
 def is_notable(step: Transition) -> bool:

@@ -11,23 +11,28 @@ from apps.market.models import Asset, FeedEntry
 from apps.rules.engine.codes import CODE_LONGEST, DETAIL_LONGEST, Reason
 from apps.rules.models import Rule, RuleVersion
 
+_WITHOUT_RULE = Q(rule=None, version=None, asset=None, entry=None)
+_WITH_RULE = Q(rule__isnull=False, version__isnull=False, asset__isnull=False, entry__isnull=False)
 _REASON_CHOICES = [(reason, reason) for reason in REASONS]
 
 
 class Alert(models.Model):
-    """One episode: of one rule on one asset, and then its owner is the rule's; or of this installation itself, found by
-    Alertmanager, and then it is the operators'.
+    """One episode: of one rule on one asset; of the health of one subject; or of this installation, found by
+    Alertmanager.
 
-    kind: the condition held, or evaluating it failed, or a split paused it, or it came from Alertmanager; opened_at,
-    resolved_at: event time; evidence, in data and in words: what the rule saw when it opened (of Alertmanager: labels
-    and annotations); entry: the entry of the log that opened it, which has the quotes and the trace; resolution: why it
-    ended; fingerprint: Alertmanager's name for the labels; acknowledged_at: by the wall clock.
+    kind: the condition held, or evaluating it failed, or a split paused it, or its subject has stopped, or it came from
+    Alertmanager; owner: whose it is, None: the operators'; subject, subject_id: of kind health, what has stopped;
+    opened_at, resolved_at: event time, of kind health by the wall clock; evidence, in data and in words: what the rule
+    saw when it opened (where no rule opened it: labels and annotations); entry: the entry of the log that opened it,
+    which has the quotes and the trace; resolution: why it ended; fingerprint: Alertmanager's name for the labels;
+    acknowledged_at: by the wall clock.
     """
 
     class Kind(models.TextChoices):
         CONDITION = "condition", "condition"
         ERROR = "error", "error"
         PAUSED = "paused", "paused"
+        HEALTH = "health", "health"
         SYSTEM = "system", "system"
 
     class State(models.TextChoices):
@@ -38,11 +43,14 @@ class Alert(models.Model):
         RESOLVED = "resolved", "resolved"
         EXPIRED = "expired", "expired"
 
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="alerts")
     rule = models.ForeignKey(Rule, models.CASCADE, null=True, related_name="alerts")
     version = models.ForeignKey(RuleVersion, models.CASCADE, null=True, related_name="alerts")
     asset = models.ForeignKey(Asset, models.CASCADE, null=True, related_name="alerts")
     entry = models.ForeignKey(FeedEntry, models.PROTECT, null=True, related_name="alerts")
     kind = models.CharField(max_length=9, choices=Kind, default=Kind.CONDITION)
+    subject = models.CharField(max_length=8, blank=True)
+    subject_id = models.PositiveBigIntegerField(default=0)
     severity = models.CharField(max_length=8, choices=Rule.Severity)
     opened_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True)
@@ -76,18 +84,30 @@ class Alert(models.Model):
                 condition=Q(resolved_at=None) | Q(resolved_at__gte=models.F("opened_at")),
                 name="alert_resolved_after_it_opened",
             ),
+            # One of an owner, and one of the operators, of each subject.
+            models.UniqueConstraint(
+                fields=["owner", "subject", "subject_id"],
+                condition=Q(kind="health", resolved_at=None, owner__isnull=False),
+                name="one_open_health_alert_per_owner_and_subject",
+            ),
+            models.UniqueConstraint(
+                fields=["subject", "subject_id"],
+                condition=Q(kind="health", resolved_at=None, owner=None),
+                name="one_open_health_alert_of_operators_per_subject",
+            ),
             models.CheckConstraint(
-                condition=Q(kind="system", rule=None, version=None, asset=None, entry=None)
-                | (
-                    ~Q(kind="system")
-                    & Q(rule__isnull=False, version__isnull=False, asset__isnull=False, entry__isnull=False)
-                ),
-                name="alert_of_a_rule_or_of_the_system",
+                condition=(
+                    _WITHOUT_RULE & (Q(kind="system", owner=None, subject="") | Q(kind="health") & ~Q(subject=""))
+                )
+                | (_WITH_RULE & ~Q(kind__in=["system", "health"]) & Q(owner__isnull=False, subject="")),
+                name="alert_of_a_rule_or_a_subject_or_the_system",
             ),
         ]
         indexes = [
             # Serves the lists of alerts, newest first.
             models.Index(fields=["-opened_at", "-id"], name="alert_newest_first"),
+            # Serves the check of health: what is open.
+            models.Index(fields=["id"], condition=Q(kind="health", resolved_at=None), name="health_alert_open"),
             # Serves reminders and the lists of what waits for somebody: what is open and not acknowledged.
             models.Index(
                 fields=["id"], condition=Q(resolved_at=None, acknowledged_at=None), name="alert_unacknowledged"
@@ -106,18 +126,14 @@ class Alert(models.Model):
 
     @property
     def rule_name(self) -> str:
-        """Return the name of what opened it: a rule of ours, or one of Prometheus."""
+        """Return the name of what opened it: a rule of ours, the check of health, or a rule of Prometheus."""
         return self.rule.name if self.rule is not None else self._label("alertname") or "alert"
 
     @property
     def symbol(self) -> str:
-        """Return what it is about: an asset, or what Prometheus calls the instance or job; "" where it names none."""
+        """Return what it is about: an asset, what has stopped, or what Prometheus calls the instance or job; "" where
+        it names none."""
         return self.asset.symbol if self.asset is not None else self._label("instance") or self._label("job")
-
-    @property
-    def owner_id(self) -> int | None:
-        """Return whose it is; None is the operators'."""
-        return self.rule.owner_id if self.rule is not None else None
 
     def _label(self, name: str) -> str:
         labels: dict[str, Any] = self.evidence.get("labels", {})

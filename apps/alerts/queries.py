@@ -6,6 +6,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Permissi
 from django.db.models import Q, QuerySet
 
 from apps.alerts.models import Alert, AlertEvent
+from apps.canary import is_not_canary
 from apps.rules.engine.codes import Reason
 from apps.rules.models import RuleState
 
@@ -19,8 +20,8 @@ IN_STATE = {
 
 
 def alerts_of(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Alert]:
-    """Return the alerts that `user` may see, newest first, with rule and asset: their own, those about the installation
-    for whoever has the permission, all for a superuser, none for a stranger."""
+    """Return the alerts that `user` may see, newest first, with rule and asset: their own, the operators' for whoever
+    has the permission, all for a superuser, none for a stranger."""
     return Alert.objects.select_related("rule", "asset").filter(_is_seen_by(user))
 
 
@@ -29,11 +30,17 @@ def _is_seen_by(user: AbstractBaseUser | AnonymousUser, *, alert: str = "") -> Q
     if not user.is_authenticated:
         return Q(pk__in=[])
     if getattr(user, "is_superuser", False):
-        return Q()
-    own = Q(**{f"{alert}rule__owner": user})
+        return is_not_canary(f"{alert}owner")
+    own = Q(**{f"{alert}owner": user})
     if isinstance(user, PermissionsMixin) and user.has_perm("alerts.view_system_alerts"):
-        own |= Q(**{f"{alert}kind": Alert.Kind.SYSTEM})
+        own |= Q(**{f"{alert}owner": None})
     return own
+
+
+def open_health_alerts() -> dict[tuple[int | None, str, int], Alert]:
+    """Return (owner id, subject, subject id) -> the open alert about its health."""
+    rows = Alert.objects.filter(kind=Alert.Kind.HEALTH, resolved_at=None).order_by("pk")
+    return {(alert.owner_id, alert.subject, alert.subject_id): alert for alert in rows}
 
 
 def events_of(alert_ids: Iterable[int]) -> dict[int, list[AlertEvent]]:

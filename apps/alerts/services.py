@@ -1,7 +1,7 @@
-"""Episodes opened and resolved from what the engine found or Alertmanager says, and noted where what they saw was
-corrected, in the caller's transaction; and acknowledged by people."""
+"""Episodes opened and resolved from what the engine found, the check of health found or Alertmanager says, and noted
+where what they saw was corrected, in the caller's transaction; and acknowledged by people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
 
@@ -10,17 +10,20 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from apps.alerts.alertmanager import SystemAlert, ended_at
-from apps.alerts.domain import correction_seen, seen_since
+from apps.alerts.domain import HealthAlert, correction_seen, seen_since
 from apps.alerts.episodes import (
     CORRECTED,
+    FOUND_BY_HEALTH_CHECK,
     OPENED,
     REPORTED_BY_ALERTMANAGER,
     RESOLVED,
     RESOLVED_BY_ALERTMANAGER,
+    WELL_AGAIN,
     events_of,
     is_notable,
 )
 from apps.alerts.models import Alert, AlertEvent
+from apps.alerts.queries import open_health_alerts
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, FeedEntry
@@ -41,8 +44,8 @@ def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> l
     keys = {(one.rule_id, one.asset_id) for one in transitions if is_notable(one)}
     if not keys:
         return []
-    rules = Rule.objects.in_bulk({rule_id for rule_id, _ in keys})
-    symbols = dict(Asset.objects.filter(pk__in={asset_id for _, asset_id in keys}).values_list("pk", "symbol"))
+    rules = Rule.every.in_bulk({rule_id for rule_id, _ in keys})
+    symbols = dict(Asset.every.filter(pk__in={asset_id for _, asset_id in keys}).values_list("pk", "symbol"))
     specs = specs_of({one.version_id for one in transitions if is_notable(one)})
     # Those that this log has opened: an asset that moved may have one in the other feed's already.
     ours = Alert.objects.filter(rule__in=rules, asset__in=symbols, resolved_at=None, entry__feed=entry.feed_id)
@@ -174,6 +177,37 @@ def _system_alert_of(reported: SystemAlert) -> Alert:
     )
 
 
+def record_health_alerts(
+    *, due: Sequence[HealthAlert], over: Collection[tuple[int | None, str, int]], now: datetime
+) -> list[AlertEvent]:
+    """Open the alerts about health that are due and not open, and resolve the open ones whose keys are in `over`, in
+    the caller's transaction; return the events made. One caller at a time."""
+    waiting = open_health_alerts()
+    new = [
+        Alert(
+            kind=Alert.Kind.HEALTH,
+            owner_id=one.owner_id,
+            subject=one.subject,
+            subject_id=one.subject_id,
+            severity=one.severity,
+            opened_at=now,
+            acknowledged_at=now if one.is_known else None,
+            summary=one.summary,
+            evidence=one.evidence,
+        )
+        for one in due
+        if one.key not in waiting
+    ]
+    ended = [waiting[key] for key in sorted(over, key=str) if key in waiting]
+    for alert in ended:
+        alert.resolved_at, alert.resolution = max(now, alert.opened_at), WELL_AGAIN
+    Alert.objects.bulk_update(ended, ["resolved_at", "resolution"], batch_size=1_000)
+    Alert.objects.bulk_create(new, batch_size=1_000)
+    events = [AlertEvent(alert=alert, kind=OPENED, at=now, reason=FOUND_BY_HEALTH_CHECK) for alert in new]
+    events += [AlertEvent(alert=alert, kind=RESOLVED, at=now, reason=WELL_AGAIN) for alert in ended]
+    return AlertEvent.objects.bulk_create(events, batch_size=1_000)
+
+
 def acknowledge(*, alerts: QuerySet[Alert], by: AbstractBaseUser, note: str, now: datetime) -> list[AlertEvent]:
     """Acknowledge those of the alerts that are open and that nobody has acknowledged, and return the events made.
 
@@ -208,6 +242,7 @@ def _alert_of(step: Transition, *, entry: FeedEntry, rule: Rule, symbol: str, sp
             symbol=symbol, condition=spec.condition, evidence=step.evidence or {}, opened_at=step.moment
         )
     return Alert(
+        owner_id=rule.owner_id,
         rule=rule,
         version_id=step.version_id,
         asset_id=step.asset_id,

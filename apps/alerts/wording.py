@@ -4,13 +4,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from apps.alerts.episodes import REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER
+from apps.alerts.episodes import (
+    FOUND_BY_HEALTH_CHECK,
+    REPORTED_BY_ALERTMANAGER,
+    RESOLVED_BY_ALERTMANAGER,
+    WELL_AGAIN,
+)
 from apps.rules.domain import describe_reason
 from apps.wording import format_plain
 
 _SENTENCES = {
     REPORTED_BY_ALERTMANAGER: "reported by Alertmanager",
     RESOLVED_BY_ALERTMANAGER: "resolved by Alertmanager",
+    FOUND_BY_HEALTH_CHECK: "found by the check of health",
+    WELL_AGAIN: "the problem is over",
 }
 
 

@@ -46,12 +46,14 @@ class Code(StrEnum):
     CALENDAR_ENDS = "calendar_ends"
     NO_PARTITION = "no_partition"
     DISK_FULL = "disk_full"
+    CANARY_MISSED = "canary_missed"
     # Of a feed.
     PAUSED = "paused"
     NO_SOURCE = "no_source"
     NO_FEED_ASSET = "no_feed_asset"
     NO_KEY = "no_key"
     FAILING = "failing"
+    BANNED = "banned"
     NOT_FETCHED = "not_fetched"
     DUE_TOO_LATE = "due_too_late"
     NOT_EVALUATED = "not_evaluated"
@@ -86,7 +88,8 @@ class Finding:
     """A problem that a check has found with one subject.
 
     subject_id: its number, 0 for the system; since: from when on, None where only the check knows; facts: what the
-    sentence about it needs, fit for JSON.
+    sentence about it needs, fit for JSON; patience: how long it has to last while the system runs before anybody is
+    notified of it.
     """
 
     subject: Subject
@@ -95,6 +98,7 @@ class Finding:
     level: Level
     since: datetime | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    patience: timedelta = SILENT_AT_LEAST
 
     @property
     def key(self) -> tuple[str, int, str]:

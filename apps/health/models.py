@@ -9,13 +9,14 @@ from apps.health.domain import Code, Level, Subject
 class Check(models.Model):
     """The times at which the scheduler and the workers last did their work, in one row.
 
-    ticked_at: when a worker finished a tick last; checked_at: when everything was checked last; pinged_at: when
-    HEARTBEAT_URL was called last.
+    ticked_at: when a worker finished a tick last; checked_at: when everything was checked last; running_since: since
+    when checks have come without a gap; pinged_at: when HEARTBEAT_URL was called last.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     ticked_at = models.DateTimeField(null=True)
     checked_at = models.DateTimeField(null=True)
+    running_since = models.DateTimeField(null=True)
     pinged_at = models.DateTimeField(null=True)
 
     class Meta:

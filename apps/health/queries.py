@@ -99,6 +99,18 @@ def rule_healths(ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
     return ended | _by_causes(causes, now=now)
 
 
+def account_health(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Health:
+    """Return how everything is that `user` depends on: the worst of the problems that they may see, without what
+    somebody intended."""
+    check = Check.objects.first()
+    stopped = _stopped(check, now=now)
+    if stopped is not None:
+        return stopped
+    checked_at = check.checked_at if check is not None else None
+    worst = _in_order(_problems_of(user).exclude(code__in=INTENDED)).first()
+    return _health_of(worst, checked_at=checked_at) if worst is not None else Health(Level.WELL, checked_at=checked_at)
+
+
 def problem_counts(user: AbstractBaseUser | AnonymousUser) -> ProblemCounts:
     """Return how many problems `user` may see; one statement."""
     is_intended = Q(code__in=INTENDED)
@@ -116,11 +128,16 @@ def problems_seen_by(user: AbstractBaseUser | AnonymousUser, *, limit: int) -> l
     Operators see those of the system, of all feeds and of all assets; owners those of the feeds and assets that their
     rules depend on, and of their own rules and channels; superusers all.
     """
-    is_intended = Case(When(code__in=INTENDED, then=Value(1)), default=Value(0))
-    is_milder = Case(When(level=Level.STOPPED, then=Value(0)), default=Value(1))
-    rows = _problems_of(user).order_by(is_intended, is_milder, "since", "pk")[:limit]
+    rows = _in_order(_problems_of(user))[:limit]
     checked_at = Check.objects.values_list("checked_at", flat=True).first()
     return [(row, _health_of(row, checked_at=checked_at)) for row in rows]
+
+
+def _in_order(problems: QuerySet[Problem]) -> QuerySet[Problem]:
+    """Return faults before what somebody intended, the worst and oldest first."""
+    is_intended = Case(When(code__in=INTENDED, then=Value(1)), default=Value(0))
+    is_milder = Case(When(level=Level.STOPPED, then=Value(0)), default=Value(1))
+    return problems.order_by(is_intended, is_milder, "since", "pk")
 
 
 def _problems_of(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Problem]:

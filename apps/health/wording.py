@@ -75,6 +75,10 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
         "the workers' disk has {free} of {total} left",
         "Free some space, or keep quotes for fewer days (QUOTE_RETENTION_DAYS).",
     ),
+    Code.CANARY_MISSED: _fixed(
+        "no alert of the canary has reached its inbox since {since}",
+        "Check that analyzers and notifiers run, and their logs; docs/operations.md says what the canary is.",
+    ),
     Code.PAUSED: _fixed("the feed is paused", "Resume it on its page."),
     Code.NO_SOURCE: _fixed("the feed has no source", "Add a provider on the feed's page."),
     Code.NO_FEED_ASSET: _fixed(
@@ -82,6 +86,11 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
     ),
     Code.NO_KEY: _no_key,
     Code.FAILING: _failing,
+    Code.BANNED: _fixed(
+        "{provider} takes no calls from here until {until}, since it was asked too often",
+        "It is asked again by itself after that. A longer interval asks less often, and another provider of the feed "
+        "gives the prices meanwhile.",
+    ),
     Code.NOT_FETCHED: _fixed(
         "the feed has been due since {since}, and no worker has fetched it",
         "Check that a watcher runs, which reads the queue assets-tasks.",

@@ -8,12 +8,14 @@ from django.core.validators import MaxValueValidator, ProhibitNullCharactersVali
 from django.db import models
 from django.db.models import Q
 
+from apps.canary import WithCanary, WithoutCanary
 from apps.leases import Dispatched, Leased
 from apps.market import domain
 from apps.market.calendars import CALENDARS
 from apps.market.splits import RATIO_HIGHEST
 
 INTERVAL_LONGEST_SECONDS = 7 * 86_400
+SILENT_SHORTEST_SECONDS, SILENT_LONGEST_SECONDS = 10, 30 * 86_400
 symbol_validator = RegexValidator(
     r"\A[A-Z0-9][A-Z0-9._:/-]{0,63}\Z", "Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD)."
 )
@@ -51,12 +53,20 @@ class Feed(models.Model):
         help_text="Where another provider takes over, a step of at most this, in percent, is taken for the difference "
         "between the two, and windows do not see it. 0: every step is movement.",
     )
+    silent_after_seconds = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="After so many seconds without a price an asset is silent, and without an answer the feed has "
+        "stopped; at least its interval. Blank: after 3 intervals, and 60 s at least.",
+    )
     is_enabled = models.BooleanField(
         default=True, help_text="Off: nothing is fetched; what is stored is still evaluated."
     )
     # Its clock is that of this machine, not a recording's. It follows from the feed's sources, which set it.
     is_live = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
+    objects = WithoutCanary()
+    every = WithCanary()
 
     class Meta:
         ordering = ["name"]
@@ -73,6 +83,16 @@ class Feed(models.Model):
                 condition=Q(switch_step_percent__gte=0, switch_step_percent__lte=domain.SWITCH_STEP_PERCENT_HIGHEST),
                 name="feed_switch_step_percent_in_range",
             ),
+            models.CheckConstraint(
+                condition=Q(silent_after_seconds=None)
+                | Q(
+                    silent_after_seconds__gte=models.F("interval_seconds"),
+                    silent_after_seconds__range=(SILENT_SHORTEST_SECONDS, SILENT_LONGEST_SECONDS),
+                ),
+                name="feed_silent_after_its_interval",
+                violation_error_message=f"It is silent after its interval at the earliest, and after "
+                f"{SILENT_SHORTEST_SECONDS} s to 30 days.",
+            ),
         ]
         permissions = [("push_quotes", "Can push quotes into feeds")]
 
@@ -86,8 +106,11 @@ class FeedHead(Leased, Dispatched):
     seq: number of the last entry; as_of: the feed's clock there; began_at: slot of the first answer;
     next_slot: when the feed is due; turn: number of fetches so far, which picks the assets of a round that cannot ask
     for all; redispatch_at: when a lost fetch task may be sent again; failures: answers missing in a row;
-    is_cache_stale: a write to the cache failed and is to be done again.
+    is_cache_stale: a write to the cache failed and is to be done again; totals: of all that was appended (apps.totals).
     """
+
+    # What changes with each entry that is appended.
+    APPENDED = ("seq", "totals")
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="head")
     seq = models.PositiveBigIntegerField(default=0)
@@ -97,6 +120,7 @@ class FeedHead(Leased, Dispatched):
     turn = models.PositiveBigIntegerField(default=0)
     failures = models.PositiveIntegerField(default=0)
     is_cache_stale = models.BooleanField(default=False)
+    totals = models.JSONField(default=dict)
 
     class Meta:
         indexes = [
@@ -114,11 +138,12 @@ class EvaluationCursor(Dispatched):
     """How far a feed's log has been evaluated. Locked while its pending entries are evaluated; storing never waits for
     it.
 
-    redispatch_at: when a lost evaluation task may be sent again.
+    redispatch_at: when a lost evaluation task may be sent again; totals: of all that was evaluated (apps.totals).
     """
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="evaluation_cursor")
     seq = models.PositiveBigIntegerField(default=0)
+    totals = models.JSONField(default=dict)
 
     def __str__(self) -> str:
         return f"{self.feed_id} evaluated to {self.seq}"
@@ -140,6 +165,13 @@ class Asset(models.Model):
         validators=[currency_validator],
         help_text="What its price is in, like USD. A provider whose listing is in another currency is not asked.",
     )
+    base_currency = models.CharField(
+        max_length=12,
+        blank=True,
+        validators=[currency_validator],
+        help_text="Of an exchange rate: the currency of which 1 unit costs the price, like EUR for EUR-USD. Portfolios "
+        "convert by it.",
+    )
     calendar = models.CharField(
         max_length=16,
         blank=True,
@@ -152,9 +184,19 @@ class Asset(models.Model):
         "price of it waits to be confirmed.",
     )
     tags = models.JSONField(default=list, blank=True, help_text='A list of words that rules can choose by: ["crypto"].')
+    objects = WithoutCanary()
+    every = WithCanary()
 
     class Meta:
         ordering = ["symbol"]
+        # Serves exchange rates: the few assets that are some.
+        indexes = [models.Index(fields=["base_currency"], condition=~Q(base_currency=""), name="asset_is_a_rate")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(base_currency="") | (~Q(currency="") & ~Q(currency=models.F("base_currency"))),
+                name="asset_rate_is_between_two_currencies",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.symbol
@@ -164,6 +206,10 @@ class Asset(models.Model):
             raise ValidationError({"tags": 'Write a list of words, like ["crypto", "stablecoin"].'})
         if self.calendar and self.calendar not in CALENDARS:
             raise ValidationError({"calendar": "Use the code of an exchange in docs/setup.md, like XNYS, or none."})
+        if self.base_currency and self.base_currency == self.currency:
+            raise ValidationError({"base_currency": "A rate is between two currencies; this is that of its price."})
+        if self.base_currency and not self.currency:
+            raise ValidationError({"currency": "An exchange rate needs the currency that its price is in."})
         if not self.signed and self._has_been_signed():
             raise ValidationError({"signed": "It has prices of 0 or less, so it stays signed."})
 

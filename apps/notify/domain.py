@@ -44,7 +44,8 @@ class MessageItem:
 
     event: opened, resolved, reminder or corrected; at: event time; reason: the code of why it resolved, empty while it
     is open; detail: the error's text where an error ended it, or what was corrected; rule, symbol: names of the rule
-    and the asset (symbol may be empty for an alert from outside); deferred_by: what deferred it, as a phrase.
+    and the asset (symbol may be empty for an alert from outside); deferred_by: what deferred it, as a phrase; kind: the
+    alert's.
     """
 
     alert_id: int
@@ -58,6 +59,7 @@ class MessageItem:
     url: str
     deferred_by: str = ""
     detail: str = ""
+    kind: str = "condition"
 
     @property
     def reason_text(self) -> str:
@@ -183,16 +185,6 @@ def compose_test(*, channel: str, asked_by: str, at: datetime, url: str) -> tupl
         "Alerts of the rules that name it come the same way.",
     ]
     return one_line(f"[test] {channel}")[:SUBJECT_LONGEST], "\n".join([*lines, "", url])
-
-
-def compose_switched_off(*, channel: str, reason: str, unsent: int, url: str) -> tuple[str, str]:
-    """Return (subject, text) of the notice that a channel was switched off."""
-    lines = [
-        f"The channel {channel} was switched off: {reason}.",
-        f"{unsent} of its messages were not sent; they can be sent again from its page once it works.",
-        "Set it right there, switch it on, and send a test.",
-    ]
-    return one_line(f"[notice] {channel} was switched off")[:SUBJECT_LONGEST], "\n".join([*lines, "", url])
 
 
 def apply_templates(

@@ -44,7 +44,8 @@ class Channel(models.Model):
     wants_resolved = models.BooleanField(default=True, help_text="Also say when an alert is over.")
     wants_system = models.BooleanField(
         default=False,
-        help_text="Also notify of alerts about this installation, which Alertmanager sends. For operators.",
+        help_text="Also notify of alerts about this installation: what has stopped, and what Alertmanager sends. "
+        "For operators.",
     )
     group_wait_seconds = models.PositiveSmallIntegerField(
         default=10,
@@ -217,7 +218,7 @@ class Silence(models.Model):
 class Message(models.Model):
     """A message to one channel. Every attempt carries the same id, so a receiver can drop repeats.
 
-    kind: about alerts, a test of the channel, or a notice that another channel was switched off; items: its events, as
+    kind: about alerts, or a test of the channel; items: its events, as
     data (domain.MessageItem); attempts: how many were begun, which is also the fence of the running one;
     attempts_before: how many were begun before it was last redelivered, which the schedule does not count; lease_until:
     when the lease of the running attempt ends.
@@ -226,7 +227,6 @@ class Message(models.Model):
     class Kind(models.TextChoices):
         ALERT = "alert", "alert"
         TEST = "test", "test"
-        NOTICE = "notice", "notice"
 
     class Status(models.TextChoices):
         PENDING = "pending", "pending"
@@ -316,6 +316,24 @@ class Notification(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event} → {self.channel}"
+
+
+class DeliveryTotal(models.Model):
+    """A total of attempts, which outlives their messages (apps.totals): the sum over the slots of one name.
+
+    slot: processes write to different ones, so that those that send at one time do not wait for each other's commit.
+    """
+
+    name = models.CharField(max_length=64)
+    slot = models.PositiveSmallIntegerField()
+    count = models.FloatField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["name", "slot"], name="one_delivery_total_per_name_and_slot")]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.count}"
 
 
 class Attempt(models.Model):

@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce, Now, NullIf
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import alerts_of
+from apps.canary import CANARY, is_not_canary
 from apps.leases import IS_LEASED, LEASE_HAS_EXPIRED
 from apps.market.models import Asset, FeedEntry
 from apps.notify import domain
@@ -46,7 +47,8 @@ def messages_seen_by(user: AbstractBaseUser | AnonymousUser, *, inbox_only: bool
         rows = rows.filter(channel__kind="inbox", status=Message.Status.DELIVERED)
     if not user.is_authenticated:
         return rows.none()
-    return rows if getattr(user, "is_superuser", False) else rows.filter(channel__owner=user)
+    is_superuser = getattr(user, "is_superuser", False)
+    return rows.filter(is_not_canary("channel") if is_superuser else Q(channel__owner=user))
 
 
 def messages_about(user: AbstractBaseUser | AnonymousUser, alert_ids: Iterable[int]) -> QuerySet[Message]:
@@ -106,6 +108,12 @@ def is_at_its_limit(channel: Channel, *, now: datetime) -> bool:
     return lately.count() >= channel.messages_per_minute
 
 
+def operator_channels() -> list[Channel]:
+    """Return the channels that want the operators' alerts, whose owners may see those now, with their owners."""
+    wanted = Channel.objects.filter(wants_system=True, is_enabled=True).select_related("owner").order_by("pk")
+    return [one for one in wanted if one.owner.has_perm("alerts.view_system_alerts")]
+
+
 def rule_notified_last(channel: Channel) -> Rule | None:
     """Return that of the rules which name the channel whose alert is the newest; None where none has one."""
     alerts = Alert.objects.filter(rule__rule_channels__channel=channel).select_related("rule")
@@ -131,6 +139,9 @@ def deferral_now(
     notification: Notification, *, silences: Sequence[domain.Silenced], now: datetime
 ) -> domain.Deferral | None:
     """Return what defers a notification now. Reads its channel, and its event's alert."""
+    if notification.channel_id == CANARY:
+        # A silence of everybody's alerts is meant for people.
+        return None
     alert = notification.event.alert
     return domain.deferral_of(
         now=now,

@@ -15,6 +15,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.accounts import roles
 from apps.accounts.services import send_password_link
+from apps.canary import is_not_canary
 from apps.panel.account_forms import InvitedForm, MadeForm
 
 GROUPS_HELP = (
@@ -45,7 +46,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     search_fields = ["username", "email"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).prefetch_related("groups")
+        return super().get_queryset(request).filter(is_not_canary("pk")).prefetch_related("groups")
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         # Asked for the owner of rule 7, the list would answer.

@@ -21,6 +21,7 @@ from apps.market.models import Asset
 from apps.market.queries import price_path
 from apps.panel.alert_notifications import notification_tables
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, ShortText, Table, page_link
+from apps.panel.problems import subject_links
 from apps.panel.silences import silence_form_for
 from apps.panel.splits import PERMISSION, split_address, step_of
 from apps.rules.models import Rule
@@ -28,7 +29,9 @@ from apps.rules.models import Rule
 CHOICES_OFFERED = 200
 ALERTS_SHOWN = 20
 SHOWN_AT_LEAST = timedelta(minutes=1)
-EMPTY_WITHOUT_RULES = "No alerts yet. Those about this installation come from Alertmanager; a rule's are its owner's."
+EMPTY_WITHOUT_RULES = (
+    "No alerts yet. Those about this installation open when something stops; a rule's are its owner's."
+)
 SEVERITY_LABEL = {"critical": "danger", "warning": "warning", "info": "info"}
 
 
@@ -96,8 +99,8 @@ class NoteForm(forms.Form):
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
-    """Alerts open and end by what the engine finds in the log, or by what Alertmanager says; nobody edits them. People
-    acknowledge them."""
+    """Alerts open and end by what the engine finds in the log, by the check of health, or by what Alertmanager says;
+    nobody edits them. People acknowledge them."""
 
     actions = ["acknowledge", "silence", "was_split"]
     buttons = actions
@@ -118,8 +121,8 @@ class AlertAdmin(ReadOnlyAdmin):
     ]
     list_display_links = ["summary"]
     list_filter = [StateFilter, "severity", "kind", FoundFilter, ("rule", RuleFilter), ("asset", AssetFilter)]
-    list_select_related = ["rule", "asset", "acknowledged_by"]
-    # Of an alert from Alertmanager, rule and asset are labels.
+    list_select_related = ["rule", "asset", "acknowledged_by", "owner"]
+    # Of an alert that no rule opened, rule and asset are labels.
     search_fields = [
         *("summary", "note", "asset__symbol", "rule__name"),
         *(f"evidence__labels__{label}" for label in ("alertname", "instance", "job")),
@@ -128,6 +131,13 @@ class AlertAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
         return alerts_of(request.user)
+
+    def get_list_display(self, request: HttpRequest) -> Sequence[str]:
+        return [*self.list_display, "whose"] if request.user.is_superuser else self.list_display
+
+    @admin.display(description="whose", ordering="owner")
+    def whose(self, alert: Alert) -> str:
+        return str(alert.owner) if alert.owner is not None else "the operators'"
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page = super().get_changelist_instance(request)
@@ -172,7 +182,7 @@ class AlertAdmin(ReadOnlyAdmin):
         return request.user.has_perm("alerts.change_alert")
 
     def buttons_for(self, request: HttpRequest, row: Alert) -> Sequence[str]:
-        # An alert about the installation is silenced where it comes from, in Alertmanager.
+        # What no rule opened is silenced by severity, or where it comes from, in Alertmanager.
         offered = {"acknowledge": row.state == Alert.State.OPEN, "silence": row.rule_id is not None}
         offered["was_split"] = row.kind == Alert.Kind.CONDITION and step_of(row) is not None
         return [name for name in self.buttons if offered[name]]
@@ -265,6 +275,8 @@ class AlertAdmin(ReadOnlyAdmin):
             ],
             empty="No events.",
         )
+        if row.kind == Alert.Kind.HEALTH:
+            return [self._table_of_problem(row), happened, *notification_tables(request, row)]
         if row.rule is None or row.version is None or row.entry is None:
             return [*self._tables_of_labels(row), happened, *notification_tables(request, row)]
         return [
@@ -289,6 +301,17 @@ class AlertAdmin(ReadOnlyAdmin):
             ),
             *notification_tables(request, row),
         ]
+
+    def _table_of_problem(self, row: Alert) -> Table:
+        """Return what has stopped, with a link to its page, and what mends it."""
+        said = row.evidence.get("annotations", {})
+        links = subject_links([(row.subject, row.subject_id)])
+        return Table(
+            title="What had stopped when it opened",
+            headers=["what", "problem", "what to do"],
+            rows=[[links[row.subject, row.subject_id], said.get("problem", ""), said.get("remedy", "")]],
+            empty="",
+        )
 
     def _tables_of_labels(self, row: Alert) -> list[Table]:
         """Return what Alertmanager said, all of it as text: whoever sends alerts writes no links into these pages."""

@@ -155,7 +155,7 @@ class AssetAdmin(HealthShown, PageAdmin):
     buttons = actions
     empty_text = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
     fields = [
-        *("symbol", "name", "feed", "currency", "calendar", "signed", "tags"),
+        *("symbol", "name", "feed", "currency", "base_currency", "calendar", "signed", "tags"),
         *("health", "health_text", "latest_price", "latest_at", "trading_now"),
     ]
     inlines = [AliasInline, ListingInline]

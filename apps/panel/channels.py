@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.forms import BaseModelForm
@@ -37,7 +36,7 @@ from apps.notify.transports.registry import TRANSPORTS
 from apps.panel.channel_form import field_name, form_for, kinds_offered, settings_shown
 from apps.panel.deferrals import at_their_limit, describe_deferrals, why_it_waits
 from apps.panel.kit.health import HealthShown
-from apps.panel.kit.owned import OwnedRows
+from apps.panel.kit.owned import OwnedRows, owners_to_choose
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.panel.messages import describe_status, say_sent_again
 
@@ -164,8 +163,7 @@ class ChannelAdmin(HealthShown, OwnedRows, PageAdmin):
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "owner":
             kwargs["initial"] = request.user
-            if not request.user.is_superuser:
-                kwargs["queryset"] = get_user_model().objects.filter(pk=request.user.pk)
+            kwargs["queryset"] = owners_to_choose(request.user)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def has_delete_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:

@@ -1,6 +1,6 @@
 """The problems that a reader may see, for the admin's first page."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -8,21 +8,12 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.urls import reverse
 from django.utils.html import format_html
 
+from apps.health.alerting import NAMED_BY
 from apps.health.domain import Subject
-from apps.health.models import Problem
 from apps.health.queries import not_checked, problem_counts, problems_seen_by, system_health
-from apps.market.models import Asset, Feed
-from apps.notify.models import Channel
 from apps.panel.kit.parts import LINK, Part
-from apps.rules.models import Rule
 
 PROBLEMS_SHOWN = 50
-_MODELS: Mapping[str, tuple[Any, str]] = {
-    Subject.FEED: (Feed, "name"),
-    Subject.ASSET: (Asset, "symbol"),
-    Subject.CHANNEL: (Channel, "name"),
-    Subject.RULE: (Rule, "name"),
-}
 
 
 def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Part:
@@ -38,7 +29,7 @@ def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Par
     else:
         things = "1 thing is" if counts.faults == 1 else f"{counts.faults} things are"
         first = f"{things} wrong, by the check at {checked_at}."
-    links = _links(problem for problem, _ in shown)
+    links = subject_links((problem.subject, problem.subject_id) for problem, _ in shown)
     return Part(
         title="Health",
         sentences=[first, *([f"These are {PROBLEMS_SHOWN} of {sum(counts)}."] if more > 0 else [])],
@@ -57,16 +48,16 @@ def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Par
     )
 
 
-def _links(problems: Iterable[Problem]) -> dict[tuple[str, int], Any]:
+def subject_links(subjects: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Any]:
     """Return (subject, id) -> the name of each, as a link to its page."""
     ids: dict[str, set[int]] = {}
-    for one in problems:
-        ids.setdefault(one.subject, set()).add(one.subject_id)
+    for subject, pk in subjects:
+        ids.setdefault(subject, set()).add(pk)
     links: dict[tuple[str, int], Any] = {(Subject.SYSTEM, 0): "the system"}
     for subject, its_ids in ids.items():
-        if subject not in _MODELS:
+        if subject not in NAMED_BY:
             continue
-        model, column = _MODELS[subject]
+        model, column = NAMED_BY[subject]
         names = dict(model.objects.filter(pk__in=its_ids).order_by().values_list("pk", column))
         for pk in its_ids:
             page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[pk])

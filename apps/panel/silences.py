@@ -22,6 +22,7 @@ from apps.notify import queries
 from apps.notify.models import Notification, Silence
 from apps.notify.services import create_silence, end_silences, look_again
 from apps.panel.deferrals import at_their_limit, why_it_waits
+from apps.panel.kit.owned import owners_to_choose
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.panel.messages import describe_status
 from apps.rules.models import Rule
@@ -175,6 +176,8 @@ class SilenceAdmin(PageAdmin):
             kwargs["form_class"] = RowField
         if db_field.name == "rule":
             kwargs["queryset"] = rules_seen_by(request.user)
+        if db_field.name == "owner":
+            kwargs["queryset"] = owners_to_choose(request.user)
         if db_field.name == "asset":
             kwargs["queryset"] = Asset.objects.filter(feed__isnull=False).order_by("symbol")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)

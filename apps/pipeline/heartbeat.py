@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 PING_EVERY = timedelta(minutes=1)
 PING_SECONDS = 5.0
 # While one of these lasts, prices are not fetched or not evaluated.
-_NO_WORK = {Code.NO_WORKER, Code.NOT_FETCHED, Code.NOT_EVALUATED}
+_NO_WORK = {Code.NO_WORKER, Code.NOT_FETCHED, Code.NOT_EVALUATED, Code.CANARY_MISSED}
 
 
 def ping_if_due(found: Iterable[Finding], *, now: datetime) -> None:

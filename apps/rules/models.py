@@ -5,6 +5,7 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.db.models import Q
 
+from apps.canary import WithCanary, WithoutCanary
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.engine.codes import CODE_LONGEST, DETAIL_LONGEST, Reason, Unknown
 from apps.rules.engine.instance import STATES
@@ -33,6 +34,8 @@ class Rule(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     # A deleted rule stays for the alerts that it opened.
     deleted_at = models.DateTimeField(null=True, editable=False)
+    objects = WithoutCanary()
+    every = WithCanary()
 
     class Meta:
         ordering = ["name"]

@@ -32,7 +32,7 @@ from apps.sources.services import create_feed
 from apps.yaml_files import FileInvalid, read_yaml
 
 FEED_COLUMNS = ("time_policy", "jump_percent", "switch_step_percent")
-ASSET_COLUMNS = ("name", "currency", "calendar", "signed", "tags", "aliases", "listings", "splits")
+ASSET_COLUMNS = ("name", "currency", "base_currency", "calendar", "signed", "tags", "aliases", "listings", "splits")
 CHANNEL_COLUMNS = (
     *("wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
     *("quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical", "subject_template", "text_template"),
@@ -146,9 +146,9 @@ def _take(row: Mapping[str, Any], *, required: Sequence[str], optional: Sequence
 
 
 def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
-    _take(row, required=("name", "interval", "sources"), optional=FEED_COLUMNS)
+    _take(row, required=("name", "interval", "sources"), optional=(*FEED_COLUMNS, "silent_after"))
     _refuse_no_text(row["name"], "name")
-    interval_seconds = read_duration(row["interval"], "interval", shortest=1_000_000) // 1_000_000
+    interval_seconds = _seconds(row["interval"], "interval")
     sources = []
     if not isinstance(row["sources"], list) or not row["sources"]:
         raise SetupInvalid("sources must be a list like [{provider: simulated}]")
@@ -160,6 +160,9 @@ def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
         sources.append((source["provider"], _by_type(options, types)))
     # What the file does not say of a feed that is there stays as it is.
     columns = _columns(Feed, row, FEED_COLUMNS)
+    if "silent_after" in row:
+        after = row["silent_after"]
+        columns["silent_after_seconds"] = None if after is None else _seconds(after, "silent_after")
     feed = Feed.objects.filter(name=row["name"]).first()
     if feed is None:
         create_feed(name=row["name"], interval_seconds=interval_seconds, sources=sources, now=now, **columns)
@@ -167,6 +170,11 @@ def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
     columns["interval_seconds"] = interval_seconds
     if any(getattr(feed, name) != value for name, value in columns.items()) or _in_rows(feed) != _as_stored(sources):
         raise SetupInvalid(f"the feed {feed.name} is there already, with other settings; change it in the admin")
+
+
+def _seconds(text: Any, name: str) -> int:
+    """Return a duration like 5m in whole seconds, 1 at least. Raises RuleInvalid."""
+    return read_duration(text, name, shortest=1_000_000) // 1_000_000
 
 
 def _in_rows(feed: Feed) -> list[tuple[str, Any]]:
@@ -233,7 +241,7 @@ def _load_asset(row: Mapping[str, Any], *, now: datetime, trace_id: str, **_: An
         raise SetupInvalid(f"feed: {asset} has quotes or rules in {asset.feed}; its page in the admin moves it")
     asset.feed, asset.tags = feed, row.get("tags", [])
     asset.signed = _read_column(Asset._meta.get_field("signed"), row.get("signed", False))
-    for key in ("name", "currency", "calendar"):
+    for key in ("name", "currency", "base_currency", "calendar"):
         # Left blank, it is None.
         text = "" if row.get(key) is None else row[key]
         _refuse_no_text(text, key)

@@ -208,8 +208,11 @@ def open_alert():
     return Alert.objects.get()
 
 
+COLUMNS = ("owner", "rule", "version", "asset", "entry", "severity", "opened_at")
+
+
 def copy_of(alert, **changes):
-    columns = {name: getattr(alert, name) for name in ("rule", "version", "asset", "entry", "severity", "opened_at")}
+    columns = {name: getattr(alert, name) for name in COLUMNS}
     return Alert(**columns | {"summary": "another"} | changes)
 
 

@@ -140,6 +140,18 @@ def test_alerts_can_be_asked_for_by_where_they_stand(ask, ada):
     assert ask("{ alerts(state: OPEN, isOpen: false) { edges { cursor } } }").json()["data"]["alerts"]["edges"] == []
 
 
+def test_an_alert_about_health_names_its_subject(ask, ada):
+    Alert.objects.all().delete()
+    Alert.objects.create(
+        kind="health", owner=ada, subject="feed", subject_id=7, severity="warning", opened_at=at(90), summary="x"
+    )
+    answer = first(ask, "alerts", "kind subject subjectId rule { name } entry { seq }")
+    assert answer == {"kind": "HEALTH", "subject": "FEED", "subjectId": "7", "rule": None, "entry": None}
+    Alert.objects.all().delete()
+    make_notified_alerts(ada, 1, name="second")
+    assert first(ask, "alerts", "kind subject subjectId") == {"kind": "CONDITION", "subject": None, "subjectId": None}
+
+
 def test_an_alert_about_the_installation_has_no_rule_and_no_asset(ask, admin_user, client):
     found = SystemAlert(
         fingerprint="f",

@@ -19,6 +19,7 @@ from celery import current_app
 from celery.signals import task_success
 from django.db import connection
 
+from apps.health import services as health
 from apps.market.services import log
 from apps.notify import domain
 from apps.notify.services import sending
@@ -218,6 +219,8 @@ if FOLDER.is_dir():
         "failed-after-send",
         when=lambda attempt, came, **_: isinstance(came, TransportUnavailable),
     )
+    # What is compared is what rules open.
+    health.record_alerts = lambda *_, **__: []
     flow.evaluate_next = Statements("evaluate", key="feed_id", wanted=EVALUATED).around(flow.evaluate_next)
     flow.notify.plan = Statements("plan", key="channel_id", wanted=PLANNED).around(flow.notify.plan)
 

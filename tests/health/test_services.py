@@ -6,6 +6,7 @@ from django.contrib.auth.models import AnonymousUser
 from apps.health.domain import Code, Level
 from apps.health.models import Check, Problem
 from apps.health.queries import (
+    account_health,
     asset_healths,
     channel_healths,
     feed_healths,
@@ -200,6 +201,9 @@ def test_problems_are_counted_by_whether_they_are_faults(feed, rule):
     assert problem_counts(root) == (2, 1, 1)
     assert problem_counts(rule.owner) == (1, 1, 0)
     assert problem_counts(AnonymousUser()) == (0, 0, 0)
+    worst = [(one.level, one.code) for one in (account_health(user, now=at(51)) for user in (root, AnonymousUser()))]
+    assert worst == [(Level.STOPPED, "not_fetched"), (Level.WELL, "")]
+    assert account_health(root, now=at(500)).code == Code.NOT_CHECKED
     assert [problem.code for problem, _ in problems_seen_by(root, limit=3)] == ["not_fetched"] * 2 + ["not_delivered"]
 
 

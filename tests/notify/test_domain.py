@@ -17,7 +17,6 @@ from apps.notify.domain import (
     apply_templates,
     as_data,
     compose,
-    compose_switched_off,
     deferral_of,
     fill_in,
     from_data,
@@ -143,19 +142,6 @@ def test_a_subject_is_cut_to_what_fits():
     subject, _ = compose_items(items(rule="x" * 300))
 
     assert (len(subject), subject[:14]) == (200, "[critical] xxx")
-
-
-def test_a_notice_says_why_and_what_to_do():
-    subject, text = compose_switched_off(channel="Pager", reason="The address is gone", unsent=3, url=URL)
-
-    assert subject == "[notice] Pager was switched off"
-    assert text.splitlines() == [
-        "The channel Pager was switched off: The address is gone.",
-        "3 of its messages were not sent; they can be sent again from its page once it works.",
-        "Set it right there, switch it on, and send a test.",
-        "",
-        URL,
-    ]
 
 
 def test_items_come_back_from_the_row_as_they_were():

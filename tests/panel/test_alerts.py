@@ -4,7 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import localize
@@ -320,3 +320,36 @@ def test_an_asset_that_nobody_watches_says_so(admin_client):
     answer = admin_client.get(reverse("admin:market_asset_change", args=[feed.assets.get().pk]))
     assert "No rule watches it." in answer.text
     assert "No alerts on it yet." in answer.text
+
+
+@pytest.mark.django_db
+def test_an_alert_about_health_says_what_stopped_and_what_mends_it(client):
+    feed = make_feed("BTC-USD", name="market")
+    evidence = {
+        "labels": {"alertname": "Health", "instance": "feed market", "code": "paused", "level": "stopped"},
+        "annotations": {"problem": "The feed is paused.", "remedy": "Resume it on its page."},
+    }
+    columns = {"kind": "health", "subject": "feed", "severity": "warning", "opened_at": at(0), "evidence": evidence}
+    eve = make_owner("eve")
+    ada = make_operator("ada")
+    ada.groups.add(Group.objects.get(name="Owner"))
+    of_ada = Alert.objects.create(**columns, owner=ada, subject_id=feed.pk, summary="Feed market: paused.")
+    Alert.objects.create(**columns, owner=eve, subject_id=feed.pk, summary="Eve's")
+    client.force_login(ada)
+    listed = client.get(reverse(LIST)).text
+    assert "Feed market: paused." in listed
+    assert "Eve&#x27;s" not in listed
+    page = client.get(reverse("admin:alerts_alert_change", args=[of_ada.pk])).text
+    assert "The feed is paused." in page
+    assert "Resume it on its page." in page
+    assert "feed market" in page
+
+
+@pytest.mark.django_db
+def test_a_superuser_sees_whose_an_alert_is(admin_client):
+    columns = {"kind": "health", "subject": "feed", "subject_id": 7, "severity": "warning", "opened_at": at(0)}
+    Alert.objects.create(**columns, owner=make_owner("eve"), summary="x")
+    Alert.objects.create(**columns, summary="y")
+    listed = admin_client.get(reverse(LIST)).text
+    assert "the operators&#x27;" in listed
+    assert ">eve<" in listed

@@ -239,7 +239,7 @@ def test_an_operator_sees_feeds_and_nothing_that_is_owned(client):
     assert parts(client).keys() == {"Health", "Feeds", "Alerts"}
     assert said(client, "Alerts") == ["No alert about this installation is open.", "Today none opened."]
     text = client.get(reverse("admin:alerts_alert_changelist")).text
-    assert ("come from Alertmanager" in text, "see Rules" in text) == (True, False)
+    assert ("open when something stops" in text, "see Rules" in text) == (True, False)
     grace.groups.add(Group.objects.get(name="Owner"))
     assert said(client, "Alerts")[0] == "No alert of yours or about this installation is open."
     assert "see Rules" in client.get(reverse("admin:alerts_alert_changelist")).text

@@ -3,11 +3,16 @@
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
+from apps.alerts.models import Alert
+from apps.canary import CANARY
+from apps.health.canary import PRICE_EVERY
 from apps.health.models import Check, Problem
-from apps.market.models import Feed
+from apps.market.models import Feed, FeedHead
 from apps.market.services import pause_feeds, resume_feeds
+from apps.notify.models import Message
 from apps.pipeline.queues import readers, work_queues
 from tests.builders import make_feed
 from tests.rig import rig, wait_until
@@ -56,6 +61,22 @@ def test_what_has_stopped_says_so_and_ends_when_it_is_mended(client, tmp_path):
         wait_until(lambda: status(client) == (200, set()), timeout_seconds=120)
         assert retries.poll() is None
         assert Feed.objects.get().head.seq > 0
+
+
+def test_a_price_of_the_canary_opens_and_the_next_one_resolves_an_alert_and_its_inbox_gets_both(tmp_path):
+    def rounds():
+        """Return how many of its alerts are open and over, and how many messages were delivered."""
+        alerts = Alert.objects.filter(rule=CANARY)
+        delivered = Message.objects.filter(channel=CANARY, status="delivered").count()
+        return alerts.filter(resolved_at=None).count(), alerts.exclude(resolved_at=None).count(), delivered
+
+    with rig(tmp_path, CANARY="true") as processes:
+        processes.beat()
+        processes.worker(*QUEUES, name="everything", concurrency=2)
+        wait_until(lambda: rounds() == (1, 0, 1), timeout_seconds=60)
+        FeedHead.objects.filter(pk=CANARY).update(as_of=F("as_of") - PRICE_EVERY)
+        wait_until(lambda: rounds() == (0, 1, 2), timeout_seconds=60)
+        assert not Problem.objects.exclude(code="no_partition").exists()
 
 
 def test_the_broker_says_how_many_workers_read_each_queue(tmp_path):

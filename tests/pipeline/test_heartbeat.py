@@ -34,7 +34,7 @@ def test_it_is_called_again_when_the_clock_was_set_back(pinged):
     assert pinged() == 2
 
 
-@pytest.mark.parametrize("code", [Code.NO_WORKER, Code.NOT_FETCHED, Code.NOT_EVALUATED])
+@pytest.mark.parametrize("code", [Code.NO_WORKER, Code.NOT_FETCHED, Code.NOT_EVALUATED, Code.CANARY_MISSED])
 def test_it_is_not_called_while_no_work_is_done(pinged, code):
     ping_if_due([Finding(Subject.SYSTEM, 0, code, Level.STOPPED)], now=START)
     assert pinged() == 0

@@ -1,13 +1,14 @@
 """Checks of feeds and their assets."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Min, OuterRef, Q, Subquery
+from django.db.models import Count, DateTimeField, DurationField, Exists, Func, Min, OuterRef, Q, Subquery, Value
 
-from apps.health.domain import BEHIND_AFTER, Code, Finding, Level, Subject, silent_after
+from apps.canary import is_not_canary
+from apps.health.domain import BEHIND_AFTER, SILENT_AT_LEAST, Code, Finding, Level, Subject, silent_after
 from apps.market import calendars
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
@@ -17,6 +18,7 @@ from apps.sources.models import FeedSource, RefusedListing, SenderClock
 from apps.sources.providers.failures import hint_on
 from apps.sources.providers.registry import PROVIDERS
 
+PUSH = "push"
 AHEAD_LATELY = timedelta(hours=1)
 AHEAD_LEAST_SECONDS = 5
 # Where a provider names only the day, a weekend and holidays lie between two prices.
@@ -33,6 +35,7 @@ class _Feed(NamedTuple):
     failures: int
     began_at: datetime | None
     created_at: datetime
+    silent_after_seconds: int | None
     assets: int
     sources: Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -40,6 +43,28 @@ class _Feed(NamedTuple):
     def providers(self) -> tuple[str, ...]:
         """Return its known providers, in the order of its sources."""
         return tuple(slug for slug, _ in self.sources if slug in PROVIDERS)
+
+    def patience(self, between: timedelta) -> timedelta:
+        """Return after how long it is silent whose prices come that far apart: as is set, or by default."""
+        if self.silent_after_seconds is not None:
+            return timedelta(seconds=self.silent_after_seconds)
+        return silent_after(between)
+
+    def banned(self, bans: Mapping[tuple[str, str], datetime]) -> list[tuple[datetime, str]]:
+        """Return (until when, provider) of those of its sources that take no calls."""
+        asked = [FeedSource(provider=slug, options=options) for slug, options in self.sources]
+        keys = [(source.provider, sources.address_of(source)) for source in asked]
+        return [(bans[key], key[0]) for key in keys if key in bans]
+
+
+class _Seconds(Func):
+    """A column of whole seconds as a duration."""
+
+    template = "make_interval(secs => %(expressions)s)"
+    output_field = DurationField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="(%(expressions)s * 1000000)", **context)
 
 
 class _Paces:
@@ -62,38 +87,68 @@ class _Paces:
 
 def feed_findings(*, now: datetime) -> list[Finding]:
     """Return the problems of feeds and assets, in the same few statements for any number of them, and one for each
-    feed that fails."""
-    paused = Feed.objects.filter(is_enabled=False).values_list("pk", flat=True)
-    found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk in paused]
-    feeds, paces = _enabled_feeds(), _Paces()
-    failing = _failing([feed for feed in feeds if feed.failures], paces=paces, now=now)
+    feed that fails. Only those are read of which something may be wrong."""
+    unusual = Feed.objects.filter(Q(is_enabled=False) | Q(silent_after_seconds__lt=SILENT_AT_LEAST.seconds)).order_by()
+    rows = list(unusual.values_list("pk", "is_enabled", "silent_after_seconds"))
+    found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk, is_enabled, _ in rows if not is_enabled]
+    shortest = min([SILENT_AT_LEAST.seconds, *(seconds for _, _, seconds in rows if seconds is not None)])
+    quiet, paces = _quiet_assets(now=now, patience=timedelta(seconds=shortest)), _Paces()
+    bans = sources.bans(now=now)
+    feeds = _feeds({*_suspect_ids(bans, now=now), *(feed_id for _, feed_id, *_ in quiet)})
+    failing = _failing([feed for feed in feeds if feed.failures], bans, paces=paces, now=now)
     waiting = _waiting(before=now - BEHIND_AFTER)
     fetched = []
     for feed in feeds:
-        wrong = _settings_wrong(feed) or failing.get(feed.pk) or _schedule_wrong(feed, paces=paces, now=now)
+        setup = _settings_wrong(feed)
+        if setup is not None:
+            found.append(setup)
+            if setup.level == Level.STOPPED:
+                continue
+        wrong = failing.get(feed.pk) or _schedule_wrong(feed, paces=paces, now=now)
+        banned = feed.banned(bans)
         if wrong is not None:
             found.append(wrong)
-        elif feed.is_live and feed.began_at is not None:
+        elif banned:
+            # Another source gives the prices, or it was not asked since.
+            found.append(_banned(feed, banned, level=Level.DEGRADED))
+        if wrong is None and feed.is_live and feed.began_at is not None:
             fetched.append(feed)
     unfed = Asset.objects.filter(feed=None).order_by().values_list("pk", flat=True)
     found += [Finding(Subject.ASSET, pk, Code.NO_FEED, Level.STOPPED) for pk in unfed]
     for pk, since in waiting.items():
         found.append(Finding(Subject.FEED, pk, Code.NOT_EVALUATED, Level.STOPPED, since=since))
     found += _senders_ahead(now=now)
-    return found + _pushed_too_seldom(fetched, now=now) + _assets_wrong(fetched, paces=paces, now=now)
+    return found + _pushed_too_seldom(fetched, now=now) + _assets_wrong(quiet, fetched, paces=paces, now=now)
 
 
-def _enabled_feeds() -> list[_Feed]:
+def _suspect_ids(bans: Iterable[tuple[str, str]], *, now: datetime) -> set[int]:
+    """Return the enabled feeds that are set up or scheduled such that something may be wrong."""
+    latest = Value(now + BEHIND_AFTER, output_field=DateTimeField()) + _Seconds("interval_seconds")
+    behind = Q(head__next_slot__lt=now - BEHIND_AFTER) | Q(head__next_slot__gt=latest)
+    bare = ~Exists(FeedSource.objects.filter(feed=OuterRef("pk"))) | ~Exists(Asset.objects.filter(feed=OuterRef("pk")))
+    enabled = Feed.objects.filter(is_enabled=True).order_by()
+    suspect = enabled.filter(Q(head__failures__gt=0) | behind | bare).values_list("pk", flat=True)
+    # Of these providers, more than the schedule says whether something is wrong.
+    unsure = [PUSH, *(slug for slug in PROVIDERS if not _has_key(slug)), *(slug for slug, _ in bans)]
+    asked = FeedSource.objects.filter(provider__in=unsure, feed__is_enabled=True).order_by()
+    return {*suspect, *asked.values_list("feed", flat=True)}
+
+
+def _feeds(ids: Collection[int]) -> list[_Feed]:
+    """Return those of the feeds that are enabled."""
+    if not ids:
+        return []
     its_sources: dict[int, list[tuple[str, Mapping[str, Any]]]] = {}
-    rows = FeedSource.objects.order_by("feed", "position").values_list("feed", "provider", "options")
+    rows = FeedSource.objects.filter(feed__in=ids).order_by("feed", "position")
+    rows = rows.values_list("feed", "provider", "options")
     for feed_id, provider, options in rows:
         its_sources.setdefault(feed_id, []).append((provider, options))
-    feeds = Feed.objects.filter(is_enabled=True).order_by("pk")
+    feeds = Feed.objects.filter(pk__in=ids, is_enabled=True).order_by("pk")
     feeds = feeds.annotate(count=Count("assets"))
-    columns = ("is_live", "interval_seconds", "head__next_slot", "head__failures", "head__began_at", "created_at")
+    columns = ("head__next_slot", "head__failures", "head__began_at", "created_at", "silent_after_seconds", "count")
     return [
         _Feed(pk, is_live, timedelta(seconds=seconds), *rest, sources=its_sources.get(pk, ()))
-        for pk, is_live, seconds, *rest in feeds.values_list("pk", *columns, "count")
+        for pk, is_live, seconds, *rest in feeds.values_list("pk", "is_live", "interval_seconds", *columns)
     ]
 
 
@@ -117,7 +172,16 @@ def _has_key(slug: str) -> bool:
     return not provider.needs_key or bool(os.environ.get(provider.key_variable or "", "").strip())
 
 
-def _failing(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> dict[int, Finding]:
+def _banned(feed: _Feed, banned: Sequence[tuple[datetime, str]], *, level: Level, **more: Any) -> Finding:
+    """Return that providers of a feed take no calls, by the one that does so again first."""
+    until, provider = min(banned)
+    facts = {"provider": provider, "until": f"{until:%Y-%m-%d %H:%M:%S} UTC"}
+    return Finding(Subject.FEED, feed.pk, Code.BANNED, level, facts=facts, **more)
+
+
+def _failing(
+    feeds: Sequence[_Feed], bans: Mapping[tuple[str, str], datetime], *, paces: _Paces, now: datetime
+) -> dict[int, Finding]:
     """Return feed id -> that its providers do not answer. It has stopped once that lasts long for its interval."""
     if not feeds:
         return {}
@@ -131,11 +195,18 @@ def _failing(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> dict[in
     for feed in feeds:
         reason, answered = facts_of.get(feed.pk, ("", None))
         since = answered or feed.created_at
-        is_over = now - since > silent_after(paces.between_rounds(feed))
+        patience = feed.patience(paces.between_rounds(feed))
+        is_over = now - since > patience
         keys = [PROVIDERS[slug].key_variable for slug in feed.providers]
         facts = {"reason": reason or "unknown", "hint": hint_on(reason or "", key_variables=keys)}
         level = Level.STOPPED if is_over else Level.DEGRADED
-        found[feed.pk] = Finding(Subject.FEED, feed.pk, Code.FAILING, level, since=since, facts=facts)
+        banned = feed.banned(bans)
+        if len(banned) == len(feed.sources):
+            found[feed.pk] = _banned(feed, banned, level=level, since=since, patience=patience)
+            continue
+        found[feed.pk] = Finding(
+            *(Subject.FEED, feed.pk, Code.FAILING, level), since=since, facts=facts, patience=patience
+        )
     return found
 
 
@@ -153,7 +224,7 @@ def _schedule_wrong(feed: _Feed, *, paces: _Paces, now: datetime) -> Finding | N
 
 def _waiting(*, before: datetime) -> dict[int, datetime]:
     """Return feed id -> when its oldest entry came that has waited to be evaluated since before `before`."""
-    late = FeedEntry.objects.filter(evaluated_at=None, received_at__lt=before).order_by()
+    late = FeedEntry.objects.filter(is_not_canary("feed"), evaluated_at=None, received_at__lt=before).order_by()
     return dict(late.values_list("feed").annotate(Min("received_at")))
 
 
@@ -163,7 +234,7 @@ def _pushed_too_seldom(feeds: Sequence[_Feed], *, now: datetime) -> list[Finding
         feed.pk: timedelta(microseconds=read_duration(options["expect_every"]))
         for feed in feeds
         for slug, options in feed.sources
-        if slug == "push" and "expect_every" in options
+        if slug == PUSH and "expect_every" in options
     }
     if not expected:
         return []
@@ -174,7 +245,14 @@ def _pushed_too_seldom(feeds: Sequence[_Feed], *, now: datetime) -> list[Finding
         since = pushed_at or created_at
         if now - since > expected[pk]:
             facts = {"expect_every": int(expected[pk].total_seconds())}
-            found.append(Finding(Subject.FEED, pk, Code.NOTHING_PUSHED, Level.STOPPED, since=since, facts=facts))
+            found.append(
+                Finding(
+                    *(Subject.FEED, pk, Code.NOTHING_PUSHED, Level.STOPPED),
+                    since=since,
+                    facts=facts,
+                    patience=max(expected[pk], SILENT_AT_LEAST),
+                )
+            )
     return found
 
 
@@ -198,50 +276,69 @@ def _senders_ahead(*, now: datetime) -> list[Finding]:
     ]
 
 
-def _assets_wrong(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> list[Finding]:
-    """Return the assets without a price although their feed is answered. Pushed prices come when they come."""
-    asked = {feed.pk: feed for feed in feeds if "push" not in feed.providers}
-    # A healthy asset is not looked at twice: its price is newer than any feed could be silent.
-    old = Q(latest=None) | Q(latest__at__lt=now - silent_after(timedelta(0)))
+def _quiet_assets(*, now: datetime, patience: timedelta) -> list[tuple[int, int, str, str, datetime | None]]:
+    """Return (id, feed id, currency, calendar, time of its newest price) of the assets of live feeds whose price is so
+    old that some feed would be silent."""
+    old = Q(latest=None) | Q(latest__at__lt=now - patience)
     rows = Asset.objects.filter(old, feed__is_enabled=True, feed__is_live=True).order_by()
-    columns = ("pk", "feed", "currency", "calendar", "latest__at")
+    return list(rows.values_list("pk", "feed", "currency", "calendar", "latest__at"))
+
+
+def _assets_wrong(
+    quiet: Sequence[tuple[int, int, str, str, datetime | None]],
+    feeds: Sequence[_Feed],
+    *,
+    paces: _Paces,
+    now: datetime,
+) -> list[Finding]:
+    """Return the assets without a price although their feed is answered. Pushed prices come when they come."""
+    asked = {feed.pk: feed for feed in feeds if PUSH not in feed.providers}
     silent = {}
-    for pk, feed_id, currency, calendar, at in rows.values_list(*columns):
+    for pk, feed_id, currency, calendar, at in quiet:
         feed = asked.get(feed_id)
-        if feed is not None and _is_silent(
-            feed, at=at, calendar=calendar, patience=silent_after(paces.between_prices(feed)), now=now
-        ):
-            silent[pk] = (feed_id, currency, at)
+        if feed is None:
+            continue
+        between = paces.between_prices(feed)
+        patience = feed.patience(between)
+        if _is_silent(feed, at=at, calendar=calendar, between=between, patience=patience, now=now):
+            silent[pk] = (feed_id, currency, at, patience)
     if not silent:
         return []
     refused = {row.asset_id: row for row in RefusedListing.objects.filter(asset__in=silent).order_by("-provider")}
-    left_out = _left_out({feed_id for feed_id, _, _ in silent.values()})
+    left_out = _left_out({feed_id for feed_id, *_ in silent.values()})
     found = []
-    for pk, (_, currency, at) in silent.items():
+    for pk, (_, currency, at, patience) in silent.items():
+        code, since, facts = Code.SILENT if at is not None else Code.NO_PRICE, at, {}
         if pk in refused:
             row = refused[pk]
+            code, since = Code.REFUSED, row.since
             facts = {"provider": row.provider, "name": row.external_id, "reason": row.reason}
-            found.append(Finding(Subject.ASSET, pk, Code.REFUSED, Level.STOPPED, since=row.since, facts=facts))
         elif pk in left_out:
-            facts = {"currency": currency or left_out[pk]}
-            found.append(Finding(Subject.ASSET, pk, Code.NO_LISTING, Level.STOPPED, since=at, facts=facts))
-        elif at is None:
-            found.append(Finding(Subject.ASSET, pk, Code.NO_PRICE, Level.STOPPED))
-        else:
-            found.append(Finding(Subject.ASSET, pk, Code.SILENT, Level.STOPPED, since=at))
+            code, facts = Code.NO_LISTING, {"currency": currency or left_out[pk]}
+        found.append(Finding(Subject.ASSET, pk, code, Level.STOPPED, since=since, facts=facts, patience=patience))
     return found
 
 
-def _is_silent(feed: _Feed, *, at: datetime | None, calendar: str, patience: timedelta, now: datetime) -> bool:
-    """Tell whether an asset has had no price for longer than that, in the open hours of its calendar."""
+def _is_silent(
+    feed: _Feed, *, at: datetime | None, calendar: str, between: timedelta, patience: timedelta, now: datetime
+) -> bool:
+    """Tell whether an asset has had no price for longer than that, in the open hours of its calendar.
+
+    between: how far apart its prices come. The first after an opening may come as late as that, a minute at least,
+    however long before the close the last one came.
+    """
     since = at or feed.began_at
     if since is None:
         return False
     if any(PROVIDERS[slug].names_days for slug in feed.providers):
-        return now - since > max(patience, BETWEEN_DAILY_PRICES)
+        least = BETWEEN_DAILY_PRICES if feed.silent_after_seconds is None else timedelta(0)
+        return now - since > max(patience, least)
     if now - since <= patience or calendar not in calendars.CALENDARS:
         return now - since > patience
-    quiet_for = calendars.open_between(calendar, epoch_microseconds(since), epoch_microseconds(now))
+    opened = calendars.last_open(calendar, now)
+    has_just_opened = opened is not None and since < opened and now - opened <= max(between, SILENT_AT_LEAST)
+    until = opened if has_just_opened and opened is not None else now
+    quiet_for = calendars.open_between(calendar, epoch_microseconds(since), epoch_microseconds(until))
     return timedelta(microseconds=quiet_for) > patience
 
 

@@ -21,25 +21,35 @@ _HALTED = {ERROR: Code.ERROR, PAUSED: Code.PAUSED_BY_SPLIT}
 
 def rule_findings(*, now: datetime) -> list[Finding]:
     """Return the problems of rules, in the same few statements for any number of them."""
-    rules = Rule.objects.filter(deleted_at=None)
+    rules = Rule.objects.filter(deleted_at=None).order_by()
     found = _halted(rules) + _unknown(rules)
-    watched = RuleState.objects.filter(rule=OuterRef("pk"))
     off: set[int] = set()
+    watched = RuleState.objects.filter(rule=OuterRef("pk"))
     for pk, document in _newest_documents(rules.exclude(Exists(watched)).values_list("pk", flat=True)):
         is_off = document.get("enabled") is False
         if is_off:
             off.add(pk)
         level = Level.STOPPED if is_off else Level.DEGRADED
         found.append(Finding(Subject.RULE, pk, Code.OFF if is_off else Code.NO_ASSET, level))
-    open_channels = RuleChannel.objects.filter(rule=OuterRef("pk"), channel__is_enabled=True)
-    for pk in rules.exclude(Exists(open_channels)).order_by().values_list("pk", flat=True):
+    for pk in _notifying_nobody(rules):
         if pk not in off:
             found.append(Finding(Subject.RULE, pk, Code.NOTIFIES_NOBODY, Level.DEGRADED))
     return found
 
 
+def _notifying_nobody(rules: QuerySet[Rule]) -> list[int]:
+    """Return the rules without a channel that is on."""
+    links = RuleChannel.objects.filter(rule=OuterRef("pk"))
+    bare = rules.exclude(Exists(links))
+    # From the channels that are off, of which there are few: else the channel of each rule is looked at.
+    ended = rules.filter(Exists(links.filter(channel__is_enabled=False)))
+    ended = ended.exclude(Exists(links.filter(channel__is_enabled=True)))
+    return [pk for chosen in (bare, ended) for pk in chosen.values_list("pk", flat=True)]
+
+
 def _newest_documents(rule_ids: Iterable[int]) -> list[tuple[int, dict[str, object]]]:
-    versions = queries.newest_versions(list(rule_ids))
+    wanted = list(rule_ids)
+    versions = queries.newest_versions(wanted) if wanted else {}
     return [(pk, version.document) for pk, version in sorted(versions.items())]
 
 
@@ -64,6 +74,8 @@ def _unknown(rules: QuerySet[Rule]) -> list[Finding]:
     ).exclude(unknown__in=_NO_FAULT)
     columns = ("rule", "version", "asset__symbol", "unknown", "unknown_since", "asset__feed__head__as_of")
     candidates = list(rows.order_by("rule", "asset__symbol").values_list(*columns))
+    if not candidates:
+        return []
     windows = _longest_windows({version_id for _, version_id, *_ in candidates})
     found: dict[int, Finding] = {}
     for pk, version_id, symbol, unknown, since, as_of in candidates:

@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import connection
 
-from apps.health.domain import Code, Finding, Level, Subject
+from apps.health.checks.canary import canary_findings
+from apps.health.domain import TICK_LATE_AFTER, Code, Finding, Level, Subject
+from apps.health.models import Check
 from apps.market import partitions
 from apps.market.queries import calendar_warnings
 
@@ -20,6 +22,9 @@ def system_findings(*, readers: Mapping[str, int] | None, now: datetime) -> list
     readers: queue -> how many workers read it, None where the broker does not say.
     """
     found = []
+    ticked_at = Check.objects.values_list("ticked_at", flat=True).first()
+    if ticked_at is not None and now - ticked_at > TICK_LATE_AFTER:
+        found.append(Finding(Subject.SYSTEM, 0, Code.NOT_CHECKED, Level.STOPPED, since=ticked_at))
     unread = sorted(queue for queue, count in (readers or {}).items() if not count)
     if unread:
         found.append(Finding(Subject.SYSTEM, 0, Code.NO_WORKER, Level.STOPPED, facts={"queues": unread}))
@@ -35,7 +40,7 @@ def system_findings(*, readers: Mapping[str, int] | None, now: datetime) -> list
     if disk.free < FREE_SHARE_LEAST * disk.total:
         facts = {"free": _gigabytes(disk.free), "total": _gigabytes(disk.total)}
         found.append(Finding(Subject.SYSTEM, 0, Code.DISK_FULL, Level.DEGRADED, facts=facts))
-    return found
+    return found + canary_findings(now=now)
 
 
 def _gigabytes(count: int) -> str:

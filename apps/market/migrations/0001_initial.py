@@ -74,12 +74,15 @@ class Migration(migrations.Migration):
                 ('symbol', models.CharField(help_text='Like BTC-USD.', max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9][A-Z0-9._:/-]{0,63}\\Z', 'Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD).')])),
                 ('name', models.CharField(blank=True, help_text='What people call it.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('currency', models.CharField(blank=True, help_text='What its price is in, like USD. A provider whose listing is in another currency is not asked.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
+                ('base_currency', models.CharField(blank=True, help_text='Of an exchange rate: the currency of which 1 unit costs the price, like EUR for EUR-USD. Portfolios convert by it.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
                 ('calendar', models.CharField(blank=True, help_text='The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours only.', max_length=16)),
                 ('signed', models.BooleanField(default=False, help_text='Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no price of it waits to be confirmed.')),
                 ('tags', models.JSONField(blank=True, default=list, help_text='A list of words that rules can choose by: ["crypto"].')),
             ],
             options={
                 'ordering': ['symbol'],
+                'indexes': [models.Index(condition=models.Q(('base_currency', ''), _negated=True), fields=['base_currency'], name='asset_is_a_rate')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('base_currency', ''), models.Q(models.Q(('currency', ''), _negated=True), models.Q(('currency', models.F('base_currency')), _negated=True)), _connector='OR'), name='asset_rate_is_between_two_currencies')],
             },
         ),
         migrations.CreateModel(
@@ -91,6 +94,7 @@ class Migration(migrations.Migration):
                 ('time_policy', models.CharField(choices=[('event', 'event time'), ('receipt', 'receipt time')], default='event', help_text="Which time a quote gets: the provider's (where it gives none, the slot's), or that of its receipt. Recordings and invented markets keep their own.", max_length=7)),
                 ('jump_percent', models.PositiveIntegerField(default=50, help_text='A price that is further than this from the last one, in percent, waits until the next one confirms it. 0: none waits.')),
                 ('switch_step_percent', models.PositiveIntegerField(default=5, help_text='Where another provider takes over, a step of at most this, in percent, is taken for the difference between the two, and windows do not see it. 0: every step is movement.', validators=[django.core.validators.MaxValueValidator(100)])),
+                ('silent_after_seconds', models.PositiveIntegerField(blank=True, help_text='After so many seconds without a price an asset is silent, and without an answer the feed has stopped; at least its interval. Blank: after 3 intervals, and 60 s at least.', null=True)),
                 ('is_enabled', models.BooleanField(default=True, help_text='Off: nothing is fetched; what is stored is still evaluated.')),
                 ('is_live', models.BooleanField(default=False, editable=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
@@ -210,6 +214,7 @@ class Migration(migrations.Migration):
                 ('redispatch_at', models.DateTimeField(editable=False, null=True)),
                 ('feed', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='evaluation_cursor', serialize=False, to='market.feed')),
                 ('seq', models.PositiveBigIntegerField(default=0)),
+                ('totals', models.JSONField(default=dict)),
             ],
             options={
                 'abstract': False,
@@ -229,6 +234,7 @@ class Migration(migrations.Migration):
                 ('turn', models.PositiveBigIntegerField(default=0)),
                 ('failures', models.PositiveIntegerField(default=0)),
                 ('is_cache_stale', models.BooleanField(default=False)),
+                ('totals', models.JSONField(default=dict)),
             ],
         ),
         migrations.CreateModel(
@@ -245,6 +251,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='feed',
             constraint=models.CheckConstraint(condition=models.Q(('switch_step_percent__gte', 0), ('switch_step_percent__lte', 100)), name='feed_switch_step_percent_in_range'),
+        ),
+        migrations.AddConstraint(
+            model_name='feed',
+            constraint=models.CheckConstraint(condition=models.Q(('silent_after_seconds', None), models.Q(('silent_after_seconds__gte', models.F('interval_seconds')), ('silent_after_seconds__range', (10, 2592000))), _connector='OR'), name='feed_silent_after_its_interval', violation_error_message='It is silent after its interval at the earliest, and after 10 s to 30 days.'),
         ),
         migrations.AddConstraint(
             model_name='feed',

@@ -76,6 +76,7 @@ from apps.market.queries.prices import (
 )
 from apps.market.queries.splits import splits_of
 from apps.market.queries.switches import last_switches_of, switches_before, switches_between, switches_in
+from apps.market.queries.valuing import HeldPrice, day_closes, held_prices, known_currencies, prices_then, rate_assets
 
 __all__ = [
     "HOURS_SHOWN",
@@ -83,6 +84,7 @@ __all__ = [
     "RECENT_ENTRIES",
     "AssetIndex",
     "ChosenAsset",
+    "HeldPrice",
     "PathPoint",
     "QuoteCounts",
     "SameAnswers",
@@ -96,6 +98,7 @@ __all__ = [
     "candles_of",
     "clocks_between",
     "corrected_in",
+    "day_closes",
     "effective_interval_seconds",
     "entries_by_id",
     "evaluated_quotes",
@@ -109,8 +112,10 @@ __all__ = [
     "forgotten_before",
     "has_pending",
     "has_quotes",
+    "held_prices",
     "hourly_counts",
     "in_force_since",
+    "known_currencies",
     "known_tags",
     "last_entries",
     "last_quotes",
@@ -127,11 +132,13 @@ __all__ = [
     "price_known_since",
     "price_path",
     "prices_at",
+    "prices_then",
     "quote_counts",
     "quoted_path",
     "quotes_between",
     "quotes_in",
     "quotes_removed_by",
+    "rate_assets",
     "released_between",
     "replaced_prices",
     "same_answers",

@@ -259,6 +259,11 @@ def prices_at(moments: Mapping[int, datetime]) -> dict[int, Decimal]:
     With all splits that are known now. One statement, or two, and one where some asset has a split; for each asset, a
     few steps into indexes.
     """
+    return {pk: price for pk, (_, price) in in_force_at(moments).items()}
+
+
+def in_force_at(moments: Mapping[int, datetime]) -> dict[int, tuple[datetime, Decimal]]:
+    """Return asset id -> (when it was quoted, the price), as `prices_at` does."""
     rows = _at_moments(moments).annotate(has_split=Exists(Split.objects.filter(asset=OuterRef("pk"))))
     quoted = Quote.objects.filter(asset=OuterRef("pk"), late=False, at__lte=OuterRef("moment")).order_by("-at")
     rows = rows.annotate(price=Subquery(quoted.values("price")[:1]), since=Subquery(quoted.values("at")[:1]))
@@ -280,7 +285,7 @@ def prices_at(moments: Mapping[int, datetime]) -> dict[int, Decimal]:
             if since is not None and (pk not in found or since > found[pk][0]):
                 found[pk] = (since, price)
     splits = splits_of(split) if split else Splits()
-    return {pk: splits.price(pk, since, price) for pk, (since, price) in found.items()}
+    return {pk: (since, splits.price(pk, since, price)) for pk, (since, price) in found.items()}
 
 
 def _at_moments(moments: Mapping[int, datetime]) -> QuerySet[Asset]:

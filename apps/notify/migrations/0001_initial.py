@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
                 ('encrypted', models.TextField(blank=True, editable=False)),
                 ('is_enabled', models.BooleanField(default=True, help_text='Off: nothing is sent here, and what waits is given up. It can be sent again from this page.')),
                 ('wants_resolved', models.BooleanField(default=True, help_text='Also say when an alert is over.')),
-                ('wants_system', models.BooleanField(default=False, help_text='Also notify of alerts about this installation, which Alertmanager sends. For operators.')),
+                ('wants_system', models.BooleanField(default=False, help_text='Also notify of alerts about this installation: what has stopped, and what Alertmanager sends. For operators.')),
                 ('group_wait_seconds', models.PositiveSmallIntegerField(default=10, help_text='Seconds to wait for further alerts, which then come as one message. What is critical never waits. 0: nothing waits.', validators=[django.core.validators.MaxValueValidator(600)])),
                 ('messages_per_minute', models.PositiveSmallIntegerField(default=0, help_text='At most so many messages a minute; what is more comes together in one. 0: no limit.', validators=[django.core.validators.MaxValueValidator(6000)])),
                 ('repeat_minutes', models.PositiveIntegerField(default=0, help_text='Minutes between reminders while an alert is open and nobody has acknowledged it. 0: no reminders.', validators=[django.core.validators.MaxValueValidator(43200)])),
@@ -57,7 +57,7 @@ class Migration(migrations.Migration):
             name='Message',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('kind', models.CharField(choices=[('alert', 'alert'), ('test', 'test'), ('notice', 'notice')], default='alert', max_length=6)),
+                ('kind', models.CharField(choices=[('alert', 'alert'), ('test', 'test')], default='alert', max_length=6)),
                 ('status', models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('delivered', 'delivered'), ('failed', 'failed')], default='pending', max_length=9)),
                 ('subject', models.CharField(max_length=255)),
                 ('text', models.TextField()),
@@ -72,6 +72,19 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-created_at'],
+            },
+        ),
+        migrations.CreateModel(
+            name='DeliveryTotal',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=64)),
+                ('slot', models.PositiveSmallIntegerField()),
+                ('count', models.FloatField()),
+            ],
+            options={
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('name', 'slot'), name='one_delivery_total_per_name_and_slot')],
             },
         ),
         migrations.CreateModel(

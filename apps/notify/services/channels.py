@@ -9,10 +9,11 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.urls import reverse
 
 from apps.accounts.queries import profile_of
+from apps.alerts.models import Alert
 from apps.notify import domain
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message, Notification, RuleChannel
@@ -110,37 +111,24 @@ def set_channels(*, rule: Rule, channels: Sequence[Channel]) -> None:
         )
 
 
-def switch_off(*, channel: Channel, because: str, now: datetime) -> Message | None:
-    """Switch off a channel that does not work, in the caller's transaction, and return the notice to its owner, which
-    is sent on another channel; None where it is off already.
+def switch_off(*, channel: Channel, because: str, now: datetime) -> bool:
+    """Switch off a channel that does not work, in the caller's transaction, and return whether it was on. The check of
+    health finds it, and its owner is notified on another channel.
 
-    Its unsent messages fail when a sender finds them, and can be sent again; but undelivered notices on it move to the
-    other channel.
+    Its unsent messages fail when a sender finds them, and can be sent again; but what it has not delivered of alerts
+    about health moves to another channel.
     """
     if not Channel.objects.filter(pk=channel.pk, is_enabled=True).update(
         is_enabled=False, switched_off_because=because[:500]
     ):
-        return None
-    undelivered = channel.messages.exclude(status=Message.Status.DELIVERED)
-    unsent = undelivered.filter(kind=Message.Kind.ALERT).count()
-    other = _channel_that_works(channel.owner, other_than=channel)
-    undelivered.filter(kind=Message.Kind.NOTICE).update(
-        channel=other,
-        status=Message.Status.PENDING,
-        next_attempt_at=now,
-        lease_until=None,
-        attempts_before=F("attempts"),
-    )
-    subject, text = domain.compose_switched_off(
-        channel=channel.name, reason=because, unsent=unsent, url=url_of(channel)
-    )
-    return Message.objects.create(
-        kind=Message.Kind.NOTICE,
-        channel=other,
-        subject=subject,
-        text=text,
-        next_attempt_at=now,
-    )
+        return False
+    health = Notification.objects.filter(channel=channel, event__alert__kind=Alert.Kind.HEALTH)
+    undelivered = health.filter(Q(message=None) | ~Q(message__status=Message.Status.DELIVERED))
+    if undelivered.exists():
+        other = channel_that_works(channel.owner, other_than=channel)
+        known = Notification.objects.filter(channel=other).values("event")
+        undelivered.exclude(event__in=known).update(channel=other, message=None, due_at=now, remind_at=None)
+    return True
 
 
 def switch_on(*, channel: Channel) -> None:
@@ -224,14 +212,15 @@ def url_of(channel: Channel) -> str:
     return settings.SITE_URL + reverse("admin:notify_channel_change", args=[channel.pk])
 
 
-def _channel_that_works(owner: AbstractBaseUser, *, other_than: Channel) -> Channel:
+def channel_that_works(owner: AbstractBaseUser, *, other_than: Channel | None = None) -> Channel:
     """Return the owner's channel with the newest delivery, else an inbox."""
     working = Channel.objects.filter(
         owner=owner, is_enabled=True, failing_since=None, messages__status=Message.Status.DELIVERED
     )
-    # Locked: whoever switches it off meanwhile waits and finds the notice. One that is being switched off is skipped.
+    # Locked: whoever switches it off meanwhile waits and finds the notification. One that is being switched off is
+    # skipped.
     last = (
-        working.exclude(pk=other_than.pk)
+        working.exclude(pk=other_than.pk if other_than is not None else None)
         .order_by("-messages__delivered_at")
         .select_for_update(no_key=True, skip_locked=True, of=("self",))
         .first()

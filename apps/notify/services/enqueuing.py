@@ -5,16 +5,26 @@ from datetime import datetime, timedelta
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.notify.models import Channel, Notification, RuleChannel
-from apps.notify.services.channels import inbox_of
+from apps.notify.queries import operator_channels
+from apps.notify.services.channels import channel_that_works, inbox_of
+
+# The subject of an alert about health -> the way from a rule's channel to it: what the rule watches, or the other
+# channels that the rule names.
+_FROM_RULE_CHANNEL = {
+    "feed": "rule__states__asset__feed",
+    "asset": "rule__states__asset",
+    "rule": "rule",
+    "channel": "rule__rule_channels__channel",
+}
 
 
 def enqueue(events: Sequence[AlertEvent], *, now: datetime) -> int:
     """Create the notifications for these events in the caller's transaction, and return how many there are.
 
-    An opening notifies the rule's channels, or for a system alert the channels that want such alerts. A resolution or a
-    correction notifies the channels that were notified of the opening and want resolutions. An evaluation error or a
-    pause of a rule without channels goes to its owner's inbox. Critical ones are due at once, others after the
-    channel's group wait.
+    An opening notifies the rule's channels; of the operators' alerts, the channels that want such alerts; of an owner's
+    alert about health, the channels of those rules that depend on its subject. A resolution or a correction notifies
+    the channels that were notified of the opening and want resolutions. An evaluation error or a pause of a rule
+    without channels goes to its owner's inbox. Critical ones are due at once, others after the channel's group wait.
     """
     opened = [one for one in events if one.kind == AlertEvent.Kind.OPENED]
     # In this order: a resolution looks for the notifications of its opening, which may be made in this transaction.
@@ -27,26 +37,62 @@ def enqueue(events: Sequence[AlertEvent], *, now: datetime) -> int:
 def _enqueue_opened(opened: Sequence[AlertEvent], *, now: datetime) -> int:
     if not opened:
         return 0
-    channels: dict[int | None, list[Channel]] = {}
+    channels: dict[int, list[Channel]] = {}
     rule_ids = {one.alert.rule_id for one in opened} - {None}
     links = RuleChannel.objects.filter(rule__in=rule_ids, channel__is_enabled=True)
     for link in links.select_related("channel").order_by("channel_id"):
         channels.setdefault(link.rule_id, []).append(link.channel)
-    if any(one.alert.kind == Alert.Kind.SYSTEM for one in opened):
-        wanted = Channel.objects.filter(wants_system=True, is_enabled=True).select_related("owner").order_by("pk")
-        # Checked now, so that an owner who has lost the permission is not notified.
-        channels[None] = [one for one in wanted if one.owner.has_perm("alerts.view_system_alerts")]
+    of_operators = operator_channels() if any(one.alert.owner_id is None for one in opened) else []
+    about_health = _channels_about_health([one.alert for one in opened if one.alert.kind == Alert.Kind.HEALTH])
     notifications = []
     for event in opened:
-        targets = channels.get(event.alert.rule_id, [])
-        is_about_rule = event.alert.kind in (Alert.Kind.ERROR, Alert.Kind.PAUSED)
-        if not targets and is_about_rule and event.alert.rule is not None:
-            targets = [inbox_of(event.alert.rule.owner)]
+        alert = event.alert
+        if alert.owner_id is None:
+            targets = of_operators
+        elif alert.kind == Alert.Kind.HEALTH:
+            targets = about_health[alert.pk]
+        else:
+            targets = channels.get(alert.rule_id or 0, [])
+        if not targets and alert.kind in (Alert.Kind.ERROR, Alert.Kind.PAUSED) and alert.rule is not None:
+            targets = [inbox_of(alert.rule.owner)]
         notifications += [
             Notification(event=event, channel=channel, due_at=_due_at(event, channel=channel, now=now))
             for channel in targets
         ]
     return len(Notification.objects.bulk_create(notifications, ignore_conflicts=True, batch_size=1_000))
+
+
+def _channels_about_health(alerts: Sequence[Alert]) -> dict[int, list[Channel]]:
+    """Return alert id -> the channels that are notified of an owner's alert about health: those, which work, of the
+    owner's rules that depend on its subject; without any, the one on which something was delivered last, or an inbox.
+    One statement for each kind of subject, and some for each owner without such a channel."""
+    owned = [alert for alert in alerts if alert.owner_id is not None]
+    found: dict[tuple[str, int, int], dict[int, Channel]] = {}
+    for subject, way in _FROM_RULE_CHANNEL.items():
+        ids = {alert.subject_id for alert in owned if alert.subject == subject}
+        if not ids:
+            continue
+        links = RuleChannel.objects.filter(
+            **{f"{way}__in": ids}, rule__deleted_at=None, channel__is_enabled=True, channel__failing_since=None
+        )
+        rows = links.order_by("channel_id").values_list(way, "channel__owner", "channel").distinct()
+        named = list(rows)
+        by_id = Channel.objects.in_bulk({channel_id for _, _, channel_id in named})
+        for subject_id, owner_id, channel_id in named:
+            if (subject, subject_id) != ("channel", channel_id):
+                found.setdefault((subject, subject_id, owner_id), {})[channel_id] = by_id[channel_id]
+    others: dict[tuple[int, int | None], Channel] = {}
+    chosen = {}
+    for alert in owned:
+        targets = list(found.get((alert.subject, alert.subject_id, alert.owner_id or 0), {}).values())
+        if not targets and alert.owner is not None:
+            its_own = Channel.objects.filter(pk=alert.subject_id).first() if alert.subject == "channel" else None
+            key = (alert.owner.pk, its_own.pk if its_own is not None else None)
+            if key not in others:
+                others[key] = channel_that_works(alert.owner, other_than=its_own)
+            targets = [others[key]]
+        chosen[alert.pk] = targets
+    return chosen
 
 
 def _enqueue_following(following: Sequence[AlertEvent], *, now: datetime) -> int:

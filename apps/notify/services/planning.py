@@ -144,6 +144,7 @@ def item_of(notification: Notification) -> domain.MessageItem:
         summary=alert.summary,
         url=settings.SITE_URL + reverse("admin:alerts_alert_change", args=[alert.pk]),
         deferred_by=_describe_deferral(notification),
+        kind=alert.kind,
     )
 
 

@@ -71,6 +71,7 @@ def _example(rule: Rule, *, now: datetime) -> AlertEvent:
     # The number 0 is no row's: the links of an example lead nowhere.
     alert = Alert(
         pk=0,
+        owner=rule.owner,
         rule=rule,
         asset=Asset(symbol=symbol),
         severity=rule.severity,

@@ -88,7 +88,7 @@ class Webhook:
 def _document(rendered: RenderedMessage) -> dict[str, Any]:
     """Return the document. timestamp: event time of the latest item, null without items."""
     return {
-        "type": "alerts.notification" if rendered.items else "channel.notice",
+        "type": "alerts.notification" if rendered.items else "channel.test",
         "timestamp": max(one.at for one in rendered.items).isoformat() if rendered.items else None,
         "data": {
             "subject": rendered.subject,

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.contrib.auth.models import User
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
+from apps.canary import is_not_canary
 from apps.rules.domain import describe_rule
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -24,13 +26,21 @@ STATE_LABEL = {
 
 
 class OwnedRows:
-    """Shows people their own rows and superusers all. owner_lookup: the way from a row to its owner."""
+    """Shows people their own rows, and superusers all but the canary's. owner_lookup: the way from a row to its
+    owner."""
 
     owner_lookup = "owner"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request)  # type: ignore[misc]
-        return rows if request.user.is_superuser else rows.filter(**{self.owner_lookup: request.user})
+        if request.user.is_superuser:
+            return rows.filter(is_not_canary(self.owner_lookup.partition("__")[0]))
+        return rows.filter(**{self.owner_lookup: request.user})
+
+
+def owners_to_choose(user: Any) -> QuerySet[User]:
+    """Return whom `user` may make rows for: themselves; a superuser everybody."""
+    return User.objects.filter(is_not_canary("pk") if user.is_superuser else Q(pk=user.pk))
 
 
 def state_label(state: str, text: str = "") -> SafeString:

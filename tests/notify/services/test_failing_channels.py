@@ -1,4 +1,4 @@
-"""What failed attempts mean for their channel: pauses, switching it off, the notice to its owner, sending again."""
+"""What failed attempts mean for their channel: pauses, switching it off, sending again."""
 
 from datetime import timedelta
 
@@ -7,7 +7,6 @@ from django.utils import timezone
 
 from apps.notify import queries, services
 from apps.notify.models import Channel, Message
-from apps.notify.services.sending import render
 from apps.notify.transports.protocol import ChannelRefused, TransportRejected, TransportUnavailable
 from tests.notify.notifying import (
     LONG_AGO,
@@ -103,9 +102,7 @@ def test_what_it_says_is_since_when_nothing_gets_through_however_often_it_fails(
     assert channel.failing_since == first
 
 
-def test_a_channel_that_is_refused_is_switched_off_and_its_owner_notified_elsewhere(
-    feed, owner, rule, channel, outside
-):
+def test_a_channel_that_is_refused_is_switched_off(feed, rule, channel, outside):
     items(feed, channel, (0, "101"))
     outside.script = [raising(ChannelRefused("http_410", "The address is gone."))]
 
@@ -113,58 +110,7 @@ def test_a_channel_that_is_refused_is_switched_off_and_its_owner_notified_elsewh
 
     channel.refresh_from_db()
     assert (channel.is_enabled, channel.switched_off_because) == (False, "The address is gone.")
-    notice = Message.objects.get(kind="notice")
-    assert (notice.channel.name, notice.channel.owner) == ("Inbox for errors", owner)
-    assert notice.subject == "[notice] Fake was switched off"
-    assert "The address is gone." in notice.text
-    # The one that was refused is among them: it can be sent again.
-    assert "1 of its messages were not sent" in notice.text
-    assert render(notice).url.endswith(f"/admin/notify/message/{notice.pk}/change/")
-    assert send(notice.channel) == "delivered"
-
-
-def test_the_notice_goes_to_the_channel_on_which_something_got_through_last(feed, owner, rule, channel, outside):
-    mine = services.create_channel(owner=owner, name="Works", kind="fake", config={})
-    services.send_test(channel=mine, asked_by="ada", now=LONG_AGO)
-    send(mine)
-    services.create_channel(owner=owner, name="Untried", kind="fake", config={})
-    items(feed, channel, (0, "101"))
-    outside.script = [raising(ChannelRefused("http_410"))]
-
-    send(channel)
-
-    assert Message.objects.get(kind="notice").channel == mine
-
-
-def test_the_notice_goes_to_no_channel_that_fails_itself(feed, owner, rule, channel, outside):
-    failing = services.create_channel(owner=owner, name="Failing", kind="fake", config={})
-    services.send_test(channel=failing, asked_by="ada", now=LONG_AGO)
-    send(failing)
-    Channel.objects.filter(pk=failing.pk).update(failing_since=timezone.now())
-    items(feed, channel, (0, "101"))
-    outside.script = [raising(ChannelRefused("http_410"))]
-
-    send(channel)
-
-    assert Message.objects.get(kind="notice").channel.kind == "inbox"
-
-
-def test_a_notice_goes_on_where_its_own_channel_turns_out_to_be_gone(feed, owner, rule, channel, outside):
-    second = services.create_channel(owner=owner, name="Second", kind="fake", config={})
-    services.send_test(channel=second, asked_by="ada", now=LONG_AGO)
-    send(second)
-    items(feed, channel, (0, "101"))
-    outside.script = [raising(ChannelRefused("http_410")), raising(ChannelRefused("http_410"))]
-    send(channel)
-    send(second)
-
-    inbox = Channel.objects.get(kind="inbox")
-    assert [send(inbox), send(inbox), send(inbox)] == ["delivered", "delivered", None]
-    item_of = Message.objects.filter(kind="notice", status="delivered").values_list("subject", "channel__kind")
-    assert set(item_of) == {
-        ("[notice] Fake was switched off", "inbox"),
-        ("[notice] Second was switched off", "inbox"),
-    }
+    assert not services.switch_off(channel=channel, because="again", now=timezone.now())
 
 
 def test_72_h_of_failures_switch_a_channel_off_and_a_shorter_time_does_not(feed, rule, channel, outside):
@@ -181,7 +127,6 @@ def test_72_h_of_failures_switch_a_channel_off_and_a_shorter_time_does_not(feed,
 
     assert seen == [True, False]
     assert "nothing has got through since" in channel.switched_off_because
-    assert Message.objects.filter(kind="notice").count() == 1
 
 
 def test_72_h_of_refused_messages_switch_a_channel_off_and_what_gets_through_ends_that(feed, rule, channel, outside):
@@ -194,7 +139,6 @@ def test_72_h_of_refused_messages_switch_a_channel_off_and_what_gets_through_end
         seen.append((channel.failing_since is not None, channel.is_enabled))
 
     assert seen == [(True, True), (False, True), (True, True), (True, True), (True, False)]
-    assert Message.objects.filter(kind="notice").count() == 1
 
 
 def test_a_test_that_is_refused_switches_nothing_off(channel, outside):

@@ -147,16 +147,16 @@ def test_what_is_not_sent_yet_stays(feed, rule, channel, status):
     assert (prune(), set(message_ids) <= messages()) == (0, True)
 
 
-def test_what_was_given_up_goes_and_so_do_tests_and_notices(feed, rule, channel, outside):
+def test_what_was_given_up_goes_and_so_do_tests(feed, rule, channel, outside):
     outside.script = [raising(TransportRejected("http_400"))]
     given_up = opened(feed, channel, 0)
     evaluate(feed, (1, "99"))
     columns = {"channel": channel, "status": "delivered", "subject": "x", "text": "", "next_attempt_at": NOW}
-    others = [Message.objects.create(kind=kind, **columns).pk for kind in ("test", "notice")]
+    others = [Message.objects.create(kind="test", **columns).pk]
     young = set(episode(feed, channel, 10))
     age([*given_up, *others])
 
-    assert (prune(), messages() - young) == (3, set())
+    assert (prune(), messages() - young) == (2, set())
 
 
 def test_what_a_channel_that_is_switched_off_is_due_is_given_up_and_goes_with_the_rest(feed, rule, channel):

@@ -107,6 +107,7 @@ def test_the_items_are_posted_as_data(channel, httpserver):
                     "summary": "It broke.",
                     "url": "https://fintech.example/alert/7",
                     "deferred_by": "",
+                    "kind": "condition",
                     "detail": "",
                     "reason_text": "",
                 },
@@ -121,6 +122,7 @@ def test_the_items_are_posted_as_data(channel, httpserver):
                     "summary": "It broke.",
                     "url": "https://fintech.example/alert/7",
                     "deferred_by": "",
+                    "kind": "condition",
                     "detail": "",
                     "reason_text": "the condition is over",
                 },
@@ -134,7 +136,7 @@ def test_a_test_is_a_notice_without_alerts(channel, httpserver):
     Webhook().send(RenderedMessage(id="1", subject="[test] Hook", text="t", url="https://fintech.example/"), channel)
 
     sent = json.loads(httpserver.log[0][0].get_data())
-    assert (sent["type"], sent["timestamp"]) == ("channel.notice", None)
+    assert (sent["type"], sent["timestamp"]) == ("channel.test", None)
     assert (sent["data"]["events"], sent["data"]["actions"], sent["data"]["severity"]) == ([], [], "")
 
 

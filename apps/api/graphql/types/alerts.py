@@ -14,6 +14,7 @@ from apps.alerts.wording import describe_event_reason
 from apps.api.graphql.connections import Page, connection, page, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import JSON, DateTime, enum
+from apps.api.graphql.types.health import HealthSubject
 from apps.api.graphql.types.market import Asset
 from apps.api.graphql.types.rules import Rule, Severity, usernames
 from apps.market.models import FeedEntry as FeedEntryRow
@@ -22,7 +23,8 @@ from apps.market.queries import entries_by_id
 AlertKind = enum(
     "AlertKind",
     AlertRow.Kind.values,
-    description="Whether a rule's condition held, or evaluating it failed, or it came from Alertmanager.",
+    description="Whether a rule's condition held, or evaluating it failed, or a split paused it, or something has "
+    "stopped, or it came from Alertmanager.",
 )
 AlertState = enum("AlertState", AlertRow.State.values, description="Where an alert stands.")
 EventKind = enum("EventKind", AlertEventRow.Kind.values, description="What happened to an alert.")
@@ -73,8 +75,8 @@ class AlertEvent(graphene.ObjectType):
 
 
 class Alert(graphene.ObjectType):
-    """One episode: of one rule on one asset, or of this installation itself, from Alertmanager. The latter has no
-    rule, no version, no asset and no entry."""
+    """One episode: of one rule on one asset; of the health of one subject; or of this installation, from Alertmanager.
+    The last two have no rule, no version, no asset and no entry."""
 
     id = graphene.ID(required=True)
     kind = graphene.Field(AlertKind, required=True)
@@ -83,8 +85,12 @@ class Alert(graphene.ObjectType):
     rule = graphene.Field(Rule)
     version = graphene.Int(description="Number of the rule's version that opened it.")
     asset = graphene.Field(Asset)
+    subject = graphene.Field(HealthSubject, description="Of kind health: what has stopped.")
+    subject_id = graphene.ID(description="Its number; 0 for the system.")
     is_open = graphene.Boolean(required=True, description="Whether it is not over, acknowledged or not.")
-    opened_at = graphene.Field(DateTime, required=True, description="By the feed's clock, or Alertmanager's.")
+    opened_at = graphene.Field(
+        DateTime, required=True, description="By the feed's clock, or Alertmanager's; of kind health by the wall clock."
+    )
     resolved_at = graphene.Field(DateTime)
     resolution = graphene.String(
         required=True, description="Why it ended, as a code of docs/rules.md; empty while it is open."
@@ -97,7 +103,7 @@ class Alert(graphene.ObjectType):
     evidence = graphene.Field(
         JSON,
         required=True,
-        description="The same as data: the operands and their values; of Alertmanager labels and annotations.",
+        description="The same as data: the operands and their values; where no rule opened it, labels and annotations.",
     )
     entry = graphene.Field(FeedEntry, description="The entry of the log that opened it.")
     timeline = graphene.List(graphene.NonNull(AlertEvent), description="What happened to it, in order.")
@@ -105,6 +111,12 @@ class Alert(graphene.ObjectType):
     messages = pages_of(
         "apps.api.graphql.types.notify.MessageConnection", description="The messages about it, newest first."
     )
+
+    def resolve_subject(alert: AlertRow, info: Any) -> str | None:
+        return alert.subject or None
+
+    def resolve_subject_id(alert: AlertRow, info: Any) -> int | None:
+        return alert.subject_id if alert.subject else None
 
     def resolve_state(alert: AlertRow, info: Any) -> str:
         return str(alert.state)

@@ -81,12 +81,9 @@ class HealthQuery(graphene.ObjectType):
 
     def resolve_health(root: None, info: Any) -> SystemHealth:
         user, now = info.context.user, timezone.now()
-        system = queries.not_checked(now=now) or queries.system_health(now=now)
-        counts = queries.problem_counts(user)
-        is_stopped = counts.stopped or system.code == domain.Code.NOT_CHECKED
-        level = domain.Level.STOPPED if is_stopped else domain.Level.DEGRADED if counts.degraded else domain.Level.WELL
+        account = queries.account_health(user, now=now)
         found = queries.problems_seen_by(user, limit=PROBLEMS_MOST)
-        return SystemHealth(level=level.value, checked_at=system.checked_at, problems=found)
+        return SystemHealth(level=account.level.value, checked_at=account.checked_at, problems=found)
 
 
 def _reader(read: domain.HealthReader) -> Any:

@@ -7,6 +7,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
+from apps.canary import is_not_canary
 from apps.command_line import moment
 from apps.notify.models import Channel, Message
 from apps.notify.services import redeliver
@@ -27,7 +28,8 @@ class Command(BaseCommand):
         name, owner, since = options["channel"], options["owner"], options["since"]
         if not (name or owner or since):
             _refuse("say which: --channel NAME, --owner NAME, --since TIME, or several of them")
-        channels = Channel.objects.select_related("owner").order_by("owner__username", "name")
+        channels = Channel.objects.filter(is_not_canary("pk")).select_related("owner")
+        channels = channels.order_by("owner__username", "name")
         if owner:
             if not get_user_model().objects.filter(username=owner).exists():
                 _refuse(f"there is no user {owner}")

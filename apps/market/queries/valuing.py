@@ -1,0 +1,113 @@
+"""Prices for what people hold: the newest with its provider, those at many times, and the closes of days."""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+from django.db.models import OuterRef, Subquery
+
+from apps.market.domain import epoch_microseconds
+from apps.market.models import Asset, Candle, LatestQuote
+from apps.market.queries.prices import in_force_at
+from apps.market.queries.splits import splits_of
+from apps.market.splits import multiplied
+
+# A moment whose last close of a day is older than this is looked up among quotes and shorter candles.
+_CLOSE_IS_NEAR = timedelta(days=2)
+# How often they are asked, each time for one moment of every asset.
+_ROUNDS = 20
+
+
+class HeldPrice(NamedTuple):
+    """A price with its time and, of the newest quote, its provider."""
+
+    at: datetime
+    price: Decimal
+    provider: str = ""
+
+
+def rate_assets() -> list[Asset]:
+    """Return the assets that are exchange rates. One statement."""
+    return list(Asset.objects.exclude(base_currency="").order_by("symbol"))
+
+
+def known_currencies() -> set[str]:
+    """Return the currencies that assets' prices are in. One statement."""
+    return set(Asset.objects.exclude(currency="").order_by().values_list("currency", flat=True).distinct())
+
+
+def held_prices(asset_ids: Collection[int]) -> dict[int, HeldPrice]:
+    """Return asset id -> its newest stored price, as it counts now. Two statements."""
+    rows = LatestQuote.objects.filter(asset__in=asset_ids).values_list("asset_id", "at", "price", "provider")
+    splits = splits_of(asset_ids)
+    return {
+        asset_id: HeldPrice(at, splits.price(asset_id, at, price), provider) for asset_id, at, price, provider in rows
+    }
+
+
+def day_closes(
+    asset_ids: Collection[int], *, since: datetime, until: datetime
+) -> dict[int, list[tuple[datetime, Decimal]]]:
+    """Return asset id -> (time of the last quote, its price as it counts now) of each day, oldest first; and the last
+    one before `since`. Three statements."""
+    days = Candle.objects.filter(resolution=Candle.Resolution.DAY)
+    splits = splits_of(asset_ids)
+    found: dict[int, list[tuple[datetime, Decimal]]] = {}
+    # The day of `since` may have ended after it, or before.
+    begin = since - timedelta(days=1)
+    last = days.filter(asset=OuterRef("pk"), at__lt=begin).order_by("-at")
+    before = Asset.objects.filter(pk__in=asset_ids).order_by()
+    before = before.annotate(last_at=Subquery(last.values("last_at")[:1]), close=Subquery(last.values("close")[:1]))
+    for asset_id, at, close in before.values_list("pk", "last_at", "close"):
+        if at is not None:
+            found[asset_id] = [(at, splits.price(asset_id, at, close))]
+    rows = days.filter(asset__in=asset_ids, at__gte=begin, at__lte=until).order_by("asset", "at")
+    for asset_id, at, close in rows.values_list("asset_id", "last_at", "close"):
+        found.setdefault(asset_id, []).append((at, splits.price(asset_id, at, close)))
+    return found
+
+
+def prices_then(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datetime], HeldPrice]:
+    """Return (asset id, moment) -> the price in force, per unit of that time; what is not known is left out.
+
+    It is the close of the last day that had ended, with its age; where none is near, that of a shorter candle or of a
+    quote. Few statements, however many moments there are.
+    """
+    moments: dict[int, list[datetime]] = {}
+    for asset_id, at in sorted(set(wanted), key=lambda one: one[1]):
+        moments.setdefault(asset_id, []).append(at)
+    if not moments:
+        return {}
+    times = [at for each in moments.values() for at in each]
+    closes = day_closes(list(moments), since=min(times), until=max(times))
+    found: dict[tuple[int, datetime], HeldPrice] = {}
+    left: dict[int, list[datetime]] = {}
+    for asset_id, each in moments.items():
+        days = closes.get(asset_id, [])
+        ends = [at for at, _ in days]
+        for at in each:
+            index = bisect_right(ends, at) - 1
+            if index >= 0:
+                found[asset_id, at] = HeldPrice(*days[index])
+            if index < 0 or at - ends[index] > _CLOSE_IS_NEAR:
+                left.setdefault(asset_id, []).append(at)
+    for number in range(min(max(map(len, left.values()), default=0), _ROUNDS)):
+        # The newest first: of older ones, the days are there.
+        asked = {asset_id: each[-1 - number] for asset_id, each in left.items() if len(each) > number}
+        for asset_id, (at, price) in in_force_at(asked).items():
+            known = found.get((asset_id, asked[asset_id]))
+            if known is None or known.at < at:
+                found[asset_id, asked[asset_id]] = HeldPrice(at, price)
+    splits = splits_of(list(moments))
+    return {
+        (asset_id, at): one._replace(price=_per_unit(one.price, splits.factor(asset_id, epoch_microseconds(at))))
+        for (asset_id, at), one in found.items()
+    }
+
+
+def _per_unit(price: Decimal, factor: Fraction) -> Decimal:
+    """Return a price as it counted before the splits of this factor."""
+    return price if factor == 1 else multiplied(price, 1 / factor)

@@ -1,0 +1,1 @@
+"""Transactions, lots, values and performance. Pure: no Django, no clock."""

@@ -1,0 +1,52 @@
+"""Exact numbers and how they are rounded. Pure."""
+
+from collections.abc import Iterable
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
+
+PLACES = 12
+# A rate has this many digits, so that sums of many amounts keep small denominators.
+RATE_DIGITS = 34
+_RATE = Context(prec=RATE_DIGITS, rounding=ROUND_HALF_EVEN, Emax=999, Emin=-999)
+
+
+def to_decimal(number: Fraction, places: int = PLACES) -> Decimal:
+    """Return a number rounded half to even, to 12 decimals where nothing else is asked for."""
+    units = round(number * 10**places)
+    digits = tuple(map(int, str(abs(units))))
+    return Decimal((int(units < 0), digits, -places))
+
+
+def round_rate(number: Fraction) -> Fraction:
+    """Return a rate with 34 significant digits."""
+    return Fraction(_RATE.divide(Decimal(number.numerator), Decimal(number.denominator)))
+
+
+_SMALLEST = Fraction(1, 10**PLACES)
+
+
+def are_displayed_alike(first: Fraction, second: Fraction) -> bool:
+    """Tell whether two numbers are the same after rounding."""
+    return first == second or (abs(first - second) <= _SMALLEST and to_decimal(first) == to_decimal(second))
+
+
+def total(numbers: Iterable[Fraction | None]) -> Fraction | None:
+    """Return the sum, or None where one of the numbers is not known."""
+    found = Fraction(0)
+    for number in numbers:
+        if number is None:
+            return None
+        found += number
+    return found
+
+
+def times(first: Fraction | None, second: Fraction | None) -> Fraction | None:
+    """Return the product, or None where one of the two is not known. Nothing at an unknown rate is nothing."""
+    if first is None or second is None:
+        return None if first or second or first is second else Fraction(0)
+    return first * second
+
+
+def less(first: Fraction | None, second: Fraction | None) -> Fraction | None:
+    """Return the difference, or None where one of the two is not known."""
+    return None if first is None or second is None else first - second

@@ -1,0 +1,106 @@
+"""Time-weighted return, volatility and drawdown. Pure."""
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from itertools import accumulate
+from typing import NamedTuple
+
+from apps.notation import WIDE
+
+TRADING_DAYS_PER_YEAR = 252
+_ONE = Decimal(1)
+
+
+class Day(NamedTuple):
+    """One day of a portfolio in its base currency. value: at its end, None where it is not known; inflow, outflow: both
+    0 or more, what came in at its start and went out at its end, None where that is not known."""
+
+    day: date
+    value: Fraction | None
+    inflow: Fraction | None = Fraction(0)
+    outflow: Fraction | None = Fraction(0)
+
+
+class DayReturn(NamedTuple):
+    """What a day gave: 0.01 is 1 %."""
+
+    day: date
+    rate: Decimal
+
+
+class ReturnUnknown(Exception):
+    """The days have no time-weighted return. reason: unknown_value, negative_start or no_days."""
+
+    def __init__(self, reason: str, day: date | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.day = reason, day
+
+
+def daily_returns(days: Sequence[Day], *, start: Fraction = Fraction(0)) -> list[DayReturn]:
+    """Return what each day gave; start: value before the first one. Raises ReturnUnknown.
+
+    An inflow counts at the start of its day, an outflow at its end. A day that begins at 0 without an inflow gave 0.
+    """
+    returns, before = [], start
+    for one in days:
+        if one.value is None or one.inflow is None or one.outflow is None:
+            raise ReturnUnknown("unknown_value", one.day)
+        begin, end = before + one.inflow, one.value + one.outflow
+        if begin < 0:
+            raise ReturnUnknown("negative_start", one.day)
+        rate = WIDE.subtract(_divide(end / begin), _ONE) if begin else Decimal(0)
+        returns.append(DayReturn(one.day, rate))
+        before = one.value
+    return returns
+
+
+def _divide(number: Fraction) -> Decimal:
+    return WIDE.divide(Decimal(number.numerator), Decimal(number.denominator))
+
+
+def index_of(returns: Iterable[Decimal]) -> list[Decimal]:
+    """Return the linked index after each return, where 1 is the value before the first."""
+    return list(accumulate((WIDE.add(rate, _ONE) for rate in returns), WIDE.multiply))
+
+
+def linked(returns: Iterable[Decimal]) -> Decimal:
+    """Return the return of all of them together. Raises ReturnUnknown where there are none."""
+    index = index_of(returns)
+    if not index:
+        raise ReturnUnknown("no_days")
+    return WIDE.subtract(index[-1], _ONE)
+
+
+class Volatility(NamedTuple):
+    """Standard deviation (n − 1) of daily log returns: of a day, of the whole period, and of a year of 252 days."""
+
+    daily: float
+    period: float
+    yearly: float
+
+
+def volatility_of(returns: Iterable[DayReturn]) -> Volatility | None:
+    """Return the volatility, or None where there are fewer than two days of trading, or one lost everything.
+
+    Saturdays and Sundays on which nothing moved are left out.
+    """
+    rates = [one.rate for one in returns if one.rate or one.day.weekday() < 5]
+    if len(rates) < 2 or any(rate <= -1 for rate in rates):
+        return None
+    logs = [math.log1p(rate) for rate in rates]
+    mean = math.fsum(logs) / len(logs)
+    daily = math.sqrt(math.fsum((one - mean) ** 2 for one in logs) / (len(logs) - 1))
+    return Volatility(daily, daily * math.sqrt(len(logs)), daily * math.sqrt(TRADING_DAYS_PER_YEAR))
+
+
+def max_drawdown(index: Iterable[Decimal]) -> Decimal:
+    """Return the largest fall from a peak as a part of it, from 0 to 1. index: 1 + cumulative return, above 0."""
+    peak, worst = Decimal(0), Decimal(0)
+    for value in index:
+        peak = max(peak, value)
+        if peak > 0:
+            worst = max(worst, WIDE.subtract(_ONE, WIDE.divide(value, peak)))
+    return worst

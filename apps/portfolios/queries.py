@@ -1,0 +1,191 @@
+"""Reads of portfolios, and what they need of the market."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+
+from apps.market import queries as market
+from apps.market.models import Asset, Split
+from apps.notation import write_number
+from apps.portfolios.domain.currencies import ISO_4217
+from apps.portfolios.domain.rates import Pair, RateTable
+from apps.portfolios.domain.records import Price, Settings
+from apps.portfolios.domain.transactions import Event, Kind, Method, Transaction
+from apps.portfolios.models import LedgerCopy, LotCopy, Portfolio, Position, TransactionChange, UsedPrice, UsedRate
+from apps.portfolios.models import Transaction as TransactionRow
+
+Reader = AbstractBaseUser | AnonymousUser
+# The columns of a row that its meaning is made of.
+MEANING = (
+    *("kind", "at", "has_time", "asset_id", "quantity", "amount", "currency", "fee", "fee_currency", "fee_asset_id"),
+    *("fee_quantity", "tax", "tax_currency", "rate", "counter_amount", "counter_currency", "acquired_at"),
+    *("to_portfolio_id", "event", "to_asset_id", "numerator", "denominator", "cost_share"),
+)
+# What is said beside it, and kept in the history of corrections too.
+BESIDE = ("notes", "group_id", "external_id")
+
+
+def portfolios_seen_by(user: Reader) -> QuerySet[Portfolio]:
+    """Return the portfolios that `user` may see: their own, all for a superuser, none for a stranger."""
+    rows = Portfolio.objects.all()
+    if not user.is_authenticated:
+        return rows.none()
+    return rows if getattr(user, "is_superuser", False) else rows.filter(owner=user)
+
+
+def transactions_seen_by(user: Reader) -> QuerySet[TransactionRow]:
+    """Return the transactions of the portfolios that `user` may see, with their assets."""
+    return _with_names(TransactionRow.objects.filter(portfolio__in=portfolios_seen_by(user)))
+
+
+def transactions_about(portfolio: Portfolio, *, asset_id: int | None = None) -> QuerySet[TransactionRow]:
+    """Return the transactions of a portfolio and what others transferred to it, newest first; of an asset, or of all.
+    Whose they are is the caller's business."""
+    rows = TransactionRow.objects.filter(Q(portfolio=portfolio) | Q(to_portfolio=portfolio))
+    if asset_id is not None:
+        rows = rows.filter(Q(asset=asset_id) | Q(to_asset=asset_id) | Q(fee_asset=asset_id))
+    return _with_names(rows)
+
+
+def _with_names(rows: QuerySet[TransactionRow]) -> QuerySet[TransactionRow]:
+    return rows.select_related("asset", "to_asset", "fee_asset", "portfolio", "to_portfolio")
+
+
+def changes_of(row: TransactionRow) -> QuerySet[TransactionChange]:
+    """Return what a transaction was before, newest first. Whose it is is the caller's business."""
+    return TransactionChange.objects.filter(portfolio=row.portfolio_id, row=row.pk)
+
+
+def known_currencies() -> set[str]:
+    """Return every currency that a transaction may name. One statement."""
+    return set(ISO_4217) | market.known_currencies()
+
+
+def portfolios_of(owner_id: int) -> list[Portfolio]:
+    """Return all portfolios of an owner, in order of id."""
+    return list(Portfolio.objects.filter(owner=owner_id).order_by("pk"))
+
+
+def group_of(portfolio_id: int, *, owner_id: int) -> set[int]:
+    """Return the portfolios that transfers link to this one, itself among them. One statement."""
+    transfers = TransactionRow.objects.filter(portfolio__owner=owner_id, to_portfolio__isnull=False).order_by()
+    links: dict[int, set[int]] = defaultdict(set)
+    for source, target in transfers.values_list("portfolio", "to_portfolio").distinct():
+        links[source].add(target)
+        links[target].add(source)
+    group, waiting = {portfolio_id}, [portfolio_id]
+    while waiting:
+        new = links[waiting.pop()] - group
+        group |= new
+        waiting += new
+    return group
+
+
+def settings_of(portfolio: Portfolio) -> Settings:
+    """Return how a portfolio is computed."""
+    return Settings(portfolio.base_currency, Method(portfolio.method), portfolio.tracks_cash)
+
+
+def meaning_of(row: TransactionRow) -> Transaction:
+    """Return a row as the domain has it."""
+    return _transaction(row.portfolio_id, row.pk or 0, *(getattr(row, column) for column in MEANING))
+
+
+def document_of(row: TransactionRow) -> dict[str, Any]:
+    """Return what a row says, as JSON has it."""
+    return {name: _plain(getattr(row, name)) for name in (*MEANING, *BESIDE)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return value if value is None or isinstance(value, str | int | bool) else write_number(value)
+
+
+def transactions_of(portfolio_ids: Collection[int]) -> list[Transaction]:
+    """Return all transactions of these portfolios as the domain has them. One statement."""
+    rows = TransactionRow.objects.filter(portfolio__in=portfolio_ids).order_by()
+    return [_transaction(*row) for row in rows.values_list("portfolio_id", "pk", *MEANING)]
+
+
+def _transaction(portfolio: int, key: int, kind: str, *values: Any) -> Transaction:
+    named = {column.removesuffix("_id"): value for column, value in zip(MEANING[1:], values, strict=True)}
+    named["event"] = Event(named["event"]) if named["event"] else None
+    return Transaction(portfolio=portfolio, key=key, kind=Kind(kind), **named)
+
+
+def splits_fed(transactions: Iterable[Transaction]) -> tuple[list[Transaction], int]:
+    """Return the market's splits of the assets in these transactions, for each portfolio, and the id of the newest."""
+    pairs = {(one.portfolio, one.asset) for one in transactions if one.asset is not None}
+    pairs |= {(one.portfolio, one.to_asset) for one in transactions if one.to_asset is not None}
+    pairs |= {(one.to_portfolio, one.asset) for one in transactions if one.to_portfolio is not None}
+    splits = list(Split.objects.filter(asset__in={asset for _, asset in pairs}).order_by("pk"))
+    of_asset: dict[int, list[Split]] = defaultdict(list)
+    for split in splits:
+        of_asset[split.asset_id].append(split)
+    fed = [
+        Transaction(
+            *(portfolio, Kind.EVENT, split.effective_at),
+            asset=asset,
+            event=Event.SPLIT,
+            numerator=split.numerator,
+            denominator=split.denominator,
+        )
+        for portfolio, asset in sorted(pairs)
+        for split in of_asset[asset]
+    ]
+    return fed, max((split.pk for split in splits), default=0)
+
+
+def knows_all_splits(portfolio: Portfolio) -> bool:
+    """Tell whether the copy of a portfolio has every split of its assets. One statement."""
+    newest = Split.objects.filter(asset__positions__portfolio=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    rows = LedgerCopy.objects.filter(portfolio=portfolio).annotate(newest=Subquery(newest))
+    return any((newest or 0) <= known for known, newest in rows.values_list("split_id", "newest"))
+
+
+def used_rates(portfolio_ids: Collection[int]) -> dict[tuple[int, str, datetime], Fraction]:
+    """Return (portfolio, currency, at) -> the rate that was found. One statement."""
+    rows = UsedRate.objects.filter(portfolio__in=portfolio_ids).values_list("portfolio", "currency", "at", "rate")
+    return {(portfolio, currency, at): Fraction(rate) for portfolio, currency, at, rate in rows}
+
+
+def rates_used(portfolio: Portfolio) -> list[UsedRate]:
+    """Return the rates that were found for the transactions of a portfolio. One statement."""
+    return list(UsedRate.objects.filter(portfolio=portfolio))
+
+
+def used_prices(portfolio_ids: Collection[int]) -> dict[tuple[int, datetime], Price]:
+    """Return (asset, at) -> the price that was found. One statement."""
+    rows = UsedPrice.objects.filter(portfolio__in=portfolio_ids).values_list("asset", "at", "price", "currency")
+    return {(asset, at): Price(Fraction(price), currency) for asset, at, price, currency in rows}
+
+
+def rate_tables_at(times: Collection[datetime]) -> dict[datetime, RateTable]:
+    """Return time -> the exchange rates that were in force then."""
+    assets = market.rate_assets()
+    prices = market.prices_then((asset.pk, at) for asset in assets for at in times)
+    tables = {}
+    for at in times:
+        found = [(asset, prices[asset.pk, at]) for asset in assets if (asset.pk, at) in prices]
+        tables[at] = RateTable(_pair(asset, price) for asset, price in found)
+    return tables
+
+
+def _pair(asset: Asset, price: market.HeldPrice) -> Pair:
+    return Pair(asset.symbol, asset.base_currency, asset.currency, price.price, price.at, price.provider)
+
+
+def positions_of(portfolio: Portfolio) -> list[Position]:
+    """Return the copy of a portfolio's positions, those that are closed too, with their assets. One statement."""
+    return list(Position.objects.filter(portfolio=portfolio).select_related("asset").order_by("asset__symbol"))
+
+
+def lots_of(position: Position) -> list[LotCopy]:
+    """Return the copy of a position's lots, in order. One statement."""
+    return list(LotCopy.objects.filter(position=position).order_by("number"))

@@ -1,0 +1,65 @@
+"""Prices of what is held: the newest, and those of many times."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from apps.market.models import Asset
+from apps.market.queries import day_closes, held_prices, prices_then, rate_assets
+from tests.builders import append_quotes, at, make_feed
+from tests.portfolios.rows import close, quote, split_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def acme():
+    return make_feed("ACME").assets.get()
+
+
+def test_the_price_of_a_time_is_the_last_close_before_it(acme):
+    close(acme, "2024-01-01", "10")
+    close(acme, "2024-01-02", "20")
+    moments = {day: at(0).replace(year=2024, month=1, day=day) for day in (1, 2, 3)}
+    found = prices_then((acme.pk, moment) for moment in moments.values())
+    assert {day: found[acme.pk, moment].price for day, moment in moments.items() if (acme.pk, moment) in found} == {
+        2: 10,
+        3: 20,
+    }
+    assert found[acme.pk, moments[3]].at.day == 2
+
+
+def test_where_no_close_is_near_a_quote_counts_with_its_time(acme):
+    close(acme, "2026-02-20", "9")
+    append_quotes(make_feed(name="other"), [])
+    append_quotes(acme.feed, [("ACME", at(0), "10")])
+    moment = at(60)
+    assert prices_then([(acme.pk, moment)]) == {(acme.pk, moment): (at(0), Decimal(10), "")}
+
+
+def test_a_price_of_then_is_per_unit_of_then(acme):
+    close(acme, "2024-01-01", "100")
+    split_of(acme, "2024-06-01")
+    moment = at(0).replace(year=2024, month=1, day=2)
+    assert prices_then([(acme.pk, moment)])[acme.pk, moment].price == 100
+    assert day_closes([acme.pk], since=moment, until=moment)[acme.pk] == [(moment.replace(day=1, hour=20), 50)]
+    later = at(0).replace(year=2024, month=6, day=2)
+    assert prices_then([(acme.pk, later)])[acme.pk, later].price == 50
+
+
+def test_the_newest_price_names_its_provider(acme):
+    quote(acme, "12", at=at(0))
+    assert held_prices([acme.pk]) == {acme.pk: (at(0), Decimal(12), "kraken")}
+
+
+def test_statements_do_not_grow_with_moments(acme, django_assert_num_queries):
+    close(acme, "2024-01-01", "10")
+    begin = at(0).replace(year=2024, month=1, day=2)
+    with django_assert_num_queries(4):
+        prices_then((acme.pk, begin + timedelta(minutes=number)) for number in range(500))
+
+
+def test_exchange_rates_are_the_assets_that_name_a_base_currency(acme):
+    rate = Asset.objects.create(symbol="EUR-USD", currency="USD", base_currency="EUR")
+    assert rate_assets() == [rate]

@@ -1,0 +1,64 @@
+"""Portfolios and transactions as tests of rows make them."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Split
+from apps.portfolios.services import create_portfolio, record_transactions
+from tests.builders import START, make_feed
+from tests.portfolios.making import NUMBERS, noon
+
+NOW = datetime(2024, 12, 31, 18, tzinfo=UTC)
+
+
+def make_asset(symbol="ACME", currency="EUR", **columns):
+    return Asset.objects.create(symbol=symbol, currency=currency, **columns)
+
+
+def make_portfolio(owner, name="Savings", *, base="EUR", method="fifo", tracks_cash=False):
+    return create_portfolio(owner=owner, name=name, base_currency=base, method=method, tracks_cash=tracks_cash)
+
+
+def columns(day, kind, **values):
+    """Return the columns of a transaction with only a date; numbers may be written as texts."""
+    values = {name: Decimal(value) if name in NUMBERS else value for name, value in values.items()}
+    return {"at": noon(day), "has_time": False, "kind": kind, **values}
+
+
+def record(portfolio, *rows, now=NOW):
+    return record_transactions(portfolio=portfolio, rows=rows, now=now)
+
+
+def bought(asset, day="2024-01-02", quantity="10", amount="1000", currency="EUR", **values):
+    return columns(day, "buy", asset=asset, quantity=quantity, amount=amount, currency=currency, **values)
+
+
+def sold(asset, day="2024-02-01", quantity="4", amount="500", currency="EUR", **values):
+    return columns(day, "sell", asset=asset, quantity=quantity, amount=amount, currency=currency, **values)
+
+
+def quote(asset, price, at=NOW, provider="kraken"):
+    """Store the newest price of an asset."""
+    LatestQuote.objects.update_or_create(
+        asset=asset, defaults={"at": at, "price": Decimal(price), "provider": provider}
+    )
+
+
+def close(asset, day, price, *, at=None):
+    """Store the candle of a day with one price."""
+    at = at or noon(day).replace(hour=20)
+    prices = dict.fromkeys(("open", "high", "low", "close"), Decimal(price))
+    times = dict.fromkeys(("first_at", "last_at", "low_at", "high_at"), at)
+    begins = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    fixed = {"count": 1, "price_time": 0, "square_time": 0, "resolution": Candle.Resolution.DAY}
+    Candle.objects.create(asset=asset, at=begins, **prices, **times, **fixed)
+
+
+def split_of(asset, day, numerator=2, denominator=1):
+    """Store a split as the log of the asset's feed has it."""
+    feed = asset.feed or make_feed(name="splits")
+    times = {"as_of": START, "received_at": START}
+    seq = FeedEntry.objects.filter(feed=feed).count() + 1
+    entry = FeedEntry.objects.create(feed=feed, seq=seq, kind="split", trace_id="0" * 32, **times)
+    ratio = {"numerator": numerator, "denominator": denominator}
+    return Split.objects.create(asset=asset, entry=entry, effective_at=noon(day), **ratio)
