@@ -14,7 +14,7 @@ from django.urls import reverse
 from apps.panel.kit.owned import OwnedRows, owners_to_choose
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.portfolios.models import LedgerCopy, Portfolio
-from apps.portfolios.queries import portfolios_seen_by, positions_of, stored_lots
+from apps.portfolios.queries import portfolios_seen_by, positions_of
 from apps.portfolios.services import (
     PortfolioStays,
     TransactionsRefused,
@@ -122,8 +122,8 @@ class PortfolioAdmin(OwnedRows, PageAdmin):
         held = [
             [
                 page_link(request, one.asset, one.asset.symbol),
-                *(format_plain(one.quantity), len(stored_lots(one))),
-                *(_shown(number) for number in (_cost(one), one.realised, one.costs, one.income)),
+                format_plain(one.quantity),
+                *(_shown(number) for number in (one.cost, one.realised, one.costs, one.income)),
             ]
             for one in positions
         ]
@@ -131,7 +131,7 @@ class PortfolioAdmin(OwnedRows, PageAdmin):
         tables = [
             Table(
                 title=f"Positions (in {currency})",
-                headers=["asset", "quantity", "lots", "cost", "realised", "costs of sales", "income"],
+                headers=["asset", "quantity", "cost", "realised", "costs of sales", "income"],
                 rows=held,
                 empty="Nothing yet: add a transaction.",
             )
@@ -149,12 +149,6 @@ class PortfolioAdmin(OwnedRows, PageAdmin):
                 Table(title="Missing", headers=["what", "of", "day"], rows=_missing(missing, positions), empty="")
             )
         return tables
-
-
-def _cost(position: Any) -> Any:
-    """Return what the lots cost in the base currency, or None where that is not known of one."""
-    costs = [lot.base_cost for lot in stored_lots(position)]
-    return None if None in costs else sum(costs)
 
 
 def _shown(number: Any) -> str:

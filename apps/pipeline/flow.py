@@ -9,6 +9,7 @@ import math
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from apps.alerts.services import end_episodes, record_corrections, record_episod
 from apps.backtests import services as runs
 from apps.health import canary
 from apps.health import services as health
+from apps.log_facts import noted
 from apps.market import queries as market_queries
 from apps.market import services as market
 from apps.market.models import EvaluationCursor
@@ -124,10 +126,11 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     lock."""
     engine = None
     began_at = timezone.now()
-    with transaction.atomic():
+    with transaction.atomic(), ExitStack() as facts:
         cursor = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
         entry = market_queries.pending_entry(feed_id=feed_id, after_seq=cursor.seq) if cursor else None
         if cursor is not None and entry is not None:
+            facts.enter_context(noted(feed=feed_id, entry=entry.seq, trace_id=entry.trace_id))
             engine = rules.take_engine(feed_id=feed_id, seq=cursor.seq)
             evaluation = rules.evaluate(entry=entry, engine=engine)
             events = record_episodes(entry=entry, transitions=evaluation.transitions) + record_corrections(entry)

@@ -142,6 +142,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # First and last: between the two is the time of a request.
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "apps.site.middleware.number_requests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.site.middleware.ContentSecurityPolicy",

@@ -102,8 +102,8 @@ def test_a_portfolio_shows_its_positions_and_what_is_missing(client, savings, ac
     record(savings, bought(acme), sold(acme, fee="2"), bought(make_asset("OTHER", "USD"), currency="USD"))
     tables = {table.title: table.rows for table in client.get(page(savings)).context["tables"]}
     [first, second] = tables["Positions (in EUR)"]
-    assert first[1:] == ["6", 1, "600", "100", "2", "0"]
-    assert second[1:] == ["10", 1, "not known: a rate is missing", "0", "0", "0"]
+    assert first[1:] == ["6", "600", "100", "2", "0"]
+    assert second[1:] == ["10", "not known: a rate is missing", "0", "0", "0"]
     assert tables["Missing"] == [["exchange rate of", "USD", "2024-01-02"]]
 
 
