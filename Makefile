@@ -7,11 +7,11 @@ LOCK := .venv/bin/uv pip compile --quiet pyproject.toml --generate-hashes --pyth
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo services browser dev test faults bench lint lock clean
+.PHONY: help venv venv-dev demo services browser monitoring dev monitor flower test faults bench lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: venv ## Run everything in one process with nothing but Python; options: make demo ARGS="--help"
 	@$(EMBEDDED) .venv/bin/python manage.py demo $(ARGS)
@@ -22,12 +22,21 @@ services: venv-dev ## Have PostgreSQL, RabbitMQ and Redis on loopback (installed
 browser: venv-dev ## Have a Chromium for the browser tests (installed as root on Debian)
 	@compose/browser.sh
 
+monitoring: ## Have the programs of Prometheus and Alertmanager (installed as root on Debian)
+	@compose/monitoring.sh
+
 # --env: honcho would read a .env over what compose/native.env says.
 dev: services ## Run web, workers and beat on these servers, http://127.0.0.1:8000; elsewhere: make dev PORT=8001
 	@. compose/native.env && .venv/bin/python manage.py migrate --verbosity 0 && .venv/bin/honcho --app-root . --procfile compose/Procfile --env /dev/null start --port $${PORT:-8000}
 
+monitor: monitoring ## Run Prometheus (http://127.0.0.1:9090) and Alertmanager (9093) beside a running make dev
+	@mkdir -p var/prometheus var/alertmanager && .venv/bin/honcho --app-root . --procfile compose/Procfile.monitoring --env /dev/null start
+
+flower: venv ## Show the workers and tasks of a running make dev; it prints its address and password
+	@compose/flower.sh
+
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
-test: services browser ## Run all tests, those of the embedded run on SQLite too, and report coverage
+test: services browser monitoring ## Run all tests, those of the embedded run on SQLite too, and report coverage
 	@echo "test: without servers (SQLite)"
 	@.venv/bin/coverage erase
 	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden --cov=apps --cov=fintech --cov-report=

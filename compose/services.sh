@@ -53,12 +53,19 @@ import psycopg
 with psycopg.connect("postgres://fintech:fintech@127.0.0.1:5432/fintech", connect_timeout=5) as connection:
     role = connection.execute("SELECT rolcreatedb FROM pg_roles WHERE rolname = current_user").fetchone()
     assert role == (True,), "The role fintech may not create databases."
+    dashboards = connection.execute("SELECT count(*) FROM pg_roles WHERE rolname = 'grafana' AND pg_has_role(oid, 'MEMBER')")
+    assert dashboards.fetchone() == (1,), "There is no role grafana, or fintech is no member of it."
 PY
 }
 postgres_grant() (
   cd / && runuser -u postgres -- psql -qAtX -p 5432 -v ON_ERROR_STOP=1 <<'SQL'
 SELECT 'CREATE ROLE fintech' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'fintech') \gexec
 ALTER ROLE fintech LOGIN CREATEDB PASSWORD 'fintech';
+SELECT 'CREATE ROLE grafana' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'grafana') \gexec
+ALTER ROLE grafana LOGIN PASSWORD 'grafana' CONNECTION LIMIT 10;
+ALTER ROLE grafana SET default_transaction_read_only = on;
+ALTER ROLE grafana SET statement_timeout = '10s';
+GRANT grafana TO fintech;
 SELECT 'CREATE DATABASE fintech OWNER fintech' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'fintech') \gexec
 SQL
 )
@@ -115,7 +122,7 @@ while IFS='|' read -r service name port package program variable needs; do
   absent+=("$name does not listen on 127.0.0.1:$port. Start it there, or set $variable to where it is.")
   if ! compgen -G "$program" >/dev/null; then packages+=("$package"); fi
 done <<END
-postgres|PostgreSQL|5432|postgresql|/usr/lib/postgresql/*/bin/postgres|DATABASE_URL|role and database fintech, password fintech, CREATEDB
+postgres|PostgreSQL|5432|postgresql|/usr/lib/postgresql/*/bin/postgres|DATABASE_URL|role and database fintech, password fintech, CREATEDB; role grafana, granted to fintech
 rabbitmq|RabbitMQ|5672|rabbitmq-server|/usr/sbin/rabbitmq-server|CELERY_BROKER_URL|user fintech, password fintech, all permissions in the vhosts ${vhosts[*]}
 redis|Redis|6379|redis-server|/usr/bin/redis-server|REDIS_URL|no password
 END

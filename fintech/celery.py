@@ -6,15 +6,21 @@ from typing import Any
 
 from celery import Celery
 from celery.contrib.django.task import DjangoTask
-from celery.signals import celeryd_after_setup, setup_logging, task_prerun, worker_process_init
+from celery.signals import celeryd_after_setup, setup_logging, task_postrun, task_prerun, worker_process_init
 from django.conf import settings
 from django.db import close_old_connections
 
+from apps.log_facts import forget, note
+from apps.pipeline import task_metrics  # noqa: F401 (connects to signals)
 from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, SCHEDULE, other_queues, work_queues
 
 
 class ReliableTask(DjangoTask):
-    """A task whose publishing cannot wait for ever on a broker that has stopped reading."""
+    """A task whose publishing cannot wait for ever on a broker that has stopped reading, and whose end is counted."""
+
+    Request = "apps.pipeline.task_metrics:CountedRequest"
+    # Here and not in the settings, whose limit would also hold for a task with 0: the pool takes 0 for none given.
+    soft_time_limit = 45
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Publish, waiting for the broker's confirm for 3 s at most."""
@@ -43,7 +49,6 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=True,
     worker_enable_prefetch_count_reduction=True,
     worker_soft_shutdown_timeout=10,
-    task_soft_time_limit=45,
     task_time_limit=60,
     worker_eta_task_limit=100,
     worker_hijack_root_logger=False,
@@ -96,6 +101,8 @@ app.conf.update(
     # Without it Celery closes the connection after every task (celery#10554).
     CELERY_DB_REUSE_MAX=10_000,
 )
+# task id -> what sets its facts back
+_log_facts: dict[str, Any] = {}
 app.autodiscover_tasks(["apps.pipeline"])
 
 
@@ -108,6 +115,20 @@ def keep_djangos_logging(**_: Any) -> None:
 def forget_broken_connections(**_: Any) -> None:
     """Let a task begin on a live connection: reuse alone loses tasks after the database was restarted."""
     close_old_connections()
+
+
+@task_prerun.connect
+def begin_log_facts(task_id: str = "", task: Any = None, **_: Any) -> None:
+    """Let each log line of a task say which it is."""
+    _log_facts[task_id] = note(task=task.name, task_id=task_id)
+
+
+@task_postrun.connect
+def end_log_facts(task_id: str = "", **_: Any) -> None:
+    """Forget them when it is over."""
+    token = _log_facts.pop(task_id, None)
+    if token is not None:
+        forget(token)
 
 
 @worker_process_init.connect

@@ -7,7 +7,8 @@ from django.views.generic import RedirectView
 from apps.api.graphql.view import graphql
 from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.ingest import ingest
-from apps.site import probes
+from apps.api.metrics import metrics
+from apps.site import portfolios, probes
 from apps.site import views as site
 
 urlpatterns = [
@@ -16,10 +17,15 @@ urlpatterns = [
     path("graphql", graphql, name="graphql"),
     path("ingest/<str:feed>", ingest, name="ingest"),
     path("alertmanager", alertmanager, name="alertmanager"),
+    path("metrics", metrics, name="metrics"),
     path("action/<str:token>", site.action, name="action"),
     path("healthz", probes.healthz, name="healthz"),
     path("readyz", probes.readyz, name="readyz"),
     path("status", probes.status, name="status"),
+    path("portfolios/", portfolios.portfolio_list, name="portfolios"),
+    path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
+    path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),
+    path("portfolios/<int:pk>/<int:asset>/", portfolios.holding_page, name="holding"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),
     path("accounts/logout/", site.SignOut.as_view(), name="logout"),
     path("accounts/profile/", site.ProfileEdit.as_view(), name="profile"),

@@ -30,9 +30,13 @@ class Rig:
 
     def start(self, *arguments: str, name: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start `python -m …` in a process group of its own; its output goes to NAME.log in the test's folder."""
+        return self.run(sys.executable, "-m", *arguments, name=name, **environment)
+
+    def run(self, *command: str, name: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start any program in the same way."""
         with (self._log_folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                command,
                 cwd=ROOT,
                 env=self._environment | environment,
                 stdout=log,

@@ -18,6 +18,11 @@ PERMISSIONS: dict[str, list[str]] = {
         *(f"notify.{verb}_channel" for verb in ("view", "add", "change", "delete")),
         *(f"api.{verb}_apitoken" for verb in ("view", "add", "change", "delete")),
         *(f"notify.{verb}_silence" for verb in ("view", "add", "change", "delete")),
+        *(
+            f"portfolios.{verb}_{row}"
+            for row in ("portfolio", "transaction")
+            for verb in ("view", "add", "change", "delete")
+        ),
         # Who may change an alert acknowledges it; nobody edits one.
         *("alerts.view_alert", "alerts.change_alert", "notify.view_message", "market.view_asset"),
     ],
@@ -35,6 +40,8 @@ PERMISSIONS: dict[str, list[str]] = {
         "market.add_split",
         "sources.view_backfill",
         "market.push_quotes",
+        # By a token of that scope, which Prometheus has.
+        "api.read_metrics",
         *("alerts.view_alert", "alerts.change_alert", "alerts.view_system_alerts"),
         *(f"auth.{verb}_user" for verb in ("view", "add", "change")),
     ],

@@ -55,7 +55,7 @@ def append_if_due(*, now: datetime) -> bool:
         price = CALM if last == LOUD else LOUD
         admitted = Admission(quotes=[AdmittedQuote(CANARY, now, price)])
         append_quotes(head, admitted, as_of=now, provider="canary", jump_percent=0, now=now, trace_id=new_trace_id())
-        head.save(update_fields=["seq", "as_of", "began_at"])
+        head.save(update_fields=[*head.APPENDED, "as_of", "began_at"])
     return True
 
 

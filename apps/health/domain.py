@@ -53,6 +53,7 @@ class Code(StrEnum):
     NO_FEED_ASSET = "no_feed_asset"
     NO_KEY = "no_key"
     FAILING = "failing"
+    BANNED = "banned"
     NOT_FETCHED = "not_fetched"
     DUE_TOO_LATE = "due_too_late"
     NOT_EVALUATED = "not_evaluated"

@@ -86,6 +86,11 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
     ),
     Code.NO_KEY: _no_key,
     Code.FAILING: _failing,
+    Code.BANNED: _fixed(
+        "{provider} takes no calls from here until {until}, since it was asked too often",
+        "It is asked again by itself after that. A longer interval asks less often, and another provider of the feed "
+        "gives the prices meanwhile.",
+    ),
     Code.NOT_FETCHED: _fixed(
         "the feed has been due since {since}, and no worker has fetched it",
         "Check that a watcher runs, which reads the queue assets-tasks.",

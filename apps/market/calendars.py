@@ -252,6 +252,14 @@ def next_open(code: str, at: datetime) -> datetime | None:
     return from_epoch_microseconds(hours.opens[place]) if place < len(hours.opens) else None
 
 
+def last_open(code: str, at: datetime) -> datetime | None:
+    """Return the last opening until `at`, that after a break included; None before the first. Raises
+    UnknownCalendar."""
+    hours = hours_of(code)
+    place = hours.place_of(epoch_microseconds(at))
+    return from_epoch_microseconds(hours.opens[place]) if place >= 0 else None
+
+
 def describe(code: str, at: datetime) -> str:
     """Return whether an asset is traded at `at`, and from when again: "closed; opens next at 2026-11-27 14:30 UTC".
 

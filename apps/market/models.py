@@ -15,6 +15,7 @@ from apps.market.calendars import CALENDARS
 from apps.market.splits import RATIO_HIGHEST
 
 INTERVAL_LONGEST_SECONDS = 7 * 86_400
+SILENT_SHORTEST_SECONDS, SILENT_LONGEST_SECONDS = 10, 30 * 86_400
 symbol_validator = RegexValidator(
     r"\A[A-Z0-9][A-Z0-9._:/-]{0,63}\Z", "Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD)."
 )
@@ -52,6 +53,12 @@ class Feed(models.Model):
         help_text="Where another provider takes over, a step of at most this, in percent, is taken for the difference "
         "between the two, and windows do not see it. 0: every step is movement.",
     )
+    silent_after_seconds = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="After so many seconds without a price an asset is silent, and without an answer the feed has "
+        "stopped; at least its interval. Blank: after 3 intervals, and 60 s at least.",
+    )
     is_enabled = models.BooleanField(
         default=True, help_text="Off: nothing is fetched; what is stored is still evaluated."
     )
@@ -76,6 +83,16 @@ class Feed(models.Model):
                 condition=Q(switch_step_percent__gte=0, switch_step_percent__lte=domain.SWITCH_STEP_PERCENT_HIGHEST),
                 name="feed_switch_step_percent_in_range",
             ),
+            models.CheckConstraint(
+                condition=Q(silent_after_seconds=None)
+                | Q(
+                    silent_after_seconds__gte=models.F("interval_seconds"),
+                    silent_after_seconds__range=(SILENT_SHORTEST_SECONDS, SILENT_LONGEST_SECONDS),
+                ),
+                name="feed_silent_after_its_interval",
+                violation_error_message=f"It is silent after its interval at the earliest, and after "
+                f"{SILENT_SHORTEST_SECONDS} s to 30 days.",
+            ),
         ]
         permissions = [("push_quotes", "Can push quotes into feeds")]
 
@@ -89,8 +106,11 @@ class FeedHead(Leased, Dispatched):
     seq: number of the last entry; as_of: the feed's clock there; began_at: slot of the first answer;
     next_slot: when the feed is due; turn: number of fetches so far, which picks the assets of a round that cannot ask
     for all; redispatch_at: when a lost fetch task may be sent again; failures: answers missing in a row;
-    is_cache_stale: a write to the cache failed and is to be done again.
+    is_cache_stale: a write to the cache failed and is to be done again; totals: of all that was appended (apps.totals).
     """
+
+    # What changes with each entry that is appended.
+    APPENDED = ("seq", "totals")
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="head")
     seq = models.PositiveBigIntegerField(default=0)
@@ -100,6 +120,7 @@ class FeedHead(Leased, Dispatched):
     turn = models.PositiveBigIntegerField(default=0)
     failures = models.PositiveIntegerField(default=0)
     is_cache_stale = models.BooleanField(default=False)
+    totals = models.JSONField(default=dict)
 
     class Meta:
         indexes = [
@@ -117,11 +138,12 @@ class EvaluationCursor(Dispatched):
     """How far a feed's log has been evaluated. Locked while its pending entries are evaluated; storing never waits for
     it.
 
-    redispatch_at: when a lost evaluation task may be sent again.
+    redispatch_at: when a lost evaluation task may be sent again; totals: of all that was evaluated (apps.totals).
     """
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="evaluation_cursor")
     seq = models.PositiveBigIntegerField(default=0)
+    totals = models.JSONField(default=dict)
 
     def __str__(self) -> str:
         return f"{self.feed_id} evaluated to {self.seq}"

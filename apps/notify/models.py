@@ -318,6 +318,24 @@ class Notification(models.Model):
         return f"{self.event} → {self.channel}"
 
 
+class DeliveryTotal(models.Model):
+    """A total of attempts, which outlives their messages (apps.totals): the sum over the slots of one name.
+
+    slot: processes write to different ones, so that those that send at one time do not wait for each other's commit.
+    """
+
+    name = models.CharField(max_length=64)
+    slot = models.PositiveSmallIntegerField()
+    count = models.FloatField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["name", "slot"], name="one_delivery_total_per_name_and_slot")]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.count}"
+
+
 class Attempt(models.Model):
     """One attempt to send a message. outcome is "" while it runs, and stays "" when its process died.
 

@@ -10,7 +10,9 @@ from apps.panel import (  # noqa: F401
     feeds,
     history,
     messages,
+    portfolios,
     rules,
     silences,
     tokens,
+    transactions,
 )

@@ -86,6 +86,9 @@ class FeedSourceInline(TabularInline):
         return super().get_formset(request, obj, validate_min=True, **kwargs)
 
 
+MORE_COLUMNS = ("time_policy", "jump_percent", "switch_step_percent")
+
+
 @admin.register(Feed)
 class FeedAdmin(HealthShown, PageAdmin):
     """Names stay as they are: rules and files call a feed by its name."""
@@ -93,7 +96,7 @@ class FeedAdmin(HealthShown, PageAdmin):
     healths_of = staticmethod(feed_healths)
     actions = ["fetch_now", "pause", "resume"]
     empty_text = "No feeds yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
-    fields = ["name", "interval_seconds", "time_policy", "jump_percent", "switch_step_percent", "is_enabled"]
+    fields = ["name", "interval_seconds", "silent_after_seconds", *MORE_COLUMNS, "is_enabled"]
     progress_fields = [
         "health",
         "health_text",
@@ -138,11 +141,12 @@ class FeedAdmin(HealthShown, PageAdmin):
         """
         now = timezone.now()
         if not change:
-            columns = {name: getattr(obj, name) for name in ("time_policy", "jump_percent", "switch_step_percent")}
+            columns = {name: getattr(obj, name) for name in ("silent_after_seconds", *MORE_COLUMNS)}
             made = create_feed(name=obj.name, interval_seconds=obj.interval_seconds, sources=(), now=now, **columns)
             obj.pk, obj.created_at = made.pk, made.created_at
         elif "interval_seconds" in form.changed_data:
-            change_interval(feed_id=obj.pk, interval_seconds=obj.interval_seconds, now=now)
+            columns = {name: getattr(obj, name) for name in ("interval_seconds", "silent_after_seconds")}
+            change_interval(feed_id=obj.pk, now=now, **columns)
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: BaseModelForm, formset: Any, change: bool) -> None:

@@ -33,7 +33,7 @@ class ApiTokenAdmin(ModelAdmin):
     empty_value_display = "never"
     empty_text = "No tokens yet. Add one for a program that asks /graphql or sends quotes."
     form = TokenForm
-    list_display = ["name", "owner", "state", "created_at", "expires_at", "last_used_at"]
+    list_display = ["name", "owner", "scope", "state", "created_at", "expires_at", "last_used_at"]
     list_filter = ["revoked_at"]
     readonly_fields = ["created_at", "last_used_at", "revoked_at"]
     search_fields = ["name"]
@@ -42,7 +42,9 @@ class ApiTokenAdmin(ModelAdmin):
         return tokens_seen_by(request.user)
 
     def get_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> list[str]:
-        fields = ["owner", "name", "expires_at"]
+        # A token of another scope opens nothing to whom may not read metrics.
+        scope = ["scope"] if obj is not None or request.user.has_perm("api.read_metrics") else []
+        fields = ["owner", "name", *scope, "expires_at"]
         return fields if obj is None else [*fields, *self.readonly_fields]
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
@@ -59,7 +61,9 @@ class ApiTokenAdmin(ModelAdmin):
         return False
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
-        made, obj.secret = create_token(owner=obj.owner, name=obj.name, expires_at=obj.expires_at)  # type: ignore[attr-defined]
+        made, obj.secret = create_token(  # type: ignore[attr-defined]
+            owner=obj.owner, name=obj.name, scope=obj.scope, expires_at=obj.expires_at
+        )
         obj.pk = made.pk
 
     def response_add(self, request: HttpRequest, obj: ApiToken, post_url_continue: Any = None) -> HttpResponse:

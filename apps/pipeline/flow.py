@@ -9,6 +9,7 @@ import math
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from apps.alerts.services import end_episodes, record_corrections, record_episod
 from apps.backtests import services as runs
 from apps.health import canary
 from apps.health import services as health
+from apps.log_facts import noted
 from apps.market import queries as market_queries
 from apps.market import services as market
 from apps.market.models import EvaluationCursor
@@ -31,8 +33,11 @@ from apps.notify import queries as notify_queries
 from apps.notify import services as notify
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
+from apps.pipeline.totals import totals_of, totals_of_events
+from apps.pipeline.traces import trace_delivery, trace_evaluation
 from apps.rules import services as rules
 from apps.sources import services as sources
+from apps.totals import added
 from apps.tracing import new_trace_id
 
 logger = logging.getLogger(__name__)
@@ -120,10 +125,12 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     """Evaluate the next pending entry in its own transaction. False: nothing is pending. None: another worker holds the
     lock."""
     engine = None
-    with transaction.atomic():
+    began_at = timezone.now()
+    with transaction.atomic(), ExitStack() as facts:
         cursor = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
         entry = market_queries.pending_entry(feed_id=feed_id, after_seq=cursor.seq) if cursor else None
         if cursor is not None and entry is not None:
+            facts.enter_context(noted(feed=feed_id, entry=entry.seq, trace_id=entry.trace_id))
             engine = rules.take_engine(feed_id=feed_id, seq=cursor.seq)
             evaluation = rules.evaluate(entry=entry, engine=engine)
             events = record_episodes(entry=entry, transitions=evaluation.transitions) + record_corrections(entry)
@@ -131,12 +138,14 @@ def evaluate_next(*, feed_id: int) -> bool | None:
             cursor.seq = entry.seq
             # The dispatched evaluation has run, so quotes that are pushed from now on may dispatch the next one.
             cursor.redispatch_at = None
-            cursor.save(update_fields=["seq", "redispatch_at"])
             entry.evaluated_at = timezone.now()
+            cursor.totals = added(cursor.totals, totals_of(entry, events, now=entry.evaluated_at))
+            cursor.save(update_fields=["seq", "redispatch_at", "totals"])
             entry.save(update_fields=["evaluated_at"])
     if engine is None:
         return None if cursor is None else False
     rules.keep_engine(feed_id=feed_id, engine=engine)
+    trace_evaluation(entry, events, began_at=began_at)
     return True
 
 
@@ -153,7 +162,13 @@ def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
         ended = rules.follow_moved_asset(
             asset_id=asset_id, rules=watching, left_feed_id=left_feed_id, now=now, trace_id=trace_id
         )
-        notify.enqueue(end_episodes(asset_id=asset_id, ended=ended), now=now)
+        events = end_episodes(asset_id=asset_id, ended=ended)
+        notify.enqueue(events, now=now)
+        if events:
+            # Locked by the move, which has the cursor of each log.
+            cursor = EvaluationCursor.objects.get(pk=left_feed_id)
+            cursor.totals = added(cursor.totals, totals_of_events(events))
+            cursor.save(update_fields=["totals"])
     logger.info("asset moved", extra={"asset": asset_id, "from": left_feed_id, "to": feed_id, "rules": len(watching)})
 
 
@@ -211,6 +226,7 @@ def deliver(*, channel_id: int, is_failing: bool = False) -> int:
         if outcome is None:
             break
         tries += 1
+        trace_delivery(channel_id=channel_id)
         if outcome == "transient_failure":
             return tries
         if time.monotonic() > until:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
@@ -18,6 +19,8 @@ from kombu.transport import pyamqp
 
 from apps import tracing
 from apps.market.domain import RawQuote
+from apps.metrics.domain import MESSAGE_OUTCOMES, Process
+from apps.metrics.serving import ProcessMetrics
 from apps.pipeline import flow
 from apps.pipeline.queues import dead_letter_queue, pushed_queue
 from apps.sources.pushed import PushMalformed, read_message
@@ -158,15 +161,31 @@ class Ingest(ConsumerMixin):  # type: ignore[misc]
             logger.exception("pushed quotes crashed", extra={"feed": feed, "messages": len(together)})
             for one in together:
                 one.message.requeue()
+            _count("requeued", len(together))
         else:
             for one in together:
                 one.message.ack()
+            _count("stored", len(together))
             flow.evaluate_soon(feed_id=entry.feed_id)
 
 
 def _refuse(message: Message, *, why: str) -> None:
     logger.warning("pushed message refused", extra={"why": why, "delivery": message.delivery_tag})
     message.reject()
+    _count("refused", 1)
+
+
+@cache
+def ingest_metrics() -> ProcessMetrics:
+    """Return what this process counts, with a 0 for whatever has not happened yet."""
+    metrics = ProcessMetrics(Process.INGEST)
+    for outcome in MESSAGE_OUTCOMES:
+        metrics["fintech_pushed_messages_total"].labels(outcome)
+    return metrics
+
+
+def _count(outcome: str, count: int) -> None:
+    ingest_metrics()["fintech_pushed_messages_total"].labels(outcome).inc(count)
 
 
 def _has_database() -> bool:

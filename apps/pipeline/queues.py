@@ -62,16 +62,23 @@ def other_queues() -> list[Queue]:
     return [dead_letter_queue(), pushed_queue()]
 
 
-def readers() -> dict[str, int] | None:
-    """Return queue -> how many workers read it, for every queue of work; None where the broker does not say."""
+def depths() -> dict[str, tuple[int, int]] | None:
+    """Return queue -> (messages that wait, consumers), of every queue; None where the broker does not say."""
     if not ON_AMQP:
         return None
-    counts = {}
+    found = {}
     connection = current_app.connection_for_read()
     try:
         with connection:
-            for queue in work_queues():
-                counts[queue.name] = queue.bind(connection.default_channel).queue_declare(passive=True).consumer_count
+            for queue in (*other_queues(), *work_queues()):
+                declared = queue.bind(connection.default_channel).queue_declare(passive=True)
+                found[queue.name] = (declared.message_count, declared.consumer_count)
     except (OperationalError, *connection.connection_errors, *connection.channel_errors):
         return None
-    return counts
+    return found
+
+
+def readers() -> dict[str, int] | None:
+    """Return queue -> how many workers read it, for every queue of work; None where the broker does not say."""
+    found = depths()
+    return None if found is None else {queue.name: found[queue.name][1] for queue in work_queues()}

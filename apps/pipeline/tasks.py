@@ -7,7 +7,9 @@ from celery import Task, shared_task
 from django.utils import timezone
 
 from apps.backtests import services as runs
+from apps.log_facts import noted
 from apps.pipeline import flow
+from apps.pipeline.traces import trace_fetch
 from apps.sources import services as sources
 
 
@@ -20,7 +22,10 @@ def tick() -> None:
 @shared_task(name="pipeline.fetch_quotes")
 def fetch_quotes(feed_id: int, slot: str, trace_id: str) -> None:
     """Fetch one slot of one feed and append it to the feed's log."""
-    sources.fetch(feed_id=feed_id, slot=datetime.fromisoformat(slot), now=timezone.now(), trace_id=trace_id)
+    now = timezone.now()
+    with noted(feed=feed_id, trace_id=trace_id):
+        entry = sources.fetch(feed_id=feed_id, slot=datetime.fromisoformat(slot), now=now, trace_id=trace_id)
+        trace_fetch(entry, began_at=now)
 
 
 # No soft limit: its exception would be raised inside the engine, which takes it for an error of the rule that is being

@@ -10,9 +10,13 @@ from apps.notation import write_number
 from apps.portfolios.domain.lots import Lot
 from apps.portfolios.domain.numbers import to_decimal, total
 from apps.portfolios.domain.records import Computed, Item
+from apps.portfolios.domain.valuation import Holding, holding_of
 from apps.portfolios.models import LedgerCopy, LotCopy, Portfolio, Position
 
-_POSITION = ("quantity", "realised", "price_part", "currency_part", "costs", "income")
+_POSITION = (
+    *("quantity", "cost", "fees", "cost_in"),
+    *("realised", "price_part", "currency_part", "costs", "income"),
+)
 _LOT = (*("row", "at", "bought", "numerator", "denominator", "quantity", "currency", "cost", "base_cost", "base_fees"),)
 _WRITTEN_AT_ONCE = 1_000
 
@@ -22,7 +26,7 @@ class Copy(NamedTuple):
     lots: asset id -> the columns of each LotCopy, in order."""
 
     facts: dict[str, Any]
-    positions: dict[int, tuple[Decimal | None, ...]]
+    positions: dict[int, tuple[Any, ...]]
     lots: dict[int, list[tuple[Any, ...]]]
 
 
@@ -36,8 +40,8 @@ def copy_of(computed: Computed, portfolio: int, *, split_id: int) -> Copy:
         if item.asset is not None:
             incomes[item.asset].append(item)
     positions = {}
-    for asset in sorted({*ledger.lots, *disposals, *incomes}):
-        sales = disposals[asset]
+    for asset in sorted({*(asset for _, asset, _ in ledger.quantities), *incomes}):
+        sales, holding = disposals[asset], holding_of(ledger.lots.get(asset, []))
         sums = (
             total(one.gain for one in sales),
             total(one.price_part for one in sales),
@@ -45,22 +49,15 @@ def copy_of(computed: Computed, portfolio: int, *, split_id: int) -> Copy:
             total(one.fees for one in sales),
             _sum(incomes[asset]),
         )
-        positions[asset] = (to_decimal(ledger.held(asset)), *(_rounded(one) for one in sums))
-    sums = {
-        "flows": total(one.base for one in ledger.flows),
-        "realised": ledger.realised,
-        "carried": total(ledger.carried),
-        "income": _sum(ledger.incomes),
-        "fees": _sum(ledger.fees),
-        "taxes": _sum(ledger.taxes),
-        "booked": total(ledger.booked),
-    }
+        cost_in = {currency: _written(cost) for currency, cost in holding.cost_in.items()}
+        held = (to_decimal(holding.quantity), _rounded(holding.cost), _rounded(holding.fees), cost_in)
+        positions[asset] = (*held, *(_rounded(one) for one in sums))
     missing = {("rate", currency, str(at.date())) for key, currency, at in computed.missing_rates if key == portfolio}
     own = {asset for _, asset, _ in ledger.quantities}
     missing |= {("price", str(asset), str(at.date())) for asset, at in computed.missing_prices if asset in own}
     facts = {
         "split_id": split_id,
-        "totals": {name: _written(one) for name, one in sums.items()},
+        "totals": {name: _written(one) for name, one in ledger.sums().items()},
         "cash": {currency: _written(balance) for currency, balance in sorted(ledger.cash.items())},
         "flows": [[str(one.at.date()), _written(one.base)] for one in ledger.flows],
         "quantities": [[str(at.date()), asset, _written(held)] for at, asset, held in ledger.quantities],
@@ -120,23 +117,14 @@ def differences(stored: Copy | None, computed: Copy) -> list[str]:
     return found
 
 
-def lots_of(rows: Iterable[LotCopy], asset: int) -> list[Lot]:
-    """Return stored lots as the domain has them."""
-    return [
-        Lot(
-            asset=asset,
-            at=row.at,
-            bought=Fraction(row.bought),
-            factor=Fraction(int(row.numerator), int(row.denominator)),
-            quantity=Fraction(row.quantity),
-            currency=row.currency,
-            cost=Fraction(row.cost),
-            base_cost=None if row.base_cost is None else Fraction(row.base_cost),
-            base_fees=None if row.base_fees is None else Fraction(row.base_fees),
-            key=row.row,
-        )
-        for row in rows
-    ]
+def stored_holding(position: Position) -> Holding:
+    """Return the sums of a stored position as the domain has them."""
+    cost_in = {currency: Fraction(cost) for currency, cost in position.cost_in.items()}
+    return Holding(Fraction(position.quantity), cost_in, _exact(position.cost), _exact(position.fees))
+
+
+def _exact(number: Decimal | None) -> Fraction | None:
+    return None if number is None else Fraction(number)
 
 
 def _columns(lot: Lot) -> tuple[Any, ...]:

@@ -319,13 +319,17 @@ class LedgerCopy(models.Model):
 class Position(models.Model):
     """A copy of what a portfolio holds of one asset, and of what it has made with it, in the base currency.
 
-    Rounded half to even to 12 decimals. None: a rate is missing. realised: gain of sales before costs, with its price
+    Rounded half to even to 12 decimals. None: a rate is missing. cost, fees: of what is held; cost_in: currency -> cost
+    of the lots that were bought in it; realised: gain of sales before costs, with its price
     part and its currency part; costs: fees and taxes of the sold lots and of their sales.
     """
 
     portfolio = models.ForeignKey(Portfolio, models.CASCADE, related_name="positions")
     asset = models.ForeignKey(Asset, models.PROTECT, related_name="positions")
     quantity = ExactField()
+    cost = ExactField(null=True)
+    fees = ExactField(null=True)
+    cost_in = models.JSONField(default=dict)
     realised = ExactField(null=True)
     price_part = ExactField(null=True)
     currency_part = ExactField(null=True)

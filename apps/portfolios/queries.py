@@ -2,16 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from datetime import datetime
-from decimal import Decimal
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Max, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from apps.market import queries as market
 from apps.market.models import Asset, Split
+from apps.notation import write_number
 from apps.portfolios.domain.currencies import ISO_4217
 from apps.portfolios.domain.rates import Pair, RateTable
 from apps.portfolios.domain.records import Price, Settings
@@ -40,7 +40,19 @@ def portfolios_seen_by(user: Reader) -> QuerySet[Portfolio]:
 
 def transactions_seen_by(user: Reader) -> QuerySet[TransactionRow]:
     """Return the transactions of the portfolios that `user` may see, with their assets."""
-    rows = TransactionRow.objects.filter(portfolio__in=portfolios_seen_by(user))
+    return _with_names(TransactionRow.objects.filter(portfolio__in=portfolios_seen_by(user)))
+
+
+def transactions_about(portfolio: Portfolio, *, asset_id: int | None = None) -> QuerySet[TransactionRow]:
+    """Return the transactions of a portfolio and what others transferred to it, newest first; of an asset, or of all.
+    Whose they are is the caller's business."""
+    rows = TransactionRow.objects.filter(Q(portfolio=portfolio) | Q(to_portfolio=portfolio))
+    if asset_id is not None:
+        rows = rows.filter(Q(asset=asset_id) | Q(to_asset=asset_id) | Q(fee_asset=asset_id))
+    return _with_names(rows)
+
+
+def _with_names(rows: QuerySet[TransactionRow]) -> QuerySet[TransactionRow]:
     return rows.select_related("asset", "to_asset", "fee_asset", "portfolio", "to_portfolio")
 
 
@@ -84,6 +96,17 @@ def meaning_of(row: TransactionRow) -> Transaction:
     return _transaction(row.portfolio_id, row.pk or 0, *(getattr(row, column) for column in MEANING))
 
 
+def document_of(row: TransactionRow) -> dict[str, Any]:
+    """Return what a row says, as JSON has it."""
+    return {name: _plain(getattr(row, name)) for name in (*MEANING, *BESIDE)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return value if value is None or isinstance(value, str | int | bool) else write_number(value)
+
+
 def transactions_of(portfolio_ids: Collection[int]) -> list[Transaction]:
     """Return all transactions of these portfolios as the domain has them. One statement."""
     rows = TransactionRow.objects.filter(portfolio__in=portfolio_ids).order_by()
@@ -121,16 +144,20 @@ def splits_fed(transactions: Iterable[Transaction]) -> tuple[list[Transaction], 
 
 def knows_all_splits(portfolio: Portfolio) -> bool:
     """Tell whether the copy of a portfolio has every split of its assets. One statement."""
-    known = LedgerCopy.objects.filter(portfolio=portfolio).values_list("split_id", flat=True).first()
-    held = TransactionRow.objects.filter(portfolio__in=group_of(portfolio.pk, owner_id=portfolio.owner_id))
-    newest = Split.objects.filter(asset__in=held.values("asset")).aggregate(newest=Max("pk"))["newest"]
-    return known is not None and (newest or 0) <= known
+    newest = Split.objects.filter(asset__positions__portfolio=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    rows = LedgerCopy.objects.filter(portfolio=portfolio).annotate(newest=Subquery(newest))
+    return any((newest or 0) <= known for known, newest in rows.values_list("split_id", "newest"))
 
 
 def used_rates(portfolio_ids: Collection[int]) -> dict[tuple[int, str, datetime], Fraction]:
     """Return (portfolio, currency, at) -> the rate that was found. One statement."""
     rows = UsedRate.objects.filter(portfolio__in=portfolio_ids).values_list("portfolio", "currency", "at", "rate")
     return {(portfolio, currency, at): Fraction(rate) for portfolio, currency, at, rate in rows}
+
+
+def rates_used(portfolio: Portfolio) -> list[UsedRate]:
+    """Return the rates that were found for the transactions of a portfolio. One statement."""
+    return list(UsedRate.objects.filter(portfolio=portfolio))
 
 
 def used_prices(portfolio_ids: Collection[int]) -> dict[tuple[int, datetime], Price]:
@@ -150,28 +177,15 @@ def rate_tables_at(times: Collection[datetime]) -> dict[datetime, RateTable]:
     return tables
 
 
-def rates_now() -> RateTable:
-    """Return the newest exchange rates. Three statements."""
-    assets = market.rate_assets()
-    prices = market.held_prices([asset.pk for asset in assets])
-    return RateTable(_pair(asset, prices[asset.pk]) for asset in assets if asset.pk in prices)
-
-
 def _pair(asset: Asset, price: market.HeldPrice) -> Pair:
     return Pair(asset.symbol, asset.base_currency, asset.currency, price.price, price.at, price.provider)
 
 
 def positions_of(portfolio: Portfolio) -> list[Position]:
-    """Return the copy of a portfolio's positions, with their assets and lots. Two statements."""
-    rows = Position.objects.filter(portfolio=portfolio).select_related("asset").prefetch_related("lots")
-    return list(rows.order_by("asset__symbol"))
+    """Return the copy of a portfolio's positions, those that are closed too, with their assets. One statement."""
+    return list(Position.objects.filter(portfolio=portfolio).select_related("asset").order_by("asset__symbol"))
 
 
-def stored_lots(position: Position) -> list[LotCopy]:
-    """Return the lots of a position that came with `positions_of`, in order."""
-    return list(position.lots.all())
-
-
-def exact(number: Decimal | None) -> Fraction | None:
-    """Return a stored number as a fraction."""
-    return None if number is None else Fraction(number)
+def lots_of(position: Position) -> list[LotCopy]:
+    """Return the copy of a position's lots, in order. One statement."""
+    return list(LotCopy.objects.filter(position=position).order_by("number"))

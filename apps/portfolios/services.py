@@ -40,12 +40,28 @@ class PortfolioStays(Exception):
     """The portfolio cannot be deleted; the text says why, for people."""
 
 
+def refuse_base_currency(code: str, *, portfolio: Portfolio | None = None) -> None:
+    """Raise ValidationError where a currency is not known, or where a portfolio that is there cannot change to it.
+
+    Written rates are in the base currency of their time, so it can be changed only while none is written.
+    """
+    if code not in queries.known_currencies():
+        said = f"{code} is not a known currency: use an ISO 4217 code, or that of an asset's price."
+        raise ValidationError({"base_currency": said})
+    if portfolio is None or portfolio.pk is None:
+        return
+    before = Portfolio.objects.values_list("base_currency", flat=True).get(pk=portfolio.pk)
+    if code != before and portfolio.transactions.filter(rate__isnull=False).exists():
+        said = f"Some of its transactions have a rate into {before}; remove those rates first."
+        raise ValidationError({"base_currency": said})
+
+
 def create_portfolio(
     *, owner: AbstractBaseUser, name: str, base_currency: str, method: str, tracks_cash: bool
 ) -> Portfolio:
     """Return a new portfolio. Raises ValidationError."""
     portfolio = Portfolio(owner=owner, name=name, base_currency=base_currency, method=method, tracks_cash=tracks_cash)
-    _refuse_unknown_currency(base_currency)
+    refuse_base_currency(base_currency)
     with transaction.atomic():
         portfolio.full_clean()
         portfolio.save()
@@ -54,19 +70,12 @@ def create_portfolio(
 
 
 def change_portfolio(*, portfolio: Portfolio, name: str, base_currency: str, method: str) -> Portfolio:
-    """Change how a portfolio is called and computed, and return it. Raises ValidationError.
-
-    Written rates are in the base currency of their time, so that can be changed only while none is written.
-    """
-    _refuse_unknown_currency(base_currency)
+    """Change how a portfolio is called and computed, and return it. Raises ValidationError."""
     with transaction.atomic():
         linked = _lock(portfolio)
-        stored = linked[portfolio.pk]
-        group = _group(portfolio)
+        stored, group = linked[portfolio.pk], _group(portfolio)
+        refuse_base_currency(base_currency, portfolio=stored)
         if base_currency != stored.base_currency:
-            if stored.transactions.filter(rate__isnull=False).exists():
-                said = f"Some of its transactions have a rate into {stored.base_currency}; remove those rates first."
-                raise ValidationError({"base_currency": said})
             stored.used_rates.all().delete()
         stored.name, stored.base_currency, stored.method = name, base_currency, method
         stored.full_clean()
@@ -94,8 +103,10 @@ def delete_portfolio(*, portfolio: Portfolio) -> None:
             raise PortfolioStays(f"What it transferred to other portfolios has left them since: {said}") from error
 
 
-def record_transactions(*, portfolio: Portfolio, rows: Sequence[Mapping[str, Any]], now: datetime) -> list[Row]:
-    """Record transactions, all or none, and return them. rows: the columns of each.
+def record_transactions(
+    *, portfolio: Portfolio, rows: Sequence[Mapping[str, Any]], now: datetime, dry_run: bool = False
+) -> list[Row]:
+    """Record transactions, all or none, and return them. rows: the columns of each; dry_run: only find what is wrong.
 
     Raises TransactionsRefused, with the position of the row in `rows`, from 1 on, as the key; for a row that was there
     and is no longer right, with its id below 0.
@@ -107,22 +118,26 @@ def record_transactions(*, portfolio: Portfolio, rows: Sequence[Mapping[str, Any
         _refuse_known(made)
         Row.objects.bulk_create(made, batch_size=_WRITTEN_AT_ONCE)
         _recompute(linked, _group(portfolio), positions={row.pk: index for index, row in enumerate(made, start=1)})
+        transaction.set_rollback(dry_run)
     return made
 
 
-def correct_transaction(*, row: Row, columns: Mapping[str, Any], by: AbstractBaseUser | None, now: datetime) -> Row:
-    """Correct a transaction, keep what it was, and return it. Nothing is kept where nothing changes.
+def correct_transaction(
+    *, row: Row, columns: Mapping[str, Any], by: AbstractBaseUser | None, now: datetime, dry_run: bool = False
+) -> Row:
+    """Correct a transaction, keep what it was, and return it. Nothing is kept where nothing changes. dry_run: only find
+    what is wrong.
 
     Raises TransactionsRefused; its own key is 1, those of others are below 0.
     """
     with transaction.atomic():
         linked = _lock(row.portfolio)
         stored = Row.objects.select_for_update(no_key=True).get(pk=row.pk, portfolio=row.portfolio_id)
-        before, group = _document(stored), _group(row.portfolio)
+        before, group = queries.document_of(stored), _group(row.portfolio)
         for name, value in columns.items():
             setattr(stored, name, value)
         _cleaned(stored)
-        if _document(stored) == before:
+        if queries.document_of(stored) == before:
             return stored
         _refuse_wrong([stored], keys=[1], linked=linked, now=now)
         _refuse_known([stored])
@@ -130,6 +145,7 @@ def correct_transaction(*, row: Row, columns: Mapping[str, Any], by: AbstractBas
         _keep(stored, kind=TransactionChange.Kind.CORRECTED, before=before, by=by, now=now)
         # Where a transfer went before, and where it goes now.
         _recompute(linked, group | _group(row.portfolio), positions={stored.pk: 1})
+        transaction.set_rollback(dry_run)
     return stored
 
 
@@ -148,18 +164,21 @@ def delete_transactions(*, rows: Collection[Row], by: AbstractBaseUser | None, n
         found = Row.objects.filter(pk__in=[row.pk for row in rows], portfolio__in=portfolios)
         deleted = list(found.select_for_update(no_key=True))
         for row in deleted:
-            _keep(row, kind=TransactionChange.Kind.DELETED, before=_document(row), by=by, now=now)
+            _keep(row, kind=TransactionChange.Kind.DELETED, before=queries.document_of(row), by=by, now=now)
         found.delete()
         _recompute(linked, group)
     return len(deleted)
 
 
-def refresh(*, portfolio: Portfolio) -> bool:
-    """Write the copy anew where a split has come in since, and tell whether that was needed."""
-    if queries.knows_all_splits(portfolio):
-        return False
-    recompute(portfolio=portfolio)
-    return True
+def refresh(*, portfolio: Portfolio) -> Sequence[Refusal]:
+    """Write the copy anew where a split has come in since. Return why that was not possible, with ids below 0 as keys:
+    then the copy is as it was before that split."""
+    if not queries.knows_all_splits(portfolio):
+        try:
+            recompute(portfolio=portfolio)
+        except TransactionsRefused as error:
+            return error.refusals
+    return []
 
 
 def recompute(*, portfolio: Portfolio) -> None:
@@ -190,12 +209,6 @@ def _lock(portfolio: Portfolio) -> dict[int, Portfolio]:
 
 def _group(portfolio: Portfolio) -> set[int]:
     return queries.group_of(portfolio.pk, owner_id=portfolio.owner_id)
-
-
-def _refuse_unknown_currency(code: str) -> None:
-    if code and code not in queries.known_currencies():
-        said = f"{code} is not a known currency: use an ISO 4217 code, or that of an asset's price."
-        raise ValidationError({"base_currency": said})
 
 
 def _cleaned(row: Row) -> Row:
@@ -245,17 +258,6 @@ def _refuse_known(rows: Sequence[Row]) -> None:
         events |= {(row.asset_id, row.day, row.event)}
     if found:
         raise TransactionsRefused(found)
-
-
-def _document(row: Row) -> dict[str, Any]:
-    """Return what a row says, as JSON has it."""
-    return {name: _plain(getattr(row, name)) for name in (*queries.MEANING, *queries.BESIDE)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    return value if value is None or isinstance(value, str | int | bool) else write_number(value)
 
 
 def _keep(row: Row, *, kind: str, before: dict[str, Any], by: AbstractBaseUser | None, now: datetime) -> None:

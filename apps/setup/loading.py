@@ -146,9 +146,9 @@ def _take(row: Mapping[str, Any], *, required: Sequence[str], optional: Sequence
 
 
 def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
-    _take(row, required=("name", "interval", "sources"), optional=FEED_COLUMNS)
+    _take(row, required=("name", "interval", "sources"), optional=(*FEED_COLUMNS, "silent_after"))
     _refuse_no_text(row["name"], "name")
-    interval_seconds = read_duration(row["interval"], "interval", shortest=1_000_000) // 1_000_000
+    interval_seconds = _seconds(row["interval"], "interval")
     sources = []
     if not isinstance(row["sources"], list) or not row["sources"]:
         raise SetupInvalid("sources must be a list like [{provider: simulated}]")
@@ -160,6 +160,9 @@ def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
         sources.append((source["provider"], _by_type(options, types)))
     # What the file does not say of a feed that is there stays as it is.
     columns = _columns(Feed, row, FEED_COLUMNS)
+    if "silent_after" in row:
+        after = row["silent_after"]
+        columns["silent_after_seconds"] = None if after is None else _seconds(after, "silent_after")
     feed = Feed.objects.filter(name=row["name"]).first()
     if feed is None:
         create_feed(name=row["name"], interval_seconds=interval_seconds, sources=sources, now=now, **columns)
@@ -167,6 +170,11 @@ def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
     columns["interval_seconds"] = interval_seconds
     if any(getattr(feed, name) != value for name, value in columns.items()) or _in_rows(feed) != _as_stored(sources):
         raise SetupInvalid(f"the feed {feed.name} is there already, with other settings; change it in the admin")
+
+
+def _seconds(text: Any, name: str) -> int:
+    """Return a duration like 5m in whole seconds, 1 at least. Raises RuleInvalid."""
+    return read_duration(text, name, shortest=1_000_000) // 1_000_000
 
 
 def _in_rows(feed: Feed) -> list[tuple[str, Any]]:

@@ -1,11 +1,14 @@
-"""Refuses addresses, and sets headers by which browsers refuse what pages do not need."""
+"""Numbers requests, refuses addresses, and sets headers by which browsers refuse what pages do not need."""
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
 from csp.middleware import CSPMiddleware
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseBase
+
+from apps.log_facts import noted
 
 
 class ContentSecurityPolicy(CSPMiddleware):
@@ -26,5 +29,20 @@ def refuse_nul(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Calla
         if "%00" in request.META.get("QUERY_STRING", ""):
             return HttpResponseBadRequest("An address cannot have a NUL in it.")
         return get_response(request)
+
+    return answer
+
+
+def number_requests(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Give each request an id, which stands in its log lines and in the header X-Request-ID of the answer."""
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        request.request_id = secrets.token_hex(8)  # type: ignore[attr-defined]
+        with noted(request_id=request.request_id):  # type: ignore[attr-defined]
+            response = get_response(request)
+        response.headers["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
+        return response
 
     return answer

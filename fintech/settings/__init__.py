@@ -33,8 +33,8 @@ CSRF_TRUSTED_ORIGINS = env.names("DJANGO_CSRF_TRUSTED_ORIGINS")
 IS_HTTPS = SITE_URL.startswith("https://")
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_HSTS_SECONDS = 365 * 86_400 if IS_HTTPS else 0
-# Who asks for health stands beside the process, and speaks no TLS.
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^status$"]
+# Who asks for health or metrics stands beside the process, and speaks no TLS.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^status$", r"^metrics$"]
 # Subdomains of SITE_URL, and the browsers' built-in list, are the matter of who runs the domain, not of this site.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 TRUST_PROXY_HEADERS = env.boolean("TRUST_PROXY_HEADERS")
@@ -67,6 +67,9 @@ if ON_SQLITE:
     }
 else:
     DATABASES["default"] |= {
+        # Django's own, which counts and times statements. SQLite's is left as it is: there the package makes a class
+        # for each cursor.
+        "ENGINE": "django_prometheus.db.backends.postgresql",
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
@@ -101,6 +104,10 @@ TELEGRAM_API_URL = env.url("TELEGRAM_API_URL", schemes={"http", "https"}, bare=T
 CANARY = env.boolean("CANARY") and not EMBEDDED
 HEARTBEAT_URL = env.url("HEARTBEAT_URL", schemes={"http", "https"}, optional=True)
 
+METRICS_LISTEN = env.listen("METRICS_LISTEN")
+# Read from the environment by apps.spans too, which knows no Django: here it is refused where it is wrong.
+OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", schemes={"http", "https"}, optional=True)
+
 EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
 globals().update(env.email("EMAIL_URL"))
 EMAIL_TIMEOUT = 10
@@ -109,6 +116,7 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM")
 INSTALLED_APPS = [
     # First, since its templates of an empty list and of the admin's index replace Unfold's.
     "apps.panel",
+    "django_prometheus",
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -125,12 +133,16 @@ INSTALLED_APPS = [
     "apps.alerts",
     "apps.notify",
     "apps.health",
+    "apps.metrics",
     "apps.setup",
     "apps.pipeline",
     "apps.api",
     "apps.site",
 ]
 MIDDLEWARE = [
+    # First and last: between the two is the time of a request.
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "apps.site.middleware.number_requests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.site.middleware.ContentSecurityPolicy",
@@ -141,6 +153,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 TEMPLATES = [
     {

@@ -55,6 +55,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": (
+        "",
+        "address that takes spans by OTLP over HTTP, like http://127.0.0.1:4318 (Jaeger); empty: none are made",
+    ),
     "OUTBOUND_ALLOW": (
         "",
         "host names, addresses or networks that channels may send to although they are not public, comma-separated, "
@@ -68,6 +72,11 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     "MESSAGE_RETENTION_DAYS": (
         "365",
         "days for which messages are kept, with their attempts, once the alerts in them are over; alerts stay",
+    ),
+    "METRICS_LISTEN": (
+        "",
+        "host:port at which a worker, beat, ingest or manage.py metrics gives its metrics; empty: not at all, "
+        "manage.py metrics at 127.0.0.1:9108",
     ),
     "MINUTE_CANDLE_RETENTION_DAYS": ("365", "days of 1 m candles kept, by each feed's own clock; 1 h and 1 d stay"),
     "QUOTE_RETENTION_DAYS": ("30", "days of raw quotes kept, by each feed's own clock"),
@@ -177,6 +186,18 @@ def place(value: str) -> Place:
         if not re.fullmatch(r"([a-z0-9_-]+\.)*(?!0x|[0-9]+$)[a-z0-9_-]+", host):
             raise
         return host, port
+
+
+def listen(name: str) -> tuple[str, int] | None:
+    """Return (host, port) of a text like 127.0.0.1:9101; None where it is empty."""
+
+    def parse(value: str) -> tuple[str, int] | None:
+        host, _, port = value.rpartition(":")
+        if value and not host:
+            raise ValueError
+        return (host.strip("[]"), _port(port)) if value else None
+
+    return read(name, parse, "host:port, like 127.0.0.1:9101")
 
 
 def _port(value: str) -> int:

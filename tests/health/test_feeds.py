@@ -6,6 +6,7 @@ import pytest
 
 from apps.health.checks.feeds import feed_findings
 from apps.health.domain import Code, Level, Subject
+from apps.health.wording import describe
 from apps.market.models import Asset, Feed, FeedEntry, FeedHead, LatestQuote
 from apps.sources import services as sources
 from apps.sources.models import FeedSource, Listing, RefusedListing, SenderClock
@@ -90,6 +91,81 @@ def test_a_slow_feed_that_fails_has_stopped_after_three_of_its_intervals():
     fail(feed, second=100)
     assert found(300) == wrong(feed, Code.FAILING, Level.DEGRADED)
     assert found(301) == wrong(feed, Code.FAILING)
+
+
+def test_a_feed_says_itself_after_how_long_it_is_silent(live):
+    btc = Asset.objects.get()
+    silent = {(Subject.ASSET, btc.pk, Code.SILENT, Level.STOPPED)}
+    FeedHead.objects.update(next_slot=at(300))
+    Feed.objects.update(interval_seconds=20, silent_after_seconds=20)
+    FeedHead.objects.update(next_slot=at(30))
+    assert (found(20), found(21)) == (set(), silent)
+    Feed.objects.update(interval_seconds=100, silent_after_seconds=150)
+    FeedHead.objects.update(next_slot=at(200))
+    assert (found(150), found(151)) == (set(), silent)
+    fail(live, second=200)
+    assert found(150) == wrong(live, Code.FAILING, Level.DEGRADED)
+    assert found(151) == wrong(live, Code.FAILING)
+
+
+def test_the_patience_of_a_paused_feed_is_not_that_of_others(live):
+    paused = make_feed(name="paused", is_enabled=False, silent_after_seconds=3_600)
+    FeedHead.objects.update(next_slot=at(70))
+    silent = {(Subject.ASSET, Asset.objects.get().pk, Code.SILENT, Level.STOPPED)}
+    assert found(61) == silent | wrong(paused, Code.PAUSED)
+
+
+def test_a_feed_of_prices_by_the_day_may_be_given_a_shorter_patience(live):
+    live.sources.update(provider="frankfurter")
+    FeedHead.objects.update(next_slot=at(3 * 86_400))
+    Feed.objects.update(interval_seconds=86_400, silent_after_seconds=2 * 86_400)
+    assert found(2 * 86_400) == set()
+    assert [one.code for one in feed_findings(now=at(2 * 86_400 + 1))] == [Code.SILENT]
+
+
+def ban(source, *, second, seconds):
+    """Let a provider say that it takes no calls for so long."""
+    columns = {"is_refusal": False, "retry_after_seconds": seconds, "now": at(second)}
+    sources.note_failure(source=source, reason="rate_limited", **columns)
+
+
+def test_a_feed_whose_providers_all_ban_says_so_and_until_when(live):
+    ban(live.sources.get(), second=10, seconds=3_600)
+    assert found(10) == wrong(live, Code.BANNED, Level.DEGRADED)
+    fail(live, second=10, reason="rate_limited")
+    assert found(60) == wrong(live, Code.BANNED, Level.DEGRADED)
+    assert found(61) == wrong(live, Code.BANNED)
+    one = finding(61)
+    assert (one.since, one.facts) == (START, {"provider": "kraken", "until": "2026-03-02 13:00:10 UTC"})
+    assert describe(one.code, since=one.since, facts=one.facts).clause == (
+        "kraken takes no calls from here until 2026-03-02 13:00:10 UTC, since it was asked too often"
+    )
+    assert found(3_610) == wrong(live, Code.FAILING)
+
+
+def test_a_feed_of_which_one_provider_bans_is_degraded_and_its_assets_are_looked_at(live):
+    FeedSource.objects.create(feed=live, position=2, provider="coinbase")
+    ban(live.sources.get(provider="kraken"), second=1, seconds=3_600)
+    assert found(2) == wrong(live, Code.BANNED, Level.DEGRADED)
+    FeedHead.objects.update(next_slot=at(70))
+    silent = {(Subject.ASSET, Asset.objects.get().pk, Code.SILENT, Level.STOPPED)}
+    assert found(61) == wrong(live, Code.BANNED, Level.DEGRADED) | silent
+    fail(live, second=70)
+    assert found(71) == wrong(live, Code.FAILING)
+
+
+def test_a_provider_that_is_left_alone_after_failures_has_not_banned(live):
+    for second in range(5):
+        columns = {"is_refusal": False, "retry_after_seconds": None, "now": at(second)}
+        sources.note_failure(source=live.sources.get(), reason="timeout", **columns)
+    fail(live, second=10, reason="circuit_open")
+    assert found(11) == wrong(live, Code.FAILING, Level.DEGRADED)
+
+
+def test_a_source_without_its_key_does_not_hide_that_nobody_fetches(live, monkeypatch):
+    monkeypatch.delenv("COINCAP_API_KEY", raising=False)
+    FeedSource.objects.create(feed=live, position=2, provider="coincap")
+    assert found(41) == wrong(live, Code.NO_KEY, Level.DEGRADED) | wrong(live, Code.NOT_FETCHED)
 
 
 def test_a_feed_that_nobody_fetches_has_stopped(live):
@@ -191,6 +267,32 @@ def test_an_asset_is_not_silent_while_its_exchange_is_closed(live):
     assert found(opens) == set()
     assert found(opens + 60) == set()
     assert [one.code for one in feed_findings(now=at(opens + 61))] == [Code.SILENT]
+
+
+def test_an_asset_is_not_silent_in_its_first_interval_after_an_opening(live):
+    Asset.objects.update(calendar="XNYS")
+    # New York closed on Friday at 21:00, 63 h before START, and opens at 14:30.
+    closed, opens = -63 * 3_600, 2.5 * 3_600
+    Feed.objects.update(interval_seconds=100)
+    FeedHead.objects.update(next_slot=at(opens + 100))
+    LatestQuote.objects.update(at=at(closed - 290))
+    assert found(opens - 1) == found(opens + 11) == found(opens + 100) == set()
+    assert [one.code for one in feed_findings(now=at(opens + 101))] == [Code.SILENT]
+    Feed.objects.update(interval_seconds=10)
+    FeedHead.objects.update(next_slot=at(opens + 40))
+    LatestQuote.objects.update(at=at(closed - 59))
+    assert found(opens + 2) == found(opens + 60) == set()
+    assert [one.code for one in feed_findings(now=at(opens + 61))] == [Code.SILENT]
+
+
+def test_an_asset_that_was_silent_at_the_close_is_so_at_the_opening(live):
+    Asset.objects.update(calendar="XNYS")
+    closed, opens = -63 * 3_600, 2.5 * 3_600
+    LatestQuote.objects.update(at=at(closed - 61))
+    FeedHead.objects.update(next_slot=at(opens))
+    for second in (closed + 10, 0, opens - 1, opens + 1):
+        FeedHead.objects.update(next_slot=at(second))
+        assert [one.code for one in feed_findings(now=at(second))] == [Code.SILENT]
 
 
 def test_prices_of_which_only_the_day_is_known_may_be_days_apart(live):

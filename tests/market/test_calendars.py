@@ -80,17 +80,18 @@ def test_tokyo_has_a_break_that_is_no_close():
 
 
 @pytest.mark.parametrize(
-    ("at", "is_open", "next_open", "previous_close"),
+    ("at", "is_open", "last_open", "next_open", "previous_close"),
     [
-        ("2026-11-25T14:29:59", False, "2026-11-25T14:30", "2026-11-24T21:00"),
-        ("2026-11-25T14:30", True, "2026-11-27T14:30", "2026-11-24T21:00"),
-        ("2026-11-25T20:59:59", True, "2026-11-27T14:30", "2026-11-24T21:00"),
-        ("2026-11-25T21:00", False, "2026-11-27T14:30", "2026-11-25T21:00"),
-        ("2026-11-28T12:00", False, "2026-11-30T14:30", "2026-11-27T18:00"),
+        ("2026-11-25T14:29:59", False, "2026-11-24T14:30", "2026-11-25T14:30", "2026-11-24T21:00"),
+        ("2026-11-25T14:30", True, "2026-11-25T14:30", "2026-11-27T14:30", "2026-11-24T21:00"),
+        ("2026-11-25T20:59:59", True, "2026-11-25T14:30", "2026-11-27T14:30", "2026-11-24T21:00"),
+        ("2026-11-25T21:00", False, "2026-11-25T14:30", "2026-11-27T14:30", "2026-11-25T21:00"),
+        ("2026-11-28T12:00", False, "2026-11-27T14:30", "2026-11-30T14:30", "2026-11-27T18:00"),
     ],
 )
-def test_when_new_york_is_open(at, is_open, next_open, previous_close):
+def test_when_new_york_is_open(at, is_open, last_open, next_open, previous_close):
     assert calendars.is_open("XNYS", moment(at)) is is_open
+    assert calendars.last_open("XNYS", moment(at)) == moment(last_open)
     assert calendars.next_open("XNYS", moment(at)) == moment(next_open)
     assert calendars.previous_close("XNYS", moment(at)) == moment(previous_close)
 
@@ -126,6 +127,7 @@ def test_before_what_is_known_and_after_2049_every_hour_counts_as_open():
     assert calendars.is_open("XSAU", moment("2050-02-01T00:00"))
     assert calendars.next_open("XSAU", moment("2050-02-01T00:00")) is None
     assert calendars.previous_close("XSAU", moment("2020-12-01T00:00")) is None
+    assert calendars.last_open("XSAU", moment("2020-12-01T00:00")) is None
     # All that is counted behind the last close is added to what was counted before.
     assert open_time("XNYS", "2049-12-31T20:00", "2050-01-01T00:00") == 4 * HOUR
 

@@ -8,8 +8,7 @@ import pytest
 from apps.market.models import Asset
 from apps.market.queries import day_closes, held_prices, prices_then, rate_assets
 from tests.builders import append_quotes, at, make_feed
-from tests.portfolios.rows import close, quote
-from tests.portfolios.test_services import split_of
+from tests.portfolios.rows import close, quote, split_of
 
 pytestmark = pytest.mark.django_db
 

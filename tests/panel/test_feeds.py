@@ -451,6 +451,19 @@ def test_an_interval_that_is_shortened_in_the_admin_takes_effect_at_once(admin_c
 
 
 @pytest.mark.django_db
+def test_an_interval_and_a_silence_that_fit_only_together_are_saved_together(admin_client):
+    feed = make_feed(interval_seconds=60, silent_after_seconds=120)
+    for interval, silent in (("300", "600"), ("10", "20")):
+        _edit(admin_client, feed, interval_seconds=interval, silent_after_seconds=silent)
+        feed = Feed.objects.get()
+        assert (feed.interval_seconds, feed.silent_after_seconds) == (int(interval), int(silent))
+    answer = _edit(admin_client, feed, interval_seconds="60", silent_after_seconds="59")
+    assert "It is silent after its interval at the earliest" in answer.text
+    _edit(admin_client, feed, interval_seconds="60", silent_after_seconds="")
+    assert Feed.objects.get().silent_after_seconds is None
+
+
+@pytest.mark.django_db
 def test_a_feed_with_a_log_is_not_deleted_and_one_without_is(admin_client):
     _feeds(1, prefix="feed")
     kept, unused = Feed.objects.get(), make_feed(name="typo")

@@ -24,7 +24,7 @@ def ada(client):
 
 
 def add(client, owner, **fields):
-    data = {"owner": owner.pk, "name": "script", "expires_at_0": "", "expires_at_1": ""} | fields
+    data = {"owner": owner.pk, "name": "script", "scope": "api", "expires_at_0": "", "expires_at_1": ""} | fields
     return client.post(reverse("admin:api_apitoken_add"), data)
 
 

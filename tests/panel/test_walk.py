@@ -24,8 +24,10 @@ from apps.backtests.models import BacktestRun
 from apps.notify.models import Notification
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending
+from apps.portfolios.services import correct_transaction
 from apps.sources.services import begin_or_resume
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, notify_all
+from tests.portfolios.rows import bought, make_portfolio, record
 
 # Registered models whose rows have an owner -> the way there.
 OWNED = {
@@ -35,6 +37,8 @@ OWNED = {
     "notify.Message": "channel__owner",
     "notify.Silence": "owner",
     "backtests.BacktestRun": "owner",
+    "portfolios.Portfolio": "owner",
+    "portfolios.Transaction": "portfolio__owner",
     "rules.Rule": "owner",
     "rules.Transition": "rule__owner",
 }
@@ -130,6 +134,13 @@ def add_alerting_rule(owner, name, level):
     BacktestRun.objects.create(owner=owner, rule=rule, document=document, **times)
 
 
+def make_portfolio_of(owner, name, asset):
+    """Have a portfolio of the owner's with a purchase that was corrected."""
+    portfolio = make_portfolio(owner, f"{name} portfolio")
+    [row] = record(portfolio, bought(asset, notes=f"{name} purchase"))
+    correct_transaction(row=row, columns={"notes": f"{name} note"}, by=owner, now=timezone.now())
+
+
 def silence_all(owner, name):
     """Have a silence of the owner's in force, which has deferred a notification."""
     now = timezone.now()
@@ -152,6 +163,7 @@ def ada(db):
     notify_all()
     for owner, name in ((ada, "ADAS"), (eve, "EVES")):
         silence_all(owner, name)
+        make_portfolio_of(owner, name, feed.assets.get())
     return ada
 
 

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from apps.market.models import Asset, Candle, LatestQuote
+from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Split
 from apps.portfolios.services import create_portfolio, record_transactions
+from tests.builders import START, make_feed
 from tests.portfolios.making import NUMBERS, noon
 
 NOW = datetime(2024, 12, 31, 18, tzinfo=UTC)
@@ -51,3 +52,13 @@ def close(asset, day, price, *, at=None):
     begins = at.replace(hour=0, minute=0, second=0, microsecond=0)
     fixed = {"count": 1, "price_time": 0, "square_time": 0, "resolution": Candle.Resolution.DAY}
     Candle.objects.create(asset=asset, at=begins, **prices, **times, **fixed)
+
+
+def split_of(asset, day, numerator=2, denominator=1):
+    """Store a split as the log of the asset's feed has it."""
+    feed = asset.feed or make_feed(name="splits")
+    times = {"as_of": START, "received_at": START}
+    seq = FeedEntry.objects.filter(feed=feed).count() + 1
+    entry = FeedEntry.objects.create(feed=feed, seq=seq, kind="split", trace_id="0" * 32, **times)
+    ratio = {"numerator": numerator, "denominator": denominator}
+    return Split.objects.create(asset=asset, entry=entry, effective_at=noon(day), **ratio)

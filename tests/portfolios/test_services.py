@@ -8,7 +8,6 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import IntegrityError, transaction
 
-from apps.market.models import FeedEntry, Split
 from apps.portfolios.copying import differences, stored_copy
 from apps.portfolios.models import (
     LedgerCopy,
@@ -31,9 +30,8 @@ from apps.portfolios.services import (
     delete_transactions,
     refresh,
 )
-from tests.builders import START, make_feed, make_owner
-from tests.portfolios.making import noon
-from tests.portfolios.rows import NOW, bought, close, columns, make_asset, make_portfolio, record, sold
+from tests.builders import make_owner
+from tests.portfolios.rows import NOW, bought, close, columns, make_asset, make_portfolio, record, sold, split_of
 
 pytestmark = pytest.mark.django_db
 
@@ -63,15 +61,6 @@ def refused(call, *args, **kwargs):
 def is_right(portfolio):
     """Tell whether the stored copy is what the transactions come to."""
     return differences(stored_copy(portfolio), copies_now(portfolio)[portfolio.pk]) == []
-
-
-def split_of(asset, day, numerator=2, denominator=1):
-    feed = asset.feed or make_feed(name="splits")
-    times = {"as_of": START, "received_at": START}
-    seq = FeedEntry.objects.filter(feed=feed).count() + 1
-    entry = FeedEntry.objects.create(feed=feed, seq=seq, kind="split", trace_id="0" * 32, **times)
-    ratio = {"numerator": numerator, "denominator": denominator}
-    return Split.objects.create(asset=asset, entry=entry, effective_at=noon(day), **ratio)
 
 
 def test_a_purchase_and_a_sale_make_a_position_with_its_lot(savings, acme):
@@ -200,11 +189,17 @@ def test_a_split_of_the_feed_counts_and_wins_over_a_typed_one(savings, acme):
     record(savings, bought(acme), typed)
     assert Position.objects.get().quantity == 30
     split_of(acme, "2024-03-01")
-    assert refresh(portfolio=savings)
+    assert refresh(portfolio=savings) == []
     assert Position.objects.get().quantity == 20
     assert LotCopy.objects.values_list("bought", "numerator", "denominator").get() == (10, "2", "1")
-    assert not refresh(portfolio=savings)
     assert is_right(savings)
+
+
+def test_a_copy_that_knows_all_splits_is_not_written_anew(savings, acme):
+    record(savings, bought(acme))
+    LotCopy.objects.update(cost=Decimal(1))
+    assert refresh(portfolio=savings) == []
+    assert LotCopy.objects.get().cost == 1
 
 
 def test_a_rate_is_found_kept_and_explained(savings, acme):

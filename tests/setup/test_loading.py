@@ -156,14 +156,15 @@ def test_options_are_read_by_their_types(tmp_path):
 
 def test_a_feed_has_the_columns_that_its_file_says_and_keeps_those_that_it_does_not(tmp_path, capsys):
     make_owner()
-    said = FEED.replace("sources", "time_policy: receipt, jump_percent: 7, switch_step_percent: 2, sources")
+    columns = "time_policy: receipt, jump_percent: 7, switch_step_percent: 2, silent_after: 1h"
+    said = FEED.replace("sources", f"{columns}, sources")
 
     load(write(tmp_path, said))
     load(write(tmp_path, said))
     load(write(tmp_path, FEED))
 
-    columns = ("time_policy", "jump_percent", "switch_step_percent")
-    assert Feed.objects.values_list(*columns).get() == ("receipt", 7, 2)
+    columns = ("time_policy", "jump_percent", "switch_step_percent", "silent_after_seconds")
+    assert Feed.objects.values_list(*columns).get() == ("receipt", 7, 2, 3_600)
     assert refusal_of(write(tmp_path, said.replace("7", "8")), capsys) == (
         "feeds[0]: the feed spot is there already, with other settings; change it in the admin"
     )
@@ -269,7 +270,7 @@ NO_CHARACTER = "setup.yaml, line {}: the text contains an invalid character"
         ("feeds: [{name: spot, interval: 5s}]\n", "feeds[0]: sources is missing"),
         ("feeds: [{name: spot, interval: 5s, sources: [], speed: 1}]\n",
          "feeds[0]: speed is not known here; known are name, interval, sources, time_policy, jump_percent, "
-         "switch_step_percent"),
+         "switch_step_percent, silent_after"),
         ("feeds: [{name: spot, interval: 5, sources: [{provider: simulated}]}]\n",
          "feeds[0].interval: is not a duration; write it like 10s, 5m, 24h or 30d"),
         ("feeds: [{name: spot, interval: 8d, sources: [{provider: simulated}]}]\n",
@@ -320,6 +321,10 @@ NO_CHARACTER = "setup.yaml, line {}: the text contains an invalid character"
          "feeds[0]: time_policy: Value 'never' is not a valid choice."),
         (FEED.replace("sources", "jump_percent: -1, sources"),
          "feeds[0]: jump_percent: Ensure this value is greater than or equal to 0."),
+        (FEED.replace("sources", "silent_after: 9s, sources"),
+         "feeds[0]: It is silent after its interval at the earliest, and after 10 s to 30 days."),
+        (FEED.replace("sources", "silent_after: soon, sources"),
+         "feeds[0].silent_after: is not a duration; write it like 10s, 5m, 24h or 30d"),
         (FEED.replace("sources", "switch_step_percent: 101, sources"),
          "feeds[0]: switch_step_percent: Ensure this value is less than or equal to 100."),
         (FEED.replace("sources", "switch_step_percent: some, sources"),

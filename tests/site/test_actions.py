@@ -267,7 +267,14 @@ def test_alerts_of_the_installation_have_no_rule_and_are_not_silenced(client, ad
     message = notify_of(admin_user, "BTC-USD")
     labels = {"alertname": "QueueGrows", "instance": "broker"}
     Alert.objects.update(
-        kind="system", rule=None, version=None, asset=None, entry=None, fingerprint="f", evidence={"labels": labels}
+        kind="system",
+        owner=None,
+        rule=None,
+        version=None,
+        asset=None,
+        entry=None,
+        fingerprint="f",
+        evidence={"labels": labels},
     )
 
     answer = client.post(silence_path(message))

@@ -1,7 +1,6 @@
 """What every path by which other systems send something in has in common: who may, how large, and what is answered."""
 
 import logging
-import secrets
 from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
@@ -32,7 +31,6 @@ def answer(
     refusal: what is said to whom lacks the permission; content_types: those that the JSON may come under. While the
     database is away or too busy it is 503, which senders try again; a 4xx they do not.
     """
-    request_id = secrets.token_hex(8)
     try:
         now = timezone.now()
         check_form(request, allow="POST", content_types=content_types)
@@ -42,11 +40,11 @@ def answer(
     except Refused as refused:
         status, answered, headers = refused.status, {"errors": refused.errors}, refused.headers
     except (InterfaceError, OperationalError) as error:
-        facts = {"request_id": request_id, "path": request.path, "reason": type(error).__name__}
+        facts = {"path": request.path, "reason": type(error).__name__}
         logger.warning("nothing stored of what was sent in", extra=facts)
         away = Refused("UNAVAILABLE", "Nothing was stored. Send it again.", status=503, headers={"Retry-After": "5"})
         status, answered, headers = away.status, {"errors": away.errors}, away.headers
-    return JsonResponse(answered, status=status, headers={"X-Request-ID": request_id} | headers)
+    return JsonResponse(answered, status=status, headers=headers)
 
 
 def _content_from_whom_may(request: HttpRequest, asker: Asker, *, permission: str, refusal: str, most: int) -> bytes:

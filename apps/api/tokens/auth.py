@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 
 from apps.api.errors import Refused
+from apps.api.tokens.models import ApiToken
 from apps.api.tokens.queries import token_in_force
 from apps.api.tokens.services import note_use
 
@@ -24,8 +25,9 @@ class Asker(NamedTuple):
         return f"user:{self.user.pk}" if self.token_id is None else f"token:{self.token_id}"
 
 
-def asker_of(request: HttpRequest, *, now: datetime) -> Asker:
-    """Return who asks. Raises Refused: 401 for a token that is not in force, 403 for a session without CSRF token.
+def asker_of(request: HttpRequest, *, now: datetime, scope: str = ApiToken.Scope.API) -> Asker:
+    """Return who asks. Raises Refused: 401 for a token that is not in force, 403 for one of another scope and for a
+    session without CSRF token.
 
     With a token the cookie is not looked at. A session needs the CSRF token whatever else is allowed; a stranger, who
     can do nothing by it, does not.
@@ -36,6 +38,8 @@ def asker_of(request: HttpRequest, *, now: datetime) -> Asker:
         if token is None:
             headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             raise Refused("INVALID_TOKEN", "The token is not in force.", status=401, headers=headers)
+        if token.scope != scope:
+            raise Refused("FORBIDDEN", f"The token opens {token.get_scope_display()}.", status=403)
         note_use(token=token, now=now)
         return Asker(token.owner, token.pk)
     if request.user.is_authenticated and not _CsrfCheck(_nothing).allows(request):

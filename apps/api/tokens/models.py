@@ -6,15 +6,23 @@ from django.db import models
 
 
 class ApiToken(models.Model):
-    """A secret that stands for its owner at `/graphql`.
+    """A secret that stands for its owner.
 
+    scope: what it opens: /graphql and the ways in, or /metrics alone.
     digest: SHA-256 of the secret, in hex. The secret is 32 random bytes, so a slow hash would protect nothing more.
     last_used_at: to the minute.
     """
 
+    class Scope(models.TextChoices):
+        API = "api", "the API: /graphql, pushed quotes, alerts"
+        METRICS = "metrics", "/metrics alone"
+
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_tokens")
     name = models.CharField(
         max_length=64, validators=[ProhibitNullCharactersValidator()], help_text="What it is for, like my laptop."
+    )
+    scope = models.CharField(
+        max_length=7, choices=Scope, default=Scope.API, help_text="What it opens. One for Prometheus: /metrics alone."
     )
     digest = models.CharField(max_length=64, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -27,6 +35,7 @@ class ApiToken(models.Model):
     class Meta:
         ordering = ["-created_at", "-id"]
         verbose_name = "API token"
+        permissions = [("read_metrics", "Can read /metrics, by a token of that scope")]
         # Serves every request that brings a token.
         constraints = [models.UniqueConstraint(fields=["digest"], name="one_token_per_digest")]
 

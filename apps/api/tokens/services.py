@@ -14,10 +14,16 @@ _PREFIX = "fintech_"
 _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
-def create_token(*, owner: AbstractBaseUser, name: str, expires_at: datetime | None = None) -> tuple[ApiToken, str]:
+def create_token(
+    *,
+    owner: AbstractBaseUser,
+    name: str,
+    expires_at: datetime | None = None,
+    scope: str = ApiToken.Scope.API,
+) -> tuple[ApiToken, str]:
     """Return a new token and its secret, which nobody can read again. Raises ValidationError."""
     secret = _PREFIX + secrets.token_urlsafe(32)
-    token = ApiToken(owner=owner, name=name, expires_at=expires_at, digest=digest_of(secret))
+    token = ApiToken(owner=owner, name=name, scope=scope, expires_at=expires_at, digest=digest_of(secret))
     token.full_clean()
     token.save()
     return token, secret

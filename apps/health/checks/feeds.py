@@ -1,7 +1,7 @@
 """Checks of feeds and their assets."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ class _Feed(NamedTuple):
     failures: int
     began_at: datetime | None
     created_at: datetime
+    silent_after_seconds: int | None
     assets: int
     sources: Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -42,6 +43,18 @@ class _Feed(NamedTuple):
     def providers(self) -> tuple[str, ...]:
         """Return its known providers, in the order of its sources."""
         return tuple(slug for slug, _ in self.sources if slug in PROVIDERS)
+
+    def patience(self, between: timedelta) -> timedelta:
+        """Return after how long it is silent whose prices come that far apart: as is set, or by default."""
+        if self.silent_after_seconds is not None:
+            return timedelta(seconds=self.silent_after_seconds)
+        return silent_after(between)
+
+    def banned(self, bans: Mapping[tuple[str, str], datetime]) -> list[tuple[datetime, str]]:
+        """Return (until when, provider) of those of its sources that take no calls."""
+        asked = [FeedSource(provider=slug, options=options) for slug, options in self.sources]
+        keys = [(source.provider, sources.address_of(source)) for source in asked]
+        return [(bans[key], key[0]) for key in keys if key in bans]
 
 
 class _Seconds(Func):
@@ -75,18 +88,30 @@ class _Paces:
 def feed_findings(*, now: datetime) -> list[Finding]:
     """Return the problems of feeds and assets, in the same few statements for any number of them, and one for each
     feed that fails. Only those are read of which something may be wrong."""
-    paused = Feed.objects.filter(is_enabled=False).values_list("pk", flat=True)
-    found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk in paused]
-    quiet, paces = _quiet_assets(now=now), _Paces()
-    feeds = _feeds({*_suspect_ids(now=now), *(feed_id for _, feed_id, *_ in quiet)})
-    failing = _failing([feed for feed in feeds if feed.failures], paces=paces, now=now)
+    unusual = Feed.objects.filter(Q(is_enabled=False) | Q(silent_after_seconds__lt=SILENT_AT_LEAST.seconds)).order_by()
+    rows = list(unusual.values_list("pk", "is_enabled", "silent_after_seconds"))
+    found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk, is_enabled, _ in rows if not is_enabled]
+    shortest = min([SILENT_AT_LEAST.seconds, *(seconds for _, _, seconds in rows if seconds is not None)])
+    quiet, paces = _quiet_assets(now=now, patience=timedelta(seconds=shortest)), _Paces()
+    bans = sources.bans(now=now)
+    feeds = _feeds({*_suspect_ids(bans, now=now), *(feed_id for _, feed_id, *_ in quiet)})
+    failing = _failing([feed for feed in feeds if feed.failures], bans, paces=paces, now=now)
     waiting = _waiting(before=now - BEHIND_AFTER)
     fetched = []
     for feed in feeds:
-        wrong = _settings_wrong(feed) or failing.get(feed.pk) or _schedule_wrong(feed, paces=paces, now=now)
+        setup = _settings_wrong(feed)
+        if setup is not None:
+            found.append(setup)
+            if setup.level == Level.STOPPED:
+                continue
+        wrong = failing.get(feed.pk) or _schedule_wrong(feed, paces=paces, now=now)
+        banned = feed.banned(bans)
         if wrong is not None:
             found.append(wrong)
-        elif feed.is_live and feed.began_at is not None:
+        elif banned:
+            # Another source gives the prices, or it was not asked since.
+            found.append(_banned(feed, banned, level=Level.DEGRADED))
+        if wrong is None and feed.is_live and feed.began_at is not None:
             fetched.append(feed)
     unfed = Asset.objects.filter(feed=None).order_by().values_list("pk", flat=True)
     found += [Finding(Subject.ASSET, pk, Code.NO_FEED, Level.STOPPED) for pk in unfed]
@@ -96,15 +121,15 @@ def feed_findings(*, now: datetime) -> list[Finding]:
     return found + _pushed_too_seldom(fetched, now=now) + _assets_wrong(quiet, fetched, paces=paces, now=now)
 
 
-def _suspect_ids(*, now: datetime) -> set[int]:
+def _suspect_ids(bans: Iterable[tuple[str, str]], *, now: datetime) -> set[int]:
     """Return the enabled feeds that are set up or scheduled such that something may be wrong."""
     latest = Value(now + BEHIND_AFTER, output_field=DateTimeField()) + _Seconds("interval_seconds")
     behind = Q(head__next_slot__lt=now - BEHIND_AFTER) | Q(head__next_slot__gt=latest)
     bare = ~Exists(FeedSource.objects.filter(feed=OuterRef("pk"))) | ~Exists(Asset.objects.filter(feed=OuterRef("pk")))
     enabled = Feed.objects.filter(is_enabled=True).order_by()
     suspect = enabled.filter(Q(head__failures__gt=0) | behind | bare).values_list("pk", flat=True)
-    # Of these providers, options or the environment say whether something is wrong.
-    unsure = [PUSH, *(slug for slug in PROVIDERS if not _has_key(slug))]
+    # Of these providers, more than the schedule says whether something is wrong.
+    unsure = [PUSH, *(slug for slug in PROVIDERS if not _has_key(slug)), *(slug for slug, _ in bans)]
     asked = FeedSource.objects.filter(provider__in=unsure, feed__is_enabled=True).order_by()
     return {*suspect, *asked.values_list("feed", flat=True)}
 
@@ -120,10 +145,10 @@ def _feeds(ids: Collection[int]) -> list[_Feed]:
         its_sources.setdefault(feed_id, []).append((provider, options))
     feeds = Feed.objects.filter(pk__in=ids, is_enabled=True).order_by("pk")
     feeds = feeds.annotate(count=Count("assets"))
-    columns = ("is_live", "interval_seconds", "head__next_slot", "head__failures", "head__began_at", "created_at")
+    columns = ("head__next_slot", "head__failures", "head__began_at", "created_at", "silent_after_seconds", "count")
     return [
         _Feed(pk, is_live, timedelta(seconds=seconds), *rest, sources=its_sources.get(pk, ()))
-        for pk, is_live, seconds, *rest in feeds.values_list("pk", *columns, "count")
+        for pk, is_live, seconds, *rest in feeds.values_list("pk", "is_live", "interval_seconds", *columns)
     ]
 
 
@@ -147,7 +172,16 @@ def _has_key(slug: str) -> bool:
     return not provider.needs_key or bool(os.environ.get(provider.key_variable or "", "").strip())
 
 
-def _failing(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> dict[int, Finding]:
+def _banned(feed: _Feed, banned: Sequence[tuple[datetime, str]], *, level: Level, **more: Any) -> Finding:
+    """Return that providers of a feed take no calls, by the one that does so again first."""
+    until, provider = min(banned)
+    facts = {"provider": provider, "until": f"{until:%Y-%m-%d %H:%M:%S} UTC"}
+    return Finding(Subject.FEED, feed.pk, Code.BANNED, level, facts=facts, **more)
+
+
+def _failing(
+    feeds: Sequence[_Feed], bans: Mapping[tuple[str, str], datetime], *, paces: _Paces, now: datetime
+) -> dict[int, Finding]:
     """Return feed id -> that its providers do not answer. It has stopped once that lasts long for its interval."""
     if not feeds:
         return {}
@@ -161,11 +195,15 @@ def _failing(feeds: Sequence[_Feed], *, paces: _Paces, now: datetime) -> dict[in
     for feed in feeds:
         reason, answered = facts_of.get(feed.pk, ("", None))
         since = answered or feed.created_at
-        patience = silent_after(paces.between_rounds(feed))
+        patience = feed.patience(paces.between_rounds(feed))
         is_over = now - since > patience
         keys = [PROVIDERS[slug].key_variable for slug in feed.providers]
         facts = {"reason": reason or "unknown", "hint": hint_on(reason or "", key_variables=keys)}
         level = Level.STOPPED if is_over else Level.DEGRADED
+        banned = feed.banned(bans)
+        if len(banned) == len(feed.sources):
+            found[feed.pk] = _banned(feed, banned, level=level, since=since, patience=patience)
+            continue
         found[feed.pk] = Finding(
             *(Subject.FEED, feed.pk, Code.FAILING, level), since=since, facts=facts, patience=patience
         )
@@ -238,10 +276,10 @@ def _senders_ahead(*, now: datetime) -> list[Finding]:
     ]
 
 
-def _quiet_assets(*, now: datetime) -> list[tuple[int, int, str, str, datetime | None]]:
+def _quiet_assets(*, now: datetime, patience: timedelta) -> list[tuple[int, int, str, str, datetime | None]]:
     """Return (id, feed id, currency, calendar, time of its newest price) of the assets of live feeds whose price is so
     old that some feed would be silent."""
-    old = Q(latest=None) | Q(latest__at__lt=now - silent_after(timedelta(0)))
+    old = Q(latest=None) | Q(latest__at__lt=now - patience)
     rows = Asset.objects.filter(old, feed__is_enabled=True, feed__is_live=True).order_by()
     return list(rows.values_list("pk", "feed", "currency", "calendar", "latest__at"))
 
@@ -260,8 +298,9 @@ def _assets_wrong(
         feed = asked.get(feed_id)
         if feed is None:
             continue
-        patience = silent_after(paces.between_prices(feed))
-        if _is_silent(feed, at=at, calendar=calendar, patience=patience, now=now):
+        between = paces.between_prices(feed)
+        patience = feed.patience(between)
+        if _is_silent(feed, at=at, calendar=calendar, between=between, patience=patience, now=now):
             silent[pk] = (feed_id, currency, at, patience)
     if not silent:
         return []
@@ -280,16 +319,26 @@ def _assets_wrong(
     return found
 
 
-def _is_silent(feed: _Feed, *, at: datetime | None, calendar: str, patience: timedelta, now: datetime) -> bool:
-    """Tell whether an asset has had no price for longer than that, in the open hours of its calendar."""
+def _is_silent(
+    feed: _Feed, *, at: datetime | None, calendar: str, between: timedelta, patience: timedelta, now: datetime
+) -> bool:
+    """Tell whether an asset has had no price for longer than that, in the open hours of its calendar.
+
+    between: how far apart its prices come. The first after an opening may come as late as that, a minute at least,
+    however long before the close the last one came.
+    """
     since = at or feed.began_at
     if since is None:
         return False
     if any(PROVIDERS[slug].names_days for slug in feed.providers):
-        return now - since > max(patience, BETWEEN_DAILY_PRICES)
+        least = BETWEEN_DAILY_PRICES if feed.silent_after_seconds is None else timedelta(0)
+        return now - since > max(patience, least)
     if now - since <= patience or calendar not in calendars.CALENDARS:
         return now - since > patience
-    quiet_for = calendars.open_between(calendar, epoch_microseconds(since), epoch_microseconds(now))
+    opened = calendars.last_open(calendar, now)
+    has_just_opened = opened is not None and since < opened and now - opened <= max(between, SILENT_AT_LEAST)
+    until = opened if has_just_opened and opened is not None else now
+    quiet_for = calendars.open_between(calendar, epoch_microseconds(since), epoch_microseconds(until))
     return timedelta(microseconds=quiet_for) > patience
 
 

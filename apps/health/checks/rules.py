@@ -48,7 +48,8 @@ def _notifying_nobody(rules: QuerySet[Rule]) -> list[int]:
 
 
 def _newest_documents(rule_ids: Iterable[int]) -> list[tuple[int, dict[str, object]]]:
-    versions = queries.newest_versions(list(rule_ids))
+    wanted = list(rule_ids)
+    versions = queries.newest_versions(wanted) if wanted else {}
     return [(pk, version.document) for pk, version in sorted(versions.items())]
 
 
@@ -73,6 +74,8 @@ def _unknown(rules: QuerySet[Rule]) -> list[Finding]:
     ).exclude(unknown__in=_NO_FAULT)
     columns = ("rule", "version", "asset__symbol", "unknown", "unknown_since", "asset__feed__head__as_of")
     candidates = list(rows.order_by("rule", "asset__symbol").values_list(*columns))
+    if not candidates:
+        return []
     windows = _longest_windows({version_id for _, version_id, *_ in candidates})
     found: dict[int, Finding] = {}
     for pk, version_id, symbol, unknown, since, as_of in candidates:

@@ -94,6 +94,7 @@ class Migration(migrations.Migration):
                 ('time_policy', models.CharField(choices=[('event', 'event time'), ('receipt', 'receipt time')], default='event', help_text="Which time a quote gets: the provider's (where it gives none, the slot's), or that of its receipt. Recordings and invented markets keep their own.", max_length=7)),
                 ('jump_percent', models.PositiveIntegerField(default=50, help_text='A price that is further than this from the last one, in percent, waits until the next one confirms it. 0: none waits.')),
                 ('switch_step_percent', models.PositiveIntegerField(default=5, help_text='Where another provider takes over, a step of at most this, in percent, is taken for the difference between the two, and windows do not see it. 0: every step is movement.', validators=[django.core.validators.MaxValueValidator(100)])),
+                ('silent_after_seconds', models.PositiveIntegerField(blank=True, help_text='After so many seconds without a price an asset is silent, and without an answer the feed has stopped; at least its interval. Blank: after 3 intervals, and 60 s at least.', null=True)),
                 ('is_enabled', models.BooleanField(default=True, help_text='Off: nothing is fetched; what is stored is still evaluated.')),
                 ('is_live', models.BooleanField(default=False, editable=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
@@ -213,6 +214,7 @@ class Migration(migrations.Migration):
                 ('redispatch_at', models.DateTimeField(editable=False, null=True)),
                 ('feed', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='evaluation_cursor', serialize=False, to='market.feed')),
                 ('seq', models.PositiveBigIntegerField(default=0)),
+                ('totals', models.JSONField(default=dict)),
             ],
             options={
                 'abstract': False,
@@ -232,6 +234,7 @@ class Migration(migrations.Migration):
                 ('turn', models.PositiveBigIntegerField(default=0)),
                 ('failures', models.PositiveIntegerField(default=0)),
                 ('is_cache_stale', models.BooleanField(default=False)),
+                ('totals', models.JSONField(default=dict)),
             ],
         ),
         migrations.CreateModel(
@@ -248,6 +251,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='feed',
             constraint=models.CheckConstraint(condition=models.Q(('switch_step_percent__gte', 0), ('switch_step_percent__lte', 100)), name='feed_switch_step_percent_in_range'),
+        ),
+        migrations.AddConstraint(
+            model_name='feed',
+            constraint=models.CheckConstraint(condition=models.Q(('silent_after_seconds', None), models.Q(('silent_after_seconds__gte', models.F('interval_seconds')), ('silent_after_seconds__range', (10, 2592000))), _connector='OR'), name='feed_silent_after_its_interval', violation_error_message='It is silent after its interval at the earliest, and after 10 s to 30 days.'),
         ),
         migrations.AddConstraint(
             model_name='feed',

@@ -7,6 +7,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
+from django.db.models import OuterRef, Subquery
+
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset, Candle, LatestQuote
 from apps.market.queries.prices import in_force_at
@@ -51,16 +53,19 @@ def day_closes(
 ) -> dict[int, list[tuple[datetime, Decimal]]]:
     """Return asset id -> (time of the last quote, its price as it counts now) of each day, oldest first; and the last
     one before `since`. Three statements."""
-    days = Candle.objects.filter(asset__in=asset_ids, resolution=Candle.Resolution.DAY)
-    columns = ("asset_id", "last_at", "close")
+    days = Candle.objects.filter(resolution=Candle.Resolution.DAY)
     splits = splits_of(asset_ids)
     found: dict[int, list[tuple[datetime, Decimal]]] = {}
     # The day of `since` may have ended after it, or before.
     begin = since - timedelta(days=1)
-    before = days.filter(at__lt=begin, at__gte=begin - timedelta(days=40)).order_by("asset", "at")
-    for asset_id, at, close in before.values_list(*columns):
-        found[asset_id] = [(at, splits.price(asset_id, at, close))]
-    for asset_id, at, close in days.filter(at__gte=begin, at__lte=until).order_by("asset", "at").values_list(*columns):
+    last = days.filter(asset=OuterRef("pk"), at__lt=begin).order_by("-at")
+    before = Asset.objects.filter(pk__in=asset_ids).order_by()
+    before = before.annotate(last_at=Subquery(last.values("last_at")[:1]), close=Subquery(last.values("close")[:1]))
+    for asset_id, at, close in before.values_list("pk", "last_at", "close"):
+        if at is not None:
+            found[asset_id] = [(at, splits.price(asset_id, at, close))]
+    rows = days.filter(asset__in=asset_ids, at__gte=begin, at__lte=until).order_by("asset", "at")
+    for asset_id, at, close in rows.values_list("asset_id", "last_at", "close"):
         found.setdefault(asset_id, []).append((at, splits.price(asset_id, at, close)))
     return found
 

@@ -227,7 +227,7 @@ def _complete(
     _end_switches(assets, entry=entry)
     make_anew(touched, clock=entry.as_of)
     head.is_cache_stale = True
-    head.save(update_fields=["seq", "as_of", "is_cache_stale"])
+    head.save(update_fields=[*head.APPENDED, "as_of", "is_cache_stale"])
 
 
 def _end_switches(asset_ids: Sequence[int], *, entry: FeedEntry) -> None:

@@ -18,6 +18,7 @@ from apps.market import cache, domain, partitions, placing, queries
 from apps.market.domain import AdmittedQuote
 from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, ProviderSwitch, Quote, UnconfirmedQuote
 from apps.market.services.switching import asset_ids_by_provider_before, switches_of
+from apps.totals import Totals, added, named
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> FeedEnt
     """
     head = lock_head(feed_id)
     entry = append_entry(head, kind=FeedEntry.Kind.RULES, now=now, trace_id=trace_id)
-    head.save(update_fields=["seq"])
+    head.save(update_fields=FeedHead.APPENDED)
     return entry
 
 
@@ -75,8 +76,23 @@ def append_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) ->
     """Number and store one entry; the caller holds the head's lock and saves it."""
     head.seq += 1
     as_of = head.as_of or now
-    return FeedEntry.objects.create(
+    entry = FeedEntry.objects.create(
         feed_id=head.feed_id, seq=head.seq, kind=kind, as_of=as_of, received_at=now, **columns
+    )
+    head.totals = added(head.totals, _totals_of(entry))
+    return entry
+
+
+def _totals_of(entry: FeedEntry) -> Totals:
+    """Return what an entry adds to its feed's totals: quotes by what became of them, and apart from these the quotes
+    of the past that history and corrections bring."""
+    is_now = entry.kind == FeedEntry.Kind.QUOTES
+    counts = {"late": entry.late, "repeated": entry.repeated, "unconfirmed": entry.unconfirmed}
+    return added(
+        {f"entries:{entry.kind}": 1, "missed_slots": entry.missed_slots},
+        named("quotes", {"accepted": entry.accepted, **counts}) if is_now else {f"past:{entry.kind}": entry.accepted},
+        named("rejected", entry.rejected) if is_now else {},
+        {f"failed:{entry.failure}": 1} if entry.failure else {},
     )
 
 
@@ -153,6 +169,7 @@ def _append_in_step(
     of quotes. So thousands of rows need not be read and compared here, which takes as long as COPY.
     """
     quotes = admitted.quotes
+    before = head.seq, head.totals
     try:
         with transaction.atomic():
             entry = append_entry(
@@ -173,7 +190,7 @@ def _append_in_step(
     except UniqueViolation:
         # One of them is stored already.
         pass
-    head.seq -= 1
+    head.seq, head.totals = before
     return None
 
 

@@ -57,7 +57,7 @@ def append_split(
         if _multiply_latest(asset, effective_at=effective_at, ratio=ratio):
             # The cache is written by `sweep`, once the caller's transaction has ended.
             head.is_cache_stale = True
-        head.save(update_fields=["seq", "is_cache_stale"])
+        head.save(update_fields=[*head.APPENDED, "is_cache_stale"])
     facts = {"asset": asset.symbol, "feed": asset.feed.name, "ratio": str(split), "effective_at": effective_at}
     logger.info("split entered", extra=facts)
     return split

@@ -75,6 +75,19 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='DeliveryTotal',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=64)),
+                ('slot', models.PositiveSmallIntegerField()),
+                ('count', models.FloatField()),
+            ],
+            options={
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('name', 'slot'), name='one_delivery_total_per_name_and_slot')],
+            },
+        ),
+        migrations.CreateModel(
             name='Attempt',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

@@ -14,6 +14,7 @@ from apps.notify.encryption import DecryptionError
 from apps.notify.models import Attempt, Channel, Message
 from apps.notify.services.actions import action_links
 from apps.notify.services.channels import switch_off, url_of
+from apps.notify.services.counting import count_deliveries
 from apps.notify.services.planning import url_of as url_of_message
 from apps.notify.services.reminding import schedule_reminders
 from apps.notify.transports.protocol import (
@@ -25,6 +26,7 @@ from apps.notify.transports.protocol import (
     TransportUnavailable,
 )
 from apps.notify.transports.registry import transport_named
+from apps.totals import Totals, of_duration
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +157,21 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
                     _note_failure(channel, came=came, now=now)
         if locked is not None:
             schedule_reminders(channel=locked, message=message)
+        _count(attempt, outcome=outcome, now=now)
     return outcome
+
+
+def _count(attempt: Attempt, *, outcome: Attempt.Outcome, now: datetime) -> None:
+    # The canary's deliveries are nobody's.
+    if attempt.message.channel.pk < 0:
+        return
+    kind = attempt.message.channel.kind
+    totals: Totals = {f"attempts:{kind}:{outcome}": 1}
+    # Sent again at somebody's wish, it has waited for that.
+    if outcome == Attempt.Outcome.DELIVERED and not attempt.message.attempts_before:
+        took = now - attempt.message.created_at + timedelta(milliseconds=attempt.milliseconds or 0)
+        totals |= of_duration(f"seconds:{kind}", took.total_seconds())
+    count_deliveries(totals)
 
 
 def _outcome_of(came: Receipt | TransportFailure) -> Attempt.Outcome:

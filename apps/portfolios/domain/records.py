@@ -113,6 +113,18 @@ class Ledger:
         """Gain of what was sold, before fees and taxes, in the base currency."""
         return total(one.gain for one in self.disposals)
 
+    def sums(self) -> dict[str, Fraction | None]:
+        """Return the sums of everything that came in, went and was gained, by name, in the base currency."""
+        return {
+            "flows": total(one.base for one in self.flows),
+            "realised": self.realised,
+            "carried": total(self.carried),
+            "income": total(one.base for one in self.incomes),
+            "fees": total(one.base for one in self.fees),
+            "taxes": total(one.base for one in self.taxes),
+            "booked": total(self.booked),
+        }
+
 
 @dataclass
 class Computed:

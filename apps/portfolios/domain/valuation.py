@@ -1,6 +1,6 @@
 """What a portfolio is worth, and how its value came about. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
@@ -25,16 +25,6 @@ class Priced(NamedTuple):
     provider: str = ""
 
 
-class LotValue(NamedTuple):
-    """What one lot has gained, in the base currency; None where a price or a rate is missing."""
-
-    lot: Lot
-    value: Fraction | None
-    gain: Fraction | None
-    price_part: Fraction | None
-    currency_part: Fraction | None
-
-
 class Valued(NamedTuple):
     """What is held of one asset, and what it is worth. Everything but quantity, price and rate is in the base currency.
 
@@ -52,7 +42,6 @@ class Valued(NamedTuple):
     price_part: Fraction | None
     currency_part: Fraction | None
     fees: Fraction | None
-    lots: tuple[LotValue, ...]
     missing: str
 
     @property
@@ -93,9 +82,26 @@ class Valuation(NamedTuple):
         return found + [("cash", one.currency) for one in self.cash if one.value is None]
 
 
-def value_position(asset: int, lots: list[Lot], *, price: Priced | None, find_rate: FindRate) -> Valued:
-    """Return what the lots of one asset are worth."""
-    quantity = quantity_of(lots)
+class Holding(NamedTuple):
+    """The sums of the lots of one asset. cost_in: currency -> cost in it; cost, fees: in the base currency, or None."""
+
+    quantity: Fraction
+    cost_in: Mapping[str, Fraction]
+    cost: Fraction | None
+    fees: Fraction | None
+
+
+def holding_of(lots: Sequence[Lot]) -> Holding:
+    """Return the sums of some lots of one asset."""
+    cost_in: dict[str, Fraction] = {}
+    for lot in lots:
+        cost_in[lot.currency] = cost_in.get(lot.currency, Fraction(0)) + lot.cost
+    costs, fees = total(lot.base_cost for lot in lots), total(lot.base_fees for lot in lots)
+    return Holding(quantity_of(lots), cost_in, costs, fees)
+
+
+def value_holding(asset: int, holding: Holding, *, price: Priced | None, find_rate: FindRate) -> Valued:
+    """Return what a holding is worth."""
     rate = find_rate(price.currency) if price is not None and price.currency else None
     missing = ""
     if price is None:
@@ -103,36 +109,46 @@ def value_position(asset: int, lots: list[Lot], *, price: Priced | None, find_ra
     elif rate is None:
         missing = "rate" if price.currency else "currency"
     each = None if price is None or rate is None else Fraction(price.price) * rate.rate
-    values = []
-    for lot in lots:
-        value = times(lot.quantity, each)
-        found = find_rate(lot.currency)
-        at_rate = times(lot.cost, found.rate if found is not None else None)
-        gain = less(value, lot.base_cost)
-        values.append(LotValue(lot, value, gain, less(value, at_rate), less(at_rate, lot.base_cost)))
+    value = times(holding.quantity, each)
+    rates = {currency: find_rate(currency) for currency in holding.cost_in}
+    at_rate = total(times(cost, _rate_of(rates[currency])) for currency, cost in holding.cost_in.items())
     return Valued(
-        *(asset, quantity, price, rate, times(quantity, each)),
-        cost=total(lot.base_cost for lot in lots),
-        gain=total(one.gain for one in values),
-        price_part=total(one.price_part for one in values),
-        currency_part=total(one.currency_part for one in values),
-        fees=total(lot.base_fees for lot in lots),
-        lots=tuple(values),
+        *(asset, holding.quantity, price, rate, value, holding.cost),
+        gain=less(value, holding.cost),
+        price_part=less(value, at_rate),
+        currency_part=less(at_rate, holding.cost),
+        fees=holding.fees,
         missing=missing,
     )
 
 
+def _rate_of(found: FoundRate | None) -> Fraction | None:
+    return None if found is None else found.rate
+
+
 def value_of(ledger: Ledger, *, prices: Mapping[int, Priced], find_rate: FindRate) -> Valuation:
     """Return the worth of what a ledger holds. prices: of the assets that have one."""
+    holdings = {asset: holding_of(lots) for asset, lots in ledger.lots.items()}
+    return value_holdings(holdings, ledger.cash, prices=prices, find_rate=find_rate)
+
+
+def value_holdings(
+    holdings: Mapping[int, Holding],
+    balances: Mapping[str, Fraction],
+    *,
+    prices: Mapping[int, Priced],
+    find_rate: FindRate,
+) -> Valuation:
+    """Return the worth of some holdings and balances of cash."""
     positions = [
-        value_position(asset, lots, price=prices.get(asset), find_rate=find_rate)
-        for asset, lots in sorted(ledger.lots.items())
+        value_holding(asset, holding, price=prices.get(asset), find_rate=find_rate)
+        for asset, holding in sorted(holdings.items())
     ]
     cash = []
-    for currency, balance in sorted(ledger.cash.items()):
+    for currency, balance in sorted(balances.items()):
         if balance:
             rate = find_rate(currency)
-            cash.append(CashValue(currency, balance, rate, times(balance, rate.rate if rate is not None else None)))
+            cash.append(CashValue(currency, balance, rate, times(balance, _rate_of(rate))))
     values = [*(one.value for one in positions), *(one.value for one in cash)]
     known = sum((value for value in values if value is not None), Fraction(0))
     return Valuation(positions, cash, total(values), known)
@@ -160,17 +176,16 @@ class Snapshot:
 
 def snapshot_of(ledger: Ledger, valuation: Valuation) -> Snapshot:
     """Return the sums of a ledger, valued at one time."""
+    return snapshot_of_sums(ledger.sums(), valuation)
+
+
+def snapshot_of_sums(sums: Mapping[str, Fraction | None], valuation: Valuation) -> Snapshot:
+    """Return the sums of a ledger that was stored, valued at one time."""
     return Snapshot(
         value=valuation.value,
-        flows=total(one.base for one in ledger.flows),
-        realised=ledger.realised,
         unrealised=total(one.gain for one in valuation.positions),
-        carried=total(ledger.carried),
-        income=total(one.base for one in ledger.incomes),
-        fees=total(one.base for one in ledger.fees),
-        taxes=total(one.base for one in ledger.taxes),
         cash=total(one.value for one in valuation.cash),
-        booked=total(ledger.booked),
+        **sums,
     )
 
 

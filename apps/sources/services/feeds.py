@@ -30,7 +30,7 @@ def create_feed(
     """Return a new feed with its head and evaluation cursor, due at once.
 
     sources: (provider, options) in the order in which they are asked; columns: time_policy, jump_percent,
-    switch_step_percent. Raises ValidationError.
+    switch_step_percent, silent_after_seconds. Raises ValidationError.
     """
     feed = Feed(name=name, interval_seconds=interval_seconds, **columns)
     feed.full_clean()
@@ -108,17 +108,20 @@ def describe_left_alone(circuits: Iterable[Circuit]) -> str:
     return ", ".join(said)
 
 
-def change_interval(*, feed_id: int, interval_seconds: int, now: datetime) -> None:
+def change_interval(*, feed_id: int, interval_seconds: int, now: datetime, **columns: Any) -> None:
     """Ask a feed at another interval from now on, not only after the slot that was next. Raises ValidationError.
 
+    columns: those that are set with it, since they have to fit.
     A feed that is due stays due. One that fails keeps the wait that it has, where that is the longer.
     """
     with transaction.atomic():
         head = lock_head(feed_id)
         feed = Feed.objects.get(pk=feed_id)
-        feed.interval_seconds = interval_seconds
+        columns["interval_seconds"] = interval_seconds
+        for name, value in columns.items():
+            setattr(feed, name, value)
         feed.full_clean()
-        feed.save(update_fields=["interval_seconds"])
+        feed.save(update_fields=list(columns))
         if head.next_slot <= now:
             return
         due = market_domain.slot_of(at=now, interval_seconds=interval_seconds)

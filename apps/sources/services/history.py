@@ -117,7 +117,7 @@ def append_past(
         if past.quotes:
             move_clock(head, as_of=past.quotes[-1].at)
             append_history(head, past, provider=provider, now=now, trace_id=trace_id)
-            head.save(update_fields=["seq", "as_of"])
+            head.save(update_fields=[*head.APPENDED, "as_of"])
     if past.quotes:
         # What is stored as the newest, which these quotes of the past seldom are.
         newest = market_queries.newest_stored(sorted({quote.asset_id for quote in past.quotes}))

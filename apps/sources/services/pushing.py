@@ -51,7 +51,7 @@ def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, tr
         head = lock_head(feed.pk)
         columns = {"as_of": now, "provider": PUSH, "jump_percent": feed.jump_percent, "now": now, "trace_id": trace_id}
         entry, fresh = append_quotes(head, still_here(head, admitted), **columns)
-        head.save(update_fields=["seq", "as_of"])
+        head.save(update_fields=[*head.APPENDED, "as_of"])
     if fresh:
         newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
         cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)

@@ -1,4 +1,5 @@
-"""`manage.py create_token --owner NAME --name WORDS`: a token for the API, printed once."""
+"""`manage.py create_token --owner NAME --name WORDS [--scope metrics]`: a token for the API or Prometheus, printed
+once."""
 
 import sys
 from datetime import timedelta
@@ -9,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
+from apps.api.tokens.models import ApiToken
 from apps.api.tokens.services import create_token
 
 DAYS_LONGEST = 3650
@@ -17,11 +19,17 @@ DAYS_LONGEST = 3650
 class Command(BaseCommand):
     """Exit status 0 and the token alone on standard output; 2 with one line on standard error and nothing written."""
 
-    help = "Make a token for /graphql and print it. Only a digest is kept: nobody can print it again."
+    help = "Make a token and print it. Only a digest is kept: nobody can print it again."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--owner", required=True, help="user name of the owner")
         parser.add_argument("--name", required=True, help="what it is for")
+        parser.add_argument(
+            "--scope",
+            choices=ApiToken.Scope.values,
+            default=ApiToken.Scope.API,
+            help="what it opens; metrics: /metrics alone, for Prometheus",
+        )
         parser.add_argument("--days", type=int, help="after so many days it is refused; without it, never by itself")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -33,7 +41,7 @@ class Command(BaseCommand):
             _refuse(f"--days must be from 1 to {DAYS_LONGEST}")
         expires_at = timezone.now() + timedelta(days=days) if days is not None else None
         try:
-            _, secret = create_token(owner=owner, name=options["name"], expires_at=expires_at)
+            _, secret = create_token(owner=owner, name=options["name"], expires_at=expires_at, scope=options["scope"])
         except ValidationError as error:
             field, text = next(iter(error.message_dict.items()))
             _refuse(f"--{field}: {text[0]}")

@@ -16,7 +16,13 @@
     light: { ink: "#4b5563", line: "#9333ea", level: "#d97706", mark: "#dc2626", calm: "#059669", grid: "#e5e7eb" },
     dark: { ink: "#d1d5db", line: "#c084fc", level: "#fbbf24", mark: "#f87171", calm: "#34d399", grid: "#374151" },
   };
-  const colors = () => COLORS[document.documentElement.classList.contains("dark") ? "dark" : "light"];
+  // The admin has a switch; the site's own pages follow the system.
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  function colors() {
+    const root = document.documentElement;
+    const isDark = root.dataset.scheme === "system" ? system.matches : root.classList.contains("dark");
+    return COLORS[isDark ? "dark" : "light"];
+  }
 
   const clock = (at) => new Date(at).toISOString().slice(11, 19);
   const moment = (at) => new Date(at).toISOString().slice(0, 19).replace("T", " ");
@@ -71,7 +77,7 @@
           { ...line, label: "lowest", data: data.low, role: "line" },
           { ...line, label: "highest", data: data.high, role: "line", fill: "-1" },
         ]
-      : [{ ...line, label: "price", data: data.low, role: "line" }];
+      : [{ ...line, label: data.label || "price", data: data.low, role: "line" }];
     const levels = data.levels.map((level) => ({
       label: level.name,
       data: [{ x: from, y: level.price }, { x: to, y: level.price }],
@@ -182,6 +188,7 @@
       ...[...document.querySelectorAll("canvas.bar-chart")].map(drawBars),
     ];
     const repaint = () => charts.forEach(paint);
+    system.addEventListener("change", repaint);
     new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["class"] });
   });
 })();

@@ -5,9 +5,11 @@ import sys
 from typing import Any
 
 from celery import current_app
+from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from apps.pipeline.ingest import COLLECT_SECONDS, Ingest
+from apps.metrics.serving import serve
+from apps.pipeline.ingest import COLLECT_SECONDS, Ingest, ingest_metrics
 from apps.pipeline.queues import ON_AMQP
 
 
@@ -24,5 +26,6 @@ class Command(BaseCommand):
         reader = Ingest(broker)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, reader.stop)
+        serve(ingest_metrics().registry, listen=settings.METRICS_LISTEN)
         # How long it waits for a message before it looks whether something is to be stored.
         reader.run(safety_interval=COLLECT_SECONDS)

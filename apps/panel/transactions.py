@@ -1,0 +1,183 @@
+"""The owners' pages: transactions of portfolios, each with the history of its corrections."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.forms import BaseModelForm
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.panel.kit.owned import OwnedRows
+from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
+from apps.panel.silences import RowField
+from apps.portfolios.domain.transactions import DETAILS, Event, Kind, fields_of
+from apps.portfolios.models import Transaction, TransactionChange
+from apps.portfolios.queries import BESIDE, MEANING, changes_of, document_of, portfolios_seen_by, transactions_seen_by
+from apps.portfolios.services import (
+    TransactionsRefused,
+    correct_transaction,
+    delete_transactions,
+    record_transactions,
+)
+from apps.wording import format_plain
+
+SET_BY_PEOPLE = [
+    *("kind", "event", "at", "has_time", "asset", "quantity", "amount", "currency", "rate", "fee", "fee_currency"),
+    *("fee_asset", "fee_quantity", "tax", "tax_currency", "counter_amount", "counter_currency", "acquired_at"),
+    *("to_portfolio", "to_asset", "numerator", "denominator", "cost_share", "notes", "group_id", "external_id"),
+]
+_ASSETS = ["asset", "to_asset", "fee_asset"]
+
+
+class TransactionForm(forms.ModelForm):
+    """A transaction that is tried before it is recorded, so that what is wrong stands beside its field.
+
+    user: who writes, set by the page.
+    """
+
+    user: Any
+
+    def clean(self) -> dict[str, Any]:
+        # The constraints of the database say the same in other words, so they are not asked.
+        cleaned: dict[str, Any] = self.cleaned_data
+        if self.errors:
+            return cleaned
+        try:
+            if self.instance.pk is None:
+                given = {"portfolio": cleaned["portfolio"], "rows": [self.columns()]}
+                record_transactions(**given, now=timezone.now(), dry_run=True)
+            else:
+                given = {"row": self.instance, "columns": self.columns(), "by": self.user}
+                correct_transaction(**given, now=timezone.now(), dry_run=True)
+        except TransactionsRefused as error:
+            for refusal in error.refusals:
+                if refusal.key == 1 and refusal.field in self.fields:
+                    self.add_error(refusal.field, refusal.message)
+                else:
+                    self.add_error(None, describe_refusal(refusal))
+        return cleaned
+
+    def columns(self) -> dict[str, Any]:
+        """Return what people have set."""
+        return {name: self.cleaned_data[name] for name in SET_BY_PEOPLE}
+
+
+def describe_refusal(refusal: Any) -> str:
+    """Return why a change is refused that would make another transaction wrong."""
+    other = Transaction.objects.filter(pk=-refusal.key).select_related("asset").first()
+    what = (
+        f"the {other}{f' ({other.asset})' if other.asset is not None else ''}" if other is not None else "another one"
+    )
+    return f"With this, {what} would be wrong. {refusal.message}"
+
+
+def _condition(field: str) -> str:
+    """Return when the form shows a field, for Alpine."""
+    kinds = [str(kind) for kind in Kind if kind is not Kind.EVENT and field in fields_of(kind)]
+    events = [str(event) for event in Event if field in fields_of(Kind.EVENT, event)]
+    shown = f"{kinds}.includes(kind) || (kind == 'event' && {events}.includes(event))"
+    return f"typeof kind == 'undefined' || {shown}"
+
+
+@admin.register(Transaction)
+class TransactionAdmin(OwnedRows, PageAdmin):
+    """A transaction stays in its portfolio. What it was before a correction is kept."""
+
+    autocomplete_fields = _ASSETS
+    conditional_fields = {
+        **{field: _condition(field) for field in DETAILS if field not in ("event", "asset")},
+        "event": "typeof kind == 'undefined' || kind == 'event'",
+    }
+    empty_text = "No transactions yet. Add a purchase; before that, a portfolio."
+    form = TransactionForm
+    list_display = ["day", "what", "asset", "shown_quantity", "shown_amount", "currency", "portfolio"]
+    list_filter = ["kind"]
+    owner_lookup = "portfolio__owner"
+    search_fields = ["asset__symbol", "notes", "group_id", "external_id"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Transaction]:
+        return transactions_seen_by(request.user)
+
+    @admin.display(description="kind", ordering="kind")
+    def what(self, row: Transaction) -> str:
+        return row.get_event_display() if row.event else row.get_kind_display()
+
+    @admin.display(description="quantity")
+    def shown_quantity(self, row: Transaction) -> str:
+        return "" if row.quantity is None else format_plain(row.quantity)
+
+    @admin.display(description="amount")
+    def shown_amount(self, row: Transaction) -> str:
+        return "" if row.amount is None else format_plain(row.amount)
+
+    def get_fields(self, request: HttpRequest, obj: Transaction | None = None) -> list[str]:
+        return ["portfolio", *SET_BY_PEOPLE]
+
+    def get_form(self, request: HttpRequest, obj: Transaction | None = None, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, **kwargs)
+        form.user = request.user
+        if "portfolio" in form.base_fields:
+            form.base_fields["portfolio"].disabled = obj is not None
+        return form
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name in _ASSETS:
+            kwargs["form_class"] = RowField
+        if db_field.name in ("portfolio", "to_portfolio"):
+            kwargs["queryset"] = portfolios_seen_by(request.user)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except TransactionsRefused as error:
+            # Something else was recorded between the trial and this.
+            self.say_refused(request, f"Nothing is saved. {error.refusals[0].message}")
+            return HttpResponseRedirect(request.path)
+
+    def save_model(self, request: HttpRequest, obj: Transaction, form: BaseModelForm, change: bool) -> None:
+        columns, now = form.columns(), timezone.now()  # type: ignore[attr-defined]
+        if change:
+            correct_transaction(row=obj, columns=columns, by=request.user, now=now)
+        else:
+            [made] = record_transactions(portfolio=obj.portfolio, rows=[columns], now=now)
+            obj.pk, obj.day = made.pk, made.day
+
+    def has_delete_permission(self, request: HttpRequest, obj: Transaction | None = None) -> bool:
+        # One at a time. None stands for many at once.
+        return obj is not None and super().has_delete_permission(request, obj)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except TransactionsRefused as error:
+            self.say_refused(request, f"The transaction is not deleted. {describe_refusal(error.refusals[0])}")
+            return HttpResponseRedirect(reverse("admin:portfolios_transaction_change", args=[object_id]))
+
+    def delete_model(self, request: HttpRequest, obj: Transaction) -> None:
+        delete_transactions(rows=[obj], by=request.user, now=timezone.now())
+
+    def tables_for(self, request: HttpRequest, row: Transaction) -> list[Table]:
+        changes = list(changes_of(row)[:ROWS_SHOWN])
+        # What it became: the next newer state, at last the one that is there.
+        after = [document_of(row), *(change.before for change in changes)]
+        return [
+            Table(
+                title="Corrections",
+                headers=["at (UTC)", "by", "what it was"],
+                rows=[[one.at, one.by_name, _was(one, then)] for one, then in zip(changes, after, strict=False)],
+                empty="It was never corrected.",
+            )
+        ]
+
+
+def _was(change: TransactionChange, after: dict[str, Any]) -> str:
+    """Return the fields that a correction changed, as they were."""
+    # In the order of the form: the database may keep another one.
+    differing = [name for name in (*MEANING, *BESIDE) if after.get(name) != change.before.get(name)]
+    return "; ".join(
+        f"{name.removesuffix('_id').replace('_', ' ')}: {change.before.get(name) or 'nothing'}" for name in differing
+    )

@@ -1,0 +1,371 @@
+"""The pages of a reader's portfolios: what they hold, what it is worth, how it did, and of what each number is made."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from apps.market.domain import epoch_microseconds
+from apps.portfolios.domain.numbers import to_decimal
+from apps.portfolios.domain.rates import FoundRate
+from apps.portfolios.domain.returns import Day
+from apps.portfolios.domain.valuation import Holding, Valued, value_holding
+from apps.portfolios.domain.xirr import NotUnique, Rate, over_days
+from apps.portfolios.models import LotCopy, Portfolio, Position
+from apps.portfolios.queries import (
+    lots_of,
+    portfolios_seen_by,
+    positions_of,
+    rates_used,
+    transactions_about,
+)
+from apps.portfolios.services import refresh
+from apps.portfolios.valuing import Performance, View, performance_of, view_now
+from apps.wording import format_age, format_number, format_percent, format_plain
+
+TRANSACTIONS_SHOWN = 50
+UNKNOWN = "not known"
+# Name -> how many days back; None: from the first transaction.
+PERIODS = {"1m": 30, "3m": 91, "ytd": 0, "1y": 365, "all": None}
+PERIOD_NAMES = {"1m": "1 month", "3m": "3 months", "ytd": "This year", "1y": "1 year", "all": "All"}
+WHY_NO_RETURN = {
+    "no_days": "No day is known yet on which something was held and had a price.",
+    "unknown_value": "The value of a day in between is not known.",
+    "negative_start": "A day began with less than nothing.",
+}
+WHY_NO_RATE = {
+    "no_flows": "No money has moved.",
+    "one_day": "All money moved on one day.",
+    "everything_lost": "Everything is lost: −100 %.",
+    "no_sign_change": "Money only came in, or only went out.",
+    "no_root": "No annual rate fits these flows.",
+}
+
+
+@never_cache
+@login_required
+@require_safe
+def portfolio_list(request: HttpRequest) -> HttpResponse:
+    """Show the reader's portfolios."""
+    rows = portfolios_seen_by(request.user).select_related("owner")
+    return render(request, "site/portfolios.html", {"title": "Portfolios", "portfolios": rows})
+
+
+@never_cache
+@login_required
+@require_safe
+def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show what a portfolio holds and is worth."""
+    portfolio = _portfolio(request, pk)
+    refusals = refresh(portfolio=portfolio)
+    positions = positions_of(portfolio)
+    now = timezone.now()
+    view = view_now(portfolio, positions)
+    rows = list(transactions_about(portfolio)[: TRANSACTIONS_SHOWN + 1])
+    valuation = view.valuation
+    symbols = {str(one.asset_id): one.asset.symbol for one in positions}
+    context = {
+        **_common(portfolio, now),
+        "refusals": refusals,
+        "value": _money(valuation.value),
+        "known_value": _money(valuation.known_value),
+        "oldest": _age(valuation.oldest_at, now),
+        "missing": _missing(view, symbols),
+        "positions": [_row(view.positions[one.asset], one, view, now) for one in valuation.positions],
+        "closed": [_closed(one) for one in positions if not one.quantity],
+        "cash": [
+            (one.currency, _number(one.balance), _money(one.value), _path(one.rate, now)) for one in valuation.cash
+        ],
+        "result": _result(view),
+        "warnings": view.copy.warnings,
+        "transactions": [_transaction(one) for one in rows[:TRANSACTIONS_SHOWN]],
+        "more": len(rows) > TRANSACTIONS_SHOWN,
+    }
+    return render(request, "site/portfolio.html", context)
+
+
+@never_cache
+@login_required
+@require_safe
+def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
+    """Show of what the numbers of one position are made: lots, price, rates and transactions."""
+    portfolio = _portfolio(request, pk)
+    positions = positions_of(portfolio)
+    position = next((one for one in positions if one.asset_id == asset), None)
+    if position is None:
+        raise Http404
+    now = timezone.now()
+    view = view_now(portfolio, [position])
+    [valued] = view.valuation.positions or [None]
+    used = {(one.currency, one.at): one for one in rates_used(portfolio)}
+    rows = transactions_about(portfolio, asset_id=asset)
+    context = {
+        **_common(portfolio, now),
+        "title": f"{position.asset.symbol} in {portfolio}",
+        "asset": position.asset,
+        "row": _row(position, valued, view, now) if valued is not None else None,
+        "path": _path(valued.rate, now) if valued is not None else "",
+        "lots": [_lot(one, valued, view) for one in lots_of(position)] if valued is not None else [],
+        "closed": _closed(position),
+        "transactions": [_transaction(one, used) for one in rows[:TRANSACTIONS_SHOWN]],
+    }
+    return render(request, "site/holding.html", context)
+
+
+@never_cache
+@login_required
+@require_safe
+def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show how a portfolio did in a period: its value by day, and its returns."""
+    portfolio = _portfolio(request, pk)
+    now = timezone.now()
+    since, until, period = _period(request, today=now.astimezone(UTC).date())
+    found = performance_of(portfolio, since=since, until=until, now=now)
+    context = {
+        **_common(portfolio, now),
+        "title": f"Performance of {portfolio}",
+        "periods": [(key, name, key == period) for key, name in PERIOD_NAMES.items()],
+        "since": since,
+        "until": until,
+        "performance": found,
+        "figures": _figures(found),
+        "chart": _chart(found.days),
+        "chart_text": _chart_text(found.days),
+        "flows": [
+            (one.day, _money(one.inflow), _money(one.outflow)) for one in found.days if one.inflow or one.outflow
+        ],
+        "why": WHY_NO_RETURN.get(found.unknown, ""),
+    }
+    return render(request, "site/performance.html", context)
+
+
+def _portfolio(request: HttpRequest, pk: int) -> Portfolio:
+    """Return the reader's portfolio. A foreign one and none are the same."""
+    portfolio = portfolios_seen_by(request.user).filter(pk=pk).first()
+    if portfolio is None:
+        raise Http404
+    return portfolio
+
+
+def _common(portfolio: Portfolio, now: datetime) -> dict[str, Any]:
+    return {"title": str(portfolio), "portfolio": portfolio, "currency": portfolio.base_currency, "now": now}
+
+
+def _period(request: HttpRequest, *, today: date) -> tuple[date | None, date, str]:
+    """Return the first and the last day that are asked for, and the name of the period."""
+    try:
+        since, until = (date.fromisoformat(request.GET[name]) for name in ("from", "to"))
+        if since <= until <= today:
+            return since, until, ""
+    except (KeyError, ValueError):
+        pass
+    name = request.GET.get("period", "1y")
+    name = name if name in PERIODS else "1y"
+    if name == "ytd":
+        return date(today.year, 1, 1), today, name
+    back = PERIODS[name]
+    return None if back is None else today - timedelta(days=back), today, name
+
+
+# Numbers as people read them
+
+
+def _number(number: Fraction | Decimal | None) -> str:
+    return UNKNOWN if number is None else format_number(to_decimal(Fraction(number)))
+
+
+def _money(number: Fraction | Decimal | None) -> str:
+    return UNKNOWN if number is None else format_number(to_decimal(Fraction(number), 2))
+
+
+def _percent(part: Fraction | Decimal | float | None) -> str:
+    if part is None:
+        return UNKNOWN
+    percent = to_decimal(Fraction(part) * 100, 2)
+    return ("−" if percent < 0 else "") + format_percent(percent)
+
+
+def _age(at: datetime | None, now: datetime) -> str:
+    return "" if at is None else format_age(max(epoch_microseconds(now) - epoch_microseconds(at), 0))
+
+
+def _path(rate: FoundRate | None, now: datetime) -> str:
+    """Return by which prices a rate was found."""
+    if rate is None:
+        return UNKNOWN
+    said = []
+    for leg in rate.legs:
+        price = format_plain(leg.pair.price)
+        text = f"1 / {price}" if leg.inverse else price
+        by = f" by {leg.pair.provider}" if leg.pair.provider else ""
+        said.append(f"{leg.pair.symbol} {text}{by}, {_age(leg.pair.at, now)} old")
+    return "; ".join(said)
+
+
+def _missing(view: View, symbols: dict[str, str]) -> list[str]:
+    """Return what is missing, and what to do."""
+    add = "An operator can add an asset for it."
+    remedies = {
+        "price": "{} has no price yet. Give it a feed, or backfill it.",
+        "currency": "{} does not say which currency its price is in. An operator can set it.",
+        "rate": "No exchange rate leads from the currency of {} to the base currency. " + add,
+        "cash": "No exchange rate leads from {} to the base currency. " + add,
+    }
+    said = [remedies[what].format(symbols.get(str(key), key)) for what, key in view.valuation.missing]
+    for what, key, day in view.copy.missing:
+        of = "exchange rate" if what == "rate" else "price"
+        said.append(
+            f"The {of} of {symbols.get(key, key)} on {day} is not known, so costs and gains that need it are not."
+        )
+    return said
+
+
+def _row(position: Position, valued: Valued, view: View, now: datetime) -> dict[str, Any]:
+    whole = view.valuation.known_value
+    share = valued.value / whole if valued.value is not None and whole > 0 else None
+    return {
+        "asset": position.asset,
+        "quantity": _number(valued.quantity),
+        "price": "none yet" if valued.price is None else format_number(valued.price.price),
+        "price_currency": position.asset.currency,
+        "provider": valued.price.provider if valued.price is not None else "",
+        "at": valued.price.at if valued.price is not None else None,
+        "age": _age(valued.price.at, now) if valued.price is not None else "",
+        "rate": UNKNOWN if valued.rate is None else _number(valued.rate.rate),
+        "value": _money(valued.value),
+        "share": _percent(share) if share is not None else UNKNOWN,
+        "meter": float(share * 100) if share is not None else 0.0,
+        "cost": _money(valued.cost),
+        "gain": _money(valued.gain),
+        "price_part": _money(valued.price_part),
+        "currency_part": _money(valued.currency_part),
+        "after_costs": _money(valued.gain_after_costs),
+        "fees": _money(valued.fees),
+        "mood": "" if not valued.gain else "rose" if valued.gain > 0 else "fell",
+    }
+
+
+def _closed(position: Position) -> dict[str, Any]:
+    names = ("realised", "price_part", "currency_part", "costs", "income")
+    return {"asset": position.asset, **{name: _money(getattr(position, name)) for name in names}}
+
+
+def _lot(lot: LotCopy, valued: Valued, view: View) -> dict[str, Any]:
+    cost = None if lot.base_cost is None else Fraction(lot.base_cost)
+    fees = None if lot.base_fees is None else Fraction(lot.base_fees)
+    holding = Holding(Fraction(lot.quantity), {lot.currency: Fraction(lot.cost)}, cost, fees)
+    own = value_holding(valued.asset, holding, price=valued.price, find_rate=view.find_rate)
+    ratio = "" if lot.numerator == lot.denominator else f"{lot.numerator}:{lot.denominator}"
+    return {
+        "at": lot.at,
+        "bought": _number(lot.bought),
+        "ratio": ratio,
+        "quantity": _number(lot.quantity),
+        "cost": f"{_number(lot.cost)} {lot.currency}",
+        "base_cost": _money(cost),
+        "rate": UNKNOWN if cost is None or not lot.cost else _number(cost / Fraction(lot.cost)),
+        **{name: _money(getattr(own, name)) for name in ("value", "gain", "price_part", "currency_part")},
+    }
+
+
+def _result(view: View) -> list[tuple[str, str]]:
+    """Return how the value came about, for people."""
+    names = {
+        "flows": "Came in from outside, less what went there",
+        "realised": "Gain of what was sold, before costs",
+        "unrealised": "Gain of what is held, before costs",
+        "income": "Income",
+        "fees": "Fees",
+        "taxes": "Taxes",
+        "currency_on_cash": "Currency gain on cash",
+    }
+    signs = {"fees": -1, "taxes": -1}
+    rows = []
+    for name, text in names.items():
+        amount = getattr(view.result, name)
+        rows.append((text, _money(None if amount is None else amount * signs.get(name, 1))))
+    return [*rows, ("Value", _money(view.result.final))]
+
+
+def _transaction(row: Any, used: Any = None) -> dict[str, Any]:
+    found = (used or {}).get((row.currency, row.at))
+    rate = f"{format_plain(row.rate)}, written" if row.rate is not None else ""
+    if not rate and found is not None:
+        legs = ", ".join(
+            f"{symbol} {f'1 / {price}' if inverse else price} of {at[:16]}" for symbol, price, at, inverse in found.path
+        )
+        rate = f"{_number(Decimal(found.rate))}: {legs}"
+    return {
+        "row": row,
+        "what": row.get_event_display() if row.event else row.get_kind_display(),
+        "quantity": "" if row.quantity is None else _number(row.quantity),
+        "amount": "" if row.amount is None else f"{_number(row.amount)} {row.currency}",
+        "fee": f"{_number(row.fee)} {row.fee_currency or row.currency}" if row.fee else "",
+        "tax": f"{_number(row.tax)} {row.tax_currency or row.currency}" if row.tax else "",
+        "rate": rate,
+    }
+
+
+def _figures(found: Performance) -> list[tuple[str, str, str]]:
+    """Return name, figure and what it is, of a period."""
+    if found.begins is None:
+        return []
+    days = len(found.days)
+    is_year = days >= 365
+    answer, wording = found.xirr, "the annual rate at which the flows of these days are worth nothing"
+    if isinstance(answer, Rate):
+        money = _percent(answer.rate if is_year else over_days(answer.rate, days))
+        wording = f"{wording}, {'per year' if is_year else f'over {days} days, not annualised'}"
+    elif isinstance(answer, NotUnique):
+        money, wording = "not unique", f"these rates fit: {', '.join(_percent(root) for root in answer.roots)}"
+    else:
+        money = "no rate"
+        wording = WHY_NO_RATE[answer.reason] if answer is not None else "a flow or a value is not known"
+    volatility = found.volatility
+    return [
+        ("Time-weighted return", _percent(found.twr), f"over {days} days; not annualised"),
+        ("Money-weighted return (XIRR)", money, wording),
+        (
+            "Volatility",
+            _percent(volatility.yearly) if volatility is not None else UNKNOWN,
+            "of daily log returns, per year (× √252)"
+            + (f"; of this period {_percent(volatility.period)} (× √n)" if volatility is not None else ""),
+        ),
+        ("Largest fall from a peak", _percent(found.drawdown), "of the time-weighted index"),
+    ]
+
+
+def _chart(days: Sequence[Day]) -> dict[str, Any] | None:
+    """Return what panel/chart.js draws: the value of each day, and a spot where money came or went."""
+    path = [{"x": _noon(one.day), "y": float(one.value)} for one in days if one.value is not None]
+    if not path:
+        return None
+    flows = [
+        {"x": _noon(one.day), "y": float(one.value)}
+        for one in days
+        if one.value is not None and (one.inflow or one.outflow)
+    ]
+    spots = [{"name": "money came or went", "role": "mark", "points": flows}] if flows else []
+    return {"low": path, "high": path, "levels": [], "marks": [], "spots": spots, "label": "value"}
+
+
+def _chart_text(days: Sequence[Day]) -> str:
+    values = [one.value for one in days if one.value is not None]
+    if not values:
+        return ""
+    return (
+        f"Value on {len(values)} days from {days[0].day} to {days[-1].day}: first {_money(values[0])}, "
+        f"last {_money(values[-1])}, lowest {_money(min(values))}, highest {_money(max(values))}."
+    )
+
+
+def _noon(day: date) -> int:
+    return epoch_microseconds(datetime(day.year, day.month, day.day, 12, tzinfo=UTC)) // 1_000

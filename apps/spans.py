@@ -1,0 +1,111 @@
+"""Spans of OpenTelemetry, sent by OTLP over HTTP where OTEL_EXPORTER_OTLP_ENDPOINT is set. Without it nothing of
+OpenTelemetry is imported, and nothing is done.
+
+A trace is one slot, one push or one change of rules, and has the id that its entries have in the log. The id of a span
+follows from what it is about, so whoever makes a child knows its parent: no row and no message carries one.
+"""
+
+import atexit
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+SERVICE = "fintech"
+# What is not taken by then is dropped: a collector that is away holds up no process that ends.
+FLUSH_MILLISECONDS = 3_000
+
+
+def is_on() -> bool:
+    """Tell whether spans are sent."""
+    return bool(os.environ.get(ENDPOINT, "").strip())
+
+
+def span_id(trace_id: str, *about: object) -> int:
+    """Return the id of the span about this in a trace; of the first span of the trace where nothing is named."""
+    digest = hashlib.sha256(":".join(map(str, (trace_id, *about))).encode()).digest()
+    return int.from_bytes(digest[:8], "big") or 1
+
+
+def record(
+    name: str,
+    *,
+    trace_id: str,
+    span: int,
+    parent: int | None,
+    began_at: datetime,
+    ended_at: datetime,
+    attributes: Mapping[str, Any],
+    links: Sequence[tuple[str, int]] = (),
+    error: str = "",
+) -> None:
+    """Send a span that is over, by a thread that collects them.
+
+    parent: None for the first span of its trace; links: (trace id, span id) in other traces; error: why what the span
+    is about failed, "" where it did not.
+    """
+    if is_on():
+        _exporter(os.getpid()).record(
+            name, trace_id, span, parent, (began_at, max(began_at, ended_at)), attributes, links, error
+        )
+
+
+def flush() -> None:
+    """Send what was collected, before the process ends."""
+    if is_on():
+        _exporter(os.getpid()).flush()
+
+
+@cache
+def _exporter(pid: int) -> Any:
+    """Return the exporter of this process: a child that was forked has no threads of its parent's."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+    resource = Resource.create({"service.name": SERVICE, "process.pid": pid})
+    processor = BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=1_000)
+
+    def context(trace_id: str, span: int) -> SpanContext:
+        return SpanContext(int(trace_id, 16), span, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+    class Exporter:
+        def record(
+            self,
+            name: str,
+            trace_id: str,
+            span: int,
+            parent: int | None,
+            times: tuple[datetime, datetime],
+            attributes: Mapping[str, Any],
+            links: Sequence[tuple[str, int]],
+            error: str,
+        ) -> None:
+            began, ended = (round(at.timestamp() * 1e6) * 1_000 for at in times)
+            processor.on_end(
+                ReadableSpan(
+                    name,
+                    context=context(trace_id, span),
+                    parent=context(trace_id, parent) if parent is not None else None,
+                    resource=resource,
+                    attributes={key: value for key, value in attributes.items() if value is not None},
+                    links=[Link(context(*one)) for one in links],
+                    kind=SpanKind.INTERNAL,
+                    status=Status(StatusCode.ERROR, error) if error else Status(StatusCode.OK),
+                    start_time=began,
+                    end_time=ended,
+                )
+            )
+
+        def flush(self) -> None:
+            processor.force_flush(FLUSH_MILLISECONDS)
+
+    exporter = Exporter()
+    # Of processes that end by themselves; a child of a worker is ended without it.
+    atexit.register(exporter.flush)
+    return exporter

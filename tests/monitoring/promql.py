@@ -1,0 +1,46 @@
+"""What the expressions of rules and dashboards ask for."""
+
+import re
+from collections.abc import Iterator
+
+import promql_parser
+
+from apps.metrics.domain import METRICS, Kind
+
+# Of Grafana, in place of a duration; the parser knows none of them.
+_VARIABLES = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "1h"}
+_OF_HISTOGRAM = ("_bucket", "_sum", "_count")
+
+
+def parsed(expression: str):
+    """Return the parsed expression; Grafana's variables are replaced. Raises ValueError."""
+    for name, value in _VARIABLES.items():
+        expression = expression.replace(name, value)
+    return promql_parser.parse(re.sub(r"\$\w+", ".*", expression))
+
+
+def selectors(node) -> Iterator[str]:
+    """Yield each selector of a parsed expression, as PromQL, without range and offset."""
+    if isinstance(node, promql_parser.VectorSelector):
+        yield str(node)
+        return
+    if isinstance(node, promql_parser.MatrixSelector):
+        yield from selectors(node.vector_selector)
+        return
+    for name in ("lhs", "rhs", "expr", "args", "param"):
+        child = getattr(node, name, None)
+        for one in child if isinstance(child, list) else [child]:
+            if one is not None and not isinstance(one, str | int | float | bool):
+                yield from selectors(one)
+
+
+def name_of(selector: str) -> str:
+    """Return the name of the metric that a selector asks for."""
+    return re.match(r"[a-zA-Z_:][\w:]*", selector).group()
+
+
+def known_names() -> set[str]:
+    """Return the names of the series of every metric of our own."""
+    names = {one.name for one in METRICS if one.kind != Kind.HISTOGRAM}
+    timed = {one.name for one in METRICS if one.kind == Kind.HISTOGRAM}
+    return names | {f"{name}{suffix}" for name in timed for suffix in _OF_HISTOGRAM}

@@ -1,0 +1,143 @@
+"""The real Prometheus and Alertmanager on the running stack: what rules and dashboards ask for is there, and an
+alert arrives."""
+
+import json
+import re
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+from django.utils import timezone
+
+from apps.alerts.models import Alert
+from apps.api.tokens.services import create_token
+from apps.market.domain import RawQuote
+from apps.notify.services import create_channel, set_channels
+from apps.sources.services import Pushed, record_pushed
+from tests.builders import TRACE, above, make_feed, make_operator, make_owner, make_rule
+from tests.monitoring.promql import parsed, selectors
+from tests.monitoring.test_dashboards import TARGETS
+from tests.monitoring.test_rules import RULES
+from tests.rig import free_port, rig, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKERS = ("watcher", "notifier", "retries", "backtests", "analyzer")
+
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+
+
+def configure(tmp_path, ports):
+    """Write the files of prometheus/ with these ports, without the time that alerts wait; return their folder."""
+    folder = tmp_path / "prometheus"
+    shutil.copytree(ROOT / "prometheus", folder)
+    configured = yaml.safe_load((folder / "prometheus.yml").read_text())
+    configured["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    configured["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{ports['alertmanager']}"]
+    for one in configured["scrape_configs"]:
+        # One worker does the work of all.
+        port = ports["worker" if one["job_name"] in WORKERS else one["job_name"]]
+        one["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configured))
+    rules = folder / "rules/alerts.yml"
+    rules.write_text(re.sub(r"for: \w+", "for: 1s", rules.read_text()))
+    receivers = folder / "alertmanager.yml"
+    receivers.write_text(receivers.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{ports['web']}"))
+    return folder
+
+
+def asked(port, query):
+    """Return what Prometheus answers to a query; nothing while it does not listen yet."""
+    address = f"http://127.0.0.1:{port}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return json.load(answer)["data"]["result"]
+    except urllib.error.HTTPError as error:
+        # 503: it has not begun yet. Anything else is a fault of the query.
+        assert error.code == 503, error.read().decode()
+        return []
+    except OSError:
+        return []
+
+
+def push(price):
+    now = timezone.now()
+    quotes = [RawQuote("A", str(price), now)]
+    record_pushed(
+        feed_name="pushed", pushes=[Pushed(received_at=now, quotes=quotes, sender="t")], now=now, trace_id=TRACE
+    )
+
+
+def test_what_rules_and_dashboards_ask_for_is_there_and_the_loss_of_a_worker_is_reported(tmp_path):
+    ada = make_owner()
+    make_feed("A", name="pushed", provider="push")
+    rule = make_rule(ada, assets=["A"], condition=above(100))
+    set_channels(rule=rule, channels=[create_channel(owner=ada, name="Inbox", kind="inbox", config={})])
+    (tmp_path / "var").mkdir()
+    for name, permission, scope in (
+        ("prometheus", "api.read_metrics", "metrics"),
+        ("alertmanager", "alerts.send_system_alerts", "api"),
+    ):
+        _, secret = create_token(owner=make_operator(name, permission), name=name, scope=scope)
+        (tmp_path / f"var/{name}.token").write_text(secret)
+    (tmp_path / "web").mkdir()
+    ports = {name: free_port() for name in ("web", "rows", "worker", "ingest", "beat", "prometheus", "alertmanager")}
+    folder = configure(tmp_path, ports)
+    listen = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    with rig(tmp_path) as processes:
+        processes.start(
+            *("gunicorn", "fintech.wsgi", "--bind", listen["web"], "--worker-class", "gthread", "--threads", "2"),
+            "--no-control-socket",
+            name="web",
+            PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "web"),
+        )
+        worker = processes.worker(concurrency=2, METRICS_LISTEN=listen["worker"])
+        processes.start(
+            *("celery", "-A", "fintech", "beat", "--pidfile=", "-s", str(tmp_path / "schedule")),
+            name="beat",
+            METRICS_LISTEN=listen["beat"],
+        )
+        processes.start("manage", "metrics", name="rows", METRICS_LISTEN=listen["rows"])
+        processes.start("manage", "ingest", name="ingest", METRICS_LISTEN=listen["ingest"])
+        processes.run(
+            *("prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/tsdb"),
+            f"--web.listen-address={listen['prometheus']}",
+            name="prometheus",
+        )
+        processes.run(
+            *("prometheus-alertmanager", f"--config.file={folder}/alertmanager.yml", "--cluster.listen-address="),
+            *(f"--storage.path={tmp_path}/alertmanager", f"--web.listen-address={listen['alertmanager']}"),
+            name="alertmanager",
+        )
+        expressions = [str(rule["expr"]) for rule in RULES] + [one["expr"] for _, one in TARGETS if "expr" in one]
+        missing = {selector for one in expressions for selector in selectors(parsed(one))}
+        rounds = iter(range(1_000))
+
+        def all_there():
+            push(90 + 20 * (next(rounds) % 2))
+            with suppress(requests.RequestException):
+                requests.get(f"http://{listen['web']}/graphql", timeout=5)
+            missing.difference_update([one for one in missing if asked(ports["prometheus"], one)])
+            return not missing
+
+        try:
+            wait_until(all_there, timeout_seconds=120, every_seconds=0.5)
+        except AssertionError as error:
+            error.add_note(f"No series of {sorted(missing)}.")
+            raise
+        assert [one["metric"]["job"] for one in asked(ports["prometheus"], "up == 0")] == []
+
+        processes.kill(worker)
+        alert = wait_until(
+            lambda: Alert.objects.filter(kind="system", evidence__labels__queue="schedule").first(), timeout_seconds=60
+        )
+    assert (alert.rule_name, alert.severity, alert.summary) == (
+        "WorkerMissing",
+        "critical",
+        "Nobody reads the queue schedule",
+    )

@@ -1,0 +1,105 @@
+"""Log lines: one JSON object each, with what is being done, and no line forged by a name."""
+
+import json
+import logging
+import threading
+
+import pytest
+
+from apps.log_facts import facts, noted
+from apps.pipeline import flow, tasks
+from apps.sources import services as sources
+from fintech.celery import begin_log_facts, end_log_facts
+from fintech.logs import JsonFormatter
+from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
+
+
+class Lines(logging.Handler):
+    """Keeps each line as it is written: in the thread that logs it."""
+
+    def __init__(self):
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self.found = []
+
+    def emit(self, record):
+        self.found.append(json.loads(self.format(record)))
+
+
+@pytest.fixture
+def lines():
+    handler, root = Lines(), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield handler.found
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def test_a_line_is_one_object_whatever_is_in_it(lines):
+    logging.getLogger("x").info("a\nb", extra={"name_of_feed": "c\n{}", "odd": object})
+
+    (line,) = lines
+    assert (line["message"], line["name_of_feed"], line["level"]) == ("a\nb", "c\n{}", "INFO")
+    assert "\n" not in JsonFormatter().format(logging.makeLogRecord({"msg": "a\nb"}))
+
+
+def test_facts_are_of_what_is_being_done_and_end_with_it(lines):
+    log = logging.getLogger("x")
+    with noted(feed=1, trace_id="t"):
+        with noted(entry=5):
+            log.info("inner", extra={"feed": 2})
+        other = threading.Thread(target=lambda: log.info("elsewhere"))
+        other.start()
+        other.join()
+        log.info("outer")
+    log.info("after")
+
+    of_each = [{key: line[key] for key in ("feed", "trace_id", "entry") if key in line} for line in lines]
+    # A line's own facts go before those around it.
+    assert of_each == [{"feed": 2, "trace_id": "t", "entry": 5}, {}, {"feed": 1, "trace_id": "t"}, {}]
+    assert facts() == {}
+
+
+@pytest.mark.django_db
+def test_the_lines_of_a_request_have_its_id_and_so_has_the_answer(client, lines):
+    answer = client.get("/nowhere")
+
+    (line,) = [one for one in lines if one["logger"] == "django.request"]
+    assert line["request_id"] == answer.headers["X-Request-ID"]
+    assert len(line["request_id"]) == 16
+    assert client.get("/healthz").headers["X-Request-ID"] != answer.headers["X-Request-ID"]
+    assert facts() == {}
+
+
+@pytest.mark.django_db
+def test_a_task_an_entry_and_its_trace_are_in_the_lines_of_their_work(lines, monkeypatch):
+    feed = make_feed("A")
+    make_rule(make_owner(), assets=["A"], condition=above(100))
+    entry = append_quotes(feed, [("A", at(1), "90")])
+    log = logging.getLogger("x")
+    evaluate, fetch = flow.rules.evaluate, sources.fetch
+
+    def evaluated(**columns):
+        log.info("evaluating")
+        return evaluate(**columns)
+
+    def fetched(**columns):
+        log.info("fetching")
+        return fetch(**columns)
+
+    monkeypatch.setattr(flow.rules, "evaluate", evaluated)
+    monkeypatch.setattr(sources, "fetch", fetched)
+    # As a worker does around each task; it also closes connections, which a test's transaction would not outlive.
+    begin_log_facts(task_id="task-1", task=tasks.evaluate_rules)
+    flow.evaluate_pending(feed_id=feed.pk)
+    end_log_facts(task_id="task-1")
+    tasks.fetch_quotes.run(feed.pk, at(2).isoformat(), "f" * 32)
+
+    found = {line["message"]: line for line in lines}
+    assert (found["evaluating"]["task"], found["evaluating"]["task_id"]) == ("pipeline.evaluate_rules", "task-1")
+    assert (found["evaluating"]["feed"], found["evaluating"]["entry"]) == (feed.pk, entry.seq)
+    assert found["evaluating"]["trace_id"] == entry.trace_id
+    assert (found["fetching"]["trace_id"], found["fetching"]["feed"]) == ("f" * 32, feed.pk)
+    assert facts() == {}

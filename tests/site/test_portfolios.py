@@ -1,0 +1,210 @@
+"""The pages of portfolios outside the admin."""
+
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.builders import make_owner
+from tests.portfolios.rows import bought, close, columns, make_asset, make_portfolio, quote, record, sold, split_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def ada(client):
+    ada = make_owner()
+    client.force_login(ada)
+    return ada
+
+
+@pytest.fixture
+def acme():
+    return make_asset()
+
+
+@pytest.fixture
+def savings(ada):
+    return make_portfolio(ada)
+
+
+def page(client, name, portfolio, *more, **query):
+    return client.get(reverse(name, args=[portfolio.pk, *more]), query)
+
+
+def cells(text, table=0):
+    """Return the rows of a table as texts."""
+    found = re.findall(r"<tbody>(.*?)</tbody>", text, re.DOTALL)[table]
+    rows = re.findall(r"<tr>(.*?)</tr>", found, re.DOTALL)
+    return [[re.sub(r"<[^>]*>", "", one).strip() for one in re.findall(r"<td.*?</td>", row, re.DOTALL)] for row in rows]
+
+
+def test_who_is_not_signed_in_is_sent_to_sign_in(client, savings):
+    client.logout()
+    for address in ("portfolios", "portfolio", "performance"):
+        answer = client.get(reverse(address, args=[] if address == "portfolios" else [savings.pk]))
+        assert (answer.status_code, answer.url.partition("?")[0]) == (302, reverse("login"))
+
+
+def test_a_foreign_portfolio_and_none_get_the_same_bytes(client, ada, acme):
+    theirs = make_portfolio(make_owner("eve"), "EVES")
+    record(theirs, bought(acme))
+    assert "EVES" not in client.get(reverse("portfolios")).text
+    for name, more in (("portfolio", []), ("performance", []), ("holding", [acme.pk])):
+        foreign, missing = (client.get(reverse(name, args=[pk, *more])) for pk in (theirs.pk, theirs.pk + 1000))
+        assert (foreign.status_code, foreign.content) == (404, missing.content)
+
+
+def test_empty_pages_say_what_to_do(client, ada):
+    assert "ask whoever runs this site for a place in the group Owner" in client.get(reverse("portfolios")).text
+    savings = make_portfolio(ada)
+    assert "No transactions yet." in page(client, "portfolio", savings).text
+    assert "No day is known yet on which something was held" in page(client, "performance", savings).text
+
+
+def test_a_portfolio_shows_what_it_holds_and_how_its_value_came_about(client, savings, acme):
+    record(savings, bought(acme, fee="10"), sold(acme, fee="2"))
+    quote(acme, "150", at=timezone.now() - timedelta(hours=3))
+    text = page(client, "portfolio", savings).text
+    assert "<dd>900 EUR</dd>" in text
+    assert "<dd>oldest price 3 h old</dd>" in text
+    [row] = cells(text)
+    assert row == ["ACME", "6", "150 EUR", "3 h", "900", "100 % 100 %", "600", "300", "294"]
+    assert cells(text, 1) == [
+        ["Came in from outside, less what went there", "512"],
+        ["Gain of what was sold, before costs", "100"],
+        ["Gain of what is held, before costs", "300"],
+        ["Income", "0"],
+        ["Fees", "-12"],
+        ["Taxes", "0"],
+        ["Currency gain on cash", "0"],
+        ["Value", "900"],
+    ]
+
+
+def test_what_is_missing_is_said_and_never_zero(client, savings, acme):
+    other = make_asset("OTHER", "USD")
+    record(savings, bought(acme), bought(other, currency="USD"))
+    quote(other, "5")
+    text = page(client, "portfolio", savings).text
+    assert "ACME has no price yet." in text
+    assert "No exchange rate leads from the currency of OTHER to the base currency." in text
+    assert "The exchange rate of USD on 2024-01-02 is not known" in text
+    assert "<dd>not known EUR</dd>" in text
+    assert [row[4] for row in cells(text)] == ["not known", "not known"]
+
+
+def test_a_split_that_makes_a_sale_wrong_is_said(client, savings, acme):
+    record(savings, bought(acme), sold(acme))
+    split_of(acme, "2024-01-15", 1, 10)
+    assert "Only 1 is held on 2024-02-01, so 4 cannot leave." in page(client, "portfolio", savings).text
+
+
+def test_a_number_opens_into_lots_price_rates_and_transactions(client, savings):
+    euro, acme = make_asset("EUR-USD", "USD", base_currency="EUR"), make_asset("ACME", "USD")
+    close(euro, "2024-01-01", "1.25")
+    record(savings, bought(acme, currency="USD", fee="10"))
+    quote(acme, "150", at=timezone.now() - timedelta(hours=3))
+    quote(euro, "2", at=timezone.now() - timedelta(hours=5), provider="frankfurter")
+    text = page(client, "holding", savings, acme.pk).text
+    why = {row[0]: row[1:] for row in cells(text)}
+    assert why["Value"] == ["750", "10 × 150 USD × 0.5"]
+    assert why["Price"][1].endswith("3 h old, by kraken")
+    assert why["Exchange rate"] == ["0.5", "EUR-USD 1 / 2 by frankfurter, 5 h old"]
+    assert (why["Gain"][0], why["· price part"][0], why["· currency part"][0]) == ("-50", "250", "-300")
+    assert why["Gain after costs"] == ["-58", "less 8 of fees and taxes of the purchases"]
+    assert cells(text, 1) == [["2024-01-02", "10", "", "10", "1 000 USD", "0.8", "800", "750", "-50", "250", "-300"]]
+    [row] = cells(text, 3)
+    assert row[-1] == "0.8: EUR-USD 1 / 1.25 of 2024-01-01T20:00"
+
+
+def test_a_transfer_is_listed_where_it_came_to(client, ada, savings, acme):
+    other = make_portfolio(ada, "Other")
+    record(savings, bought(acme), columns("2024-03-01", "transfer", asset=acme, quantity="4", to_portfolio=other))
+    text = page(client, "portfolio", other).text
+    assert cells(text)[0][:2] == ["ACME", "4"]
+    assert "transfer" in text
+
+
+def test_cash_is_shown_in_each_currency(client, ada):
+    savings = make_portfolio(ada, tracks_cash=True)
+    record(savings, columns("2024-01-02", "deposit", amount="1000", currency="EUR"))
+    text = page(client, "portfolio", savings).text
+    assert cells(text, 0) == [["EUR", "1 000", "1 000", ""]]
+
+
+@pytest.fixture
+def two_years(savings, acme):
+    """A purchase of two years ago and one of last year, and prices since."""
+    today = timezone.now().date()
+    for back, price in ((731, "100"), (366, "100"), (180, "120"), (1, "110")):
+        close(acme, str(today - timedelta(days=back)), price)
+    quote(acme, "110", at=timezone.now() - timedelta(minutes=1))
+    record(
+        savings,
+        bought(acme, day=str(today - timedelta(days=730))),
+        bought(acme, day=str(today - timedelta(days=170)), amount="1200"),
+        now=timezone.now(),
+    )
+    return savings
+
+
+def figures(text):
+    found = re.findall(r"<div><dt>(.*?)</dt><dd>(.*?)</dd><dd>(.*?)</dd></div>", text)
+    return {name: (figure, wording) for name, figure, wording in found}
+
+
+def test_performance_of_a_year(client, two_years):
+    answer = page(client, "performance", two_years, period="1y")
+    shown = figures(answer.text)
+    assert shown["Time-weighted return"][0] == "10 %"
+    assert shown["Largest fall from a peak"][0] == "8.33 %"
+    money, wording = shown["Money-weighted return (XIRR)"]
+    assert money == "0 %"
+    assert wording.endswith("per year")
+    chart = json.loads(re.search(r'<script type="application/json">(.*?)</script>', answer.text)[1])
+    assert (chart["low"][-1]["y"], len(chart["low"]), len(chart["spots"][0]["points"])) == (2200, 366, 1)
+
+
+def test_nothing_shorter_than_a_year_is_annualised(client, two_years):
+    shown = figures(page(client, "performance", two_years, period="3m").text)
+    assert shown["Money-weighted return (XIRR)"] == (
+        "−8.33 %",
+        "the annual rate at which the flows of these days are worth nothing, over 92 days, not annualised",
+    )
+
+
+def test_returns_begin_after_the_last_day_without_a_price(client, savings, acme):
+    close(acme, "2024-01-10", "100")
+    close(acme, "2024-01-12", "110")
+    record(savings, bought(acme))
+    text = page(client, "performance", savings, **{"from": "2024-01-01", "to": "2024-01-31"}).text
+    assert "From 2024-01-11 to 2024-01-31. Before that, nothing was held, or the value is not known." in text
+    assert figures(text)["Time-weighted return"][0] == "10 %"
+
+
+def test_an_odd_period_is_a_year(client, two_years):
+    year = figures(page(client, "performance", two_years, period="1y").text)
+    for query in ({"period": "x"}, {"from": "x", "to": "2024-01-01"}, {"from": "2999-01-01", "to": "2999-01-02"}):
+        assert figures(page(client, "performance", two_years, **query).text) == year
+
+
+@pytest.mark.parametrize("name", ["portfolio", "performance"])
+def test_a_page_costs_the_same_however_much_it_shows(client, savings, acme, name, django_assert_max_num_queries):
+    def statements():
+        with django_assert_max_num_queries(16) as asked:
+            page(client, name, savings)
+        return len(asked)
+
+    record(savings, bought(acme))
+    quote(acme, "1")
+    few = statements()
+    for number in range(3):
+        other = make_asset(f"OTHER-{number}")
+        quote(other, "1")
+        record(savings, *[bought(other)] * 3)
+    assert statements() == few
+    assert few <= 12 or name == "performance"
