@@ -15,7 +15,7 @@ from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
 from apps.panel.silences import RowField
 from apps.portfolios.domain.transactions import DETAILS, Event, Kind, fields_of
 from apps.portfolios.models import Transaction, TransactionChange
-from apps.portfolios.queries import changes_of, document_of, portfolios_seen_by, transactions_seen_by
+from apps.portfolios.queries import BESIDE, MEANING, changes_of, document_of, portfolios_seen_by, transactions_seen_by
 from apps.portfolios.services import (
     TransactionsRefused,
     correct_transaction,
@@ -176,7 +176,8 @@ class TransactionAdmin(OwnedRows, PageAdmin):
 
 def _was(change: TransactionChange, after: dict[str, Any]) -> str:
     """Return the fields that a correction changed, as they were."""
-    differing = [name for name, value in change.before.items() if after.get(name) != value]
+    # In the order of the form: the database may keep another one.
+    differing = [name for name in (*MEANING, *BESIDE) if after.get(name) != change.before.get(name)]
     return "; ".join(
-        f"{name.removesuffix('_id').replace('_', ' ')}: {change.before[name] or 'nothing'}" for name in differing
+        f"{name.removesuffix('_id').replace('_', ' ')}: {change.before.get(name) or 'nothing'}" for name in differing
     )
