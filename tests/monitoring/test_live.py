@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
+from django.conf import settings
+from django.db import connection
 from django.utils import timezone
 
 from apps.alerts.models import Alert
@@ -25,7 +27,7 @@ from fintech.settings.env import place
 from tests.builders import TRACE, above, make_feed, make_operator, make_owner, make_rule
 from tests.monitoring.promql import parsed, selectors
 from tests.monitoring.test_dashboards import TARGETS
-from tests.monitoring.test_rules import RULES
+from tests.monitoring.test_rules import EXPORTERS, RULES
 from tests.rig import free_port, rig, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,14 +91,30 @@ def make_market(ada, *, nobody):
     source.save()
 
 
+def start_exporters(processes, listen):
+    """Start Debian's exporters of this machine and of the servers of the tests."""
+    database = "postgresql://grafana:grafana@{HOST}:{PORT}/{NAME}?sslmode=disable".format(**connection.settings_dict)
+    processes.run("prometheus-node-exporter", f"--web.listen-address={listen['node']}", name="node")
+    processes.run(
+        *("prometheus-postgres-exporter", f"--web.listen-address={listen['postgres']}"),
+        name="postgres",
+        DATA_SOURCE_NAME=database,
+    )
+    processes.run(
+        *("prometheus-redis-exporter", "-redis.addr", settings.REDIS_URL.rpartition("/")[0]),
+        *("-web.listen-address", listen["redis"]),
+        name="redis",
+    )
+
+
 def reported(name):
     """Return the alert of this name that Alertmanager has reported, once it has."""
     return Alert.objects.filter(kind="system", evidence__labels__alertname=name).first()
 
 
-def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_path, settings):
+def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_path, monkeypatch):
     nobody = f"127.0.0.1:{free_port()}"
-    settings.OUTBOUND_ALLOW = [place(nobody)]
+    monkeypatch.setattr(settings, "OUTBOUND_ALLOW", [place(nobody)])
     make_market(make_owner(), nobody=nobody)
     (tmp_path / "var").mkdir()
     for name, permission, scope in (
@@ -106,7 +124,8 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
         _, secret = create_token(owner=make_operator(name, permission), name=name, scope=scope)
         (tmp_path / f"var/{name}.token").write_text(secret)
     (tmp_path / "web").mkdir()
-    ports = {name: free_port() for name in ("web", "rows", "worker", "ingest", "beat", "prometheus", "alertmanager")}
+    own = ("web", "rows", "worker", "ingest", "beat", "prometheus", "alertmanager")
+    ports = {name: free_port() for name in (*own, *EXPORTERS)}
     folder = configure(tmp_path, ports)
     listen = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     with rig(tmp_path, OUTBOUND_ALLOW=nobody) as processes:
@@ -134,6 +153,7 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
             *(f"--storage.path={tmp_path}/alertmanager", f"--web.listen-address={listen['alertmanager']}"),
             name="alertmanager",
         )
+        start_exporters(processes, listen)
         expressions = [str(rule["expr"]) for rule in RULES] + [one["expr"] for _, one in TARGETS if "expr" in one]
         missing = {selector for one in expressions for selector in selectors(parsed(one))}
         rounds = iter(range(1_000))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.monitoring.promql import known_names, name_of, parsed, selectors
+from tests.monitoring.promql import OF_OTHERS, known_names, name_of, parsed, selectors
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "prometheus"
@@ -23,6 +23,7 @@ ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 TESTS = [one for path in sorted((FOLDER / "tests").glob("*.yml")) for one in yaml.safe_load(path.read_text())["tests"]]
 # Each process that gives metrics of its own, by its job.
 JOBS = {"metrics": "rows", "analyzer0": "analyzer"}
+EXPORTERS = {"node", "postgres", "redis"}
 
 
 def run(*command):
@@ -103,9 +104,25 @@ def test_every_selector_of_a_rule_names_a_metric_or_a_recorded_one():
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     asked = {name_of(one) for rule in RULES for one in selectors(parsed(str(rule["expr"])))}
 
-    assert asked - known_names() - recorded == {"up"}
+    assert asked - known_names() - recorded - OF_OTHERS == set()
     # A rule that nobody reads would be evaluated for nothing.
     assert recorded - asked == set()
+
+
+def test_every_exporter_is_scraped_at_its_port():
+    lines = (ROOT / "compose/Procfile.monitoring").read_text().splitlines()
+    started = {
+        line.partition(":")[0]: re.search(r"web.listen-address[= ](\S+)", line).group(1)
+        for line in lines
+        if not line.startswith("#")
+    }
+    configured = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    targets = {one["job_name"]: one["static_configs"][0]["targets"] for one in configured["scrape_configs"]}
+    (alertmanager,) = configured["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+
+    assert set(started) == EXPORTERS | {"prometheus", "alertmanager"}
+    assert started.pop("alertmanager") == alertmanager
+    assert {name: [listen] for name, listen in started.items()} == {name: targets[name] for name in started}
 
 
 def test_every_process_with_metrics_is_scraped_at_its_port():
@@ -114,5 +131,5 @@ def test_every_process_with_metrics_is_scraped_at_its_port():
     targets = {one["job_name"]: one["static_configs"][0]["targets"] for one in configured}
 
     assert {JOBS.get(name, name): [listen] for name, listen in processes} == {
-        name: found for name, found in targets.items() if name not in ("web", "prometheus")
+        name: found for name, found in targets.items() if name not in ("web", "prometheus", *EXPORTERS)
     }
