@@ -22,14 +22,14 @@ services: venv-dev ## Have PostgreSQL, RabbitMQ and Redis on loopback (installed
 browser: venv-dev ## Have a Chromium for the browser tests (installed as root on Debian)
 	@compose/browser.sh
 
-monitoring: ## Have the programs of Prometheus and Alertmanager (installed as root on Debian)
+monitoring: ## Have the programs of Prometheus, Alertmanager and exporters (installed as root on Debian)
 	@compose/monitoring.sh
 
 # --env: honcho would read a .env over what compose/native.env says.
 dev: services ## Run web, workers and beat on these servers, http://127.0.0.1:8000; elsewhere: make dev PORT=8001
 	@. compose/native.env && .venv/bin/python manage.py migrate --verbosity 0 && .venv/bin/honcho --app-root . --procfile compose/Procfile --env /dev/null start --port $${PORT:-8000}
 
-monitor: monitoring ## Run Prometheus (http://127.0.0.1:9090) and Alertmanager (9093) beside a running make dev
+monitor: monitoring ## Run Prometheus (http://127.0.0.1:9090), Alertmanager (9093) and exporters beside a running make dev
 	@mkdir -p var/prometheus var/alertmanager && .venv/bin/honcho --app-root . --procfile compose/Procfile.monitoring --env /dev/null start
 
 flower: venv ## Show the workers and tasks of a running make dev; it prints its address and password

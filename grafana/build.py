@@ -475,6 +475,73 @@ DASHBOARDS = (
         ),
     ),
     dashboard(
+        "servers",
+        "Servers",
+        "Do PostgreSQL, Redis and the machine have what they need? By Debian's exporters.",
+        number("PostgreSQL", "1: it answers its exporter.", "short", now("pg_up")),
+        number("Redis", "1: it answers its exporter.", "short", now("redis_up")),
+        number("Load", "Processes that run or wait, on average of a minute.", "short", now("node_load1")),
+        number(
+            "Free memory",
+            "Share of the machine's memory that can be used.",
+            "percentunit",
+            now("node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes"),
+        ),
+        lines(
+            "Transactions",
+            "Of each database, those that committed and those that did not.",
+            "cps",
+            prom("sum by (datname) (rate(pg_stat_database_xact_commit[$__rate_interval]))", "{{datname}} committed"),
+            prom(
+                "sum by (datname) (rate(pg_stat_database_xact_rollback[$__rate_interval]))", "{{datname}} rolled back"
+            ),
+        ),
+        lines(
+            "Blocks found in memory",
+            "Share of the blocks that PostgreSQL did not have to read.",
+            "percentunit",
+            prom(
+                "sum(rate(pg_stat_database_blks_hit[$__rate_interval])) / (sum(rate(pg_stat_database_blks_hit"
+                "[$__rate_interval])) + sum(rate(pg_stat_database_blks_read[$__rate_interval])))",
+                "found",
+            ),
+        ),
+        lines("Size of the databases", "On disk.", "bytes", prom("pg_database_size_bytes", "{{datname}}")),
+        lines(
+            "Deadlocks",
+            "Transactions that PostgreSQL ended since they waited for each other.",
+            "short",
+            prom("increase(pg_stat_database_deadlocks[$__rate_interval])", "{{datname}}"),
+        ),
+        lines(
+            "Redis: commands and clients",
+            "Commands in a second, and clients that are connected.",
+            "short",
+            prom("rate(redis_commands_processed_total[$__rate_interval])", "commands"),
+            prom("redis_connected_clients", "clients"),
+        ),
+        lines(
+            "Redis: found keys",
+            "Share of the keys asked for that were there.",
+            "percentunit",
+            prom(
+                "rate(redis_keyspace_hits_total[$__rate_interval]) / (rate(redis_keyspace_hits_total[$__rate_interval])"
+                " + rate(redis_keyspace_misses_total[$__rate_interval]))",
+                "found",
+            ),
+        ),
+        lines("Redis: memory", "What it uses.", "bytes", prom("redis_memory_used_bytes", "used")),
+        lines(
+            "Free disk",
+            "Share of each file system that is left.",
+            "percentunit",
+            prom(
+                'node_filesystem_avail_bytes{fstype!~"tmpfs|ramfs|overlay"} / node_filesystem_size_bytes',
+                "{{mountpoint}}",
+            ),
+        ),
+    ),
+    dashboard(
         "health",
         "Health",
         "What is wrong by the last check? The front page of the site says of which thing, and what would mend it.",

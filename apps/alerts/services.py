@@ -192,6 +192,7 @@ def record_health_alerts(
             severity=one.severity,
             opened_at=now,
             acknowledged_at=now if one.is_known else None,
+            note="Somebody did this on purpose, so nobody is reminded." if one.is_known else "",
             summary=one.summary,
             evidence=one.evidence,
         )

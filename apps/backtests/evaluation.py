@@ -11,11 +11,10 @@ from typing import Any
 from apps.backtests.simulation import QUOTES_AT_ONCE, Backtest, Outcome, variants
 from apps.market import queries as market
 from apps.market.domain import AdmittedQuote, PathItem, epoch_microseconds, in_runs, price_units
-from apps.market.models import Asset
 from apps.market.placing import place
 from apps.market.quote_files import FileRow, LeftOut, in_order, rows_of
 from apps.rules.domain import describe_evidence, describe_rule
-from apps.rules.engine.conditions import is_clocked, why_unfit
+from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.entries import EvaluatedQuote
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import WindowKey, reach_of
@@ -126,7 +125,7 @@ def try_on_file(
     if why is not None:
         raise RuleInvalid("condition", why)
     chosen = spec.assets.symbols
-    is_clocked_rule = is_clocked(spec.condition) or spec.expires_at is not None
+    is_clocked_rule = spec.is_clocked or spec.expires_at is not None
     # What is not watched moves the clock all the same: without it, nothing is ever seen to be silent.
     read = read_quotes(
         path,
@@ -159,7 +158,7 @@ def try_on_file(
 
 
 def try_on_stored(
-    spec: RuleSpec, *, assets: Sequence[Asset], since: datetime, until: datetime, progress: Progress
+    spec: RuleSpec, *, assets: Sequence[market.ChosenAsset], since: datetime, until: datetime, progress: Progress
 ) -> dict[str, Any]:
     """Return what the rule would have done on stored quotes of [since, until], its sweep included, as plain data.
 
@@ -175,7 +174,7 @@ def try_on_stored(
     for asset in assets:
         if asset.feed_id is not None:
             feeds[asset.feed_id].append(asset.pk)
-    clocked = is_clocked(spec.condition) or spec.expires_at is not None
+    clocked = spec.is_clocked or spec.expires_at is not None
     for index, (feed_id, asset_ids) in enumerate(sorted(feeds.items())):
 
         def past(

@@ -19,7 +19,7 @@ from apps.backtests.wording import Failure
 from apps.leases import IS_LEASED, LEASE_HAS_EXPIRED, may_dispatch
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
-from apps.market.models import Asset, FeedHead
+from apps.market.models import FeedHead
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
@@ -54,7 +54,7 @@ class _TooLong(Exception):
     """It has taken as long as it may."""
 
 
-def assets_tried(spec: RuleSpec) -> list[Asset]:
+def assets_tried(spec: RuleSpec) -> list[market.ChosenAsset]:
     """Return the assets of feeds that the rule chooses now and applies to, in order of id."""
     chosen = spec.assets
     assets = market.assets_chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed)

@@ -10,7 +10,7 @@ from typing import Any
 
 from apps.market.domain import PRICE_DECIMALS, Switch
 from apps.notation import WIDE, write_number
-from apps.rules.engine.conditions import Combination, Condition, Not, is_clocked, leaves_of
+from apps.rules.engine.conditions import Combination, Condition, Not, leaves_of
 from apps.rules.engine.engine import Engine
 from apps.rules.engine.entries import EvaluatedQuote, QuotesEntry, RuleChange, RulesEntry, Switches
 from apps.rules.engine.instance import FIRING, INACTIVE, OPEN, InstanceStatus, Transition
@@ -89,7 +89,7 @@ class Backtest:
     ) -> None:
         """calendars: asset id -> its calendar, where it has one; history: what is stored before the first quote; None
         where nothing is; switches: asset id -> its changes of provider from then on, oldest first."""
-        self._is_clocked = any(is_clocked(spec.condition) or spec.expires_at is not None for spec in specs)
+        self._is_clocked = any(spec.is_clocked or spec.expires_at is not None for spec in specs)
         self._asset_ids = sorted(asset_ids)
         self._watched = frozenset(self._asset_ids)
         self._engine = Engine()

@@ -20,7 +20,7 @@ from apps.alerts.wording import describe_event_reason
 from apps.market.models import Asset
 from apps.market.queries import price_path
 from apps.panel.alert_notifications import notification_tables
-from apps.panel.kit.pages import Chart, ReadOnlyAdmin, ShortText, Table, page_link
+from apps.panel.kit.pages import Chart, ReadOnlyAdmin, ShortText, Table, page_link, trace_link
 from apps.panel.problems import subject_links
 from apps.panel.silences import silence_form_for
 from apps.panel.splits import PERMISSION, split_address, step_of
@@ -294,7 +294,11 @@ class AlertAdmin(ReadOnlyAdmin):
                     [
                         *(page_link(request, row.rule, row.rule.name), f"v{row.version.number}"),
                         *(page_link(request, row.asset, row.symbol),),
-                        *(page_link(request, row.entry, str(row.entry)), row.entry.trace_id),
+                        page_link(request, row.entry, str(row.entry)),
+                        # Owners are shown the id alone.
+                        trace_link(row.entry.trace_id)
+                        if request.user.has_perm("market.view_feedentry")
+                        else row.entry.trace_id,
                     ]
                 ],
                 empty="",

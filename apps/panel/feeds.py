@@ -29,7 +29,16 @@ from apps.panel.feed_health import (
     unconfirmed_table,
 )
 from apps.panel.kit.health import HealthShown
-from apps.panel.kit.pages import ROWS_SHOWN, JSONObjectField, PageAdmin, ReadOnlyAdmin, ShortText, Table, page_link
+from apps.panel.kit.pages import (
+    ROWS_SHOWN,
+    JSONObjectField,
+    PageAdmin,
+    ReadOnlyAdmin,
+    ShortText,
+    Table,
+    page_link,
+    trace_link,
+)
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource
 from apps.sources.providers.registry import PROVIDERS
@@ -338,7 +347,7 @@ class FeedEntryAdmin(ReadOnlyAdmin):
             "switched_text",
             "first_at",
             "last_at",
-            "trace_id",
+            "trace_text",
         ),
         "evaluated_at",
     ]
@@ -366,6 +375,10 @@ class FeedEntryAdmin(ReadOnlyAdmin):
     @admin.display(description="rejected")
     def rejected_text(self, entry: FeedEntry) -> str:
         return describe_rejected(entry)
+
+    @admin.display(description="trace id")
+    def trace_text(self, entry: FeedEntry) -> str:
+        return trace_link(entry.trace_id)
 
     @admin.display(description="changes of provider")
     def switched_text(self, entry: FeedEntry) -> str:

@@ -52,6 +52,17 @@ def transactions_about(portfolio: Portfolio, *, asset_id: int | None = None) -> 
     return _with_names(rows)
 
 
+def transactions_in(portfolio_ids: Collection[int]) -> QuerySet[TransactionRow]:
+    """Return the transactions of some portfolios, with their assets. Whose they are is the caller's business."""
+    return _with_names(TransactionRow.objects.filter(portfolio__in=portfolio_ids))
+
+
+def positions_in(portfolio_ids: Collection[int]) -> QuerySet[Position]:
+    """Return the copy of the positions of some portfolios, with their assets. Whose they are is the caller's
+    business."""
+    return Position.objects.filter(portfolio__in=portfolio_ids).select_related("asset")
+
+
 def _with_names(rows: QuerySet[TransactionRow]) -> QuerySet[TransactionRow]:
     return rows.select_related("asset", "to_asset", "fee_asset", "portfolio", "to_portfolio")
 
@@ -183,7 +194,7 @@ def _pair(asset: Asset, price: market.HeldPrice) -> Pair:
 
 def positions_of(portfolio: Portfolio) -> list[Position]:
     """Return the copy of a portfolio's positions, those that are closed too, with their assets. One statement."""
-    return list(Position.objects.filter(portfolio=portfolio).select_related("asset").order_by("asset__symbol"))
+    return list(positions_in([portfolio.pk]).order_by("asset__symbol"))
 
 
 def lots_of(position: Position) -> list[LotCopy]:

@@ -51,7 +51,8 @@ class View(NamedTuple):
 
 def view_now(portfolio: Portfolio, positions: Collection[Position]) -> View:
     """Return a portfolio at the newest prices. Four statements."""
-    copy = LedgerCopy.objects.get(portfolio=portfolio)
+    # What is long, history alone needs.
+    copy = LedgerCopy.objects.defer("flows", "quantities", "balances").get(portfolio=portfolio)
     held = {one.asset_id: one for one in positions if one.quantity}
     rate_assets = market.rate_assets()
     prices = market.held_prices({*held, *(asset.pk for asset in rate_assets)})

@@ -59,8 +59,9 @@ def _of_windows(spec: RuleSpec) -> RuleSpec:
 
 
 def _assets_in_want(spec: RuleSpec, rule: Rule | None) -> dict[int, list[int]]:
-    """Return feed id -> the assets that the rule is to be evaluated on by windows that it has not yet there."""
-    keys = set(spec.condition.window_keys())
+    """Return feed id -> the assets with quotes that the rule is to be evaluated on by windows that it has not yet
+    there."""
+    keys = set(spec.window_keys)
     # How far a run looks back depends on the calendar that is in force at the place in the log.
     if not spec.enabled or all(name == "newest" for name, _ in keys) or any(name == "run" for name, _ in keys):
         return {}
@@ -68,12 +69,14 @@ def _assets_in_want(spec: RuleSpec, rule: Rule | None) -> dict[int, list[int]]:
     versions = queries.specs_of({version_id for version_id, _, _ in in_force.values() if version_id is not None})
     found: dict[int, list[int]] = {}
     chosen = market.assets_chosen(symbols=spec.assets.symbols, tag=spec.assets.tag, feed=spec.assets.feed)
-    for asset in queries.fit_for(spec, chosen):
-        if asset.feed_id is None:
+    fit = [asset for asset in queries.fit_for(spec, chosen) if asset.feed_id is not None]
+    quoted = market.ever_quoted(asset.pk for asset in fit)
+    for asset in fit:
+        if asset.feed_id is None or asset.pk not in quoted:
             continue
         version_id, asset_ids, _ = in_force.get(asset.feed_id, (None, [], {}))
         known = versions.get(version_id) if version_id is not None else None
-        is_there = isinstance(known, RuleSpec) and keys <= set(known.condition.window_keys())
+        is_there = isinstance(known, RuleSpec) and keys <= set(known.window_keys)
         if not (is_there and asset.pk in asset_ids):
             found.setdefault(asset.feed_id, []).append(asset.pk)
     return found

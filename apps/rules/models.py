@@ -115,7 +115,8 @@ class RuleState(models.Model):
     transition; detail: for ERROR what was raised, for PAUSED the ratio of the split.
     """
 
-    rule = models.ForeignKey(Rule, models.CASCADE, related_name="states")
+    # The index of the constraint serves it.
+    rule = models.ForeignKey(Rule, models.CASCADE, related_name="states", db_index=False)
     asset = models.ForeignKey(Asset, models.CASCADE, related_name="rule_states")
     version = models.ForeignKey(RuleVersion, models.CASCADE, related_name="states")
     state = models.CharField(max_length=12, choices=_STATE_CHOICES)

@@ -89,14 +89,14 @@ def changes_in_force(rule: Rule) -> dict[int, InForce]:
     }
 
 
-def fit_for(spec: RuleSpec, assets: Iterable[Asset]) -> list[Asset]:
+def fit_for(spec: RuleSpec, assets: Iterable[market.ChosenAsset]) -> list[market.ChosenAsset]:
     """Return those of the assets to which the condition applies."""
     # Two answers for all of them: there may be thousands.
     fits = {signed: why_unfit(spec.condition, signed=signed) is None for signed in (False, True)}
     return [asset for asset in assets if fits[asset.signed]]
 
 
-def wanted_in_logs(version: RuleVersion, spec: RuleSpec, assets: Iterable[Asset]) -> dict[int, InForce]:
+def wanted_in_logs(version: RuleVersion, spec: RuleSpec, assets: Iterable[market.ChosenAsset]) -> dict[int, InForce]:
     """Return feed id -> what the log of each feed with one of these assets, which the rule chooses, has to say."""
     wanted: dict[int, InForce] = {}
     if not spec.enabled:
@@ -314,7 +314,7 @@ OUTLOOKS_MOST = 50
 class AssetOutlook(NamedTuple):
     """From when a rule can be evaluated on one asset."""
 
-    asset: Asset
+    asset: market.ChosenAsset
     outlook: Outlook
 
 
@@ -325,7 +325,7 @@ class Prospect(NamedTuple):
     assets: list[AssetOutlook]
     count: int
     warnings: list[str]
-    unfit: list[tuple[Asset, str]]
+    unfit: list[tuple[market.ChosenAsset, str]]
 
 
 def first_evaluated(spec: RuleSpec) -> Prospect:

@@ -25,6 +25,7 @@ from apps.rules.engine.instance import FOREVER, PAUSED, Evaluation
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, FilledWindows, Rule, RuleChange, RuleState, RuleVersion, Transition
+from apps.rules.states import State, record_states
 
 logger = logging.getLogger(__name__)
 
@@ -298,27 +299,18 @@ def evaluate(*, entry: FeedEntry, engine: Engine) -> Evaluation:
 
 def _record(entry: FeedEntry, evaluation: Evaluation) -> None:
     if evaluation.touched:
-        unknown_since = _unknown_since(entry, evaluation)
-        RuleState.objects.bulk_create(
-            [
-                RuleState(
-                    rule_id=rule_id,
-                    asset_id=asset_id,
-                    version_id=one.version_id,
-                    state=one.state,
-                    since=from_epoch_microseconds(one.since) if one.since > -FOREVER else None,
-                    unknown=one.unknown or "",
-                    unknown_since=unknown_since.get((rule_id, asset_id)),
-                    reason=one.reason,
-                    detail=one.detail,
-                )
-                for (rule_id, asset_id), one in evaluation.touched.items()
-            ],
-            update_conflicts=True,
-            unique_fields=["rule", "asset"],
-            update_fields=["version", "state", "since", "unknown", "unknown_since", "reason", "detail"],
-            batch_size=2_000,
-        )
+        alike: dict[State, list[int]] = {}
+        for (rule_id, asset_id), one in evaluation.touched.items():
+            state = State(
+                *(rule_id, one.version_id, one.state),
+                since=from_epoch_microseconds(one.since) if one.since > -FOREVER else None,
+                unknown=one.unknown or "",
+                unknown_since=entry.as_of if one.unknown else None,
+                reason=one.reason,
+                detail=one.detail,
+            )
+            alike.setdefault(state, []).append(asset_id)
+        record_states(alike)
     Transition.objects.bulk_create(
         [
             Transition(
@@ -339,19 +331,6 @@ def _record(entry: FeedEntry, evaluation: Evaluation) -> None:
         ],
         batch_size=2_000,
     )
-
-
-def _unknown_since(entry: FeedEntry, evaluation: Evaluation) -> dict[tuple[int, int], datetime]:
-    """Return (rule id, asset id) -> since when the instance is UNKNOWN, whatever the reason was meanwhile."""
-    unknown = {key for key, one in evaluation.touched.items() if one.unknown}
-    if not unknown:
-        return {}
-    states = RuleState.objects.filter(
-        rule__in={rule_id for rule_id, _ in unknown}, asset__in={asset_id for _, asset_id in unknown}
-    )
-    rows = states.exclude(unknown_since=None).values_list("rule", "asset", "unknown_since")
-    known = {(rule_id, asset_id): since for rule_id, asset_id, since in rows}
-    return {key: known.get(key, entry.as_of) for key in unknown}
 
 
 def _checkpoint_if_due(entry: FeedEntry, engine: Engine) -> None:

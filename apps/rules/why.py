@@ -12,7 +12,6 @@ from apps.market.domain import epoch_microseconds, from_epoch_microseconds, pric
 from apps.market.models import Asset, FeedEntry
 from apps.rules import explain, queries
 from apps.rules.engine.codes import Unknown
-from apps.rules.engine.conditions import is_clocked, is_event
 from apps.rules.engine.instance import FOREVER, OPEN, InstanceStatus
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.models import Rule, RuleVersion
@@ -132,7 +131,7 @@ def _answer(status_of_instance: InstanceStatus, *, asset: Asset, entry: FeedEntr
     newest = path[-1][0] if path else None
     evaluated_at = status_of_instance.since if status_of_instance.since > -FOREVER else None
     if newest is not None and spec is not None and status_of_instance.unknown != Unknown.NOT_EVALUATED:
-        by_clock = is_clocked(spec.condition) or (spec.expires_at is not None and not is_event(spec.condition))
+        by_clock = spec.is_clocked or (spec.expires_at is not None and not spec.is_event)
         moment = queries.clock_at(entry) if by_clock else newest
         evaluated_at = moment if evaluated_at is None else max(moment, evaluated_at)
     tree = None

@@ -87,6 +87,11 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "SLACK_HOSTS": ("hooks.slack.com,hooks.slack-gov.com", "hosts of Slack's incoming webhooks, comma-separated"),
     "TELEGRAM_API_URL": ("https://api.telegram.org", "where the Bot API is asked: Telegram's, or a server of your own"),
+    "TRACES_URL": (
+        "",
+        "where a trace is shown, without its id, like http://127.0.0.1:16686/trace (Jaeger): pages link there; empty: "
+        "they do not",
+    ),
     "TRANSITION_RETENTION_DAYS": ("90", "days for which each step of a rule is kept; alerts stay"),
     "TRUST_PROXY_HEADERS": (
         "false",

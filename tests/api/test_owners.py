@@ -10,12 +10,14 @@ from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
 from apps.alerts.services import record_system_alerts
 from apps.api.graphql.limits import ID_PATTERNS
-from apps.market.models import Feed
+from apps.market.models import Asset, Feed
 from apps.notify.models import Message, Notification
 from apps.notify.services import create_channel, create_silence
+from apps.portfolios.models import Portfolio
 from apps.rules.models import Rule
 from tests.api.asking import QUERY, codes, everything, object_types, selected_types
 from tests.builders import at, make_notified_alerts, make_operator, make_owner
+from tests.portfolios.rows import bought, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
 
@@ -32,6 +34,8 @@ SEEN_BY = {
     "health": set(),
     "me": set(),
     "messages": {"ada", "root"},
+    "portfolio": {"ada", "root"},
+    "portfolios": {"ada", "root"},
     "rule": {"ada", "root"},
     "rules": {"ada", "root"},
     "silences": {"ada", "root"},
@@ -39,7 +43,7 @@ SEEN_BY = {
 # What a stranger reads: nothing is there, or that they should sign in.
 OPEN_TO_STRANGERS = {"feed", "feeds", "health", "me"}
 # Ids that may be, and are not there.
-ABSENT = {"alert": "999999", "asset": "ABSENT", "feed": "absent", "rule": "999999"}
+ABSENT = {"alert": "999999", "asset": "ABSENT", "feed": "absent", "portfolio": "999999", "rule": "999999"}
 
 
 @pytest.fixture
@@ -52,6 +56,8 @@ def readers(admin_user):
     make_notified_alerts(eve, 1, name="eves")
     make_silence(author=ada, owner=ada, comment=CANARY)
     make_silence(author=eve, owner=eve, comment="EVES")
+    for owner, name in ((ada, CANARY), (eve, "EVES")):
+        record(make_portfolio(owner, name), bought(Asset.objects.get(symbol=f"{name}-0"), notes=name))
     # By whom it may be made, a silence of one rule concerns that rule's owner alone.
     make_silence(author=admin_user, owner=None, rule=ada.rules.first(), comment=CANARY)
     grace = make_operator("grace", "market.view_feed", "alerts.view_alert", "rules.view_rule", "notify.view_message")
@@ -68,6 +74,7 @@ def ids():
         "alert": Alert.objects.filter(asset__symbol__startswith=CANARY).first().pk,
         "asset": f"{CANARY}-0",
         "feed": Feed.objects.get(name=CANARY.lower()).name,
+        "portfolio": Portfolio.objects.get(name=CANARY).pk,
         "rule": Rule.objects.filter(name__contains=CANARY).first().pk,
     }
 

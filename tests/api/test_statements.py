@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.alerts.models import Alert
 from apps.alerts.services import acknowledge
 from apps.api.graphql import limits
-from apps.market.models import AssetAlias
+from apps.market.models import Asset, AssetAlias
 from apps.market.services import roll_up
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending
@@ -15,6 +15,7 @@ from apps.rules.models import Rule
 from apps.sources.models import RefusedListing
 from tests.api.asking import QUERY, connections, everything
 from tests.builders import above, append_quotes, asset_ids, at, make_feed, make_notified_alerts, make_owner, make_rule
+from tests.portfolios.rows import bought, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
 
@@ -24,10 +25,13 @@ WAYS = {
     "Query.feeds": "{ feeds(first: 100) %s }",
     "Query.rules": "{ rules(first: 100) %s }",
     "Query.alerts": "{ alerts(first: 100) %s }",
+    "Query.portfolios": "{ portfolios(first: 100) %s }",
     "Query.messages": "{ messages(first: 100) %s }",
     "Query.silences": "{ silences(first: 100) %s }",
     "Asset.candles": "{ assets(first: 100) { edges { node { candles(first: 100) %s } } } }",
     "Feed.assets": "{ feeds(first: 100) { edges { node { assets(first: 100) %s } } } }",
+    "Portfolio.positions": "{ portfolios(first: 100) { edges { node { positions(first: 100) %s } } } }",
+    "Portfolio.transactions": "{ portfolios(first: 100) { edges { node { transactions(first: 100) %s } } } }",
     "Rule.states": "{ rules(first: 100) { edges { node { states(first: 100) %s } } } }",
     "Alert.messages": "{ alerts(first: 100) { edges { node { messages(first: 100) %s } } } }",
 }
@@ -58,6 +62,7 @@ def fill(owner, count, *, name):
     evaluate_pending(feed_id=feed.pk)
     roll_up(feed_id=feed.pk)
     for number in range(count):
+        record(make_portfolio(owner, f"{name} {number}"), *(bought(Asset.objects.get(symbol=one)) for one in symbols))
         make_feed(f"{name}-{number}-ONLY".upper(), name=f"{name}-{number}")
     channels = [create_channel(owner=owner, name=f"{name} {number}", kind="inbox", config={}) for number in range(3)]
     set_channels(rule=Rule.objects.get(name=f"{name} of all"), channels=channels)

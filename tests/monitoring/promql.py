@@ -9,6 +9,28 @@ from apps.metrics.domain import METRICS, Kind
 
 # Of Grafana, in place of a duration; the parser knows none of them.
 _VARIABLES = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "1h"}
+# Of Debian's exporters and of Prometheus.
+OF_OTHERS = {
+    "up",
+    "node_filesystem_avail_bytes",
+    "node_filesystem_size_bytes",
+    "node_load1",
+    "node_memory_MemAvailable_bytes",
+    "node_memory_MemTotal_bytes",
+    "pg_database_size_bytes",
+    "pg_stat_database_blks_hit",
+    "pg_stat_database_blks_read",
+    "pg_stat_database_deadlocks",
+    "pg_stat_database_xact_commit",
+    "pg_stat_database_xact_rollback",
+    "pg_up",
+    "redis_commands_processed_total",
+    "redis_connected_clients",
+    "redis_keyspace_hits_total",
+    "redis_keyspace_misses_total",
+    "redis_memory_used_bytes",
+    "redis_up",
+}
 _OF_HISTOGRAM = ("_bucket", "_sum", "_count")
 
 

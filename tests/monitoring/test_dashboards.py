@@ -10,7 +10,7 @@ from django.db import connection
 
 from apps.metrics.schema import ROLE
 from grafana.build import DASHBOARDS, FOLDER, written
-from tests.monitoring.promql import known_names, name_of, parsed, selectors
+from tests.monitoring.promql import OF_OTHERS, known_names, name_of, parsed, selectors
 from tests.monitoring.test_rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +84,7 @@ def test_each_expression_is_promql_and_asks_for_a_metric_that_is_documented(expr
 
     asked = {name_of(one) for one in selectors(parsed(expression))}
     assert asked
-    assert asked - known_names() - documented - recorded - {"up"} == set()
+    assert asked - known_names() - documented - recorded - OF_OTHERS == set()
 
 
 @pytest.mark.servers

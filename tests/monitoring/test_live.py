@@ -13,17 +13,21 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
+from django.conf import settings
+from django.db import connection
 from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.api.tokens.services import create_token
 from apps.market.domain import RawQuote
 from apps.notify.services import create_channel, set_channels
+from apps.pipeline.scenarios import flood
 from apps.sources.services import Pushed, record_pushed
+from fintech.settings.env import place
 from tests.builders import TRACE, above, make_feed, make_operator, make_owner, make_rule
 from tests.monitoring.promql import parsed, selectors
 from tests.monitoring.test_dashboards import TARGETS
-from tests.monitoring.test_rules import RULES
+from tests.monitoring.test_rules import EXPORTERS, RULES
 from tests.rig import free_port, rig, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,11 +77,45 @@ def push(price):
     )
 
 
-def test_what_rules_and_dashboards_ask_for_is_there_and_the_loss_of_a_worker_is_reported(tmp_path):
-    ada = make_owner()
+def make_market(ada, *, nobody):
+    """Make a feed that is pushed to, with a rule that notifies an inbox and a receiver that does not listen, and a feed
+    that is not answered."""
     make_feed("A", name="pushed", provider="push")
     rule = make_rule(ada, assets=["A"], condition=above(100))
-    set_channels(rule=rule, channels=[create_channel(owner=ada, name="Inbox", kind="inbox", config={})])
+    inbox = create_channel(owner=ada, name="Inbox", kind="inbox", config={})
+    away = create_channel(owner=ada, name="Away", kind="webhook", config={"url": f"http://{nobody}/"})
+    set_channels(rule=rule, channels=[inbox, away])
+    source = make_feed("B", name="failing").sources.get()
+    source.options = {"script": [{"kind": "outage", "after": "1s", "duration": "7d"}]}
+    source.clean()
+    source.save()
+
+
+def start_exporters(processes, listen):
+    """Start Debian's exporters of this machine and of the servers of the tests."""
+    database = "postgresql://grafana:grafana@{HOST}:{PORT}/{NAME}?sslmode=disable".format(**connection.settings_dict)
+    processes.run("prometheus-node-exporter", f"--web.listen-address={listen['node']}", name="node")
+    processes.run(
+        *("prometheus-postgres-exporter", f"--web.listen-address={listen['postgres']}"),
+        name="postgres",
+        DATA_SOURCE_NAME=database,
+    )
+    processes.run(
+        *("prometheus-redis-exporter", "-redis.addr", settings.REDIS_URL.rpartition("/")[0]),
+        *("-web.listen-address", listen["redis"]),
+        name="redis",
+    )
+
+
+def reported(name):
+    """Return the alert of this name that Alertmanager has reported, once it has."""
+    return Alert.objects.filter(kind="system", evidence__labels__alertname=name).first()
+
+
+def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_path, monkeypatch):
+    nobody = f"127.0.0.1:{free_port()}"
+    monkeypatch.setattr(settings, "OUTBOUND_ALLOW", [place(nobody)])
+    make_market(make_owner(), nobody=nobody)
     (tmp_path / "var").mkdir()
     for name, permission, scope in (
         ("prometheus", "api.read_metrics", "metrics"),
@@ -86,10 +124,11 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_the_loss_of_a_worker_is_
         _, secret = create_token(owner=make_operator(name, permission), name=name, scope=scope)
         (tmp_path / f"var/{name}.token").write_text(secret)
     (tmp_path / "web").mkdir()
-    ports = {name: free_port() for name in ("web", "rows", "worker", "ingest", "beat", "prometheus", "alertmanager")}
+    own = ("web", "rows", "worker", "ingest", "beat", "prometheus", "alertmanager")
+    ports = {name: free_port() for name in (*own, *EXPORTERS)}
     folder = configure(tmp_path, ports)
     listen = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
-    with rig(tmp_path) as processes:
+    with rig(tmp_path, OUTBOUND_ALLOW=nobody) as processes:
         processes.start(
             *("gunicorn", "fintech.wsgi", "--bind", listen["web"], "--worker-class", "gthread", "--threads", "2"),
             "--no-control-socket",
@@ -114,6 +153,7 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_the_loss_of_a_worker_is_
             *(f"--storage.path={tmp_path}/alertmanager", f"--web.listen-address={listen['alertmanager']}"),
             name="alertmanager",
         )
+        start_exporters(processes, listen)
         expressions = [str(rule["expr"]) for rule in RULES] + [one["expr"] for _, one in TARGETS if "expr" in one]
         missing = {selector for one in expressions for selector in selectors(parsed(one))}
         rounds = iter(range(1_000))
@@ -131,13 +171,14 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_the_loss_of_a_worker_is_
             error.add_note(f"No series of {sorted(missing)}.")
             raise
         assert [one["metric"]["job"] for one in asked(ports["prometheus"], "up == 0")] == []
+        fails = wait_until(lambda: reported("FeedFails"), timeout_seconds=60)
+        refused = wait_until(lambda: reported("DeliveriesFail"), timeout_seconds=60)
 
         processes.kill(worker)
-        alert = wait_until(
-            lambda: Alert.objects.filter(kind="system", evidence__labels__queue="schedule").first(), timeout_seconds=60
-        )
-    assert (alert.rule_name, alert.severity, alert.summary) == (
-        "WorkerMissing",
-        "critical",
-        "Nobody reads the queue schedule",
-    )
+        flood(feed_name="pushed", count=150)
+        missing_worker = wait_until(lambda: reported("WorkerMissing"), timeout_seconds=60)
+        grows = wait_until(lambda: reported("QueueGrows"), timeout_seconds=60)
+    assert fails.summary.startswith("The feed failing was not answered ")
+    assert refused.summary.endswith(" of the attempts by webhook fail")
+    assert (missing_worker.severity, missing_worker.summary.startswith("Nobody reads the queue ")) == ("critical", True)
+    assert grows.summary.endswith(" messages wait in the queue analysis.0, and they become more")

@@ -3,12 +3,13 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.monitoring.promql import known_names, name_of, parsed, selectors
+from tests.monitoring.promql import OF_OTHERS, known_names, name_of, parsed, selectors
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "prometheus"
@@ -22,6 +23,7 @@ ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 TESTS = [one for path in sorted((FOLDER / "tests").glob("*.yml")) for one in yaml.safe_load(path.read_text())["tests"]]
 # Each process that gives metrics of its own, by its job.
 JOBS = {"metrics": "rows", "analyzer0": "analyzer"}
+EXPORTERS = {"node", "postgres", "redis"}
 
 
 def run(*command):
@@ -46,6 +48,27 @@ def test_prometheus_takes_its_configuration_and_every_rule(folder):
 
 def test_alertmanager_takes_its_configuration(folder):
     run("amtool", "check-config", str(folder / "alertmanager.yml"))
+
+
+def test_no_route_of_alertmanager_is_out_of_reach_and_no_inhibition_reaches_too_far():
+    amlint = Path(sys.executable).with_name("amlint")
+    rules = ["--rules", str(FOLDER / "rules/alerts.yml")]
+    run(str(amlint), "check", "--strict", *rules, str(FOLDER / "alertmanager.yml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "receivers"),
+    [
+        ("Watchdog", "info", "dead-mans-switch"),
+        ("FeedFails", "warning", "record,operators"),
+        ("DatabaseDown", "critical", "record,operators"),
+    ],
+)
+def test_each_alert_is_recorded_and_mailed_and_the_watchdog_is_neither(name, severity, receivers):
+    config = f"--config.file={FOLDER}/alertmanager.yml"
+    found = run("amtool", "config", "routes", "test", config, f"alertname={name}", f"severity={severity}")
+
+    assert found.strip() == receivers
 
 
 def test_each_alert_fires_and_does_not_fire_where_its_tests_say_so():
@@ -81,9 +104,25 @@ def test_every_selector_of_a_rule_names_a_metric_or_a_recorded_one():
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     asked = {name_of(one) for rule in RULES for one in selectors(parsed(str(rule["expr"])))}
 
-    assert asked - known_names() - recorded == {"up"}
+    assert asked - known_names() - recorded - OF_OTHERS == set()
     # A rule that nobody reads would be evaluated for nothing.
     assert recorded - asked == set()
+
+
+def test_every_exporter_is_scraped_at_its_port():
+    lines = (ROOT / "compose/Procfile.monitoring").read_text().splitlines()
+    started = {
+        line.partition(":")[0]: re.search(r"web.listen-address[= ](\S+)", line).group(1)
+        for line in lines
+        if not line.startswith("#")
+    }
+    configured = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    targets = {one["job_name"]: one["static_configs"][0]["targets"] for one in configured["scrape_configs"]}
+    (alertmanager,) = configured["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+
+    assert set(started) == EXPORTERS | {"prometheus", "alertmanager"}
+    assert started.pop("alertmanager") == alertmanager
+    assert {name: [listen] for name, listen in started.items()} == {name: targets[name] for name in started}
 
 
 def test_every_process_with_metrics_is_scraped_at_its_port():
@@ -92,5 +131,5 @@ def test_every_process_with_metrics_is_scraped_at_its_port():
     targets = {one["job_name"]: one["static_configs"][0]["targets"] for one in configured}
 
     assert {JOBS.get(name, name): [listen] for name, listen in processes} == {
-        name: found for name, found in targets.items() if name not in ("web", "prometheus")
+        name: found for name, found in targets.items() if name not in ("web", "prometheus", *EXPORTERS)
     }

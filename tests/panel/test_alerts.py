@@ -282,6 +282,20 @@ def test_staff_without_the_permission_are_refused(client):
 
 
 @pytest.mark.django_db
+def test_a_trace_id_leads_operators_to_the_trace_and_is_a_text_to_owners(client, admin_client, settings):
+    settings.TRACES_URL = "http://127.0.0.1:16686/trace/"
+    ada = make_operator("ada", "alerts.view_alert")
+    (alert,) = make_notified_alerts(ada, 1)
+    page = reverse("admin:alerts_alert_change", args=[alert.pk])
+    link = f'href="http://127.0.0.1:16686/trace/{alert.entry.trace_id}"'
+    client.force_login(ada)
+
+    assert link in admin_client.get(page).text
+    assert link in admin_client.get(reverse("admin:market_feedentry_change", args=[alert.entry.pk])).text
+    assert (link in client.get(page).text, alert.entry.trace_id in client.get(page).text) == (False, True)
+
+
+@pytest.mark.django_db
 def test_an_owner_sees_an_alert_without_links_to_what_is_not_theirs_to_see(client):
     grace = make_operator("grace", "alerts.view_alert")
     (alert,) = make_notified_alerts(grace, 1)

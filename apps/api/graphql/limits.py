@@ -59,6 +59,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 ID_PATTERNS = {
     "asset": symbol_validator.regex,
     "feed": slug_validator.regex,
+    "portfolio": _NUMBER,
     "rule": _NUMBER,
     "alert": _NUMBER,
 }

@@ -9,6 +9,7 @@ from apps.api.graphql.types.alerts import AlertsQuery
 from apps.api.graphql.types.health import HealthQuery
 from apps.api.graphql.types.market import MarketQuery
 from apps.api.graphql.types.notify import NotifyQuery
+from apps.api.graphql.types.portfolios import PortfoliosQuery
 from apps.api.graphql.types.rules import RulesQuery
 
 
@@ -19,7 +20,7 @@ class Me(graphene.ObjectType):
     is_superuser = graphene.Boolean(required=True)
 
 
-class Query(HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, MarketQuery, graphene.ObjectType):
+class Query(HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, PortfoliosQuery, MarketQuery, graphene.ObjectType):
     """All of it is read only."""
 
     me = graphene.Field(Me, description="Who is asking; null for a stranger.")

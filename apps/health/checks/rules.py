@@ -89,6 +89,6 @@ def _longest_windows(version_ids: Iterable[int]) -> dict[int, timedelta]:
     """Return version id -> the longest window of its condition."""
     longest = {}
     for pk, spec in queries.specs_of(version_ids).items():
-        spans = [0] if isinstance(spec, RuleInvalid) else [width for _, width in spec.condition.window_keys()]
+        spans = [0] if isinstance(spec, RuleInvalid) else [width for _, width in spec.window_keys]
         longest[pk] = timedelta(microseconds=max(spans, default=0))
     return longest

@@ -2,6 +2,7 @@
 
 from apps.market.queries.assets import (
     AssetIndex,
+    ChosenAsset,
     aliases_of,
     assets_changes,
     assets_chosen,
@@ -47,6 +48,7 @@ from apps.market.queries.log import (
     released_between,
 )
 from apps.market.queries.past import (
+    ever_quoted,
     forgotten_before,
     in_force_since,
     lost_days,
@@ -81,6 +83,7 @@ __all__ = [
     "PATH_POINTS",
     "RECENT_ENTRIES",
     "AssetIndex",
+    "ChosenAsset",
     "HeldPrice",
     "PathPoint",
     "QuoteCounts",
@@ -100,6 +103,7 @@ __all__ = [
     "entries_by_id",
     "evaluated_quotes",
     "evaluated_quotes_of",
+    "ever_quoted",
     "feeds_behind",
     "feeds_pushed_to",
     "feeds_seen_by",

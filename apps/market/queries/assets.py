@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import starmap
+from typing import NamedTuple
 
 from django.db.models import Q
 
@@ -9,30 +11,47 @@ from apps.market.calendars import KNOWN_UNTIL, warning_of
 from apps.market.models import Asset, AssetAlias, AssetsChange
 
 
-def assets_chosen(*, symbols: Iterable[str] = (), tag: str | None = None, feed: str | None = None) -> list[Asset]:
+class ChosenAsset(NamedTuple):
+    """What a rule has to know of an asset. calendar: "" where it trades around the clock; signed: its price may be 0 or
+    less."""
+
+    pk: int
+    symbol: str
+    feed_id: int | None
+    calendar: str
+    signed: bool
+
+
+def assets_chosen(*, symbols: Iterable[str] = (), tag: str | None = None, feed: str | None = None) -> list[ChosenAsset]:
     """Return the assets that a rule's selector chooses, in order of id; unknown symbols are left out."""
+    rows = Asset.objects.order_by("pk")
     if tag is not None:
         # JSON containment differs between the databases; tags are few words on few rows, so Python decides.
-        return [asset for asset in Asset.objects.order_by("pk") if tag in asset.tags]
+        found = rows.values_list(*ChosenAsset._fields, "tags").iterator()
+        return [ChosenAsset(*asset) for *asset, tags in found if tag in tags]
     chosen = Q(feed__name=feed) if feed is not None else Q(symbol__in=list(symbols))
-    return list(Asset.objects.filter(chosen).order_by("pk"))
+    return list(starmap(ChosenAsset, rows.filter(chosen).values_list(*ChosenAsset._fields)))
 
 
 class AssetIndex:
     """All assets by what a rule's selector chooses by: for many selectors, with one statement."""
 
     def __init__(self) -> None:
-        self._by_symbol: dict[str, Asset] = {}
-        self._by_tag: dict[str, list[Asset]] = {}
-        self._by_feed: dict[str, list[Asset]] = {}
-        for asset in Asset.objects.select_related("feed").order_by("pk"):
+        self._by_symbol: dict[str, ChosenAsset] = {}
+        self._by_tag: dict[str, list[ChosenAsset]] = {}
+        self._by_feed: dict[str, list[ChosenAsset]] = {}
+        rows = Asset.objects.order_by("pk").values_list(*ChosenAsset._fields, "tags", "feed__name")
+        for *columns, tags, feed in rows:
+            asset = ChosenAsset(*columns)
             self._by_symbol[asset.symbol] = asset
-            for tag in set(asset.tags):
+            for tag in set(tags):
                 self._by_tag.setdefault(tag, []).append(asset)
-            if asset.feed is not None:
-                self._by_feed.setdefault(asset.feed.name, []).append(asset)
+            if feed is not None:
+                self._by_feed.setdefault(feed, []).append(asset)
 
-    def chosen(self, *, symbols: Iterable[str] = (), tag: str | None = None, feed: str | None = None) -> list[Asset]:
+    def chosen(
+        self, *, symbols: Iterable[str] = (), tag: str | None = None, feed: str | None = None
+    ) -> list[ChosenAsset]:
         """Return what `assets_chosen` returns."""
         if tag is not None:
             return self._by_tag.get(tag, [])

@@ -36,7 +36,7 @@ def stored_path(needs: Mapping[int, Needs], *, feed_id: int, up_to_seq: int, coa
     place = _place(feed_id, up_to_seq=up_to_seq)
     if place is None:
         return {}
-    needs = {asset_id: needs[asset_id] for asset_id in _ever_quoted(needs)}
+    needs = {asset_id: needs[asset_id] for asset_id in ever_quoted(needs)}
     grouped = grouped_paths(needs, feed_id=feed_id, up_to_entry=place)
     reach = {
         asset_id: max((back for _, back in grids), default=0)
@@ -65,7 +65,7 @@ def _begin_of(path: Sequence[tuple[int, int] | PathCandle]) -> int:
     return path[0].first_at if isinstance(path[0], PathCandle) else path[0][0]
 
 
-def _ever_quoted(asset_ids: Iterable[int]) -> set[int]:
+def ever_quoted(asset_ids: Iterable[int]) -> set[int]:
     """Return those of these assets that have, or had before a correction, a quote that is not late."""
     models = (LatestQuote, SupersededQuote)
     rows = (model.objects.filter(asset__in=list(asset_ids)).order_by() for model in models)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import FieldDoesNotExist, ValidationError
@@ -250,6 +251,15 @@ def _texts(value: Any) -> str:
 def admin_address(row: models.Model, page: str) -> str:
     """Return the name of a row's page in the admin."""
     return f"admin:{row._meta.app_label}_{row._meta.model_name}_{page}"
+
+
+def trace_link(trace_id: str) -> str | SafeString:
+    """Return a trace id, as a link to the trace where TRACES_URL says where traces are shown. For operators: it is not
+    this site that answers."""
+    if not settings.TRACES_URL:
+        return trace_id
+    address = f"{settings.TRACES_URL.rstrip('/')}/{trace_id}"
+    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', address, trace_id)
 
 
 def page_link(request: HttpRequest, row: models.Model | None, text: str) -> str | SafeString:

@@ -7,14 +7,18 @@ from fractions import Fraction
 PLACES = 12
 # A rate has this many digits, so that sums of many amounts keep small denominators.
 RATE_DIGITS = 34
+_ANY_LENGTH = Context(prec=999_999, Emax=999_999, Emin=-999_999)
 _RATE = Context(prec=RATE_DIGITS, rounding=ROUND_HALF_EVEN, Emax=999, Emin=-999)
 
 
 def to_decimal(number: Fraction, places: int = PLACES) -> Decimal:
     """Return a number rounded half to even, to 12 decimals where nothing else is asked for."""
-    units = round(number * 10**places)
-    digits = tuple(map(int, str(abs(units))))
-    return Decimal((int(units < 0), digits, -places))
+    numerator, denominator = number.numerator * 10**places, number.denominator
+    units, rest = divmod(numerator, denominator)
+    # Python rounds a quotient down: half of a unit goes to the even neighbour.
+    if 2 * rest > denominator or (2 * rest == denominator and units % 2):
+        units += 1
+    return Decimal(units).scaleb(-places, _ANY_LENGTH)
 
 
 def round_rate(number: Fraction) -> Fraction:

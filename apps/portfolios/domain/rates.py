@@ -48,6 +48,7 @@ class RateTable:
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
         self._pairs: dict[tuple[str, str], Pair] = {}
+        self._found: dict[tuple[str, str], FoundRate | None] = {}
         for pair in sorted(pairs, key=lambda one: one.symbol):
             known = self._pairs.get((pair.base, pair.currency))
             if pair.price > 0 and (known is None or pair.at > known.at):
@@ -55,6 +56,11 @@ class RateTable:
 
     def find(self, currency: str, to: str) -> FoundRate | None:
         """Return the rate, or None: the direct asset, else the inverse, else both over EUR, else over USD."""
+        if (currency, to) not in self._found:
+            self._found[currency, to] = self._look(currency, to)
+        return self._found[currency, to]
+
+    def _look(self, currency: str, to: str) -> FoundRate | None:
         if currency == to:
             return FoundRate(Fraction(1))
         paths = [(currency, to), *((currency, one, to) for one in INTERMEDIATE if one not in (currency, to))]

@@ -1,13 +1,13 @@
 """The engine of one feed: reads the log entry by entry and says which instances change state. No clock, no I/O."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from apps.market import calendars
 from apps.market.domain import Switch
 from apps.rules.engine.codes import DETAIL_LONGEST, Reason
-from apps.rules.engine.conditions import compares_prices, counts_hours, has_price, is_clocked
+from apps.rules.engine.conditions import compares_prices, counts_hours, has_price
 from apps.rules.engine.entries import (
     Entry,
     EvaluatedQuote,
@@ -52,7 +52,8 @@ class Engine:
         self._instances: dict[int, dict[int, Instance]] = {}  # rule id -> asset id -> instance, ended ones too
         self._clocked: dict[tuple[int, int], Instance] = {}  # (asset id, rule id): evaluated at each as_of as well
         self._clocked_order: list[tuple[int, int]] | None = None
-        self._bound: dict[tuple[int, ...], Bound] = {}  # (version id, places of its windows)
+        # (version id, the keys of the series), and (version id, places of its windows), which is the same for more.
+        self._bound: dict[tuple[Any, ...], Bound] = {}
         self._evaluating: dict[Evaluating, Evaluating] = {}
 
     @classmethod
@@ -268,6 +269,7 @@ class Engine:
         self._evaluating = {}
         self._bound = {}  # Versions that are no longer evaluated go with it; the rest is bound anew as it is wanted.
         gained: dict[int, list[Instance]] = {}
+        rearranged: set[int] = set()
         for change in entry.changes:
             chosen = set(change.asset_ids) if change.version_id is not None else set()
             instances = self._instances.setdefault(change.rule_id, {})
@@ -277,6 +279,7 @@ class Engine:
                 if goes_on and not is_resumed:
                     continue
                 del instances[asset_id]
+                rearranged.add(asset_id)
                 gained[asset_id] = [one for one in gained.get(asset_id, ()) if one is not instance]
                 if instance.state not in (INACTIVE, ENDED):
                     moment = max(entry.as_of, instance.moment)
@@ -308,10 +311,28 @@ class Engine:
                 series.calendar = calendar
                 # By another calendar a run may have to reach further back than it is known.
                 series.forget_runs()
+                rearranged.add(asset_id)
                 gained.setdefault(asset_id, [])
-        self._admit(gained, calendars_now, history)
+        rest = {pk: new for pk, new in gained.items() if pk in rearranged or not self._join(pk, new)}
+        self._admit(rest, calendars_now, history)
         for rule_id in [rule_id for rule_id, instances in self._instances.items() if not instances]:
             del self._instances[rule_id]
+
+    def _join(self, asset_id: int, new: Sequence[Instance]) -> bool:
+        """Begin to evaluate new instances, where their asset has all of their windows already and they come after the
+        others; tell whether that is so."""
+        series = self._series.get(asset_id)
+        if series is None or not series.instances or series.instances[-1].rule_id >= new[0].rule_id:
+            return False
+        if any(key not in series.keys for one in new if one.spec for key in one.spec.window_keys):
+            return False
+        for instance in new:
+            instance.began_at = series.at if series.at != -FOREVER else None
+        series.instances += tuple(new)
+        self._bind(series, new)
+        series.evaluating += [self._evaluating_of(one) for one in new]
+        series.deadline = min(series.deadline, *(one.deadline for one in new))
+        return True
 
     def _admit(
         self, gained: Mapping[int, Sequence[Instance]], calendars_now: Mapping[int, str], history: History
@@ -352,33 +373,39 @@ class Engine:
         known = dict(zip(series.keys, series.windows, strict=True))
         series.keys = tuple(sorted(series.keys_wanted()))
         series.windows = tuple(known[key] if key in known else fill(series, key, past) for key in series.keys)
-        self._bind(series)
+        self._bind_all(series)
 
-    def _bind(self, series: Series) -> None:
+    def _bind_all(self, series: Series) -> None:
         self._count_hours(series)
-        places = {key: index for index, key in enumerate(series.keys)}
-        for instance in series.instances:
-            instance.bound = self._bound_to(instance, places)
-            if instance.deadline != FOREVER or (instance.spec is not None and is_clocked(instance.spec.condition)):
-                self._clocked[instance.asset_id, instance.rule_id] = instance
-                self._clocked_order = None
+        self._bind(series, series.instances)
         series.evaluating = [self._evaluating_of(one) for one in series.instances]
         series.deadline = min((one.deadline for one in series.instances), default=FOREVER)
+
+    def _bind(self, series: Series, instances: Iterable[Instance]) -> None:
+        """Bind these instances of the series to its windows."""
+        for instance in instances:
+            instance.bound = self._bound_to(instance, series.keys)
+            if instance.deadline != FOREVER or (instance.spec is not None and instance.spec.is_clocked):
+                self._clocked[instance.asset_id, instance.rule_id] = instance
+                self._clocked_order = None
 
     def _evaluating_of(self, instance: Instance) -> Evaluating:
         """Return what the hot loop reads of it: the same few tuples for all assets, for the processor's cache."""
         evaluating = (instance.bound.test, *instance.mode)
         return self._evaluating.setdefault(evaluating, evaluating)
 
-    def _bound_to(self, instance: Instance, places: Mapping[WindowKey, int]) -> Bound:
-        """Return the condition bound to these places: one for all assets whose windows stand alike."""
+    def _bound_to(self, instance: Instance, keys: tuple[WindowKey, ...]) -> Bound:
+        """Return the condition bound to the places of these windows: one for all assets whose windows stand alike."""
         if instance.spec is None:
             return instance.bound
-        condition = instance.spec.condition
-        key = (instance.version_id, *(places[key] for key in condition.window_keys()))
-        if key not in self._bound:
-            self._bound[key] = condition.bind(places)
-        return self._bound[key]
+        bound = self._bound.get((instance.version_id, keys))
+        if bound is None:
+            places = {key: index for index, key in enumerate(keys)}
+            its_own = (instance.version_id, *(places[key] for key in instance.spec.window_keys))
+            if its_own not in self._bound:
+                self._bound[its_own] = instance.spec.condition.bind(places)
+            bound = self._bound[instance.version_id, keys] = self._bound[its_own]
+        return bound
 
     def _refill(self, many: Sequence[Series], history: History) -> None:
         wanted = {one.asset_id: looking_back(one.keys, by_hours=one.calendar != "") for one in many}
@@ -511,7 +538,7 @@ class Engine:
         for asset_id, instances in live.items():
             series = engine._series[asset_id]
             series.instances = tuple(sorted(instances, key=lambda one: one.rule_id))
-            engine._bind(series)
+            engine._bind_all(series)
         return engine
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apps.rules.engine.codes import Reason, Unknown
-from apps.rules.engine.conditions import is_event, varies_in_unknown
 from apps.rules.engine.leaves.binding import Bound
 from apps.rules.engine.rule import RuleSpec
 
@@ -83,8 +82,8 @@ class Instance:
         self.asset_id = asset_id
         self.spec = spec
         self.deadline = spec.expires_at if spec and spec.expires_at is not None else FOREVER
-        self.is_event = spec is not None and is_event(spec.condition)
-        self.varies = spec is not None and varies_in_unknown(spec.condition)
+        self.is_event = spec is not None and spec.is_event
+        self.varies = spec is not None and spec.varies_in_unknown
         self.state = INACTIVE
         self.since = self.moment = self.opened_at = -FOREVER
         self.suppressed = False

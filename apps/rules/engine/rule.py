@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from apps.notation import write_duration
-from apps.rules.engine.conditions import Condition, is_event, read_condition
+from apps.rules.engine.conditions import Condition, is_clocked, is_event, read_condition, varies_in_unknown
+from apps.rules.engine.windows import WindowKey
 from apps.rules.engine.written import RuleInvalid, read_duration, refuse_unknown_keys, write_moment
 
 TRIGGERS = ("edge", "once")
@@ -43,9 +45,12 @@ class Assets:
         return {"tag": self.tag} if self.tag else {"feed": self.feed}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RuleSpec:
-    """One immutable version of a rule. Durations are microseconds, `expires_at` microseconds since 1970 or None."""
+    """One immutable version of a rule. Durations are microseconds, `expires_at` microseconds since 1970 or None.
+
+    What follows from the condition is worked out once, since a rule may be on thousands of assets.
+    """
 
     assets: Assets
     condition: Condition
@@ -83,6 +88,26 @@ class RuleSpec:
             expires_at=_read_moment(data.get("expires_at"), "expires_at"),
             enabled=enabled,
         )
+
+    @cached_property
+    def window_keys(self) -> tuple[WindowKey, ...]:
+        """Return what its condition needs of the past, each key once."""
+        return tuple(self.condition.window_keys())
+
+    @cached_property
+    def is_event(self) -> bool:
+        """Tell whether its condition is true at one quote only."""
+        return is_event(self.condition)
+
+    @cached_property
+    def is_clocked(self) -> bool:
+        """Tell whether its condition changes with the clock too, not with quotes only."""
+        return is_clocked(self.condition)
+
+    @cached_property
+    def varies_in_unknown(self) -> bool:
+        """Tell whether its condition may be UNKNOWN for one reason after another."""
+        return varies_in_unknown(self.condition)
 
     def document(self) -> dict[str, Any]:
         """Return the written form, whole and always the same for the same meaning."""

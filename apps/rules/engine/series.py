@@ -70,7 +70,7 @@ class Series:
 
     def keys_wanted(self) -> set[WindowKey]:
         """Return what the live instances need of the past."""
-        return {key for one in self.instances if one.spec for key in one.spec.condition.window_keys()}
+        return {key for one in self.instances if one.spec for key in one.spec.window_keys}
 
     def forget_runs(self) -> None:
         """Have no runs, until they are filled again."""

@@ -1,0 +1,131 @@
+"""Portfolios: what their owners hold, and the transactions that it comes from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import graphene
+
+from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
+from apps.api.graphql.context import Context
+from apps.api.graphql.scalars import DateTime, Decimal, enum
+from apps.api.graphql.types.market import Asset
+from apps.api.graphql.types.rules import usernames
+from apps.portfolios.domain.transactions import Event, Kind, Method
+from apps.portfolios.models import Portfolio as PortfolioRow
+from apps.portfolios.models import Transaction as TransactionRow
+from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in
+
+TransactionKind = enum("TransactionKind", Kind, description="What a transaction is; see docs/portfolios.md.")
+CorporateEvent = enum("CorporateEvent", Event, description="What a corporate event is; see docs/portfolios.md.")
+LotMethod = enum("LotMethod", Method, description="Which lots a sale takes.")
+
+
+class Position(graphene.ObjectType):
+    """What a portfolio holds of one asset, and what it has made with it, in the base currency, with 12 decimals. Null:
+    an exchange rate is not known."""
+
+    asset = graphene.Field(Asset, required=True)
+    quantity = graphene.Field(Decimal, required=True)
+    cost = graphene.Field(Decimal, description="Of what is held, without fees and taxes.")
+    fees = graphene.Field(Decimal, description="Fees and taxes of the purchases of what is held.")
+    realised = graphene.Field(Decimal, description="Gain of what was sold, before fees and taxes.")
+    price_part = graphene.Field(Decimal, description="The part of it by prices.")
+    currency_part = graphene.Field(Decimal, description="The part of it by exchange rates.")
+    costs = graphene.Field(Decimal, description="Fees and taxes of what was sold.")
+    income = graphene.Field(Decimal)
+
+
+PositionConnection = connection(Position, fields=["asset_id"])
+
+
+class Transaction(graphene.ObjectType):
+    """One transaction of a portfolio; docs/portfolios.md says what the fields of each kind mean."""
+
+    id = graphene.ID(required=True)
+    kind = graphene.Field(TransactionKind, required=True)
+    event = graphene.Field(CorporateEvent, description="Null for what is no corporate event.")
+    at = graphene.Field(DateTime, required=True)
+    has_time = graphene.Boolean(required=True, description="False: only the date counts.")
+    asset = graphene.Field(Asset)
+    to_asset = graphene.Field(Asset)
+    quantity = graphene.Field(Decimal)
+    amount = graphene.Field(Decimal, description="Money before fees and taxes.")
+    currency = graphene.String(required=True)
+    rate = graphene.Field(Decimal, description="The exchange rate that is written on it.")
+    fee = graphene.Field(Decimal, required=True)
+    fee_currency = graphene.String(required=True, description="Empty: that of the amount.")
+    fee_asset = graphene.Field(Asset)
+    fee_quantity = graphene.Field(Decimal)
+    tax = graphene.Field(Decimal, required=True)
+    tax_currency = graphene.String(required=True, description="Empty: that of the amount.")
+    counter_amount = graphene.Field(Decimal)
+    counter_currency = graphene.String(required=True)
+    acquired_at = graphene.Field(DateTime)
+    to_portfolio = graphene.ID(description="Id of the portfolio that a transfer goes to.")
+    numerator = graphene.Int()
+    denominator = graphene.Int()
+    cost_share = graphene.Field(Decimal)
+    notes = graphene.String(required=True)
+    group_id = graphene.String(required=True)
+    external_id = graphene.String(required=True)
+    recorded_at = graphene.Field(DateTime, required=True)
+
+    def resolve_event(row: TransactionRow, info: Any) -> str | None:
+        return row.event or None
+
+    def resolve_to_portfolio(row: TransactionRow, info: Any) -> int | None:
+        return row.to_portfolio_id
+
+
+TransactionConnection = connection(Transaction, fields=["at", "pk"], is_descending=True)
+
+
+class Portfolio(graphene.ObjectType):
+    """Transactions of one owner that are valued together."""
+
+    id = graphene.ID(required=True)
+    name = graphene.String(required=True)
+    owner = graphene.String(description="Whose it is.")
+    base_currency = graphene.String(required=True)
+    method = graphene.Field(LotMethod, required=True)
+    tracks_cash = graphene.Boolean(required=True)
+    created_at = graphene.Field(DateTime, required=True)
+    positions = pages_of(PositionConnection, description="What it holds or held, by asset.")
+    transactions = pages_of(TransactionConnection, description="Newest first.")
+
+    def resolve_owner(portfolio: PortfolioRow, info: Any) -> Any:
+        return info.context.load(usernames, portfolio.owner_id)
+
+    def resolve_positions(portfolio: PortfolioRow, info: Any, first: int | None, after: str | None = None) -> Any:
+        return info.context.load(_positions, portfolio.pk, first, after)
+
+    def resolve_transactions(portfolio: PortfolioRow, info: Any, first: int | None, after: str | None = None) -> Any:
+        return info.context.load(_transactions, portfolio.pk, first, after)
+
+
+PortfolioConnection = connection(Portfolio, fields=["name", "pk"])
+
+
+class PortfoliosQuery(graphene.ObjectType):
+    portfolios = pages_of(PortfolioConnection, description="Your portfolios, by name; a superuser's are everybody's.")
+    portfolio = graphene.Field(Portfolio, id=graphene.ID(required=True))
+
+    def resolve_portfolios(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
+        return page(
+            PortfolioConnection, portfolios_seen_by(info.context.owner()), info.context, first=first, after=after
+        )
+
+    def resolve_portfolio(root: None, info: Any, id: str) -> Any:
+        return portfolios_seen_by(info.context.owner()).filter(pk=id).first()
+
+
+def _positions(context: Context, portfolio_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
+    rows = positions_in(portfolio_ids)
+    return pages_by("portfolio_id", PositionConnection, rows, context, keys=portfolio_ids, first=first, after=after)
+
+
+def _transactions(
+    context: Context, portfolio_ids: list[int], first: int | None, after: str | None
+) -> Mapping[int, Page]:
+    rows = transactions_in(portfolio_ids)
+    return pages_by("portfolio_id", TransactionConnection, rows, context, keys=portfolio_ids, first=first, after=after)
