@@ -12,10 +12,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
 from apps.alerts.services import record_system_alerts
+from apps.canary import CANARY
+from apps.health import canary
 from apps.market.models import Feed, FeedEntry
 from apps.metrics import exposition, queries
 from apps.metrics.domain import METRICS, Histogram, Process
 from apps.metrics.exposition import RowMetrics, families, read_queues, read_rows
+from apps.notify.models import Message
 from apps.notify.services import prune_messages
 from apps.pipeline import flow
 from tests.builders import (
@@ -180,3 +183,20 @@ def test_a_rule_that_fires_is_timed():
     took = read()["fintech_quote_to_alert_seconds", "feed"]
     assert took.buckets[-1] == ("+Inf", 1)
     assert took.total > 0
+
+
+def test_the_canary_is_in_no_figure(settings):
+    settings.CANARY = True
+    make_feed("A")
+    before = {key for key in read() if key[0] != "fintech_reading_seconds"}
+    now = timezone.now()
+    for seconds in (0, 200):
+        canary.append_if_due(now=now + timedelta(seconds=seconds))
+        flow.evaluate_pending(feed_id=CANARY)
+        notify_all()
+    found = read(now)
+
+    assert Message.objects.filter(channel=CANARY, status="delivered").exists()
+    assert set(found) - {("fintech_reading_seconds",)} == before
+    assert found["fintech_delivery_attempts_total", "inbox", "delivered"] == 0
+    assert (found["fintech_alerts_open", "condition", "warning"], found["fintech_channels", "working"]) == (0, 0)

@@ -2,7 +2,11 @@
 
 import pytest
 from django.db import ProgrammingError, connection, transaction
+from django.utils import timezone
 
+from apps.alerts.models import Alert
+from apps.canary import CANARY
+from apps.health import canary
 from apps.metrics.schema import ROLE, VIEWS, drop_views, make_views
 from apps.pipeline import flow
 from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
@@ -44,6 +48,21 @@ def test_the_role_reads_no_table_and_makes_none(cursor):
             refused.add(statement)
 
     assert len(refused) == len(tables) + 1 > 40
+
+
+def test_the_canary_is_in_no_view(cursor, settings):
+    cursor.execute("RESET ROLE")
+    settings.CANARY = True
+    canary.append_if_due(now=timezone.now())
+    flow.evaluate_pending(feed_id=CANARY)
+    assert Alert.objects.filter(asset=CANARY).exists()
+    cursor.execute(f"SET LOCAL ROLE {ROLE}")
+    shown = {}
+    for name in VIEWS:
+        cursor.execute(f"SELECT count(*) FROM dashboards.{name}")
+        shown[name] = cursor.fetchone()[0]
+
+    assert shown == dict.fromkeys(VIEWS, 0)
 
 
 def test_an_alert_is_shown_with_its_trace_and_not_with_its_owner(cursor):
