@@ -28,6 +28,8 @@ MEANING = (
 )
 # What is said beside it, and kept in the history of corrections too.
 BESIDE = ("notes", "group_id", "external_id")
+# No number of a row is below 0, so none begins with a sign.
+_LEADS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def portfolios_seen_by(user: Reader) -> QuerySet[Portfolio]:
@@ -74,7 +76,8 @@ def changes_of(row: TransactionRow) -> QuerySet[TransactionChange]:
 
 def rows_for_export(portfolio: Portfolio) -> Iterator[list[str]]:
     """Give the transactions of a portfolio as texts, oldest first, with the names of the columns before them. Assets by
-    symbol, portfolios by name, moments by ISO 8601, numbers to the last digit."""
+    symbol, portfolios by name, moments by ISO 8601, numbers to the last digit. A text that a spreadsheet would read as a
+    formula begins with an apostrophe; one that has an apostrophe there already gets a second one."""
     named = {"asset": "asset__symbol", "fee_asset": "fee_asset__symbol", "to_asset": "to_asset__symbol"}
     named["to_portfolio"] = "to_portfolio__name"
     columns = [column.removesuffix("_id") for column in MEANING]
@@ -82,7 +85,8 @@ def rows_for_export(portfolio: Portfolio) -> Iterator[list[str]]:
     yield columns
     rows = TransactionRow.objects.filter(portfolio=portfolio).order_by("at", "pk")
     for row in rows.values_list(*(named.get(column, column) for column in columns)).iterator(chunk_size=2_000):
-        yield ["" if value is None else str(plain(value)) for value in row]
+        texts = ["" if value is None else str(plain(value)) for value in row]
+        yield [f"'{text}" if text.startswith(_LEADS_A_FORMULA) else text for text in texts]
 
 
 def known_currencies() -> set[str]:

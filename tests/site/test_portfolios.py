@@ -139,6 +139,13 @@ def test_all_transactions_are_downloaded_to_the_last_digit(client, ada, savings,
     assert (second["kind"], second["to_portfolio"], second["quantity"]) == ("transfer", "Other, new", "1")
 
 
+@pytest.mark.parametrize("note", ["=1+1", "+1", "-1", "@sum", "\tx", "'quoted", "plain"])
+def test_a_note_is_no_formula_in_a_spreadsheet(client, savings, acme, note):
+    record(savings, bought(acme, notes=note))
+    [row] = csv.DictReader(io.StringIO(client.get(reverse("portfolio_download", args=[savings.pk])).text))
+    assert row["notes"] == (note if note == "plain" else f"'{note}")
+
+
 def test_a_transfer_is_listed_where_it_came_to(client, ada, savings, acme):
     other = make_portfolio(ada, "Other")
     record(savings, bought(acme), columns("2024-03-01", "transfer", asset=acme, quantity="4", to_portfolio=other))
