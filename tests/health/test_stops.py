@@ -1,5 +1,5 @@
 """The ways to stop, in one table: who sees which of them on which page, that nothing that depends on it is green
-meanwhile, and that everything is well again once it is mended.
+meanwhile, who is notified once it lasts, and that everything is well again once it is mended.
 
 Each row injects its stop into a world in which everything is well, one check before and one after. The processes that
 stop (beat, workers, a watcher) are stopped on real servers in tests/pipeline/test_health.py.
@@ -16,6 +16,7 @@ from django.contrib.auth.models import Group
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.alerts.models import Alert
 from apps.canary import CANARY
 from apps.health import canary
 from apps.health.checks import system
@@ -349,6 +350,28 @@ def clause_of(stop, w):
     return describe(row.code, since=row.since, facts=row.facts).clause
 
 
+def alerts():
+    """Return (owner, None: the operators; what it is about; whether it is over) of each alert about health."""
+    rows = Alert.objects.filter(kind="health").values_list("owner__username", "subject", "resolved_at")
+    return {(owner, subject, resolved_at is not None) for owner, subject, resolved_at in rows}
+
+
+def notified_of(stop):
+    """Return whose alert a problem opens: its subject's owner's, and the operators' of what is theirs."""
+    if stop.code in (Code.ERROR, Code.PAUSED_BY_SPLIT) or (stop.level != Level.STOPPED and stop.subject != SYSTEM):
+        return set()
+    if stop.code in INTENDED:
+        return {"ada"} if stop.code == Code.PAUSED else set()
+    return {SYSTEM: {None}, FEED: {None, "ada"}, ASSET: {None, "ada"}, CHANNEL: {"ada"}, RULE: {"ada"}}[stop.subject]
+
+
+def let_it_last(w, stop):
+    """Let all that is wrong have been so for ten minutes in which the checks came."""
+    Problem.objects.update(since=w.ago(600))
+    Check.objects.update(running_since=w.ago(600))
+    check_now(stop)
+
+
 def is_green(text):
     return "Well, by the check at" in text
 
@@ -419,6 +442,13 @@ def test_what_has_stopped_says_so_to_whom_it_concerns_and_ends_when_it_is_mended
         is_down = stop.level == Level.STOPPED and stop.subject in (Subject.SYSTEM, Subject.FEED)
         is_down = is_down and stop.code not in INTENDED
         assert status(client) == ((503, {stop.code}) if is_down else (200, set()))
+
+        # After a restart it counts from there, so nobody is notified at once.
+        assert alerts() == set()
+        if stop.code != Code.NOT_CHECKED:
+            let_it_last(w, stop)
+            assert alerts() == {(owner, stop.subject, False) for owner in notified_of(stop)}
     check_now()
+    assert {is_over for _, _, is_over in alerts()} <= {True}
     assert status(client) == (200, set())
     assert asked(client, w) == dict.fromkeys(w.people, ("well", set()))
