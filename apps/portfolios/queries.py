@@ -76,8 +76,8 @@ def changes_of(row: TransactionRow) -> QuerySet[TransactionChange]:
 
 def rows_for_export(portfolio: Portfolio) -> Iterator[list[str]]:
     """Give the transactions of a portfolio as texts, oldest first, with the names of the columns before them. Assets by
-    symbol, portfolios by name, moments by ISO 8601, numbers to the last digit. A text that a spreadsheet would read as a
-    formula begins with an apostrophe; one that has an apostrophe there already gets a second one."""
+    symbol, portfolios by name, moments by ISO 8601, numbers to the last digit. A text that a spreadsheet would read as
+    a formula begins with an apostrophe; one that has an apostrophe there already gets a second one."""
     named = {"asset": "asset__symbol", "fee_asset": "fee_asset__symbol", "to_asset": "to_asset__symbol"}
     named["to_portfolio"] = "to_portfolio__name"
     columns = [column.removesuffix("_id") for column in MEANING]
