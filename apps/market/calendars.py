@@ -146,6 +146,14 @@ class Hours:
         behind_the_last = max(moment - self.closes[-1], 0)
         return self.before[place] + open_in_piece + behind_the_last
 
+    def last_moment_of(self, open_time: int) -> int:
+        """Return the last moment until which it was open for so long since the first opening."""
+        place = bisect_right(self.before, open_time) - 1
+        if place == len(self.opens):
+            return self.closes[-1] + open_time - self.before[-1]
+        place = max(place, 0)
+        return self.opens[place] + open_time - self.before[place]
+
     def open_between(self, begin: int, end: int) -> int:
         """Return for how long within [begin, end) it is open."""
         return self.open_until(end) - self.open_until(begin)
@@ -235,6 +243,13 @@ def _computed(code: str) -> Any:
 def open_between(code: str, begin: int, end: int) -> int:
     """Return for how long within [begin, end) the exchange is open; all in microseconds. Raises UnknownCalendar."""
     return hours_of(code).open_between(begin, end)
+
+
+def open_since(code: str, at: datetime, span: timedelta) -> datetime:
+    """Return the last moment from which until `at` the exchange was open for so long. Raises UnknownCalendar."""
+    hours = hours_of(code)
+    open_time = hours.open_until(epoch_microseconds(at)) - span // timedelta(microseconds=1)
+    return from_epoch_microseconds(hours.last_moment_of(open_time))
 
 
 def is_open(code: str, at: datetime) -> bool:

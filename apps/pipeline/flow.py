@@ -326,12 +326,14 @@ def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[s
         "checkpoints": rules.prune_checkpoints(now=now, dry_run=dry_run),
         "transitions": rules.prune_transitions(now=now, dry_run=dry_run),
         "backtests": runs.prune_backtests(dry_run=dry_run),
-        "canary": canary.prune_canary(now=now, dry_run=dry_run),
+        "canary": 0,
         # Before messages, so that a dry run reports what a run does: silences released by pruned messages are the next
         # run's.
         "silences": notify.prune_silences(now=now, dry_run=dry_run),
         "messages": notify.prune_messages(now=now, dry_run=dry_run, at_most_seconds=at_most_seconds),
     }
+    # Last, so that what fails with it keeps nothing else.
+    found["canary"] = canary.prune_canary(now=now, dry_run=dry_run)
     if not dry_run:
         logger.info("pruned", extra=found)
     return found

@@ -1,14 +1,16 @@
 """The check of everything, on an installation that is large and on one that is empty. One run, ratios."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
+from apps.health.checks.feeds import feed_findings
 from apps.health.services import check
-from apps.market import partitions
-from apps.market.models import Feed, FeedHead, LatestQuote
+from apps.market import calendars, partitions
+from apps.market.models import Asset, Feed, FeedHead, LatestQuote
 from apps.notify.models import Channel, RuleChannel
 from apps.rules.models import Rule
 from apps.sources.models import FeedSource
@@ -52,5 +54,14 @@ def test_a_check_of_a_large_installation():
     make_large()
     assert check(readers=None, now=timezone.now()) == []
     large = milliseconds(check_all, runs=HEALTH_RUNS)
+    closed = timezone.now() - timedelta(days=4)
+    Asset.objects.update(calendar="XNYS")
+    LatestQuote.objects.update(at=calendars.previous_close("XNYS", closed))
+    night = calendars.previous_close("XNYS", closed) + timedelta(hours=5)
+    FeedHead.objects.update(next_slot=night)
+    partitions.ensure([(night + timedelta(days=1)).date()])
+    assert check(readers=None, now=night) == []
+    closed_ms = milliseconds(partial(feed_findings, now=night), runs=HEALTH_RUNS)
     print(f"\n  {HEALTH_FEEDS:,} feeds, {HEALTH_ASSETS:,} assets, {HEALTH_RULES:,} rules, none with a problem")
     print(f"  a check             {large:>10.2f} ms   = {large / empty:.1f} x on an empty installation")
+    print(f"  feeds and assets    {closed_ms:>10.2f} ms   while the exchange of all assets is closed")

@@ -97,6 +97,30 @@ def test_when_new_york_is_open(at, is_open, last_open, next_open, previous_close
 
 
 @pytest.mark.parametrize(
+    ("at", "minutes", "since"),
+    [
+        ("2026-11-25T15:00", 10, "2026-11-25T14:50"),
+        ("2026-11-25T15:00", 30, "2026-11-25T14:30"),
+        ("2026-11-25T15:00", 31, "2026-11-24T20:59"),
+        ("2026-11-26T12:00", 1, "2026-11-25T20:59"),
+        # New York is open until 18:00 on the day after Thanksgiving.
+        ("2026-11-28T12:00", 31, "2026-11-27T17:29"),
+        ("2026-11-28T12:00", 211, "2026-11-25T20:59"),
+    ],
+)
+def test_since_when_new_york_was_open_for_so_long(at, minutes, since):
+    found = calendars.open_since("XNYS", moment(at), timedelta(minutes=minutes))
+    assert found == moment(since)
+    assert open_time("XNYS", since, at) == minutes * MINUTE
+
+
+def test_all_open_time_before_and_behind_the_known_hours_counts():
+    hours = calendars.hours_of("XNYS")
+    for wanted in (-1_000_000, 0, hours.before[-1] - 1, hours.before[-1], hours.before[-1] + 1_000_000):
+        assert hours.open_until(hours.last_moment_of(wanted)) == wanted
+
+
+@pytest.mark.parametrize(
     ("code", "at", "text"),
     [
         ("", "2026-11-28T12:00", "always open"),

@@ -279,7 +279,12 @@ def _senders_ahead(*, now: datetime) -> list[Finding]:
 def _quiet_assets(*, now: datetime, patience: timedelta) -> list[tuple[int, int, str, str, datetime | None]]:
     """Return (id, feed id, currency, calendar, time of its newest price) of the assets of live feeds whose price is so
     old that some feed would be silent."""
-    old = Q(latest=None) | Q(latest__at__lt=now - patience)
+    # While an exchange is closed, all of its assets are that old by the clock, and none by its open hours.
+    used = Asset.objects.exclude(calendar="").order_by().values_list("calendar", flat=True).distinct()
+    hours = [code for code in used if code in calendars.CALENDARS]
+    old = Q(latest=None) | Q(latest__at__lt=now - patience) & ~Q(calendar__in=hours)
+    for code in hours:
+        old |= Q(calendar=code, latest__at__lt=calendars.open_since(code, now, patience))
     rows = Asset.objects.filter(old, feed__is_enabled=True, feed__is_live=True).order_by()
     return list(rows.values_list("pk", "feed", "currency", "calendar", "latest__at"))
 
