@@ -1,4 +1,4 @@
-"""Signing in, asking for a password by mail, and making an account."""
+"""Signing in, asking for a password by mail, making an account, and files of transactions."""
 
 from typing import Any
 from zoneinfo import available_timezones
@@ -13,6 +13,7 @@ from django.utils import timezone
 from apps.accounts import queries
 from apps.accounts.models import Profile, SignInAttempt
 from apps.accounts.services import address_of, begin_attempt, send_password_link
+from apps.portfolios.domain.ghostfolio import BYTES_LARGEST, Activities, FileRefused, read_activities
 
 USED_UP = "There were too many attempts on this account, or from where you are. Wait an hour"
 
@@ -65,3 +66,25 @@ class ResetForm(PasswordResetForm):
         if attempt is not None:
             for user in self.get_users(email):
                 send_password_link(user=user, is_new=False)
+
+
+class ImportForm(forms.Form):
+    """A file of transactions. `read` is what it says, once the form is valid."""
+
+    file = forms.FileField(help_text="Ghostfolio's JSON, or CSV; at most 5 MB.")
+    account = forms.CharField(
+        required=False, max_length=128, help_text="Only the rows of this account of the file. Blank: all."
+    )
+    only_look = forms.BooleanField(
+        required=False, initial=True, label="Only look", help_text="Say what would be recorded, and record nothing."
+    )
+    read: Activities
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        try:
+            # One byte more says that it is too large.
+            self.read = read_activities(file.read(BYTES_LARGEST + 1))
+        except FileRefused as error:
+            raise forms.ValidationError(str(error)) from None
+        return file

@@ -8,20 +8,23 @@ from fractions import Fraction
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.market.queries import assets_named
+from apps.portfolios.domain.ghostfolio import Activity
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
 from apps.portfolios.domain.returns import Day
 from apps.portfolios.domain.valuation import Holding, Valued, value_holding
 from apps.portfolios.domain.xirr import NotUnique, Rate, over_days
+from apps.portfolios.importing import ImportRefused, import_activities
 from apps.portfolios.models import LotCopy, Portfolio, Position
 from apps.portfolios.queries import (
     lots_of,
@@ -33,9 +36,11 @@ from apps.portfolios.queries import (
 )
 from apps.portfolios.services import refresh
 from apps.portfolios.valuing import Performance, View, asset_return, performance_of, view_now
+from apps.site.forms import ImportForm
 from apps.wording import format_age, format_number, format_percent, format_plain
 
 TRANSACTIONS_SHOWN = 50
+ROWS_PREVIEWED = 20
 UNKNOWN = "not known"
 # Name -> how many days back; None: from the first transaction.
 PERIODS = {"1m": 30, "3m": 91, "ytd": 0, "1y": 365, "all": None}
@@ -165,6 +170,44 @@ def portfolio_download(request: HttpRequest, pk: int) -> HttpResponse:
     answer["Content-Disposition"] = f'attachment; filename="portfolio-{portfolio.pk}.csv"'
     csv.writer(answer).writerows(rows_for_export(portfolio))
     return answer
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def import_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """Record the transactions of a file, or show what would be recorded."""
+    portfolio = _portfolio(request, pk)
+    if not request.user.has_perm("portfolios.add_transaction"):
+        raise PermissionDenied
+    now = timezone.now()
+    form = ImportForm(request.POST or None, request.FILES or None)
+    context = {**_common(portfolio, now), "title": f"Import into {portfolio}", "form": form}
+    if request.method == "POST" and form.is_valid():
+        account, dry_run = form.cleaned_data["account"] or None, form.cleaned_data["only_look"]
+        read = [one for one in form.read.rows if account in (None, one.account)]
+        context |= {"was_dry": dry_run, "rows": [_activity(one) for one in read[:ROWS_PREVIEWED]]}
+        try:
+            context["done"] = import_activities(
+                portfolio=portfolio, read=form.read, account=account, now=now, dry_run=dry_run
+            )
+        except ImportRefused as error:
+            context |= {"errors": error.errors, "count": error.count}
+    return render(request, "site/import.html", context)
+
+
+def _activity(one: Activity) -> dict[str, Any]:
+    columns = one.columns
+    return {
+        "row": one.row,
+        "day": columns["at"],
+        "kind": columns["kind"],
+        "symbol": one.symbol,
+        "account": one.account,
+        "quantity": _number(columns["quantity"]) if "quantity" in columns else "",
+        "amount": f"{_number(columns['amount'])} {columns['currency']}",
+        "fee": _number(columns["fee"]) if columns.get("fee") else "",
+    }
 
 
 def _portfolio(request: HttpRequest, pk: int) -> Portfolio:
