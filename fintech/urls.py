@@ -25,6 +25,7 @@ urlpatterns = [
     path("portfolios/", portfolios.portfolio_list, name="portfolios"),
     path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
     path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),
+    path("portfolios/<int:pk>/transactions.csv", portfolios.portfolio_download, name="portfolio_download"),
     path("portfolios/<int:pk>/<int:asset>/", portfolios.holding_page, name="holding"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),
     path("accounts/logout/", site.SignOut.as_view(), name="logout"),

@@ -109,8 +109,8 @@ METRICS: tuple[Metric, ...] = (
         "From the receipt of the entry that opened an alert until the alert was written.",
         {"feed": _FEED},
     ),
-    Metric("fintech_alerts_opened_total", _COUNTER, "Alerts opened.", _ALERT),
-    Metric("fintech_alerts_resolved_total", _COUNTER, "Alerts resolved.", _ALERT),
+    Metric("fintech_alerts_opened_total", _COUNTER, "Alerts of rules and of the installation that opened.", _ALERT),
+    Metric("fintech_alerts_resolved_total", _COUNTER, "Alerts of rules and of the installation that resolved.", _ALERT),
     Metric("fintech_alerts_open", _GAUGE, "Alerts open now.", {key: _ALERT[key] for key in ("kind", "severity")}),
     # What was sent.
     Metric(

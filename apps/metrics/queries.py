@@ -108,8 +108,8 @@ def _of_alerts() -> Iterator[Sample]:
     counts |= {(kind, severity): count for kind, severity, count in open_now}
     for labels, count in sorted(counts.items()):
         yield Sample("fintech_alerts_open", count, labels)
-    # Those of no rule are in no feed's totals. They are few, and stay for good.
-    rows = Alert.objects.filter(rule=None).order_by().values_list("kind", "severity")
+    # Those of no rule are in no feed's totals. They are few; those of owners are left out, since they go with them.
+    rows = Alert.objects.filter(rule=None, owner=None).order_by().values_list("kind", "severity")
     for kind, severity, opened, resolved in rows.annotate(
         opened=Count("pk"), resolved=Count("pk", filter=Q(resolved_at__isnull=False))
     ):

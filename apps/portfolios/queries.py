@@ -1,7 +1,7 @@
 """Reads of portfolios, and what they need of the market."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -28,6 +28,8 @@ MEANING = (
 )
 # What is said beside it, and kept in the history of corrections too.
 BESIDE = ("notes", "group_id", "external_id")
+# No number of a row is below 0, so none begins with a sign.
+_LEADS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def portfolios_seen_by(user: Reader) -> QuerySet[Portfolio]:
@@ -72,6 +74,21 @@ def changes_of(row: TransactionRow) -> QuerySet[TransactionChange]:
     return TransactionChange.objects.filter(portfolio=row.portfolio_id, row=row.pk)
 
 
+def rows_for_export(portfolio: Portfolio) -> Iterator[list[str]]:
+    """Give the transactions of a portfolio as texts, oldest first, with the names of the columns before them. Assets by
+    symbol, portfolios by name, moments by ISO 8601, numbers to the last digit. A text that a spreadsheet would read as
+    a formula begins with an apostrophe; one that has an apostrophe there already gets a second one."""
+    named = {"asset": "asset__symbol", "fee_asset": "fee_asset__symbol", "to_asset": "to_asset__symbol"}
+    named["to_portfolio"] = "to_portfolio__name"
+    columns = [column.removesuffix("_id") for column in MEANING]
+    columns += BESIDE
+    yield columns
+    rows = TransactionRow.objects.filter(portfolio=portfolio).order_by("at", "pk")
+    for row in rows.values_list(*(named.get(column, column) for column in columns)).iterator(chunk_size=2_000):
+        texts = ["" if value is None else str(plain(value)) for value in row]
+        yield [f"'{text}" if text.startswith(_LEADS_A_FORMULA) else text for text in texts]
+
+
 def known_currencies() -> set[str]:
     """Return every currency that a transaction may name. One statement."""
     return set(ISO_4217) | market.known_currencies()
@@ -109,10 +126,10 @@ def meaning_of(row: TransactionRow) -> Transaction:
 
 def document_of(row: TransactionRow) -> dict[str, Any]:
     """Return what a row says, as JSON has it."""
-    return {name: _plain(getattr(row, name)) for name in (*MEANING, *BESIDE)}
+    return {name: plain(getattr(row, name)) for name in (*MEANING, *BESIDE)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     return value if value is None or isinstance(value, str | int | bool) else write_number(value)

@@ -111,6 +111,8 @@ def record_transactions(
     Raises TransactionsRefused, with the position of the row in `rows`, from 1 on, as the key; for a row that was there
     and is no longer right, with its id below 0.
     """
+    if not rows:
+        return []
     with transaction.atomic():
         linked = _lock(portfolio)
         made = [_cleaned(Row(portfolio=linked[portfolio.pk], **columns)) for columns in rows]

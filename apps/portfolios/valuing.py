@@ -12,6 +12,7 @@ from apps.market import queries as market
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.portfolios.copying import stored_holding
+from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate, Pair, RateTable
 from apps.portfolios.domain.returns import (
     Day,
@@ -142,6 +143,23 @@ def _performance(days: list[Day], start: Fraction) -> Performance:
         flows += [(one.day, (one.outflow or Fraction(0)) - (one.inflow or Fraction(0))) for one in days]
         answer = xirr([*(one for one in flows if one[1]), (days[-1].day, days[-1].value)])
     return Performance(days, days[0].day, start, twr, unknown, unknown_day, answer, *measures)
+
+
+def asset_return(asset: Asset, *, base: str, since: date, until: date, now: datetime) -> Decimal | None:
+    """Return what an asset gave in a currency from the start of one day to the end of another, without income; None
+    where a price or a rate is not known. A few statements."""
+    rate_assets = market.rate_assets()
+    wanted = {asset.pk, *(one.pk for one in rate_assets)}
+    values = []
+    for moment in (_midnight(since), min(_midnight(until + _ONE_DAY), now)):
+        prices = market.in_force_at(dict.fromkeys(wanted, moment))
+        table = _table(rate_assets, {key: (*found, "") for key, found in prices.items()})
+        rate = table.find(asset.currency, base) if asset.currency else None
+        if asset.pk not in prices or rate is None:
+            return None
+        values.append(Fraction(prices[asset.pk][1]) * rate.rate)
+    first, last = values
+    return to_decimal(last / first - 1) if first > 0 else None
 
 
 def days_of(portfolio: Portfolio, copy: LedgerCopy, *, since: date, until: date, now: datetime) -> list[Day]:

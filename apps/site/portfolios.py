@@ -1,5 +1,6 @@
 """The pages of a reader's portfolios: what they hold, what it is worth, how it did, and of what each number is made."""
 
+import csv
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -14,6 +15,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.market.domain import epoch_microseconds
+from apps.market.models import Asset
+from apps.market.queries import assets_named
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
 from apps.portfolios.domain.returns import Day
@@ -25,10 +28,11 @@ from apps.portfolios.queries import (
     portfolios_seen_by,
     positions_of,
     rates_used,
+    rows_for_export,
     transactions_about,
 )
 from apps.portfolios.services import refresh
-from apps.portfolios.valuing import Performance, View, performance_of, view_now
+from apps.portfolios.valuing import Performance, View, asset_return, performance_of, view_now
 from apps.wording import format_age, format_number, format_percent, format_plain
 
 TRANSACTIONS_SHOWN = 50
@@ -129,6 +133,8 @@ def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
     now = timezone.now()
     since, until, period = _period(request, today=now.astimezone(UTC).date())
     found = performance_of(portfolio, since=since, until=until, now=now)
+    symbol = request.GET.get("benchmark", "").strip().upper()
+    benchmark = assets_named([symbol]).get(symbol) if symbol else None
     context = {
         **_common(portfolio, now),
         "title": f"Performance of {portfolio}",
@@ -136,7 +142,9 @@ def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
         "since": since,
         "until": until,
         "performance": found,
-        "figures": _figures(found),
+        "figures": [*_figures(found), *_benchmark(benchmark, portfolio, found, now)],
+        "symbol": symbol,
+        "no_such_asset": bool(symbol) and benchmark is None,
         "chart": _chart(found.days),
         "chart_text": _chart_text(found.days),
         "flows": [
@@ -145,6 +153,18 @@ def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
         "why": WHY_NO_RETURN.get(found.unknown, ""),
     }
     return render(request, "site/performance.html", context)
+
+
+@never_cache
+@login_required
+@require_safe
+def portfolio_download(request: HttpRequest, pk: int) -> HttpResponse:
+    """Give the transactions of a portfolio as CSV."""
+    portfolio = _portfolio(request, pk)
+    answer = HttpResponse(content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="portfolio-{portfolio.pk}.csv"'
+    csv.writer(answer).writerows(rows_for_export(portfolio))
+    return answer
 
 
 def _portfolio(request: HttpRequest, pk: int) -> Portfolio:
@@ -341,6 +361,18 @@ def _figures(found: Performance) -> list[tuple[str, str, str]]:
         ),
         ("Largest fall from a peak", _percent(found.drawdown), "of the time-weighted index"),
     ]
+
+
+def _benchmark(
+    asset: Asset | None, portfolio: Portfolio, found: Performance, now: datetime
+) -> list[tuple[str, str, str]]:
+    """Return what an asset gave on the same days."""
+    if asset is None or found.begins is None:
+        return []
+    days = {"since": found.begins, "until": found.days[-1].day}
+    gave = asset_return(asset, base=portfolio.base_currency, **days, now=now)
+    said = f"its price in {portfolio.base_currency} over the same days, without income"
+    return [(f"Benchmark: {asset.symbol}", _percent(gave), said)]
 
 
 def _chart(days: Sequence[Day]) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.alerts.models import Alert
 from apps.alerts.services import acknowledge
 from apps.api.graphql import limits
-from apps.market.models import Asset, AssetAlias
+from apps.market.models import AssetAlias
 from apps.market.services import roll_up
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending
@@ -62,7 +62,7 @@ def fill(owner, count, *, name):
     evaluate_pending(feed_id=feed.pk)
     roll_up(feed_id=feed.pk)
     for number in range(count):
-        record(make_portfolio(owner, f"{name} {number}"), *(bought(Asset.objects.get(symbol=one)) for one in symbols))
+        record(make_portfolio(owner, f"{name} {number}"), bought(feed.assets.first()))
         make_feed(f"{name}-{number}-ONLY".upper(), name=f"{name}-{number}")
     channels = [create_channel(owner=owner, name=f"{name} {number}", kind="inbox", config={}) for number in range(3)]
     set_channels(rule=Rule.objects.get(name=f"{name} of all"), channels=channels)

@@ -44,6 +44,8 @@ class World:
         self.settings, self.monkeypatch = settings, monkeypatch
         settings.EMAIL_CONFIGURED = True
         self.now = timezone.now()
+        # It stands still: what is read after a check must not depend on how fast the machine is.
+        monkeypatch.setattr(timezone, "now", lambda: self.now)
         self.feed = make_feed("BTC-USD", interval_seconds=10, provider="kraken", is_live=True)
         FeedHead.objects.update(next_slot=self.ago(10))
         append_quotes(self.feed, [("BTC-USD", self.ago(5), "10")], provider="kraken")

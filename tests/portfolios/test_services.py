@@ -106,6 +106,10 @@ def test_selling_more_than_is_held_is_refused_and_nothing_is_recorded(savings, a
     assert not Position.objects.exists()
 
 
+def test_to_record_nothing_records_nothing(savings):
+    assert record(savings) == []
+
+
 def test_a_correction_that_makes_another_row_wrong_names_that_row(savings, acme, ada):
     purchase, sale = record(savings, bought(acme), sold(acme))
     message = "Only 3 is held on 2024-02-01, so 4 cannot leave."

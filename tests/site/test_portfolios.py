@@ -1,5 +1,7 @@
 """The pages of portfolios outside the admin."""
 
+import csv
+import io
 import json
 import re
 from datetime import timedelta
@@ -44,7 +46,7 @@ def cells(text, table=0):
 
 def test_who_is_not_signed_in_is_sent_to_sign_in(client, savings):
     client.logout()
-    for address in ("portfolios", "portfolio", "performance"):
+    for address in ("portfolios", "portfolio", "performance", "portfolio_download"):
         answer = client.get(reverse(address, args=[] if address == "portfolios" else [savings.pk]))
         assert (answer.status_code, answer.url.partition("?")[0]) == (302, reverse("login"))
 
@@ -53,7 +55,8 @@ def test_a_foreign_portfolio_and_none_get_the_same_bytes(client, ada, acme):
     theirs = make_portfolio(make_owner("eve"), "EVES")
     record(theirs, bought(acme))
     assert "EVES" not in client.get(reverse("portfolios")).text
-    for name, more in (("portfolio", []), ("performance", []), ("holding", [acme.pk])):
+    ways = ("portfolio", []), ("performance", []), ("portfolio_download", []), ("holding", [acme.pk])
+    for name, more in ways:
         foreign, missing = (client.get(reverse(name, args=[pk, *more])) for pk in (theirs.pk, theirs.pk + 1000))
         assert (foreign.status_code, foreign.content) == (404, missing.content)
 
@@ -121,6 +124,28 @@ def test_a_number_opens_into_lots_price_rates_and_transactions(client, savings):
     assert row[-1] == "0.8: EUR-USD 1 / 1.25 of 2024-01-01T20:00"
 
 
+def test_all_transactions_are_downloaded_to_the_last_digit(client, ada, savings, acme):
+    other = make_portfolio(ada, "Other, new")
+    exact = {"quantity": "3.000000000000000001", "notes": 'first, "of" all\nthese', "external_id": "A1"}
+    moved = columns("2024-03-01", "transfer", asset=acme, quantity="1", to_portfolio=other)
+    record(savings, moved, bought(acme, rate="1.5", fee="0.10", **exact))
+    answer = client.get(reverse("portfolio_download", args=[savings.pk]))
+    assert answer["Content-Disposition"] == f'attachment; filename="portfolio-{savings.pk}.csv"'
+    first, second = csv.DictReader(io.StringIO(answer.text))
+    assert {name: value for name, value in first.items() if value} == {
+        **{"kind": "buy", "at": "2024-01-02T12:00:00+00:00", "has_time": "False", "asset": "ACME", "fee": "0.1"},
+        **{"amount": "1000", "currency": "EUR", "tax": "0", "rate": "1.5", **exact},
+    }
+    assert (second["kind"], second["to_portfolio"], second["quantity"]) == ("transfer", "Other, new", "1")
+
+
+@pytest.mark.parametrize("note", ["=1+1", "+1", "-1", "@sum", "\tx", "'quoted", "plain"])
+def test_a_note_is_no_formula_in_a_spreadsheet(client, savings, acme, note):
+    record(savings, bought(acme, notes=note))
+    [row] = csv.DictReader(io.StringIO(client.get(reverse("portfolio_download", args=[savings.pk])).text))
+    assert row["notes"] == (note if note == "plain" else f"'{note}")
+
+
 def test_a_transfer_is_listed_where_it_came_to(client, ada, savings, acme):
     other = make_portfolio(ada, "Other")
     record(savings, bought(acme), columns("2024-03-01", "transfer", asset=acme, quantity="4", to_portfolio=other))
@@ -184,6 +209,26 @@ def test_returns_begin_after_the_last_day_without_a_price(client, savings, acme)
     text = page(client, "performance", savings, **{"from": "2024-01-01", "to": "2024-01-31"}).text
     assert "From 2024-01-11 to 2024-01-31. Before that, nothing was held, or the value is not known." in text
     assert figures(text)["Time-weighted return"][0] == "10 %"
+
+
+def test_performance_beside_an_asset_in_the_base_currency(client, two_years):
+    today = timezone.now().date()
+    euro, index = make_asset("EUR-USD", "USD", base_currency="EUR"), make_asset("INDEX", "USD")
+    for asset, before, now in ((euro, "1", "1.25"), (index, "100", "150")):
+        close(asset, str(today - timedelta(days=400)), before)
+        quote(asset, now, at=timezone.now() - timedelta(minutes=1))
+        close(asset, str(today), now, at=timezone.now() - timedelta(minutes=1))
+    text = page(client, "performance", two_years, period="1y", benchmark="index").text
+    assert figures(text)["Benchmark: INDEX"] == ("20 %", "its price in EUR over the same days, without income")
+    assert "There is no asset NONE." in page(client, "performance", two_years, benchmark="NONE").text
+    odd = page(client, "performance", two_years, benchmark="<script>").text
+    assert "There is no asset &lt;SCRIPT&gt;." in odd
+
+
+def test_an_asset_without_a_price_then_is_no_benchmark(client, two_years):
+    make_asset("INDEX")
+    text = page(client, "performance", two_years, benchmark="INDEX").text
+    assert figures(text)["Benchmark: INDEX"][0] == "not known"
 
 
 def test_an_odd_period_is_a_year(client, two_years):

@@ -1,0 +1,55 @@
+"""Transactions of a file of Ghostfolio, recorded in a portfolio."""
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+
+from apps.portfolios.domain.ghostfolio import BYTES_LARGEST, FileRefused, read_activities
+from apps.portfolios.importing import ImportRefused, import_activities
+from apps.portfolios.models import Portfolio
+
+
+class Command(BaseCommand):
+    """Exit status 0; 1 where rows are wrong, each in a line, and nothing is recorded; 2, with one line, where the file
+    cannot be read or the portfolio is not there."""
+
+    help = "Record the transactions of a file of Ghostfolio, JSON or CSV, in a portfolio; what is there is left out."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", type=Path, help="The file that was exported.")
+        parser.add_argument("--owner", required=True, help="The name of the user whose portfolio it is.")
+        parser.add_argument("--portfolio", required=True, help="The name of the portfolio.")
+        parser.add_argument("--account", help="Only the rows of this account of the file.")
+        parser.add_argument("--dry-run", action="store_true", help="Say what would be recorded, and record nothing.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        named = {"owner__username": options["owner"], "name": options["portfolio"]}
+        portfolio = Portfolio.objects.filter(**named).first()
+        if portfolio is None:
+            _refuse(f"{options['owner']} has no portfolio {options['portfolio']}")
+        try:
+            with options["file"].open("rb") as file:
+                # One byte more says that it is too large.
+                read = read_activities(file.read(BYTES_LARGEST + 1))
+        except OSError as error:
+            _refuse(f"{options['file']}: {error.strerror}")
+        except FileRefused as error:
+            _refuse(str(error))
+        given = {"account": options["account"], "now": timezone.now(), "dry_run": options["dry_run"]}
+        try:
+            done = import_activities(portfolio=portfolio, read=read, **given)
+        except ImportRefused as error:
+            for one in error.errors:
+                self.stdout.write(f"row {one.row}: {one.message}" if one.row else one.message)
+            self.stdout.write(f"{error.count} wrong, so nothing is recorded.")
+            raise SystemExit(1) from None
+        would = "would be recorded" if options["dry_run"] else "recorded"
+        self.stdout.write(f"{done.added} {would}, {done.known} were there already.")
+
+
+def _refuse(what: str) -> NoReturn:
+    print(f"import_transactions: {what}", file=sys.stderr)
+    raise SystemExit(2)

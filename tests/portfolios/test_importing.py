@@ -1,0 +1,77 @@
+"""Files of Ghostfolio recorded in a portfolio."""
+
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+
+from apps.market.models import AssetAlias
+from apps.portfolios.models import Position, Transaction
+from tests.builders import make_owner
+from tests.portfolios.domain.test_ghostfolio import ROW, in_json
+from tests.portfolios.rows import make_asset, make_portfolio
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def savings():
+    return make_portfolio(make_owner())
+
+
+def imported(tmp_path, *rows, status=0, **options):
+    """Import a file of these rows, and return what is said."""
+    file = tmp_path / "ghostfolio.json"
+    file.write_bytes(in_json(*rows))
+    said, given = StringIO(), {"owner": "ada", "portfolio": "Savings"} | options
+    if status == 0:
+        call_command("import_transactions", str(file), **given, stdout=said)
+        return said.getvalue()
+    with pytest.raises(SystemExit) as ended:
+        call_command("import_transactions", str(file), **given, stdout=said)
+    assert ended.value.code == status
+    return said.getvalue()
+
+
+def test_a_file_adds_its_rows_once(tmp_path, savings):
+    make_asset()
+    assert imported(tmp_path, ROW, ROW, dry_run=True) == "2 would be recorded, 0 were there already.\n"
+    assert not Transaction.objects.exists()
+    assert imported(tmp_path, ROW, ROW) == "2 recorded, 0 were there already.\n"
+    assert imported(tmp_path, ROW, ROW) == "0 recorded, 2 were there already.\n"
+    sale = ROW | {"type": "SELL", "date": "2024-02-01", "quantity": 1}
+    assert imported(tmp_path, ROW, ROW, sale) == "1 recorded, 2 were there already.\n"
+    assert Position.objects.get().quantity == 3
+
+
+def test_an_alias_is_an_asset_too_and_an_account_may_be_chosen(tmp_path, savings):
+    AssetAlias.objects.create(asset=make_asset("ACME-USD"), name="ACME")
+    other = ROW | {"accountId": "a2"}
+    assert imported(tmp_path, ROW, other, account="Broker") == "1 recorded, 0 were there already.\n"
+
+
+def test_what_is_wrong_is_listed_by_row_and_nothing_is_recorded(tmp_path, savings):
+    rows = [ROW, ROW | {"symbol": "NONE"}, ROW | {"quantity": "x"}]
+    make_asset()
+    assert imported(tmp_path, *rows, status=1).splitlines() == [
+        "row 2: symbol: there is no asset NONE; ask an operator to add it.",
+        "row 3: quantity: x is not a number; write it like 1234.5.",
+        "2 wrong, so nothing is recorded.",
+    ]
+    assert not Transaction.objects.exists()
+
+
+def test_a_short_sale_is_listed_and_at_most_100_rows_are(tmp_path, savings):
+    make_asset()
+    short = ROW | {"type": "SELL"}
+    lines = imported(tmp_path, *[short] * 120, status=1).splitlines()
+    assert lines[0] == "row 1: quantity: Only 0 is held on 2024-01-02, so 2 cannot leave."
+    assert (len(lines), lines[-1]) == (101, "120 wrong, so nothing is recorded.")
+
+
+def test_what_cannot_be_read_is_refused_with_one_line(tmp_path, savings, capsys):
+    assert imported(tmp_path, ROW, status=2, portfolio="None") == ""
+    assert capsys.readouterr().err == "import_transactions: ada has no portfolio None\n"
+    with pytest.raises(SystemExit):
+        call_command("import_transactions", str(tmp_path / "none"), owner="ada", portfolio="Savings")
+    assert capsys.readouterr().err == f"import_transactions: {tmp_path / 'none'}: No such file or directory\n"
