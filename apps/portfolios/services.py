@@ -26,6 +26,8 @@ from apps.portfolios.models import Portfolio, TransactionChange, UsedPrice, Used
 from apps.portfolios.models import Transaction as Row
 
 _WRITTEN_AT_ONCE = 1_000
+# Whether the row of a foreign key is there, the database says, without a statement for each.
+_NOT_CLEANED = ["day", "portfolio", "asset", "fee_asset", "to_asset", "to_portfolio"]
 
 
 class TransactionsRefused(Exception):
@@ -229,7 +231,7 @@ def _refuse_wrong(rows: Sequence[Row], *, keys: Iterable[int], linked: Mapping[i
     found: list[Refusal] = []
     for row, key in zip(rows, keys, strict=True):
         try:
-            row.full_clean(exclude=["day"], validate_unique=False, validate_constraints=False)
+            row.full_clean(exclude=_NOT_CLEANED, validate_unique=False, validate_constraints=False)
         except ValidationError as error:
             found += [Refusal(key, field, text) for field, texts in error.message_dict.items() for text in texts]
             continue

@@ -6,7 +6,8 @@ from io import StringIO
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from apps.portfolios.copying import differences, stored_copy
 from apps.portfolios.models import (
@@ -104,6 +105,16 @@ def test_selling_more_than_is_held_is_refused_and_nothing_is_recorded(savings, a
     assert refused(record, savings, *rows) == [(2, "quantity", message)]
     assert not Transaction.objects.exists()
     assert not Position.objects.exists()
+
+
+def test_statements_do_not_grow_with_rows(savings, acme):
+    def statements(rows):
+        with CaptureQueriesContext(connection) as asked:
+            record(savings, *rows)
+        return len(asked)
+
+    record(savings, bought(acme))
+    assert statements([bought(acme)] * 20) == statements([bought(acme)] * 2)
 
 
 def test_to_record_nothing_records_nothing(savings):
