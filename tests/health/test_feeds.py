@@ -59,6 +59,9 @@ def test_a_feed_without_a_source_or_without_an_asset_gives_nothing():
     empty, mute = make_feed(name="empty"), make_feed("ETH-USD", name="mute")
     mute.sources.all().delete()
     assert found(0) == wrong(empty, Code.NO_FEED_ASSET) | wrong(mute, Code.NO_SOURCE)
+    # Its rounds fail.
+    FeedHead.objects.filter(feed=mute).update(failures=1)
+    assert found(0) == wrong(empty, Code.NO_FEED_ASSET) | wrong(mute, Code.NO_SOURCE)
 
 
 def test_a_missing_key_stops_a_feed_that_has_no_other_source(live, monkeypatch):

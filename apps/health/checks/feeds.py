@@ -201,7 +201,7 @@ def _failing(
         facts = {"reason": reason or "unknown", "hint": hint_on(reason or "", key_variables=keys)}
         level = Level.STOPPED if is_over else Level.DEGRADED
         banned = feed.banned(bans)
-        if len(banned) == len(feed.sources):
+        if banned and len(banned) == len(feed.sources):
             found[feed.pk] = _banned(feed, banned, level=level, since=since, patience=patience)
             continue
         found[feed.pk] = Finding(
