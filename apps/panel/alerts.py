@@ -121,7 +121,7 @@ class AlertAdmin(ReadOnlyAdmin):
     ]
     list_display_links = ["summary"]
     list_filter = [StateFilter, "severity", "kind", FoundFilter, ("rule", RuleFilter), ("asset", AssetFilter)]
-    list_select_related = ["rule", "asset", "acknowledged_by", "owner"]
+    list_select_related = ["rule", "asset", "acknowledged_by"]
     # Of an alert that no rule opened, rule and asset are labels.
     search_fields = [
         *("summary", "note", "asset__symbol", "rule__name"),
@@ -130,7 +130,7 @@ class AlertAdmin(ReadOnlyAdmin):
     search_help_text = "Finds what was seen, notes, assets and rules."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
-        return alerts_of(request.user)
+        return alerts_of(request.user).select_related("owner")
 
     def get_list_display(self, request: HttpRequest) -> Sequence[str]:
         return [*self.list_display, "whose"] if request.user.is_superuser else self.list_display

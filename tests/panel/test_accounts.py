@@ -60,7 +60,8 @@ def powers(user):
 
 @pytest.mark.django_db
 def test_an_owner_may_do_exactly_this():
-    rows = ("rules_rule", "notify_channel", "notify_silence", "api_apitoken")
+    rows = ("rules_rule", "notify_channel", "notify_silence", "api_apitoken", "portfolios_portfolio")
+    rows += ("portfolios_transaction",)
     verbs = ("view", "add", "change", "delete")
     expected = {f"{row.split('_')[0]}.{verb}_{row.split('_')[1]}" for row in rows for verb in verbs}
     assert names(group("Owner").permissions) == expected | {
@@ -75,7 +76,8 @@ def test_an_operator_may_do_nothing_to_what_owners_own_and_not_delete_people_or_
     # Of alerts, those about the installation alone: the list shows no others.
     of_alerts = {one for one in found if one.startswith("alerts.")}
     assert of_alerts == {"alerts.view_alert", "alerts.change_alert", "alerts.view_system_alerts"}
-    assert {one.split(".")[0] for one in found - of_alerts} == {"market", "sources", "auth"}
+    assert {one for one in found if one.startswith("api.")} == {"api.read_metrics"}
+    assert {one.split(".")[0] for one in found - of_alerts} == {"market", "sources", "auth", "api"}
     assert found & {"auth.delete_user", "market.delete_feed", "market.delete_asset", "auth.change_group"} == set()
 
 
