@@ -1,4 +1,4 @@
-"""What tells the canary's rows from all others: its user, feed, asset, rule and channel have negative ids."""
+"""The canary's id, and the managers that leave it out: its user, feed, asset, rule and channel have a negative id."""
 
 from typing import Any
 

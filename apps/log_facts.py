@@ -1,5 +1,5 @@
-"""What every log line of a piece of work says besides its own facts: the request, the task, the feed, the entry, the
-trace."""
+"""The fields that every log line of a piece of work has besides its own: the request, the task, the feed, the entry,
+the trace."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

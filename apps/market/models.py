@@ -109,7 +109,7 @@ class FeedHead(Leased, Dispatched):
     is_cache_stale: a write to the cache failed and is to be done again; totals: of all that was appended (apps.totals).
     """
 
-    # What changes with each entry that is appended.
+    # Columns that change with each appended entry.
     APPENDED = ("seq", "totals")
 
     feed = models.OneToOneField(Feed, models.CASCADE, primary_key=True, related_name="head")

@@ -68,7 +68,7 @@ _QUEUE = "the queue's name"
 _COUNTER, _GAUGE, _HISTOGRAM = Kind
 
 METRICS: tuple[Metric, ...] = (
-    # What came in, by the feeds' heads.
+    # Quotes and entries received, from the feeds' heads.
     Metric("fintech_entries_total", _COUNTER, "Entries appended to feeds' logs.", {"feed": _FEED, "kind": _KIND}),
     Metric(
         "fintech_quotes_total",
@@ -95,7 +95,7 @@ METRICS: tuple[Metric, ...] = (
         {"feed": _FEED, "reason": "a code of docs/feeds.md"},
     ),
     Metric("fintech_slots_missed_total", _COUNTER, "Slots that passed without a fetch.", {"feed": _FEED}),
-    # What was made of it, by the evaluation cursors.
+    # Evaluations and alerts, from the evaluation cursors.
     Metric("fintech_entries_evaluated_total", _COUNTER, "Entries evaluated.", {"feed": _FEED, "kind": _KIND}),
     Metric(
         "fintech_quote_evaluation_seconds",
@@ -112,7 +112,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("fintech_alerts_opened_total", _COUNTER, "Alerts of rules and of the installation that opened.", _ALERT),
     Metric("fintech_alerts_resolved_total", _COUNTER, "Alerts of rules and of the installation that resolved.", _ALERT),
     Metric("fintech_alerts_open", _GAUGE, "Alerts open now.", {key: _ALERT[key] for key in ("kind", "severity")}),
-    # What was sent.
+    # Notifications and messages.
     Metric(
         "fintech_delivery_attempts_total",
         _COUNTER,
@@ -138,7 +138,7 @@ METRICS: tuple[Metric, ...] = (
         "Channels by how they are.",
         {"state": "working, failing (their last attempt failed), off"},
     ),
-    # What waits.
+    # Backlogs and ages.
     Metric("fintech_entries_not_evaluated", _GAUGE, "Entries that wait to be evaluated."),
     Metric("fintech_oldest_entry_not_evaluated_age_seconds", _GAUGE, "How long ago the oldest of them was received."),
     Metric(

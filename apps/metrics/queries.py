@@ -1,4 +1,4 @@
-"""What the metrics say, read from rows in a fixed number of statements."""
+"""The values of the metrics, read from rows in a fixed number of statements."""
 
 import math
 import time

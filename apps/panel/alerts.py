@@ -182,7 +182,7 @@ class AlertAdmin(ReadOnlyAdmin):
         return request.user.has_perm("alerts.change_alert")
 
     def buttons_for(self, request: HttpRequest, row: Alert) -> Sequence[str]:
-        # What no rule opened is silenced by severity, or where it comes from, in Alertmanager.
+        # An alert that no rule opened is silenced by severity, or in Alertmanager.
         offered = {"acknowledge": row.state == Alert.State.OPEN, "silence": row.rule_id is not None}
         offered["was_split"] = row.kind == Alert.Kind.CONDITION and step_of(row) is not None
         return [name for name in self.buttons if offered[name]]

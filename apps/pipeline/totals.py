@@ -1,4 +1,4 @@
-"""What the evaluation of an entry adds to the totals of its feed's evaluation cursor."""
+"""The counts that the evaluation of an entry adds to the totals of its feed's evaluation cursor."""
 
 from collections import Counter
 from collections.abc import Sequence

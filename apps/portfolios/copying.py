@@ -22,7 +22,7 @@ _WRITTEN_AT_ONCE = 1_000
 
 
 class Copy(NamedTuple):
-    """What is stored of a portfolio. facts: the columns of LedgerCopy; positions: asset id -> columns of Position;
+    """The stored copy of a portfolio. facts: the columns of LedgerCopy; positions: asset id -> columns of Position;
     lots: asset id -> the columns of each LotCopy, in order."""
 
     facts: dict[str, Any]

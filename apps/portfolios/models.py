@@ -217,7 +217,7 @@ class Transaction(models.Model):
 
 
 class TransactionChange(models.Model):
-    """What a transaction was before it was corrected or deleted.
+    """A transaction as it stood before it was corrected or deleted.
 
     row: the id of the transaction, which may be gone; by_name: the user's name then.
     """
@@ -246,7 +246,7 @@ class TransactionChange(models.Model):
 
 
 class UsedRate(models.Model):
-    """What 1 unit of a currency cost in a portfolio's base currency at the time of a transaction, as it was found.
+    """The exchange rate of a currency in a portfolio's base currency at the time of a transaction, as it was found.
 
     path: [symbol, provider's price, time, whether it was inverted] for each leg; priced_at: time of the oldest price.
     """
@@ -290,7 +290,7 @@ class UsedPrice(models.Model):
 
 
 class LedgerCopy(models.Model):
-    """What the transactions of a portfolio come to, besides positions and lots; written with each change of them.
+    """The totals of a portfolio, besides positions and lots; written with each change of them.
 
     split_id: the newest split that it knows; totals: name -> sum in the base currency, or None; cash: currency ->
     balance; flows: [day, amount or None]; quantities: [day, asset id, quantity after it]; balances: [day, currency,

@@ -26,7 +26,7 @@ MEANING = (
     *("fee_quantity", "tax", "tax_currency", "rate", "counter_amount", "counter_currency", "acquired_at"),
     *("to_portfolio_id", "event", "to_asset_id", "numerator", "denominator", "cost_share"),
 )
-# What is said beside it, and kept in the history of corrections too.
+# Further columns, which the history of corrections keeps too.
 BESIDE = ("notes", "group_id", "external_id")
 # No number of a row is below 0, so none begins with a sign.
 _LEADS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")

@@ -1,4 +1,4 @@
-"""What portfolios are worth: now, by day, and how they did. Reads the stored copy and the market's prices."""
+"""The values of portfolios, now and by day, and their performance. Reads the stored copy and the market's prices."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
@@ -52,7 +52,7 @@ class View(NamedTuple):
 
 def view_now(portfolio: Portfolio, positions: Collection[Position]) -> View:
     """Return a portfolio at the newest prices. Four statements."""
-    # What is long, history alone needs.
+    # Only the history by day needs these columns.
     copy = LedgerCopy.objects.defer("flows", "quantities", "balances").get(portfolio=portfolio)
     held = {one.asset_id: one for one in positions if one.quantity}
     rate_assets = market.rate_assets()
@@ -216,7 +216,7 @@ def days_of(portfolio: Portfolio, copy: LedgerCopy, *, since: date, until: date,
 
 
 class _Steps(NamedTuple):
-    """What was held at the end of each day on which that changed."""
+    """The quantities held at the end of each day on which they changed."""
 
     days: list[date]
     held: list[Fraction]

@@ -1,4 +1,4 @@
-"""What the web processes count together: each request once, whichever process answered it."""
+"""Metrics of several web processes: each request is counted once, whichever process answered it."""
 
 from concurrent.futures import ThreadPoolExecutor
 

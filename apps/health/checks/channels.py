@@ -27,7 +27,7 @@ def channel_findings(*, now: datetime) -> list[Finding]:
 
 
 class _Row(NamedTuple):
-    """What is read of one channel: some of its columns, and its last try."""
+    """One channel as it is checked: some of its columns, and its last attempt."""
 
     pk: int
     kind: str

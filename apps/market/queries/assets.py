@@ -12,8 +12,8 @@ from apps.market.models import Asset, AssetAlias, AssetsChange
 
 
 class ChosenAsset(NamedTuple):
-    """What a rule has to know of an asset. calendar: "" where it trades around the clock; signed: its price may be 0 or
-    less."""
+    """The columns of an asset that a rule needs. calendar: "" where it trades around the clock; signed: its price may
+    be 0 or less."""
 
     pk: int
     symbol: str

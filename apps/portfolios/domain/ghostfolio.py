@@ -48,7 +48,7 @@ class FileRefused(Exception):
 
 
 class RowError(NamedTuple):
-    """What is wrong with one row. row: its number in the file, from 1 on, without the header."""
+    """An error in one row. row: its number in the file, from 1 on, without the header."""
 
     row: int
     message: str

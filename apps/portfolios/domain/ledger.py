@@ -1,4 +1,4 @@
-"""What a portfolio holds and has made, from its transactions in order. Pure."""
+"""Positions, cash and gains of portfolios, computed from their transactions in order. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

@@ -32,7 +32,7 @@ class Leg(NamedTuple):
 
 
 class FoundRate(NamedTuple):
-    """What 1 unit of a currency costs in another. legs: none between equal currencies, else one or two."""
+    """The exchange rate of 1 unit of a currency in another. legs: none between equal currencies, else one or two."""
 
     rate: Fraction
     legs: tuple[Leg, ...] = ()

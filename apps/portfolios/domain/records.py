@@ -1,4 +1,4 @@
-"""What the computation of portfolios reads and gives. Pure."""
+"""The inputs and results of the computation of portfolios. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ Rates = Mapping[tuple[int, str, datetime], Fraction]
 
 
 class Price(NamedTuple):
-    """What one unit of an asset cost."""
+    """The price of one unit of an asset."""
 
     amount: Fraction
     currency: str
@@ -43,7 +43,7 @@ class Flow(NamedTuple):
 
 
 class Disposal(NamedTuple):
-    """What one transaction gave for one lot or a part of it. Everything but `proceeds` and `cost` is in the base
+    """The result of one transaction for one lot or a part of it. Everything but `proceeds` and `cost` is in the base
     currency, and None where a rate is missing.
 
     quantity: 0 for a return of capital; price_part: gain in the lot's currency at the rate of the sale; currency_part:
@@ -81,7 +81,7 @@ class Item(NamedTuple):
 
 @dataclass
 class Ledger:
-    """What the transactions of one portfolio come to.
+    """The positions, cash and totals of one portfolio.
 
     holdings: asset -> quantity of its lots; cash: currency -> balance; booked: what moved into cash, each at the rate
     of its own time, without conversions; carried: gain that came in or went with deliveries and transfers, so that it

@@ -25,7 +25,7 @@ class Day(NamedTuple):
 
 
 class DayReturn(NamedTuple):
-    """What a day gave: 0.01 is 1 %."""
+    """The return of a day: 0.01 is 1 %."""
 
     day: date
     rate: Decimal

@@ -11,7 +11,7 @@ RATIO_HIGHEST = 100_000
 
 
 class Kind(StrEnum):
-    """What a transaction is."""
+    """The kinds of transactions."""
 
     BUY = "buy"
     SELL = "sell"
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 
 class Event(StrEnum):
-    """What a corporate event is."""
+    """The kinds of corporate events."""
 
     SPLIT = "split"
     BONUS = "bonus"

@@ -1,4 +1,4 @@
-"""What a portfolio is worth, and how its value came about. Pure."""
+"""The value of a portfolio, and the parts that explain it. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -26,7 +26,7 @@ class Priced(NamedTuple):
 
 
 class Valued(NamedTuple):
-    """What is held of one asset, and what it is worth. Everything but quantity, price and rate is in the base currency.
+    """A position in one asset and its value. Everything but quantity, price and rate is in the base currency.
 
     missing: "price" where no price is known, "currency" where it is not known what the price is in, "rate" where no
     path leads from there to the base currency, or "".

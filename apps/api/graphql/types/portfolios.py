@@ -15,13 +15,13 @@ from apps.portfolios.models import Portfolio as PortfolioRow
 from apps.portfolios.models import Transaction as TransactionRow
 from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in
 
-TransactionKind = enum("TransactionKind", Kind, description="What a transaction is; see docs/portfolios.md.")
-CorporateEvent = enum("CorporateEvent", Event, description="What a corporate event is; see docs/portfolios.md.")
+TransactionKind = enum("TransactionKind", Kind, description="The kinds of transactions; see docs/portfolios.md.")
+CorporateEvent = enum("CorporateEvent", Event, description="The kinds of corporate events; see docs/portfolios.md.")
 LotMethod = enum("LotMethod", Method, description="Which lots a sale takes.")
 
 
 class Position(graphene.ObjectType):
-    """What a portfolio holds of one asset, and what it has made with it, in the base currency, with 12 decimals. Null:
+    """A portfolio's quantity of one asset, and its gains on it, in the base currency, with 12 decimals. Null:
     an exchange rate is not known."""
 
     asset = graphene.Field(Asset, required=True)
@@ -85,12 +85,12 @@ class Portfolio(graphene.ObjectType):
 
     id = graphene.ID(required=True)
     name = graphene.String(required=True)
-    owner = graphene.String(description="Whose it is.")
+    owner = graphene.String(description="Its owner's user name.")
     base_currency = graphene.String(required=True)
     method = graphene.Field(LotMethod, required=True)
     tracks_cash = graphene.Boolean(required=True)
     created_at = graphene.Field(DateTime, required=True)
-    positions = pages_of(PositionConnection, description="What it holds or held, by asset.")
+    positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
     transactions = pages_of(TransactionConnection, description="Newest first.")
 
     def resolve_owner(portfolio: PortfolioRow, info: Any) -> Any:
