@@ -12,7 +12,8 @@ if [ -z "${SERVICES_LOCKED:-}" ] && command -v flock >/dev/null; then
 fi
 
 python=.venv/bin/python
-log=$PWD/var/log/services.log
+script=services
+. compose/debian.sh
 vhosts=(fintech fintech_test)
 
 # RabbitMQ is told by the environment: nothing in /etc is touched. Exported here since its package may start it too.
@@ -20,20 +21,7 @@ vhosts=(fintech fintech_test)
 export RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 ERL_EPMD_ADDRESS=127.0.0.1
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} -rabbit disk_free_limit 1000000000"
 
-say() { echo "services: $*"; }
-fail() { printf 'services: %s\n' "$@" >&2; exit 1; }
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-is_root_on_debian() { [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; }
-
-install() { # packages
-  local apt=(apt-get -y -qq -o DPkg::Lock::Timeout=300)
-  say "installing $* (20 to 60 s; apt's words are in var/log/services.log) ..."
-  # C.UTF-8: PostgreSQL's first cluster takes its encoding from the locale of this call.
-  export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
-  # The package lists have a lock that apt does not wait for; and old lists are no reason to stop.
-  { "${apt[@]}" update || { sleep 15 && "${apt[@]}" update; } || true; } >>"$log" 2>&1 </dev/null
-  "${apt[@]}" install --no-install-recommends "$@" >>"$log" 2>&1 </dev/null || fail "apt-get install failed:" "$(tail -n 5 "$log")"
-}
 
 # <service>_start: start what Debian installed. <service>_login: do what the application does, succeed if it may.
 # <service>_grant: as the server's administrator, give the application what it needs.
