@@ -1,7 +1,7 @@
 """Episodes opened and resolved from what the engine found, the check of health found or Alertmanager says, and noted
 where what they saw was corrected, in the caller's transaction; and acknowledged by people."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
 
@@ -23,7 +23,6 @@ from apps.alerts.episodes import (
     is_notable,
 )
 from apps.alerts.models import Alert, AlertEvent
-from apps.alerts.queries import open_health_alerts
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, FeedEntry
@@ -177,12 +176,9 @@ def _system_alert_of(reported: SystemAlert) -> Alert:
     )
 
 
-def record_health_alerts(
-    *, due: Sequence[HealthAlert], over: Collection[tuple[int | None, str, int]], now: datetime
-) -> list[AlertEvent]:
-    """Open the alerts about health that are due and not open, and resolve the open ones whose keys are in `over`, in
-    the caller's transaction; return the events made. One caller at a time."""
-    waiting = open_health_alerts()
+def record_health_alerts(*, due: Sequence[HealthAlert], over: Sequence[Alert], now: datetime) -> list[AlertEvent]:
+    """Open these alerts about health, none of which is open, and resolve those that are over, in the caller's
+    transaction; return the events made. One caller at a time."""
     new = [
         Alert(
             kind=Alert.Kind.HEALTH,
@@ -197,15 +193,13 @@ def record_health_alerts(
             evidence=one.evidence,
         )
         for one in due
-        if one.key not in waiting
     ]
-    ended = [waiting[key] for key in sorted(over, key=str) if key in waiting]
-    for alert in ended:
+    for alert in over:
         alert.resolved_at, alert.resolution = max(now, alert.opened_at), WELL_AGAIN
-    Alert.objects.bulk_update(ended, ["resolved_at", "resolution"], batch_size=1_000)
+    Alert.objects.bulk_update(over, ["resolved_at", "resolution"], batch_size=1_000)
     Alert.objects.bulk_create(new, batch_size=1_000)
     events = [AlertEvent(alert=alert, kind=OPENED, at=now, reason=FOUND_BY_HEALTH_CHECK) for alert in new]
-    events += [AlertEvent(alert=alert, kind=RESOLVED, at=now, reason=WELL_AGAIN) for alert in ended]
+    events += [AlertEvent(alert=alert, kind=RESOLVED, at=now, reason=WELL_AGAIN) for alert in over]
     return AlertEvent.objects.bulk_create(events, batch_size=1_000)
 
 

@@ -43,7 +43,11 @@ def record_alerts(
     waiting = open_health_alerts()
     if not alerting and not waiting:
         return []
-    over = [key for key in waiting if not _lasts(alerting.get((Subject(key[1]), key[2]), ()), owner_id=key[0])]
+    over = [
+        alert
+        for (owner_id, subject, pk), alert in waiting.items()
+        if not any(_concerns(one, owner_id=owner_id) for one in alerting.get((Subject(subject), pk), ()))
+    ]
     lasting = [
         one
         for of_one in alerting.values()
@@ -61,10 +65,6 @@ def _is_alerting(one: Finding) -> bool:
     if one.code in INTENDED:
         return one.code == Code.PAUSED
     return one.level == Level.STOPPED or one.subject == Subject.SYSTEM
-
-
-def _lasts(of_subject: Sequence[Finding], *, owner_id: int | None) -> bool:
-    return any(_concerns(one, owner_id=owner_id) for one in of_subject)
 
 
 def _concerns(one: Finding, *, owner_id: int | None) -> bool:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from django.contrib.auth import get_user_model
+
 from apps.alerts.models import Alert, AlertEvent
 from apps.notify.models import Channel, Notification, RuleChannel
 from apps.notify.queries import operator_channels
@@ -81,15 +83,17 @@ def _channels_about_health(alerts: Sequence[Alert]) -> dict[int, list[Channel]]:
         for subject_id, owner_id, channel_id in named:
             if (subject, subject_id) != ("channel", channel_id):
                 found.setdefault((subject, subject_id, owner_id), {})[channel_id] = by_id[channel_id]
-    others: dict[tuple[int, int | None], Channel] = {}
+    subjects = Channel.objects.in_bulk({alert.subject_id for alert in owned if alert.subject == "channel"})
+    owners = get_user_model().objects.in_bulk({alert.owner_id for alert in owned})
+    others: dict[tuple[int | None, int | None], Channel] = {}
     chosen = {}
     for alert in owned:
         targets = list(found.get((alert.subject, alert.subject_id, alert.owner_id or 0), {}).values())
-        if not targets and alert.owner is not None:
-            its_own = Channel.objects.filter(pk=alert.subject_id).first() if alert.subject == "channel" else None
-            key = (alert.owner.pk, its_own.pk if its_own is not None else None)
+        if not targets:
+            failed = subjects.get(alert.subject_id) if alert.subject == "channel" else None
+            key = (alert.owner_id, failed.pk if failed is not None else None)
             if key not in others:
-                others[key] = channel_that_works(alert.owner, other_than=its_own)
+                others[key] = channel_that_works(owners[alert.owner_id], other_than=failed)
             targets = [others[key]]
         chosen[alert.pk] = targets
     return chosen
