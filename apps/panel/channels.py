@@ -36,7 +36,7 @@ from apps.notify.transports.registry import TRANSPORTS
 from apps.panel.channel_form import field_name, form_for, kinds_offered, settings_shown
 from apps.panel.deferrals import at_their_limit, describe_deferrals, why_it_waits
 from apps.panel.kit.health import HealthShown
-from apps.panel.kit.owned import OwnedRows, owners_to_choose
+from apps.panel.kit.owned import ChosenOwner, OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.panel.messages import describe_status, say_sent_again
 
@@ -75,7 +75,7 @@ class ChannelKindFilter(admin.SimpleListFilter):
 
 
 @admin.register(Channel)
-class ChannelAdmin(HealthShown, OwnedRows, PageAdmin):
+class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
     """A channel stays its owner's and its kind: the rules that notify it are theirs too."""
 
     healths_of = staticmethod(channel_healths)
@@ -159,12 +159,6 @@ class ChannelAdmin(HealthShown, OwnedRows, PageAdmin):
             # Disabled and not left out, so that a name that the owner has twice is still refused in words.
             form.base_fields["owner"].disabled = obj is not None
         return form
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "owner":
-            kwargs["initial"] = request.user
-            kwargs["queryset"] = owners_to_choose(request.user)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def has_delete_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
         # Messages about alerts stay on record: such a channel is switched off instead. None stands for many at once.

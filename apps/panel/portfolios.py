@@ -11,7 +11,7 @@ from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from apps.panel.kit.owned import OwnedRows, owners_to_choose
+from apps.panel.kit.owned import ChosenOwner, OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.portfolios.models import LedgerCopy, Portfolio
 from apps.portfolios.queries import portfolios_seen_by, positions_of
@@ -41,7 +41,7 @@ class PortfolioForm(forms.ModelForm):
 
 
 @admin.register(Portfolio)
-class PortfolioAdmin(OwnedRows, PageAdmin):
+class PortfolioAdmin(ChosenOwner, OwnedRows, PageAdmin):
     """A portfolio stays its owner's, and tracks cash or does not for ever."""
 
     actions = ["recompute"]
@@ -69,12 +69,6 @@ class PortfolioAdmin(OwnedRows, PageAdmin):
                 # Disabled and not left out, so that a name that the owner has twice is still refused in words.
                 form.base_fields[name].disabled = obj is not None
         return form
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "owner":
-            kwargs["initial"] = request.user
-            kwargs["queryset"] = owners_to_choose(request.user)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Portfolio, form: BaseModelForm, change: bool) -> None:
         columns = {name: getattr(obj, name) for name in ("name", "base_currency", "method")}

@@ -14,7 +14,7 @@ from unfold.decorators import display
 from apps.api.tokens.models import ApiToken
 from apps.api.tokens.queries import tokens_seen_by
 from apps.api.tokens.services import create_token, revoke_token
-from apps.panel.kit.owned import owners_to_choose
+from apps.panel.kit.owned import ChosenOwner
 
 
 class TokenForm(forms.ModelForm):
@@ -26,7 +26,7 @@ class TokenForm(forms.ModelForm):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(ModelAdmin):
+class ApiTokenAdmin(ChosenOwner, ModelAdmin):
     """People see their own tokens, superusers all. A token is never edited: it is revoked, and another one is made."""
 
     actions = ["revoke"]
@@ -46,12 +46,6 @@ class ApiTokenAdmin(ModelAdmin):
         scope = ["scope"] if obj is not None or request.user.has_perm("api.read_metrics") else []
         fields = ["owner", "name", *scope, "expires_at"]
         return fields if obj is None else [*fields, *self.readonly_fields]
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "owner":
-            kwargs["initial"] = request.user
-            kwargs["queryset"] = owners_to_choose(request.user)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: ApiToken | None = None) -> bool:
         return False

@@ -38,6 +38,16 @@ class OwnedRows:
         return rows.filter(**{self.owner_lookup: request.user})
 
 
+class ChosenOwner:
+    """Offers the owners for whom the reader may make rows, the reader first."""
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "owner":
+            kwargs["initial"] = request.user
+            kwargs["queryset"] = owners_to_choose(request.user)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
+
+
 def owners_to_choose(user: Any) -> QuerySet[User]:
     """Return whom `user` may make rows for: themselves; a superuser everybody."""
     return User.objects.filter(is_not_canary("pk") if user.is_superuser else Q(pk=user.pk))
