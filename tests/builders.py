@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
 from apps.alerts.models import Alert
@@ -33,6 +33,13 @@ def at(seconds: float) -> datetime:
 def make_owner(name: str = "ada") -> Any:
     """Return a user."""
     return get_user_model().objects.create_user(name, email=f"{name}@example.org", password="a long enough phrase")
+
+
+def make_member(name: str, group: str = "Owner") -> Any:
+    """Return a user who may do what this group may."""
+    member = make_owner(name)
+    member.groups.add(Group.objects.get(name=group))
+    return member
 
 
 def make_feed(

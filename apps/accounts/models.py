@@ -1,4 +1,4 @@
-"""People's profiles, and recent attempts to sign in."""
+"""People's profiles, recent attempts to sign in, and keys under which their programs have created something."""
 
 from zoneinfo import available_timezones
 
@@ -66,3 +66,25 @@ class SignInAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.at}"
+
+
+class IdempotencyKey(models.Model):
+    """What a program of an owner has created under a key of its own, so that a repeat creates nothing more; kept for a
+    day.
+
+    digest: of what was to be created; created: the id of what came of it, "" only within that transaction.
+    """
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="idempotency_keys")
+    key = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64)
+    created = models.CharField(max_length=64, blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "key"], name="one_idempotency_key_per_owner")]
+        # Serves pruning.
+        indexes = [models.Index(fields=["at"], name="idempotency_key_oldest_first")]
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,15 +1,17 @@
-"""What the site writes and sends: attempts to sign in, and mails with a link to set a password."""
+"""What the site writes and sends: attempts to sign in, mails with a link to set a password, and the keys under which
+programs have created something."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AbstractBaseUser, User
 from django.contrib.auth.tokens import default_token_generator
 from django.core.mail import EmailMessage, get_connection
+from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -17,9 +19,11 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
 from apps.accounts import queries
-from apps.accounts.models import SignInAttempt
+from apps.accounts.models import IdempotencyKey, SignInAttempt
 
 logger = logging.getLogger(__name__)
+
+IDEMPOTENCY_KEYS_KEPT = timedelta(hours=24)
 
 # One thread: who asks for a mail does not wait for the mail server, so the time says nothing about who has an account.
 _mailer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mailer")
@@ -62,6 +66,38 @@ def begin_attempt(*, kind: str, name: str, address: str, now: datetime) -> SignI
 def forget_attempts(*, name: str, now: datetime) -> None:
     """Let an account be tried again: its owner has shown who they are."""
     queries.attempts_on(kind=SignInAttempt.Kind.PASSWORD, name=name, now=now).delete()
+
+
+class KeyReused(Exception):
+    """Something else was created under this key."""
+
+
+def claim_key(*, owner: AbstractBaseUser, key: str, digest: str, now: datetime) -> IdempotencyKey:
+    """Return the owner's key, in the caller's transaction: a new one, with nothing created under it yet, or that of an
+    earlier call, with what it created. Another call under the same key waits here until that transaction is over.
+
+    digest: of what is to be created. Raises KeyReused where that was something else.
+    """
+    try:
+        with transaction.atomic():
+            return IdempotencyKey.objects.create(owner=owner, key=key, digest=digest, at=now)
+    except IntegrityError:
+        claimed = IdempotencyKey.objects.get(owner=owner, key=key)
+    if claimed.digest != digest:
+        raise KeyReused
+    return claimed
+
+
+def note_created(*, claimed: IdempotencyKey, created: str) -> None:
+    """Remember what was created under a key, in the transaction that creates it."""
+    claimed.created = created
+    claimed.save(update_fields=["created"])
+
+
+def prune_idempotency_keys(*, now: datetime, dry_run: bool = False) -> int:
+    """Drop the keys that are older than a day, and return how many; with dry_run, how many would go."""
+    over = IdempotencyKey.objects.filter(at__lt=now - IDEMPOTENCY_KEYS_KEPT)
+    return over.count() if dry_run else over.delete()[0]
 
 
 def send_password_link(*, user: User, is_new: bool) -> None:

@@ -18,7 +18,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     not to a page either."""
     try:
         asker = asker_of(request, now=timezone.now(), scope=ApiToken.Scope.METRICS)
-        if asker.token_id is None:
+        if asker.token is None:
             raise Refused("UNAUTHENTICATED", "Send a token.", status=401, headers={"WWW-Authenticate": "Bearer"})
         if not asker.user.has_perm("api.read_metrics"):
             raise Refused("FORBIDDEN", "The owner of the token may not read metrics.", status=403)

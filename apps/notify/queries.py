@@ -356,6 +356,12 @@ def silences_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Silence
     return rows.filter(Q(owner=user) | Q(owner=None), Q(rule=None) | Q(rule__owner=user))
 
 
+def silences_ended_by(user: AbstractBaseUser) -> QuerySet[Silence]:
+    """Return the silences that `user` may end: their own, all for a superuser. Everybody's they only see."""
+    rows = silences_seen_by(user)
+    return rows if getattr(user, "is_superuser", False) else rows.filter(owner=user)
+
+
 def silences_in_force_of(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> QuerySet[Silence]:
     """Return those of the silences that `user` may see that are in force, the first to end first."""
     return silences_seen_by(user).filter(SILENCE_STATES["in force"](now)).order_by("ends_at", "pk")

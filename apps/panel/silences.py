@@ -20,7 +20,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from apps.market.models import Asset
 from apps.notify import queries
 from apps.notify.models import Notification, Silence
-from apps.notify.services import create_silence, end_silences, look_again
+from apps.notify.services import create_silence, end_silences, faults_of_silence, look_again
 from apps.panel.deferrals import at_their_limit, why_it_waits
 from apps.panel.kit.owned import owners_to_choose
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
@@ -68,15 +68,15 @@ class SilenceForm(forms.ModelForm):
         if self._is_new:
             self._clean_new(cleaned)
         starts_at = cleaned.get("starts_at") if self._is_new else self.instance.starts_at
-        ends_at = cleaned.get("ends_at")
-        if starts_at is None or ends_at is None or "ends_at" in self.errors:
-            return cleaned
-        # Beside the field that is shown.
-        field = "lasts" if self._is_new and cleaned.get("lasts") else "ends_at"
-        if ends_at <= starts_at:
-            self.add_error(field, "The end must come after the beginning.")
-        elif ends_at <= timezone.now():
-            self.add_error(field, "The end must lie ahead.")
+        ends_at = cleaned.get("ends_at") if starts_at is not None and "ends_at" not in self.errors else None
+        # Superusers choose an owner; for everyone else it is themselves.
+        owner = cleaned.get("owner") if "owner" in self.fields else self.user
+        rule = cleaned.get("rule") if self._is_new else None
+        faults = faults_of_silence(owner=owner, rule=rule, starts_at=starts_at, ends_at=ends_at, now=timezone.now())
+        for column, text in faults.items():
+            # Beside the field that is shown.
+            is_lasting = column == "ends_at" and self._is_new and cleaned.get("lasts")
+            self.add_error("lasts" if is_lasting else column, text)
         return cleaned
 
     def _clean_new(self, cleaned: dict[str, Any]) -> None:
@@ -89,11 +89,6 @@ class SilenceForm(forms.ModelForm):
             self.errors.pop("ends_at", None)
         elif cleaned.get("ends_at") is None and not {"lasts", "ends_at", "starts_at"} & self.errors.keys():
             self.add_error("ends_at", "Say how long it lasts, or until when.")
-        # Superusers choose an owner; for everyone else it is themselves.
-        owner = cleaned.get("owner") if "owner" in self.fields else self.user
-        rule = cleaned.get("rule")
-        if rule is not None and owner is not None and rule.owner_id != owner.pk:
-            self.add_error("rule", f"It is a rule of {rule.owner}; the silence would never match.")
 
 
 class StateFilter(admin.SimpleListFilter):

@@ -42,10 +42,14 @@ class ApiTokenAdmin(ChosenOwner, ModelAdmin):
         return tokens_seen_by(request.user)
 
     def get_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> list[str]:
-        # A token of another scope opens nothing to whom may not read metrics.
-        scope = ["scope"] if obj is not None or request.user.has_perm("api.read_metrics") else []
-        fields = ["owner", "name", *scope, "expires_at"]
+        fields = ["owner", "name", "scope", "expires_at"]
         return fields if obj is None else [*fields, *self.readonly_fields]
+
+    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if not request.user.has_perm("api.read_metrics"):
+            # A token of that scope opens nothing to whom may not read metrics.
+            kwargs["choices"] = [one for one in ApiToken.Scope.choices if one[0] != ApiToken.Scope.METRICS]
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: ApiToken | None = None) -> bool:
         return False

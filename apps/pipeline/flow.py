@@ -21,6 +21,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from apps.accounts.services import prune_idempotency_keys
 from apps.alerts.services import end_episodes, record_corrections, record_episodes
 from apps.backtests import services as runs
 from apps.health import canary
@@ -327,6 +328,7 @@ def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[s
         "transitions": rules.prune_transitions(now=now, dry_run=dry_run),
         "backtests": runs.prune_backtests(dry_run=dry_run),
         "canary": 0,
+        "idempotency_keys": prune_idempotency_keys(now=now, dry_run=dry_run),
         # Before messages, so that a dry run reports what a run does: silences released by pruned messages are the next
         # run's.
         "silences": notify.prune_silences(now=now, dry_run=dry_run),

@@ -115,8 +115,8 @@ class RuleState(models.Model):
     transition; detail: for ERROR what was raised, for PAUSED the ratio of the split.
     """
 
-    # The index of the constraint serves it.
-    rule = models.ForeignKey(Rule, models.CASCADE, related_name="states", db_index=False)
+    # The index of the constraint below serves it, and its version holds the rule: thousands are written at once.
+    rule = models.ForeignKey(Rule, models.CASCADE, related_name="states", db_index=False, db_constraint=False)
     asset = models.ForeignKey(Asset, models.CASCADE, related_name="rule_states")
     version = models.ForeignKey(RuleVersion, models.CASCADE, related_name="states")
     state = models.CharField(max_length=12, choices=_STATE_CHOICES)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.api.asking import URL
+from tests.builders import make_member
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +18,12 @@ def _no_redis(settings):
 def _closed_market(settings):
     """The market is for those who are signed in, unless a test opens it."""
     settings.MARKET_IS_PUBLIC = False
+
+
+@pytest.fixture
+def ada():
+    """Return somebody who may do what owners may."""
+    return make_member("ada")
 
 
 @pytest.fixture

@@ -58,7 +58,8 @@ def payload(*alerts, **changes):
 @pytest.fixture
 def secret():
     """Return the token of somebody who may send alerts about the installation and nothing else."""
-    _, secret = create_token(owner=make_operator("alertmanager", "alerts.send_system_alerts"), name="webhook")
+    sender = make_operator("alertmanager", "alerts.send_system_alerts")
+    _, secret = create_token(owner=sender, name="webhook", scope="write")
     return secret
 
 
@@ -323,7 +324,7 @@ def test_a_token_that_is_none_is_refused(client, secret):
 def test_who_lacks_the_permission_is_refused(client):
     grace = make_operator("grace", "alerts.view_system_alerts", "alerts.view_alert", "market.push_quotes")
     grace.groups.set(Group.objects.all())
-    _, secret = create_token(owner=grace, name="script")
+    _, secret = create_token(owner=grace, name="script", scope="write")
 
     response = client.post(URL, payload(FIRING), content_type=JSON, headers=bearer(secret))
     assert refused(response, 403, "FORBIDDEN") == "The owner of the token may not send alerts about the installation."

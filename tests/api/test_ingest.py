@@ -35,7 +35,7 @@ def feed():
 @pytest.fixture
 def secret():
     """Return the token of somebody who may push quotes and nothing else."""
-    _, secret = create_token(owner=make_operator("pusher", "market.push_quotes"), name="script")
+    _, secret = create_token(owner=make_operator("pusher", "market.push_quotes"), name="script", scope="write")
     return secret
 
 
@@ -104,7 +104,7 @@ def test_a_push_is_seen_by_the_next_tick(push, feed):
 def test_each_token_and_each_session_has_a_clock_of_its_own(push, client, secret):
     ahead = quote(moment=timezone.now().timestamp() + 20)
     assert push(ahead).json()["accepted"] == 1
-    _, other = create_token(owner=make_owner(), name="other")
+    _, other = create_token(owner=make_owner(), name="other", scope="write")
     get_user_model().objects.update(is_superuser=True)
     client.post(URL, json.dumps({"quotes": [ahead]}), content_type=JSON, headers=bearer(other))
     user = get_user_model().objects.get(username="pusher")
@@ -135,8 +135,17 @@ def test_a_token_that_is_none_is_refused(client, secret):
     assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
+def test_a_token_that_only_reads_pushes_nothing(client):
+    _, secret = create_token(owner=make_operator("grace", "market.push_quotes"), name="script")
+    response = client.post(URL, json.dumps({"quotes": [quote()]}), content_type=JSON, headers=bearer(secret))
+
+    refused(response, 403, "INSUFFICIENT_SCOPE")
+    assert response.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope", scope="write"'
+
+
 def test_who_lacks_the_permission_is_refused_whatever_the_feed(client):
-    _, secret = create_token(owner=make_operator("grace", "market.view_feed", "market.change_feed"), name="script")
+    grace = make_operator("grace", "market.view_feed", "market.change_feed")
+    _, secret = create_token(owner=grace, name="script", scope="write")
     answers = [
         client.post(url, json.dumps({"quotes": [quote()]}), content_type=JSON, headers=bearer(secret))
         for url in (URL, "/ingest/nobody")
@@ -148,7 +157,7 @@ def test_who_lacks_the_permission_is_refused_whatever_the_feed(client):
 def test_operators_may(client):
     ada = make_owner()
     ada.groups.add(Group.objects.get(name="Operator"))
-    _, secret = create_token(owner=ada, name="script")
+    _, secret = create_token(owner=ada, name="script", scope="write")
 
     response = client.post(URL, json.dumps({"quotes": [quote()]}), content_type=JSON, headers=bearer(secret))
     assert response.status_code == 200

@@ -37,7 +37,7 @@ def test_a_token_of_the_scope_reads_what_web_counts(client, grace):
 
 
 def test_a_token_of_the_api_a_page_and_a_stranger_read_nothing(client, grace):
-    _, secret = create_token(owner=grace, name="script")
+    _, secret = create_token(owner=grace, name="script", scope="write")
     answers = [get(client, secret), get(client, "fintech_wrong"), client.get("/metrics")]
     client.force_login(grace)
     answers.append(client.get("/metrics"))
@@ -71,8 +71,9 @@ def test_a_token_of_the_scope_opens_nothing_else(client, grace):
     ]
 
     assert [(one.status_code, one.json()["errors"][0]["message"]) for one in asked] == [
-        (403, "The token opens /metrics alone.")
-    ] * 3
+        (403, f"The token opens /metrics alone. This needs one of the scope {scope}.")
+        for scope in ("read", "write", "write")
+    ]
 
 
 def test_the_command_makes_one(capsys, grace):

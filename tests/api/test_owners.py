@@ -15,7 +15,7 @@ from apps.notify.models import Message, Notification
 from apps.notify.services import create_channel, create_silence
 from apps.portfolios.models import Portfolio
 from apps.rules.models import Rule
-from tests.api.asking import QUERY, codes, everything, object_types, selected_types
+from tests.api.asking import MUTATION, QUERY, codes, everything, object_types, selected_types
 from tests.builders import at, make_notified_alerts, make_operator, make_owner
 from tests.portfolios.rows import bought, make_portfolio, record
 
@@ -92,7 +92,8 @@ def query_of(field, id=None):
 
 def test_every_root_field_and_every_type_is_listed():
     assert SEEN_BY.keys() == QUERY.fields.keys()
-    assert set().union(*(selected_types(one.type) for one in QUERY.fields.values())) == object_types()
+    fields = [*QUERY.fields.values(), *MUTATION.fields.values()]
+    assert set().union(*(selected_types(one.type) for one in fields)) == object_types()
     assert ID_PATTERNS.keys() == {name for name, one in QUERY.fields.items() if "id" in one.args} == ABSENT.keys()
 
 

@@ -6,7 +6,7 @@ from graphql import GraphQLNonNull, build_schema
 
 from apps.api.graphql.schema import print_schema_text, schema
 from apps.api.management.commands.graphql_schema import SCHEMA_FILE
-from tests.api.asking import QUERY, object_types
+from tests.api.asking import MUTATION, QUERY, object_types
 
 
 def test_the_file_is_the_schema():
@@ -15,17 +15,18 @@ def test_the_file_is_the_schema():
     assert build_schema(print_schema_text()).type_map.keys() == schema.type_map.keys()
 
 
-def test_the_api_is_read_only():
-    assert schema.mutation_type is None
-    assert schema.subscription_type is None
-
-
 def test_every_type_says_what_it_is():
     assert [name for name in object_types() if not schema.type_map[name].description] == []
 
 
 def test_no_root_field_takes_the_others_down_with_it():
-    assert [name for name, field in QUERY.fields.items() if isinstance(field.type, GraphQLNonNull)] == []
+    fields = [*QUERY.fields.items(), *MUTATION.fields.items()]
+    assert [name for name, field in fields if isinstance(field.type, GraphQLNonNull)] == []
+
+
+def test_every_change_answers_with_what_is_wrong():
+    assert {str(field.type.fields["errors"].type) for field in MUTATION.fields.values()} == {"[UserError!]!"}
+    assert [name for name, field in MUTATION.fields.items() if not field.description] == []
 
 
 def test_fields_that_are_read_later_may_be_null():

@@ -153,9 +153,14 @@ def test_what_is_no_graphql_is_refused(ask, ada, query):
 
 
 @pytest.mark.parametrize(
-    "query", ["mutation { x }", "subscription { x }", "query A { me { username } } query B { me { username } }"]
+    "query",
+    [
+        "subscription { x }",
+        "query A { me { username } } query B { me { username } }",
+        "{ me { username } } mutation { x }",
+    ],
 )
-def test_only_one_query_is_executed(ask, ada, query):
+def test_only_one_query_or_mutation_is_executed(ask, ada, query):
     assert refusal(ask(query)) == "BAD_REQUEST"
 
 

@@ -44,8 +44,8 @@ def make_history(feed, *, days):
     """Give each asset a quote a minute for so many days before START, rolled up."""
     start = builders.at(-days * 86_400)
     entry = feed.entries.create(
-        seq=2, kind="history", as_of=builders.START, received_at=builders.START, evaluated_at=builders.START,
-        accepted=1, first_at=start, last_at=builders.at(-60), trace_id=builders.TRACE,
+        seq=2, kind="history", as_of=builders.START, received_at=builders.START, accepted=1,
+        first_at=start, last_at=builders.at(-60), trace_id=builders.TRACE,
     )  # fmt: skip
     facts = {"minutes": days * 1_440, "start": start, "entry": entry.pk}
     with connection.cursor() as cursor:
@@ -61,7 +61,6 @@ def make_history(feed, *, days):
         cursor.execute("ANALYZE")
         cursor.execute("RESET statement_timeout")
     feed.head.__class__.objects.filter(pk=feed.pk).update(seq=2)
-    feed.evaluation_cursor.__class__.objects.filter(pk=feed.pk).update(seq=2)
     RollupCursor.objects.update_or_create(pk=feed.pk, defaults={"seq": 2})
 
 
@@ -73,6 +72,7 @@ def test_rules_are_saved_over_much_history(rules, assets, days):
     if days:
         make_days(days)
         make_history(feed, days=days)
+        evaluate_next(feed_id=feed.pk)
     owner = builders.make_owner()
     windows = [{"kind": "rises", "percent": "5", "window": window} for window in ("1h", "30d")]
 

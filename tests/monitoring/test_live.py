@@ -119,7 +119,7 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
     (tmp_path / "var").mkdir()
     for name, permission, scope in (
         ("prometheus", "api.read_metrics", "metrics"),
-        ("alertmanager", "alerts.send_system_alerts", "api"),
+        ("alertmanager", "alerts.send_system_alerts", "write"),
     ):
         _, secret = create_token(owner=make_operator(name, permission), name=name, scope=scope)
         (tmp_path / f"var/{name}.token").write_text(secret)

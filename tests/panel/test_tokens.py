@@ -24,7 +24,7 @@ def ada(client):
 
 
 def add(client, owner, **fields):
-    data = {"owner": owner.pk, "name": "script", "scope": "api", "expires_at_0": "", "expires_at_1": ""} | fields
+    data = {"owner": owner.pk, "name": "script", "scope": "read", "expires_at_0": "", "expires_at_1": ""} | fields
     return client.post(reverse("admin:api_apitoken_add"), data)
 
 
@@ -50,6 +50,17 @@ def test_the_secret_is_shown_once_and_kept_by_nobody(client, ada):
         headers={"Authorization": f"Bearer {secret}"},
     )
     assert answer.json() == {"data": {"me": {"username": "ada"}}}
+
+
+def test_the_scope_of_metrics_is_offered_to_whom_may_read_them(client, ada):
+    assert "Select a valid choice" in add(client, ada, scope="metrics").text
+    assert not ApiToken.objects.exists()
+    grace = make_operator("grace", *PERMISSIONS, "api.read_metrics")
+    client.force_login(grace)
+    form = client.get(reverse("admin:api_apitoken_add")).context["adminform"].form
+    assert [value for value, _ in form.fields["scope"].choices] == ["read", "write", "metrics"]
+    add(client, grace, scope="metrics")
+    assert ApiToken.objects.get().scope == "metrics"
 
 
 def test_a_token_with_an_end_is_made_with_it(client, ada):

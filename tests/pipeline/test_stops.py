@@ -124,7 +124,7 @@ def test_what_has_stopped_says_so_to_whom_it_concerns_until_it_is_mended(client,
     ada, grace = make_operator("ada"), make_operator("grace")
     ada.groups.add(Group.objects.get(name="Owner"))
     grace.groups.add(Group.objects.get(name="Operator"))
-    _, secret = create_token(owner=make_operator("pusher", "market.push_quotes"), name="script")
+    _, secret = create_token(owner=make_operator("pusher", "market.push_quotes"), name="script", scope="write")
 
     def push(name, *, ahead=timedelta(0)):
         quote = {"symbol": f"{name}-USD".upper(), "price": "1", "at": (timezone.now() + ahead).isoformat()}

@@ -138,7 +138,7 @@ def test_an_asset_without_any_quote_left_is_known_from_its_candles(feed):
     assert seen(rebuilt) == seen(known)
 
 
-def test_for_however_many_assets_four_statements_say_who_has_quotes_and_who_needs_candles_and_one_who_has_factors(
+def test_for_however_many_assets_three_statements_say_who_has_quotes_and_who_needs_candles_and_one_who_has_factors(
     django_assert_num_queries, monkeypatch
 ):
     monkeypatch.setattr(past, "grouped_paths", lambda *_, **__: {})
@@ -148,6 +148,6 @@ def test_for_however_many_assets_four_statements_say_who_has_quotes_and_who_need
         reach = dict.fromkeys(asset_ids(feed).values(), reach_of(KEYS))
         with CaptureQueriesContext(connection) as quoted:
             market.quoted_path(reach, feed_id=feed.pk, up_to_seq=1)
-        with django_assert_num_queries(len(quoted) + 5):
+        with django_assert_num_queries(len(quoted) + 4):
             needs = dict.fromkeys(reach, needs_of(KEYS))
             market.stored_path(needs, feed_id=feed.pk, up_to_seq=1, coarse=COARSE)

@@ -22,7 +22,7 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400
 WIDTHS = [30, 90, 20 * MINUTE, HOUR, 5 * HOUR, 16 * HOUR, 30 * HOUR, 61 * HOUR, 5 * DAY, 16 * DAY, 30 * DAY, 70 * DAY]
 SYMBOLS = ("BTC", "ETH", "USDC")
 # However many assets there are.
-STATEMENTS = 16
+STATEMENTS = 15
 
 
 def rolled_up(feed):

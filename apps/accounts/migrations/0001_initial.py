@@ -40,4 +40,19 @@ class Migration(migrations.Migration):
                 'indexes': [models.Index(fields=['account', 'at'], name='sign_in_attempts_of_account'), models.Index(fields=['address', 'at'], name='sign_in_attempts_from_address'), models.Index(fields=['at'], name='sign_in_attempt_oldest_first')],
             },
         ),
+        migrations.CreateModel(
+            name='IdempotencyKey',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('key', models.CharField(max_length=64)),
+                ('digest', models.CharField(max_length=64)),
+                ('created', models.CharField(blank=True, max_length=64)),
+                ('at', models.DateTimeField()),
+                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='idempotency_keys', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'indexes': [models.Index(fields=['at'], name='idempotency_key_oldest_first')],
+                'constraints': [models.UniqueConstraint(fields=('owner', 'key'), name='one_idempotency_key_per_owner')],
+            },
+        ),
     ]

@@ -30,6 +30,13 @@ class Unauthenticated(Exception):
     message = "Sign in, or send a token."
 
 
+class Forbidden(Exception):
+    """The user lacks the permission for a change, whatever it is about."""
+
+    code = "FORBIDDEN"
+    message = "Your account may not do this."
+
+
 def _without_suggestion(error: GraphQLError) -> str:
     return error.message.partition(" Did you mean ")[0]
 
@@ -37,7 +44,7 @@ def _without_suggestion(error: GraphQLError) -> str:
 def formatted_after_execution(error: GraphQLError, *, request_id: str) -> dict[str, Any]:
     """Return an error of a field as the client sees it. An unexpected one is logged, and has only the request's id."""
     original = error.original_error
-    if isinstance(original, Unauthenticated):
+    if isinstance(original, Unauthenticated | Forbidden):
         return _formatted(error, code=original.code, message=original.message)
     facts = {"request_id": request_id, "path": ".".join(map(str, error.path or []))}
     logger.error("graphql field failed", extra=facts, exc_info=original or error)

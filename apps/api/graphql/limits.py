@@ -22,6 +22,7 @@ from graphql import (
     GraphQLSchema,
     NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
+    OperationType,
     ParallelVisitor,
     SelectionSetNode,
     TypeInfo,
@@ -64,7 +65,20 @@ ID_PATTERNS = {
     "alert": _NUMBER,
 }
 # What no database takes: NUL, and half a character.
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def refuse_unstorable(value: Any) -> None:
+    """Raise Refused for a text within a JSON value, however deep, keys too, that no database takes."""
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            rest += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            rest += one
+        elif isinstance(one, str) and _UNSTORABLE.search(one):
+            raise Refused("BAD_USER_INPUT", "The text contains an invalid character.")
 
 
 class Shape(NamedTuple):
@@ -96,8 +110,8 @@ def operation_of(document: DocumentNode, name: str | None) -> OperationDefinitio
         operations = [one for one in operations if one.name and one.name.value == name]
     if len(operations) != 1:
         raise Refused("BAD_REQUEST", "Name one operation of the query in operationName.")
-    if operations[0].operation.value != "query":
-        raise Refused("BAD_REQUEST", "Only queries are answered: this API is read only.")
+    if operations[0].operation == OperationType.SUBSCRIPTION:
+        raise Refused("BAD_REQUEST", "Only queries and mutations are answered.")
     return operations[0]
 
 
@@ -226,7 +240,8 @@ def check_cost(
 ) -> int:
     """Return how many fields the answer may have, fragments and pages expanded. Raises Refused where that is too many,
     or where an argument is none: a page size, a cursor, an id."""
-    cost = _Costs(schema, document, variables=variables, context=context).of(operation.selection_set, schema.query_type)
+    costs = _Costs(schema, document, variables=variables, context=context)
+    cost = costs.of(operation.selection_set, schema.get_root_type(operation.operation))
     if cost > COST:
         raise Refused("LIMIT_EXCEEDED", f"The query costs more than {COST}: ask for smaller pages or fewer fields.")
     return cost
@@ -277,8 +292,10 @@ class _Costs:
         except GraphQLError as error:
             raise Refused("BAD_USER_INPUT", _short(error.message)) from None
         times = self._times(field, arguments)
-        if "id" in arguments and not ID_PATTERNS[name].match(arguments["id"]):
+        if parent is self._schema.query_type and "id" in arguments and not ID_PATTERNS[name].match(arguments["id"]):
             raise Refused("BAD_USER_INPUT", "id is not one.")
+        # A literal may write with an escape what the text of the query does not have.
+        refuse_unstorable(arguments)
         if node.selection_set is None:
             return 1
         return 1 + times * self.of(node.selection_set, get_named_type(field.type))

@@ -1,11 +1,18 @@
 """The three values that GraphQL has no type for, and enums from choices."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal as PythonDecimal
 from typing import Any
 
 import graphene
+from graphql import GraphQLError, StringValueNode, value_from_ast_untyped
+
+NESTED_DEEPEST = 30
+
+_DECIMAL = re.compile(r"-?[0-9]{1,24}(\.[0-9]{1,18})?\Z")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)\Z", re.ASCII)
 
 
 class Decimal(graphene.Scalar):
@@ -19,6 +26,18 @@ class Decimal(graphene.Scalar):
             digits = digits.rstrip("0").rstrip(".")
         return "0" if digits == "-0" else digits
 
+    @staticmethod
+    def parse_value(value: Any) -> PythonDecimal:
+        """Return the number that a text is. Raises GraphQLError: a float is not exact."""
+        if not isinstance(value, str) or not _DECIMAL.match(value):
+            raise GraphQLError('Write a number as a text like "61230.5", with at most 18 decimals.')
+        return PythonDecimal(value)
+
+    @classmethod
+    def parse_literal(cls, node: Any, variables: Any = None) -> PythonDecimal:
+        """Return the same of a literal."""
+        return cls.parse_value(node.value if isinstance(node, StringValueNode) else None)
+
 
 class DateTime(graphene.Scalar):
     """A moment in UTC by ISO 8601, like "2026-03-02T12:00:00Z"."""
@@ -28,6 +47,21 @@ class DateTime(graphene.Scalar):
         """Return the moment with as many digits of a second as it has."""
         return f"{value.astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
 
+    @staticmethod
+    def parse_value(value: Any) -> datetime:
+        """Return the moment in UTC. Raises GraphQLError: also without an offset, as it could be any zone's."""
+        try:
+            if not isinstance(value, str) or not _MOMENT.match(value):
+                raise ValueError
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise GraphQLError('Write a moment like "2026-03-02T12:00:00Z", with Z or an offset.') from None
+
+    @classmethod
+    def parse_literal(cls, node: Any, variables: Any = None) -> datetime:
+        """Return the same of a literal."""
+        return cls.parse_value(node.value if isinstance(node, StringValueNode) else None)
+
 
 class JSON(graphene.Scalar):
     """Data as it is stored: objects, lists, texts, numbers, true, false, null."""
@@ -36,6 +70,31 @@ class JSON(graphene.Scalar):
     def serialize(value: Any) -> Any:
         """Return the value itself."""
         return value
+
+    @staticmethod
+    def parse_value(value: Any) -> Any:
+        """Return the value itself. Raises GraphQLError where it is nested too deep."""
+        level, depth = [value], 0
+        while level:
+            depth += 1
+            if depth > NESTED_DEEPEST:
+                raise GraphQLError(f"It is nested more than {NESTED_DEEPEST} levels deep.")
+            level = [inner for one in level for inner in _inner(one)]
+        return value
+
+    @classmethod
+    def parse_literal(cls, node: Any, variables: Any = None) -> Any:
+        """Return the same of a literal."""
+        try:
+            return cls.parse_value(value_from_ast_untyped(node, variables))
+        except RecursionError:
+            raise GraphQLError(f"It is nested more than {NESTED_DEEPEST} levels deep.") from None
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def enum(name: str, values: Iterable[str], *, description: str) -> graphene.Enum:

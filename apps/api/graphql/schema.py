@@ -5,6 +5,8 @@ from typing import Any
 import graphene
 from graphql import print_schema
 
+from apps.api.graphql.mutations.alerts import AlertsMutation
+from apps.api.graphql.mutations.silences import SilencesMutation
 from apps.api.graphql.types.alerts import AlertsQuery
 from apps.api.graphql.types.health import HealthQuery
 from apps.api.graphql.types.market import MarketQuery
@@ -21,7 +23,7 @@ class Me(graphene.ObjectType):
 
 
 class Query(HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, PortfoliosQuery, MarketQuery, graphene.ObjectType):
-    """All of it is read only."""
+    """What is read."""
 
     me = graphene.Field(Me, description="Who is asking; null for a stranger.")
 
@@ -29,7 +31,12 @@ class Query(HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, PortfoliosQuery, 
         return info.context.user if info.context.user.is_authenticated else None
 
 
-schema = graphene.Schema(query=Query).graphql_schema
+class Mutation(AlertsMutation, SilencesMutation, graphene.ObjectType):
+    """What is changed: each field in a transaction of its own, one after the other. What a client can mend comes back
+    in `errors`, and then nothing is changed by that field."""
+
+
+schema = graphene.Schema(query=Query, mutation=Mutation).graphql_schema
 
 
 def print_schema_text() -> str:

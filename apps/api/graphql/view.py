@@ -1,4 +1,4 @@
-"""The one path: queries by POST, and for people with a browser a page to write them on."""
+"""The one path: queries and mutations by POST, and for people with a browser a page to write them on."""
 
 from typing import Any
 
@@ -8,17 +8,18 @@ from django.http.request import RequestDataTooBig, UnreadablePostError
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from graphql import execute
+from graphql import OperationType, execute
 
 from apps.api.errors import Refused
 from apps.api.graphql import limits
 from apps.api.graphql.context import Context
-from apps.api.graphql.errors import INTERNAL, formatted_after_execution, logger
+from apps.api.graphql.errors import INTERNAL, Unauthenticated, formatted_after_execution, logger
 from apps.api.graphql.execution import Execution
 from apps.api.graphql.graphiql import page
 from apps.api.graphql.schema import schema
 from apps.api.json_requests import check_form
-from apps.api.tokens.auth import asker_of
+from apps.api.tokens.auth import Asker, asker_of
+from apps.api.tokens.models import ApiToken
 from apps.strict_json import NotJson, read_json
 
 BODY_LARGEST_BYTES = 64 * 1024
@@ -28,7 +29,7 @@ BODY_LARGEST_BYTES = 64 * 1024
 @csrf_exempt
 @never_cache
 def graphql(request: HttpRequest) -> HttpResponse:
-    """Answer one query; with GET, and to a browser, give the page."""
+    """Answer one query or mutation; with GET, and to a browser, give the page."""
     request_id: str = request.request_id  # type: ignore[attr-defined]
     try:
         if request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", ""):
@@ -41,10 +42,13 @@ def graphql(request: HttpRequest) -> HttpResponse:
 
 def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     check_form(request, allow="GET, POST")
-    context = Context(user=asker_of(request, now=timezone.now()).user)
+    asker = asker_of(request, now=timezone.now())
+    context = Context(user=asker.user)
     body = _body_of(request)
     document = limits.read_query(body["query"])
     operation = limits.operation_of(document, body["operationName"])
+    if operation.operation == OperationType.MUTATION:
+        _refuse_change(asker)
     limits.check_shape(document)
     with_introspection = settings.MARKET_IS_PUBLIC or context.user.is_authenticated
     limits.validate(schema, document, with_introspection=with_introspection)
@@ -67,6 +71,13 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     return ({"errors": errors} if errors else {}) | {"data": result.data}
 
 
+def _refuse_change(asker: Asker) -> None:
+    """Raise Refused for a stranger, and for a token that only reads: whatever the change is."""
+    if not asker.user.is_authenticated:
+        raise Refused("UNAUTHENTICATED", Unauthenticated.message, status=401, headers={"WWW-Authenticate": "Bearer"})
+    asker.refuse_unless(ApiToken.Scope.WRITE)
+
+
 def _body_of(request: HttpRequest) -> dict[str, Any]:
     """Return query, variables and operationName. Raises Refused."""
     data = _read(request)
@@ -76,8 +87,7 @@ def _body_of(request: HttpRequest) -> dict[str, Any]:
     if not isinstance(variables, dict | None) or not isinstance(name, str | None):
         raise Refused("BAD_REQUEST", "variables must be an object, operationName a text.")
     body = {"query": data["query"], "variables": variables or {}, "operationName": name or None}
-    if any(limits.UNSTORABLE.search(text) for text in _texts(body)):
-        raise Refused("BAD_USER_INPUT", "The text contains an invalid character.")
+    limits.refuse_unstorable(body)
     return body
 
 
@@ -98,17 +108,3 @@ def _read(request: HttpRequest) -> Any:
         raise too_large from None
     except (NotJson, UnreadablePostError):
         raise Refused("BAD_REQUEST", "The body is not JSON.") from None
-
-
-def _texts(value: Any) -> list[str]:
-    """Return every text within a JSON value, keys too, however deep."""
-    texts, rest = [], [value]
-    while rest:
-        one = rest.pop()
-        if isinstance(one, dict):
-            rest += [*one.keys(), *one.values()]
-        elif isinstance(one, list):
-            rest += one
-        elif isinstance(one, str):
-            texts.append(one)
-    return texts

@@ -13,6 +13,7 @@ from django.utils import timezone
 from apps.api.errors import Refused
 from apps.api.json_requests import JSON_TYPES, check_form
 from apps.api.tokens.auth import Asker, asker_of
+from apps.api.tokens.models import ApiToken
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def answer(
     try:
         now = timezone.now()
         check_form(request, allow="POST", content_types=content_types)
-        asker = asker_of(request, now=now)
+        asker = asker_of(request, now=now, scope=ApiToken.Scope.WRITE)
         content = _content_from_whom_may(request, asker, permission=permission, refusal=refusal, most=largest_bytes)
         status, answered, headers = 200, take(content, now, asker.sender), {}
     except Refused as refused:

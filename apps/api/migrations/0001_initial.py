@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(help_text='What it is for, like my laptop.', max_length=64, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
-                ('scope', models.CharField(choices=[('api', 'the API: /graphql, pushed quotes, alerts'), ('metrics', '/metrics alone')], default='api', help_text='What it opens. One for Prometheus: /metrics alone.', max_length=7)),
+                ('scope', models.CharField(choices=[('read', 'reading by /graphql'), ('write', 'the API: reading and changing by /graphql, pushed quotes, alerts'), ('metrics', '/metrics alone')], default='read', help_text='What it opens. Choose the least that is needed.', max_length=7)),
                 ('digest', models.CharField(editable=False, max_length=64)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('expires_at', models.DateTimeField(blank=True, help_text='From then on it is refused (UTC). Empty: never by itself.', null=True)),

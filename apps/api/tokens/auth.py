@@ -12,22 +12,37 @@ from apps.api.tokens.models import ApiToken
 from apps.api.tokens.queries import token_in_force
 from apps.api.tokens.services import note_use
 
+# Scope of a token -> what it opens.
+_OPENS = {
+    ApiToken.Scope.READ: {ApiToken.Scope.READ},
+    ApiToken.Scope.WRITE: {ApiToken.Scope.READ, ApiToken.Scope.WRITE},
+    ApiToken.Scope.METRICS: {ApiToken.Scope.METRICS},
+}
+
 
 class Asker(NamedTuple):
-    """The user of a request, and the id of its token: None for a session."""
+    """The user of a request, and its token: None for a session."""
 
     user: AbstractBaseUser | AnonymousUser
-    token_id: int | None = None
+    token: ApiToken | None = None
 
     @property
     def sender(self) -> str:
         """Return the code of the sender: a token, or the user of a session."""
-        return f"user:{self.user.pk}" if self.token_id is None else f"token:{self.token_id}"
+        return f"user:{self.user.pk}" if self.token is None else f"token:{self.token.pk}"
+
+    def refuse_unless(self, scope: str) -> None:
+        """Raise Refused, 403, where a token does not open this scope. A session opens what its user may."""
+        if self.token is not None and scope not in _OPENS[ApiToken.Scope(self.token.scope)]:
+            what = self.token.get_scope_display()
+            message = f"The token opens {what}. This needs one of the scope {scope}."
+            headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
+            raise Refused("INSUFFICIENT_SCOPE", message, status=403, headers=headers)
 
 
-def asker_of(request: HttpRequest, *, now: datetime, scope: str = ApiToken.Scope.API) -> Asker:
-    """Return who asks. Raises Refused: 401 for a token that is not in force, 403 for one of another scope and for a
-    session without CSRF token.
+def asker_of(request: HttpRequest, *, now: datetime, scope: str = ApiToken.Scope.READ) -> Asker:
+    """Return who asks. Raises Refused: 401 for a token that is not in force, 403 for one that does not open the scope
+    and for a session without CSRF token.
 
     With a token the cookie is not looked at. A session needs the CSRF token whatever else is allowed; a stranger, who
     can do nothing by it, does not.
@@ -38,10 +53,10 @@ def asker_of(request: HttpRequest, *, now: datetime, scope: str = ApiToken.Scope
         if token is None:
             headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             raise Refused("INVALID_TOKEN", "The token is not in force.", status=401, headers=headers)
-        if token.scope != scope:
-            raise Refused("FORBIDDEN", f"The token opens {token.get_scope_display()}.", status=403)
+        asker = Asker(token.owner, token)
+        asker.refuse_unless(scope)
         note_use(token=token, now=now)
-        return Asker(token.owner, token.pk)
+        return asker
     if request.user.is_authenticated and not _CsrfCheck(_nothing).allows(request):
         raise Refused("CSRF_FAILED", "Send the CSRF token in the header X-CSRFToken.", status=403)
     return Asker(request.user)

@@ -8,13 +8,14 @@ from django.db import models
 class ApiToken(models.Model):
     """A secret that stands for its owner.
 
-    scope: what it opens: /graphql and the ways in, or /metrics alone.
+    scope: what it opens. One that may change opens what one that only reads does.
     digest: SHA-256 of the secret, in hex. The secret is 32 random bytes, so a slow hash would protect nothing more.
     last_used_at: to the minute.
     """
 
     class Scope(models.TextChoices):
-        API = "api", "the API: /graphql, pushed quotes, alerts"
+        READ = "read", "reading by /graphql"
+        WRITE = "write", "the API: reading and changing by /graphql, pushed quotes, alerts"
         METRICS = "metrics", "/metrics alone"
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_tokens")
@@ -22,7 +23,7 @@ class ApiToken(models.Model):
         max_length=64, validators=[ProhibitNullCharactersValidator()], help_text="What it is for, like my laptop."
     )
     scope = models.CharField(
-        max_length=7, choices=Scope, default=Scope.API, help_text="What it opens. One for Prometheus: /metrics alone."
+        max_length=7, choices=Scope, default=Scope.READ, help_text="What it opens. Choose the least that is needed."
     )
     digest = models.CharField(max_length=64, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

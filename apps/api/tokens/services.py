@@ -19,7 +19,7 @@ def create_token(
     owner: AbstractBaseUser,
     name: str,
     expires_at: datetime | None = None,
-    scope: str = ApiToken.Scope.API,
+    scope: str = ApiToken.Scope.READ,
 ) -> tuple[ApiToken, str]:
     """Return a new token and its secret, which nobody can read again. Raises ValidationError."""
     secret = _PREFIX + secrets.token_urlsafe(32)

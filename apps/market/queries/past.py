@@ -67,9 +67,9 @@ def _begin_of(path: Sequence[tuple[int, int] | PathCandle]) -> int:
 
 def ever_quoted(asset_ids: Iterable[int]) -> set[int]:
     """Return those of these assets that have, or had before a correction, a quote that is not late."""
-    models = (LatestQuote, SupersededQuote)
-    rows = (model.objects.filter(asset__in=list(asset_ids)).order_by() for model in models)
-    return {asset_id for some in rows for asset_id in some.values_list("asset_id", flat=True).distinct()}
+    has_one, had_one = (Exists(model.objects.filter(asset=OuterRef("pk"))) for model in (LatestQuote, SupersededQuote))
+    assets = Asset.objects.filter(pk__in=list(asset_ids)).order_by()
+    return set(assets.filter(has_one | had_one).values_list("pk", flat=True))
 
 
 def _lost_until(asset_ids: Sequence[int], *, now: datetime) -> dict[int, datetime]:

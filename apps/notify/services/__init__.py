@@ -32,7 +32,7 @@ from apps.notify.services.previewing import WouldSend, last_opening, would_send
 from apps.notify.services.pruning import kept_since, prune_messages, prune_silences
 from apps.notify.services.reminding import enqueue_reminders, schedule_reminders
 from apps.notify.services.sending import deliver_next, note_dispatched
-from apps.notify.services.silencing import create_silence, end_silences, look_again
+from apps.notify.services.silencing import create_silence, end_silences, faults_of_silence, look_again
 
 __all__ = [
     "ACTIONS",
@@ -51,6 +51,7 @@ __all__ = [
     "end_silences",
     "enqueue",
     "enqueue_reminders",
+    "faults_of_silence",
     "has_rotating_secret",
     "kept_since",
     "last_items_of",

@@ -10,6 +10,27 @@ from django.db.models import Value
 from django.db.models.functions import Greatest
 
 from apps.notify.models import Notification, Silence
+from apps.rules.models import Rule
+
+
+def faults_of_silence(
+    *,
+    owner: AbstractBaseUser | None,
+    rule: Rule | None,
+    starts_at: datetime | None,
+    ends_at: datetime | None,
+    now: datetime,
+) -> dict[str, str]:
+    """Return what is wrong with a silence that somebody asks for, by column. owner: None is everybody; a time may be
+    missing yet."""
+    faults = {}
+    if ends_at is not None and starts_at is not None and ends_at <= starts_at:
+        faults["ends_at"] = "The end must come after the beginning."
+    elif ends_at is not None and ends_at <= now:
+        faults["ends_at"] = "The end must lie ahead."
+    if rule is not None and owner is not None and rule.owner_id != owner.pk:
+        faults["rule"] = f"It is a rule of {rule.owner}; the silence would never match."
+    return faults
 
 
 def create_silence(

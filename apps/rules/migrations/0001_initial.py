@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
                 ('reason', models.CharField(blank=True, choices=[('became_true', 'became_true'), ('became_false', 'became_false'), ('held_long_enough', 'held_long_enough'), ('recovered', 'recovered'), ('event', 'event'), ('once', 'once'), ('expired', 'expired'), ('rule_changed', 'rule_changed'), ('split', 'split'), ('confirmed', 'confirmed'), ('evaluation_failed', 'evaluation_failed')], max_length=32)),
                 ('detail', models.CharField(blank=True, max_length=500)),
                 ('asset', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rule_states', to='market.asset')),
-                ('rule', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='states', to='rules.rule')),
+                ('rule', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='states', to='rules.rule')),
                 ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='states', to='rules.ruleversion')),
             ],
         ),

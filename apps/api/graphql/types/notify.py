@@ -69,6 +69,7 @@ MessageConnection = connection(Message, fields=["created_at", "pk"], is_descendi
 class Silence(graphene.ObjectType):
     """A period in which matching alerts are recorded, and their notifications deferred. Null matches any."""
 
+    id = graphene.ID(required=True)
     owner = graphene.String(description="Whose alerts; null: everybody's.")
     author = graphene.String(description="Who made it.")
     rule = graphene.Field(Rule)

@@ -1,5 +1,5 @@
-"""`manage.py create_token --owner NAME --name WORDS [--scope metrics]`: a token for the API or Prometheus, printed
-once."""
+"""`manage.py create_token --owner NAME --name WORDS [--scope read|write|metrics]`: a token for the API or Prometheus,
+printed once."""
 
 import sys
 from datetime import timedelta
@@ -27,8 +27,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--scope",
             choices=ApiToken.Scope.values,
-            default=ApiToken.Scope.API,
-            help="what it opens; metrics: /metrics alone, for Prometheus",
+            default=ApiToken.Scope.READ,
+            help="what it opens; read: queries; write: changes, pushed quotes and alerts too; metrics: /metrics alone, "
+            "for Prometheus",
         )
         parser.add_argument("--days", type=int, help="after so many days it is refused; without it, never by itself")
 

@@ -12,6 +12,7 @@ _NAMES = {
     "checkpoints": "checkpoints",
     "transitions": "steps of rules",
     "backtests": "backtests",
+    "idempotency_keys": "idempotency keys",
     "silences": "silences",
     "messages": "messages",
 }

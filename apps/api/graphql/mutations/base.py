@@ -1,0 +1,153 @@
+"""What all mutations share: who may, one transaction, faults as data, and creating once under an idempotency key."""
+
+import hashlib
+import json
+import re
+from datetime import datetime
+from typing import Any, TypeVar
+
+import graphene
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Model, QuerySet
+from django.utils import timezone
+from graphene.utils.props import props
+
+from apps.accounts.services import KeyReused, claim_key, note_created
+from apps.api.graphql.context import Context
+from apps.api.graphql.errors import Forbidden
+from apps.api.graphql.mutations.faults import Code, Fault, Faulty, faults_of, not_found
+from apps.api.graphql.scalars import enum
+
+Row = TypeVar("Row", bound=Model)
+
+KEY_LONGEST = 64
+
+_NUMBER = re.compile(r"[0-9]{1,18}\Z")
+_KEY = re.compile(r"[!-~]{1,64}\Z")
+
+ErrorCode = enum("ErrorCode", Code, description="What is wrong with a change; docs/api.md says what each means.")
+
+
+class UserError(graphene.ObjectType):
+    """Something that is wrong with a change, and that its client can mend."""
+
+    field = graphene.String(description="The argument, and the place in it; null where it is no single one.")
+    code = graphene.Field(ErrorCode, required=True)
+    message = graphene.String(required=True, description="The same for people.")
+
+    def resolve_code(fault: Fault, info: Any) -> str:
+        return str(fault.code)
+
+
+class Mutation(graphene.Mutation):
+    """A change, made whole in one transaction or not at all.
+
+    permission: what its user needs, as in the admin. change() makes it, and returns the fields of the answer by name;
+    it raises Faulty and ValidationError.
+    """
+
+    class Meta:
+        abstract = True
+
+    permission: str
+    errors = graphene.List(
+        graphene.NonNull(UserError), required=True, description="Why nothing was changed; empty where it was."
+    )
+
+    @classmethod
+    def __init_subclass_with_meta__(cls, **options: Any) -> None:
+        super().__init_subclass_with_meta__(name=f"{cls.__name__}Payload", **options)
+
+    def resolve_errors(root: Any, info: Any) -> Any:
+        return root.errors or []
+
+    @classmethod
+    def mutate(cls, root: None, info: Any, **arguments: Any) -> "Mutation":
+        """Make the change and answer with it, or with what is wrong. Raises Unauthenticated and Forbidden."""
+        if not info.context.owner().has_perm(cls.permission):
+            raise Forbidden
+        try:
+            with transaction.atomic():
+                return cls(**cls.run(info.context, timezone.now(), **arguments))
+        except Faulty as error:
+            return cls(errors=error.faults)
+        except ValidationError as error:
+            return cls(errors=faults_of(error))
+
+    @classmethod
+    def run(cls, context: Context, now: datetime, **arguments: Any) -> dict[str, Any]:
+        """Make the change, in the caller's transaction, and return the fields of the answer."""
+        return cls.change(context, now, **arguments)
+
+    @classmethod
+    def change(cls, context: Context, now: datetime, **arguments: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class Creation(Mutation):
+    """A change that makes something, once for each idempotency key.
+
+    change() returns the new thing alone, and found() is given its id, so that a repeat gets the same answer.
+    gives: the name of the field of the answer.
+    """
+
+    class Meta:
+        abstract = True
+
+    gives: str
+
+    @classmethod
+    def __init_subclass_with_meta__(cls, **options: Any) -> None:
+        key = graphene.String(
+            required=True,
+            description="A text of your own, of 1 to 64 characters of ASCII without spaces, like a UUID. A repeat "
+            "under it within 24 hours makes nothing new, and gets the same answer.",
+        )
+        arguments = {"idempotency_key": key} | props(cls.Arguments)
+        super().__init_subclass_with_meta__(arguments=arguments, **options)
+
+    @classmethod
+    def run(cls, context: Context, now: datetime, *, idempotency_key: str, **arguments: Any) -> dict[str, Any]:
+        """Create it in the caller's transaction, or find what was created under this key before."""
+        if not _KEY.match(idempotency_key):
+            text = f"Send 1 to {KEY_LONGEST} characters of ASCII without spaces."
+            raise Faulty(Fault(Code.INVALID, text, "idempotencyKey"))
+        content = json.dumps([cls.__name__, arguments], sort_keys=True, default=str)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        try:
+            claimed = claim_key(owner=context.owner(), key=idempotency_key, digest=digest, now=now)
+        except KeyReused:
+            text = "Something else was created under this key. Send another key."
+            raise Faulty(Fault(Code.IDEMPOTENCY_KEY_REUSED, text, "idempotencyKey")) from None
+        if claimed.created:
+            return {cls.gives: cls.found(context, claimed.created)}
+        made = cls.change(context, now, **arguments)
+        note_created(claimed=claimed, created=str(made.pk))
+        return {cls.gives: cls.found(context, str(made.pk))}
+
+    @classmethod
+    def change(cls, context: Context, now: datetime, **arguments: Any) -> Any:
+        raise NotImplementedError
+
+    @classmethod
+    def found(cls, context: Context, id: str) -> Any:
+        """Return what was made under an id, as the reader sees it; None where it is gone."""
+        raise NotImplementedError
+
+
+def row_of(rows: QuerySet[Row], id: str, *, field: str = "id") -> Row:
+    """Return the row of an id, of those that the reader may change. Raises Faulty, in the same words whether the id is
+    none, or of nothing, or of what is somebody else's."""
+    row = rows.filter(pk=id).first() if _NUMBER.match(id) else None
+    if row is None:
+        raise not_found(field)
+    return row
+
+
+def check_column(model: type[Model], column: str, value: Any) -> None:
+    """Raise ValidationError where the column does not take the value, as where a whole row is cleaned."""
+    try:
+        model._meta.get_field(column).run_validators(value)  # type: ignore[union-attr]
+    except ValidationError as error:
+        raise ValidationError({column: error}) from None

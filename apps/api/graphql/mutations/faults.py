@@ -1,0 +1,59 @@
+"""What is wrong with a change that was asked for, as data: which argument, a code for programs, a text for people."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from graphene.utils.str_converters import to_camel_case
+
+
+class Code(StrEnum):
+    """The codes of faults; docs/api.md says what each means."""
+
+    NOT_FOUND = "not_found"
+    REQUIRED = "required"
+    INVALID = "invalid"
+    TAKEN = "taken"
+    LIMIT_REACHED = "limit_reached"
+    CONFLICT = "conflict"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+
+
+# Django's codes that say more than that a value is wrong.
+_CODES = {"blank": Code.REQUIRED, "null": Code.REQUIRED, "unique": Code.TAKEN, "unique_together": Code.TAKEN}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong. field: the argument, as the client writes it; None: no single one."""
+
+    code: Code
+    message: str
+    field: str | None = None
+
+
+class Faulty(Exception):
+    """The change is not made, for reasons that its client can mend."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("; ".join(one.message for one in faults))
+        self.faults = faults
+
+
+def not_found(field: str) -> Faulty:
+    """Return what is raised for an id of what is not there, or is not the reader's. The same words for both."""
+    return Faulty(Fault(Code.NOT_FOUND, "There is none, or it is not yours.", field))
+
+
+def faults_of(error: ValidationError) -> list[Fault]:
+    """Return what a model or a service found wrong, by argument: those of columns have the columns' names."""
+    by_column = error.error_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.error_list}
+    return [
+        Fault(
+            _CODES.get(one.code or "", Code.INVALID),
+            " ".join(one.messages),
+            None if column == NON_FIELD_ERRORS else to_camel_case(column),
+        )
+        for column, errors in by_column.items()
+        for one in errors
+    ]

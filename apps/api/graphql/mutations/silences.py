@@ -1,0 +1,103 @@
+"""Silences made and ended."""
+
+from datetime import datetime
+from typing import Any
+
+import graphene
+from django.core.exceptions import ValidationError
+
+from apps.api.graphql.context import Context
+from apps.api.graphql.mutations.base import Creation, Mutation, row_of
+from apps.api.graphql.mutations.faults import Code, Fault, Faulty, not_found
+from apps.api.graphql.scalars import DateTime
+from apps.api.graphql.types.notify import Silence
+from apps.api.graphql.types.rules import Severity
+from apps.market.models import Asset as AssetRow
+from apps.market.queries import assets_named
+from apps.notify.models import Silence as SilenceRow
+from apps.notify.queries import silences_ended_by, silences_seen_by
+from apps.notify.services import create_silence, end_silences, faults_of_silence
+from apps.rules.queries import rules_seen_by
+
+
+class CreateSilence(Creation):
+    """Defer the notifications of your matching alerts until a time. What is left out matches any."""
+
+    class Arguments:
+        rule = graphene.ID(description="Id of one rule of yours.")
+        asset = graphene.ID(description="Symbol or alias of one asset.")
+        severity = Severity(description="Alerts of this severity alone.")
+        starts_at = DateTime(description="From now on, where it is left out.")
+        ends_at = DateTime(required=True, description="Then what was deferred is sent.")
+        comment = graphene.String(required=True, description="Why, for whoever reads it later.")
+
+    permission = "notify.add_silence"
+    gives = "silence"
+    silence = graphene.Field(Silence)
+
+    @classmethod
+    def change(
+        cls,
+        context: Context,
+        now: datetime,
+        *,
+        ends_at: datetime,
+        comment: str,
+        rule: str | None = None,
+        asset: str | None = None,
+        severity: Any = None,
+        starts_at: datetime | None = None,
+    ) -> SilenceRow:
+        """Make it in the client's name."""
+        owner = context.owner()
+        starts_at = starts_at or now
+        matched = row_of(rules_seen_by(owner), rule, field="rule") if rule is not None else None
+        faults = faults_of_silence(owner=owner, rule=matched, starts_at=starts_at, ends_at=ends_at, now=now)
+        if faults:
+            raise ValidationError(faults)
+        return create_silence(
+            author=owner,
+            owner=owner,
+            rule=matched,
+            asset=asset_of(asset) if asset is not None else None,
+            severity=severity.value if severity is not None else "",
+            starts_at=starts_at,
+            ends_at=ends_at,
+            comment=comment,
+        )
+
+    @classmethod
+    def found(cls, context: Context, id: str) -> SilenceRow | None:
+        """Return the silence of an id."""
+        return silences_seen_by(context.owner()).filter(pk=id).first()
+
+
+class EndSilence(Mutation):
+    """End a silence of yours now. What it deferred is sent within some seconds, in one message for each channel."""
+
+    class Arguments:
+        id = graphene.ID(required=True)
+
+    permission = "notify.change_silence"
+    silence = graphene.Field(Silence)
+
+    @classmethod
+    def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
+        """End it."""
+        silence = row_of(silences_ended_by(context.owner()), id)
+        if not end_silences(silences=[silence], now=now):
+            raise Faulty(Fault(Code.CONFLICT, "It is over already."))
+        return {"silence": silences_seen_by(context.owner()).get(pk=silence.pk)}
+
+
+class SilencesMutation(graphene.ObjectType):
+    create_silence = CreateSilence.Field()
+    end_silence = EndSilence.Field()
+
+
+def asset_of(name: str, *, field: str = "asset") -> AssetRow:
+    """Return the asset of a symbol or an alias. Raises Faulty."""
+    asset = assets_named([name]).get(name)
+    if asset is None:
+        raise not_found(field)
+    return asset

@@ -1,0 +1,97 @@
+"""Nobody changes another owner's rows, by whatever id. Mutations and their ids are enumerated from the schema: a new
+one fails until it is listed here."""
+
+import pytest
+from django.db import connection
+from graphql import get_named_type, is_input_object_type
+
+from apps.notify.services import create_silence
+from tests.api.asking import MUTATION, everything
+from tests.builders import at, make_member, make_notified_alerts
+
+pytestmark = pytest.mark.django_db
+
+ABSENT = "999999"
+FAR = "2999-01-01T00:00:00Z"
+# Mutation -> what it is called with, beside an id: all that would be right.
+ARGUMENTS = {
+    "acknowledgeAlert": {},
+    "createSilence": {"idempotencyKey": "k", "endsAt": FAR, "comment": "works"},
+    "endSilence": {},
+}
+# Ids of what has no owner.
+OF_NOBODY = {"createSilence.asset"}
+
+
+@pytest.fixture
+def adas(ada):
+    """Return the id of something of Ada's, by mutation and argument."""
+    alert = make_notified_alerts(ada, 1)[0]
+    silence = create_silence(author=ada, owner=ada, comment="works", starts_at=at(0), ends_at=FAR)
+    return {"acknowledgeAlert.id": alert.pk, "createSilence.rule": alert.rule_id, "endSilence.id": silence.pk}
+
+
+def ids_in(kind, path):
+    """Return the paths of all ids within an argument."""
+    named = get_named_type(kind)
+    if is_input_object_type(named):
+        return {one for name, field in named.fields.items() for one in ids_in(field.type, f"{path}.{name}")}
+    return {path} if named.name == "ID" else set()
+
+
+def ids_of_schema():
+    """Return mutation.argument for each id that a mutation takes."""
+    return {
+        one
+        for name, field in MUTATION.fields.items()
+        for argument, definition in field.args.items()
+        for one in ids_in(definition.type, f"{name}.{argument}")
+    }
+
+
+def called(ask, path, id, *, user):
+    """Call the mutation with this id, and return the answer."""
+    name, *keys = path.split(".")
+    field = MUTATION.fields[name]
+    values = {**ARGUMENTS[name]}
+    place = values
+    for key in keys[:-1]:
+        place[key] = dict(place.get(key, {}))
+        place = place[key]
+    place[keys[-1]] = id
+    defined = ", ".join(f"${one}: {definition.type}" for one, definition in field.args.items())
+    given = ", ".join(f"{one}: ${one}" for one in field.args)
+    return ask(f"mutation ({defined}) {{ {name}({given}) {everything(field.type)} }}", values, user=user)
+
+
+def all_rows():
+    """Return table -> its rows, but for what each request writes."""
+    with connection.cursor() as cursor:
+        rows = {}
+        for table in set(connection.introspection.table_names(cursor)) - {"django_session", "auth_user"}:
+            cursor.execute(f'SELECT * FROM "{table}"')
+            rows[table] = sorted(map(str, cursor.fetchall()))
+    return rows
+
+
+def test_every_mutation_and_every_id_is_listed(adas):
+    assert ARGUMENTS.keys() == MUTATION.fields.keys()
+    assert adas.keys() | OF_NOBODY == ids_of_schema()
+
+
+def test_another_owners_ids_are_answered_as_ids_of_nothing_and_change_nothing(ask, adas):
+    eve = make_member("eve")
+    before = all_rows()
+    for path, id in adas.items():
+        theirs, absent = (called(ask, path, one, user=eve) for one in (str(id), ABSENT))
+        answer = absent.json()["data"][path.partition(".")[0]]
+        assert [one["code"] for one in answer["errors"]] == ["NOT_FOUND"], path
+        assert theirs.content == absent.content, path
+    assert all_rows() == before
+
+
+def test_an_owner_reaches_what_is_theirs_by_the_same_calls(ask, ada, adas):
+    """Else the test before would pass whatever is asked for."""
+    for path, id in adas.items():
+        answer = called(ask, path, str(id), user=ada).json()["data"][path.partition(".")[0]]
+        assert "NOT_FOUND" not in [one["code"] for one in answer["errors"]], path
