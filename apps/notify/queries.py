@@ -356,6 +356,14 @@ def silences_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Silence
     return rows.filter(Q(owner=user) | Q(owner=None), Q(rule=None) | Q(rule__owner=user))
 
 
+def channels_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Channel]:
+    """Return the channels that `user` may see: their own, all but the canary's for a superuser, none for a stranger."""
+    rows = Channel.objects.all()
+    if not user.is_authenticated:
+        return rows.none()
+    return rows.filter(is_not_canary("owner")) if getattr(user, "is_superuser", False) else rows.filter(owner=user)
+
+
 def silences_ended_by(user: AbstractBaseUser) -> QuerySet[Silence]:
     """Return the silences that `user` may end: their own, all for a superuser. Everybody's they only see."""
     rows = silences_seen_by(user)

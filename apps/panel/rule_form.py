@@ -33,7 +33,7 @@ from apps.rules.engine.conditions import Combination, Condition, Not
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState
-from apps.rules.services import refuse_unfit_assets
+from apps.rules.services import refuse_second_name, refuse_unfit_assets
 from apps.yaml_files import FileInvalid, read_yaml_text, write_yaml
 
 COMBINED = "combined"
@@ -335,8 +335,10 @@ class RuleForm(forms.ModelForm):
 
     def _refuse_second_name(self, name: str) -> None:
         owner = self.instance.owner if self.instance.pk is not None else self.user
-        if queries.rules_of(owner).filter(name=name).exclude(pk=self.instance.pk).exists():
-            self.add_error("name", "There is a rule of this name already.")
+        try:
+            refuse_second_name(owner_id=owner.pk, name=name, rule=self.instance)
+        except forms.ValidationError as error:
+            self.add_error(None, error)
         if self.instance.pk is None and queries.rules_of(owner).count() >= settings.RULES_PER_OWNER:
             self.add_error(None, f"An owner has at most {settings.RULES_PER_OWNER} rules. Delete one first.")
 

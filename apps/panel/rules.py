@@ -36,7 +36,7 @@ from apps.rules.engine.instance import FIRING, INACTIVE, RECOVERING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState, RuleVersion, Transition
-from apps.rules.services import QuotaExceeded, confirm_rule, delete_rule, save_rule
+from apps.rules.services import QuotaExceeded, confirm_rule, delete_rule, save_rule, switch_rule
 
 TRANSITIONS_SHOWN = 20
 TAGS_OFFERED = 200
@@ -119,7 +119,7 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
 
     @admin.display(description="on", boolean=True)
     def is_enabled(self, rule: Rule) -> bool:
-        return _is_enabled(rule)
+        return queries.is_enabled(rule.newest_document)
 
     def has_change_permission(self, request: HttpRequest, obj: Rule | None = None) -> bool:
         return super().has_change_permission(request, obj) and (obj is None or obj.deleted_at is None)
@@ -272,7 +272,7 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
         if row.deleted_at is not None:
             return ["copy"]
         confirm = ["confirm_levels"] if row.paused_count else []  # type: ignore[attr-defined]
-        switch = "switch_off" if _is_enabled(row) else "switch_on"
+        switch = "switch_off" if queries.is_enabled(row.newest_document) else "switch_on"
         return [*confirm, "copy", switch, "stop_and_delete", "would_send", "silence"]
 
     @admin.action(description="Copy", permissions=["add"])
@@ -298,22 +298,12 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
         rules = list(queryset.filter(deleted_at=None))
         switched = 0
         for rule in rules:
-            if _is_enabled(rule) == enabled:
-                continue
             try:
-                save_rule(
-                    owner=rule.owner,
-                    name=rule.name,
-                    severity=rule.severity,
-                    document=rule.newest_document | {"enabled": enabled},  # type: ignore[attr-defined]
-                    rule=rule,
-                    now=timezone.now(),
-                    trace_id=secrets.token_hex(16),
+                switched += switch_rule(
+                    rule=rule, is_enabled=enabled, now=timezone.now(), trace_id=secrets.token_hex(16)
                 )
             except (RuleInvalid, ValidationError, Rule.DoesNotExist) as refusal:
                 self.say_refused(request, f"{rule}: not switched. {refusal}")
-            else:
-                switched += 1
         follows = "" if enabled else f" {'Their' if switched > 1 else 'Its'} open alerts close."
         if switched:
             word = "on" if enabled else "off"
@@ -467,11 +457,6 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
 
 def _counted(states: QuerySet[RuleState]) -> Coalesce:
     return Coalesce(Subquery(states.annotate(count=Count("pk")).values("count")), Value(0))
-
-
-def _is_enabled(rule: Rule) -> bool:
-    document = rule.newest_document  # type: ignore[attr-defined]
-    return isinstance(document, dict) and document.get("enabled", True) is True
 
 
 def _why_short(state: RuleState) -> str:

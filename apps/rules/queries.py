@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Max, Q, QuerySet
@@ -52,6 +52,11 @@ def newest_versions(rule_ids: Iterable[int]) -> dict[int, RuleVersion]:
     """Return rule id -> its version in force."""
     newest = RuleVersion.objects.filter(rule__in=rule_ids).order_by().values("rule").annotate(newest=Max("pk"))
     return {version.rule_id: version for version in RuleVersion.objects.filter(pk__in=newest.values("newest"))}
+
+
+def is_enabled(document: Any) -> bool:
+    """Say whether a stored written form is of a rule that is switched on; one that cannot be read is not."""
+    return isinstance(document, dict) and document.get("enabled", True) is True
 
 
 def states_of(rule_ids: Iterable[int]) -> QuerySet[RuleState]:

@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from apps.market import queries as market
@@ -76,7 +77,8 @@ def save_rule(
             # One that was deleted meanwhile stays so: back in the log it would fire where nobody sees it.
             rule = Rule.objects.select_for_update(no_key=True).get(pk=rule.pk, deleted_at=None)
         rule.name, rule.severity = name, severity
-        rule.full_clean()
+        rule.full_clean(validate_constraints=False)
+        refuse_second_name(owner_id=rule.owner_id, name=name, rule=rule)
         rule.save()
         version = rule.versions.order_by("number").last()
         meaning = spec.document()
@@ -91,6 +93,31 @@ def save_rule(
             # An asset that is tagged or moved beside this transaction is not seen by it.
             mark_assets_changed()
     return rule
+
+
+def refuse_second_name(*, owner_id: int, name: str, rule: Rule | None) -> None:
+    """Raise ValidationError where another rule of the owner has this name."""
+    others = Rule.objects.filter(owner=owner_id, name=name, deleted_at=None)
+    if others.exclude(pk=rule.pk if rule is not None else None).exists():
+        raise ValidationError({"name": ValidationError("There is a rule of this name already.", code="unique")})
+
+
+def switch_rule(*, rule: Rule, is_enabled: bool, now: datetime, trace_id: str) -> bool:
+    """Switch a rule on or off from here on, and tell whether that changed anything. Raises what save_rule raises."""
+    version = queries.newest_versions([rule.pk]).get(rule.pk)
+    document = version.document if version is not None else {}
+    if queries.is_enabled(document) == is_enabled:
+        return False
+    save_rule(
+        owner=rule.owner,
+        name=rule.name,
+        severity=rule.severity,
+        document=document | {"enabled": is_enabled},
+        rule=rule,
+        now=now,
+        trace_id=trace_id,
+    )
+    return True
 
 
 def confirm_rule(*, rule: Rule, now: datetime, trace_id: str) -> bool:

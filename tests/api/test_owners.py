@@ -29,6 +29,7 @@ SEEN_BY = {
     "alerts": {"ada", "root"},
     "asset": EVERYBODY,
     "assets": EVERYBODY,
+    "channels": {"ada", "root"},
     "feed": {"grace", "root"},
     "feeds": {"grace", "root"},
     "health": set(),

@@ -3,7 +3,7 @@ one fails until it is listed here."""
 
 import pytest
 from django.db import connection
-from graphql import get_named_type, is_input_object_type
+from graphql import get_named_type, is_input_object_type, is_required_argument
 
 from apps.notify.services import create_silence
 from tests.api.asking import MUTATION, everything
@@ -13,22 +13,43 @@ pytestmark = pytest.mark.django_db
 
 ABSENT = "999999"
 FAR = "2999-01-01T00:00:00Z"
+DOCUMENT = {"assets": ["ADA-0"], "condition": {"kind": "above", "level": "12"}}
 # Mutation -> what it is called with, beside an id: all that would be right.
 ARGUMENTS = {
     "acknowledgeAlert": {},
     "createSilence": {"idempotencyKey": "k", "endsAt": FAR, "comment": "works"},
     "endSilence": {},
+    "createRule": {"idempotencyKey": "k", "name": "new", "document": DOCUMENT},
+    "updateRule": {"name": "other"},
+    "enableRule": {},
+    "disableRule": {},
+    "deleteRule": {},
 }
 # Ids of what has no owner.
 OF_NOBODY = {"createSilence.asset"}
 
 
+def ids_of(owner):
+    """Make something of an owner, and return its id by mutation and argument."""
+    alert = make_notified_alerts(owner, 1, name=owner.username)[0]
+    silence = create_silence(author=owner, owner=owner, comment="works", starts_at=at(0), ends_at=FAR)
+    channel = owner.channels.get()
+    return {
+        "acknowledgeAlert.id": alert.pk,
+        "createSilence.rule": alert.rule_id,
+        "endSilence.id": silence.pk,
+        "createRule.channels": channel.pk,
+        "updateRule.channels": channel.pk,
+        "updateRule.id": alert.rule_id,
+        "disableRule.id": alert.rule_id,
+        "enableRule.id": alert.rule_id,
+        "deleteRule.id": alert.rule_id,
+    }
+
+
 @pytest.fixture
 def adas(ada):
-    """Return the id of something of Ada's, by mutation and argument."""
-    alert = make_notified_alerts(ada, 1)[0]
-    silence = create_silence(author=ada, owner=ada, comment="works", starts_at=at(0), ends_at=FAR)
-    return {"acknowledgeAlert.id": alert.pk, "createSilence.rule": alert.rule_id, "endSilence.id": silence.pk}
+    return ids_of(ada)
 
 
 def ids_in(kind, path):
@@ -49,11 +70,12 @@ def ids_of_schema():
     }
 
 
-def called(ask, path, id, *, user):
-    """Call the mutation with this id, and return the answer."""
+def called(ask, path, id, *, user, own):
+    """Call the mutation with this id, and with ids of the user's own where others are required; return the answer."""
     name, *keys = path.split(".")
     field = MUTATION.fields[name]
-    values = {**ARGUMENTS[name]}
+    required = {f"{name}.{one}" for one, argument in field.args.items() if is_required_argument(argument)}
+    values = {one.partition(".")[2]: str(own[one]) for one in required & own.keys()} | ARGUMENTS[name]
     place = values
     for key in keys[:-1]:
         place[key] = dict(place.get(key, {}))
@@ -81,9 +103,10 @@ def test_every_mutation_and_every_id_is_listed(adas):
 
 def test_another_owners_ids_are_answered_as_ids_of_nothing_and_change_nothing(ask, adas):
     eve = make_member("eve")
+    own = ids_of(eve)
     before = all_rows()
     for path, id in adas.items():
-        theirs, absent = (called(ask, path, one, user=eve) for one in (str(id), ABSENT))
+        theirs, absent = (called(ask, path, one, user=eve, own=own) for one in (str(id), ABSENT))
         answer = absent.json()["data"][path.partition(".")[0]]
         assert [one["code"] for one in answer["errors"]] == ["NOT_FOUND"], path
         assert theirs.content == absent.content, path
@@ -93,5 +116,5 @@ def test_another_owners_ids_are_answered_as_ids_of_nothing_and_change_nothing(as
 def test_an_owner_reaches_what_is_theirs_by_the_same_calls(ask, ada, adas):
     """Else the test before would pass whatever is asked for."""
     for path, id in adas.items():
-        answer = called(ask, path, str(id), user=ada).json()["data"][path.partition(".")[0]]
+        answer = called(ask, path, str(id), user=ada, own=adas).json()["data"][path.partition(".")[0]]
         assert "NOT_FOUND" not in [one["code"] for one in answer["errors"]], path

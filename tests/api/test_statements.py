@@ -26,6 +26,7 @@ WAYS = {
     "Query.rules": "{ rules(first: 100) %s }",
     "Query.alerts": "{ alerts(first: 100) %s }",
     "Query.portfolios": "{ portfolios(first: 100) %s }",
+    "Query.channels": "{ channels(first: 100) %s }",
     "Query.messages": "{ messages(first: 100) %s }",
     "Query.silences": "{ silences(first: 100) %s }",
     "Asset.candles": "{ assets(first: 100) { edges { node { candles(first: 100) %s } } } }",

@@ -17,7 +17,7 @@ from apps.api.graphql.types.rules import Rule, Severity
 from apps.notify.models import Channel as ChannelRow
 from apps.notify.models import Message as MessageRow
 from apps.notify.models import Silence as SilenceRow
-from apps.notify.queries import alert_ids_of, messages_about, messages_seen_by, silences_seen_by
+from apps.notify.queries import alert_ids_of, channels_seen_by, messages_about, messages_seen_by, silences_seen_by
 
 MessageStatus = enum("MessageStatus", MessageRow.Status.values, description="How far a message has come.")
 
@@ -25,6 +25,7 @@ MessageStatus = enum("MessageStatus", MessageRow.Status.values, description="How
 class Channel(graphene.ObjectType):
     """A place where its owner is notified. Addresses are not shown here."""
 
+    id = graphene.ID(required=True)
     name = graphene.String(required=True)
     kind = graphene.String(required=True)
     is_enabled = graphene.Boolean(required=True)
@@ -42,6 +43,9 @@ class Channel(graphene.ObjectType):
 
     def resolve_switched_off_because(channel: ChannelRow, info: Any) -> str:
         return ADDRESS.sub("…", channel.switched_off_because)
+
+
+ChannelConnection = connection(Channel, fields=["name", "pk"])
 
 
 class Message(graphene.ObjectType):
@@ -93,6 +97,7 @@ SilenceConnection = connection(Silence, fields=["starts_at", "pk"], is_descendin
 
 
 class NotifyQuery(graphene.ObjectType):
+    channels = pages_of(ChannelConnection, description="Your channels, by name; a superuser's are everybody's.")
     messages = pages_of(
         MessageConnection,
         inbox_only=graphene.Boolean(default_value=False, description="Only what your inboxes hold."),
@@ -103,6 +108,9 @@ class NotifyQuery(graphene.ObjectType):
         SilenceConnection,
         description="Silences of your alerts and of everybody's, the last to begin first; a superuser's are all.",
     )
+
+    def resolve_channels(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
+        return page(ChannelConnection, channels_seen_by(info.context.owner()), info.context, first=first, after=after)
 
     def resolve_messages(
         root: None, info: Any, first: int | None, after: str | None = None, inbox_only: bool | None = False
