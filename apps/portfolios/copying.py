@@ -6,9 +6,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from apps.notation import write_number
+from apps.portfolios.bulk import insert
 from apps.portfolios.domain.lots import Lot
-from apps.portfolios.domain.numbers import to_decimal, total
+from apps.portfolios.domain.numbers import Exact, to_decimal, to_text, total
 from apps.portfolios.domain.records import Computed, Item
 from apps.portfolios.domain.valuation import Holding, holding_of
 from apps.portfolios.models import LedgerCopy, LotCopy, Portfolio, Position
@@ -39,8 +39,9 @@ def copy_of(computed: Computed, portfolio: int, *, split_id: int) -> Copy:
     for item in ledger.incomes:
         if item.asset is not None:
             incomes[item.asset].append(item)
+    own = {asset for _, asset, _ in ledger.quantities}
     positions = {}
-    for asset in sorted({*(asset for _, asset, _ in ledger.quantities), *incomes}):
+    for asset in sorted({*own, *incomes}):
         sales, holding = disposals[asset], holding_of(ledger.lots.get(asset, []))
         sums = (
             total(one.gain for one in sales),
@@ -53,7 +54,6 @@ def copy_of(computed: Computed, portfolio: int, *, split_id: int) -> Copy:
         held = (to_decimal(holding.quantity), _rounded(holding.cost), _rounded(holding.fees), cost_in)
         positions[asset] = (*held, *(_rounded(one) for one in sums))
     missing = {("rate", currency, str(at.date())) for key, currency, at in computed.missing_rates if key == portfolio}
-    own = {asset for _, asset, _ in ledger.quantities}
     missing |= {("price", str(asset), str(at.date())) for asset, at in computed.missing_prices if asset in own}
     facts = {
         "split_id": split_id,
@@ -69,21 +69,32 @@ def copy_of(computed: Computed, portfolio: int, *, split_id: int) -> Copy:
 
 
 def write_copy(portfolio: Portfolio, copy: Copy) -> None:
-    """Replace the stored copy of a portfolio."""
-    LedgerCopy.objects.update_or_create(portfolio=portfolio, defaults=copy.facts)
-    LotCopy.objects.filter(position__portfolio=portfolio).delete()
-    Position.objects.filter(portfolio=portfolio).delete()
-    positions = [
-        Position(portfolio=portfolio, asset_id=asset, **dict(zip(_POSITION, columns, strict=True)))
-        for asset, columns in copy.positions.items()
+    """Write the copy of a portfolio over the one that is stored: the positions that differ, each with its lots."""
+    stored = stored_copy(portfolio)
+    if stored is None or stored.facts != copy.facts:
+        LedgerCopy.objects.update_or_create(portfolio=portfolio, defaults=copy.facts)
+    positions, lots = (stored.positions, stored.lots) if stored is not None else ({}, {})
+    changed = {
+        asset
+        for asset in {*positions, *copy.positions}
+        if positions.get(asset) != copy.positions.get(asset) or lots.get(asset) != copy.lots.get(asset)
+    }
+    if not changed:
+        return
+    LotCopy.objects.filter(position__portfolio=portfolio, position__asset__in=changed).delete()
+    Position.objects.filter(portfolio=portfolio, asset__in=changed).delete()
+    rows = [
+        Position(portfolio=portfolio, asset_id=asset, **dict(zip(_POSITION, copy.positions[asset], strict=True)))
+        for asset in sorted(changed & copy.positions.keys())
     ]
-    Position.objects.bulk_create(positions, batch_size=_WRITTEN_AT_ONCE)
-    lots = [
-        LotCopy(position=position, number=number, **dict(zip(_LOT, columns, strict=True)))
-        for position in positions
-        for number, columns in enumerate(copy.lots.get(position.asset_id, ()), start=1)
-    ]
-    LotCopy.objects.bulk_create(lots, batch_size=_WRITTEN_AT_ONCE)
+    Position.objects.bulk_create(rows, batch_size=_WRITTEN_AT_ONCE)
+    insert(
+        [
+            LotCopy(position=position, number=number, **dict(zip(_LOT, columns, strict=True)))
+            for position in rows
+            for number, columns in enumerate(copy.lots.get(position.asset_id, ()), start=1)
+        ]
+    )
 
 
 def stored_copy(portfolio: Portfolio) -> Copy | None:
@@ -93,15 +104,13 @@ def stored_copy(portfolio: Portfolio) -> Copy | None:
         return None
     facts = {name: getattr(row, name) for name in ("split_id", "totals", "cash", "flows", "quantities")}
     facts |= {name: getattr(row, name) for name in ("balances", "missing", "warnings")}
-    positions = {
-        one.asset_id: tuple(getattr(one, name) for name in _POSITION)
-        for one in Position.objects.filter(portfolio=portfolio)
-    }
-    lots: dict[int, list[tuple[Any, ...]]] = {}
-    rows = LotCopy.objects.filter(position__portfolio=portfolio).select_related("position").order_by("number")
-    for lot in rows:
-        lots.setdefault(lot.position.asset_id, []).append(tuple(getattr(lot, name) for name in _LOT))
-    return Copy(facts, positions, lots)
+    own = Position.objects.filter(portfolio=portfolio).order_by().values_list("asset_id", *_POSITION)
+    positions = {asset: tuple(columns) for asset, *columns in own}
+    lots: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
+    rows = LotCopy.objects.filter(position__portfolio=portfolio).order_by("number")
+    for asset, *columns in rows.values_list("position__asset_id", *_LOT):
+        lots[asset].append(tuple(columns))
+    return Copy(facts, positions, dict(lots))
 
 
 def differences(stored: Copy | None, computed: Copy) -> list[str]:
@@ -119,12 +128,12 @@ def differences(stored: Copy | None, computed: Copy) -> list[str]:
 
 def stored_holding(position: Position) -> Holding:
     """Return the sums of a stored position as the domain has them."""
-    cost_in = {currency: Fraction(cost) for currency, cost in position.cost_in.items()}
-    return Holding(Fraction(position.quantity), cost_in, _exact(position.cost), _exact(position.fees))
+    cost_in = {currency: Exact.of(Decimal(cost)) for currency, cost in position.cost_in.items()}
+    return Holding(Exact.of(position.quantity), cost_in, _exact(position.cost), _exact(position.fees))
 
 
 def _exact(number: Decimal | None) -> Fraction | None:
-    return None if number is None else Fraction(number)
+    return None if number is None else Exact.of(number)
 
 
 def _columns(lot: Lot) -> tuple[Any, ...]:
@@ -144,4 +153,4 @@ def _rounded(number: Fraction | None) -> Decimal | None:
 
 
 def _written(number: Fraction | None) -> str | None:
-    return None if number is None else write_number(to_decimal(number))
+    return None if number is None else to_text(number)

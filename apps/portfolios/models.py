@@ -1,7 +1,7 @@
 """Portfolios, their transactions with the history of corrections, and a copy of what they come to."""
 
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -35,6 +35,17 @@ def choices_of(codes: Any) -> list[tuple[str, str]]:
     return [(one.value, one.value.replace("_", " ")) for one in codes]
 
 
+# Of more digits than any of these numbers has.
+_EXACT = Context(prec=60)
+_ONE = Decimal(1)
+
+
+def _plain(value: Decimal) -> Decimal:
+    """Return a number without trailing zeros and without exponent."""
+    short = _EXACT.normalize(value)
+    return _EXACT.quantize(short, _ONE) if "E+" in str(short) else short
+
+
 class ExactField(models.DecimalField):
     """A decimal to its last digit: SQLite's own numbers have fewer, so there it is text without trailing zeros."""
 
@@ -54,7 +65,7 @@ class ExactField(models.DecimalField):
         return "text" if connection.vendor == "sqlite" else f"numeric({self.max_digits}, {self.decimal_places})"
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Decimal | None:
-        return None if value is None else Decimal(write_number(Decimal(value)))
+        return None if value is None else _plain(Decimal(value))
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         value = self.to_python(value)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,7 @@ from apps.market import queries as market
 from apps.market.models import Asset, Split
 from apps.notation import write_number
 from apps.portfolios.domain.currencies import ISO_4217
+from apps.portfolios.domain.numbers import Exact
 from apps.portfolios.domain.rates import Pair, RateTable
 from apps.portfolios.domain.records import Price, Settings
 from apps.portfolios.domain.transactions import Event, Kind, Method, Transaction
@@ -26,6 +28,7 @@ MEANING = (
     *("fee_quantity", "tax", "tax_currency", "rate", "counter_amount", "counter_currency", "acquired_at"),
     *("to_portfolio_id", "event", "to_asset_id", "numerator", "denominator", "cost_share"),
 )
+_EVENT = MEANING.index("event") - 1
 # Further columns, which the history of corrections keeps too.
 BESIDE = ("notes", "group_id", "external_id")
 # No number of a row is below 0, so none begins with a sign.
@@ -142,9 +145,9 @@ def transactions_of(portfolio_ids: Collection[int]) -> list[Transaction]:
 
 
 def _transaction(portfolio: int, key: int, kind: str, *values: Any) -> Transaction:
-    named = {column.removesuffix("_id"): value for column, value in zip(MEANING[1:], values, strict=True)}
-    named["event"] = Event(named["event"]) if named["event"] else None
-    return Transaction(portfolio=portfolio, key=key, kind=Kind(kind), **named)
+    # The fields of a transaction have the order of MEANING.
+    event = Event(values[_EVENT]) if values[_EVENT] else None
+    return Transaction(portfolio, Kind(kind), *values[:_EVENT], event, *values[_EVENT + 1 :], key)
 
 
 def splits_fed(transactions: Iterable[Transaction]) -> tuple[list[Transaction], int]:
@@ -180,7 +183,7 @@ def knows_all_splits(portfolio: Portfolio) -> bool:
 def used_rates(portfolio_ids: Collection[int]) -> dict[tuple[int, str, datetime], Fraction]:
     """Return (portfolio, currency, at) -> the rate that was found. One statement."""
     rows = UsedRate.objects.filter(portfolio__in=portfolio_ids).values_list("portfolio", "currency", "at", "rate")
-    return {(portfolio, currency, at): Fraction(rate) for portfolio, currency, at, rate in rows}
+    return {(portfolio, currency, at): Exact.of(Decimal(rate)) for portfolio, currency, at, rate in rows}
 
 
 def rates_used(portfolio: Portfolio) -> list[UsedRate]:
@@ -191,7 +194,7 @@ def rates_used(portfolio: Portfolio) -> list[UsedRate]:
 def used_prices(portfolio_ids: Collection[int]) -> dict[tuple[int, datetime], Price]:
     """Return (asset, at) -> the price that was found. One statement."""
     rows = UsedPrice.objects.filter(portfolio__in=portfolio_ids).values_list("asset", "at", "price", "currency")
-    return {(asset, at): Price(Fraction(price), currency) for asset, at, price, currency in rows}
+    return {(asset, at): Price(Exact.of(price), currency) for asset, at, price, currency in rows}
 
 
 def rate_tables_at(times: Collection[datetime]) -> dict[datetime, RateTable]:

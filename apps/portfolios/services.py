@@ -17,9 +17,10 @@ from apps.market import queries as market
 from apps.market.models import Asset
 from apps.notation import write_number
 from apps.portfolios import queries
+from apps.portfolios.bulk import insert, without_collections
 from apps.portfolios.copying import Copy, copy_of, write_copy
 from apps.portfolios.domain.ledger import compute, without_doubles
-from apps.portfolios.domain.numbers import RATE_DIGITS
+from apps.portfolios.domain.numbers import RATE_DIGITS, Exact
 from apps.portfolios.domain.records import Computed, Price
 from apps.portfolios.domain.transactions import Refusal, Transaction, refusals_of
 from apps.portfolios.models import Portfolio, TransactionChange, UsedPrice, UsedRate
@@ -105,6 +106,7 @@ def delete_portfolio(*, portfolio: Portfolio) -> None:
             raise PortfolioStays(f"What it transferred to other portfolios has left them since: {said}") from error
 
 
+@without_collections()
 def record_transactions(
     *, portfolio: Portfolio, rows: Sequence[Mapping[str, Any]], now: datetime, dry_run: bool = False
 ) -> list[Row]:
@@ -120,7 +122,7 @@ def record_transactions(
         made = [_cleaned(Row(portfolio=linked[portfolio.pk], **columns)) for columns in rows]
         _refuse_wrong(made, keys=range(1, len(made) + 1), linked=linked, now=now)
         _refuse_known(made)
-        Row.objects.bulk_create(made, batch_size=_WRITTEN_AT_ONCE)
+        insert(made)
         _recompute(linked, _group(portfolio), positions={row.pk: index for index, row in enumerate(made, start=1)})
         transaction.set_rollback(dry_run)
     return made
@@ -279,6 +281,7 @@ def _keep(row: Row, *, kind: str, before: dict[str, Any], by: AbstractBaseUser |
 # Computing
 
 
+@without_collections()
 def _recompute(
     owned: Mapping[int, Portfolio], group: Collection[int], *, positions: Mapping[int, int] | None = None
 ) -> None:
@@ -356,4 +359,4 @@ def _find_prices(computed: Computed, transactions: Iterable[Transaction]) -> dic
             facts = {"price": price.price, "currency": currencies[one.asset], "priced_at": price.at}
             rows.append(UsedPrice(**key, **facts))
     UsedPrice.objects.bulk_create(rows, batch_size=_WRITTEN_AT_ONCE, ignore_conflicts=True)
-    return {key: Price(Fraction(price.price), currencies[key[0]]) for key, price in found.items()}
+    return {key: Price(Exact.of(price.price), currencies[key[0]]) for key, price in found.items()}

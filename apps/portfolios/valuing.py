@@ -1,6 +1,7 @@
 """The values of portfolios, now and by day, and their performance. Reads the stored copy and the market's prices."""
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,7 +13,7 @@ from apps.market import queries as market
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.portfolios.copying import stored_holding
-from apps.portfolios.domain.numbers import to_decimal
+from apps.portfolios.domain.numbers import ONE, ZERO, Exact, to_decimal, total
 from apps.portfolios.domain.rates import FoundRate, Pair, RateTable
 from apps.portfolios.domain.returns import (
     Day,
@@ -184,34 +185,39 @@ def days_of(portfolio: Portfolio, copy: LedgerCopy, *, since: date, until: date,
         index = bisect_right(times.get(key, []), ends) - 1
         return closes[key][index] if index >= 0 else None
 
+    def rate_on(currency: str, ends: datetime) -> Fraction | None:
+        if currency == portfolio.base_currency:
+            return ONE
+        known = {one.pk: found for one in rate_assets if (found := price_on(one.pk, ends)) is not None}
+        rate = _table(rate_assets, {key: (*found, "") for key, found in known.items()}).find(
+            currency, portfolio.base_currency
+        )
+        return None if rate is None else rate.rate
+
+    def value_on(day: date, ends: datetime) -> Fraction | None:
+        amounts: dict[str, Fraction] = defaultdict(lambda: ZERO)
+        for key, steps in held.items():
+            quantity = steps.on(day)
+            if not quantity:
+                continue
+            found, asset = price_on(key, ends), assets.get(key)
+            if found is None or asset is None or not asset.currency:
+                return None
+            # Closes are as they count now; the quantity is that of the day.
+            factor = splits.factor(key, epoch_microseconds(ends)) if splits else 1
+            amount = quantity * Exact.of(found[1])
+            amounts[asset.currency] += amount if factor == 1 else amount / factor
+        for currency, steps in balances.items():
+            amounts[currency] += steps.on(day)
+        rates = {currency: rate_on(currency, ends) for currency, amount in amounts.items() if amount}
+        return total(None if rate is None else amounts[currency] * rate for currency, rate in rates.items())
+
     flows = _flows(copy)
     days = []
     for number in range((until - since).days + 1):
         day = since + timedelta(days=number)
         ends = min(_midnight(day + _ONE_DAY) - timedelta(microseconds=1), now)
-        known = {one.pk: found for one in rate_assets if (found := price_on(one.pk, ends)) is not None}
-        table = _table(rate_assets, {key: (*found, "") for key, found in known.items()})
-        rates: dict[str, FoundRate | None] = {}
-        value: Fraction | None = Fraction(0)
-        for key, steps in held.items():
-            quantity, found = steps.on(day), price_on(key, ends)
-            if not quantity or value is None:
-                continue
-            currency = assets[key].currency if key in assets else ""
-            rate = rates.setdefault(currency, table.find(currency, portfolio.base_currency) if currency else None)
-            if found is None or rate is None:
-                value = None
-                continue
-            # Closes are as they count now; the quantity is that of the day.
-            factor = splits.factor(key, epoch_microseconds(ends)) if splits else 1
-            value += quantity * Fraction(found[1]) / factor * rate.rate
-        for currency, steps in balances.items():
-            balance = steps.on(day)
-            if balance and value is not None:
-                rate = rates.setdefault(currency, table.find(currency, portfolio.base_currency))
-                value = None if rate is None else value + balance * rate.rate
-        inflow, outflow = flows.get(day, (Fraction(0), Fraction(0)))
-        days.append(Day(day, value, inflow, outflow))
+        days.append(Day(day, value_on(day, ends), *flows.get(day, (ZERO, ZERO))))
     return days
 
 
@@ -223,7 +229,7 @@ class _Steps(NamedTuple):
 
     def on(self, day: date) -> Fraction:
         index = bisect_right(self.days, day) - 1
-        return self.held[index] if index >= 0 else Fraction(0)
+        return self.held[index] if index >= 0 else ZERO
 
 
 def _steps(rows: Collection[tuple[str, Any, str]]) -> dict[Any, _Steps]:
@@ -232,7 +238,7 @@ def _steps(rows: Collection[tuple[str, Any, str]]) -> dict[Any, _Steps]:
     for day, key, held in rows:
         steps = found.setdefault(key, _Steps([], []))
         steps.days.append(date.fromisoformat(day))
-        steps.held.append(Fraction(held))
+        steps.held.append(Exact.of(Decimal(held)))
     return found
 
 
@@ -241,12 +247,12 @@ def _flows(copy: LedgerCopy) -> dict[date, tuple[Fraction | None, Fraction | Non
     found: dict[date, tuple[Fraction | None, Fraction | None]] = {}
     for text, amount in copy.flows:
         day = date.fromisoformat(text)
-        inflow, outflow = found.get(day, (Fraction(0), Fraction(0)))
+        inflow, outflow = found.get(day, (ZERO, ZERO))
         if amount is None or inflow is None or outflow is None:
             found[day] = (None, None)
         else:
-            flow = Fraction(amount)
-            found[day] = (inflow + max(flow, Fraction(0)), outflow + max(-flow, Fraction(0)))
+            flow = Exact.of(Decimal(amount))
+            found[day] = (inflow + flow, outflow) if flow > ZERO else (inflow, outflow - flow)
     return found
 
 

@@ -78,8 +78,9 @@ IDLE_RUNS = size(full=200, small=2)
 # Rules saved over much history: rules, assets, days of a quote a minute.
 SAVED_RULES = size(full=[(10, 1_000, 0), (1, 500, 30)], small=[(2, 2, 0), (1, 2, 2)])
 
-# Transactions of one portfolio, its positions, and the days of its history.
+# Transactions of one portfolio, its positions, the days of its history, and the rows of a file.
 PORTFOLIO_TRANSACTIONS = size(full=10_000, small=40)
 PORTFOLIO_POSITIONS = size(full=200, small=4)
 PORTFOLIO_DAYS = size(full=3_650, small=5)
+PORTFOLIO_ROWS = size(full=50_000, small=20)
 PORTFOLIO_RUNS = size(full=5, small=1)

@@ -13,13 +13,21 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.market.models import Asset, Candle, LatestQuote
+from apps.portfolios.domain.ghostfolio import read_activities
 from apps.portfolios.domain.ledger import compute
 from apps.portfolios.domain.records import Settings
+from apps.portfolios.importing import import_activities
 from apps.portfolios.models import Transaction
 from apps.portfolios.queries import transactions_of
-from apps.portfolios.services import recompute
+from apps.portfolios.services import recompute, record_transactions
 from apps.portfolios.valuing import performance_of
-from tests.benchmarks.sizes import PORTFOLIO_DAYS, PORTFOLIO_POSITIONS, PORTFOLIO_RUNS, PORTFOLIO_TRANSACTIONS
+from tests.benchmarks.sizes import (
+    PORTFOLIO_DAYS,
+    PORTFOLIO_POSITIONS,
+    PORTFOLIO_ROWS,
+    PORTFOLIO_RUNS,
+    PORTFOLIO_TRANSACTIONS,
+)
 from tests.benchmarks.timing import milliseconds
 from tests.builders import make_owner
 from tests.portfolios.making import noon
@@ -42,6 +50,12 @@ def trade(portfolio, assets, transactions):
         rows.append(Transaction(**given, **money, quantity=Decimal(quantity) / 100))
     Transaction.objects.bulk_create(rows, batch_size=1_000)
     recompute(portfolio=portfolio)
+
+
+def record_one(portfolio):
+    asset = portfolio.positions.order_by("asset").first().asset
+    row = {"asset": asset, "kind": "buy", "at": noon(date(2026, 1, 1)), "quantity": Decimal(1), "amount": Decimal(1)}
+    record_transactions(portfolio=portfolio, rows=[row | {"currency": "USD", "rate": Decimal(1)}], now=timezone.now())
 
 
 def make_assets(count, name):
@@ -77,6 +91,7 @@ def test_all_transactions_computed_and_the_page(portfolios):
     computing = milliseconds(lambda: compute(rows, settings=settings), runs=PORTFOLIO_RUNS)
     multiplying = milliseconds(bare, runs=PORTFOLIO_RUNS)
     storing = milliseconds(lambda: recompute(portfolio=large), runs=PORTFOLIO_RUNS)
+    recording = milliseconds(lambda: record_one(large), runs=PORTFOLIO_RUNS)
     client = Client()
     client.force_login(User.objects.get())
     pages = {}
@@ -93,7 +108,26 @@ def test_all_transactions_computed_and_the_page(portfolios):
         f"  computed            {computing:>10.2f} ms   = {computing / multiplying:.0f} x two multiplications of each"
     )
     print(f"  read and stored too {storing:>10.2f} ms   = {storing / computing:.1f} x")
+    print(f"  one more recorded   {recording:>10.2f} ms   = {recording / computing:.1f} x")
     print(f"  the page            {much:>10.2f} ms   = {much / little:.1f} x of one position; {statements} statements")
+
+
+def test_a_large_file_imported():
+    make_assets(PORTFOLIO_POSITIONS, "ASSET")
+    lines = [
+        f"{date(2015, 1, 1) + timedelta(days=number // 20)},ASSET-{number % PORTFOLIO_POSITIONS},USD,10.25,3,BUY,0.5"
+        for number in range(PORTFOLIO_ROWS)
+    ]
+    content = "\n".join(["date,symbol,currency,unitprice,quantity,type,fee", *lines]).encode()
+    portfolio = make_portfolio(make_owner(), base="USD")
+    reading = milliseconds(lambda: read_activities(content), runs=1)
+    read = read_activities(content)
+    importing = milliseconds(lambda: import_activities(portfolio=portfolio, read=read, now=timezone.now()), runs=1)
+    again = milliseconds(lambda: import_activities(portfolio=portfolio, read=read, now=timezone.now()), runs=1)
+    assert Transaction.objects.count() == PORTFOLIO_ROWS
+    print(f"\n  {PORTFOLIO_ROWS:,} rows read {reading:>10.2f} ms")
+    print(f"  recorded            {importing:>10.2f} ms   = {importing / reading:.1f} x")
+    print(f"  the same file again {again:>10.2f} ms   = {again / reading:.1f} x")
 
 
 def test_years_of_daily_value(portfolios):

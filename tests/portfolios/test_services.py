@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from apps.portfolios.bulk import insert
 from apps.portfolios.copying import differences, stored_copy
 from apps.portfolios.models import (
     LedgerCopy,
@@ -215,6 +216,31 @@ def test_a_copy_that_knows_all_splits_is_not_written_anew(savings, acme):
     LotCopy.objects.update(cost=Decimal(1))
     assert refresh(portfolio=savings) == []
     assert LotCopy.objects.get().cost == 1
+
+
+def test_only_positions_that_differ_are_written(savings, acme):
+    other = make_asset("OTHER")
+    record(savings, bought(acme), bought(other))
+    before = dict(Position.objects.values_list("asset", "pk"))
+    record(savings, bought(other, day="2024-01-03"))
+    after = dict(Position.objects.values_list("asset", "pk"))
+    assert after[acme.pk] == before[acme.pk]
+    assert after[other.pk] != before[other.pk]
+    assert LotCopy.objects.filter(position=after[other.pk]).count() == 2
+    assert is_right(savings)
+
+
+def test_a_position_without_transactions_is_written_no_more(savings, acme):
+    record(savings, bought(acme))
+    delete_transactions(rows=Transaction.objects.all(), by=None, now=NOW)
+    assert not Position.objects.exists()
+    assert is_right(savings)
+
+
+def test_a_row_that_the_database_refuses_is_an_error_of_django(savings, acme):
+    columns = bought(acme, external_id="A1") | {"day": NOW.date()}
+    with pytest.raises(IntegrityError), transaction.atomic():
+        insert([Transaction(portfolio=savings, **columns) for _ in range(2)])
 
 
 def test_a_rate_is_found_kept_and_explained(savings, acme):

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ _KINDS = {
     "INTEREST": Kind.INTEREST,
     "FEE": Kind.FEE,
 }
-_DATES = ("%d-%m-%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y%m%d")
+_DATES = ("%d-%m-%Y", "%d/%m/%Y", "%d.%m.%Y")
 
 
 class FileRefused(Exception):
@@ -192,17 +193,20 @@ def _number(row: Mapping[str, Any], name: str, *, default: Decimal | None = None
 def _moment(value: Any) -> tuple[datetime, bool]:
     """Return a moment in UTC, and whether it has a time. Midnight is how Ghostfolio writes a day."""
     text = str(value or "").strip()
-    found = None
-    for form in _DATES:
-        try:
-            found = datetime.strptime(text, form).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-        break
     try:
-        found = found or datetime.fromisoformat(text)
+        found = _date(text)
         moment = found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"date: {text[:40] or 'nothing'} is not a date; write it like 2024-01-31.") from None
     has_time = (moment.hour, moment.minute, moment.second, moment.microsecond) != (0, 0, 0, 0)
     return moment, has_time
+
+
+def _date(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        for form in _DATES:
+            with suppress(ValueError):
+                return datetime.strptime(text, form)
+        raise

@@ -8,11 +8,12 @@ from fractions import Fraction
 
 from apps.notation import write_number
 from apps.portfolios.domain.lots import Lot, add, quantity_of, take
-from apps.portfolios.domain.numbers import less, times, to_decimal, total
+from apps.portfolios.domain.numbers import ONE, ZERO, Exact, less, times, to_decimal, total
 from apps.portfolios.domain.records import Computed, Disposal, Flow, Item, Ledger, Prices, Rates, Settings
 from apps.portfolios.domain.transactions import CASH_KINDS, Event, Kind, Refusal, Transaction, order_of
 
-ZERO, ONE = Fraction(0), Fraction(1)
+# (whether it comes in, amount, currency, the same in the base currency or None)
+Movement = tuple[bool, Fraction, str, Fraction | None]
 
 
 def without_doubles(typed: Iterable[Transaction], fed: Iterable[Transaction]) -> list[Transaction]:
@@ -91,7 +92,7 @@ class _Books:
     def _exact(self, written: Decimal) -> Fraction:
         """Return a written rate, of which many transactions have the same."""
         if written not in self._written_rates:
-            self._written_rates[written] = Fraction(written)
+            self._written_rates[written] = Exact.of(written)
         return self._written_rates[written]
 
     def _base(self, one: Transaction, currency: str, amount: Fraction) -> Fraction | None:
@@ -112,52 +113,64 @@ class _Books:
             self.computed.missing_rates.add(wanted)
         return rate
 
-    def _pay(self, book: Ledger, one: Transaction, *movements: tuple[Fraction, str]) -> None:
-        """Move cash by these amounts, above 0 in. Without cash, they come from outside or go there."""
-        moved = [(amount, currency) for amount, currency in movements if amount]
+    def _pay(self, book: Ledger, one: Transaction, *movements: Movement) -> None:
+        """Move cash by these amounts. Without cash, they come from outside or go there."""
+        moved = [movement for movement in movements if movement[1]]
         if not moved:
             return
-        bases = [self._base(one, currency, amount) for amount, currency in moved]
         if not book.settings.tracks_cash:
-            out = total(bases)
-            book.flows.append(Flow(one.at, None if out is None else -out, one.key))
+            # What is paid comes in from outside.
+            came = total(_signed(not is_in, base) for is_in, _, _, base in moved)
+            book.flows.append(Flow(one.at, came, one.key))
             return
-        for (amount, currency), base in zip(moved, bases, strict=True):
-            self._move(book, one, amount, currency)
-            book.booked.append(base)
+        for is_in, amount, currency, base in moved:
+            self._move(book, one, amount if is_in else -amount, currency)
+            book.booked.append(_signed(is_in, base))
+
+    def _paid(self, one: Transaction, *, is_in: bool) -> Movement:
+        """Return the movement of the amount of a transaction."""
+        amount = Exact.of(one.amount or 0)
+        return is_in, amount, one.currency, self._base(one, one.currency, amount)
 
     def _move(self, book: Ledger, one: Transaction, amount: Fraction, currency: str) -> None:
         book.cash[currency] = book.cash.get(currency, ZERO) + amount
         book.balances.append((one.at, currency, book.cash[currency]))
 
-    def _costs(self, book: Ledger, one: Transaction) -> tuple[list[tuple[Fraction, str]], Fraction | None]:
+    def _costs(self, book: Ledger, one: Transaction) -> tuple[list[Movement], Fraction | None]:
         """Note fee and tax of a transaction; return what they move in cash, and their sum in the base currency."""
-        movements, bases = [], []
+        movements: list[Movement] = []
+        bases: list[Fraction | None] = []
         sides = ((one.fee, one.fee_currency, book.fees, "fee"), (one.tax, one.tax_currency, book.taxes, "tax"))
         for written, own, items, kind in sides:
             if not written:
                 continue
-            amount, currency = Fraction(written), own or one.currency
+            amount, currency = Exact.of(written), own or one.currency
             base = self._base(one, currency, amount)
             items.append(Item(one.key, one.at, kind, one.asset, amount, currency, base))
             bases.append(base)
             if kind == "fee" and one.fee_asset is not None:
                 self._pay_fee_in_asset(book, one, amount, currency)
             else:
-                movements.append((-amount, currency))
+                movements.append((False, amount, currency, base))
         return movements, total(bases)
+
+    def _base_costs(self, one: Transaction) -> Fraction | None:
+        """Return fee and tax of a transaction in the base currency."""
+        fee = self._base(one, one.fee_currency or one.currency, Exact.of(one.fee)) if one.fee else ZERO
+        tax = self._base(one, one.tax_currency or one.currency, Exact.of(one.tax)) if one.tax else ZERO
+        return total((fee, tax))
 
     def _refuse_fee_in_asset(self, book: Ledger, one: Transaction) -> None:
         held = book.held(one.fee_asset) if one.fee_asset is not None else ZERO
         if one.fee_asset == one.asset:
-            change = Fraction(one.quantity or 0)
+            change = Exact.of(one.quantity or 0)
             held += change if one.kind is Kind.BUY else -change
-        if to_decimal(held) < to_decimal(Fraction(one.fee_quantity or 0)):
+        if to_decimal(held) < to_decimal(Exact.of(one.fee_quantity or 0)):
             raise _Refused("fee_quantity", f"Only {_written(max(held, ZERO))} is held to pay the fee from.")
 
     def _pay_fee_in_asset(self, book: Ledger, one: Transaction, worth: Fraction, currency: str) -> None:
         assert one.fee_asset is not None
-        quantity = Fraction(one.fee_quantity or 0)
+        quantity = Exact.of(one.fee_quantity or 0)
         taken = self._take(book, one, one.fee_asset, quantity, field="fee_quantity")
         self._dispose(book, one, taken, worth, currency, costs=ZERO)
 
@@ -200,13 +213,14 @@ class _Books:
         is_return: bool = False,
     ) -> None:
         """Note what each lot gave, by its quantity. costs: fees and taxes of the sale; is_return: nothing was sold."""
-        quantity = quantity_of(taken)
+        is_whole = len(taken) == 1
+        quantity = ONE if is_whole else quantity_of(taken)
         for lot in taken:
-            share = ONE if len(taken) == 1 else lot.quantity / quantity
-            part = proceeds if share == 1 else proceeds * share
+            share = ONE if is_whole else lot.quantity / quantity
+            part = proceeds if is_whole else proceeds * share
             base = self._base(one, currency, part)
             at_sale = self._base(one, lot.currency, lot.cost)
-            fees = total((lot.base_fees if not is_return else ZERO, times(costs, share)))
+            fees = total((lot.base_fees if not is_return else ZERO, costs if is_whole else times(costs, share)))
             disposal = Disposal(
                 key=one.key,
                 at=one.at,
@@ -237,63 +251,61 @@ class _Books:
 
     def _buy(self, book: Ledger, one: Transaction) -> None:
         assert one.asset is not None and one.quantity is not None and one.amount is not None
-        cost, quantity = Fraction(one.amount), Fraction(one.quantity)
-        base = self._base(one, one.currency, cost)
+        movement, quantity = self._paid(one, is_in=False), Exact.of(one.quantity)
+        _, cost, currency, base = movement
         # A fee may be paid in the asset that is bought, so the lot comes first.
-        fees = total(self._base(one, currency, amount) for amount, currency in _costs_of(one))
-        lot = Lot(one.asset, one.at, quantity, Fraction(1), quantity, one.currency, cost, base, fees, one.key)
-        self._add(book, one, lot)
+        fees = self._base_costs(one)
+        self._add(book, one, Lot(one.asset, one.at, quantity, ONE, quantity, currency, cost, base, fees, one.key))
         movements, _ = self._costs(book, one)
-        self._pay(book, one, (-cost, one.currency), *movements)
+        self._pay(book, one, movement, *movements)
 
     def _sell(self, book: Ledger, one: Transaction) -> None:
         assert one.asset is not None and one.quantity is not None and one.amount is not None
-        taken = self._take(book, one, one.asset, Fraction(one.quantity), field="quantity")
+        taken = self._take(book, one, one.asset, Exact.of(one.quantity), field="quantity")
         movements, costs = self._costs(book, one)
-        self._dispose(book, one, taken, Fraction(one.amount), one.currency, costs=costs)
-        self._pay(book, one, (Fraction(one.amount), one.currency), *movements)
+        movement = self._paid(one, is_in=True)
+        self._dispose(book, one, taken, movement[1], one.currency, costs=costs)
+        self._pay(book, one, movement, *movements)
 
     def _income(self, book: Ledger, one: Transaction) -> None:
-        amount = Fraction(one.amount or 0)
-        base = self._base(one, one.currency, amount)
-        book.incomes.append(Item(one.key, one.at, one.kind, one.asset, amount, one.currency, base))
+        movement = self._paid(one, is_in=True)
+        book.incomes.append(Item(one.key, one.at, one.kind, one.asset, *movement[1:]))
         movements, _ = self._costs(book, one)
-        self._pay(book, one, (amount, one.currency), *movements)
+        self._pay(book, one, movement, *movements)
 
     def _cost(self, book: Ledger, one: Transaction) -> None:
-        amount = Fraction(one.amount or 0)
-        base = self._base(one, one.currency, amount)
+        movement = self._paid(one, is_in=False)
         items = book.fees if one.kind is Kind.FEE else book.taxes
-        items.append(Item(one.key, one.at, one.kind, one.asset, amount, one.currency, base))
-        self._pay(book, one, (-amount, one.currency))
+        items.append(Item(one.key, one.at, one.kind, one.asset, *movement[1:]))
+        self._pay(book, one, movement)
 
     def _deposit(self, book: Ledger, one: Transaction) -> None:
-        amount = Fraction(one.amount or 0) * (1 if one.kind is Kind.DEPOSIT else -1)
-        book.flows.append(Flow(one.at, self._base(one, one.currency, amount), one.key))
+        movement = self._paid(one, is_in=one.kind is Kind.DEPOSIT)
+        book.flows.append(Flow(one.at, _signed(movement[0], movement[3]), one.key))
         movements, _ = self._costs(book, one)
-        self._pay(book, one, (amount, one.currency), *movements)
+        self._pay(book, one, movement, *movements)
 
     def _convert(self, book: Ledger, one: Transaction) -> None:
         # Both sides are worth the same, so nothing is booked: what they differ by at the day's rates is a currency
         # gain.
-        self._move(book, one, -Fraction(one.amount or 0), one.currency)
-        self._move(book, one, Fraction(one.counter_amount or 0), one.counter_currency)
+        self._move(book, one, -Exact.of(one.amount or 0), one.currency)
+        self._move(book, one, Exact.of(one.counter_amount or 0), one.counter_currency)
         movements, _ = self._costs(book, one)
         self._pay(book, one, *movements)
 
     def _deliver_in(self, book: Ledger, one: Transaction) -> None:
         assert one.asset is not None and one.quantity is not None and one.amount is not None
-        cost, quantity, acquired = Fraction(one.amount), Fraction(one.quantity), one.acquired_at or one.at
+        cost, quantity, acquired = Exact.of(one.amount), Exact.of(one.quantity), one.acquired_at or one.at
         is_old = one.acquired_at is not None and one.rate is None
         base = times(cost, self._rate(one.portfolio, one.currency, one, acquired if is_old else None))
-        lot = Lot(one.asset, acquired, quantity, Fraction(1), quantity, one.currency, cost, base, ZERO, one.key)
+        lot = Lot(one.asset, acquired, quantity, ONE, quantity, one.currency, cost, base, ZERO, one.key)
         self._receive(book, one, [lot])
         movements, _ = self._costs(book, one)
         self._pay(book, one, *movements)
 
     def _deliver_out(self, book: Ledger, one: Transaction) -> None:
         assert one.asset is not None and one.quantity is not None
-        taken = self._take(book, one, one.asset, Fraction(one.quantity), field="quantity")
+        taken = self._take(book, one, one.asset, Exact.of(one.quantity), field="quantity")
         self._send(book, one, one.portfolio, taken)
         movements, _ = self._costs(book, one)
         self._pay(book, one, *movements)
@@ -313,7 +325,7 @@ class _Books:
 
     def _transfer(self, book: Ledger, one: Transaction) -> None:
         assert one.asset is not None and one.quantity is not None and one.to_portfolio is not None
-        taken = self._take(book, one, one.asset, Fraction(one.quantity), field="quantity")
+        taken = self._take(book, one, one.asset, Exact.of(one.quantity), field="quantity")
         self._send(book, one, one.portfolio, taken)
         target = self.computed.ledgers.get(one.to_portfolio)
         if target is not None:
@@ -338,7 +350,7 @@ class _Books:
             if one.key:
                 raise _Refused("asset", f"None of it is held on {one.at.astimezone(UTC):%Y-%m-%d}.")
             return
-        ratio = Fraction(one.numerator or 1, one.denominator or 1)
+        ratio = Exact(one.numerator or 1, one.denominator or 1)
         if one.event is Event.SPLIT:
             self._keep(book, one, one.asset, [lot.split(ratio) for lot in lots], book.held(one.asset) * ratio)
         elif one.event is Event.BONUS:
@@ -355,46 +367,46 @@ class _Books:
             if not fraction:
                 raise _Refused("asset", "No fraction of a share is held, so none can be paid for.")
             taken = self._take(book, one, one.asset, fraction, field="asset")
-            self._dispose(book, one, taken, Fraction(one.amount or 0), one.currency, costs=ZERO)
+            self._dispose(book, one, taken, Exact.of(one.amount or 0), one.currency, costs=ZERO)
         if one.event not in (Event.SPLIT, Event.BONUS, Event.SYMBOL_CHANGE, Event.SPIN_OFF):
-            self._pay(book, one, (Fraction(one.amount or 0), one.currency))
+            self._pay(book, one, self._paid(one, is_in=True))
 
     def _bonus(self, book: Ledger, one: Transaction, lots: list[Lot], ratio: Fraction) -> None:
         assert one.asset is not None
         quantity, currency = book.held(one.asset) * ratio, one.currency or lots[0].currency
-        cost = quantity * Fraction(one.amount or 0)
+        cost = quantity * Exact.of(one.amount or 0)
         base = self._base(one, currency, cost)
         if one.amount is None:
             book.warnings.append((one.key, "bonus_without_cost"))
         elif cost:
             book.incomes.append(Item(one.key, one.at, Event.BONUS, one.asset, cost, currency, base))
-        lot = Lot(one.asset, one.at, quantity, Fraction(1), quantity, currency, cost, base, ZERO, one.key)
+        lot = Lot(one.asset, one.at, quantity, ONE, quantity, currency, cost, base, ZERO, one.key)
         self._add(book, one, lot)
 
     def _merge(self, book: Ledger, one: Transaction, lots: list[Lot], ratio: Fraction) -> None:
         assert one.asset is not None and one.to_asset is not None
-        share = Fraction(1 if one.cost_share is None else one.cost_share)
+        share = Exact.of(1 if one.cost_share is None else one.cost_share)
         self._keep(book, one, one.asset, [], ZERO)
         for lot in lots:
-            moved = replace(lot.less_cost(1 - share), asset=one.to_asset).split(ratio)
+            moved = replace(lot.less_cost(ONE - share), asset=one.to_asset).split(ratio)
             self._add(book, one, moved)
         if one.amount is not None:
             paid = [replace(lot.less_cost(share), base_fees=ZERO) for lot in lots]
-            self._dispose(book, one, paid, Fraction(one.amount), one.currency, costs=ZERO, is_return=True)
+            self._dispose(book, one, paid, Exact.of(one.amount), one.currency, costs=ZERO, is_return=True)
 
     def _spin_off(self, book: Ledger, one: Transaction, lots: list[Lot], ratio: Fraction) -> None:
         assert one.asset is not None and one.to_asset is not None
-        share = Fraction(one.cost_share or 0)
+        share = Exact.of(one.cost_share or 0)
         self._keep(book, one, one.asset, [lot.less_cost(share) for lot in lots], book.held(one.asset))
         for lot in lots:
-            quantity, moved = lot.quantity * ratio, lot.less_cost(1 - share)
-            new = replace(moved, asset=one.to_asset, bought=quantity, factor=Fraction(1), quantity=quantity)
+            quantity, moved = lot.quantity * ratio, lot.less_cost(ONE - share)
+            new = replace(moved, asset=one.to_asset, bought=quantity, factor=ONE, quantity=quantity)
             self._add(book, one, replace(new, base_fees=ZERO))
 
     def _return_capital(self, book: Ledger, one: Transaction, lots: list[Lot]) -> None:
         """Lower the cost by the cash, and note what is above the cost as a gain."""
         assert one.asset is not None
-        cash, held = Fraction(one.amount or 0), book.held(one.asset)
+        cash, held = Exact.of(one.amount or 0), book.held(one.asset)
         kept, returned = [], []
         for lot in lots:
             part = cash * lot.quantity / held
@@ -404,17 +416,16 @@ class _Books:
                 if base is None or not rate:
                     raise _Refused("currency", f"The rate from {one.currency} to {lot.currency} is not known that day.")
                 part = base / rate
-            share = min(part / lot.cost, Fraction(1)) if lot.cost else ZERO
+            share = min(part / lot.cost, ONE) if lot.cost else ZERO
             kept.append(lot.less_cost(share))
-            returned.append(lot.less_cost(1 - share))
+            returned.append(lot.less_cost(ONE - share))
         self._keep(book, one, one.asset, kept, held)
         self._dispose(book, one, returned, cash, one.currency, costs=ZERO, is_return=True)
 
 
-def _costs_of(one: Transaction) -> list[tuple[Fraction, str]]:
-    """Return fee and tax of a transaction with their currencies."""
-    pairs = ((one.fee, one.fee_currency), (one.tax, one.tax_currency))
-    return [(Fraction(amount), currency or one.currency) for amount, currency in pairs if amount]
+def _signed(is_in: bool, amount: Fraction | None) -> Fraction | None:
+    """Return an amount, below 0 where it goes out."""
+    return amount if is_in or amount is None else -amount
 
 
 def _written(quantity: Fraction) -> str:

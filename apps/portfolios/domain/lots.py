@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 
-from apps.portfolios.domain.numbers import are_displayed_alike, total
+from apps.portfolios.domain.numbers import ONE, ZERO, are_displayed_alike, total
 from apps.portfolios.domain.transactions import Method
 
 
@@ -53,13 +53,13 @@ class Lot:
 
     def less_cost(self, share: Fraction) -> "Lot":
         """Return it with so much less cost and the same quantity. The fees stay."""
-        base_cost = None if self.base_cost is None else self.base_cost * (1 - share)
-        return replace(self, cost=self.cost * (1 - share), base_cost=base_cost)
+        base_cost = None if self.base_cost is None else self.base_cost * (ONE - share)
+        return replace(self, cost=self.cost * (ONE - share), base_cost=base_cost)
 
 
 def quantity_of(lots: Iterable[Lot]) -> Fraction:
     """Return how much these lots hold."""
-    return sum((lot.quantity for lot in lots), Fraction(0))
+    return sum((lot.quantity for lot in lots), ZERO)
 
 
 def add(lots: list[Lot], new: Lot, *, method: Method) -> None:
@@ -80,7 +80,7 @@ def _merged(first: Lot, second: Lot) -> Lot:
     return replace(
         min(first, second, key=lambda lot: lot.at),
         bought=quantity,
-        factor=Fraction(1),
+        factor=ONE,
         quantity=quantity,
         cost=first.cost + second.cost,
         base_cost=total((first.base_cost, second.base_cost)),
@@ -96,19 +96,19 @@ def take(
     The quantity as it is displayed takes everything.
     """
     if are_displayed_alike(held, quantity):
-        return (lots, [], Fraction(0)) if held else None
+        return (lots, [], ZERO) if held else None
     if quantity > held:
         return None
     rest = held - quantity
     if method is Method.AVERAGE:
         share = quantity / held
-        return [lot.part(share) for lot in lots], [lot.part(1 - share) for lot in lots], rest
+        return [lot.part(share) for lot in lots], [lot.part(ONE - share) for lot in lots], rest
     taken = []
     for index, lot in enumerate(lots):
         if lot.quantity > quantity:
             share = quantity / lot.quantity
             taken += [lot.part(share)] if share else []
-            return taken, [lot.part(1 - share), *lots[index + 1 :]], rest
+            return taken, [lot.part(ONE - share), *lots[index + 1 :]], rest
         taken.append(lot)
         quantity -= lot.quantity
-    return taken, [], Fraction(0)
+    return taken, [], ZERO

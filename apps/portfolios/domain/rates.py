@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
-from apps.portfolios.domain.numbers import round_rate
+from apps.portfolios.domain.numbers import ONE, Exact, round_rate
 
 # Through which a rate is found where no asset is priced in the other currency.
 INTERMEDIATE = ("EUR", "USD")
@@ -62,7 +62,7 @@ class RateTable:
 
     def _look(self, currency: str, to: str) -> FoundRate | None:
         if currency == to:
-            return FoundRate(Fraction(1))
+            return FoundRate(ONE)
         paths = [(currency, to), *((currency, one, to) for one in INTERMEDIATE if one not in (currency, to))]
         for path in paths:
             legs = [self._leg(*step) for step in pairwise(path)]
@@ -77,8 +77,8 @@ class RateTable:
 
 
 def _found(legs: tuple[Leg, ...]) -> FoundRate:
-    rate = Fraction(1)
+    rate: Fraction = ONE
     for leg in legs:
-        price = Fraction(leg.pair.price)
-        rate *= 1 / price if leg.inverse else price
+        price = Exact.of(leg.pair.price)
+        rate = rate / price if leg.inverse else rate * price
     return FoundRate(round_rate(rate), legs)

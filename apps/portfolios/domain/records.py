@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from apps.portfolios.domain.lots import Lot
-from apps.portfolios.domain.numbers import total
+from apps.portfolios.domain.numbers import ZERO, total
 from apps.portfolios.domain.transactions import Method, Refusal
 
 # (portfolio, currency, at) -> what 1 unit cost in the portfolio's base currency
@@ -106,7 +106,7 @@ class Ledger:
 
     def held(self, asset: int) -> Fraction:
         """Return how much of an asset is held at the end."""
-        return self.holdings.get(asset, Fraction(0))
+        return self.holdings.get(asset, ZERO)
 
     @property
     def realised(self) -> Fraction | None:

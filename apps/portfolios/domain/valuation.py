@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from apps.portfolios.domain.lots import Lot, quantity_of
-from apps.portfolios.domain.numbers import less, times, total
+from apps.portfolios.domain.numbers import ZERO, Exact, less, times, total
 from apps.portfolios.domain.rates import FoundRate
 from apps.portfolios.domain.records import Ledger
 
@@ -95,7 +95,7 @@ def holding_of(lots: Sequence[Lot]) -> Holding:
     """Return the sums of some lots of one asset."""
     cost_in: dict[str, Fraction] = {}
     for lot in lots:
-        cost_in[lot.currency] = cost_in.get(lot.currency, Fraction(0)) + lot.cost
+        cost_in[lot.currency] = cost_in.get(lot.currency, ZERO) + lot.cost
     costs, fees = total(lot.base_cost for lot in lots), total(lot.base_fees for lot in lots)
     return Holding(quantity_of(lots), cost_in, costs, fees)
 
@@ -108,7 +108,7 @@ def value_holding(asset: int, holding: Holding, *, price: Priced | None, find_ra
         missing = "price"
     elif rate is None:
         missing = "rate" if price.currency else "currency"
-    each = None if price is None or rate is None else Fraction(price.price) * rate.rate
+    each = None if price is None or rate is None else Exact.of(price.price) * rate.rate
     value = times(holding.quantity, each)
     rates = {currency: find_rate(currency) for currency in holding.cost_in}
     at_rate = total(times(cost, _rate_of(rates[currency])) for currency, cost in holding.cost_in.items())
@@ -150,7 +150,7 @@ def value_holdings(
             rate = find_rate(currency)
             cash.append(CashValue(currency, balance, rate, times(balance, _rate_of(rate))))
     values = [*(one.value for one in positions), *(one.value for one in cash)]
-    known = sum((value for value in values if value is not None), Fraction(0))
+    known = sum((value for value in values if value is not None), ZERO)
     return Valuation(positions, cash, total(values), known)
 
 
