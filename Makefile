@@ -7,7 +7,7 @@ LOCK := .venv/bin/uv pip compile --quiet pyproject.toml --generate-hashes --pyth
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo services browser monitoring dev monitor flower test faults bench lint lock clean
+.PHONY: help venv venv-dev demo services browser monitoring dev monitor flower test coverage faults bench lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -36,18 +36,21 @@ flower: venv ## Show the workers and tasks of a running make dev; it prints its 
 	@compose/flower.sh
 
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
-test: services browser monitoring ## Run all tests, those of the embedded run on SQLite too, and report coverage
+test: services browser monitoring ## Run all tests, those of the embedded run on SQLite too
 	@echo "test: without servers (SQLite)"
-	@.venv/bin/coverage erase
-	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden --cov=apps --cov=fintech --cov-report=
+	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden $(EMBEDDED_COVERAGE)
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"
-	@. compose/test.env && .venv/bin/pytest -n 2 --cov=apps --cov=fintech --cov-append --cov-report=term-missing:skip-covered
+	@. compose/test.env && .venv/bin/pytest -n 2 $(COVERAGE)
+
+coverage: venv-dev ## Run all tests and report which lines they reach; takes twice as long
+	@.venv/bin/coverage erase
+	@$(MAKE) --no-print-directory test EMBEDDED_COVERAGE="--cov=apps --cov=fintech --cov-report=" COVERAGE="--cov=apps --cov=fintech --cov-append --cov-report=term-missing:skip-covered"
 
 faults: services ## Inject every fault at full size and print what came of it; fewer or more runs: make faults SEEDS=3
 	@. compose/test.env && FAULT_SEEDS=$(or $(SEEDS),20) .venv/bin/pytest -q -s tests/faults/test_matrix.py $(ARGS)
 
 bench: services ## Run the benchmarks at full size and print their figures
-	@. compose/test.env && BENCH_SIZE=full .venv/bin/pytest tests/benchmarks -s --no-cov $(ARGS)
+	@. compose/test.env && BENCH_SIZE=full .venv/bin/pytest tests/benchmarks -s $(ARGS)
 
 lint: venv-dev ## Check style, layers, types, and that models and migrations agree
 	@.venv/bin/ruff check .

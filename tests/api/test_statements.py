@@ -65,7 +65,8 @@ def fill(owner, count, *, name):
     for number in range(count):
         record(make_portfolio(owner, f"{name} {number}"), bought(feed.assets.first()))
         make_feed(f"{name}-{number}-ONLY".upper(), name=f"{name}-{number}")
-    channels = [create_channel(owner=owner, name=f"{name} {number}", kind="inbox", config={}) for number in range(3)]
+    inbox = {"owner": owner, "kind": "inbox", "config": {}}
+    channels = [create_channel(name=f"{name} {number}", **inbox) for number in range(count)]
     set_channels(rule=Rule.objects.get(name=f"{name} of all"), channels=channels)
 
 
