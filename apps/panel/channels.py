@@ -19,14 +19,14 @@ from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message
 from apps.notify.services import (
     PREVIOUS_SECRET,
+    QUIET,
     TestRefused,
     has_rotating_secret,
     last_opening,
-    reconsider_quiet_hours,
     redeliver,
     retire_previous_secret,
     rotate_secret,
-    schedule_reminders,
+    save_changes,
     send_test,
     switch_on,
     would_send,
@@ -41,13 +41,7 @@ from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.panel.messages import describe_status, say_sent_again
 
 MESSAGES_SHOWN = 20
-QUIET = ["quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical"]
 TEMPLATES = ["subject_template", "text_template"]
-# What people set. The rest are the senders' columns, which change while a form is open.
-SET_BY_PEOPLE = [
-    *("name", "config", "encrypted", "is_enabled", "wants_resolved", "wants_system"),
-    *("group_wait_seconds", "messages_per_minute", "repeat_minutes", *QUIET, *TEMPLATES),
-]
 
 
 class HealthFilter(admin.SimpleListFilter):
@@ -177,13 +171,7 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
             super().save_model(request, obj, form, change)
             obj.made_secret = form.made_secret  # type: ignore[attr-defined]
             return
-        obj.save(update_fields=SET_BY_PEOPLE)
-        if obj.is_enabled and "is_enabled" in form.changed_data:
-            switch_on(channel=obj)
-        if "repeat_minutes" in form.changed_data:
-            schedule_reminders(channel=obj)
-        if set(QUIET) & set(form.changed_data):
-            reconsider_quiet_hours(channel=obj, now=timezone.now())
+        save_changes(channel=obj, changed=form.changed_data, now=timezone.now())
 
     def response_add(self, request: HttpRequest, obj: Channel, post_url_continue: Any = None) -> HttpResponse:
         """Show a secret that was made in this answer and nowhere else: a message would lie in a cookie or a session."""

@@ -24,6 +24,9 @@ ARGUMENTS = {
     "enableRule": {},
     "disableRule": {},
     "deleteRule": {},
+    "createChannel": {"idempotencyKey": "k", "name": "new", "kind": "inbox"},
+    "updateChannel": {"name": "other"},
+    "testChannel": {"idempotencyKey": "k"},
 }
 # Ids of what has no owner.
 OF_NOBODY = {"createSilence.asset"}
@@ -40,6 +43,8 @@ def ids_of(owner):
         "endSilence.id": silence.pk,
         "createRule.channels": channel.pk,
         "updateRule.channels": channel.pk,
+        "updateChannel.id": channel.pk,
+        "testChannel.id": channel.pk,
         "updateRule.id": alert.rule_id,
         "disableRule.id": alert.rule_id,
         "enableRule.id": alert.rule_id,

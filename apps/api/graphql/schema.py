@@ -6,6 +6,7 @@ import graphene
 from graphql import print_schema
 
 from apps.api.graphql.mutations.alerts import AlertsMutation
+from apps.api.graphql.mutations.channels import ChannelsMutation
 from apps.api.graphql.mutations.rules import RulesMutation
 from apps.api.graphql.mutations.silences import SilencesMutation
 from apps.api.graphql.types.alerts import AlertsQuery
@@ -32,7 +33,7 @@ class Query(HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, PortfoliosQuery, 
         return info.context.user if info.context.user.is_authenticated else None
 
 
-class Mutation(AlertsMutation, SilencesMutation, RulesMutation, graphene.ObjectType):
+class Mutation(AlertsMutation, SilencesMutation, RulesMutation, ChannelsMutation, graphene.ObjectType):
     """What is changed: each field in a transaction of its own, one after the other. What a client can mend comes back
     in `errors`, and then nothing is changed by that field."""
 

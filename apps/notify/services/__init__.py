@@ -12,8 +12,10 @@ from apps.notify.services.actions import (
 )
 from apps.notify.services.channels import (
     PREVIOUS_SECRET,
+    QUIET,
     SECRET,
     TestRefused,
+    change_channel,
     configure_channel,
     create_channel,
     has_rotating_secret,
@@ -21,6 +23,7 @@ from apps.notify.services.channels import (
     redeliver,
     retire_previous_secret,
     rotate_secret,
+    save_changes,
     send_test,
     set_channels,
     switch_off,
@@ -37,6 +40,7 @@ from apps.notify.services.silencing import create_silence, end_silences, faults_
 __all__ = [
     "ACTIONS",
     "PREVIOUS_SECRET",
+    "QUIET",
     "SECRET",
     "Done",
     "LinkInvalid",
@@ -44,6 +48,7 @@ __all__ = [
     "TestRefused",
     "WouldSend",
     "action_links",
+    "change_channel",
     "configure_channel",
     "create_channel",
     "create_silence",
@@ -67,6 +72,7 @@ __all__ = [
     "redeliver",
     "retire_previous_secret",
     "rotate_secret",
+    "save_changes",
     "schedule_reminders",
     "send_test",
     "set_channels",

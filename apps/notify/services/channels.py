@@ -1,7 +1,7 @@
 """Channels made, tried and switched off, and what they gave up sent again."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,12 @@ from apps.rules.models import Rule
 
 # Whoever may press the button could otherwise fill a stranger's mailbox.
 TEST_PAUSE = timedelta(minutes=1)
+QUIET = ["quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical"]
+# What people set. The rest are the senders' columns, which change meanwhile.
+SET_BY_PEOPLE = [
+    *("name", "config", "encrypted", "is_enabled", "wants_resolved", "wants_system"),
+    *("group_wait_seconds", "messages_per_minute", "repeat_minutes", *QUIET, "subject_template", "text_template"),
+]
 # The settings of a transport that signs.
 SECRET, PREVIOUS_SECRET = "secret", "previous_secret"
 
@@ -69,6 +75,37 @@ def configure_channel(*, channel: Channel, kind: str, config: Mapping[str, Any],
         channel.save()
         schedule_reminders(channel=channel)
     return channel
+
+
+def change_channel(*, channel: Channel, config: Mapping[str, Any], now: datetime, **options: Any) -> None:
+    """Change a channel that is there, and save it. config: those settings of its transport that change; options: those
+    columns. Raises ValidationError, and DecryptionError where stored secrets cannot be read and are not given."""
+    before = {name: getattr(channel, name) for name in options}
+    if config:
+        try:
+            stored = channel.transport_settings
+        except DecryptionError:
+            stored = dict(channel.config)
+        try:
+            channel.put_settings(stored | dict(config))
+        except ChannelInvalid as error:
+            raise ValidationError(str(error), code="transport", params={"setting": error.setting}) from None
+    for column, value in options.items():
+        setattr(channel, column, value)
+    channel.full_clean()
+    save_changes(channel=channel, changed={name for name in options if getattr(channel, name) != before[name]}, now=now)
+
+
+def save_changes(*, channel: Channel, changed: Collection[str], now: datetime) -> None:
+    """Save what people have set of a channel, and let what follows from the columns that changed follow."""
+    with transaction.atomic():
+        channel.save(update_fields=SET_BY_PEOPLE)
+        if channel.is_enabled and "is_enabled" in changed:
+            switch_on(channel=channel)
+        if "repeat_minutes" in changed:
+            schedule_reminders(channel=channel)
+        if set(QUIET) & set(changed):
+            reconsider_quiet_hours(channel=channel, now=now)
 
 
 def _optional_secrets(channel: Channel) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """What all mutations share: who may, one transaction, faults as data, and creating once under an idempotency key."""
 
-import hashlib
 import json
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from graphene.utils.props import props
 
 from apps.accounts.services import KeyReused, claim_key, note_created
@@ -43,14 +44,15 @@ class UserError(graphene.ObjectType):
 class Mutation(graphene.Mutation):
     """A change, made whole in one transaction or not at all.
 
-    permission: what its user needs, as in the admin. change() makes it, and returns the fields of the answer by name;
-    it raises Faulty and ValidationError.
+    permission: what its user needs, as in the admin; columns_within: column -> the argument that has it. change() makes
+    it, and returns the fields of the answer by name; it raises Faulty and ValidationError.
     """
 
     class Meta:
         abstract = True
 
     permission: str
+    columns_within: Mapping[str, str] = {}
     errors = graphene.List(
         graphene.NonNull(UserError), required=True, description="Why nothing was changed; empty where it was."
     )
@@ -73,7 +75,7 @@ class Mutation(graphene.Mutation):
         except Faulty as error:
             return cls(errors=error.faults)
         except ValidationError as error:
-            return cls(errors=faults_of(error))
+            return cls(errors=faults_of(error, within=cls.columns_within))
 
     @classmethod
     def run(cls, context: Context, now: datetime, **arguments: Any) -> dict[str, Any]:
@@ -114,7 +116,8 @@ class Creation(Mutation):
             text = f"Send 1 to {KEY_LONGEST} characters of ASCII without spaces."
             raise Faulty(Fault(Code.INVALID, text, "idempotencyKey"))
         content = json.dumps([cls.__name__, arguments], sort_keys=True, default=str)
-        digest = hashlib.sha256(content.encode()).hexdigest()
+        # With the site's key, since a secret may be among the arguments.
+        digest = salted_hmac("idempotency key", content, algorithm="sha256").hexdigest()
         try:
             claimed = claim_key(owner=context.owner(), key=idempotency_key, digest=digest, now=now)
         except KeyReused:
@@ -124,11 +127,16 @@ class Creation(Mutation):
             return {cls.gives: cls.found(context, claimed.created)}
         made = cls.change(context, now, **arguments)
         note_created(claimed=claimed, created=str(made.pk))
-        return {cls.gives: cls.found(context, str(made.pk))}
+        return {cls.gives: cls.found(context, str(made.pk))} | cls.beside(made, **arguments)
 
     @classmethod
     def change(cls, context: Context, now: datetime, **arguments: Any) -> Any:
         raise NotImplementedError
+
+    @classmethod
+    def beside(cls, made: Any, **arguments: Any) -> dict[str, Any]:
+        """Return further fields of the first answer, which a repeat does not have."""
+        return {}
 
     @classmethod
     def found(cls, context: Context, id: str) -> Any:

@@ -1,5 +1,6 @@
 """What is wrong with a change that was asked for, as data: which argument, a code for programs, a text for people."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -45,15 +46,25 @@ def not_found(field: str) -> Faulty:
     return Faulty(Fault(Code.NOT_FOUND, "There is none, or it is not yours.", field))
 
 
-def faults_of(error: ValidationError) -> list[Fault]:
-    """Return what a model or a service found wrong, by argument: those of columns have the columns' names."""
+def faults_of(error: ValidationError, *, within: Mapping[str, str]) -> list[Fault]:
+    """Return what a model or a service found wrong, by argument: those of columns have the columns' names. within:
+    column -> the argument that has it."""
     by_column = error.error_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.error_list}
     return [
-        Fault(
-            _CODES.get(one.code or "", Code.INVALID),
-            " ".join(one.messages),
-            None if column == NON_FIELD_ERRORS else to_camel_case(column),
-        )
+        Fault(_CODES.get(one.code or "", Code.INVALID), " ".join(one.messages), _field_of(column, one, within))
         for column, errors in by_column.items()
         for one in errors
     ]
+
+
+def _field_of(column: str, error: ValidationError, within: Mapping[str, str]) -> str | None:
+    params = error.params or {}
+    if column != NON_FIELD_ERRORS:
+        return f"{within[column]}.{to_camel_case(column)}" if column in within else to_camel_case(column)
+    if error.code == "transport":
+        return f"settings.{params['setting']}".rstrip(".") if "setting" in params else "kind"
+    if error.code == "unique_together":
+        # The owner is who asks.
+        columns = [one for one in params["unique_check"] if one != "owner"]
+        return to_camel_case(columns[0]) if len(columns) == 1 else None
+    return None

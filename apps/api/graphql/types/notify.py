@@ -33,6 +33,17 @@ class Channel(graphene.ObjectType):
     switched_off_because = graphene.String(
         required=True, description="Why it was switched off for its owner, since it did not work; else empty."
     )
+    wants_resolved = graphene.Boolean(required=True, description="Also say when an alert is over.")
+    wants_system = graphene.Boolean(required=True, description="Also notify of alerts about the installation.")
+    group_wait_seconds = graphene.Int(required=True)
+    messages_per_minute = graphene.Int(required=True, description="0: no limit.")
+    repeat_minutes = graphene.Int(required=True, description="Between reminders; 0: none.")
+    quiet_from = graphene.String(description="When quiet hours begin; null: there are none.")
+    quiet_until = graphene.String()
+    quiet_zone = graphene.String(required=True)
+    quiet_allow_critical = graphene.Boolean(required=True)
+    subject_template = graphene.String(required=True, description="Empty: the default.")
+    text_template = graphene.String(required=True, description="Empty: the default.")
     health = graphene.Field(Health)
 
     def resolve_health(channel: ChannelRow, info: Any) -> Any:
