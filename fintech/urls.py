@@ -8,7 +8,7 @@ from apps.api.graphql.view import graphql
 from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
-from apps.site import portfolios, probes
+from apps.site import importing, portfolios, probes
 from apps.site import views as site
 
 urlpatterns = [
@@ -25,7 +25,8 @@ urlpatterns = [
     path("portfolios/", portfolios.portfolio_list, name="portfolios"),
     path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
     path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),
-    path("portfolios/<int:pk>/import/", portfolios.import_page, name="portfolio_import"),
+    path("portfolios/<int:pk>/import/", importing.import_page, name="portfolio_import"),
+    path("portfolios/<int:pk>/import/confirm/", importing.confirm_page, name="portfolio_import_confirm"),
     path("portfolios/<int:pk>/transactions.csv", portfolios.portfolio_download, name="portfolio_download"),
     path("portfolios/<int:pk>/<int:asset>/", portfolios.holding_page, name="holding"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),

@@ -36,6 +36,7 @@ from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of, totals_of_events
 from apps.pipeline.traces import trace_delivery, trace_evaluation
+from apps.portfolios.importing import prune_import_files
 from apps.rules import services as rules
 from apps.sources import services as sources
 from apps.totals import added
@@ -329,6 +330,7 @@ def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[s
         "backtests": runs.prune_backtests(dry_run=dry_run),
         "canary": 0,
         "idempotency_keys": prune_idempotency_keys(now=now, dry_run=dry_run),
+        "import_files": prune_import_files(now=now, dry_run=dry_run),
         # Before messages, so that a dry run reports what a run does: silences released by pruned messages are the next
         # run's.
         "silences": notify.prune_silences(now=now, dry_run=dry_run),

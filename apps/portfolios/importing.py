@@ -1,22 +1,33 @@
 """Transactions of files, recorded once."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+
+from apps.market.models import Asset
 from apps.market.queries import assets_named
-from apps.portfolios.domain.ghostfolio import Activities, RowError
-from apps.portfolios.models import Portfolio, Transaction
+from apps.portfolios.domain.ghostfolio import Activities, Activity, RowError
+from apps.portfolios.domain.transactions import CASH_KINDS
+from apps.portfolios.models import ImportFile, Portfolio, Transaction
 from apps.portfolios.services import TransactionsRefused, record_transactions
 
 ERRORS_MOST = 100
+# How long a file waits for its owner to confirm what it would record.
+FILE_KEPT = timedelta(days=1)
 
 
 class Imported(NamedTuple):
-    """How many rows were recorded, and how many were there already."""
+    """How many rows were recorded in a portfolio, were there already, and were left out, since they move cash and it
+    does not track cash."""
 
+    portfolio: Portfolio
     added: int
     known: int
+    without_cash: int
 
 
 class ImportRefused(Exception):
@@ -28,33 +39,94 @@ class ImportRefused(Exception):
         self.count = len(errors)
 
 
-def import_activities(
-    *, portfolio: Portfolio, read: Activities, account: str | None = None, now: datetime, dry_run: bool = False
-) -> Imported:
-    """Record the rows of a file that are not there yet, all or none. account: only those of it. Raises
+def import_rows(
+    *,
+    read: Activities,
+    portfolios: Mapping[str, Portfolio],
+    assets: Mapping[str, Asset],
+    now: datetime,
+    dry_run: bool = False,
+) -> list[Imported]:
+    """Record the rows of a file that are not there yet, all or none. portfolios: account of the file -> where its rows
+    go; rows of others are left out; assets: symbol of the file -> asset; dry_run: only find what would be. Raises
     ImportRefused."""
-    rows = [one for one in read.rows if account is None or one.account == account]
-    ids = [one.columns["external_id"] for one in rows]
-    stored = Transaction.objects.filter(portfolio=portfolio).exclude(external_id="")
-    known = set(stored.values_list("external_id", flat=True)) & set(ids)
-    new = [one for one in rows if one.columns["external_id"] not in known]
-    assets = assets_named({one.symbol for one in new if one.symbol})
+    of_portfolio: dict[int, list[Activity]] = defaultdict(list)
+    for one in read.rows:
+        if one.account in portfolios:
+            of_portfolio[portfolios[one.account].pk].append(one)
     errors = [*read.errors]
-    errors += [
+    by_id = {one.pk: one for one in portfolios.values()}
+    with transaction.atomic():
+        done = [
+            _import(by_id[key], rows, assets=assets, now=now, errors=errors)
+            for key, rows in sorted(of_portfolio.items())
+        ]
+        if errors:
+            raise ImportRefused(errors)
+        transaction.set_rollback(dry_run)
+    return done
+
+
+def _import(
+    portfolio: Portfolio,
+    rows: Sequence[Activity],
+    *,
+    assets: Mapping[str, Asset],
+    now: datetime,
+    errors: list[RowError],
+) -> Imported:
+    """Record the rows of one portfolio, or add to the errors what is wrong with them."""
+    kept = [one for one in rows if portfolio.tracks_cash or one.columns["kind"] not in CASH_KINDS]
+    stored = Transaction.objects.filter(portfolio=portfolio).exclude(external_id="")
+    known = set(stored.values_list("external_id", flat=True)) & {one.columns["external_id"] for one in kept}
+    new = [one for one in kept if one.columns["external_id"] not in known]
+    missing = [
         RowError(one.row, f"symbol: there is no asset {one.symbol[:64]}; ask an operator to add it.")
         for one in new
         if one.symbol and one.symbol not in assets
     ]
-    if errors:
-        raise ImportRefused(errors)
+    if missing:
+        errors += missing
+        return Imported(portfolio, 0, 0, 0)
     columns = [one.columns | ({"asset": assets[one.symbol]} if one.symbol else {}) for one in new]
     try:
-        record_transactions(portfolio=portfolio, rows=columns, now=now, dry_run=dry_run)
+        record_transactions(portfolio=portfolio, rows=columns, now=now)
     except TransactionsRefused as error:
-        raise ImportRefused(
-            [
-                RowError(new[one.key - 1].row if one.key > 0 else 0, f"{one.field}: {one.message}")
-                for one in error.refusals
-            ]
-        ) from error
-    return Imported(len(new), len(known))
+        errors += [
+            RowError(new[one.key - 1].row if one.key > 0 else 0, f"{one.field}: {one.message}")
+            for one in error.refusals
+        ]
+    return Imported(portfolio, len(new), len(known), len(rows) - len(kept))
+
+
+def import_activities(
+    *, portfolio: Portfolio, read: Activities, account: str | None = None, now: datetime, dry_run: bool = False
+) -> Imported:
+    """Record the rows of a file in one portfolio, all or none. account: only those of it. Raises ImportRefused."""
+    accounts = {one.account for one in read.rows if account in (None, one.account)}
+    assets = assets_named({one.symbol for one in read.rows if one.symbol})
+    given = {"portfolios": dict.fromkeys(accounts, portfolio), "assets": assets}
+    done = import_rows(read=read, **given, now=now, dry_run=dry_run)
+    return done[0] if done else Imported(portfolio, 0, 0, 0)
+
+
+def keep_file(*, owner: AbstractBaseUser, name: str, content: bytes, now: datetime) -> None:
+    """Keep a file until its owner has confirmed what it would record; in place of the one before."""
+    given = {"name": name[:255], "content": content, "uploaded_at": now}
+    ImportFile.objects.update_or_create(owner=owner, defaults=given)
+
+
+def drop_file(*, owner: AbstractBaseUser) -> None:
+    """Delete the file that waits."""
+    ImportFile.objects.filter(owner=owner).delete()
+
+
+def kept_file(owner: AbstractBaseUser) -> ImportFile | None:
+    """Return the file that waits for its owner, or None. One statement."""
+    return ImportFile.objects.filter(owner=owner).first()
+
+
+def prune_import_files(*, now: datetime, dry_run: bool = False) -> int:
+    """Delete files that nobody has confirmed for a day, and return how many."""
+    old = ImportFile.objects.filter(uploaded_at__lt=now - FILE_KEPT)
+    return old.count() if dry_run else old.delete()[0]

@@ -300,6 +300,21 @@ class UsedPrice(models.Model):
         return f"{self.asset_id} at {self.at}"
 
 
+class ImportFile(models.Model):
+    """A file of transactions that waits for its owner to confirm what it would record; at most one of each owner."""
+
+    owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="import_file")
+    name = models.CharField(max_length=255)
+    content = models.BinaryField()
+    uploaded_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class LedgerCopy(models.Model):
     """The totals of a portfolio, besides positions and lots; written with each change of them.
 

@@ -13,8 +13,13 @@ from django.utils import timezone
 from apps.accounts import queries
 from apps.accounts.models import Profile, SignInAttempt
 from apps.accounts.services import address_of, begin_attempt, send_password_link
+from apps.market.models import Asset
+from apps.market.queries import assets_named
 from apps.portfolios.domain.ghostfolio import BYTES_LARGEST, Activities, FileRefused, read_activities
+from apps.portfolios.models import Portfolio
+from apps.portfolios.queries import portfolios_of
 
+SYMBOLS_ASKED = 200
 USED_UP = "There were too many attempts on this account, or from where you are. Wait an hour"
 
 
@@ -69,22 +74,74 @@ class ResetForm(PasswordResetForm):
 
 
 class ImportForm(forms.Form):
-    """A file of transactions. `read` is what it says, once the form is valid."""
+    """A file of transactions."""
 
-    file = forms.FileField(help_text="Ghostfolio's JSON, or CSV; at most 5 MB.")
-    account = forms.CharField(
-        required=False, max_length=128, help_text="Only the rows of this account of the file. Blank: all."
-    )
-    only_look = forms.BooleanField(
-        required=False, initial=True, label="Only look", help_text="Say what would be recorded, and record nothing."
-    )
-    read: Activities
+    file = forms.FileField(help_text="JSON or CSV; at most 5 MB. The next page shows what it would record.")
+    content: bytes
 
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]
+        # One byte more says that it is too large.
+        self.content = file.read(BYTES_LARGEST + 1)
         try:
-            # One byte more says that it is too large.
-            self.read = read_activities(file.read(BYTES_LARGEST + 1))
+            read_activities(self.content)
         except FileRefused as error:
             raise forms.ValidationError(str(error)) from None
         return file
+
+
+class MappingForm(forms.Form):
+    """Into which portfolio each account of a file goes, and which asset each of its symbols is.
+
+    `portfolios` and `assets` say that by account and by symbol, once the form is valid. Of more than 200 symbols only
+    those that are no asset's are asked for, and at most 200.
+    """
+
+    portfolios: dict[str, Portfolio]
+    assets: dict[str, Asset]
+
+    def __init__(self, data: Any, *, read: Activities, portfolio: Portfolio) -> None:
+        super().__init__(data)
+        self._own = {str(one.pk): one for one in portfolios_of(portfolio.owner_id)}
+        self._accounts = sorted({one.account for one in read.rows})
+        symbols = sorted({one.symbol for one in read.rows if one.symbol})
+        self._found = assets_named(symbols)
+        if len(symbols) > SYMBOLS_ASKED:
+            symbols = [one for one in symbols if one not in self._found][:SYMBOLS_ASKED]
+        self._symbols = sorted(symbols, key=lambda one: (one in self._found, one))
+        choices = [(key, str(one)) for key, one in self._own.items()] + [("", "leave out")]
+        for number, account in enumerate(self._accounts):
+            self.fields[f"account_{number}"] = forms.ChoiceField(
+                choices=choices,
+                required=False,
+                initial=str(portfolio.pk),
+                label=f"Account {account}" if account else "Rows without an account" if any(self._accounts) else "Rows",
+            )
+        for number, symbol in enumerate(self._symbols):
+            initial = self._found[symbol].symbol if symbol in self._found else ""
+            help_text = "" if initial else "No asset has this name. Write the symbol of one that is here."
+            self.fields[f"symbol_{number}"] = forms.CharField(
+                required=False, max_length=64, initial=initial, label=f"Asset {symbol}", help_text=help_text
+            )
+
+    @property
+    def defaults(self) -> tuple[dict[str, Portfolio], dict[str, Asset]]:
+        """What the fields say before anybody has changed them."""
+        chosen = {name: self._own[str(self.fields[f"account_{n}"].initial)] for n, name in enumerate(self._accounts)}
+        return chosen, self._found
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        chosen = [cleaned.get(f"account_{number}", "") for number in range(len(self._accounts))]
+        named = zip(self._accounts, chosen, strict=True)
+        self.portfolios = {account: self._own[key] for account, key in named if key}
+        written = {f"symbol_{n}": cleaned.get(f"symbol_{n}", "").strip().upper() for n in range(len(self._symbols))}
+        there = assets_named({name for name in written.values() if name})
+        self.assets = dict(self._found)
+        for (field, name), symbol in zip(written.items(), self._symbols, strict=True):
+            self.assets.pop(symbol, None)
+            if name in there:
+                self.assets[symbol] = there[name]
+            elif name:
+                self.add_error(field, f"There is no asset {name}.")
+        return cleaned

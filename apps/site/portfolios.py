@@ -8,23 +8,20 @@ from fractions import Fraction
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_safe
 
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.market.queries import assets_named
-from apps.portfolios.domain.ghostfolio import Activity
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
 from apps.portfolios.domain.returns import Day
 from apps.portfolios.domain.valuation import Holding, Valued, value_holding
 from apps.portfolios.domain.xirr import NotUnique, Rate, over_days
-from apps.portfolios.importing import ImportRefused, import_activities
 from apps.portfolios.models import LotCopy, Portfolio, Position
 from apps.portfolios.queries import (
     lots_of,
@@ -36,11 +33,9 @@ from apps.portfolios.queries import (
 )
 from apps.portfolios.services import refresh
 from apps.portfolios.valuing import Performance, View, asset_return, performance_of, view_now
-from apps.site.forms import ImportForm
 from apps.wording import format_age, format_number, format_percent, format_plain
 
 TRANSACTIONS_SHOWN = 50
-ROWS_PREVIEWED = 20
 UNKNOWN = "not known"
 # Name -> how many days back; None: from the first transaction.
 PERIODS = {"1m": 30, "3m": 91, "ytd": 0, "1y": 365, "all": None}
@@ -73,7 +68,7 @@ def portfolio_list(request: HttpRequest) -> HttpResponse:
 @require_safe
 def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
     """Show what a portfolio holds and is worth."""
-    portfolio = _portfolio(request, pk)
+    portfolio = portfolio_of(request, pk)
     refusals = refresh(portfolio=portfolio)
     positions = positions_of(portfolio)
     now = timezone.now()
@@ -82,7 +77,7 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
     valuation = view.valuation
     symbols = {str(one.asset_id): one.asset.symbol for one in positions}
     context = {
-        **_common(portfolio, now),
+        **context_of(portfolio, now),
         "refusals": refusals,
         "value": _money(valuation.value),
         "known_value": _money(valuation.known_value),
@@ -91,7 +86,7 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
         "positions": [_row(view.positions[one.asset], one, view, now) for one in valuation.positions],
         "closed": [_closed(one) for one in positions if not one.quantity],
         "cash": [
-            (one.currency, _number(one.balance), _money(one.value), _path(one.rate, now)) for one in valuation.cash
+            (one.currency, figure(one.balance), _money(one.value), _path(one.rate, now)) for one in valuation.cash
         ],
         "result": _result(view),
         "warnings": view.copy.warnings,
@@ -106,7 +101,7 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
     """Show of what the numbers of one position are made: lots, price, rates and transactions."""
-    portfolio = _portfolio(request, pk)
+    portfolio = portfolio_of(request, pk)
     positions = positions_of(portfolio)
     position = next((one for one in positions if one.asset_id == asset), None)
     if position is None:
@@ -117,7 +112,7 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
     used = {(one.currency, one.at): one for one in rates_used(portfolio)}
     rows = transactions_about(portfolio, asset_id=asset)
     context = {
-        **_common(portfolio, now),
+        **context_of(portfolio, now),
         "title": f"{position.asset.symbol} in {portfolio}",
         "asset": position.asset,
         "row": _row(position, valued, view, now) if valued is not None else None,
@@ -134,14 +129,14 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
 @require_safe
 def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
     """Show how a portfolio did in a period: its value by day, and its returns."""
-    portfolio = _portfolio(request, pk)
+    portfolio = portfolio_of(request, pk)
     now = timezone.now()
     since, until, period = _period(request, today=now.astimezone(UTC).date())
     found = performance_of(portfolio, since=since, until=until, now=now)
     symbol = request.GET.get("benchmark", "").strip().upper()
     benchmark = assets_named([symbol]).get(symbol) if symbol else None
     context = {
-        **_common(portfolio, now),
+        **context_of(portfolio, now),
         "title": f"Performance of {portfolio}",
         "periods": [(key, name, key == period) for key, name in PERIOD_NAMES.items()],
         "since": since,
@@ -165,52 +160,14 @@ def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def portfolio_download(request: HttpRequest, pk: int) -> HttpResponse:
     """Give the transactions of a portfolio as CSV."""
-    portfolio = _portfolio(request, pk)
+    portfolio = portfolio_of(request, pk)
     answer = HttpResponse(content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="portfolio-{portfolio.pk}.csv"'
     csv.writer(answer).writerows(rows_for_export(portfolio))
     return answer
 
 
-@never_cache
-@login_required
-@require_http_methods(["GET", "HEAD", "POST"])
-def import_page(request: HttpRequest, pk: int) -> HttpResponse:
-    """Record the transactions of a file, or show what would be recorded."""
-    portfolio = _portfolio(request, pk)
-    if not request.user.has_perm("portfolios.add_transaction"):
-        raise PermissionDenied
-    now = timezone.now()
-    form = ImportForm(request.POST or None, request.FILES or None)
-    context = {**_common(portfolio, now), "title": f"Import into {portfolio}", "form": form}
-    if request.method == "POST" and form.is_valid():
-        account, dry_run = form.cleaned_data["account"] or None, form.cleaned_data["only_look"]
-        read = [one for one in form.read.rows if account in (None, one.account)]
-        context |= {"was_dry": dry_run, "rows": [_activity(one) for one in read[:ROWS_PREVIEWED]]}
-        try:
-            context["done"] = import_activities(
-                portfolio=portfolio, read=form.read, account=account, now=now, dry_run=dry_run
-            )
-        except ImportRefused as error:
-            context |= {"errors": error.errors, "count": error.count}
-    return render(request, "site/import.html", context)
-
-
-def _activity(one: Activity) -> dict[str, Any]:
-    columns = one.columns
-    return {
-        "row": one.row,
-        "day": columns["at"],
-        "kind": columns["kind"],
-        "symbol": one.symbol,
-        "account": one.account,
-        "quantity": _number(columns["quantity"]) if "quantity" in columns else "",
-        "amount": f"{_number(columns['amount'])} {columns['currency']}",
-        "fee": _number(columns["fee"]) if columns.get("fee") else "",
-    }
-
-
-def _portfolio(request: HttpRequest, pk: int) -> Portfolio:
+def portfolio_of(request: HttpRequest, pk: int) -> Portfolio:
     """Return the reader's portfolio. A foreign one and none are the same."""
     portfolio = portfolios_seen_by(request.user).filter(pk=pk).first()
     if portfolio is None:
@@ -218,7 +175,7 @@ def _portfolio(request: HttpRequest, pk: int) -> Portfolio:
     return portfolio
 
 
-def _common(portfolio: Portfolio, now: datetime) -> dict[str, Any]:
+def context_of(portfolio: Portfolio, now: datetime) -> dict[str, Any]:
     return {"title": str(portfolio), "portfolio": portfolio, "currency": portfolio.base_currency, "now": now}
 
 
@@ -241,7 +198,7 @@ def _period(request: HttpRequest, *, today: date) -> tuple[date | None, date, st
 # Numbers as people read them
 
 
-def _number(number: Fraction | Decimal | None) -> str:
+def figure(number: Fraction | Decimal | None) -> str:
     return UNKNOWN if number is None else format_number(to_decimal(Fraction(number)))
 
 
@@ -296,13 +253,13 @@ def _row(position: Position, valued: Valued, view: View, now: datetime) -> dict[
     share = valued.value / whole if valued.value is not None and whole > 0 else None
     return {
         "asset": position.asset,
-        "quantity": _number(valued.quantity),
+        "quantity": figure(valued.quantity),
         "price": "none yet" if valued.price is None else format_number(valued.price.price),
         "price_currency": position.asset.currency,
         "provider": valued.price.provider if valued.price is not None else "",
         "at": valued.price.at if valued.price is not None else None,
         "age": _age(valued.price.at, now) if valued.price is not None else "",
-        "rate": UNKNOWN if valued.rate is None else _number(valued.rate.rate),
+        "rate": UNKNOWN if valued.rate is None else figure(valued.rate.rate),
         "value": _money(valued.value),
         "share": _percent(share) if share is not None else UNKNOWN,
         "meter": float(share * 100) if share is not None else 0.0,
@@ -329,12 +286,12 @@ def _lot(lot: LotCopy, valued: Valued, view: View) -> dict[str, Any]:
     ratio = "" if lot.numerator == lot.denominator else f"{lot.numerator}:{lot.denominator}"
     return {
         "at": lot.at,
-        "bought": _number(lot.bought),
+        "bought": figure(lot.bought),
         "ratio": ratio,
-        "quantity": _number(lot.quantity),
-        "cost": f"{_number(lot.cost)} {lot.currency}",
+        "quantity": figure(lot.quantity),
+        "cost": f"{figure(lot.cost)} {lot.currency}",
         "base_cost": _money(cost),
-        "rate": UNKNOWN if cost is None or not lot.cost else _number(cost / Fraction(lot.cost)),
+        "rate": UNKNOWN if cost is None or not lot.cost else figure(cost / Fraction(lot.cost)),
         **{name: _money(getattr(own, name)) for name in ("value", "gain", "price_part", "currency_part")},
     }
 
@@ -365,14 +322,14 @@ def _transaction(row: Any, used: Any = None) -> dict[str, Any]:
         legs = ", ".join(
             f"{symbol} {f'1 / {price}' if inverse else price} of {at[:16]}" for symbol, price, at, inverse in found.path
         )
-        rate = f"{_number(Decimal(found.rate))}: {legs}"
+        rate = f"{figure(Decimal(found.rate))}: {legs}"
     return {
         "row": row,
         "what": row.get_event_display() if row.event else row.get_kind_display(),
-        "quantity": "" if row.quantity is None else _number(row.quantity),
-        "amount": "" if row.amount is None else f"{_number(row.amount)} {row.currency}",
-        "fee": f"{_number(row.fee)} {row.fee_currency or row.currency}" if row.fee else "",
-        "tax": f"{_number(row.tax)} {row.tax_currency or row.currency}" if row.tax else "",
+        "quantity": "" if row.quantity is None else figure(row.quantity),
+        "amount": "" if row.amount is None else f"{figure(row.amount)} {row.currency}",
+        "fee": f"{figure(row.fee)} {row.fee_currency or row.currency}" if row.fee else "",
+        "tax": f"{figure(row.tax)} {row.tax_currency or row.currency}" if row.tax else "",
         "rate": rate,
     }
 

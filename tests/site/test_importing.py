@@ -1,11 +1,16 @@
-"""The page that imports transactions."""
+"""The pages that import transactions."""
+
+import re
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
+from django.utils import timezone
 
-from apps.portfolios.models import Transaction
+from apps.portfolios.importing import prune_import_files
+from apps.portfolios.models import ImportFile, Transaction
 from tests.builders import make_owner
 from tests.portfolios.domain.test_ghostfolio import ROW, in_json
 from tests.portfolios.rows import make_asset, make_portfolio
@@ -27,29 +32,73 @@ def savings(ada):
     return make_portfolio(ada)
 
 
-def send(client, portfolio, content, **fields):
+def send(client, portfolio, content):
     file = SimpleUploadedFile("ghostfolio.json", content)
-    return client.post(reverse("portfolio_import", args=[portfolio.pk]), {"file": file, "account": ""} | fields)
+    return client.post(reverse("portfolio_import", args=[portfolio.pk]), {"file": file})
 
 
-def test_to_look_records_nothing_and_shows_what_is_read(client, savings):
-    text = send(client, savings, in_json(ROW, ROW), only_look="on").text
-    assert "2 would be recorded, 0 were there already." in text
+def confirm(client, portfolio, **fields):
+    """Send the form of the second page, with its own values but for these."""
+    address = reverse("portfolio_import_confirm", args=[portfolio.pk])
+    page = client.get(address).text
+    given = dict(re.findall(r'<input type="text" name="(symbol_\d+)" value="([^"]*)"', page))
+    chosen = re.findall(r'<select name="(account_\d+)"[^>]*>.*?<option value="([^"]*)" selected', page, re.DOTALL)
+    return client.post(address, given | dict(chosen) | fields)
+
+
+def said(text):
+    """Return what the notices say."""
+    found = re.findall(r'<p class="notice"[^>]*>(.*?)</p>', text, re.DOTALL)
+    return [" ".join(re.sub(r"<[^>]*>", "", one).split()) for one in found]
+
+
+def test_a_file_records_nothing_before_it_is_confirmed(client, savings):
+    answer = send(client, savings, in_json(ROW, ROW))
+    assert answer.url == reverse("portfolio_import_confirm", args=[savings.pk])
+    text = client.get(answer.url).text
+    assert said(text) == ["Savings: 2 would be recorded, 0 were there already."]
+    assert "2 rows, read as Ghostfolio." in text
     assert "<td>2024-01-02 00:00</td><td>buy</td><td>ACME</td><td>Broker</td>" in text
+    assert said(confirm(client, savings).text) == ["Savings: 2 would be recorded, 0 were there already."]
     assert not Transaction.objects.exists()
 
 
 def test_a_file_is_recorded_once(client, savings):
-    assert "2 recorded, 0 were there already." in send(client, savings, in_json(ROW, ROW)).text
-    assert "0 recorded, 2 were there already." in send(client, savings, in_json(ROW, ROW)).text
+    for added, known in ((2, 0), (0, 2)):
+        send(client, savings, in_json(ROW, ROW))
+        text = confirm(client, savings, record="1").text
+        assert said(text) == [f"Savings: {added} recorded, {known} were there already. See Savings"]
+        assert not ImportFile.objects.exists()
     assert Transaction.objects.filter(portfolio=savings).count() == 2
 
 
-def test_wrong_rows_are_listed_and_nothing_is_recorded(client, savings):
-    text = send(client, savings, in_json(ROW, ROW | {"symbol": "<b>"})).text
-    assert "1 row is wrong, so nothing is recorded" in text
-    assert "<td>2</td><td>symbol: there is no asset &lt;b&gt;; ask an operator to add it.</td>" in text
+def test_accounts_go_to_portfolios_and_symbols_to_assets(client, ada, savings):
+    other, bolt = make_portfolio(ada, "Other"), make_asset("BOLT")
+    send(client, savings, in_json(ROW, ROW | {"accountId": "a2", "symbol": "XX1"}, ROW | {"accountId": "a3"}))
+    # In order: Broker, a2, a3; the unknown symbol first.
+    mapped = {"account_0": "", "account_1": other.pk, "account_2": savings.pk, "symbol_0": "bolt", "record": "1"}
+    assert "There is no asset NONE." in confirm(client, savings, **mapped | {"symbol_0": "NONE"}).text
     assert not Transaction.objects.exists()
+    assert said(confirm(client, savings, **mapped).text) == [
+        "Savings: 1 recorded, 0 were there already. See Savings",
+        "Other: 1 recorded, 0 were there already. See Other",
+        "1 row of accounts that are left out.",
+    ]
+    assert {(row.portfolio.name, row.asset.symbol) for row in Transaction.objects.all()} == {
+        ("Savings", "ACME"),
+        ("Other", bolt.symbol),
+    }
+
+
+def test_wrong_rows_are_listed_and_nothing_is_recorded_in_any_portfolio(client, ada, savings):
+    other = make_portfolio(ada, "Other")
+    send(client, savings, in_json(ROW, ROW | {"accountId": "a2", "type": "SELL"}, ROW | {"symbol": "<b>"}))
+    text = confirm(client, savings, account_0=savings.pk, account_1=other.pk, record="1").text
+    assert "2 rows are wrong, so nothing is recorded" in text
+    assert "<td>2</td><td>quantity: Only 0 is held on 2024-01-02, so 2 cannot leave.</td>" in text
+    assert "<td>3</td><td>symbol: there is no asset &lt;b&gt;; ask an operator to add it.</td>" in text
+    assert not Transaction.objects.exists()
+    assert ImportFile.objects.exists()
 
 
 @pytest.mark.parametrize(
@@ -62,14 +111,28 @@ def test_wrong_rows_are_listed_and_nothing_is_recorded(client, savings):
 )
 def test_a_file_that_cannot_be_read_is_refused_beside_its_field(client, savings, content, message):
     assert message in send(client, savings, content).text
+    assert not ImportFile.objects.exists()
 
 
 def test_a_foreign_portfolio_is_none_and_who_may_add_nothing_imports_nothing(client, ada, savings):
-    theirs = make_portfolio(make_owner("eve"))
+    theirs = make_portfolio(make_owner("eve"), "EVES")
+    address = reverse("portfolio_import_confirm", args=[savings.pk])
+    assert client.get(address).url == reverse("portfolio_import", args=[savings.pk])
     assert send(client, theirs, in_json(ROW)).status_code == 404
+    send(client, savings, in_json(ROW))
+    assert "EVES" not in client.get(address).text
+    assert "Select a valid choice" in confirm(client, savings, account_0=theirs.pk, record="1").text
+    assert client.get(reverse("portfolio_import_confirm", args=[theirs.pk])).status_code == 404
     ada.user_permissions.clear()
-    assert send(client, savings, in_json(ROW)).status_code == 403
-    assert client.get(reverse("portfolio_import", args=[savings.pk])).status_code == 403
+    assert [client.get(address).status_code, send(client, savings, in_json(ROW)).status_code] == [403, 403]
     client.logout()
-    assert send(client, savings, in_json(ROW)).status_code == 302
+    assert [client.get(address).status_code, send(client, savings, in_json(ROW)).status_code] == [302, 302]
     assert not Transaction.objects.exists()
+
+
+def test_a_file_that_nobody_confirms_is_dropped_after_a_day(client, savings):
+    send(client, savings, in_json(ROW))
+    assert prune_import_files(now=timezone.now() + timedelta(hours=23)) == 0
+    later = timezone.now() + timedelta(hours=25)
+    assert [prune_import_files(now=later, dry_run=dry_run) for dry_run in (True, False)] == [1, 1]
+    assert not ImportFile.objects.exists()

@@ -88,13 +88,12 @@ class _Paces:
 def feed_findings(*, now: datetime) -> list[Finding]:
     """Return the problems of feeds and assets, in the same few statements for any number of them, and one for each
     feed that fails. Only those are read of which something may be wrong."""
-    unusual = Feed.objects.filter(Q(is_enabled=False) | Q(silent_after_seconds__lt=SILENT_AT_LEAST.seconds)).order_by()
-    rows = list(unusual.values_list("pk", "is_enabled", "silent_after_seconds"))
+    bans = sources.bans(now=now)
+    rows = _unusual(bans, now=now)
     found = [Finding(Subject.FEED, pk, Code.PAUSED, Level.STOPPED) for pk, is_enabled, _ in rows if not is_enabled]
     shortest = min([SILENT_AT_LEAST.seconds, *(seconds for _, _, seconds in rows if seconds is not None)])
     quiet, paces = _quiet_assets(now=now, patience=timedelta(seconds=shortest)), _Paces()
-    bans = sources.bans(now=now)
-    feeds = _feeds({*_suspect_ids(bans, now=now), *(feed_id for _, feed_id, *_ in quiet)})
+    feeds = _feeds({pk for pk, *_ in rows} | {feed_id for _, feed_id, *_ in quiet})
     failing = _failing([feed for feed in feeds if feed.failures], bans, paces=paces, now=now)
     waiting = _waiting(before=now - BEHIND_AFTER)
     fetched = []
@@ -121,17 +120,18 @@ def feed_findings(*, now: datetime) -> list[Finding]:
     return found + _pushed_too_seldom(fetched, now=now) + _assets_wrong(quiet, fetched, paces=paces, now=now)
 
 
-def _suspect_ids(bans: Iterable[tuple[str, str]], *, now: datetime) -> set[int]:
-    """Return the enabled feeds that are set up or scheduled such that something may be wrong."""
+def _unusual(bans: Iterable[tuple[str, str]], *, now: datetime) -> list[tuple[int, bool, int | None]]:
+    """Return (id, whether it is enabled, after how many seconds it is silent, if that is set) of the feeds that are
+    paused, are silent sooner than others, or are set up or scheduled such that something may be wrong."""
     latest = Value(now + BEHIND_AFTER, output_field=DateTimeField()) + _Seconds("interval_seconds")
-    behind = Q(head__next_slot__lt=now - BEHIND_AFTER) | Q(head__next_slot__gt=latest)
-    bare = ~Exists(FeedSource.objects.filter(feed=OuterRef("pk"))) | ~Exists(Asset.objects.filter(feed=OuterRef("pk")))
-    enabled = Feed.objects.filter(is_enabled=True).order_by()
-    suspect = enabled.filter(Q(head__failures__gt=0) | behind | bare).values_list("pk", flat=True)
+    behind = Q(head__next_slot__lt=now - BEHIND_AFTER) | Q(head__next_slot__gt=latest) | Q(head__failures__gt=0)
+    its_sources = FeedSource.objects.filter(feed=OuterRef("pk"))
+    bare = ~Exists(its_sources) | ~Exists(Asset.objects.filter(feed=OuterRef("pk")))
     # Of these providers, more than the schedule says whether something is wrong.
     unsure = [PUSH, *(slug for slug in PROVIDERS if not _has_key(slug)), *(slug for slug, _ in bans)]
-    asked = FeedSource.objects.filter(provider__in=unsure, feed__is_enabled=True).order_by()
-    return {*suspect, *asked.values_list("feed", flat=True)}
+    set_otherwise = Q(is_enabled=False) | Q(silent_after_seconds__lt=SILENT_AT_LEAST.seconds)
+    feeds = Feed.objects.filter(set_otherwise | behind | bare | Exists(its_sources.filter(provider__in=unsure)))
+    return list(feeds.order_by().values_list("pk", "is_enabled", "silent_after_seconds"))
 
 
 def _feeds(ids: Collection[int]) -> list[_Feed]:

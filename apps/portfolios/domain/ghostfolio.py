@@ -66,10 +66,11 @@ class Activity(NamedTuple):
 
 
 class Activities(NamedTuple):
-    """The rows of a file, and what is wrong with others."""
+    """The rows of a file, what is wrong with others, and whose form the file has."""
 
     rows: list[Activity]
     errors: list[RowError]
+    source: str
 
 
 def read_activities(content: bytes) -> Activities:
@@ -103,7 +104,7 @@ def read_activities(content: bytes) -> Activities:
         seen[digest] += 1
         activity.columns["external_id"] = f"ghostfolio-{digest}-{seen[digest]}"
         rows.append(activity)
-    return Activities(rows, errors)
+    return Activities(rows, errors, "Ghostfolio")
 
 
 def _plain(value: Any) -> str:

@@ -36,6 +36,18 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='ImportFile',
+            fields=[
+                ('owner', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='import_file', serialize=False, to=settings.AUTH_USER_MODEL)),
+                ('name', models.CharField(max_length=255)),
+                ('content', models.BinaryField()),
+                ('uploaded_at', models.DateTimeField()),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
             name='LedgerCopy',
             fields=[
                 ('portfolio', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='ledger_copy', serialize=False, to='portfolios.portfolio')),

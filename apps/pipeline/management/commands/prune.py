@@ -13,6 +13,7 @@ _NAMES = {
     "transitions": "steps of rules",
     "backtests": "backtests",
     "idempotency_keys": "idempotency keys",
+    "import_files": "files to import",
     "silences": "silences",
     "messages": "messages",
 }

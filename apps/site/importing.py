@@ -1,0 +1,98 @@
+"""The pages that import a file: choose it, say what its accounts and symbols are, see what it would record, confirm."""
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from apps.portfolios.domain.ghostfolio import Activity, read_activities
+from apps.portfolios.importing import ImportRefused, drop_file, import_rows, keep_file, kept_file
+from apps.portfolios.models import Portfolio
+from apps.site.forms import ImportForm, MappingForm
+from apps.site.portfolios import context_of, figure, portfolio_of
+
+ROWS_PREVIEWED = 20
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def import_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """Take a file of transactions, and record nothing yet."""
+    portfolio = _portfolio(request, pk)
+    now = timezone.now()
+    form = ImportForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        name = form.cleaned_data["file"].name or "file"
+        keep_file(owner=_user(request), name=name, content=form.content, now=now)
+        return redirect("portfolio_import_confirm", pk)
+    context = {**context_of(portfolio, now), "title": f"Import into {portfolio}", "form": form}
+    return render(request, "site/import.html", context)
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show what the file would record with these portfolios and assets; record it when that is confirmed."""
+    portfolio = _portfolio(request, pk)
+    file = kept_file(_user(request))
+    if file is None:
+        return redirect("portfolio_import", pk)
+    now = timezone.now()
+    read = read_activities(bytes(file.content))
+    form = MappingForm(request.POST if request.method == "POST" else None, read=read, portfolio=portfolio)
+    records = request.method == "POST" and "record" in request.POST
+    context = {
+        **context_of(portfolio, now),
+        "title": f"Import {file.name}",
+        "file": file,
+        "source": read.source,
+        "count_read": len(read.rows) + len(read.errors),
+        "form": form,
+        "rows": [_activity(one) for one in read.rows[:ROWS_PREVIEWED]],
+    }
+    if form.is_bound and not form.is_valid():
+        return render(request, "site/import_confirm.html", context)
+    portfolios, assets = (form.portfolios, form.assets) if form.is_bound else form.defaults
+    left_out = sum(one.account not in portfolios for one in read.rows)
+    context |= {"left_out": left_out}
+    try:
+        context["done"] = import_rows(read=read, portfolios=portfolios, assets=assets, now=now, dry_run=not records)
+        context["is_recorded"] = records
+        if records:
+            drop_file(owner=_user(request))
+    except ImportRefused as error:
+        context |= {"errors": error.errors, "count": error.count}
+    return render(request, "site/import_confirm.html", context)
+
+
+def _user(request: HttpRequest) -> Any:
+    # Who is not signed in does not come here.
+    return request.user
+
+
+def _portfolio(request: HttpRequest, pk: int) -> Portfolio:
+    portfolio = portfolio_of(request, pk)
+    if not request.user.has_perm("portfolios.add_transaction"):
+        raise PermissionDenied
+    return portfolio
+
+
+def _activity(one: Activity) -> dict[str, Any]:
+    columns = one.columns
+    return {
+        "row": one.row,
+        "day": columns["at"],
+        "kind": columns["kind"].replace("_", " "),
+        "symbol": one.symbol,
+        "account": one.account,
+        "quantity": figure(columns["quantity"]) if "quantity" in columns else "",
+        "amount": f"{figure(columns['amount'])} {columns['currency']}" if columns.get("amount") is not None else "",
+        "fee": figure(columns["fee"]) if columns.get("fee") else "",
+    }
