@@ -1,12 +1,13 @@
-"""Files of Ghostfolio recorded in a portfolio."""
+"""Files recorded in a portfolio."""
 
+from decimal import Decimal
 from io import StringIO
 
 import pytest
 from django.core.management import call_command
 
 from apps.market.models import AssetAlias
-from apps.portfolios.models import Position, Transaction
+from apps.portfolios.models import LedgerCopy, Position, Transaction
 from tests.builders import make_owner
 from tests.portfolios.domain.test_ghostfolio import ROW, in_json
 from tests.portfolios.rows import make_asset, make_portfolio
@@ -75,3 +76,28 @@ def test_what_cannot_be_read_is_refused_with_one_line(tmp_path, savings, capsys)
     with pytest.raises(SystemExit):
         call_command("import_transactions", str(tmp_path / "none"), owner="ada", portfolio="Savings")
     assert capsys.readouterr().err == f"import_transactions: {tmp_path / 'none'}: No such file or directory\n"
+
+
+LEDGER = """txid,refid,time,type,subtype,aclass,asset,amount,fee,balance
+L1,D1,2024-01-01 10:00:00,deposit,,currency,ZEUR,1000,0,1000
+L2,T1,2024-01-02 10:00:00,trade,,currency,ZEUR,-800,2,198
+L3,T1,2024-01-02 10:00:00,trade,,currency,XXBT,0.02,0,0.02
+L4,T2,2024-01-03 10:00:00,trade,,currency,XXBT,-0.005,0,0.015
+L5,T2,2024-01-03 10:00:00,trade,,currency,ZEUR,250,1,447
+L6,E1,2024-01-04 10:00:00,transfer,spottostaking,currency,XXBT,-0.01,0,0.005
+"""
+
+
+@pytest.mark.parametrize(("tracks_cash", "cash", "added"), [(True, {"EUR": "447"}, 3), (False, {}, 2)])
+def test_a_ledger_with_cash(tmp_path, tracks_cash, cash, added):
+    make_asset("BTC")
+    make_portfolio(make_owner(), "Coins", tracks_cash=tracks_cash)
+    file, said = tmp_path / "ledgers.csv", StringIO()
+    file.write_text(LEDGER)
+    call_command("import_transactions", str(file), owner="ada", portfolio="Coins", stdout=said)
+    assert said.getvalue().splitlines() == [
+        "row 6 left out: transfer spottostaking of BTC: it moves between wallets at Kraken.",
+        *(["1 left out: they move cash, and Coins does not track cash."] if not tracks_cash else []),
+        f"{added} recorded, 0 were there already.",
+    ]
+    assert (Position.objects.get().quantity, LedgerCopy.objects.get().cash) == (Decimal("0.015"), cash)
