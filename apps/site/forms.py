@@ -78,7 +78,7 @@ class ImportForm(forms.Form):
     """A file of transactions."""
 
     file = forms.FileField(
-        help_text="Of Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows what it records."
+        help_text="Of Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows it."
     )
     content: bytes
 
