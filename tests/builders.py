@@ -9,6 +9,7 @@ from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
 from apps.alerts.models import Alert
+from apps.backtests.models import BacktestRun
 from apps.health import services as health
 from apps.market import partitions
 from apps.market.domain import RawQuote
@@ -92,6 +93,14 @@ def make_rule(owner: Any, *, name: str = "rule", rule: Rule | None = None, **doc
 def above(level: Any, **more: Any) -> Mapping[str, Any]:
     """Return the condition `above level`."""
     return {"kind": "above", "level": str(level), **more}
+
+
+def make_backtest(owner: Any, rule: Rule) -> BacktestRun:
+    """Return a backtest of the rule that is done, as its row alone."""
+    times = {"since": at(0), "until": at(60), "requested_at": at(0)}
+    return BacktestRun.objects.create(
+        owner=owner, rule=rule, status="done", document={}, result={"of": rule.name}, **times
+    )
 
 
 def make_notified_alerts(owner: Any, count: int, *, name: str = "notified") -> list[Alert]:

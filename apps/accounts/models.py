@@ -78,7 +78,7 @@ class IdempotencyKey(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="idempotency_keys")
     key = models.CharField(max_length=64)
     digest = models.CharField(max_length=64)
-    created = models.CharField(max_length=64, blank=True)
+    created = models.TextField(blank=True)
     at = models.DateTimeField()
 
     class Meta:

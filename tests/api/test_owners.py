@@ -10,13 +10,14 @@ from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
 from apps.alerts.services import record_system_alerts
 from apps.api.graphql.limits import ID_PATTERNS
+from apps.backtests.models import BacktestRun
 from apps.market.models import Asset, Feed
 from apps.notify.models import Message, Notification
 from apps.notify.services import create_channel, create_silence
 from apps.portfolios.models import Portfolio
 from apps.rules.models import Rule
 from tests.api.asking import MUTATION, QUERY, codes, everything, object_types, selected_types
-from tests.builders import at, make_notified_alerts, make_operator, make_owner
+from tests.builders import at, make_backtest, make_notified_alerts, make_operator, make_owner
 from tests.portfolios.rows import bought, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
@@ -27,6 +28,8 @@ EVERYBODY = {"ada", "eve", "grace", "root"}
 SEEN_BY = {
     "alert": {"ada", "root"},
     "alerts": {"ada", "root"},
+    "backtest": {"ada", "root"},
+    "backtests": {"ada", "root"},
     "asset": EVERYBODY,
     "assets": EVERYBODY,
     "channels": {"ada", "root"},
@@ -45,6 +48,7 @@ SEEN_BY = {
 OPEN_TO_STRANGERS = {"feed", "feeds", "health", "me"}
 # Ids that may be, and are not there.
 ABSENT = {"alert": "999999", "asset": "ABSENT", "feed": "absent", "portfolio": "999999", "rule": "999999"}
+ABSENT["backtest"] = "00000000-0000-0000-0000-000000000000"
 
 
 @pytest.fixture
@@ -58,6 +62,7 @@ def readers(admin_user):
     make_silence(author=ada, owner=ada, comment=CANARY)
     make_silence(author=eve, owner=eve, comment="EVES")
     for owner, name in ((ada, CANARY), (eve, "EVES")):
+        make_backtest(owner, owner.rules.first())
         record(make_portfolio(owner, name), bought(Asset.objects.get(symbol=f"{name}-0"), notes=name))
     # By whom it may be made, a silence of one rule concerns that rule's owner alone.
     make_silence(author=admin_user, owner=None, rule=ada.rules.first(), comment=CANARY)
@@ -74,6 +79,7 @@ def ids():
     return {
         "alert": Alert.objects.filter(asset__symbol__startswith=CANARY).first().pk,
         "asset": f"{CANARY}-0",
+        "backtest": BacktestRun.objects.get(owner__username="ada").pk,
         "feed": Feed.objects.get(name=CANARY.lower()).name,
         "portfolio": Portfolio.objects.get(name=CANARY).pk,
         "rule": Rule.objects.filter(name__contains=CANARY).first().pk,

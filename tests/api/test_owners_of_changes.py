@@ -7,13 +7,15 @@ from graphql import get_named_type, is_input_object_type, is_required_argument
 
 from apps.notify.services import create_silence
 from tests.api.asking import MUTATION, everything
-from tests.builders import at, make_member, make_notified_alerts
+from tests.builders import at, make_backtest, make_member, make_notified_alerts
+from tests.portfolios.rows import bought, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
 
 ABSENT = "999999"
 FAR = "2999-01-01T00:00:00Z"
 DOCUMENT = {"assets": ["ADA-0"], "condition": {"kind": "above", "level": "12"}}
+BOUGHT = {"kind": "BUY", "at": FAR, "asset": "ADA-0", "quantity": "1", "amount": "9", "currency": "EUR"}
 # Mutation -> what it is called with, beside an id: all that would be right.
 ARGUMENTS = {
     "acknowledgeAlert": {},
@@ -27,22 +29,45 @@ ARGUMENTS = {
     "createChannel": {"idempotencyKey": "k", "name": "new", "kind": "inbox"},
     "updateChannel": {"name": "other"},
     "testChannel": {"idempotencyKey": "k"},
+    "startBacktest": {"idempotencyKey": "k", "since": f"{at(0):%Y-%m-%dT%H:%M:%SZ}", "until": FAR},
+    "cancelBacktest": {},
+    "createPortfolio": {"idempotencyKey": "k", "name": "new", "baseCurrency": "EUR"},
+    "updatePortfolio": {"name": "other"},
+    "deletePortfolio": {},
+    "recordTransactions": {"idempotencyKey": "k", "transactions": [BOUGHT]},
+    "correctTransaction": {"transaction": {"notes": "checked"}},
+    "deleteTransaction": {},
+    "addListing": {"idempotencyKey": "k", "provider": "coincap", "externalId": "bitcoin", "symbol": "ADA-0"},
 }
 # Ids of what has no owner.
-OF_NOBODY = {"createSilence.asset"}
+OF_NOBODY = {"createSilence.asset"} | {
+    f"{mutation}.{name}"
+    for mutation in ("recordTransactions.transactions", "correctTransaction.transaction")
+    for name in ("asset", "toAsset", "feeAsset")
+}
 
 
 def ids_of(owner):
     """Make something of an owner, and return its id by mutation and argument."""
     alert = make_notified_alerts(owner, 1, name=owner.username)[0]
     silence = create_silence(author=owner, owner=owner, comment="works", starts_at=at(0), ends_at=FAR)
-    channel = owner.channels.get()
+    channel, portfolio = owner.channels.get(), make_portfolio(owner)
+    [transaction] = record(portfolio, bought(alert.asset))
     return {
         "acknowledgeAlert.id": alert.pk,
         "createSilence.rule": alert.rule_id,
         "endSilence.id": silence.pk,
         "createRule.channels": channel.pk,
         "updateRule.channels": channel.pk,
+        "startBacktest.rule": alert.rule_id,
+        "cancelBacktest.id": make_backtest(owner, alert.rule).pk,
+        "updatePortfolio.id": portfolio.pk,
+        "recordTransactions.portfolio": portfolio.pk,
+        "recordTransactions.transactions.toPortfolio": portfolio.pk,
+        "correctTransaction.id": transaction.pk,
+        "correctTransaction.transaction.toPortfolio": portfolio.pk,
+        "deleteTransaction.id": transaction.pk,
+        "deletePortfolio.id": portfolio.pk,
         "updateChannel.id": channel.pk,
         "testChannel.id": channel.pk,
         "updateRule.id": alert.rule_id,
@@ -75,6 +100,10 @@ def ids_of_schema():
     }
 
 
+def absent_for(path):
+    return "00000000-0000-0000-0000-000000000000" if path == "cancelBacktest.id" else ABSENT
+
+
 def called(ask, path, id, *, user, own):
     """Call the mutation with this id, and with ids of the user's own where others are required; return the answer."""
     name, *keys = path.split(".")
@@ -83,7 +112,8 @@ def called(ask, path, id, *, user, own):
     values = {one.partition(".")[2]: str(own[one]) for one in required & own.keys()} | ARGUMENTS[name]
     place = values
     for key in keys[:-1]:
-        place[key] = dict(place.get(key, {}))
+        # A list of one is written like the one itself.
+        place[key] = dict(place[key][0] if key == "transactions" else place[key])
         place = place[key]
     place[keys[-1]] = id
     defined = ", ".join(f"${one}: {definition.type}" for one, definition in field.args.items())
@@ -111,7 +141,7 @@ def test_another_owners_ids_are_answered_as_ids_of_nothing_and_change_nothing(as
     own = ids_of(eve)
     before = all_rows()
     for path, id in adas.items():
-        theirs, absent = (called(ask, path, one, user=eve, own=own) for one in (str(id), ABSENT))
+        theirs, absent = (called(ask, path, one, user=eve, own=own) for one in (str(id), absent_for(path)))
         answer = absent.json()["data"][path.partition(".")[0]]
         assert [one["code"] for one in answer["errors"]] == ["NOT_FOUND"], path
         assert theirs.content == absent.content, path

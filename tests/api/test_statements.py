@@ -14,7 +14,17 @@ from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule
 from apps.sources.models import RefusedListing
 from tests.api.asking import QUERY, connections, everything
-from tests.builders import above, append_quotes, asset_ids, at, make_feed, make_notified_alerts, make_owner, make_rule
+from tests.builders import (
+    above,
+    append_quotes,
+    asset_ids,
+    at,
+    make_backtest,
+    make_feed,
+    make_notified_alerts,
+    make_owner,
+    make_rule,
+)
 from tests.portfolios.rows import bought, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
@@ -24,6 +34,7 @@ WAYS = {
     "Query.assets": "{ assets(first: 100) %s }",
     "Query.feeds": "{ feeds(first: 100) %s }",
     "Query.rules": "{ rules(first: 100) %s }",
+    "Query.backtests": "{ backtests(first: 100) %s }",
     "Query.alerts": "{ alerts(first: 100) %s }",
     "Query.portfolios": "{ portfolios(first: 100) %s }",
     "Query.channels": "{ channels(first: 100) %s }",
@@ -65,6 +76,8 @@ def fill(owner, count, *, name):
     for number in range(count):
         record(make_portfolio(owner, f"{name} {number}"), bought(feed.assets.first()))
         make_feed(f"{name}-{number}-ONLY".upper(), name=f"{name}-{number}")
+    for alert in alerts:
+        make_backtest(owner, alert.rule)
     inbox = {"owner": owner, "kind": "inbox", "config": {}}
     channels = [create_channel(name=f"{name} {number}", **inbox) for number in range(count)]
     set_channels(rule=Rule.objects.get(name=f"{name} of all"), channels=channels)

@@ -55,14 +55,16 @@ ERRORS_SHOWN = 5
 LIST_ASSUMED = 5
 
 _META = ("__schema", "__type")
-_NUMBER = re.compile(r"[0-9]{1,18}\Z")
+NUMBER_FORM = re.compile(r"[0-9]{1,18}\Z")
+UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 # What an `id` looks like, by the root field that takes it.
 ID_PATTERNS = {
     "asset": symbol_validator.regex,
     "feed": slug_validator.regex,
-    "portfolio": _NUMBER,
-    "rule": _NUMBER,
-    "alert": _NUMBER,
+    "portfolio": NUMBER_FORM,
+    "rule": NUMBER_FORM,
+    "alert": NUMBER_FORM,
+    "backtest": UUID_FORM,
 }
 # What no database takes: NUL, and half a character.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")

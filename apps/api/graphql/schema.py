@@ -6,10 +6,14 @@ import graphene
 from graphql import print_schema
 
 from apps.api.graphql.mutations.alerts import AlertsMutation
+from apps.api.graphql.mutations.backtests import BacktestsMutation
 from apps.api.graphql.mutations.channels import ChannelsMutation
+from apps.api.graphql.mutations.listings import ListingsMutation
+from apps.api.graphql.mutations.portfolios import PortfoliosMutation
 from apps.api.graphql.mutations.rules import RulesMutation
 from apps.api.graphql.mutations.silences import SilencesMutation
 from apps.api.graphql.types.alerts import AlertsQuery
+from apps.api.graphql.types.backtests import BacktestsQuery
 from apps.api.graphql.types.health import HealthQuery
 from apps.api.graphql.types.market import MarketQuery
 from apps.api.graphql.types.notify import NotifyQuery
@@ -24,7 +28,9 @@ class Me(graphene.ObjectType):
     is_superuser = graphene.Boolean(required=True)
 
 
-class Query(HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, PortfoliosQuery, MarketQuery, graphene.ObjectType):
+class Query(
+    BacktestsQuery, HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, PortfoliosQuery, MarketQuery, graphene.ObjectType
+):
     """What is read."""
 
     me = graphene.Field(Me, description="Who is asking; null for a stranger.")
@@ -33,7 +39,16 @@ class Query(HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, PortfoliosQuery, 
         return info.context.user if info.context.user.is_authenticated else None
 
 
-class Mutation(AlertsMutation, SilencesMutation, RulesMutation, ChannelsMutation, graphene.ObjectType):
+class Mutation(
+    AlertsMutation,
+    SilencesMutation,
+    RulesMutation,
+    ChannelsMutation,
+    BacktestsMutation,
+    PortfoliosMutation,
+    ListingsMutation,
+    graphene.ObjectType,
+):
     """What is changed: each field in a transaction of its own, one after the other. What a client can mend comes back
     in `errors`, and then nothing is changed by that field."""
 

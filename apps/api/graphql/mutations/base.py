@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import graphene
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Model, QuerySet
+from django.db.models import Model, QuerySet, UUIDField
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from graphene.utils.props import props
@@ -17,6 +17,7 @@ from graphene.utils.props import props
 from apps.accounts.services import KeyReused, claim_key, note_created
 from apps.api.graphql.context import Context
 from apps.api.graphql.errors import Forbidden
+from apps.api.graphql.limits import NUMBER_FORM, UUID_FORM
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty, faults_of, not_found
 from apps.api.graphql.scalars import enum
 
@@ -24,7 +25,6 @@ Row = TypeVar("Row", bound=Model)
 
 KEY_LONGEST = 64
 
-_NUMBER = re.compile(r"[0-9]{1,18}\Z")
 _KEY = re.compile(r"[!-~]{1,64}\Z")
 
 ErrorCode = enum("ErrorCode", Code, description="What is wrong with a change; docs/api.md says what each means.")
@@ -44,14 +44,15 @@ class UserError(graphene.ObjectType):
 class Mutation(graphene.Mutation):
     """A change, made whole in one transaction or not at all.
 
-    permission: what its user needs, as in the admin; columns_within: column -> the argument that has it. change() makes
-    it, and returns the fields of the answer by name; it raises Faulty and ValidationError.
+    permission, for_staff: what its user needs, as in the admin; columns_within: column -> the argument that has it.
+    change() makes it, and returns the fields of the answer by name; it raises Faulty and ValidationError.
     """
 
     class Meta:
         abstract = True
 
     permission: str
+    for_staff = False
     columns_within: Mapping[str, str] = {}
     errors = graphene.List(
         graphene.NonNull(UserError), required=True, description="Why nothing was changed; empty where it was."
@@ -67,7 +68,8 @@ class Mutation(graphene.Mutation):
     @classmethod
     def mutate(cls, root: None, info: Any, **arguments: Any) -> "Mutation":
         """Make the change and answer with it, or with what is wrong. Raises Unauthenticated and Forbidden."""
-        if not info.context.owner().has_perm(cls.permission):
+        user = info.context.owner()
+        if not user.has_perm(cls.permission) or (cls.for_staff and not user.is_staff):
             raise Forbidden
         try:
             with transaction.atomic():
@@ -126,12 +128,17 @@ class Creation(Mutation):
         if claimed.created:
             return {cls.gives: cls.found(context, claimed.created)}
         made = cls.change(context, now, **arguments)
-        note_created(claimed=claimed, created=str(made.pk))
-        return {cls.gives: cls.found(context, str(made.pk))} | cls.beside(made, **arguments)
+        note_created(claimed=claimed, created=cls.id_of(made))
+        return {cls.gives: cls.found(context, cls.id_of(made))} | cls.beside(made, **arguments)
 
     @classmethod
     def change(cls, context: Context, now: datetime, **arguments: Any) -> Any:
         raise NotImplementedError
+
+    @classmethod
+    def id_of(cls, made: Any) -> str:
+        """Return the id of what was made."""
+        return str(made.pk)
 
     @classmethod
     def beside(cls, made: Any, **arguments: Any) -> dict[str, Any]:
@@ -147,7 +154,8 @@ class Creation(Mutation):
 def row_of(rows: QuerySet[Row], id: str, *, field: str = "id") -> Row:
     """Return the row of an id, of those that the reader may change. Raises Faulty, in the same words whether the id is
     none, or of nothing, or of what is somebody else's."""
-    row = rows.filter(pk=id).first() if _NUMBER.match(id) else None
+    form = UUID_FORM if isinstance(rows.model._meta.pk, UUIDField) else NUMBER_FORM
+    row = rows.filter(pk=id).first() if form.match(id) else None
     if row is None:
         raise not_found(field)
     return row

@@ -168,6 +168,14 @@ class Feed(graphene.ObjectType):
 FeedConnection = connection(Feed, fields=["name"])
 
 
+class Listing(graphene.ObjectType):
+    """What a provider calls an asset; without one, it is asked for the asset's symbol."""
+
+    provider = graphene.String(required=True)
+    external_id = graphene.String(required=True, description="The name there.")
+    asset = graphene.Field(Asset, required=True)
+
+
 class MarketQuery(graphene.ObjectType):
     assets = pages_of(AssetConnection, description="All assets, by symbol.")
     asset = graphene.Field(

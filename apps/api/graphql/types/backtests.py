@@ -1,0 +1,63 @@
+"""Backtests: rules tried on what is stored."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import graphene
+
+from apps.api.graphql.connections import Page, connection, page, pages_of
+from apps.api.graphql.context import Context
+from apps.api.graphql.scalars import JSON, DateTime, enum
+from apps.api.graphql.types.rules import Rule
+from apps.backtests.models import BacktestRun
+from apps.backtests.queries import backtests_seen_by
+from apps.backtests.wording import describe_failure
+
+BacktestStatus = enum("BacktestStatus", BacktestRun.Status.values, description="How far a backtest has come.")
+
+
+class Backtest(graphene.ObjectType):
+    """A rule tried on what is stored of a while, by the same engine. It opens no alert."""
+
+    id = graphene.ID(required=True)
+    rule = graphene.Field(Rule, required=True)
+    document = graphene.Field(JSON, required=True, description="The written form that is tried.")
+    since = graphene.Field(DateTime, required=True)
+    until = graphene.Field(DateTime, required=True)
+    status = graphene.Field(BacktestStatus, required=True)
+    progress_percent = graphene.Int(required=True)
+    requested_at = graphene.Field(DateTime, required=True)
+    started_at = graphene.Field(DateTime)
+    finished_at = graphene.Field(DateTime)
+    failure = graphene.String(required=True, description="Why it failed, as a code; else empty.")
+    failure_text = graphene.String(required=True, description="The same for people.")
+    result = graphene.Field(JSON, description="What the rule would have done, and at other thresholds; null before.")
+
+    def resolve_status(run: BacktestRun, info: Any) -> str:
+        return str(run.status)
+
+    def resolve_failure_text(run: BacktestRun, info: Any) -> str:
+        return describe_failure(run.failure, run.failure_data)
+
+    def resolve_result(run: BacktestRun, info: Any) -> Any:
+        return info.context.load(_results, run.pk)
+
+
+BacktestConnection = connection(Backtest, fields=["requested_at", "pk"], is_descending=True)
+
+
+class BacktestsQuery(graphene.ObjectType):
+    backtests = pages_of(BacktestConnection, description="Your backtests, newest first; a superuser's are everybody's.")
+    backtest = graphene.Field(Backtest, id=graphene.ID(required=True))
+
+    def resolve_backtests(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
+        rows = backtests_seen_by(info.context.owner()).defer("result")
+        return page(BacktestConnection, rows, info.context, first=first, after=after)
+
+    def resolve_backtest(root: None, info: Any, id: str) -> Any:
+        return backtests_seen_by(info.context.owner()).defer("result").filter(pk=id).first()
+
+
+def _results(context: Context, run_ids: list[UUID]) -> Mapping[UUID, Any]:
+    return dict(BacktestRun.objects.filter(pk__in=run_ids).values_list("pk", "result"))
