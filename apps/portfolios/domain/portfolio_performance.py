@@ -84,7 +84,7 @@ def _kind(row: Row) -> Kind:
 def _read(number: int, row: Row, *, comma: bool) -> Activity:
     refuse_unstorable(row)
     kind = _kind(row)
-    form = {"comma": comma, "groups": True}
+    form: dict[str, Any] = {"comma": comma, "groups": True}
     # What was booked in all; debits carry a minus.
     booked = abs(number_in(row, "value", **form))
     fee, tax = (abs(number_in(row, name, default=Decimal(0), **form)) for name in ("fees", "taxes"))
