@@ -1,10 +1,12 @@
-"""The reader of Ghostfolio's files: its JSON, and CSV with the headers that its import takes. Pure."""
+"""Ghostfolio's files: its JSON, read and written, and CSV with the headers that its import takes. Pure."""
 
+import json
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
-from apps.notation import WIDE
+from apps.notation import WIDE, write_number
 from apps.portfolios.domain.tables import (
     Activity,
     FileRefused,
@@ -21,6 +23,7 @@ from apps.strict_json import NotJson, read_json
 
 NAME = "Ghostfolio"
 _LAST_DECIMAL = Decimal("1e-18")
+_PRICE_DECIMAL = Decimal("1e-30")
 _ALIASES = {
     "date": ("date", "tradedate"),
     "symbol": ("symbol", "code", "ticker"),
@@ -111,3 +114,35 @@ def _read(number: int, row: Row) -> Activity:
     if not symbol and kind not in (Kind.INTEREST, Kind.FEE):
         raise ValueError("symbol: it is missing.")
     return Activity(number, str(row.get("account") or "").strip(), symbol, columns)
+
+
+def document_of(rows: Iterable[Activity], *, name: str, currency: str, now: datetime) -> tuple[str, int]:
+    """Return transactions of one account as Ghostfolio's JSON, and how many it has no form for: other kinds, and fees
+    or taxes in another currency than the amount. It has no tax, so taxes are in the fee; rates are not in it."""
+    written, left_out = [], 0
+    for one in rows:
+        activity = _activity(one)
+        left_out += activity is None
+        written += [activity] if activity is not None else []
+    account = {"balance": 0, "comment": None, "currency": currency, "id": "1", "isExcluded": False, "name": name}
+    head = {"meta": {"date": now.isoformat(), "version": "dev"}, "accounts": [account | {"platformId": None}]}
+    activities = ",\n".join(written)
+    return f'{json.dumps(head)[:-1]}, "activities": [\n{activities}\n]}}\n', left_out
+
+
+def _activity(one: Activity) -> str | None:
+    """Return one transaction as JSON, numbers to the last digit, or None."""
+    columns = one.columns
+    kind, currency = next((text for text, kind in _KINDS.items() if kind == columns["kind"]), None), columns["currency"]
+    both = ((columns[name], columns[f"{name}_currency"] or currency) for name in ("fee", "tax"))
+    costs = [(amount, code) for amount, code in both if amount]
+    if kind is None or any(code != currency for _, code in costs):
+        return None
+    quantity = columns["quantity"] if columns["quantity"] is not None else Decimal(1)
+    # The product with the quantity has the digits of the amount again.
+    price = WIDE.divide(columns["amount"], quantity).quantize(_PRICE_DECIMAL, ROUND_HALF_EVEN, WIDE)
+    at = columns["at"] if columns["has_time"] else columns["at"].replace(hour=0, minute=0, second=0, microsecond=0)
+    texts = {"accountId": "1", "comment": columns["notes"] or None, "currency": currency, "date": at.isoformat()}
+    numbers = {"fee": sum((amount for amount, _ in costs), Decimal(0)), "quantity": quantity, "unitPrice": price}
+    exact = ", ".join(f'"{key}": {write_number(number)}' for key, number in numbers.items())
+    return f"{json.dumps(texts | {'symbol': one.symbol or kind, 'type': kind})[:-1]}, {exact}}}"
