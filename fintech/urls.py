@@ -28,6 +28,7 @@ urlpatterns = [
     path("portfolios/<int:pk>/import/", importing.import_page, name="portfolio_import"),
     path("portfolios/<int:pk>/import/confirm/", importing.confirm_page, name="portfolio_import_confirm"),
     path("portfolios/<int:pk>/transactions.csv", portfolios.portfolio_download, name="portfolio_download"),
+    path("portfolios/<int:pk>/ghostfolio.json", portfolios.portfolio_as_ghostfolio, name="portfolio_as_ghostfolio"),
     path("portfolios/<int:pk>/<int:asset>/", portfolios.holding_page, name="holding"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),
     path("accounts/logout/", site.SignOut.as_view(), name="logout"),

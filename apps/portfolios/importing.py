@@ -10,7 +10,7 @@ from django.db import transaction
 
 from apps.market.models import Asset
 from apps.market.queries import assets_named
-from apps.portfolios.domain.ghostfolio import Activities, Activity, RowError
+from apps.portfolios.domain.tables import Activities, Activity, RowError
 from apps.portfolios.domain.transactions import CASH_KINDS
 from apps.portfolios.models import ImportFile, Portfolio, Transaction
 from apps.portfolios.services import TransactionsRefused, record_transactions

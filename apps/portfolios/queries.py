@@ -17,6 +17,7 @@ from apps.portfolios.domain.currencies import ISO_4217
 from apps.portfolios.domain.numbers import Exact
 from apps.portfolios.domain.rates import Pair, RateTable
 from apps.portfolios.domain.records import Price, Settings
+from apps.portfolios.domain.tables import Activity
 from apps.portfolios.domain.transactions import Event, Kind, Method, Transaction
 from apps.portfolios.models import LedgerCopy, LotCopy, Portfolio, Position, TransactionChange, UsedPrice, UsedRate
 from apps.portfolios.models import Transaction as TransactionRow
@@ -27,6 +28,22 @@ MEANING = (
     *("kind", "at", "has_time", "asset_id", "quantity", "amount", "currency", "fee", "fee_currency", "fee_asset_id"),
     *("fee_quantity", "tax", "tax_currency", "rate", "counter_amount", "counter_currency", "acquired_at"),
     *("to_portfolio_id", "event", "to_asset_id", "numerator", "denominator", "cost_share"),
+)
+# The columns that files of other programs have too.
+_IN_FILES = (
+    *(
+        "kind",
+        "at",
+        "has_time",
+        "quantity",
+        "amount",
+        "currency",
+        "fee",
+        "fee_currency",
+        "tax",
+        "tax_currency",
+        "notes",
+    ),
 )
 _EVENT = MEANING.index("event") - 1
 # Further columns, which the history of corrections keeps too.
@@ -90,6 +107,15 @@ def rows_for_export(portfolio: Portfolio) -> Iterator[list[str]]:
     for row in rows.values_list(*(named.get(column, column) for column in columns)).iterator(chunk_size=2_000):
         texts = ["" if value is None else str(plain(value)) for value in row]
         yield [f"'{text}" if text.startswith(_LEADS_A_FORMULA) else text for text in texts]
+
+
+def activities_of(portfolio: Portfolio) -> list[Activity]:
+    """Return the transactions of a portfolio as files have them, oldest first. One statement."""
+    rows = TransactionRow.objects.filter(portfolio=portfolio).select_related("asset").order_by("at", "pk")
+    return [
+        Activity(number, "", row.asset.symbol if row.asset else "", {name: getattr(row, name) for name in _IN_FILES})
+        for number, row in enumerate(rows, start=1)
+    ]
 
 
 def known_currencies() -> set[str]:

@@ -15,7 +15,8 @@ from apps.accounts.models import Profile, SignInAttempt
 from apps.accounts.services import address_of, begin_attempt, send_password_link
 from apps.market.models import Asset
 from apps.market.queries import assets_named
-from apps.portfolios.domain.ghostfolio import BYTES_LARGEST, Activities, FileRefused, read_activities
+from apps.portfolios.domain.files import read_activities
+from apps.portfolios.domain.tables import BYTES_LARGEST, Activities, FileRefused
 from apps.portfolios.models import Portfolio
 from apps.portfolios.queries import portfolios_of
 
@@ -76,7 +77,9 @@ class ResetForm(PasswordResetForm):
 class ImportForm(forms.Form):
     """A file of transactions."""
 
-    file = forms.FileField(help_text="JSON or CSV; at most 5 MB. The next page shows what it would record.")
+    file = forms.FileField(
+        help_text="Of Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows it."
+    )
     content: bytes
 
     def clean_file(self) -> Any:

@@ -10,8 +10,9 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from apps.portfolios.domain.ghostfolio import Activity, read_activities
-from apps.portfolios.importing import ImportRefused, drop_file, import_rows, keep_file, kept_file
+from apps.portfolios.domain.files import read_activities
+from apps.portfolios.domain.tables import Activity
+from apps.portfolios.importing import ERRORS_MOST, ImportRefused, drop_file, import_rows, keep_file, kept_file
 from apps.portfolios.models import Portfolio
 from apps.site.forms import ImportForm, MappingForm
 from apps.site.portfolios import context_of, figure, portfolio_of
@@ -53,7 +54,9 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
         "title": f"Import {file.name}",
         "file": file,
         "source": read.source,
-        "count_read": len(read.rows) + len(read.errors),
+        "count_read": len(read.rows) + len(read.errors) + len(read.left_out),
+        "without": read.left_out[:ERRORS_MOST],
+        "without_count": len(read.left_out),
         "form": form,
         "rows": [_activity(one) for one in read.rows[:ROWS_PREVIEWED]],
     }

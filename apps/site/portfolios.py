@@ -17,6 +17,7 @@ from django.views.decorators.http import require_safe
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.market.queries import assets_named
+from apps.portfolios.domain.ghostfolio import document_of
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
 from apps.portfolios.domain.returns import Day
@@ -24,6 +25,7 @@ from apps.portfolios.domain.valuation import Holding, Valued, value_holding
 from apps.portfolios.domain.xirr import NotUnique, Rate, over_days
 from apps.portfolios.models import LotCopy, Portfolio, Position
 from apps.portfolios.queries import (
+    activities_of,
     lots_of,
     portfolios_seen_by,
     positions_of,
@@ -164,6 +166,20 @@ def portfolio_download(request: HttpRequest, pk: int) -> HttpResponse:
     answer = HttpResponse(content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="portfolio-{portfolio.pk}.csv"'
     csv.writer(answer).writerows(rows_for_export(portfolio))
+    return answer
+
+
+@never_cache
+@login_required
+@require_safe
+def portfolio_as_ghostfolio(request: HttpRequest, pk: int) -> HttpResponse:
+    """Give the transactions of a portfolio as Ghostfolio's JSON; a header says how many it has no form for."""
+    portfolio = portfolio_of(request, pk)
+    given = {"name": portfolio.name, "currency": portfolio.base_currency, "now": timezone.now()}
+    text, left_out = document_of(activities_of(portfolio), **given)
+    answer = HttpResponse(text, content_type="application/json")
+    answer["Content-Disposition"] = f'attachment; filename="portfolio-{portfolio.pk}.json"'
+    answer["X-Left-Out"] = str(left_out)
     return answer
 
 

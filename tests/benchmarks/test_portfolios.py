@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.market.models import Asset, Candle, LatestQuote
-from apps.portfolios.domain.ghostfolio import read_activities
+from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.ledger import compute
 from apps.portfolios.domain.records import Settings
 from apps.portfolios.importing import import_activities

@@ -1,15 +1,20 @@
-"""Files of Ghostfolio recorded in a portfolio."""
+"""Files recorded in a portfolio."""
 
+from collections import Counter
+from decimal import Decimal
 from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.urls import reverse
 
 from apps.market.models import AssetAlias
-from apps.portfolios.models import Position, Transaction
+from apps.portfolios.domain.files import read_activities
+from apps.portfolios.importing import import_activities
+from apps.portfolios.models import LedgerCopy, Position, Transaction
 from tests.builders import make_owner
 from tests.portfolios.domain.test_ghostfolio import ROW, in_json
-from tests.portfolios.rows import make_asset, make_portfolio
+from tests.portfolios.rows import NOW, bought, columns, make_asset, make_portfolio, record, sold
 
 pytestmark = pytest.mark.django_db
 
@@ -75,3 +80,64 @@ def test_what_cannot_be_read_is_refused_with_one_line(tmp_path, savings, capsys)
     with pytest.raises(SystemExit):
         call_command("import_transactions", str(tmp_path / "none"), owner="ada", portfolio="Savings")
     assert capsys.readouterr().err == f"import_transactions: {tmp_path / 'none'}: No such file or directory\n"
+
+
+def test_what_is_exported_for_ghostfolio_is_imported_as_the_same_rows(client):
+    ada = make_owner()
+    savings, copy, acme = make_portfolio(ada), make_portfolio(ada, "Copy"), make_asset()
+    money = {"currency": "EUR", "notes": 'first, "of" all'}
+    rows = [
+        bought(acme, quantity="3", amount="1000", fee="1.5", notes="=1+1"),
+        bought(acme, quantity="3", amount="1000", fee="1.5", notes="=1+1"),
+        bought(acme, quantity="0.000000000000000007", amount="1"),
+        bought(acme, day="2024-01-03", amount="0") | {"at": NOW, "has_time": True},
+        sold(acme, quantity="1.234567890123456789", amount="333.333333333333333333"),
+        columns("2024-03-01", "dividend", asset=acme, amount="10.01", **money),
+        columns("2024-03-01", "interest", amount="0.07", **money),
+        columns("2024-03-01", "fee", amount="2", **money),
+    ]
+    record(savings, *rows)
+    client.force_login(ada)
+    answer = client.get(reverse("portfolio_as_ghostfolio", args=[savings.pk]))
+    assert (answer["X-Left-Out"], answer["Content-Type"]) == ("0", "application/json")
+    assert import_activities(portfolio=copy, read=read_activities(answer.content), now=NOW).added == len(rows)
+    names = ("kind", "at", "has_time", "asset", "quantity", "amount", "currency", "fee", "notes")
+    first, second = (Counter(one.transactions.values_list(*names)) for one in (savings, copy))
+    assert first == second
+
+
+def test_what_ghostfolio_has_no_form_for_is_left_out_and_counted(client):
+    ada, acme = make_owner(), make_asset()
+    savings = make_portfolio(ada, tracks_cash=True)
+    deposit = columns("2024-01-01", "deposit", amount="5", currency="EUR")
+    abroad = bought(acme, fee="1", fee_currency="USD")
+    record(savings, deposit, abroad, bought(acme, fee="1", tax="2"))
+    client.force_login(ada)
+    answer = client.get(reverse("portfolio_as_ghostfolio", args=[savings.pk]))
+    [one] = answer.json()["activities"]
+    assert (answer["X-Left-Out"], one["type"], one["unitPrice"], one["fee"]) == ("2", "BUY", 100, 3)
+
+
+LEDGER = """txid,refid,time,type,subtype,aclass,asset,amount,fee,balance
+L1,D1,2024-01-01 10:00:00,deposit,,currency,ZEUR,1000,0,1000
+L2,T1,2024-01-02 10:00:00,trade,,currency,ZEUR,-800,2,198
+L3,T1,2024-01-02 10:00:00,trade,,currency,XXBT,0.02,0,0.02
+L4,T2,2024-01-03 10:00:00,trade,,currency,XXBT,-0.005,0,0.015
+L5,T2,2024-01-03 10:00:00,trade,,currency,ZEUR,250,1,447
+L6,E1,2024-01-04 10:00:00,transfer,spottostaking,currency,XXBT,-0.01,0,0.005
+"""
+
+
+@pytest.mark.parametrize(("tracks_cash", "cash", "added"), [(True, {"EUR": "447"}, 3), (False, {}, 2)])
+def test_a_ledger_with_cash(tmp_path, tracks_cash, cash, added):
+    make_asset("BTC")
+    make_portfolio(make_owner(), "Coins", tracks_cash=tracks_cash)
+    file, said = tmp_path / "ledgers.csv", StringIO()
+    file.write_text(LEDGER)
+    call_command("import_transactions", str(file), owner="ada", portfolio="Coins", stdout=said)
+    assert said.getvalue().splitlines() == [
+        "row 6 left out: transfer spottostaking of BTC: it moves between wallets at Kraken.",
+        *(["1 left out: they move cash, and Coins does not track cash."] if not tracks_cash else []),
+        f"{added} recorded, 0 were there already.",
+    ]
+    assert (Position.objects.get().quantity, LedgerCopy.objects.get().cash) == (Decimal("0.015"), cash)

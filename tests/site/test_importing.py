@@ -101,6 +101,19 @@ def test_wrong_rows_are_listed_and_nothing_is_recorded_in_any_portfolio(client, 
     assert ImportFile.objects.exists()
 
 
+def test_rows_that_are_left_out_are_listed_with_why(client, savings):
+    header = "Entrada/Saída,Data,Movimentação,Produto,Instituição,Quantidade,Preço unitário,Valor da Operação"
+    rows = [
+        "Credito,02/01/2024,Desdobro,ACME - Acme,XP,100,-,-",
+        "Credito,02/01/2024,Rendimento,ACME - Acme,XP,1,5,5",
+    ]
+    send(client, savings, "\n".join([header, *rows]).encode())
+    text = confirm(client, savings).text
+    assert "2 rows, read as B3." in text
+    assert "1 row left out" in text
+    assert "<td>1</td><td>Desdobro: the file has only the quantity." in text
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -46,7 +46,7 @@ def cells(text, table=0):
 
 def test_who_is_not_signed_in_is_sent_to_sign_in(client, savings):
     client.logout()
-    for address in ("portfolios", "portfolio", "performance", "portfolio_download"):
+    for address in ("portfolios", "portfolio", "performance", "portfolio_download", "portfolio_as_ghostfolio"):
         answer = client.get(reverse(address, args=[] if address == "portfolios" else [savings.pk]))
         assert (answer.status_code, answer.url.partition("?")[0]) == (302, reverse("login"))
 
@@ -55,7 +55,8 @@ def test_a_foreign_portfolio_and_none_get_the_same_bytes(client, ada, acme):
     theirs = make_portfolio(make_owner("eve"), "EVES")
     record(theirs, bought(acme))
     assert "EVES" not in client.get(reverse("portfolios")).text
-    ways = ("portfolio", []), ("performance", []), ("portfolio_download", []), ("holding", [acme.pk])
+    ways = ("portfolio", []), ("performance", []), ("portfolio_download", []), ("portfolio_as_ghostfolio", [])
+    ways += (("holding", [acme.pk]),)
     for name, more in ways:
         foreign, missing = (client.get(reverse(name, args=[pk, *more])) for pk in (theirs.pk, theirs.pk + 1000))
         assert (foreign.status_code, foreign.content) == (404, missing.content)

@@ -1,27 +1,29 @@
-"""The reader of Ghostfolio's files: its JSON, and CSV with the headers that its import takes. Pure."""
+"""Ghostfolio's files: its JSON, read and written, and CSV with the headers that its import takes. Pure."""
 
-import csv
-import hashlib
-import io
 import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from apps.notation import WIDE, write_number
+from apps.portfolios.domain.tables import (
+    Activity,
+    FileRefused,
+    Read,
+    Row,
+    RowError,
+    Table,
+    moment_in,
+    number_in,
+    refuse_unstorable,
+)
 from apps.portfolios.domain.transactions import Kind
 from apps.strict_json import NotJson, read_json
 
-BYTES_LARGEST = 5_000_000
-ROWS_MOST = 50_000
+NAME = "Ghostfolio"
 _LAST_DECIMAL = Decimal("1e-18")
-_NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
-# NUL, and half a character: JSON may write both.
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_PRICE_DECIMAL = Decimal("1e-30")
 _ALIASES = {
     "date": ("date", "tradedate"),
     "symbol": ("symbol", "code", "ticker"),
@@ -41,77 +43,19 @@ _KINDS = {
     "INTEREST": Kind.INTEREST,
     "FEE": Kind.FEE,
 }
-_DATES = ("%d-%m-%Y", "%d/%m/%Y", "%d.%m.%Y")
 
 
-class FileRefused(Exception):
-    """The file cannot be read at all; the text says why, for people."""
-
-
-class RowError(NamedTuple):
-    """An error in one row. row: its number in the file, from 1 on, without the header."""
-
-    row: int
-    message: str
-
-
-class Activity(NamedTuple):
-    """One row as a transaction. symbol: "" where its kind needs no asset; columns: those of the transaction but for the
-    asset."""
-
-    row: int
-    account: str
-    symbol: str
-    columns: dict[str, Any]
-
-
-class Activities(NamedTuple):
-    """The rows of a file, what is wrong with others, and whose form the file has."""
-
-    rows: list[Activity]
-    errors: list[RowError]
-    source: str
-
-
-def read_activities(content: bytes) -> Activities:
-    """Return the rows of a file. Raises FileRefused.
-
-    Two equal rows are two transactions: the external id of a row is a hash of what it says with its occurrence.
-    """
-    if len(content) > BYTES_LARGEST:
-        raise FileRefused(f"The file has more than {BYTES_LARGEST // 1_000_000} MB; split it.")
-    is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    try:
-        text = content.decode("utf-16" if is_wide else "utf-8-sig")
-    except ValueError:
-        raise FileRefused("The file is neither UTF-8 nor UTF-16; save it as UTF-8.") from None
-    if "\0" in text:
-        raise FileRefused("The file has NUL characters, so it is no text.")
-    given = _json_rows(text) if text.lstrip().startswith(("{", "[")) else _csv_rows(text)
-    rows: list[Activity] = []
-    errors: list[RowError] = []
-    seen: Counter[str] = Counter()
-    for number, row in enumerate(given, start=1):
-        if number > ROWS_MOST:
-            raise FileRefused(f"The file has more than {ROWS_MOST} rows; split it.")
+def read(rows: Iterable[Row]) -> Iterator[Read]:
+    """Give each row as a transaction, or what is wrong with it."""
+    for number, row in enumerate(rows, start=1):
         try:
-            activity = _read(number, row)
+            yield _read(number, row)
         except ValueError as error:
-            errors.append(RowError(number, str(error)))
-            continue
-        said = json.dumps([activity.account, activity.symbol, activity.columns], default=_plain, sort_keys=True)
-        digest = hashlib.sha256(said.encode()).hexdigest()[:40]
-        seen[digest] += 1
-        activity.columns["external_id"] = f"ghostfolio-{digest}-{seen[digest]}"
-        rows.append(activity)
-    return Activities(rows, errors, "Ghostfolio")
+            yield RowError(number, str(error))
 
 
-def _plain(value: Any) -> str:
-    return write_number(value) if isinstance(value, Decimal) else value.isoformat()
-
-
-def _json_rows(text: str) -> Iterable[Mapping[str, Any]]:
+def rows_of_json(text: str) -> Iterator[Row]:
+    """Give the rows of its JSON. Raises FileRefused."""
     try:
         document = read_json(text.encode(), exact=True)
     except NotJson:
@@ -127,44 +71,35 @@ def _json_rows(text: str) -> Iterable[Mapping[str, Any]]:
         yield given | {"account": names.get(account, account)}
 
 
-def _csv_rows(text: str) -> Iterator[Mapping[str, Any]]:
-    header = text.partition("\n")[0]
-    delimiter = ";" if header.count(";") > header.count(",") else ","
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        names = [one.strip().lower() for one in next(reader, [])]
-        places = {}
-        for field, aliases in _ALIASES.items():
-            if found := [names.index(alias) for alias in aliases if alias in names]:
-                places[field] = found[0]
-        if missing := [field for field in _REQUIRED if field not in places]:
-            raise FileRefused(f"The header lacks {', '.join(missing)}.")
-        for row in reader:
-            if row:
-                given = {field: row[place] for field, place in places.items() if place < len(row)}
-                yield {
-                    name: value.replace(",", ".")
-                    if delimiter == ";" and name in ("unitPrice", "quantity", "fee") and "." not in value
-                    else value
-                    for name, value in given.items()
-                }
-    except csv.Error as error:
-        raise FileRefused(f"The file is no valid CSV: {error}.") from None
+def rows_of_table(table: Table) -> Iterator[Row]:
+    """Give the rows of its CSV by the names that JSON has. Raises FileRefused."""
+    names = {}
+    for field, aliases in _ALIASES.items():
+        if found := [alias for alias in aliases if alias in table.names]:
+            names[field] = found[0]
+    if missing := [field for field in _REQUIRED if field not in names]:
+        raise FileRefused(f"The header lacks {', '.join(missing)}.")
+    for row in table.rows:
+        given = {field: row[name] for field, name in names.items() if name in row}
+        yield {
+            name: value.replace(",", ".")
+            if table.has_decimal_comma and name in ("unitPrice", "quantity", "fee") and "." not in value
+            else value
+            for name, value in given.items()
+        }
 
 
-def _read(number: int, row: Mapping[str, Any]) -> Activity:
+def _read(number: int, row: Row) -> Activity:
     """Return one row. Raises ValueError, for people."""
-    for name, value in row.items():
-        if isinstance(value, str) and _UNSTORABLE.search(value):
-            raise ValueError(f"{name}: it has a character that is no text.")
+    refuse_unstorable(row)
     kind = _KINDS.get(str(row.get("type") or "").strip().upper())
     if kind is None:
         known = ", ".join(_KINDS)
         raise ValueError(f"type: {row.get('type') or 'nothing'} is not known; known are {known}.")
-    quantity, price = (_number(row, name) for name in ("quantity", "unitPrice"))
-    fee = _number(row, "fee", default=Decimal(0))
+    quantity, price = (number_in(row, name) for name in ("quantity", "unitPrice"))
+    fee = number_in(row, "fee", default=Decimal(0))
     amount = WIDE.multiply(quantity, price).quantize(_LAST_DECIMAL, ROUND_HALF_EVEN, WIDE)
-    at, has_time = _moment(row.get("date"))
+    at, has_time = moment_in(row, "date")
     columns: dict[str, Any] = {"kind": kind.value, "at": at, "has_time": has_time, "amount": amount}
     columns["currency"] = str(row.get("currency") or "").strip().upper()
     columns["notes"] = str(row.get("comment") or "").strip()
@@ -181,33 +116,33 @@ def _read(number: int, row: Mapping[str, Any]) -> Activity:
     return Activity(number, str(row.get("account") or "").strip(), symbol, columns)
 
 
-def _number(row: Mapping[str, Any], name: str, *, default: Decimal | None = None) -> Decimal:
-    value = row.get(name)
-    text = "" if value is None else str(value).strip()
-    if not text and default is not None:
-        return default
-    if isinstance(value, bool) or not _NUMBER.fullmatch(text):
-        raise ValueError(f"{name}: {text[:40] or 'nothing'} is not a number; write it like 1234.5.")
-    return Decimal(text)
+def document_of(rows: Iterable[Activity], *, name: str, currency: str, now: datetime) -> tuple[str, int]:
+    """Return transactions of one account as Ghostfolio's JSON, and how many it has no form for: other kinds, and fees
+    or taxes in another currency than the amount. It has no tax, so taxes are in the fee; rates are not in it."""
+    written, left_out = [], 0
+    for one in rows:
+        activity = _activity(one)
+        left_out += activity is None
+        written += [activity] if activity is not None else []
+    account = {"balance": 0, "comment": None, "currency": currency, "id": "1", "isExcluded": False, "name": name}
+    head = {"meta": {"date": now.isoformat(), "version": "dev"}, "accounts": [account | {"platformId": None}]}
+    activities = ",\n".join(written)
+    return f'{json.dumps(head)[:-1]}, "activities": [\n{activities}\n]}}\n', left_out
 
 
-def _moment(value: Any) -> tuple[datetime, bool]:
-    """Return a moment in UTC, and whether it has a time. Midnight is how Ghostfolio writes a day."""
-    text = str(value or "").strip()
-    try:
-        found = _date(text)
-        moment = found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError(f"date: {text[:40] or 'nothing'} is not a date; write it like 2024-01-31.") from None
-    has_time = (moment.hour, moment.minute, moment.second, moment.microsecond) != (0, 0, 0, 0)
-    return moment, has_time
-
-
-def _date(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        for form in _DATES:
-            with suppress(ValueError):
-                return datetime.strptime(text, form)
-        raise
+def _activity(one: Activity) -> str | None:
+    """Return one transaction as JSON, numbers to the last digit, or None."""
+    columns = one.columns
+    kind, currency = next((text for text, kind in _KINDS.items() if kind == columns["kind"]), None), columns["currency"]
+    both = ((columns[name], columns[f"{name}_currency"] or currency) for name in ("fee", "tax"))
+    costs = [(amount, code) for amount, code in both if amount]
+    if kind is None or any(code != currency for _, code in costs):
+        return None
+    quantity = columns["quantity"] if columns["quantity"] is not None else Decimal(1)
+    # The product with the quantity has the digits of the amount again.
+    price = WIDE.divide(columns["amount"], quantity).quantize(_PRICE_DECIMAL, ROUND_HALF_EVEN, WIDE)
+    at = columns["at"] if columns["has_time"] else columns["at"].replace(hour=0, minute=0, second=0, microsecond=0)
+    texts = {"accountId": "1", "comment": columns["notes"] or None, "currency": currency, "date": at.isoformat()}
+    numbers = {"fee": sum((amount for amount, _ in costs), Decimal(0)), "quantity": quantity, "unitPrice": price}
+    exact = ", ".join(f'"{key}": {write_number(number)}' for key, number in numbers.items())
+    return f"{json.dumps(texts | {'symbol': one.symbol or kind, 'type': kind})[:-1]}, {exact}}}"

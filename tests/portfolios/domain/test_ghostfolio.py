@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from apps.portfolios.domain.ghostfolio import BYTES_LARGEST, ROWS_MOST, FileRefused, read_activities
+from apps.portfolios.domain.files import read_activities
+from apps.portfolios.domain.tables import BYTES_LARGEST, ROWS_MOST, FileRefused
 
 ROW = {
     **{"accountId": "a1", "comment": "first", "currency": "USD", "date": "2024-01-02T00:00:00.000Z", "fee": 1.55},

@@ -1,4 +1,4 @@
-"""Transactions of a file of Ghostfolio, recorded in a portfolio."""
+"""Transactions of a file, recorded in a portfolio."""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from apps.portfolios.domain.ghostfolio import BYTES_LARGEST, FileRefused, read_activities
-from apps.portfolios.importing import ImportRefused, import_activities
+from apps.portfolios.domain.files import read_activities
+from apps.portfolios.domain.tables import BYTES_LARGEST, FileRefused
+from apps.portfolios.importing import ERRORS_MOST, ImportRefused, import_activities
 from apps.portfolios.models import Portfolio
 
 
@@ -16,7 +17,7 @@ class Command(BaseCommand):
     """Exit status 0; 1 where rows are wrong, each in a line, and nothing is recorded; 2, with one line, where the file
     cannot be read or the portfolio is not there."""
 
-    help = "Record the transactions of a file of Ghostfolio, JSON or CSV, in a portfolio; what is there is left out."
+    help = "Record the transactions of a file in a portfolio; what is there is left out."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, help="The file that was exported.")
@@ -46,6 +47,10 @@ class Command(BaseCommand):
                 self.stdout.write(f"row {one.row}: {one.message}" if one.row else one.message)
             self.stdout.write(f"{error.count} wrong, so nothing is recorded.")
             raise SystemExit(1) from None
+        for left in read.left_out[:ERRORS_MOST]:
+            self.stdout.write(f"row {left.row} left out: {left.message}")
+        if done.without_cash:
+            self.stdout.write(f"{done.without_cash} left out: they move cash, and {portfolio} does not track cash.")
         would = "would be recorded" if options["dry_run"] else "recorded"
         self.stdout.write(f"{done.added} {would}, {done.known} were there already.")
 

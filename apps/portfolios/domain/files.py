@@ -1,0 +1,68 @@
+"""Files of transactions of several programs, recognised by their headers. Pure."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+from apps.notation import write_number
+from apps.portfolios.domain import b3, ghostfolio, kraken, portfolio_performance
+from apps.portfolios.domain.tables import (
+    ROWS_MOST,
+    Activities,
+    FileRefused,
+    LeftOut,
+    Read,
+    Row,
+    RowError,
+    table_of,
+    text_of,
+)
+
+
+def read_activities(content: bytes) -> Activities:
+    """Return the transactions of a file. Raises FileRefused.
+
+    Two equal rows are two transactions: where a row has no id of its own, its external id is a hash of what it says
+    with its occurrence.
+    """
+    text = text_of(content)
+    if text.lstrip().startswith(("{", "[")):
+        return _identified(ghostfolio.NAME, ghostfolio.read(_limited(ghostfolio.rows_of_json(text))))
+    table = table_of(text)
+    for program in (portfolio_performance, b3, kraken):
+        if program.fits(table.names):
+            return _identified(program.NAME, program.read(table, _limited(table.rows)))
+    return _identified(ghostfolio.NAME, ghostfolio.read(_limited(ghostfolio.rows_of_table(table))))
+
+
+def _limited(rows: Iterable[Row]) -> Iterator[Row]:
+    for number, row in enumerate(rows, start=1):
+        if number > ROWS_MOST:
+            raise FileRefused(f"The file has more than {ROWS_MOST} rows; split it.")
+        yield row
+
+
+def _identified(source: str, given: Iterable[Read]) -> Activities:
+    found = Activities([], [], [], source)
+    prefix = source.lower().replace(" ", "-")
+    seen: Counter[str] = Counter()
+    for one in given:
+        if isinstance(one, LeftOut):
+            found.left_out.append(one)
+        elif isinstance(one, RowError):
+            found.errors.append(one)
+        else:
+            if "external_id" not in one.columns:
+                said = json.dumps([one.account, one.symbol, one.columns], default=_plain, sort_keys=True)
+                digest = hashlib.sha256(said.encode()).hexdigest()[:40]
+                seen[digest] += 1
+                one.columns["external_id"] = f"{prefix}-{digest}-{seen[digest]}"
+            found.rows.append(one)
+    return found
+
+
+def _plain(value: Any) -> str:
+    return write_number(value) if isinstance(value, Decimal) else value.isoformat()

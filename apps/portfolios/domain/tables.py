@@ -1,0 +1,165 @@
+"""Files of transactions as text: encoding, tables, numbers and dates, and what becomes of their rows. Pure."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+BYTES_LARGEST = 5_000_000
+ROWS_MOST = 50_000
+_NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
+_IN_GROUPS = re.compile(r"-?\d{1,3}(?:\.\d{3})+(?:,\d{1,30})?", re.ASCII)
+_SWAPPED = str.maketrans(",.", ".,")
+# NUL, and half a character: JSON may write both.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_DATES = ("%d-%m-%Y", "%d/%m/%Y", "%d.%m.%Y")
+
+
+class FileRefused(Exception):
+    """The file cannot be read at all; the text says why, for people."""
+
+
+class RowError(NamedTuple):
+    """An error in one row. row: its number in the file, from 1 on, without the header."""
+
+    row: int
+    message: str
+
+
+class LeftOut(NamedTuple):
+    """A row that is no transaction, or of which the file does not say enough; the message says why, for people."""
+
+    row: int
+    message: str
+
+
+class Activity(NamedTuple):
+    """One transaction. symbol: "" where its kind needs no asset; columns: those of the transaction but for the
+    asset."""
+
+    row: int
+    account: str
+    symbol: str
+    columns: dict[str, Any]
+
+
+# What a reader makes of a row.
+Read = Activity | RowError | LeftOut
+
+
+class Activities(NamedTuple):
+    """The transactions of a file, what is wrong with rows, which rows are left out and why, and whose form the file
+    has."""
+
+    rows: list[Activity]
+    errors: list[RowError]
+    left_out: list[LeftOut]
+    source: str
+
+
+# Name of a column -> what a row says there
+Row = Mapping[str, Any]
+
+
+class Table(NamedTuple):
+    """A CSV file. names: the header, in small letters; rows: each by these names; has_decimal_comma: as where columns
+    are separated by semicolons."""
+
+    names: list[str]
+    rows: Iterator[Row]
+    has_decimal_comma: bool
+
+
+def text_of(content: bytes) -> str:
+    """Return the text of a file in UTF-8 or UTF-16. Raises FileRefused."""
+    if len(content) > BYTES_LARGEST:
+        raise FileRefused(f"The file has more than {BYTES_LARGEST // 1_000_000} MB; split it.")
+    is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = content.decode("utf-16" if is_wide else "utf-8-sig")
+    except ValueError:
+        raise FileRefused("The file is neither UTF-8 nor UTF-16; save it as UTF-8.") from None
+    if "\0" in text:
+        raise FileRefused("The file has NUL characters, so it is no text.")
+    return text
+
+
+def table_of(text: str) -> Table:
+    """Return a CSV file with commas or semicolons. Raises FileRefused, also while its rows are read."""
+    header = text.partition("\n")[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        names = [one.strip().lower() for one in next(reader, [])]
+    except csv.Error as error:
+        raise _no_csv(error) from None
+    return Table(names, _rows(reader, names), delimiter == ";")
+
+
+def _rows(reader: Any, names: list[str]) -> Iterator[Row]:
+    try:
+        for row in reader:
+            if row:
+                # Of two columns of one name the first counts; a row may have fewer than the header, or more.
+                yield dict(reversed(list(zip(names, row, strict=False))))
+    except csv.Error as error:
+        raise _no_csv(error) from None
+
+
+def _no_csv(error: csv.Error) -> FileRefused:
+    return FileRefused(f"The file is no valid CSV: {error}.")
+
+
+def refuse_unstorable(row: Row) -> None:
+    """Raise ValueError where a text has a character that no database keeps."""
+    for name, value in row.items():
+        if isinstance(value, str) and _UNSTORABLE.search(value):
+            raise ValueError(f"{name}: it has a character that is no text.")
+
+
+def number_in(
+    row: Row, name: str, *, default: Decimal | None = None, comma: bool = False, groups: bool = False
+) -> Decimal:
+    """Return a number of a row. default: where it is empty; comma: the decimal mark is a comma, and groups of
+    thousands have points; groups: else they may have commas. Raises ValueError."""
+    value = row.get(name)
+    text = "" if value is None else str(value).strip()
+    if not text and default is not None:
+        return default
+    plain = text
+    if comma and ("," in text or _IN_GROUPS.fullmatch(text)):
+        plain = text.replace(".", "") if _IN_GROUPS.fullmatch(text) else text
+        plain = plain.replace(",", ".")
+    elif groups and not comma and _IN_GROUPS.fullmatch(text.translate(_SWAPPED)):
+        plain = text.replace(",", "")
+    if isinstance(value, bool) or not _NUMBER.fullmatch(plain):
+        like = "1234,5" if comma else "1234.5"
+        raise ValueError(f"{name}: {text[:40] or 'nothing'} is not a number; write it like {like}.")
+    return Decimal(plain)
+
+
+def moment_in(row: Row, name: str) -> tuple[datetime, bool]:
+    """Return a moment of a row in UTC, and whether it has a time: midnight is how a day is written. Raises
+    ValueError."""
+    text = str(row.get(name) or "").strip()
+    try:
+        found = _date(text)
+        moment = found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{name}: {text[:40] or 'nothing'} is not a date; write it like 2024-01-31.") from None
+    has_time = (moment.hour, moment.minute, moment.second, moment.microsecond) != (0, 0, 0, 0)
+    return moment, has_time
+
+
+def _date(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        for form in _DATES:
+            with suppress(ValueError):
+                return datetime.strptime(text, form)
+        raise

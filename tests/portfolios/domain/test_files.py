@@ -1,0 +1,214 @@
+"""Files of Portfolio Performance, B3 and Kraken, as values."""
+
+from decimal import Decimal
+
+import pytest
+
+from apps.portfolios.domain.files import read_activities
+
+PP_EN = (
+    "Date,Type,Value,Transaction Currency,Gross Amount,Currency Gross Amount,Exchange Rate,Fees,Taxes,Shares,ISIN,WKN,"
+)
+PP_EN += "Ticker Symbol,Security Name,Note"
+PP_DE = "Datum;Typ;Wert;Buchungswährung;Bruttobetrag;Währung Bruttobetrag;Wechselkurs;Gebühren;Steuern;Stück;ISIN;WKN;"
+PP_DE += "Ticker-Symbol;Wertpapiername;Notiz"
+PP_BR = "Data;Tipo;Valor;Moeda da transação;Valor bruto;Valor Bruto em Moeda;Taxa de Câmbio;Taxas;Impostos;Quantidade;"
+PP_BR += "ISIN;WKN;Símbolo do Ativo;Nome do Ativo;Nota"
+TRADES = "Data do Negócio,Tipo de Movimentação,Mercado,Prazo/Vencimento,Instituição,Código de Negociação,Quantidade,"
+TRADES += "Preço,Valor"
+MOVEMENTS = "Entrada/Saída,Data,Movimentação,Produto,Instituição,Quantidade,Preço unitário,Valor da Operação"
+LEDGER_10 = "txid,refid,time,type,subtype,aclass,asset,amount,fee,balance"
+LEDGER_16 = "txid,refid,time,type,subtype,aclass,subclass,asset,wallet,amount,fee,balance,"
+LEDGER_16 += "amountusd,feeusd,balanceusd,feecurrency"
+
+
+def read(header, *lines):
+    return read_activities("\r\n".join([header, *lines]).encode())
+
+
+def said(one, *names):
+    """Return the symbol and columns of a transaction, numbers as texts."""
+    values = (one.columns.get(name) for name in names)
+    return (one.symbol, *(f"{value.normalize():f}" if isinstance(value, Decimal) else value for value in values))
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        (PP_EN, '2024-01-02T00:00,Buy,"-1,010.50",EUR,,,,10.00,0.50,1.5,DE0001,,ACME,Acme AG,first'),
+        (PP_DE, "02.01.2024;Kauf;-1.010,50;EUR;;;;10,00;0,50;1,5;DE0001;;ACME;Acme AG;first"),
+        (PP_BR, "2024-01-02;Comprar;-1.010,50;EUR;;;;10,00;0,50;1,5;DE0001;;ACME;Acme AG;first"),
+    ],
+)
+def test_portfolio_performance_says_the_same_in_each_language(header, line):
+    found = read(header, line)
+    assert (found.source, found.errors, found.left_out) == ("Portfolio Performance", [], [])
+    [one] = found.rows
+    assert said(one, "kind", "quantity", "amount", "currency", "fee", "tax", "notes", "has_time") == (
+        *("ACME", "buy", "1.5", "1000", "EUR", "10", "0.5", "first", False),
+    )
+    assert one.columns["at"].isoformat() == "2024-01-02T00:00:00+00:00"
+
+
+def test_kinds_of_portfolio_performance():
+    lines = [
+        f"2024-01-02;{kind};{value};EUR;;;;1,00;2,00;{shares};{isin};;;;"
+        for kind, value, shares, isin in (
+            *(("Verkauf", "97", "4", "DE0001"), ("Dividende", "97", "4", "DE0001"), ("Zinsen", "97", "", "")),
+            *(("Zinsbelastung", "-97", "", ""), ("Steuern", "-97", "", ""), ("Einlage", "97", "", "")),
+            *(
+                ("Entnahme", "-97", "", ""),
+                ("Einlieferung", "97", "4", "DE0001"),
+                ("Auslieferung", "97", "4", "DE0001"),
+            ),
+            *(("Umbuchung (Eingang)", "97", "", ""), ("Steuerrückerstattung", "97", "", "")),
+        )
+    ]
+    found = read(PP_DE, *lines)
+    assert found.errors == []
+    assert [said(one, "kind", "quantity", "amount", "fee", "tax") for one in found.rows] == [
+        ("DE0001", "sell", "4", "100", "1", "2"),
+        ("DE0001", "dividend", None, "100", "1", "2"),
+        ("", "interest", None, "100", "1", "2"),
+        ("", "fee", None, "97", "0", "0"),
+        ("", "tax", None, "97", "0", "0"),
+        ("", "deposit", None, "100", "1", "2"),
+        ("", "withdrawal", None, "94", "1", "2"),
+        ("DE0001", "delivery_in", "4", "94", "1", "2"),
+        ("DE0001", "delivery_out", "4", None, "1", "2"),
+        ("", "deposit", None, "100", "1", "2"),
+        ("", "interest", None, "100", "1", "2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("2024-01-02;Aktiensplit;1;EUR;;;;;;;;;;;", "type: Aktiensplit is not known."),
+        ("2024-01-02;Kauf;1.2;EUR;;;;;;1;;;A;;", None),
+        ("2024-01-02;Kauf;x;EUR;;;;;;1;;;A;;", "value: x is not a number; write it like 1234,5."),
+        ("2024-01-02;Kauf;5;EUR;;;;6;;1;;;A;;", "value: it is less than fees and taxes."),
+        ("2024-01-02;Kauf;5;EUR;;;;;;1;;;;;", "ticker symbol: it is missing, and so are ISIN and name."),
+        ("2024-01-02;Kauf", "value: nothing is not a number; write it like 1234,5."),
+    ],
+)
+def test_a_wrong_row_of_portfolio_performance_is_named(line, message):
+    assert read(PP_DE, line).errors == ([(1, message)] if message else [])
+
+
+def test_trades_of_b3_with_numbers_in_each_form():
+    found = read(
+        TRADES,
+        "02/01/2026,Compra,Mercado à Vista,-,XP,PETR4,100,38.5,3850",
+        '02/01/2026,Compra,Mercado Fracionário,-,XP,PETR4F,5,"38,50","192,50"',
+        '05/01/2026,Venda,Mercado à Vista,-,XP,HGLG11,10,"R$ 160,10","1.601,00"',
+        "05/01/2026,Aluguel,-,-,XP,HGLG11,10,-,-",
+    )
+    assert (found.source, found.errors) == (
+        "B3",
+        [(4, "tipo de movimentação: Aluguel is not known; known are Compra and Venda.")],
+    )
+    assert [said(one, "kind", "quantity", "amount", "currency") for one in found.rows] == [
+        ("PETR4", "buy", "100", "3850", "BRL"),
+        ("PETR4", "buy", "5", "192.5", "BRL"),
+        ("HGLG11", "sell", "10", "1601", "BRL"),
+    ]
+    assert {one.account for one in found.rows} == {"XP"}
+
+
+def test_movements_of_b3_give_income_and_say_what_they_leave_out():
+    found = read(
+        MOVEMENTS,
+        "Credito,02/01/2026,Juros Sobre Capital Próprio,PETR4 - PETROBRAS,XP,100,0.5,50",
+        'Credito,02/01/2026,Rendimento - Transferido,HGLG11 - CSHG,XP,10,"R$ 1,10","R$ 11,00"',
+        "Credito,02/01/2026,Transferência - Liquidação,PETR4 - PETROBRAS,XP,100,38.5,3850",
+        "Credito,02/01/2026,Desdobro,PETR4 - PETROBRAS,XP,100,-,-",
+        "Debito,02/01/2026,Rendimento,PETR4 - PETROBRAS,XP,100,1,100",
+        "Credito,02/01/2026,Dividendo,PETR4 - PETROBRAS,XP,100,-,-",
+    )
+    assert [said(one, "kind", "amount", "notes") for one in found.rows] == [
+        ("PETR4", "dividend", "50", "Juros Sobre Capital Próprio"),
+        ("HGLG11", "dividend", "11", "Rendimento - Transferido"),
+    ]
+    assert [one.row for one in found.left_out] == [3, 4, 5]
+    assert found.left_out[1].message.startswith("Desdobro: the file has only the quantity.")
+    assert found.errors == [(6, "valor da operação: - is not a number; write it like 1234,5.")]
+
+
+@pytest.mark.parametrize(
+    ("header", "more", "end"),
+    [
+        (LEDGER_10, "", ""),
+        ("txid,refid,time,type,subtype,aclass,asset,wallet,amount,fee,balance", "", ""),
+        ("txid,refid,time,type,subtype,aclass,subclass,asset,wallet,amount,fee,balance", "", ""),
+        (LEDGER_16, "", ",,,,"),
+    ],
+)
+def test_each_ledger_of_kraken_says_the_same(header, more, end):
+    subclass, wallet = ("fiat," if "subclass" in header else ""), (",spot / main" if "wallet" in header else "")
+    found = read(
+        header,
+        *(
+            f"L{number},T1,2024-03-10 12:00:0{number},trade,,currency,{subclass}{asset}{wallet},{amount},{fee},0{end}"
+            for number, (asset, amount, fee) in enumerate(
+                (("ZEUR", "-60", "0.1"), ("XXBT", "0.001", "0"), ("ZEUR", "-40", "0.2"), ("XXBT", "0.002", "0.0001"))
+            )
+        ),
+    )
+    assert (found.source, found.errors, found.left_out) == ("Kraken", [], [])
+    [one] = found.rows
+    assert said(one, "kind", "quantity", "amount", "currency", "fee", "external_id") == (
+        *("BTC", "buy", "0.0029", "100", "EUR", "0.3", "kraken-T1"),
+    )
+    assert (one.columns["at"].isoformat(), one.columns["has_time"]) == ("2024-03-10T12:00:00+00:00", True)
+
+
+def test_bookings_of_kraken():
+    lines = [
+        f"{txid},{refid},2024-03-10 12:00:00,{kind},{subtype},currency,,{asset},spot / main,{amount},{fee},0,{usd},,,"
+        for txid, refid, kind, subtype, asset, amount, fee, usd in (
+            ("", "D1", "deposit", "", "ZUSD", "1000", "0", ""),
+            ("L1", "D1", "deposit", "", "ZUSD", "1000", "0", "1000"),
+            ("L2", "W1", "withdrawal", "", "XXBT", "-0.5", "0.001", "-20000"),
+            ("L3", "D2", "deposit", "", "XETH", "2", "0", "5000"),
+            ("L4", "S1", "staking", "", "DOT.S", "2.5", "0.5", "10"),
+            ("L5", "S2", "staking", "", "DOT.S", "2.5", "0", ""),
+            ("L6", "E1", "earn", "allocation", "DOT.F", "-2.5", "0", "-10"),
+            ("L7", "C1", "trade", "", "ETH", "-1", "0", "-2500"),
+            ("L8", "C1", "trade", "", "DOT", "500", "1", "2490"),
+            ("L9", "X1", "trade", "", "ZUSD", "-110", "0.1", "-110"),
+            ("L10", "X1", "trade", "", "ZEUR", "100", "0", "110"),
+            ("L11", "M1", "rollover", "", "ZUSD", "0", "0.1", ""),
+            ("L12", "B1", "trade", "", "ZUSD", "-5", "0", ""),
+        )
+    ]
+    found = read(LEDGER_16, *lines)
+    names = ("kind", "quantity", "amount", "currency", "external_id")
+    assert [said(one, *names) for one in found.rows] == [
+        ("", "deposit", None, "1000", "USD", "kraken-L1"),
+        ("BTC", "delivery_out", "0.501", None, None, "kraken-L2"),
+        ("ETH", "delivery_in", "2", "5000", "USD", "kraken-L3"),
+        ("DOT", "dividend", None, "10", "USD", "kraken-L4-income"),
+        ("DOT", "buy", "2", "10", "USD", "kraken-L4-buy"),
+        ("ETH", "sell", "1", "2500", "USD", "kraken-C1-sell"),
+        ("DOT", "buy", "499", "2500", "USD", "kraken-C1-buy"),
+        ("", "conversion", None, "110", "USD", "kraken-X1"),
+    ]
+    conversion = found.rows[-1]
+    assert said(conversion, "counter_amount", "counter_currency", "fee", "fee_currency") == (
+        "",
+        "100",
+        "EUR",
+        "0.1",
+        "USD",
+    )
+    assert [one.row for one in found.left_out] == [1, 6, 7, 12]
+    assert found.errors == [(13, "refid: B1 has not one asset that was given and one that was taken.")]
+
+
+def test_a_row_keeps_its_id_in_a_longer_file():
+    line = "02/01/2026,Compra,Mercado à Vista,-,XP,PETR4,100,38.5,3850"
+    first, second = read(TRADES, line, line), read(TRADES, line, line, line)
+    ids = [one.columns["external_id"] for one in second.rows]
+    assert len(set(ids)) == 3
+    assert [one.columns["external_id"] for one in first.rows] == ids[:2]
