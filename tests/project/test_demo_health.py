@@ -1,4 +1,4 @@
-"""Ways to stop, injected into the running demo: what its pages and its inbox say, and that it ends when it is mended."""
+"""Ways to stop, injected into the running demo: what its pages and inbox say, and that it ends when it is mended."""
 
 import os
 import re
