@@ -94,6 +94,24 @@ EXAMPLES = [
         "query Inbox {\n  me { username }\n  messages(inboxOnly: true, first: 5) {\n"
         "    edges { node { subject text deliveredAt alerts { state asset { symbol price } } } }\n  }\n}",
     ),
+    # What is changed says no more than it has to: whoever runs it may not have read it.
+    (
+        "Make a rule, switched off",
+        'mutation MakeRule {\n  createRule(\n    idempotencyKey: "example-rule"\n    name: "Crypto falls"\n'
+        '    document: {\n      assets: {tag: "crypto"}\n'
+        '      condition: {kind: "falls", percent: "5", window: "1h"}\n      enabled: false\n    }\n  ) {\n'
+        "    rule { id name description }\n    errors { field code message }\n  }\n}",
+    ),
+    (
+        "Acknowledge an alert",
+        'mutation Acknowledge {\n  acknowledgeAlert(id: "1", note: "I look into it.") {\n'
+        "    alert { summary state acknowledgedBy note }\n    errors { field code message }\n  }\n}",
+    ),
+    (
+        "End a silence",
+        'mutation EndSilence {\n  endSilence(id: "1") {\n    silence { comment endsAt }\n'
+        "    errors { field code message }\n  }\n}",
+    ),
 ]
 
 # Beyond the site's policy: CodeMirror and the menus place themselves by style elements; the fonts stand in the CSS.

@@ -23,6 +23,8 @@ from apps.api.tokens.models import ApiToken
 from apps.strict_json import NotJson, read_json
 
 BODY_LARGEST_BYTES = 64 * 1024
+# What an answer may come as, the usual one first.
+ANSWER_TYPES = ["application/json", "application/graphql-response+json"]
 
 
 # Exempt, since auth.py makes Django's check itself: a token needs none, and the answer is JSON.
@@ -37,7 +39,9 @@ def graphql(request: HttpRequest) -> HttpResponse:
         status, answer, headers = 200, _answer(request, request_id=request_id), {}
     except Refused as refused:
         status, answer, headers = refused.status, {"errors": refused.errors}, refused.headers
-    return JsonResponse(answer, status=status, headers=headers)
+    # Both hold the same; a client that knows the newer one reads a 4xx as an answer of GraphQL.
+    content_type = request.get_preferred_type(ANSWER_TYPES) or ANSWER_TYPES[0]
+    return JsonResponse(answer, status=status, headers=headers, content_type=f"{content_type}; charset=utf-8")
 
 
 def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
@@ -86,6 +90,8 @@ def _body_of(request: HttpRequest) -> dict[str, Any]:
     variables, name = data.get("variables"), data.get("operationName")
     if not isinstance(variables, dict | None) or not isinstance(name, str | None):
         raise Refused("BAD_REQUEST", "variables must be an object, operationName a text.")
+    if not isinstance(data.get("extensions"), dict | None):
+        raise Refused("BAD_REQUEST", "extensions must be an object.")
     body = {"query": data["query"], "variables": variables or {}, "operationName": name or None}
     limits.refuse_unstorable(body)
     return body
