@@ -92,5 +92,8 @@ def _institution(row: Row) -> str:
 
 def _number(row: Row, name: str) -> Decimal:
     """Return a number that may be written like 38.5, "38,50" or "R$ 1.601,00"."""
-    text = str(row.get(name) or "").replace("R$", "").replace("\N{NO-BREAK SPACE}", "").strip()
+    value = row.get(name)
+    if not isinstance(value, str):
+        return number_in(row, name)
+    text = value.replace("R$", "").replace("\N{NO-BREAK SPACE}", "").strip()
     return number_in({name: text}, name, comma=True)

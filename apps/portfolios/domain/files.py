@@ -9,7 +9,9 @@ from typing import Any
 
 from apps.notation import write_number
 from apps.portfolios.domain import b3, ghostfolio, kraken, portfolio_performance
+from apps.portfolios.domain.sheets import SIGNATURE, table_of_sheet
 from apps.portfolios.domain.tables import (
+    BYTES_LARGEST,
     ROWS_MOST,
     Activities,
     FileRefused,
@@ -17,6 +19,7 @@ from apps.portfolios.domain.tables import (
     Read,
     Row,
     RowError,
+    Table,
     table_of,
     text_of,
 )
@@ -28,10 +31,17 @@ def read_activities(content: bytes) -> Activities:
     Two equal rows are two transactions: where a row has no id of its own, its external id is a hash of what it says
     with its occurrence.
     """
+    if len(content) > BYTES_LARGEST:
+        raise FileRefused(f"The file has more than {BYTES_LARGEST // 1_000_000} MB; split it.")
+    if content.startswith(SIGNATURE):
+        return _read_table(table_of_sheet(content))
     text = text_of(content)
     if text.lstrip().startswith(("{", "[")):
         return _identified(ghostfolio.NAME, ghostfolio.read(_limited(ghostfolio.rows_of_json(text))))
-    table = table_of(text)
+    return _read_table(table_of(text))
+
+
+def _read_table(table: Table) -> Activities:
     for program in (portfolio_performance, b3, kraken):
         if program.fits(table.names):
             return _identified(program.NAME, program.read(table, _limited(table.rows)))

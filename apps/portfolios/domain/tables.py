@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ _IN_GROUPS = re.compile(r"-?\d{1,3}(?:\.\d{3})+(?:,\d{1,30})?", re.ASCII)
 _SWAPPED = str.maketrans(",.", ".,")
 # NUL, and half a character: JSON may write both.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# Day 0 of spreadsheets.
+_FIRST_DAY = datetime(1899, 12, 30)
 _DATES = ("%d-%m-%Y", "%d/%m/%Y", "%d.%m.%Y")
 
 
@@ -66,8 +68,8 @@ Row = Mapping[str, Any]
 
 
 class Table(NamedTuple):
-    """A CSV file. names: the header, in small letters; rows: each by these names; has_decimal_comma: as where columns
-    are separated by semicolons."""
+    """A CSV file or a sheet. names: the header, in small letters; rows: each by these names; has_decimal_comma: as
+    where columns are separated by semicolons."""
 
     names: list[str]
     rows: Iterator[Row]
@@ -76,8 +78,6 @@ class Table(NamedTuple):
 
 def text_of(content: bytes) -> str:
     """Return the text of a file in UTF-8 or UTF-16. Raises FileRefused."""
-    if len(content) > BYTES_LARGEST:
-        raise FileRefused(f"The file has more than {BYTES_LARGEST // 1_000_000} MB; split it.")
     is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
         text = content.decode("utf-16" if is_wide else "utf-8-sig")
@@ -131,6 +131,8 @@ def number_in(
     if not text and default is not None:
         return default
     plain = text
+    # A number of a spreadsheet is no text in somebody's form.
+    comma = comma and not isinstance(value, int | float)
     if comma and ("," in text or _IN_GROUPS.fullmatch(text)):
         plain = text.replace(".", "") if _IN_GROUPS.fullmatch(text) else text
         plain = plain.replace(",", ".")
@@ -145,14 +147,20 @@ def number_in(
 def moment_in(row: Row, name: str) -> tuple[datetime, bool]:
     """Return a moment of a row in UTC, and whether it has a time: midnight is how a day is written. Raises
     ValueError."""
-    text = str(row.get(name) or "").strip()
+    value = row.get(name)
+    text = str(value or "").strip()
     try:
-        found = _date(text)
+        found = _FIRST_DAY + timedelta(days=float(text)) if _is_serial(value) else _date(text)
         moment = found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"{name}: {text[:40] or 'nothing'} is not a date; write it like 2024-01-31.") from None
     has_time = (moment.hour, moment.minute, moment.second, moment.microsecond) != (0, 0, 0, 0)
     return moment, has_time
+
+
+def _is_serial(value: Any) -> bool:
+    """Tell whether a value is a day as spreadsheets count them. (20240131 is more than any.)"""
+    return type(value) in (int, float) and 1 <= value < 3_000_000
 
 
 def _date(text: str) -> datetime:

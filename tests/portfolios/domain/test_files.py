@@ -1,10 +1,15 @@
 """Files of Portfolio Performance, B3 and Kraken, as values."""
 
+import io
+import zipfile
+from datetime import datetime
 from decimal import Decimal
 
 import pytest
+from openpyxl import Workbook
 
 from apps.portfolios.domain.files import read_activities
+from apps.portfolios.domain.tables import FileRefused
 
 PP_EN = (
     "Date,Type,Value,Transaction Currency,Gross Amount,Currency Gross Amount,Exchange Rate,Fees,Taxes,Shares,ISIN,WKN,"
@@ -212,3 +217,47 @@ def test_a_row_keeps_its_id_in_a_longer_file():
     ids = [one.columns["external_id"] for one in second.rows]
     assert len(set(ids)) == 3
     assert [one.columns["external_id"] for one in first.rows] == ids[:2]
+
+
+def sheet(*rows):
+    """Return a spreadsheet of these rows."""
+    book, packed = Workbook(), io.BytesIO()
+    for row in rows:
+        book.active.append(row)
+    book.save(packed)
+    return packed.getvalue()
+
+
+def test_a_spreadsheet_of_b3_says_what_its_csv_says():
+    rows = [
+        ["02/01/2026", "Compra", "Mercado à Vista", "-", "XP", "PETR4", 100, 1.601, 160.1],
+        # A date as a number, and as a date.
+        [46024, "Compra", "Mercado Fracionário", "-", "XP", "PETR4F", 5, "38,50", "192,50"],
+        [datetime(2026, 1, 2), "Venda", "Mercado à Vista", "-", "XP", "HGLG11", 10, "R$ 160,10", "1.601,00"],
+        [],
+    ]
+    found = read_activities(sheet(TRADES.split(","), *rows))
+    assert (found.source, found.errors, len(found.rows)) == ("B3", [], 3)
+    assert [said(one, "kind", "quantity", "amount") for one in found.rows] == [
+        ("PETR4", "buy", "100", "160.1"),
+        ("PETR4", "buy", "5", "192.5"),
+        ("HGLG11", "sell", "10", "1601"),
+    ]
+    assert {one.columns["at"].isoformat() for one in found.rows} == {"2026-01-02T00:00:00+00:00"}
+
+
+def test_a_spreadsheet_that_unpacks_to_very_much_or_has_entities_is_refused():
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("xl/worksheets/sheet1.xml", b" " * 100_000_001)
+    with pytest.raises(FileRefused, match="unpacks to more than 100 MB"):
+        read_activities(packed.getvalue())
+    entities, whole = io.BytesIO(), zipfile.ZipFile(io.BytesIO(sheet(TRADES.split(","), ["02/01/2026"])))
+    with zipfile.ZipFile(entities, "w") as file:
+        for name in whole.namelist():
+            text = whole.read(name)
+            if name == "xl/worksheets/sheet1.xml":
+                text = b'<!DOCTYPE a [<!ENTITY b "c">]>' + text
+            file.writestr(name, text)
+    with pytest.raises(FileRefused, match="no spreadsheet that can be read"):
+        read_activities(entities.getvalue())

@@ -110,7 +110,7 @@ def test_a_wrong_row_is_named(fields, message):
         (b"[]", "The file has no list of activities; export it from Ghostfolio as JSON."),
         (b"\xe9,\n", "The file is neither UTF-8 nor UTF-16; save it as UTF-8."),
         (b"Date\0", "The file has NUL characters, so it is no text."),
-        (b"PK\x03\x04\xff", "The file is neither UTF-8 nor UTF-16; save it as UTF-8."),
+        (b"PK\x03\x04\xff", "The file is no spreadsheet that can be read; save it as XLSX or CSV."),
         (HEADER.encode() + b'"', "The file is no valid CSV: unexpected end of data."),
         (b" " * (BYTES_LARGEST + 1), "The file has more than 5 MB; split it."),
         (HEADER.encode() + b",\n" * (ROWS_MOST + 1), "The file has more than 50000 rows; split it."),

@@ -1,0 +1,57 @@
+"""Spreadsheets (XLSX) as tables. Pure."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from openpyxl import load_workbook
+
+from apps.portfolios.domain.tables import FileRefused, Row, Table
+
+SIGNATURE = b"PK\x03\x04"
+# A small file may hold very much.
+_UNPACKED_LARGEST = 100_000_000
+_COLUMNS_MOST = 64
+
+
+def table_of_sheet(content: bytes) -> Table:
+    """Return the first sheet of a spreadsheet. Numbers and dates are as the sheet has them, not texts. Raises
+    FileRefused, also while its rows are read."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            if sum(one.file_size for one in packed.infolist()) > _UNPACKED_LARGEST:
+                raise FileRefused(f"The sheet unpacks to more than {_UNPACKED_LARGEST // 1_000_000} MB; split it.")
+        # With defusedxml there, openpyxl reads by it.
+        book = load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
+        sheet = book.worksheets[0]
+        # What a sheet says of its size may be wrong.
+        sheet.reset_dimensions()
+        rows = iter(sheet.iter_rows(values_only=True, max_col=_COLUMNS_MOST))
+        names = [_text(value).strip().lower() for value in next(rows, ())]
+    except FileRefused:
+        raise
+    except Exception:
+        raise _unreadable() from None
+    return Table(names, _rows(rows, names), has_decimal_comma=False)
+
+
+def _rows(rows: Iterator[tuple[Any, ...]], names: list[str]) -> Iterator[Row]:
+    try:
+        for row in rows:
+            values = [value if isinstance(value, int | float) else _text(value) for value in row]
+            if any(value != "" for value in values):
+                yield dict(reversed(list(zip(names, values, strict=False))))
+    except Exception:
+        raise _unreadable() from None
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _unreadable() -> FileRefused:
+    return FileRefused("The file is no spreadsheet that can be read; save it as XLSX or CSV.")
