@@ -1,5 +1,6 @@
 """The one path: queries and mutations by POST, and for people with a browser a page to write them on."""
 
+from contextlib import nullcontext
 from typing import Any
 
 from django.conf import settings
@@ -14,7 +15,7 @@ from apps.api.errors import Refused
 from apps.api.graphql import limits
 from apps.api.graphql.context import Context
 from apps.api.graphql.errors import INTERNAL, Unauthenticated, formatted_after_execution, logger
-from apps.api.graphql.execution import Execution
+from apps.api.graphql.execution import Execution, reading
 from apps.api.graphql.graphiql import page
 from apps.api.graphql.schema import schema
 from apps.api.json_requests import check_form
@@ -58,15 +59,18 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     limits.validate(schema, document, with_introspection=with_introspection)
     variables = limits.variables_of(schema, operation, body["variables"])
     limits.check_cost(schema, document, operation, variables=variables, context=context)
+    # Each change has a transaction of its own.
+    whole = nullcontext() if operation.operation == OperationType.MUTATION else reading()
     try:
-        result = execute(
-            schema,
-            document,
-            context_value=context,
-            variable_values=body["variables"],
-            operation_name=body["operationName"],
-            execution_context_class=Execution,
-        )
+        with whole:
+            result = execute(
+                schema,
+                document,
+                context_value=context,
+                variable_values=body["variables"],
+                operation_name=body["operationName"],
+                execution_context_class=Execution,
+            )
     except Exception:
         logger.exception("graphql query failed", extra={"request_id": request_id})
         error = {"message": INTERNAL, "extensions": {"code": "INTERNAL_ERROR", "requestId": request_id}}
