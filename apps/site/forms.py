@@ -20,6 +20,7 @@ from apps.portfolios.domain.tables import BYTES_LARGEST, Activities, FileRefused
 from apps.portfolios.models import Portfolio
 from apps.portfolios.queries import portfolios_of
 
+ACCOUNTS_MOST = 100
 SYMBOLS_ASKED = 200
 USED_UP = "There were too many attempts on this account, or from where you are. Wait an hour"
 
@@ -87,9 +88,11 @@ class ImportForm(forms.Form):
         # One byte more says that it is too large.
         self.content = file.read(BYTES_LARGEST + 1)
         try:
-            read_activities(self.content)
+            read = read_activities(self.content)
         except FileRefused as error:
             raise forms.ValidationError(str(error)) from None
+        if len({one.account for one in read.rows}) > ACCOUNTS_MOST:
+            raise forms.ValidationError(f"The file has more than {ACCOUNTS_MOST} accounts; split it.")
         return file
 
 

@@ -11,7 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import Activity
+from apps.portfolios.domain.tables import Activity, FileRefused
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, drop_file, import_rows, keep_file, kept_file
 from apps.portfolios.models import Portfolio
 from apps.site.forms import ImportForm, MappingForm
@@ -46,7 +46,12 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
     if file is None:
         return redirect("portfolio_import", pk)
     now = timezone.now()
-    read = read_activities(bytes(file.content))
+    try:
+        read = read_activities(bytes(file.content))
+    except FileRefused:
+        # An older version of this program has taken it.
+        drop_file(owner=_user(request))
+        return redirect("portfolio_import", pk)
     form = MappingForm(request.POST if request.method == "POST" else None, read=read, portfolio=portfolio)
     records = request.method == "POST" and "record" in request.POST
     context = {

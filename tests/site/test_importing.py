@@ -120,6 +120,10 @@ def test_rows_that_are_left_out_are_listed_with_why(client, savings):
         (b"{", "The file is no valid JSON."),
         (b"", "The submitted file is empty."),
         (b" " * 5_000_001, "The file has more than 5 MB; split it."),
+        (
+            in_json(*[ROW | {"accountId": f"a{n}"} for n in range(101)]),
+            "The file has more than 100 accounts; split it.",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_beside_its_field(client, savings, content, message):
@@ -141,6 +145,14 @@ def test_a_foreign_portfolio_is_none_and_who_may_add_nothing_imports_nothing(cli
     client.logout()
     assert [client.get(address).status_code, send(client, savings, in_json(ROW)).status_code] == [302, 302]
     assert not Transaction.objects.exists()
+
+
+def test_a_kept_file_that_can_no_longer_be_read_is_dropped(client, savings):
+    send(client, savings, in_json(ROW))
+    ImportFile.objects.update(content=b"{")
+    address = reverse("portfolio_import_confirm", args=[savings.pk])
+    assert client.get(address).url == reverse("portfolio_import", args=[savings.pk])
+    assert not ImportFile.objects.exists()
 
 
 def test_a_file_that_nobody_confirms_is_dropped_after_a_day(client, savings):
