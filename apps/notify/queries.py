@@ -364,6 +364,11 @@ def channels_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Channel
     return rows.filter(is_not_canary("owner")) if getattr(user, "is_superuser", False) else rows.filter(owner=user)
 
 
+def has_notified(channel: Channel) -> bool:
+    """Say whether the channel was used, or is about to be, for more than tests: then it stays on record."""
+    return channel.notifications.exists() or channel.messages.exclude(kind=Message.Kind.TEST).exists()
+
+
 def silences_ended_by(user: AbstractBaseUser) -> QuerySet[Silence]:
     """Return the silences that `user` may end: their own, all for a superuser. Everybody's they only see."""
     rows = silences_seen_by(user)

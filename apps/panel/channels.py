@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.forms import BaseModelForm
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -20,7 +20,9 @@ from apps.notify.models import Channel, Message
 from apps.notify.services import (
     PREVIOUS_SECRET,
     QUIET,
+    ChannelStays,
     TestRefused,
+    delete_channel,
     has_rotating_secret,
     last_opening,
     redeliver,
@@ -156,9 +158,20 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
         # Messages about alerts stay on record: such a channel is switched off instead. None stands for many at once.
-        if obj is None or obj.notifications.exists() or obj.messages.exclude(kind=Message.Kind.TEST).exists():
+        if obj is None or queries.has_notified(obj):
             return False
         return super().has_delete_permission(request, obj)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except ChannelStays as error:
+            # Something was planned on it between the question and the answer.
+            self.say_refused(request, f"The channel is not deleted. {error}")
+            return HttpResponseRedirect(reverse("admin:notify_channel_change", args=[object_id]))
+
+    def delete_model(self, request: HttpRequest, obj: Channel) -> None:
+        delete_channel(channel=obj)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], Any]:
         deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)

@@ -5,7 +5,7 @@ import pytest
 from apps.accounts.models import IdempotencyKey
 from apps.notify.models import Channel, Message
 from apps.notify.services import create_channel
-from tests.builders import make_member
+from tests.builders import make_member, make_notified_alerts
 
 pytestmark = pytest.mark.django_db
 
@@ -126,3 +126,15 @@ def test_a_channel_is_tried_once_a_minute(ask, ada, webhook):
     assert (first["message"]["channel"]["name"], first["message"]["status"]) == ("hook", "PENDING")
     assert (repeated, Message.objects.count()) == (first, 1)
     assert (other["message"], [one["code"] for one in other["errors"]]) == (None, ["CONFLICT"])
+
+
+def test_a_channel_is_deleted_unless_it_was_notified_of_alerts(ask, ada, webhook):
+    used = make_notified_alerts(ada, 1)[0].rule.rule_channels.get().channel
+
+    def deleted(channel):
+        query = f'mutation {{ deleteChannel(id: "{channel.pk}") {{ deletedId errors {{ field code }} }} }}'
+        return answered(ask(query, user=ada))
+
+    assert deleted(used) == {"deletedId": None, "errors": [{"field": None, "code": "CONFLICT"}]}
+    assert deleted(webhook) == {"deletedId": str(webhook.pk), "errors": []}
+    assert list(Channel.objects.all()) == [used]

@@ -521,6 +521,15 @@ def test_a_channel_that_notified_something_is_not_deleted_and_an_unused_one_is(a
     assert list(Channel.objects.all()) == [used]
 
 
+def test_a_channel_that_is_used_between_question_and_answer_is_not_deleted(admin_client, admin_user, monkeypatch):
+    make_notified_alerts(admin_user, 1)
+    monkeypatch.setattr("apps.notify.queries.has_notified", lambda channel: False)
+    answer = admin_client.post(page_of(Channel.objects.get(), "delete"), {"post": "yes"}, follow=True)
+
+    assert "The channel is not deleted. Messages about alerts stay on record." in answer.text
+    assert Channel.objects.exists()
+
+
 def test_a_channel_that_was_only_tried_is_deleted_with_its_tests(client):
     grace = make_operator("grace", *CHANNEL_PERMISSIONS)
     client.force_login(grace)

@@ -17,6 +17,7 @@ from apps.alerts.models import Alert
 from apps.notify import domain
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message, Notification, RuleChannel
+from apps.notify.queries import has_notified
 from apps.notify.services.reminding import schedule_reminders
 from apps.notify.transports.protocol import ChannelInvalid
 from apps.notify.transports.registry import TRANSPORTS, transport_named
@@ -38,6 +39,10 @@ class TestRefused(ValueError):
     """A channel is not tried now; the text is for people."""
 
     __test__ = False  # It is no test class, whatever its name looks like.
+
+
+class ChannelStays(Exception):
+    """A channel cannot be deleted; the text says why, for people."""
 
 
 def create_channel(
@@ -106,6 +111,16 @@ def save_changes(*, channel: Channel, changed: Collection[str], now: datetime) -
             schedule_reminders(channel=channel)
         if set(QUIET) & set(changed):
             reconsider_quiet_hours(channel=channel, now=now)
+
+
+def delete_channel(*, channel: Channel) -> None:
+    """Delete a channel with its tests. Raises ChannelStays."""
+    with transaction.atomic():
+        # Whoever plans a message on it meanwhile waits, or is waited for.
+        channel = Channel.objects.select_for_update().get(pk=channel.pk)
+        if has_notified(channel):
+            raise ChannelStays("Messages about alerts stay on record. Switch it off instead.")
+        channel.delete()
 
 
 def _optional_secrets(channel: Channel) -> dict[str, str]:

@@ -14,7 +14,16 @@ from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel as ChannelRow
 from apps.notify.models import Message as MessageRow
 from apps.notify.queries import channels_seen_by, messages_seen_by
-from apps.notify.services import SECRET, TestRefused, change_channel, create_channel, has_rotating_secret, send_test
+from apps.notify.services import (
+    SECRET,
+    ChannelStays,
+    TestRefused,
+    change_channel,
+    create_channel,
+    delete_channel,
+    has_rotating_secret,
+    send_test,
+)
 
 _SETTINGS = "What its kind has to know, by name, as texts: docs/notifications.md lists it. It is never shown again."
 
@@ -112,6 +121,25 @@ class UpdateChannel(Mutation):
         return {"channel": channels_seen_by(context.owner()).get(pk=channel.pk)}
 
 
+class DeleteChannel(Mutation):
+    """Delete a channel that has only been tried. One that was notified of alerts stays on record: switch it off."""
+
+    class Arguments:
+        id = graphene.ID(required=True)
+
+    permission = "notify.delete_channel"
+    deleted_id = graphene.ID()
+
+    @classmethod
+    def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
+        """Delete it."""
+        try:
+            delete_channel(channel=row_of(channels_seen_by(context.owner()), id))
+        except ChannelStays as error:
+            raise Faulty(Fault(Code.CONFLICT, str(error))) from None
+        return {"deleted_id": id}
+
+
 class TestChannel(Creation):
     """Send a test on a channel, as its alerts go. At most one a minute."""
 
@@ -142,6 +170,7 @@ class TestChannel(Creation):
 class ChannelsMutation(graphene.ObjectType):
     create_channel = CreateChannel.Field()
     update_channel = UpdateChannel.Field()
+    delete_channel = DeleteChannel.Field()
     test_channel = TestChannel.Field()
 
 
