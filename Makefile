@@ -22,7 +22,7 @@ services: venv-dev ## Have PostgreSQL, RabbitMQ and Redis on loopback (installed
 browser: venv-dev ## Have a Chromium for the browser tests (installed as root on Debian)
 	@compose/browser.sh
 
-monitoring: ## Have the programs of Prometheus, Alertmanager and exporters (installed as root on Debian)
+monitoring: services ## Have the programs of Prometheus, Alertmanager and exporters, and RabbitMQ's metrics
 	@compose/monitoring.sh
 
 # --env: honcho would read a .env over what compose/native.env says.

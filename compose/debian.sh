@@ -5,6 +5,7 @@ log=$PWD/var/log/$script.log
 
 say() { echo "$script: $*"; }
 fail() { printf "$script: %s\n" "$@" >&2; exit 1; }
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; } # port
 is_root_on_debian() { [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; }
 
 install() { # packages

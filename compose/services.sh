@@ -19,9 +19,7 @@ vhosts=(fintech fintech_test)
 # RabbitMQ is told by the environment: nothing in /etc is touched. Exported here since its package may start it too.
 # The node has a name of its own, because the machine's name may resolve to an address on which it does not listen.
 export RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 ERL_EPMD_ADDRESS=127.0.0.1
-export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} -rabbit disk_free_limit 1000000000"
-
-listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} -rabbit disk_free_limit 1000000000 -rabbitmq_prometheus tcp_config [{ip,{127,0,0,1}},{port,15692}]"
 
 # <service>_start: start what Debian installed. <service>_login: do what the application does, succeed if it may.
 # <service>_grant: as the server's administrator, give the application what it needs.

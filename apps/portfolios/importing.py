@@ -88,7 +88,7 @@ def _import(
     if missing:
         errors += missing
         return Imported(portfolio, 0, 0, 0)
-    columns = [one.columns | ({"asset": assets[one.symbol]} if one.symbol else {}) for one in new]
+    columns = [one.columns | ({"asset_id": assets[one.symbol].pk} if one.symbol else {}) for one in new]
     try:
         record_transactions(portfolio=portfolio, rows=columns, now=now)
     except TransactionsRefused as error:

@@ -148,9 +148,9 @@ def settings_of(portfolio: Portfolio) -> Settings:
     return Settings(portfolio.base_currency, Method(portfolio.method), portfolio.tracks_cash)
 
 
-def meaning_of(row: TransactionRow) -> Transaction:
-    """Return a row as the domain has it."""
-    return _transaction(row.portfolio_id, row.pk or 0, *(getattr(row, column) for column in MEANING))
+def meaning_of(row: TransactionRow, *, key: int) -> Transaction:
+    """Return a row as the domain has it. key: what names it in refusals."""
+    return _transaction(row.portfolio_id, key, *(getattr(row, column) for column in MEANING))
 
 
 def document_of(row: TransactionRow) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Changes of portfolios and of their transactions. Each recomputes the copy of what they come to."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from fractions import Fraction
@@ -237,7 +236,7 @@ def _refuse_wrong(rows: Sequence[Row], *, keys: Iterable[int], linked: Mapping[i
         except ValidationError as error:
             found += [Refusal(key, field, text) for field, texts in error.message_dict.items() for text in texts]
             continue
-        one = replace(queries.meaning_of(row), key=key)
+        one = queries.meaning_of(row, key=key)
         tracks_cash = linked[row.portfolio_id].tracks_cash
         found += refusals_of(one, tracks_cash=tracks_cash, currencies=currencies, now=now)
         if row.to_portfolio_id is not None and row.to_portfolio_id not in linked:

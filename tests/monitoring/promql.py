@@ -9,7 +9,7 @@ from apps.metrics.domain import METRICS, Kind
 
 # Of Grafana, in place of a duration; the parser knows none of them.
 _VARIABLES = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "1h"}
-# Of Debian's exporters and of Prometheus.
+# Of Debian's exporters, of RabbitMQ's plugin and of Prometheus.
 OF_OTHERS = {
     "up",
     "node_filesystem_avail_bytes",
@@ -24,6 +24,18 @@ OF_OTHERS = {
     "pg_stat_database_xact_commit",
     "pg_stat_database_xact_rollback",
     "pg_up",
+    "rabbitmq_connections",
+    "rabbitmq_connections_opened_total",
+    "rabbitmq_disk_space_available_bytes",
+    "rabbitmq_disk_space_available_limit_bytes",
+    "rabbitmq_global_messages_acknowledged_total",
+    "rabbitmq_global_messages_received_total",
+    "rabbitmq_global_messages_redelivered_total",
+    "rabbitmq_process_resident_memory_bytes",
+    "rabbitmq_queue_consumers",
+    "rabbitmq_queue_messages_ready",
+    "rabbitmq_queue_messages_unacked",
+    "rabbitmq_resident_memory_limit_bytes",
     "redis_commands_processed_total",
     "redis_connected_clients",
     "redis_keyspace_hits_total",

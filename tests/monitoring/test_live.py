@@ -27,7 +27,7 @@ from fintech.settings.env import place
 from tests.builders import TRACE, above, make_feed, make_operator, make_owner, make_rule
 from tests.monitoring.promql import parsed, selectors
 from tests.monitoring.test_dashboards import TARGETS
-from tests.monitoring.test_rules import EXPORTERS, RULES
+from tests.monitoring.test_rules import BROKER_PORT, EXPORTERS, RULES
 from tests.rig import free_port, rig, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,7 +125,7 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
         (tmp_path / f"var/{name}.token").write_text(secret)
     (tmp_path / "web").mkdir()
     own = ("web", "rows", "worker", "ingest", "beat", "prometheus", "alertmanager")
-    ports = {name: free_port() for name in (*own, *EXPORTERS)}
+    ports = {name: free_port() for name in (*own, *EXPORTERS)} | {"rabbitmq": BROKER_PORT}
     folder = configure(tmp_path, ports)
     listen = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     with rig(tmp_path, OUTBOUND_ALLOW=nobody) as processes:

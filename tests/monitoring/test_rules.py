@@ -24,6 +24,8 @@ TESTS = [one for path in sorted((FOLDER / "tests").glob("*.yml")) for one in yam
 # Each process that gives metrics of its own, by its job.
 JOBS = {"metrics": "rows", "analyzer0": "analyzer"}
 EXPORTERS = {"node", "postgres", "redis"}
+# That of the plugin in RabbitMQ.
+BROKER_PORT = 15692
 
 
 def run(*command):
@@ -131,5 +133,5 @@ def test_every_process_with_metrics_is_scraped_at_its_port():
     targets = {one["job_name"]: one["static_configs"][0]["targets"] for one in configured}
 
     assert {JOBS.get(name, name): [listen] for name, listen in processes} == {
-        name: found for name, found in targets.items() if name not in ("web", "prometheus", *EXPORTERS)
+        name: found for name, found in targets.items() if name not in ("web", "prometheus", "rabbitmq", *EXPORTERS)
     }
