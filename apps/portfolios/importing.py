@@ -81,7 +81,9 @@ def _import(
     known = set(stored.values_list("external_id", flat=True)) & {one.columns["external_id"] for one in kept}
     new = [one for one in kept if one.columns["external_id"] not in known]
     missing = [
-        RowError(one.row, f"symbol: there is no asset {one.symbol[:64]}; ask an operator to add it.")
+        RowError(
+            one.row, f"symbol: there is no asset {one.symbol[:64]}; choose one for it, or ask an operator to add it."
+        )
         for one in new
         if one.symbol and one.symbol not in assets
     ]

@@ -116,12 +116,13 @@ class MappingForm(forms.Form):
             symbols = [one for one in symbols if one not in self._found][:SYMBOLS_ASKED]
         self._symbols = sorted(symbols, key=lambda one: (one in self._found, one))
         choices = [(key, str(one)) for key, one in self._own.items()] + [("", "leave out")]
+        without = "Rows without an account" if any(self._accounts) else "Portfolio"
         for number, account in enumerate(self._accounts):
             self.fields[f"account_{number}"] = forms.ChoiceField(
                 choices=choices,
                 required=False,
                 initial=str(portfolio.pk),
-                label=f"Account {account}" if account else "Rows without an account" if any(self._accounts) else "Rows",
+                label=f"Account {account}" if account else without,
             )
         for number, symbol in enumerate(self._symbols):
             initial = self._found[symbol].symbol if symbol in self._found else ""

@@ -59,7 +59,7 @@ def test_what_is_wrong_is_listed_by_row_and_nothing_is_recorded(tmp_path, saving
     rows = [ROW, ROW | {"symbol": "NONE"}, ROW | {"quantity": "x"}]
     make_asset()
     assert imported(tmp_path, *rows, status=1).splitlines() == [
-        "row 2: symbol: there is no asset NONE; ask an operator to add it.",
+        "row 2: symbol: there is no asset NONE; choose one for it, or ask an operator to add it.",
         "row 3: quantity: x is not a number; write it like 1234.5.",
         "2 wrong, so nothing is recorded.",
     ]

@@ -95,8 +95,9 @@ def test_wrong_rows_are_listed_and_nothing_is_recorded_in_any_portfolio(client, 
     send(client, savings, in_json(ROW, ROW | {"accountId": "a2", "type": "SELL"}, ROW | {"symbol": "<b>"}))
     text = confirm(client, savings, account_0=savings.pk, account_1=other.pk, record="1").text
     assert "2 rows are wrong, so nothing is recorded" in text
-    assert "<td>2</td><td>quantity: Only 0 is held on 2024-01-02, so 2 cannot leave.</td>" in text
-    assert "<td>3</td><td>symbol: there is no asset &lt;b&gt;; ask an operator to add it.</td>" in text
+    assert '<td>2</td><td class="text">quantity: Only 0 is held on 2024-01-02, so 2 cannot leave.</td>' in text
+    missing = "symbol: there is no asset &lt;b&gt;; choose one for it, or ask an operator to add it."
+    assert f'<td>3</td><td class="text">{missing}</td>' in text
     assert not Transaction.objects.exists()
     assert ImportFile.objects.exists()
 
@@ -111,7 +112,7 @@ def test_rows_that_are_left_out_are_listed_with_why(client, savings):
     text = confirm(client, savings).text
     assert "2 rows, read as B3." in text
     assert "1 row left out" in text
-    assert "<td>1</td><td>Desdobro: the file has only the quantity." in text
+    assert '<td>1</td><td class="text">Desdobro: the file has only the quantity.' in text
 
 
 @pytest.mark.parametrize(
