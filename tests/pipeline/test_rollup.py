@@ -114,6 +114,7 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(old, capsys):
         "steps of rules: 1 would be dropped",
         "backtests: 0 would be dropped",
         "idempotency keys: 0 would be dropped",
+        "unconfirmed uploads: 0 would be dropped",
         "silences: 0 would be dropped",
         "messages: 0 would be dropped",
     ]

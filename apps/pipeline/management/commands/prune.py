@@ -13,7 +13,7 @@ _NAMES = {
     "transitions": "steps of rules",
     "backtests": "backtests",
     "idempotency_keys": "idempotency keys",
-    "import_files": "files to import",
+    "import_files": "unconfirmed uploads",
     "silences": "silences",
     "messages": "messages",
 }
