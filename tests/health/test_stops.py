@@ -189,6 +189,8 @@ def unpushed(w):
 
 @contextmanager
 def ends(w):
+    # The hours are kept in the process, and are those of the true last day.
+    calendars.hours_of("XBOM")
     known = calendars.KNOWN_UNTIL | {"XBOM": w.now.date() + timedelta(days=30)}
     with patched(w, calendars, "KNOWN_UNTIL", known), made(Asset, symbol="INFY", feed=None, calendar="XBOM"):
         yield
