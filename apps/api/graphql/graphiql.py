@@ -94,7 +94,7 @@ EXAMPLES = [
         "query Inbox {\n  me { username }\n  messages(inboxOnly: true, first: 5) {\n"
         "    edges { node { subject text deliveredAt alerts { state asset { symbol price } } } }\n  }\n}",
     ),
-    # What is changed says no more than it has to: whoever runs it may not have read it.
+    # Examples of mutations do little harm, since people may run them without reading them: the rule is switched off.
     (
         "Make a rule, switched off",
         'mutation MakeRule {\n  createRule(\n    idempotencyKey: "example-rule"\n    name: "Crypto falls"\n'

@@ -31,7 +31,7 @@ class Me(graphene.ObjectType):
 class Query(
     BacktestsQuery, HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, PortfoliosQuery, MarketQuery, graphene.ObjectType
 ):
-    """What is read."""
+    """The fields that read."""
 
     me = graphene.Field(Me, description="Who is asking; null for a stranger.")
 
@@ -49,8 +49,8 @@ class Mutation(
     ListingsMutation,
     graphene.ObjectType,
 ):
-    """What is changed: each field in a transaction of its own, one after the other. What a client can mend comes back
-    in `errors`, and then nothing is changed by that field."""
+    """The fields that change something. They run one after the other, each in a transaction of its own. Where `errors`
+    is not empty, the field has changed nothing, and the client can mend the request."""
 
 
 schema = graphene.Schema(query=Query, mutation=Mutation).graphql_schema

@@ -1,4 +1,5 @@
-"""What all mutations share: who may, one transaction, faults as data, and creating once under an idempotency key."""
+"""The base classes of mutations. They check the permission, open one transaction, return what is wrong as data, and
+make nothing twice under one idempotency key."""
 
 import json
 import re
@@ -85,7 +86,8 @@ class Mutation(graphene.Mutation):
         return cls.change(context, now, **arguments)
 
     @classmethod
-    def change(cls, context: Context, now: datetime, **arguments: Any) -> dict[str, Any]:
+    def change(cls, context: Context, now: datetime, **arguments: Any) -> Any:
+        """Make the change. Each mutation has its own; its class says what it returns."""
         raise NotImplementedError
 
 
@@ -130,10 +132,6 @@ class Creation(Mutation):
         made = cls.change(context, now, **arguments)
         note_created(claimed=claimed, created=cls.id_of(made))
         return {cls.gives: cls.found(context, cls.id_of(made))} | cls.beside(made, **arguments)
-
-    @classmethod
-    def change(cls, context: Context, now: datetime, **arguments: Any) -> Any:
-        raise NotImplementedError
 
     @classmethod
     def id_of(cls, made: Any) -> str:

@@ -1,4 +1,4 @@
-"""What is wrong with a change that was asked for, as data: which argument, a code for programs, a text for people."""
+"""The faults of a mutation as data. Each names the argument, and has a code for programs and a message for people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

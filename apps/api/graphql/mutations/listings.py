@@ -1,4 +1,4 @@
-"""What providers call assets, noted by operators."""
+"""The mutation by which operators add a listing: the name that a provider has for an asset."""
 
 from datetime import datetime
 

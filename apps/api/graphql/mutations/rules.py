@@ -124,7 +124,12 @@ class _Switch(Mutation):
     class Meta:
         abstract = True
 
+    class Arguments:
+        id = graphene.ID(required=True)
+
+    permission = "rules.change_rule"
     is_enabled: bool
+    rule = graphene.Field(Rule)
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
@@ -140,23 +145,13 @@ class _Switch(Mutation):
 class EnableRule(_Switch):
     """Evaluate a rule again, from here on."""
 
-    class Arguments:
-        id = graphene.ID(required=True)
-
-    permission = "rules.change_rule"
     is_enabled = True
-    rule = graphene.Field(Rule)
 
 
 class DisableRule(_Switch):
     """Evaluate a rule no more, from here on. Its open alerts end."""
 
-    class Arguments:
-        id = graphene.ID(required=True)
-
-    permission = "rules.change_rule"
     is_enabled = False
-    rule = graphene.Field(Rule)
 
 
 class DeleteRule(Mutation):
