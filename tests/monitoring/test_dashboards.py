@@ -31,7 +31,7 @@ STATEMENTS = [(name, target["rawSql"]) for name, target in TARGETS if "rawSql" i
 def test_the_files_are_what_the_generator_writes():
     assert {one["uid"]: written(one) for one in DASHBOARDS} == {
         path.stem: path.read_text() for path in FOLDER.glob("*.json")
-    }, "run: python grafana/build.py"
+    }, "run: python -m grafana.build"
 
 
 def test_uids_titles_and_ids_are_unique_and_each_begins_with_a_text():
