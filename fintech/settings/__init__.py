@@ -22,9 +22,8 @@ ON_SQLITE = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 EMBEDDED = ON_SQLITE and CELERY_BROKER_URL.startswith("memory:")
 SECRET_KEY = env.secret_key("DJANGO_SECRET_KEY", debug=DEBUG, embedded=EMBEDDED, folder=VAR_DIR)
 if not DEBUG:
-    env.refuse_well_known_password("DATABASE_URL", DATABASES["default"].get("PASSWORD"))
-    env.refuse_well_known_password("CELERY_BROKER_URL", urlsplit(CELERY_BROKER_URL).password)
-    env.refuse_well_known_password("REDIS_URL", urlsplit(REDIS_URL).password)
+    for name in ("DATABASE_URL", "CELERY_BROKER_URL", "REDIS_URL"):
+        env.refuse_well_known_passwords(name)
 
 ALLOWED_HOSTS = [*env.site_hosts("DJANGO_ALLOWED_HOSTS", debug=DEBUG), urlsplit(SITE_URL).hostname]
 CSRF_TRUSTED_ORIGINS = env.origins("DJANGO_CSRF_TRUSTED_ORIGINS")

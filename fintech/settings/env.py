@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import environ
 import idna
@@ -319,7 +319,10 @@ def secret_key(name: str, *, debug: bool, embedded: bool, folder: Path) -> str:
         return refuse("VAR_DIR", "is not a folder that this process can write to")
 
 
-def refuse_well_known_password(name: str, password: str | None) -> None:
-    """Stop the process where a password is one that stands in an example."""
-    if password in WELL_KNOWN_PASSWORDS:
-        refuse(name, "carries an example's password; set your own, or DJANGO_DEBUG=true for development")
+def refuse_well_known_passwords(name: str) -> None:
+    """Stop the process where a URL, or one of several with semicolons between them, carries a password that stands in
+    an example, however it is written: fintech, %66intech, or ?password=fintech."""
+    for one in text(name).split(";"):
+        parts = urlsplit(one)
+        if {unquote(parts.password or ""), *parse_qs(parts.query).get("password", ())} & WELL_KNOWN_PASSWORDS:
+            refuse(name, "carries an example's password; set your own, or DJANGO_DEBUG=true for development")
