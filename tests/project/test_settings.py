@@ -173,7 +173,9 @@ def test_a_place_is_a_name_or_a_network_with_or_without_a_port(text, named):
     assert place(text) == named
 
 
-@pytest.mark.parametrize("host", ["münchen.example", "MÜNCHEN.example", "faß.example", "例え.テスト", "пример.lan", "a_b.lan"])
+@pytest.mark.parametrize(
+    "host", ["münchen.example", "MÜNCHEN.example", "faß.example", "例え.テスト", "пример.lan", "a_b.lan"]
+)
 def test_a_setting_names_a_host_as_an_outbound_url_does(host):
     assert ascii_host(host) == target_of(f"https://{host}/").host
     assert place(f"{host}:8080") == (target_of(f"https://{host}/").host, 8080)
