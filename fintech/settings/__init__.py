@@ -106,8 +106,9 @@ HEARTBEAT_URL = env.url("HEARTBEAT_URL", schemes={"http", "https"}, optional=Tru
 
 METRICS_LISTEN = env.listen("METRICS_LISTEN")
 TRACES_URL = env.url("TRACES_URL", schemes={"http", "https"}, optional=True, bare=True)
-# Read from the environment by apps.spans too, which knows no Django: here it is refused where it is wrong.
+# Read from the environment by apps.spans too, which knows no Django: here they are refused where they are wrong.
 OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", schemes={"http", "https"}, optional=True)
+TRACES_ONE_IN = env.integer("TRACES_ONE_IN", lowest=1, highest=1_000_000)
 
 EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
 globals().update(env.email("EMAIL_URL"))
@@ -144,6 +145,7 @@ MIDDLEWARE = [
     # First and last: between the two is the time of a request.
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "apps.site.middleware.number_requests",
+    "apps.site.middleware.trace_requests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.site.middleware.ContentSecurityPolicy",
