@@ -58,16 +58,18 @@ CONTENT_SECURITY_POLICY = {
 ADMIN_CONTENT_SECURITY_POLICY = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]}
 
 if ON_SQLITE:
-    # IMMEDIATE: a transaction that will write takes the lock at once, instead of failing half-way through.
-    DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+    DATABASES["default"] |= {
+        "ENGINE": "fintech.counted_sqlite",
+        "OPTIONS": {
+            # A transaction that will write takes the lock at once, instead of failing half-way through.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+        },
     }
 else:
     DATABASES["default"] |= {
-        # Django's own, which counts and times statements. SQLite's is left as it is: there the package makes a class
-        # for each cursor.
+        # Django's own, which counts and times statements.
         "ENGINE": "django_prometheus.db.backends.postgresql",
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
