@@ -88,6 +88,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "SLACK_HOSTS": ("hooks.slack.com,hooks.slack-gov.com", "hosts of Slack's incoming webhooks, comma-separated"),
     "TELEGRAM_API_URL": ("https://api.telegram.org", "where the Bot API is asked: Telegram's, or a server of your own"),
+    "TRACES_ONE_IN": (
+        "1",
+        "of how many traces one is sent; of the others, what led to an alert is sent all the same, made from its rows",
+    ),
     "TRACES_URL": (
         "",
         "where a trace is shown, without its id, like http://127.0.0.1:16686/trace (Jaeger): pages link there; empty: "

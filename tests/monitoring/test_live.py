@@ -78,13 +78,14 @@ def push(price):
 
 
 def make_market(ada, *, nobody):
-    """Make a feed that is pushed to, with a rule that notifies an inbox and a receiver that does not listen, and a feed
-    that is not answered."""
+    """Make a feed that is pushed to, with a rule that notifies an inbox and a receiver that does not listen, a feed
+    that is not answered, and one that is paused, whose provider limits the calls of a day."""
     make_feed("A", name="pushed", provider="push")
     rule = make_rule(ada, assets=["A"], condition=above(100))
     inbox = create_channel(owner=ada, name="Inbox", kind="inbox", config={})
     away = create_channel(owner=ada, name="Away", kind="webhook", config={"url": f"http://{nobody}/"})
     set_channels(rule=rule, channels=[inbox, away])
+    make_feed("C", name="paused", provider="alphavantage", is_enabled=False)
     source = make_feed("B", name="failing").sources.get()
     source.options = {"script": [{"kind": "outage", "after": "1s", "duration": "7d"}]}
     source.clean()
