@@ -11,6 +11,7 @@ from apps.api.metrics import metrics
 from apps.site import importing, portfolios, probes
 from apps.site import views as site
 
+handler500 = "apps.site.unavailable.failed"
 urlpatterns = [
     path("", site.front, name="front"),
     path("live", site.live, name="live"),
