@@ -137,7 +137,7 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
         )
         worker = processes.worker(concurrency=2, METRICS_LISTEN=listen["worker"])
         processes.start(
-            *("celery", "-A", "fintech", "beat", "--pidfile=", "-s", str(tmp_path / "schedule")),
+            *("celery", "-A", "fintech", "beat", "--pidfile="),
             name="beat",
             METRICS_LISTEN=listen["beat"],
         )

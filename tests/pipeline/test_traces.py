@@ -156,7 +156,7 @@ def test_the_spans_of_replaced_children_arrive_as_one_tree_for_each_slot(tmp_pat
     make_feed("A", name="invented", provider="simulated")
     with receiver() as (address, came), rig(tmp_path, **{spans.ENDPOINT: address}) as processes:
         processes.start(
-            *("celery", "-A", "fintech", "worker", "-n", "traced@%h", "-Q", "schedule,assets-tasks,analysis.0"),
+            *("celery", "-A", "fintech", "worker", "-n", "traced@%h", "-Q", "ticks,assets-tasks,analysis.0"),
             *("-c", "2", "--max-tasks-per-child", "1", "--without-mingle", "--without-gossip"),
             name="traced",
         )

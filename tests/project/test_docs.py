@@ -152,7 +152,7 @@ def test_every_kind_of_channel_is_documented():
 
 def test_the_queues_are_documented():
     operations = text("docs/operations.md")
-    names = ["schedule", "assets-tasks", "analysis.0", "notifications", *(queue.name for queue in other_queues())]
+    names = ["ticks", "assets-tasks", "analysis.0", "notifications", *(queue.name for queue in other_queues())]
 
     assert [name for name in names if f"`{name}`" not in operations] == []
 
