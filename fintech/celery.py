@@ -92,6 +92,11 @@ app.conf.update(
             "schedule": timedelta(seconds=30),
             "options": {"expires": 60, "queue": SCHEDULE},
         },
+        "record_nights": {
+            "task": "pipeline.record_nights",
+            "schedule": timedelta(minutes=10),
+            "options": {"expires": 600, "queue": SCHEDULE},
+        },
         "prune": {
             "task": "pipeline.prune",
             "schedule": timedelta(hours=1),
