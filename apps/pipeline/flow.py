@@ -35,7 +35,7 @@ from apps.notify import services as notify
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of, totals_of_events
-from apps.pipeline.traces import trace_delivery, trace_evaluation
+from apps.pipeline.traces import trace_delivery, trace_evaluation, trace_tick
 from apps.portfolios import nights
 from apps.portfolios.importing import prune_import_files
 from apps.rules import services as rules
@@ -98,9 +98,12 @@ def start_due() -> None:
 
 def start_due_feeds() -> list[int]:
     """Dispatch the chain of every feed that is due, and return the feeds' ids."""
-    due = sources.claim_due_feeds(now=timezone.now())
+    began_at = timezone.now()
+    due = sources.claim_due_feeds(now=began_at)
     for feed_id, slot in due:
-        start_chain(feed_id=feed_id, slot=slot, trace_id=new_trace_id())
+        trace_id = new_trace_id()
+        start_chain(feed_id=feed_id, slot=slot, trace_id=trace_id)
+        trace_tick(trace_id=trace_id, feed_id=feed_id, slot=slot, began_at=began_at)
     return [feed_id for feed_id, _ in due]
 
 
