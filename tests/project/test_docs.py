@@ -77,7 +77,7 @@ def test_make_dev_listens_at_the_port_it_is_given_and_reads_no_file_of_settings(
     finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     assert "listens at 8001, mail by smtp://mine." in finished.stdout
-    assert "--bind 127.0.0.1:${PORT:-8000} " in text("compose/Procfile")
+    assert "WEB_LISTEN=127.0.0.1:${PORT:-8000} " in text("compose/Procfile")
 
 
 def test_the_layers_name_every_app():
