@@ -34,6 +34,7 @@ PERIODS = {
     "sweep": timedelta(seconds=5),
     "check_health": timedelta(seconds=10),
     "rollup": timedelta(seconds=30),
+    "record_nights": timedelta(minutes=10),
     "prune": timedelta(hours=1),
 }
 # On a broker they do not expire, since the queue is short: an expiry goes by the wall clock, and a worker whose clock

@@ -127,6 +127,13 @@ APPLICATION = (
             prom(f"fintech_feed_newest_quote_age_seconds{_OF_FEED}", "{{feed}}"),
         ),
         lines(
+            "Calls of providers left",
+            "About how many of a provider's calls of 24 hours are left; of those with such a limit.",
+            "short",
+            prom("fintech_provider_daily_calls_left", "{{provider}}"),
+            prom("fintech_provider_daily_calls_limit", "limit of {{provider}}"),
+        ),
+        lines(
             "Connections to the database",
             "How many are open, and how many the server allows.",
             "short",
@@ -281,6 +288,16 @@ APPLICATION = (
             *(
                 quantile(share, "django_http_requests_latency_seconds_by_view_method", where='{view="graphql"}')
                 for share in (0.5, 0.95)
+            ),
+        ),
+        lines(
+            "Newest prices from the cache",
+            "Share of the newest prices that pages and the API found in the cache; the others were read from rows.",
+            "percentunit",
+            prom(
+                'sum(rate(fintech_cache_lookups_total{outcome="hit"}[$__rate_interval]))'
+                " / sum(rate(fintech_cache_lookups_total[$__rate_interval]))",
+                "hits",
             ),
         ),
         lines(

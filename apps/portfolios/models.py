@@ -37,7 +37,7 @@ def choices_of(codes: Any) -> list[tuple[str, str]]:
 
 # Of more digits than any of these numbers has.
 _EXACT = Context(prec=60)
-_ONE = Decimal(1)
+_ZERO, _ONE = Decimal(0), Decimal(1)
 
 
 def _plain(value: Decimal) -> Decimal:
@@ -65,7 +65,11 @@ class ExactField(models.DecimalField):
         return "text" if connection.vendor == "sqlite" else f"numeric({self.max_digits}, {self.decimal_places})"
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Decimal | None:
-        return None if value is None else _plain(Decimal(value))
+        if value is None:
+            return None
+        value = Decimal(value)
+        # Most costs are 0.
+        return _plain(value) if value else _ZERO
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         value = self.to_python(value)
@@ -340,6 +344,32 @@ class LedgerCopy(models.Model):
 
     def __str__(self) -> str:
         return f"copy of {self.portfolio_id}"
+
+
+class NightlyValue(models.Model):
+    """What a portfolio was worth at the end of a day, as it was known in the night after it. The database refuses to
+    change it.
+
+    value: in the base currency of that night; flows: of that day, what came in less what went out; None: not known;
+    oldest_at: time of the oldest price used; parts: see `domain.nights.document_of`.
+    """
+
+    portfolio = models.ForeignKey(Portfolio, models.CASCADE, related_name="nights")
+    day = models.DateField()
+    currency = models.CharField(max_length=12)
+    value = ExactField(null=True)
+    flows = ExactField(null=True)
+    oldest_at = models.DateTimeField(null=True)
+    parts = models.JSONField(default=list)
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-day"]
+        constraints = [models.UniqueConstraint(fields=["portfolio", "day"], name="one_nightly_value_per_day")]
+
+    def __str__(self) -> str:
+        return f"value of {self.day}"
 
 
 class Position(models.Model):

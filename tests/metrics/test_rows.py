@@ -45,6 +45,7 @@ def read(now=None):
 
 def test_every_metric_of_the_catalogue_is_given_and_no_other():
     append_quotes(make_feed("A"), [("A", at(1), "90")])
+    make_feed("B", name="limited", provider="alphavantage")
     Feed.objects.update(is_live=True)
     found = read_rows() + read_queues(lambda: {"ticks": (3, 1)})
 
@@ -133,6 +134,18 @@ def test_the_number_of_statements_does_not_grow():
         read()
 
     assert len(many) == len(few)
+
+
+def test_what_is_left_of_a_providers_calls_of_a_day_is_given():
+    feed = make_feed("A", provider="alphavantage")
+    before = read()
+    append_quotes(feed, [("A", at(1), "90")], provider="alphavantage")
+    FeedEntry.objects.update(received_at=timezone.now() - timedelta(hours=1))
+    found = read()
+
+    assert before["fintech_provider_daily_calls_left", "alphavantage"] == 25
+    assert found["fintech_provider_daily_calls_left", "alphavantage"] == 24
+    assert found["fintech_provider_daily_calls_limit", "alphavantage"] == 25
 
 
 def test_a_database_that_is_away_is_said_and_raises_nothing(monkeypatch):
