@@ -226,5 +226,7 @@ LOGGING = {
         "django": {"handlers": []},
         # It repeats each line of the worker and prints results.
         "celery.app.trace": {"level": "WARNING"},
+        # A line for each request that waits for a thread.
+        "waitress.queue": {"level": "ERROR"},
     },
 }

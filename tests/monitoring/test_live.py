@@ -131,14 +131,14 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
     listen = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     with rig(tmp_path, OUTBOUND_ALLOW=nobody) as processes:
         processes.start(
-            *("gunicorn", "fintech.wsgi", "--bind", listen["web"], "--worker-class", "gthread", "--threads", "2"),
-            "--no-control-socket",
+            *("gunicorn", "fintech.wsgi", "--bind", listen["web"], "--worker-class", "fintech.web.WebWorker"),
+            *("--threads", "2", "--no-control-socket"),
             name="web",
             PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "web"),
         )
         worker = processes.worker(concurrency=2, METRICS_LISTEN=listen["worker"])
         processes.start(
-            *("celery", "-A", "fintech", "beat", "--pidfile=", "-s", str(tmp_path / "schedule")),
+            *("celery", "-A", "fintech", "beat", "--pidfile="),
             name="beat",
             METRICS_LISTEN=listen["beat"],
         )
