@@ -47,7 +47,7 @@ def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
         pool="threads", concurrency=WORKER_THREADS, queues=queues, quiet=True, without_mingle=True,
         without_gossip=True, without_heartbeat=True, loglevel="WARNING",
     )  # fmt: skip
-    beat = Service(app, max_interval=1)
+    beat = Service(app, max_interval=1, scheduler_cls=app.conf.beat_scheduler)
     is_stopping = threading.Event()
 
     def serve() -> None:

@@ -81,6 +81,12 @@ def rollup() -> None:
     flow.roll_up()
 
 
+@shared_task(name="pipeline.record_nights")
+def record_nights() -> None:
+    """Record what portfolios were worth at the end of the last day."""
+    flow.record_nights()
+
+
 @shared_task(name="pipeline.prune")
 def prune() -> None:
     """Drop rows past their retention."""

@@ -55,6 +55,11 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "notices when nothing here can say so",
     ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
+    "LOGS_URL": (
+        "",
+        "where the log lines of a trace are shown, without its id, like "
+        "http://127.0.0.1:3000/d/fintech-logs?var-trace= (Grafana): pages link there; empty: they do not",
+    ),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
     "OTEL_EXPORTER_OTLP_ENDPOINT": (
         "",

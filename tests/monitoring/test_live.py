@@ -26,7 +26,7 @@ from apps.sources.services import Pushed, record_pushed
 from fintech.settings.env import place
 from tests.builders import TRACE, above, make_feed, make_operator, make_owner, make_rule
 from tests.monitoring.promql import parsed, selectors
-from tests.monitoring.test_dashboards import TARGETS
+from tests.monitoring.test_dashboards import PROMQL
 from tests.monitoring.test_rules import BROKER_PORT, EXPORTERS, RULES
 from tests.rig import free_port, rig, wait_until
 
@@ -93,7 +93,7 @@ def make_market(ada, *, nobody):
 
 
 def start_exporters(processes, listen):
-    """Start Debian's exporters of this machine and of the servers of the tests."""
+    """Start the exporters of this machine, and of the servers and workers of the tests."""
     database = "postgresql://grafana:grafana@{HOST}:{PORT}/{NAME}?sslmode=disable".format(**connection.settings_dict)
     processes.run("prometheus-node-exporter", f"--web.listen-address={listen['node']}", name="node")
     processes.run(
@@ -105,6 +105,12 @@ def start_exporters(processes, listen):
         *("prometheus-redis-exporter", "-redis.addr", settings.REDIS_URL.rpartition("/")[0]),
         *("-web.listen-address", listen["redis"]),
         name="redis",
+    )
+    processes.run(
+        *(".venv-celery-exporter/bin/python", "compose/celery-exporter/run.py"),
+        name="celery",
+        CE_LISTEN=listen["celery"],
+        CE_BROKER_URL=settings.CELERY_BROKER_URL,
     )
 
 
@@ -138,7 +144,7 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
         )
         worker = processes.worker(concurrency=2, METRICS_LISTEN=listen["worker"])
         processes.start(
-            *("celery", "-A", "fintech", "beat", "--pidfile=", "-s", str(tmp_path / "schedule")),
+            *("celery", "-A", "fintech", "beat", "--pidfile="),
             name="beat",
             METRICS_LISTEN=listen["beat"],
         )
@@ -155,7 +161,7 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
             name="alertmanager",
         )
         start_exporters(processes, listen)
-        expressions = [str(rule["expr"]) for rule in RULES] + [one["expr"] for _, one in TARGETS if "expr" in one]
+        expressions = [*(str(rule["expr"]) for rule in RULES), *PROMQL]
         missing = {selector for one in expressions for selector in selectors(parsed(one))}
         rounds = iter(range(1_000))
 

@@ -286,7 +286,7 @@ def test_the_spans_of_replaced_children_arrive_as_one_tree_for_each_slot(tmp_pat
     make_feed("A", name="invented", provider="simulated")
     with receiver() as (address, came), rig(tmp_path, **{spans.ENDPOINT: address}) as processes:
         processes.start(
-            *("celery", "-A", "fintech", "worker", "-n", "traced@%h", "-Q", "schedule,assets-tasks,analysis.0"),
+            *("celery", "-A", "fintech", "worker", "-n", "traced@%h", "-Q", "ticks,assets-tasks,analysis.0"),
             *("-c", "2", "--max-tasks-per-child", "1", "--without-mingle", "--without-gossip"),
             name="traced",
         )
@@ -310,7 +310,7 @@ def test_a_fetch_whose_process_dies_is_delivered_again_in_the_same_tree(tmp_path
     before_commit, after_commit = (tmp_path / f"{place}.armed" for place in ("fetch-answered", "store-after-commit"))
     before_commit.touch()
     with receiver() as (address, came), rig(tmp_path, **{spans.ENDPOINT: address}) as processes:
-        processes.worker("schedule", name="ticking")
+        processes.worker("ticks", name="ticking")
         processes.worker(
             *("assets-tasks", "analysis.0"),
             name="dying",
