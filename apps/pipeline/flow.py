@@ -35,7 +35,8 @@ from apps.notify import services as notify
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of, totals_of_events
-from apps.pipeline.traces import trace_delivery, trace_evaluation
+from apps.pipeline.traces import trace_delivery, trace_evaluation, trace_tick
+from apps.portfolios import nights
 from apps.portfolios.importing import prune_import_files
 from apps.rules import services as rules
 from apps.sources import services as sources
@@ -49,6 +50,7 @@ BEHIND = timedelta(seconds=10)
 EVALUATE_AT_MOST_SECONDS = 20
 DELIVER_AT_MOST_SECONDS = 5
 ROLL_UP_AT_MOST_SECONDS = 20
+RECORD_NIGHTS_AT_MOST_SECONDS = 20
 PRUNE_AT_MOST_SECONDS = 20
 # In one process, backtests compete with evaluation for time; elsewhere the number of workers on their queue limits
 # them.
@@ -96,9 +98,12 @@ def start_due() -> None:
 
 def start_due_feeds() -> list[int]:
     """Dispatch the chain of every feed that is due, and return the feeds' ids."""
-    due = sources.claim_due_feeds(now=timezone.now())
+    began_at = timezone.now()
+    due = sources.claim_due_feeds(now=began_at)
     for feed_id, slot in due:
-        start_chain(feed_id=feed_id, slot=slot, trace_id=new_trace_id())
+        trace_id = new_trace_id()
+        start_chain(feed_id=feed_id, slot=slot, trace_id=trace_id)
+        trace_tick(trace_id=trace_id, feed_id=feed_id, slot=slot, began_at=began_at)
     return [feed_id for feed_id, _ in due]
 
 
@@ -306,6 +311,27 @@ def _roll_up(feed_id: int) -> bool:
             raise
         logger.exception("roll-up failed", extra={"feed": feed_id})
         return False
+
+
+def record_nights() -> None:
+    """Record what each portfolio was worth at the end of the last day, for RECORD_NIGHTS_AT_MOST_SECONDS; the next run
+    does the rest."""
+    until = time.monotonic() + RECORD_NIGHTS_AT_MOST_SECONDS
+    for portfolio_id in nights.portfolios_to_record(now=timezone.now()):
+        if time.monotonic() < until:
+            _record_night(portfolio_id)
+
+
+def _record_night(portfolio_id: int) -> None:
+    """Record the last day of one portfolio. One that cannot be valued does not stop the others."""
+    try:
+        nights.record_night(portfolio_id=portfolio_id, now=timezone.now())
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception:
+        if not connection.is_usable():
+            raise
+        logger.exception("nightly value not recorded", extra={"portfolio": portfolio_id})
 
 
 def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[str, Any]:

@@ -346,6 +346,32 @@ class LedgerCopy(models.Model):
         return f"copy of {self.portfolio_id}"
 
 
+class NightlyValue(models.Model):
+    """What a portfolio was worth at the end of a day, as it was known in the night after it. The database refuses to
+    change it.
+
+    value: in the base currency of that night; flows: of that day, what came in less what went out; None: not known;
+    oldest_at: time of the oldest price used; parts: see `domain.nights.document_of`.
+    """
+
+    portfolio = models.ForeignKey(Portfolio, models.CASCADE, related_name="nights")
+    day = models.DateField()
+    currency = models.CharField(max_length=12)
+    value = ExactField(null=True)
+    flows = ExactField(null=True)
+    oldest_at = models.DateTimeField(null=True)
+    parts = models.JSONField(default=list)
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-day"]
+        constraints = [models.UniqueConstraint(fields=["portfolio", "day"], name="one_nightly_value_per_day")]
+
+    def __str__(self) -> str:
+        return f"value of {self.day}"
+
+
 class Position(models.Model):
     """A copy of what a portfolio holds of one asset, and of what it has made with it, in the base currency.
 

@@ -11,6 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from graphql import OperationType, execute
 
+from apps import spans
 from apps.api.errors import Refused
 from apps.api.graphql import limits
 from apps.api.graphql.context import Context
@@ -61,8 +62,9 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     limits.check_cost(schema, document, operation, variables=variables, context=context)
     # Each change has a transaction of its own.
     whole = nullcontext() if operation.operation == OperationType.MUTATION else reading()
+    name = operation.name.value[:100] if operation.name else "unnamed"
     try:
-        with whole:
+        with whole, spans.step(f"{operation.operation.value} {name}"):
             result = execute(
                 schema,
                 document,
