@@ -62,6 +62,7 @@ APPLICATION = (
                 "WHERE symbol = '$symbol' AND $__timeFilter(opened_at) ORDER BY opened_at DESC LIMIT 200",
                 form="table",
             ),
+            traces="trace_id",
         ),
         choices=[SYMBOL],
         annotations=[ALERTS_OF_SYMBOL],

@@ -60,6 +60,11 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "compose/check.py fresh QUEUE reads the mark; empty: no canaries. The same for beat and workers",
     ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
+    "LOGS_URL": (
+        "",
+        "where the log lines of a trace are shown, without its id, like "
+        "http://127.0.0.1:3000/d/fintech-logs?var-trace= (Grafana): pages link there; empty: they do not",
+    ),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
     "OTEL_EXPORTER_OTLP_ENDPOINT": (
         "",

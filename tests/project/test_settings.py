@@ -59,6 +59,7 @@ BAD = [
     ("SITE_URL", {"SITE_URL": f"https://{CANARY}..ü.example"}),
     *(("METRICS_LISTEN", {"METRICS_LISTEN": one}) for one in (CANARY, f"{CANARY}:0", f"{CANARY}:none", ":9101")),
     ("MESSAGE_RETENTION_DAYS", {"MESSAGE_RETENTION_DAYS": "7"}),
+    ("LOGS_URL", {"LOGS_URL": f"javascript:{CANARY}"}),
     ("TRACES_ONE_IN", {"TRACES_ONE_IN": "0"}),
     ("TRACES_ONE_IN", {"TRACES_ONE_IN": CANARY}),
     ("TRACES_URL", {"TRACES_URL": f"javascript:{CANARY}"}),
