@@ -245,6 +245,18 @@ APPLICATION = (
         ),
         lines("Messages that wait", "In each queue.", "short", prom("fintech_queue_messages", "{{queue}}")),
         lines(
+            "Tasks by the workers' events",
+            "As celery-exporter counts them, by queue; it begins anew when it is started.",
+            "cps",
+            prom("sum by (queue_name) (rate(celery_task_succeeded_total[$__rate_interval]))", "{{queue_name}}"),
+        ),
+        lines(
+            "Processes of workers",
+            "How many read each queue, as they say themselves.",
+            "short",
+            prom("celery_active_process_count", "{{queue_name}}"),
+        ),
+        lines(
             "Sent by beat",
             "Tasks that beat sends.",
             "cps",

@@ -93,7 +93,7 @@ def make_market(ada, *, nobody):
 
 
 def start_exporters(processes, listen):
-    """Start Debian's exporters of this machine and of the servers of the tests."""
+    """Start the exporters of this machine, and of the servers and workers of the tests."""
     database = "postgresql://grafana:grafana@{HOST}:{PORT}/{NAME}?sslmode=disable".format(**connection.settings_dict)
     processes.run("prometheus-node-exporter", f"--web.listen-address={listen['node']}", name="node")
     processes.run(
@@ -105,6 +105,12 @@ def start_exporters(processes, listen):
         *("prometheus-redis-exporter", "-redis.addr", settings.REDIS_URL.rpartition("/")[0]),
         *("-web.listen-address", listen["redis"]),
         name="redis",
+    )
+    processes.run(
+        *(".venv-celery-exporter/bin/python", "compose/celery-exporter/run.py"),
+        name="celery",
+        CE_LISTEN=listen["celery"],
+        CE_BROKER_URL=settings.CELERY_BROKER_URL,
     )
 
 
