@@ -9,7 +9,7 @@ from django.utils import timezone
 from apps import spans
 from apps.backtests import services as runs
 from apps.log_facts import noted
-from apps.pipeline import flow
+from apps.pipeline import flow, liveness
 from apps.pipeline.traces import trace_fetch
 from apps.sources import services as sources
 
@@ -85,6 +85,12 @@ def rollup() -> None:
 def record_nights() -> None:
     """Record what portfolios were worth at the end of the last day."""
     flow.record_nights()
+
+
+@shared_task(name="pipeline.mark_alive")
+def mark_alive(queue: str) -> None:
+    """Mark that a worker of this queue works."""
+    liveness.mark_alive(queue=queue)
 
 
 @shared_task(name="pipeline.prune")
