@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import RequestDataTooBig, UnreadablePostError
 from django.utils import timezone
@@ -37,7 +38,7 @@ def graphql(request: HttpRequest) -> HttpResponse:
     request_id: str = request.request_id  # type: ignore[attr-defined]
     try:
         if request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", ""):
-            return page(request)
+            return page(request) if _may_introspect(request.user) else redirect_to_login(request.get_full_path())
         status, answer, headers = 200, _answer(request, request_id=request_id), {}
     except Refused as refused:
         status, answer, headers = refused.status, {"errors": refused.errors}, refused.headers
@@ -56,8 +57,7 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     if operation.operation == OperationType.MUTATION:
         _refuse_change(asker)
     limits.check_shape(document)
-    with_introspection = settings.MARKET_IS_PUBLIC or context.user.is_authenticated
-    limits.validate(schema, document, with_introspection=with_introspection)
+    limits.validate(schema, document, with_introspection=_may_introspect(context.user))
     variables = limits.variables_of(schema, operation, body["variables"])
     limits.check_cost(schema, document, operation, variables=variables, context=context)
     # Each change has a transaction of its own.
@@ -86,6 +86,11 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
                 raise error.original_error
     errors = [formatted_after_execution(error, request_id=request_id) for error in result.errors or ()]
     return ({"errors": errors} if errors else {}) | {"data": result.data}
+
+
+def _may_introspect(user: Any) -> bool:
+    """Tell whether somebody may read the schema, and so the page, which is drawn from it."""
+    return settings.MARKET_IS_PUBLIC or user.is_authenticated
 
 
 def _refuse_change(asker: Asker) -> None:
