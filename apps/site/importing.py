@@ -16,6 +16,7 @@ from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.tables import Activity, FileRefused
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, drop_file, import_rows, keep_file, kept_file
 from apps.portfolios.models import Portfolio
+from apps.portfolios.requests import ask_for_prices, prices_wanted
 from apps.portfolios.services import create_portfolio
 from apps.site.forms import ImportForm, MappingForm
 from apps.site.portfolios import context_of, figure, portfolio_of
@@ -73,6 +74,11 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "site/import_confirm.html", context)
     portfolios, assets = (form.portfolios, form.assets) if form.is_bound else form.defaults
     new = form.new if form.is_bound else {}
+    wanted = prices_wanted(read=read, accounts={*portfolios, *new}, assets=assets)
+    if request.method == "POST" and "ask" in request.POST:
+        ask_for_prices(owner=portfolio.owner, wanted=wanted, now=now)
+        context["asked"] = True
+    context["wanted"] = wanted
     left_out = sum(one.account not in portfolios and one.account not in new for one in read.rows)
     context |= {"left_out": left_out}
     try:
