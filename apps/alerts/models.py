@@ -25,7 +25,7 @@ class Alert(models.Model):
     opened_at, resolved_at: event time, of kind health by the wall clock; evidence, in data and in words: what the rule
     saw when it opened (where no rule opened it: labels and annotations); entry: the entry of the log that opened it,
     which has the quotes and the trace; resolution: why it ended; fingerprint: Alertmanager's name for the labels;
-    acknowledged_at: by the wall clock.
+    reported_start: of kind system, when it began by Alertmanager's clock; acknowledged_at: by the wall clock.
     """
 
     class Kind(models.TextChoices):
@@ -61,6 +61,7 @@ class Alert(models.Model):
     evidence = models.JSONField(default=dict)
     summary = models.TextField()
     fingerprint = models.CharField(max_length=64, blank=True)
+    reported_start = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -76,7 +77,7 @@ class Alert(models.Model):
             ),
             # Alertmanager says the same thing again and again.
             models.UniqueConstraint(
-                fields=["fingerprint", "opened_at"],
+                fields=["fingerprint", "reported_start"],
                 condition=Q(kind="system"),
                 name="one_alert_per_fingerprint_and_start",
             ),

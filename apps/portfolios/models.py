@@ -37,7 +37,7 @@ def choices_of(codes: Any) -> list[tuple[str, str]]:
 
 # Of more digits than any of these numbers has.
 _EXACT = Context(prec=60)
-_ONE = Decimal(1)
+_ZERO, _ONE = Decimal(0), Decimal(1)
 
 
 def _plain(value: Decimal) -> Decimal:
@@ -65,7 +65,11 @@ class ExactField(models.DecimalField):
         return "text" if connection.vendor == "sqlite" else f"numeric({self.max_digits}, {self.decimal_places})"
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Decimal | None:
-        return None if value is None else _plain(Decimal(value))
+        if value is None:
+            return None
+        value = Decimal(value)
+        # Most costs are 0.
+        return _plain(value) if value else _ZERO
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         value = self.to_python(value)

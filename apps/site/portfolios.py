@@ -27,11 +27,11 @@ from apps.portfolios.models import LotCopy, Portfolio, Position
 from apps.portfolios.queries import (
     activities_of,
     lots_of,
+    newest_about,
     portfolios_seen_by,
     positions_of,
     rates_used,
     rows_for_export,
-    transactions_about,
 )
 from apps.portfolios.services import refresh
 from apps.portfolios.valuing import Performance, View, asset_return, performance_of, view_now
@@ -75,7 +75,7 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
     positions = positions_of(portfolio)
     now = timezone.now()
     view = view_now(portfolio, positions)
-    rows = list(transactions_about(portfolio)[: TRANSACTIONS_SHOWN + 1])
+    rows = list(newest_about(portfolio, most=TRANSACTIONS_SHOWN + 1))
     valuation = view.valuation
     symbols = {str(one.asset_id): one.asset.symbol for one in positions}
     context = {
@@ -112,7 +112,7 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
     view = view_now(portfolio, [position])
     [valued] = view.valuation.positions or [None]
     used = {(one.currency, one.at): one for one in rates_used(portfolio)}
-    rows = transactions_about(portfolio, asset_id=asset)
+    rows = newest_about(portfolio, asset_id=asset, most=TRANSACTIONS_SHOWN)
     context = {
         **context_of(portfolio, now),
         "title": f"{position.asset.symbol} in {portfolio}",
@@ -121,7 +121,7 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
         "path": _path(valued.rate, now) if valued is not None else "",
         "lots": [_lot(one, valued, view) for one in lots_of(position)] if valued is not None else [],
         "closed": _closed(position),
-        "transactions": [_transaction(one, used) for one in rows[:TRANSACTIONS_SHOWN]],
+        "transactions": [_transaction(one, used) for one in rows],
     }
     return render(request, "site/holding.html", context)
 
@@ -215,11 +215,11 @@ def _period(request: HttpRequest, *, today: date) -> tuple[date | None, date, st
 
 
 def figure(number: Fraction | Decimal | None) -> str:
-    return UNKNOWN if number is None else format_number(to_decimal(Fraction(number)))
+    return UNKNOWN if number is None else format_number(to_decimal(number))
 
 
 def _money(number: Fraction | Decimal | None) -> str:
-    return UNKNOWN if number is None else format_number(to_decimal(Fraction(number), 2))
+    return UNKNOWN if number is None else format_number(to_decimal(number, 2))
 
 
 def _percent(part: Fraction | Decimal | float | None) -> str:
@@ -278,7 +278,7 @@ def _row(position: Position, valued: Valued, view: View, now: datetime) -> dict[
         "rate": UNKNOWN if valued.rate is None else figure(valued.rate.rate),
         "value": _money(valued.value),
         "share": _percent(share) if share is not None else UNKNOWN,
-        "meter": float(share * 100) if share is not None else 0.0,
+        "meter": str(to_decimal(share * 100, 2)) if share is not None else "0",
         "cost": _money(valued.cost),
         "gain": _money(valued.gain),
         "price_part": _money(valued.price_part),

@@ -22,12 +22,11 @@ ON_SQLITE = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 EMBEDDED = ON_SQLITE and CELERY_BROKER_URL.startswith("memory:")
 SECRET_KEY = env.secret_key("DJANGO_SECRET_KEY", debug=DEBUG, embedded=EMBEDDED, folder=VAR_DIR)
 if not DEBUG:
-    env.refuse_well_known_password("DATABASE_URL", DATABASES["default"].get("PASSWORD"))
-    env.refuse_well_known_password("CELERY_BROKER_URL", urlsplit(CELERY_BROKER_URL).password)
-    env.refuse_well_known_password("REDIS_URL", urlsplit(REDIS_URL).password)
+    for name in ("DATABASE_URL", "CELERY_BROKER_URL", "REDIS_URL"):
+        env.refuse_well_known_passwords(name)
 
-ALLOWED_HOSTS = [*env.hosts("DJANGO_ALLOWED_HOSTS", debug=DEBUG), urlsplit(SITE_URL).hostname]
-CSRF_TRUSTED_ORIGINS = env.names("DJANGO_CSRF_TRUSTED_ORIGINS")
+ALLOWED_HOSTS = [*env.site_hosts("DJANGO_ALLOWED_HOSTS", debug=DEBUG), urlsplit(SITE_URL).hostname]
+CSRF_TRUSTED_ORIGINS = env.origins("DJANGO_CSRF_TRUSTED_ORIGINS")
 
 # The web's edge. Where people reach the site by https, they reach it by nothing else.
 IS_HTTPS = SITE_URL.startswith("https://")
@@ -97,7 +96,7 @@ CHANNEL_ENCRYPTION_KEYS = env.keys("CHANNEL_ENCRYPTION_KEYS", debug=DEBUG)
 # Where people may have things sent: to the public internet at these ports, and to these places besides.
 OUTBOUND_PORTS = env.ports("OUTBOUND_PORTS")
 OUTBOUND_ALLOW = env.places("OUTBOUND_ALLOW")
-SLACK_HOSTS = [host.lower() for host in env.names("SLACK_HOSTS")]
+SLACK_HOSTS = env.hosts("SLACK_HOSTS")
 TELEGRAM_API_URL = env.url("TELEGRAM_API_URL", schemes={"http", "https"}, bare=True).rstrip("/")
 
 # The demo has none.

@@ -327,7 +327,7 @@ def test_an_assets_chart_follows_the_chosen_period(admin_client):
     assert drawn("?period=week")[:2] == (2, ["week"])
     assert drawn("?period=month")[:2] == (3, ["month"])
     assert drawn("?period=year")[:2] == (4, ["year"])
-    assert drawn("?period=all") == (5, ["all"], "The time that is stored, by its feed's clock (UTC)")
+    assert drawn("?period=all") == (5, ["all"], "All stored prices (UTC)")
     assert drawn("?period=ever")[:2] == (1, ["day"])
     assert 'href="?period=year"' in admin_client.get(address).text
 

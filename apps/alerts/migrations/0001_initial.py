@@ -32,6 +32,7 @@ class Migration(migrations.Migration):
                 ('evidence', models.JSONField(default=dict)),
                 ('summary', models.TextField()),
                 ('fingerprint', models.CharField(blank=True, max_length=64)),
+                ('reported_start', models.DateTimeField(null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('acknowledged_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('asset', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='alerts', to='market.asset')),
@@ -81,7 +82,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='alert',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'system')), fields=('fingerprint', 'opened_at'), name='one_alert_per_fingerprint_and_start'),
+            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'system')), fields=('fingerprint', 'reported_start'), name='one_alert_per_fingerprint_and_start'),
         ),
         migrations.AddConstraint(
             model_name='alert',

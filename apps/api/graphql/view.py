@@ -18,7 +18,7 @@ from apps.api.graphql.errors import INTERNAL, Unauthenticated, formatted_after_e
 from apps.api.graphql.execution import Execution, reading
 from apps.api.graphql.graphiql import page
 from apps.api.graphql.schema import schema
-from apps.api.json_requests import check_form
+from apps.api.json_requests import announced_bytes, check_form
 from apps.api.tokens.auth import Asker, asker_of
 from apps.api.tokens.models import ApiToken
 from apps.strict_json import NotJson, read_json
@@ -103,11 +103,7 @@ def _body_of(request: HttpRequest) -> dict[str, Any]:
 
 def _read(request: HttpRequest) -> Any:
     too_large = Refused("LIMIT_EXCEEDED", f"The body is larger than {BODY_LARGEST_BYTES} bytes.")
-    try:
-        length = int(request.META.get("CONTENT_LENGTH") or 0)
-    except ValueError:
-        length = 0
-    if length > BODY_LARGEST_BYTES:
+    if announced_bytes(request) > BODY_LARGEST_BYTES:
         raise too_large
     try:
         content = request.body

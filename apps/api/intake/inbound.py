@@ -7,11 +7,11 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
-from django.http.request import RequestDataTooBig, UnreadablePostError
+from django.http.request import UnreadablePostError
 from django.utils import timezone
 
 from apps.api.errors import Refused
-from apps.api.json_requests import JSON_TYPES, check_form
+from apps.api.json_requests import JSON_TYPES, announced_bytes, check_form
 from apps.api.tokens.auth import Asker, asker_of
 from apps.api.tokens.models import ApiToken
 
@@ -54,10 +54,11 @@ def _content_from_whom_may(request: HttpRequest, asker: Asker, *, permission: st
     if not asker.user.has_perm(permission):
         raise Refused("FORBIDDEN", refusal, status=403)
     too_large = Refused("LIMIT_EXCEEDED", f"The body is larger than {most} bytes.", status=413)
+    if announced_bytes(request) > most:
+        raise too_large
     try:
-        content = request.body
-    except RequestDataTooBig:
-        raise too_large from None
+        # Not `body`, whose limit is the forms'.
+        content = request.read(most + 1)
     except UnreadablePostError:
         raise Refused("BAD_REQUEST", "The body did not come whole.") from None
     if len(content) > most:
