@@ -149,7 +149,7 @@ def test_open_alerts_rules_and_messages_are_counted(admin_client, admin_user):
     Message.objects.filter(pk=failed.pk).update(status="failed")
     first, today = said(admin_client, "Alerts")
     assert ("2 alerts are open, <a" in first, "?state=open" in first, "2 not acknowledged" in first) == (True,) * 3
-    assert today == "Today 2 opened."
+    assert today == "2 opened today."
     assert said(admin_client, "Rules") == ["2 rules: 2 firing."]
     assert said(admin_client, "Messages")[0] == "1 message to send."
     assert "could not be sent" in said(admin_client, "Messages")[1]

@@ -181,7 +181,7 @@ def test_a_setting_names_a_host_as_an_outbound_url_does(host):
     assert place(f"{host}:8080") == (target_of(f"https://{host}/").host, 8080)
 
 
-def test_hosts_may_be_named_in_letters_beyond_ascii(tmp_path, monkeypatch):
+def test_hosts_may_be_named_beyond_ascii(tmp_path, monkeypatch):
     written = {
         "CELERY_BROKER_URL": "amqp://ada:schlüssel@münchen.lan:5672/fintech",
         "DATABASE_URL": "postgres://ada:schlüssel@münchen.lan/fintech",
