@@ -1,4 +1,4 @@
-"""`make up`: checks what would make a start fail, starts the containers, waits until they are healthy, says where to look.
+"""`make up`: checks what would make a start fail, starts the containers, waits until all are healthy, prints addresses.
 
 Exit status 0; 1 with what is wrong and what to do, where nothing was started or something did not become healthy.
 """
