@@ -319,6 +319,30 @@ class ImportFile(models.Model):
         return self.name
 
 
+class Reconciliation(models.Model):
+    """A file of positions beside what is computed. Of a portfolio's files the newest counts.
+
+    day: at whose end the file says that this was held; stated: symbol -> quantity; deviations: where what is computed
+    differs, see `domain.positions.document_of`, as compared last.
+    """
+
+    portfolio = models.ForeignKey(Portfolio, models.CASCADE, related_name="reconciliations")
+    name = models.CharField("file", max_length=255)
+    day = models.DateField()
+    stated = models.JSONField(default=dict)
+    deviations = models.JSONField(default=list)
+    uploaded_at = models.DateTimeField()
+    compared_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view", "add", "delete")
+        ordering = ["-uploaded_at", "-id"]
+        indexes = [models.Index(fields=["portfolio", "-uploaded_at", "-id"], name="reconciliation_of_portfolio")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.day}"
+
+
 class LedgerCopy(models.Model):
     """The totals of a portfolio, besides positions and lots; written with each change of them.
 
@@ -344,6 +368,32 @@ class LedgerCopy(models.Model):
 
     def __str__(self) -> str:
         return f"copy of {self.portfolio_id}"
+
+
+class NightlyValue(models.Model):
+    """What a portfolio was worth at the end of a day, as it was known in the night after it. The database refuses to
+    change it.
+
+    value: in the base currency of that night; flows: of that day, what came in less what went out; None: not known;
+    oldest_at: time of the oldest price used; parts: see `domain.nights.document_of`.
+    """
+
+    portfolio = models.ForeignKey(Portfolio, models.CASCADE, related_name="nights")
+    day = models.DateField()
+    currency = models.CharField(max_length=12)
+    value = ExactField(null=True)
+    flows = ExactField(null=True)
+    oldest_at = models.DateTimeField(null=True)
+    parts = models.JSONField(default=list)
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-day"]
+        constraints = [models.UniqueConstraint(fields=["portfolio", "day"], name="one_nightly_value_per_day")]
+
+    def __str__(self) -> str:
+        return f"value of {self.day}"
 
 
 class Position(models.Model):

@@ -11,6 +11,7 @@ from fintech.settings import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 VAR_DIR = (BASE_DIR / env.text("VAR_DIR")).resolve()
+LIVENESS_DIR = (BASE_DIR / env.text("LIVENESS_DIR")).resolve() if env.text("LIVENESS_DIR") else None
 
 DEBUG = env.boolean("DJANGO_DEBUG")
 SITE_URL = env.url("SITE_URL", schemes={"http", "https"}).rstrip("/")
@@ -58,16 +59,18 @@ CONTENT_SECURITY_POLICY = {
 ADMIN_CONTENT_SECURITY_POLICY = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]}
 
 if ON_SQLITE:
-    # IMMEDIATE: a transaction that will write takes the lock at once, instead of failing half-way through.
-    DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+    DATABASES["default"] |= {
+        "ENGINE": "fintech.counted_sqlite",
+        "OPTIONS": {
+            # A transaction that will write takes the lock at once, instead of failing half-way through.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+        },
     }
 else:
     DATABASES["default"] |= {
-        # Django's own, which counts and times statements. SQLite's is left as it is: there the package makes a class
-        # for each cursor.
+        # Django's own, which counts and times statements.
         "ENGINE": "django_prometheus.db.backends.postgresql",
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
@@ -104,9 +107,11 @@ CANARY = env.boolean("CANARY") and not EMBEDDED
 HEARTBEAT_URL = env.url("HEARTBEAT_URL", schemes={"http", "https"}, optional=True)
 
 METRICS_LISTEN = env.listen("METRICS_LISTEN")
+LOGS_URL = env.url("LOGS_URL", schemes={"http", "https"}, optional=True)
 TRACES_URL = env.url("TRACES_URL", schemes={"http", "https"}, optional=True, bare=True)
-# Read from the environment by apps.spans too, which knows no Django: here it is refused where it is wrong.
+# Read from the environment by apps.spans too, which knows no Django: here they are refused where they are wrong.
 OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", schemes={"http", "https"}, optional=True)
+TRACES_ONE_IN = env.integer("TRACES_ONE_IN", lowest=1, highest=1_000_000)
 
 EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
 globals().update(env.email("EMAIL_URL"))
@@ -143,6 +148,7 @@ MIDDLEWARE = [
     # First and last: between the two is the time of a request.
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "apps.site.middleware.number_requests",
+    "apps.site.middleware.trace_requests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.site.middleware.ContentSecurityPolicy",
@@ -153,6 +159,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "apps.site.unavailable.Unavailable",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 TEMPLATES = [
@@ -168,6 +175,7 @@ TEMPLATES = [
         },
     }
 ]
+PASSWORD_HASHERS = ["apps.accounts.hashers.BoundedHasher"]
 AUTHENTICATION_BACKENDS = ["apps.accounts.backends.LimitedBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/"
@@ -221,5 +229,7 @@ LOGGING = {
         "django": {"handlers": []},
         # It repeats each line of the worker and prints results.
         "celery.app.trace": {"level": "WARNING"},
+        # A line for each request that waits for a thread.
+        "waitress.queue": {"level": "ERROR"},
     },
 }

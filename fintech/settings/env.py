@@ -54,7 +54,17 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "called each minute while ticks run and work is done, so that a monitor outside (Healthchecks, Uptime Kuma) "
         "notices when nothing here can say so",
     ),
+    "LIVENESS_DIR": (
+        "",
+        "folder in which a worker marks that it works: beat sends a canary to each queue every 30 s; "
+        "compose/check.py fresh QUEUE reads the mark; empty: no canaries. The same for beat and workers",
+    ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
+    "LOGS_URL": (
+        "",
+        "where the log lines of a trace are shown, without its id, like "
+        "http://127.0.0.1:3000/d/fintech-logs?var-trace= (Grafana): pages link there; empty: they do not",
+    ),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
     "OTEL_EXPORTER_OTLP_ENDPOINT": (
         "",
@@ -88,6 +98,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "SLACK_HOSTS": ("hooks.slack.com,hooks.slack-gov.com", "hosts of Slack's incoming webhooks, comma-separated"),
     "TELEGRAM_API_URL": ("https://api.telegram.org", "where the Bot API is asked: Telegram's, or a server of your own"),
+    "TRACES_ONE_IN": (
+        "1",
+        "of how many traces one is sent; of the others, what led to an alert is sent all the same, made from its rows",
+    ),
     "TRACES_URL": (
         "",
         "where a trace is shown, without its id, like http://127.0.0.1:16686/trace (Jaeger): pages link there; empty: "

@@ -59,6 +59,9 @@ BAD = [
     ("SITE_URL", {"SITE_URL": f"https://{CANARY}..ü.example"}),
     *(("METRICS_LISTEN", {"METRICS_LISTEN": one}) for one in (CANARY, f"{CANARY}:0", f"{CANARY}:none", ":9101")),
     ("MESSAGE_RETENTION_DAYS", {"MESSAGE_RETENTION_DAYS": "7"}),
+    ("LOGS_URL", {"LOGS_URL": f"javascript:{CANARY}"}),
+    ("TRACES_ONE_IN", {"TRACES_ONE_IN": "0"}),
+    ("TRACES_ONE_IN", {"TRACES_ONE_IN": CANARY}),
     ("TRACES_URL", {"TRACES_URL": f"javascript:{CANARY}"}),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", {"OTEL_EXPORTER_OTLP_ENDPOINT": f"{CANARY}:4318"}),
     ("MESSAGE_RETENTION_DAYS", {"MESSAGE_RETENTION_DAYS": "36501"}),
@@ -181,7 +184,7 @@ def test_a_setting_names_a_host_as_an_outbound_url_does(host):
     assert place(f"{host}:8080") == (target_of(f"https://{host}/").host, 8080)
 
 
-def test_hosts_may_be_named_beyond_ascii(tmp_path, monkeypatch):
+def test_hosts_may_have_names_beyond_ascii(tmp_path, monkeypatch):
     written = {
         "CELERY_BROKER_URL": "amqp://ada:schlüssel@münchen.lan:5672/fintech",
         "DATABASE_URL": "postgres://ada:schlüssel@münchen.lan/fintech",

@@ -6,6 +6,8 @@ from fractions import Fraction
 from math import gcd
 from typing import Any
 
+from apps.notation import write_number
+
 PLACES = 12
 # A rate has this many digits, so that sums of many amounts keep small denominators.
 RATE_DIGITS = 34
@@ -134,6 +136,11 @@ def _units(numerator: int, denominator: int, places: int) -> int:
 def round_rate(number: Fraction) -> Fraction:
     """Return a rate with 34 significant digits."""
     return Exact.of(_RATE.divide(Decimal(number.numerator), Decimal(number.denominator)))
+
+
+def write_rate(number: Fraction) -> str:
+    """Return a number with 34 significant digits as text."""
+    return write_number(_RATE.divide(Decimal(number.numerator), Decimal(number.denominator)))
 
 
 _SMALLEST = Exact(1, _UNITS)
