@@ -34,12 +34,25 @@ PERIODS = {
     "sweep": timedelta(seconds=5),
     "check_health": timedelta(seconds=10),
     "rollup": timedelta(seconds=30),
+    "reconcile": timedelta(minutes=1),
     "record_nights": timedelta(minutes=10),
     "prune": timedelta(hours=1),
 }
 # On a broker they do not expire, since the queue is short: an expiry goes by the wall clock, and a worker whose clock
 # is ahead of beat's would drop them all. Embedded, nothing bounds the queue, and there is one clock.
 _OF_TICKS = {"queue": TICKS} if ON_AMQP else {"queue": TICKS, "expires": 10}
+
+# Only where marks are read: else canaries of a queue without a worker would wait there, and nobody wants them.
+_CANARIES = {
+    f"canary of {queue.name}": {
+        "task": "pipeline.mark_alive",
+        "args": [queue.name],
+        "schedule": timedelta(seconds=30),
+        "options": {"queue": queue.name},
+    }
+    for queue in work_queues()
+    if settings.LIVENESS_DIR is not None
+}
 
 app = Celery("fintech", task_cls=ReliableTask)
 app.conf.update(
@@ -63,7 +76,7 @@ app.conf.update(
     worker_enable_prefetch_count_reduction=True,
     worker_soft_shutdown_timeout=10,
     task_time_limit=60,
-    worker_eta_task_limit=100,
+    worker_consumer="apps.pipeline.consumer:Consumer",
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     task_ignore_result=True,
@@ -85,7 +98,8 @@ app.conf.update(
     beat_max_loop_interval=5,
     beat_schedule={
         name: {"task": f"pipeline.{name}", "schedule": period, "options": _OF_TICKS} for name, period in PERIODS.items()
-    },
+    }
+    | _CANARIES,
     # Without it Celery closes the connection after every task (celery#10554).
     CELERY_DB_REUSE_MAX=10_000,
 )

@@ -9,7 +9,7 @@ from django.utils import timezone
 from apps import spans
 from apps.backtests import services as runs
 from apps.log_facts import noted
-from apps.pipeline import flow
+from apps.pipeline import flow, liveness
 from apps.pipeline.traces import trace_fetch
 from apps.sources import services as sources
 
@@ -81,10 +81,22 @@ def rollup() -> None:
     flow.roll_up()
 
 
+@shared_task(name="pipeline.reconcile")
+def reconcile() -> None:
+    """Compare portfolios with their files of positions."""
+    flow.reconcile()
+
+
 @shared_task(name="pipeline.record_nights")
 def record_nights() -> None:
     """Record what portfolios were worth at the end of the last day."""
     flow.record_nights()
+
+
+@shared_task(name="pipeline.mark_alive")
+def mark_alive(queue: str) -> None:
+    """Mark that a worker of this queue works."""
+    liveness.mark_alive(queue=queue)
 
 
 @shared_task(name="pipeline.prune")

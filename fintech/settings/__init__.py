@@ -11,6 +11,7 @@ from fintech.settings import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 VAR_DIR = (BASE_DIR / env.text("VAR_DIR")).resolve()
+LIVENESS_DIR = (BASE_DIR / env.text("LIVENESS_DIR")).resolve() if env.text("LIVENESS_DIR") else None
 
 DEBUG = env.boolean("DJANGO_DEBUG")
 SITE_URL = env.url("SITE_URL", schemes={"http", "https"}).rstrip("/")
@@ -158,6 +159,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "apps.site.unavailable.Unavailable",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 TEMPLATES = [
@@ -173,6 +175,7 @@ TEMPLATES = [
         },
     }
 ]
+PASSWORD_HASHERS = ["apps.accounts.hashers.BoundedHasher"]
 AUTHENTICATION_BACKENDS = ["apps.accounts.backends.LimitedBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/"

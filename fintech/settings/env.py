@@ -54,6 +54,11 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "called each minute while ticks run and work is done, so that a monitor outside (Healthchecks, Uptime Kuma) "
         "notices when nothing here can say so",
     ),
+    "LIVENESS_DIR": (
+        "",
+        "folder in which a worker marks that it works: beat sends a canary to each queue every 30 s; "
+        "compose/check.py fresh QUEUE reads the mark; empty: no canaries. The same for beat and workers",
+    ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
     "LOGS_URL": (
         "",

@@ -8,7 +8,7 @@ from apps.rules.models import Rule
 from tests.builders import append_quotes, at, make_feed, make_operator
 from tests.panel.forms import OWNER_MAY, written
 
-ADD, PREVIEW = "admin:rules_rule_add", "admin:rules_rule_preview"
+ADD, PREVIEW, CONDITION = "admin:rules_rule_add", "admin:rules_rule_preview", "admin:rules_rule_condition"
 
 
 @pytest.fixture
@@ -33,6 +33,10 @@ def test_the_preview_describes_the_rule_and_says_from_when_it_is_evaluated(clien
     assert answer.json() == {
         "summary": "BTC-USD, ETH-USD is below its average of 30 days",
         "errors": [],
+        "read": [
+            {"field": "percent", "path": "", "text": "0 %"},
+            {"field": "window", "path": "", "text": "30 days"},
+        ],
         "assets": [
             {
                 "symbol": "BTC-USD",
@@ -49,9 +53,70 @@ def test_the_preview_describes_the_rule_and_says_from_when_it_is_evaluated(clien
 
 def test_the_preview_names_what_is_wrong_and_where(client, ada):
     answer = client.post(reverse(PREVIEW), written(level="x"))
-    message = "level is not a number; write it like 10 or '0.995'."
-    assert answer.json()["errors"] == [{"field": "level", "message": message}]
+    message = "level is not a number; write it like 1000 or 0.995."
+    assert answer.json()["errors"] == [{"field": "level", "path": "", "message": message}]
     assert answer.json()["summary"] == ""
+
+
+def test_the_preview_of_what_is_built_grows_with_it_and_names_places(client, ada):
+    built = '{"all": [{"kind": "above", "level": "100 000"}, {"any": [{"kind": "rises", "percent": "x"}, {}]}]}'
+    answer = client.post(reverse(PREVIEW), written(kind="combined", built=built)).json()
+    assert answer["summary"] == "The price is above 100 000 and (… or …)"
+    assert answer["read"] == [{"field": "written", "path": "all[0].level", "text": "100 000"}]
+    assert [(error["field"], error["path"]) for error in answer["errors"]] == [
+        ("written", "all[1].any[0].percent"),
+        ("written", "all[1].any[0].window"),
+        ("written", "all[1].any[1].kind"),
+    ]
+
+
+def test_what_is_built_is_had_in_the_written_form_and_back(client, ada):
+    built = '{"any": [{"kind": "above", "level": "1 005"}, {"kind": "below", "level": ""}]}'
+    text = client.post(reverse(CONDITION), {"built": built}).json()["written"]
+    assert text == "any:\n- {kind: above, level: '1005'}\n- {kind: below}\n"
+    whole = text.replace("{kind: below}", "{kind: below, level: 1.005}  # half a percent")
+    assert client.post(reverse(CONDITION), {"written": whole}).json() == {
+        "built": {"any": [{"kind": "above", "level": "1005"}, {"kind": "below", "level": "1.0050"}]}
+    }
+
+
+@pytest.mark.parametrize(
+    ("posted", "error"),
+    [
+        ({"built": '{"kind": "above", "level": "1.005"}'}, "level can be read in two ways: write 1.0050 or 1005."),
+        ({"built": "["}, "The condition cannot be read. Use its written form."),
+        ({"written": "all: []"}, "all must be a list of 1 to 20 conditions."),
+        ({"written": "all: ["}, None),
+        ({"built": "[" * 19_000}, None),
+        ({}, None),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_and_says_why(client, ada, posted, error):
+    answer = client.post(reverse(CONDITION), posted).json()
+    assert list(answer) == ["error"]
+    assert error in (None, answer["error"])
+
+
+@pytest.mark.parametrize(
+    "built",
+    [
+        *("7", '"text"', "[1]", "{}", '{"all": 7}', '{"all": [7, {"not": []}]}', '{"all": [], "kind": "above"}'),
+        *('{"a.b": 1, "kind": "above"}', '{"all.x": [], "all": [{}]}', '{"kind": "above", "level": {"a": []}}'),
+        *(
+            '{"kind": "above", "level": "1e999999999"}',
+            '{"kind": "above", "level": 1e5}',
+            r'{"\ud800": 1}',
+            r'"\ud800"',
+        ),
+        *('{"kind": [], "level": "1"}', '{"all[0]": 1, "any": [{"kind": "x", "level": "…"}]}'),
+        pytest.param("[" * 9_000, id="deep brackets"),
+        pytest.param('{"not": ' * 900 + "{}" + "}" * 900, id="many nots"),
+    ],
+)
+def test_no_condition_that_is_built_breaks_the_form(client, ada, built):
+    for address in (PREVIEW, ADD, CONDITION):
+        assert client.post(reverse(address), written(kind="combined", built=built, name="")).status_code == 200
+    assert client.post(reverse(PREVIEW), written(kind="combined", built=built)).json()["errors"]
 
 
 def test_the_preview_warns_of_a_window_that_is_narrower_than_the_feed_is_quick(client, ada):
@@ -65,7 +130,7 @@ def test_the_preview_warns_of_a_window_that_is_narrower_than_the_feed_is_quick(c
 
 
 def test_the_preview_is_only_posted_to(client, ada):
-    assert client.get(reverse(PREVIEW)).status_code == 405
+    assert [client.get(reverse(address)).status_code for address in (PREVIEW, CONDITION)] == [405, 405]
 
 
 def test_after_saving_the_page_says_from_when_it_is_evaluated(client, ada, feed):
