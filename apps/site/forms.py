@@ -50,7 +50,7 @@ class SignInForm(AuthenticationForm):
     """Says the same of a wrong password and of a name that nobody has."""
 
     error_messages = AuthenticationForm.error_messages | {
-        "invalid_login": "Name and password do not match. Both distinguish capitals."
+        "invalid_login": "Wrong user name or password. Both are case-sensitive."
     }
 
     def get_invalid_login_error(self) -> ValidationError:
