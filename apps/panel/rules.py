@@ -108,7 +108,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
     def on_assets(self, rule: Rule) -> int:
         return rule.state_count  # type: ignore[attr-defined]
 
-    @admin.display(description="how it stands", ordering="firing_count")
+    @admin.display(description="status", ordering="firing_count")
     def status_of_instance(self, rule: Rule) -> SafeString:
         counted = ((word, getattr(rule, f"{word}_count")) for word in STATUS_FILTERS)
         labels = [state_label(word, f"{count} {word}") for word, count in counted if count]

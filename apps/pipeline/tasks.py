@@ -81,6 +81,12 @@ def rollup() -> None:
     flow.roll_up()
 
 
+@shared_task(name="pipeline.reconcile")
+def reconcile() -> None:
+    """Compare portfolios with their files of positions."""
+    flow.reconcile()
+
+
 @shared_task(name="pipeline.record_nights")
 def record_nights() -> None:
     """Record what portfolios were worth at the end of the last day."""

@@ -319,6 +319,30 @@ class ImportFile(models.Model):
         return self.name
 
 
+class Reconciliation(models.Model):
+    """A file of positions beside what is computed. Of a portfolio's files the newest counts.
+
+    day: at whose end the file says that this was held; stated: symbol -> quantity; deviations: where what is computed
+    differs, see `domain.positions.document_of`, as compared last.
+    """
+
+    portfolio = models.ForeignKey(Portfolio, models.CASCADE, related_name="reconciliations")
+    name = models.CharField("file", max_length=255)
+    day = models.DateField()
+    stated = models.JSONField(default=dict)
+    deviations = models.JSONField(default=list)
+    uploaded_at = models.DateTimeField()
+    compared_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view", "add", "delete")
+        ordering = ["-uploaded_at", "-id"]
+        indexes = [models.Index(fields=["portfolio", "-uploaded_at", "-id"], name="reconciliation_of_portfolio")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.day}"
+
+
 class LedgerCopy(models.Model):
     """The totals of a portfolio, besides positions and lots; written with each change of them.
 

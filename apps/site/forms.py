@@ -1,5 +1,7 @@
 """Signing in, asking for a password by mail, making an account, and files of transactions."""
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -16,6 +18,7 @@ from apps.accounts.services import address_of, begin_attempt, send_password_link
 from apps.market.models import Asset
 from apps.market.queries import assets_named
 from apps.portfolios.domain.files import read_activities
+from apps.portfolios.domain.positions import read_positions
 from apps.portfolios.domain.tables import BYTES_LARGEST, Activities, FileRefused
 from apps.portfolios.models import Portfolio
 from apps.portfolios.queries import portfolios_of
@@ -42,7 +45,7 @@ class SignInForm(AuthenticationForm):
     """Says the same of a wrong password and of a name that nobody has."""
 
     error_messages = AuthenticationForm.error_messages | {
-        "invalid_login": "Name and password do not match. Both distinguish capitals."
+        "invalid_login": "Wrong user name or password. Both are case-sensitive."
     }
 
     def get_invalid_login_error(self) -> ValidationError:
@@ -94,6 +97,35 @@ class ImportForm(forms.Form):
         if len({one.account for one in read.rows}) > ACCOUNTS_MOST:
             raise forms.ValidationError(f"The file has more than {ACCOUNTS_MOST} accounts; split it.")
         return file
+
+
+class PositionsForm(forms.Form):
+    """A file of positions, and at the end of which day that was held. `stated` has its quantities by symbol."""
+
+    file = forms.FileField(help_text="CSV or XLSX with columns like symbol and quantity; at most 5 MB.")
+    day = forms.DateField(
+        label="Held at the end of", widget=forms.DateInput(attrs={"type": "date"}), help_text="A day in UTC."
+    )
+    stated: dict[str, Decimal]
+
+    def __init__(self, *args: Any, now: datetime) -> None:
+        super().__init__(*args)
+        self._today = now.astimezone(UTC).date()
+        self.fields["day"].initial = self._today
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        try:
+            self.stated = read_positions(file.read(BYTES_LARGEST + 1))
+        except FileRefused as error:
+            raise forms.ValidationError(str(error)) from None
+        return file
+
+    def clean_day(self) -> Any:
+        day = self.cleaned_data["day"]
+        if day > self._today:
+            raise forms.ValidationError("It is in the future.")
+        return day
 
 
 class MappingForm(forms.Form):

@@ -15,7 +15,7 @@ from apps import spans
 from apps.api.errors import Refused
 from apps.api.graphql import limits
 from apps.api.graphql.context import Context
-from apps.api.graphql.errors import INTERNAL, Unauthenticated, formatted_after_execution, logger
+from apps.api.graphql.errors import DATABASE_ERRORS, INTERNAL, Unauthenticated, formatted_after_execution, logger
 from apps.api.graphql.execution import Execution, reading
 from apps.api.graphql.graphiql import page
 from apps.api.graphql.schema import schema
@@ -73,10 +73,17 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
                 operation_name=body["operationName"],
                 execution_context_class=Execution,
             )
+    except DATABASE_ERRORS:
+        raise
     except Exception:
         logger.exception("graphql query failed", extra={"request_id": request_id})
         error = {"message": INTERNAL, "extensions": {"code": "INTERNAL_ERROR", "requestId": request_id}}
         return {"errors": [error], "data": None}
+    if not any((result.data or {}).values()) or operation.operation != OperationType.MUTATION:
+        # Whatever else there is of it; but of changes, those that were made have their answer.
+        for error in result.errors or ():
+            if isinstance(error.original_error, DATABASE_ERRORS):
+                raise error.original_error
     errors = [formatted_after_execution(error, request_id=request_id) for error in result.errors or ()]
     return ({"errors": errors} if errors else {}) | {"data": result.data}
 
