@@ -78,7 +78,15 @@ from apps.market.queries.prices import (
 )
 from apps.market.queries.splits import splits_of
 from apps.market.queries.switches import last_switches_of, switches_before, switches_between, switches_in
-from apps.market.queries.valuing import HeldPrice, day_closes, held_prices, known_currencies, prices_then, rate_assets
+from apps.market.queries.valuing import (
+    HeldPrice,
+    day_closes,
+    first_prices,
+    held_prices,
+    known_currencies,
+    prices_then,
+    rate_assets,
+)
 
 __all__ = [
     "HOURS_SHOWN",
@@ -111,6 +119,7 @@ __all__ = [
     "feeds_seen_by",
     "feeds_to_roll_up",
     "first_assets",
+    "first_prices",
     "forgotten_before",
     "has_more_quotes",
     "has_pending",
