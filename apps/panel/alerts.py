@@ -168,7 +168,7 @@ class AlertAdmin(ReadOnlyAdmin):
     def over_since(self, alert: Alert) -> str:
         return "still open" if alert.resolved_at is None else localize(alert.resolved_at)
 
-    @admin.display(description="why it is over")
+    @admin.display(description="reason resolved")
     def resolution_text(self, alert: Alert) -> str:
         return describe_event_reason(alert.resolution)
 

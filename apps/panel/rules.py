@@ -75,7 +75,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
     search_help_text = "Finds rules by their name and by the assets that they watch."
 
     class Media:
-        js = ("panel/form_preview.js", "panel/rule_builder.js", "panel/rule_form.js")
+        js = ("panel/form_preview.js", "panel/rule_builder.js", "panel/rule_past.js", "panel/rule_form.js")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rule]:
         newest = RuleVersion.objects.filter(rule=OuterRef("pk")).order_by("-number")
@@ -108,7 +108,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
     def on_assets(self, rule: Rule) -> int:
         return rule.state_count  # type: ignore[attr-defined]
 
-    @admin.display(description="how it stands", ordering="firing_count")
+    @admin.display(description="status", ordering="firing_count")
     def status_of_instance(self, rule: Rule) -> SafeString:
         counted = ((word, getattr(rule, f"{word}_count")) for word in STATUS_FILTERS)
         labels = [state_label(word, f"{count} {word}") for word, count in counted if count]

@@ -343,6 +343,25 @@ class Reconciliation(models.Model):
         return f"{self.name} of {self.day}"
 
 
+class PriceRequest(models.Model):
+    """An owner's request to operators: prices of what a file calls `symbol`, from a day on. It is answered when an
+    asset of that symbol has them."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="price_requests")
+    symbol = models.CharField(max_length=64)
+    currency = models.CharField(max_length=12, blank=True)
+    since = models.DateField("prices from")
+    asked_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view", "delete")
+        ordering = ["symbol", "id"]
+        constraints = [models.UniqueConstraint(fields=["owner", "symbol"], name="one_price_request_per_symbol")]
+
+    def __str__(self) -> str:
+        return f"prices of {self.symbol} from {self.since}"
+
+
 class LedgerCopy(models.Model):
     """The totals of a portfolio, besides positions and lots; written with each change of them.
 

@@ -138,7 +138,7 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
     ("fields", "field", "message"),
     [
         ({"name": ""}, "name", "This field is required."),
-        ({"kind": ""}, "kind", "Choose what must hold."),
+        ({"kind": ""}, "kind", "Choose a condition."),
         ({"level": ""}, "level", "level is missing."),
         ({"level": "many"}, "level", "level is not a number; write it like 1000 or 0.995."),
         ({"level": "10 %"}, "level", "level is not a number; write it like 1000 or 0.995."),

@@ -25,6 +25,7 @@ from apps.backtests.models import BacktestRun
 from apps.notify.models import Notification
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending
+from apps.portfolios.models import PriceRequest
 from apps.portfolios.reconciling import keep_positions
 from apps.portfolios.services import correct_transaction
 from apps.sources.services import begin_or_resume
@@ -46,7 +47,10 @@ OWNED = {
     "rules.Transition": "rule__owner",
 }
 # Those whose rows are everyone's who has the permission.
-SHARED = {"auth.Group", "auth.User", "market.Asset", "market.FeedEntry", "market.Feed", "sources.Backfill"}
+SHARED = {
+    *("auth.Group", "auth.User", "market.Asset", "market.FeedEntry", "market.Feed", "sources.Backfill"),
+    "portfolios.PriceRequest",
+}
 # The admin's pages that belong to no model.
 SITE_PAGES = {
     *("index", "login", "password_change", "password_change_done", "jsi18n", "search"),
@@ -142,6 +146,7 @@ def make_portfolio_of(owner, name, asset):
     portfolio = make_portfolio(owner, f"{name} portfolio")
     [row] = record(portfolio, bought(asset, notes=f"{name} purchase"))
     correct_transaction(row=row, columns={"notes": f"{name} note"}, by=owner, now=timezone.now())
+    PriceRequest.objects.create(owner=owner, symbol="XX1", since=at(0).date(), asked_at=at(0))
     stated = {f"{name} ASSET": Decimal(1)}
     keep_positions(portfolio=portfolio, name=f"{name} file", day=at(0).date(), stated=stated, now=timezone.now())
 

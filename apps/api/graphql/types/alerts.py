@@ -104,7 +104,7 @@ class Alert(graphene.ObjectType):
     )
     resolution_text = graphene.String(required=True, description="The same for people.")
     acknowledged_at = graphene.Field(DateTime, description="By the wall clock.")
-    acknowledged_by = graphene.String(description="Who has taken it on.")
+    acknowledged_by = graphene.String(description="User who acknowledged it.")
     note = graphene.String(required=True, description="What they said to it; may be empty.")
     summary = graphene.String(required=True, description="What was seen when it opened, in words.")
     evidence = graphene.Field(
