@@ -75,7 +75,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
     search_help_text = "Finds rules by their name and by the assets that they watch."
 
     class Media:
-        js = ("panel/form_preview.js", "panel/rule_builder.js", "panel/rule_form.js")
+        js = ("panel/form_preview.js", "panel/rule_builder.js", "panel/rule_past.js", "panel/rule_form.js")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rule]:
         newest = RuleVersion.objects.filter(rule=OuterRef("pk")).order_by("-number")
