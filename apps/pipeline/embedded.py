@@ -1,4 +1,4 @@
-"""Worker, beat and web server as threads of one process, for a demo with nothing but Python installed.
+"""Worker, beat, web server and the server of streams as threads of one process, for a demo with nothing but Python.
 
 The in-process broker loses its queues when the process ends; `sweep` dispatches the work again from the rows.
 """
@@ -13,7 +13,9 @@ from typing import Any
 import waitress
 from celery import Celery
 from celery.beat import Service
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+from django.utils.module_loading import import_string
 
 from apps.pipeline.queues import work_queues
 
@@ -25,6 +27,10 @@ class PortTaken(OSError):
     """Another process listens there already."""
 
 
+# One process does everything.
+STREAMS_LARGEST = 50
+
+
 def listen(*, host: str, port: int) -> socket.socket:
     """Return a socket that listens there; port 0 takes a free one. Raises PortTaken."""
     try:
@@ -34,8 +40,8 @@ def listen(*, host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
-    """Run everything while the context lasts; gives the port that the site listens on."""
+def running(app: Celery, *, listener: socket.socket, streams: socket.socket) -> Iterator[int]:
+    """Run everything while the context lasts; gives the port that the site listens on. streams: of /graphql/stream."""
     logging.getLogger("waitress").setLevel(logging.ERROR)
     server = waitress.create_server(get_wsgi_application(), sockets=[listener], threads=4)
     app.loader.import_default_modules()
@@ -46,6 +52,7 @@ def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
         without_gossip=True, without_heartbeat=True, loglevel="WARNING",
     )  # fmt: skip
     beat = Service(app, max_interval=1)
+    live = import_string(settings.STREAM_SERVER)(streams_largest=STREAMS_LARGEST)
     is_stopping = threading.Event()
 
     def serve() -> None:
@@ -60,6 +67,7 @@ def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
         threading.Thread(target=target, args=args, name=name, daemon=True)
         for name, target, args in (
             ("web", serve, ()),
+            ("live", live.run, ([streams],)),
             ("worker", worker.start, ()),
             ("beat", beat.start, (True,)),
         )
@@ -70,6 +78,7 @@ def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
         yield server.effective_port
     finally:
         is_stopping.set()
+        live.should_exit = True
         beat.stop()
         worker.stop()
         server.close()

@@ -73,6 +73,8 @@ BAD = [
     ("REDIS_URL", SECRET | {"REDIS_URL": "redis://canary:changeme@127.0.0.1:6379/0"}),
     ("SITE_URL", {"SITE_URL": CANARY}),
     ("SITE_URL", {"SITE_URL": f"ftp://{CANARY}"}),
+    ("STREAM_URL", {"STREAM_URL": f"ftp://{CANARY}/graphql/stream"}),
+    ("STREAM_URL", {"STREAM_URL": f"https://ada:{CANARY}@streams.lan/graphql/stream"}),
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"ftp://{CANARY}"}),
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"https://ada:{CANARY}@telegram.lan"}),
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"https://telegram.lan/?key={CANARY}"}),
