@@ -11,6 +11,7 @@ from fintech.settings import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 VAR_DIR = (BASE_DIR / env.text("VAR_DIR")).resolve()
+LIVENESS_DIR = (BASE_DIR / env.text("LIVENESS_DIR")).resolve() if env.text("LIVENESS_DIR") else None
 
 DEBUG = env.boolean("DJANGO_DEBUG")
 SITE_URL = env.url("SITE_URL", schemes={"http", "https"}).rstrip("/")
@@ -23,13 +24,15 @@ ON_SQLITE = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 EMBEDDED = ON_SQLITE and CELERY_BROKER_URL.startswith("memory:")
 SECRET_KEY = env.secret_key("DJANGO_SECRET_KEY", debug=DEBUG, embedded=EMBEDDED, folder=VAR_DIR)
 if not DEBUG:
-    env.refuse_well_known_password("DATABASE_URL", DATABASES["default"].get("PASSWORD"))
-    env.refuse_well_known_password("CELERY_BROKER_URL", urlsplit(CELERY_BROKER_URL).password)
-    env.refuse_well_known_password("REDIS_URL", urlsplit(REDIS_URL).password)
+    for name in ("DATABASE_URL", "CELERY_BROKER_URL", "REDIS_URL"):
+        env.refuse_well_known_passwords(name)
 
-ALLOWED_HOSTS = [*env.hosts("DJANGO_ALLOWED_HOSTS", debug=DEBUG), urlsplit(SITE_URL).hostname]
+ALLOWED_HOSTS = [*env.site_hosts("DJANGO_ALLOWED_HOSTS", debug=DEBUG), urlsplit(SITE_URL).hostname]
 # The site's pages follow at STREAM_URL, which may be another port.
-CSRF_TRUSTED_ORIGINS = [*env.names("DJANGO_CSRF_TRUSTED_ORIGINS"), "{0.scheme}://{0.netloc}".format(urlsplit(SITE_URL))]
+CSRF_TRUSTED_ORIGINS = [
+    *env.origins("DJANGO_CSRF_TRUSTED_ORIGINS"),
+    "{0.scheme}://{0.netloc}".format(urlsplit(SITE_URL)),
+]
 
 # The web's edge. Where people reach the site by https, they reach it by nothing else.
 IS_HTTPS = SITE_URL.startswith("https://")
@@ -61,16 +64,18 @@ CONTENT_SECURITY_POLICY = {
 ADMIN_CONTENT_SECURITY_POLICY = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]}
 
 if ON_SQLITE:
-    # IMMEDIATE: a transaction that will write takes the lock at once, instead of failing half-way through.
-    DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+    DATABASES["default"] |= {
+        "ENGINE": "fintech.counted_sqlite",
+        "OPTIONS": {
+            # A transaction that will write takes the lock at once, instead of failing half-way through.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+        },
     }
 else:
     DATABASES["default"] |= {
-        # Django's own, which counts and times statements. SQLite's is left as it is: there the package makes a class
-        # for each cursor.
+        # Django's own, which counts and times statements.
         "ENGINE": "django_prometheus.db.backends.postgresql",
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
@@ -99,7 +104,7 @@ CHANNEL_ENCRYPTION_KEYS = env.keys("CHANNEL_ENCRYPTION_KEYS", debug=DEBUG)
 # Where people may have things sent: to the public internet at these ports, and to these places besides.
 OUTBOUND_PORTS = env.ports("OUTBOUND_PORTS")
 OUTBOUND_ALLOW = env.places("OUTBOUND_ALLOW")
-SLACK_HOSTS = [host.lower() for host in env.names("SLACK_HOSTS")]
+SLACK_HOSTS = env.hosts("SLACK_HOSTS")
 TELEGRAM_API_URL = env.url("TELEGRAM_API_URL", schemes={"http", "https"}, bare=True).rstrip("/")
 
 # The demo has none.
@@ -107,9 +112,11 @@ CANARY = env.boolean("CANARY") and not EMBEDDED
 HEARTBEAT_URL = env.url("HEARTBEAT_URL", schemes={"http", "https"}, optional=True)
 
 METRICS_LISTEN = env.listen("METRICS_LISTEN")
+LOGS_URL = env.url("LOGS_URL", schemes={"http", "https"}, optional=True)
 TRACES_URL = env.url("TRACES_URL", schemes={"http", "https"}, optional=True, bare=True)
-# Read from the environment by apps.spans too, which knows no Django: here it is refused where it is wrong.
+# Read from the environment by apps.spans too, which knows no Django: here they are refused where they are wrong.
 OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", schemes={"http", "https"}, optional=True)
+TRACES_ONE_IN = env.integer("TRACES_ONE_IN", lowest=1, highest=1_000_000)
 
 EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
 globals().update(env.email("EMAIL_URL"))
@@ -146,6 +153,7 @@ MIDDLEWARE = [
     # First and last: between the two is the time of a request.
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "apps.site.middleware.number_requests",
+    "apps.site.middleware.trace_requests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.site.middleware.ContentSecurityPolicy",
@@ -156,6 +164,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "apps.site.unavailable.Unavailable",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 TEMPLATES = [
@@ -171,6 +180,7 @@ TEMPLATES = [
         },
     }
 ]
+PASSWORD_HASHERS = ["apps.accounts.hashers.BoundedHasher"]
 AUTHENTICATION_BACKENDS = ["apps.accounts.backends.LimitedBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/"
@@ -226,5 +236,7 @@ LOGGING = {
         "django": {"handlers": []},
         # It repeats each line of the worker and prints results.
         "celery.app.trace": {"level": "WARNING"},
+        # A line for each request that waits for a thread.
+        "waitress.queue": {"level": "ERROR"},
     },
 }

@@ -22,6 +22,7 @@ from apps.api.graphql import limits
 from apps.api.graphql.context import Context
 from apps.api.graphql.execution import Execution
 from apps.api.graphql.schema import schema
+from apps.api.json_requests import announced_bytes
 from apps.strict_json import NotJson, read_json
 
 BODY_LARGEST_BYTES = 64 * 1024
@@ -78,11 +79,7 @@ class Operation(NamedTuple):
 def body_of(request: HttpRequest) -> Body:
     """Return what was posted. Raises Refused."""
     too_large = Refused("LIMIT_EXCEEDED", f"The body is larger than {BODY_LARGEST_BYTES} bytes.")
-    try:
-        length = int(request.META.get("CONTENT_LENGTH") or 0)
-    except ValueError:
-        length = 0
-    if length > BODY_LARGEST_BYTES:
+    if announced_bytes(request) > BODY_LARGEST_BYTES:
         raise too_large
     try:
         content = request.body

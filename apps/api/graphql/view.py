@@ -9,10 +9,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from graphql import OperationType
 
+from apps import spans
 from apps.api.errors import Refused
 from apps.api.graphql import operations
 from apps.api.graphql.context import Context
-from apps.api.graphql.errors import INTERNAL, Unauthenticated, formatted_after_execution, logger
+from apps.api.graphql.errors import DATABASE_ERRORS, INTERNAL, Unauthenticated, formatted_after_execution, logger
 from apps.api.graphql.execution import reading
 from apps.api.graphql.graphiql import page
 from apps.api.json_requests import check_form
@@ -50,13 +51,21 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     operation = operations.checked(operation, context=context)
     # Each change has a transaction of its own.
     whole = nullcontext() if operation.kind == OperationType.MUTATION else reading()
+    name = operation.definition.name.value[:100] if operation.definition.name else "unnamed"
     try:
-        with whole:
+        with whole, spans.step(f"{operation.kind.value} {name}"):
             result = operation.execute(context=context)
+    except DATABASE_ERRORS:
+        raise
     except Exception:
         logger.exception("graphql query failed", extra={"request_id": request_id})
         error = {"message": INTERNAL, "extensions": {"code": "INTERNAL_ERROR", "requestId": request_id}}
         return {"errors": [error], "data": None}
+    if not any((result.data or {}).values()) or operation.kind != OperationType.MUTATION:
+        # Whatever else there is of it; but of changes, those that were made have their answer.
+        for error in result.errors or ():
+            if isinstance(error.original_error, DATABASE_ERRORS):
+                raise error.original_error
     errors = [formatted_after_execution(error, request_id=request_id) for error in result.errors or ()]
     return ({"errors": errors} if errors else {}) | {"data": result.data}
 

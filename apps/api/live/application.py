@@ -13,13 +13,13 @@ from typing import Any
 
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
-from django.db import DatabaseError
 from django.http import HttpRequest
 from django.utils import timezone
 
 from apps.api.errors import Refused
 from apps.api.graphql import operations
 from apps.api.graphql.context import Context
+from apps.api.graphql.errors import DATABASE_ERRORS
 from apps.api.json_requests import check_form
 from apps.api.live.hub import READ_LARGEST, STREAMS_LARGEST, Hub, Stream, Subscription, next_event, unavailable
 from apps.api.live.kinds import KINDS, MISSED_LARGEST, OLDEST, refuse_too_old, wanted_by
@@ -78,7 +78,7 @@ class Live:
         try:
             try:
                 subscription, stream = await self._opened(scope, receive)
-            except DatabaseError:
+            except DATABASE_ERRORS:
                 logger.warning("stream not opened", exc_info=True, extra={"request_id": request_id})
                 raise unavailable() from None
         except Refused as refused:
@@ -95,7 +95,7 @@ class Live:
             self.hub.close(stream)
 
     async def _opened(self, scope: dict[str, Any], receive: Receive) -> tuple[Subscription, Stream]:
-        """Return a stream that was opened. Raises Refused, DatabaseError."""
+        """Return a stream that was opened. Raises Refused, and the errors of a database that is away."""
         content = await _content(receive)
         subscription = await self.hub.in_pool(_begun, ASGIRequest(scope, BytesIO(content)))
         stream = self.hub.open(subscription)
@@ -148,7 +148,7 @@ class Live:
 
 
 def _begun(request: ASGIRequest) -> Subscription:
-    """Return what a request wants to follow. Raises Refused, DatabaseError."""
+    """Return what a request wants to follow. Raises Refused, and the errors of a database that is away."""
     try:
         request.get_host()
     except DisallowedHost:

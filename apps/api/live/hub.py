@@ -12,12 +12,12 @@ from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from apps.api.errors import Refused
 from apps.api.graphql.context import Context
-from apps.api.graphql.errors import formatted_after_execution
+from apps.api.graphql.errors import DATABASE_ERRORS, formatted_after_execution
 from apps.api.graphql.execution import reading
 from apps.api.graphql.operations import Operation
 from apps.api.live.kinds import KINDS, Kind, Update
@@ -76,6 +76,9 @@ class Group:
 
     def _written(self, update: Update, context: Context) -> bytes:
         result = self.operation.execute(context=context, root=update.root)
+        for error in result.errors or ():
+            if isinstance(error.original_error, DATABASE_ERRORS):
+                raise error.original_error
         request_id = secrets.token_hex(8) if result.errors else ""
         errors = [formatted_after_execution(error, request_id=request_id) for error in result.errors or ()]
         return next_event(({"errors": errors} if errors else {}) | {"data": result.data}, cursor=update.cursor)
@@ -251,7 +254,7 @@ class Hub:
             await asyncio.sleep(CHECK_EVERY_SECONDS)
             try:
                 await self.check()
-            except DatabaseError as error:
+            except DATABASE_ERRORS as error:
                 logger.warning("streams not checked", extra={"reason": type(error).__name__})
 
     async def check(self) -> None:
