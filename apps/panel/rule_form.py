@@ -8,7 +8,6 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.contrib.auth.models import AbstractBaseUser
 from django.urls import reverse
 from django.utils.html import format_html
@@ -28,6 +27,7 @@ from apps.market.models import Asset, Feed
 from apps.market.queries import assets_chosen
 from apps.notation import write_duration
 from apps.notify.models import Channel
+from apps.panel.asset_picker import AssetPickerWidget, AssetsField
 from apps.rules import queries
 from apps.rules.drafts import (
     RIGHT_PARTS,
@@ -76,7 +76,7 @@ KINDS = [
         [("above_average", "is above its average"), ("below_average", "is below its average")],
     ),
     ("spread: deviations from a mean", [("zscore", "is unusually far from its average")]),
-    ("silence: no quotes", [("stale", "has had no quote for a while")]),
+    ("silence: no quotes", [("stale", "has had no new price for")]),
     ("a frozen source: one price", [("unchanged", "has had the same price for a while")]),
     ("several together", [(COMBINED, "several conditions together")]),
 ]
@@ -158,10 +158,10 @@ class RuleForm(forms.ModelForm):
     watch = forms.ChoiceField(
         label="Watches",
         choices=[("symbols", "these assets"), ("tag", "every asset with a tag"), ("feed", "every asset of a feed")],
-        help_text="By tag or feed it follows assets that come and go.",
+        help_text="With a tag or feed, new assets are included automatically.",
         widget=UnfoldAdminSelectWidget,
     )
-    symbols = forms.ModelMultipleChoiceField(
+    symbols = AssetsField(
         queryset=Asset.objects.order_by("symbol"),
         required=False,
         label="Assets",
@@ -178,7 +178,7 @@ class RuleForm(forms.ModelForm):
         queryset=Feed.objects.order_by("name"), required=False, label="Feed", widget=UnfoldAdminSelectWidget
     )
     kind = forms.ChoiceField(
-        choices=KINDS, label="The price", help_text="What must hold.", required=False, widget=UnfoldAdminSelectWidget
+        choices=KINDS, label="The price", help_text="The condition.", required=False, widget=UnfoldAdminSelectWidget
     )
     level = _text("Level", "A price, like 100000 or 0.99. Equal to it is neither above nor below.", kinds_of="level")
     low = _text("Low", "The lower edge of the band, like 0.99. It belongs to the band.", kinds_of="low")
@@ -224,7 +224,7 @@ class RuleForm(forms.ModelForm):
     )
     pending = _text("For", "How long it must hold before it fires, like 2m. Blank: it fires at once.", example="0s")
     keep_firing = _text("Keep firing", "How long it must be over before it resolves, like 1m.", example="0s")
-    cooldown = _text("Cooldown", "How long after an opening the next one is silent, like 30m.", example="0s")
+    cooldown = _text("Cooldown", "After an alert opens, do not notify again for this long, e.g. 30m.", example="0s")
     trigger = forms.ChoiceField(
         choices=[("edge", "each time it begins to hold"), ("once", "once, and then it ends")],
         required=False,
@@ -234,7 +234,7 @@ class RuleForm(forms.ModelForm):
     expires_at = forms.SplitDateTimeField(
         required=False,
         label="Expires at (UTC)",
-        help_text="Then it ends, whatever it does. Blank: never.",
+        help_text="The rule stops at this time. Leave blank for never.",
         widget=UnfoldAdminSplitDateTimeWidget,
     )
 
@@ -244,6 +244,14 @@ class RuleForm(forms.ModelForm):
         label="Channels",
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="Who is notified when it fires. None: the alert is recorded, and nobody is notified.",
+    )
+
+    make_inbox = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="Make an inbox",
+        help_text="A channel that is read on this site. This rule notifies it, and so do your next ones.",
+        widget=UnfoldBooleanSwitchWidget,
     )
 
     class Meta:
@@ -257,7 +265,7 @@ class RuleForm(forms.ModelForm):
         self.document: dict[str, Any] = {}
         self._known_order: dict[str, int] = {}
         if "symbols" in self.fields:
-            self.fields["symbols"].widget = AutocompleteSelectMultiple(
+            self.fields["symbols"].widget = AssetPickerWidget(
                 RuleState._meta.get_field("asset"), admin.site, choices=self.fields["symbols"].choices
             )
             self.fields["kind"].widget.attrs["data-kinds-with"] = json.dumps(KINDS_WITH)
@@ -281,6 +289,8 @@ class RuleForm(forms.ModelForm):
             self.fields["channels"].help_text = format_html(NO_CHANNELS, reverse("admin:notify_channel_add"))
         if self.instance.pk is not None:
             self.initial.setdefault("channels", own.filter(rule_channels__rule=self.instance))
+        else:
+            self.initial.setdefault("channels", own.filter(is_default=True))
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -360,7 +370,7 @@ class RuleForm(forms.ModelForm):
         if self.cleaned_data.get("kind") == COMBINED:
             return "written", f"{rest or 'The condition'} {message}."
         if not self.cleaned_data.get("kind"):
-            return "kind", "Choose what must hold."
+            return "kind", "Choose a condition."
         return (rest, f"{rest} {message}.") if rest in self.fields else ("kind", f"It {message}.")
 
     def describe(self) -> str:

@@ -4,9 +4,12 @@ import pytest
 from django.contrib.auth.models import Group
 from playwright.sync_api import expect
 
+from apps.backtests.models import BacktestRun
+from apps.market.models import Feed
+from apps.notify.models import Message
 from apps.notify.services import create_channel
 from apps.rules.models import Rule, RuleVersion
-from tests.builders import make_feed, make_operator, make_rule
+from tests.builders import append_quotes, at, make_feed, make_operator, make_rule
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -127,3 +130,32 @@ def test_a_combined_rule_that_is_only_looked_at_gets_no_version(owner, live_serv
     expect(page.locator("body")).to_contain_text("was changed successfully")
     assert RuleVersion.objects.get().document["condition"] == condition
     assert Rule.objects.get() == rule
+
+
+def test_the_past_is_shown_beside_the_form_and_a_sample_is_sent_before_saving(owner, live_server, page):
+    feed = Feed.objects.get()
+    for symbol, prices in (("BTC-USD", "9 11 9 12 9"), ("ETH-USD", "1 2 3 4 5")):
+        append_quotes(feed, [(symbol, at(day * 86_400), price) for day, price in enumerate(prices.split())])
+    begin(page, live_server, name="High")
+    page.select_option("#id_kind", "above")
+    page.fill("#id_level", "10")
+    past = page.locator("#rule-past")
+    expect(past).to_contain_text("it would have opened 2 alerts on BTC-USD: about 4 a week")
+    assert past.locator("canvas").bounding_box()["height"] > 100
+    page.fill("#id_level", "11")
+    expect(past).to_contain_text("it would have opened 1 alert on BTC-USD")
+    past.get_by_label("Asset").select_option("ETH-USD")
+    expect(past).to_contain_text("it would have opened 0 alerts on ETH-USD: none a week")
+    page.check("text=Inbox (inbox)")
+    page.click("text=Send a sample alert to these channels")
+    expect(page.locator("#rule-sample")).to_contain_text("Inbox: queued")
+    assert "High" in Message.objects.get().subject
+    page.click("button[name=_continue]")
+    page.fill("#id_level", "4,5")
+    page.click("text=Try this on more of the past")
+    expect(page.locator("body")).to_contain_text(
+        "It is tried as it stands in the form: any asset of spot is above 4.5."
+    )
+    page.click("text=Try it >> nth=-1")
+    expect(page.locator("body")).to_contain_text("It waits for a worker")
+    assert BacktestRun.objects.get().document["condition"] == {"kind": "above", "level": "4.5"}

@@ -168,7 +168,14 @@
     let kindBefore = form.elements.kind.value;
     let building = null;
 
+    const askPast = window.rulePast.begin(form);
+
     const showPreview = (_, answer) => {
+      if (answer.is_whole) {
+        askPast();
+      } else {
+        document.getElementById("rule-past").hidden = true;
+      }
       const isCombined = form.elements.kind.value === COMBINED;
       let { errors } = answer;
       if (isCombined && building.isBuilt()) {
@@ -217,7 +224,8 @@
     building = beginBuilder(form, kindsWith, changed);
     // Where one kind's parameters are shown, they need not say whose they are.
     form.querySelectorAll(".rule-kinds").forEach((text) => text.remove());
-    rowOf(form, "recovery").closest("fieldset").after(panel);
+    rowOf(form, "recovery").closest("fieldset").after(panel, document.getElementById("rule-past"));
+    window.rulePast.beginSample(form);
     await building.start();
     form.addEventListener("input", changed);
     form.addEventListener("change", (event) => {
