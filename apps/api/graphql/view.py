@@ -33,7 +33,9 @@ def graphql(request: HttpRequest) -> HttpResponse:
     request_id: str = request.request_id  # type: ignore[attr-defined]
     try:
         if request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", ""):
-            return page(request) if operations.may_introspect(request.user) else redirect_to_login(request.get_full_path())
+            if not operations.may_introspect(request.user):
+                return redirect_to_login(request.get_full_path())
+            return page(request)
         status, answer, headers = 200, _answer(request, request_id=request_id), {}
     except Refused as refused:
         status, answer, headers = refused.status, {"errors": refused.errors}, refused.headers
