@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 
 from apps.log_facts import facts
+from apps.owned_ids import label_of
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # Whoever has such a link may act: Django writes the path of what it refuses.
@@ -27,6 +28,9 @@ class JsonFormatter(logging.Formatter):
         if (request_id := getattr(getattr(record, "request", None), "request_id", None)) is not None:
             line["request_id"] = request_id
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        for name in ("feed", "asset"):
+            if isinstance(line.get(name), int):
+                line[name] = label_of(line[name])
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _LINK.sub(r"\1***", json.dumps(line, default=str))

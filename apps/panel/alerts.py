@@ -17,8 +17,7 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import IN_STATE, alerts_of
 from apps.alerts.services import acknowledge
 from apps.alerts.wording import describe_event_reason
-from apps.market.models import Asset
-from apps.market.queries import price_path
+from apps.market.queries import assets_seen_by, price_path
 from apps.panel.alert_notifications import notification_tables
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, ShortText, Table, page_link, trace_link
 from apps.panel.problems import subject_links
@@ -81,7 +80,7 @@ class AssetFilter(admin.RelatedFieldListFilter):
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[int, str]]:
         seen = alerts_of(request.user).order_by().filter(asset=OuterRef("pk"))
-        assets = Asset.objects.filter(Exists(seen)).order_by("symbol")
+        assets = assets_seen_by(request.user).filter(Exists(seen)).order_by("symbol")
         return list(assets.values_list("pk", "symbol")[:CHOICES_OFFERED])
 
 

@@ -165,6 +165,10 @@ class AssetAdmin(HealthShown, PageAdmin):
     search_fields = ["symbol", "name", "aliases__name"]
     search_help_text = "Finds symbols, names and aliases."
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Asset]:
+        rows = queries.assets_seen_by(request.user)
+        return rows.order_by(*self.get_ordering(request) or Asset._meta.ordering)
+
     def get_readonly_fields(self, request: HttpRequest, obj: Asset | None = None) -> list[str]:
         shown = ["health", "health_text", "latest_price", "latest_at", "trading_now"]
         return shown if obj is None else ["symbol", *shown]
@@ -172,6 +176,10 @@ class AssetAdmin(HealthShown, PageAdmin):
     def get_fields(self, request: HttpRequest, obj: Asset | None = None) -> list[str]:
         # One that is not there yet has no health.
         return [name for name in self.fields if obj is not None or name not in ("health", "health_text")]
+
+    def has_change_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
+        # What one owner has is made and deleted on pages of its own.
+        return super().has_change_permission(request, obj) and (obj is None or obj.owner_id is None)
 
     def has_delete_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
         # What has quotes, or is watched, is part of a log that is never rewritten. None stands for many at once.

@@ -26,8 +26,7 @@ from apps.backtests.queries import backtests_seen_by
 from apps.backtests.simulation import THRESHOLDS
 from apps.backtests.wording import describe_failure
 from apps.market.domain import epoch_microseconds
-from apps.market.models import Asset
-from apps.market.queries import price_path
+from apps.market.queries import assets_named, price_path
 from apps.panel.kit.owned import describe_document
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, Table
 from apps.rules.domain import describe_reason
@@ -172,7 +171,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
             raise Http404
         version = newest_versions([rule.pk]).get(rule.pk)
         document = version.document if version is not None else {}
-        stored = _stored(document)
+        stored = _stored(document, owner_id=rule.owner_id)
         form = TryForm(request.POST or None, initial=_initial(request, document, stored))
         if request.method == "POST" and form.is_valid():
             try:
@@ -249,7 +248,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
 
     def charts_for(self, request: HttpRequest, row: BacktestRun) -> list[Chart]:
         symbol = _asset_chosen(request, row.result) if row.result else None
-        asset = Asset.objects.filter(symbol=symbol).first() if symbol else None
+        asset = assets_named([symbol], owner_id=row.rule.owner_id).get(symbol) if symbol else None
         if asset is None:
             return []
         prices = price_path(asset.pk, since=row.since, until=row.until)
@@ -357,9 +356,9 @@ class BacktestRunAdmin(ReadOnlyAdmin):
         return "" if opened is None else _counted(opened, "opening")
 
 
-def _stored(document: Any) -> tuple[datetime, datetime] | None:
+def _stored(document: Any, *, owner_id: int) -> tuple[datetime, datetime] | None:
     try:
-        return runs.stored_range(RuleSpec.read(document))
+        return runs.stored_range(RuleSpec.read(document), owner_id=owner_id)
     except RuleInvalid:
         return None
 

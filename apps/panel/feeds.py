@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db import models
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -123,7 +123,7 @@ class FeedAdmin(HealthShown, PageAdmin):
     search_fields = ["name"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Feed]:
-        return queries.with_recent_entries(super().get_queryset(request)).prefetch_related("sources")
+        return queries.with_recent_entries(queries.feeds_seen_by(request.user)).prefetch_related("sources")
 
     def get_fields(self, request: HttpRequest, obj: Feed | None = None) -> list[str]:
         return self.fields if obj is None else [*self.fields, *self.progress_fields]
@@ -135,6 +135,10 @@ class FeedAdmin(HealthShown, PageAdmin):
         if db_field.name == "interval_seconds":
             kwargs |= {"min_value": 1, "max_value": INTERVAL_LONGEST_SECONDS}
         return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def has_change_permission(self, request: HttpRequest, obj: Feed | None = None) -> bool:
+        # What one owner has is made and deleted on pages of its own.
+        return super().has_change_permission(request, obj) and (obj is None or obj.owner_id is None)
 
     def has_delete_permission(self, request: HttpRequest, obj: Feed | None = None) -> bool:
         # A feed's log is never rewritten; one that has none yet may go. None stands for many at once.
@@ -370,7 +374,8 @@ class FeedEntryAdmin(ReadOnlyAdmin):
     list_select_related = ["feed"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[FeedEntry]:
-        return super().get_queryset(request).filter(is_not_canary("feed"))
+        rows = super().get_queryset(request)
+        return rows.filter(is_not_canary("feed") if request.user.is_superuser else Q(feed__gt=0))
 
     @admin.display(description="rejected")
     def rejected_text(self, entry: FeedEntry) -> str:

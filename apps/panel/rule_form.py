@@ -25,7 +25,7 @@ from unfold.widgets import (
 
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, Feed
-from apps.market.queries import assets_chosen
+from apps.market.queries import assets_chosen, assets_of
 from apps.notation import write_duration
 from apps.notify.models import Channel
 from apps.rules import queries
@@ -241,10 +241,11 @@ class RuleForm(forms.ModelForm):
                 RuleState._meta.get_field("asset"), admin.site, choices=self.fields["symbols"].choices
             )
             self.fields["kind"].widget.attrs["data-kinds-with"] = json.dumps(KINDS_WITH)
+        self.fields["symbols"].queryset = assets_of(self.owner.pk).order_by("symbol")  # type: ignore[attr-defined]
         if self.instance.pk is not None:
             version = queries.newest_versions([self.instance.pk]).get(self.instance.pk)
             if version is not None:
-                self.initial = initial_of(version.document) | self.initial
+                self.initial = initial_of(version.document, owner_id=self.owner.pk) | self.initial
                 symbols = version.document.get("assets") if isinstance(version.document, dict) else None
                 if isinstance(symbols, list):
                     # What is only shown in another order must not become another version.
@@ -252,10 +253,14 @@ class RuleForm(forms.ModelForm):
         if "channels" in self.fields:
             self._offer_channels()
 
+    @property
+    def owner(self) -> AbstractBaseUser:
+        """Return whose rule it is: who writes it, where it is new."""
+        return self.instance.owner if self.instance.pk is not None else self.user
+
     def _offer_channels(self) -> None:
         """Offer the channels of the rule's owner, and no others."""
-        owner = self.instance.owner if self.instance.pk is not None else self.user
-        own = Channel.objects.filter(owner=owner).order_by("name")
+        own = Channel.objects.filter(owner=self.owner).order_by("name")
         self.fields["channels"].queryset = own  # type: ignore[attr-defined]
         if not own:
             self.fields["channels"].help_text = format_html(NO_CHANNELS, reverse("admin:notify_channel_add"))
@@ -285,7 +290,7 @@ class RuleForm(forms.ModelForm):
             try:
                 spec = RuleSpec.read(document)
                 if not wrong:
-                    refuse_unfit_assets(spec)
+                    refuse_unfit_assets(spec, owner_id=self.owner.pk)
                     self.spec = spec
                 return
             except RuleInvalid as error:
@@ -334,7 +339,7 @@ class RuleForm(forms.ModelForm):
         return (rest, f"{rest} {message}.") if rest in self.fields else ("kind", f"It {message}.")
 
     def _refuse_second_name(self, name: str) -> None:
-        owner = self.instance.owner if self.instance.pk is not None else self.user
+        owner = self.owner
         try:
             refuse_second_name(owner_id=owner.pk, name=name, rule=self.instance)
         except forms.ValidationError as error:
@@ -353,8 +358,8 @@ def condition_from_text(text: str) -> Any:
         raise RuleInvalid("condition", f"cannot be read: {error}") from None
 
 
-def initial_of(document: Any) -> dict[str, Any]:
-    """Return what the fields show of a rule; nothing where it cannot be read."""
+def initial_of(document: Any, *, owner_id: int) -> dict[str, Any]:
+    """Return what the fields show of a rule of this owner; nothing where it cannot be read."""
     try:
         spec = RuleSpec.read(document)
     except RuleInvalid:
@@ -364,7 +369,9 @@ def initial_of(document: Any) -> dict[str, Any]:
     initial = {
         "enabled": spec.enabled,
         "watch": "symbols" if assets.symbols else "tag" if assets.tag else "feed",
-        "symbols": [asset.pk for asset in assets_chosen(symbols=assets.symbols)] if assets.symbols else [],
+        "symbols": [one.pk for one in assets_chosen(symbols=assets.symbols, owner_id=owner_id)]
+        if assets.symbols
+        else [],
         "tag": assets.tag or "",
         "feed": Feed.objects.filter(name=assets.feed).first() if assets.feed else None,
         "pending": _duration(spec.pending),

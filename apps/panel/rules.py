@@ -185,7 +185,7 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
         name = Truncator(f"Copy of {rule.name}").chars(128)
         channels = list(Channel.objects.filter(rule_channels__rule=rule).values_list("pk", flat=True))
         about = {"name": name, "severity": rule.severity, "channels": channels}
-        return about | initial_of(rule.newest_document)  # type: ignore[attr-defined]
+        return about | initial_of(rule.newest_document, owner_id=rule.owner_id)  # type: ignore[attr-defined]
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
@@ -211,17 +211,17 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
             trace_id=secrets.token_hex(16),
         )
         obj.pk, obj.owner, obj.created_at = made.pk, made.owner, made.created_at
-        self._say_prospect(request, form.spec)  # type: ignore[attr-defined]
+        self._say_prospect(request, form.spec, owner_id=made.owner_id)  # type: ignore[attr-defined]
 
     def save_related(self, request: HttpRequest, form: BaseModelForm, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         set_channels(rule=form.instance, channels=list(form.cleaned_data["channels"]))
 
-    def _say_prospect(self, request: HttpRequest, spec: RuleSpec) -> None:
+    def _say_prospect(self, request: HttpRequest, spec: RuleSpec, *, owner_id: int) -> None:
         if not spec.enabled:
             self.say_refused(request, "It is switched off: nothing is evaluated.")
             return
-        prospect = queries.first_evaluated(spec)
+        prospect = queries.first_evaluated(spec, owner_id=owner_id)
         self.say_done(request, _describe_prospect(prospect))
         for asset, why in prospect.unfit[:ASSETS_NAMED]:
             self.say_refused(request, f"{asset.symbol}: {why}.")
@@ -252,7 +252,7 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
         answer: dict[str, Any] = {"summary": "", "errors": [], "assets": [], "more": 0, "warnings": []}
         if form.spec is not None:
             answer["summary"] = describe_rule(form.spec) + ("" if form.spec.enabled else " (switched off)")
-            prospect = queries.first_evaluated(form.spec)
+            prospect = queries.first_evaluated(form.spec, owner_id=form.owner.pk)
             answer["warnings"] = [*(f"{asset.symbol}: {why}" for asset, why in prospect.unfit), *prospect.warnings]
             answer["assets"] = [
                 {"symbol": one.asset.symbol, "is_known": one.outlook.is_known, "summary": one.outlook.summary}
@@ -441,7 +441,7 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
             return []
         if rule.deleted_at is not None or not spec.enabled:
             return []
-        prospect = queries.first_evaluated(spec)
+        prospect = queries.first_evaluated(spec, owner_id=rule.owner_id)
         # An asset that is evaluated already is left out: its windows may reach further back than the stored quotes.
         evaluated = {one.asset_id for one in states if not one.unknown}
         waiting = [

@@ -174,6 +174,26 @@ def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
     logger.info("asset moved", extra={"asset": asset_id, "from": left_feed_id, "to": feed_id, "rules": len(watching)})
 
 
+def delete_series(*, asset_id: int, now: datetime) -> None:
+    """Delete an asset that has an owner, with its quotes and candles, the alerts about it, and its feed's log where
+    nothing else is in it. Raises AssetStays. Its rules end first, as where an asset leaves its feed."""
+    with transaction.atomic():
+        feed_id = (
+            market_queries.every_asset().filter(owner__isnull=False).values_list("feed", flat=True).get(pk=asset_id)
+        )
+        move_asset(asset_id=asset_id, feed_id=None, now=now)
+        market.delete_asset(asset_id=asset_id, feed_id=feed_id)
+    logger.info("series deleted", extra={"asset": asset_id})
+
+
+def delete_series_of(*, owner_id: int, now: datetime) -> int:
+    """Delete all assets of an owner, who is about to be deleted, and return how many. Raises AssetStays."""
+    own = list(market_queries.assets_of(owner_id).filter(owner=owner_id).order_by("pk").values_list("pk", flat=True))
+    for asset_id in own:
+        delete_series(asset_id=asset_id, now=now)
+    return len(own)
+
+
 def notify_channels(*, channel_ids: Sequence[int]) -> list[int]:
     """Turn the due notifications of these channels into messages, dispatch their delivery, and return the channels that
     have a new message."""

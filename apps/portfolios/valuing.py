@@ -170,7 +170,7 @@ def days_of(portfolio: Portfolio, copy: LedgerCopy, *, since: date, until: date,
     """
     held = _steps(copy.quantities)
     balances = _steps(copy.balances)
-    assets = {one.pk: one for one in Asset.objects.filter(pk__in=list(held))}
+    assets = {one.pk: one for one in market.every_asset().filter(pk__in=list(held))}
     rate_assets = market.rate_assets()
     wanted = {*assets, *(one.pk for one in rate_assets)}
     begin, end = _midnight(since), _midnight(until + _ONE_DAY)

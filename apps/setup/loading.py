@@ -78,7 +78,7 @@ def load_setup(
     Rules and channels belong to `owner`. Raises SetupInvalid.
     """
     # The past is read before the logs are locked.
-    ahead = read_ahead(_rules_of_assets_that_are_there(setup.get("rules") or [], owner=owner))
+    ahead = read_ahead(_rules_of_assets_that_are_there(setup.get("rules") or [], owner=owner), owner_id=owner.pk)
     with transaction.atomic():
         return _load(setup, owner=owner, now=now, trace_id=trace_id, ahead=ahead)
 

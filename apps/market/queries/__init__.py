@@ -18,7 +18,6 @@ from apps.market.queries.feeds import (
     QuoteCounts,
     SameAnswers,
     effective_interval_seconds,
-    feeds_seen_by,
     hourly_counts,
     last_success_at,
     pace_seconds,
@@ -47,6 +46,7 @@ from apps.market.queries.log import (
     quotes_removed_by,
     released_between,
 )
+from apps.market.queries.owners import assets_of, assets_seen_by, every_asset, every_feed, feeds_seen_by
 from apps.market.queries.past import (
     ever_quoted,
     forgotten_before,
@@ -95,6 +95,8 @@ __all__ = [
     "assets_changes",
     "assets_chosen",
     "assets_named",
+    "assets_of",
+    "assets_seen_by",
     "calendar_warnings",
     "candles_of",
     "clocks_between",
@@ -105,6 +107,8 @@ __all__ = [
     "evaluated_quotes",
     "evaluated_quotes_of",
     "ever_quoted",
+    "every_asset",
+    "every_feed",
     "feeds_behind",
     "feeds_pushed_to",
     "feeds_seen_by",

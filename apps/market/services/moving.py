@@ -7,6 +7,7 @@ from django.db import transaction
 from apps.leases import IS_LEASED
 from apps.market import domain
 from apps.market.models import Asset, EvaluationCursor, Feed, FeedHead, LatestQuote
+from apps.market.queries import every_asset, every_feed
 from apps.market.services.candles import roll_up_last
 from apps.market.services.log import lock_head, move_clock
 
@@ -47,17 +48,17 @@ def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
     Where rules may be evaluated on it, call the pipeline's `move_asset`: it enters their change in both logs in the
     same transaction. Both feeds are locked until that ends. Raises AssetStays.
     """
-    old_id = Asset.objects.values_list("feed_id", flat=True).get(pk=asset_id)
+    old_id = every_asset().values_list("feed_id", flat=True).get(pk=asset_id)
     if old_id == feed_id:
         return old_id
     feed_ids = sorted({one for one in (old_id, feed_id) if one is not None})
     # First the analyzers, who may take a while and never ask for a head: so no fetch of the feeds waits for them here.
     list(EvaluationCursor.objects.select_for_update(no_key=True).filter(pk__in=feed_ids).order_by("pk"))
     heads = {one: lock_head(one) for one in feed_ids}
-    asset = Asset.objects.select_for_update(no_key=True).get(pk=asset_id)
+    asset = every_asset().select_for_update(no_key=True).get(pk=asset_id)
     if asset.feed_id != old_id:
         raise AssetStays(f"{asset} was moved by somebody else at this moment.")
-    feed = Feed.objects.get(pk=feed_id) if feed_id is not None else None
+    feed = every_feed().get(pk=feed_id) if feed_id is not None else None
     refuse_to_move(asset, feed=feed)
     if old_id is not None and not roll_up_last(old_id):
         # Quotes that are not in candles yet are read from the log of the asset's feed, which would be another.
@@ -70,5 +71,5 @@ def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
     if feed is not None and latest is not None and feed.is_live:
         move_clock(heads[feed.pk], as_of=latest.at)
         heads[feed.pk].save(update_fields=["as_of"])
-    Asset.objects.filter(pk=asset_id).update(feed=feed)
+    every_asset().filter(pk=asset_id).update(feed=feed)
     return old_id
