@@ -13,6 +13,7 @@ from apps.canary import WithCanary, WithoutCanary
 from apps.leases import Dispatched, Leased
 from apps.market import domain
 from apps.market.calendars import CALENDARS
+from apps.market.derived import models as _derived  # noqa: F401 (Django looks for tables here)
 from apps.market.splits import RATIO_HIGHEST
 from apps.owned_ids import LABEL, external_id_of
 
@@ -303,7 +304,7 @@ class AssetAlias(models.Model):
 
 
 # Kinds of entries that time brings; every other kind changes what a reader sees of the past.
-FORWARD_KINDS = ("quotes", "rules")
+FORWARD_KINDS = ("quotes", "rules", "series")
 
 
 class FeedEntry(models.Model):
@@ -324,6 +325,7 @@ class FeedEntry(models.Model):
         HISTORY = "history", "history"
         SPLIT = "split", "split"
         CORRECTION = "correction", "correction"
+        SERIES = "series", "change of series"
 
     feed = models.ForeignKey(Feed, models.CASCADE, related_name="entries")
     seq = models.PositiveBigIntegerField()

@@ -22,6 +22,7 @@ from apps.alerts.queries import alerts_of, states_watching
 from apps.health.queries import asset_healths
 from apps.market import calendars, queries
 from apps.market.calendars import CALENDARS
+from apps.market.derived.models import DerivedFeed
 from apps.market.models import Asset, AssetAlias, Feed
 from apps.market.services import AssetStays, CorrectionRefused, refuse_to_move
 from apps.panel.feed_health import refused_table
@@ -93,6 +94,8 @@ class AssetForm(forms.ModelForm):
 
     def clean_feed(self) -> Feed | None:
         feed: Feed | None = self.cleaned_data["feed"]
+        if self.instance.pk is None and feed is not None and DerivedFeed.objects.filter(pk=feed.pk).exists():
+            raise ValidationError(f"{feed} has derived series alone.")
         if self.instance.pk is not None and "feed" in self.changed_data:
             try:
                 refuse_to_move(Asset.objects.select_related("feed").get(pk=self.instance.pk), feed=feed)

@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 from apps.canary import is_not_canary
 from apps.health.queries import feed_healths
 from apps.market import queries
+from apps.market.derived.models import DerivedFeed
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry, Quote, SupersededQuote
 from apps.market.services import pause_feeds, resume_feeds
 from apps.panel.feed_health import (
@@ -137,8 +138,9 @@ class FeedAdmin(HealthShown, PageAdmin):
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: Feed | None = None) -> bool:
-        # What one owner has is made and deleted on pages of its own.
-        return super().has_change_permission(request, obj) and (obj is None or obj.owner_id is None)
+        # Nobody sets what is made of other feeds.
+        is_derived = obj is not None and DerivedFeed.objects.filter(pk=obj.pk).exists()
+        return super().has_change_permission(request, obj) and not is_derived
 
     def has_delete_permission(self, request: HttpRequest, obj: Feed | None = None) -> bool:
         # A feed's log is never rewritten; one that has none yet may go. None stands for many at once.
@@ -172,6 +174,8 @@ class FeedAdmin(HealthShown, PageAdmin):
         set_is_live(form.instance)
 
     def buttons_for(self, request: HttpRequest, row: Feed) -> list[str]:
+        if DerivedFeed.objects.filter(pk=row.pk).exists():
+            return []
         return ["fetch_now", "pause"] if row.is_enabled else ["resume"]
 
     @admin.action(description="Fetch now", permissions=["change"])

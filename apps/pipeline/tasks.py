@@ -26,6 +26,14 @@ def fetch_quotes(feed_id: int, slot: str, trace_id: str) -> None:
     with noted(feed=feed_id, trace_id=trace_id):
         entry = sources.fetch(feed_id=feed_id, slot=datetime.fromisoformat(slot), now=now, trace_id=trace_id)
         trace_fetch(entry, began_at=now)
+        flow.derive_soon(feed_id=feed_id)
+
+
+@shared_task(name="pipeline.derive_quotes")
+def derive_quotes(feed_id: int) -> None:
+    """Append the quotes of a derived feed up to its legs' watermark."""
+    with noted(feed=feed_id):
+        flow.derive_quotes(feed_id=feed_id)
 
 
 # No soft limit: its exception would be raised inside the engine, which takes it for an error of the rule that is being

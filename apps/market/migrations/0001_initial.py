@@ -111,7 +111,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('seq', models.PositiveBigIntegerField()),
-                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history'), ('split', 'split'), ('correction', 'correction')], max_length=10)),
+                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history'), ('split', 'split'), ('correction', 'correction'), ('series', 'change of series')], max_length=10)),
                 ('slot', models.DateTimeField(null=True)),
                 ('part', models.PositiveSmallIntegerField(default=1)),
                 ('as_of', models.DateTimeField()),
@@ -351,7 +351,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='feedentry',
-            index=models.Index(condition=models.Q(('kind__in', ('quotes', 'rules')), _negated=True), fields=['id'], name='entry_of_the_past'),
+            index=models.Index(condition=models.Q(('kind__in', ('quotes', 'rules', 'series')), _negated=True), fields=['id'], name='entry_of_the_past'),
         ),
         migrations.AddIndex(
             model_name='feedentry',
@@ -414,6 +414,81 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='feed',
             constraint=models.CheckConstraint(condition=models.Q(('name', 'owned'), _negated=True), name='feed_name_is_not_that_of_owned_feeds', violation_error_message='Metrics and logs call the feeds of owners owned; take another name.'),
+        ),
+        migrations.CreateModel(
+            name='Derivation',
+            fields=[
+                ('entry', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='derivation', serialize=False, to='market.feedentry')),
+                ('positions', models.JSONField()),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='DerivedFeed',
+            fields=[
+                ('redispatch_at', models.DateTimeField(editable=False, null=True)),
+                ('feed', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='derived', serialize=False, to='market.feed')),
+                ('key', models.TextField(unique=True)),
+                ('version', models.PositiveBigIntegerField(default=0)),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='DerivedSeries',
+            fields=[
+                ('asset', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='series', serialize=False, to='market.asset')),
+                ('document', models.JSONField()),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                'verbose_name_plural': 'derived series',
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='SeriesChange',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('asset_id', models.BigIntegerField(null=True)),
+                ('document', models.JSONField(null=True)),
+                ('entry', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='series_changes', to='market.feedentry')),
+                ('left_behind', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='market.feed')),
+            ],
+            options={
+                'ordering': ['id'],
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='LegCursor',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('seq', models.PositiveBigIntegerField(default=0)),
+                ('is_behind', models.BooleanField(default=False)),
+                ('feed', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='legs', to='market.derivedfeed')),
+                ('leg', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='derived_cursors', to='market.feed')),
+            ],
+            options={
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('feed', 'leg'), name='one_cursor_per_derived_feed_and_leg')],
+            },
+        ),
+        migrations.CreateModel(
+            name='SeriesLeg',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('asset', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='leg_of', to='market.asset')),
+                ('series', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='legs', to='market.derivedseries')),
+            ],
+            options={
+                'verbose_name_plural': 'derived series',
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('series', 'asset'), name='one_leg_per_series_and_asset')],
+            },
         ),
         # Migrating backwards drops the tables anyway.
         migrations.RunPython(partition, migrations.RunPython.noop),
