@@ -5,7 +5,7 @@ from fractions import Fraction
 from apps.market.derived.making import create_series
 from apps.market.derived.models import Derivation, SeriesChange
 from apps.market.derived.series import read_written
-from apps.market.domain import epoch_microseconds
+from apps.market.domain import EARLIEST, epoch_microseconds
 from apps.market.models import Asset, FeedEntry, Quote
 from tests.builders import START, TRACE
 from tests.market.derived_oracle import quotes_of
@@ -34,6 +34,9 @@ def expected_of(feed_id):
     for entry in FeedEntry.objects.filter(feed=feed_id).order_by("seq"):
         for change in changes.get(entry.pk, ()):
             definitions[change.asset_id] = change.document
+        if entry.kind == "quotes" and clock >= entry.as_of:
+            # It had no clock before: the entries before its first answer are dated by the machine's.
+            clock = EARLIEST
         if entry.kind == "quotes":
             for asset_id, document in definitions.items():
                 if document is not None:
