@@ -2,12 +2,15 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
-LOCK := .venv/bin/uv pip compile --quiet pyproject.toml --generate-hashes --python-version 3.11.7 --no-emit-index-url --no-strip-extras --no-header
+LOCK := .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11.7 --no-emit-index-url --no-strip-extras --no-header
+# celery-exporter runs on 3.11 and 3.12 alone: make EXPORTER_PYTHON=python3.12 monitor
+EXPORTER_PYTHON ?= $(PYTHON)
+EXPORTER := compose/celery-exporter
 # Blank is the default of each: SQLite, the broker in the process, the cache in the process.
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo services browser monitoring dev monitor flower test coverage faults bench lint lock clean
+.PHONY: help env up down venv venv-dev demo services browser monitoring celery-exporter dev monitor flower test coverage faults bench lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -16,14 +19,25 @@ help: ## Show this list
 demo: venv ## Run everything in one process with nothing but Python; options: make demo ARGS="--help"
 	@$(EMBEDDED) .venv/bin/python manage.py demo $(ARGS)
 
+env: ## Write .env with new secrets for the containers; a .env that is there is only added to
+	@$(PYTHON) compose/environment.py
+
+up: env ## Run everything in containers, http://localhost:8080; with an invented market: make up ARGS=--demo
+	@$(PYTHON) compose/up.py $(ARGS)
+
+down: ## Stop the containers; their data stays
+	@docker compose down $(ARGS)
+
 services: venv-dev ## Have PostgreSQL, RabbitMQ and Redis on loopback (installed as root on Debian)
 	@compose/services.sh
 
 browser: venv-dev ## Have a Chromium for the browser tests (installed as root on Debian)
 	@compose/browser.sh
 
-monitoring: services ## Have the programs of Prometheus, Alertmanager and exporters, and RabbitMQ's metrics
+monitoring: services celery-exporter ## Have the programs of Prometheus, Alertmanager and exporters, and RabbitMQ's metrics
 	@compose/monitoring.sh
+
+celery-exporter: .venv-celery-exporter/.installed ## Have celery-exporter, in an environment of its own
 
 # --env: honcho would read a .env over what compose/native.env says.
 dev: services ## Run web, workers and beat on these servers, http://127.0.0.1:8000; elsewhere: make dev PORT=8001
@@ -62,8 +76,9 @@ lint: venv-dev ## Check style, layers, types, and that models and migrations agr
 
 lock: .venv/bin/python ## Write requirements*.txt anew from pyproject.toml; newer versions: make lock ARGS=--upgrade
 	@$(PIP) install uv==$(UV_VERSION)
-	@$(LOCK) $(ARGS) -o requirements.txt
-	@$(LOCK) $(ARGS) --extra dev -c requirements.txt -o requirements-dev.txt
+	@$(LOCK) $(ARGS) pyproject.toml -o requirements.txt
+	@$(LOCK) $(ARGS) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
+	@$(LOCK) $(ARGS) $(EXPORTER)/requirements.in -o $(EXPORTER)/requirements.txt
 
 venv: .venv/.installed node_modules/.installed ## Have .venv with what the product needs
 
@@ -82,6 +97,14 @@ clean: ## Remove caches and reports (not .venv, not the data in var)
 .venv/.installed: requirements.txt | .venv/bin/python
 	@echo "venv: installing requirements.txt"
 	@$(PIP) install --require-hashes -r requirements.txt
+	@touch $@
+
+.venv-celery-exporter/.installed: $(EXPORTER)/requirements.txt
+	@$(EXPORTER_PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+	  { echo "celery-exporter needs Python 3.11 or 3.12, and '$(EXPORTER_PYTHON)' is neither: make EXPORTER_PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "celery-exporter: installing $(EXPORTER)/requirements.txt"
+	@$(EXPORTER_PYTHON) -m venv .venv-celery-exporter
+	@.venv-celery-exporter/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $(EXPORTER)/requirements.txt
 	@touch $@
 
 # It names the product's packages as well, in the same versions.

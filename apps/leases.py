@@ -2,9 +2,12 @@
 
 One conditional UPDATE decides which worker gets a lease. Leases are measured by the database's clock, so that machines
 whose clocks differ agree; dispatches by the application's.
+
+A clock may be set back. What waits for a time that was set before that would wait for as long as the clock went back,
+so each such time is compared with the longest wait that it can stand for, or with when it was set.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import models
 from django.db.models import Q
@@ -39,6 +42,12 @@ LEASE_HAS_EXPIRED = Q(lease_until__lt=Now())
 IS_FREE = Q(lease_until=None) | LEASE_HAS_EXPIRED
 
 
-def may_dispatch(*, now: datetime) -> Q:
-    """Match the rows for which no task is on its way."""
-    return Q(redispatch_at=None) | Q(redispatch_at__lt=now)
+# The clocks of machines may differ by this much. What is dated later was dated before the clock was set back.
+CLOCKS_DIFFER_AT_MOST = timedelta(seconds=5)
+
+
+def may_dispatch(*, now: datetime, again_after: timedelta | None = None) -> Q:
+    """Match the rows for which no task is on its way. again_after: how long one is waited for, where that is the same
+    for all rows."""
+    may = Q(redispatch_at=None) | Q(redispatch_at__lt=now)
+    return may if again_after is None else may | Q(redispatch_at__gt=now + again_after + CLOCKS_DIFFER_AT_MOST)

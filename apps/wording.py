@@ -29,8 +29,9 @@ def format_time(moment: int) -> str:
 
 def format_number(number: str | Decimal) -> str:
     """Return a number with thin groups of thousands: 61230.5 is "61 230.5"."""
-    whole, _, part = write_number(abs(Decimal(number))).partition(".")
-    sign = "-" if Decimal(number) < 0 else ""
+    number = Decimal(number)
+    whole, _, part = write_number(number.copy_abs()).partition(".")
+    sign = "-" if number < 0 else ""
     return f"{sign}{int(whole):,}".replace(",", " ") + (f".{part}" if part else "")
 
 

@@ -10,4 +10,4 @@ port=${FLOWER_PORT:-5555}
 echo "flower: http://127.0.0.1:$port, user fintech, password $password"
 # By the environment: arguments are shown to whoever lists processes.
 export FLOWER_BASIC_AUTH="fintech:$password"
-exec .venv/bin/celery -A fintech flower --address=127.0.0.1 --port="$port"
+FLOWER_ADDRESS=127.0.0.1 FLOWER_PORT=$port exec compose/start.sh flower

@@ -12,7 +12,7 @@ from django.db import close_old_connections
 
 from apps.log_facts import forget, note
 from apps.pipeline import task_metrics  # noqa: F401 (connects to signals)
-from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, SCHEDULE, other_queues, work_queues
+from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, TICKS, other_queues, work_queues
 
 
 class ReliableTask(DjangoTask):
@@ -27,6 +27,32 @@ class ReliableTask(DjangoTask):
         options.setdefault("confirm_timeout", 3)
         return super().apply_async(args, kwargs, **options)
 
+
+# beat's task -> how often it is sent
+PERIODS = {
+    "tick": timedelta(seconds=1),
+    "sweep": timedelta(seconds=5),
+    "check_health": timedelta(seconds=10),
+    "rollup": timedelta(seconds=30),
+    "reconcile": timedelta(minutes=1),
+    "record_nights": timedelta(minutes=10),
+    "prune": timedelta(hours=1),
+}
+# On a broker they do not expire, since the queue is short: an expiry goes by the wall clock, and a worker whose clock
+# is ahead of beat's would drop them all. Embedded, nothing bounds the queue, and there is one clock.
+_OF_TICKS = {"queue": TICKS} if ON_AMQP else {"queue": TICKS, "expires": 10}
+
+# Only where marks are read: else canaries of a queue without a worker would wait there, and nobody wants them.
+_CANARIES = {
+    f"canary of {queue.name}": {
+        "task": "pipeline.mark_alive",
+        "args": [queue.name],
+        "schedule": timedelta(seconds=30),
+        "options": {"queue": queue.name},
+    }
+    for queue in work_queues()
+    if settings.LIVENESS_DIR is not None
+}
 
 app = Celery("fintech", task_cls=ReliableTask)
 app.conf.update(
@@ -50,7 +76,7 @@ app.conf.update(
     worker_enable_prefetch_count_reduction=True,
     worker_soft_shutdown_timeout=10,
     task_time_limit=60,
-    worker_eta_task_limit=100,
+    worker_consumer="apps.pipeline.consumer:Consumer",
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     task_ignore_result=True,
@@ -68,36 +94,12 @@ app.conf.update(
     task_queues=work_queues(),
     task_publish_retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1},
     # Static entries that carry no data, only "look at the rows": a lost or doubled tick changes nothing.
-    # One that waits longer than its own period is dropped, since the next one says the same.
-    beat_scheduler="celery.beat:Scheduler",
+    beat_scheduler="apps.pipeline.scheduler:Scheduler",
     beat_max_loop_interval=5,
     beat_schedule={
-        "tick": {
-            "task": "pipeline.tick",
-            "schedule": timedelta(seconds=1),
-            "options": {"expires": 5, "queue": SCHEDULE},
-        },
-        "sweep": {
-            "task": "pipeline.sweep",
-            "schedule": timedelta(seconds=5),
-            "options": {"expires": 10, "queue": SCHEDULE},
-        },
-        "check_health": {
-            "task": "pipeline.check_health",
-            "schedule": timedelta(seconds=10),
-            "options": {"expires": 20, "queue": SCHEDULE},
-        },
-        "rollup": {
-            "task": "pipeline.rollup",
-            "schedule": timedelta(seconds=30),
-            "options": {"expires": 60, "queue": SCHEDULE},
-        },
-        "prune": {
-            "task": "pipeline.prune",
-            "schedule": timedelta(hours=1),
-            "options": {"expires": 600, "queue": SCHEDULE},
-        },
-    },
+        name: {"task": f"pipeline.{name}", "schedule": period, "options": _OF_TICKS} for name, period in PERIODS.items()
+    }
+    | _CANARIES,
     # Without it Celery closes the connection after every task (celery#10554).
     CELERY_DB_REUSE_MAX=10_000,
 )

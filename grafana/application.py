@@ -62,6 +62,7 @@ APPLICATION = (
                 "WHERE symbol = '$symbol' AND $__timeFilter(opened_at) ORDER BY opened_at DESC LIMIT 200",
                 form="table",
             ),
+            traces="trace_id",
         ),
         choices=[SYMBOL],
         annotations=[ALERTS_OF_SYMBOL],
@@ -125,6 +126,13 @@ APPLICATION = (
             "Of live feeds. It grows while a market is closed.",
             "s",
             prom(f"fintech_feed_newest_quote_age_seconds{_OF_FEED}", "{{feed}}"),
+        ),
+        lines(
+            "Calls of providers left",
+            "About how many of a provider's calls of 24 hours are left; of those with such a limit.",
+            "short",
+            prom("fintech_provider_daily_calls_left", "{{provider}}"),
+            prom("fintech_provider_daily_calls_limit", "limit of {{provider}}"),
         ),
         lines(
             "Connections to the database",
@@ -196,14 +204,14 @@ APPLICATION = (
             "Dead letters",
             "Messages that were delivered too often, or could never be taken.",
             "short",
-            now('fintech_queue_messages{queue="fintech.dead"}'),
+            now('fintech_queue_messages{queue="dead-letters"}'),
             bad=1,
         ),
         number(
             "Queues that nobody reads",
             "Queues of work without a consumer.",
             "short",
-            now('count(fintech_queue_consumers{queue!="fintech.dead"} == 0) or vector(0)'),
+            now('count(fintech_queue_consumers{queue!="dead-letters"} == 0) or vector(0)'),
             bad=1,
         ),
         number("Broker", "1: it says how long its queues are.", "short", now("fintech_broker_up")),
@@ -236,6 +244,18 @@ APPLICATION = (
             quantile(0.95, "fintech_task_seconds", by="task"),
         ),
         lines("Messages that wait", "In each queue.", "short", prom("fintech_queue_messages", "{{queue}}")),
+        lines(
+            "Tasks by the workers' events",
+            "As celery-exporter counts them, by queue; it begins anew when it is started.",
+            "cps",
+            prom("sum by (queue_name) (rate(celery_task_succeeded_total[$__rate_interval]))", "{{queue_name}}"),
+        ),
+        lines(
+            "Processes of workers",
+            "How many read each queue, as they say themselves.",
+            "short",
+            prom("celery_active_process_count", "{{queue_name}}"),
+        ),
         lines(
             "Sent by beat",
             "Tasks that beat sends.",
@@ -281,6 +301,16 @@ APPLICATION = (
             *(
                 quantile(share, "django_http_requests_latency_seconds_by_view_method", where='{view="graphql"}')
                 for share in (0.5, 0.95)
+            ),
+        ),
+        lines(
+            "Newest prices from the cache",
+            "Share of the newest prices that pages and the API found in the cache; the others were read from rows.",
+            "percentunit",
+            prom(
+                'sum(rate(fintech_cache_lookups_total{outcome="hit"}[$__rate_interval]))'
+                " / sum(rate(fintech_cache_lookups_total[$__rate_interval]))",
+                "hits",
             ),
         ),
         lines(

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from grafana.application import APPLICATION
+from grafana.logs import LOGS
 from grafana.servers import SERVERS
 
 FOLDER = Path(__file__).resolve().parent / "dashboards"
-DASHBOARDS = (*APPLICATION, *SERVERS)
+DASHBOARDS = (*APPLICATION, *SERVERS, *LOGS)
 
 
 def written(one: dict[str, Any]) -> str:

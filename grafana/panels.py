@@ -1,10 +1,14 @@
 """Dashboards, panels and queries in Grafana's classic JSON form, as Python's dictionaries."""
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 PROMETHEUS = {"type": "prometheus", "uid": "fintech-prometheus"}
 POSTGRES = {"type": "grafana-postgresql-datasource", "uid": "fintech-postgres"}
+LOKI = {"type": "loki", "uid": "fintech-loki"}
+JAEGER = {"type": "jaeger", "uid": "fintech-jaeger"}
 _WIDTH = 24
 Panel = dict[str, Any]
 Target = dict[str, Any]
@@ -19,6 +23,12 @@ def now(expression: str, legend: str = "") -> Target:
     """Return a query of Prometheus for the newest value alone."""
     one = prom(expression, legend)
     return {**one, "range": False, "instant": True}
+
+
+def line(expression: str, legend: str = "", *, is_now: bool = False) -> Target:
+    """Return a query of Loki; is_now: for one value alone."""
+    kind = "instant" if is_now else "range"
+    return {"datasource": LOKI, "expr": expression, "legendFormat": legend, "queryType": kind}
 
 
 def sql(statement: str, *, form: str = "time_series") -> Target:
@@ -55,9 +65,45 @@ def number(title: str, text: str, unit: str, *targets: Target, bad: float | None
     return panel
 
 
-def table(title: str, text: str, unit: str, *targets: Target, width: int = 24, height: int = 9) -> Panel:
-    """Return a table."""
-    return _panel("table", title, text, targets, unit, width=width, height=height)
+def table(
+    title: str, text: str, unit: str, *targets: Target, width: int = 24, height: int = 9, traces: str = ""
+) -> Panel:
+    """Return a table; traces: the column of trace ids, which lead to the trace and to its log lines."""
+    panel = _panel("table", title, text, targets, unit, width=width, height=height)
+    if traces:
+        links = [
+            {"title": "Trace", "url": explore(JAEGER, query=_VALUE)},
+            {"title": "Log lines", "url": f"/d/fintech-logs?var-trace={_VALUE}"},
+        ]
+        panel["fieldConfig"]["overrides"] = [
+            {"matcher": {"id": "byName", "options": traces}, "properties": [{"id": "links", "value": links}]}
+        ]
+    return panel
+
+
+def logs(title: str, text: str, *targets: Target, width: int = 24, height: int = 10) -> Panel:
+    """Return a panel of log lines, the newest first."""
+    panel = _panel("logs", title, text, targets, "short", width=width, height=height)
+    panel["options"] = {
+        "showTime": True,
+        "wrapLogMessage": True,
+        "enableLogDetails": True,
+        "sortOrder": "Descending",
+        "dedupStrategy": "none",
+    }
+    return panel
+
+
+# The value of the cell that is clicked.
+_VALUE = "${__value.raw}"
+
+
+def explore(datasource: dict[str, str], *, query: str) -> str:
+    """Return the address of Grafana's page Explore with a query."""
+    asked = {"refId": "A", "datasource": datasource, "query": query}
+    pane = {"datasource": datasource["uid"], "queries": [asked], "range": {"from": "now-6h", "to": "now"}}
+    panes = quote(json.dumps({"one": pane}, separators=(",", ":")))
+    return f"/explore?schemaVersion=1&orgId=1&panes={panes.replace(quote(_VALUE), _VALUE)}"
 
 
 def _intro(content: str) -> Panel:
@@ -81,9 +127,13 @@ def choice(name: str, label: str, query: str, datasource: dict[str, str], *, sev
         "sort": 1,
         "multi": several,
         "includeAll": several,
-        "allValue": ".*" if several else None,
-        "current": {"text": "All", "value": "$__all"} if several else {},
+        **({"allValue": ".*", "current": {"text": "All", "value": "$__all"}} if several else {}),
     }
+
+
+def typed(name: str, label: str) -> dict[str, Any]:
+    """Return a variable that readers type, empty at first."""
+    return {"type": "textbox", "name": name, "label": label, "query": "", "current": {"text": "", "value": ""}}
 
 
 def dashboard(

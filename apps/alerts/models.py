@@ -17,15 +17,16 @@ _REASON_CHOICES = [(reason, reason) for reason in REASONS]
 
 
 class Alert(models.Model):
-    """One episode: of one rule on one asset; of the health of one subject; or of this installation, found by
-    Alertmanager.
+    """One episode: of one rule on one asset; of the health of one subject; of a portfolio that differs from a
+    file of positions; or of this installation, found by Alertmanager.
 
     kind: the condition held, or evaluating it failed, or a split paused it, or its subject has stopped, or it came from
-    Alertmanager; owner: whose it is, None: the operators'; subject, subject_id: of kind health, what has stopped;
+    Alertmanager; owner: whose it is, None: the operators'; subject, subject_id: of kinds health and
+    reconciliation, what it is about;
     opened_at, resolved_at: event time, of kind health by the wall clock; evidence, in data and in words: what the rule
     saw when it opened (where no rule opened it: labels and annotations); entry: the entry of the log that opened it,
     which has the quotes and the trace; resolution: why it ended; fingerprint: Alertmanager's name for the labels;
-    acknowledged_at: by the wall clock.
+    reported_start: of kind system, when it began by Alertmanager's clock; acknowledged_at: by the wall clock.
     """
 
     class Kind(models.TextChoices):
@@ -33,6 +34,7 @@ class Alert(models.Model):
         ERROR = "error", "error"
         PAUSED = "paused", "paused"
         HEALTH = "health", "health"
+        RECONCILIATION = "reconciliation", "reconciliation"
         SYSTEM = "system", "system"
 
     class State(models.TextChoices):
@@ -48,8 +50,8 @@ class Alert(models.Model):
     version = models.ForeignKey(RuleVersion, models.CASCADE, null=True, related_name="alerts")
     asset = models.ForeignKey(Asset, models.CASCADE, null=True, related_name="alerts")
     entry = models.ForeignKey(FeedEntry, models.PROTECT, null=True, related_name="alerts")
-    kind = models.CharField(max_length=9, choices=Kind, default=Kind.CONDITION)
-    subject = models.CharField(max_length=8, blank=True)
+    kind = models.CharField(max_length=14, choices=Kind, default=Kind.CONDITION)
+    subject = models.CharField(max_length=9, blank=True)
     subject_id = models.BigIntegerField(default=0)
     severity = models.CharField(max_length=8, choices=Rule.Severity)
     opened_at = models.DateTimeField()
@@ -61,6 +63,7 @@ class Alert(models.Model):
     evidence = models.JSONField(default=dict)
     summary = models.TextField()
     fingerprint = models.CharField(max_length=64, blank=True)
+    reported_start = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -76,7 +79,7 @@ class Alert(models.Model):
             ),
             # Alertmanager says the same thing again and again.
             models.UniqueConstraint(
-                fields=["fingerprint", "opened_at"],
+                fields=["fingerprint", "reported_start"],
                 condition=Q(kind="system"),
                 name="one_alert_per_fingerprint_and_start",
             ),
@@ -87,8 +90,8 @@ class Alert(models.Model):
             # One of an owner, and one of the operators, of each subject.
             models.UniqueConstraint(
                 fields=["owner", "subject", "subject_id"],
-                condition=Q(kind="health", resolved_at=None, owner__isnull=False),
-                name="one_open_health_alert_per_owner_and_subject",
+                condition=Q(kind__in=["health", "reconciliation"], resolved_at=None, owner__isnull=False),
+                name="one_open_alert_per_owner_and_subject",
             ),
             models.UniqueConstraint(
                 fields=["subject", "subject_id"],
@@ -97,9 +100,18 @@ class Alert(models.Model):
             ),
             models.CheckConstraint(
                 condition=(
-                    _WITHOUT_RULE & (Q(kind="system", owner=None, subject="") | Q(kind="health") & ~Q(subject=""))
+                    _WITHOUT_RULE
+                    & (
+                        Q(kind="system", owner=None, subject="")
+                        | Q(kind="health") & ~Q(subject="")
+                        | Q(kind="reconciliation", subject="portfolio", owner__isnull=False)
+                    )
                 )
-                | (_WITH_RULE & ~Q(kind__in=["system", "health"]) & Q(owner__isnull=False, subject="")),
+                | (
+                    _WITH_RULE
+                    & ~Q(kind__in=["system", "health", "reconciliation"])
+                    & Q(owner__isnull=False, subject="")
+                ),
                 name="alert_of_a_rule_or_a_subject_or_the_system",
             ),
         ]

@@ -9,7 +9,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from apps.alerts.alertmanager import SystemAlert, ended_at
+from apps.alerts.alertmanager import Notification, SystemAlert, alert_of_left_out, ended_at
 from apps.alerts.domain import HealthAlert, correction_seen, seen_since
 from apps.alerts.episodes import (
     CORRECTED,
@@ -128,6 +128,21 @@ def end_episodes(*, asset_id: int, ended: Mapping[int, FeedEntry]) -> list[Alert
     return AlertEvent.objects.bulk_create(events)
 
 
+def record_notification(notification: Notification, *, now: datetime) -> list[AlertEvent]:
+    """Record the alerts of one notification of Alertmanager, in the caller's transaction, and one alert for those that
+    were left out of it, for as long as some are; return the events made."""
+    open_since = (
+        Alert.objects.filter(kind=Alert.Kind.SYSTEM, fingerprint=notification.group, resolved_at=None)
+        .order_by("-reported_start")
+        .values_list("reported_start", flat=True)
+        .first()
+    )
+    alerts = notification.alerts
+    if notification.left_out or open_since is not None:
+        alerts = [*alerts, alert_of_left_out(notification, opened_at=open_since or now, now=now)]
+    return record_system_alerts(alerts)
+
+
 def record_system_alerts(found: Sequence[SystemAlert]) -> list[AlertEvent]:
     """Open and resolve alerts about the installation as Alertmanager reports them, in the caller's transaction, and
     return the events made: the openings, then the resolutions.
@@ -137,12 +152,12 @@ def record_system_alerts(found: Sequence[SystemAlert]) -> list[AlertEvent]:
     same labels.
     """
     reported: dict[str, list[SystemAlert]] = {}
-    for one in sorted(found, key=lambda one: (one.fingerprint, one.opened_at)):
+    for one in sorted(found, key=lambda one: (one.fingerprint, one.start)):
         reported.setdefault(one.fingerprint, []).append(one)
     # In one order, so that two who write the same wait for each other and not for ever.
     rows = [_system_alert_of(one) for of_labels in reported.values() for one in of_labels]
     Alert.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1_000)
-    named = Q(resolved_at=None) | Q(opened_at__in={one.opened_at for one in found})
+    named = Q(resolved_at=None) | Q(reported_start__in={one.start for one in found})
     alerts = list(
         Alert.objects.filter(named, kind=Alert.Kind.SYSTEM, fingerprint__in=reported)
         .select_for_update(no_key=True)
@@ -156,7 +171,8 @@ def record_system_alerts(found: Sequence[SystemAlert]) -> list[AlertEvent]:
     ]
     over = []
     for alert in alerts:
-        end = ended_at(alert.opened_at, reported[alert.fingerprint]) if alert.resolved_at is None else None
+        of_labels, start = reported[alert.fingerprint], alert.reported_start or alert.opened_at
+        end = ended_at(alert.opened_at, start, of_labels) if alert.resolved_at is None else None
         if end is not None:
             alert.resolved_at, alert.resolution = end, RESOLVED_BY_ALERTMANAGER
             over.append(alert)
@@ -173,6 +189,7 @@ def _system_alert_of(reported: SystemAlert) -> Alert:
         opened_at=reported.opened_at,
         summary=reported.summary,
         evidence=reported.evidence,
+        reported_start=reported.start,
     )
 
 

@@ -25,3 +25,9 @@ def check_form(request: HttpRequest, *, allow: str, content_types: Collection[st
         raise Refused("UNSUPPORTED_MEDIA_TYPE", "Send JSON: Content-Type: application/json.", status=415)
     if request.META.get("QUERY_STRING"):
         raise Refused("BAD_REQUEST", "Send everything in the body, and nothing in the address.")
+
+
+def announced_bytes(request: HttpRequest) -> int:
+    """Return how long the body is by its header, 0 where that cannot be read: then Django reads none."""
+    length = request.META.get("CONTENT_LENGTH") or ""
+    return int(length) if length.isascii() and length.isdigit() else 0

@@ -155,8 +155,10 @@ def start_behind(*, now: datetime, at_most: int | None = None) -> list[uuid.UUID
     crashed.filter(cancel_requested=True).update(status=Status.CANCELLED, **over)
     lost = _failed(Failure.WORKER_LOST, starts=STARTS_AT_MOST)
     crashed.filter(fence__gte=STARTS_AT_MOST).update(**lost, **over)
-    is_crashed = Q(status=Status.RUNNING) & LEASE_HAS_EXPIRED & may_dispatch(now=now)
-    return _claim(Q(status=Status.QUEUED, redispatch_at__lt=now) | is_crashed, now=now, at_most=at_most)
+    may_be_asked = may_dispatch(now=now, again_after=REDISPATCH_AFTER)
+    is_crashed = Q(status=Status.RUNNING) & LEASE_HAS_EXPIRED & may_be_asked
+    is_lost = Q(status=Status.QUEUED, redispatch_at__isnull=False) & may_be_asked
+    return _claim(is_lost | is_crashed, now=now, at_most=at_most)
 
 
 def _claim(chosen: Q, *, now: datetime, at_most: int | None) -> list[uuid.UUID]:

@@ -14,6 +14,7 @@ from django.db import transaction
 
 from apps.canary import CANARY
 from apps.health.checks.canary import canary_findings
+from apps.leases import CLOCKS_DIFFER_AT_MOST
 from apps.market import partitions
 from apps.market.domain import Admission, AdmittedQuote
 from apps.market.models import Asset, EvaluationCursor, Feed, FeedEntry, FeedHead, LatestQuote, Quote, RollupCursor
@@ -41,7 +42,10 @@ def append_if_due(*, now: datetime) -> bool:
     """Append the canary's next price to its log where it is due, and tell whether it was. It is made where it is not
     there yet."""
     known = FeedHead.objects.filter(pk=CANARY).values_list("as_of", flat=True).first()
-    if known is not None and not _is_due(known, now=now):
+    if known is not None and known > now + CLOCKS_DIFFER_AT_MOST:
+        # The clock was set back: its log would take no price before it is where it was.
+        _drop()
+    elif known is not None and not _is_due(known, now=now):
         return False
     partitions.ensure([now.date()])
     with transaction.atomic():

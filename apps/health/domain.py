@@ -140,6 +140,12 @@ class ProblemCounts(NamedTuple):
         return self.stopped + self.degraded
 
 
+def is_late(at: datetime, *, now: datetime, at_most: timedelta) -> bool:
+    """Tell whether what leaves a mark at least so often has left none. A mark ahead of the clock was left before the
+    clock was set back."""
+    return not -at_most <= now - at <= at_most
+
+
 def silent_after(interval: timedelta) -> timedelta:
     """Return after how long without a price something is silent whose prices come at an interval."""
     return max(SILENT_INTERVALS * interval, SILENT_AT_LEAST)

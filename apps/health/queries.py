@@ -17,6 +17,7 @@ from apps.health.domain import (
     Level,
     ProblemCounts,
     Subject,
+    is_late,
 )
 from apps.health.models import Check, Problem
 from apps.health.wording import describe, sentence
@@ -45,7 +46,8 @@ def _stopped(row: Check | None, *, now: datetime) -> Health | None:
             remedy="Start beat, the broker and the workers; docs/operations.md says how.",
             code=Code.NOT_CHECKED,
         )
-    late = [at for at, most in ((ticked_at, TICK_LATE_AFTER), (checked_at, CHECK_LATE_AFTER)) if now - at > most]
+    marks = ((ticked_at, TICK_LATE_AFTER), (checked_at, CHECK_LATE_AFTER))
+    late = [at for at, most in marks if is_late(at, now=now, at_most=most)]
     if not late:
         return None
     since = min(late)

@@ -15,6 +15,7 @@ from threading import Lock
 
 import redis
 from django.conf import settings
+from prometheus_client import Counter
 
 from apps.market.domain import epoch_microseconds, from_epoch_microseconds
 
@@ -36,6 +37,13 @@ for i = 1, #KEYS do
   end
 end
 """
+
+LOOKUPS = Counter(
+    "fintech_cache_lookups",
+    "Newest prices looked for in the cache, by whether it had them: outcome hit or miss; the rows have the others.",
+    ["outcome"],
+)
+_HITS, _MISSES = (LOOKUPS.labels(outcome) for outcome in ("hit", "miss"))
 
 # The embedded cache: asset id -> (expires at, value). One process, so a dict and a lock do.
 _local: dict[int, tuple[datetime, tuple[datetime, Decimal]]] = {}
@@ -99,7 +107,14 @@ def forget_latest(asset_ids: Sequence[int]) -> bool:
 
 
 def get_latest(asset_ids: Sequence[int], *, now: datetime) -> LatestPrices:
-    """Return asset id -> (at, price) for what the cache knows; an outage is a miss."""
+    """Return asset id -> (at, price) for what the cache knows, and count it; an outage is a miss."""
+    known = _known(asset_ids, now=now)
+    _HITS.inc(len(known))
+    _MISSES.inc(len(asset_ids) - len(known))
+    return known
+
+
+def _known(asset_ids: Sequence[int], *, now: datetime) -> LatestPrices:
     if not settings.REDIS_URL:
         with _local_lock:
             found = {asset_id: _local.get(asset_id) for asset_id in asset_ids}

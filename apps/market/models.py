@@ -123,8 +123,9 @@ class FeedHead(Leased, Dispatched):
     """The end of a feed's log. Locked for the moment in which an entry is appended, or a due fetch is claimed.
 
     seq: number of the last entry; as_of: the feed's clock there; began_at: slot of the first answer;
-    next_slot: when the feed is due; turn: number of fetches so far, which picks the assets of a round that cannot ask
-    for all; redispatch_at: when a lost fetch task may be sent again; failures: answers missing in a row;
+    last_slot: which was fetched last; next_slot: when the feed is due; relived_until: since the clock was set back, the
+    log may have slots up to here already; turn: number of fetches so far, which picks the assets of a round that cannot
+    ask for all; redispatch_at: when a lost fetch task may be sent again; failures: answers missing in a row;
     is_cache_stale: a write to the cache failed and is to be done again; totals: of all that was appended (apps.totals).
     """
 
@@ -135,7 +136,9 @@ class FeedHead(Leased, Dispatched):
     seq = models.PositiveBigIntegerField(default=0)
     as_of = models.DateTimeField(null=True)
     began_at = models.DateTimeField(null=True)
+    last_slot = models.DateTimeField(null=True)
     next_slot = models.DateTimeField()
+    relived_until = models.DateTimeField(null=True)
     turn = models.PositiveBigIntegerField(default=0)
     failures = models.PositiveIntegerField(default=0)
     is_cache_stale = models.BooleanField(default=False)
@@ -145,6 +148,7 @@ class FeedHead(Leased, Dispatched):
         indexes = [
             # Serves tick: which feeds are due.
             models.Index(fields=["next_slot"], name="feed_head_due"),
+            models.Index(fields=["last_slot"], name="feed_head_ahead"),
             # Serves sweep: which writes to the cache are to be done again.
             models.Index(fields=["feed"], condition=Q(is_cache_stale=True), name="feed_head_cache_stale"),
         ]

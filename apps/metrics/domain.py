@@ -56,13 +56,14 @@ TASK_OUTCOMES = ("succeeded", "failed", "timed_out", "expired", "revoked")
 # Of a run that is no outcome, since the task runs again.
 MESSAGE_OUTCOMES = ("stored", "refused", "requeued")
 
-_FEED = "the feed's name"
-_KIND = "kind of the entry: quotes, rules, history, split, correction"
+_FEED = "the feed's name; owned: all feeds of owners"
+_KIND = "kind of the entry: quotes, rules, history, split, correction, series"
 _ALERT = {
     "feed": "the feed's name; empty: no feed's",
     "kind": "kind of the alert, like condition, error, system",
     "severity": "info, warning, critical",
 }
+_PROVIDER = "a provider of docs/feeds.md"
 _QUEUE = "the queue's name"
 
 _COUNTER, _GAUGE, _HISTOGRAM = Kind
@@ -158,6 +159,18 @@ METRICS: tuple[Metric, ...] = (
         {"feed": _FEED},
     ),
     Metric("fintech_assets", _GAUGE, "Assets of the feed.", {"feed": _FEED}),
+    Metric(
+        "fintech_provider_daily_calls_limit",
+        _GAUGE,
+        "Calls in 24 hours that a provider allows, of each that feeds ask and that has such a limit.",
+        {"provider": _PROVIDER},
+    ),
+    Metric(
+        "fintech_provider_daily_calls_left",
+        _GAUGE,
+        "About how many of them are left, by the logs of the feeds that ask it at its public address.",
+        {"provider": _PROVIDER},
+    ),
     # Health.
     Metric("fintech_problems", _GAUGE, "Problems that the last check found.", {"code": "a code of apps/health"}),
     Metric(
@@ -253,8 +266,8 @@ _SECTIONS = {
     Process.INGEST: ("Ingest", "By `manage.py ingest`, at port 9105."),
 }
 _WEB = """## Web
-By the web processes together, at `/metrics`, for [a token of the scope `metrics`](operations.md#metrics). These are
-django-prometheus' own.
+By the web processes together, at `/metrics`, for [a token of the scope `metrics`](operations.md#metrics). Those named
+`django_…` are django-prometheus' own, of PostgreSQL and SQLite alike.
 
 | name | kind | labels | what it says |
 |---|---|---|---|

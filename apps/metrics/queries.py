@@ -19,6 +19,8 @@ from apps.notify.models import Attempt, Channel, DeliveryTotal, Message, Notific
 from apps.notify.transports.registry import TRANSPORTS
 from apps.owned_ids import LABEL
 from apps.rules.models import Rule
+from apps.sources.models import FeedSource
+from apps.sources.queries import budget_of
 from apps.totals import Totals, added, by_code, histogram, summed
 
 # (messages, consumers) of a queue
@@ -34,6 +36,7 @@ def samples(*, now: datetime) -> Iterator[Sample]:
     """Yield what the rows say at `now`."""
     began = time.monotonic()
     yield from _of_feeds(now=now)
+    yield from _of_providers(now=now)
     yield from _of_entries(now=now)
     yield from _of_alerts()
     yield from _of_deliveries(now=now)
@@ -113,6 +116,14 @@ def _of_log(feed: str, appended: Totals, evaluated: Totals) -> Iterator[Sample]:
         for code, count in (known | by_code(evaluated, event)).items():
             kind, _, severity = code.partition(":")
             yield Sample(f"fintech_alerts_{event}_total", count, (feed, kind, severity))
+
+
+def _of_providers(*, now: datetime) -> Iterator[Sample]:
+    for provider in sorted(set(FeedSource.objects.order_by().values_list("provider", flat=True))):
+        budget = budget_of(provider, now=now)
+        if budget is not None:
+            yield Sample("fintech_provider_daily_calls_limit", budget.allowed, (provider,))
+            yield Sample("fintech_provider_daily_calls_left", budget.left, (provider,))
 
 
 def _of_entries(*, now: datetime) -> Iterator[Sample]:

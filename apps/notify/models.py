@@ -39,7 +39,7 @@ class Channel(models.Model):
     encrypted = models.TextField(blank=True, editable=False)
     is_enabled = models.BooleanField(
         default=True,
-        help_text="Off: nothing is sent here, and what waits is given up. It can be sent again from this page.",
+        help_text="When off, nothing is sent here and pending messages are discarded; they can be sent again.",
     )
     wants_resolved = models.BooleanField(default=True, help_text="Also say when an alert is over.")
     wants_system = models.BooleanField(

@@ -21,6 +21,8 @@ from apps.rules.models import Rule
 # A message lists at most so many events; the rest comes in the next one.
 NOTIFICATIONS_AT_ONCE = 1_000
 CHANNELS_AT_ONCE = 500
+# Of a channel, and a little for clocks that differ.
+GROUP_WAIT_LONGEST = timedelta(seconds=600 + 60)
 HEALTH_SPAN = timedelta(days=1)
 FAILURES_SPAN = timedelta(days=7)
 FAILURES = (Attempt.Outcome.TRANSIENT_FAILURE, Attempt.Outcome.PERMANENT_FAILURE)
@@ -78,7 +80,7 @@ def channels_to_plan(*, now: datetime, feed_id: int | None = None) -> list[int]:
 
     feed_id: looks only at events of this feed's log.
     """
-    due = Notification.objects.filter(message=None, due_at__lte=now).order_by()
+    due = Notification.objects.filter(_is_to_plan(now), message=None).order_by()
     if feed_id is not None:
         due = due.filter(event__entry__feed=feed_id)
     # From what is due to its channels, so that those without anything due are not read.
@@ -87,6 +89,19 @@ def channels_to_plan(*, now: datetime, feed_id: int | None = None) -> list[int]:
     # Channels at their limit would be found again and again, and take the room of others.
     at_limit = _at_their_limit_at(now, channels)
     return [one.pk for one in channels if one.pk not in at_limit][:CHANNELS_AT_ONCE]
+
+
+def _is_to_plan(now: datetime) -> Q:
+    """Match the notifications that `is_to_plan`."""
+    was_set_back = Q(deferred_by=Notification.Deferral.NONE, due_at__gt=now + GROUP_WAIT_LONGEST)
+    return Q(due_at__lte=now) | was_set_back
+
+
+def is_to_plan(notification: Notification, *, now: datetime) -> bool:
+    """Tell whether a notification is due. One that waits for longer than a group wait was made before the clock was set
+    back."""
+    is_deferred = notification.deferred_by != Notification.Deferral.NONE
+    return notification.due_at <= now or (not is_deferred and notification.due_at > now + GROUP_WAIT_LONGEST)
 
 
 def notifications_to_plan(*, channel_id: int, now: datetime) -> list[Notification]:
@@ -104,8 +119,7 @@ def is_at_its_limit(channel: Channel, *, now: datetime) -> bool:
     """Return whether a channel has reached its limit of messages for this minute."""
     if not channel.messages_per_minute:
         return False
-    lately = channel.messages.filter(kind=Message.Kind.ALERT, created_at__gt=now - timedelta(minutes=1))
-    return lately.count() >= channel.messages_per_minute
+    return channel.pk in _at_their_limit_at(now, [channel])
 
 
 def operator_channels() -> list[Channel]:
@@ -231,7 +245,7 @@ def due_channels(*, behind: timedelta, now: datetime) -> list[DueChannel]:
     """Return the channels with a due message for which a task is to be dispatched: the message became due after the
     last dispatch, or that was longer ago than `behind`."""
     due = Message.objects.filter(_is_due()).order_by()
-    is_forgotten = Q(dispatched_at=None) | Q(dispatched_at__lte=now - behind)
+    is_forgotten = Q(dispatched_at=None) | Q(dispatched_at__lte=now - behind) | Q(dispatched_at__gt=now + behind)
     is_fresh = Exists(due.filter(channel=OuterRef("pk"), next_attempt_at__gt=OuterRef("dispatched_at")))
     may_resume = Q(resume_at=None) | Q(resume_at__lte=now)
     # From what is due to its channels, so that those without anything due are not read.
@@ -330,7 +344,7 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
         return "off", f"Switched off{because}."
     since = f"nothing has got through since {domain.moment(channel.failing_since)}" if channel.failing_since else ""
     if channel.resume_at is not None and channel.resume_at > now:
-        asked = f"The other side asked to be left alone until {domain.moment(channel.resume_at)}"
+        asked = f"Rate-limited by the receiver until {domain.moment(channel.resume_at)}"
         return "asked to wait", f"{asked}; {since}." if since else f"{asked}."
     if since:
         return "failing", f"{since[:1].upper()}{since[1:]}."

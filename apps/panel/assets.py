@@ -284,18 +284,17 @@ class AssetAdmin(HealthShown, PageAdmin):
         chosen = request.GET.get("period", "")
         chosen = chosen if chosen in PERIODS else "day"
         length = PERIODS[chosen]
-        text = f"last {chosen}" if length else "time that is stored"
         points: Sequence[queries.PathPoint] = []
         if until is not None:
             since = until - length if length else queries.price_known_since(row.pk)
             points = queries.price_path(row.pk, since=since or until, until=until)
         return [
             Chart(
-                title=f"The {text}, by its feed's clock (UTC)",
+                title=f"Prices of the last {chosen} (UTC)" if length else "All stored prices (UTC)",
                 path=points,
                 empty="No price yet. Prices come once its feed is enabled and the workers run."
                 if until is None
-                else f"No price in the {text} of its feed.",
+                else f"No price in the last {chosen} by its feed's clock.",
                 periods=[(name, f"?period={name}", name == chosen) for name in PERIODS],
             )
         ]

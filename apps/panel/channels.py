@@ -350,7 +350,7 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
         )
         at_limit = at_their_limit([row], now=timezone.now())
         return [
-            Table(title="How it did lately", headers=["what", "figure"], rows=_health_rows(row), empty=""),
+            Table(title="Delivery statistics (24 h)", headers=["what", "figure"], rows=_health_rows(row), empty=""),
             Table(
                 title="What waits to be sent",
                 headers=["alert", "event", "waits for"],
@@ -394,7 +394,7 @@ def _health_rows(channel: Any) -> list[list[Any]]:
         ["messages delivered in 24 h", channel.delivered],
         ["attempts that failed in 24 h", channel.failed_attempts],
         ["messages given up in 24 h", channel.failed],
-        ["half of the deliveries took at most", f"{median} ms" if median is not None else "none yet"],
+        ["median delivery time", f"{median} ms" if median is not None else "none yet"],
         ["messages to be sent", channel.unsent],
         ["notifications not in a message yet", channel.unplanned],
     ]

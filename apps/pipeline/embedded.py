@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import waitress
 from celery import Celery
 from celery.beat import Service
 from django.core.wsgi import get_wsgi_application
 
 from apps.pipeline.queues import work_queues
+from apps.web_server import WebServer
 
 # One of them may be busy with a backtest for a while; flow.py starts no second one meanwhile.
 WORKER_THREADS = 5
+WEB_THREADS = 4
+STOP_SECONDS = 5
 
 
 class PortTaken(OSError):
@@ -37,7 +39,7 @@ def listen(*, host: str, port: int) -> socket.socket:
 def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
     """Run everything while the context lasts; gives the port that the site listens on."""
     logging.getLogger("waitress").setLevel(logging.ERROR)
-    server = waitress.create_server(get_wsgi_application(), sockets=[listener], threads=4)
+    server = WebServer(get_wsgi_application(), listeners=[listener], threads=WEB_THREADS)
     app.loader.import_default_modules()
     app.finalize()
     queues = [queue.name for queue in work_queues()]
@@ -45,16 +47,13 @@ def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
         pool="threads", concurrency=WORKER_THREADS, queues=queues, quiet=True, without_mingle=True,
         without_gossip=True, without_heartbeat=True, loglevel="WARNING",
     )  # fmt: skip
-    beat = Service(app, max_interval=1)
+    beat = Service(app, max_interval=1, scheduler_cls=app.conf.beat_scheduler)
     is_stopping = threading.Event()
 
     def serve() -> None:
-        try:
-            server.run()
-        except OSError:
-            # The server is closed below while it waits on its socket.
-            if not is_stopping.is_set():
-                raise
+        while not is_stopping.is_set():
+            server.turn()
+        server.close(within_seconds=STOP_SECONDS)
 
     threads = [
         threading.Thread(target=target, args=args, name=name, daemon=True)
@@ -67,15 +66,14 @@ def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
     for thread in threads:
         thread.start()
     try:
-        yield server.effective_port
+        yield server.port
     finally:
         is_stopping.set()
         beat.stop()
         worker.stop()
-        server.close()
         _join(threads)
 
 
 def _join(threads: list[Any]) -> None:
     for thread in threads:
-        thread.join(timeout=5)
+        thread.join(timeout=STOP_SECONDS)

@@ -6,9 +6,10 @@ Messages carry ids, never rows.
 
 import logging
 import math
+import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +23,8 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from apps.accounts.services import prune_idempotency_keys
+from apps.alerts import reconciliation
+from apps.alerts.reconciliation import open_reconciliations
 from apps.alerts.services import end_episodes, record_corrections, record_episodes
 from apps.backtests import services as runs
 from apps.health import canary
@@ -38,8 +41,10 @@ from apps.notify import services as notify
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of, totals_of_events
-from apps.pipeline.traces import trace_delivery, trace_evaluation
+from apps.pipeline.traces import trace_delivery, trace_evaluation, trace_tick
+from apps.portfolios import nights
 from apps.portfolios.importing import prune_import_files
+from apps.portfolios.reconciling import reconciled_portfolios
 from apps.rules import services as rules
 from apps.sources import services as sources
 from apps.totals import added
@@ -53,6 +58,7 @@ EVALUATE_AT_MOST_SECONDS = 20
 DERIVE_AT_MOST_SECONDS = 20
 DELIVER_AT_MOST_SECONDS = 5
 ROLL_UP_AT_MOST_SECONDS = 20
+PORTFOLIOS_AT_MOST_SECONDS = 20
 PRUNE_AT_MOST_SECONDS = 20
 # In one process, backtests compete with evaluation for time; elsewhere the number of workers on their queue limits
 # them.
@@ -106,9 +112,12 @@ def start_due() -> None:
 
 def start_due_feeds() -> list[int]:
     """Dispatch the chain of every feed that is due, and return the feeds' ids."""
-    due = sources.claim_due_feeds(now=timezone.now())
+    began_at = timezone.now()
+    due = sources.claim_due_feeds(now=began_at)
     for feed_id, slot in due:
-        start_chain(feed_id=feed_id, slot=slot, trace_id=new_trace_id())
+        trace_id = new_trace_id()
+        start_chain(feed_id=feed_id, slot=slot, trace_id=trace_id)
+        trace_tick(trace_id=trace_id, feed_id=feed_id, slot=slot, began_at=began_at)
     return [feed_id for feed_id, _ in due]
 
 
@@ -369,6 +378,41 @@ def _roll_up(feed_id: int) -> bool:
             raise
         logger.exception("roll-up failed", extra={"feed": feed_id})
         return False
+
+
+def record_nights() -> None:
+    """Record what each portfolio was worth at the end of the last day, for PORTFOLIOS_AT_MOST_SECONDS; the next run
+    does the rest."""
+    _for_each_portfolio(nights.portfolios_to_record(now=timezone.now()), nights.record_night)
+
+
+def reconcile() -> None:
+    """Compare each portfolio that has a file of positions with it, for PORTFOLIOS_AT_MOST_SECONDS; alerts about those
+    that differ open, about others they resolve."""
+    # In another order each time, so that of more than have time none waits for ever.
+    waiting = list(reconciled_portfolios() | open_reconciliations())
+    _for_each_portfolio(random.sample(waiting, len(waiting)), _reconcile)
+
+
+def _reconcile(*, portfolio_id: int, now: datetime) -> None:
+    with transaction.atomic():
+        notify.enqueue(reconciliation.reconcile(portfolio_id=portfolio_id, now=now), now=now)
+
+
+def _for_each_portfolio(portfolio_ids: Iterable[int], work: Callable[..., None]) -> None:
+    """Do work on each portfolio until the time is up. One that fails does not stop the others."""
+    until = time.monotonic() + PORTFOLIOS_AT_MOST_SECONDS
+    for portfolio_id in portfolio_ids:
+        if time.monotonic() > until:
+            return
+        try:
+            work(portfolio_id=portfolio_id, now=timezone.now())
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            if not connection.is_usable():
+                raise
+            logger.exception("portfolio failed", extra={"portfolio": portfolio_id, "work": work.__name__})
 
 
 def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[str, Any]:

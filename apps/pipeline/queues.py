@@ -5,7 +5,7 @@ from django.conf import settings
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-SCHEDULE = "schedule"
+TICKS = "ticks"
 FETCHES = "assets-tasks"
 NOTIFICATIONS = "notifications"
 RETRIES = "retries"
@@ -25,8 +25,10 @@ _WORK = _QUORUM | {
     "x-overflow": "reject-publish",
     "x-max-length": 100_000,
 }
-# Expired messages are dropped: as dead letters they would look like failed work.
-_SCHEDULE = _QUORUM | {"x-delivery-limit": 5, "x-overflow": "drop-head", "x-max-length": 1_000}
+# The newest say all that the older ones do. What is dropped is no failed work, so it becomes no dead letter.
+_TICKS = _QUORUM | {"x-delivery-limit": 5, "x-overflow": "drop-head", "x-max-length": 10}
+# Nobody reads them but people: the newest are kept.
+_DEAD_LETTERS = _QUORUM | {"x-overflow": "drop-head", "x-max-length": 10_000, "x-max-length-bytes": 1_000_000_000}
 
 
 def analysis_queue(feed_id: int) -> str:
@@ -40,7 +42,7 @@ def work_queues() -> list[Queue]:
     names = [FETCHES, *analysis, NOTIFICATIONS, RETRIES, BACKTESTS]
     arguments = _WORK if ON_AMQP else None
     return [
-        Queue(SCHEDULE, EXCHANGE, routing_key=SCHEDULE, queue_arguments=_SCHEDULE if ON_AMQP else None),
+        Queue(TICKS, EXCHANGE, routing_key=TICKS, queue_arguments=_TICKS if ON_AMQP else None),
         *(Queue(name, EXCHANGE, routing_key=name, queue_arguments=arguments) for name in names),
     ]
 
@@ -54,7 +56,7 @@ def pushed_queue() -> Queue:
 
 def dead_letter_queue() -> Queue:
     """Return the queue of messages that were delivered too often, or rejected. No worker reads it; people do."""
-    return Queue("fintech.dead", DEAD_LETTERS, queue_arguments=_QUORUM if ON_AMQP else None)
+    return Queue("dead-letters", DEAD_LETTERS, queue_arguments=_DEAD_LETTERS if ON_AMQP else None)
 
 
 def other_queues() -> list[Queue]:

@@ -6,9 +6,10 @@ from datetime import datetime
 from celery import Task, shared_task
 from django.utils import timezone
 
+from apps import spans
 from apps.backtests import services as runs
 from apps.log_facts import noted
-from apps.pipeline import flow
+from apps.pipeline import flow, liveness
 from apps.pipeline.traces import trace_fetch
 from apps.sources import services as sources
 
@@ -19,14 +20,16 @@ def tick() -> None:
     flow.start_due()
 
 
-@shared_task(name="pipeline.fetch_quotes")
-def fetch_quotes(feed_id: int, slot: str, trace_id: str) -> None:
+@shared_task(name="pipeline.fetch_quotes", bind=True)
+def fetch_quotes(self: Task, feed_id: int, slot: str, trace_id: str) -> None:
     """Fetch one slot of one feed and append it to the feed's log."""
     now = timezone.now()
-    with noted(feed=feed_id, trace_id=trace_id):
-        entry = sources.fetch(feed_id=feed_id, slot=datetime.fromisoformat(slot), now=now, trace_id=trace_id)
-        trace_fetch(entry, began_at=now)
-        flow.derive_soon(feed_id=feed_id)
+    which = {"feed_id": feed_id, "slot": datetime.fromisoformat(slot), "trace_id": trace_id}
+    redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    with noted(feed=feed_id, trace_id=trace_id), spans.collected(trace_id) as steps:
+        entry = sources.fetch(**which, now=now)
+    trace_fetch(entry, **which, began_at=now, steps=steps, redelivered=redelivered)
+    flow.derive_soon(feed_id=feed_id)
 
 
 @shared_task(name="pipeline.derive_quotes")
@@ -84,6 +87,24 @@ def check_health() -> None:
 def rollup() -> None:
     """Roll evaluated quotes up into candles."""
     flow.roll_up()
+
+
+@shared_task(name="pipeline.reconcile")
+def reconcile() -> None:
+    """Compare portfolios with their files of positions."""
+    flow.reconcile()
+
+
+@shared_task(name="pipeline.record_nights")
+def record_nights() -> None:
+    """Record what portfolios were worth at the end of the last day."""
+    flow.record_nights()
+
+
+@shared_task(name="pipeline.mark_alive")
+def mark_alive(queue: str) -> None:
+    """Mark that a worker of this queue works."""
+    liveness.mark_alive(queue=queue)
 
 
 @shared_task(name="pipeline.prune")

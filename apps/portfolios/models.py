@@ -37,7 +37,7 @@ def choices_of(codes: Any) -> list[tuple[str, str]]:
 
 # Of more digits than any of these numbers has.
 _EXACT = Context(prec=60)
-_ONE = Decimal(1)
+_ZERO, _ONE = Decimal(0), Decimal(1)
 
 
 def _plain(value: Decimal) -> Decimal:
@@ -65,7 +65,11 @@ class ExactField(models.DecimalField):
         return "text" if connection.vendor == "sqlite" else f"numeric({self.max_digits}, {self.decimal_places})"
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Decimal | None:
-        return None if value is None else _plain(Decimal(value))
+        if value is None:
+            return None
+        value = Decimal(value)
+        # Most costs are 0.
+        return _plain(value) if value else _ZERO
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         value = self.to_python(value)
@@ -315,6 +319,49 @@ class ImportFile(models.Model):
         return self.name
 
 
+class Reconciliation(models.Model):
+    """A file of positions beside what is computed. Of a portfolio's files the newest counts.
+
+    day: at whose end the file says that this was held; stated: symbol -> quantity; deviations: where what is computed
+    differs, see `domain.positions.document_of`, as compared last.
+    """
+
+    portfolio = models.ForeignKey(Portfolio, models.CASCADE, related_name="reconciliations")
+    name = models.CharField("file", max_length=255)
+    day = models.DateField()
+    stated = models.JSONField(default=dict)
+    deviations = models.JSONField(default=list)
+    uploaded_at = models.DateTimeField()
+    compared_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view", "add", "delete")
+        ordering = ["-uploaded_at", "-id"]
+        indexes = [models.Index(fields=["portfolio", "-uploaded_at", "-id"], name="reconciliation_of_portfolio")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.day}"
+
+
+class PriceRequest(models.Model):
+    """An owner's request to operators: prices of what a file calls `symbol`, from a day on. It is answered when an
+    asset of that symbol has them."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="price_requests")
+    symbol = models.CharField(max_length=64)
+    currency = models.CharField(max_length=12, blank=True)
+    since = models.DateField("prices from")
+    asked_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view", "delete")
+        ordering = ["symbol", "id"]
+        constraints = [models.UniqueConstraint(fields=["owner", "symbol"], name="one_price_request_per_symbol")]
+
+    def __str__(self) -> str:
+        return f"prices of {self.symbol} from {self.since}"
+
+
 class LedgerCopy(models.Model):
     """The totals of a portfolio, besides positions and lots; written with each change of them.
 
@@ -340,6 +387,32 @@ class LedgerCopy(models.Model):
 
     def __str__(self) -> str:
         return f"copy of {self.portfolio_id}"
+
+
+class NightlyValue(models.Model):
+    """What a portfolio was worth at the end of a day, as it was known in the night after it. The database refuses to
+    change it.
+
+    value: in the base currency of that night; flows: of that day, what came in less what went out; None: not known;
+    oldest_at: time of the oldest price used; parts: see `domain.nights.document_of`.
+    """
+
+    portfolio = models.ForeignKey(Portfolio, models.CASCADE, related_name="nights")
+    day = models.DateField()
+    currency = models.CharField(max_length=12)
+    value = ExactField(null=True)
+    flows = ExactField(null=True)
+    oldest_at = models.DateTimeField(null=True)
+    parts = models.JSONField(default=list)
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-day"]
+        constraints = [models.UniqueConstraint(fields=["portfolio", "day"], name="one_nightly_value_per_day")]
+
+    def __str__(self) -> str:
+        return f"value of {self.day}"
 
 
 class Position(models.Model):

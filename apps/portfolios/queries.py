@@ -65,13 +65,14 @@ def transactions_seen_by(user: Reader) -> QuerySet[TransactionRow]:
     return _with_names(TransactionRow.objects.filter(portfolio__in=portfolios_seen_by(user)))
 
 
-def transactions_about(portfolio: Portfolio, *, asset_id: int | None = None) -> QuerySet[TransactionRow]:
-    """Return the transactions of a portfolio and what others transferred to it, newest first; of an asset, or of all.
-    Whose they are is the caller's business."""
+def newest_about(portfolio: Portfolio, *, asset_id: int | None = None, most: int) -> QuerySet[TransactionRow]:
+    """Return the newest transactions of a portfolio and of what others transferred to it, newest first; of an asset, or
+    of all. Whose they are is the caller's business."""
     rows = TransactionRow.objects.filter(Q(portfolio=portfolio) | Q(to_portfolio=portfolio))
     if asset_id is not None:
         rows = rows.filter(Q(asset=asset_id) | Q(to_asset=asset_id) | Q(fee_asset=asset_id))
-    return _with_names(rows)
+    # Chosen before assets and portfolios are joined to them.
+    return _with_names(TransactionRow.objects.filter(pk__in=rows.values("pk")[:most]))
 
 
 def transactions_in(portfolio_ids: Collection[int]) -> QuerySet[TransactionRow]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Context, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -18,7 +18,7 @@ from apps.portfolios import queries
 from apps.portfolios.bulk import insert, without_collections
 from apps.portfolios.copying import Copy, copy_of, write_copy
 from apps.portfolios.domain.ledger import compute, without_doubles
-from apps.portfolios.domain.numbers import RATE_DIGITS, Exact
+from apps.portfolios.domain.numbers import Exact, write_rate
 from apps.portfolios.domain.records import Computed, Price
 from apps.portfolios.domain.transactions import Refusal, Transaction, refusals_of
 from apps.portfolios.models import Portfolio, TransactionChange, UsedPrice, UsedRate
@@ -328,16 +328,10 @@ def _find_rates(computed: Computed, linked: Mapping[int, Portfolio]) -> dict[tup
                 [leg.pair.symbol, write_number(leg.pair.price), leg.pair.at.isoformat(), leg.inverse]
                 for leg in rate.legs
             ]
-            text = write_number(_decimal(rate.rate))
             key = {"portfolio_id": portfolio, "currency": currency, "at": at}
-            rows.append(UsedRate(**key, rate=text, path=legs, priced_at=rate.at))
+            rows.append(UsedRate(**key, rate=write_rate(rate.rate), path=legs, priced_at=rate.at))
     UsedRate.objects.bulk_create(rows, batch_size=_WRITTEN_AT_ONCE)
     return found
-
-
-def _decimal(rate: Fraction) -> Decimal:
-    """Return a rate of 34 digits as the decimal that it is."""
-    return Context(prec=RATE_DIGITS).divide(Decimal(rate.numerator), Decimal(rate.denominator))
 
 
 def _find_prices(computed: Computed, transactions: Iterable[Transaction]) -> dict[tuple[int, datetime], Price]:

@@ -7,8 +7,14 @@ from typing import Any
 from csp.middleware import CSPMiddleware
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseBase
+from django.utils import timezone
 
+from apps import spans
 from apps.log_facts import noted
+from apps.tracing import new_trace_id
+
+# Asked each few seconds by what stands beside the process.
+_POLLED = {"/healthz", "/readyz", "/status", "/metrics"}
 
 
 class ContentSecurityPolicy(CSPMiddleware):
@@ -43,6 +49,40 @@ def number_requests(
         with noted(request_id=request.request_id):  # type: ignore[attr-defined]
             response = get_response(request)
         response.headers["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
+        return response
+
+    return answer
+
+
+def trace_requests(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Record each request as a trace of its own, where spans are sent. It is named by its route: an address may let
+    whoever reads it act."""
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        if not spans.is_on() or request.path in _POLLED:
+            return get_response(request)
+        trace_id, began_at = new_trace_id(), timezone.now()
+        with noted(trace_id=trace_id), spans.collected(trace_id) as steps:
+            response = get_response(request)
+        route = f"/{request.resolver_match.route}" if request.resolver_match is not None else ""
+        spans.record(
+            f"{request.method} {route}".rstrip(),
+            trace_id=trace_id,
+            span=spans.span_id(trace_id),
+            parent=None,
+            began_at=began_at,
+            ended_at=timezone.now(),
+            attributes={
+                "http.request.method": request.method,
+                "http.route": route,
+                "http.response.status_code": response.status_code,
+                "request_id": request.request_id,  # type: ignore[attr-defined]
+            },
+            error=response.reason_phrase if response.status_code >= 500 else "",
+            steps=steps,
+        )
         return response
 
     return answer

@@ -27,11 +27,11 @@ from apps.portfolios.models import LotCopy, Portfolio, Position
 from apps.portfolios.queries import (
     activities_of,
     lots_of,
+    newest_about,
     portfolios_seen_by,
     positions_of,
     rates_used,
     rows_for_export,
-    transactions_about,
 )
 from apps.portfolios.services import refresh
 from apps.portfolios.valuing import Performance, View, asset_return, performance_of, view_now
@@ -75,21 +75,19 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
     positions = positions_of(portfolio)
     now = timezone.now()
     view = view_now(portfolio, positions)
-    rows = list(transactions_about(portfolio)[: TRANSACTIONS_SHOWN + 1])
+    rows = list(newest_about(portfolio, most=TRANSACTIONS_SHOWN + 1))
     valuation = view.valuation
     symbols = {str(one.asset_id): one.asset.symbol for one in positions}
     context = {
         **context_of(portfolio, now),
         "refusals": refusals,
-        "value": _money(valuation.value),
-        "known_value": _money(valuation.known_value),
+        "value": money(valuation.value),
+        "known_value": money(valuation.known_value),
         "oldest": _age(valuation.oldest_at, now),
         "missing": _missing(view, symbols),
         "positions": [_row(view.positions[one.asset], one, view, now) for one in valuation.positions],
         "closed": [_closed(one) for one in positions if not one.quantity],
-        "cash": [
-            (one.currency, figure(one.balance), _money(one.value), _path(one.rate, now)) for one in valuation.cash
-        ],
+        "cash": [(one.currency, figure(one.balance), money(one.value), _path(one.rate, now)) for one in valuation.cash],
         "result": _result(view),
         "warnings": view.copy.warnings,
         "transactions": [_transaction(one) for one in rows[:TRANSACTIONS_SHOWN]],
@@ -112,7 +110,7 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
     view = view_now(portfolio, [position])
     [valued] = view.valuation.positions or [None]
     used = {(one.currency, one.at): one for one in rates_used(portfolio)}
-    rows = transactions_about(portfolio, asset_id=asset)
+    rows = newest_about(portfolio, asset_id=asset, most=TRANSACTIONS_SHOWN)
     context = {
         **context_of(portfolio, now),
         "title": f"{position.asset.symbol} in {portfolio}",
@@ -121,7 +119,7 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
         "path": _path(valued.rate, now) if valued is not None else "",
         "lots": [_lot(one, valued, view) for one in lots_of(position)] if valued is not None else [],
         "closed": _closed(position),
-        "transactions": [_transaction(one, used) for one in rows[:TRANSACTIONS_SHOWN]],
+        "transactions": [_transaction(one, used) for one in rows],
     }
     return render(request, "site/holding.html", context)
 
@@ -149,9 +147,7 @@ def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
         "no_such_asset": bool(symbol) and benchmark is None,
         "chart": _chart(found.days),
         "chart_text": _chart_text(found.days),
-        "flows": [
-            (one.day, _money(one.inflow), _money(one.outflow)) for one in found.days if one.inflow or one.outflow
-        ],
+        "flows": [(one.day, money(one.inflow), money(one.outflow)) for one in found.days if one.inflow or one.outflow],
         "why": WHY_NO_RETURN.get(found.unknown, ""),
     }
     return render(request, "site/performance.html", context)
@@ -215,11 +211,12 @@ def _period(request: HttpRequest, *, today: date) -> tuple[date | None, date, st
 
 
 def figure(number: Fraction | Decimal | None) -> str:
-    return UNKNOWN if number is None else format_number(to_decimal(Fraction(number)))
+    return UNKNOWN if number is None else format_number(to_decimal(number))
 
 
-def _money(number: Fraction | Decimal | None) -> str:
-    return UNKNOWN if number is None else format_number(to_decimal(Fraction(number), 2))
+def money(number: Fraction | Decimal | None) -> str:
+    """Return an amount with two decimals."""
+    return UNKNOWN if number is None else format_number(to_decimal(number, 2))
 
 
 def _percent(part: Fraction | Decimal | float | None) -> str:
@@ -276,22 +273,22 @@ def _row(position: Position, valued: Valued, view: View, now: datetime) -> dict[
         "at": valued.price.at if valued.price is not None else None,
         "age": _age(valued.price.at, now) if valued.price is not None else "",
         "rate": UNKNOWN if valued.rate is None else figure(valued.rate.rate),
-        "value": _money(valued.value),
+        "value": money(valued.value),
         "share": _percent(share) if share is not None else UNKNOWN,
-        "meter": float(share * 100) if share is not None else 0.0,
-        "cost": _money(valued.cost),
-        "gain": _money(valued.gain),
-        "price_part": _money(valued.price_part),
-        "currency_part": _money(valued.currency_part),
-        "after_costs": _money(valued.gain_after_costs),
-        "fees": _money(valued.fees),
+        "meter": str(to_decimal(share * 100, 2)) if share is not None else "0",
+        "cost": money(valued.cost),
+        "gain": money(valued.gain),
+        "price_part": money(valued.price_part),
+        "currency_part": money(valued.currency_part),
+        "after_costs": money(valued.gain_after_costs),
+        "fees": money(valued.fees),
         "mood": "" if not valued.gain else "rose" if valued.gain > 0 else "fell",
     }
 
 
 def _closed(position: Position) -> dict[str, Any]:
     names = ("realised", "price_part", "currency_part", "costs", "income")
-    return {"asset": position.asset, **{name: _money(getattr(position, name)) for name in names}}
+    return {"asset": position.asset, **{name: money(getattr(position, name)) for name in names}}
 
 
 def _lot(lot: LotCopy, valued: Valued, view: View) -> dict[str, Any]:
@@ -306,9 +303,9 @@ def _lot(lot: LotCopy, valued: Valued, view: View) -> dict[str, Any]:
         "ratio": ratio,
         "quantity": figure(lot.quantity),
         "cost": f"{figure(lot.cost)} {lot.currency}",
-        "base_cost": _money(cost),
+        "base_cost": money(cost),
         "rate": UNKNOWN if cost is None or not lot.cost else figure(cost / Fraction(lot.cost)),
-        **{name: _money(getattr(own, name)) for name in ("value", "gain", "price_part", "currency_part")},
+        **{name: money(getattr(own, name)) for name in ("value", "gain", "price_part", "currency_part")},
     }
 
 
@@ -327,8 +324,8 @@ def _result(view: View) -> list[tuple[str, str]]:
     rows = []
     for name, text in names.items():
         amount = getattr(view.result, name)
-        rows.append((text, _money(None if amount is None else amount * signs.get(name, 1))))
-    return [*rows, ("Value", _money(view.result.final))]
+        rows.append((text, money(None if amount is None else amount * signs.get(name, 1))))
+    return [*rows, ("Value", money(view.result.final))]
 
 
 def _transaction(row: Any, used: Any = None) -> dict[str, Any]:
@@ -358,17 +355,17 @@ def _figures(found: Performance) -> list[tuple[str, str, str]]:
     is_year = days >= 365
     answer, wording = found.xirr, "the annual rate at which the flows of these days are worth nothing"
     if isinstance(answer, Rate):
-        money = _percent(answer.rate if is_year else over_days(answer.rate, days))
+        weighted = _percent(answer.rate if is_year else over_days(answer.rate, days))
         wording = f"{wording}, {'per year' if is_year else f'over {days} days, not annualised'}"
     elif isinstance(answer, NotUnique):
-        money, wording = "not unique", f"these rates fit: {', '.join(_percent(root) for root in answer.roots)}"
+        weighted, wording = "not unique", f"these rates fit: {', '.join(_percent(root) for root in answer.roots)}"
     else:
-        money = "no rate"
+        weighted = "no rate"
         wording = WHY_NO_RATE[answer.reason] if answer is not None else "a flow or a value is not known"
     volatility = found.volatility
     return [
         ("Time-weighted return", _percent(found.twr), f"over {days} days; not annualised"),
-        ("Money-weighted return (XIRR)", money, wording),
+        ("Money-weighted return (XIRR)", weighted, wording),
         (
             "Volatility",
             _percent(volatility.yearly) if volatility is not None else UNKNOWN,
@@ -410,8 +407,8 @@ def _chart_text(days: Sequence[Day]) -> str:
     if not values:
         return ""
     return (
-        f"Value on {len(values)} days from {days[0].day} to {days[-1].day}: first {_money(values[0])}, "
-        f"last {_money(values[-1])}, lowest {_money(min(values))}, highest {_money(max(values))}."
+        f"Value on {len(values)} days from {days[0].day} to {days[-1].day}: first {money(values[0])}, "
+        f"last {money(values[-1])}, lowest {money(min(values))}, highest {money(max(values))}."
     )
 
 

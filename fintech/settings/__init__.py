@@ -11,6 +11,7 @@ from fintech.settings import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 VAR_DIR = (BASE_DIR / env.text("VAR_DIR")).resolve()
+LIVENESS_DIR = (BASE_DIR / env.text("LIVENESS_DIR")).resolve() if env.text("LIVENESS_DIR") else None
 
 DEBUG = env.boolean("DJANGO_DEBUG")
 SITE_URL = env.url("SITE_URL", schemes={"http", "https"}).rstrip("/")
@@ -22,12 +23,11 @@ ON_SQLITE = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 EMBEDDED = ON_SQLITE and CELERY_BROKER_URL.startswith("memory:")
 SECRET_KEY = env.secret_key("DJANGO_SECRET_KEY", debug=DEBUG, embedded=EMBEDDED, folder=VAR_DIR)
 if not DEBUG:
-    env.refuse_well_known_password("DATABASE_URL", DATABASES["default"].get("PASSWORD"))
-    env.refuse_well_known_password("CELERY_BROKER_URL", urlsplit(CELERY_BROKER_URL).password)
-    env.refuse_well_known_password("REDIS_URL", urlsplit(REDIS_URL).password)
+    for name in ("DATABASE_URL", "CELERY_BROKER_URL", "REDIS_URL"):
+        env.refuse_well_known_passwords(name)
 
-ALLOWED_HOSTS = [*env.hosts("DJANGO_ALLOWED_HOSTS", debug=DEBUG), urlsplit(SITE_URL).hostname]
-CSRF_TRUSTED_ORIGINS = env.names("DJANGO_CSRF_TRUSTED_ORIGINS")
+ALLOWED_HOSTS = [*env.site_hosts("DJANGO_ALLOWED_HOSTS", debug=DEBUG), urlsplit(SITE_URL).hostname]
+CSRF_TRUSTED_ORIGINS = env.origins("DJANGO_CSRF_TRUSTED_ORIGINS")
 
 # The web's edge. Where people reach the site by https, they reach it by nothing else.
 IS_HTTPS = SITE_URL.startswith("https://")
@@ -59,16 +59,18 @@ CONTENT_SECURITY_POLICY = {
 ADMIN_CONTENT_SECURITY_POLICY = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]}
 
 if ON_SQLITE:
-    # IMMEDIATE: a transaction that will write takes the lock at once, instead of failing half-way through.
-    DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+    DATABASES["default"] |= {
+        "ENGINE": "fintech.counted_sqlite",
+        "OPTIONS": {
+            # A transaction that will write takes the lock at once, instead of failing half-way through.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+        },
     }
 else:
     DATABASES["default"] |= {
-        # Django's own, which counts and times statements. SQLite's is left as it is: there the package makes a class
-        # for each cursor.
+        # Django's own, which counts and times statements.
         "ENGINE": "django_prometheus.db.backends.postgresql",
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
@@ -97,7 +99,7 @@ CHANNEL_ENCRYPTION_KEYS = env.keys("CHANNEL_ENCRYPTION_KEYS", debug=DEBUG)
 # Where people may have things sent: to the public internet at these ports, and to these places besides.
 OUTBOUND_PORTS = env.ports("OUTBOUND_PORTS")
 OUTBOUND_ALLOW = env.places("OUTBOUND_ALLOW")
-SLACK_HOSTS = [host.lower() for host in env.names("SLACK_HOSTS")]
+SLACK_HOSTS = env.hosts("SLACK_HOSTS")
 TELEGRAM_API_URL = env.url("TELEGRAM_API_URL", schemes={"http", "https"}, bare=True).rstrip("/")
 
 # The demo has none.
@@ -105,9 +107,11 @@ CANARY = env.boolean("CANARY") and not EMBEDDED
 HEARTBEAT_URL = env.url("HEARTBEAT_URL", schemes={"http", "https"}, optional=True)
 
 METRICS_LISTEN = env.listen("METRICS_LISTEN")
+LOGS_URL = env.url("LOGS_URL", schemes={"http", "https"}, optional=True)
 TRACES_URL = env.url("TRACES_URL", schemes={"http", "https"}, optional=True, bare=True)
-# Read from the environment by apps.spans too, which knows no Django: here it is refused where it is wrong.
+# Read from the environment by apps.spans too, which knows no Django: here they are refused where they are wrong.
 OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", schemes={"http", "https"}, optional=True)
+TRACES_ONE_IN = env.integer("TRACES_ONE_IN", lowest=1, highest=1_000_000)
 
 EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
 globals().update(env.email("EMAIL_URL"))
@@ -144,6 +148,7 @@ MIDDLEWARE = [
     # First and last: between the two is the time of a request.
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "apps.site.middleware.number_requests",
+    "apps.site.middleware.trace_requests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.site.middleware.ContentSecurityPolicy",
@@ -154,6 +159,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "apps.site.unavailable.Unavailable",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 TEMPLATES = [
@@ -169,6 +175,7 @@ TEMPLATES = [
         },
     }
 ]
+PASSWORD_HASHERS = ["apps.accounts.hashers.BoundedHasher"]
 AUTHENTICATION_BACKENDS = ["apps.accounts.backends.LimitedBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/"
@@ -222,5 +229,7 @@ LOGGING = {
         "django": {"handlers": []},
         # It repeats each line of the worker and prints results.
         "celery.app.trace": {"level": "WARNING"},
+        # A line for each request that waits for a thread.
+        "waitress.queue": {"level": "ERROR"},
     },
 }

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import environ
+import idna
 
 # Passwords that stand in examples; with DJANGO_DEBUG off they are refused.
 WELL_KNOWN_PASSWORDS = {"fintech", "guest", "postgres", "password", "changeme", "admin", "secret"}
@@ -53,7 +54,17 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "called each minute while ticks run and work is done, so that a monitor outside (Healthchecks, Uptime Kuma) "
         "notices when nothing here can say so",
     ),
+    "LIVENESS_DIR": (
+        "",
+        "folder in which a worker marks that it works: beat sends a canary to each queue every 30 s; "
+        "compose/check.py fresh QUEUE reads the mark; empty: no canaries. The same for beat and workers",
+    ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),
+    "LOGS_URL": (
+        "",
+        "where the log lines of a trace are shown, without its id, like "
+        "http://127.0.0.1:3000/d/fintech-logs?var-trace= (Grafana): pages link there; empty: they do not",
+    ),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
     "OTEL_EXPORTER_OTLP_ENDPOINT": (
         "",
@@ -87,6 +98,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "SLACK_HOSTS": ("hooks.slack.com,hooks.slack-gov.com", "hosts of Slack's incoming webhooks, comma-separated"),
     "TELEGRAM_API_URL": ("https://api.telegram.org", "where the Bot API is asked: Telegram's, or a server of your own"),
+    "TRACES_ONE_IN": (
+        "1",
+        "of how many traces one is sent; of the others, what led to an alert is sent all the same, made from its rows",
+    ),
     "TRACES_URL": (
         "",
         "where a trace is shown, without its id, like http://127.0.0.1:16686/trace (Jaeger): pages link there; empty: "
@@ -156,12 +171,38 @@ def keys(name: str, *, debug: bool) -> list[str]:
     return found
 
 
-def hosts(name: str, *, debug: bool) -> list[str]:
+def ascii_host(host: str) -> str:
+    """Return a host's name as DNS, browsers and requests write it: münchen.example is xn--mnchen-3ya.example. Raises
+    ValueError."""
+    return host if host.isascii() else idna.encode(host, uts46=True).decode()
+
+
+def hosts(name: str) -> list[str]:
+    """Return a comma-separated list of host names in lower case and ASCII; one that begins with a dot is every name
+    below it."""
+
+    def parse(value: str) -> list[str]:
+        found = [part.strip().lower() for part in value.split(",") if part.strip()]
+        return ["." * host.startswith(".") + ascii_host(host.removeprefix(".")) for host in found]
+
+    return read(name, parse, "a list of host names")
+
+
+def site_hosts(name: str, *, debug: bool) -> list[str]:
     """Return a comma-separated list of host names; one that lets every name in is for development only."""
-    found = names(name)
+    found = hosts(name)
     if not debug and {"*", "."} & set(found):
         refuse(name, "lets every host name in; name yours")
     return found
+
+
+def origins(name: str) -> list[str]:
+    """Return a comma-separated list of origins like https://fintech.example.org or https://*.example.org."""
+
+    def parse(value: str) -> list[str]:
+        return [_with_ascii_host(part.strip()) for part in value.split(",") if part.strip()]
+
+    return read(name, parse, "a list of origins like https://fintech.example.org")
 
 
 def ports(name: str) -> frozenset[int]:
@@ -182,7 +223,7 @@ def place(value: str) -> Place:
     """Return the place that a text like ntfy.lan:8080, 10.0.0.0/8 or [::1]:8080 names. Raises ValueError."""
     # Without brackets an IPv6 address has no port: its colons are its own.
     split = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::([0-9]+))?", value)
-    host = (split[1] or split[2] if split else value).lower().rstrip(".")
+    host = ascii_host((split[1] or split[2] if split else value).lower()).rstrip(".")
     port = _port(split[3]) if split and split[3] else None
     try:
         return ip_network(host), port
@@ -200,7 +241,7 @@ def listen(name: str) -> tuple[str, int] | None:
         host, _, port = value.rpartition(":")
         if value and not host:
             raise ValueError
-        return (host.strip("[]"), _port(port)) if value else None
+        return (ascii_host(host.strip("[]")), _port(port)) if value else None
 
     return read(name, parse, "host:port, like 127.0.0.1:9101")
 
@@ -225,10 +266,20 @@ def url(name: str, *, schemes: set[str], optional: bool = False, bare: bool = Fa
         if bare and any(mark in value for mark in "@?#"):
             raise ValueError
         _ = parts.port
-        return value
+        return _with_ascii_host(value)
 
     expected = f"a URL starting with {' or '.join(sorted(f'{scheme}://' for scheme in schemes))}"
     return read(name, parse, f"{expected}, without user, query or fragment" if bare else expected)
+
+
+def _with_ascii_host(value: str) -> str:
+    """Return a URL with the host's name in ASCII. Raises ValueError."""
+    parts = urlsplit(value)
+    if (parts.hostname or "").isascii():
+        return value
+    user, separator, place = parts.netloc.rpartition("@")
+    wildcard, host, port = re.fullmatch(r"(\*\.|)([^:]*)(:[0-9]*|)", place).groups("")  # type: ignore[union-attr]
+    return parts._replace(netloc=f"{user}{separator}{wildcard}{ascii_host(host)}{port}").geturl()
 
 
 def database(name: str, *, default_file: Path) -> dict[str, Any]:
@@ -238,6 +289,7 @@ def database(name: str, *, default_file: Path) -> dict[str, Any]:
         if urlsplit(value).scheme not in {"postgres", "postgresql", "sqlite"}:
             raise ValueError
         settings = dict(environ.Env.db_url_config(value))
+        settings["HOST"] = ascii_host(settings["HOST"] or "")
         # In memory, every connection would have an empty database of its own.
         if settings["NAME"] in ("", ":memory:"):
             raise ValueError
@@ -254,7 +306,8 @@ def email(name: str) -> dict[str, Any]:
     def parse(value: str) -> dict[str, Any]:
         if urlsplit(value).scheme not in {"smtp", "smtp+tls", "smtp+ssl", "smtps"}:
             raise ValueError
-        return dict(environ.Env.email_url_config(value))
+        settings = dict(environ.Env.email_url_config(value))
+        return settings | {"EMAIL_HOST": ascii_host(settings["EMAIL_HOST"] or "")}
 
     return read(name, parse, "a URL starting with smtp://, smtp+tls://, smtp+ssl:// or smtps://") if text(name) else {}
 
@@ -280,7 +333,10 @@ def secret_key(name: str, *, debug: bool, embedded: bool, folder: Path) -> str:
         return refuse("VAR_DIR", "is not a folder that this process can write to")
 
 
-def refuse_well_known_password(name: str, password: str | None) -> None:
-    """Stop the process where a password is one that stands in an example."""
-    if password in WELL_KNOWN_PASSWORDS:
-        refuse(name, "carries an example's password; set your own, or DJANGO_DEBUG=true for development")
+def refuse_well_known_passwords(name: str) -> None:
+    """Stop the process where a URL, or one of several with semicolons between them, carries a password that stands in
+    an example, however it is written: fintech, %66intech, or ?password=fintech."""
+    for one in text(name).split(";"):
+        parts = urlsplit(one)
+        if {unquote(parts.password or ""), *parse_qs(parts.query).get("password", ())} & WELL_KNOWN_PASSWORDS:
+            refuse(name, "carries an example's password; set your own, or DJANGO_DEBUG=true for development")

@@ -33,4 +33,11 @@ def reported(begun, over=None):
 )
 def test_an_episode_ends_with_the_first_later_report_of_its_labels(alerts, seconds):
     end = None if seconds is None else at(seconds)
-    assert ended_at(at(10), alerts) == ended_at(at(10), alerts[::-1]) == end
+    assert ended_at(at(10), at(10), alerts) == ended_at(at(10), at(10), alerts[::-1]) == end
+
+
+def test_an_episode_ahead_of_our_clock_does_not_end_by_being_reported_again():
+    again = reported(12)._replace(reported_start=at(500))
+    assert ended_at(at(10), at(500), [again]) is None
+    assert ended_at(at(10), at(500), [again._replace(resolved_at=at(12))]) == at(12)
+    assert ended_at(at(10), at(500), [again._replace(reported_start=at(501))]) == at(12)

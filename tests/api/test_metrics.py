@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
 from django.utils import timezone
 
 from apps.api.tokens.models import ApiToken
@@ -34,6 +35,19 @@ def test_a_token_of_the_scope_reads_what_web_counts(client, grace):
         in answer.text
     )
     assert "no-store" in answer.headers["Cache-Control"]
+
+
+def test_statements_are_counted_on_each_kind_of_database_and_lookups_in_the_cache_too(client, grace):
+    _, secret = create_token(owner=grace, name="prometheus", scope="metrics")
+    text = get(client, secret).text
+
+    assert f'django_db_execute_total{{alias="default",vendor="{connection.vendor}"}}' in text
+    assert [f'fintech_cache_lookups_total{{outcome="{one}"}}' in text for one in ("hit", "miss")] == [True, True]
+
+
+def test_the_cursors_of_a_connection_are_of_one_class():
+    with connection.cursor() as one, connection.cursor() as other:
+        assert type(one.cursor) is type(other.cursor)
 
 
 def test_a_token_of_the_api_a_page_and_a_stranger_read_nothing(client, grace):

@@ -28,7 +28,7 @@ def test_each_request_is_counted_once_by_several_processes(tmp_path):
 
     with rig(tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "metrics")) as processes:
         processes.start(
-            *("gunicorn", "fintech.wsgi", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"),
+            *("gunicorn", "fintech.wsgi", "--bind", f"127.0.0.1:{port}", "--worker-class", "fintech.web.WebWorker"),
             *("--workers", "3", "--threads", "2", "--no-control-socket"),
             name="web",
         )

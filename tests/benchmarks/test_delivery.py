@@ -160,7 +160,7 @@ def test_a_full_queue_and_one_receiver_that_hangs(tmp_path, receiver, settings):
             wait_until(lambda: processes.log("retries").count("ready.") and processes.log("notifier").count("ready."))
             began = time.monotonic()
             processes.beat()
-            processes.worker("schedule", "assets-tasks", name="watcher")
+            processes.worker("ticks", "assets-tasks", name="watcher")
             others = Message.objects.exclude(channel=channels[0]).exclude(status="delivered")
             wait_until(partial(is_empty, others), timeout_seconds=300)
             seconds[path] = time.monotonic() - began

@@ -19,7 +19,7 @@ from tests.faults.world import Size
 from tests.rig import Rig, queue_lengths, wait_until
 
 MODULE = "tests.faults.failpoints"
-ROLES = {"watcher": ("schedule", "assets-tasks"), "analyzer": ("analysis.0",), "notifier": ("notifications", "retries")}
+ROLES = {"watcher": ("ticks", "assets-tasks"), "analyzer": ("analysis.0",), "notifier": ("notifications", "retries")}
 HANDS = {"watcher": 2, "analyzer": 1, "notifier": 2}
 # Whether somebody of a role is at work just now.
 AT_WORK: dict[str, Callable[[], bool]] = {
@@ -221,4 +221,4 @@ def _has_work_left() -> bool:
 
 
 def _work_waiting() -> Iterable[int]:
-    return [count for name, count in queue_lengths().items() if name != "fintech.dead"]
+    return [count for name, count in queue_lengths().items() if name != "dead-letters"]

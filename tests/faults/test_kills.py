@@ -55,7 +55,7 @@ def test_a_worker_killed_at_every_stage_changes_nothing_but_the_time(tmp_path, m
 
     with rig(tmp_path, FAILPOINTS_FOLDER=str(folder), EMAIL_URL=mailbox.url) as processes:
         module = "tests.faults.failpoints"
-        processes.worker("schedule", "assets-tasks", name="watcher", concurrency=2, include=module)
+        processes.worker("ticks", "assets-tasks", name="watcher", concurrency=2, include=module)
         processes.worker("analysis.0", name="analyzer", include=module)
         processes.worker("notifications", name="notifier", concurrency=2, include=module)
         # Two beats, which must do no harm either.

@@ -22,7 +22,7 @@ class Visitor:
         port = free_port()
         self._site = f"http://127.0.0.1:{port}"
         processes.start(
-            *("gunicorn", "fintech.wsgi", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"),
+            *("gunicorn", "fintech.wsgi", "--bind", f"127.0.0.1:{port}", "--worker-class", "fintech.web.WebWorker"),
             *("--threads", "2", "--no-control-socket"),
             name="web",
         )

@@ -196,7 +196,7 @@ def test_what_a_channel_has_not_delivered_about_health_moves_on_when_it_is_switc
 
 def test_only_the_system_is_reported_to_operators_while_no_worker_reads_a_queue(feed, operators):
     fail(feed)
-    run(0, 80, readers={"schedule": 0})
+    run(0, 80, readers={"ticks": 0})
     assert alerts() == {(None, "system", 0): "open", ("ada", "feed", feed.pk): "open"}
     assert set(notified()) == {("Operators", "opened", "system"), ("Inbox", "opened", "feed")}
     assert Alert.objects.get(subject="system").severity == "critical"

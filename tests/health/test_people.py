@@ -184,8 +184,8 @@ def test_the_statements_do_not_grow_with_rules(ada, inbox, django_assert_max_num
 def test_a_queue_that_no_worker_reads_stops_the_system():
     now = timezone.now()
     assert system_findings(readers=None, now=now) == []
-    assert system_findings(readers={"schedule": 1, "analysis.0": 1}, now=now) == []
-    (one,) = system_findings(readers={"schedule": 1, "retries": 0, "analysis.0": 0}, now=now)
+    assert system_findings(readers={"ticks": 1, "analysis.0": 1}, now=now) == []
+    (one,) = system_findings(readers={"ticks": 1, "retries": 0, "analysis.0": 0}, now=now)
     assert (one.code, one.level, one.facts) == (Code.NO_WORKER, Level.STOPPED, {"queues": ["analysis.0", "retries"]})
 
 

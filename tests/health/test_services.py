@@ -164,7 +164,7 @@ def test_everybody_sees_the_health_of_what_they_depend_on_and_of_nothing_else(fe
     gold = Asset.objects.create(symbol="GOLD")
     Feed.objects.update(is_enabled=False)
     Channel.objects.update(is_enabled=False)
-    run(5, readers={"schedule": 0})
+    run(5, readers={"ticks": 0})
     inbox = ("channel", Channel.objects.get().pk)
     of_ada = {("feed", feed.pk), inbox, ("rule", rule.pk)}
     everything = {("system", 0), ("feed", feed.pk), ("feed", other.pk), ("asset", gold.pk)}

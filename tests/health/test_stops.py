@@ -247,7 +247,7 @@ NOBODY = frozenset({Code.NOTIFIES_NOBODY})
 
 STOPS = [
     Stop(Code.NOT_CHECKED, SYSTEM, no_tick),
-    Stop(Code.NO_WORKER, SYSTEM, lambda w: ExitStack(), readers={"schedule": 1, "analysis.0": 0}),
+    Stop(Code.NO_WORKER, SYSTEM, lambda w: ExitStack(), readers={"ticks": 1, "analysis.0": 0}),
     Stop(Code.CANARY_MISSED, SYSTEM, canary_is_lost),
     Stop(Code.CALENDAR_ENDS, SYSTEM, ends, level=DEGRADED, also=frozenset({Code.NO_FEED})),
     Stop(Code.DISK_FULL, SYSTEM, full_disk, level=DEGRADED),

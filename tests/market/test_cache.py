@@ -70,6 +70,18 @@ def test_what_is_not_known_is_left_out(either):
     assert _get() == {}
 
 
+def test_what_the_cache_knows_is_a_hit_and_what_it_does_not_a_miss(either):
+    def counted():
+        return [cache.LOOKUPS.labels(outcome)._value.get() for outcome in ("hit", "miss")]
+
+    _put(1, START, "10")
+    hits, misses = counted()
+    _get(1, 2, 3)
+    _get()
+
+    assert counted() == [hits + 1, misses + 2]
+
+
 def test_nothing_to_write_is_no_failure(either):
     assert cache.put_latest([], seconds_to_live=60, now=START) is True
 

@@ -195,8 +195,8 @@ def test_a_feed_is_behind_when_an_entry_has_waited_since_before_the_moment():
     append_quotes(quick, [], as_of=at(5))
     append_quotes(evaluated, [], as_of=START)
     FeedEntry.objects.filter(feed=evaluated).update(evaluated_at=at(1))
-    assert queries.feeds_behind(before=at(5)) == [waiting.pk]
-    assert queries.feeds_behind(before=START) == []
+    assert queries.feeds_behind(before=at(5), now=at(15)) == [waiting.pk]
+    assert queries.feeds_behind(before=START, now=at(15)) == []
 
 
 def test_quotes_are_evaluated_in_the_order_of_time_then_asset():

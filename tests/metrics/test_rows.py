@@ -45,8 +45,9 @@ def read(now=None):
 
 def test_every_metric_of_the_catalogue_is_given_and_no_other():
     append_quotes(make_feed("A"), [("A", at(1), "90")])
+    make_feed("B", name="limited", provider="alphavantage")
     Feed.objects.update(is_live=True)
-    found = read_rows() + read_queues(lambda: {"schedule": (3, 1)})
+    found = read_rows() + read_queues(lambda: {"ticks": (3, 1)})
 
     missing = set() if connection.vendor == "postgresql" else OF_POSTGRESQL
     of_rows = {metric.name for metric in METRICS if metric.process == Process.METRICS}
@@ -57,13 +58,13 @@ def test_every_metric_of_the_catalogue_is_given_and_no_other():
 def test_the_text_is_what_prometheus_reads():
     make_feed("A")
     registry = CollectorRegistry()
-    registry.register(RowMetrics(lambda: {"schedule": (3, 1)}))
+    registry.register(RowMetrics(lambda: {"ticks": (3, 1)}))
     lines = generate_latest(registry).decode().splitlines()
 
     assert "# TYPE fintech_quotes_total counter" in lines
     assert 'fintech_quotes_total{feed="feed",outcome="accepted"} 0.0' in lines
     assert 'fintech_quote_evaluation_seconds_bucket{feed="feed",le="1.0"} 0.0' in lines
-    assert 'fintech_queue_messages{queue="schedule"} 3.0' in lines
+    assert 'fintech_queue_messages{queue="ticks"} 3.0' in lines
     assert "fintech_database_up 1.0" in lines
 
 
@@ -133,6 +134,18 @@ def test_the_number_of_statements_does_not_grow():
         read()
 
     assert len(many) == len(few)
+
+
+def test_what_is_left_of_a_providers_calls_of_a_day_is_given():
+    feed = make_feed("A", provider="alphavantage")
+    before = read()
+    append_quotes(feed, [("A", at(1), "90")], provider="alphavantage")
+    FeedEntry.objects.update(received_at=timezone.now() - timedelta(hours=1))
+    found = read()
+
+    assert before["fintech_provider_daily_calls_left", "alphavantage"] == 25
+    assert found["fintech_provider_daily_calls_left", "alphavantage"] == 24
+    assert found["fintech_provider_daily_calls_limit", "alphavantage"] == 25
 
 
 def test_a_database_that_is_away_is_said_and_raises_nothing(monkeypatch):

@@ -9,8 +9,10 @@ from apps.metrics.domain import METRICS, Kind
 
 # Of Grafana, in place of a duration; the parser knows none of them.
 _VARIABLES = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "1h"}
-# Of Debian's exporters, of RabbitMQ's plugin and of Prometheus.
+# Of Debian's exporters, of celery-exporter, of RabbitMQ's plugin and of Prometheus.
 OF_OTHERS = {
+    "celery_active_process_count",
+    "celery_task_succeeded_total",
     "up",
     "node_filesystem_avail_bytes",
     "node_filesystem_size_bytes",

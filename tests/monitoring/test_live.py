@@ -26,7 +26,7 @@ from apps.sources.services import Pushed, record_pushed
 from fintech.settings.env import place
 from tests.builders import TRACE, above, make_feed, make_operator, make_owner, make_rule
 from tests.monitoring.promql import parsed, selectors
-from tests.monitoring.test_dashboards import TARGETS
+from tests.monitoring.test_dashboards import PROMQL
 from tests.monitoring.test_rules import BROKER_PORT, EXPORTERS, RULES
 from tests.rig import free_port, rig, wait_until
 
@@ -78,13 +78,14 @@ def push(price):
 
 
 def make_market(ada, *, nobody):
-    """Make a feed that is pushed to, with a rule that notifies an inbox and a receiver that does not listen, and a feed
-    that is not answered."""
+    """Make a feed that is pushed to, with a rule that notifies an inbox and a receiver that does not listen, a feed
+    that is not answered, and one that is paused, whose provider limits the calls of a day."""
     make_feed("A", name="pushed", provider="push")
     rule = make_rule(ada, assets=["A"], condition=above(100))
     inbox = create_channel(owner=ada, name="Inbox", kind="inbox", config={})
     away = create_channel(owner=ada, name="Away", kind="webhook", config={"url": f"http://{nobody}/"})
     set_channels(rule=rule, channels=[inbox, away])
+    make_feed("C", name="paused", provider="alphavantage", is_enabled=False)
     source = make_feed("B", name="failing").sources.get()
     source.options = {"script": [{"kind": "outage", "after": "1s", "duration": "7d"}]}
     source.clean()
@@ -92,7 +93,7 @@ def make_market(ada, *, nobody):
 
 
 def start_exporters(processes, listen):
-    """Start Debian's exporters of this machine and of the servers of the tests."""
+    """Start the exporters of this machine, and of the servers and workers of the tests."""
     database = "postgresql://grafana:grafana@{HOST}:{PORT}/{NAME}?sslmode=disable".format(**connection.settings_dict)
     processes.run("prometheus-node-exporter", f"--web.listen-address={listen['node']}", name="node")
     processes.run(
@@ -104,6 +105,12 @@ def start_exporters(processes, listen):
         *("prometheus-redis-exporter", "-redis.addr", settings.REDIS_URL.rpartition("/")[0]),
         *("-web.listen-address", listen["redis"]),
         name="redis",
+    )
+    processes.run(
+        *(".venv-celery-exporter/bin/python", "compose/celery-exporter/run.py"),
+        name="celery",
+        CE_LISTEN=listen["celery"],
+        CE_BROKER_URL=settings.CELERY_BROKER_URL,
     )
 
 
@@ -130,14 +137,14 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
     listen = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     with rig(tmp_path, OUTBOUND_ALLOW=nobody) as processes:
         processes.start(
-            *("gunicorn", "fintech.wsgi", "--bind", listen["web"], "--worker-class", "gthread", "--threads", "2"),
-            "--no-control-socket",
+            *("gunicorn", "fintech.wsgi", "--bind", listen["web"], "--worker-class", "fintech.web.WebWorker"),
+            *("--threads", "2", "--no-control-socket"),
             name="web",
             PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "web"),
         )
         worker = processes.worker(concurrency=2, METRICS_LISTEN=listen["worker"])
         processes.start(
-            *("celery", "-A", "fintech", "beat", "--pidfile=", "-s", str(tmp_path / "schedule")),
+            *("celery", "-A", "fintech", "beat", "--pidfile="),
             name="beat",
             METRICS_LISTEN=listen["beat"],
         )
@@ -154,7 +161,7 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
             name="alertmanager",
         )
         start_exporters(processes, listen)
-        expressions = [str(rule["expr"]) for rule in RULES] + [one["expr"] for _, one in TARGETS if "expr" in one]
+        expressions = [*(str(rule["expr"]) for rule in RULES), *PROMQL]
         missing = {selector for one in expressions for selector in selectors(parsed(one))}
         rounds = iter(range(1_000))
 

@@ -23,7 +23,7 @@ ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 TESTS = [one for path in sorted((FOLDER / "tests").glob("*.yml")) for one in yaml.safe_load(path.read_text())["tests"]]
 # Each process that gives metrics of its own, by its job.
 JOBS = {"metrics": "rows", "analyzer0": "analyzer"}
-EXPORTERS = {"node", "postgres", "redis"}
+EXPORTERS = {"node", "postgres", "redis", "celery"}
 # That of the plugin in RabbitMQ.
 BROKER_PORT = 15692
 
@@ -114,7 +114,7 @@ def test_every_selector_of_a_rule_names_a_metric_or_a_recorded_one():
 def test_every_exporter_is_scraped_at_its_port():
     lines = (ROOT / "compose/Procfile.monitoring").read_text().splitlines()
     started = {
-        line.partition(":")[0]: re.search(r"web.listen-address[= ](\S+)", line).group(1)
+        line.partition(":")[0]: re.search(r"(?:web.listen-address[= ]|CE_LISTEN=)(\S+)", line).group(1)
         for line in lines
         if not line.startswith("#")
     }

@@ -282,17 +282,22 @@ def test_staff_without_the_permission_are_refused(client):
 
 
 @pytest.mark.django_db
-def test_a_trace_id_leads_operators_to_the_trace_and_is_a_text_to_owners(client, admin_client, settings):
+def test_a_trace_id_leads_operators_to_the_trace_and_its_lines_and_is_a_text_to_owners(client, admin_client, settings):
     settings.TRACES_URL = "http://127.0.0.1:16686/trace/"
+    settings.LOGS_URL = "http://127.0.0.1:3000/d/fintech-logs?var-trace="
     ada = make_operator("ada", "alerts.view_alert")
     (alert,) = make_notified_alerts(ada, 1)
     page = reverse("admin:alerts_alert_change", args=[alert.pk])
     link = f'href="http://127.0.0.1:16686/trace/{alert.entry.trace_id}"'
     client.force_login(ada)
 
-    assert link in admin_client.get(page).text
-    assert link in admin_client.get(reverse("admin:market_feedentry_change", args=[alert.entry.pk])).text
-    assert (link in client.get(page).text, alert.entry.trace_id in client.get(page).text) == (False, True)
+    lines = f'href="http://127.0.0.1:3000/d/fintech-logs?var-trace={alert.entry.trace_id}">log lines</a>'
+    to_owner = client.get(page).text
+
+    for shown in (page, reverse("admin:market_feedentry_change", args=[alert.entry.pk])):
+        text = admin_client.get(shown).text
+        assert (link in text, lines in text) == (True, True)
+    assert (link in to_owner, lines in to_owner, alert.entry.trace_id in to_owner) == (False, False, True)
 
 
 @pytest.mark.django_db

@@ -7,6 +7,7 @@ from apps.market.models import Asset, FeedEntry
 from apps.notify.models import Channel
 from apps.notify.services import create_channel, set_channels
 from apps.pipeline.flow import evaluate_pending
+from apps.rules.engine.conditions import KINDS as CONDITIONS
 from apps.rules.models import Rule, RuleVersion
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule
 from tests.panel.forms import OWNER_MAY, written
@@ -137,9 +138,11 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
     ("fields", "field", "message"),
     [
         ({"name": ""}, "name", "This field is required."),
-        ({"kind": ""}, "kind", "Choose what must hold."),
-        ({"level": ""}, "level", "level is not a number; write it like 10 or '0.995'."),
-        ({"level": "many"}, "level", "level is not a number; write it like 10 or '0.995'."),
+        ({"kind": ""}, "kind", "Choose a condition."),
+        ({"level": ""}, "level", "level is missing."),
+        ({"level": "many"}, "level", "level is not a number; write it like 1000 or 0.995."),
+        ({"level": "10 %"}, "level", "level is not a number; write it like 1000 or 0.995."),
+        ({"level": "1,005"}, "level", "level can be read in two ways: write 1.0050 or 1005."),
         ({"level": "-1e12000"}, "level", "level is not a number; write it like 10 or '0.995'."),
         (
             {"level": "0"},
@@ -148,12 +151,12 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
         ),
         ({"level": "100", "recovery": "101"}, "recovery", "recovery must be the weaker one: at or below the level."),
         ({"kind": "inside", "low": "2", "high": "1"}, "high", "high must be above low."),
-        ({"kind": "inside", "low": "x", "high": "1"}, "low", "low is not a number; write it like 10 or '0.995'."),
+        ({"kind": "inside", "low": "x", "high": "1"}, "low", "low is not a number; write it like 1000 or 0.995."),
         ({"kind": "rises", "percent": "0", "window": "5m"}, "percent", "percent must be above 0 and at most 1000000."),
         (
-            {"kind": "rises", "percent": "1", "window": "5 minutes"},
+            {"kind": "rises", "percent": "1", "window": "5"},
             "window",
-            "window is not a duration; write it like 10s, 5m, 24h or 30d.",
+            "window has no unit; write 5 s, 5 min, 5 h or 5 d.",
         ),
         ({"kind": "rises", "percent": "1", "window": "1s"}, "window", "window must be from 10s to 400d."),
         (
@@ -171,9 +174,17 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
         ({"kind": "rises", "percent": "1", "window": "5m", "ref": "x"}, "ref", None),
         ({"kind": "many"}, "kind", None),
         ({"trigger": "twice"}, "trigger", None),
-        ({"pending": "soon"}, "pending", "for is not a duration; write it like 10s, 5m, 24h or 30d."),
-        ({"keep_firing": "-1m"}, "keep_firing", "keep_firing is not a duration; write it like 10s, 5m, 24h or 30d."),
-        ({"cooldown": "1w"}, "cooldown", "cooldown is not a duration; write it like 10s, 5m, 24h or 30d."),
+        (
+            {"pending": "soon"},
+            "pending",
+            "for is not a duration; write it like 10 s, 5 minutes, 24 h or 30 d.",
+        ),
+        (
+            {"keep_firing": "-1m"},
+            "keep_firing",
+            "keep_firing is not a duration; write it like 10 s, 5 minutes, 24 h or 30 d.",
+        ),
+        ({"cooldown": "401 days"}, "cooldown", "cooldown must be from 0s to 400d."),
         (
             {"kind": "crosses", "level": "100", "pending": "2m"},
             "pending",
@@ -238,6 +249,46 @@ def test_each_part_that_is_wrong_is_said_at_once(client, ada):
     assert list(found) == ["name", "severity", "symbols", "level", "pending", "keep_firing"]
     combined = {"kind": "combined", "written": "all: [", "cooldown": "w"}
     assert list(errors_of(client, **combined)) == ["written", "cooldown"]
+
+
+def test_each_parameter_that_is_wrong_is_said_at_once(client, ada):
+    rises = {"kind": "rises", "percent": "0", "window": "1s", "recovery": "x", "cooldown": "-1"}
+    assert errors_of(client, **rises).keys() == {"percent", "window", "recovery", "cooldown"}
+    assert list(errors_of(client, kind="outside", low="x", high="2e12")) == ["low", "high"]
+    built = '{"any": [{"kind": "above"}, {"not": {"kind": "falls", "percent": "101 %", "window": "5"}}, {"kind": ""}]}'
+    assert errors_of(client, kind="combined", built=built)["written"] == [
+        "any[0].level is missing.",
+        "any[1].not.percent must be above 0 and at most 100.",
+        "any[1].not.window has no unit; write 5 s, 5 min, 5 h or 5 d.",
+        "any[2].kind must be one of " + ", ".join(CONDITIONS) + "; or write all, any or not.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "condition"),
+    [
+        ({"kind": "rises", "percent": "10 %", "window": "5 minutes"}, {"percent": "10", "window": "5m"}),
+        (
+            {"kind": "above", "level": "100\u202f000,5", "recovery": "99 000"},
+            {"level": "100000.5", "recovery": "99000"},
+        ),
+        ({"kind": "below", "level": "0.995"}, {"level": "0.995"}),
+        (
+            {"kind": "combined", "built": '{"not": {"kind": "below_average", "by": "1 000,5", "window": "1,5 h"}}'},
+            {"not": {"kind": "below_average", "by": "1000.5", "window": "90m", "min_coverage": "0.5"}},
+        ),
+    ],
+)
+def test_numbers_and_durations_are_read_as_people_type_them(client, ada, typed, condition):
+    assert client.post(reverse(ADD), written(**typed, cooldown="1 h 30 min")).status_code == 302
+    document = RuleVersion.objects.get().document
+    assert condition.items() <= document["condition"].items()
+    assert document["cooldown"] == "90m"
+
+
+def test_a_number_with_three_decimals_is_shown_so_that_it_is_read_as_the_same(client, ada):
+    rule = make_rule(ada, name="rule", assets=["BTC-USD"], condition=above("1.005"))
+    assert client.get(page_of(rule)).context["adminform"].form.initial["level"] == "1.0050"
 
 
 def test_an_asset_in_no_feed_is_refused_on_the_assets(client, ada):

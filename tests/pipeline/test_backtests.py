@@ -33,7 +33,7 @@ def status(run):
 
 def test_tick_starts_what_was_asked_for_and_a_worker_of_its_own_queue_runs_it(tmp_path):
     with rig(tmp_path) as processes:
-        processes.worker("schedule", "assets-tasks", name="watcher")
+        processes.worker("ticks", "assets-tasks", name="watcher")
         processes.worker(BACKTESTS, name="backtests")
         processes.beat()
         wait_until(lambda: "ready" in processes.log("watcher") and "ready" in processes.log("backtests"))
@@ -43,7 +43,7 @@ def test_tick_starts_what_was_asked_for_and_a_worker_of_its_own_queue_runs_it(tm
 
     run.refresh_from_db()
     assert (run.fence, run.result["openings_count"], run.failure) == (1, 2, "")
-    assert left[BACKTESTS] == left["fintech.dead"] == 0
+    assert left[BACKTESTS] == left["dead-letters"] == 0
 
 
 def test_a_message_that_was_lost_is_sent_again_by_sweep(tmp_path):

@@ -21,7 +21,7 @@ def test_flower_shows_workers_and_tasks_to_whoever_has_the_password(tmp_path):
             return None
 
     with rig(tmp_path, FLOWER_PORT=str(port), FLOWER_PASSWORD="open sesame") as processes:
-        processes.worker("schedule", name="watched")
+        processes.worker("ticks", name="watched")
         processes.run("compose/flower.sh", name="flower")
         wait_until(lambda: asked("/") is not None, timeout_seconds=60)
         assert [asked(path).status_code for path in ("/", "/workers", "/api/workers")] == [401] * 3
@@ -30,7 +30,7 @@ def test_flower_shows_workers_and_tasks_to_whoever_has_the_password(tmp_path):
 
         def shown():
             # Sent again and again: until Flower has switched the worker's events on, nobody sees a task.
-            current_app.send_task("pipeline.sweep", queue="schedule", confirm_timeout=3)
+            current_app.send_task("pipeline.sweep", queue="ticks", confirm_timeout=3)
             answer = asked("/api/tasks", **known).json()
             return [one for one in answer.values() if one["state"] == "SUCCESS"]
 

@@ -34,10 +34,8 @@ def test_what_has_stopped_says_so_and_ends_when_it_is_mended(client, tmp_path):
     assert status(client) == (503, {"not_checked"})
     with rig(tmp_path) as processes:
         beat = processes.beat()
-        watcher = processes.worker("schedule", "assets-tasks", name="watcher")
-        processes.worker(
-            *[queue for queue in QUEUES if queue not in ("schedule", "assets-tasks", "retries")], name="rest"
-        )
+        watcher = processes.worker("ticks", "assets-tasks", name="watcher")
+        processes.worker(*[queue for queue in QUEUES if queue not in ("ticks", "assets-tasks", "retries")], name="rest")
         wait_until(lambda: status(client) == (503, {"no_worker"}), timeout_seconds=120)
         assert Problem.objects.get(code="no_worker").facts == {"queues": ["retries"]}
         retries = processes.worker("retries", name="retries")
@@ -57,7 +55,7 @@ def test_what_has_stopped_says_so_and_ends_when_it_is_mended(client, tmp_path):
 
         processes.kill(watcher)
         wait_until(lambda: status(client) == (503, {"not_checked"}), timeout_seconds=60)
-        processes.worker("schedule", "assets-tasks", name="watcher-again")
+        processes.worker("ticks", "assets-tasks", name="watcher-again")
         wait_until(lambda: status(client) == (200, set()), timeout_seconds=120)
         assert retries.poll() is None
         assert Feed.objects.get().head.seq > 0
@@ -81,6 +79,6 @@ def test_a_price_of_the_canary_opens_and_the_next_one_resolves_an_alert_and_its_
 
 def test_the_broker_says_how_many_workers_read_each_queue(tmp_path):
     with rig(tmp_path) as processes:
-        processes.worker("schedule", "retries", name="two")
-        expected = dict.fromkeys(QUEUES, 0) | {"schedule": 1, "retries": 1}
+        processes.worker("ticks", "retries", name="two")
+        expected = dict.fromkeys(QUEUES, 0) | {"ticks": 1, "retries": 1}
         wait_until(lambda: readers() == expected, timeout_seconds=60)

@@ -153,7 +153,7 @@ def test_a_reader_killed_before_and_after_its_commit_loses_and_doubles_nothing(t
 
     assert exits == [-signal.SIGKILL, -signal.SIGKILL, 0]
     assert stored() == sorted(expected)
-    assert (left[PUSHED], left["fintech.dead"]) == (0, 0)
+    assert (left[PUSHED], left["dead-letters"]) == (0, 0)
     for numbers in (list(one.entries.order_by("seq").values_list("seq", flat=True)) for one in Feed.objects.all()):
         assert numbers == list(range(1, len(numbers) + 1))
     # What was committed and not acknowledged came again.
@@ -197,7 +197,7 @@ def test_what_can_never_be_taken_goes_to_the_dead_messages_and_holds_nobody_up(t
         publish(message(("A", 6, "11")))
         publish(message(("A", 8, "13")), content_type="text/plain")
         publish(message(("A", 9, "14")).encode("utf-8-sig"), content_type="application/octet-stream")
-        wait_until(lambda: queue_lengths()["fintech.dead"] == len(POISON) + 5)
+        wait_until(lambda: queue_lengths()["dead-letters"] == len(POISON) + 5)
         wait_until(lambda: Quote.objects.count() == 4)
         log = processes.log("ingest")
         dead = [message.body for message in dead_letters()]
@@ -245,7 +245,7 @@ def test_while_the_database_is_away_messages_wait(tmp_path, feed):
         wait_until(lambda: Quote.objects.count() == 3)
         left = queue_lengths()
 
-    assert (meanwhile["fintech.dead"], left["fintech.dead"], left[PUSHED]) == (0, 0, 0)
+    assert (meanwhile["dead-letters"], left["dead-letters"], left[PUSHED]) == (0, 0, 0)
     assert status == 0
     assert stored() == [("A", 1, "10"), ("A", 2, "11"), ("A", 3, "12")]
 
@@ -285,7 +285,7 @@ def test_a_message_that_breaks_the_entry_costs_no_other(tmp_path, feed):
             publish(message(("A", 1, "12")), bad, message(("A", 3, "14")))
             wait_until(lambda: queue_lengths()[PUSHED] == 3)
             ingest(processes)
-            wait_until(lambda: queue_lengths()["fintech.dead"] == 1)
+            wait_until(lambda: queue_lengths()["dead-letters"] == 1)
             wait_until(lambda: Quote.objects.count() == 2)
             dead = [message.body for message in dead_letters()]
         finally:

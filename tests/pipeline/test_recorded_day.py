@@ -21,7 +21,7 @@ def test_a_recorded_day_gives_the_alerts_of_the_oracle_each_notifying_once(tmp_p
     feed, _ = recorded.make_world(recording, start=START, speed=7_200)
 
     with rig(tmp_path) as processes:
-        processes.worker("schedule", "assets-tasks", "notifications", name="watcher", concurrency=2)
+        processes.worker("ticks", "assets-tasks", "notifications", name="watcher", concurrency=2)
         processes.worker("analysis.0", name="analyzer")
         processes.beat()
         wait_until(lambda: recorded.is_over(feed, end=rows[-1][1]), timeout_seconds=60, every_seconds=0.2)
@@ -39,5 +39,5 @@ def test_a_recorded_day_gives_the_alerts_of_the_oracle_each_notifying_once(tmp_p
     )
     assert set(Attempt.objects.values_list("number", "outcome")) == {(1, "delivered")}
     assert Attempt.objects.count() == Message.objects.count()
-    assert left["fintech.dead"] == 0
+    assert left["dead-letters"] == 0
     assert Alert.objects.exclude(summary="").count() == len(expected)

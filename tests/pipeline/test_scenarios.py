@@ -155,7 +155,7 @@ def test_the_command_waits_until_it_is_over_and_says_so(settings, feed, capsys, 
 def test_a_child_that_is_killed_is_replaced(tmp_path, settings, capsys):
     settings.DEBUG = True
     with rig(tmp_path) as processes:
-        processes.worker("schedule", name="notifier")
+        processes.worker("ticks", name="notifier")
         wait_until(lambda: "ready" in processes.log("notifier"), timeout_seconds=60)
         call_command("scenario", "worker-kill")
         printed = capsys.readouterr().out

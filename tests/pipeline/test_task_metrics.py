@@ -127,7 +127,7 @@ def test_beat_and_the_process_of_rows_give_theirs(tmp_path):
     of_beat, of_rows = free_port(), free_port()
     with rig(tmp_path) as processes:
         processes.start(
-            *("celery", "-A", "fintech", "beat", "--pidfile=", "-s", str(tmp_path / "schedule")),
+            *("celery", "-A", "fintech", "beat", "--pidfile="),
             name="beat",
             METRICS_LISTEN=f"127.0.0.1:{of_beat}",
         )
@@ -137,5 +137,5 @@ def test_beat_and_the_process_of_rows_give_theirs(tmp_path):
         found = wait_until(lambda: scraped(of_rows))
     assert sent >= 1
     assert (found["fintech_database_up",], found["fintech_broker_up",]) == (1, 1)
-    assert found["fintech_queue_messages", "schedule"] >= 1
+    assert found["fintech_queue_messages", "ticks"] >= 1
     assert 0 < found["fintech_reading_seconds",] < 1

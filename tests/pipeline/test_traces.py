@@ -1,4 +1,4 @@
-"""One quote followed from its fetch to the message: the spans of a trace are one tree, and none are made unasked."""
+"""One quote followed from its tick to the message: the spans of a trace are one tree, and none are made unasked."""
 
 import subprocess
 import sys
@@ -14,12 +14,15 @@ from apps import spans
 from apps.market.models import FeedEntry
 from apps.notify.models import Attempt, Message
 from apps.notify.services import create_channel, set_channels
-from apps.pipeline import flow
-from apps.pipeline.traces import trace_delivery, trace_fetch
+from apps.pipeline import flow, tasks
+from apps.pipeline.traces import trace_delivery, trace_fetch, trace_tick
+from apps.sources.providers.http import get_json
+from apps.sources.providers.protocol import ProviderUnavailable
 from tests.builders import START, above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.rig import ROOT, rig, wait_until
 
 TRACE = "0" * 32
+UNSAMPLED = "0" * 31 + "1"
 
 
 @contextmanager
@@ -56,6 +59,29 @@ def made(monkeypatch):
     return found
 
 
+@pytest.fixture
+def unsampled(monkeypatch):
+    """Send no trace but one in a million, which is none of ours; return that trace's id and the spans made."""
+    found = []
+
+    class Exporter:
+        def record(self, name, trace_id, span, parent, times, attributes, links, error):
+            found.append({"name": name, "trace_id": trace_id, "span": span, "parent": parent, "attributes": attributes})
+
+    monkeypatch.setenv(spans.ENDPOINT, "http://127.0.0.1:9")
+    monkeypatch.setenv(spans.ONE_IN, "1000000")
+    monkeypatch.setattr(spans, "_exporter", lambda pid: Exporter())
+    monkeypatch.setattr("tests.builders.TRACE", UNSAMPLED)
+    return found
+
+
+def fetched(feed, entry, **columns):
+    """Record the tick and the fetch of an entry."""
+    which = {"feed_id": feed.pk, "slot": entry.slot, "trace_id": entry.trace_id, "began_at": START}
+    trace_tick(**which)
+    trace_fetch(entry, **which, **columns)
+
+
 def notified_feed(kind="inbox", **config):
     """Return a feed with a rule on A that notifies a channel, and the channel."""
     ada = make_owner()
@@ -78,15 +104,118 @@ def test_the_spans_of_an_alert_are_one_tree(made):
     append_quotes(feed, [("A", at(0), "90")])
     flow.evaluate_pending(feed_id=feed.pk)
     made.clear()
-    trace_fetch(append_quotes(feed, [("A", at(1), "101")]), began_at=START)
+    fetched(feed, append_quotes(feed, [("A", at(1), "101")]))
     (channel_id,) = flow.evaluate_pending(feed_id=feed.pk)
     flow.notify_channels(channel_ids=[channel_id])
     flow.deliver(channel_id=channel.pk)
 
-    assert parents(made) == [("fetch", None), ("evaluate", "fetch"), ("deliver", "evaluate")]
+    assert parents(made) == [("tick", None), ("fetch", "tick"), ("evaluate", "fetch"), ("deliver", "evaluate")]
     assert {one["trace_id"] for one in made} == {TRACE}
-    assert (made[1]["attributes"]["opened"], made[2]["attributes"]["outcome"]) == (1, "delivered")
-    assert [one["ended_at"] >= one["began_at"] for one in made] == [True] * 3
+    assert (made[2]["attributes"]["opened"], made[3]["attributes"]["outcome"]) == (1, "delivered")
+    assert [one["ended_at"] >= one["began_at"] for one in made] == [True] * 4
+
+
+@pytest.mark.django_db
+def test_what_a_fetch_does_is_below_it_and_so_is_the_evaluation_of_the_past_that_came_with_it(made):
+    feed = make_feed("A", provider="simulated")
+    (feed_id,) = flow.start_due_feeds()
+    tick = made.pop()
+    tasks.fetch_quotes.run(feed_id, tick["attributes"]["slot"], tick["trace_id"])
+    fetch = made.pop()
+    append_quotes(feed, [("A", at(10**6), "90")], history=[("A", at(10**6 - 1), "90")])
+    flow.evaluate_pending(feed_id=feed_id)
+
+    assert (fetch["name"], fetch["parent"], fetch["trace_id"]) == ("fetch", tick["span"], tick["trace_id"])
+    assert [(one.name, one.parent, one.error) for one in fetch["steps"]] == [
+        ("store quotes", None, ""),
+        ("cache prices", None, ""),
+    ]
+    assert [one["attributes"]["kind"] for one in made] == ["quotes", "history", "quotes"]
+    assert {one["parent"] for one in made[1:]} == {spans.span_id(TRACE, "fetch")}
+
+
+def test_calls_of_providers_are_steps_that_name_the_host_alone_and_what_failed(made, httpserver):
+    httpserver.expect_request("/prices").respond_with_json([])
+    with spans.collected(TRACE) as steps:
+        get_json(url=httpserver.url_for("/prices?key=secret"))
+        with pytest.raises(ProviderUnavailable):
+            get_json(url=httpserver.url_for("/other"))
+
+    assert [(one.name, one.attributes, one.error) for one in steps] == [
+        ("GET", {"server.address": "localhost"}, ""),
+        ("GET", {"server.address": "localhost"}, "ProviderUnavailable"),
+    ]
+
+
+def test_a_step_within_another_is_its_child_and_without_a_span_nothing_is_noted(made):
+    with spans.collected(TRACE) as steps, spans.step("outer"), spans.step("inner"):
+        pass
+    with spans.step("alone"):
+        pass
+    inner, outer = steps
+
+    assert (inner.name, inner.parent, outer.name, outer.parent) == ("inner", outer.span, "outer", None)
+
+
+@pytest.mark.django_db
+def test_a_fetch_that_is_delivered_again_is_a_sibling_or_makes_the_span_that_its_dead_process_left(made):
+    feed = make_feed("A")
+    entry = append_quotes(feed, [("A", at(1), "90")])
+    which = {"feed_id": feed.pk, "trace_id": TRACE, "began_at": START, "redelivered": True}
+    trace_fetch(None, slot=entry.slot, **which)
+    trace_fetch(None, slot=at(50), **which)
+    made_anew, sibling = made
+
+    assert made_anew["span"] == spans.span_id(TRACE, "fetch") != sibling["span"]
+    assert made_anew["parent"] == sibling["parent"] == spans.span_id(TRACE)
+    assert [one["attributes"]["redelivered"] for one in made] == [True, True]
+    assert [one["attributes"].get("reconstructed") for one in made] == [True, None]
+
+
+@pytest.mark.django_db
+def test_of_a_trace_that_is_not_sampled_only_what_led_to_an_alert_is_sent_made_from_rows(unsampled):
+    feed, channel = notified_feed()
+    for second, price in ((0, "90"), (1, "101")):
+        entry = append_quotes(feed, [("A", at(second), price)])
+        fetched(feed, entry)
+        flow.evaluate_pending(feed_id=feed.pk)
+    assert [one["name"] for one in unsampled] == ["tick", "fetch", "evaluate"]
+    flow.notify_channels(channel_ids=[channel.pk])
+    flow.deliver(channel_id=channel.pk)
+
+    assert parents(unsampled) == [("tick", None), ("fetch", "tick"), ("evaluate", "fetch"), ("deliver", "evaluate")]
+    assert [one["attributes"]["reconstructed"] for one in unsampled] == [True] * 4
+    assert {one["trace_id"] for one in unsampled} == {UNSAMPLED}
+    assert unsampled[2]["attributes"]["entry"] == entry.seq
+
+
+def test_one_trace_in_n_is_sampled_by_its_id_alike_in_every_process(monkeypatch):
+    monkeypatch.setenv(spans.ENDPOINT, "http://127.0.0.1:9")
+    monkeypatch.setenv(spans.ONE_IN, "4")
+
+    assert [number for number in range(12) if spans.is_sampled(f"{number:032x}")] == [0, 4, 8]
+    monkeypatch.setenv(spans.ONE_IN, "")
+    assert spans.is_sampled(UNSAMPLED)
+    monkeypatch.delenv(spans.ENDPOINT)
+    assert not spans.is_sampled(TRACE)
+
+
+@pytest.mark.django_db
+def test_a_request_is_a_trace_named_by_its_route_with_the_operation_of_graphql_in_it(made, client):
+    client.get("/healthz")
+    asked = client.post("/graphql", {"query": "query Prices { __typename }"}, content_type="application/json")
+    client.get("/action/secret-link")
+    query, action = made
+
+    assert (query["name"], query["parent"], query["attributes"]["http.response.status_code"]) == (
+        "POST /graphql",
+        None,
+        200,
+    )
+    assert query["attributes"]["request_id"] == asked.headers["X-Request-ID"]
+    assert [(one.name, one.parent) for one in query["steps"]] == [("query Prices", None)]
+    assert action["name"].startswith("GET /action/<")
+    assert "secret-link" not in str(action)
 
 
 @pytest.mark.django_db
@@ -127,8 +256,9 @@ def test_a_failed_fetch_is_an_error_and_one_that_was_not_needed_no_span(made):
     feed = make_feed("A")
     entry = append_quotes(feed, [])
     entry.failure = "timeout"
-    trace_fetch(entry, began_at=START)
-    trace_fetch(None, began_at=START)
+    which = {"feed_id": feed.pk, "slot": entry.slot, "trace_id": TRACE, "began_at": START}
+    trace_fetch(entry, **which)
+    trace_fetch(None, **which)
 
     assert [(one["name"], one["error"]) for one in made] == [("fetch", "timeout")]
 
@@ -156,23 +286,75 @@ def test_the_spans_of_replaced_children_arrive_as_one_tree_for_each_slot(tmp_pat
     make_feed("A", name="invented", provider="simulated")
     with receiver() as (address, came), rig(tmp_path, **{spans.ENDPOINT: address}) as processes:
         processes.start(
-            *("celery", "-A", "fintech", "worker", "-n", "traced@%h", "-Q", "schedule,assets-tasks,analysis.0"),
+            *("celery", "-A", "fintech", "worker", "-n", "traced@%h", "-Q", "ticks,assets-tasks,analysis.0"),
             *("-c", "2", "--max-tasks-per-child", "1", "--without-mingle", "--without-gossip"),
             name="traced",
         )
         processes.beat()
 
-        def trees():
-            found = defaultdict(list)
-            for span in list(came):
-                found[span.trace_id].append(span)
-            return [one for one in found.values() if len(one) == 2]
+        def complete():
+            return [one for one in trees(came) if len(one) == 5]
 
-        wait_until(lambda: len(trees()) >= 3, timeout_seconds=60)
-        complete = trees()
-    for fetch, evaluate in (sorted(one, key=lambda span: span.name, reverse=True) for one in complete):
-        assert (fetch.name, fetch.parent_span_id, evaluate.name) == ("fetch", b"", "evaluate")
-        assert evaluate.parent_span_id == fetch.span_id
-        assert evaluate.start_time_unix_nano >= fetch.start_time_unix_nano
+        found = wait_until(lambda: len(complete()) >= 3 and complete(), timeout_seconds=60)
+    for names in map(names_of, found):
+        assert names == [("cache prices", "fetch"), ("evaluate", "fetch"), ("fetch", "tick"), ("store quotes", "fetch")]
     stored = set(FeedEntry.objects.filter(kind="quotes").values_list("trace_id", flat=True))
-    assert {one[0].trace_id.hex() for one in complete} <= stored
+    assert {one[0].trace_id.hex() for one in found} <= stored
+
+
+@pytest.mark.servers
+@pytest.mark.xdist_group("broker")
+@pytest.mark.django_db(transaction=True)
+def test_a_fetch_whose_process_dies_is_delivered_again_in_the_same_tree(tmp_path):
+    make_feed("A", name="invented", provider="simulated")
+    before_commit, after_commit = (tmp_path / f"{place}.armed" for place in ("fetch-answered", "store-after-commit"))
+    before_commit.touch()
+    with receiver() as (address, came), rig(tmp_path, **{spans.ENDPOINT: address}) as processes:
+        processes.worker("ticks", name="ticking")
+        processes.worker(
+            *("assets-tasks", "analysis.0"),
+            name="dying",
+            include="tests.faults.failpoints",
+            FAILPOINTS_FOLDER=str(tmp_path),
+            # The next run need not wait for the lease of the dead one.
+            FAULT_LEASE_SECONDS="0.001",
+        )
+        processes.beat()
+
+        def redelivered():
+            return sorted(
+                ("evaluate" in dict(names_of(tree)), is_marked(span, "reconstructed"))
+                for tree in trees(came)
+                for span in tree
+                if is_marked(span, "redelivered")
+            )
+
+        fetched_anew = [(True, False)]
+        wait_until(lambda: redelivered() == fetched_anew, timeout_seconds=60)
+        after_commit.touch()
+        wait_until(lambda: redelivered() == [*fetched_anew, (True, True)], timeout_seconds=60)
+    assert (before_commit.exists(), after_commit.exists()) == (False, False)
+
+
+def trees(came):
+    """Return the spans of each trace whose spans are one tree with a fetch."""
+    found = defaultdict(list)
+    for span in list(came):
+        found[span.trace_id].append(span)
+    whole = []
+    for of_trace in found.values():
+        ids = {span.span_id for span in of_trace}
+        roots = [span.name for span in of_trace if span.parent_span_id not in ids]
+        if roots == ["tick"] and "fetch" in {span.name for span in of_trace}:
+            whole.append(of_trace)
+    return whole
+
+
+def names_of(tree):
+    """Return (name, name of its parent) of each span but the first, in order."""
+    names = {span.span_id: span.name for span in tree}
+    return sorted((span.name, names[span.parent_span_id]) for span in tree if span.parent_span_id)
+
+
+def is_marked(span, name):
+    return any(one.key == name and one.value.bool_value for one in span.attributes)

@@ -54,6 +54,11 @@ def close(asset, day, price, *, at=None):
     Candle.objects.create(asset=asset, at=begins, **prices, **times, **fixed)
 
 
+def correct_closes(asset, price):
+    """Let every stored day of an asset have another price."""
+    Candle.objects.filter(asset=asset).update(**dict.fromkeys(("open", "high", "low", "close"), Decimal(price)))
+
+
 def split_of(asset, day, numerator=2, denominator=1):
     """Store a split as the log of the asset's feed has it."""
     feed = asset.feed or make_feed(name="splits")

@@ -37,6 +37,7 @@ def test_the_demo_ends_with_an_open_alert_and_its_message_in_the_inbox(tmp_path)
     assert alert["rule"] in message["subject"]
     assert alert["summary"] in message["text"]
     assert message["delivered_at"] is not None
+    assert not list(ROOT.glob("celerybeat-schedule*"))
     # The lines before it are for people: none of them is a log line.
     assert not [line for line in lines if line.startswith("{")]
     assert [line for line in lines if f"ALERT [{alert['severity']}] {alert['rule']}: {alert['summary']}" in line]

@@ -77,7 +77,7 @@ def test_make_dev_listens_at_the_port_it_is_given_and_reads_no_file_of_settings(
     finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     assert "listens at 8001, mail by smtp://mine." in finished.stdout
-    assert "--bind 127.0.0.1:${PORT:-8000} " in text("compose/Procfile")
+    assert "WEB_LISTEN=127.0.0.1:${PORT:-8000} " in text("compose/Procfile")
 
 
 def test_the_layers_name_every_app():
@@ -152,7 +152,7 @@ def test_every_kind_of_channel_is_documented():
 
 def test_the_queues_are_documented():
     operations = text("docs/operations.md")
-    names = ["schedule", "assets-tasks", "analysis.0", "notifications", *(queue.name for queue in other_queues())]
+    names = ["ticks", "assets-tasks", "analysis.0", "notifications", *(queue.name for queue in other_queues())]
 
     assert [name for name in names if f"`{name}`" not in operations] == []
 
@@ -160,7 +160,7 @@ def test_the_queues_are_documented():
 def test_every_task_is_documented():
     tasks = re.findall(r'name="pipeline\.(\w+)"', text("apps/pipeline/tasks.py"))
 
-    assert len(tasks) == 11
+    assert len(tasks) == 14
     assert [task for task in tasks if f"| `{task}`" not in text("docs/architecture.md")] == []
 
 

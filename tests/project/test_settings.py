@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fintech.settings.env import VARIABLES, place
+from apps.outbound import target_of
+from fintech.settings.env import VARIABLES, ascii_host, place
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ROOT / "fintech" / "settings" / "__init__.py"
@@ -53,8 +54,14 @@ BAD = [
     ("LOG_LEVEL", {"LOG_LEVEL": "LOUD"}),
     ("LOG_LEVEL", {"LOG_LEVEL": CANARY}),
     ("MARKET_IS_PUBLIC", {"MARKET_IS_PUBLIC": CANARY}),
+    ("DJANGO_ALLOWED_HOSTS", {"DJANGO_ALLOWED_HOSTS": f"{CANARY}…ü"}),
+    ("DJANGO_CSRF_TRUSTED_ORIGINS", {"DJANGO_CSRF_TRUSTED_ORIGINS": f"https://{CANARY}…ü"}),
+    ("SITE_URL", {"SITE_URL": f"https://{CANARY}..ü.example"}),
     *(("METRICS_LISTEN", {"METRICS_LISTEN": one}) for one in (CANARY, f"{CANARY}:0", f"{CANARY}:none", ":9101")),
     ("MESSAGE_RETENTION_DAYS", {"MESSAGE_RETENTION_DAYS": "7"}),
+    ("LOGS_URL", {"LOGS_URL": f"javascript:{CANARY}"}),
+    ("TRACES_ONE_IN", {"TRACES_ONE_IN": "0"}),
+    ("TRACES_ONE_IN", {"TRACES_ONE_IN": CANARY}),
     ("TRACES_URL", {"TRACES_URL": f"javascript:{CANARY}"}),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", {"OTEL_EXPORTER_OTLP_ENDPOINT": f"{CANARY}:4318"}),
     ("MESSAGE_RETENTION_DAYS", {"MESSAGE_RETENTION_DAYS": "36501"}),
@@ -71,6 +78,11 @@ BAD = [
     ("REDIS_URL", {"REDIS_URL": f"unix:///{CANARY}"}),
     ("REDIS_URL", {"REDIS_URL": f"redis://:{CANARY}@127.0.0.1:none/0"}),
     ("REDIS_URL", SECRET | {"REDIS_URL": "redis://canary:changeme@127.0.0.1:6379/0"}),
+    ("DATABASE_URL", SECRET | {"DATABASE_URL": "postgres://canary:%66intech@127.0.0.1:5432/fintech"}),
+    ("CELERY_BROKER_URL", SECRET | {"CELERY_BROKER_URL": "amqp://canary:%66intech@127.0.0.1:5672/fintech"}),
+    ("CELERY_BROKER_URL", SECRET | {"CELERY_BROKER_URL": "amqp://a:long-and-own@[::1]//;amqp://canary:guest@[::1]//"}),
+    ("REDIS_URL", SECRET | {"REDIS_URL": "redis://canary:change%6de@127.0.0.1:6379/0"}),
+    ("REDIS_URL", SECRET | {"REDIS_URL": "redis://127.0.0.1:6379/0?db=1&password=%66intech"}),
     ("SITE_URL", {"SITE_URL": CANARY}),
     ("SITE_URL", {"SITE_URL": f"ftp://{CANARY}"}),
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"ftp://{CANARY}"}),
@@ -162,6 +174,46 @@ def test_a_bad_setting_stops_the_process(tmp_path):
 )
 def test_a_place_is_a_name_or_a_network_with_or_without_a_port(text, named):
     assert place(text) == named
+
+
+@pytest.mark.parametrize(
+    "host", ["münchen.example", "MÜNCHEN.example", "faß.example", "例え.テスト", "пример.lan", "a_b.lan"]
+)
+def test_a_setting_names_a_host_as_an_outbound_url_does(host):
+    assert ascii_host(host) == target_of(f"https://{host}/").host
+    assert place(f"{host}:8080") == (target_of(f"https://{host}/").host, 8080)
+
+
+def test_hosts_may_have_names_beyond_ascii(tmp_path, monkeypatch):
+    written = {
+        "CELERY_BROKER_URL": "amqp://ada:schlüssel@münchen.lan:5672/fintech",
+        "DATABASE_URL": "postgres://ada:schlüssel@münchen.lan/fintech",
+        "DJANGO_ALLOWED_HOSTS": "München.lan, .münchen.example, 127.0.0.1, [::1]",
+        "DJANGO_CSRF_TRUSTED_ORIGINS": "https://münchen.example:8443, https://*.münchen.example",
+        "EMAIL_URL": "smtp://ada:schlüssel@münchen.lan:25",
+        "METRICS_LISTEN": "münchen.lan:9101",
+        "OUTBOUND_ALLOW": "münchen.lan:8080",
+        "SITE_URL": "http://münchen.example:8000/",
+        "SLACK_HOSTS": "Hooks.münchen.lan",
+        "VAR_DIR": str(tmp_path),
+    } | SECRET  # fmt: skip
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in written.items():
+        monkeypatch.setenv(variable, value)
+
+    found = runpy.run_path(str(SETTINGS))
+
+    assert found["SITE_URL"] == "http://xn--mnchen-3ya.example:8000"
+    assert found["ALLOWED_HOSTS"] == [
+        *("xn--mnchen-3ya.lan", ".xn--mnchen-3ya.example", "127.0.0.1", "[::1]", "xn--mnchen-3ya.example"),
+    ]
+    assert found["CSRF_TRUSTED_ORIGINS"] == ["https://xn--mnchen-3ya.example:8443", "https://*.xn--mnchen-3ya.example"]
+    assert found["CELERY_BROKER_URL"] == "amqp://ada:schlüssel@xn--mnchen-3ya.lan:5672/fintech"
+    assert found["DATABASES"]["default"]["HOST"] == found["EMAIL_HOST"] == "xn--mnchen-3ya.lan"
+    assert found["METRICS_LISTEN"] == ("xn--mnchen-3ya.lan", 9101)
+    assert found["OUTBOUND_ALLOW"] == [("xn--mnchen-3ya.lan", 8080)]
+    assert found["SLACK_HOSTS"] == ["hooks.xn--mnchen-3ya.lan"]
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):

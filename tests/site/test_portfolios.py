@@ -10,8 +10,21 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.portfolios.nights import record_night
 from tests.builders import make_owner
-from tests.portfolios.rows import bought, close, columns, make_asset, make_portfolio, quote, record, sold, split_of
+from tests.portfolios.making import noon
+from tests.portfolios.rows import (
+    bought,
+    close,
+    columns,
+    correct_closes,
+    make_asset,
+    make_portfolio,
+    quote,
+    record,
+    sold,
+    split_of,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -46,7 +59,15 @@ def cells(text, table=0):
 
 def test_who_is_not_signed_in_is_sent_to_sign_in(client, savings):
     client.logout()
-    for address in ("portfolios", "portfolio", "performance", "portfolio_download", "portfolio_as_ghostfolio"):
+    names = (
+        "portfolios",
+        "portfolio",
+        "performance",
+        "portfolio_nights",
+        "portfolio_download",
+        "portfolio_as_ghostfolio",
+    )
+    for address in names:
         answer = client.get(reverse(address, args=[] if address == "portfolios" else [savings.pk]))
         assert (answer.status_code, answer.url.partition("?")[0]) == (302, reverse("login"))
 
@@ -55,7 +76,13 @@ def test_a_foreign_portfolio_and_none_get_the_same_bytes(client, ada, acme):
     theirs = make_portfolio(make_owner("eve"), "EVES")
     record(theirs, bought(acme))
     assert "EVES" not in client.get(reverse("portfolios")).text
-    ways = ("portfolio", []), ("performance", []), ("portfolio_download", []), ("portfolio_as_ghostfolio", [])
+    ways = (
+        ("portfolio", []),
+        ("performance", []),
+        ("portfolio_nights", []),
+        ("portfolio_download", []),
+        ("portfolio_as_ghostfolio", []),
+    )
     ways += (("holding", [acme.pk]),)
     for name, more in ways:
         foreign, missing = (client.get(reverse(name, args=[pk, *more])) for pk in (theirs.pk, theirs.pk + 1000))
@@ -254,3 +281,21 @@ def test_a_page_costs_the_same_however_much_it_shows(client, savings, acme, name
         record(savings, *[bought(other)] * 3)
     assert statements() == few
     assert few <= 12 or name == "performance"
+
+
+def test_a_day_as_it_was_known_stands_beside_todays_computation(client, savings, acme):
+    assert "Nothing is recorded yet." in page(client, "portfolio_nights", savings).text
+    close(acme, "2024-02-01", "100")
+    record(savings, bought(acme))
+    for day in (2, 3):
+        record_night(portfolio_id=savings.pk, now=noon(f"2024-02-0{day}"))
+    assert cells(page(client, "portfolio_nights", savings).text) == [
+        ["2024-02-02", "1 000 EUR", "2024-02-01 20:00", "0", "1 000", "0", "none", "", "", ""],
+        ["2024-02-01", "1 000 EUR", "2024-02-01 20:00", "0", "1 000", "0", "none", "", "", ""],
+    ]
+    record(savings, bought(acme, "2024-02-02", quantity="1", amount="90"))
+    correct_closes(acme, "90")
+    first, second = cells(page(client, "portfolio_nights", savings).text)
+    assert first == ["2024-02-02", "1 000 EUR", "2024-02-01 20:00", "0", "990", "90", "-10", "90", "-100", "0"]
+    assert second[4:] == ["900", "0", "-100", "0", "-100", "0"]
+    assert len(cells(page(client, "portfolio_nights", savings, before="2024-02-02").text)) == 1

@@ -296,7 +296,7 @@ class _Costs:
             raise Refused("BAD_USER_INPUT", _short(error.message)) from None
         times = self._times(field, arguments)
         if parent is self._schema.query_type and "id" in arguments and not ID_PATTERNS[name].match(arguments["id"]):
-            raise Refused("BAD_USER_INPUT", "id is not one.")
+            raise Refused("BAD_USER_INPUT", "Invalid id.")
         # A literal may write with an escape what the text of the query does not have.
         refuse_unstorable(arguments)
         if node.selection_set is None:

@@ -11,14 +11,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from graphql import OperationType, execute
 
+from apps import spans
 from apps.api.errors import Refused
 from apps.api.graphql import limits
 from apps.api.graphql.context import Context
-from apps.api.graphql.errors import INTERNAL, Unauthenticated, formatted_after_execution, logger
+from apps.api.graphql.errors import DATABASE_ERRORS, INTERNAL, Unauthenticated, formatted_after_execution, logger
 from apps.api.graphql.execution import Execution, reading
 from apps.api.graphql.graphiql import page
 from apps.api.graphql.schema import schema
-from apps.api.json_requests import check_form
+from apps.api.json_requests import announced_bytes, check_form
 from apps.api.tokens.auth import Asker, asker_of
 from apps.api.tokens.models import ApiToken
 from apps.strict_json import NotJson, read_json
@@ -61,8 +62,9 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     limits.check_cost(schema, document, operation, variables=variables, context=context)
     # Each change has a transaction of its own.
     whole = nullcontext() if operation.operation == OperationType.MUTATION else reading()
+    name = operation.name.value[:100] if operation.name else "unnamed"
     try:
-        with whole:
+        with whole, spans.step(f"{operation.operation.value} {name}"):
             result = execute(
                 schema,
                 document,
@@ -71,10 +73,17 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
                 operation_name=body["operationName"],
                 execution_context_class=Execution,
             )
+    except DATABASE_ERRORS:
+        raise
     except Exception:
         logger.exception("graphql query failed", extra={"request_id": request_id})
         error = {"message": INTERNAL, "extensions": {"code": "INTERNAL_ERROR", "requestId": request_id}}
         return {"errors": [error], "data": None}
+    if not any((result.data or {}).values()) or operation.operation != OperationType.MUTATION:
+        # Whatever else there is of it; but of changes, those that were made have their answer.
+        for error in result.errors or ():
+            if isinstance(error.original_error, DATABASE_ERRORS):
+                raise error.original_error
     errors = [formatted_after_execution(error, request_id=request_id) for error in result.errors or ()]
     return ({"errors": errors} if errors else {}) | {"data": result.data}
 
@@ -103,11 +112,7 @@ def _body_of(request: HttpRequest) -> dict[str, Any]:
 
 def _read(request: HttpRequest) -> Any:
     too_large = Refused("LIMIT_EXCEEDED", f"The body is larger than {BODY_LARGEST_BYTES} bytes.")
-    try:
-        length = int(request.META.get("CONTENT_LENGTH") or 0)
-    except ValueError:
-        length = 0
-    if length > BODY_LARGEST_BYTES:
+    if announced_bytes(request) > BODY_LARGEST_BYTES:
         raise too_large
     try:
         content = request.body

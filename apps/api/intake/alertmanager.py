@@ -1,5 +1,6 @@
 """Alerts about the installation, from Alertmanager: `POST /alertmanager`. docs/operations.md says how to set it up."""
 
+import logging
 from collections import Counter
 from datetime import datetime
 from typing import Any
@@ -9,12 +10,17 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
-from apps.alerts.alertmanager import BODY_LARGEST_BYTES, PayloadMalformed, read_alerts
+from apps.alerts.alertmanager import BODY_LARGEST_BYTES, PayloadMalformed, read_notification
 from apps.alerts.models import AlertEvent
-from apps.alerts.services import record_system_alerts
+from apps.alerts.services import record_notification
 from apps.api.errors import Refused
 from apps.api.intake import inbound
 from apps.notify.services import enqueue
+
+logger = logging.getLogger(__name__)
+
+# What is wrong is answered for so many alerts.
+REFUSED_SAID = 20
 
 
 # Exempt, for the reason that the view of GraphQL has.
@@ -23,8 +29,8 @@ from apps.notify.services import enqueue
 def alertmanager(request: HttpRequest) -> JsonResponse:
     """Record the alerts of one notification of Alertmanager's webhook, and say how many opened, ended, or were known.
 
-    A malformed payload is refused as a whole, with the place of the error. The next tick sends the notifications, since
-    the web process publishes nothing.
+    Each alert is taken by itself, since Alertmanager sends nothing again that was refused: what is wrong with one is
+    answered and logged, with its place. The next tick sends the notifications, since the web process publishes nothing.
     """
     return inbound.answer(
         request,
@@ -37,17 +43,24 @@ def alertmanager(request: HttpRequest) -> JsonResponse:
 
 def _record(content: bytes, now: datetime, _: str) -> dict[str, Any]:
     try:
-        found = read_alerts(content, now=now)
+        notification = read_notification(content, now=now)
     except PayloadMalformed as error:
         raise Refused("BAD_USER_INPUT", str(error)) from None
     with transaction.atomic():
-        events = record_system_alerts(found)
+        events = record_notification(notification, now=now)
         enqueue(events, now=now)
+    events = [event for event in events if event.alert.fingerprint != notification.group]
     news = Counter(event.kind for event in events)
-    changed = {(event.alert.fingerprint, event.alert.opened_at) for event in events}
-    repeated = sum((one.fingerprint, one.opened_at) not in changed for one in found)
+    changed = {(event.alert.fingerprint, event.alert.reported_start) for event in events}
+    refused, left_out = notification.refused, notification.left_out
+    if refused or left_out:
+        facts = {"refused": len(refused), "left_out": left_out, "reason": refused[0] if refused else "too_many"}
+        logger.warning("alerts of a notification were not taken", extra=facts)
     return {
         "opened": news[AlertEvent.Kind.OPENED],
         "resolved": news[AlertEvent.Kind.RESOLVED],
-        "repeated": repeated,
+        "repeated": sum((one.fingerprint, one.start) not in changed for one in notification.alerts),
+        "left_out": left_out,
+        "refused": len(refused),
+        "reasons": refused[:REFUSED_SAID],
     }

@@ -1,7 +1,7 @@
 """Checks of channels."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from django.conf import settings
 from django.db.models import Q
@@ -19,43 +19,49 @@ FAILING_BRIEFLY = timedelta(minutes=5)
 
 
 def channel_findings(*, now: datetime) -> list[Finding]:
-    """Return the problems of channels: one statement, with some steps into indexes for each that is no inbox."""
+    """Return the problems of channels: one statement, and one more, with some steps into indexes for each channel, for
+    those whose last attempts must say how they are."""
     well = Q(kind=Inbox.kind, is_enabled=True, failing_since=None)
-    channels = queries.with_last_try(Channel.objects.filter(~well, is_not_canary("pk")).order_by("pk"))
-    found = [_finding(row, now=now) for row in channels.values_list(*_Row._fields, named=True)]
-    return [one for one in found if one is not None]
+    channels = Channel.objects.filter(~well, is_not_canary("pk")).order_by("pk")
+    columns = ("pk", "kind", "is_enabled", "switched_off_because", "failing_since")
+    found, unsure = [], []
+    for pk, kind, is_enabled, because, since in channels.values_list(*columns):
+        if not is_enabled:
+            found.append(_off(pk, because))
+        elif kind == Email.kind and not settings.EMAIL_CONFIGURED:
+            found.append(Finding(Subject.CHANNEL, pk, Code.NO_MAIL_SERVER, Level.STOPPED))
+        elif since is not None:
+            found.append(_not_delivered(pk, since=since, now=now))
+        else:
+            unsure.append(pk)
+    return found + _by_last_try(unsure, now=now)
 
 
-class _Row(NamedTuple):
-    """One channel as it is checked: some of its columns, and its last attempt."""
-
-    pk: int
-    kind: str
-    is_enabled: bool
-    switched_off_because: str
-    failing_since: datetime | None
-    created_at: datetime
-    tried_at: datetime | None
-    tried_outcome: str | None
-    last_delivery: datetime | None
+def _off(pk: int, because: str) -> Finding:
+    """Return that a channel is off: because its owner wanted it so, or for what it was switched off."""
+    if not because:
+        return Finding(Subject.CHANNEL, pk, Code.OFF, Level.STOPPED)
+    facts = {"because": because.rstrip(".")}
+    return Finding(Subject.CHANNEL, pk, Code.SWITCHED_OFF, Level.STOPPED, facts=facts)
 
 
-def _finding(channel: _Row, *, now: datetime) -> Finding | None:
-    pk, level = channel.pk, Level.STOPPED
-    if not channel.is_enabled:
-        because = channel.switched_off_because.rstrip(".")
-        if not because:
-            return Finding(Subject.CHANNEL, pk, Code.OFF, level)
-        return Finding(Subject.CHANNEL, pk, Code.SWITCHED_OFF, level, facts={"because": because})
-    if channel.kind == Email.kind and not settings.EMAIL_CONFIGURED:
-        return Finding(Subject.CHANNEL, pk, Code.NO_MAIL_SERVER, level)
-    since, tried_at, delivered_at = channel.failing_since, channel.tried_at, channel.last_delivery
-    if since is None and tried_at is not None and channel.tried_outcome in FAILURES:
-        # No column records a failed test, or a failure before the channel was switched on again.
-        since = tried_at if delivered_at is None or delivered_at < tried_at else None
-    if since is not None:
-        level = Level.DEGRADED if now - since < FAILING_BRIEFLY else Level.STOPPED
-        return Finding(Subject.CHANNEL, pk, Code.NOT_DELIVERED, level, since=since)
-    if delivered_at is None and channel.kind != Inbox.kind:
-        return Finding(Subject.CHANNEL, pk, Code.UNTRIED, Level.DEGRADED, since=channel.created_at)
-    return None
+def _not_delivered(pk: int, *, since: datetime, now: datetime) -> Finding:
+    level = Level.DEGRADED if now - since < FAILING_BRIEFLY else Level.STOPPED
+    return Finding(Subject.CHANNEL, pk, Code.NOT_DELIVERED, level, since=since)
+
+
+def _by_last_try(ids: Sequence[int], *, now: datetime) -> list[Finding]:
+    """Return the problems of channels that no column tells: a failed test, a failure before the channel was switched on
+    again, and that nothing was ever delivered."""
+    if not ids:
+        return []
+    channels = queries.with_last_try(Channel.objects.filter(pk__in=ids).order_by("pk"))
+    columns = ("pk", "created_at", "tried_at", "tried_outcome", "last_delivery")
+    found = []
+    for pk, created_at, tried_at, outcome, delivered_at in channels.values_list(*columns):
+        has_failed = tried_at is not None and outcome in FAILURES
+        if has_failed and (delivered_at is None or delivered_at < tried_at):
+            found.append(_not_delivered(pk, since=tried_at, now=now))
+        elif delivered_at is None:
+            found.append(Finding(Subject.CHANNEL, pk, Code.UNTRIED, Level.DEGRADED, since=created_at))
+    return found

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import connection
 
 from apps.health.checks.canary import canary_findings
-from apps.health.domain import TICK_LATE_AFTER, Code, Finding, Level, Subject
+from apps.health.domain import TICK_LATE_AFTER, Code, Finding, Level, Subject, is_late
 from apps.health.models import Check
 from apps.market import partitions
 from apps.market.queries import calendar_warnings
@@ -23,7 +23,7 @@ def system_findings(*, readers: Mapping[str, int] | None, now: datetime) -> list
     """
     found = []
     ticked_at = Check.objects.values_list("ticked_at", flat=True).first()
-    if ticked_at is not None and now - ticked_at > TICK_LATE_AFTER:
+    if ticked_at is not None and is_late(ticked_at, now=now, at_most=TICK_LATE_AFTER):
         found.append(Finding(Subject.SYSTEM, 0, Code.NOT_CHECKED, Level.STOPPED, since=ticked_at))
     unread = sorted(queue for queue, count in (readers or {}).items() if not count)
     if unread:

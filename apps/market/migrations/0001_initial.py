@@ -232,7 +232,9 @@ class Migration(migrations.Migration):
                 ('seq', models.PositiveBigIntegerField(default=0)),
                 ('as_of', models.DateTimeField(null=True)),
                 ('began_at', models.DateTimeField(null=True)),
+                ('last_slot', models.DateTimeField(null=True)),
                 ('next_slot', models.DateTimeField()),
+                ('relived_until', models.DateTimeField(null=True)),
                 ('turn', models.PositiveBigIntegerField(default=0)),
                 ('failures', models.PositiveIntegerField(default=0)),
                 ('is_cache_stale', models.BooleanField(default=False)),
@@ -344,6 +346,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='feedhead',
             index=models.Index(fields=['next_slot'], name='feed_head_due'),
+        ),
+        migrations.AddIndex(
+            model_name='feedhead',
+            index=models.Index(fields=['last_slot'], name='feed_head_ahead'),
         ),
         migrations.AddIndex(
             model_name='feedhead',

@@ -113,9 +113,13 @@ def assets_named(names: Iterable[str], *, owner_id: int | None = None) -> dict[s
 
 
 def calendar_warnings(*, now: datetime) -> list[str]:
-    """Return what is to be done about calendars of assets that end soon or have ended. One statement."""
-    chosen = Asset.objects.filter(calendar__in=list(KNOWN_UNTIL)).order_by().values_list("calendar", flat=True)
-    return [warning for code in sorted(set(chosen)) if (warning := warning_of(code, now))]
+    """Return what is to be done about calendars of assets that end soon or have ended. At most one statement: none
+    while no calendar ends soon."""
+    warnings = {code: warning for code in KNOWN_UNTIL if (warning := warning_of(code, now))}
+    if not warnings:
+        return []
+    chosen = Asset.objects.filter(calendar__in=warnings).order_by().values_list("calendar", flat=True)
+    return [warnings[code] for code in sorted(set(chosen))]
 
 
 def aliases_of(asset_ids: Iterable[int]) -> dict[int, list[str]]:

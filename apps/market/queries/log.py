@@ -7,10 +7,11 @@ from operator import itemgetter
 from typing import Any
 
 from django.db import connection
-from django.db.models import BigIntegerField, F, PositiveBigIntegerField, QuerySet, TextField
+from django.db.models import BigIntegerField, F, PositiveBigIntegerField, Q, QuerySet, TextField
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
+from apps.leases import CLOCKS_DIFFER_AT_MOST
 from apps.market.domain import UNITS_PER_ONE, epoch_microseconds, price_units
 from apps.market.models import Correction, EvaluationCursor, FeedEntry, Quote, SupersededQuote
 from apps.market.queries.splits import splits_of
@@ -38,9 +39,11 @@ def feeds_to_roll_up() -> list[int]:
     return list(rows.order_by("pk").values_list("pk", flat=True))
 
 
-def feeds_behind(*, before: datetime) -> list[int]:
-    """Return the feeds whose oldest entry that was not evaluated came before `before`."""
-    late = FeedEntry.objects.filter(evaluated_at=None, received_at__lt=before)
+def feeds_behind(*, before: datetime, now: datetime) -> list[int]:
+    """Return the feeds whose oldest entry that was not evaluated came before `before`, or before the clock was set
+    back."""
+    is_late = Q(received_at__lt=before) | Q(received_at__gt=now + CLOCKS_DIFFER_AT_MOST)
+    late = FeedEntry.objects.filter(is_late, evaluated_at=None)
     return sorted(set(late.order_by().values_list("feed_id", flat=True)))
 
 
@@ -73,6 +76,12 @@ def quotes_between(asset_ids: Sequence[int], *, since: datetime, until: datetime
     with all splits that are known now."""
     quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
     return splits_of(asset_ids, after=since).quotes(_in_units(quotes.order_by("at", "asset_id")))
+
+
+def has_more_quotes(asset_id: int, *, since: datetime, until: datetime, than: int) -> bool:
+    """Tell whether an asset has more than so many quotes of [since, until]; no more of them are looked at."""
+    quotes = Quote.objects.filter(asset=asset_id, late=False, at__gte=since, at__lte=until).order_by("at")
+    return quotes[than : than + 1].exists()
 
 
 def released_between(asset_ids: Sequence[int], *, since: datetime, until: datetime) -> list[tuple[int, int, int, int]]:

@@ -28,7 +28,7 @@ def claim_feeds_behind(*, before: datetime, now: datetime) -> list[int]:
     What is being evaluated at this moment, or was dispatched lately, is passed over: a queue that nobody reads does not
     fill up.
     """
-    return _claim(queries.feeds_behind(before=before), now=now)
+    return _claim(queries.feeds_behind(before=before, now=now), now=now)
 
 
 def claim_feeds_pushed_to(*, now: datetime) -> list[int]:
@@ -45,7 +45,9 @@ def _claim(feed_ids: Sequence[int], *, now: datetime) -> list[int]:
     with transaction.atomic():
         cursors = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True)
         claimed = list(
-            cursors.filter(may_dispatch(now=now), pk__in=feed_ids).order_by("pk").values_list("pk", flat=True)
+            cursors.filter(may_dispatch(now=now, again_after=EVALUATION_REDISPATCH_AFTER), pk__in=feed_ids)
+            .order_by("pk")
+            .values_list("pk", flat=True)
         )
         EvaluationCursor.objects.filter(pk__in=claimed).update(redispatch_at=now + EVALUATION_REDISPATCH_AFTER)
     return claimed

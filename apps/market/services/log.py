@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from psycopg.errors import CheckViolation, UniqueViolation
 
+from apps import spans
 from apps.market import cache, domain, partitions, placing, queries
 from apps.market.domain import AdmittedQuote
 from apps.market.models import FeedEntry, FeedHead, LatestQuote, ProviderSwitch, Quote, UnconfirmedQuote
@@ -259,8 +260,12 @@ def append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> Fe
 
 def store_quotes(*, entry: FeedEntry, quotes: Sequence[AdmittedQuote], late: bool = False) -> None:
     """Write quotes that are not stored yet: by COPY on PostgreSQL, in bulk elsewhere. Their partitions are there."""
-    if not quotes:
-        return
+    if quotes:
+        with spans.step("store quotes", count=len(quotes)):
+            _store(entry, quotes, late=late)
+
+
+def _store(entry: FeedEntry, quotes: Sequence[AdmittedQuote], *, late: bool) -> None:
     if connection.vendor != "postgresql":
         rows = (
             Quote(asset_id=one.asset_id, at=one.at, price=one.price, volume=one.volume, entry=entry, late=late)
@@ -328,7 +333,9 @@ def cache_latest(
     """Put asset id -> (at, price) into the cache, with `again` also over a price of the same time; where that fails,
     leave word for `sweep`."""
     rows = ((asset_id, at, price) for asset_id, (at, price) in newest.items())
-    if not cache.put_latest(rows, seconds_to_live=2 * interval_seconds, now=now, again=again):
+    with spans.step("cache prices", count=len(newest)):
+        is_cached = cache.put_latest(rows, seconds_to_live=2 * interval_seconds, now=now, again=again)
+    if not is_cached:
         FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=True)
 
 

@@ -33,7 +33,7 @@ from apps.notify.services.channels import (
 )
 from apps.notify.services.enqueuing import enqueue
 from apps.notify.services.planning import plan
-from apps.notify.services.previewing import WouldSend, last_opening, would_send
+from apps.notify.services.previewing import WouldSend, last_opening, sample_opening, send_sample, would_send
 from apps.notify.services.pruning import kept_since, prune_messages, prune_silences
 from apps.notify.services.reminding import enqueue_reminders, schedule_reminders
 from apps.notify.services.sending import deliver_next, note_dispatched
@@ -76,8 +76,10 @@ __all__ = [
     "redeliver",
     "retire_previous_secret",
     "rotate_secret",
+    "sample_opening",
     "save_changes",
     "schedule_reminders",
+    "send_sample",
     "send_test",
     "set_channels",
     "switch_off",

@@ -132,9 +132,10 @@ def _optional_secrets(channel: Channel) -> dict[str, str]:
         return {}
 
 
-def send_test(*, channel: Channel, asked_by: str, now: datetime) -> Message:
+def send_test(*, channel: Channel, asked_by: str, now: datetime, content: tuple[str, str] | None = None) -> Message:
     """Return a new message that tests this channel. It is sent like all others, by the next tick.
 
+    content: its subject and text; by default it says that it is a test.
     Raises TestRefused: switched off, or tried less than a minute ago.
     """
     with transaction.atomic():
@@ -142,11 +143,15 @@ def send_test(*, channel: Channel, asked_by: str, now: datetime) -> Message:
         channel = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
         if not channel.is_enabled:
             raise TestRefused(f"{channel.name} is switched off. Switch it on first.")
-        if channel.messages.filter(kind=Message.Kind.TEST, created_at__gt=now - TEST_PAUSE).exists():
+        lately = (now - TEST_PAUSE, now + TEST_PAUSE)
+        if channel.messages.filter(kind=Message.Kind.TEST, created_at__range=lately).exists():
             raise TestRefused(
                 f"{channel.name} was tried less than a minute ago. Look into Messages for what came of it."
             )
-        subject, text = domain.compose_test(channel=channel.name, asked_by=asked_by, at=now, url=url_of(channel))
+        subject, text = content or domain.compose_test(
+            channel=channel.name, asked_by=asked_by, at=now, url=url_of(channel)
+        )
+        subject = subject[: domain.SUBJECT_LONGEST]
         return Message.objects.create(
             kind=Message.Kind.TEST, channel=channel, subject=subject, text=text, next_attempt_at=now
         )

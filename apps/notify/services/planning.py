@@ -7,6 +7,8 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Value
+from django.db.models.functions import Least, Now
 from django.urls import reverse
 
 from apps.alerts.models import AlertEvent
@@ -39,13 +41,12 @@ def plan(*, channel_id: int, now: datetime) -> bool:
         if channel is None:
             return False
         notifications = queries.notifications_to_plan(channel_id=channel_id, now=now)
-        if not any(notification.due_at <= now for notification in notifications) or queries.is_at_its_limit(
-            channel, now=now
-        ):
+        is_due = any(queries.is_to_plan(notification, now=now) for notification in notifications)
+        if not is_due or queries.is_at_its_limit(channel, now=now):
             return False
         notifications = _without_moot_reminders(_without_deferred(notifications, now=now))
         # Notifications in their group wait go early with one that is due, but not with one that is deferred.
-        if not any(notification.due_at <= now for notification in notifications):
+        if not any(queries.is_to_plan(notification, now=now) for notification in notifications):
             return False
         _write_messages(notifications, channel=channel, now=now)
         channel.dispatched_at = now
@@ -108,6 +109,8 @@ def _write_messages(notifications: Sequence[Notification], *, channel: Channel, 
         message.items = [domain.as_data(one) for one in items]
         message.subject, message.text = compose_message(message, items, channel=channel)
     if new in messages:
+        # Senders go by the database's clock, and ours may be ahead of it.
+        new.next_attempt_at = Least(Value(now), Now())
         new.save(force_insert=True)
     merged = [message for message in messages if message is not new]
     Message.objects.bulk_update(merged, ["subject", "text", "items"], batch_size=100)

@@ -254,12 +254,16 @@ def admin_address(row: models.Model, page: str) -> str:
 
 
 def trace_link(trace_id: str) -> str | SafeString:
-    """Return a trace id, as a link to the trace where TRACES_URL says where traces are shown. For operators: it is not
-    this site that answers."""
-    if not settings.TRACES_URL:
-        return trace_id
-    address = f"{settings.TRACES_URL.rstrip('/')}/{trace_id}"
-    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', address, trace_id)
+    """Return a trace id, as a link to the trace where TRACES_URL says where traces are shown, and with one to its log
+    lines where LOGS_URL says where those are. For operators: it is not this site that answers."""
+    shown = _outer_link(f"{settings.TRACES_URL.rstrip('/')}/{trace_id}", trace_id) if settings.TRACES_URL else trace_id
+    if not settings.LOGS_URL:
+        return shown
+    return format_html("{} ({})", shown, _outer_link(f"{settings.LOGS_URL}{trace_id}", "log lines"))
+
+
+def _outer_link(address: str, text: str) -> SafeString:
+    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', address, text)
 
 
 def page_link(request: HttpRequest, row: models.Model | None, text: str) -> str | SafeString:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from apps.notation import write_number
 from apps.portfolios.domain.lots import Lot, add, quantity_of, take
-from apps.portfolios.domain.numbers import ONE, ZERO, Exact, less, times, to_decimal, total
+from apps.portfolios.domain.numbers import ONE, ZERO, Exact, less, plus, times, to_decimal, total
 from apps.portfolios.domain.records import Computed, Disposal, Flow, Item, Ledger, Prices, Rates, Settings
 from apps.portfolios.domain.transactions import CASH_KINDS, Event, Kind, Refusal, Transaction, order_of
 
@@ -137,9 +137,10 @@ class _Books:
         book.balances.append((one.at, currency, book.cash[currency]))
 
     def _costs(self, book: Ledger, one: Transaction) -> tuple[list[Movement], Fraction | None]:
-        """Note fee and tax of a transaction; return what they move in cash, and their sum in the base currency."""
+        """Note fee and tax of a transaction; return what they move in cash, and their sum in the base currency. A fee
+        that is paid in an asset moves no cash."""
         movements: list[Movement] = []
-        bases: list[Fraction | None] = []
+        costs: Fraction | None = ZERO
         sides = ((one.fee, one.fee_currency, book.fees, "fee"), (one.tax, one.tax_currency, book.taxes, "tax"))
         for written, own, items, kind in sides:
             if not written:
@@ -147,18 +148,10 @@ class _Books:
             amount, currency = Exact.of(written), own or one.currency
             base = self._base(one, currency, amount)
             items.append(Item(one.key, one.at, kind, one.asset, amount, currency, base))
-            bases.append(base)
-            if kind == "fee" and one.fee_asset is not None:
-                self._pay_fee_in_asset(book, one, amount, currency)
-            else:
+            costs = plus(costs, base)
+            if kind == "tax" or one.fee_asset is None:
                 movements.append((False, amount, currency, base))
-        return movements, total(bases)
-
-    def _base_costs(self, one: Transaction) -> Fraction | None:
-        """Return fee and tax of a transaction in the base currency."""
-        fee = self._base(one, one.fee_currency or one.currency, Exact.of(one.fee)) if one.fee else ZERO
-        tax = self._base(one, one.tax_currency or one.currency, Exact.of(one.tax)) if one.tax else ZERO
-        return total((fee, tax))
+        return movements, costs
 
     def _refuse_fee_in_asset(self, book: Ledger, one: Transaction) -> None:
         held = book.held(one.fee_asset) if one.fee_asset is not None else ZERO
@@ -168,11 +161,12 @@ class _Books:
         if to_decimal(held) < to_decimal(Exact.of(one.fee_quantity or 0)):
             raise _Refused("fee_quantity", f"Only {_written(max(held, ZERO))} is held to pay the fee from.")
 
-    def _pay_fee_in_asset(self, book: Ledger, one: Transaction, worth: Fraction, currency: str) -> None:
-        assert one.fee_asset is not None
+    def _pay_fee_in_asset(self, book: Ledger, one: Transaction) -> None:
+        if one.fee_asset is None:
+            return
         quantity = Exact.of(one.fee_quantity or 0)
         taken = self._take(book, one, one.fee_asset, quantity, field="fee_quantity")
-        self._dispose(book, one, taken, worth, currency, costs=ZERO)
+        self._dispose(book, one, taken, Exact.of(one.fee), one.fee_currency or one.currency, costs=ZERO)
 
     # Lots
 
@@ -220,25 +214,11 @@ class _Books:
             part = proceeds if is_whole else proceeds * share
             base = self._base(one, currency, part)
             at_sale = self._base(one, lot.currency, lot.cost)
-            fees = total((lot.base_fees if not is_return else ZERO, costs if is_whole else times(costs, share)))
-            disposal = Disposal(
-                key=one.key,
-                at=one.at,
-                asset=lot.asset,
-                quantity=ZERO if is_return else lot.quantity,
-                bought_at=lot.at,
-                proceeds=part,
-                currency=currency,
-                cost=lot.cost,
-                cost_currency=lot.currency,
-                base_proceeds=base,
-                base_cost=lot.base_cost,
-                gain=less(base, lot.base_cost),
-                price_part=less(base, at_sale),
-                currency_part=less(at_sale, lot.base_cost),
-                fees=fees,
-            )
-            book.disposals.append(disposal)
+            fees = plus(ZERO if is_return else lot.base_fees, costs if is_whole else times(costs, share))
+            sold = ZERO if is_return else lot.quantity
+            sides = (part, currency, lot.cost, lot.currency, base, lot.base_cost)
+            gains = (less(base, lot.base_cost), less(base, at_sale), less(at_sale, lot.base_cost))
+            book.disposals.append(Disposal(one.key, one.at, lot.asset, sold, lot.at, *sides, *gains, fees))
 
     def _market_value(self, one: Transaction, portfolio: int, asset: int, quantity: Fraction) -> Fraction | None:
         price = self._prices.get((asset, one.at))
@@ -253,16 +233,17 @@ class _Books:
         assert one.asset is not None and one.quantity is not None and one.amount is not None
         movement, quantity = self._paid(one, is_in=False), Exact.of(one.quantity)
         _, cost, currency, base = movement
+        movements, fees = self._costs(book, one)
         # A fee may be paid in the asset that is bought, so the lot comes first.
-        fees = self._base_costs(one)
         self._add(book, one, Lot(one.asset, one.at, quantity, ONE, quantity, currency, cost, base, fees, one.key))
-        movements, _ = self._costs(book, one)
+        self._pay_fee_in_asset(book, one)
         self._pay(book, one, movement, *movements)
 
     def _sell(self, book: Ledger, one: Transaction) -> None:
         assert one.asset is not None and one.quantity is not None and one.amount is not None
         taken = self._take(book, one, one.asset, Exact.of(one.quantity), field="quantity")
         movements, costs = self._costs(book, one)
+        self._pay_fee_in_asset(book, one)
         movement = self._paid(one, is_in=True)
         self._dispose(book, one, taken, movement[1], one.currency, costs=costs)
         self._pay(book, one, movement, *movements)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 
-from apps.portfolios.domain.numbers import ONE, ZERO, are_displayed_alike, total
+from apps.portfolios.domain.numbers import ONE, ZERO, are_displayed_alike, plus
 from apps.portfolios.domain.transactions import Method
 
 
@@ -83,8 +83,8 @@ def _merged(first: Lot, second: Lot) -> Lot:
         factor=ONE,
         quantity=quantity,
         cost=first.cost + second.cost,
-        base_cost=total((first.base_cost, second.base_cost)),
-        base_fees=total((first.base_fees, second.base_fees)),
+        base_cost=plus(first.base_cost, second.base_cost),
+        base_fees=plus(first.base_fees, second.base_fees),
     )
 
 

@@ -10,6 +10,22 @@ from django.db import migrations, models
 import apps.portfolios.models
 
 
+def refuse_changes_of_nights(apps, schema_editor):
+    """Let no statement change a nightly value, whoever makes it. It goes with its portfolio."""
+    said = "a nightly value never changes"
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(
+            "CREATE FUNCTION portfolios_refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION '{said}' USING ERRCODE = 'integrity_constraint_violation'; END $$"
+        )
+        refuse = "FOR EACH ROW EXECUTE FUNCTION portfolios_refuse_change()"
+    else:
+        refuse = f"BEGIN SELECT RAISE(ABORT, '{said}'); END"
+    schema_editor.execute(
+        f"CREATE TRIGGER portfolios_nightlyvalue_update BEFORE UPDATE ON portfolios_nightlyvalue {refuse}"
+    )
+
+
 class Migration(migrations.Migration):
 
     initial = True
@@ -65,6 +81,60 @@ class Migration(migrations.Migration):
                 'default_permissions': (),
             },
         ),
+        migrations.CreateModel(
+            name='PriceRequest',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('symbol', models.CharField(max_length=64)),
+                ('currency', models.CharField(blank=True, max_length=12)),
+                ('since', models.DateField(verbose_name='prices from')),
+                ('asked_at', models.DateTimeField()),
+                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='price_requests', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'ordering': ['symbol', 'id'],
+                'default_permissions': ('view', 'delete'),
+                'constraints': [models.UniqueConstraint(fields=('owner', 'symbol'), name='one_price_request_per_symbol')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Reconciliation',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=255, verbose_name='file')),
+                ('day', models.DateField()),
+                ('stated', models.JSONField(default=dict)),
+                ('deviations', models.JSONField(default=list)),
+                ('uploaded_at', models.DateTimeField()),
+                ('compared_at', models.DateTimeField()),
+                ('portfolio', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='reconciliations', to='portfolios.portfolio')),
+            ],
+            options={
+                'ordering': ['-uploaded_at', '-id'],
+                'default_permissions': ('view', 'add', 'delete'),
+                'indexes': [models.Index(fields=['portfolio', '-uploaded_at', '-id'], name='reconciliation_of_portfolio')],
+            },
+        ),
+        migrations.CreateModel(
+            name='NightlyValue',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('day', models.DateField()),
+                ('currency', models.CharField(max_length=12)),
+                ('value', apps.portfolios.models.ExactField(null=True)),
+                ('flows', apps.portfolios.models.ExactField(null=True)),
+                ('oldest_at', models.DateTimeField(null=True)),
+                ('parts', models.JSONField(default=list)),
+                ('recorded_at', models.DateTimeField()),
+                ('portfolio', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='nights', to='portfolios.portfolio')),
+            ],
+            options={
+                'ordering': ['-day'],
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('portfolio', 'day'), name='one_nightly_value_per_day')],
+            },
+        ),
+        migrations.RunPython(refuse_changes_of_nights, migrations.RunPython.noop),
         migrations.CreateModel(
             name='Position',
             fields=[

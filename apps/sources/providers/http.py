@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
+from apps import spans
 from apps.outbound import CONNECT_SECONDS, Session, Wire, retry_after_seconds, within
 from apps.sources.providers.protocol import ProviderMisconfigured, ProviderRejected, ProviderUnavailable
 from apps.strict_json import UNTYPED, NotJson, read_json
@@ -59,7 +60,9 @@ def get_json(
         ban_status=ban_status,
     )
     try:
-        return _json_of(within(deadline_seconds, exchange, name="get_json"))
+        # The host alone: some providers want their key in the address.
+        with spans.step("GET", **{"server.address": urlsplit(url).hostname}):
+            return _json_of(within(deadline_seconds, exchange, name="get_json"))
     except TimeoutError:
         failure = ProviderUnavailable("timeout")
     except requests.exceptions.ContentDecodingError:

@@ -72,12 +72,23 @@ def circuits_of(sources: Iterable[FeedSource]) -> dict[tuple[str, str], Circuit]
     return {(one.provider, one.address): one for one in Circuit.objects.filter(asked)} if asked else {}
 
 
+# A failure is dated when the call ended, which may be as long after another worker's beginning.
+SET_BACK_BY = timedelta(minutes=1)
+
+
 def left_alone(feed: Feed, *, now: datetime) -> list[Circuit]:
     """Return the open circuits of a feed's sources, in the order of the sources."""
     sources = list(feed.sources.all())
     circuits = circuits_of(sources)
     found = [circuits.get((source.provider, address_of(source))) for source in sources]
-    return [one for one in found if one is not None and one.open_until is not None and one.open_until > now]
+    return [one for one in found if one is not None and is_open(one, now=now)]
+
+
+def is_open(circuit: Circuit, *, now: datetime) -> bool:
+    """Tell whether a provider is left alone now. It is not where that was decided before the clock was set back."""
+    if circuit.failed_at is not None and circuit.failed_at > now + SET_BACK_BY:
+        return False
+    return circuit.open_until is not None and circuit.open_until > now
 
 
 def is_all_left_alone(feed: Feed, circuits: Sequence[Circuit]) -> bool:

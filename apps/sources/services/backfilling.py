@@ -185,7 +185,7 @@ def release_backfill(*, backfill_id: int, fence: int) -> None:
 def _take(backfill: Backfill, *, now: datetime, trace_id: str) -> Step:
     origin = origin_of(backfill.asset, provider=backfill.provider)
     circuit = next(iter(queries.circuits_of([origin.source]).values()), None)
-    if circuit is not None and circuit.open_until is not None and circuit.open_until > now:
+    if circuit is not None and queries.is_open(circuit, now=now):
         return _note(backfill, Outcome.WAITS, failure="circuit_open", next_call_at=circuit.open_until)
     reason, is_refusal, retry_after = "", False, None
     try:

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max, Q
 
-from apps.leases import IS_LEASED, may_dispatch
+from apps.leases import CLOCKS_DIFFER_AT_MOST, IS_LEASED, may_dispatch
 from apps.market import domain as market_domain
 from apps.market.derived.models import DerivedFeed
 from apps.market.models import EvaluationCursor, Feed, FeedEntry, FeedHead
@@ -56,13 +56,29 @@ def set_is_live(feed: Feed) -> None:
 
 def claim_due_feeds(*, now: datetime) -> list[tuple[int, datetime]]:
     """Mark the feeds that are due as dispatched and return (feed id, slot) for each; who runs beside it gets the
-    others."""
-    due = Q(feed__is_enabled=True, next_slot__lte=now) & may_dispatch(now=now)
+    others. Feeds that were fetched before the clock was set back keep the rest of their wait."""
+    is_ahead = Q(last_slot__gt=now + CLOCKS_DIFFER_AT_MOST)
+    due = Q(next_slot__lte=now) & may_dispatch(now=now)
     with transaction.atomic():
         heads = FeedHead.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("feed")
-        claimed = list(heads.filter(due).order_by("feed_id"))
+        claimed = list(heads.filter(due | is_ahead, feed__is_enabled=True).order_by("feed_id"))
+        for head in claimed:
+            if head.last_slot is not None and head.last_slot > now + CLOCKS_DIFFER_AT_MOST:
+                _set_back(head, now=now)
+        claimed = [head for head in claimed if head.next_slot <= now]
         FeedHead.objects.filter(pk__in=[head.pk for head in claimed]).update(redispatch_at=now + REDISPATCH_AFTER)
     return [(head.feed_id, _due_slot(head, now=now)) for head in claimed]
+
+
+def _set_back(head: FeedHead, *, now: datetime) -> None:
+    """Set the feed's schedule back with the clock. What the log has stays."""
+    slot = market_domain.slot_of(at=now, interval_seconds=head.feed.interval_seconds)
+    ahead = head.last_slot - slot
+    head.relived_until = max(head.last_slot, head.relived_until or head.last_slot)
+    head.last_slot, head.next_slot, head.redispatch_at = slot, head.next_slot - ahead, None
+    # A recording goes on where it was.
+    head.began_at = head.began_at - ahead if head.began_at else None
+    head.save(update_fields=["relived_until", "last_slot", "next_slot", "redispatch_at", "began_at"])
 
 
 def _due_slot(head: FeedHead, *, now: datetime) -> datetime:
@@ -128,7 +144,7 @@ def change_interval(*, feed_id: int, interval_seconds: int, now: datetime, **col
         if head.next_slot <= now:
             return
         due = market_domain.slot_of(at=now, interval_seconds=interval_seconds)
-        newest = FeedEntry.objects.filter(feed=feed_id).aggregate(slot=Max("slot"))["slot"]
+        newest = FeedEntry.objects.filter(feed=feed_id, slot__lte=now).aggregate(slot=Max("slot"))["slot"]
         if newest is not None:
             asked = feed.sources.values_list("provider", flat=True)[:1]
             next_due = domain.next_slot_after(

@@ -47,7 +47,7 @@ from apps.sources.services.refusals import note_refusals
 
 logger = logging.getLogger(__name__)
 
-# Longer than a provider call may take (10 s). Who is slower than his lease is fenced off, so a short one costs no
+# Longer than a provider call may take (10 s). A worker that outlives its lease is fenced off, so a short one costs no
 # safety, and a fetcher that was killed holds up its feed no longer than this.
 FETCH_LEASE = timedelta(seconds=30)
 FETCH_AT_MOST_SECONDS = 15  # No further provider is asked after that: its answer might come after the lease.
@@ -216,7 +216,7 @@ class Round:
         return _Names(set(named.values()), asked, waiting, refusals)
 
     def _is_left_alone(self, circuit: Circuit | None) -> bool:
-        if circuit is None or circuit.open_until is None or circuit.open_until <= self._now:
+        if circuit is None or not queries.is_open(circuit, now=self._now):
             return False
         if is_let_through(circuit, feed=self._lease.feed):
             return False
@@ -354,12 +354,13 @@ def record_answers(
         if head.fence != lease.fence:
             return []
         missed_slots = _missed_slots(head, lease)
+        slot = _slot_in_log(head, lease)
         for number, part in enumerate(parts, start=1):
             columns = {"provider": part.provider, "now": now, "trace_id": trace_id}
             if part.history.quotes:
                 move_clock(head, as_of=part.history.quotes[-1].at)
                 append_history(head, not_stored(part.history), **columns)
-            columns |= {"slot": lease.slot, "part": number, "missed_slots": missed_slots if number == 1 else 0}
+            columns |= {"slot": slot, "part": number, "missed_slots": missed_slots if number == 1 else 0}
             columns |= {"as_of": part.as_of, "jump_percent": lease.feed.jump_percent}
             entry, fresh = append_quotes(head, part.quotes, **columns)
             entries.append(entry)
@@ -398,7 +399,8 @@ def record_failure(
             return None
         if goes_on:
             move_clock(head, as_of=now)
-        columns = {"slot": lease.slot, "failure": failure, "missed_slots": _missed_slots(head, lease)}
+        slot, missed_slots = _slot_in_log(head, lease), _missed_slots(head, lease)
+        columns = {"slot": slot, "failure": failure, "missed_slots": missed_slots}
         entry = append_entry(head, kind=FeedEntry.Kind.QUOTES, now=now, trace_id=trace_id, **columns)
         head.failures += 1
         head.turn += 1
@@ -412,6 +414,7 @@ def _set_next_slot(
     head: FeedHead, *, slot: datetime, retry_after_seconds: int | None = None, least_seconds: int = 0
 ) -> int:
     """Say when the feed is due after the answer for `slot`, and return the interval."""
+    head.last_slot = slot
     # As it is now, under the head's lock: it may have been changed since the lease was taken.
     interval = Feed.objects.values_list("interval_seconds", flat=True).get(pk=head.feed_id)
     head.next_slot = domain.next_slot_after(
@@ -423,6 +426,14 @@ def _set_next_slot(
         least_seconds=least_seconds,
     )
     return interval
+
+
+def _slot_in_log(head: FeedHead, lease: FetchLease) -> datetime:
+    """Return the slot as the log has it: since the clock was set back, a slot that comes a second time differs from the
+    first by some microseconds."""
+    if head.relived_until is None or lease.slot > head.relived_until:
+        return lease.slot
+    return lease.slot + timedelta(microseconds=1 + head.seq % 999_999)
 
 
 def _missed_slots(head: FeedHead, lease: FetchLease) -> int:

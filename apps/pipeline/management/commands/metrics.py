@@ -12,6 +12,7 @@ from django_prometheus import db, middleware
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
+from apps.market import cache
 from apps.metrics.domain import as_markdown
 from apps.metrics.exposition import RowMetrics
 from apps.metrics.serving import serve
@@ -49,8 +50,9 @@ class Command(BaseCommand):
 
 
 def _of_web() -> Iterator[tuple[str, str, str, Sequence[str]]]:
-    """Yield (name, kind, text, labels) of what the web processes give: django-prometheus' metrics."""
-    counted = [one for one in vars(db).values() if isinstance(one, MetricWrapperBase)]
+    """Yield (name, kind, text, labels) of what the web processes give: django-prometheus' metrics, and the cache's."""
+    counted: list[Any] = [cache.LOOKUPS]
+    counted += [one for one in vars(db).values() if isinstance(one, MetricWrapperBase)]
     counted += vars(middleware.Metrics.get_instance()).values()
     found = {}
     for one in counted:
