@@ -227,13 +227,7 @@ class Asset(models.Model):
                 condition=Q(base_currency="") | (~Q(currency="") & ~Q(currency=models.F("base_currency"))),
                 name="asset_rate_is_between_two_currencies",
             ),
-            models.UniqueConstraint(
-                fields=["symbol"],
-                condition=Q(owner=None),
-                name="one_asset_per_symbol",
-                violation_error_code="unique",
-                violation_error_message="There is an asset of this symbol already.",
-            ),
+            models.UniqueConstraint(fields=["symbol"], condition=Q(owner=None), name="one_asset_per_symbol"),
             models.UniqueConstraint(
                 fields=["owner", "symbol"], condition=Q(owner__isnull=False), name="one_asset_per_owner_and_symbol"
             ),
@@ -249,6 +243,11 @@ class Asset(models.Model):
         return external_id_of(self.pk) or self.symbol
 
     def clean(self) -> None:
+        # Forms leave out the owner, and so the constraint that has it.
+        others = Asset.every.filter(symbol=self.symbol, owner=self.owner_id).exclude(pk=self.pk)
+        if others.exists():
+            taken = "There is an asset of this symbol already."
+            raise ValidationError({"symbol": ValidationError(taken, code="unique")})
         if not isinstance(self.tags, list) or not all(_is_word(tag) for tag in self.tags):
             raise ValidationError({"tags": 'Write a list of words, like ["crypto", "stablecoin"].'})
         if self.calendar and self.calendar not in CALENDARS:

@@ -124,7 +124,9 @@ class FeedAdmin(HealthShown, PageAdmin):
     search_fields = ["name"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Feed]:
-        return queries.with_recent_entries(queries.feeds_seen_by(request.user)).prefetch_related("sources")
+        is_superuser = request.user.is_superuser
+        rows = queries.feeds_seen_by(request.user) if is_superuser else super().get_queryset(request)
+        return queries.with_recent_entries(rows).prefetch_related("sources")
 
     def get_fields(self, request: HttpRequest, obj: Feed | None = None) -> list[str]:
         return self.fields if obj is None else [*self.fields, *self.progress_fields]

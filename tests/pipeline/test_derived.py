@@ -66,12 +66,12 @@ def test_workers_that_die_derive_and_alert_what_the_recording_says(tmp_path):
         processes.beat()
         kills = 0
         for number in range(3):
-            worker = processes.worker("schedule", "assets-tasks", "notifications", name=f"watcher{number}")
+            worker = processes.worker("ticks", "assets-tasks", "notifications", name=f"watcher{number}")
             goal = derived.count() + 1
             wait_until(lambda goal=goal: derived.count() > goal or is_over(), timeout_seconds=90, every_seconds=0.05)
             kills += not is_over()
             processes.kill(worker)
-        processes.worker("schedule", "assets-tasks", "notifications", name="watcher")
+        processes.worker("ticks", "assets-tasks", "notifications", name="watcher")
         wait_until(is_over, timeout_seconds=120, every_seconds=0.2)
 
     assert kills

@@ -403,7 +403,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='asset',
-            constraint=models.UniqueConstraint(condition=models.Q(('owner', None)), fields=('symbol',), name='one_asset_per_symbol', violation_error_code='unique', violation_error_message='There is an asset of this symbol already.'),
+            constraint=models.UniqueConstraint(condition=models.Q(('owner', None)), fields=('symbol',), name='one_asset_per_symbol'),
         ),
         migrations.AddConstraint(
             model_name='asset',
