@@ -41,6 +41,7 @@ class Channel(models.Model):
         default=True,
         help_text="When off, nothing is sent here and pending messages are discarded; they can be sent again.",
     )
+    is_default = models.BooleanField(default=False, help_text="Ticked in the form of a new rule.")
     wants_resolved = models.BooleanField(default=True, help_text="Also say when an alert is over.")
     wants_system = models.BooleanField(
         default=False,

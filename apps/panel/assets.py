@@ -25,6 +25,7 @@ from apps.market.calendars import CALENDARS
 from apps.market.derived.models import DerivedFeed
 from apps.market.models import Asset, AssetAlias, Feed
 from apps.market.services import AssetStays, CorrectionRefused, refuse_to_move
+from apps.panel.asset_picker import AssetPicker
 from apps.panel.feed_health import refused_table
 from apps.panel.kit.health import HealthShown
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, TagsField, page_link
@@ -228,7 +229,12 @@ class AssetAdmin(HealthShown, PageAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(partial(split_view, self))
-        return [path("<int:asset_id>/split/", view, name="market_asset_split"), *super().get_urls()]
+        picker = self.admin_site.admin_view(AssetPicker.as_view(admin_site=self.admin_site))
+        return [
+            path("<int:asset_id>/split/", view, name="market_asset_split"),
+            path("pick/", picker, name="market_asset_pick"),
+            *super().get_urls(),
+        ]
 
     def has_enter_split_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(PERMISSION)

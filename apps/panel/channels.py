@@ -135,6 +135,7 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
                         "kind",
                         *settings,
                         "is_enabled",
+                        "is_default",
                     ]
                 },
             ),
@@ -146,7 +147,9 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
         ]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        return {"quiet_zone": profile_of(request.user).time_zone} | super().get_changeform_initial_data(request)
+        is_first = not Channel.objects.filter(owner=request.user, is_default=True).exists()
+        begins = {"quiet_zone": profile_of(request.user).time_zone, "is_default": is_first}
+        return begins | super().get_changeform_initial_data(request)
 
     def get_form(self, request: HttpRequest, obj: Channel | None = None, **kwargs: Any) -> Any:
         kwargs["form"] = form_for(TRANSPORTS if obj is None else [obj.kind])

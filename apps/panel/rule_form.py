@@ -8,7 +8,6 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.contrib.auth.models import AbstractBaseUser
 from django.urls import reverse
 from django.utils.html import format_html
@@ -28,6 +27,7 @@ from apps.market.models import Asset, Feed
 from apps.market.queries import assets_chosen, assets_of
 from apps.notation import write_duration
 from apps.notify.models import Channel
+from apps.panel.asset_picker import AssetPickerWidget, AssetsField
 from apps.rules import queries
 from apps.rules.drafts import (
     RIGHT_PARTS,
@@ -161,7 +161,7 @@ class RuleForm(forms.ModelForm):
         help_text="With a tag or feed, new assets are included automatically.",
         widget=UnfoldAdminSelectWidget,
     )
-    symbols = forms.ModelMultipleChoiceField(
+    symbols = AssetsField(
         queryset=Asset.objects.order_by("symbol"),
         required=False,
         label="Assets",
@@ -246,6 +246,14 @@ class RuleForm(forms.ModelForm):
         help_text="Who is notified when it fires. None: the alert is recorded, and nobody is notified.",
     )
 
+    make_inbox = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="Make an inbox",
+        help_text="A channel that is read on this site. This rule notifies it, and so do your next ones.",
+        widget=UnfoldBooleanSwitchWidget,
+    )
+
     class Meta:
         model = Rule
         fields = ["name", "severity"]
@@ -257,7 +265,7 @@ class RuleForm(forms.ModelForm):
         self.document: dict[str, Any] = {}
         self._known_order: dict[str, int] = {}
         if "symbols" in self.fields:
-            self.fields["symbols"].widget = AutocompleteSelectMultiple(
+            self.fields["symbols"].widget = AssetPickerWidget(
                 RuleState._meta.get_field("asset"), admin.site, choices=self.fields["symbols"].choices
             )
             self.fields["kind"].widget.attrs["data-kinds-with"] = json.dumps(KINDS_WITH)
@@ -286,6 +294,8 @@ class RuleForm(forms.ModelForm):
             self.fields["channels"].help_text = format_html(NO_CHANNELS, reverse("admin:notify_channel_add"))
         if self.instance.pk is not None:
             self.initial.setdefault("channels", own.filter(rule_channels__rule=self.instance))
+        else:
+            self.initial.setdefault("channels", own.filter(is_default=True))
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -21,7 +21,7 @@ from unfold.decorators import display
 from apps.health.queries import rule_healths
 from apps.market.queries import known_tags
 from apps.notify.models import Channel
-from apps.notify.services import last_opening, set_channels, would_send
+from apps.notify.services import create_inbox, last_opening, set_channels, would_send
 from apps.panel.deferrals import describe_deferrals
 from apps.panel.kit.health import HealthShown
 from apps.panel.kit.owned import OwnedRows, describe_document, state_label
@@ -29,6 +29,7 @@ from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
 from apps.panel.rule_filters import STATUS_FILTERS, DeletedFilter, EnabledFilter, StatusFilter
 from apps.panel.rule_form import WATCHED, RuleForm, builder_parts, initial_of
 from apps.panel.rule_preview import RulePreview
+from apps.panel.rule_templates import TEMPLATES, begin_with
 from apps.panel.silences import silence_form_for
 from apps.panel.why import WhyPage
 from apps.rules import queries
@@ -152,6 +153,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
                 )
             ]
         about = ["name", "severity", "enabled"]
+        inbox = ["make_inbox"] if self._offers_inbox(request, obj) else []
         if obj is not None:
             about = ["describe", "health", "health_text", *about, *(["owner"] if request.user.is_superuser else [])]
         return [
@@ -166,8 +168,16 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
                 "When it fires, and when it ends",
                 {"fields": ["pending", "keep_firing", "cooldown", "trigger", "expires_at"]},
             ),
-            ("Who is notified", {"fields": ["channels"]}),
+            (
+                "Who is notified",
+                {"fields": ["channels", *inbox]},
+            ),
         ]
+
+    def _offers_inbox(self, request: HttpRequest, obj: Rule | None) -> bool:
+        """Tell whether a new rule could notify nobody, and its owner may make a channel."""
+        may_add = obj is None and request.user.has_perm("notify.add_channel")
+        return may_add and not Channel.objects.filter(owner=request.user).exists()
 
     def get_form(self, request: HttpRequest, obj: Rule | None = None, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, **kwargs)
@@ -178,7 +188,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
         chosen = request.GET.get("copy", "")
         rule = self.get_queryset(request).filter(pk=chosen).first() if chosen.isdigit() else None
         if rule is None:
-            return super().get_changeform_initial_data(request)
+            return super().get_changeform_initial_data(request) | begin_with(request.GET.get("template", ""))
         return self.copied(rule)
 
     def copied(self, rule: Rule) -> dict[str, Any]:
@@ -216,7 +226,10 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
 
     def save_related(self, request: HttpRequest, form: BaseModelForm, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        set_channels(rule=form.instance, channels=list(form.cleaned_data["channels"]))
+        channels = list(form.cleaned_data["channels"])
+        if form.cleaned_data.get("make_inbox") and self._offers_inbox(request, None) and not change:
+            channels.append(create_inbox(owner=request.user))
+        set_channels(rule=form.instance, channels=channels)
 
     def _say_prospect(self, request: HttpRequest, spec: RuleSpec, *, owner_id: int) -> None:
         if not spec.enabled:
@@ -230,7 +243,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             self.say_refused(request, f"{warning[:1].upper()}{warning[1:]}.")
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        context |= {"known_tags": known_tags(limit=TAGS_OFFERED), "builder": builder_parts()}
+        context |= {"known_tags": known_tags(limit=TAGS_OFFERED), "builder": builder_parts(), "templates": TEMPLATES}
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:

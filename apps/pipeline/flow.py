@@ -22,6 +22,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from apps import spans
 from apps.accounts.services import prune_idempotency_keys
 from apps.alerts import reconciliation
 from apps.alerts.reconciliation import open_reconciliations
@@ -41,7 +42,7 @@ from apps.notify import services as notify
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of, totals_of_events
-from apps.pipeline.traces import trace_delivery, trace_evaluation, trace_tick
+from apps.pipeline.traces import span_of_evaluation, trace_delivery, trace_evaluation, trace_tick
 from apps.portfolios import nights
 from apps.portfolios.importing import prune_import_files
 from apps.portfolios.reconciling import reconciled_portfolios
@@ -56,6 +57,7 @@ logger = logging.getLogger(__name__)
 BEHIND = timedelta(seconds=10)
 EVALUATE_AT_MOST_SECONDS = 20
 DERIVE_AT_MOST_SECONDS = 20
+ALERTS_LOGGED = 20
 DELIVER_AT_MOST_SECONDS = 5
 ROLL_UP_AT_MOST_SECONDS = 20
 PORTFOLIOS_AT_MOST_SECONDS = 20
@@ -174,7 +176,8 @@ def evaluate_next(*, feed_id: int) -> bool | None:
         cursor = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
         entry = market_queries.pending_entry(feed_id=feed_id, after_seq=cursor.seq) if cursor else None
         if cursor is not None and entry is not None:
-            facts.enter_context(noted(feed=feed_id, entry=entry.seq, trace_id=entry.trace_id))
+            named = spans.named(entry.trace_id, span_of_evaluation(entry.trace_id, feed_id, entry.seq))
+            facts.enter_context(noted(feed=feed_id, entry=entry.seq, **named))
             engine = rules.take_engine(feed_id=feed_id, seq=cursor.seq)
             evaluation = rules.evaluate(entry=entry, engine=engine)
             events = record_episodes(entry=entry, transitions=evaluation.transitions) + record_corrections(entry)
@@ -189,6 +192,10 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     if engine is None:
         return None if cursor is None else False
     rules.keep_engine(feed_id=feed_id, engine=engine)
+    if events:
+        ids = sorted({event.alert_id for event in events})
+        with noted(feed=feed_id, entry=entry.seq, **named):
+            logger.info("alerts changed", extra={"alerts": ids[:ALERTS_LOGGED], "count": len(ids)})
     trace_evaluation(entry, events, began_at=began_at)
     return True
 

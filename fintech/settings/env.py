@@ -24,6 +24,7 @@ Place = tuple[IPv4Network | IPv6Network | str, int | None]
 VARIABLES: dict[str, tuple[str | None, str]] = {
     "ALPHAVANTAGE_API_KEY": ("", "key of Alpha Vantage; feeds that use it fail with the reason no_key without it"),
     "ANALYSIS_SHARDS": ("1", "number of analyzer processes; each has a queue analysis.0 to analysis.N-1"),
+    "BRAPI_TOKEN": ("", "token of brapi.dev; without one it is asked as anybody may"),
     "CANARY": (
         "true",
         "false: no made-up price goes through the whole chain each 150 s to show that it works; the demo has none",

@@ -6,6 +6,7 @@ from django.urls import reverse
 from apps.market.models import Asset, FeedEntry
 from apps.notify.models import Channel
 from apps.notify.services import create_channel, set_channels
+from apps.panel.rule_templates import TEMPLATES
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.engine.conditions import KINDS as CONDITIONS
 from apps.rules.models import Rule, RuleVersion
@@ -401,3 +402,67 @@ def test_a_rule_that_cannot_be_read_is_written_anew(client, ada, document):
     assert "cannot be read" in shown.text
     assert client.post(page_of(rule), written()).status_code == 302
     assert rule.versions.last().document["condition"] == {"kind": "above", "level": "100"}
+
+
+def pick(client, term):
+    asked = {"term": term, "app_label": "rules", "model_name": "rulestate", "field_name": "asset"}
+    return [one["text"] for one in client.get(reverse("admin:market_asset_pick"), asked).json()["results"]]
+
+
+def test_the_field_of_assets_lists_the_best_match_first_with_its_name(client, ada, feed):
+    names = {"USDT-USD": "Tether", "ETH": "Ethereum", "BTC-ETH": "Bitcoin in ether", "ALT-USD": "Ethernity"}
+    for symbol, name in names.items():
+        Asset.objects.create(symbol=symbol, name=name)
+    Asset.objects.create(symbol="AAA-USD", name="Wrapped").aliases.create(name="weth")
+    assert pick(client, "eth") == [
+        *("ETH · Ethereum", "ETH-USD", "ALT-USD · Ethernity", "BTC-ETH · Bitcoin in ether"),
+        *("AAA-USD · Wrapped", "USDT-USD · Tether"),
+    ]
+    assert pick(client, "nothing") == []
+
+
+def test_the_field_of_assets_is_for_those_who_may_see_assets(client, feed):
+    client.force_login(make_operator("grace"))
+    asked = {"term": "BTC", "app_label": "rules", "model_name": "rulestate", "field_name": "asset"}
+    assert client.get(reverse("admin:market_asset_pick"), asked).status_code == 403
+
+
+@pytest.mark.parametrize("slug", list(TEMPLATES))
+def test_a_new_rule_begins_with_a_template_and_needs_its_assets_alone(client, ada, slug):
+    assert f'href="?template={slug}"' in client.get(reverse(ADD)).text
+    initial = client.get(reverse(ADD), {"template": slug}).context["adminform"].form.initial
+    posted = {name: value for name, value in initial.items() if isinstance(value, str)}
+    assert client.post(reverse(ADD), written(**posted)).status_code == 302
+    assert Rule.objects.get().name == TEMPLATES[slug].title
+
+
+def test_a_template_that_is_not_there_begins_empty(client, ada):
+    assert "kind" not in client.get(reverse(ADD), {"template": "x"}).context["adminform"].form.initial
+
+
+def test_the_default_channels_are_ticked_in_a_new_rule_and_not_in_a_copy(client, ada):
+    mine = create_channel(owner=ada, name="Mail", kind="email", config={"to": "a@b.org"}, is_default=True)
+    create_channel(owner=ada, name="Other", kind="inbox", config={})
+    create_channel(owner=make_owner("grace"), name="Hers", kind="inbox", config={}, is_default=True)
+    assert list(client.get(reverse(ADD)).context["adminform"].form.initial["channels"]) == [mine]
+    rule = make_rule(ada, name="rule", assets=["BTC-USD"], condition=above(1))
+    assert client.get(reverse(ADD), {"copy": rule.pk}).context["adminform"].form.initial["channels"] == []
+
+
+def test_who_has_no_channel_is_offered_an_inbox_which_the_rule_notifies(client, feed):
+    ada = make_operator("ada", *OWNER_MAY, "notify.add_channel")
+    client.force_login(ada)
+    assert 'name="make_inbox"' in client.get(reverse(ADD)).text
+    client.post(reverse(ADD), written(make_inbox="on"))
+    inbox = Channel.objects.get()
+    assert (inbox.owner, inbox.kind, inbox.is_default) == (ada, "inbox", True)
+    assert list(inbox.rule_channels.values_list("rule__name", flat=True)) == ["rule"]
+    assert 'name="make_inbox"' not in client.get(reverse(ADD)).text
+    client.post(reverse(ADD), written(name="second", make_inbox="on"))
+    assert Channel.objects.count() == 1
+
+
+def test_nobody_gets_an_inbox_who_did_not_ask_for_one_or_may_not_make_one(client, ada):
+    client.post(reverse(ADD), written())
+    client.post(reverse(ADD), written(name="second", make_inbox="on"))
+    assert (Rule.objects.count(), Channel.objects.count()) == (2, 0)

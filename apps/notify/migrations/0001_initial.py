@@ -31,6 +31,7 @@ class Migration(migrations.Migration):
                 ('config', models.JSONField(blank=True, default=dict, editable=False)),
                 ('encrypted', models.TextField(blank=True, editable=False)),
                 ('is_enabled', models.BooleanField(default=True, help_text='When off, nothing is sent here and pending messages are discarded; they can be sent again.')),
+                ('is_default', models.BooleanField(default=False, help_text='Ticked in the form of a new rule.')),
                 ('wants_resolved', models.BooleanField(default=True, help_text='Also say when an alert is over.')),
                 ('wants_system', models.BooleanField(default=False, help_text='Also notify of alerts about this installation: what has stopped, and what Alertmanager sends. For operators.')),
                 ('group_wait_seconds', models.PositiveSmallIntegerField(default=10, help_text='Seconds to wait for further alerts, which then come as one message. What is critical never waits. 0: nothing waits.', validators=[django.core.validators.MaxValueValidator(600)])),

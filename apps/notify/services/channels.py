@@ -28,7 +28,7 @@ TEST_PAUSE = timedelta(minutes=1)
 QUIET = ["quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical"]
 # What people set. The rest are the senders' columns, which change meanwhile.
 SET_BY_PEOPLE = [
-    *("name", "config", "encrypted", "is_enabled", "wants_resolved", "wants_system"),
+    *("name", "config", "encrypted", "is_enabled", "is_default", "wants_resolved", "wants_system"),
     *("group_wait_seconds", "messages_per_minute", "repeat_minutes", *QUIET, "subject_template", "text_template"),
 ]
 # The settings of a transport that signs.
@@ -62,6 +62,11 @@ def create_channel(
         messages_per_minute=defaults.messages_per_minute,
     )
     return configure_channel(channel=channel, kind=kind, config=config, **options)
+
+
+def create_inbox(*, owner: AbstractBaseUser) -> Channel:
+    """Return a new inbox, which the owner's new rules notify."""
+    return create_channel(owner=owner, name="Inbox", kind="inbox", config={}, is_default=True)
 
 
 def configure_channel(*, channel: Channel, kind: str, config: Mapping[str, Any], **options: Any) -> Channel:

@@ -26,7 +26,7 @@
       canvas.setAttribute("aria-label", answer.description);
       window.priceChart(canvas, answer.chart);
     }
-    fill(part(panel, "others"), answer.others);
+    fill(part(panel, "thresholds"), answer.others);
     part(panel, "sweep").hidden = answer.others.length === 0;
   };
 
