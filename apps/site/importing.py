@@ -18,8 +18,9 @@ from apps.portfolios.importing import ERRORS_MOST, ImportRefused, drop_file, imp
 from apps.portfolios.models import Portfolio
 from apps.portfolios.requests import ask_for_prices, prices_wanted
 from apps.portfolios.services import create_portfolio
+from apps.site.figures import figure
 from apps.site.forms import ImportForm, MappingForm
-from apps.site.portfolios import context_of, figure, portfolio_of
+from apps.site.portfolios import context_of, portfolio_of
 
 ROWS_PREVIEWED = 20
 

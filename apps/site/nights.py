@@ -12,7 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.portfolios.nights import Night, compared, nights_of
-from apps.site.portfolios import context_of, money, portfolio_of
+from apps.site.figures import money
+from apps.site.portfolios import context_of, portfolio_of
 
 NIGHTS_SHOWN = 31
 

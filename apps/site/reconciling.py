@@ -15,8 +15,9 @@ from apps.alerts.reconciliation import reconcile
 from apps.notify import services as notify
 from apps.portfolios.domain.positions import Deviation, deviations_in
 from apps.portfolios.reconciling import keep_positions, reconciliations_of
+from apps.site.figures import figure
 from apps.site.forms import PositionsForm
-from apps.site.portfolios import context_of, figure, portfolio_of
+from apps.site.portfolios import context_of, portfolio_of
 
 FILES_SHOWN = 20
 
