@@ -25,8 +25,8 @@ class FollowedQuote(NamedTuple):
 
 
 def ends_of_logs() -> dict[int, int]:
-    """Return feed id -> number of the last entry, of the installation's feeds: cursors name them. Numbers have no gaps, and are given under a lock that is held until
-    the commit, so nothing comes before an end that was read."""
+    """Return feed id -> number of the last entry, of the installation's feeds: cursors name them. Numbers have no gaps,
+    and are given under a lock that is held until the commit, so nothing comes before an end that was read."""
     return dict(FeedHead.objects.filter(feed__gt=0).values_list("feed_id", "seq"))
 
 
