@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Func, Q
 
 from apps.alerts.episodes import CORRECTED, OPENED, REASONS, RESOLVED
 from apps.market.models import Asset, FeedEntry
@@ -14,6 +14,17 @@ from apps.rules.models import Rule, RuleVersion
 _WITHOUT_RULE = Q(rule=None, version=None, asset=None, entry=None)
 _WITH_RULE = Q(rule__isnull=False, version__isnull=False, asset__isnull=False, entry__isnull=False)
 _REASON_CHOICES = [(reason, reason) for reason in REASONS]
+
+
+class TransactionNumber(Func):
+    """The number of the transaction that writes, which grows in the order in which transactions first write. 0 on
+    SQLite, where one writes at a time."""
+
+    template = "pg_current_xact_id()::text::bigint"
+    output_field = models.BigIntegerField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="0", **context)
 
 
 class Alert(models.Model):
@@ -157,7 +168,9 @@ class AlertEvent(models.Model):
 
     at: event time of what the engine found or Alertmanager said, the wall clock's of what a person did; entry: the
     entry of the log that made it; by: the person who did it, where one did; reason: why, where no person did it;
-    detail: what was raised, or the person's note; correction: of a corrected one, domain.CorrectionSeen as data.
+    detail: what was raised, or the person's note; correction: of a corrected one, domain.CorrectionSeen as data;
+    transaction: the number of the transaction that wrote it. Ids are given before commits, and commits come in another
+    order; whoever reads (transaction, id) below the oldest that is under way misses none.
     """
 
     class Kind(models.TextChoices):
@@ -175,6 +188,7 @@ class AlertEvent(models.Model):
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     correction = models.JSONField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    transaction = models.BigIntegerField(db_default=TransactionNumber(), editable=False)
 
     class Meta:
         ordering = ["id"]
@@ -187,6 +201,8 @@ class AlertEvent(models.Model):
                 fields=["alert", "entry"], condition=Q(kind=CORRECTED), name="one_correction_per_alert_and_entry"
             ),
         ]
+        # Serves whoever follows alerts.
+        indexes = [models.Index(fields=["transaction", "id"], name="alert_event_as_committed")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.alert_id}"

@@ -98,6 +98,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "where people reach the site; stands in messages; https:// makes cookies and redirects https only",
     ),
     "SLACK_HOSTS": ("hooks.slack.com,hooks.slack-gov.com", "hosts of Slack's incoming webhooks, comma-separated"),
+    "STREAM_URL": (
+        "",
+        "where browsers reach manage.py live, with the path /graphql/stream; empty: at SITE_URL, by a proxy",
+    ),
     "TELEGRAM_API_URL": ("https://api.telegram.org", "where the Bot API is asked: Telegram's, or a server of your own"),
     "TRACES_ONE_IN": (
         "1",

@@ -4,6 +4,8 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
+import apps.alerts.models
+
 
 class Migration(migrations.Migration):
 
@@ -56,6 +58,7 @@ class Migration(migrations.Migration):
                 ('detail', models.CharField(blank=True, max_length=500)),
                 ('correction', models.JSONField(null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('transaction', models.BigIntegerField(db_default=apps.alerts.models.TransactionNumber(), editable=False)),
                 ('alert', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='alerts.alert')),
                 ('by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('entry', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='alert_events', to='market.feedentry')),
@@ -99,6 +102,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='alert',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('asset', None), ('entry', None), ('rule', None), ('version', None), models.Q(models.Q(('kind', 'system'), ('owner', None), ('subject', '')), models.Q(('kind', 'health'), models.Q(('subject', ''), _negated=True)), models.Q(('kind', 'reconciliation'), ('owner__isnull', False), ('subject', 'portfolio')), _connector='OR')), models.Q(('asset__isnull', False), ('entry__isnull', False), ('rule__isnull', False), ('version__isnull', False), models.Q(('kind__in', ['system', 'health', 'reconciliation']), _negated=True), ('owner__isnull', False), ('subject', '')), _connector='OR'), name='alert_of_a_rule_or_a_subject_or_the_system'),
+        ),
+        migrations.AddIndex(
+            model_name='alertevent',
+            index=models.Index(fields=['transaction', 'id'], name='alert_event_as_committed'),
         ),
         migrations.AddConstraint(
             model_name='alertevent',

@@ -184,6 +184,25 @@ class AlertsQuery(graphene.ObjectType):
         return _alerts(info.context).filter(pk=id).first()
 
 
+class AlertChange(graphene.ObjectType):
+    """A step of an alert that is new, and the alert as it is by now."""
+
+    cursor = graphene.String(required=True, description="Where to go on behind it: the argument `after`.")
+    event = graphene.Field(AlertEvent, required=True)
+    alert = graphene.Field(Alert, required=True)
+
+
+class AlertsSubscription(graphene.ObjectType):
+    alert_changed = graphene.Field(
+        AlertChange,
+        after=graphene.String(description="A cursor: steps behind it come first. Else those from now on."),
+        description="Each new step of the alerts that `alerts` lists, at least once.",
+    )
+
+    def resolve_alert_changed(change: AlertChange, info: Any, **arguments: Any) -> AlertChange:
+        return change
+
+
 def _loaded(info: Any, reader: Any, key: int | None) -> Any:
     return info.context.load(reader, key) if key is not None else None
 

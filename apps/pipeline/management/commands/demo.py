@@ -57,14 +57,18 @@ class Command(BaseCommand):
         try:
             # Before the database is made anew: who has the port may be a demo that is using it.
             listener = embedded.listen(host="127.0.0.1", port=options["port"])
+            streams = embedded.listen(host="127.0.0.1", port=0)
         except embedded.PortTaken:
             _refuse(f"port {options['port']} is taken; choose another with --port, or 0 for any")
         lock = _lock(settings.VAR_DIR)
         self._say("Making an empty database and loading the recorded market …")
         try:
             owner = _prepare(settings.VAR_DIR / "demo.sqlite3", password=password)
-            with embedded.running(current_app._get_current_object(), listener=listener) as port:
+            settings.STREAM_URL = f"http://127.0.0.1:{streams.getsockname()[1]}/graphql/stream"
+            app = current_app._get_current_object()
+            with embedded.running(app, listener=listener, streams=streams) as port:
                 settings.SITE_URL = f"http://127.0.0.1:{port}"  # It stands in messages.
+                settings.CSRF_TRUSTED_ORIGINS = [settings.SITE_URL]  # Streams are at another port.
                 self._say(
                     f"Open http://127.0.0.1:{port}/ and sign in as admin with the password {password}\n"
                     f"  alerts  http://127.0.0.1:{port}/admin/alerts/alert/\n"
