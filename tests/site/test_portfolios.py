@@ -302,6 +302,13 @@ def test_a_day_as_it_was_known_stands_beside_todays_computation(client, savings,
     assert len(cells(page(client, "portfolio_nights", savings, before="2024-02-02").text)) == 1
 
 
+def test_two_days_that_are_not_known_are_not_the_same(client, savings, acme):
+    record(savings, bought(acme))
+    record_night(portfolio_id=savings.pk, now=noon("2024-02-02"))
+    [row] = cells(page(client, "portfolio_nights", savings).text)
+    assert row[4:] == ["not known", "0", *["not known"] * 4]
+
+
 @pytest.fixture
 def reais(ada):
     """A portfolio in reais that gave 21 % in January and February 2024, and 10 % of it in January."""
