@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import OperationalError
+
 from apps.backtests.evaluation import OpensTooOften, try_on_stored
 from apps.backtests.services import assets_tried
 from apps.market import queries as market
@@ -62,8 +64,9 @@ def glimpse(spec: RuleSpec, *, symbol: str = "") -> Glimpse:
         if market.has_more_quotes(asset.pk, since=since, until=until, than=QUOTES_AT_MOST):
             continue
         try:
+            # A statement that takes too long ends as one too.
             report = try_on_stored(spec, assets=[asset], since=since, until=until, progress=_Deadline())
-        except (_TooLong, OpensTooOften):
+        except (_TooLong, OpensTooOften, OperationalError):
             continue
         return Glimpse(asset, symbols, since, until, report)
     raise NothingToSee("This takes longer to try than a form can wait. Save the rule and try it on the past.")
