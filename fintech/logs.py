@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from apps.log_facts import facts
+from apps.owned_ids import label_of
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # Whoever has such a link may act, or set a password: Django writes the path of what it refuses, or fails at. And what
@@ -30,6 +31,9 @@ class JsonFormatter(logging.Formatter):
         if (request_id := getattr(getattr(record, "request", None), "request_id", None)) is not None:
             line["request_id"] = request_id
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        for name in ("feed", "asset"):
+            if isinstance(line.get(name), int):
+                line[name] = label_of(line[name])
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         # Masked in each text and not in the line: what JSON escapes there would end a pattern early.

@@ -42,6 +42,7 @@ from apps.api.graphql.connections import PAGE_DEFAULT, PAGE_LARGEST, place_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.errors import Invalid, without_suggestion
 from apps.market.models import slug_validator, symbol_validator
+from apps.owned_ids import OWNED_ID_FORM
 
 TOKENS = 1_000
 DEPTH = 10
@@ -58,7 +59,7 @@ NUMBER_FORM = re.compile(r"[0-9]{1,18}\Z")
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 # What an `id` looks like, by the root field that takes it.
 ID_PATTERNS = {
-    "asset": symbol_validator.regex,
+    "asset": re.compile(f"{symbol_validator.regex.pattern}|{OWNED_ID_FORM.pattern}"),
     "feed": slug_validator.regex,
     "portfolio": NUMBER_FORM,
     "rule": NUMBER_FORM,
