@@ -135,7 +135,7 @@ def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
     since, until, period = period_of(request, today=now.astimezone(UTC).date())
     found = performance_of(portfolio, since=since, until=until, now=now)
     symbol = request.GET.get("benchmark", "").strip().upper()
-    benchmark = assets_named([symbol]).get(symbol) if symbol else None
+    benchmark = assets_named([symbol], owner_id=portfolio.owner_id).get(symbol) if symbol else None
     context = {
         **context_of(portfolio, now),
         "title": f"Performance of {portfolio}",
