@@ -1,19 +1,26 @@
 """Rows for tests, made by the project's own services: a feed, its assets, and entries of its log."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
+from django.db import transaction
 from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.backtests.models import BacktestRun
 from apps.health import services as health
 from apps.market import partitions
-from apps.market.domain import RawQuote
+from apps.market import services as market
+from apps.market.domain import Admission, AdmittedQuote, RawQuote
 from apps.market.models import Asset, Feed, FeedEntry
+from apps.market.queries import every_asset
+from apps.market.services.log import append_quotes as store_answer
+from apps.market.services.log import lock_head
 from apps.notify.queries import channels_to_plan, due_channels
 from apps.notify.services import create_channel, deliver_next, plan, set_channels
 from apps.pipeline.flow import evaluate_pending
@@ -53,6 +60,30 @@ def make_feed(
     for symbol in symbols:
         Asset.objects.create(symbol=symbol, feed=feed)
     return feed
+
+
+def make_owned(owner: Any, *symbols: str) -> Feed:
+    """Return a feed of this owner with these assets."""
+    name = f"owned-{secrets.token_hex(4)}"
+    feed = market.create_bare_feed(owner_id=owner.pk, name=name, interval_seconds=1, is_enabled=False, next_slot=START)
+    for symbol in symbols:
+        market.create_asset(owner_id=owner.pk, symbol=symbol, feed=feed)
+    return feed
+
+
+def append_owned(feed: Feed, quotes: Sequence[tuple[str, datetime, str]]) -> FeedEntry:
+    """Append (symbol, at, price) to the log of a feed that has an owner, without a slot, and return its entry."""
+    ids = dict(every_asset().filter(feed=feed).values_list("symbol", "pk"))
+    admitted = Admission([AdmittedQuote(ids[symbol], moment, Decimal(price)) for symbol, moment, price in quotes])
+    partitions.ensure({moment.date() for _, moment, _ in quotes})
+    with transaction.atomic():
+        head = lock_head(feed.pk)
+        as_of = max(moment for _, moment, _ in quotes)
+        entry, _ = store_answer(
+            head, admitted, as_of=as_of, provider="owned", jump_percent=0, now=as_of, trace_id=TRACE
+        )
+        head.save(update_fields=[*head.APPENDED, "as_of"])
+    return entry
 
 
 def asset_ids(feed: Feed) -> dict[str, int]:

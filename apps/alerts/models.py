@@ -63,7 +63,7 @@ class Alert(models.Model):
     entry = models.ForeignKey(FeedEntry, models.PROTECT, null=True, related_name="alerts")
     kind = models.CharField(max_length=14, choices=Kind, default=Kind.CONDITION)
     subject = models.CharField(max_length=9, blank=True)
-    subject_id = models.PositiveBigIntegerField(default=0)
+    subject_id = models.BigIntegerField(default=0)
     severity = models.CharField(max_length=8, choices=Rule.Severity)
     opened_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True)

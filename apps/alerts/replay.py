@@ -12,7 +12,7 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.wording import describe_event_reason
 from apps.market import queries as market
 from apps.market.domain import PathCandle, PathItem, epoch_microseconds, from_epoch_microseconds
-from apps.market.models import Asset, EvaluationCursor, Feed, FeedEntry
+from apps.market.models import EvaluationCursor, Feed, FeedEntry
 from apps.rules import queries as rules
 from apps.rules.engine.series import History
 from apps.rules.engine.windows import WindowKey, reach_of
@@ -108,7 +108,7 @@ def describe(steps: Iterable[Step]) -> list[str]:
     """Return a line for each step, with the names of its rule and asset."""
     steps = list(steps)
     names = dict(Rule.objects.filter(pk__in={one.rule_id for one in steps}).values_list("pk", "name"))
-    symbols = dict(Asset.objects.filter(pk__in={one.asset_id for one in steps}).values_list("pk", "symbol"))
+    symbols = dict(market.every_asset().filter(pk__in={one.asset_id for one in steps}).values_list("pk", "symbol"))
     return [
         f"entry {one.seq}, {write_moment(one.at)}: {names.get(one.rule_id, one.rule_id)} on "
         f"{symbols.get(one.asset_id, one.asset_id)} {one.kind} ({describe_event_reason(one.reason, one.detail)})"

@@ -25,7 +25,7 @@ from apps.alerts.episodes import (
 from apps.alerts.models import Alert, AlertEvent
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
-from apps.market.models import Asset, FeedEntry
+from apps.market.models import FeedEntry
 from apps.rules.domain import describe_evidence, describe_failure, describe_pause
 from apps.rules.engine.codes import Reason
 from apps.rules.engine.instance import ERROR, PAUSED, Transition
@@ -45,7 +45,7 @@ def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> l
     if not keys:
         return []
     rules = Rule.every.in_bulk({rule_id for rule_id, _ in keys})
-    symbols = dict(Asset.every.filter(pk__in={asset_id for _, asset_id in keys}).values_list("pk", "symbol"))
+    symbols = dict(market.every_asset().filter(pk__in={asset_id for _, asset_id in keys}).values_list("pk", "symbol"))
     specs = specs_of({one.version_id for one in transitions if is_notable(one)})
     # Those that this log has opened: an asset that moved may have one in the other feed's already.
     ours = Alert.objects.filter(rule__in=rules, asset__in=symbols, resolved_at=None, entry__feed=entry.feed_id)

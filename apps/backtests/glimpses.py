@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import OperationalError
+
 from apps.backtests.evaluation import OpensTooOften, try_on_stored
 from apps.backtests.services import assets_tried
 from apps.market import queries as market
@@ -43,12 +45,13 @@ class Glimpse:
         return count * (WEEK / max(self.until - self.since, timedelta(seconds=1)))
 
 
-def glimpse(spec: RuleSpec, *, symbol: str = "") -> Glimpse:
-    """Return what the rule would have done on the newest of what is stored of an asset, as far as that is quickly read.
+def glimpse(spec: RuleSpec, *, owner_id: int, symbol: str = "") -> Glimpse:
+    """Return what the rule of this owner would have done on the newest of what is stored of an asset, as far as that is
+    quickly read.
 
     symbol: of one of its assets; by default, and for any other, the first. Raises NothingToSee.
     """
-    assets = sorted(assets_tried(spec), key=lambda asset: asset.symbol)
+    assets = sorted(assets_tried(spec, owner_id=owner_id), key=lambda asset: asset.symbol)
     if not assets:
         raise NothingToSee("The rule applies to no asset of a feed yet.")
     asset = next((one for one in assets if one.symbol == symbol), assets[0])
@@ -62,8 +65,9 @@ def glimpse(spec: RuleSpec, *, symbol: str = "") -> Glimpse:
         if market.has_more_quotes(asset.pk, since=since, until=until, than=QUOTES_AT_MOST):
             continue
         try:
+            # A statement that takes too long ends as one too.
             report = try_on_stored(spec, assets=[asset], since=since, until=until, progress=_Deadline())
-        except (_TooLong, OpensTooOften):
+        except (_TooLong, OpensTooOften, OperationalError):
             continue
         return Glimpse(asset, symbols, since, until, report)
     raise NothingToSee("This takes longer to try than a form can wait. Save the rule and try it on the past.")

@@ -54,16 +54,16 @@ class _TooLong(Exception):
     """It has taken as long as it may."""
 
 
-def assets_tried(spec: RuleSpec) -> list[market.ChosenAsset]:
-    """Return the assets of feeds that the rule chooses now and applies to, in order of id."""
+def assets_tried(spec: RuleSpec, *, owner_id: int) -> list[market.ChosenAsset]:
+    """Return the assets of feeds that the rule of this owner chooses now and applies to, in order of id."""
     chosen = spec.assets
-    assets = market.assets_chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed)
+    assets = market.assets_chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed, owner_id=owner_id)
     return [asset for asset in fit_for(spec, assets) if asset.feed_id is not None]
 
 
-def stored_range(spec: RuleSpec) -> tuple[datetime, datetime] | None:
+def stored_range(spec: RuleSpec, *, owner_id: int) -> tuple[datetime, datetime] | None:
     """Return the whole seconds between which quotes of the rule's assets are stored; None where there are none."""
-    spans = market.stored_spans(asset.pk for asset in assets_tried(spec)).values()
+    spans = market.stored_spans(asset.pk for asset in assets_tried(spec, owner_id=owner_id)).values()
     if not spans:
         return None
     first = from_epoch_microseconds(min(first for first, _ in spans))
@@ -90,9 +90,9 @@ def request_backtest(
         version = rule.versions.order_by("number").last()
         document = version.document if version is not None else {}
     spec = RuleSpec.read(document)
-    last = _last_stored(spec, since=since, until=until)
+    last = _last_stored(spec, owner_id=rule.owner_id, since=since, until=until)
     # Behind its feeds' clocks there is nothing, and it would be looked for piece by piece.
-    until = min(until, max(last, _newest_clock(spec) or last))
+    until = min(until, max(last, _newest_clock(spec, owner_id=rule.owner_id) or last))
     try:
         with transaction.atomic():
             return BacktestRun.objects.create(
@@ -105,13 +105,13 @@ def request_backtest(
         raise
 
 
-def _last_stored(spec: RuleSpec, *, since: datetime, until: datetime) -> datetime:
+def _last_stored(spec: RuleSpec, *, owner_id: int, since: datetime, until: datetime) -> datetime:
     """Return the end of what is stored for the rule. Raises RunRefused where the range cannot be tried."""
     if since >= until:
         raise RunRefused("The beginning is not before the end.")
-    if not assets_tried(spec):
+    if not assets_tried(spec, owner_id=owner_id):
         raise RunRefused("The rule applies to no asset of a feed that it chooses, so there is nothing to try it on.")
-    stored = stored_range(spec)
+    stored = stored_range(spec, owner_id=owner_id)
     if stored is None:
         raise RunRefused("No quotes of the rule's assets are stored yet, so there is nothing to try it on.")
     first, last = stored
@@ -122,8 +122,8 @@ def _last_stored(spec: RuleSpec, *, since: datetime, until: datetime) -> datetim
     return last
 
 
-def _newest_clock(spec: RuleSpec) -> datetime | None:
-    feeds = {asset.feed_id for asset in assets_tried(spec)}
+def _newest_clock(spec: RuleSpec, *, owner_id: int) -> datetime | None:
+    feeds = {asset.feed_id for asset in assets_tried(spec, owner_id=owner_id)}
     return FeedHead.objects.filter(feed__in=feeds).aggregate(newest=Max("as_of"))["newest"]
 
 
@@ -186,7 +186,8 @@ def run_backtest(*, run_id: uuid.UUID) -> None:
     look = _Look(run)
     try:
         spec = RuleSpec.read(run.document)
-        report = try_on_stored(spec, assets=assets_tried(spec), since=run.since, until=run.until, progress=look)
+        assets = assets_tried(spec, owner_id=run.rule.owner_id)
+        report = try_on_stored(spec, assets=assets, since=run.since, until=run.until, progress=look)
         changes = {"status": Status.DONE, "progress_percent": 100, "result": _bounded(report)}
     except _Stopped:
         # Where the fence has moved on, it is another's, and nothing of it is ours to write.

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
+
 from apps.alerts.domain import HealthAlert
 from apps.alerts.models import AlertEvent
 from apps.alerts.queries import open_health_alerts
@@ -11,8 +13,10 @@ from apps.alerts.services import record_health_alerts
 from apps.health.domain import INTENDED, Code, Finding, Level, Subject
 from apps.health.wording import describe, sentence
 from apps.market.models import Asset, Feed
+from apps.market.queries import every_asset, every_feed
 from apps.notify.models import Channel
 from apps.notify.queries import operator_channels
+from apps.owned_ids import is_owned
 from apps.rules.models import Rule, RuleState
 
 NAMED_BY: Mapping[str, tuple[Any, str]] = {
@@ -113,8 +117,9 @@ def _alerts_of(
     for key, one in problems.items():
         whose: list[int | None] = []
         if one.subject in _OF_OPERATORS:
-            whose = [pk for pk in owners.get(key, ()) if pk not in notified]
-            if one.subject == Subject.SYSTEM or (not has_stopped and _concerns(one, owner_id=None)):
+            whose = [pk for pk in owners.get(key, ()) if pk not in notified or is_owned(one.subject_id)]
+            is_theirs = not is_owned(one.subject_id) and not has_stopped and _concerns(one, owner_id=None)
+            if one.subject == Subject.SYSTEM or is_theirs:
                 whose.append(None)
         else:
             whose = [*owners.get(key, ())]
@@ -141,12 +146,17 @@ def _alert_of(one: Finding, *, owner_id: int | None, name: str, since: datetime)
     )
 
 
+def every_row(model: Any) -> QuerySet[Any]:
+    """Return the rows of a model of NAMED_BY, those that have an owner too."""
+    return {Feed: every_feed, Asset: every_asset}.get(model, model.objects.all)()
+
+
 def _names(keys: Iterable[_Key]) -> dict[_Key, str]:
     found = {}
     for subject, ids in _by_subject(keys).items():
         if subject in NAMED_BY:
             model, column = NAMED_BY[subject]
-            rows = model.objects.filter(pk__in=ids).order_by().values_list("pk", column)
+            rows = every_row(model).filter(pk__in=ids).order_by().values_list("pk", column)
             found.update({(subject, pk): name for pk, name in rows})
     return found
 

@@ -18,6 +18,7 @@ from apps.leases import CLOCKS_DIFFER_AT_MOST
 from apps.market import partitions
 from apps.market.domain import Admission, AdmittedQuote
 from apps.market.models import Asset, EvaluationCursor, Feed, FeedEntry, FeedHead, LatestQuote, Quote, RollupCursor
+from apps.market.queries import every_asset, every_feed
 from apps.market.services.log import append_quotes, append_rules_entry, lock_head
 from apps.notify.models import Channel, RuleChannel
 from apps.rules.engine.rule import RuleSpec
@@ -73,14 +74,16 @@ def _make(*, now: datetime) -> None:
     User.objects.bulk_create([nobody], ignore_conflicts=True)
     # Of two at once, one makes the rest.
     owner = User.objects.select_for_update(no_key=True).get(pk=CANARY)
-    if Feed.every.filter(pk=CANARY).exists():
+    if every_feed().filter(pk=CANARY).exists():
         return
     # Off: nobody fetches it. What is stored is evaluated all the same.
-    feed = Feed.every.create(pk=CANARY, name=NAME, interval_seconds=PRICE_EVERY.seconds, is_enabled=False)
+    feed = Feed(pk=CANARY, name=NAME, interval_seconds=PRICE_EVERY.seconds, is_enabled=False)
+    feed.save(force_insert=True)
     FeedHead.objects.create(feed=feed, next_slot=now)
     EvaluationCursor.objects.create(feed=feed)
     RollupCursor.objects.create(feed=feed, seq=NEVER_ROLLED_UP)
-    asset = Asset.every.create(pk=CANARY, symbol=SYMBOL, feed=feed)
+    asset = Asset(pk=CANARY, symbol=SYMBOL, feed=feed)
+    asset.save(force_insert=True)
     rule = Rule.every.create(pk=CANARY, owner=owner, name=NAME, severity=Rule.Severity.INFO)
     spec = RuleSpec.read({"assets": [SYMBOL], "condition": {"kind": "above", "level": str(CALM)}})
     version = RuleVersion.objects.create(rule=rule, number=1, document=spec.document())
@@ -117,5 +120,5 @@ def _drop() -> None:
         # With it go its rule, alerts, channel and messages.
         User.objects.filter(pk=CANARY).delete()
         Quote.objects.filter(asset=CANARY).delete()
-        Asset.every.filter(pk=CANARY).delete()
-        Feed.every.filter(pk=CANARY).delete()
+        every_asset().filter(pk=CANARY).delete()
+        every_feed().filter(pk=CANARY).delete()

@@ -34,7 +34,7 @@ class Problem(models.Model):
     """
 
     subject = models.CharField(max_length=8, choices=[(one.value, one.value) for one in Subject])
-    subject_id = models.PositiveBigIntegerField(default=0)
+    subject_id = models.BigIntegerField(default=0)
     code = models.CharField(max_length=32, choices=[(one.value, one.value) for one in Code])
     level = models.CharField(max_length=8, choices=[(one.value, one.value) for one in Level])
     since = models.DateTimeField()

@@ -21,7 +21,8 @@ from apps.health.domain import (
 )
 from apps.health.models import Check, Problem
 from apps.health.wording import describe, sentence
-from apps.market.models import Asset, Feed
+from apps.market.models import Feed
+from apps.market.queries import every_asset, every_feed
 from apps.notify.models import Channel, RuleChannel
 from apps.rules.models import Rule, RuleState
 
@@ -72,8 +73,8 @@ def channel_healths(ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
 def asset_healths(ids: Iterable[int], *, now: datetime) -> dict[int, Health]:
     """Return asset id -> how the asset is, by itself and by its feed."""
     wanted = list(ids)
-    feeds = dict(Asset.objects.filter(pk__in=wanted).order_by().values_list("pk", "feed"))
-    names = dict(Feed.objects.filter(pk__in=set(feeds.values()) - {None}).order_by().values_list("pk", "name"))
+    feeds = dict(every_asset().filter(pk__in=wanted).order_by().values_list("pk", "feed"))
+    names = dict(every_feed().filter(pk__in=set(feeds.values()) - {None}).order_by().values_list("pk", "name"))
     causes = {
         pk: [(Subject.ASSET, pk, ""), *([(Subject.FEED, feed_id, f"Feed {names[feed_id]}: ")] if feed_id else [])]
         for pk, feed_id in feeds.items()
@@ -160,7 +161,8 @@ def _seen_by(user: AbstractBaseUser | AnonymousUser) -> Q:
     seen = Q(subject=Subject.RULE, subject_id__in=user.rules.values("pk"))
     seen |= Q(subject=Subject.CHANNEL, subject_id__in=user.channels.values("pk"))
     if user.is_staff and user.has_perm("market.view_feed"):
-        return seen | Q(subject__in=[Subject.SYSTEM, Subject.FEED, Subject.ASSET])
+        # Problems of feeds and assets that have an owner are for their owner alone.
+        seen |= Q(subject=Subject.SYSTEM) | Q(subject__in=[Subject.FEED, Subject.ASSET], subject_id__gt=0)
     seen |= Q(subject=Subject.ASSET, subject_id__in=watched.values("asset"))
     return seen | Q(subject=Subject.FEED, subject_id__in=watched.values("asset__feed"))
 

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, ProhibitNullCharactersValidator, RegexValidator
 from django.db import models
@@ -12,7 +13,9 @@ from apps.canary import WithCanary, WithoutCanary
 from apps.leases import Dispatched, Leased
 from apps.market import domain
 from apps.market.calendars import CALENDARS
+from apps.market.derived import models as _derived  # noqa: F401 (Django looks for tables here)
 from apps.market.splits import RATIO_HIGHEST
+from apps.owned_ids import LABEL, external_id_of
 
 INTERVAL_LONGEST_SECONDS = 7 * 86_400
 SILENT_SHORTEST_SECONDS, SILENT_LONGEST_SECONDS = 10, 30 * 86_400
@@ -23,10 +26,16 @@ currency_validator = RegexValidator(r"\A[A-Z0-9]{2,12}\Z", "Use 2 to 12 capital 
 slug_validator = RegexValidator(r"\A[a-z0-9][a-z0-9-]{0,63}\Z", "Use 1 to 64 small letters, digits and dashes.")
 
 
+def owned_by_id(name: str) -> models.CheckConstraint:
+    """Return the constraint that the rows with an owner are those whose id says so (apps.owned_ids)."""
+    return models.CheckConstraint(condition=Q(owner=None, id__gte=-1) | Q(owner__isnull=False, id__lt=-1), name=name)
+
+
 class Feed(models.Model):
     """A set of assets asked for together: the unit of scheduling, of ordering and of parallelism.
 
-    Nothing locks this row: its two locks are FeedHead and EvaluationCursor, made with it.
+    Nothing locks this row: its two locks are FeedHead and EvaluationCursor, made with it. owner: whose derived series
+    it has, and whoever else does not see it; its id is one of apps.owned_ids.
     """
 
     class TimePolicy(models.TextChoices):
@@ -65,12 +74,22 @@ class Feed(models.Model):
     # Its clock is that of this machine, not a recording's. It follows from the feed's sources, which set it.
     is_live = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
+    # Deleted by `delete_series`, since an owner's rules and log hang on it.
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, editable=False, related_name="owned_feeds"
+    )
     objects = WithoutCanary()
     every = WithCanary()
 
     class Meta:
         ordering = ["name"]
         constraints = [
+            owned_by_id("feed_has_an_owner_as_its_id_says"),
+            models.CheckConstraint(
+                condition=~Q(name=LABEL),
+                name="feed_name_is_not_that_of_owned_feeds",
+                violation_error_message=f"Metrics and logs call the feeds of owners {LABEL}; take another name.",
+            ),
             models.CheckConstraint(
                 condition=Q(interval_seconds__gte=1, interval_seconds__lte=INTERVAL_LONGEST_SECONDS),
                 name="feed_interval_from_1_second_to_7_days",
@@ -154,9 +173,9 @@ class EvaluationCursor(Dispatched):
 
 
 class Asset(models.Model):
-    """Anything with a price over time."""
+    """Anything with a price over time. owner: the one person who sees it, or None; its id is one of apps.owned_ids."""
 
-    symbol = models.CharField(max_length=64, unique=True, validators=[symbol_validator], help_text="Like BTC-USD.")
+    symbol = models.CharField(max_length=64, validators=[symbol_validator], help_text="Like BTC-USD.")
     name = models.CharField(
         max_length=128, blank=True, validators=[ProhibitNullCharactersValidator()], help_text="What people call it."
     )
@@ -188,24 +207,47 @@ class Asset(models.Model):
         "price of it waits to be confirmed.",
     )
     tags = models.JSONField(default=list, blank=True, help_text='A list of words that rules can choose by: ["crypto"].')
+    # Deleted by `delete_series`, since an owner's rules and log hang on it.
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, editable=False, related_name="owned_assets"
+    )
     objects = WithoutCanary()
     every = WithCanary()
 
     class Meta:
         ordering = ["symbol"]
         # Serves exchange rates: the few assets that are some.
-        indexes = [models.Index(fields=["base_currency"], condition=~Q(base_currency=""), name="asset_is_a_rate")]
+        indexes = [
+            models.Index(fields=["base_currency"], condition=~Q(base_currency=""), name="asset_is_a_rate"),
+            # Serves selectors and lists: the unique ones are each for a part of the rows.
+            models.Index(fields=["symbol"], name="asset_by_symbol"),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(base_currency="") | (~Q(currency="") & ~Q(currency=models.F("base_currency"))),
                 name="asset_rate_is_between_two_currencies",
-            )
+            ),
+            models.UniqueConstraint(fields=["symbol"], condition=Q(owner=None), name="one_asset_per_symbol"),
+            models.UniqueConstraint(
+                fields=["owner", "symbol"], condition=Q(owner__isnull=False), name="one_asset_per_owner_and_symbol"
+            ),
+            owned_by_id("asset_has_an_owner_as_its_id_says"),
         ]
 
     def __str__(self) -> str:
         return self.symbol
 
+    @property
+    def external_id(self) -> str:
+        """Return what clients call it: symbols are unique for each owner alone."""
+        return external_id_of(self.pk) or self.symbol
+
     def clean(self) -> None:
+        # Forms leave out the owner, and so the constraint that has it.
+        others = Asset.every.filter(symbol=self.symbol, owner=self.owner_id).exclude(pk=self.pk)
+        if others.exists():
+            taken = "There is an asset of this symbol already."
+            raise ValidationError({"symbol": ValidationError(taken, code="unique")})
         if not isinstance(self.tags, list) or not all(_is_word(tag) for tag in self.tags):
             raise ValidationError({"tags": 'Write a list of words, like ["crypto", "stablecoin"].'})
         if self.calendar and self.calendar not in CALENDARS:
@@ -265,7 +307,7 @@ class AssetAlias(models.Model):
 
 
 # Kinds of entries that time brings; every other kind changes what a reader sees of the past.
-FORWARD_KINDS = ("quotes", "rules")
+FORWARD_KINDS = ("quotes", "rules", "series")
 
 
 class FeedEntry(models.Model):
@@ -286,6 +328,7 @@ class FeedEntry(models.Model):
         HISTORY = "history", "history"
         SPLIT = "split", "split"
         CORRECTION = "correction", "correction"
+        SERIES = "series", "change of series"
 
     feed = models.ForeignKey(Feed, models.CASCADE, related_name="entries")
     seq = models.PositiveBigIntegerField()

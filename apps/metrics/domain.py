@@ -56,8 +56,8 @@ TASK_OUTCOMES = ("succeeded", "failed", "timed_out", "expired", "revoked")
 # Of a run that is no outcome, since the task runs again.
 MESSAGE_OUTCOMES = ("stored", "refused", "requeued")
 
-_FEED = "the feed's name"
-_KIND = "kind of the entry: quotes, rules, history, split, correction"
+_FEED = "the feed's name; owned: all feeds of owners"
+_KIND = "kind of the entry: quotes, rules, history, split, correction, series"
 _ALERT = {
     "feed": "the feed's name; empty: no feed's",
     "kind": "kind of the alert, like condition, error, system",

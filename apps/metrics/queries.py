@@ -13,13 +13,15 @@ from apps.canary import is_not_canary
 from apps.health.domain import INTENDED, Code, Level, Subject
 from apps.health.models import Check, Problem
 from apps.market.models import Asset, Feed, FeedEntry, LatestQuote
+from apps.market.queries import every_asset, every_feed
 from apps.metrics.domain import Histogram, Sample
 from apps.notify.models import Attempt, Channel, DeliveryTotal, Message, Notification
 from apps.notify.transports.registry import TRANSPORTS
+from apps.owned_ids import LABEL
 from apps.rules.models import Rule
 from apps.sources.models import FeedSource
 from apps.sources.queries import budget_of
-from apps.totals import Totals, by_code, histogram, summed
+from apps.totals import Totals, added, by_code, histogram, summed
 
 # (messages, consumers) of a queue
 Depths = Mapping[str, tuple[int, int]]
@@ -59,6 +61,7 @@ def _of_feeds(*, now: datetime) -> Iterator[Sample]:
     assets = dict(Asset.objects.exclude(feed=None).order_by().values_list("feed").annotate(Count("pk")))
     newest_of = LatestQuote.objects.filter(asset__feed__is_live=True).order_by()
     newest = dict(newest_of.values_list("asset__feed").annotate(Max("at")))
+    yield from _of_owned_feeds()
     for feed in Feed.objects.select_related("head", "evaluation_cursor", "rollup_cursor").order_by("pk"):
         name, head, cursor = (feed.name,), feed.head, feed.evaluation_cursor
         rollup = getattr(feed, "rollup_cursor", None)
@@ -72,6 +75,24 @@ def _of_feeds(*, now: datetime) -> Iterator[Sample]:
         yield Sample("fintech_assets", assets.get(feed.pk, 0), name)
         if feed.pk in newest:
             yield Sample("fintech_feed_newest_quote_age_seconds", _age(newest[feed.pk], now=now), name)
+
+
+def _of_owned_feeds() -> Iterator[Sample]:
+    """Yield what the feeds that have an owner say together, where there is one: none is named."""
+    feeds = every_feed().filter(owner__isnull=False).order_by()
+    rows = list(
+        feeds.values_list(
+            "head__totals", "evaluation_cursor__totals", "head__seq", "evaluation_cursor__seq", "rollup_cursor__seq"
+        )
+    )
+    if not rows:
+        return
+    appended, evaluated, *seqs = zip(*rows, strict=True)
+    head, evaluation, rollup = (sum(seq or 0 for seq in one) for one in seqs)
+    yield from _of_log(LABEL, added(*appended), added(*evaluated))
+    yield Sample("fintech_log_lag_entries", head - evaluation, (LABEL, "evaluation"))
+    yield Sample("fintech_log_lag_entries", head - rollup, (LABEL, "rollup"))
+    yield Sample("fintech_assets", every_asset().filter(owner__isnull=False).count(), (LABEL,))
 
 
 def _of_log(feed: str, appended: Totals, evaluated: Totals) -> Iterator[Sample]:

@@ -17,10 +17,11 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import IN_STATE, alerts_of
 from apps.alerts.services import acknowledge
 from apps.alerts.wording import describe_event_reason
-from apps.market.models import Asset
-from apps.market.queries import price_path
+from apps.market.queries import assets_seen_by, price_path
+from apps.notify.services import create_silence
 from apps.panel.alert_notifications import notification_tables
-from apps.panel.kit.pages import Chart, ReadOnlyAdmin, ShortText, Table, page_link, trace_link
+from apps.panel.deferrals import describe_silence_on
+from apps.panel.kit.pages import ROWS_SHOWN, Chart, ReadOnlyAdmin, ShortText, Table, page_link, trace_link
 from apps.panel.problems import subject_links
 from apps.panel.silences import silence_form_for
 from apps.panel.splits import PERMISSION, split_address, step_of
@@ -81,7 +82,7 @@ class AssetFilter(admin.RelatedFieldListFilter):
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[int, str]]:
         seen = alerts_of(request.user).order_by().filter(asset=OuterRef("pk"))
-        assets = Asset.objects.filter(Exists(seen)).order_by("symbol")
+        assets = assets_seen_by(request.user).filter(Exists(seen)).order_by("symbol")
         return list(assets.values_list("pk", "symbol")[:CHOICES_OFFERED])
 
 
@@ -102,12 +103,12 @@ class AlertAdmin(ReadOnlyAdmin):
     """Alerts open and end by what the engine finds in the log, by the check of health, or by what Alertmanager says;
     nobody edits them. People acknowledge them."""
 
-    actions = ["acknowledge", "silence", "was_split"]
+    actions = ["acknowledge", "silence_1h", "silence_4h", "silence", "was_split"]
     buttons = actions
     empty_text = "No alerts yet. One opens when a rule's condition holds; see Rules for what is watched."
     fields = [
         *("summary", "state_label", "severity_label", "kind", "opened_at", "over_since", "resolution_text"),
-        *("acknowledged", "note"),
+        *("acknowledged", "note", "silenced"),
     ]
     list_display = [
         "state_label",
@@ -178,12 +179,18 @@ class AlertAdmin(ReadOnlyAdmin):
             return "by nobody"
         return f"by {alert.acknowledged_by or 'somebody'} at {localize(alert.acknowledged_at)}"
 
+    @admin.display(description="silenced")
+    def silenced(self, alert: Alert) -> str:
+        return describe_silence_on(alert, now=timezone.now())
+
     def has_acknowledge_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("alerts.change_alert")
 
     def buttons_for(self, request: HttpRequest, row: Alert) -> Sequence[str]:
         # An alert that no rule opened is silenced by severity, or in Alertmanager.
-        offered = {"acknowledge": row.state == Alert.State.OPEN, "silence": row.rule_id is not None}
+        of_rule = row.rule_id is not None
+        offered = {"acknowledge": row.state == Alert.State.OPEN, "silence": of_rule}
+        offered |= dict.fromkeys(("silence_1h", "silence_4h"), of_rule and row.resolved_at is None)
         offered["was_split"] = row.kind == Alert.Kind.CONDITION and step_of(row) is not None
         return [name for name in self.buttons if offered[name]]
 
@@ -216,7 +223,41 @@ class AlertAdmin(ReadOnlyAdmin):
     def has_silence_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("notify.add_silence")
 
-    @admin.action(description="Silence", permissions=["silence"])
+    @admin.action(description="Silence for 1 h", permissions=["silence"])
+    def silence_1h(self, request: HttpRequest, queryset: QuerySet[Alert]) -> HttpResponse | None:
+        """Silence these rules on these assets for an hour."""
+        return self._silence_for(request, queryset, hours=1)
+
+    @admin.action(description="Silence for 4 h", permissions=["silence"])
+    def silence_4h(self, request: HttpRequest, queryset: QuerySet[Alert]) -> HttpResponse | None:
+        """Silence these rules on these assets for four hours."""
+        return self._silence_for(request, queryset, hours=4)
+
+    def _silence_for(self, request: HttpRequest, queryset: QuerySet[Alert], *, hours: int) -> HttpResponse | None:
+        alerts = list(queryset.filter(rule__isnull=False)[:ROWS_SHOWN])
+        pairs = {(one.rule_id, one.asset_id): one for one in alerts}
+        now = timezone.now()
+        for one in pairs.values():
+            create_silence(
+                author=request.user,
+                owner=one.owner,
+                rule=one.rule,
+                asset=one.asset,
+                starts_at=now,
+                ends_at=now + timedelta(hours=hours),
+                comment=f"for {hours} h, from an alert",
+            )
+        if pairs:
+            named = ", ".join(f"{one.rule_name} on {one.symbol}" for one in list(pairs.values())[:3])
+            more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+            self.say_done(
+                request, f"Silenced for {hours} h: {named}{more}. Alerts are recorded, messages come afterwards."
+            )
+        else:
+            self.say_refused(request, "Choose alerts of rules to silence them.")
+        return self.after(request, alerts)
+
+    @admin.action(description="Silence for longer", permissions=["silence"])
     def silence(self, request: HttpRequest, queryset: QuerySet[Alert]) -> HttpResponse | None:
         """Open the form of a new silence about this rule on this asset."""
         alerts = list(queryset.filter(rule__isnull=False)[:2])

@@ -22,6 +22,7 @@ from apps.alerts.queries import alerts_of, states_watching
 from apps.health.queries import asset_healths
 from apps.market import calendars, queries
 from apps.market.calendars import CALENDARS
+from apps.market.derived.models import DerivedFeed
 from apps.market.models import Asset, AssetAlias, Feed
 from apps.market.services import AssetStays, CorrectionRefused, refuse_to_move
 from apps.panel.asset_picker import AssetPicker
@@ -94,6 +95,8 @@ class AssetForm(forms.ModelForm):
 
     def clean_feed(self) -> Feed | None:
         feed: Feed | None = self.cleaned_data["feed"]
+        if self.instance.pk is None and feed is not None and DerivedFeed.objects.filter(pk=feed.pk).exists():
+            raise ValidationError(f"{feed} has derived series alone.")
         if self.instance.pk is not None and "feed" in self.changed_data:
             try:
                 refuse_to_move(Asset.objects.select_related("feed").get(pk=self.instance.pk), feed=feed)
@@ -166,6 +169,10 @@ class AssetAdmin(HealthShown, PageAdmin):
     search_fields = ["symbol", "name", "aliases__name"]
     search_help_text = "Finds symbols, names and aliases."
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Asset]:
+        rows = queries.assets_seen_by(request.user)
+        return rows.order_by(*self.get_ordering(request) or Asset._meta.ordering)
+
     def get_readonly_fields(self, request: HttpRequest, obj: Asset | None = None) -> list[str]:
         shown = ["health", "health_text", "latest_price", "latest_at", "trading_now"]
         return shown if obj is None else ["symbol", *shown]
@@ -173,6 +180,10 @@ class AssetAdmin(HealthShown, PageAdmin):
     def get_fields(self, request: HttpRequest, obj: Asset | None = None) -> list[str]:
         # One that is not there yet has no health.
         return [name for name in self.fields if obj is not None or name not in ("health", "health_text")]
+
+    def has_change_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
+        # What one owner has is made and deleted on pages of its own.
+        return super().has_change_permission(request, obj) and (obj is None or obj.owner_id is None)
 
     def has_delete_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
         # What has quotes, or is watched, is part of a log that is never rewritten. None stands for many at once.

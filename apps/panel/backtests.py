@@ -21,7 +21,7 @@ from apps.backtests import services as runs
 from apps.backtests.models import BacktestRun
 from apps.backtests.queries import backtests_seen_by
 from apps.backtests.wording import describe_failure
-from apps.market.models import Asset
+from apps.market.queries import assets_named
 from apps.panel.backtest_report import bars_of, chart_of_report, counted, span_text, threshold_text
 from apps.panel.kit.owned import describe_document
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, Table
@@ -131,7 +131,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
         if said is not None:
             said.is_valid()
             document = said.spec.document() if said.spec is not None else document
-        stored = _stored(document)
+        stored = _stored(document, owner_id=rule.owner_id)
         form = TryForm(None if from_form else request.POST or None, initial=_initial(request, document, stored))
         if not from_form and request.method == "POST" and form.is_valid():
             try:
@@ -210,7 +210,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
 
     def charts_for(self, request: HttpRequest, row: BacktestRun) -> list[Chart]:
         symbol = _asset_chosen(request, row.result) if row.result else None
-        asset = Asset.objects.filter(symbol=symbol).first() if symbol else None
+        asset = assets_named([symbol], owner_id=row.rule.owner_id).get(symbol) if symbol else None
         if asset is None:
             return []
         return [chart_of_report(row.result, asset_id=asset.pk, symbol=asset.symbol)]
@@ -301,9 +301,9 @@ class BacktestRunAdmin(ReadOnlyAdmin):
         return "" if opened is None else counted(opened, "opening")
 
 
-def _stored(document: Any) -> tuple[datetime, datetime] | None:
+def _stored(document: Any, *, owner_id: int) -> tuple[datetime, datetime] | None:
     try:
-        return runs.stored_range(RuleSpec.read(document))
+        return runs.stored_range(RuleSpec.read(document), owner_id=owner_id)
     except RuleInvalid:
         return None
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
+from apps.alerts.models import Alert
 from apps.notify import domain, queries
 from apps.notify.models import Channel, Notification, Silence
 from apps.notify.services import WouldSend
@@ -26,6 +27,21 @@ def describe_deferral(deferred_by: domain.Deferral) -> str:
         return f"Quiet hours hold it back until {until}."
     comment = Silence.objects.values_list("comment", flat=True).get(pk=deferred_by.silence_id)
     return f"The silence “{comment}” holds it back until {until}."
+
+
+def describe_silence_on(alert: Alert, *, now: datetime) -> str:
+    """Return until when which silence matches an alert, of several the one that lasts longest; "no" where none does."""
+    matching = domain.silences_matching(
+        queries.silences_in_force(now=now),
+        rule_id=alert.rule_id,
+        asset_id=alert.asset_id,
+        owner_id=alert.owner_id,
+        severity=alert.severity,
+    )
+    if not matching:
+        return "no"
+    comment = Silence.objects.values_list("comment", flat=True).get(pk=matching[0].silence_id)
+    return f"until {domain.moment(matching[0].ends_at)}, by the silence “{comment}”"
 
 
 def describe_deferred_by(notification: Notification) -> str:

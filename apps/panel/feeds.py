@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db import models
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 from apps.canary import is_not_canary
 from apps.health.queries import feed_healths
 from apps.market import queries
+from apps.market.derived.models import DerivedFeed
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed, FeedEntry, Quote, SupersededQuote
 from apps.market.services import pause_feeds, resume_feeds
 from apps.panel.feed_health import (
@@ -123,7 +124,9 @@ class FeedAdmin(HealthShown, PageAdmin):
     search_fields = ["name"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Feed]:
-        return queries.with_recent_entries(super().get_queryset(request)).prefetch_related("sources")
+        is_superuser = request.user.is_superuser
+        rows = queries.feeds_seen_by(request.user) if is_superuser else super().get_queryset(request)
+        return queries.with_recent_entries(rows).prefetch_related("sources")
 
     def get_fields(self, request: HttpRequest, obj: Feed | None = None) -> list[str]:
         return self.fields if obj is None else [*self.fields, *self.progress_fields]
@@ -135,6 +138,11 @@ class FeedAdmin(HealthShown, PageAdmin):
         if db_field.name == "interval_seconds":
             kwargs |= {"min_value": 1, "max_value": INTERVAL_LONGEST_SECONDS}
         return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def has_change_permission(self, request: HttpRequest, obj: Feed | None = None) -> bool:
+        # Nobody sets what is made of other feeds.
+        is_derived = obj is not None and DerivedFeed.objects.filter(pk=obj.pk).exists()
+        return super().has_change_permission(request, obj) and not is_derived
 
     def has_delete_permission(self, request: HttpRequest, obj: Feed | None = None) -> bool:
         # A feed's log is never rewritten; one that has none yet may go. None stands for many at once.
@@ -168,6 +176,8 @@ class FeedAdmin(HealthShown, PageAdmin):
         set_is_live(form.instance)
 
     def buttons_for(self, request: HttpRequest, row: Feed) -> list[str]:
+        if DerivedFeed.objects.filter(pk=row.pk).exists():
+            return []
         return ["fetch_now", "pause"] if row.is_enabled else ["resume"]
 
     @admin.action(description="Fetch now", permissions=["change"])
@@ -370,7 +380,8 @@ class FeedEntryAdmin(ReadOnlyAdmin):
     list_select_related = ["feed"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[FeedEntry]:
-        return super().get_queryset(request).filter(is_not_canary("feed"))
+        rows = super().get_queryset(request)
+        return rows.filter(is_not_canary("feed") if request.user.is_superuser else Q(feed__gt=0))
 
     @admin.display(description="rejected")
     def rejected_text(self, entry: FeedEntry) -> str:

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.paginator import InfinitePaginator
 
-from apps.market.models import Asset
+from apps.market.queries import assets_seen_by
 from apps.panel.kit.owned import OwnedRows, state_label
 from apps.panel.kit.pages import ReadOnlyAdmin
 from apps.rules.domain import describe_reason
@@ -34,7 +34,7 @@ class SteppedAssetFilter(admin.RelatedFieldListFilter):
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[int, str]]:
         rules = rules_ever_seen_by(request.user)
-        assets = Asset.objects.filter(rule_states__rule__in=rules).distinct().order_by("symbol")
+        assets = assets_seen_by(request.user).filter(rule_states__rule__in=rules).distinct().order_by("symbol")
         return list(assets.values_list("pk", "symbol")[:CHOICES_OFFERED])
 
 

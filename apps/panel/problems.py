@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from apps.alerts.reconciliation import SUBJECT as RECONCILED
-from apps.health.alerting import NAMED_BY
+from apps.health.alerting import NAMED_BY, every_row
 from apps.health.domain import Subject
 from apps.health.queries import not_checked, problem_counts, problems_seen_by, system_health
 from apps.panel.kit.parts import LINK, Part
@@ -61,7 +61,7 @@ def subject_links(subjects: Iterable[tuple[str, int]]) -> dict[tuple[str, int], 
         if subject not in _NAMED_BY:
             continue
         model, column = _NAMED_BY[subject]
-        names = dict(model.objects.filter(pk__in=its_ids).order_by().values_list("pk", column))
+        names = dict(every_row(model).filter(pk__in=its_ids).order_by().values_list("pk", column))
         for pk in its_ids:
             page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[pk])
             # A row that was deleted since the check has no page.

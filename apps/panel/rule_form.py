@@ -24,7 +24,7 @@ from unfold.widgets import (
 
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import Asset, Feed
-from apps.market.queries import assets_chosen
+from apps.market.queries import assets_chosen, assets_of
 from apps.notation import write_duration
 from apps.notify.models import Channel
 from apps.panel.asset_picker import AssetPickerWidget, AssetsField
@@ -269,10 +269,11 @@ class RuleForm(forms.ModelForm):
                 RuleState._meta.get_field("asset"), admin.site, choices=self.fields["symbols"].choices
             )
             self.fields["kind"].widget.attrs["data-kinds-with"] = json.dumps(KINDS_WITH)
+        self.fields["symbols"].queryset = assets_of(self.owner.pk).order_by("symbol")  # type: ignore[attr-defined]
         if self.instance.pk is not None:
             version = queries.newest_versions([self.instance.pk]).get(self.instance.pk)
             if version is not None:
-                self.initial = initial_of(version.document) | self.initial
+                self.initial = initial_of(version.document, owner_id=self.owner.pk) | self.initial
                 symbols = version.document.get("assets") if isinstance(version.document, dict) else None
                 if isinstance(symbols, list):
                     # What is only shown in another order must not become another version.
@@ -280,10 +281,14 @@ class RuleForm(forms.ModelForm):
         if "channels" in self.fields:
             self._offer_channels()
 
+    @property
+    def owner(self) -> AbstractBaseUser:
+        """Return whose rule it is: who writes it, where it is new."""
+        return self.instance.owner if self.instance.pk is not None else self.user
+
     def _offer_channels(self) -> None:
         """Offer the channels of the rule's owner, and no others."""
-        owner = self.instance.owner if self.instance.pk is not None else self.user
-        own = Channel.objects.filter(owner=owner).order_by("name")
+        own = Channel.objects.filter(owner=self.owner).order_by("name")
         self.fields["channels"].queryset = own  # type: ignore[attr-defined]
         if not own:
             self.fields["channels"].help_text = format_html(NO_CHANNELS, reverse("admin:notify_channel_add"))
@@ -321,7 +326,7 @@ class RuleForm(forms.ModelForm):
         if spec is None or self.faults:
             return
         try:
-            refuse_unfit_assets(spec)
+            refuse_unfit_assets(spec, owner_id=self.owner.pk)
             self.spec = spec
         except RuleInvalid as error:
             self.faults.append(error)
@@ -389,7 +394,7 @@ class RuleForm(forms.ModelForm):
         return [{"field": field, "path": path, "text": text} for field, path, text in read if text]
 
     def _refuse_second_name(self, name: str) -> None:
-        owner = self.instance.owner if self.instance.pk is not None else self.user
+        owner = self.owner
         try:
             refuse_second_name(owner_id=owner.pk, name=name, rule=self.instance)
         except forms.ValidationError as error:
@@ -440,8 +445,8 @@ def write_condition(built: Any) -> str:
     return write_yaml(document, is_compact=True)
 
 
-def initial_of(document: Any) -> dict[str, Any]:
-    """Return what the fields show of a rule; nothing where it cannot be read."""
+def initial_of(document: Any, *, owner_id: int) -> dict[str, Any]:
+    """Return what the fields show of a rule of this owner; nothing where it cannot be read."""
     try:
         spec = RuleSpec.read(document)
     except RuleInvalid:
@@ -451,7 +456,9 @@ def initial_of(document: Any) -> dict[str, Any]:
     initial = {
         "enabled": spec.enabled,
         "watch": "symbols" if assets.symbols else "tag" if assets.tag else "feed",
-        "symbols": [asset.pk for asset in assets_chosen(symbols=assets.symbols)] if assets.symbols else [],
+        "symbols": [one.pk for one in assets_chosen(symbols=assets.symbols, owner_id=owner_id)]
+        if assets.symbols
+        else [],
         "tag": assets.tag or "",
         "feed": Feed.objects.filter(name=assets.feed).first() if assets.feed else None,
         "pending": _duration(spec.pending),

@@ -63,7 +63,7 @@ class RulePreview(PageAdmin):
         answer: dict[str, Any] = {"summary": form.describe(), "assets": [], "more": 0, "warnings": []}
         if form.spec is not None:
             answer["summary"] = describe_rule(form.spec) + ("" if form.spec.enabled else " (switched off)")
-            prospect = queries.first_evaluated(form.spec)
+            prospect = queries.first_evaluated(form.spec, owner_id=form.owner.pk)
             answer["warnings"] = [*(f"{asset.symbol}: {why}" for asset, why in prospect.unfit), *prospect.warnings]
             answer["assets"] = [
                 {"symbol": one.asset.symbol, "is_known": one.outlook.is_known, "summary": one.outlook.summary}
@@ -97,7 +97,7 @@ class RulePreview(PageAdmin):
         if form.spec is None:
             return JsonResponse({"refusal": ""})
         try:
-            seen = glimpse(form.spec, symbol=request.POST.get("past_asset", ""))
+            seen = glimpse(form.spec, owner_id=form.owner.pk, symbol=request.POST.get("past_asset", ""))
         except NothingToSee as refusal:
             return JsonResponse({"refusal": str(refusal)})
         chart = chart_of_report(seen.report, asset_id=seen.asset.pk, symbol=seen.asset.symbol)

@@ -186,7 +186,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         chosen = request.GET.get("copy", "")
-        rule = self.get_queryset(request).filter(pk=chosen).first() if chosen.isdigit() else None
+        rule = self.get_object(request, chosen)
         if rule is None:
             return super().get_changeform_initial_data(request) | begin_with(request.GET.get("template", ""))
         return self.copied(rule)
@@ -196,7 +196,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
         name = Truncator(f"Copy of {rule.name}").chars(128)
         channels = list(Channel.objects.filter(rule_channels__rule=rule).values_list("pk", flat=True))
         about = {"name": name, "severity": rule.severity, "channels": channels}
-        return about | initial_of(rule.newest_document)  # type: ignore[attr-defined]
+        return about | initial_of(rule.newest_document, owner_id=rule.owner_id)  # type: ignore[attr-defined]
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
@@ -222,7 +222,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             trace_id=secrets.token_hex(16),
         )
         obj.pk, obj.owner, obj.created_at = made.pk, made.owner, made.created_at
-        self._say_prospect(request, form.spec)  # type: ignore[attr-defined]
+        self._say_prospect(request, form.spec, owner_id=made.owner_id)  # type: ignore[attr-defined]
 
     def save_related(self, request: HttpRequest, form: BaseModelForm, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
@@ -231,11 +231,11 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             channels.append(create_inbox(owner=request.user))
         set_channels(rule=form.instance, channels=channels)
 
-    def _say_prospect(self, request: HttpRequest, spec: RuleSpec) -> None:
+    def _say_prospect(self, request: HttpRequest, spec: RuleSpec, *, owner_id: int) -> None:
         if not spec.enabled:
             self.say_refused(request, "It is switched off: nothing is evaluated.")
             return
-        prospect = queries.first_evaluated(spec)
+        prospect = queries.first_evaluated(spec, owner_id=owner_id)
         self.say_done(request, _describe_prospect(prospect))
         for asset, why in prospect.unfit[:ASSETS_NAMED]:
             self.say_refused(request, f"{asset.symbol}: {why}.")
@@ -428,7 +428,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             return []
         if rule.deleted_at is not None or not spec.enabled:
             return []
-        prospect = queries.first_evaluated(spec)
+        prospect = queries.first_evaluated(spec, owner_id=rule.owner_id)
         # An asset that is evaluated already is left out: its windows may reach further back than the stored quotes.
         evaluated = {one.asset_id for one in states if not one.unknown}
         waiting = [

@@ -33,6 +33,9 @@ from apps.health import services as health
 from apps.log_facts import noted
 from apps.market import queries as market_queries
 from apps.market import services as market
+from apps.market.derived.deriving import claim_feeds_to_derive, derive_next
+from apps.market.derived.making import end_series
+from apps.market.derived.queries import feeds_made_of
 from apps.market.models import EvaluationCursor
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
@@ -53,6 +56,7 @@ logger = logging.getLogger(__name__)
 # Work that nobody has started after this long has probably lost its message; the sweep sends another.
 BEHIND = timedelta(seconds=10)
 EVALUATE_AT_MOST_SECONDS = 20
+DERIVE_AT_MOST_SECONDS = 20
 ALERTS_LOGGED = 20
 DELIVER_AT_MOST_SECONDS = 5
 ROLL_UP_AT_MOST_SECONDS = 20
@@ -69,6 +73,10 @@ def _fetch(feed_id: int, slot: datetime, trace_id: str) -> Signature:
 
 def _evaluate(feed_id: int) -> Signature:
     return signature("pipeline.evaluate_rules", (feed_id,), immutable=True, queue=analysis_queue(feed_id))
+
+
+def _derive(feed_id: int) -> Signature:
+    return signature("pipeline.derive_quotes", (feed_id,), immutable=True, queue=FETCHES)
 
 
 def _notify(*channel_ids: list[int]) -> Signature:
@@ -91,11 +99,13 @@ def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
 
 
 def start_due() -> None:
-    """Dispatch everything that is due: the chains of feeds, the evaluation of quotes pushed by HTTP, notifications, and
-    backtests. Note that it was done."""
+    """Dispatch everything that is due: the chains of feeds, the evaluation of quotes pushed by HTTP, the derivation of
+    series, notifications, and backtests. Note that it was done."""
     start_due_feeds()
     for feed_id in market.claim_feeds_pushed_to(now=timezone.now()):
         evaluate_soon(feed_id=feed_id)
+    for feed_id in claim_feeds_to_derive(now=timezone.now()):
+        _dispatch(_derive(feed_id))
     notify_due()
     for run_id in runs.start_due(now=timezone.now(), at_most=BACKTESTS_AT_MOST):
         _dispatch(_backtest(run_id))
@@ -117,6 +127,29 @@ def evaluate_soon(*, feed_id: int) -> None:
     """Dispatch the evaluation of a feed whose log has grown. If the message cannot be sent, the next tick or sweep
     sends it."""
     _dispatch(chain(_evaluate(feed_id), _notify()))
+
+
+def derive_soon(*, feed_id: int) -> None:
+    """Dispatch the derivation of each feed that has this one among those of its legs. If a message cannot be sent, the
+    next tick sends it."""
+    for derived_id in feeds_made_of(feed_id):
+        _dispatch(_derive(derived_id))
+
+
+def derive_quotes(*, feed_id: int) -> int:
+    """Append the quotes of a derived feed up to its legs' watermark, dispatch their evaluation and the feeds that are
+    made of it, and return the number of entries. Each is one transaction."""
+    until = time.monotonic() + DERIVE_AT_MOST_SECONDS
+    entries = 0
+    while derive_next(feed_id=feed_id, now=timezone.now(), trace_id=new_trace_id()) is not None:
+        entries += 1
+        if time.monotonic() > until:
+            _dispatch(_derive(feed_id))
+            break
+    if entries:
+        evaluate_soon(feed_id=feed_id)
+        derive_soon(feed_id=feed_id)
+    return entries
 
 
 def evaluate_pending(*, feed_id: int) -> list[int]:
@@ -167,8 +200,9 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     return True
 
 
-def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
-    """Move an asset to another feed, or to none, with the rules on it. Raises AssetStays.
+def move_asset(*, asset_id: int, feed_id: int | None, now: datetime, is_ending: bool = False) -> None:
+    """Move an asset to another feed, or to none, with the rules on it. Raises AssetStays. is_ending: it is about to be
+    deleted.
 
     One entry in each of the two logs marks where the old feed stops evaluating it and the new one starts; open alerts
     resolve.
@@ -176,7 +210,7 @@ def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
     trace_id = new_trace_id()
     with transaction.atomic():
         watching = rules.lock_rules_on(asset_id)
-        left_feed_id = market.move_asset(asset_id=asset_id, feed_id=feed_id)
+        left_feed_id = market.move_asset(asset_id=asset_id, feed_id=feed_id, is_ending=is_ending)
         ended = rules.follow_moved_asset(
             asset_id=asset_id, rules=watching, left_feed_id=left_feed_id, now=now, trace_id=trace_id
         )
@@ -188,6 +222,31 @@ def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
             cursor.totals = added(cursor.totals, totals_of_events(events))
             cursor.save(update_fields=["totals"])
     logger.info("asset moved", extra={"asset": asset_id, "from": left_feed_id, "to": feed_id, "rules": len(watching)})
+
+
+def delete_series(*, asset_id: int, now: datetime) -> None:
+    """Delete an asset that has an owner, with its quotes and candles, the alerts about it, and its feed's log where
+    nothing else is in it. Raises AssetStays. Its rules end first, as where an asset leaves its feed."""
+    with transaction.atomic():
+        feed_id = (
+            market_queries.every_asset().filter(owner__isnull=False).values_list("feed", flat=True).get(pk=asset_id)
+        )
+        move_asset(asset_id=asset_id, feed_id=None, now=now, is_ending=True)
+        if feed_id is not None:
+            end_series(asset_id=asset_id, feed_id=feed_id, now=now, trace_id=new_trace_id())
+        market.delete_asset(asset_id=asset_id, feed_id=feed_id)
+    logger.info("series deleted", extra={"asset": asset_id})
+
+
+def delete_series_of(*, owner_id: int, now: datetime) -> int:
+    """Delete all assets of an owner, who is about to be deleted, and return how many. Raises AssetStays."""
+    deleted = 0
+    # Those first of which no other is made.
+    while own := list(market_queries.every_asset().filter(owner=owner_id, leg_of=None).values_list("pk", flat=True)):
+        for asset_id in own:
+            delete_series(asset_id=asset_id, now=now)
+        deleted += len(own)
+    return deleted
 
 
 def notify_channels(*, channel_ids: Sequence[int]) -> list[int]:
@@ -259,14 +318,17 @@ def deliver(*, channel_id: int, is_failing: bool = False) -> int:
 def sweep() -> dict[str, int]:
     """Dispatch whatever has fallen behind, and return how much that was.
 
-    That is: entries not evaluated, backtests whose worker is gone, cache writes that failed, reminders that are due,
-    and rules that follow changed assets. (Each tick looks after notifications.) The database is the source of truth and
-    queues only speed things up, so a lost message costs seconds and nothing else.
+    That is: entries not evaluated, derived feeds behind their legs, backtests whose worker is gone, cache writes that
+    failed, reminders that are due, and rules that follow changed assets. (Each tick looks after notifications.) The
+    database is the source of truth and queues only speed things up, so a lost message costs seconds and nothing else.
     """
     now = timezone.now()
     behind = market.claim_feeds_behind(before=now - BEHIND, now=now)
     for feed_id in behind:
         evaluate_soon(feed_id=feed_id)
+    deriving = claim_feeds_to_derive(now=now, with_standing=True)
+    for feed_id in deriving:
+        _dispatch(_derive(feed_id))
     backtests = runs.start_behind(now=now, at_most=BACKTESTS_AT_MOST)
     for run_id in backtests:
         _dispatch(_backtest(run_id))
@@ -277,6 +339,7 @@ def sweep() -> dict[str, int]:
     found = {
         "rules": followed,
         "feeds": len(behind),
+        "derived": len(deriving),
         "backtests": len(backtests),
         "caches": rewritten,
     }

@@ -29,6 +29,14 @@ def fetch_quotes(self: Task, feed_id: int, slot: str, trace_id: str) -> None:
     with noted(feed=feed_id, **spans.named(trace_id, span_of_fetch(trace_id))), spans.collected(trace_id) as steps:
         entry = sources.fetch(**which, now=now)
     trace_fetch(entry, **which, began_at=now, steps=steps, redelivered=redelivered)
+    flow.derive_soon(feed_id=feed_id)
+
+
+@shared_task(name="pipeline.derive_quotes")
+def derive_quotes(feed_id: int) -> None:
+    """Append the quotes of a derived feed up to its legs' watermark."""
+    with noted(feed=feed_id):
+        flow.derive_quotes(feed_id=feed_id)
 
 
 # No soft limit: its exception would be raised inside the engine, which takes it for an error of the rule that is being

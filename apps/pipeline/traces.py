@@ -11,6 +11,7 @@ from apps import spans
 from apps.alerts.models import AlertEvent
 from apps.market.models import FeedEntry
 from apps.notify.models import Attempt, Message, Notification
+from apps.owned_ids import label_of
 
 
 def trace_tick(*, trace_id: str, feed_id: int, slot: datetime, began_at: datetime) -> None:
@@ -182,7 +183,7 @@ def span_of_evaluation(trace_id: str, feed_id: int, seq: int) -> int:
 
 def _facts_of(entry: FeedEntry) -> dict[str, str | int]:
     return {
-        "feed": entry.feed_id,
+        "feed": label_of(entry.feed_id),
         "entry": entry.seq,
         "kind": str(entry.kind),
         "provider": entry.provider,

@@ -32,7 +32,7 @@ class History:
         self._held = steps_of(copy.quantities)
         self._balances = steps_of(copy.balances)
         self._flows = _flows(copy)
-        self._assets = {one.pk: one for one in Asset.objects.filter(pk__in=list(self._held))}
+        self._assets = {one.pk: one for one in market.every_asset().filter(pk__in=list(self._held))}
         self._rate_assets = market.rate_assets()
         wanted = {*self._assets, *(one.pk for one in self._rate_assets)}
         self._closes = market.day_closes(wanted, since=midnight(since), until=midnight(until + ONE_DAY))

@@ -106,7 +106,7 @@ def import_activities(
 ) -> Imported:
     """Record the rows of a file in one portfolio, all or none. account: only those of it. Raises ImportRefused."""
     accounts = {one.account for one in read.rows if account in (None, one.account)}
-    assets = assets_named({one.symbol for one in read.rows if one.symbol})
+    assets = assets_named({one.symbol for one in read.rows if one.symbol}, owner_id=portfolio.owner_id)
     given = {"portfolios": dict.fromkeys(accounts, portfolio), "assets": assets}
     done = import_rows(read=read, **given, now=now, dry_run=dry_run)
     return done[0] if done else Imported(portfolio, 0, 0, 0)

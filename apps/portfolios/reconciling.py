@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 
-from apps.market.models import Asset
-from apps.market.queries import assets_named
+from apps.market.queries import assets_named, every_asset
 from apps.notation import write_number
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.positions import Deviation, deviations_of, document_of
@@ -54,8 +53,8 @@ def _compare(row: Reconciliation, *, now: datetime) -> None:
     refresh(portfolio=row.portfolio)
     copy = LedgerCopy.objects.get(portfolio=row.portfolio)
     held = {key: to_decimal(steps.on(row.day)) for key, steps in steps_of(copy.quantities).items()}
-    symbols = dict(Asset.objects.filter(pk__in=held).values_list("pk", "symbol"))
-    named = assets_named(row.stated)
+    symbols = dict(every_asset().filter(pk__in=held).values_list("pk", "symbol"))
+    named = assets_named(row.stated, owner_id=row.portfolio.owner_id)
     stated: dict[str, Decimal] = {}
     for name, quantity in row.stated.items():
         # A symbol of the file may be an alias, and two of them one asset.

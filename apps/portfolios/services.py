@@ -13,7 +13,6 @@ from django.db import transaction
 from django.db.models import Model
 
 from apps.market import queries as market
-from apps.market.models import Asset
 from apps.notation import write_number
 from apps.portfolios import queries
 from apps.portfolios.bulk import insert, without_collections
@@ -341,7 +340,9 @@ def _find_prices(computed: Computed, transactions: Iterable[Transaction]) -> dic
         return {}
     prices = market.prices_then(computed.missing_prices)
     currencies = dict(
-        Asset.objects.filter(pk__in={asset for asset, _ in computed.missing_prices}).values_list("pk", "currency")
+        market.every_asset()
+        .filter(pk__in={asset for asset, _ in computed.missing_prices})
+        .values_list("pk", "currency")
     )
     found = {key: price for key, price in prices.items() if currencies.get(key[0])}
     rows: list[Model] = []

@@ -25,9 +25,9 @@ KEPT_FOR = timedelta(hours=1)
 _read: dict[int, tuple[int, Engine]] = {}
 
 
-def read_ahead(rules: Sequence[tuple[RuleSpec, Rule | None]]) -> dict[int, FilledWindows]:
-    """Fill the windows of rules that are about to be saved, and return feed id -> the row that has them, as of the end
-    of the feed's log. Call it before anything is locked: it may take as long as a statement may.
+def read_ahead(rules: Sequence[tuple[RuleSpec, Rule | None]], *, owner_id: int) -> dict[int, FilledWindows]:
+    """Fill the windows of rules of one owner that are about to be saved, and return feed id -> the row that has them,
+    as of the end of the feed's log. Call it before anything is locked: it may take as long as a statement may.
 
     rules: what each is to say, and the rule that is edited. Windows that it has already are not filled again. The past
     of an asset is read once, however many rules there are. A log without quotes of these assets has no row.
@@ -35,7 +35,7 @@ def read_ahead(rules: Sequence[tuple[RuleSpec, Rule | None]]) -> dict[int, Fille
     specs = [_of_windows(spec) for spec, _ in rules]
     assets: dict[int, dict[int, list[int]]] = {}
     for number, (spec, rule) in enumerate(rules):
-        for feed_id, asset_ids in _assets_in_want(spec, rule).items():
+        for feed_id, asset_ids in _assets_in_want(spec, rule, owner_id=owner_id).items():
             assets.setdefault(feed_id, {})[number] = asset_ids
     rows = {}
     for feed_id, chosen in sorted(assets.items()):
@@ -58,7 +58,7 @@ def _of_windows(spec: RuleSpec) -> RuleSpec:
     return RuleSpec.read({"assets": ["ANY"], "condition": spec.document()["condition"]})
 
 
-def _assets_in_want(spec: RuleSpec, rule: Rule | None) -> dict[int, list[int]]:
+def _assets_in_want(spec: RuleSpec, rule: Rule | None, *, owner_id: int) -> dict[int, list[int]]:
     """Return feed id -> the assets with quotes that the rule is to be evaluated on by windows that it has not yet
     there."""
     keys = set(spec.window_keys)
@@ -68,7 +68,8 @@ def _assets_in_want(spec: RuleSpec, rule: Rule | None) -> dict[int, list[int]]:
     in_force = queries.changes_in_force(rule) if rule is not None else {}
     versions = queries.specs_of({version_id for version_id, _, _ in in_force.values() if version_id is not None})
     found: dict[int, list[int]] = {}
-    chosen = market.assets_chosen(symbols=spec.assets.symbols, tag=spec.assets.tag, feed=spec.assets.feed)
+    named = spec.assets
+    chosen = market.assets_chosen(symbols=named.symbols, tag=named.tag, feed=named.feed, owner_id=owner_id)
     fit = [asset for asset in queries.fit_for(spec, chosen) if asset.feed_id is not None]
     quoted = market.ever_quoted(asset.pk for asset in fit)
     for asset in fit:

@@ -9,7 +9,7 @@ from django.db.models import Count, Max, Q, QuerySet
 
 from apps.market import queries as market
 from apps.market.domain import PathItem, epoch_microseconds
-from apps.market.models import Asset, Feed, FeedEntry
+from apps.market.models import Asset, FeedEntry
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
 from apps.rules.engine.conditions import counts_hours, has_price, why_unfit
 from apps.rules.engine.entries import Entry, HistoryEntry, QuotesEntry, RuleChange, RulesEntry, SplitEntry
@@ -152,12 +152,14 @@ def rules_to_follow() -> list[int]:
         in_force.setdefault(rule_id, {})[feed_id] = (version_id, asset_ids, calendars)
     index = market.AssetIndex()
     found = []
-    for version in RuleVersion.objects.filter(pk__in=newest.values("newest")).order_by("rule").iterator():
+    versions = RuleVersion.objects.filter(pk__in=newest.values("newest")).select_related("rule")
+    for version in versions.order_by("rule").iterator():
         try:
             spec = RuleSpec.read(version.document)
         except RuleInvalid:
             continue
-        assets = index.chosen(symbols=spec.assets.symbols, tag=spec.assets.tag, feed=spec.assets.feed)
+        chosen, owner_id = spec.assets, version.rule.owner_id
+        assets = index.chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed, owner_id=owner_id)
         if differing(wanted_in_logs(version, spec, assets), in_force.get(version.rule_id, {})):
             found.append(version.rule_id)
     return found
@@ -310,7 +312,8 @@ def watch_begins(rule: Rule, asset: Asset, *, after: FeedEntry) -> FeedEntry | N
 def assets_ever_watched(rule: Rule) -> QuerySet[Asset]:
     """Return the assets that the rule was put on at some place of a log, by symbol."""
     chosen = RuleChangeRow.objects.filter(rule=rule).values_list("asset_ids", flat=True)
-    return Asset.objects.filter(pk__in={asset_id for asset_ids in chosen for asset_id in asset_ids}).order_by("symbol")
+    watched = {asset_id for asset_ids in chosen for asset_id in asset_ids}
+    return market.every_asset().filter(pk__in=watched).order_by("symbol")
 
 
 OUTLOOKS_MOST = 50
@@ -333,11 +336,11 @@ class Prospect(NamedTuple):
     unfit: list[tuple[market.ChosenAsset, str]]
 
 
-def first_evaluated(spec: RuleSpec) -> Prospect:
-    """Return from when the rule can be evaluated on each of its assets that is in a feed, and where its windows are too
-    narrow for their feeds; the same few statements for any number of assets."""
+def first_evaluated(spec: RuleSpec, *, owner_id: int | None = None) -> Prospect:
+    """Return from when the rule of an owner can be evaluated on each of its assets that is in a feed, and where its
+    windows are too narrow for their feeds; the same few statements for any number of assets."""
     selector = spec.assets
-    found = market.assets_chosen(symbols=selector.symbols, tag=selector.tag, feed=selector.feed)
+    found = market.assets_chosen(symbols=selector.symbols, tag=selector.tag, feed=selector.feed, owner_id=owner_id)
     assets = sorted((asset for asset in found if asset.feed_id is not None), key=lambda asset: asset.symbol)
     chosen = fit_for(spec, assets)
     unfit = [
@@ -350,7 +353,7 @@ def first_evaluated(spec: RuleSpec) -> Prospect:
     outlooks = [
         AssetOutlook(asset, outlook_of(spec.condition, Stored(*spans.get(asset.pk, (None, None))))) for asset in shown
     ]
-    feeds = Feed.objects.filter(pk__in={asset.feed_id for asset in chosen}).order_by("name")
+    feeds = market.every_feed().filter(pk__in={asset.feed_id for asset in chosen}).order_by("name")
     warnings = [
         warning
         for feed in market.with_recent_entries(feeds)

@@ -64,8 +64,9 @@ def save_rule(
     ValidationError, QuotaExceeded, and Rule.DoesNotExist for a rule that is deleted.
     """
     spec = RuleSpec.read(document)
-    refuse_unfit_assets(spec)
-    ahead = read_ahead([(spec, rule)]) if ahead is None else ahead
+    owner_id = owner.pk if rule is None else rule.owner_id
+    refuse_unfit_assets(spec, owner_id=owner_id)
+    ahead = read_ahead([(spec, rule)], owner_id=owner_id) if ahead is None else ahead
     with transaction.atomic():
         if rule is None:
             # The owner's row orders two requests that would both take the last place.
@@ -163,7 +164,9 @@ def _read_ahead_of(rule_id: int) -> dict[int, FilledWindows]:
     """Fill the windows of a rule's newest version where it needs others than it has."""
     version = queries.newest_versions([rule_id]).get(rule_id)
     try:
-        return read_ahead([(RuleSpec.read(version.document), version.rule)]) if version is not None else {}
+        if version is None:
+            return {}
+        return read_ahead([(RuleSpec.read(version.document), version.rule)], owner_id=version.rule.owner_id)
     except RuleInvalid:
         return {}
 
@@ -209,10 +212,11 @@ def follow_moved_asset(
     return ended
 
 
-def refuse_unfit_assets(spec: RuleSpec) -> None:
-    """Raise RuleInvalid for a symbol that no asset has, whose asset is in no feed, or to which the condition does not
-    apply. Of assets that are chosen by tag or feed, those to which it does not apply are left out."""
-    known = {asset.symbol: asset for asset in market.assets_chosen(symbols=spec.assets.symbols)}
+def refuse_unfit_assets(spec: RuleSpec, *, owner_id: int | None = None) -> None:
+    """Raise RuleInvalid for a symbol that no asset has which this owner may name, whose asset is in no feed, or to
+    which the condition does not apply. Of assets that are chosen by tag or feed, those to which it does not apply are
+    left out."""
+    known = {asset.symbol: asset for asset in market.assets_chosen(symbols=spec.assets.symbols, owner_id=owner_id)}
     for index, symbol in enumerate(spec.assets.symbols):
         if symbol not in known:
             raise RuleInvalid(f"assets[{index}]", f"there is no asset {symbol}")
@@ -237,7 +241,8 @@ def _enter_log(
     also where a split has paused it; return how many."""
     wanted: dict[int, queries.InForce] = {}
     if version is not None and spec is not None:
-        chosen = market.assets_chosen(symbols=spec.assets.symbols, tag=spec.assets.tag, feed=spec.assets.feed)
+        named, owner_id = spec.assets, rule.owner_id
+        chosen = market.assets_chosen(symbols=named.symbols, tag=named.tag, feed=named.feed, owner_id=owner_id)
         wanted = queries.wanted_in_logs(version, spec, chosen)
     # In order of feed, so that two changes over the same feeds cannot wait for each other.
     changes = queries.differing(wanted, queries.changes_in_force(rule))

@@ -1,5 +1,5 @@
-"""A set-up in one YAML file: feeds, assets, channels and rules, made to agree with the rows. docs/setup.md has the
-form."""
+"""A set-up in one YAML file: feeds, assets, derived series, channels and rules, made to agree with the rows.
+docs/setup.md has the form."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +14,9 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import BooleanField, IntegerField, Model
 
+from apps.market.derived.making import change_series, create_series
+from apps.market.derived.models import DerivedSeries
+from apps.market.derived.series import SeriesInvalid, read_written
 from apps.market.models import Asset, AssetAlias, Feed, FeedHead
 from apps.market.services import append_split
 from apps.market.splits import read_ratio
@@ -37,7 +40,8 @@ CHANNEL_COLUMNS = (
     *("is_default", "wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
     *("quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical", "subject_template", "text_template"),
 )
-SECTIONS = ("feeds", "assets", "channels", "rules")
+SERIES_COLUMNS = ("name", "currency", "tags")
+SECTIONS = ("feeds", "assets", "series", "channels", "rules")
 
 
 class SetupInvalid(ValueError):
@@ -50,6 +54,7 @@ class Loaded:
 
     feeds: int
     assets: int
+    series: int
     channels: int
     rules: int
 
@@ -78,7 +83,7 @@ def load_setup(
     Rules and channels belong to `owner`. Raises SetupInvalid.
     """
     # The past is read before the logs are locked.
-    ahead = read_ahead(_rules_of_assets_that_are_there(setup.get("rules") or [], owner=owner))
+    ahead = read_ahead(_rules_of_assets_that_are_there(setup.get("rules") or [], owner=owner), owner_id=owner.pk)
     with transaction.atomic():
         return _load(setup, owner=owner, now=now, trace_id=trace_id, ahead=ahead)
 
@@ -123,7 +128,7 @@ def _load(
                 raise SetupInvalid(f"{section}[{index}].{error}") from None
             except ValidationError as error:
                 raise SetupInvalid(f"{section}[{index}]: {_first_message(error)}") from None
-            except (SetupInvalid, QuotaExceeded) as error:
+            except (SetupInvalid, SeriesInvalid, QuotaExceeded) as error:
                 raise SetupInvalid(f"{section}[{index}]: {error}") from None
         done[section] = len(rows)
     return Loaded(**done)
@@ -262,6 +267,29 @@ def _load_asset(row: Mapping[str, Any], *, now: datetime, trace_id: str, **_: An
     _load_splits(asset, row.get("splits", []), now=now, trace_id=trace_id)
 
 
+def _load_series(row: Mapping[str, Any], *, now: datetime, trace_id: str, **_: Any) -> None:
+    """Make a derived series of the installation, or change what it is made of from here on."""
+    _take(row, required=("symbol", "kind", "legs"), optional=SERIES_COLUMNS)
+    _refuse_no_text(row["symbol"], "symbol")
+    written = read_written({"kind": row["kind"], "legs": row["legs"]})
+    columns: dict[str, Any] = {"name": row.get("name") or "", "currency": row.get("currency") or ""}
+    for key, text in columns.items():
+        _refuse_no_text(text, key)
+    columns["tags"] = row.get("tags") or []
+    asset = Asset.objects.filter(symbol=row["symbol"]).first()
+    if asset is None:
+        given = {"written": written, "now": now, "trace_id": trace_id}
+        create_series(owner_id=None, symbol=row["symbol"], **given, **columns)
+        return
+    if not DerivedSeries.objects.filter(pk=asset.pk).exists():
+        raise SetupInvalid(f"symbol: {asset} is an asset that is not made of others")
+    change_series(asset=asset, written=written, now=now, trace_id=trace_id)
+    for key, value in columns.items():
+        setattr(asset, key, value)
+    asset.full_clean()
+    asset.save(update_fields=list(columns))
+
+
 def _load_splits(asset: Asset, rows: Any, *, now: datetime, trace_id: str) -> None:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise SetupInvalid("splits must be a list like [{at: 2026-06-10T13:30:00Z, ratio: 20:1}]")
@@ -353,4 +381,10 @@ def _load_rule(
     set_channels(rule=rule, channels=[channels[one] for one in names])
 
 
-_LOADERS = {"feeds": _load_feed, "assets": _load_asset, "channels": _load_channel, "rules": _load_rule}
+_LOADERS = {
+    "feeds": _load_feed,
+    "assets": _load_asset,
+    "series": _load_series,
+    "channels": _load_channel,
+    "rules": _load_rule,
+}

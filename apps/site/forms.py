@@ -150,7 +150,8 @@ class MappingForm(forms.Form):
         self._own = {str(one.pk): one for one in portfolios_of(portfolio.owner_id)}
         self._accounts = sorted({one.account for one in read.rows})
         symbols = sorted({one.symbol for one in read.rows if one.symbol})
-        self._found = assets_named(symbols)
+        self._owner_id = portfolio.owner_id
+        self._found = assets_named(symbols, owner_id=self._owner_id)
         if len(symbols) > SYMBOLS_ASKED:
             symbols = [one for one in symbols if one not in self._found][:SYMBOLS_ASKED]
         self._symbols = sorted(symbols, key=lambda one: (one in self._found, one))
@@ -212,7 +213,7 @@ class MappingForm(forms.Form):
         self.new = {account: account[:64] or self._unnamed for account, key in named if key == _NEW}
         self._refuse_new(chosen, cleaned)
         written = {f"symbol_{n}": cleaned.get(f"symbol_{n}", "").strip().upper() for n in range(len(self._symbols))}
-        there = assets_named({name for name in written.values() if name})
+        there = assets_named({name for name in written.values() if name}, owner_id=self._owner_id)
         self.assets = dict(self._found)
         for (field, name), symbol in zip(written.items(), self._symbols, strict=True):
             self.assets.pop(symbol, None)

@@ -363,6 +363,26 @@ def test_suggestions_are_for_development(ask, ada, settings):
     assert "Did you mean 'symbol'?" in ask("{ asset(id: 1) { symbo } }").text
 
 
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        (
+            "query ($of: CandleResolution) { asset(id: 1) { candles(resolution: $of) { edges { cursor } } } }",
+            {"of": "HOURS"},
+        ),
+        ("query ($at: AlertState) { alerts(state: $at) { edges { cursor } } }", {"at": "OPENED"}),
+        ("{ alerts(state: OPENED) { edges { cursor } } }", None),
+        ("{ alerts(stat: OPEN) { edges { cursor } } }", None),
+        ("query ($at: AlertStat) { alerts(state: $at) { edges { cursor } } }", {"at": "OPEN"}),
+    ],
+)
+def test_no_refusal_names_what_was_not_asked_for(ask, settings, query, variables):
+    answer = ask(query, variables)
+    assert (answer.status_code, "id you mean" in answer.text) == (400, False)
+    settings.DEBUG = True
+    assert "Did you mean" in ask(query, variables).text
+
+
 @pytest.mark.parametrize("query", [get_introspection_query(), '{ __type(name: "Asset") { name } }'])
 def test_the_schema_is_for_those_whom_the_market_is_open_to(ask, settings, query):
     assert refusal(ask(query)) == "GRAPHQL_VALIDATION_FAILED"

@@ -11,6 +11,7 @@ from django.utils.formats import localize
 
 from apps.alerts.models import Alert
 from apps.market.models import Quote
+from apps.notify.models import Silence
 from apps.pipeline.flow import evaluate_pending
 from tests.builders import (
     above,
@@ -372,3 +373,43 @@ def test_a_superuser_sees_whose_an_alert_is(admin_client):
     listed = admin_client.get(reverse(LIST)).text
     assert "the operators&#x27;" in listed
     assert ">eve<" in listed
+
+
+@pytest.mark.django_db
+def test_an_alert_is_silenced_in_one_click_and_its_page_says_until_when(admin_client, admin_user):
+    alert, other = make_notified_alerts(admin_user, 2)
+    page = reverse("admin:alerts_alert_change", args=[alert.pk])
+    before = timezone.now()
+    asked = {"action": "silence_4h", "_selected_action": [alert.pk], "index": "0", "back": "page"}
+    answer = admin_client.post(reverse(LIST), asked, follow=True)
+    assert answer.request["PATH_INFO"] == page
+    assert f"Silenced for 4 h: {alert.rule_name} on {alert.symbol}." in answer.text
+    silence = Silence.objects.get()
+    assert (silence.owner, silence.author, silence.rule, silence.asset) == (
+        admin_user,
+        admin_user,
+        alert.rule,
+        alert.asset,
+    )
+    assert silence.ends_at - silence.starts_at == timedelta(hours=4)
+    assert before <= silence.starts_at <= timezone.now()
+    assert "by the silence “for 4 h, from an alert”" in answer.text
+    assert "by the silence" not in admin_client.get(reverse("admin:alerts_alert_change", args=[other.pk])).text
+
+
+@pytest.mark.django_db
+def test_alerts_of_one_rule_on_one_asset_are_silenced_once(admin_client, admin_user):
+    (alert,) = make_notified_alerts(admin_user, 1)
+    append_quotes(alert.asset.feed, [(alert.symbol, at(2), "9"), (alert.symbol, at(3), "11")])
+    evaluate_pending(feed_id=alert.asset.feed_id)
+    both = list(Alert.objects.values_list("pk", flat=True))
+    admin_client.post(reverse(LIST), {"action": "silence_1h", "_selected_action": both, "index": "0"})
+    assert (len(both), Silence.objects.count()) == (2, 1)
+
+
+@pytest.mark.django_db
+def test_nobody_silences_the_alerts_of_others_in_one_click(client):
+    (alert,) = make_notified_alerts(make_owner("ada"), 1)
+    client.force_login(make_operator("grace", "alerts.view_alert", "notify.add_silence"))
+    client.post(reverse(LIST), {"action": "silence_1h", "_selected_action": [alert.pk], "index": "0"})
+    assert not Silence.objects.exists()

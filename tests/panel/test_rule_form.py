@@ -313,7 +313,7 @@ def test_one_rule_more_than_an_owner_may_have_is_refused_in_the_form(client, ada
 
 
 def test_what_comes_between_the_form_and_the_saving_is_said_and_nothing_is_saved(client, ada, monkeypatch):
-    monkeypatch.setattr("apps.panel.rule_form.refuse_unfit_assets", lambda spec: None)
+    monkeypatch.setattr("apps.panel.rule_form.refuse_unfit_assets", lambda spec, owner_id: None)
     stray = Asset.objects.create(symbol="STRAY-USD")
     answer = client.post(reverse(ADD), written(symbols=[stray.pk]), follow=True)
     assert "Not saved: assets[0]: STRAY-USD is in no feed" in answer.text

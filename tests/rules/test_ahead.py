@@ -146,5 +146,5 @@ def test_what_was_read_ahead_and_is_gone_or_unreadable_is_read_again(reads):
 def test_a_rule_that_looks_back_nowhere_reads_nothing_ahead():
     make_feed("BTC")
     make_rule(make_owner(), assets=["BTC"], condition=above(1))
-    assert ahead.read_ahead([]) == {}
+    assert ahead.read_ahead([], owner_id=1) == {}
     assert not FilledWindows.objects.exists()

@@ -79,7 +79,7 @@ def test_a_good_file_makes_its_rows(tmp_path, capsys):
 
     load(write(tmp_path, GOOD))
 
-    assert capsys.readouterr().out == "Loaded: 1 feed, 1 asset, 2 channels, 1 rule.\n"
+    assert capsys.readouterr().out == "Loaded: 1 feed, 1 asset, 0 derived series, 2 channels, 1 rule.\n"
     assert Feed.objects.values_list("name", "interval_seconds").get() == ("spot", 5)
     assert FeedSource.objects.get().options["start_prices"] == {"BTC-USD": "61230.25"}
     assert Asset.objects.values_list("symbol", "name", "tags").get() == ("BTC-USD", "Bitcoin", ["crypto"])
@@ -239,7 +239,7 @@ def test_an_empty_section_is_nothing_to_do(tmp_path, capsys):
 
     load(write(tmp_path, "rules: []\n"))
 
-    assert capsys.readouterr().out == "Loaded: 0 feeds, 0 assets, 0 channels, 0 rules.\n"
+    assert capsys.readouterr().out == "Loaded: 0 feeds, 0 assets, 0 derived series, 0 channels, 0 rules.\n"
 
 
 NO_ALIASES = "setup.yaml, line {}: aliases are not read here; write it out"
@@ -249,10 +249,10 @@ NO_CHARACTER = "setup.yaml, line {}: the text contains an invalid character"
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        ("", "setup.yaml must have sections: feeds, assets, channels, rules"),
-        ("just text", "setup.yaml must have sections: feeds, assets, channels, rules"),
-        ("- a\n- b\n", "setup.yaml must have sections: feeds, assets, channels, rules"),
-        ("fees: []\n", "fees: there is no such section; there are feeds, assets, channels, rules"),
+        ("", "setup.yaml must have sections: feeds, assets, series, channels, rules"),
+        ("just text", "setup.yaml must have sections: feeds, assets, series, channels, rules"),
+        ("- a\n- b\n", "setup.yaml must have sections: feeds, assets, series, channels, rules"),
+        ("fees: []\n", "fees: there is no such section; there are feeds, assets, series, channels, rules"),
         ("feeds: {name: spot}\n", "feeds must be a list of mappings"),
         ("feeds: [spot]\n", "feeds must be a list of mappings"),
         ("feeds:\n", "feeds must be a list of mappings"),

@@ -65,6 +65,8 @@ def test_who_is_not_signed_in_is_sent_to_sign_in(client, savings):
         "portfolio",
         "performance",
         "portfolio_nights",
+        "portfolio_drift",
+        "portfolio_reconcile",
         "portfolio_download",
         "portfolio_as_ghostfolio",
     )
@@ -300,6 +302,13 @@ def test_a_day_as_it_was_known_stands_beside_todays_computation(client, savings,
     assert first == ["2024-02-02", "1 000 EUR", "2024-02-01 20:00", "0", "990", "90", "-10", "90", "-100", "0"]
     assert second[4:] == ["900", "0", "-100", "0", "-100", "0"]
     assert len(cells(page(client, "portfolio_nights", savings, before="2024-02-02").text)) == 1
+
+
+def test_two_days_that_are_not_known_are_not_the_same(client, savings, acme):
+    record(savings, bought(acme))
+    record_night(portfolio_id=savings.pk, now=noon("2024-02-02"))
+    [row] = cells(page(client, "portfolio_nights", savings).text)
+    assert row[4:] == ["not known", "0", *["not known"] * 4]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(choices=[('condition', 'condition'), ('error', 'error'), ('paused', 'paused'), ('health', 'health'), ('reconciliation', 'reconciliation'), ('system', 'system')], default='condition', max_length=14)),
                 ('subject', models.CharField(blank=True, max_length=9)),
-                ('subject_id', models.PositiveBigIntegerField(default=0)),
+                ('subject_id', models.BigIntegerField(default=0)),
                 ('severity', models.CharField(choices=[('info', 'info'), ('warning', 'warning'), ('critical', 'critical')], max_length=8)),
                 ('opened_at', models.DateTimeField()),
                 ('resolved_at', models.DateTimeField(null=True)),

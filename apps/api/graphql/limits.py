@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from graphql import (
     DocumentNode,
     FieldNode,
@@ -41,8 +40,9 @@ from graphql.validation.validate import ValidationAbortedError
 from apps.api.errors import Refused
 from apps.api.graphql.connections import PAGE_DEFAULT, PAGE_LARGEST, place_of
 from apps.api.graphql.context import Context
-from apps.api.graphql.errors import Invalid
+from apps.api.graphql.errors import Invalid, without_suggestion
 from apps.market.models import slug_validator, symbol_validator
+from apps.owned_ids import OWNED_ID_FORM
 
 TOKENS = 1_000
 DEPTH = 10
@@ -59,7 +59,7 @@ NUMBER_FORM = re.compile(r"[0-9]{1,18}\Z")
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 # What an `id` looks like, by the root field that takes it.
 ID_PATTERNS = {
-    "asset": symbol_validator.regex,
+    "asset": re.compile(f"{symbol_validator.regex.pattern}|{OWNED_ID_FORM.pattern}"),
     "feed": slug_validator.regex,
     "portfolio": NUMBER_FORM,
     "rule": NUMBER_FORM,
@@ -102,6 +102,7 @@ def read_query(query: str) -> DocumentNode:
 
 
 def _short(message: str) -> str:
+    message = without_suggestion(message)
     return message if len(message) <= 200 else f"{message[:199]}…"
 
 
@@ -218,7 +219,7 @@ def validate(schema: GraphQLSchema, document: DocumentNode, *, with_introspectio
     except RecursionError:
         raise Refused("LIMIT_EXCEEDED", f"The query is nested more than {DEPTH} levels deep.") from None
     if found:
-        raise Invalid(list(found.values()), with_suggestions=settings.DEBUG)
+        raise Invalid(list(found.values()))
 
 
 def variables_of(

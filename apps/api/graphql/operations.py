@@ -114,9 +114,14 @@ def read(body: Body, *, is_followed: bool = False) -> Operation:
     return Operation(body, document, limits.operation_of(document, body.name, is_followed=is_followed), {})
 
 
+def may_introspect(user: Any) -> bool:
+    """Tell whether somebody may read the schema, and so the page, which is drawn from it."""
+    return settings.MARKET_IS_PUBLIC or user.is_authenticated
+
+
 def checked(operation: Operation, *, context: Context) -> Operation:
     """Return the operation, where it may be executed. Raises Refused."""
-    _check(operation.body.query, with_introspection=settings.MARKET_IS_PUBLIC or context.user.is_authenticated)
+    _check(operation.body.query, with_introspection=may_introspect(context.user))
     read = limits.variables_of(schema, operation.definition, operation.body.variables)
     limits.check_cost(schema, operation.document, operation.definition, variables=read, context=context)
     return operation._replace(read=read)

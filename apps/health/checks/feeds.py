@@ -130,7 +130,10 @@ def _unusual(bans: Iterable[tuple[str, str]], *, now: datetime) -> list[tuple[in
     # Of these providers, more than the schedule says whether something is wrong.
     unsure = [PUSH, *(slug for slug in PROVIDERS if not _has_key(slug)), *(slug for slug, _ in bans)]
     set_otherwise = Q(is_enabled=False) | Q(silent_after_seconds__lt=SILENT_AT_LEAST.seconds)
-    feeds = Feed.objects.filter(set_otherwise | behind | bare | Exists(its_sources.filter(provider__in=unsure)))
+    # What is made of other feeds is as well as they are.
+    feeds = Feed.objects.filter(derived=None).filter(
+        set_otherwise | behind | bare | Exists(its_sources.filter(provider__in=unsure))
+    )
     return list(feeds.order_by().values_list("pk", "is_enabled", "silent_after_seconds"))
 
 
@@ -143,7 +146,7 @@ def _feeds(ids: Collection[int]) -> list[_Feed]:
     rows = rows.values_list("feed", "provider", "options")
     for feed_id, provider, options in rows:
         its_sources.setdefault(feed_id, []).append((provider, options))
-    feeds = Feed.objects.filter(pk__in=ids, is_enabled=True).order_by("pk")
+    feeds = Feed.objects.filter(pk__in=ids, is_enabled=True, derived=None).order_by("pk")
     feeds = feeds.annotate(count=Count("assets"))
     columns = ("head__next_slot", "head__failures", "head__began_at", "created_at", "silent_after_seconds", "count")
     return [

@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('subject', models.CharField(choices=[('system', 'system'), ('feed', 'feed'), ('asset', 'asset'), ('channel', 'channel'), ('rule', 'rule')], max_length=8)),
-                ('subject_id', models.PositiveBigIntegerField(default=0)),
+                ('subject_id', models.BigIntegerField(default=0)),
                 ('code', models.CharField(choices=[('not_checked', 'not_checked'), ('no_worker', 'no_worker'), ('calendar_ends', 'calendar_ends'), ('no_partition', 'no_partition'), ('disk_full', 'disk_full'), ('canary_missed', 'canary_missed'), ('paused', 'paused'), ('no_source', 'no_source'), ('no_feed_asset', 'no_feed_asset'), ('no_key', 'no_key'), ('failing', 'failing'), ('banned', 'banned'), ('not_fetched', 'not_fetched'), ('due_too_late', 'due_too_late'), ('not_evaluated', 'not_evaluated'), ('nothing_pushed', 'nothing_pushed'), ('sender_ahead', 'sender_ahead'), ('refused', 'refused'), ('no_listing', 'no_listing'), ('no_price', 'no_price'), ('silent', 'silent'), ('no_feed', 'no_feed'), ('off', 'off'), ('switched_off', 'switched_off'), ('not_delivered', 'not_delivered'), ('untried', 'untried'), ('no_mail_server', 'no_mail_server'), ('no_asset', 'no_asset'), ('error', 'error'), ('paused_by_split', 'paused_by_split'), ('unknown', 'unknown'), ('notifies_nobody', 'notifies_nobody')], max_length=32)),
                 ('level', models.CharField(choices=[('well', 'well'), ('degraded', 'degraded'), ('stopped', 'stopped')], max_length=8)),
                 ('since', models.DateTimeField()),

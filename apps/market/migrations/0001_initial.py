@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import django.core.validators
 import django.db.models.deletion
+from django.conf import settings
 from django.db import migrations, models
 
 import apps.market.models
@@ -54,6 +55,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
+        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
@@ -71,7 +73,7 @@ class Migration(migrations.Migration):
             name='Asset',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('symbol', models.CharField(help_text='Like BTC-USD.', max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9][A-Z0-9._:/-]{0,63}\\Z', 'Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD).')])),
+                ('symbol', models.CharField(help_text='Like BTC-USD.', max_length=64, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9][A-Z0-9._:/-]{0,63}\\Z', 'Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD).')])),
                 ('name', models.CharField(blank=True, help_text='What people call it.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('currency', models.CharField(blank=True, help_text='What its price is in, like USD. A provider whose listing is in another currency is not asked.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
                 ('base_currency', models.CharField(blank=True, help_text='Of an exchange rate: the currency of which 1 unit costs the price, like EUR for EUR-USD. Portfolios convert by it.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
@@ -109,7 +111,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('seq', models.PositiveBigIntegerField()),
-                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history'), ('split', 'split'), ('correction', 'correction')], max_length=10)),
+                ('kind', models.CharField(choices=[('quotes', 'quotes'), ('rules', 'change of rules'), ('history', 'history'), ('split', 'split'), ('correction', 'correction'), ('series', 'change of series')], max_length=10)),
                 ('slot', models.DateTimeField(null=True)),
                 ('part', models.PositiveSmallIntegerField(default=1)),
                 ('as_of', models.DateTimeField()),
@@ -355,7 +357,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='feedentry',
-            index=models.Index(condition=models.Q(('kind__in', ('quotes', 'rules')), _negated=True), fields=['id'], name='entry_of_the_past'),
+            index=models.Index(condition=models.Q(('kind__in', ('quotes', 'rules', 'series')), _negated=True), fields=['id'], name='entry_of_the_past'),
         ),
         migrations.AddIndex(
             model_name='feedentry',
@@ -384,6 +386,115 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='quote',
             constraint=models.CheckConstraint(condition=models.Q(('volume', None), models.Q(('volume__gte', 0), ('volume__lte', Decimal('1E+20'))), _connector='OR'), name='quote_volume_in_range'),
+        ),
+        migrations.AddField(
+            model_name='asset',
+            name='owner',
+            field=models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='owned_assets', to=settings.AUTH_USER_MODEL),
+        ),
+        migrations.AddField(
+            model_name='feed',
+            name='owner',
+            field=models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='owned_feeds', to=settings.AUTH_USER_MODEL),
+        ),
+        migrations.AddIndex(
+            model_name='asset',
+            index=models.Index(fields=['symbol'], name='asset_by_symbol'),
+        ),
+        migrations.AddConstraint(
+            model_name='asset',
+            constraint=models.UniqueConstraint(condition=models.Q(('owner', None)), fields=('symbol',), name='one_asset_per_symbol'),
+        ),
+        migrations.AddConstraint(
+            model_name='asset',
+            constraint=models.UniqueConstraint(condition=models.Q(('owner__isnull', False)), fields=('owner', 'symbol'), name='one_asset_per_owner_and_symbol'),
+        ),
+        migrations.AddConstraint(
+            model_name='asset',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('id__gte', -1), ('owner', None)), models.Q(('id__lt', -1), ('owner__isnull', False)), _connector='OR'), name='asset_has_an_owner_as_its_id_says'),
+        ),
+        migrations.AddConstraint(
+            model_name='feed',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('id__gte', -1), ('owner', None)), models.Q(('id__lt', -1), ('owner__isnull', False)), _connector='OR'), name='feed_has_an_owner_as_its_id_says'),
+        ),
+        migrations.AddConstraint(
+            model_name='feed',
+            constraint=models.CheckConstraint(condition=models.Q(('name', 'owned'), _negated=True), name='feed_name_is_not_that_of_owned_feeds', violation_error_message='Metrics and logs call the feeds of owners owned; take another name.'),
+        ),
+        migrations.CreateModel(
+            name='Derivation',
+            fields=[
+                ('entry', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='derivation', serialize=False, to='market.feedentry')),
+                ('positions', models.JSONField()),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='DerivedFeed',
+            fields=[
+                ('redispatch_at', models.DateTimeField(editable=False, null=True)),
+                ('feed', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='derived', serialize=False, to='market.feed')),
+                ('key', models.TextField(unique=True)),
+                ('version', models.PositiveBigIntegerField(default=0)),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='DerivedSeries',
+            fields=[
+                ('asset', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='series', serialize=False, to='market.asset')),
+                ('document', models.JSONField()),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                'verbose_name_plural': 'derived series',
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='SeriesChange',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('asset_id', models.BigIntegerField(null=True)),
+                ('document', models.JSONField(null=True)),
+                ('entry', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='series_changes', to='market.feedentry')),
+                ('left_behind', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='market.feed')),
+            ],
+            options={
+                'ordering': ['id'],
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='LegCursor',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('seq', models.PositiveBigIntegerField(default=0)),
+                ('is_behind', models.BooleanField(default=False)),
+                ('feed', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='legs', to='market.derivedfeed')),
+                ('leg', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='derived_cursors', to='market.feed')),
+            ],
+            options={
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('feed', 'leg'), name='one_cursor_per_derived_feed_and_leg')],
+            },
+        ),
+        migrations.CreateModel(
+            name='SeriesLeg',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('asset', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='leg_of', to='market.asset')),
+                ('series', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='legs', to='market.derivedseries')),
+            ],
+            options={
+                'verbose_name_plural': 'derived series',
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('series', 'asset'), name='one_leg_per_series_and_asset')],
+            },
         ),
         # Migrating backwards drops the tables anyway.
         migrations.RunPython(partition, migrations.RunPython.noop),

@@ -18,7 +18,6 @@ from apps.market.queries.feeds import (
     QuoteCounts,
     SameAnswers,
     effective_interval_seconds,
-    feeds_seen_by,
     hourly_counts,
     last_success_at,
     pace_seconds,
@@ -48,6 +47,7 @@ from apps.market.queries.log import (
     quotes_removed_by,
     released_between,
 )
+from apps.market.queries.owners import assets_of, assets_seen_by, every_asset, every_feed, feeds_seen_by
 from apps.market.queries.past import (
     ever_quoted,
     forgotten_before,
@@ -104,6 +104,8 @@ __all__ = [
     "assets_changes",
     "assets_chosen",
     "assets_named",
+    "assets_of",
+    "assets_seen_by",
     "calendar_warnings",
     "candles_of",
     "clocks_between",
@@ -114,6 +116,8 @@ __all__ = [
     "evaluated_quotes",
     "evaluated_quotes_of",
     "ever_quoted",
+    "every_asset",
+    "every_feed",
     "feeds_behind",
     "feeds_pushed_to",
     "feeds_seen_by",

@@ -5,10 +5,10 @@ from datetime import datetime
 from itertools import starmap
 from typing import NamedTuple
 
-from django.db.models import Q
-
+from apps.canary import is_not_canary
 from apps.market.calendars import KNOWN_UNTIL, warning_of
 from apps.market.models import Asset, AssetAlias, AssetsChange
+from apps.market.queries.owners import assets_of, every_asset
 
 
 class ChosenAsset(NamedTuple):
@@ -22,48 +22,67 @@ class ChosenAsset(NamedTuple):
     signed: bool
 
 
-def assets_chosen(*, symbols: Iterable[str] = (), tag: str | None = None, feed: str | None = None) -> list[ChosenAsset]:
-    """Return the assets that a rule's selector chooses, in order of id; unknown symbols are left out."""
+def assets_chosen(
+    *, symbols: Iterable[str] = (), tag: str | None = None, feed: str | None = None, owner_id: int | None = None
+) -> list[ChosenAsset]:
+    """Return the assets that a rule's selector chooses, in order of id; unknown symbols are left out.
+
+    owner_id: the rule's owner. By its symbol they may choose an asset of their own, which precedes the installation's.
+    """
     rows = Asset.objects.order_by("pk")
     if tag is not None:
         # JSON containment differs between the databases; tags are few words on few rows, so Python decides.
         found = rows.values_list(*ChosenAsset._fields, "tags").iterator()
         return [ChosenAsset(*asset) for *asset, tags in found if tag in tags]
-    chosen = Q(feed__name=feed) if feed is not None else Q(symbol__in=list(symbols))
-    return list(starmap(ChosenAsset, rows.filter(chosen).values_list(*ChosenAsset._fields)))
+    if feed is not None:
+        return list(starmap(ChosenAsset, rows.filter(feed__name=feed).values_list(*ChosenAsset._fields)))
+    # An owner's ids are below the installation's, so theirs is the first of a symbol.
+    named = assets_of(owner_id).filter(symbol__in=list(symbols)).order_by("pk")
+    found: dict[str, ChosenAsset] = {}
+    for asset in starmap(ChosenAsset, named.values_list(*ChosenAsset._fields)):
+        found.setdefault(asset.symbol, asset)
+    return list(found.values())
 
 
 class AssetIndex:
     """All assets by what a rule's selector chooses by: for many selectors, with one statement."""
 
     def __init__(self) -> None:
-        self._by_symbol: dict[str, ChosenAsset] = {}
+        self._by_symbol: dict[tuple[int | None, str], ChosenAsset] = {}
         self._by_tag: dict[str, list[ChosenAsset]] = {}
         self._by_feed: dict[str, list[ChosenAsset]] = {}
-        rows = Asset.objects.order_by("pk").values_list(*ChosenAsset._fields, "tags", "feed__name")
-        for *columns, tags, feed in rows:
+        rows = every_asset().filter(is_not_canary("pk")).order_by("pk")
+        for *columns, owner_id, tags, feed in rows.values_list(*ChosenAsset._fields, "owner", "tags", "feed__name"):
             asset = ChosenAsset(*columns)
-            self._by_symbol[asset.symbol] = asset
+            self._by_symbol[owner_id, asset.symbol] = asset
+            if owner_id is not None:
+                continue
             for tag in set(tags):
                 self._by_tag.setdefault(tag, []).append(asset)
             if feed is not None:
                 self._by_feed.setdefault(feed, []).append(asset)
 
     def chosen(
-        self, *, symbols: Iterable[str] = (), tag: str | None = None, feed: str | None = None
+        self,
+        *,
+        symbols: Iterable[str] = (),
+        tag: str | None = None,
+        feed: str | None = None,
+        owner_id: int | None = None,
     ) -> list[ChosenAsset]:
         """Return what `assets_chosen` returns."""
         if tag is not None:
             return self._by_tag.get(tag, [])
         if feed is not None:
             return self._by_feed.get(feed, [])
-        found = {self._by_symbol[symbol].pk: self._by_symbol[symbol] for symbol in symbols if symbol in self._by_symbol}
+        own = (self._by_symbol.get((owner_id, symbol)) or self._by_symbol.get((None, symbol)) for symbol in symbols)
+        found = {asset.pk: asset for asset in own if asset is not None}
         return [found[pk] for pk in sorted(found)]
 
 
 def signed_assets(feed_id: int) -> frozenset[int]:
     """Return the assets of a feed whose price may be 0 or less."""
-    return frozenset(Asset.objects.filter(feed=feed_id, signed=True).order_by().values_list("pk", flat=True))
+    return frozenset(Asset.every.filter(feed=feed_id, signed=True).order_by().values_list("pk", flat=True))
 
 
 def assets_changes() -> list[int]:
@@ -82,12 +101,15 @@ def known_tags(*, limit: int) -> list[str]:
     return sorted({tag for tags in rows for tag in tags})[:limit]
 
 
-def assets_named(names: Iterable[str]) -> dict[str, Asset]:
-    """Return name -> asset for symbols and aliases; a symbol goes before an alias. Two statements."""
+def assets_named(names: Iterable[str], *, owner_id: int | None = None) -> dict[str, Asset]:
+    """Return name -> asset for symbols and aliases; a symbol goes before an alias, and an asset of `owner_id`, where
+    that is given, before the installation's. Two statements."""
     wanted = list(names)
     aliases = AssetAlias.objects.filter(name__in=wanted).select_related("asset")
     by_alias = {alias.name: alias.asset for alias in aliases}
-    return by_alias | {asset.symbol: asset for asset in Asset.objects.filter(symbol__in=wanted)}
+    # The last of a symbol stays: an owner's ids are below the installation's.
+    named = assets_of(owner_id).filter(symbol__in=wanted).order_by("-pk")
+    return by_alias | {asset.symbol: asset for asset in named}
 
 
 def calendar_warnings(*, now: datetime) -> list[str]:

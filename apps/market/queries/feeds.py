@@ -7,7 +7,6 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import connection
 from django.db.models import F, Max, Min, Prefetch, Q, QuerySet, Sum
 from django.db.models.expressions import RawSQL
@@ -45,14 +44,6 @@ def effective_interval_seconds(feed: Feed) -> float | None:
     """Return the median gap between the last answers of a feed that came with_recent_entries, by the wall clock."""
     answered = [entry.received_at for entry in feed.recent if not entry.failure]  # type: ignore[attr-defined]
     return median((later - earlier).total_seconds() for later, earlier in pairwise(answered)) if answered[1:] else None
-
-
-def feeds_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Feed]:
-    """Return the feeds with head and evaluation cursor for those who may look at feeds in the admin, none for
-    others."""
-    is_operator = user.is_active and getattr(user, "is_staff", False) and user.has_perm("market.view_feed")
-    rows = Feed.objects.select_related("head", "evaluation_cursor")
-    return rows if is_operator else rows.none()
 
 
 class QuoteCounts(NamedTuple):

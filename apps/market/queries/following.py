@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from django.db.models import Max, Min, Q, QuerySet
 
-from apps.canary import is_not_canary
 from apps.market.models import Asset, FeedEntry, FeedHead, Quote
 
 # Feed id -> number of the last entry that was read.
@@ -26,9 +25,9 @@ class FollowedQuote(NamedTuple):
 
 
 def ends_of_logs() -> dict[int, int]:
-    """Return feed id -> number of the last entry. Numbers have no gaps, and are given under a lock that is held until
-    the commit, so nothing comes before an end that was read."""
-    return dict(FeedHead.objects.filter(is_not_canary("feed")).values_list("feed_id", "seq"))
+    """Return feed id -> number of the last entry, of the installation's feeds: cursors name them. Numbers have no gaps,
+    and are given under a lock that is held until the commit, so nothing comes before an end that was read."""
+    return dict(FeedHead.objects.filter(feed__gt=0).values_list("feed_id", "seq"))
 
 
 def quotes_followed(

@@ -200,7 +200,7 @@ def _newest_quotes(asset_ids: Iterable[int], *, up_to_entry: int) -> dict[int, i
     """Return asset id -> the time of its newest quote at this place in the log that is not late, where it is kept."""
     quotes = Quote.objects.filter(asset=OuterRef("pk"), late=False, entry__lte=up_to_entry)
     newest = Subquery(quotes.order_by("-at").values("at")[:1])
-    rows = Asset.objects.filter(pk__in=list(asset_ids)).order_by().annotate(newest=newest)
+    rows = Asset.every.filter(pk__in=list(asset_ids)).order_by().annotate(newest=newest)
     return {pk: epoch_microseconds(at) for pk, at in rows.values_list("pk", "newest") if at is not None}
 
 

@@ -68,7 +68,7 @@ def _begin_of(path: Sequence[tuple[int, int] | PathCandle]) -> int:
 def ever_quoted(asset_ids: Iterable[int]) -> set[int]:
     """Return those of these assets that have, or had before a correction, a quote that is not late."""
     has_one, had_one = (Exists(model.objects.filter(asset=OuterRef("pk"))) for model in (LatestQuote, SupersededQuote))
-    assets = Asset.objects.filter(pk__in=list(asset_ids)).order_by()
+    assets = Asset.every.filter(pk__in=list(asset_ids)).order_by()
     return set(assets.filter(has_one | had_one).values_list("pk", flat=True))
 
 
@@ -81,7 +81,7 @@ def _lost_until(asset_ids: Sequence[int], *, now: datetime) -> dict[int, datetim
     its_first = Quote.objects.filter(asset=OuterRef("asset"), late=False, at=OuterRef("first_at"))
     days = Candle.objects.filter(asset=OuterRef("pk"), resolution=Candle.Resolution.DAY, first_at__lte=now)
     newest = days.exclude(Exists(its_first)).order_by("-at").values("at")[:1]
-    rows = Asset.objects.filter(pk__in=asset_ids).order_by().annotate(lost=Subquery(newest))
+    rows = Asset.every.filter(pk__in=asset_ids).order_by().annotate(lost=Subquery(newest))
     return {pk: at + timedelta(days=1) for pk, at in rows.values_list("pk", "lost") if at is not None}
 
 
@@ -315,7 +315,7 @@ def stored_spans(asset_ids: Iterable[int], *, with_candles: bool = False) -> dic
     stored = Quote.objects.filter(asset=OuterRef("pk"), late=False)
     days = Candle.objects.filter(asset=OuterRef("pk"), resolution=Candle.Resolution.DAY)
     days = days if with_candles else days.none()
-    rows = Asset.objects.filter(pk__in=list(asset_ids)).order_by()
+    rows = Asset.every.filter(pk__in=list(asset_ids)).order_by()
     rows = rows.annotate(
         first=Subquery(stored.order_by("at").values("at")[:1]),
         newest=Subquery(stored.order_by("-at").values("at")[:1]),

@@ -296,12 +296,12 @@ def _at_moments(moments: Mapping[int, datetime]) -> QuerySet[Asset]:
         together.setdefault(moment, []).append(asset_id)
     cases = [When(pk__in=asset_ids, then=Value(moment)) for moment, asset_ids in together.items()]
     moment = Case(*cases, output_field=DateTimeField())
-    return Asset.objects.filter(pk__in=list(moments)).order_by().annotate(moment=moment)
+    return Asset.every.filter(pk__in=list(moments)).order_by().annotate(moment=moment)
 
 
 def _clocks_of(asset_ids: Iterable[int]) -> dict[int, datetime]:
     """Return asset id -> the clock of its feed, where it has one."""
-    rows = Asset.objects.filter(pk__in=list(asset_ids), feed__head__as_of__isnull=False).order_by()
+    rows = Asset.every.filter(pk__in=list(asset_ids), feed__head__as_of__isnull=False).order_by()
     return dict(rows.values_list("pk", "feed__head__as_of"))
 
 
@@ -320,7 +320,7 @@ def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
 
     By its feed's clock: the end of the last session of its calendar; without one, the last midnight in UTC.
     """
-    calendar_of = dict(Asset.objects.filter(pk__in=list(latest)).exclude(calendar="").values_list("pk", "calendar"))
+    calendar_of = dict(Asset.every.filter(pk__in=list(latest)).exclude(calendar="").values_list("pk", "calendar"))
     moments = {}
     for pk, as_of in _clocks_of(latest).items():
         code = calendar_of.get(pk)
@@ -331,7 +331,7 @@ def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
 
 def _variations(latest: Mapping[int, Decimal], moments: Mapping[int, datetime]) -> dict[int, Decimal]:
     before = prices_at(moments) if moments else {}
-    signed = set(Asset.objects.filter(pk__in=list(before), signed=True).values_list("pk", flat=True))
+    signed = set(Asset.every.filter(pk__in=list(before), signed=True).values_list("pk", flat=True))
     return {
         asset_id: round_number(WIDE.divide(WIDE.subtract(latest[asset_id], price) * 100, price), decimals=4)
         for asset_id, price in before.items()
@@ -347,7 +347,7 @@ def candles_of(asset_ids: Sequence[int], *, resolution: int, chosen: Q, limit: i
     """
     candles = Candle.objects.filter(chosen, resolution=resolution)
     last = candles.filter(asset=OuterRef("pk")).order_by("-at").values("at")[limit - 1 : limit]
-    edges = Asset.objects.filter(pk__in=asset_ids).order_by().annotate(edge=Subquery(last)).values_list("pk", "edge")
+    edges = Asset.every.filter(pk__in=asset_ids).order_by().annotate(edge=Subquery(last)).values_list("pk", "edge")
     wanted = Q(pk__in=[])
     for asset_id, edge in edges:
         wanted |= Q(asset=asset_id) & (Q(at__gte=edge) if edge is not None else Q())

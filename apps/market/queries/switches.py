@@ -21,7 +21,7 @@ def last_switches_of(asset_ids: Iterable[int], *, before: str | None = None) -> 
 def _last_of(asset_ids: Iterable[int], rows: QuerySet[ProviderSwitch]) -> dict[int, ProviderSwitch]:
     """Return asset id -> the last of these rows: for each asset, a step into the index."""
     its = rows.filter(asset=OuterRef("pk")).order_by("-at", "-pk").values("pk")[:1]
-    assets = Asset.objects.filter(pk__in=list(asset_ids)).order_by().annotate(last=Subquery(its))
+    assets = Asset.every.filter(pk__in=list(asset_ids)).order_by().annotate(last=Subquery(its))
     last = list(assets.exclude(last=None).values_list("last", flat=True))
     return {one.asset_id: one for one in ProviderSwitch.objects.filter(pk__in=last)}
 

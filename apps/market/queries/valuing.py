@@ -59,7 +59,7 @@ def day_closes(
     # The day of `since` may have ended after it, or before.
     begin = since - timedelta(days=1)
     last = days.filter(asset=OuterRef("pk"), at__lt=begin).order_by("-at")
-    before = Asset.objects.filter(pk__in=asset_ids).order_by()
+    before = Asset.every.filter(pk__in=asset_ids).order_by()
     before = before.annotate(last_at=Subquery(last.values("last_at")[:1]), close=Subquery(last.values("close")[:1]))
     for asset_id, at, close in before.values_list("pk", "last_at", "close"):
         if at is not None:

@@ -17,6 +17,7 @@ from apps.market.services.corrections import (
 from apps.market.services.feeds import claim_feeds_behind, claim_feeds_pushed_to, pause_feeds, resume_feeds
 from apps.market.services.log import append_rules_entry, cache_latest, redo_cache_writes, store_quotes
 from apps.market.services.moving import AssetStays, move_asset, refuse_to_move
+from apps.market.services.owning import create_asset, create_bare_feed, delete_asset
 from apps.market.services.retention import make_days_ahead, prune_minute_candles, prune_quotes, prune_switches
 from apps.market.services.splitting import SplitRefused, append_split
 from apps.market.services.switching import IMPORTED
@@ -32,6 +33,9 @@ __all__ = [
     "cache_latest",
     "claim_feeds_behind",
     "claim_feeds_pushed_to",
+    "create_asset",
+    "create_bare_feed",
+    "delete_asset",
     "delete_quotes",
     "deletion",
     "difference",

@@ -17,7 +17,7 @@ from psycopg.errors import QueryCanceled
 
 from apps.market import domain, queries
 from apps.market.domain import ONE, Switch, epoch_microseconds, from_epoch_microseconds, price_units, scaled, slot_of
-from apps.market.models import Asset, Candle, EvaluationCursor, FeedEntry, Quote, RollupCursor
+from apps.market.models import Candle, EvaluationCursor, FeedEntry, Quote, RollupCursor
 
 logger = logging.getLogger(__name__)
 
@@ -427,7 +427,9 @@ def _is_stored_between(made: Sequence[Span], *, resolution: int) -> bool:
     """Tell whether one of these assets has a candle between the first and the last of these: by a step into the index
     for each asset."""
     stored = Candle.objects.filter(asset=OuterRef("pk"), resolution=resolution, at__range=_bounds(made))
-    return Asset.objects.filter(pk__in={one.asset_id for one in made}).filter(Exists(stored)).order_by().exists()
+    return (
+        queries.every_asset().filter(pk__in={one.asset_id for one in made}).filter(Exists(stored)).order_by().exists()
+    )
 
 
 def _bounds(made: Sequence[Span]) -> tuple[datetime, datetime]:

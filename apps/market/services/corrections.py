@@ -10,7 +10,6 @@ from django.db.models import F, OuterRef, Q, Subquery
 from apps.market import cache, queries
 from apps.market.domain import Admission, AdmittedQuote
 from apps.market.models import (
-    Asset,
     Candle,
     Correction,
     EvaluationCursor,
@@ -241,7 +240,7 @@ def _set_latest(asset_ids: Sequence[int]) -> None:
     """Set the newest quote of each asset to what is stored now, be it older, or none, its price as it counts now."""
     quotes = Quote.objects.filter(asset=OuterRef("pk"), late=False).order_by("-at")
     days = Candle.objects.filter(asset=OuterRef("pk"), resolution=Candle.Resolution.DAY).order_by("-at")
-    rows = Asset.objects.filter(pk__in=asset_ids).order_by()
+    rows = queries.every_asset().filter(pk__in=asset_ids).order_by()
     rows = rows.annotate(
         quoted_at=Subquery(quotes.values("at")[:1]),
         price=Subquery(quotes.values("price")[:1]),

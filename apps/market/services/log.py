@@ -17,7 +17,7 @@ from psycopg.errors import CheckViolation, UniqueViolation
 from apps import spans
 from apps.market import cache, domain, partitions, placing, queries
 from apps.market.domain import AdmittedQuote
-from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, ProviderSwitch, Quote, UnconfirmedQuote
+from apps.market.models import FeedEntry, FeedHead, LatestQuote, ProviderSwitch, Quote, UnconfirmedQuote
 from apps.market.services.switching import asset_ids_by_provider_before, switches_of
 from apps.totals import Totals, added, named
 
@@ -225,7 +225,7 @@ def _keep_unconfirmed(unconfirmed: Mapping[int, domain.Unconfirmed | None]) -> N
 def still_here(head: FeedHead, admitted: domain.Admission) -> domain.Admission:
     """Return only the quotes whose asset is still in this feed, under its head's lock: an asset may have moved since
     they were admitted."""
-    here = set(Asset.objects.filter(feed=head.feed_id).values_list("pk", flat=True))
+    here = set(queries.every_asset().filter(feed=head.feed_id).values_list("pk", flat=True))
     quotes = [quote for quote in admitted.quotes if quote.asset_id in here]
     rejected = admitted.rejected + Counter(unknown_asset=len(admitted.quotes) - len(quotes))
     return domain.Admission(quotes, admitted.repeated, rejected)
@@ -239,9 +239,9 @@ def not_stored(past: domain.Admission) -> domain.Admission:
     return left
 
 
-def append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> None:
-    """Append a piece of history that is not stored yet: quotes that windows see and nobody evaluates. A price that
-    jumps is taken as it is: nothing opens by it."""
+def append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> FeedEntry:
+    """Append a piece of history that is not stored yet, and return its entry: quotes that windows see and nobody
+    evaluates. A price that jumps is taken as it is: nothing opens by it."""
     entry = append_entry(
         head,
         kind=FeedEntry.Kind.HISTORY,
@@ -255,6 +255,7 @@ def append_history(head: FeedHead, past: domain.Admission, **columns: Any) -> No
     store_quotes(entry=entry, quotes=past.quotes)
     _advance_latest(entry)
     _multiply_newest(entry)
+    return entry
 
 
 def store_quotes(*, entry: FeedEntry, quotes: Sequence[AdmittedQuote], late: bool = False) -> None:
@@ -345,7 +346,7 @@ def redo_cache_writes(*, now: datetime) -> int:
         # Before the rows are read: what fails from now on leaves word again. A later answer's success does not clear
         # it, for that answer may hold other assets.
         FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=False)
-        asset_ids = list(head.feed.assets.values_list("pk", flat=True))
+        asset_ids = list(queries.every_asset().filter(feed=head.pk).values_list("pk", flat=True))
         # A correction may have set a newest price back, which is not written over a newer one.
         cache.forget_latest(asset_ids)
         newest = queries.newest_stored(asset_ids)

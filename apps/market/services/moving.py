@@ -6,7 +6,9 @@ from django.db import transaction
 
 from apps.leases import IS_LEASED
 from apps.market import domain
+from apps.market.derived.models import DerivedFeed, DerivedSeries, SeriesLeg
 from apps.market.models import Asset, EvaluationCursor, Feed, FeedHead, LatestQuote
+from apps.market.queries import every_asset, every_feed
 from apps.market.services.candles import roll_up_last
 from apps.market.services.log import lock_head, move_clock
 
@@ -15,12 +17,19 @@ class AssetStays(ValueError):
     """An asset cannot be moved now; the text is for people."""
 
 
-def refuse_to_move(asset: Asset, *, feed: Feed | None) -> None:
-    """Raise AssetStays where the asset cannot leave its feed for this one at this moment.
+def refuse_to_move(asset: Asset, *, feed: Feed | None, is_ending: bool = False) -> None:
+    """Raise AssetStays where the asset cannot leave its feed for this one at this moment. is_ending: it is about to be
+    deleted.
 
     Binding under the locks of `move_asset`; before, it is a good guess.
     """
     old = asset.feed
+    if SeriesLeg.objects.filter(asset=asset.pk).exists():
+        raise AssetStays(f"{asset} is a leg of derived series, which read the log of its feed; delete these first.")
+    if not is_ending and DerivedSeries.objects.filter(pk=asset.pk).exists():
+        raise AssetStays(f"{asset} is made of other series, so it stays in its feed; delete it instead.")
+    if feed is not None and DerivedFeed.objects.filter(pk=feed.pk).exists():
+        raise AssetStays(f"{feed} has derived series alone.")
     if old is not None:
         pending = FeedHead.objects.get(pk=old.pk).seq - EvaluationCursor.objects.get(pk=old.pk).seq
         if pending:
@@ -41,24 +50,24 @@ def refuse_to_move(asset: Asset, *, feed: Feed | None) -> None:
 
 
 @transaction.atomic
-def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
+def move_asset(*, asset_id: int, feed_id: int | None, is_ending: bool = False) -> int | None:
     """Move an asset to another feed, or to none, and return the feed that it was in. Its quotes stay as they are.
 
     Where rules may be evaluated on it, call the pipeline's `move_asset`: it enters their change in both logs in the
     same transaction. Both feeds are locked until that ends. Raises AssetStays.
     """
-    old_id = Asset.objects.values_list("feed_id", flat=True).get(pk=asset_id)
+    old_id = every_asset().values_list("feed_id", flat=True).get(pk=asset_id)
     if old_id == feed_id:
         return old_id
     feed_ids = sorted({one for one in (old_id, feed_id) if one is not None})
     # First the analyzers, who may take a while and never ask for a head: so no fetch of the feeds waits for them here.
     list(EvaluationCursor.objects.select_for_update(no_key=True).filter(pk__in=feed_ids).order_by("pk"))
     heads = {one: lock_head(one) for one in feed_ids}
-    asset = Asset.objects.select_for_update(no_key=True).get(pk=asset_id)
+    asset = every_asset().select_for_update(no_key=True).get(pk=asset_id)
     if asset.feed_id != old_id:
         raise AssetStays(f"{asset} was moved by somebody else at this moment.")
-    feed = Feed.objects.get(pk=feed_id) if feed_id is not None else None
-    refuse_to_move(asset, feed=feed)
+    feed = every_feed().get(pk=feed_id) if feed_id is not None else None
+    refuse_to_move(asset, feed=feed, is_ending=is_ending)
     if old_id is not None and not roll_up_last(old_id):
         # Quotes that are not in candles yet are read from the log of the asset's feed, which would be another.
         raise AssetStays(f"The quotes of the feed {asset.feed} are being rolled up; try again in some minutes.")
@@ -70,5 +79,5 @@ def move_asset(*, asset_id: int, feed_id: int | None) -> int | None:
     if feed is not None and latest is not None and feed.is_live:
         move_clock(heads[feed.pk], as_of=latest.at)
         heads[feed.pk].save(update_fields=["as_of"])
-    Asset.objects.filter(pk=asset_id).update(feed=feed)
+    every_asset().filter(pk=asset_id).update(feed=feed)
     return old_id

@@ -10,7 +10,6 @@ from django.db.models.functions import TruncDate
 from apps.market import partitions
 from apps.market.models import (
     Candle,
-    Feed,
     FeedEntry,
     FeedHead,
     ProviderSwitch,
@@ -18,6 +17,7 @@ from apps.market.models import (
     Split,
     SupersededQuote,
 )
+from apps.market.queries import every_feed
 from apps.market.services.log import retention
 
 DAY = timedelta(days=1)
@@ -63,7 +63,7 @@ def _days_wanted(*, now: datetime) -> list[tuple[date, date]]:
     quoted = FeedEntry.objects.filter(accepted__gt=0).order_by()
     found = []
     # Feed by feed, by its indexes: over all feeds together every log would be read.
-    for feed_id in Feed.objects.values_list("pk", flat=True):
+    for feed_id in every_feed().values_list("pk", flat=True):
         log = quoted.filter(feed=feed_id)
         found.append(log.filter(seq__gt=cursors.get(feed_id, 0)))
         found.append(log.filter(kind__in=PAST, received_at__gte=now - HISTORY_GRACE))

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from apps.market import domain, queries
 from apps.market.domain import AdmittedQuote, from_epoch_microseconds
-from apps.market.models import Feed, ProviderSwitch
+from apps.market.models import ProviderSwitch
 
 IMPORTED = "import"  # the provider of what came from a file
 
@@ -24,7 +24,7 @@ def switches_of(
             first.setdefault(quote.asset_id, quote)
     if not first:
         return []
-    feed = queries.with_recent_entries(Feed.objects.filter(pk=feed_id)).get()
+    feed = queries.with_recent_entries(queries.every_feed().filter(pk=feed_id)).get()
     within = domain.SWITCH_INTERVALS * timedelta(seconds=max(feed.interval_seconds, queries.pace_seconds(feed)))
     in_force, kept = queries.last_switches_of(first), queries.last_switches_of(first, before=provider)
     switches = []

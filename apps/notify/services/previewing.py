@@ -49,7 +49,8 @@ def last_opening(*, owner: AbstractBaseUser, rule: Rule | None = None, now: date
 
 def sample_opening(*, owner: AbstractBaseUser, name: str, severity: str, spec: RuleSpec, now: datetime) -> AlertEvent:
     """Return the opening of an example of a rule that need not be saved."""
-    chosen = assets_chosen(symbols=spec.assets.symbols, tag=spec.assets.tag, feed=spec.assets.feed)
+    named = spec.assets
+    chosen = assets_chosen(symbols=named.symbols, tag=named.tag, feed=named.feed, owner_id=owner.pk)
     symbol = next((asset.symbol for asset in chosen), "BTC-USD")
     return _opening_of(
         Rule(owner=owner, name=name, severity=severity), symbol=symbol, text=describe_rule(spec), now=now

@@ -9,6 +9,7 @@ from django.db.models import Max, Q
 
 from apps.leases import CLOCKS_DIFFER_AT_MOST, IS_LEASED, may_dispatch
 from apps.market import domain as market_domain
+from apps.market.derived.models import DerivedFeed
 from apps.market.models import EvaluationCursor, Feed, FeedEntry, FeedHead
 from apps.market.services.log import lock_head
 from apps.sources import domain, queries
@@ -96,6 +97,8 @@ def fetch_now(*, feed_id: int, now: datetime, is_sure: bool = False) -> datetime
     with transaction.atomic():
         head = lock_head(feed_id)
         feed = Feed.objects.get(pk=feed_id)
+        if DerivedFeed.objects.filter(pk=feed_id).exists():
+            raise FetchRefused(f"{feed} is made of other feeds. Fetch these instead.")
         if not feed.is_enabled:
             raise FetchRefused(f"{feed} is paused. Resume it first.")
         circuits = queries.left_alone(feed, now=now)

@@ -11,6 +11,7 @@ from django.utils import timezone
 from apps.alerts.replay import Comparison, ReplayRefused, describe, replay
 from apps.command_line import SECONDS_BETWEEN_PROGRESS, moment
 from apps.market.models import Feed
+from apps.market.queries import every_feed
 
 STEPS_SHOWN = 50
 
@@ -32,7 +33,7 @@ class Command(BaseCommand):
         since, until = options["since"], options["until"] or timezone.now()
         if since > until:
             _refuse("--from is after --to")
-        feeds = list(Feed.objects.order_by("name"))
+        feeds = list(every_feed().order_by("name"))
         for name in options["feed"] or ():
             if name not in {feed.name for feed in feeds}:
                 _refuse(f"there is no feed {name}")

@@ -252,7 +252,7 @@ def _columns_of(context: Context, given: Mapping[str, Any], place: str) -> dict[
         elif name in ("kind", "event"):
             value = str(value.value)
         elif name in ("asset", "to_asset", "fee_asset"):
-            value = asset_of(value, field=field)
+            value = asset_of(value, field=field, owner_id=context.owner().pk)
         elif name == "to_portfolio":
             value = row_of(portfolios_seen_by(context.owner()), value, field=field)
         columns[name] = value

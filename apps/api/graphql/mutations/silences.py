@@ -95,9 +95,9 @@ class SilencesMutation(graphene.ObjectType):
     end_silence = EndSilence.Field()
 
 
-def asset_of(name: str, *, field: str = "asset") -> AssetRow:
-    """Return the asset of a symbol or an alias. Raises Faulty."""
-    asset = assets_named([name]).get(name)
+def asset_of(name: str, *, field: str = "asset", owner_id: int | None = None) -> AssetRow:
+    """Return the asset of a symbol or an alias, with `owner_id` also one of that owner's. Raises Faulty."""
+    asset = assets_named([name], owner_id=owner_id).get(name)
     if asset is None:
         raise not_found(field)
     return asset

@@ -16,12 +16,14 @@ from apps.market.models import Feed as FeedRow
 from apps.market.queries import (
     aliases_of,
     assets_named,
+    assets_seen_by,
     candles_of,
     feeds_seen_by,
     latest_prices,
     variations_24h,
     variations_since_close,
 )
+from apps.owned_ids import owned_id_of
 from apps.sources.queries import refused_listings_of
 
 
@@ -61,7 +63,7 @@ class RefusedListing(graphene.ObjectType):
 class Asset(graphene.ObjectType):
     """Anything with a price over time."""
 
-    id = graphene.ID(required=True, description="Its symbol.")
+    id = graphene.ID(required=True, description="Its symbol; of one that has an owner, a random name.")
     symbol = graphene.String(required=True)
     name = graphene.String(required=True, description="What people call it; may be empty.")
     aliases = graphene.List(graphene.NonNull(graphene.String), description="Other names by which `asset` finds it.")
@@ -91,7 +93,7 @@ class Asset(graphene.ObjectType):
     )
 
     def resolve_id(asset: AssetRow, info: Any) -> str:
-        return asset.symbol
+        return asset.external_id
 
     def resolve_aliases(asset: AssetRow, info: Any) -> Any:
         return info.context.load(_aliases, asset.pk)
@@ -122,7 +124,7 @@ class Asset(graphene.ObjectType):
         return info.context.load(_candles_of_assets, asset.pk, resolution, first, after)
 
 
-AssetConnection = connection(Asset, fields=["symbol"])
+AssetConnection = connection(Asset, fields=["symbol", "pk"])
 
 
 class Feed(graphene.ObjectType):
@@ -177,28 +179,37 @@ class Listing(graphene.ObjectType):
 
 
 class MarketQuery(graphene.ObjectType):
-    assets = pages_of(AssetConnection, description="All assets, by symbol.")
+    assets = pages_of(AssetConnection, description="All assets, by symbol, your own among them.")
     asset = graphene.Field(
-        Asset, id=graphene.ID(required=True, description="A symbol or an alias; where a name is both, the symbol.")
+        Asset,
+        id=graphene.ID(
+            required=True,
+            description="Its id, a symbol or an alias: your own assets first, then symbols, then aliases.",
+        ),
     )
-    feeds = pages_of(FeedConnection, description="All feeds, by name; none for those who are no operators.")
+    feeds = pages_of(FeedConnection, description="All feeds for operators, by name, and your own.")
     feed = graphene.Field(Feed, id=graphene.ID(required=True, description="A name."))
 
     def resolve_assets(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
-        return page(AssetConnection, AssetRow.objects.all(), info.context.in_market(), first=first, after=after)
+        return page(
+            AssetConnection, assets_seen_by(info.context.in_market().user), info.context, first=first, after=after
+        )
 
     def resolve_asset(root: None, info: Any, id: str) -> Any:
         return info.context.in_market().load(_named, id)
 
     def resolve_feeds(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
-        return page(FeedConnection, feeds_seen_by(info.context.user), info.context, first=first, after=after)
+        return page(FeedConnection, feeds_seen_by(info.context.owner()), info.context, first=first, after=after)
 
     def resolve_feed(root: None, info: Any, id: str) -> Any:
-        return feeds_seen_by(info.context.user).filter(name=id).first()
+        return feeds_seen_by(info.context.owner()).filter(name=id).first()
 
 
 def _named(context: Context, names: list[str]) -> Mapping[str, AssetRow]:
-    return assets_named(names)
+    ids = {name: pk for name in names if (pk := owned_id_of(name)) is not None}
+    own = {asset.pk: asset for asset in assets_seen_by(context.user).filter(pk__in=ids.values())} if ids else {}
+    named = assets_named([name for name in names if name not in ids], owner_id=context.user.pk)
+    return named | {name: own[pk] for name, pk in ids.items() if pk in own}
 
 
 def _aliases(context: Context, asset_ids: list[int]) -> Mapping[int, Sequence[str]]:
@@ -243,7 +254,7 @@ def _candles_of_assets(
 
 
 def _assets_of_feeds(context: Context, feed_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
-    rows = AssetRow.objects.filter(feed__in=feed_ids)
+    rows = assets_seen_by(context.user).filter(feed__in=feed_ids)
     return pages_by("feed_id", AssetConnection, rows, context, keys=feed_ids, first=first, after=after)
 
 
@@ -260,7 +271,11 @@ class QuoteUpdate(graphene.ObjectType):
 class MarketSubscription(graphene.ObjectType):
     quote_updated = graphene.Field(
         QuoteUpdate,
-        assets=graphene.List(graphene.NonNull(graphene.ID), required=True, description="1 to 100 symbols or aliases."),
+        assets=graphene.List(
+            graphene.NonNull(graphene.ID),
+            required=True,
+            description="1 to 100 symbols or aliases; no assets of one owner.",
+        ),
         after=graphene.String(description="A cursor: quotes behind it come first. Else those from now on."),
         conflate=graphene.Boolean(
             default_value=False,

@@ -148,7 +148,8 @@ class Command(BaseCommand):
         except RuleInvalid as error:
             _refuse(f"the rule cannot be read: {error}")
         chosen = spec.assets
-        assets = fit_for(spec, assets_chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed))
+        named = assets_chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed, owner_id=rule.owner_id)
+        assets = fit_for(spec, named)
         try:
             return try_on_stored(
                 spec,

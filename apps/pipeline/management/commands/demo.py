@@ -23,6 +23,7 @@ from apps.alerts.wording import describe_event_reason
 from apps.market.models import Feed, FeedEntry
 from apps.notify.queries import inbox_of
 from apps.pipeline import embedded
+from apps.pipeline.demo_portfolio import own_something
 from apps.setup import loading
 from apps.setup.loading import load_setup, read_setup
 from apps.tracing import new_trace_id
@@ -71,8 +72,9 @@ class Command(BaseCommand):
                 settings.CSRF_TRUSTED_ORIGINS = [settings.SITE_URL]  # Streams are at another port.
                 self._say(
                     f"Open http://127.0.0.1:{port}/ and sign in as admin with the password {password}\n"
-                    f"  alerts  http://127.0.0.1:{port}/admin/alerts/alert/\n"
-                    f"  inbox   http://127.0.0.1:{port}/admin/notify/message/\n"
+                    f"  alerts     http://127.0.0.1:{port}/admin/alerts/alert/\n"
+                    f"  portfolio  http://127.0.0.1:{port}/portfolios/\n"
+                    f"  inbox      http://127.0.0.1:{port}/admin/notify/message/\n"
                     "Ctrl-C stops it. A line per feed entry, alert and message:"
                 )
                 self._watch(owner, started=started, timeout=options["timeout"], first=options["until_first_alert"])
@@ -137,6 +139,7 @@ def _prepare(path: Path, *, password: str) -> Any:
     call_command("migrate", verbosity=0)
     owner = get_user_model().objects.create_superuser("admin", password=password)
     load_setup(read_setup(SETUP), owner=owner, now=timezone.now(), trace_id=new_trace_id())
+    own_something(owner, now=timezone.now())
     return owner
 
 

@@ -36,6 +36,10 @@ class Command(BaseCommand):
             why = str(error).splitlines()[0]
             print(f"load: the database is busy or away, nothing was written: {why}", file=sys.stderr)
             raise SystemExit(2) from None
-        counts = {"feed": loaded.feeds, "asset": loaded.assets, "channel": loaded.channels, "rule": loaded.rules}
-        said = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+        counts = {"feed": loaded.feeds, "asset": loaded.assets, "derived series": loaded.series}
+        counts |= {"channel": loaded.channels, "rule": loaded.rules}
+        # "Series" is the same of one and of many.
+        said = ", ".join(
+            f"{count} {noun}{'' if count == 1 or noun.endswith('s') else 's'}" for noun, count in counts.items()
+        )
         self.stdout.write(f"Loaded: {said}.")

@@ -1,0 +1,1 @@
+"""Series made of others: ratios, spreads and weighted baskets."""

@@ -1,0 +1,197 @@
+"""Derived series made, changed and ended, each at one place of their feed's log."""
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from apps.market import queries
+from apps.market.derived import past
+from apps.market.derived.deriving import paces_of
+from apps.market.derived.models import DerivedFeed, DerivedSeries, LegCursor, SeriesChange, SeriesLeg
+from apps.market.derived.queries import levels_of
+from apps.market.derived.series import (
+    LEVELS_MOST,
+    SKEW_INTERVALS,
+    Definition,
+    Kind,
+    Leg,
+    SeriesInvalid,
+    Written,
+)
+from apps.market.domain import epoch_microseconds
+from apps.market.models import Asset, FeedEntry, FeedHead
+from apps.market.services.log import append_entry, lock_head
+from apps.market.services.owning import create_asset, create_bare_feed
+from apps.notation import SECOND
+
+SERIES_MOST = 1_000  # Of one owner.
+# Nobody fetches a feed that is made of others.
+NEVER = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def define(written: Written, *, owner_id: int | None, kept: Mapping[int, int] | None = None) -> Definition:
+    """Return the definition that a written series means now: with the ids of its legs, and the skews that it does not
+    say. kept: asset id -> the skew that it has already. Raises SeriesInvalid."""
+    named = queries.assets_named([leg.symbol for leg in written.legs], owner_id=owner_id)
+    assets: list[Asset] = []
+    for index, leg in enumerate(written.legs):
+        place = f"legs[{index}].asset"
+        asset = named.get(leg.symbol)
+        if asset is None:
+            raise SeriesInvalid(place, f"there is no asset {leg.symbol}")
+        if asset.feed_id is None:
+            raise SeriesInvalid(place, f"{leg.symbol} is in no feed, so it has no prices")
+        if asset in assets:
+            raise SeriesInvalid(place, f"{leg.symbol} is there twice")
+        assets.append(asset)
+    feeds = {feed.pk: feed for feed in queries.every_feed().filter(pk__in={asset.feed_id for asset in assets})}
+    live = {feed.is_live for feed in feeds.values()}
+    if len(live) > 1:
+        recorded = next(asset for asset in assets if not feeds[asset.feed_id].is_live)
+        raise SeriesInvalid(
+            "legs", f"the clock of {recorded.symbol} is a recording's, and that of another leg is this machine's"
+        )
+    if levels_of([asset.pk for asset in assets]) >= LEVELS_MOST:
+        raise SeriesInvalid("legs", f"series are made of series at most {LEVELS_MOST} levels deep")
+    skews = {feed_id: int(SKEW_INTERVALS * pace * SECOND) for feed_id, pace in paces_of(list(feeds)).items()}
+    legs = tuple(
+        Leg(
+            asset.pk,
+            leg.max_skew if leg.max_skew is not None else (kept or {}).get(asset.pk, skews[asset.feed_id]),
+            leg.weight,
+            asset.calendar,
+        )
+        for asset, leg in zip(assets, written.legs, strict=True)
+    )
+    weights = any(leg.weight < 0 for leg in legs)
+    signed = written.kind == Kind.SPREAD or weights or any(asset.signed for asset in assets)
+    return Definition(written.kind, legs, signed)
+
+
+def create_series(
+    *,
+    owner_id: int | None,
+    symbol: str,
+    written: Written,
+    name: str = "",
+    currency: str = "",
+    tags: Sequence[str] = (),
+    now: datetime,
+    trace_id: str,
+) -> Asset:
+    """Return a new asset that is made of others, with its past. owner_id: None for a series of the installation.
+
+    Raises SeriesInvalid, and ValidationError for its symbol, name, currency or tags.
+    """
+    definition = define(written, owner_id=owner_id)
+    if owner_id is not None and DerivedSeries.objects.filter(asset__owner=owner_id).count() >= SERIES_MOST:
+        raise SeriesInvalid("series", f"an owner has at most {SERIES_MOST}; delete one first")
+    leg_feeds = _leg_feeds(definition)
+    past.make_days(definition, until=epoch_microseconds(now), now=now)
+    columns = {"name": name, "currency": currency, "tags": list(tags), "signed": definition.signed}
+    with transaction.atomic():
+        head = _lock_feed(owner_id, leg_feeds, now=now)
+        feed_id = head.feed_id
+        asset = create_asset(owner_id=owner_id, symbol=symbol, feed_id=feed_id, **columns)
+        _store(asset, definition)
+        _append_change(head, asset.pk, definition, now=now, trace_id=trace_id)
+        if head.as_of is not None:
+            positions = dict(LegCursor.objects.filter(feed=feed_id).values_list("leg_id", "seq"))
+            until = epoch_microseconds(head.as_of)
+            given: Mapping[str, Any] = {"positions": positions, "until": until, "now": now, "trace_id": trace_id}
+            past.append_past(head, {asset.pk: definition}, **given)
+        head.save(update_fields=FeedHead.APPENDED)
+    return asset
+
+
+def change_series(*, asset: Asset, written: Written, now: datetime, trace_id: str) -> bool:
+    """Change what a series is made of, from here on, and tell whether that changed anything. What it has been stays.
+
+    Its legs stay in the same feeds. Raises SeriesInvalid.
+    """
+    with transaction.atomic():
+        head = lock_head(asset.feed_id)
+        stored = DerivedSeries.objects.get(pk=asset.pk)
+        kept = {leg.asset_id: leg.max_skew for leg in Definition.of_document(stored.document).legs}
+        definition = define(written, owner_id=asset.owner_id, kept=kept)
+        if stored.document == definition.document():
+            return False
+        legs = set(LegCursor.objects.filter(feed=asset.feed_id).values_list("leg_id", flat=True))
+        if set(_leg_feeds(definition)) != legs:
+            raise SeriesInvalid("legs", "must be in the feeds that they are in now; make a new series instead")
+        if definition.signed and not asset.signed:
+            raise SeriesInvalid("legs", "would make it 0 or less, which it cannot be; make a new series instead")
+        _store(asset, definition)
+        _append_change(head, asset.pk, definition, now=now, trace_id=trace_id)
+        head.save(update_fields=FeedHead.APPENDED)
+    return True
+
+
+def end_series(*, asset_id: int, feed_id: int, now: datetime, trace_id: str) -> None:
+    """End a series at its place in the log, in the transaction that deletes its asset; nothing where it is none."""
+    if not DerivedSeries.objects.filter(pk=asset_id).delete()[0]:
+        return
+    head = lock_head(feed_id)
+    _append_change(head, asset_id, None, now=now, trace_id=trace_id)
+    head.save(update_fields=FeedHead.APPENDED)
+
+
+def _leg_feeds(definition: Definition) -> list[int]:
+    rows = queries.every_asset().filter(pk__in=[leg.asset_id for leg in definition.legs])
+    return sorted(set(rows.values_list("feed_id", flat=True)))
+
+
+def _lock_feed(owner_id: int | None, leg_feeds: Collection[int], *, now: datetime) -> FeedHead:
+    """Return the locked head of the derived feed of these legs, which is made where it is not there."""
+    key = f"{owner_id or 0}:{','.join(map(str, leg_feeds))}"
+    known = DerivedFeed.objects.filter(key=key).first()
+    if known is None:
+        try:
+            with transaction.atomic():
+                known = _make_feed(owner_id, leg_feeds, key=key)
+        except (IntegrityError, ValidationError):
+            # Two at once.
+            known = DerivedFeed.objects.get(key=key)
+    return lock_head(known.pk)
+
+
+def _make_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str) -> DerivedFeed:
+    legs = list(queries.every_feed().filter(pk__in=leg_feeds).order_by("pk"))
+    feed = create_bare_feed(
+        owner_id=owner_id,
+        name=f"derived-{secrets.token_hex(6)}",
+        interval_seconds=max(leg.interval_seconds for leg in legs),
+        jump_percent=0,
+        next_slot=NEVER,
+    )
+    queries.every_feed().filter(pk=feed.pk).update(is_live=legs[0].is_live)
+    derived = DerivedFeed.objects.create(feed=feed, key=key)
+    heads = list(FeedHead.objects.filter(pk__in=leg_feeds))
+    LegCursor.objects.bulk_create(LegCursor(feed=derived, leg_id=head.feed_id, seq=head.seq) for head in heads)
+    clocks = [head.as_of for head in heads if head.as_of is not None]
+    if len(clocks) == len(heads):
+        FeedHead.objects.filter(pk=feed.pk).update(as_of=min(clocks))
+    return derived
+
+
+def _store(asset: Asset, definition: Definition) -> None:
+    series, _ = DerivedSeries.objects.update_or_create(asset=asset, defaults={"document": definition.document()})
+    series.legs.all().delete()
+    SeriesLeg.objects.bulk_create(SeriesLeg(series=series, asset_id=leg.asset_id) for leg in definition.legs)
+
+
+def _append_change(
+    head: FeedHead, asset_id: int, definition: Definition | None, *, now: datetime, trace_id: str
+) -> FeedEntry:
+    """Append a change of a series; the caller saves the head."""
+    entry = append_entry(head, kind=FeedEntry.Kind.SERIES, now=now, trace_id=trace_id)
+    document = None if definition is None else definition.document()
+    SeriesChange.objects.create(entry=entry, asset_id=asset_id, document=document)
+    derived = DerivedFeed.objects.get(pk=head.feed_id)
+    derived.version += 1
+    derived.save(update_fields=["version"])
+    return entry
