@@ -10,7 +10,7 @@ EXPORTER := compose/celery-exporter
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo services browser monitoring celery-exporter dev monitor flower test coverage faults bench lint lock clean
+.PHONY: help env up down venv venv-dev demo services browser monitoring celery-exporter dev monitor flower test coverage faults bench lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -18,6 +18,15 @@ help: ## Show this list
 
 demo: venv ## Run everything in one process with nothing but Python; options: make demo ARGS="--help"
 	@$(EMBEDDED) .venv/bin/python manage.py demo $(ARGS)
+
+env: ## Write .env with new secrets for the containers; a .env that is there is only added to
+	@$(PYTHON) compose/environment.py
+
+up: env ## Run everything in containers, http://localhost:8080; with an invented market: make up ARGS=--demo
+	@$(PYTHON) compose/up.py $(ARGS)
+
+down: ## Stop the containers; their data stays
+	@docker compose down $(ARGS)
 
 services: venv-dev ## Have PostgreSQL, RabbitMQ and Redis on loopback (installed as root on Debian)
 	@compose/services.sh

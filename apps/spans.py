@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+from apps.log_facts import facts
+
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 ONE_IN = "TRACES_ONE_IN"
 SERVICE = "fintech"
@@ -55,6 +57,11 @@ def is_on() -> bool:
 def is_sampled(trace_id: str) -> bool:
     """Tell whether the spans of a trace are sent: of one trace in TRACES_ONE_IN. Every process answers alike."""
     return is_on() and int(trace_id[-8:], 16) % int(os.environ.get(ONE_IN, "").strip() or 1) == 0
+
+
+def named(trace_id: str, span: int) -> dict[str, str]:
+    """Return what log lines say of a span: its trace, and its id where spans are sent."""
+    return {"trace_id": trace_id} | ({"span_id": f"{span:016x}"} if is_sampled(trace_id) else {})
 
 
 @contextmanager
@@ -118,8 +125,10 @@ def record(
     """
     if not (reconstructed or is_sampled(trace_id)):
         return
+    # By it the log lines of the task are found.
+    attributes = {"task_id": facts().get("task_id"), **attributes}
     if reconstructed:
-        attributes = {**attributes, "reconstructed": True}
+        attributes["reconstructed"] = True
     send = _exporter(os.getpid()).record
     send(name, trace_id, span, parent, (began_at, max(began_at, ended_at)), attributes, links, error)
     for one in steps:

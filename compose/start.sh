@@ -42,6 +42,7 @@ case $role in
   worker-backtests)
     renice -n 10 -p $$ >/dev/null 2>&1 || true
     worker backtests backtests 1 400000 --max-tasks-per-child 20 "$@" ;;
+  live) exec python manage.py live --listen "${LIVE_LISTEN:-0.0.0.0:8100}" "$@" ;;
   # One of it, so that quotes of a feed keep their order; it needs no Celery.
   ingest) exec python manage.py ingest "$@" ;;
   metrics) exec python manage.py metrics "$@" ;;
@@ -51,7 +52,7 @@ case $role in
   migrate) exec python manage.py migrate --no-input "$@" ;;
   manage) exec python manage.py "$@" ;;
   *)
-    echo "start.sh: '$role' is no role; name one of web, worker-watcher, worker-analyzer, worker-notifier, worker-retries," \
+    echo "start.sh: '$role' is no role; name one of web, live, worker-watcher, worker-analyzer, worker-notifier, worker-retries," \
       "worker-backtests, ingest, metrics, beat, flower, migrate, manage" >&2
     exit 2 ;;
 esac

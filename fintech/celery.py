@@ -34,6 +34,7 @@ PERIODS = {
     "sweep": timedelta(seconds=5),
     "check_health": timedelta(seconds=10),
     "rollup": timedelta(seconds=30),
+    "reconcile": timedelta(minutes=1),
     "record_nights": timedelta(minutes=10),
     "prune": timedelta(hours=1),
 }

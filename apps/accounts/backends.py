@@ -8,6 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.utils import timezone
 
+from apps.accounts.hashers import TooManyPasswords
 from apps.accounts.models import SignInAttempt
 from apps.accounts.services import address_of, begin_attempt
 
@@ -19,7 +20,7 @@ class LimitedBackend(ModelBackend):
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:
         """Return the user, or None. Raises PermissionDenied, which Django takes for a no, where the attempts are used
-        up."""
+        up, and TooManyPasswords."""
         if username is None or password is None:
             return None
         attempt = begin_attempt(
@@ -27,7 +28,11 @@ class LimitedBackend(ModelBackend):
         )
         if attempt is None:
             raise PermissionDenied
-        user = super().authenticate(request, username=username, password=password, **kwargs)
+        try:
+            user = super().authenticate(request, username=username, password=password, **kwargs)
+        except TooManyPasswords:
+            attempt.delete()
+            raise
         if user is not None:
             attempt.delete()
         return user

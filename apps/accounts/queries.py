@@ -1,10 +1,13 @@
 """Reads of profiles and of attempts to sign in."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
-from django.utils.crypto import salted_hmac
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 from apps.accounts.models import Profile, SignInAttempt
 
@@ -16,6 +19,22 @@ ATTEMPTS_PER_ADDRESS = 20
 def profile_of(user: AbstractBaseUser) -> Profile:
     """Return the user's profile; one with the defaults, not saved, where they have none."""
     return Profile.objects.filter(user=user).first() or Profile(user=user)
+
+
+def users_of_sessions(keys: Iterable[str], *, now: datetime) -> dict[str, AbstractBaseUser]:
+    """Return session key -> its user, for those that are in force: not over, of an active user, and begun under the
+    password of today. Two statements."""
+    rows = Session.objects.filter(pk__in=set(keys), expire_date__gt=now)
+    found = {row.pk: row.get_decoded() for row in rows}
+    signed_in = {key: data[SESSION_KEY] for key, data in found.items() if SESSION_KEY in data}
+    users = get_user_model().objects.filter(pk__in=signed_in.values(), is_active=True)
+    by_id = {str(user.pk): user for user in users}
+    return {
+        key: by_id[user_id]
+        for key, user_id in signed_in.items()
+        if user_id in by_id
+        and constant_time_compare(found[key].get(HASH_SESSION_KEY, ""), by_id[user_id].get_session_auth_hash())
+    }
 
 
 def account_key(name: str) -> str:

@@ -23,6 +23,7 @@ PERMISSIONS: dict[str, list[str]] = {
             for row in ("portfolio", "transaction")
             for verb in ("view", "add", "change", "delete")
         ),
+        *(f"portfolios.{verb}_reconciliation" for verb in ("view", "add", "delete")),
         # Who may change an alert acknowledges it; nobody edits one.
         *("alerts.view_alert", "alerts.change_alert", "notify.view_message", "market.view_asset"),
     ],
@@ -39,6 +40,8 @@ PERMISSIONS: dict[str, list[str]] = {
         "market.delete_quote",
         "market.add_split",
         "sources.view_backfill",
+        # What owners have asked them for.
+        *("portfolios.view_pricerequest", "portfolios.delete_pricerequest"),
         "market.push_quotes",
         # By a token of that scope, which Prometheus has.
         "api.read_metrics",

@@ -10,12 +10,15 @@ OPENED, RESOLVED, CORRECTED = "opened", "resolved", "corrected"
 REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER = "reported_by_alertmanager", "resolved_by_alertmanager"
 # Why an alert about health opened and ended.
 FOUND_BY_HEALTH_CHECK, WELL_AGAIN = "found_by_health_check", "well_again"
+# Why an alert about a file of positions opened and ended.
+POSITIONS_DIFFER, POSITIONS_FIT = "positions_differ", "positions_fit"
 # States that an owner has to hear of and to end: an alert is open as long as one lasts.
 STOPPED = (ERROR, PAUSED)
 REASONS = (
     *(reason.value for reason in Reason),
     *(REPORTED_BY_ALERTMANAGER, RESOLVED_BY_ALERTMANAGER),
     *(FOUND_BY_HEALTH_CHECK, WELL_AGAIN),
+    *(POSITIONS_DIFFER, POSITIONS_FIT),
 )
 
 

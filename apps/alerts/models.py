@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Func, Q
 
 from apps.alerts.episodes import CORRECTED, OPENED, REASONS, RESOLVED
 from apps.market.models import Asset, FeedEntry
@@ -16,12 +16,24 @@ _WITH_RULE = Q(rule__isnull=False, version__isnull=False, asset__isnull=False, e
 _REASON_CHOICES = [(reason, reason) for reason in REASONS]
 
 
+class TransactionNumber(Func):
+    """The number of the transaction that writes, which grows in the order in which transactions first write. 0 on
+    SQLite, where one writes at a time."""
+
+    template = "pg_current_xact_id()::text::bigint"
+    output_field = models.BigIntegerField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="0", **context)
+
+
 class Alert(models.Model):
-    """One episode: of one rule on one asset; of the health of one subject; or of this installation, found by
-    Alertmanager.
+    """One episode: of one rule on one asset; of the health of one subject; of a portfolio that differs from a
+    file of positions; or of this installation, found by Alertmanager.
 
     kind: the condition held, or evaluating it failed, or a split paused it, or its subject has stopped, or it came from
-    Alertmanager; owner: whose it is, None: the operators'; subject, subject_id: of kind health, what has stopped;
+    Alertmanager; owner: whose it is, None: the operators'; subject, subject_id: of kinds health and
+    reconciliation, what it is about;
     opened_at, resolved_at: event time, of kind health by the wall clock; evidence, in data and in words: what the rule
     saw when it opened (where no rule opened it: labels and annotations); entry: the entry of the log that opened it,
     which has the quotes and the trace; resolution: why it ended; fingerprint: Alertmanager's name for the labels;
@@ -33,6 +45,7 @@ class Alert(models.Model):
         ERROR = "error", "error"
         PAUSED = "paused", "paused"
         HEALTH = "health", "health"
+        RECONCILIATION = "reconciliation", "reconciliation"
         SYSTEM = "system", "system"
 
     class State(models.TextChoices):
@@ -48,8 +61,8 @@ class Alert(models.Model):
     version = models.ForeignKey(RuleVersion, models.CASCADE, null=True, related_name="alerts")
     asset = models.ForeignKey(Asset, models.CASCADE, null=True, related_name="alerts")
     entry = models.ForeignKey(FeedEntry, models.PROTECT, null=True, related_name="alerts")
-    kind = models.CharField(max_length=9, choices=Kind, default=Kind.CONDITION)
-    subject = models.CharField(max_length=8, blank=True)
+    kind = models.CharField(max_length=14, choices=Kind, default=Kind.CONDITION)
+    subject = models.CharField(max_length=9, blank=True)
     subject_id = models.PositiveBigIntegerField(default=0)
     severity = models.CharField(max_length=8, choices=Rule.Severity)
     opened_at = models.DateTimeField()
@@ -88,8 +101,8 @@ class Alert(models.Model):
             # One of an owner, and one of the operators, of each subject.
             models.UniqueConstraint(
                 fields=["owner", "subject", "subject_id"],
-                condition=Q(kind="health", resolved_at=None, owner__isnull=False),
-                name="one_open_health_alert_per_owner_and_subject",
+                condition=Q(kind__in=["health", "reconciliation"], resolved_at=None, owner__isnull=False),
+                name="one_open_alert_per_owner_and_subject",
             ),
             models.UniqueConstraint(
                 fields=["subject", "subject_id"],
@@ -98,9 +111,18 @@ class Alert(models.Model):
             ),
             models.CheckConstraint(
                 condition=(
-                    _WITHOUT_RULE & (Q(kind="system", owner=None, subject="") | Q(kind="health") & ~Q(subject=""))
+                    _WITHOUT_RULE
+                    & (
+                        Q(kind="system", owner=None, subject="")
+                        | Q(kind="health") & ~Q(subject="")
+                        | Q(kind="reconciliation", subject="portfolio", owner__isnull=False)
+                    )
                 )
-                | (_WITH_RULE & ~Q(kind__in=["system", "health"]) & Q(owner__isnull=False, subject="")),
+                | (
+                    _WITH_RULE
+                    & ~Q(kind__in=["system", "health", "reconciliation"])
+                    & Q(owner__isnull=False, subject="")
+                ),
                 name="alert_of_a_rule_or_a_subject_or_the_system",
             ),
         ]
@@ -146,7 +168,9 @@ class AlertEvent(models.Model):
 
     at: event time of what the engine found or Alertmanager said, the wall clock's of what a person did; entry: the
     entry of the log that made it; by: the person who did it, where one did; reason: why, where no person did it;
-    detail: what was raised, or the person's note; correction: of a corrected one, domain.CorrectionSeen as data.
+    detail: what was raised, or the person's note; correction: of a corrected one, domain.CorrectionSeen as data;
+    transaction: the number of the transaction that wrote it. Ids are given before commits, and commits come in another
+    order; whoever reads (transaction, id) below the oldest that is under way misses none.
     """
 
     class Kind(models.TextChoices):
@@ -164,6 +188,7 @@ class AlertEvent(models.Model):
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     correction = models.JSONField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    transaction = models.BigIntegerField(db_default=TransactionNumber(), editable=False)
 
     class Meta:
         ordering = ["id"]
@@ -176,6 +201,8 @@ class AlertEvent(models.Model):
                 fields=["alert", "entry"], condition=Q(kind=CORRECTED), name="one_correction_per_alert_and_entry"
             ),
         ]
+        # Serves whoever follows alerts.
+        indexes = [models.Index(fields=["transaction", "id"], name="alert_event_as_committed")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.alert_id}"

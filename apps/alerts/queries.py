@@ -1,9 +1,11 @@
 """What is asked of alerts."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
-from django.db.models import Q, QuerySet
+from django.db import connection
+from django.db.models import Max, Q, QuerySet
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.canary import is_not_canary
@@ -55,6 +57,56 @@ def last_events_of(user: AbstractBaseUser | AnonymousUser, *, limit: int) -> lis
     """Return the newest steps of the alerts that `user` may see, with alert, rule and asset."""
     seen = AlertEvent.objects.select_related("alert__rule", "alert__asset").filter(_is_seen_by(user, alert="alert__"))
     return list(seen.order_by("-pk")[:limit])
+
+
+# Where somebody who follows alerts stands: the number of a transaction, and the id of an event that it wrote.
+Place = tuple[int, int]
+
+
+# The oldest transaction of this database that is under way, or else the next one that will begin. Those of other
+# databases of the server have numbers too, and may take as long as they like. One that has just ended, and so has no
+# process any more, counts as one of ours until the next look.
+_OLDEST_UNDER_WAY = """
+SELECT coalesce(min(under_way::text::bigint), pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+FROM pg_snapshot_xip(pg_current_snapshot()) AS under_way LEFT JOIN pg_stat_activity ON backend_xid = under_way::xid
+WHERE datname IS NULL OR datname = current_database()
+"""
+
+
+def end_of_events() -> Place:
+    """Return the place up to which all events are seen that there will ever be: below the oldest transaction that is
+    under way. On SQLite, where one writes at a time, the last one's."""
+    if connection.vendor != "postgresql":
+        return 0, AlertEvent.objects.aggregate(last=Max("pk"))["last"] or 0
+    with connection.cursor() as cursor:
+        cursor.execute(_OLDEST_UNDER_WAY)
+        return cursor.fetchone()[0], 0
+
+
+def events_between(after: Place, up_to: Place, *, since: datetime, limit: int) -> list[AlertEvent]:
+    """Return the events that stand behind one place and not behind another, in the order of their places, with the
+    owners of their alerts (`alert.owner_id`).
+
+    since: none that is older. Numbers of transactions begin anew where a database is restored into another server, and
+    its old events would come once more when the numbers have grown as far.
+    """
+    chosen = _is_behind(after) & ~_is_behind(up_to)
+    rows = AlertEvent.objects.filter(chosen, created_at__gte=since).select_related("alert")
+    return list(rows.order_by("transaction", "pk")[:limit])
+
+
+def missed_events(
+    user: AbstractBaseUser | AnonymousUser, after: Place, up_to: Place, *, before: datetime, limit: int
+) -> tuple[bool, int]:
+    """Return whether there is an event of the alerts that `user` may see behind one place, and not behind another, that
+    is older than a time; and how many there are, counted up to the limit. Two statements."""
+    rows = AlertEvent.objects.filter(_is_behind(after) & ~_is_behind(up_to), _is_seen_by(user, alert="alert__"))
+    return rows.filter(created_at__lt=before).exists(), rows.order_by().values("pk")[:limit].count()
+
+
+def _is_behind(place: Place) -> Q:
+    number, event_id = place
+    return Q(transaction__gt=number) | Q(transaction=number, pk__gt=event_id)
 
 
 def states_watching(user: AbstractBaseUser | AnonymousUser, *, asset_id: int) -> QuerySet[RuleState]:

@@ -32,6 +32,7 @@ from apps.rules.engine.instance import ERROR, PAUSED, Transition
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
 from apps.rules.queries import Specs, specs_of
+from apps.wakeups import wake_on_commit
 
 
 def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> list[AlertEvent]:
@@ -70,7 +71,7 @@ def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> l
     # Resolved ones first: the database lets only one be open per rule and asset.
     Alert.objects.bulk_update(resolved, ["resolved_at", "resolution"], batch_size=1_000)
     Alert.objects.bulk_create(opened, batch_size=1_000)
-    return AlertEvent.objects.bulk_create(events, batch_size=1_000)
+    return _recorded(events)
 
 
 def record_corrections(entry: FeedEntry) -> list[AlertEvent]:
@@ -106,7 +107,7 @@ def record_corrections(entry: FeedEntry) -> list[AlertEvent]:
                     alert=alert, kind=CORRECTED, at=entry.as_of, entry=entry, correction=seen.as_data(price_then)
                 )
             )
-    return AlertEvent.objects.bulk_create(events, batch_size=1_000)
+    return _recorded(events)
 
 
 def end_episodes(*, asset_id: int, ended: Mapping[int, FeedEntry]) -> list[AlertEvent]:
@@ -125,7 +126,7 @@ def end_episodes(*, asset_id: int, ended: Mapping[int, FeedEntry]) -> list[Alert
         alert.save(update_fields=["resolved_at", "resolution"])
         kind, at = AlertEvent.Kind.RESOLVED, alert.resolved_at
         events.append(AlertEvent(alert=alert, kind=kind, at=at, reason=Reason.RULE_CHANGED, entry=entry))
-    return AlertEvent.objects.bulk_create(events)
+    return _recorded(events)
 
 
 def record_notification(notification: Notification, *, now: datetime) -> list[AlertEvent]:
@@ -178,7 +179,7 @@ def record_system_alerts(found: Sequence[SystemAlert]) -> list[AlertEvent]:
             over.append(alert)
             events.append(AlertEvent(alert=alert, kind=RESOLVED, at=end, reason=RESOLVED_BY_ALERTMANAGER))
     Alert.objects.bulk_update(over, ["resolved_at", "resolution"], batch_size=1_000)
-    return AlertEvent.objects.bulk_create(events, batch_size=1_000)
+    return _recorded(events)
 
 
 def _system_alert_of(reported: SystemAlert) -> Alert:
@@ -217,7 +218,7 @@ def record_health_alerts(*, due: Sequence[HealthAlert], over: Sequence[Alert], n
     Alert.objects.bulk_create(new, batch_size=1_000)
     events = [AlertEvent(alert=alert, kind=OPENED, at=now, reason=FOUND_BY_HEALTH_CHECK) for alert in new]
     events += [AlertEvent(alert=alert, kind=RESOLVED, at=now, reason=WELL_AGAIN) for alert in over]
-    return AlertEvent.objects.bulk_create(events, batch_size=1_000)
+    return _recorded(events)
 
 
 def acknowledge(*, alerts: QuerySet[Alert], by: AbstractBaseUser, note: str, now: datetime) -> list[AlertEvent]:
@@ -236,7 +237,13 @@ def acknowledge(*, alerts: QuerySet[Alert], by: AbstractBaseUser, note: str, now
         )
         kind = AlertEvent.Kind.ACKNOWLEDGED
         events = [AlertEvent(alert=alert, kind=kind, at=now, detail=note[:500], by=by) for alert in acknowledged]
-        return AlertEvent.objects.bulk_create(events, batch_size=1_000)
+        return _recorded(events)
+
+
+def _recorded(events: Sequence[AlertEvent]) -> list[AlertEvent]:
+    if events:
+        wake_on_commit()
+    return AlertEvent.objects.bulk_create(events, batch_size=1_000)
 
 
 def _alert_of(step: Transition, *, entry: FeedEntry, rule: Rule, symbol: str, specs: Specs) -> Alert:

@@ -6,6 +6,8 @@ from decimal import Decimal
 
 from apps.alerts.episodes import (
     FOUND_BY_HEALTH_CHECK,
+    POSITIONS_DIFFER,
+    POSITIONS_FIT,
     REPORTED_BY_ALERTMANAGER,
     RESOLVED_BY_ALERTMANAGER,
     WELL_AGAIN,
@@ -18,6 +20,8 @@ _SENTENCES = {
     RESOLVED_BY_ALERTMANAGER: "resolved by Alertmanager",
     FOUND_BY_HEALTH_CHECK: "found by the check of health",
     WELL_AGAIN: "the problem is over",
+    POSITIONS_DIFFER: "a file of positions differs from what is computed",
+    POSITIONS_FIT: "the newest file of positions fits, or there is none",
 }
 
 

@@ -18,6 +18,7 @@ from django.conf import settings
 from prometheus_client import Counter
 
 from apps.market.domain import epoch_microseconds, from_epoch_microseconds
+from apps.wakeups import CHANNEL
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,9 @@ _TIMEOUT_SECONDS = 0.3
 _KEYS_AT_ONCE = 2_000  # Lua's unpack() takes a few thousand, and nobody else is served meanwhile.
 
 # KEYS: one per asset; ARGV[1]: milliseconds to live; ARGV[2]: "1" to write over the same time too; ARGV[i + 2]:
-# "microseconds price". The microseconds have as many digits in each, so texts compare as numbers do.
-_SET_IF_NEWER = """
+# "microseconds price". The microseconds have as many digits in each, so texts compare as numbers do. It also wakes
+# who waits for new quotes, since each append ends here.
+_SET_IF_NEWER = f"""
 local known = redis.call('MGET', unpack(KEYS))
 for i = 1, #KEYS do
   local before, after = known[i] and string.sub(known[i], 1, 17), string.sub(ARGV[i + 2], 1, 17)
@@ -36,6 +38,7 @@ for i = 1, #KEYS do
     redis.call('SET', KEYS[i], ARGV[i + 2], 'PX', ARGV[1])
   end
 end
+redis.call('PUBLISH', '{CHANNEL}', '')
 """
 
 LOOKUPS = Counter(

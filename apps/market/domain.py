@@ -270,7 +270,7 @@ def round_price(price: Decimal) -> Decimal:
 
 
 def admit_volume(value: Any) -> Decimal | None:
-    """Return `value` as a volume, or None: a volume is an ornament, a bad one does not cost the quote."""
+    """Return `value` as a volume, or None: volume is optional, and an invalid one is dropped."""
     if value is None:
         return None
     try:

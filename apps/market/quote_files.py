@@ -269,7 +269,7 @@ def _row(
 
 
 def _volume(text: str) -> Decimal | None:
-    """Return the number, or None: a volume is an ornament, a bad one does not cost the quote."""
+    """Return the number, or None: volume is optional, and an invalid one is dropped."""
     try:
         return parse_number(text) if text else None
     except QuoteRejected:

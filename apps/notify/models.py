@@ -39,8 +39,9 @@ class Channel(models.Model):
     encrypted = models.TextField(blank=True, editable=False)
     is_enabled = models.BooleanField(
         default=True,
-        help_text="Off: nothing is sent here, and what waits is given up. It can be sent again from this page.",
+        help_text="When off, nothing is sent here and pending messages are discarded; they can be sent again.",
     )
+    is_default = models.BooleanField(default=False, help_text="Ticked in the form of a new rule.")
     wants_resolved = models.BooleanField(default=True, help_text="Also say when an alert is over.")
     wants_system = models.BooleanField(
         default=False,

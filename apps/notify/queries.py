@@ -359,7 +359,7 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
         return "off", f"Switched off{because}."
     since = f"nothing has got through since {domain.moment(channel.failing_since)}" if channel.failing_since else ""
     if channel.resume_at is not None and channel.resume_at > now:
-        asked = f"The other side asked to be left alone until {domain.moment(channel.resume_at)}"
+        asked = f"Rate-limited by the receiver until {domain.moment(channel.resume_at)}"
         return "asked to wait", f"{asked}; {since}." if since else f"{asked}."
     if since:
         return "failing", f"{since[:1].upper()}{since[1:]}."

@@ -66,7 +66,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
         if not request.user.is_superuser:
             return [simple]
         more = ["is_superuser", "is_staff", "user_permissions", "first_name", "last_name", "date_joined"]
-        return [simple, ("What only superusers give", {"fields": more})]
+        return [simple, ("Superuser settings", {"fields": more})]
 
     def get_form(self, request: HttpRequest, obj: User | None = None, **kwargs: Any) -> Any:
         if obj is None:

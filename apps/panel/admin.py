@@ -11,6 +11,8 @@ from apps.panel import (  # noqa: F401
     history,
     messages,
     portfolios,
+    price_requests,
+    reconciliations,
     rules,
     silences,
     tokens,

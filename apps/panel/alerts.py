@@ -168,7 +168,7 @@ class AlertAdmin(ReadOnlyAdmin):
     def over_since(self, alert: Alert) -> str:
         return "still open" if alert.resolved_at is None else localize(alert.resolved_at)
 
-    @admin.display(description="why it is over")
+    @admin.display(description="reason resolved")
     def resolution_text(self, alert: Alert) -> str:
         return describe_event_reason(alert.resolution)
 
@@ -275,7 +275,7 @@ class AlertAdmin(ReadOnlyAdmin):
             ],
             empty="No events.",
         )
-        if row.kind == Alert.Kind.HEALTH:
+        if row.subject:
             return [self._table_of_problem(row), happened, *notification_tables(request, row)]
         if row.rule is None or row.version is None or row.entry is None:
             return [*self._tables_of_labels(row), happened, *notification_tables(request, row)]
@@ -307,11 +307,13 @@ class AlertAdmin(ReadOnlyAdmin):
         ]
 
     def _table_of_problem(self, row: Alert) -> Table:
-        """Return what has stopped, with a link to its page, and what mends it."""
+        """Return what has stopped, or differs, with a link to its page, and what mends it."""
         said = row.evidence.get("annotations", {})
         links = subject_links([(row.subject, row.subject_id)])
         return Table(
-            title="What had stopped when it opened",
+            title="What had stopped when it opened"
+            if row.kind == Alert.Kind.HEALTH
+            else "What differed when it opened",
             headers=["what", "problem", "what to do"],
             rows=[[links[row.subject, row.subject_id], said.get("problem", ""), said.get("remedy", "")]],
             empty="",

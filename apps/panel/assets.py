@@ -24,6 +24,7 @@ from apps.market import calendars, queries
 from apps.market.calendars import CALENDARS
 from apps.market.models import Asset, AssetAlias, Feed
 from apps.market.services import AssetStays, CorrectionRefused, refuse_to_move
+from apps.panel.asset_picker import AssetPicker
 from apps.panel.feed_health import refused_table
 from apps.panel.kit.health import HealthShown
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, TagsField, page_link
@@ -217,7 +218,12 @@ class AssetAdmin(HealthShown, PageAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(partial(split_view, self))
-        return [path("<int:asset_id>/split/", view, name="market_asset_split"), *super().get_urls()]
+        picker = self.admin_site.admin_view(AssetPicker.as_view(admin_site=self.admin_site))
+        return [
+            path("<int:asset_id>/split/", view, name="market_asset_split"),
+            path("pick/", picker, name="market_asset_pick"),
+            *super().get_urls(),
+        ]
 
     def has_enter_split_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(PERMISSION)
@@ -273,18 +279,17 @@ class AssetAdmin(HealthShown, PageAdmin):
         chosen = request.GET.get("period", "")
         chosen = chosen if chosen in PERIODS else "day"
         length = PERIODS[chosen]
-        text = f"last {chosen}" if length else "time that is stored"
         points: Sequence[queries.PathPoint] = []
         if until is not None:
             since = until - length if length else queries.price_known_since(row.pk)
             points = queries.price_path(row.pk, since=since or until, until=until)
         return [
             Chart(
-                title=f"The {text}, by its feed's clock (UTC)",
+                title=f"Prices of the last {chosen} (UTC)" if length else "All stored prices (UTC)",
                 path=points,
                 empty="No price yet. Prices come once its feed is enabled and the workers run."
                 if until is None
-                else f"No price in the {text} of its feed.",
+                else f"No price in the last {chosen} by its feed's clock.",
                 periods=[(name, f"?period={name}", name == chosen) for name in PERIODS],
             )
         ]

@@ -12,7 +12,7 @@ from apps.sources.services import describe_backfill
 class BackfillAdmin(ReadOnlyAdmin):
     """What `manage.py backfill` has done, newest first."""
 
-    empty_text = "No past was asked for yet. manage.py backfill ASSET --from TIME does."
+    empty_text = "No backfills yet. manage.py backfill ASSET --from TIME does."
     fields = ["asset", "provider", "since", "until", "progress", "state", "failure", "created_at", "finished_at"]
     list_display = ["asset", "provider", "since", "until", "progress", "state"]
     list_filter = ["provider", ("finished_at", admin.EmptyFieldListFilter)]

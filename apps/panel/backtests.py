@@ -1,9 +1,6 @@
 """The pages of backtests: a rule is tried on the past, and what it would have done is shown."""
 
-from bisect import bisect_right
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -23,15 +20,13 @@ from unfold.widgets import DATETIME_CLASSES, UnfoldAdminTextareaWidget
 from apps.backtests import services as runs
 from apps.backtests.models import BacktestRun
 from apps.backtests.queries import backtests_seen_by
-from apps.backtests.simulation import THRESHOLDS
 from apps.backtests.wording import describe_failure
-from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
-from apps.market.queries import price_path
+from apps.panel.backtest_report import bars_of, chart_of_report, counted, span_text, threshold_text
 from apps.panel.kit.owned import describe_document
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, Table
+from apps.panel.rule_form import RuleForm
 from apps.rules.domain import describe_reason
-from apps.rules.engine.conditions import leaves_of
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.files import read_rule
@@ -46,48 +41,6 @@ LONGEST_DAYS = 30
 PRESETS_DAYS = (1, 7, 30)
 LONGEST_FORM = 20_000
 MOMENT = "%Y-%m-%dT%H:%M:%S"
-
-
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """Counts drawn by panel/chart.js; `empty` is said where there are none. name: of what is counted."""
-
-    title: str
-    name: str
-    labels: list[str]
-    values: list[int]
-    empty: str
-
-    def data(self) -> dict[str, Any]:
-        """Return what is drawn, for JSON."""
-        return {"name": self.name, "labels": self.labels, "values": self.values}
-
-    def describe(self) -> str:
-        """Return what it shows, for who cannot see it."""
-        pairs = zip(self.labels, self.values, strict=True)
-        return f"{self.title}: {', '.join(f'{label}: {value}' for label, value in pairs)}."
-
-
-@dataclass(frozen=True, slots=True)
-class TriedChart(Chart):
-    """Prices with the episodes of a backtest on them. episodes: (opened, its price, resolved or None)."""
-
-    episodes: list[tuple[datetime, float, datetime | None]] = field(default_factory=list)
-
-    def data(self) -> dict[str, Any]:
-        """Return what is drawn, for JSON. A resolution stands at the price that was in force."""
-        times = [one.at for one in self.path]
-        opened = [{"x": _milliseconds(at), "y": price} for at, price, _ in self.episodes]
-        resolved = [
-            {"x": _milliseconds(at), "y": float(self.path[max(bisect_right(times, at) - 1, 0)].low)}
-            for _, _, at in self.episodes
-            if at is not None
-        ]
-        spots = [
-            {"name": "opened", "role": "mark", "points": opened},
-            {"name": "resolved", "role": "calm", "points": resolved},
-        ]
-        return Chart.data(self) | {"spots": [spot for spot in spots if spot["points"]]}
 
 
 class TryForm(forms.Form):
@@ -172,9 +125,15 @@ class BacktestRunAdmin(ReadOnlyAdmin):
             raise Http404
         version = newest_versions([rule.pk]).get(rule.pk)
         document = version.document if version is not None else {}
+        # Posted by the form of the rule, with what stands there unsaved.
+        from_form = request.method == "POST" and "from_form" in request.POST
+        said = RuleForm(request.POST, instance=rules_seen_by(request.user).get(pk=rule.pk)) if from_form else None
+        if said is not None:
+            said.is_valid()
+            document = said.spec.document() if said.spec is not None else document
         stored = _stored(document)
-        form = TryForm(request.POST or None, initial=_initial(request, document, stored))
-        if request.method == "POST" and form.is_valid():
+        form = TryForm(None if from_form else request.POST or None, initial=_initial(request, document, stored))
+        if not from_form and request.method == "POST" and form.is_valid():
             try:
                 run = runs.request_backtest(owner=request.user, rule=rule, **form.cleaned_data, now=timezone.now())
                 return HttpResponseRedirect(_address(run))
@@ -187,6 +146,8 @@ class BacktestRunAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "rule": rule,
             "text": describe_document(document),
+            "faults": [] if said is None else [said.placed(fault)[1] for fault in said.faults],
+            "is_changed": said is not None and said.spec is not None,
             "stored": stored,
             "presets": PRESETS_DAYS if stored else (),
             "form": form,
@@ -213,7 +174,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
         found = list(queryset)
         stopped = [run for run in found if runs.cancel_backtest(run_id=run.pk)]
         if stopped:
-            self.say_done(request, f"{_counted(len(stopped), 'backtest')} cancelled. One that runs stops in seconds.")
+            self.say_done(request, f"{counted(len(stopped), 'backtest')} cancelled. One that runs stops in seconds.")
         else:
             self.say_refused(request, "Nothing was waiting or running there: nothing is changed.")
         return self.after(request, found)
@@ -240,7 +201,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
                 "failure": describe_failure(obj.failure, obj.failure_data),
                 "sentences": _sentences(report) if report else [],
                 "errors_said": report["errors"] if report else [],
-                "bars": _bars(report, obj.document) if report else [],
+                "bars": bars_of(report, obj.document) if report else [],
                 "assets": _assets_offered(report) if report else [],
                 "asset": _asset_chosen(request, report) if report else None,
                 "may_try": self.has_try_permission(request) and obj.rule.deleted_at is None,
@@ -252,24 +213,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
         asset = Asset.objects.filter(symbol=symbol).first() if symbol else None
         if asset is None:
             return []
-        prices = price_path(asset.pk, since=row.since, until=row.until)
-        episodes = [
-            (
-                datetime.fromisoformat(one["opened_at"]),
-                float(one["price"]),
-                None if one["resolved_at"] is None else datetime.fromisoformat(one["resolved_at"]),
-            )
-            for one in row.result["openings"]
-            if one["asset"] == symbol
-        ]
-        return [
-            TriedChart(
-                title=f"{asset} with what would have opened (UTC)",
-                path=prices,
-                empty=f"No prices of {asset} are kept of that while.",
-                episodes=episodes,
-            )
-        ]
+        return [chart_of_report(row.result, asset_id=asset.pk, symbol=asset.symbol)]
 
     def tables(self, row: BacktestRun) -> list[Table]:
         report = row.result
@@ -297,8 +241,8 @@ class BacktestRunAdmin(ReadOnlyAdmin):
                 headers=["threshold", "would have opened", "messages to each channel"],
                 rows=[
                     [
-                        _threshold(row.document, one["threshold"]),
-                        _counted(one["openings"], "alert"),
+                        threshold_text(row.document, one["threshold"]),
+                        counted(one["openings"], "alert"),
                         one["messages"],
                     ]
                     for one in report["sweep"]
@@ -309,7 +253,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
                 title="Time in each state, over all assets",
                 headers=["state", "time", "part"],
                 rows=[
-                    [state, _span(seconds), f"{100 * seconds / total:.1f} %" if total else ""]
+                    [state, span_text(seconds), f"{100 * seconds / total:.1f} %" if total else ""]
                     for state, seconds in report["seconds_in_state"].items()
                 ],
                 empty="Nothing was evaluated.",
@@ -326,7 +270,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="on the quotes (UTC)")
     def describe_range(self, run: BacktestRun) -> str:
-        length = _span((run.until - run.since).total_seconds())
+        length = span_text((run.until - run.since).total_seconds())
         return f"{run.since:%Y-%m-%d %H:%M:%S} to {run.until:%Y-%m-%d %H:%M:%S}, {length}"
 
     @admin.display(description="asked for (UTC)", ordering="requested_at")
@@ -354,7 +298,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
         if run.failure:
             return describe_failure(run.failure, run.failure_data)
         opened = run.opened  # type: ignore[attr-defined]
-        return "" if opened is None else _counted(opened, "opening")
+        return "" if opened is None else counted(opened, "opening")
 
 
 def _stored(document: Any) -> tuple[datetime, datetime] | None:
@@ -379,62 +323,19 @@ def _sentences(report: dict[str, Any]) -> list[str]:
     """Return what was found, the sum first."""
     count = report["openings_count"]
     said = [
-        f"It would have opened {_counted(count, 'alert')} on {len(report['openings_by_asset'])} of "
-        f"{_counted(report['assets_count'], 'asset')}, and sent {_counted(report['messages'], 'message')} to each "
+        f"It would have opened {counted(count, 'alert')} on {len(report['openings_by_asset'])} of "
+        f"{counted(report['assets_count'], 'asset')}, and sent {counted(report['messages'], 'message')} to each "
         f"channel, in {format_number(str(report['quotes']))} quotes."
     ]
     if report["suppressed"]:
-        said.append(f"{_counted(report['suppressed'], 'opening')} more were kept silent by the cooldown.")
+        said.append(f"{counted(report['suppressed'], 'opening')} more were kept silent by the cooldown.")
     if count > len(report["openings"]):
         said.append(f"Only the first {len(report['openings'])} openings are kept with their words; all are counted.")
     if not report["quotes"]:
         said.append("No quotes are stored of that while.")
     if report["errors_count"]:
-        said.append(f"Evaluating raised {_counted(report['errors_count'], 'time')}: there the rule would be in ERROR.")
+        said.append(f"Evaluating raised {counted(report['errors_count'], 'time')}: there the rule would be in ERROR.")
     return said
-
-
-def _threshold_of(document: Any) -> tuple[Decimal | None, str]:
-    """Return the threshold that a sweep changes, as the rule has it, and its unit."""
-    try:
-        leaves = list(leaves_of(RuleSpec.read(document).condition))
-    except RuleInvalid:
-        return None, ""
-    for leaf in leaves:
-        for name in THRESHOLDS:
-            if getattr(leaf, name, None) is not None:
-                return getattr(leaf, name), {"percent": " %", "n": " deviations"}.get(name, "")
-    return None, ""
-
-
-def _threshold(document: Any, threshold: str) -> str:
-    own, unit = _threshold_of(document)
-    as_it_is = ", as it was tried" if own == Decimal(threshold) else ""
-    return f"at {format_number(threshold)}{unit}{as_it_is}"
-
-
-def _bars(report: dict[str, Any], document: Any) -> list[Bars]:
-    days, sweep = report["openings_per_day"], report["sweep"]
-    bars = [
-        Bars(
-            title="Openings per day (UTC)",
-            name="openings",
-            labels=list(days),
-            values=list(days.values()),
-            empty="No day has an opening.",
-        )
-    ]
-    if sweep:
-        bars.append(
-            Bars(
-                title="How many it would have opened at other thresholds",
-                name="openings",
-                labels=[f"{format_number(one['threshold'])}{_threshold_of(document)[1]}" for one in sweep],
-                values=[one["openings"] for one in sweep],
-                empty="",
-            )
-        )
-    return bars
 
 
 def _assets_offered(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -442,7 +343,7 @@ def _assets_offered(report: dict[str, Any]) -> list[tuple[str, str]]:
     opened = report["openings_by_asset"]
     symbols = [*sorted(opened, key=lambda symbol: (-opened[symbol], symbol))]
     symbols += [symbol for symbol in report["assets"] if symbol not in opened]
-    return [(symbol, f"{symbol}: {_counted(opened.get(symbol, 0), 'opening')}") for symbol in symbols[:ASSETS_OFFERED]]
+    return [(symbol, f"{symbol}: {counted(opened.get(symbol, 0), 'opening')}") for symbol in symbols[:ASSETS_OFFERED]]
 
 
 def _asset_chosen(request: HttpRequest, report: dict[str, Any]) -> str | None:
@@ -461,21 +362,3 @@ def _link(address: str, text: str) -> SafeString:
 
 def _moment(written: str) -> str:
     return written.replace("T", " ").removesuffix("Z")
-
-
-def _milliseconds(at: datetime) -> int:
-    return epoch_microseconds(at) // 1_000
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{format_number(str(count))} {noun}{'' if count == 1 else 's'}"
-
-
-def _span(seconds: float) -> str:
-    """Return a length of time in its two largest units."""
-    left, said = round(seconds), []
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        count, left = divmod(left, size)
-        if count:
-            said.append(f"{count} {unit}")
-    return " ".join(said[:2]) or "0 s"

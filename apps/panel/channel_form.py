@@ -28,6 +28,7 @@ KEPT = "One is stored, and is not shown again. An empty field keeps it."
 BROKEN = "What is stored cannot be read with the keys of this site: write it again."
 LABELS = {
     "is_enabled": "Switched on",
+    "is_default": "For new rules",
     "group_wait_seconds": "Wait for more (seconds)",
     "messages_per_minute": "Messages a minute",
     "repeat_minutes": "Remind after (minutes)",
@@ -102,7 +103,7 @@ class ChannelForm(forms.ModelForm):
             ]
             self.fields["kind"].choices = kinds if self._is_new else kinds_offered()  # type: ignore[attr-defined]
             self.fields["kind"].disabled = not self._is_new
-            self.fields["kind"].help_text = "How you are notified." if self._is_new else "It stays what it is."
+            self.fields["kind"].help_text = "How you are notified." if self._is_new else "Cannot be changed."
         for one in settings_shown(self.instance.kind):
             name = field_name(self.instance.kind, one.name)
             if name not in self.fields:
@@ -132,7 +133,7 @@ class ChannelForm(forms.ModelForm):
             if name in self.fields:
                 usual = ", ".join(f"{one.title} {getattr(one.defaults, name)}" for one in _by_title())
                 self.fields[name].required = False
-                self.fields[name].help_text += f" Empty: what suits the kind ({usual})."
+                self.fields[name].help_text += f" Leave blank for the default of the kind ({usual})."
                 self.fields[name].widget = UnfoldAdminIntegerFieldWidget(attrs={"placeholder": "what suits the kind"})
                 self.initial[name] = None
 

@@ -135,6 +135,7 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
                         "kind",
                         *settings,
                         "is_enabled",
+                        "is_default",
                     ]
                 },
             ),
@@ -146,7 +147,9 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
         ]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        return {"quiet_zone": profile_of(request.user).time_zone} | super().get_changeform_initial_data(request)
+        is_first = not Channel.objects.filter(owner=request.user, is_default=True).exists()
+        begins = {"quiet_zone": profile_of(request.user).time_zone, "is_default": is_first}
+        return begins | super().get_changeform_initial_data(request)
 
     def get_form(self, request: HttpRequest, obj: Channel | None = None, **kwargs: Any) -> Any:
         kwargs["form"] = form_for(TRANSPORTS if obj is None else [obj.kind])
@@ -350,7 +353,7 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
         )
         at_limit = at_their_limit([row], now=timezone.now())
         return [
-            Table(title="How it did lately", headers=["what", "figure"], rows=_health_rows(row), empty=""),
+            Table(title="Delivery statistics (24 h)", headers=["what", "figure"], rows=_health_rows(row), empty=""),
             Table(
                 title="What waits to be sent",
                 headers=["alert", "event", "waits for"],
@@ -394,7 +397,7 @@ def _health_rows(channel: Any) -> list[list[Any]]:
         ["messages delivered in 24 h", channel.delivered],
         ["attempts that failed in 24 h", channel.failed_attempts],
         ["messages given up in 24 h", channel.failed],
-        ["half of the deliveries took at most", f"{median} ms" if median is not None else "none yet"],
+        ["median delivery time", f"{median} ms" if median is not None else "none yet"],
         ["messages to be sent", channel.unsent],
         ["notifications not in a message yet", channel.unplanned],
     ]

@@ -42,7 +42,7 @@ def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, An
         parts.append(_messages(user, today=today))
     if parts:
         parts.insert(0, health_part(user, now=now))
-    return context | {"parts": parts, "title": "How it stands", "now": now}
+    return context | {"parts": parts, "title": "Overview", "now": now}
 
 
 def _feeds(*, now: datetime, today: datetime) -> Part:
@@ -60,14 +60,14 @@ def _feeds(*, now: datetime, today: datetime) -> Part:
         sentences.append(
             f"{_plural(not_evaluated, 'entry', 'entries')} to evaluate."
             if not_evaluated
-            else "Every entry is evaluated."
+            else "Everything has been evaluated."
         )
     is_well = all(healths[feed.pk].level == Level.WELL for feed in listed)
     return Part(
         title="Feeds",
         sentences=sentences,
         mood="plain" if not shown else "good" if is_well else "bad",
-        headers=["feed", "health", "last answer", "asked each", "today", "late", "rejected", "to evaluate"],
+        headers=["feed", "health", "last answer", "interval", "today", "late", "rejected", "to evaluate"],
         rows=[
             [
                 format_html(LINK, reverse("admin:market_feed_change", args=[feed.pk]), feed.name),
@@ -110,7 +110,7 @@ def _alerts(user: Any, *, now: datetime, today: datetime) -> Part:
     events = last_events_of(user, limit=EVENTS_SHOWN)
     sentences: list[Any] = [
         _describe_open(still_open, waiting=waiting, whose=_whose(user)),
-        f"Today {opened} opened." if opened else "Today none opened.",
+        f"{opened} opened today." if opened else "None opened today.",
     ]
     if user.has_perm("notify.view_silence"):
         sentences += _silences(user, now=now)
@@ -197,7 +197,9 @@ def _rules(counts: RuleCounts) -> Part:
 def _messages(user: Any, *, today: datetime) -> Part:
     counts = message_counts_of(user, since=today)
     page = reverse("admin:notify_message_changelist")
-    sentences: list[Any] = [f"{_plural(counts.waiting, 'message')} to send." if counts.waiting else "No message waits."]
+    sentences: list[Any] = [
+        f"{_plural(counts.waiting, 'message')} to send." if counts.waiting else "No messages are waiting."
+    ]
     if counts.failed:
         failed = format_html(LINK, f"{page}?status=failed", _plural(counts.failed, "message"))
         sentences.append(format_html("Of today's, {} could not be sent. What was given up can be sent again.", failed))

@@ -89,7 +89,7 @@ def _in_a_row(circuit: Circuit) -> str:
 
 def _describe_budget(source: FeedSource, *, now: datetime) -> str:
     budget = sources_queries.budget_of(source.provider, now=now)
-    return "no limit of a day" if budget is None else f"about {budget.left} of {budget.allowed}"
+    return "no daily limit" if budget is None else f"about {budget.left} of {budget.allowed}"
 
 
 def _describe_same_answers(source: FeedSource) -> str:
@@ -251,7 +251,7 @@ def switches_table(request: HttpRequest, feed: Feed) -> Table:
         title=f"Changes of provider (at most {SWITCHES_SHOWN} entries)",
         headers=["entry", "received (UTC)", "before", "since then", "assets, with a factor that is not 1"],
         rows=rows,
-        empty="Every asset's quotes have come from one provider all the time.",
+        empty="No provider changes.",
     )
 
 

@@ -47,7 +47,7 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
     list_filter = [KindFilter, "status", ("kind", admin.ChoicesFieldListFilter)]
     list_select_related = ["channel"]
     search_fields = ["subject", "text"]
-    search_help_text = "Finds words of subject and text."
+    search_help_text = "Searches subject and text."
 
     @display(description="status", ordering="status", label=STATUS_LABEL)
     def status_label(self, message: Message) -> str:

@@ -1,6 +1,6 @@
 """The problems that a reader may see, for the admin's first page."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -8,12 +8,15 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.urls import reverse
 from django.utils.html import format_html
 
+from apps.alerts.reconciliation import SUBJECT as RECONCILED
 from apps.health.alerting import NAMED_BY
 from apps.health.domain import Subject
 from apps.health.queries import not_checked, problem_counts, problems_seen_by, system_health
 from apps.panel.kit.parts import LINK, Part
+from apps.portfolios.models import Portfolio
 
 PROBLEMS_SHOWN = 50
+_NAMED_BY: Mapping[str, tuple[Any, str]] = {**NAMED_BY, RECONCILED: (Portfolio, "name")}
 
 
 def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Part:
@@ -55,9 +58,9 @@ def subject_links(subjects: Iterable[tuple[str, int]]) -> dict[tuple[str, int], 
         ids.setdefault(subject, set()).add(pk)
     links: dict[tuple[str, int], Any] = {(Subject.SYSTEM, 0): "the system"}
     for subject, its_ids in ids.items():
-        if subject not in NAMED_BY:
+        if subject not in _NAMED_BY:
             continue
-        model, column = NAMED_BY[subject]
+        model, column = _NAMED_BY[subject]
         names = dict(model.objects.filter(pk__in=its_ids).order_by().values_list("pk", column))
         for pk in its_ids:
             page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[pk])

@@ -51,7 +51,7 @@ class EnabledFilter(admin.SimpleListFilter):
 
 
 class StatusFilter(admin.SimpleListFilter):
-    title = "how it stands"
+    title = "status"
     parameter_name = "status_of_instance"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

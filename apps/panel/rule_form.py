@@ -1,14 +1,13 @@
-"""The form of a rule: a kind with its parameters, or a condition in the written form; read by the one parser there
-is."""
+"""The form of a rule: a kind with its parameters, or several conditions together, built or in the written form; read by
+the one parser there is."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.contrib.auth.models import AbstractBaseUser
 from django.urls import reverse
 from django.utils.html import format_html
@@ -28,12 +27,25 @@ from apps.market.models import Asset, Feed
 from apps.market.queries import assets_chosen
 from apps.notation import write_duration
 from apps.notify.models import Channel
+from apps.panel.asset_picker import AssetPickerWidget, AssetsField
 from apps.rules import queries
-from apps.rules.engine.conditions import Combination, Condition, Not
+from apps.rules.drafts import (
+    RIGHT_PARTS,
+    UNREADABLE,
+    describe_draft,
+    describe_typed,
+    leaves_of_draft,
+    read_draft,
+    read_rule_draft,
+    read_typed,
+    show_draft,
+)
+from apps.rules.engine.conditions import DEPTH_MOST, LEAVES_MOST, Combination, Condition, Not, read_condition
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState
 from apps.rules.services import refuse_second_name, refuse_unfit_assets
+from apps.strict_json import NotJson, read_json
 from apps.yaml_files import FileInvalid, read_yaml_text, write_yaml
 
 COMBINED = "combined"
@@ -64,9 +76,9 @@ KINDS = [
         [("above_average", "is above its average"), ("below_average", "is below its average")],
     ),
     ("spread: deviations from a mean", [("zscore", "is unusually far from its average")]),
-    ("silence: no quotes", [("stale", "has had no quote for a while")]),
+    ("silence: no quotes", [("stale", "has had no new price for")]),
     ("a frozen source: one price", [("unchanged", "has had the same price for a while")]),
-    ("several together", [(COMBINED, "a combination, written down")]),
+    ("several together", [(COMBINED, "several conditions together")]),
 ]
 # Parameter -> the kinds that have it.
 KINDS_WITH = {
@@ -83,18 +95,11 @@ KINDS_WITH = {
     "ref": ("rises", "falls"),
     "min_coverage": ("above_average", "below_average", "zscore"),
 }
-# What is put in the place of a part that is wrong, so that the others are read too.
-RIGHT: dict[str, Any] = {
-    "assets": ["ANY"],
-    "condition": {"kind": "above", "level": "1"},
-    "for": "0s",
-    "keep_firing": "0s",
-    "cooldown": "0s",
-    "trigger": "edge",
-    "expires_at": None,
-    "enabled": True,
-}
+# What the form has under "More about the condition".
+MORE = ("recovery", "ref", "min_coverage")
 WATCHED = ("symbols", "tag", "feed")
+LONGEST_CONDITION = 20_000
+PARTS = {"pending": "for", "keep_firing": "keep_firing", "cooldown": "cooldown"}
 WRITTEN_EXAMPLE = "all:\n  - {kind: below, level: 0.99}\n  - not: {kind: stale, after: 5m}"
 
 
@@ -123,8 +128,20 @@ NO_CHANNELS = (
 )
 
 
+class DraftField(forms.CharField):
+    """A condition as the builder posts it, in JSON; "" without the builder."""
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        try:
+            return read_json(text.encode()) if text else ""
+        except (NotJson, UnicodeEncodeError):
+            raise forms.ValidationError("The condition cannot be read. Use its written form.") from None
+
+
 class RuleForm(forms.ModelForm):
-    """A rule as people write it. `document` and `spec` are what was read, once the form is valid.
+    """A rule as people write it. After is_valid: `spec` is the rule, or None; `faults` is every part that is wrong, and
+    `document` what was read, in the written form.
 
     user: who writes, set by the page; the rule is theirs where it is new.
     """
@@ -141,10 +158,10 @@ class RuleForm(forms.ModelForm):
     watch = forms.ChoiceField(
         label="Watches",
         choices=[("symbols", "these assets"), ("tag", "every asset with a tag"), ("feed", "every asset of a feed")],
-        help_text="By tag or feed it follows assets that come and go.",
+        help_text="With a tag or feed, new assets are included automatically.",
         widget=UnfoldAdminSelectWidget,
     )
-    symbols = forms.ModelMultipleChoiceField(
+    symbols = AssetsField(
         queryset=Asset.objects.order_by("symbol"),
         required=False,
         label="Assets",
@@ -161,7 +178,7 @@ class RuleForm(forms.ModelForm):
         queryset=Feed.objects.order_by("name"), required=False, label="Feed", widget=UnfoldAdminSelectWidget
     )
     kind = forms.ChoiceField(
-        choices=KINDS, label="The price", help_text="What must hold.", required=False, widget=UnfoldAdminSelectWidget
+        choices=KINDS, label="The price", help_text="The condition.", required=False, widget=UnfoldAdminSelectWidget
     )
     level = _text("Level", "A price, like 100000 or 0.99. Equal to it is neither above nor below.", kinds_of="level")
     low = _text("Low", "The lower edge of the band, like 0.99. It belongs to the band.", kinds_of="low")
@@ -173,7 +190,7 @@ class RuleForm(forms.ModelForm):
     after = _text("After", "How long without a quote, or at one price, like 5m.", kinds_of="after")
     written = forms.CharField(
         required=False,
-        max_length=20_000,
+        max_length=LONGEST_CONDITION,
         label="Condition",
         help_text=_for_kinds(
             "YAML or JSON: {all: […]} holds where all of them do, {any: […]} where one does, {not: …} where it "
@@ -182,6 +199,7 @@ class RuleForm(forms.ModelForm):
         ),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 8, "placeholder": WRITTEN_EXAMPLE, "spellcheck": "false"}),
     )
+    built = DraftField(required=False, max_length=LONGEST_CONDITION, widget=forms.HiddenInput)
     recovery = _text(
         "Recovery",
         "What counts instead while it fires, so that a price that hovers does not open and close. The weaker one: for "
@@ -206,7 +224,7 @@ class RuleForm(forms.ModelForm):
     )
     pending = _text("For", "How long it must hold before it fires, like 2m. Blank: it fires at once.", example="0s")
     keep_firing = _text("Keep firing", "How long it must be over before it resolves, like 1m.", example="0s")
-    cooldown = _text("Cooldown", "How long after an opening the next one is silent, like 30m.", example="0s")
+    cooldown = _text("Cooldown", "After an alert opens, do not notify again for this long, e.g. 30m.", example="0s")
     trigger = forms.ChoiceField(
         choices=[("edge", "each time it begins to hold"), ("once", "once, and then it ends")],
         required=False,
@@ -216,7 +234,7 @@ class RuleForm(forms.ModelForm):
     expires_at = forms.SplitDateTimeField(
         required=False,
         label="Expires at (UTC)",
-        help_text="Then it ends, whatever it does. Blank: never.",
+        help_text="The rule stops at this time. Leave blank for never.",
         widget=UnfoldAdminSplitDateTimeWidget,
     )
 
@@ -228,6 +246,14 @@ class RuleForm(forms.ModelForm):
         help_text="Who is notified when it fires. None: the alert is recorded, and nobody is notified.",
     )
 
+    make_inbox = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="Make an inbox",
+        help_text="A channel that is read on this site. This rule notifies it, and so do your next ones.",
+        widget=UnfoldBooleanSwitchWidget,
+    )
+
     class Meta:
         model = Rule
         fields = ["name", "severity"]
@@ -235,9 +261,11 @@ class RuleForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.spec: RuleSpec | None = None
+        self.faults: list[RuleInvalid] = []
+        self.document: dict[str, Any] = {}
         self._known_order: dict[str, int] = {}
         if "symbols" in self.fields:
-            self.fields["symbols"].widget = AutocompleteSelectMultiple(
+            self.fields["symbols"].widget = AssetPickerWidget(
                 RuleState._meta.get_field("asset"), admin.site, choices=self.fields["symbols"].choices
             )
             self.fields["kind"].widget.attrs["data-kinds-with"] = json.dumps(KINDS_WITH)
@@ -261,45 +289,53 @@ class RuleForm(forms.ModelForm):
             self.fields["channels"].help_text = format_html(NO_CHANNELS, reverse("admin:notify_channel_add"))
         if self.instance.pk is not None:
             self.initial.setdefault("channels", own.filter(rule_channels__rule=self.instance))
+        else:
+            self.initial.setdefault("channels", own.filter(is_default=True))
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         if "name" in cleaned:
             self._refuse_second_name(cleaned["name"])
         # What the fields themselves refuse is not said twice.
-        if not {"watch", *WATCHED, "kind", "written", "expires_at", "trigger", "ref"} & self.errors.keys():
-            for error in self._read():
+        if not {"watch", *WATCHED, "kind", "written", "built", "expires_at", "trigger", "ref"} & self.errors.keys():
+            self._read()
+            for error in self.faults:
                 self.add_error(*self.placed(error))
         return cleaned
 
-    def _read(self) -> Iterator[RuleInvalid]:
-        """Read the rule; give what is wrong with each of its parts, the others taken for right."""
-        document, wrong = self._document(), False
+    def _read(self) -> None:
+        """Read the rule: `spec` where nothing is wrong, else `faults` has each part that is."""
+        unread: dict[str, str] = {}
+        self.document = document = self._document(unread)
         try:
-            document["condition"] = self._condition()
+            condition, unread_in_condition = self._condition()
+            unread |= unread_in_condition
         except RuleInvalid as error:
-            wrong = True
-            yield error
-        # Each part is put right at most once.
-        for _ in range(len(RIGHT)):
-            try:
-                spec = RuleSpec.read(document)
-                if not wrong:
-                    refuse_unfit_assets(spec)
-                    self.spec = spec
-                return
-            except RuleInvalid as error:
-                wrong = True
-                yield error
-                document[error.key] = RIGHT[error.key]
+            self.faults.append(error)
+            condition = None
+        # The rest is looked at beside a condition that is right.
+        right = RIGHT_PARTS["condition"] if self.faults else condition
+        spec, faults = read_rule_draft(document | {"condition": right}, unread)
+        document["condition"] = condition
+        self.faults += faults
+        if spec is None or self.faults:
+            return
+        try:
+            refuse_unfit_assets(spec)
+            self.spec = spec
+        except RuleInvalid as error:
+            self.faults.append(error)
 
-    def _document(self) -> dict[str, Any]:
-        """Return what the fields say in the written form, unread; without the condition."""
+    def _document(self, unread: dict[str, str]) -> dict[str, Any]:
+        """Return what the fields say in the written form, unchecked, with a condition that is right."""
         said = self.cleaned_data
-        document: dict[str, Any] = dict(RIGHT) | {"assets": self._assets()}
-        for name, key in {"pending": "for", "keep_firing": "keep_firing", "cooldown": "cooldown"}.items():
+        document: dict[str, Any] = dict(RIGHT_PARTS) | {"assets": self._assets()}
+        for name, key in PARTS.items():
             if said.get(name):
-                document[key] = said[name]
+                try:
+                    document[key] = read_typed(key, said[name])
+                except ValueError as error:
+                    document[key], unread[key] = UNREADABLE, str(error)
         document |= {"trigger": said.get("trigger") or "edge", "enabled": said.get("enabled", True)}
         return document | {"expires_at": said.get("expires_at")}
 
@@ -312,12 +348,15 @@ class RuleForm(forms.ModelForm):
         symbols = [asset.symbol for asset in said.get("symbols") or ()]
         return sorted(symbols, key=lambda symbol: self._known_order.get(symbol, len(self._known_order)))
 
-    def _condition(self) -> Any:
+    def _condition(self) -> tuple[Any, dict[str, str]]:
+        """Return the condition in the written form, unchecked, and why what was typed cannot be read, by its path."""
         said, kind = self.cleaned_data, self.cleaned_data.get("kind")
+        if kind == COMBINED and said.get("built"):
+            return read_draft(said["built"])
         if kind == COMBINED:
-            return condition_from_text(said.get("written", ""))
+            return condition_from_text(said.get("written", "")), {}
         named = (name for name, kinds in KINDS_WITH.items() if kind in kinds)
-        return {"kind": kind} | {name: said[name] for name in named if said.get(name)}
+        return read_draft({"kind": kind} | {name: said[name] for name in named if said.get(name)})
 
     def placed(self, error: RuleInvalid) -> tuple[str, str]:
         """Return the field that an error of the parser belongs to, and what it says there."""
@@ -326,12 +365,28 @@ class RuleForm(forms.ModelForm):
             watch = self.cleaned_data.get("watch", "symbols")
             return watch, f"{capfirst(message)}." if rest else "Choose what it watches."
         if key != "condition":
-            return {"for": "pending"}.get(key, key), f"{key} {message}."
+            name = next((name for name, part in PARTS.items() if part == key), key)
+            return name, f"{key} {message}."
         if self.cleaned_data.get("kind") == COMBINED:
             return "written", f"{rest or 'The condition'} {message}."
         if not self.cleaned_data.get("kind"):
-            return "kind", "Choose what must hold."
+            return "kind", "Choose a condition."
         return (rest, f"{rest} {message}.") if rest in self.fields else ("kind", f"It {message}.")
+
+    def describe(self) -> str:
+        """Return what the condition says, as far as it can be read; "" where nothing of it can."""
+        text = describe_draft(self.document.get("condition"))
+        return f"The price {text}" if any(character.isalpha() for character in text) else ""
+
+    def what_was_read(self) -> list[dict[str, str]]:
+        """Return how numbers and durations were read: field, path within the condition where it was built, text."""
+        is_built = self.cleaned_data.get("kind") == COMBINED
+        document, said = self.document, self.cleaned_data
+        typed = [(name, "", key, document[key]) for name, key in PARTS.items() if said.get(name) and key in document]
+        for path, name, value in leaves_of_draft(document.get("condition")):
+            typed.append(("written", path, name, value) if is_built else (name, "", name, value))
+        read = [(field, path, describe_typed(name, value)) for field, path, name, value in typed]
+        return [{"field": field, "path": path, "text": text} for field, path, text in read if text]
 
     def _refuse_second_name(self, name: str) -> None:
         owner = self.instance.owner if self.instance.pk is not None else self.user
@@ -343,6 +398,23 @@ class RuleForm(forms.ModelForm):
             self.add_error(None, f"An owner has at most {settings.RULES_PER_OWNER} rules. Delete one first.")
 
 
+def builder_parts() -> dict[str, Any]:
+    """Return what the builder offers: kinds in their groups, and the parameters of each with their labels."""
+    kinds = [(group, pairs) for group, pairs in KINDS if group not in ("", "several together")]
+    fields = RuleForm.base_fields
+    parameters = {
+        name: {
+            "label": fields[name].label,
+            "kinds": kinds_with,
+            "choices": list(fields[name].choices) if name == "ref" else [],  # type: ignore[attr-defined]
+            "is_more": name in MORE,
+        }
+        for name, kinds_with in KINDS_WITH.items()
+        if name != "written"
+    }
+    return {"kinds": kinds, "parameters": parameters, "depth": DEPTH_MOST, "leaves": LEAVES_MOST}
+
+
 def condition_from_text(text: str) -> Any:
     """Return the condition that a text writes down, unread. Raises RuleInvalid."""
     if not text.strip():
@@ -351,6 +423,21 @@ def condition_from_text(text: str) -> Any:
         return read_yaml_text(text, name="what is written")
     except FileInvalid as error:
         raise RuleInvalid("condition", f"cannot be read: {error}") from None
+
+
+def build_condition(text: str) -> Any:
+    """Return a condition of the written form as the builder has it. Raises RuleInvalid."""
+    condition = condition_from_text(text)
+    read_condition(condition)
+    return show_draft(condition)
+
+
+def write_condition(built: Any) -> str:
+    """Return what was built in the written form; what is missing there is missing. Raises RuleInvalid."""
+    document, unread = read_draft(built)
+    for path, message in unread.items():
+        raise RuleInvalid(path, message)
+    return write_yaml(document, is_compact=True)
 
 
 def initial_of(document: Any) -> dict[str, Any]:
@@ -379,7 +466,7 @@ def initial_of(document: Any) -> dict[str, Any]:
 def _condition_shown(condition: Condition) -> Mapping[str, Any]:
     if isinstance(condition, Combination | Not):
         return {"kind": COMBINED, "written": write_yaml(condition.document(), is_compact=True)}
-    return condition.document()
+    return show_draft(condition.document())
 
 
 def _duration(duration: int) -> str:

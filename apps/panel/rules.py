@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Case, Count, IntegerField, OuterRef, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce
 from django.forms import BaseModelForm
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -21,17 +21,19 @@ from unfold.decorators import display
 from apps.health.queries import rule_healths
 from apps.market.queries import known_tags
 from apps.notify.models import Channel
-from apps.notify.services import last_opening, set_channels, would_send
+from apps.notify.services import create_inbox, last_opening, set_channels, would_send
 from apps.panel.deferrals import describe_deferrals
 from apps.panel.kit.health import HealthShown
 from apps.panel.kit.owned import OwnedRows, describe_document, state_label
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
 from apps.panel.rule_filters import STATUS_FILTERS, DeletedFilter, EnabledFilter, StatusFilter
-from apps.panel.rule_form import WATCHED, RuleForm, initial_of
+from apps.panel.rule_form import WATCHED, RuleForm, builder_parts, initial_of
+from apps.panel.rule_preview import RulePreview
+from apps.panel.rule_templates import TEMPLATES, begin_with
 from apps.panel.silences import silence_form_for
 from apps.panel.why import WhyPage
 from apps.rules import queries
-from apps.rules.domain import describe_reason, describe_rule, describe_state_reason
+from apps.rules.domain import describe_reason, describe_state_reason
 from apps.rules.engine.instance import FIRING, INACTIVE, RECOVERING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -42,11 +44,11 @@ TRANSITIONS_SHOWN = 20
 TAGS_OFFERED = 200
 ASSETS_NAMED = 3
 SEVERITY_LABEL = {"critical": "danger", "warning": "warning", "info": "info"}
-PARAMETERS = ["level", "low", "high", "percent", "by", "n", "window", "after", "written"]
+PARAMETERS = ["level", "low", "high", "percent", "by", "n", "window", "after", "written", "built"]
 
 
 @admin.register(Rule)
-class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
+class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
     """Rules are saved by the service: what changes their meaning becomes a new version, at its place in the log."""
 
     healths_of = staticmethod(rule_healths)
@@ -74,7 +76,7 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
     search_help_text = "Finds rules by their name and by the assets that they watch."
 
     class Media:
-        js = ("panel/form_preview.js", "panel/rule_form.js")
+        js = ("panel/form_preview.js", "panel/rule_builder.js", "panel/rule_past.js", "panel/rule_form.js")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rule]:
         newest = RuleVersion.objects.filter(rule=OuterRef("pk")).order_by("-number")
@@ -107,7 +109,7 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
     def on_assets(self, rule: Rule) -> int:
         return rule.state_count  # type: ignore[attr-defined]
 
-    @admin.display(description="how it stands", ordering="firing_count")
+    @admin.display(description="status", ordering="firing_count")
     def status_of_instance(self, rule: Rule) -> SafeString:
         counted = ((word, getattr(rule, f"{word}_count")) for word in STATUS_FILTERS)
         labels = [state_label(word, f"{count} {word}") for word, count in counted if count]
@@ -151,6 +153,7 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
                 )
             ]
         about = ["name", "severity", "enabled"]
+        inbox = ["make_inbox"] if self._offers_inbox(request, obj) else []
         if obj is not None:
             about = ["describe", "health", "health_text", *about, *(["owner"] if request.user.is_superuser else [])]
         return [
@@ -165,8 +168,16 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
                 "When it fires, and when it ends",
                 {"fields": ["pending", "keep_firing", "cooldown", "trigger", "expires_at"]},
             ),
-            ("Who is notified", {"fields": ["channels"]}),
+            (
+                "Who is notified",
+                {"fields": ["channels", *inbox]},
+            ),
         ]
+
+    def _offers_inbox(self, request: HttpRequest, obj: Rule | None) -> bool:
+        """Tell whether a new rule could notify nobody, and its owner may make a channel."""
+        may_add = obj is None and request.user.has_perm("notify.add_channel")
+        return may_add and not Channel.objects.filter(owner=request.user).exists()
 
     def get_form(self, request: HttpRequest, obj: Rule | None = None, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, **kwargs)
@@ -177,7 +188,7 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
         chosen = request.GET.get("copy", "")
         rule = self.get_queryset(request).filter(pk=chosen).first() if chosen.isdigit() else None
         if rule is None:
-            return super().get_changeform_initial_data(request)
+            return super().get_changeform_initial_data(request) | begin_with(request.GET.get("template", ""))
         return self.copied(rule)
 
     def copied(self, rule: Rule) -> dict[str, Any]:
@@ -215,7 +226,10 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
 
     def save_related(self, request: HttpRequest, form: BaseModelForm, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        set_channels(rule=form.instance, channels=list(form.cleaned_data["channels"]))
+        channels = list(form.cleaned_data["channels"])
+        if form.cleaned_data.get("make_inbox") and self._offers_inbox(request, None) and not change:
+            channels.append(create_inbox(owner=request.user))
+        set_channels(rule=form.instance, channels=channels)
 
     def _say_prospect(self, request: HttpRequest, spec: RuleSpec) -> None:
         if not spec.enabled:
@@ -229,44 +243,17 @@ class RuleAdmin(HealthShown, OwnedRows, WhyPage, PageAdmin):
             self.say_refused(request, f"{warning[:1].upper()}{warning[1:]}.")
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        context["known_tags"] = known_tags(limit=TAGS_OFFERED)
+        context |= {"known_tags": known_tags(limit=TAGS_OFFERED), "builder": builder_parts(), "templates": TEMPLATES}
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         return [
-            path("preview/", wrap(self.preview), name="rules_rule_preview"),
+            *self.preview_urls(),
             path("<int:rule_id>/would-send/", wrap(self.would_send_view), name="rules_rule_would_send"),
             path("<int:rule_id>/why/", wrap(self.why_view), name="rules_rule_why"),
             *super().get_urls(),
         ]
-
-    def preview(self, request: HttpRequest) -> HttpResponse:
-        """Return what the form would save: in words, with what is wrong, and from when it can be evaluated. JSON."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        if not (self.has_add_permission(request) or self.has_change_permission(request)):
-            raise PermissionDenied
-        form = self.get_form(request)(request.POST)
-        form.is_valid()
-        answer: dict[str, Any] = {"summary": "", "errors": [], "assets": [], "more": 0, "warnings": []}
-        if form.spec is not None:
-            answer["summary"] = describe_rule(form.spec) + ("" if form.spec.enabled else " (switched off)")
-            prospect = queries.first_evaluated(form.spec)
-            answer["warnings"] = [*(f"{asset.symbol}: {why}" for asset, why in prospect.unfit), *prospect.warnings]
-            answer["assets"] = [
-                {"symbol": one.asset.symbol, "is_known": one.outlook.is_known, "summary": one.outlook.summary}
-                for one in prospect.assets
-            ]
-            answer["more"] = prospect.count - len(prospect.assets)
-        answer["errors"] = [
-            {"field": field, "message": message}
-            for field, messages in form.errors.items()
-            # A name is no part of what a rule means, and the form of a rule that is there knows its own.
-            if field not in ("name", "severity", "__all__")
-            for message in messages
-        ]
-        return JsonResponse(answer)
 
     def buttons_for(self, request: HttpRequest, row: Rule) -> Sequence[str]:
         if row.deleted_at is not None:

@@ -68,7 +68,7 @@ def notified_beside(
                 empty="None.",
             ),
             Table(
-                title="What an alert would meet on each channel",
+                title="What each channel would do now",
                 headers=["channel", "an alert that opens at that moment", "wants", "how the channel does today"],
                 rows=[
                     [

@@ -1,4 +1,4 @@
-"""Worker, beat and web server as threads of one process, for a demo with nothing but Python installed.
+"""Worker, beat, web server and the server of streams as threads of one process, for a demo with nothing but Python.
 
 The in-process broker loses its queues when the process ends; `sweep` dispatches the work again from the rows.
 """
@@ -12,13 +12,16 @@ from typing import Any
 
 from celery import Celery
 from celery.beat import Service
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+from django.utils.module_loading import import_string
 
 from apps.pipeline.queues import work_queues
 from apps.web_server import WebServer
 
 # One of them may be busy with a backtest for a while; flow.py starts no second one meanwhile.
 WORKER_THREADS = 5
+STREAMS_LARGEST = 50
 WEB_THREADS = 4
 STOP_SECONDS = 5
 
@@ -36,8 +39,8 @@ def listen(*, host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
-    """Run everything while the context lasts; gives the port that the site listens on."""
+def running(app: Celery, *, listener: socket.socket, streams: socket.socket) -> Iterator[int]:
+    """Run everything while the context lasts; gives the port that the site listens on. streams: of /graphql/stream."""
     logging.getLogger("waitress").setLevel(logging.ERROR)
     server = WebServer(get_wsgi_application(), listeners=[listener], threads=WEB_THREADS)
     app.loader.import_default_modules()
@@ -48,6 +51,7 @@ def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
         without_gossip=True, without_heartbeat=True, loglevel="WARNING",
     )  # fmt: skip
     beat = Service(app, max_interval=1, scheduler_cls=app.conf.beat_scheduler)
+    live = import_string(settings.STREAM_SERVER)(streams_largest=STREAMS_LARGEST)
     is_stopping = threading.Event()
 
     def serve() -> None:
@@ -59,6 +63,7 @@ def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
         threading.Thread(target=target, args=args, name=name, daemon=True)
         for name, target, args in (
             ("web", serve, ()),
+            ("live", live.run, ([streams],)),
             ("worker", worker.start, ()),
             ("beat", beat.start, (True,)),
         )
@@ -69,6 +74,7 @@ def running(app: Celery, *, listener: socket.socket) -> Iterator[int]:
         yield server.port
     finally:
         is_stopping.set()
+        live.should_exit = True
         beat.stop()
         worker.stop()
         _join(threads)

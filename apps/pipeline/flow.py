@@ -6,9 +6,10 @@ Messages carry ids, never rows.
 
 import logging
 import math
+import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +22,10 @@ from django.db import connection, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from apps import spans
 from apps.accounts.services import prune_idempotency_keys
+from apps.alerts import reconciliation
+from apps.alerts.reconciliation import open_reconciliations
 from apps.alerts.services import end_episodes, record_corrections, record_episodes
 from apps.backtests import services as runs
 from apps.health import canary
@@ -36,9 +40,10 @@ from apps.notify.services.planning import Planned
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of, totals_of_events
-from apps.pipeline.traces import trace_delivery, trace_evaluation, trace_tick
+from apps.pipeline.traces import span_of_evaluation, trace_delivery, trace_evaluation, trace_tick
 from apps.portfolios import nights
 from apps.portfolios.importing import prune_import_files
+from apps.portfolios.reconciling import reconciled_portfolios
 from apps.rules import services as rules
 from apps.sources import services as sources
 from apps.totals import added
@@ -49,9 +54,10 @@ logger = logging.getLogger(__name__)
 # Work that nobody has started after this long has probably lost its message; the sweep sends another.
 BEHIND = timedelta(seconds=10)
 EVALUATE_AT_MOST_SECONDS = 20
+ALERTS_LOGGED = 20
 DELIVER_AT_MOST_SECONDS = 5
 ROLL_UP_AT_MOST_SECONDS = 20
-RECORD_NIGHTS_AT_MOST_SECONDS = 20
+PORTFOLIOS_AT_MOST_SECONDS = 20
 PRUNE_AT_MOST_SECONDS = 20
 # In one process, backtests compete with evaluation for time; elsewhere the number of workers on their queue limits
 # them.
@@ -138,7 +144,8 @@ def evaluate_next(*, feed_id: int) -> bool | None:
         cursor = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
         entry = market_queries.pending_entry(feed_id=feed_id, after_seq=cursor.seq) if cursor else None
         if cursor is not None and entry is not None:
-            facts.enter_context(noted(feed=feed_id, entry=entry.seq, trace_id=entry.trace_id))
+            named = spans.named(entry.trace_id, span_of_evaluation(entry.trace_id, feed_id, entry.seq))
+            facts.enter_context(noted(feed=feed_id, entry=entry.seq, **named))
             engine = rules.take_engine(feed_id=feed_id, seq=cursor.seq)
             evaluation = rules.evaluate(entry=entry, engine=engine)
             events = record_episodes(entry=entry, transitions=evaluation.transitions) + record_corrections(entry)
@@ -153,6 +160,10 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     if engine is None:
         return None if cursor is None else False
     rules.keep_engine(feed_id=feed_id, engine=engine)
+    if events:
+        ids = sorted({event.alert_id for event in events})
+        with noted(feed=feed_id, entry=entry.seq, **named):
+            logger.info("alerts changed", extra={"alerts": ids[:ALERTS_LOGGED], "count": len(ids)})
     trace_evaluation(entry, events, began_at=began_at)
     return True
 
@@ -315,24 +326,38 @@ def _roll_up(feed_id: int) -> bool:
 
 
 def record_nights() -> None:
-    """Record what each portfolio was worth at the end of the last day, for RECORD_NIGHTS_AT_MOST_SECONDS; the next run
+    """Record what each portfolio was worth at the end of the last day, for PORTFOLIOS_AT_MOST_SECONDS; the next run
     does the rest."""
-    until = time.monotonic() + RECORD_NIGHTS_AT_MOST_SECONDS
-    for portfolio_id in nights.portfolios_to_record(now=timezone.now()):
-        if time.monotonic() < until:
-            _record_night(portfolio_id)
+    _for_each_portfolio(nights.portfolios_to_record(now=timezone.now()), nights.record_night)
 
 
-def _record_night(portfolio_id: int) -> None:
-    """Record the last day of one portfolio. One that cannot be valued does not stop the others."""
-    try:
-        nights.record_night(portfolio_id=portfolio_id, now=timezone.now())
-    except SoftTimeLimitExceeded:
-        raise
-    except Exception:
-        if not connection.is_usable():
+def reconcile() -> None:
+    """Compare each portfolio that has a file of positions with it, for PORTFOLIOS_AT_MOST_SECONDS; alerts about those
+    that differ open, about others they resolve."""
+    # In another order each time, so that of more than have time none waits for ever.
+    waiting = list(reconciled_portfolios() | open_reconciliations())
+    _for_each_portfolio(random.sample(waiting, len(waiting)), _reconcile)
+
+
+def _reconcile(*, portfolio_id: int, now: datetime) -> None:
+    with transaction.atomic():
+        notify.enqueue(reconciliation.reconcile(portfolio_id=portfolio_id, now=now), now=now)
+
+
+def _for_each_portfolio(portfolio_ids: Iterable[int], work: Callable[..., None]) -> None:
+    """Do work on each portfolio until the time is up. One that fails does not stop the others."""
+    until = time.monotonic() + PORTFOLIOS_AT_MOST_SECONDS
+    for portfolio_id in portfolio_ids:
+        if time.monotonic() > until:
+            return
+        try:
+            work(portfolio_id=portfolio_id, now=timezone.now())
+        except SoftTimeLimitExceeded:
             raise
-        logger.exception("nightly value not recorded", extra={"portfolio": portfolio_id})
+        except Exception:
+            if not connection.is_usable():
+                raise
+            logger.exception("portfolio failed", extra={"portfolio": portfolio_id, "work": work.__name__})
 
 
 def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[str, Any]:

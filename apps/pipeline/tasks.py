@@ -10,7 +10,7 @@ from apps import spans
 from apps.backtests import services as runs
 from apps.log_facts import noted
 from apps.pipeline import flow, liveness
-from apps.pipeline.traces import trace_fetch
+from apps.pipeline.traces import span_of_fetch, trace_fetch
 from apps.sources import services as sources
 
 
@@ -26,7 +26,7 @@ def fetch_quotes(self: Task, feed_id: int, slot: str, trace_id: str) -> None:
     now = timezone.now()
     which = {"feed_id": feed_id, "slot": datetime.fromisoformat(slot), "trace_id": trace_id}
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
-    with noted(feed=feed_id, trace_id=trace_id), spans.collected(trace_id) as steps:
+    with noted(feed=feed_id, **spans.named(trace_id, span_of_fetch(trace_id))), spans.collected(trace_id) as steps:
         entry = sources.fetch(**which, now=now)
     trace_fetch(entry, **which, began_at=now, steps=steps, redelivered=redelivered)
 
@@ -79,6 +79,12 @@ def check_health() -> None:
 def rollup() -> None:
     """Roll evaluated quotes up into candles."""
     flow.roll_up()
+
+
+@shared_task(name="pipeline.reconcile")
+def reconcile() -> None:
+    """Compare portfolios with their files of positions."""
+    flow.reconcile()
 
 
 @shared_task(name="pipeline.record_nights")

@@ -50,7 +50,7 @@ def trace_fetch(
     spans.record(
         "fetch",
         trace_id=trace_id,
-        span=_fetch(trace_id) if appended is not None else spans.new_span_id(),
+        span=span_of_fetch(trace_id) if appended is not None else spans.new_span_id(),
         parent=spans.span_id(trace_id),
         began_at=began_at,
         ended_at=timezone.now(),
@@ -94,7 +94,7 @@ def trace_evaluation(entry: FeedEntry, events: Sequence[AlertEvent], *, began_at
         spans.record(
             "fetch",
             trace_id=trace_id,
-            span=_fetch(trace_id),
+            span=span_of_fetch(trace_id),
             parent=spans.span_id(trace_id),
             began_at=entry.received_at,
             ended_at=began_at,
@@ -105,8 +105,8 @@ def trace_evaluation(entry: FeedEntry, events: Sequence[AlertEvent], *, began_at
     spans.record(
         "evaluate",
         trace_id=trace_id,
-        span=_evaluation(trace_id, entry.feed_id, entry.seq),
-        parent=_fetch(trace_id) if is_fetched else spans.span_id(trace_id) if is_pushed else None,
+        span=span_of_evaluation(trace_id, entry.feed_id, entry.seq),
+        parent=span_of_fetch(trace_id) if is_fetched else spans.span_id(trace_id) if is_pushed else None,
         began_at=began_at,
         ended_at=timezone.now(),
         attributes=_facts_of(entry) | {"events": len(events), "opened": opened},
@@ -141,7 +141,7 @@ def trace_delivery(*, channel_id: int) -> None:
         "deliver",
         trace_id=trace_id,
         span=spans.span_id(trace_id, "deliver", message.pk, attempt.number),
-        parent=_evaluation(trace_id, feed_id, seq),
+        parent=span_of_evaluation(trace_id, feed_id, seq),
         began_at=attempt.started_at,
         ended_at=attempt.finished_at or attempt.started_at,
         attributes={
@@ -151,7 +151,7 @@ def trace_delivery(*, channel_id: int) -> None:
             "redelivered": attempt.number > 1,
             "outcome": attempt.outcome,
         },
-        links=[(one[0], _evaluation(*one)) for one in others],
+        links=[(one[0], span_of_evaluation(*one)) for one in others],
         error="" if attempt.outcome == Attempt.Outcome.DELIVERED else attempt.reason,
         reconstructed=not spans.is_sampled(trace_id),
     )
@@ -169,11 +169,13 @@ def _entries_of(message: Message) -> list[tuple[str, int, int]]:
     return list(dict.fromkeys(rows))
 
 
-def _fetch(trace_id: str) -> int:
+def span_of_fetch(trace_id: str) -> int:
+    """Return the id of the span of a slot's fetch."""
     return spans.span_id(trace_id, "fetch")
 
 
-def _evaluation(trace_id: str, feed_id: int, seq: int) -> int:
+def span_of_evaluation(trace_id: str, feed_id: int, seq: int) -> int:
+    """Return the id of the span of an entry's evaluation."""
     # With the feed: a change of rules is in several logs, under one trace id.
     return spans.span_id(trace_id, "evaluate", feed_id, seq)
 

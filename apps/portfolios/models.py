@@ -319,6 +319,49 @@ class ImportFile(models.Model):
         return self.name
 
 
+class Reconciliation(models.Model):
+    """A file of positions beside what is computed. Of a portfolio's files the newest counts.
+
+    day: at whose end the file says that this was held; stated: symbol -> quantity; deviations: where what is computed
+    differs, see `domain.positions.document_of`, as compared last.
+    """
+
+    portfolio = models.ForeignKey(Portfolio, models.CASCADE, related_name="reconciliations")
+    name = models.CharField("file", max_length=255)
+    day = models.DateField()
+    stated = models.JSONField(default=dict)
+    deviations = models.JSONField(default=list)
+    uploaded_at = models.DateTimeField()
+    compared_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view", "add", "delete")
+        ordering = ["-uploaded_at", "-id"]
+        indexes = [models.Index(fields=["portfolio", "-uploaded_at", "-id"], name="reconciliation_of_portfolio")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.day}"
+
+
+class PriceRequest(models.Model):
+    """An owner's request to operators: prices of what a file calls `symbol`, from a day on. It is answered when an
+    asset of that symbol has them."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="price_requests")
+    symbol = models.CharField(max_length=64)
+    currency = models.CharField(max_length=12, blank=True)
+    since = models.DateField("prices from")
+    asked_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view", "delete")
+        ordering = ["symbol", "id"]
+        constraints = [models.UniqueConstraint(fields=["owner", "symbol"], name="one_price_request_per_symbol")]
+
+    def __str__(self) -> str:
+        return f"prices of {self.symbol} from {self.since}"
+
+
 class LedgerCopy(models.Model):
     """The totals of a portfolio, besides positions and lots; written with each change of them.
 

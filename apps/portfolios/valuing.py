@@ -133,6 +133,15 @@ def _performance(days: list[Day], start: Fraction) -> Performance:
     return Performance(days, days[0].day, start, twr, unknown, unknown_day, answer, *measures)
 
 
+def return_until(found: Performance, last: date) -> Decimal | None:
+    """Return the time-weighted return of the days up to the last one; None where there are none, or one is unknown."""
+    days = [one for one in found.days if one.day <= last]
+    try:
+        return linked(one.rate for one in daily_returns(days, start=found.start))
+    except ReturnUnknown:
+        return None
+
+
 def asset_return(asset: Asset, *, base: str, since: date, until: date, now: datetime) -> Decimal | None:
     """Return what an asset gave in a currency from the start of one day to the end of another, without income; None
     where a price or a rate is not known. A few statements."""

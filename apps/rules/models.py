@@ -28,7 +28,7 @@ class Rule(models.Model):
     name = models.CharField(
         max_length=128,
         validators=[ProhibitNullCharactersValidator()],
-        help_text="What people call it; stands in every message.",
+        help_text="Shown in every message.",
     )
     severity = models.CharField(max_length=8, choices=Severity, default=Severity.WARNING)
     created_at = models.DateTimeField(auto_now_add=True)

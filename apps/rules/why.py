@@ -90,7 +90,7 @@ def _entry_at(asset: Asset, *, at: datetime | None, now: datetime) -> FeedEntry:
     if asset.feed is None:
         raise WhyRefused(f"{asset} is in no feed, so nothing is evaluated")
     if at is not None and at > now:
-        raise WhyRefused("that moment lies in the future")
+        raise WhyRefused("that time is in the future")
     evaluated = asset.feed.evaluation_cursor.seq
     if at is None:
         entry = FeedEntry.objects.filter(feed=asset.feed, seq=evaluated).select_related("feed").first()

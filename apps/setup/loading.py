@@ -34,7 +34,7 @@ from apps.yaml_files import FileInvalid, read_yaml
 FEED_COLUMNS = ("time_policy", "jump_percent", "switch_step_percent")
 ASSET_COLUMNS = ("name", "currency", "base_currency", "calendar", "signed", "tags", "aliases", "listings", "splits")
 CHANNEL_COLUMNS = (
-    *("wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
+    *("is_default", "wants_resolved", "group_wait_seconds", "messages_per_minute", "repeat_minutes"),
     *("quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical", "subject_template", "text_template"),
 )
 SECTIONS = ("feeds", "assets", "channels", "rules")

@@ -1,5 +1,9 @@
 """Signing in, asking for a password by mail, making an account, and files of transactions."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import PurePath
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -16,12 +20,16 @@ from apps.accounts.services import address_of, begin_attempt, send_password_link
 from apps.market.models import Asset
 from apps.market.queries import assets_named
 from apps.portfolios.domain.files import read_activities
+from apps.portfolios.domain.positions import read_positions
 from apps.portfolios.domain.tables import BYTES_LARGEST, Activities, FileRefused
+from apps.portfolios.domain.transactions import Kind
 from apps.portfolios.models import Portfolio
 from apps.portfolios.queries import portfolios_of
+from apps.portfolios.services import refuse_base_currency
 
 ACCOUNTS_MOST = 100
 SYMBOLS_ASKED = 200
+_NEW = "new"
 USED_UP = "There were too many attempts on this account, or from where you are. Wait an hour"
 
 
@@ -42,7 +50,7 @@ class SignInForm(AuthenticationForm):
     """Says the same of a wrong password and of a name that nobody has."""
 
     error_messages = AuthenticationForm.error_messages | {
-        "invalid_login": "Name and password do not match. Both distinguish capitals."
+        "invalid_login": "Wrong user name or password. Both are case-sensitive."
     }
 
     def get_invalid_login_error(self) -> ValidationError:
@@ -96,17 +104,48 @@ class ImportForm(forms.Form):
         return file
 
 
+class PositionsForm(forms.Form):
+    """A file of positions, and at the end of which day that was held. `stated` has its quantities by symbol."""
+
+    file = forms.FileField(help_text="CSV or XLSX with columns like symbol and quantity; at most 5 MB.")
+    day = forms.DateField(
+        label="Held at the end of", widget=forms.DateInput(attrs={"type": "date"}), help_text="A day in UTC."
+    )
+    stated: dict[str, Decimal]
+
+    def __init__(self, *args: Any, now: datetime) -> None:
+        super().__init__(*args)
+        self._today = now.astimezone(UTC).date()
+        self.fields["day"].initial = self._today
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        try:
+            self.stated = read_positions(file.read(BYTES_LARGEST + 1))
+        except FileRefused as error:
+            raise forms.ValidationError(str(error)) from None
+        return file
+
+    def clean_day(self) -> Any:
+        day = self.cleaned_data["day"]
+        if day > self._today:
+            raise forms.ValidationError("It is in the future.")
+        return day
+
+
 class MappingForm(forms.Form):
     """Into which portfolio each account of a file goes, and which asset each of its symbols is.
 
-    `portfolios` and `assets` say that by account and by symbol, once the form is valid. Of more than 200 symbols only
-    those that are no asset's are asked for, and at most 200.
+    `portfolios`, `new` and `assets` say that by account and by symbol, once the form is valid; `new`: account -> name
+    of the portfolio that is to be made for it. Of more than 200 symbols only those that are no asset's are asked for,
+    and at most 200. may_make: whether portfolios may be made; file: its name.
     """
 
     portfolios: dict[str, Portfolio]
+    new: dict[str, str]
     assets: dict[str, Asset]
 
-    def __init__(self, data: Any, *, read: Activities, portfolio: Portfolio) -> None:
+    def __init__(self, data: Any, *, read: Activities, portfolio: Portfolio, may_make: bool, file: str) -> None:
         super().__init__(data)
         self._own = {str(one.pk): one for one in portfolios_of(portfolio.owner_id)}
         self._accounts = sorted({one.account for one in read.rows})
@@ -115,21 +154,49 @@ class MappingForm(forms.Form):
         if len(symbols) > SYMBOLS_ASKED:
             symbols = [one for one in symbols if one not in self._found][:SYMBOLS_ASKED]
         self._symbols = sorted(symbols, key=lambda one: (one in self._found, one))
+        self._unnamed = PurePath(file).stem[:64] or "Import"
         choices = [(key, str(one)) for key, one in self._own.items()] + [("", "leave out")]
+        makes = [(_NEW, "make a portfolio for it")] if may_make else []
         without = "Rows without an account" if any(self._accounts) else "Portfolio"
         for number, account in enumerate(self._accounts):
             self.fields[f"account_{number}"] = forms.ChoiceField(
-                choices=choices,
+                choices=choices + makes,
                 required=False,
                 initial=str(portfolio.pk),
                 label=f"Account {account}" if account else without,
             )
+        if makes:
+            self._add_fields_of_new(read, portfolio)
         for number, symbol in enumerate(self._symbols):
             initial = self._found[symbol].symbol if symbol in self._found else ""
             help_text = "" if initial else "No asset has this name. Write the symbol of one that is here."
             self.fields[f"symbol_{number}"] = forms.CharField(
                 required=False, max_length=64, initial=initial, label=f"Asset {symbol}", help_text=help_text
             )
+
+    def _add_fields_of_new(self, read: Activities, portfolio: Portfolio) -> None:
+        """Ask for what portfolios are made with."""
+        self.fields["new_base_currency"] = forms.CharField(
+            max_length=12,
+            initial=portfolio.base_currency,
+            required=False,
+            label="Base currency of portfolios made here",
+        )
+        self.fields["new_tracks_cash"] = forms.BooleanField(
+            initial=any(one.columns["kind"] == Kind.DEPOSIT for one in read.rows),
+            required=False,
+            label="Portfolios made here track cash",
+            help_text="It cannot be changed later.",
+        )
+
+    def clean_new_base_currency(self) -> str:
+        code: str = self.cleaned_data["new_base_currency"].strip().upper()
+        if code:
+            try:
+                refuse_base_currency(code)
+            except ValidationError as error:
+                raise ValidationError(error.message_dict["base_currency"]) from None
+        return code
 
     @property
     def defaults(self) -> tuple[dict[str, Portfolio], dict[str, Asset]]:
@@ -140,8 +207,10 @@ class MappingForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         chosen = [cleaned.get(f"account_{number}", "") for number in range(len(self._accounts))]
-        named = zip(self._accounts, chosen, strict=True)
-        self.portfolios = {account: self._own[key] for account, key in named if key}
+        named = list(zip(self._accounts, chosen, strict=True))
+        self.portfolios = {account: self._own[key] for account, key in named if key in self._own}
+        self.new = {account: account[:64] or self._unnamed for account, key in named if key == _NEW}
+        self._refuse_new(chosen, cleaned)
         written = {f"symbol_{n}": cleaned.get(f"symbol_{n}", "").strip().upper() for n in range(len(self._symbols))}
         there = assets_named({name for name in written.values() if name})
         self.assets = dict(self._found)
@@ -152,3 +221,13 @@ class MappingForm(forms.Form):
             elif name:
                 self.add_error(field, f"There is no asset {name}.")
         return cleaned
+
+    def _refuse_new(self, chosen: Sequence[str], cleaned: dict[str, Any]) -> None:
+        """Refuse names that two portfolios would have, and portfolios without a currency."""
+        taken = [one.name for one in self._own.values()] + list(self.new.values())
+        for number, (account, key) in enumerate(zip(self._accounts, chosen, strict=True)):
+            if key == _NEW and taken.count(self.new[account]) > 1:
+                said = f"There is a portfolio {self.new[account]} already; choose it, or rename it first."
+                self.add_error(f"account_{number}", said)
+        if self.new and not cleaned.get("new_base_currency") and "new_base_currency" not in self.errors:
+            self.add_error("new_base_currency", "A portfolio needs one.")

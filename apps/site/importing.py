@@ -1,9 +1,11 @@
 """The pages that import a file: choose it, say what its accounts and symbols are, see what it would record, confirm."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -14,8 +16,11 @@ from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.tables import Activity, FileRefused
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, drop_file, import_rows, keep_file, kept_file
 from apps.portfolios.models import Portfolio
+from apps.portfolios.requests import ask_for_prices, prices_wanted
+from apps.portfolios.services import create_portfolio
+from apps.site.figures import figure
 from apps.site.forms import ImportForm, MappingForm
-from apps.site.portfolios import context_of, figure, portfolio_of
+from apps.site.portfolios import context_of, portfolio_of
 
 ROWS_PREVIEWED = 20
 
@@ -52,7 +57,8 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
         # An older version of this program has taken it.
         drop_file(owner=_user(request))
         return redirect("portfolio_import", pk)
-    form = MappingForm(request.POST if request.method == "POST" else None, read=read, portfolio=portfolio)
+    given = {"may_make": request.user.has_perm("portfolios.add_portfolio"), "file": file.name}
+    form = MappingForm(request.POST if request.method == "POST" else None, read=read, portfolio=portfolio, **given)
     records = request.method == "POST" and "record" in request.POST
     context = {
         **context_of(portfolio, now),
@@ -68,16 +74,33 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
     if form.is_bound and not form.is_valid():
         return render(request, "site/import_confirm.html", context)
     portfolios, assets = (form.portfolios, form.assets) if form.is_bound else form.defaults
-    left_out = sum(one.account not in portfolios for one in read.rows)
+    new = form.new if form.is_bound else {}
+    wanted = prices_wanted(read=read, accounts={*portfolios, *new}, assets=assets)
+    if request.method == "POST" and "ask" in request.POST:
+        ask_for_prices(owner=portfolio.owner, wanted=wanted, now=now)
+        context["asked"] = True
+    context["wanted"] = wanted
+    left_out = sum(one.account not in portfolios and one.account not in new for one in read.rows)
     context |= {"left_out": left_out}
     try:
-        context["done"] = import_rows(read=read, portfolios=portfolios, assets=assets, now=now, dry_run=not records)
-        context["is_recorded"] = records
-        if records:
-            drop_file(owner=_user(request))
+        with transaction.atomic():
+            made = {account: _make(portfolio, name, form.cleaned_data) for account, name in new.items()}
+            mapped = {"portfolios": portfolios | made, "assets": assets}
+            context["done"] = import_rows(read=read, **mapped, now=now, dry_run=not records)
+            context["is_recorded"] = records
+            if records:
+                drop_file(owner=_user(request))
+            # What is only shown makes no portfolio either.
+            transaction.set_rollback(not records)
     except ImportRefused as error:
         context |= {"errors": error.errors, "count": error.count}
     return render(request, "site/import_confirm.html", context)
+
+
+def _make(beside: Portfolio, name: str, chosen: Mapping[str, Any]) -> Portfolio:
+    """Make a portfolio of the same owner, for an account of the file."""
+    given = {"base_currency": chosen["new_base_currency"], "tracks_cash": chosen["new_tracks_cash"]}
+    return create_portfolio(owner=beside.owner, name=name, method=beside.method, **given)
 
 
 def _user(request: HttpRequest) -> Any:

@@ -64,13 +64,14 @@ def trace_requests(
         if not spans.is_on() or request.path in _POLLED:
             return get_response(request)
         trace_id, began_at = new_trace_id(), timezone.now()
-        with noted(trace_id=trace_id), spans.collected(trace_id) as steps:
+        span = spans.span_id(trace_id)
+        with noted(**spans.named(trace_id, span)), spans.collected(trace_id) as steps:
             response = get_response(request)
         route = f"/{request.resolver_match.route}" if request.resolver_match is not None else ""
         spans.record(
             f"{request.method} {route}".rstrip(),
             trace_id=trace_id,
-            span=spans.span_id(trace_id),
+            span=span,
             parent=None,
             began_at=began_at,
             ended_at=timezone.now(),

@@ -12,7 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.portfolios.nights import Night, compared, nights_of
-from apps.site.portfolios import context_of, money, portfolio_of
+from apps.site.figures import money
+from apps.site.portfolios import context_of, portfolio_of
 
 NIGHTS_SHOWN = 31
 
@@ -45,7 +46,8 @@ def _before(request: HttpRequest) -> date | None:
 def _row(night: Night) -> dict[str, Any]:
     then, difference = night.then, night.difference
     causes = ("total", "transactions", "prices", "rates")
-    is_same = difference is not None and difference.total is not None and not any(difference)
+    is_known = then.value is not None and night.value is not None
+    is_same = is_known and difference is not None and not any(difference)
     return {
         "then": then,
         "value_then": f"{money(then.value)} {then.currency}",
@@ -53,5 +55,7 @@ def _row(night: Night) -> dict[str, Any]:
         "value": money(night.value),
         "flows": money(night.flows),
         "same": is_same,
-        "difference": [money(getattr(difference, name)) for name in causes] if difference is not None else None,
+        "difference": None
+        if difference is None
+        else [money(getattr(difference, one) if is_known else None) for one in causes],
     }

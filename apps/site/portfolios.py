@@ -35,10 +35,11 @@ from apps.portfolios.queries import (
 )
 from apps.portfolios.services import refresh
 from apps.portfolios.valuing import Performance, View, asset_return, performance_of, view_now
-from apps.wording import format_age, format_number, format_percent, format_plain
+from apps.site.brazil import brazilian_figures
+from apps.site.figures import UNKNOWN, figure, money, percent
+from apps.wording import format_age, format_number, format_plain
 
 TRANSACTIONS_SHOWN = 50
-UNKNOWN = "not known"
 # Name -> how many days back; None: from the first transaction.
 PERIODS = {"1m": 30, "3m": 91, "ytd": 0, "1y": 365, "all": None}
 PERIOD_NAMES = {"1m": "1 month", "3m": "3 months", "ytd": "This year", "1y": "1 year", "all": "All"}
@@ -142,7 +143,11 @@ def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
         "since": since,
         "until": until,
         "performance": found,
-        "figures": [*_figures(found), *_benchmark(benchmark, portfolio, found, now)],
+        "figures": [
+            *_figures(found),
+            *_benchmark(benchmark, portfolio, found, now),
+            *brazilian_figures(portfolio, found, now=now),
+        ],
         "symbol": symbol,
         "no_such_asset": bool(symbol) and benchmark is None,
         "chart": _chart(found.days),
@@ -207,25 +212,6 @@ def _period(request: HttpRequest, *, today: date) -> tuple[date | None, date, st
     return None if back is None else today - timedelta(days=back), today, name
 
 
-# Numbers as people read them
-
-
-def figure(number: Fraction | Decimal | None) -> str:
-    return UNKNOWN if number is None else format_number(to_decimal(number))
-
-
-def money(number: Fraction | Decimal | None) -> str:
-    """Return an amount with two decimals."""
-    return UNKNOWN if number is None else format_number(to_decimal(number, 2))
-
-
-def _percent(part: Fraction | Decimal | float | None) -> str:
-    if part is None:
-        return UNKNOWN
-    percent = to_decimal(Fraction(part) * 100, 2)
-    return ("−" if percent < 0 else "") + format_percent(percent)
-
-
 def _age(at: datetime | None, now: datetime) -> str:
     return "" if at is None else format_age(max(epoch_microseconds(now) - epoch_microseconds(at), 0))
 
@@ -274,7 +260,7 @@ def _row(position: Position, valued: Valued, view: View, now: datetime) -> dict[
         "age": _age(valued.price.at, now) if valued.price is not None else "",
         "rate": UNKNOWN if valued.rate is None else figure(valued.rate.rate),
         "value": money(valued.value),
-        "share": _percent(share) if share is not None else UNKNOWN,
+        "share": percent(share) if share is not None else UNKNOWN,
         "meter": str(to_decimal(share * 100, 2)) if share is not None else "0",
         "cost": money(valued.cost),
         "gain": money(valued.gain),
@@ -355,24 +341,24 @@ def _figures(found: Performance) -> list[tuple[str, str, str]]:
     is_year = days >= 365
     answer, wording = found.xirr, "the annual rate at which the flows of these days are worth nothing"
     if isinstance(answer, Rate):
-        weighted = _percent(answer.rate if is_year else over_days(answer.rate, days))
+        weighted = percent(answer.rate if is_year else over_days(answer.rate, days))
         wording = f"{wording}, {'per year' if is_year else f'over {days} days, not annualised'}"
     elif isinstance(answer, NotUnique):
-        weighted, wording = "not unique", f"these rates fit: {', '.join(_percent(root) for root in answer.roots)}"
+        weighted, wording = "not unique", f"these rates fit: {', '.join(percent(root) for root in answer.roots)}"
     else:
         weighted = "no rate"
         wording = WHY_NO_RATE[answer.reason] if answer is not None else "a flow or a value is not known"
     volatility = found.volatility
     return [
-        ("Time-weighted return", _percent(found.twr), f"over {days} days; not annualised"),
+        ("Time-weighted return", percent(found.twr), f"over {days} days; not annualised"),
         ("Money-weighted return (XIRR)", weighted, wording),
         (
             "Volatility",
-            _percent(volatility.yearly) if volatility is not None else UNKNOWN,
+            percent(volatility.yearly) if volatility is not None else UNKNOWN,
             "of daily log returns, per year (× √252)"
-            + (f"; of this period {_percent(volatility.period)} (× √n)" if volatility is not None else ""),
+            + (f"; of this period {percent(volatility.period)} (× √n)" if volatility is not None else ""),
         ),
-        ("Largest fall from a peak", _percent(found.drawdown), "of the time-weighted index"),
+        ("Largest fall from a peak", percent(found.drawdown), "of the time-weighted index"),
     ]
 
 
@@ -385,7 +371,7 @@ def _benchmark(
     days = {"since": found.begins, "until": found.days[-1].day}
     gave = asset_return(asset, base=portfolio.base_currency, **days, now=now)
     said = f"its price in {portfolio.base_currency} over the same days, without income"
-    return [(f"Benchmark: {asset.symbol}", _percent(gave), said)]
+    return [(f"Benchmark: {asset.symbol}", percent(gave), said)]
 
 
 def _chart(days: Sequence[Day]) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ LIVENESS_DIR = (BASE_DIR / env.text("LIVENESS_DIR")).resolve() if env.text("LIVE
 
 DEBUG = env.boolean("DJANGO_DEBUG")
 SITE_URL = env.url("SITE_URL", schemes={"http", "https"}).rstrip("/")
+STREAM_URL = env.url("STREAM_URL", schemes={"http", "https"}, optional=True, bare=True) or f"{SITE_URL}/graphql/stream"
 CELERY_BROKER_URL = env.url("CELERY_BROKER_URL", schemes={"amqp", "amqps", "memory"})
 REDIS_URL = env.url("REDIS_URL", schemes={"redis", "rediss"}, optional=True)
 DATABASES = {"default": env.database("DATABASE_URL", default_file=VAR_DIR / "fintech.sqlite3")}
@@ -27,7 +28,11 @@ if not DEBUG:
         env.refuse_well_known_passwords(name)
 
 ALLOWED_HOSTS = [*env.site_hosts("DJANGO_ALLOWED_HOSTS", debug=DEBUG), urlsplit(SITE_URL).hostname]
-CSRF_TRUSTED_ORIGINS = env.origins("DJANGO_CSRF_TRUSTED_ORIGINS")
+# The site's pages follow at STREAM_URL, which may be another port.
+CSRF_TRUSTED_ORIGINS = [
+    *env.origins("DJANGO_CSRF_TRUSTED_ORIGINS"),
+    "{0.scheme}://{0.netloc}".format(urlsplit(SITE_URL)),
+]
 
 # The web's edge. Where people reach the site by https, they reach it by nothing else.
 IS_HTTPS = SITE_URL.startswith("https://")
@@ -159,6 +164,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "apps.site.unavailable.Unavailable",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 TEMPLATES = [
@@ -174,11 +180,14 @@ TEMPLATES = [
         },
     }
 ]
+PASSWORD_HASHERS = ["apps.accounts.hashers.BoundedHasher"]
 AUTHENTICATION_BACKENDS = ["apps.accounts.backends.LimitedBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/"
 ROOT_URLCONF = "fintech.urls"
 WSGI_APPLICATION = "fintech.wsgi.application"
+# By name, since the demo, which runs it, stands beside the API and does not import it.
+STREAM_SERVER = "apps.api.live.server.LiveServer"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -24,6 +24,7 @@ Place = tuple[IPv4Network | IPv6Network | str, int | None]
 VARIABLES: dict[str, tuple[str | None, str]] = {
     "ALPHAVANTAGE_API_KEY": ("", "key of Alpha Vantage; feeds that use it fail with the reason no_key without it"),
     "ANALYSIS_SHARDS": ("1", "number of analyzer processes; each has a queue analysis.0 to analysis.N-1"),
+    "BRAPI_TOKEN": ("", "token of brapi.dev; without one it is asked as anybody may"),
     "CANARY": (
         "true",
         "false: no made-up price goes through the whole chain each 150 s to show that it works; the demo has none",
@@ -97,6 +98,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "where people reach the site; stands in messages; https:// makes cookies and redirects https only",
     ),
     "SLACK_HOSTS": ("hooks.slack.com,hooks.slack-gov.com", "hosts of Slack's incoming webhooks, comma-separated"),
+    "STREAM_URL": (
+        "",
+        "where browsers reach manage.py live, with the path /graphql/stream; empty: at SITE_URL, by a proxy",
+    ),
     "TELEGRAM_API_URL": ("https://api.telegram.org", "where the Bot API is asked: Telegram's, or a server of your own"),
     "TRACES_ONE_IN": (
         "1",

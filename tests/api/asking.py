@@ -7,14 +7,19 @@ from apps.api.graphql.schema import schema
 URL = "/graphql"
 QUERY = schema.query_type
 MUTATION = schema.mutation_type
+SUBSCRIPTION = schema.subscription_type
 # Levels below a root field from which on only fields without fields are asked for: a query has 10 at most.
 DEEPEST = 7
 
 
 def object_types():
-    """Return the names of the schema's object types, query and mutation themselves aside."""
+    """Return the names of the schema's object types, query, mutation and subscription themselves aside."""
     types = [one for name, one in schema.type_map.items() if not name.startswith("__")]
-    return {one.name for one in types if isinstance(one, GraphQLObjectType)} - {QUERY.name, MUTATION.name}
+    return {one.name for one in types if isinstance(one, GraphQLObjectType)} - {
+        QUERY.name,
+        MUTATION.name,
+        SUBSCRIPTION.name,
+    }
 
 
 def connections():

@@ -10,8 +10,10 @@ import pytest
 from django.conf import settings
 from django.contrib.staticfiles import finders
 
-from apps.api.graphql import graphiql
+from apps.api.graphql import graphiql, operations
+from apps.api.graphql.context import Context
 from apps.api.graphql.graphiql import CDN, EXAMPLES, SCRIPTS, STYLES
+from apps.api.live.kinds import KINDS
 from tests.api.asking import URL
 from tests.builders import append_quotes, at, make_feed, make_member
 
@@ -84,10 +86,13 @@ def test_the_page_says_who_is_signed_in(client):
 
 def test_the_first_example_is_the_first_question():
     assert EXAMPLES[0][1] == 'query { asset(id: "BTC") { name price variation24h } }'
-    assert len(EXAMPLES) == 8
+    assert len(EXAMPLES) == 10
 
 
-@pytest.mark.parametrize(("name", "query"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
+ANSWERED = [one for one in EXAMPLES if not one[1].startswith("subscription")]
+
+
+@pytest.mark.parametrize(("name", "query"), ANSWERED, ids=[name for name, _ in ANSWERED])
 def test_every_example_is_answered(ask, name, query):
     feed = make_feed("BTC")
     append_quotes(feed, [("BTC", at(0), "1")])
@@ -98,6 +103,20 @@ def test_every_example_is_answered(ask, name, query):
     assert answer is not None
     # Of those that are for what is there, nothing is.
     assert [one["code"] for one in answer.get("errors", [])] in ([], ["NOT_FOUND"])
+
+
+@pytest.mark.parametrize("query", [query for name, query in EXAMPLES if (name, query) not in ANSWERED])
+def test_every_example_that_is_followed_fits_the_schema(query):
+    followed = operations.read(operations.Body(query, {}, None), is_followed=True)
+    context = Context(user=make_member("ada"))
+    assert operations.checked(followed, context=context).root_field()[0] in KINDS
+
+
+def test_the_page_may_follow_where_the_streams_are(client, settings):
+    settings.STREAM_URL = "http://127.0.0.1:8100/graphql/stream"
+    response = page(client)
+    assert 'data-stream="http://127.0.0.1:8100/graphql/stream"' in response.text
+    assert "connect-src 'self' http://127.0.0.1:8100;" in f"{response.headers['Content-Security-Policy']};"
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.path for file in FILES])

@@ -16,7 +16,7 @@ from apps.notify.models import Message, Notification
 from apps.notify.services import create_channel, create_silence
 from apps.portfolios.models import Portfolio
 from apps.rules.models import Rule
-from tests.api.asking import MUTATION, QUERY, codes, everything, object_types, selected_types
+from tests.api.asking import MUTATION, QUERY, SUBSCRIPTION, codes, everything, object_types, selected_types
 from tests.builders import at, make_backtest, make_notified_alerts, make_operator, make_owner
 from tests.portfolios.rows import bought, make_portfolio, record
 
@@ -99,7 +99,7 @@ def query_of(field, id=None):
 
 def test_every_root_field_and_every_type_is_listed():
     assert SEEN_BY.keys() == QUERY.fields.keys()
-    fields = [*QUERY.fields.values(), *MUTATION.fields.values()]
+    fields = [*QUERY.fields.values(), *MUTATION.fields.values(), *SUBSCRIPTION.fields.values()]
     assert set().union(*(selected_types(one.type) for one in fields)) == object_types()
     assert ID_PATTERNS.keys() == {name for name, one in QUERY.fields.items() if "id" in one.args} == ABSENT.keys()
 

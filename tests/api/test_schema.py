@@ -6,7 +6,7 @@ from graphql import GraphQLNonNull, build_schema
 
 from apps.api.graphql.schema import print_schema_text, schema
 from apps.api.management.commands.graphql_schema import SCHEMA_FILE
-from tests.api.asking import MUTATION, QUERY, object_types
+from tests.api.asking import MUTATION, QUERY, SUBSCRIPTION, object_types
 
 
 def test_the_file_is_the_schema():
@@ -20,7 +20,7 @@ def test_every_type_says_what_it_is():
 
 
 def test_no_root_field_takes_the_others_down_with_it():
-    fields = [*QUERY.fields.items(), *MUTATION.fields.items()]
+    fields = [*QUERY.fields.items(), *MUTATION.fields.items(), *SUBSCRIPTION.fields.items()]
     assert [name for name, field in fields if isinstance(field.type, GraphQLNonNull)] == []
 
 

@@ -427,7 +427,7 @@ def test_an_error_of_the_executor_is_an_internal_error(ask, ada, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("password=hunter2")
 
-    monkeypatch.setattr("apps.api.graphql.view.execute", fail)
+    monkeypatch.setattr("apps.api.graphql.operations.execute", fail)
     response = ask(ME)
     assert codes(response) == ["INTERNAL_ERROR"]
     assert "hunter2" not in response.text

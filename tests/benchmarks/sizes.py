@@ -84,3 +84,9 @@ PORTFOLIO_POSITIONS = size(full=200, small=4)
 PORTFOLIO_DAYS = size(full=3_650, small=5)
 PORTFOLIO_ROWS = size(full=50_000, small=20)
 PORTFOLIO_RUNS = size(full=5, small=1)
+
+# Slots with and without spans.
+OBSERVED_ASSETS = size(full=1_000, small=5)
+OBSERVED_SLOTS = size(full=5, small=1)
+OBSERVED_ROUNDS = size(full=40, small=1)
+OBSERVED_RUNS = size(full=50, small=2)

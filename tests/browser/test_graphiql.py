@@ -9,8 +9,11 @@ from django.conf import settings
 from playwright.sync_api import expect
 
 from apps.api.graphql import graphiql
-from apps.market.models import Asset, AssetAlias
-from tests.builders import append_quotes, at, make_feed, make_owner
+from apps.market.models import Asset, AssetAlias, Feed
+from tests.api.live.following import append, running
+from tests.builders import append_quotes, at, make_feed, make_notified_alerts, make_owner
+from tests.project.test_docs import blocks
+from tests.rig import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -49,6 +52,11 @@ def answer_in(page, selector):
     return json.loads(page.inner_text(selector).replace("\N{NO-BREAK SPACE}", " "))
 
 
+def wait_for_stream(page, live):
+    """Wait until the page has a stream. Its requests come on while Playwright waits, and no other way."""
+    wait_until(lambda: page.wait_for_timeout(50) or live.opened() == 1)
+
+
 @pytest.fixture
 def installed():
     """Fail where GraphiQL's files are not."""
@@ -83,6 +91,38 @@ def test_an_example_replaces_what_is_written_also_twice(installed, bitcoin, live
         expect(page.locator(editor)).not_to_contain_text("assets(first: 10)")
     page.click(".graphiql-execute-button")
     assert answer_in(page, ".result-window .CodeMirror-code") == ANSWER
+
+
+def test_prices_are_followed_by_a_browsers_eventsource(installed, bitcoin, live_server, page, signed_in, settings):
+    signed_in(make_owner())
+    settings.SITE_URL = live_server.url
+    with running() as live:
+        settings.STREAM_URL = f"http://localhost:{live.port}/graphql/stream"
+        page.goto(f"{live_server.url}/graphql")
+        page.wait_for_selector(".graphiql-query-editor .CodeMirror-code")
+        page.click("text=Follow prices")
+        page.click(".graphiql-execute-button")
+        wait_for_stream(page, live)
+        append(Feed.objects.get(), [("BTC-USD", at(86_401), "67600")])
+        expect(page.locator(".result-window")).to_contain_text("67600")
+        # Cut, the browser connects again by itself, and misses nothing.
+        live.hub._loop.call_soon_threadsafe(live.hub.cut_all)
+        append(Feed.objects.get(), [("BTC-USD", at(86_402), "67601")])
+        expect(page.locator(".result-window")).to_contain_text("67601", timeout=15_000)
+
+
+def test_the_example_of_a_page_follows_alerts(live_server, page, signed_in, settings):
+    ada = make_owner()
+    signed_in(ada)
+    settings.SITE_URL = live_server.url
+    [script] = blocks("docs/api.md", "js")
+    with running() as live:
+        settings.STREAM_URL = f"http://localhost:{live.port}/graphql/stream"
+        page.goto(f"{live_server.url}/graphql")
+        page.evaluate(script.replace("http://127.0.0.1:8100", f"http://localhost:{live.port}"))
+        wait_for_stream(page, live)
+        [alert] = make_notified_alerts(ada, 1)
+        expect(page).to_have_title(alert.summary)
 
 
 def test_without_its_files_and_without_a_network_a_plain_form_asks(bitcoin, live_server, page, signed_in, monkeypatch):

@@ -48,11 +48,16 @@ OF_OTHERS = {
 _OF_HISTOGRAM = ("_bucket", "_sum", "_count")
 
 
-def parsed(expression: str):
-    """Return the parsed expression; Grafana's variables are replaced. Raises ValueError."""
+def plain(expression: str) -> str:
+    """Return the expression with Grafana's variables replaced: by a minute or an hour, and by whatever there is."""
     for name, value in _VARIABLES.items():
         expression = expression.replace(name, value)
-    return promql_parser.parse(re.sub(r"\$\w+", ".*", expression))
+    return re.sub(r"\$\w+", ".*", expression)
+
+
+def parsed(expression: str):
+    """Return the parsed expression; Grafana's variables are replaced. Raises ValueError."""
+    return promql_parser.parse(plain(expression))
 
 
 def selectors(node) -> Iterator[str]:

@@ -1,5 +1,5 @@
-"""The real Prometheus and Alertmanager on the running stack: what rules and dashboards ask for is there, and an
-alert arrives."""
+"""The real Prometheus and Alertmanager on the running stack: what rules and dashboards ask for is there; in trouble,
+each expression of a dashboard gives data, and alerts arrive."""
 
 import json
 import re
@@ -7,12 +7,13 @@ import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import requests
 import yaml
+from celery import current_app
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
@@ -21,11 +22,12 @@ from apps.alerts.models import Alert
 from apps.api.tokens.services import create_token
 from apps.market.domain import RawQuote
 from apps.notify.services import create_channel, set_channels
+from apps.pipeline.queues import dead_letter_queue
 from apps.pipeline.scenarios import flood
 from apps.sources.services import Pushed, record_pushed
 from fintech.settings.env import place
 from tests.builders import TRACE, above, make_feed, make_operator, make_owner, make_rule
-from tests.monitoring.promql import parsed, selectors
+from tests.monitoring.promql import parsed, plain, selectors
 from tests.monitoring.test_dashboards import PROMQL
 from tests.monitoring.test_rules import BROKER_PORT, EXPORTERS, RULES
 from tests.rig import free_port, rig, wait_until
@@ -114,6 +116,18 @@ def start_exporters(processes, listen):
     )
 
 
+@contextmanager
+def unacknowledged_message():
+    """Have a message of which the broker knows that somebody has it."""
+    with current_app.connection_for_write() as broker:
+        channel, name = broker.default_channel, dead_letter_queue().name
+        channel.basic_publish(
+            channel.prepare_message(b"held", content_encoding="binary"), exchange="", routing_key=name
+        )
+        wait_until(lambda: channel.basic_get(name, no_ack=False))
+        yield
+
+
 def reported(name):
     """Return the alert of this name that Alertmanager has reported, once it has."""
     return Alert.objects.filter(kind="system", evidence__labels__alertname=name).first()
@@ -142,7 +156,9 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
             name="web",
             PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "web"),
         )
-        worker = processes.worker(concurrency=2, METRICS_LISTEN=listen["worker"])
+        worker = processes.worker(
+            concurrency=2, include="tests.pipeline.counted_tasks", METRICS_LISTEN=listen["worker"]
+        )
         processes.start(
             *("celery", "-A", "fintech", "beat", "--pidfile="),
             name="beat",
@@ -180,6 +196,21 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
         assert [one["metric"]["job"] for one in asked(ports["prometheus"], "up == 0")] == []
         fails = wait_until(lambda: reported("FeedFails"), timeout_seconds=60)
         refused = wait_until(lambda: reported("DeliveriesFail"), timeout_seconds=60)
+
+        without_data = set(PROMQL)
+
+        def all_answered():
+            push(90 + 20 * (next(rounds) % 2))
+            current_app.send_task("counted.fail", queue="ticks", confirm_timeout=3)
+            without_data.difference_update([one for one in without_data if asked(ports["prometheus"], plain(one))])
+            return not without_data
+
+        try:
+            with unacknowledged_message():
+                wait_until(all_answered, timeout_seconds=60, every_seconds=0.5)
+        except AssertionError as error:
+            error.add_note(f"No data for {sorted(without_data)}.")
+            raise
 
         processes.kill(worker)
         flood(feed_name="pushed", count=150)

@@ -66,6 +66,7 @@ def test_an_owner_may_do_exactly_this():
     expected = {f"{row.split('_')[0]}.{verb}_{row.split('_')[1]}" for row in rows for verb in verbs}
     assert names(group("Owner").permissions) == expected | {
         *("alerts.view_alert", "alerts.change_alert", "notify.view_message", "market.view_asset"),
+        *(f"portfolios.{verb}_reconciliation" for verb in ("view", "add", "delete")),
     }
 
 
@@ -77,7 +78,10 @@ def test_an_operator_may_do_nothing_to_what_owners_own_and_not_delete_people_or_
     of_alerts = {one for one in found if one.startswith("alerts.")}
     assert of_alerts == {"alerts.view_alert", "alerts.change_alert", "alerts.view_system_alerts"}
     assert {one for one in found if one.startswith("api.")} == {"api.read_metrics"}
-    assert {one.split(".")[0] for one in found - of_alerts} == {"market", "sources", "auth", "api"}
+    assert {one.split(".")[0] for one in found - of_alerts} == {"market", "sources", "auth", "api", "portfolios"}
+    assert {one for one in found if one.startswith("portfolios.")} == {
+        *("portfolios.view_pricerequest", "portfolios.delete_pricerequest"),
+    }
     assert found & {"auth.delete_user", "market.delete_feed", "market.delete_asset", "auth.change_group"} == set()
 
 

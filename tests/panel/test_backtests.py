@@ -12,6 +12,7 @@ from apps.backtests import services as runs
 from apps.backtests.models import BacktestRun
 from apps.market.models import Feed
 from tests.builders import START, above, append_quotes, at, make_feed, make_operator, make_rule
+from tests.panel.forms import written
 
 LIST = reverse("admin:backtests_backtestrun_changelist")
 GONE = "00000000-0000-4000-8000-000000000000"
@@ -68,6 +69,18 @@ def test_the_form_begins_with_all_that_is_stored_and_with_the_rule(admin_client,
     assert 'value="2026-03-02T12:00:04"' in page.text
     assert "kind: above" in page.text
     assert "This rule has not been tried on the past yet." in page.text
+
+
+@pytest.mark.django_db
+def test_what_stands_in_the_form_of_the_rule_is_tried_without_saving_it(admin_client, admin_user):
+    rule = make_priced_rule(admin_user)
+    page = admin_client.post(try_page(rule), written(level="1 000,5") | {"from_form": "yes"})
+    assert "It is tried as it stands in the form: BTC-USD is above 1 000.5." in unescape(page.text)
+    assert "level: '1000.5'" in page.context["form"].initial["document"]
+    wrong = admin_client.post(try_page(rule), written(level="1,005") | {"from_form": "yes"})
+    assert "Level can be read in two ways: write 1.0050 or 1005." in unescape(wrong.text)
+    assert "Today the rule says: BTC-USD is above 10." in unescape(wrong.text)
+    assert (rule.versions.count(), BacktestRun.objects.count()) == (1, 0)
 
 
 @pytest.mark.django_db

@@ -379,11 +379,11 @@ def test_a_channel_says_how_it_does(admin_client, admin_user):
     Message.objects.filter(pk=first.pk).update(delivered_at=START)
     channel = Channel.objects.get()
     shown = admin_client.get(page_of(channel))
-    (health,) = [one for one in shown.context["tables"] if one.title == "How it did lately"]
+    (health,) = [one for one in shown.context["tables"] if one.title == "Delivery statistics (24 h)"]
     figures = {row[0]: row[1] for row in health.rows}
     assert "It works; the last delivery was at 2026-03-02 12:00:00 UTC." in shown.text
     assert figures["last failure (of 7 days)"] == Attempt.objects.get(message=second).started_at
-    assert figures["half of the deliveries took at most"] == "40 ms"
+    assert figures["median delivery time"] == "40 ms"
     names = [
         *("messages delivered in 24 h", "attempts that failed in 24 h", "messages given up in 24 h"),
         *("messages to be sent", "notifications not in a message yet"),
@@ -406,7 +406,7 @@ def test_what_is_older_than_a_day_is_not_counted(admin_client, admin_user):
         ({"is_enabled": False, "switched_off_because": "gone"}, "off", "Switched off: gone."),
         ({"is_enabled": False}, "off", "Switched off by its owner."),
         ({"failing_since": START}, "failing", "Nothing has got through since 2026-03-02 12:00:00 UTC."),
-        ({"resume_at": START + timedelta(days=9_000)}, "asked to wait", "The other side asked to be left alone until"),
+        ({"resume_at": START + timedelta(days=9_000)}, "asked to wait", "Rate-limited by the receiver until"),
         ({"resume_at": START}, "untried", "Nothing was sent on it yet."),
     ],
 )

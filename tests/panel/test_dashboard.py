@@ -57,8 +57,8 @@ def as_owner(name):
 def test_an_empty_house_says_what_to_do_first(admin_client):
     assert "No feeds yet." in said(admin_client, "Feeds")[0]
     assert "No rules yet." in said(admin_client, "Rules")[0]
-    assert said(admin_client, "Alerts") == ["No alert is open.", "Today none opened."]
-    assert said(admin_client, "Messages") == ["No message waits."]
+    assert said(admin_client, "Alerts") == ["No alert is open.", "None opened today."]
+    assert said(admin_client, "Messages") == ["No messages are waiting."]
 
 
 @pytest.mark.django_db
@@ -69,7 +69,7 @@ def test_feeds_that_work_are_one_sentence(admin_client, admin_user):
         refresh(entry.feed)
     check_all()
     assert said(admin_client, "Feeds")[0] == "All 2 feeds are well."
-    assert said(admin_client, "Feeds")[-1] == "Every entry is evaluated."
+    assert said(admin_client, "Feeds")[-1] == "Everything has been evaluated."
     assert parts(admin_client)["Feeds"].mood == "good"
 
 
@@ -149,7 +149,7 @@ def test_open_alerts_rules_and_messages_are_counted(admin_client, admin_user):
     Message.objects.filter(pk=failed.pk).update(status="failed")
     first, today = said(admin_client, "Alerts")
     assert ("2 alerts are open, <a" in first, "?state=open" in first, "2 not acknowledged" in first) == (True,) * 3
-    assert today == "Today 2 opened."
+    assert today == "2 opened today."
     assert said(admin_client, "Rules") == ["2 rules: 2 firing."]
     assert said(admin_client, "Messages")[0] == "1 message to send."
     assert "could not be sent" in said(admin_client, "Messages")[1]
@@ -212,8 +212,8 @@ def test_yesterdays_dead_messages_and_alerts_are_not_todays(admin_client, admin_
     yesterday = timezone.now() - timedelta(days=1)
     Message.objects.update(status="failed", created_at=yesterday)
     type(alert).objects.update(created_at=yesterday)
-    assert said(admin_client, "Messages") == ["No message waits."]
-    assert said(admin_client, "Alerts")[1] == "Today none opened."
+    assert said(admin_client, "Messages") == ["No messages are waiting."]
+    assert said(admin_client, "Alerts")[1] == "None opened today."
 
 
 @pytest.mark.django_db
@@ -222,7 +222,7 @@ def test_an_owner_sees_own_rows_and_no_feeds(client):
     make_notified_alerts(ada, 1)
     client.force_login(eve)
     assert parts(client).keys() == {"Health", "Alerts", "Rules", "Messages"}
-    assert said(client, "Alerts") == ["No alert of yours is open.", "Today none opened."]
+    assert said(client, "Alerts") == ["No alert of yours is open.", "None opened today."]
     assert parts(client)["Alerts"].rows == []
     assert "NOTIFIED-0" not in client.get(INDEX).text
     client.force_login(ada)
@@ -237,7 +237,7 @@ def test_an_operator_sees_feeds_and_nothing_that_is_owned(client):
     grace.groups.add(Group.objects.get(name="Operator"))
     client.force_login(grace)
     assert parts(client).keys() == {"Health", "Feeds", "Alerts"}
-    assert said(client, "Alerts") == ["No alert about this installation is open.", "Today none opened."]
+    assert said(client, "Alerts") == ["No alert about this installation is open.", "None opened today."]
     text = client.get(reverse("admin:alerts_alert_changelist")).text
     assert ("open when something stops" in text, "see Rules" in text) == (True, False)
     grace.groups.add(Group.objects.get(name="Owner"))

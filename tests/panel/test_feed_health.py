@@ -55,7 +55,7 @@ def test_a_feeds_page_says_of_each_source_how_it_is(admin_client, monkeypatch):
     rows = _table(admin_client, feed, "Sources").rows
 
     assert [row[:2] for row in rows] == [[1, "coinbase"], [2, "binance"], [3, "alphavantage"]]
-    assert rows[0][2:] == ["no failures lately", "no limit of a day", "needs none", "no answer lately", ""]
+    assert rows[0][2:] == ["no failures lately", "no daily limit", "needs none", "no answer lately", ""]
     assert rows[1][2] == (
         f"left alone until {now + timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC: timeout, 5 failures in a row"
     )

@@ -323,11 +323,11 @@ def test_an_assets_chart_follows_the_chosen_period(admin_client):
         (chart,) = admin_client.get(address + query).context["charts"]
         return len(chart.path), [name for name, _, is_shown in chart.periods if is_shown], chart.title
 
-    assert drawn("") == (1, ["day"], "The last day, by its feed's clock (UTC)")
+    assert drawn("") == (1, ["day"], "Prices of the last day (UTC)")
     assert drawn("?period=week")[:2] == (2, ["week"])
     assert drawn("?period=month")[:2] == (3, ["month"])
     assert drawn("?period=year")[:2] == (4, ["year"])
-    assert drawn("?period=all") == (5, ["all"], "The time that is stored, by its feed's clock (UTC)")
+    assert drawn("?period=all") == (5, ["all"], "All stored prices (UTC)")
     assert drawn("?period=ever")[:2] == (1, ["day"])
     assert 'href="?period=year"' in admin_client.get(address).text
 

@@ -6,7 +6,9 @@ from django.urls import reverse
 from apps.market.models import Asset, FeedEntry
 from apps.notify.models import Channel
 from apps.notify.services import create_channel, set_channels
+from apps.panel.rule_templates import TEMPLATES
 from apps.pipeline.flow import evaluate_pending
+from apps.rules.engine.conditions import KINDS as CONDITIONS
 from apps.rules.models import Rule, RuleVersion
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule
 from tests.panel.forms import OWNER_MAY, written
@@ -137,9 +139,11 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
     ("fields", "field", "message"),
     [
         ({"name": ""}, "name", "This field is required."),
-        ({"kind": ""}, "kind", "Choose what must hold."),
-        ({"level": ""}, "level", "level is not a number; write it like 10 or '0.995'."),
-        ({"level": "many"}, "level", "level is not a number; write it like 10 or '0.995'."),
+        ({"kind": ""}, "kind", "Choose a condition."),
+        ({"level": ""}, "level", "level is missing."),
+        ({"level": "many"}, "level", "level is not a number; write it like 1000 or 0.995."),
+        ({"level": "10 %"}, "level", "level is not a number; write it like 1000 or 0.995."),
+        ({"level": "1,005"}, "level", "level can be read in two ways: write 1.0050 or 1005."),
         ({"level": "-1e12000"}, "level", "level is not a number; write it like 10 or '0.995'."),
         (
             {"level": "0"},
@@ -148,12 +152,12 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
         ),
         ({"level": "100", "recovery": "101"}, "recovery", "recovery must be the weaker one: at or below the level."),
         ({"kind": "inside", "low": "2", "high": "1"}, "high", "high must be above low."),
-        ({"kind": "inside", "low": "x", "high": "1"}, "low", "low is not a number; write it like 10 or '0.995'."),
+        ({"kind": "inside", "low": "x", "high": "1"}, "low", "low is not a number; write it like 1000 or 0.995."),
         ({"kind": "rises", "percent": "0", "window": "5m"}, "percent", "percent must be above 0 and at most 1000000."),
         (
-            {"kind": "rises", "percent": "1", "window": "5 minutes"},
+            {"kind": "rises", "percent": "1", "window": "5"},
             "window",
-            "window is not a duration; write it like 10s, 5m, 24h or 30d.",
+            "window has no unit; write 5 s, 5 min, 5 h or 5 d.",
         ),
         ({"kind": "rises", "percent": "1", "window": "1s"}, "window", "window must be from 10s to 400d."),
         (
@@ -171,9 +175,17 @@ def test_a_rule_on_a_whole_feed_names_it(client, ada, feed):
         ({"kind": "rises", "percent": "1", "window": "5m", "ref": "x"}, "ref", None),
         ({"kind": "many"}, "kind", None),
         ({"trigger": "twice"}, "trigger", None),
-        ({"pending": "soon"}, "pending", "for is not a duration; write it like 10s, 5m, 24h or 30d."),
-        ({"keep_firing": "-1m"}, "keep_firing", "keep_firing is not a duration; write it like 10s, 5m, 24h or 30d."),
-        ({"cooldown": "1w"}, "cooldown", "cooldown is not a duration; write it like 10s, 5m, 24h or 30d."),
+        (
+            {"pending": "soon"},
+            "pending",
+            "for is not a duration; write it like 10 s, 5 minutes, 24 h or 30 d.",
+        ),
+        (
+            {"keep_firing": "-1m"},
+            "keep_firing",
+            "keep_firing is not a duration; write it like 10 s, 5 minutes, 24 h or 30 d.",
+        ),
+        ({"cooldown": "401 days"}, "cooldown", "cooldown must be from 0s to 400d."),
         (
             {"kind": "crosses", "level": "100", "pending": "2m"},
             "pending",
@@ -238,6 +250,46 @@ def test_each_part_that_is_wrong_is_said_at_once(client, ada):
     assert list(found) == ["name", "severity", "symbols", "level", "pending", "keep_firing"]
     combined = {"kind": "combined", "written": "all: [", "cooldown": "w"}
     assert list(errors_of(client, **combined)) == ["written", "cooldown"]
+
+
+def test_each_parameter_that_is_wrong_is_said_at_once(client, ada):
+    rises = {"kind": "rises", "percent": "0", "window": "1s", "recovery": "x", "cooldown": "-1"}
+    assert errors_of(client, **rises).keys() == {"percent", "window", "recovery", "cooldown"}
+    assert list(errors_of(client, kind="outside", low="x", high="2e12")) == ["low", "high"]
+    built = '{"any": [{"kind": "above"}, {"not": {"kind": "falls", "percent": "101 %", "window": "5"}}, {"kind": ""}]}'
+    assert errors_of(client, kind="combined", built=built)["written"] == [
+        "any[0].level is missing.",
+        "any[1].not.percent must be above 0 and at most 100.",
+        "any[1].not.window has no unit; write 5 s, 5 min, 5 h or 5 d.",
+        "any[2].kind must be one of " + ", ".join(CONDITIONS) + "; or write all, any or not.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "condition"),
+    [
+        ({"kind": "rises", "percent": "10 %", "window": "5 minutes"}, {"percent": "10", "window": "5m"}),
+        (
+            {"kind": "above", "level": "100\u202f000,5", "recovery": "99 000"},
+            {"level": "100000.5", "recovery": "99000"},
+        ),
+        ({"kind": "below", "level": "0.995"}, {"level": "0.995"}),
+        (
+            {"kind": "combined", "built": '{"not": {"kind": "below_average", "by": "1 000,5", "window": "1,5 h"}}'},
+            {"not": {"kind": "below_average", "by": "1000.5", "window": "90m", "min_coverage": "0.5"}},
+        ),
+    ],
+)
+def test_numbers_and_durations_are_read_as_people_type_them(client, ada, typed, condition):
+    assert client.post(reverse(ADD), written(**typed, cooldown="1 h 30 min")).status_code == 302
+    document = RuleVersion.objects.get().document
+    assert condition.items() <= document["condition"].items()
+    assert document["cooldown"] == "90m"
+
+
+def test_a_number_with_three_decimals_is_shown_so_that_it_is_read_as_the_same(client, ada):
+    rule = make_rule(ada, name="rule", assets=["BTC-USD"], condition=above("1.005"))
+    assert client.get(page_of(rule)).context["adminform"].form.initial["level"] == "1.0050"
 
 
 def test_an_asset_in_no_feed_is_refused_on_the_assets(client, ada):
@@ -350,3 +402,67 @@ def test_a_rule_that_cannot_be_read_is_written_anew(client, ada, document):
     assert "cannot be read" in shown.text
     assert client.post(page_of(rule), written()).status_code == 302
     assert rule.versions.last().document["condition"] == {"kind": "above", "level": "100"}
+
+
+def pick(client, term):
+    asked = {"term": term, "app_label": "rules", "model_name": "rulestate", "field_name": "asset"}
+    return [one["text"] for one in client.get(reverse("admin:market_asset_pick"), asked).json()["results"]]
+
+
+def test_the_field_of_assets_lists_the_best_match_first_with_its_name(client, ada, feed):
+    names = {"USDT-USD": "Tether", "ETH": "Ethereum", "BTC-ETH": "Bitcoin in ether", "ALT-USD": "Ethernity"}
+    for symbol, name in names.items():
+        Asset.objects.create(symbol=symbol, name=name)
+    Asset.objects.create(symbol="AAA-USD", name="Wrapped").aliases.create(name="weth")
+    assert pick(client, "eth") == [
+        *("ETH · Ethereum", "ETH-USD", "ALT-USD · Ethernity", "BTC-ETH · Bitcoin in ether"),
+        *("AAA-USD · Wrapped", "USDT-USD · Tether"),
+    ]
+    assert pick(client, "nothing") == []
+
+
+def test_the_field_of_assets_is_for_those_who_may_see_assets(client, feed):
+    client.force_login(make_operator("grace"))
+    asked = {"term": "BTC", "app_label": "rules", "model_name": "rulestate", "field_name": "asset"}
+    assert client.get(reverse("admin:market_asset_pick"), asked).status_code == 403
+
+
+@pytest.mark.parametrize("slug", list(TEMPLATES))
+def test_a_new_rule_begins_with_a_template_and_needs_its_assets_alone(client, ada, slug):
+    assert f'href="?template={slug}"' in client.get(reverse(ADD)).text
+    initial = client.get(reverse(ADD), {"template": slug}).context["adminform"].form.initial
+    posted = {name: value for name, value in initial.items() if isinstance(value, str)}
+    assert client.post(reverse(ADD), written(**posted)).status_code == 302
+    assert Rule.objects.get().name == TEMPLATES[slug].title
+
+
+def test_a_template_that_is_not_there_begins_empty(client, ada):
+    assert "kind" not in client.get(reverse(ADD), {"template": "x"}).context["adminform"].form.initial
+
+
+def test_the_default_channels_are_ticked_in_a_new_rule_and_not_in_a_copy(client, ada):
+    mine = create_channel(owner=ada, name="Mail", kind="email", config={"to": "a@b.org"}, is_default=True)
+    create_channel(owner=ada, name="Other", kind="inbox", config={})
+    create_channel(owner=make_owner("grace"), name="Hers", kind="inbox", config={}, is_default=True)
+    assert list(client.get(reverse(ADD)).context["adminform"].form.initial["channels"]) == [mine]
+    rule = make_rule(ada, name="rule", assets=["BTC-USD"], condition=above(1))
+    assert client.get(reverse(ADD), {"copy": rule.pk}).context["adminform"].form.initial["channels"] == []
+
+
+def test_who_has_no_channel_is_offered_an_inbox_which_the_rule_notifies(client, feed):
+    ada = make_operator("ada", *OWNER_MAY, "notify.add_channel")
+    client.force_login(ada)
+    assert 'name="make_inbox"' in client.get(reverse(ADD)).text
+    client.post(reverse(ADD), written(make_inbox="on"))
+    inbox = Channel.objects.get()
+    assert (inbox.owner, inbox.kind, inbox.is_default) == (ada, "inbox", True)
+    assert list(inbox.rule_channels.values_list("rule__name", flat=True)) == ["rule"]
+    assert 'name="make_inbox"' not in client.get(reverse(ADD)).text
+    client.post(reverse(ADD), written(name="second", make_inbox="on"))
+    assert Channel.objects.count() == 1
+
+
+def test_nobody_gets_an_inbox_who_did_not_ask_for_one_or_may_not_make_one(client, ada):
+    client.post(reverse(ADD), written())
+    client.post(reverse(ADD), written(name="second", make_inbox="on"))
+    assert (Rule.objects.count(), Channel.objects.count()) == (2, 0)

@@ -7,6 +7,7 @@ added is walked too, and a model that is added fails here until it is said whose
 import json
 import re
 from datetime import timedelta
+from decimal import Decimal
 from itertools import product
 
 import pytest
@@ -24,6 +25,8 @@ from apps.backtests.models import BacktestRun
 from apps.notify.models import Notification
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending
+from apps.portfolios.models import PriceRequest
+from apps.portfolios.reconciling import keep_positions
 from apps.portfolios.services import correct_transaction
 from apps.sources.services import begin_or_resume
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, notify_all
@@ -38,12 +41,16 @@ OWNED = {
     "notify.Silence": "owner",
     "backtests.BacktestRun": "owner",
     "portfolios.Portfolio": "owner",
+    "portfolios.Reconciliation": "portfolio__owner",
     "portfolios.Transaction": "portfolio__owner",
     "rules.Rule": "owner",
     "rules.Transition": "rule__owner",
 }
 # Those whose rows are everyone's who has the permission.
-SHARED = {"auth.Group", "auth.User", "market.Asset", "market.FeedEntry", "market.Feed", "sources.Backfill"}
+SHARED = {
+    *("auth.Group", "auth.User", "market.Asset", "market.FeedEntry", "market.Feed", "sources.Backfill"),
+    "portfolios.PriceRequest",
+}
 # The admin's pages that belong to no model.
 SITE_PAGES = {
     *("index", "login", "password_change", "password_change_done", "jsi18n", "search"),
@@ -139,6 +146,9 @@ def make_portfolio_of(owner, name, asset):
     portfolio = make_portfolio(owner, f"{name} portfolio")
     [row] = record(portfolio, bought(asset, notes=f"{name} purchase"))
     correct_transaction(row=row, columns={"notes": f"{name} note"}, by=owner, now=timezone.now())
+    PriceRequest.objects.create(owner=owner, symbol="XX1", since=at(0).date(), asked_at=at(0))
+    stated = {f"{name} ASSET": Decimal(1)}
+    keep_positions(portfolio=portfolio, name=f"{name} file", day=at(0).date(), stated=stated, now=timezone.now())
 
 
 def silence_all(owner, name):

@@ -71,10 +71,10 @@ def test_a_moment_is_answered_as_of_then(client, rule):
 @pytest.mark.parametrize(
     ("moment", "refusal"),
     [
-        ("9026-03-02T12:00:09", "This cannot be answered: that moment lies in the future."),
+        ("9026-03-02T12:00:09", "This cannot be answered: that time is in the future."),
         ("1026-03-02T12:00:09", "This cannot be answered: that moment lies before the feed&#x27;s log begins"),
         ("soon", "Enter a valid date/time."),
-        ("9999-12-31T23:59:59", "This cannot be answered: that moment lies in the future."),
+        ("9999-12-31T23:59:59", "This cannot be answered: that time is in the future."),
     ],
 )
 def test_what_cannot_be_answered_is_said(client, rule, moment, refusal):

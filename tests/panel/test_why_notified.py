@@ -64,7 +64,7 @@ def rows(beside, title):
 
 def meets(client, rule, when=LATER):
     """Return what an alert meets on each channel at that moment."""
-    return [row[1] for row in rows(ask(client, rule, when)[0], "What an alert would meet")]
+    return [row[1] for row in rows(ask(client, rule, when)[0], "What each channel would do now")]
 
 
 def became(client, rule, when=LATER):
@@ -80,7 +80,7 @@ def test_a_rule_without_channels_says_that_nobody_is_notified(as_ada, rule):
     set_channels(rule=rule, channels=[])
     beside, text = ask(as_ada, rule)
     assert "Nobody is notified: the rule names no channel." in text
-    assert rows(beside, "What an alert would meet") == []
+    assert rows(beside, "What each channel would do now") == []
 
 
 def test_a_silence_then_is_shown_with_its_comment_and_its_end_and_leads_to_its_page(as_ada, ada, rule):
@@ -152,12 +152,12 @@ def test_all_that_keeps_an_alert_back_is_said(as_ada, ada, rule):
 
 
 def test_a_channel_says_what_it_wants_and_how_it_does(as_ada, rule):
-    (row,) = rows(ask(as_ada, rule)[0], "What an alert would meet")
+    (row,) = rows(ask(as_ada, rule)[0], "What each channel would do now")
     assert row[2:] == ["openings and ends; no reminders", "Nothing was sent on it yet. Send a test."]
     Channel.objects.update(
         wants_resolved=False, repeat_minutes=30, is_enabled=False, switched_off_because="no such host"
     )
-    (row,) = rows(ask(as_ada, rule)[0], "What an alert would meet")
+    (row,) = rows(ask(as_ada, rule)[0], "What each channel would do now")
     assert row[2:] == ["openings, no ends; reminders after 30 min", "Switched off: no such host."]
 
 
@@ -220,4 +220,4 @@ def test_who_may_not_look_at_silences_and_channels_has_no_links_to_them(client, 
     client.force_login(ada)
     beside, _ = ask(client, rule)
     assert rows(beside, "Silences in force")[0][0] == "works"
-    assert rows(beside, "What an alert would meet")[0][0] == "In (inbox)"
+    assert rows(beside, "What each channel would do now")[0][0] == "In (inbox)"

@@ -360,7 +360,7 @@ def test_it_says_how_far_it_is_and_when_it_calls_next(feed, exchange, capsys, mo
 
 def test_the_admin_shows_backfills_and_what_they_wait_for(feed, admin_client):
     page = reverse("admin:sources_backfill_changelist")
-    assert "No past was asked for yet." in admin_client.get(page).text
+    assert "No backfills yet." in admin_client.get(page).text
     step = step_of(begun(feed))
     shown = admin_client.get(page).text
     assert "2026-03-01, 41 %, 300 quotes, 1 calls" in shown

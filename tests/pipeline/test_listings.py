@@ -144,4 +144,4 @@ def test_what_cannot_be_added_is_refused_in_a_line_and_leaves_nothing(feed, caps
 
 
 def test_an_unknown_provider_is_refused_with_the_known_ones(capsys):
-    assert refusal_of(capsys, "coinkap").startswith("unknown provider 'coinkap'; known are alphavantage, binance, ")
+    assert refusal_of(capsys, "coinkap").startswith("unknown provider 'coinkap'; known are alphavantage, bcb_sgs, ")

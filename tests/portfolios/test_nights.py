@@ -138,4 +138,4 @@ def test_beats_task_records_all_of_them_and_one_that_fails_stops_no_other(saving
     monkeypatch.setattr(flow.nights, "record_night", fails)
     tasks.record_nights()
     assert [one.portfolio for one in NightlyValue.objects.all()] == [second]
-    assert "nightly value not recorded" in caplog.text
+    assert "portfolio failed" in caplog.text

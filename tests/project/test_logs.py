@@ -6,8 +6,11 @@ import threading
 
 import pytest
 
+from apps import spans
+from apps.alerts.models import Alert
 from apps.log_facts import facts, noted
 from apps.pipeline import flow, tasks
+from apps.pipeline.traces import span_of_evaluation
 from apps.sources import services as sources
 from fintech.celery import begin_log_facts, end_log_facts
 from fintech.logs import JsonFormatter
@@ -103,3 +106,18 @@ def test_a_task_an_entry_and_its_trace_are_in_the_lines_of_their_work(lines, mon
     assert found["evaluating"]["trace_id"] == entry.trace_id
     assert (found["fetching"]["trace_id"], found["fetching"]["feed"]) == ("f" * 32, feed.pk)
     assert facts() == {}
+
+
+@pytest.mark.django_db
+def test_an_entry_that_changes_alerts_says_which_in_a_line_with_its_span_where_spans_are_sent(lines, monkeypatch):
+    monkeypatch.setenv(spans.ENDPOINT, "http://127.0.0.1:9")
+    monkeypatch.setattr(spans, "record", lambda *arguments, **columns: None)
+    feed = make_feed("A")
+    make_rule(make_owner(), assets=["A"], condition=above(100))
+    append_quotes(feed, [("A", at(1), "90")])
+    entry = append_quotes(feed, [("A", at(2), "101")])
+    flow.evaluate_pending(feed_id=feed.pk)
+
+    (line,) = [one for one in lines if one["message"] == "alerts changed"]
+    assert (line["alerts"], line["count"], line["entry"]) == ([Alert.objects.get().pk], 1, entry.seq)
+    assert line["span_id"] == f"{span_of_evaluation(entry.trace_id, feed.pk, entry.seq):016x}"

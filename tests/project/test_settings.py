@@ -85,6 +85,8 @@ BAD = [
     ("REDIS_URL", SECRET | {"REDIS_URL": "redis://127.0.0.1:6379/0?db=1&password=%66intech"}),
     ("SITE_URL", {"SITE_URL": CANARY}),
     ("SITE_URL", {"SITE_URL": f"ftp://{CANARY}"}),
+    ("STREAM_URL", {"STREAM_URL": f"ftp://{CANARY}/graphql/stream"}),
+    ("STREAM_URL", {"STREAM_URL": f"https://ada:{CANARY}@streams.lan/graphql/stream"}),
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"ftp://{CANARY}"}),
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"https://ada:{CANARY}@telegram.lan"}),
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"https://telegram.lan/?key={CANARY}"}),
@@ -208,7 +210,11 @@ def test_hosts_may_have_names_beyond_ascii(tmp_path, monkeypatch):
     assert found["ALLOWED_HOSTS"] == [
         *("xn--mnchen-3ya.lan", ".xn--mnchen-3ya.example", "127.0.0.1", "[::1]", "xn--mnchen-3ya.example"),
     ]
-    assert found["CSRF_TRUSTED_ORIGINS"] == ["https://xn--mnchen-3ya.example:8443", "https://*.xn--mnchen-3ya.example"]
+    assert found["CSRF_TRUSTED_ORIGINS"] == [
+        "https://xn--mnchen-3ya.example:8443",
+        "https://*.xn--mnchen-3ya.example",
+        "http://xn--mnchen-3ya.example:8000",
+    ]
     assert found["CELERY_BROKER_URL"] == "amqp://ada:schlüssel@xn--mnchen-3ya.lan:5672/fintech"
     assert found["DATABASES"]["default"]["HOST"] == found["EMAIL_HOST"] == "xn--mnchen-3ya.lan"
     assert found["METRICS_LISTEN"] == ("xn--mnchen-3ya.lan", 9101)

@@ -309,7 +309,7 @@ def test_what_is_watched_later_is_refused_with_that_moment(feed):
 def test_the_future_and_the_time_before_the_log_are_refused(feed):
     rule = make()
     evaluated(feed, "99", rule=rule)
-    assert refused(rule, moment=at(10**6 + 1)) == "that moment lies in the future"
+    assert refused(rule, moment=at(10**6 + 1)) == "that time is in the future"
     assert refused(rule, moment=at(-1)) == (
         "that moment lies before the feed's log begins, or farther back than it can be evaluated again"
     )

@@ -19,7 +19,7 @@ from tests.threads import at_once
 SIGN_IN = "/accounts/login/"
 RESET = "/accounts/reset/"
 PASSWORD = "a long enough phrase"
-NO_MATCH = "Name and password do not match."
+NO_MATCH = "Wrong user name or password."
 USED_UP = "There were too many attempts"
 
 

@@ -119,7 +119,7 @@ def test_a_form_without_its_token_is_refused_with_the_reason(stranger):
 def test_who_lacks_a_permission_reads_that_and_no_more(client, django_user_model):
     client.force_login(django_user_model.objects.create_user("grace", is_staff=True))
     answer = client.get("/admin/market/feed/")
-    assert (answer.status_code, "You may not see this" in answer.text) == (403, True)
+    assert (answer.status_code, "You do not have access to this page" in answer.text) == (403, True)
 
 
 @pytest.mark.django_db

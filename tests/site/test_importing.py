@@ -10,10 +10,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.portfolios.importing import prune_import_files
-from apps.portfolios.models import ImportFile, Transaction
+from apps.portfolios.models import ImportFile, PriceRequest, Transaction
 from tests.builders import make_owner
 from tests.portfolios.domain.test_ghostfolio import ROW, in_json
-from tests.portfolios.rows import make_asset, make_portfolio
+from tests.portfolios.rows import close, make_asset, make_portfolio
 
 pytestmark = pytest.mark.django_db
 
@@ -162,3 +162,55 @@ def test_a_file_that_nobody_confirms_is_dropped_after_a_day(client, savings):
     later = timezone.now() + timedelta(hours=25)
     assert [prune_import_files(now=later, dry_run=dry_run) for dry_run in (True, False)] == [1, 1]
     assert not ImportFile.objects.exists()
+
+
+def test_a_portfolio_is_made_for_an_account_when_the_file_is_recorded(client, ada, savings):
+    ada.user_permissions.add(Permission.objects.get(codename="add_portfolio"))
+    send(client, savings, in_json(ROW, ROW | {"accountId": "a2"}))
+    mapped = {"account_0": "new", "new_base_currency": "usd", "new_tracks_cash": "on"}
+    text = confirm(client, savings, **mapped).text
+    assert said(text) == [
+        "Savings: 1 would be recorded, 0 were there already.",
+        "Broker: 1 would be recorded, 0 were there already.",
+    ]
+    assert ada.portfolios.count() == 1
+    assert "Broker: 1 recorded" in said(confirm(client, savings, **mapped, record="1").text)[1]
+    made = ada.portfolios.get(name="Broker")
+    assert (made.base_currency, made.tracks_cash, made.transactions.count()) == ("USD", True, 1)
+
+
+def test_nothing_is_made_where_a_row_is_wrong_a_name_is_taken_or_it_is_not_allowed(client, ada, savings):
+    send(client, savings, in_json(ROW, ROW | {"accountId": "a2", "type": "SELL"}))
+    assert "Select a valid choice" in confirm(client, savings, account_0="new", record="1").text
+    ada.user_permissions.add(Permission.objects.get(codename="add_portfolio"))
+    asked = {"account_0": "new", "new_base_currency": "USD", "record": "1"}
+    assert "1 row is wrong" in confirm(client, savings, **asked).text
+    assert "is not a known currency" in confirm(client, savings, **asked | {"new_base_currency": "QQQ"}).text
+    assert "A portfolio needs one." in confirm(client, savings, **asked | {"new_base_currency": ""}).text
+    make_portfolio(ada, "Broker")
+    assert "There is a portfolio Broker already" in confirm(client, savings, **asked).text
+    assert sorted(ada.portfolios.values_list("name", flat=True)) == ["Broker", "Savings"]
+    assert not Transaction.objects.exists()
+
+
+def test_operators_are_asked_for_what_has_no_asset_or_no_past(client, ada, savings):
+    close(make_asset("LATE"), "2024-03-01", "1")
+    close(make_asset("GOOD"), "2024-01-01", "1")
+    rows = [ROW | {"symbol": symbol} for symbol in ("GONE", "LATE", "GOOD")]
+    send(client, savings, in_json(*rows, ROW | {"symbol": "GONE", "date": "2023-05-01"}))
+    text = confirm(client, savings).text
+    for asset, day, why in (
+        ("GONE", "2023-05-01", "There is no such asset."),
+        ("LATE", "2024-01-02", "Prices begin on 2024-03-01."),
+    ):
+        assert f"<td>{asset}</td><td>{day}</td><td>{why}</td>" in text
+    assert "<td>GOOD</td><td>2024-01-02</td><td>" not in text
+    assert not PriceRequest.objects.exists()
+    for _ in range(2):
+        assert "The operators were asked for them." in confirm(client, savings, ask="1").text
+    asked = PriceRequest.objects.values_list("owner", "symbol", "currency", "since")
+    assert {(*row[:3], str(row[3])) for row in asked} == {
+        (ada.pk, "GONE", "USD", "2023-05-01"),
+        (ada.pk, "LATE", "USD", "2024-01-02"),
+    }
+    assert not Transaction.objects.exists()

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.portfolios.nights import record_night
+from apps.sources.models import Listing
 from tests.builders import make_owner
 from tests.portfolios.making import noon
 from tests.portfolios.rows import (
@@ -299,3 +300,48 @@ def test_a_day_as_it_was_known_stands_beside_todays_computation(client, savings,
     assert first == ["2024-02-02", "1 000 EUR", "2024-02-01 20:00", "0", "990", "90", "-10", "90", "-100", "0"]
     assert second[4:] == ["900", "0", "-100", "0", "-100", "0"]
     assert len(cells(page(client, "portfolio_nights", savings, before="2024-02-02").text)) == 1
+
+
+def test_two_days_that_are_not_known_are_not_the_same(client, savings, acme):
+    record(savings, bought(acme))
+    record_night(portfolio_id=savings.pk, now=noon("2024-02-02"))
+    [row] = cells(page(client, "portfolio_nights", savings).text)
+    assert row[4:] == ["not known", "0", *["not known"] * 4]
+
+
+@pytest.fixture
+def reais(ada):
+    """A portfolio in reais that gave 21 % in January and February 2024, and 10 % of it in January."""
+    petr = make_asset("PETR4", "BRL")
+    for day, price in (("2024-01-01", "100"), ("2024-01-31", "110"), ("2024-02-29", "121")):
+        close(petr, day, price)
+    portfolio = make_portfolio(ada, "Reais", base="BRL")
+    record(portfolio, bought(petr, "2024-01-01", currency="BRL"))
+    return portfolio
+
+
+def list_index(code, *closes):
+    """Have an index of the Banco Central with these values, each at the end of its day."""
+    asset = make_asset(f"BCB-{code}", "BRL")
+    Listing.objects.create(asset=asset, provider="bcb_sgs", external_id=code)
+    for day, price in closes:
+        at = noon(day).replace(hour=0) + timedelta(days=1)
+        close(asset, day, price, at=at)
+        quote(asset, price, at=at)
+
+
+def test_a_portfolio_in_reais_is_shown_beside_the_cdi_and_after_inflation(client, reais):
+    period = {"from": "2024-01-02", "to": "2024-02-29"}
+    assert figures(page(client, "performance", reais, **period).text).keys() & {"% of CDI", "Real return"} == set()
+    list_index("12", ("2024-01-01", "100"), ("2024-02-29", "110"))
+    list_index("433", ("2023-12-31", "100"), ("2024-01-31", "101"))
+    shown = figures(page(client, "performance", reais, **period).text)
+    assert shown["% of CDI"] == ("210 %", "of the time-weighted return; the CDI gave 10 % over the same days")
+    # 1.1 / 1.01 - 1
+    assert shown["Real return"] == (
+        "8.91 %",
+        "after the IPCA, 1 % in the months that ended up to 2024-01-31; it is published up to 2024-01-31",
+    )
+    reais.base_currency = "EUR"
+    reais.save()
+    assert "% of CDI" not in figures(page(client, "performance", reais, **period).text)

@@ -4,6 +4,8 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
+import apps.alerts.models
+
 
 class Migration(migrations.Migration):
 
@@ -20,13 +22,13 @@ class Migration(migrations.Migration):
             name='Alert',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('condition', 'condition'), ('error', 'error'), ('paused', 'paused'), ('health', 'health'), ('system', 'system')], default='condition', max_length=9)),
-                ('subject', models.CharField(blank=True, max_length=8)),
+                ('kind', models.CharField(choices=[('condition', 'condition'), ('error', 'error'), ('paused', 'paused'), ('health', 'health'), ('reconciliation', 'reconciliation'), ('system', 'system')], default='condition', max_length=14)),
+                ('subject', models.CharField(blank=True, max_length=9)),
                 ('subject_id', models.PositiveBigIntegerField(default=0)),
                 ('severity', models.CharField(choices=[('info', 'info'), ('warning', 'warning'), ('critical', 'critical')], max_length=8)),
                 ('opened_at', models.DateTimeField()),
                 ('resolved_at', models.DateTimeField(null=True)),
-                ('resolution', models.CharField(blank=True, choices=[('became_true', 'became_true'), ('became_false', 'became_false'), ('held_long_enough', 'held_long_enough'), ('recovered', 'recovered'), ('event', 'event'), ('once', 'once'), ('expired', 'expired'), ('rule_changed', 'rule_changed'), ('split', 'split'), ('confirmed', 'confirmed'), ('evaluation_failed', 'evaluation_failed'), ('reported_by_alertmanager', 'reported_by_alertmanager'), ('resolved_by_alertmanager', 'resolved_by_alertmanager'), ('found_by_health_check', 'found_by_health_check'), ('well_again', 'well_again')], max_length=32)),
+                ('resolution', models.CharField(blank=True, choices=[('became_true', 'became_true'), ('became_false', 'became_false'), ('held_long_enough', 'held_long_enough'), ('recovered', 'recovered'), ('event', 'event'), ('once', 'once'), ('expired', 'expired'), ('rule_changed', 'rule_changed'), ('split', 'split'), ('confirmed', 'confirmed'), ('evaluation_failed', 'evaluation_failed'), ('reported_by_alertmanager', 'reported_by_alertmanager'), ('resolved_by_alertmanager', 'resolved_by_alertmanager'), ('found_by_health_check', 'found_by_health_check'), ('well_again', 'well_again'), ('positions_differ', 'positions_differ'), ('positions_fit', 'positions_fit')], max_length=32)),
                 ('acknowledged_at', models.DateTimeField(null=True)),
                 ('note', models.CharField(blank=True, max_length=500)),
                 ('evidence', models.JSONField(default=dict)),
@@ -52,10 +54,11 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(choices=[('opened', 'opened'), ('acknowledged', 'acknowledged'), ('resolved', 'resolved'), ('corrected', 'corrected')], max_length=12)),
                 ('at', models.DateTimeField()),
-                ('reason', models.CharField(blank=True, choices=[('became_true', 'became_true'), ('became_false', 'became_false'), ('held_long_enough', 'held_long_enough'), ('recovered', 'recovered'), ('event', 'event'), ('once', 'once'), ('expired', 'expired'), ('rule_changed', 'rule_changed'), ('split', 'split'), ('confirmed', 'confirmed'), ('evaluation_failed', 'evaluation_failed'), ('reported_by_alertmanager', 'reported_by_alertmanager'), ('resolved_by_alertmanager', 'resolved_by_alertmanager'), ('found_by_health_check', 'found_by_health_check'), ('well_again', 'well_again')], max_length=32)),
+                ('reason', models.CharField(blank=True, choices=[('became_true', 'became_true'), ('became_false', 'became_false'), ('held_long_enough', 'held_long_enough'), ('recovered', 'recovered'), ('event', 'event'), ('once', 'once'), ('expired', 'expired'), ('rule_changed', 'rule_changed'), ('split', 'split'), ('confirmed', 'confirmed'), ('evaluation_failed', 'evaluation_failed'), ('reported_by_alertmanager', 'reported_by_alertmanager'), ('resolved_by_alertmanager', 'resolved_by_alertmanager'), ('found_by_health_check', 'found_by_health_check'), ('well_again', 'well_again'), ('positions_differ', 'positions_differ'), ('positions_fit', 'positions_fit')], max_length=32)),
                 ('detail', models.CharField(blank=True, max_length=500)),
                 ('correction', models.JSONField(null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('transaction', models.BigIntegerField(db_default=apps.alerts.models.TransactionNumber(), editable=False)),
                 ('alert', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='alerts.alert')),
                 ('by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('entry', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='alert_events', to='market.feedentry')),
@@ -90,7 +93,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='alert',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'health'), ('owner__isnull', False), ('resolved_at', None)), fields=('owner', 'subject', 'subject_id'), name='one_open_health_alert_per_owner_and_subject'),
+            constraint=models.UniqueConstraint(condition=models.Q(('kind__in', ['health', 'reconciliation']), ('owner__isnull', False), ('resolved_at', None)), fields=('owner', 'subject', 'subject_id'), name='one_open_alert_per_owner_and_subject'),
         ),
         migrations.AddConstraint(
             model_name='alert',
@@ -98,7 +101,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='alert',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('asset', None), ('entry', None), ('rule', None), ('version', None), models.Q(models.Q(('kind', 'system'), ('owner', None), ('subject', '')), models.Q(('kind', 'health'), models.Q(('subject', ''), _negated=True)), _connector='OR')), models.Q(('asset__isnull', False), ('entry__isnull', False), ('rule__isnull', False), ('version__isnull', False), models.Q(('kind__in', ['system', 'health']), _negated=True), ('owner__isnull', False), ('subject', '')), _connector='OR'), name='alert_of_a_rule_or_a_subject_or_the_system'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('asset', None), ('entry', None), ('rule', None), ('version', None), models.Q(models.Q(('kind', 'system'), ('owner', None), ('subject', '')), models.Q(('kind', 'health'), models.Q(('subject', ''), _negated=True)), models.Q(('kind', 'reconciliation'), ('owner__isnull', False), ('subject', 'portfolio')), _connector='OR')), models.Q(('asset__isnull', False), ('entry__isnull', False), ('rule__isnull', False), ('version__isnull', False), models.Q(('kind__in', ['system', 'health', 'reconciliation']), _negated=True), ('owner__isnull', False), ('subject', '')), _connector='OR'), name='alert_of_a_rule_or_a_subject_or_the_system'),
+        ),
+        migrations.AddIndex(
+            model_name='alertevent',
+            index=models.Index(fields=['transaction', 'id'], name='alert_event_as_committed'),
         ),
         migrations.AddConstraint(
             model_name='alertevent',

@@ -42,7 +42,7 @@ class Order:
 
     def cursor(self, row: Model, context: Context) -> str:
         """Return the place of a row, signed for this kind of list and this reader."""
-        return _signer(self.name, context).sign_object([_written(getattr(row, field)) for field in self.fields])
+        return cursor_of([_written(getattr(row, field)) for field in self.fields], name=self.name, context=context)
 
 
 def _written(value: Any) -> str:
@@ -53,7 +53,12 @@ def _signer(name: str, context: Context) -> Signer:
     return Signer(salt=f"cursor of {name} for {context.user.pk}")
 
 
-def place_of(cursor: str, *, name: str, context: Context) -> list[str] | None:
+def cursor_of(place: Any, *, name: str, context: Context) -> str:
+    """Return a place as a cursor, signed for this kind of list and this reader."""
+    return _signer(name, context).sign_object(place)
+
+
+def place_of(cursor: str, *, name: str, context: Context) -> Any:
     """Return the place that a cursor names; None for what is none, or is of another kind of list or another reader."""
     try:
         return _signer(name, context).unsign_object(cursor)

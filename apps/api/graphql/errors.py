@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
 from graphql import GraphQLError
 
 from apps.api.errors import Refused
@@ -10,6 +11,8 @@ from apps.api.errors import Refused
 logger = logging.getLogger(__name__)
 
 INTERNAL = "internal error"
+# The database is away, or has too much to do.
+DATABASE_ERRORS = (InterfaceError, OperationalError)
 
 
 class Invalid(Refused):
@@ -46,6 +49,8 @@ def formatted_after_execution(error: GraphQLError, *, request_id: str) -> dict[s
     original = error.original_error
     if isinstance(original, Unauthenticated | Forbidden):
         return _formatted(error, code=original.code, message=original.message)
+    if isinstance(original, DATABASE_ERRORS):
+        return _formatted(error, code="UNAVAILABLE", message="The database does not answer. Try again in some seconds.")
     facts = {"request_id": request_id, "path": ".".join(map(str, error.path or []))}
     logger.error("graphql field failed", extra=facts, exc_info=original or error)
     return _formatted(error, code="INTERNAL_ERROR", message=INTERNAL, request_id=request_id)

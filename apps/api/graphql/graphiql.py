@@ -1,8 +1,10 @@
 """The page on which people write queries: GraphiQL, with examples that can be run."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from csp.decorators import csp_update
+from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -94,6 +96,14 @@ EXAMPLES = [
         "query Inbox {\n  me { username }\n  messages(inboxOnly: true, first: 5) {\n"
         "    edges { node { subject text deliveredAt alerts { state asset { symbol price } } } }\n  }\n}",
     ),
+    (
+        "Follow prices",
+        'subscription Follow {\n  quoteUpdated(assets: ["BTC-USD"]) { asset { symbol } price at }\n}',
+    ),
+    (
+        "Follow alerts",
+        "subscription FollowAlerts {\n  alertChanged { event { kind at } alert { summary severity state } }\n}",
+    ),
     # Examples of mutations do little harm, since people may run them without reading them: the rule is switched off.
     (
         "Make a rule, switched off",
@@ -127,7 +137,10 @@ def page(request: HttpRequest) -> HttpResponse:
         "scripts": [(static(file.local) if is_local else file.remote, file.integrity) for file in SCRIPTS],
         "styles": [(static(file.local) if is_local else file.remote, file.integrity) for file in STYLES],
         "examples": EXAMPLES,
+        "stream": settings.STREAM_URL,
         "first_query": EXAMPLES[0][1],
     }
-    policed = csp_update(_POLICY if is_local else _POLICY_WITH_CDN)
+    stream = urlsplit(settings.STREAM_URL)
+    connecting = {"connect-src": [f"{stream.scheme}://{stream.netloc}"]}
+    policed = csp_update((_POLICY if is_local else _POLICY_WITH_CDN) | connecting)
     return policed(render)(request, "api/graphiql.html", context)

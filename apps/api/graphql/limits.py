@@ -105,15 +105,17 @@ def _short(message: str) -> str:
     return message if len(message) <= 200 else f"{message[:199]}…"
 
 
-def operation_of(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
-    """Return the operation that is to be executed. Raises Refused."""
+def operation_of(document: DocumentNode, name: str | None, *, is_followed: bool = False) -> OperationDefinitionNode:
+    """Return the operation that is to be executed: a query or mutation, or one that is followed. Raises Refused."""
     operations = [one for one in document.definitions if isinstance(one, OperationDefinitionNode)]
     if name is not None:
         operations = [one for one in operations if one.name and one.name.value == name]
     if len(operations) != 1:
         raise Refused("BAD_REQUEST", "Name one operation of the query in operationName.")
-    if operations[0].operation == OperationType.SUBSCRIPTION:
-        raise Refused("BAD_REQUEST", "Only queries and mutations are answered.")
+    if is_followed and operations[0].operation != OperationType.SUBSCRIPTION:
+        raise Refused("BAD_REQUEST", "Only subscriptions are answered here. Send it to /graphql.")
+    if not is_followed and operations[0].operation == OperationType.SUBSCRIPTION:
+        raise Refused("BAD_REQUEST", "Subscriptions are answered at /graphql/stream.")
     return operations[0]
 
 
@@ -295,7 +297,7 @@ class _Costs:
             raise Refused("BAD_USER_INPUT", _short(error.message)) from None
         times = self._times(field, arguments)
         if parent is self._schema.query_type and "id" in arguments and not ID_PATTERNS[name].match(arguments["id"]):
-            raise Refused("BAD_USER_INPUT", "id is not one.")
+            raise Refused("BAD_USER_INPUT", "Invalid id.")
         # A literal may write with an escape what the text of the query does not have.
         refuse_unstorable(arguments)
         if node.selection_set is None:

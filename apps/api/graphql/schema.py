@@ -12,10 +12,10 @@ from apps.api.graphql.mutations.listings import ListingsMutation
 from apps.api.graphql.mutations.portfolios import PortfoliosMutation
 from apps.api.graphql.mutations.rules import RulesMutation
 from apps.api.graphql.mutations.silences import SilencesMutation
-from apps.api.graphql.types.alerts import AlertsQuery
+from apps.api.graphql.types.alerts import AlertsQuery, AlertsSubscription
 from apps.api.graphql.types.backtests import BacktestsQuery
 from apps.api.graphql.types.health import HealthQuery
-from apps.api.graphql.types.market import MarketQuery
+from apps.api.graphql.types.market import MarketQuery, MarketSubscription
 from apps.api.graphql.types.notify import NotifyQuery
 from apps.api.graphql.types.portfolios import PortfoliosQuery
 from apps.api.graphql.types.rules import RulesQuery
@@ -53,7 +53,11 @@ class Mutation(
     is not empty, the field has changed nothing, and the client can mend the request."""
 
 
-schema = graphene.Schema(query=Query, mutation=Mutation).graphql_schema
+class Subscription(AlertsSubscription, MarketSubscription, graphene.ObjectType):
+    """The fields that follow what happens. One at a time is answered at /graphql/stream, by server-sent events."""
+
+
+schema = graphene.Schema(query=Query, mutation=Mutation, subscription=Subscription).graphql_schema
 
 
 def print_schema_text() -> str:

@@ -3,28 +3,23 @@
 from contextlib import nullcontext
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.http.request import RequestDataTooBig, UnreadablePostError
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from graphql import OperationType, execute
+from graphql import OperationType
 
 from apps import spans
 from apps.api.errors import Refused
-from apps.api.graphql import limits
+from apps.api.graphql import operations
 from apps.api.graphql.context import Context
-from apps.api.graphql.errors import INTERNAL, Unauthenticated, formatted_after_execution, logger
-from apps.api.graphql.execution import Execution, reading
+from apps.api.graphql.errors import DATABASE_ERRORS, INTERNAL, Unauthenticated, formatted_after_execution, logger
+from apps.api.graphql.execution import reading
 from apps.api.graphql.graphiql import page
-from apps.api.graphql.schema import schema
-from apps.api.json_requests import announced_bytes, check_form
+from apps.api.json_requests import check_form
 from apps.api.tokens.auth import Asker, asker_of
 from apps.api.tokens.models import ApiToken
-from apps.strict_json import NotJson, read_json
 
-BODY_LARGEST_BYTES = 64 * 1024
 # What an answer may come as, the usual one first.
 ANSWER_TYPES = ["application/json", "application/graphql-response+json"]
 
@@ -50,33 +45,27 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     check_form(request, allow="GET, POST")
     asker = asker_of(request, now=timezone.now())
     context = Context(user=asker.user)
-    body = _body_of(request)
-    document = limits.read_query(body["query"])
-    operation = limits.operation_of(document, body["operationName"])
-    if operation.operation == OperationType.MUTATION:
+    operation = operations.read(operations.body_of(request))
+    if operation.kind == OperationType.MUTATION:
         _refuse_change(asker)
-    limits.check_shape(document)
-    with_introspection = settings.MARKET_IS_PUBLIC or context.user.is_authenticated
-    limits.validate(schema, document, with_introspection=with_introspection)
-    variables = limits.variables_of(schema, operation, body["variables"])
-    limits.check_cost(schema, document, operation, variables=variables, context=context)
+    operation = operations.checked(operation, context=context)
     # Each change has a transaction of its own.
-    whole = nullcontext() if operation.operation == OperationType.MUTATION else reading()
-    name = operation.name.value[:100] if operation.name else "unnamed"
+    whole = nullcontext() if operation.kind == OperationType.MUTATION else reading()
+    name = operation.definition.name.value[:100] if operation.definition.name else "unnamed"
     try:
-        with whole, spans.step(f"{operation.operation.value} {name}"):
-            result = execute(
-                schema,
-                document,
-                context_value=context,
-                variable_values=body["variables"],
-                operation_name=body["operationName"],
-                execution_context_class=Execution,
-            )
+        with whole, spans.step(f"{operation.kind.value} {name}"):
+            result = operation.execute(context=context)
+    except DATABASE_ERRORS:
+        raise
     except Exception:
         logger.exception("graphql query failed", extra={"request_id": request_id})
         error = {"message": INTERNAL, "extensions": {"code": "INTERNAL_ERROR", "requestId": request_id}}
         return {"errors": [error], "data": None}
+    if not any((result.data or {}).values()) or operation.kind != OperationType.MUTATION:
+        # Whatever else there is of it; but of changes, those that were made have their answer.
+        for error in result.errors or ():
+            if isinstance(error.original_error, DATABASE_ERRORS):
+                raise error.original_error
     errors = [formatted_after_execution(error, request_id=request_id) for error in result.errors or ()]
     return ({"errors": errors} if errors else {}) | {"data": result.data}
 
@@ -86,33 +75,3 @@ def _refuse_change(asker: Asker) -> None:
     if not asker.user.is_authenticated:
         raise Refused("UNAUTHENTICATED", Unauthenticated.message, status=401, headers={"WWW-Authenticate": "Bearer"})
     asker.refuse_unless(ApiToken.Scope.WRITE)
-
-
-def _body_of(request: HttpRequest) -> dict[str, Any]:
-    """Return query, variables and operationName. Raises Refused."""
-    data = _read(request)
-    if not isinstance(data, dict) or not isinstance(data.get("query"), str):
-        raise Refused("BAD_REQUEST", 'Send one object like {"query": "…", "variables": {…}}.')
-    variables, name = data.get("variables"), data.get("operationName")
-    if not isinstance(variables, dict | None) or not isinstance(name, str | None):
-        raise Refused("BAD_REQUEST", "variables must be an object, operationName a text.")
-    if not isinstance(data.get("extensions"), dict | None):
-        raise Refused("BAD_REQUEST", "extensions must be an object.")
-    body = {"query": data["query"], "variables": variables or {}, "operationName": name or None}
-    limits.refuse_unstorable(body)
-    return body
-
-
-def _read(request: HttpRequest) -> Any:
-    too_large = Refused("LIMIT_EXCEEDED", f"The body is larger than {BODY_LARGEST_BYTES} bytes.")
-    if announced_bytes(request) > BODY_LARGEST_BYTES:
-        raise too_large
-    try:
-        content = request.body
-        if len(content) > BODY_LARGEST_BYTES:
-            raise too_large
-        return read_json(content)
-    except RequestDataTooBig:
-        raise too_large from None
-    except (NotJson, UnreadablePostError):
-        raise Refused("BAD_REQUEST", "The body is not JSON.") from None

@@ -1,11 +1,9 @@
 """What every path by which other systems send something in has in common: who may, how large, and what is answered."""
 
-import logging
 from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 from django.http.request import UnreadablePostError
 from django.utils import timezone
@@ -14,8 +12,6 @@ from apps.api.errors import Refused
 from apps.api.json_requests import JSON_TYPES, announced_bytes, check_form
 from apps.api.tokens.auth import Asker, asker_of
 from apps.api.tokens.models import ApiToken
-
-logger = logging.getLogger(__name__)
 
 
 def answer(
@@ -30,7 +26,7 @@ def answer(
     """Give the body to `take`, with the time and the sender's code, and answer with what it returns; it raises Refused.
 
     refusal: what is said to whom lacks the permission; content_types: those that the JSON may come under. While the
-    database is away or too busy it is 503, which senders try again; a 4xx they do not.
+    database is away or too busy the site answers 503, which senders try again; a 4xx they do not.
     """
     try:
         now = timezone.now()
@@ -40,11 +36,6 @@ def answer(
         status, answered, headers = 200, take(content, now, asker.sender), {}
     except Refused as refused:
         status, answered, headers = refused.status, {"errors": refused.errors}, refused.headers
-    except (InterfaceError, OperationalError) as error:
-        facts = {"path": request.path, "reason": type(error).__name__}
-        logger.warning("nothing stored of what was sent in", extra=facts)
-        away = Refused("UNAVAILABLE", "Nothing was stored. Send it again.", status=503, headers={"Retry-After": "5"})
-        status, answered, headers = away.status, {"errors": away.errors}, away.headers
     return JsonResponse(answered, status=status, headers=headers)
 
 

@@ -1,6 +1,7 @@
 """What is asked of tokens."""
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -19,9 +20,17 @@ def token_in_force(secret: str, *, now: datetime) -> ApiToken | None:
 
     It is found by its digest, so the time of the comparison reveals nothing about the secret.
     """
+    return _in_force(now).filter(digest=digest_of(secret)).first()
+
+
+def owners_of_tokens(token_ids: Iterable[int], *, now: datetime) -> dict[int, AbstractBaseUser]:
+    """Return token id -> its owner, for those that are in force."""
+    return {token.pk: token.owner for token in _in_force(now).filter(pk__in=set(token_ids))}
+
+
+def _in_force(now: datetime) -> QuerySet[ApiToken]:
     unexpired = Q(expires_at=None) | Q(expires_at__gt=now)
-    tokens = ApiToken.objects.filter(unexpired, digest=digest_of(secret), revoked_at=None, owner__is_active=True)
-    return tokens.select_related("owner").first()
+    return ApiToken.objects.filter(unexpired, revoked_at=None, owner__is_active=True).select_related("owner")
 
 
 def tokens_seen_by(user: AbstractBaseUser) -> QuerySet[ApiToken]:

@@ -37,6 +37,7 @@ from apps.market.queries.log import (
     feeds_behind,
     feeds_pushed_to,
     feeds_to_roll_up,
+    has_more_quotes,
     has_pending,
     has_quotes,
     last_entries,
@@ -77,7 +78,15 @@ from apps.market.queries.prices import (
 )
 from apps.market.queries.splits import splits_of
 from apps.market.queries.switches import last_switches_of, switches_before, switches_between, switches_in
-from apps.market.queries.valuing import HeldPrice, day_closes, held_prices, known_currencies, prices_then, rate_assets
+from apps.market.queries.valuing import (
+    HeldPrice,
+    day_closes,
+    first_prices,
+    held_prices,
+    known_currencies,
+    prices_then,
+    rate_assets,
+)
 
 __all__ = [
     "HOURS_SHOWN",
@@ -110,7 +119,9 @@ __all__ = [
     "feeds_seen_by",
     "feeds_to_roll_up",
     "first_assets",
+    "first_prices",
     "forgotten_before",
+    "has_more_quotes",
     "has_pending",
     "has_quotes",
     "held_prices",

@@ -78,6 +78,12 @@ def quotes_between(asset_ids: Sequence[int], *, since: datetime, until: datetime
     return splits_of(asset_ids, after=since).quotes(_in_units(quotes.order_by("at", "asset_id")))
 
 
+def has_more_quotes(asset_id: int, *, since: datetime, until: datetime, than: int) -> bool:
+    """Tell whether an asset has more than so many quotes of [since, until]; no more of them are looked at."""
+    quotes = Quote.objects.filter(asset=asset_id, late=False, at__gte=since, at__lte=until).order_by("at")
+    return quotes[than : than + 1].exists()
+
+
 def released_between(asset_ids: Sequence[int], *, since: datetime, until: datetime) -> list[tuple[int, int, int, int]]:
     """Return (asset id, microseconds, units, released) of the stored quotes of [since, until) that are not late, with
     all splits that are known now.

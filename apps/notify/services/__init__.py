@@ -19,6 +19,7 @@ from apps.notify.services.channels import (
     change_channel,
     configure_channel,
     create_channel,
+    create_inbox,
     delete_channel,
     has_rotating_secret,
     reconsider_quiet_hours,
@@ -33,7 +34,7 @@ from apps.notify.services.channels import (
 )
 from apps.notify.services.enqueuing import enqueue
 from apps.notify.services.planning import plan
-from apps.notify.services.previewing import WouldSend, last_opening, would_send
+from apps.notify.services.previewing import WouldSend, last_opening, sample_opening, send_sample, would_send
 from apps.notify.services.pruning import kept_since, prune_messages, prune_silences
 from apps.notify.services.reminding import enqueue_reminders, schedule_reminders
 from apps.notify.services.sending import deliver_next, note_dispatched
@@ -54,6 +55,7 @@ __all__ = [
     "change_channel",
     "configure_channel",
     "create_channel",
+    "create_inbox",
     "create_silence",
     "delete_channel",
     "deliver_next",
@@ -76,8 +78,10 @@ __all__ = [
     "redeliver",
     "retire_previous_secret",
     "rotate_secret",
+    "sample_opening",
     "save_changes",
     "schedule_reminders",
+    "send_sample",
     "send_test",
     "set_channels",
     "switch_off",

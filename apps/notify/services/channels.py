@@ -28,7 +28,7 @@ TEST_PAUSE = timedelta(minutes=1)
 QUIET = ["quiet_from", "quiet_until", "quiet_zone", "quiet_allow_critical"]
 # What people set. The rest are the senders' columns, which change meanwhile.
 SET_BY_PEOPLE = [
-    *("name", "config", "encrypted", "is_enabled", "wants_resolved", "wants_system"),
+    *("name", "config", "encrypted", "is_enabled", "is_default", "wants_resolved", "wants_system"),
     *("group_wait_seconds", "messages_per_minute", "repeat_minutes", *QUIET, "subject_template", "text_template"),
 ]
 # The settings of a transport that signs.
@@ -62,6 +62,11 @@ def create_channel(
         messages_per_minute=defaults.messages_per_minute,
     )
     return configure_channel(channel=channel, kind=kind, config=config, **options)
+
+
+def create_inbox(*, owner: AbstractBaseUser) -> Channel:
+    """Return a new inbox, which the owner's new rules notify."""
+    return create_channel(owner=owner, name="Inbox", kind="inbox", config={}, is_default=True)
 
 
 def configure_channel(*, channel: Channel, kind: str, config: Mapping[str, Any], **options: Any) -> Channel:
@@ -132,9 +137,10 @@ def _optional_secrets(channel: Channel) -> dict[str, str]:
         return {}
 
 
-def send_test(*, channel: Channel, asked_by: str, now: datetime) -> Message:
+def send_test(*, channel: Channel, asked_by: str, now: datetime, content: tuple[str, str] | None = None) -> Message:
     """Return a new message that tests this channel. It is sent like all others, by the next tick.
 
+    content: its subject and text; by default it says that it is a test.
     Raises TestRefused: switched off, or tried less than a minute ago.
     """
     with transaction.atomic():
@@ -147,7 +153,10 @@ def send_test(*, channel: Channel, asked_by: str, now: datetime) -> Message:
             raise TestRefused(
                 f"{channel.name} was tried less than a minute ago. Look into Messages for what came of it."
             )
-        subject, text = domain.compose_test(channel=channel.name, asked_by=asked_by, at=now, url=url_of(channel))
+        subject, text = content or domain.compose_test(
+            channel=channel.name, asked_by=asked_by, at=now, url=url_of(channel)
+        )
+        subject = subject[: domain.SUBJECT_LONGEST]
         return Message.objects.create(
             kind=Message.Kind.TEST, channel=channel, subject=subject, text=text, next_attempt_at=now
         )

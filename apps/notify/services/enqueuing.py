@@ -14,7 +14,7 @@ from apps.notify.services.channels import channel_that_works, inbox_of
 
 # The owner of a channel is active, or is the canary's, which never is.
 MAY_BE_NOTIFIED = Q(channel__owner__is_active=True) | Q(channel=CANARY)
-# The subject of an alert about health -> the way from a rule's channel to it: what the rule watches, or the other
+# The subject of an alert -> the way from a rule's channel to it: what the rule watches, or the other
 # channels that the rule names.
 _FROM_RULE_CHANNEL = {
     "feed": "rule__states__asset__feed",
@@ -28,9 +28,10 @@ def enqueue(events: Sequence[AlertEvent], *, now: datetime) -> int:
     """Create the notifications for these events in the caller's transaction, and return how many there are.
 
     An opening notifies the rule's channels; of the operators' alerts, the channels that want such alerts; of an owner's
-    alert about health, the channels of those rules that depend on its subject. A resolution or a correction notifies
-    the channels that were notified of the opening and want resolutions. An evaluation error or a pause of a rule
-    without channels goes to its owner's inbox. Critical ones are due at once, others after the channel's group wait.
+    alert about health or a portfolio, the channels of those rules that depend on its subject. A resolution or a
+    correction notifies the channels that were notified of the opening and want resolutions. An evaluation error or a
+    pause of a rule without channels goes to its owner's inbox. Critical ones are due at once, others after the
+    channel's group wait.
     """
     opened = [one for one in events if one.kind == AlertEvent.Kind.OPENED]
     # In this order: a resolution looks for the notifications of its opening, which may be made in this transaction.
@@ -49,14 +50,14 @@ def _enqueue_opened(opened: Sequence[AlertEvent], *, now: datetime) -> int:
     for link in links.select_related("channel").order_by("channel_id"):
         channels.setdefault(link.rule_id, []).append(link.channel)
     of_operators = operator_channels() if any(one.alert.owner_id is None for one in opened) else []
-    about_health = _channels_about_health([one.alert for one in opened if one.alert.kind == Alert.Kind.HEALTH])
+    about_subjects = _channels_about_subjects([one.alert for one in opened if one.alert.subject])
     notifications = []
     for event in opened:
         alert = event.alert
         if alert.owner_id is None:
             targets = of_operators
-        elif alert.kind == Alert.Kind.HEALTH:
-            targets = about_health[alert.pk]
+        elif alert.subject:
+            targets = about_subjects[alert.pk]
         else:
             targets = channels.get(alert.rule_id or 0, [])
         if not targets and alert.kind in (Alert.Kind.ERROR, Alert.Kind.PAUSED) and alert.rule is not None:
@@ -68,8 +69,8 @@ def _enqueue_opened(opened: Sequence[AlertEvent], *, now: datetime) -> int:
     return len(Notification.objects.bulk_create(notifications, ignore_conflicts=True, batch_size=1_000))
 
 
-def _channels_about_health(alerts: Sequence[Alert]) -> dict[int, list[Channel]]:
-    """Return alert id -> the channels that are notified of an owner's alert about health: those, which work, of the
+def _channels_about_subjects(alerts: Sequence[Alert]) -> dict[int, list[Channel]]:
+    """Return alert id -> the channels that are notified of an owner's alert about a subject: those, which work, of the
     owner's rules that depend on its subject; without any, the one on which something was delivered last, or an inbox.
     One statement for each kind of subject, and some for each owner without such a channel."""
     owned = [alert for alert in alerts if alert.owner_id is not None]

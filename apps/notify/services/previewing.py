@@ -9,9 +9,11 @@ from django.urls import reverse
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.market.models import Asset
+from apps.market.queries import assets_chosen
 from apps.notify import domain, queries
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message, Notification
+from apps.notify.services.channels import send_test
 from apps.notify.services.planning import compose_message, item_of
 from apps.notify.services.sending import render
 from apps.notify.transports.protocol import Action, ChannelInvalid, RenderedMessage
@@ -45,6 +47,26 @@ def last_opening(*, owner: AbstractBaseUser, rule: Rule | None = None, now: date
     return last or _example(rule or Rule(owner=owner, name=EXAMPLE), now=now)
 
 
+def sample_opening(*, owner: AbstractBaseUser, name: str, severity: str, spec: RuleSpec, now: datetime) -> AlertEvent:
+    """Return the opening of an example of a rule that need not be saved."""
+    chosen = assets_chosen(symbols=spec.assets.symbols, tag=spec.assets.tag, feed=spec.assets.feed)
+    symbol = next((asset.symbol for asset in chosen), "BTC-USD")
+    return _opening_of(
+        Rule(owner=owner, name=name, severity=severity), symbol=symbol, text=describe_rule(spec), now=now
+    )
+
+
+def send_sample(*, channel: Channel, event: AlertEvent, asked_by: str, now: datetime) -> Message:
+    """Return a new message that shows an opening as this channel would send it, and says that it is a test.
+
+    It is sent as a test is. Raises TestRefused.
+    """
+    items = [item_of(Notification(event=event, channel=channel, due_at=now))]
+    subject, text = compose_message(Message(channel=channel), items, channel=channel)
+    said = f"This is a sample, asked for by {asked_by}: nothing has happened."
+    return send_test(channel=channel, asked_by=asked_by, now=now, content=(f"[test] {subject}", f"{said}\n\n{text}"))
+
+
 def would_send(*, channel: Channel, event: AlertEvent, now: datetime) -> WouldSend:
     """Return what would be sent of this event on this channel now. The channel may be unsaved."""
     notification = Notification(event=event, channel=channel, due_at=now)
@@ -68,6 +90,10 @@ def _unsigned(rendered: RenderedMessage) -> RenderedMessage:
 
 def _example(rule: Rule, *, now: datetime) -> AlertEvent:
     symbol, text = _watched(rule)
+    return _opening_of(rule, symbol=symbol, text=text, now=now)
+
+
+def _opening_of(rule: Rule, *, symbol: str, text: str, now: datetime) -> AlertEvent:
     # The number 0 is no row's: the links of an example lead nowhere.
     alert = Alert(
         pk=0,

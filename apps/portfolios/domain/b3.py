@@ -48,6 +48,12 @@ def read(table: Table, rows: Iterable[Row]) -> Iterator[Read]:
             yield RowError(number, str(error))
 
 
+def without_odd_lot(code: str) -> str:
+    """Return the code of a share: the odd lot PETR4F is PETR4."""
+    odd_lot = _ODD_LOT.fullmatch(code)
+    return odd_lot[1] if odd_lot else code
+
+
 def _trade(number: int, row: Row) -> Activity:
     said = str(row.get("tipo de movimentação") or "").strip()
     if said.lower() not in _KINDS:
@@ -57,8 +63,7 @@ def _trade(number: int, row: Row) -> Activity:
         raise ValueError("código de negociação: it is missing.")
     columns = _columns(row, _KINDS[said.lower()], day="data do negócio", amount="valor")
     columns["quantity"] = _number(row, "quantidade")
-    odd_lot = _ODD_LOT.fullmatch(code)
-    return Activity(number, _institution(row), odd_lot[1] if odd_lot else code, columns)
+    return Activity(number, _institution(row), without_odd_lot(code), columns)
 
 
 def _movement(number: int, row: Row) -> Read:

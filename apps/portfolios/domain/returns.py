@@ -74,6 +74,16 @@ def linked(returns: Iterable[Decimal]) -> Decimal:
     return WIDE.subtract(index[-1], _ONE)
 
 
+def percent_of(returned: Decimal, benchmark: Decimal) -> Decimal | None:
+    """Return how many times a benchmark's return a return is; None where the benchmark gave nothing."""
+    return WIDE.divide(returned, benchmark) if benchmark > 0 else None
+
+
+def real_return(returned: Decimal, inflation: Decimal) -> Decimal:
+    """Return what a return is worth after inflation over the same days."""
+    return WIDE.subtract(WIDE.divide(WIDE.add(_ONE, returned), WIDE.add(_ONE, inflation)), _ONE)
+
+
 class Volatility(NamedTuple):
     """Standard deviation (n − 1) of daily log returns: of a day, of the whole period, and of a year of 252 days."""
 

@@ -77,12 +77,18 @@ class Table(NamedTuple):
 
 
 def text_of(content: bytes) -> str:
-    """Return the text of a file in UTF-8 or UTF-16. Raises FileRefused."""
+    """Return the text of a file in UTF-8, in UTF-16, or in Windows-1252, which has all characters of Latin-1. Raises
+    FileRefused."""
     is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    # What says that it is UTF-8, or has to be, like JSON, is not read otherwise.
+    is_unicode = is_wide or content.startswith(b"\xef\xbb\xbf") or content.lstrip()[:1] in (b"{", b"[")
     try:
         text = content.decode("utf-16" if is_wide else "utf-8-sig")
     except ValueError:
-        raise FileRefused("The file is neither UTF-8 nor UTF-16; save it as UTF-8.") from None
+        try:
+            text = content.decode("utf-8" if is_unicode else "cp1252")
+        except ValueError:
+            raise FileRefused("The file is none of UTF-8, UTF-16 and Windows-1252; save it as UTF-8.") from None
     if "\0" in text:
         raise FileRefused("The file has NUL characters, so it is no text.")
     return text

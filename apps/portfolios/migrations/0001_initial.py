@@ -82,6 +82,40 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='PriceRequest',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('symbol', models.CharField(max_length=64)),
+                ('currency', models.CharField(blank=True, max_length=12)),
+                ('since', models.DateField(verbose_name='prices from')),
+                ('asked_at', models.DateTimeField()),
+                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='price_requests', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'ordering': ['symbol', 'id'],
+                'default_permissions': ('view', 'delete'),
+                'constraints': [models.UniqueConstraint(fields=('owner', 'symbol'), name='one_price_request_per_symbol')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Reconciliation',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=255, verbose_name='file')),
+                ('day', models.DateField()),
+                ('stated', models.JSONField(default=dict)),
+                ('deviations', models.JSONField(default=list)),
+                ('uploaded_at', models.DateTimeField()),
+                ('compared_at', models.DateTimeField()),
+                ('portfolio', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='reconciliations', to='portfolios.portfolio')),
+            ],
+            options={
+                'ordering': ['-uploaded_at', '-id'],
+                'default_permissions': ('view', 'add', 'delete'),
+                'indexes': [models.Index(fields=['portfolio', '-uploaded_at', '-id'], name='reconciliation_of_portfolio')],
+            },
+        ),
+        migrations.CreateModel(
             name='NightlyValue',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             name='Rule',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(help_text='What people call it; stands in every message.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
+                ('name', models.CharField(help_text='Shown in every message.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('severity', models.CharField(choices=[('info', 'info'), ('warning', 'warning'), ('critical', 'critical')], default='warning', max_length=8)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('deleted_at', models.DateTimeField(editable=False, null=True)),

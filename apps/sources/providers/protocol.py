@@ -247,10 +247,10 @@ class Provider(Protocol):
 
     key_variable: the environment variable of its key, None where it takes none; needs_key: nothing is given without
     one; gives_event_time: each quote has a time of its own; names_days: of some prices it names only the day;
-    asset_kinds: of "crypto", "share" and "fx", none where they are whatever the operator makes them; option_types: int
-    or float of the options that are numbers, in mappings and lists as they are nested, so that files of texts can be
-    read; history: how it gives the past, None where it does not; has_search: it can be searched by words; has_splits:
-    it knows the splits of shares.
+    asset_kinds: of "crypto", "share", "fx" and "index", none where they are whatever the operator makes them;
+    option_types: int or float of the options that are numbers, in mappings and lists as they are nested, so that files
+    of texts can be read; history: how it gives the past, None where it does not; has_search: it can be searched by
+    words; has_splits: it knows the splits of shares.
     """
 
     slug: str

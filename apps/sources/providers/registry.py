@@ -1,7 +1,9 @@
 """The providers by name. A new one is imported and listed here."""
 
 from apps.sources.providers.alphavantage import AlphaVantage
+from apps.sources.providers.bcb_sgs import BcbSgs
 from apps.sources.providers.binance import Binance
+from apps.sources.providers.brapi import Brapi
 from apps.sources.providers.coinbase import Coinbase
 from apps.sources.providers.coincap import CoinCap
 from apps.sources.providers.coingecko import CoinGecko
@@ -14,7 +16,9 @@ from apps.sources.providers.simulated import Simulated
 
 _ALL: tuple[Provider, ...] = (
     AlphaVantage(),
+    BcbSgs(),
     Binance(),
+    Brapi(),
     Coinbase(),
     CoinCap(),
     CoinGecko(),

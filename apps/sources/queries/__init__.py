@@ -16,7 +16,7 @@ from apps.sources.queries.limits import (
     seconds_after_extra_calls,
     seconds_between_rounds,
 )
-from apps.sources.queries.listings import AssetIds, asset_ids_by_external_id, left_out_of
+from apps.sources.queries.listings import AssetIds, asset_ids_by_external_id, assets_listed, left_out_of
 from apps.sources.queries.refusals import Refusals, refusals_of, refused_listings_of, refused_rows_of
 from apps.sources.queries.senders import senders_ahead
 
@@ -29,6 +29,7 @@ __all__ = [
     "Refusals",
     "address_of",
     "asset_ids_by_external_id",
+    "assets_listed",
     "bans",
     "budget_of",
     "circuits_of",

@@ -47,7 +47,7 @@ from apps.sources.services.refusals import note_refusals
 
 logger = logging.getLogger(__name__)
 
-# Longer than a provider call may take (10 s). Who is slower than his lease is fenced off, so a short one costs no
+# Longer than a provider call may take (10 s). A worker that outlives its lease is fenced off, so a short one costs no
 # safety, and a fetcher that was killed holds up its feed no longer than this.
 FETCH_LEASE = timedelta(seconds=30)
 FETCH_AT_MOST_SECONDS = 15  # No further provider is asked after that: its answer might come after the lease.

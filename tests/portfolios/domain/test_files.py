@@ -261,3 +261,11 @@ def test_a_spreadsheet_that_unpacks_to_very_much_or_has_entities_is_refused():
             file.writestr(name, text)
     with pytest.raises(FileRefused, match="no spreadsheet that can be read"):
         read_activities(entities.getvalue())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252", "latin-1"])
+def test_a_file_is_read_in_each_encoding(encoding):
+    header = "Data do Negócio;Tipo de Movimentação;Instituição;Código de Negociação;Quantidade;Preço;Valor"
+    content = f"{header}\r\n02/01/2024;Compra;AÇÕES É CIA;PETR4;100;38,50;3.850,00\r\n".encode(encoding)
+    [row] = read_activities(content).rows
+    assert (row.symbol, row.account, row.columns["amount"]) == ("PETR4", "AÇÕES É CIA", 3850)

@@ -7,7 +7,16 @@ from fractions import Fraction
 import pytest
 
 from apps.portfolios.domain.rates import Pair, RateTable
-from apps.portfolios.domain.returns import Day, DayReturn, ReturnUnknown, daily_returns, linked, volatility_of
+from apps.portfolios.domain.returns import (
+    Day,
+    DayReturn,
+    ReturnUnknown,
+    daily_returns,
+    linked,
+    percent_of,
+    real_return,
+    volatility_of,
+)
 from apps.portfolios.domain.xirr import NoRate, NoRateReason, Rate, over_days, xirr
 from tests.portfolios.making import noon
 
@@ -121,3 +130,11 @@ def test_half_lost_in_a_day_is_a_rate_and_over_that_day_a_half():
     answer = xirr([(START, Decimal(-10)), (START + timedelta(1), Decimal(5))])
     assert -1 < answer.rate < Decimal("-0.999")
     assert abs(over_days(answer.rate, 1) + Decimal("0.5")) < Decimal("1e-12")
+
+
+def test_a_return_beside_a_benchmark_and_after_inflation():
+    assert percent_of(Decimal("0.06"), Decimal("0.12")) == Decimal("0.5")
+    assert percent_of(Decimal("0.06"), Decimal(0)) is None
+    assert percent_of(Decimal("0.06"), Decimal("-0.01")) is None
+    assert real_return(Decimal("0.21"), Decimal("0.1")) == Decimal("0.1")
+    assert real_return(Decimal("-0.1"), Decimal("-0.1")) == 0

@@ -33,7 +33,7 @@ _SETTINGS = "What its kind has to know, by name, as texts: docs/notifications.md
 class ChannelOptions(graphene.InputObjectType):
     """What people set of a channel, whatever its kind. What is left out stays, or is what suits the kind."""
 
-    is_enabled = graphene.Boolean(description="False: nothing is sent here, and what waits is given up.")
+    is_enabled = graphene.Boolean(description="False: nothing is sent here, and pending messages are discarded.")
     wants_resolved = graphene.Boolean(description="Also say when an alert is over.")
     wants_system = graphene.Boolean(description="Also notify of alerts about the installation. For operators.")
     group_wait_seconds = graphene.Int(description="How long to wait for more alerts, which come as one message.")

@@ -21,7 +21,7 @@ from apps.rules.queries import newest_versions, rules_ever_seen_by, rules_seen_b
 from apps.rules.services import QuotaExceeded, delete_rule, save_rule, switch_rule
 from apps.tracing import new_trace_id
 
-_NAME = "What people call it; stands in every message."
+_NAME = "Shown in every message."
 _DOCUMENT = "What it says, in the written form of docs/rules.md, without name, severity and channels."
 _CHANNELS = (
     "Ids of those of its owner's channels that are notified; empty: alerts are recorded, and nobody is notified."

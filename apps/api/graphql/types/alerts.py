@@ -7,6 +7,7 @@ import graphene
 from django.db.models import QuerySet
 from django.utils.module_loading import import_string
 
+from apps.alerts import reconciliation
 from apps.alerts.models import Alert as AlertRow
 from apps.alerts.models import AlertEvent as AlertEventRow
 from apps.alerts.queries import IN_STATE, alerts_of, events_of
@@ -14,9 +15,9 @@ from apps.alerts.wording import describe_event_reason
 from apps.api.graphql.connections import Page, connection, page, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import JSON, DateTime, enum
-from apps.api.graphql.types.health import HealthSubject
 from apps.api.graphql.types.market import Asset
 from apps.api.graphql.types.rules import Rule, Severity, usernames
+from apps.health.domain import Subject
 from apps.market.models import FeedEntry as FeedEntryRow
 from apps.market.queries import entries_by_id
 
@@ -24,7 +25,12 @@ AlertKind = enum(
     "AlertKind",
     AlertRow.Kind.values,
     description="Whether a rule's condition held, or evaluating it failed, or a split paused it, or something has "
-    "stopped, or it came from Alertmanager.",
+    "stopped, or a portfolio differs from a file of positions, or it came from Alertmanager.",
+)
+AlertSubject = enum(
+    "AlertSubject",
+    [*(one.value for one in Subject), reconciliation.SUBJECT],
+    description="The kinds of things that alerts without a rule are about.",
 )
 AlertState = enum("AlertState", AlertRow.State.values, description="Where an alert stands.")
 EventKind = enum("EventKind", AlertEventRow.Kind.values, description="What happened to an alert.")
@@ -75,8 +81,9 @@ class AlertEvent(graphene.ObjectType):
 
 
 class Alert(graphene.ObjectType):
-    """One episode: of one rule on one asset; of the health of one subject; or of this installation, from Alertmanager.
-    The last two have no rule, no version, no asset and no entry."""
+    """One episode: of one rule on one asset; of the health of one subject; of a portfolio that differs from a file of
+    positions; or of this installation, from Alertmanager. The last three have no rule, no version, no asset and
+    no entry."""
 
     id = graphene.ID(required=True)
     kind = graphene.Field(AlertKind, required=True)
@@ -85,11 +92,11 @@ class Alert(graphene.ObjectType):
     rule = graphene.Field(Rule)
     version = graphene.Int(description="Number of the rule's version that opened it.")
     asset = graphene.Field(Asset)
-    subject = graphene.Field(HealthSubject, description="Of kind health: what has stopped.")
+    subject = graphene.Field(AlertSubject, description="Of kinds health and reconciliation: what it is about.")
     subject_id = graphene.ID(description="Its number; 0 for the system.")
     is_open = graphene.Boolean(required=True, description="Whether it is not over, acknowledged or not.")
     opened_at = graphene.Field(
-        DateTime, required=True, description="By the feed's clock, or Alertmanager's; of kind health by the wall clock."
+        DateTime, required=True, description="By the feed's clock, or Alertmanager's; without a rule by the wall clock."
     )
     resolved_at = graphene.Field(DateTime)
     resolution = graphene.String(
@@ -97,7 +104,7 @@ class Alert(graphene.ObjectType):
     )
     resolution_text = graphene.String(required=True, description="The same for people.")
     acknowledged_at = graphene.Field(DateTime, description="By the wall clock.")
-    acknowledged_by = graphene.String(description="Who has taken it on.")
+    acknowledged_by = graphene.String(description="User who acknowledged it.")
     note = graphene.String(required=True, description="What they said to it; may be empty.")
     summary = graphene.String(required=True, description="What was seen when it opened, in words.")
     evidence = graphene.Field(
@@ -175,6 +182,25 @@ class AlertsQuery(graphene.ObjectType):
 
     def resolve_alert(root: None, info: Any, id: str) -> Any:
         return _alerts(info.context).filter(pk=id).first()
+
+
+class AlertChange(graphene.ObjectType):
+    """A step of an alert that is new, and the alert as it is by now."""
+
+    cursor = graphene.String(required=True, description="Where to go on behind it: the argument `after`.")
+    event = graphene.Field(AlertEvent, required=True)
+    alert = graphene.Field(Alert, required=True)
+
+
+class AlertsSubscription(graphene.ObjectType):
+    alert_changed = graphene.Field(
+        AlertChange,
+        after=graphene.String(description="A cursor: steps behind it come first. Else those from now on."),
+        description="Each new step of the alerts that `alerts` lists, at least once.",
+    )
+
+    def resolve_alert_changed(change: AlertChange, info: Any, **arguments: Any) -> AlertChange:
+        return change
 
 
 def _loaded(info: Any, reader: Any, key: int | None) -> Any:

@@ -245,3 +245,30 @@ def _candles_of_assets(
 def _assets_of_feeds(context: Context, feed_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
     rows = AssetRow.objects.filter(feed__in=feed_ids)
     return pages_by("feed_id", AssetConnection, rows, context, keys=feed_ids, first=first, after=after)
+
+
+class QuoteUpdate(graphene.ObjectType):
+    """A quote that is new in the log of its feed."""
+
+    cursor = graphene.String(required=True, description="Where to go on behind it: the argument `after`.")
+    asset = graphene.Field(Asset, required=True)
+    at = graphene.Field(DateTime, required=True, description="Since when the price is true.")
+    price = graphene.Field(Decimal, required=True)
+    volume = graphene.Field(Decimal, description="Where the provider gives one.")
+
+
+class MarketSubscription(graphene.ObjectType):
+    quote_updated = graphene.Field(
+        QuoteUpdate,
+        assets=graphene.List(graphene.NonNull(graphene.ID), required=True, description="1 to 100 symbols or aliases."),
+        after=graphene.String(description="A cursor: quotes behind it come first. Else those from now on."),
+        conflate=graphene.Boolean(
+            default_value=False,
+            description="Of several quotes of an asset that wait to be sent, send the newest alone.",
+        ),
+        description="Each new quote of these assets, those of a feed in the order of its log, each at least once. Late "
+        "ones do not come, and none from the past.",
+    )
+
+    def resolve_quote_updated(update: QuoteUpdate, info: Any, **arguments: Any) -> QuoteUpdate:
+        return update

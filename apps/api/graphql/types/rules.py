@@ -20,7 +20,7 @@ from apps.rules.models import RuleState as RuleStateRow
 from apps.rules.models import RuleVersion
 from apps.rules.queries import newest_versions, rules_seen_by, states_of
 
-Severity = enum("Severity", RuleRow.Severity.values, description="How grave an alert of a rule is.")
+Severity = enum("Severity", RuleRow.Severity.values, description="Severity of an alert of a rule.")
 State = enum("State", STATES, description="Where an instance of a rule stands; docs/rules.md says what each means.")
 
 

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-    const { endpoint, csrf, query: firstQuery } = document.body.dataset;
+    const { endpoint, stream, csrf, query: firstQuery } = document.body.dataset;
     const plain = document.getElementById("plain");
     const editor = document.getElementById("query");
     const answer = document.getElementById("answer");
@@ -17,6 +17,23 @@
         });
         return response.json();
     };
+
+    // What graphiql takes for an observable. The browser goes on by itself where the connection is cut.
+    const follow = ({ query, variables, operationName }) => ({
+        subscribe: ({ next, error, complete }) => {
+            const address = new URL(stream);
+            address.searchParams.set("query", query);
+            address.searchParams.set("variables", JSON.stringify(variables || {}));
+            if (operationName) { address.searchParams.set("operationName", operationName); }
+            const source = new EventSource(address, { withCredentials: true });
+            source.addEventListener("next", (event) => next(JSON.parse(event.data)));
+            source.addEventListener("complete", () => { source.close(); complete(); });
+            source.addEventListener("error", () => {
+                if (source.readyState === EventSource.CLOSED) { error(new Error("The stream did not open.")); }
+            });
+            return { unsubscribe: () => source.close() };
+        },
+    });
 
     plain.querySelector("form").addEventListener("submit", async (event) => {
         event.preventDefault();
@@ -38,10 +55,14 @@
             return;
         }
         plain.hidden = true;
-        const fetcher = ({ query, variables, operationName }) => {
+        const fetcher = ({ query, variables, operationName }, { documentAST } = {}) => {
             // GraphiQL notices late that another query has come, and may name an operation of the one before.
             const named = operationName && query.includes(operationName) ? { operationName } : {};
-            return ask({ query, variables, ...named });
+            const chosen = (documentAST?.definitions ?? []).find((one) => (
+                one.kind === "OperationDefinition" && (!named.operationName || one.name?.value === operationName)
+            ));
+            const body = { query, variables, ...named };
+            return chosen?.operation === "subscription" ? follow(body) : ask(body);
         };
         const root = ReactDOM.createRoot(document.getElementById("graphiql"));
         let written = firstQuery;

@@ -120,8 +120,9 @@
     chart.update("none");
   }
 
-  function draw(canvas) {
-    const data = JSON.parse(canvas.parentElement.querySelector('script[type="application/json"]').textContent);
+  const dataBeside = (canvas) => JSON.parse(canvas.parentElement.querySelector('script[type="application/json"]').textContent);
+
+  function draw(canvas, data) {
     const [from, to] = extent(data);
     const isLong = to - from > 2 * DAY;
     const chart = new Chart(canvas, {
@@ -161,7 +162,7 @@
   }
 
   function drawBars(canvas) {
-    const data = JSON.parse(canvas.parentElement.querySelector('script[type="application/json"]').textContent);
+    const data = dataBeside(canvas);
     const chart = new Chart(canvas, {
       type: "bar",
       data: {
@@ -182,11 +183,17 @@
     return chart;
   }
 
+  const charts = new Map();
+
+  // For data that comes later: a canvas shows one chart at a time.
+  window.priceChart = (canvas, data) => {
+    charts.get(canvas)?.destroy();
+    charts.set(canvas, draw(canvas, data));
+  };
+
   document.addEventListener("DOMContentLoaded", () => {
-    const charts = [
-      ...[...document.querySelectorAll("canvas.price-chart")].map(draw),
-      ...[...document.querySelectorAll("canvas.bar-chart")].map(drawBars),
-    ];
+    document.querySelectorAll("canvas.price-chart").forEach((canvas) => charts.set(canvas, draw(canvas, dataBeside(canvas))));
+    document.querySelectorAll("canvas.bar-chart").forEach((canvas) => charts.set(canvas, drawBars(canvas)));
     const repaint = () => charts.forEach(paint);
     system.addEventListener("change", repaint);
     new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["class"] });

@@ -23,6 +23,7 @@ from apps.alerts.wording import describe_event_reason
 from apps.market.models import Feed, FeedEntry
 from apps.notify.queries import inbox_of
 from apps.pipeline import embedded
+from apps.pipeline.demo_portfolio import own_something
 from apps.setup import loading
 from apps.setup.loading import load_setup, read_setup
 from apps.tracing import new_trace_id
@@ -57,18 +58,23 @@ class Command(BaseCommand):
         try:
             # Before the database is made anew: who has the port may be a demo that is using it.
             listener = embedded.listen(host="127.0.0.1", port=options["port"])
+            streams = embedded.listen(host="127.0.0.1", port=0)
         except embedded.PortTaken:
             _refuse(f"port {options['port']} is taken; choose another with --port, or 0 for any")
         lock = _lock(settings.VAR_DIR)
         self._say("Making an empty database and loading the recorded market …")
         try:
             owner = _prepare(settings.VAR_DIR / "demo.sqlite3", password=password)
-            with embedded.running(current_app._get_current_object(), listener=listener) as port:
+            settings.STREAM_URL = f"http://127.0.0.1:{streams.getsockname()[1]}/graphql/stream"
+            app = current_app._get_current_object()
+            with embedded.running(app, listener=listener, streams=streams) as port:
                 settings.SITE_URL = f"http://127.0.0.1:{port}"  # It stands in messages.
+                settings.CSRF_TRUSTED_ORIGINS = [settings.SITE_URL]  # Streams are at another port.
                 self._say(
                     f"Open http://127.0.0.1:{port}/ and sign in as admin with the password {password}\n"
-                    f"  alerts  http://127.0.0.1:{port}/admin/alerts/alert/\n"
-                    f"  inbox   http://127.0.0.1:{port}/admin/notify/message/\n"
+                    f"  alerts     http://127.0.0.1:{port}/admin/alerts/alert/\n"
+                    f"  portfolio  http://127.0.0.1:{port}/portfolios/\n"
+                    f"  inbox      http://127.0.0.1:{port}/admin/notify/message/\n"
                     "Ctrl-C stops it. A line per feed entry, alert and message:"
                 )
                 self._watch(owner, started=started, timeout=options["timeout"], first=options["until_first_alert"])
@@ -133,6 +139,7 @@ def _prepare(path: Path, *, password: str) -> Any:
     call_command("migrate", verbosity=0)
     owner = get_user_model().objects.create_superuser("admin", password=password)
     load_setup(read_setup(SETUP), owner=owner, now=timezone.now(), trace_id=new_trace_id())
+    own_something(owner, now=timezone.now())
     return owner
 
 

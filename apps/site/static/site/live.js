@@ -34,7 +34,7 @@
                 const before = prices();
                 place.innerHTML = await answer.text();
                 mark(before);
-                pulse.textContent = `As of ${moment()}, by this machine's clock. New prices are fetched by themselves.`;
+                pulse.textContent = `As of ${moment()}, by this machine's clock. Updates automatically.`;
                 pulse.classList.remove("error");
             } catch {
                 if (!pulse.classList.contains("error")) {

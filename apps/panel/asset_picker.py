@@ -1,0 +1,44 @@
+"""Choosing assets by typing: the list that a field asks for, best match first, and the field's widget."""
+
+from django import forms
+from django.contrib.admin.views.autocomplete import AutocompleteJsonView
+from django.contrib.admin.widgets import AutocompleteSelectMultiple
+from django.db.models import Case, IntegerField, QuerySet, Value, When
+from django.urls import reverse
+
+from apps.market.models import Asset
+
+# What the term is of an asset, the best first; whatever else was found comes after these.
+_RANKS = ("symbol__iexact", "symbol__istartswith", "name__iexact", "name__istartswith", "symbol__icontains")
+
+
+class AssetPicker(AutocompleteJsonView):
+    """Gives assets by symbol, name and alias, ranked, each with its symbol and name."""
+
+    def get_queryset(self) -> QuerySet[Asset]:
+        term = self.term.strip()
+        ranks = [When(**{lookup: term}, then=Value(rank)) for rank, lookup in enumerate(_RANKS)]
+        rank = Case(*ranks, default=Value(len(_RANKS)), output_field=IntegerField())
+        return super().get_queryset().annotate(rank=rank).order_by("rank", "symbol")
+
+    def serialize_result(self, obj: Asset, to_field_name: str) -> dict[str, str]:
+        return {"id": str(obj.pk), "text": describe_choice(obj)}
+
+
+class AssetPickerWidget(AutocompleteSelectMultiple):
+    """A field of several assets that asks AssetPicker."""
+
+    def get_url(self) -> str:
+        return reverse("admin:market_asset_pick")
+
+
+def describe_choice(asset: Asset) -> str:
+    """Return how an asset is offered: "BTC-USD · Bitcoin"."""
+    return f"{asset.symbol} · {asset.name}" if asset.name else asset.symbol
+
+
+class AssetsField(forms.ModelMultipleChoiceField):
+    """Several assets, each shown as the picker offers it."""
+
+    def label_from_instance(self, asset: Asset) -> str:
+        return describe_choice(asset)
