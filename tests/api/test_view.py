@@ -443,6 +443,17 @@ def test_an_error_in_one_of_many_rows_leaves_the_others(ask, ada, monkeypatch):
     assert codes(response) == ["INTERNAL_ERROR", "INTERNAL_ERROR"]
 
 
+def test_a_query_is_parsed_and_validated_once(ask, monkeypatch):
+    validated = []
+    validate = limits.validate
+    monkeypatch.setattr(limits, "validate", lambda *args, **more: validated.append(args) or validate(*args, **more))
+    for _ in range(3):
+        assert ask("{ me { username isSuperuser } again: me { username } }").status_code == 200
+        assert ask("{ me { nothing } }").status_code == 400
+    # One that was refused is looked at again.
+    assert len(validated) == 1 + 3
+
+
 def test_an_error_of_the_executor_is_an_internal_error(ask, ada, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("password=hunter2")
