@@ -21,6 +21,7 @@ from django.utils.http import urlsafe_base64_encode
 
 from apps.accounts import queries
 from apps.accounts.models import IdempotencyKey, SignInAttempt
+from apps.mail import SEVEN_BIT
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,9 @@ def send_password_link(*, user: User, is_new: bool) -> None:
     }
     subject = "Your account at Fake Fintech OSS" if is_new else "A new password for Fake Fintech OSS"
     text = render_to_string("accounts/password_mail.txt", context)
-    _mailer.submit(_send, EmailMessage(subject=subject, body=text, to=[user.email]), user_id=user.pk)
+    mail = EmailMessage(subject=subject, body=text, to=[user.email])
+    mail.encoding = SEVEN_BIT
+    _mailer.submit(_send, mail, user_id=user.pk)
 
 
 def _send(mail: EmailMessage, *, user_id: Any) -> None:

@@ -23,7 +23,11 @@ GROUPS_HELP = (
     f"{roles.OWNER}: rules, alerts and channels of their own. {roles.OPERATOR}: assets, feeds, people and "
     "alerts about this installation. Members of a group may enter these pages."
 )
-ACTIVE_HELP = "Off: they cannot sign in. People are switched off and not deleted: with them their rules would go."
+ACTIVE_HELP = (
+    "Off: they cannot sign in, and nothing is sent to their channels any more, not even what waits. Their rules are "
+    "kept and evaluated on; disable those that nobody needs. People are switched off and not deleted: with them their "
+    "rules would go."
+)
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
