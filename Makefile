@@ -10,7 +10,7 @@ EXPORTER := compose/celery-exporter
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down venv venv-dev demo services browser monitoring celery-exporter dev monitor flower test coverage faults bench lint lock clean
+.PHONY: help env up down backup restore compose-test venv venv-dev demo services browser monitoring celery-exporter dev monitor flower test coverage faults bench lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -27,6 +27,15 @@ up: env ## Run everything in containers, http://localhost:8080; with an invented
 
 down: ## Stop the containers; their data stays
 	@docker compose down $(ARGS)
+
+backup: ## Write the containers' database, and .env encrypted by BACKUP_PASSPHRASE, to the folder backups
+	@$(PYTHON) compose/backup.py backup $(ARGS)
+
+restore: ## Put a backup in the place of the containers' database; nothing is sent before make up: make restore FILE=…
+	@$(PYTHON) compose/backup.py restore "$(FILE)"
+
+compose-test: venv-dev ## Build the image and try the containers: sign in, kill each, compare; needs a Docker engine
+	@tests/compose/run.sh $(ARGS)
 
 services: venv-dev ## Have PostgreSQL, RabbitMQ and Redis on loopback (installed as root on Debian)
 	@compose/services.sh
@@ -66,11 +75,15 @@ faults: services ## Inject every fault at full size and print what came of it; f
 bench: services ## Run the benchmarks at full size and print their figures
 	@. compose/test.env && BENCH_SIZE=full .venv/bin/pytest tests/benchmarks -s $(ARGS)
 
-lint: venv-dev ## Check style, layers, types, and that models and migrations agree
+lint: venv-dev ## Check style, layers, types, the files of Docker, Compose, Kubernetes and GitLab, and that models and migrations agree
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/lint-imports
 	@.venv/bin/mypy
+	@.venv/bin/hadolint compose/Dockerfile compose/celery-exporter/Dockerfile
+	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose/docker-compose.yml compose/tls.yml
+	@.venv/bin/kubernetes-validate --strict --quiet -k 1.34 compose/kubernetes/[!k]*.yaml
+	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
 	@$(EMBEDDED) .venv/bin/python manage.py makemigrations --check --dry-run
 	@$(EMBEDDED) .venv/bin/python manage.py check
 
@@ -78,7 +91,10 @@ lock: .venv/bin/python ## Write requirements*.txt anew from pyproject.toml; newe
 	@$(PIP) install uv==$(UV_VERSION)
 	@$(LOCK) $(ARGS) pyproject.toml -o requirements.txt
 	@$(LOCK) $(ARGS) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
-	@$(LOCK) $(ARGS) $(EXPORTER)/requirements.in -o $(EXPORTER)/requirements.txt
+	@$(subst 3.11.7,3.11,$(LOCK)) $(ARGS) $(EXPORTER)/requirements.in -o $(EXPORTER)/requirements.txt
+
+release: ## Write the changelog's section and the version, commit and tag: make release VERSION=1.2.3
+	@$(PYTHON) compose/release.py "$(VERSION)"
 
 venv: .venv/.installed node_modules/.installed ## Have .venv with what the product needs
 

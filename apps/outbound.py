@@ -3,6 +3,8 @@
 A call ends in time, follows no redirect and takes nothing from the environment. Pure of Django: settings are arguments.
 """
 
+import http
+import http.client
 import logging
 import math
 import re
@@ -22,6 +24,10 @@ import requests
 from requests.adapters import HTTPAdapter
 
 CONNECT_SECONDS = 3.0
+ANNOUNCED_AT_MOST = 20
+LINE_LONGEST = 65_537
+# Python counts an answer with more than 100 headers as broken.
+http.client._MAXHEADERS = 1_000  # type: ignore[attr-defined]
 RETRY_AFTER_LIMIT_SECONDS = 3600
 
 # Below this level urllib3 logs whole addresses, and some servers want their key in the address.
@@ -81,6 +87,19 @@ class Session(requests.Session):
         """Know no redirects: requests reads the body of one, without a limit, even where it does not follow it."""
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """A response that reads on past 1xx, which announce another (RFC 9110, 15.2). Python knows of 100 alone."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(ANNOUNCED_AT_MOST):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return version, status, reason
+            while self.fp.readline(LINE_LONGEST) not in (b"\r\n", b"\n", b""):
+                pass
+        raise http.client.HTTPException("no final status")
+
+
 class _Adapter(HTTPAdapter):
     def __init__(self, *, wire: Wire, connect: Connect | None) -> None:
         super().__init__(max_retries=0)
@@ -92,6 +111,8 @@ class _Adapter(HTTPAdapter):
         wire, connect = self._wire, self._connect
 
         class Watched(pool.ConnectionCls):  # type: ignore[misc]
+            response_class = _FinalResponse
+
             def _new_conn(self) -> socket.socket:
                 return wire.watch(super()._new_conn() if connect is None else connect(self.host, self.port))
 

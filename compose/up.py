@@ -16,7 +16,7 @@ LOWEST_COMPOSE = (2, 24)
 LOWEST_ENGINE = (20, 10)
 # In bytes, measured with the starter set; with the profile observability, and without.
 MEMORY_NEEDED = {True: 6_000_000_000, False: 2_000_000_000}
-WAIT_SECONDS = 300
+WAIT_SECONDS = 600
 
 
 class CannotStart(Exception):

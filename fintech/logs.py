@@ -4,13 +4,16 @@ import json
 import logging
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 from apps.log_facts import facts
 from apps.owned_ids import label_of
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# Whoever has such a link may act: Django writes the path of what it refuses.
-_LINK = re.compile(r"(/action/)[\w:%.-]+")
+# Whoever has such a link may act, or set a password: Django writes the path of what it refuses, or fails at. And what
+# stands behind the question mark of any address is not for readers of logs. To the next blank: quotes may be in it.
+_LINK = re.compile(r"(/action/|/accounts/reset/)\S+")
+_QUERY = re.compile(r"\?\S+")
 
 
 class JsonFormatter(logging.Formatter):
@@ -33,4 +36,15 @@ class JsonFormatter(logging.Formatter):
                 line[name] = label_of(line[name])
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _LINK.sub(r"\1***", json.dumps(line, default=str))
+        # Masked in each text and not in the line: what JSON escapes there would end a pattern early.
+        return json.dumps({key: _masked(value) for key, value in line.items()}, default=str)
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, bool | int | float | None):
+        return value
+    if isinstance(value, dict):
+        return {key: _masked(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_masked(one) for one in value]
+    return _QUERY.sub("?***", _LINK.sub(r"\1***", str(value)))

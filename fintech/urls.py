@@ -8,7 +8,7 @@ from apps.api.graphql.view import graphql
 from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
-from apps.site import importing, nights, portfolios, probes, reconciling
+from apps.site import drift, importing, nights, portfolios, probes, reconciling
 from apps.site import views as site
 
 handler500 = "apps.site.unavailable.failed"
@@ -26,6 +26,7 @@ urlpatterns = [
     path("portfolios/", portfolios.portfolio_list, name="portfolios"),
     path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
     path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),
+    path("portfolios/<int:pk>/drift/", drift.drift_page, name="portfolio_drift"),
     path("portfolios/<int:pk>/reconcile/", reconciling.reconcile_page, name="portfolio_reconcile"),
     path("portfolios/<int:pk>/nights/", nights.nights_page, name="portfolio_nights"),
     path("portfolios/<int:pk>/import/", importing.import_page, name="portfolio_import"),

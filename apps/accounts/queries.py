@@ -9,11 +9,18 @@ from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 from django.utils.crypto import constant_time_compare, salted_hmac
 
+from apps.accounts.domain import look_of
 from apps.accounts.models import Profile, SignInAttempt
 
 WITHIN = timedelta(hours=1)
 ATTEMPTS_PER_ACCOUNT = {SignInAttempt.Kind.PASSWORD: 10, SignInAttempt.Kind.MAIL: 5}
 ATTEMPTS_PER_ADDRESS = 20
+
+
+def is_name_taken(name: str, *, besides: int | None = None) -> bool:
+    """Tell whether somebody else has this name, in other capitals or so that it looks the same."""
+    others = get_user_model().objects.exclude(pk=besides).values_list("username", flat=True)
+    return any(name.casefold() == one.casefold() or look_of(name) == look_of(one) for one in others)
 
 
 def profile_of(user: AbstractBaseUser) -> Profile:

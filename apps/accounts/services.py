@@ -2,9 +2,10 @@
 programs have created something."""
 
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +21,7 @@ from django.utils.http import urlsafe_base64_encode
 
 from apps.accounts import queries
 from apps.accounts.models import IdempotencyKey, SignInAttempt
+from apps.mail import SEVEN_BIT
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +36,23 @@ def address_of(request: HttpRequest | None) -> str:
     entry, which the proxy added, and only where there is one. Of IPv6 it is the network, which is one customer's."""
     if request is None:
         return ""
-    text = request.META.get("REMOTE_ADDR", "")
+    address = _address_in(request.META.get("REMOTE_ADDR", ""))
     if settings.TRUST_PROXY_HEADERS:
-        text = request.META.get("HTTP_X_FORWARDED_FOR", text).rpartition(",")[2]
-    try:
-        address = ip_address(text.strip())
-    except ValueError:
-        return ""
+        # What cannot be read counts as the proxy's own address: with none there would be no limit.
+        address = _address_in(request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2]) or address
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64)
-    return str(address)
+    return str(address or "")
+
+
+def _address_in(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address in a text, with or without a port: 192.0.2.1:5678, [2001:db8::1]:443."""
+    entry = text.strip().strip('"')
+    bracketed = re.fullmatch(r"\[([^\]]+)\](?::[0-9]+)?|([^:]+):[0-9]+", entry)
+    try:
+        return ip_address((bracketed[1] or bracketed[2]) if bracketed else entry)
+    except ValueError:
+        return None
 
 
 def begin_attempt(*, kind: str, name: str, address: str, now: datetime) -> SignInAttempt | None:
@@ -113,7 +122,9 @@ def send_password_link(*, user: User, is_new: bool) -> None:
     }
     subject = "Your account at Fake Fintech OSS" if is_new else "A new password for Fake Fintech OSS"
     text = render_to_string("accounts/password_mail.txt", context)
-    _mailer.submit(_send, EmailMessage(subject=subject, body=text, to=[user.email]), user_id=user.pk)
+    mail = EmailMessage(subject=subject, body=text, to=[user.email])
+    mail.encoding = SEVEN_BIT
+    _mailer.submit(_send, mail, user_id=user.pk)
 
 
 def _send(mail: EmailMessage, *, user_id: Any) -> None:

@@ -25,9 +25,9 @@ class Channel(models.Model):
     """One place where one owner is notified.
 
     config, encrypted: the settings of its transport, the secret ones encrypted (see `transport_settings`,
-    `put_settings`); failing_since: no attempt has succeeded since then; resume_at: the receiver asked for a pause until
-    then; switched_off_because: why it was switched off automatically; dispatched_at: when a task was last sent to
-    deliver on it.
+    `put_settings`); failing_since: no attempt has succeeded since then; refused_since: each attempt since then was
+    refused; resume_at: the receiver asked for a pause until then; switched_off_because: why it was switched off
+    automatically; dispatched_at: when a task was last sent to deliver on it.
     """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="channels")
@@ -90,6 +90,7 @@ class Channel(models.Model):
         help_text="Text about each alert. Empty: the default.",
     )
     failing_since = models.DateTimeField(null=True, editable=False)
+    refused_since = models.DateTimeField(null=True, editable=False)
     resume_at = models.DateTimeField(null=True, editable=False)
     switched_off_because = models.CharField(max_length=500, blank=True, editable=False)
     dispatched_at = models.DateTimeField(null=True, editable=False)
@@ -281,7 +282,8 @@ class Notification(models.Model):
 
     repeat: 0 for the event itself, then the number of the reminder; due_at: when it is to be planned: after the
     channel's group wait, or at the end of what defers it; deferred_by: what defers it, or did until it was planned;
-    remind_at: when the next reminder of the same opening is due, None where there is none to come.
+    remind_at: when the next reminder of the same opening is due, None where there is none to come; given_up_on: another
+    channel of its owner, whose message about the event was given up.
     """
 
     class Deferral(models.TextChoices):
@@ -296,6 +298,7 @@ class Notification(models.Model):
     remind_at = models.DateTimeField(null=True)
     deferred_by = models.CharField(max_length=7, choices=Deferral, blank=True, default=Deferral.NONE)
     silence = models.ForeignKey(Silence, models.SET_NULL, null=True, related_name="deferred")
+    given_up_on = models.ForeignKey(Channel, models.SET_NULL, null=True, related_name="+")
     message = models.ForeignKey(Message, models.CASCADE, null=True, related_name="members")
     created_at = models.DateTimeField(auto_now_add=True)
 

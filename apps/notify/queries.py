@@ -110,7 +110,7 @@ def notifications_to_plan(*, channel_id: int, now: datetime) -> list[Notificatio
     waiting = Notification.objects.filter(
         Q(deferred_by=Notification.Deferral.NONE) | Q(due_at__lte=now), channel=channel_id, message=None
     )
-    along = ("channel", "silence", "event__alert__rule", "event__alert__asset")
+    along = ("channel", "silence", "given_up_on", "event__alert__rule", "event__alert__asset")
     rows = waiting.select_related(*along).order_by("due_at", "pk")[:NOTIFICATIONS_AT_ONCE]
     return sorted(rows, key=lambda notification: (notification.event_id, notification.repeat))
 
@@ -207,6 +207,21 @@ def next_message(channel_id: int) -> Message | None:
     due = Message.objects.filter(_is_due(), ~Exists(under_way), ~Exists(earlier), channel=channel_id)
     # By the index's order alone: what is sent again is due at one moment, and would be sorted anew for each message.
     return due.order_by("next_attempt_at").first()
+
+
+def may_be_notified(channel: Channel) -> bool:
+    """Tell whether the channel's owner is active; the canary's never is."""
+    return channel.pk == CANARY or channel.owner.is_active
+
+
+def is_refused_like_others(channel: Channel) -> bool:
+    """Tell whether other channels of its kind are refused too, and nothing has got through on any since this one was:
+    then the server that they share is to blame."""
+    others = Channel.objects.filter(kind=channel.kind, is_enabled=True).exclude(pk=channel.pk)
+    if not others.filter(refused_since__isnull=False).exists():
+        return False
+    delivered = Message.objects.filter(channel__in=others, delivered_at__gte=channel.refused_since)
+    return not delivered.exists()
 
 
 def given_up_with(channel: Channel) -> QuerySet[Message]:

@@ -6,17 +6,30 @@ from django import forms
 from django.contrib.auth.forms import UsernameField
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from unfold.forms import UserCreationForm
+from unfold.forms import UserChangeForm, UserCreationForm
+
+from apps.accounts.domain import is_latin
+from apps.accounts.queries import is_name_taken
 
 
 class OneName:
-    """Refuses a name that differs from another only in its capitals."""
+    """Refuses a name that a reader could take for another."""
 
     def clean_username(self) -> str:
-        name = self.cleaned_data["username"]  # type: ignore[attr-defined]
-        if User.objects.filter(username__iexact=name).exists():
-            raise ValidationError("Somebody has this name, or one that differs only in capitals.", code="taken")
+        name: str = self.cleaned_data["username"]  # type: ignore[attr-defined]
+        user: User = self.instance  # type: ignore[attr-defined]
+        if user.pk is not None and name == self.initial.get("username"):  # type: ignore[attr-defined]
+            return name
+        if not is_latin(name):
+            text = "Write it in Latin letters: other scripts have letters that look the same."
+            raise ValidationError(text, code="script")
+        if is_name_taken(name, besides=user.pk):
+            raise ValidationError("Somebody has this name, or one that looks the same.", code="taken")
         return name
+
+
+class RenamedForm(OneName, UserChangeForm):
+    """An account that there is."""
 
 
 class InvitedForm(OneName, forms.ModelForm):

@@ -10,26 +10,31 @@ from django.contrib.auth.models import Group, User
 from django.forms import BaseModelForm
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm
+from unfold.forms import AdminPasswordChangeForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.accounts import roles
 from apps.accounts.services import send_password_link
 from apps.canary import is_not_canary
-from apps.panel.account_forms import InvitedForm, MadeForm
+from apps.panel.account_forms import InvitedForm, MadeForm, RenamedForm
+from apps.panel.kit.addresses import CheckedAddress
 
 GROUPS_HELP = (
     f"{roles.OWNER}: rules, alerts and channels of their own. {roles.OPERATOR}: assets, feeds, people and "
     "alerts about this installation. Members of a group may enter these pages."
 )
-ACTIVE_HELP = "Off: they cannot sign in. People are switched off and not deleted: with them their rules would go."
+ACTIVE_HELP = (
+    "Off: they cannot sign in, and nothing is sent to their channels any more, not even what waits. Their rules are "
+    "kept and evaluated on; disable those that nobody needs. People are switched off and not deleted: with them their "
+    "rules would go."
+)
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):
+class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
     """People: a name, an address, their groups.
 
     Operators manage those whose rights come from the groups Owner and Operator, and hand out these two; all else is
@@ -40,17 +45,13 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     add_form_template = "admin/change_form.html"
     change_password_form = AdminPasswordChangeForm
     filter_horizontal = ["user_permissions"]
-    form = UserChangeForm
+    form = RenamedForm
     list_display = ["username", "email", "is_active", "group_names", "last_login"]
     list_filter = ["is_active", "groups"]
     search_fields = ["username", "email"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).filter(is_not_canary("pk")).prefetch_related("groups")
-
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        # Asked for the owner of rule 7, the list would answer.
-        return lookup.partition("__")[0] in ("is_active", "groups") and super().lookup_allowed(lookup, value, request)
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         if obj is None:
@@ -112,7 +113,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(CheckedAddress, DjangoGroupAdmin, ModelAdmin):
     """What its members may do. Who could edit groups could give themselves anything, so only superusers may."""
 
     def get_form(self, request: HttpRequest, obj: Group | None = None, **kwargs: Any) -> Any:

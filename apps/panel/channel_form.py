@@ -17,8 +17,9 @@ from apps.notify import domain
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel
 from apps.notify.services import PREVIOUS_SECRET, SECRET
-from apps.notify.transports.protocol import ChannelInvalid, Setting, Transport
-from apps.notify.transports.registry import TRANSPORTS
+from apps.notify.transports.protocol import ChannelInvalid, Setting, Transport, TransportFailure
+from apps.notify.transports.registry import TRANSPORTS, why_not_chosen
+from apps.notify.transports.telegram import Telegram, chats_of
 
 PLACEHOLDERS = "; ".join(f"{{{name}}}: {what}" for name, what in domain.PLACEHOLDERS.items())
 PLACEHOLDERS_HELP = f"What stands for something else: {PLACEHOLDERS}. Write {{{{ and }}}} for braces."
@@ -96,7 +97,11 @@ class ChannelForm(forms.ModelForm):
         self._is_new = self.instance.pk is None
         self._stored, is_broken = self._what_is_stored()
         if "kind" in self.fields:
-            self.fields["kind"].choices = kinds_offered()  # type: ignore[attr-defined]
+            kinds = [
+                (kind, f"{title} (cannot be chosen)" if why_not_chosen(kind) else title)
+                for kind, title in kinds_offered()
+            ]
+            self.fields["kind"].choices = kinds if self._is_new else kinds_offered()  # type: ignore[attr-defined]
             self.fields["kind"].disabled = not self._is_new
             self.fields["kind"].help_text = "How you are notified." if self._is_new else "Cannot be changed."
         for one in settings_shown(self.instance.kind):
@@ -132,6 +137,13 @@ class ChannelForm(forms.ModelForm):
                 self.fields[name].widget = UnfoldAdminIntegerFieldWidget(attrs={"placeholder": "what suits the kind"})
                 self.initial[name] = None
 
+    def clean_kind(self) -> str:
+        """Refuse a kind that cannot be chosen here, with the reason."""
+        kind: str = self.cleaned_data["kind"]
+        if self._is_new and (why := why_not_chosen(kind)):
+            raise ValidationError(why)
+        return kind
+
     def clean(self) -> dict[str, Any]:
         """Put the settings of the kind together, as its transport takes them."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -151,11 +163,28 @@ class ChannelForm(forms.ModelForm):
             label = next((one.label for one in transport.settings if one.name == error.setting), "")
             text = f"{label} {error.message}" if label else str(error)
             self.add_error(name if name in self.fields else None, f"{capfirst(text)}.")
+            self._help_to_find_the_chat(transport.kind, cleaned)
         else:
             known = self.instance.transport_settings
             if SECRET not in self._stored and not cleaned.get(field_name(transport.kind, SECRET)):
                 self.made_secret = known.get(SECRET, "")
         return cleaned
+
+    def _help_to_find_the_chat(self, kind: str, cleaned: dict[str, Any]) -> None:
+        """Say at the field of Telegram's chat which chats the bot knows, where the token is given and the chat is
+        not."""
+        token, chat = (field_name(Telegram.kind, name) for name in ("token", "chat"))
+        if kind != Telegram.kind or cleaned.get(chat) or chat not in self.fields:
+            return
+        try:
+            chats = chats_of(cleaned.get(token) or self._stored.get("token", ""))
+        except TransportFailure as failure:
+            if cleaned.get(token):
+                self.add_error(chat, f"The chats of this bot could not be found: {failure.detail}.")
+            return
+        known = ", ".join(f"{number} ({name})" for number, name in chats[:20])
+        nobody = "Nobody has written to this bot lately. Write to it, or to a group that it is in, and save again."
+        self.add_error(chat, f"Write one of these numbers here: {known}." if known else nobody)
 
     def _settings_of(self, transport: Transport, cleaned: dict[str, Any]) -> dict[str, str]:
         values = {}

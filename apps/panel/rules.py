@@ -186,7 +186,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         chosen = request.GET.get("copy", "")
-        rule = self.get_queryset(request).filter(pk=chosen).first() if chosen.isdigit() else None
+        rule = self.get_object(request, chosen)
         if rule is None:
             return super().get_changeform_initial_data(request) | begin_with(request.GET.get("template", ""))
         return self.copied(rule)

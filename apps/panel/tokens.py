@@ -8,12 +8,12 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from apps.api.tokens.models import ApiToken
 from apps.api.tokens.queries import tokens_seen_by
 from apps.api.tokens.services import create_token, revoke_token
+from apps.panel.kit.addresses import SiteAdmin
 from apps.panel.kit.owned import ChosenOwner
 
 
@@ -26,7 +26,7 @@ class TokenForm(forms.ModelForm):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(ChosenOwner, ModelAdmin):
+class ApiTokenAdmin(ChosenOwner, SiteAdmin):
     """People see their own tokens, superusers all. A token is never edited: it is revoked, and another one is made."""
 
     actions = ["revoke"]

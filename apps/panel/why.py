@@ -8,11 +8,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.health.queries import asset_healths
 from apps.market.models import Asset
+from apps.panel.kit.addresses import SiteAdmin
 from apps.panel.kit.owned import describe_document
 from apps.panel.why_notified import notified_beside
 from apps.rules import queries
@@ -41,7 +41,7 @@ class WhyForm(forms.Form):
             self.initial["asset"] = first_two[0]
 
 
-class WhyPage(ModelAdmin):
+class WhyPage(SiteAdmin):
     """A page of rules that can be asked."""
 
     def why_view(self, request: HttpRequest, rule_id: int) -> HttpResponse:

@@ -39,6 +39,7 @@ from apps.market.derived.queries import feeds_made_of
 from apps.market.models import EvaluationCursor
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
+from apps.notify.services.planning import Planned
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of, totals_of_events
@@ -267,7 +268,7 @@ def _plan(channel_id: int, *, now: datetime) -> bool:
     tick tries again.
     """
     try:
-        return notify.plan(channel_id=channel_id, now=now)
+        return notify.plan(channel_id=channel_id, now=now) is Planned.MESSAGE
     except SoftTimeLimitExceeded:
         raise
     except Exception:

@@ -28,7 +28,7 @@ _WORK = _QUORUM | {
 # The newest say all that the older ones do. What is dropped is no failed work, so it becomes no dead letter.
 _TICKS = _QUORUM | {"x-delivery-limit": 5, "x-overflow": "drop-head", "x-max-length": 10}
 # Nobody reads them but people: the newest are kept.
-_DEAD_LETTERS = _QUORUM | {"x-overflow": "drop-head", "x-max-length": 10_000, "x-max-length-bytes": 1_000_000_000}
+_FOR_PEOPLE = _QUORUM | {"x-overflow": "drop-head", "x-max-length": 10_000, "x-max-length-bytes": 1_000_000_000}
 
 
 def analysis_queue(feed_id: int) -> str:
@@ -56,7 +56,7 @@ def pushed_queue() -> Queue:
 
 def dead_letter_queue() -> Queue:
     """Return the queue of messages that were delivered too often, or rejected. No worker reads it; people do."""
-    return Queue("dead-letters", DEAD_LETTERS, queue_arguments=_DEAD_LETTERS if ON_AMQP else None)
+    return Queue("dead-letters", DEAD_LETTERS, queue_arguments=_FOR_PEOPLE if ON_AMQP else None)
 
 
 def other_queues() -> list[Queue]:

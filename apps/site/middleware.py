@@ -6,8 +6,10 @@ from typing import Any
 
 from csp.middleware import CSPMiddleware
 from django.conf import settings
+from django.core.paginator import InvalidPage
 from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseBase
 from django.utils import timezone
+from django.views.defaults import page_not_found
 
 from apps import spans
 from apps.log_facts import noted
@@ -25,6 +27,20 @@ class ContentSecurityPolicy(CSPMiddleware):
         if request.resolver_match is not None and "admin" in request.resolver_match.app_names:
             parts.replace = settings.ADMIN_CONTENT_SECURITY_POLICY | (parts.replace or {})
         return parts
+
+
+class UnknownPage:
+    """Answers 404 where a view asks for a page of a list that there is not and lets the error through, as Unfold's
+    search does."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        return page_not_found(request, error) if isinstance(error, InvalidPage) else None
 
 
 def refuse_nul(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:

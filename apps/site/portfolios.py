@@ -132,7 +132,7 @@ def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
     """Show how a portfolio did in a period: its value by day, and its returns."""
     portfolio = portfolio_of(request, pk)
     now = timezone.now()
-    since, until, period = _period(request, today=now.astimezone(UTC).date())
+    since, until, period = period_of(request, today=now.astimezone(UTC).date())
     found = performance_of(portfolio, since=since, until=until, now=now)
     symbol = request.GET.get("benchmark", "").strip().upper()
     benchmark = assets_named([symbol], owner_id=portfolio.owner_id).get(symbol) if symbol else None
@@ -196,7 +196,7 @@ def context_of(portfolio: Portfolio, now: datetime) -> dict[str, Any]:
     return {"title": str(portfolio), "portfolio": portfolio, "currency": portfolio.base_currency, "now": now}
 
 
-def _period(request: HttpRequest, *, today: date) -> tuple[date | None, date, str]:
+def period_of(request: HttpRequest, *, today: date) -> tuple[date | None, date, str]:
     """Return the first and the last day that are asked for, and the name of the period."""
     try:
         since, until = (date.fromisoformat(request.GET[name]) for name in ("from", "to"))

@@ -95,6 +95,10 @@ PROVIDER_ANSWER_LIMIT_BYTES = env.integer("PROVIDER_ANSWER_LIMIT_BYTES", lowest=
 MINUTE_CANDLE_RETENTION_DAYS = env.integer("MINUTE_CANDLE_RETENTION_DAYS", lowest=1, highest=36_500)
 TRANSITION_RETENTION_DAYS = env.integer("TRANSITION_RETENTION_DAYS", lowest=1, highest=3650)
 MARKET_IS_PUBLIC = env.boolean("MARKET_IS_PUBLIC")
+TRUSTED_DOCUMENTS = env.text("TRUSTED_DOCUMENTS")
+TRUSTED_DOCUMENTS_ONLY = env.boolean("TRUSTED_DOCUMENTS_ONLY")
+if TRUSTED_DOCUMENTS_ONLY and not TRUSTED_DOCUMENTS:
+    env.refuse("TRUSTED_DOCUMENTS_ONLY", "is true, and TRUSTED_DOCUMENTS names no folder")
 RULES_PER_OWNER = 1_000
 
 # Notifications. A link in a message works for a week, and a channel's page counts what failed in one.
@@ -165,6 +169,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "apps.site.unavailable.Unavailable",
+    "apps.site.middleware.UnknownPage",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 TEMPLATES = [

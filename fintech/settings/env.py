@@ -113,6 +113,11 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "they do not",
     ),
     "TRANSITION_RETENTION_DAYS": ("90", "days for which each step of a rule is kept; alerts stay"),
+    "TRUSTED_DOCUMENTS": (
+        "",
+        "folder with files NAME.graphql, which clients of /graphql ask for by documentId; empty: there are none",
+    ),
+    "TRUSTED_DOCUMENTS_ONLY": ("false", "true answers these documents at /graphql and nothing else"),
     "TRUST_PROXY_HEADERS": (
         "false",
         "true behind a reverse proxy that sets X-Forwarded-Proto and adds to X-Forwarded-For; nowhere else",

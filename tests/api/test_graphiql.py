@@ -37,6 +37,19 @@ def page(client):
     return client.get(URL, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
 
 
+@pytest.fixture(autouse=True)
+def _open_market(settings):
+    settings.MARKET_IS_PUBLIC = True
+
+
+def test_a_stranger_is_sent_to_sign_in_where_the_market_is_not_public(client, settings):
+    settings.MARKET_IS_PUBLIC = False
+    answer = page(client)
+    assert (answer.status_code, answer["Location"]) == (302, "/accounts/login/?next=/graphql")
+    client.force_login(make_member("ada"))
+    assert page(client).status_code == 200
+
+
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "application/graphql-response+json", ""])
 def test_only_a_browser_gets_the_page(client, accept):
     assert client.get(URL, headers={"Accept": accept}).status_code == 405

@@ -45,7 +45,7 @@ SEEN_BY = {
     "silences": {"ada", "root"},
 }
 # What a stranger reads: nothing is there, or that they should sign in.
-OPEN_TO_STRANGERS = {"feed", "feeds", "health", "me"}
+OPEN_TO_STRANGERS = {"health", "me"}
 # Ids that may be, and are not there.
 ABSENT = {"alert": "999999", "asset": "ABSENT", "feed": "absent", "portfolio": "999999", "rule": "999999"}
 ABSENT["backtest"] = "00000000-0000-0000-0000-000000000000"

@@ -363,6 +363,26 @@ def test_suggestions_are_for_development(ask, ada, settings):
     assert "Did you mean 'symbol'?" in ask("{ asset(id: 1) { symbo } }").text
 
 
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        (
+            "query ($of: CandleResolution) { asset(id: 1) { candles(resolution: $of) { edges { cursor } } } }",
+            {"of": "HOURS"},
+        ),
+        ("query ($at: AlertState) { alerts(state: $at) { edges { cursor } } }", {"at": "OPENED"}),
+        ("{ alerts(state: OPENED) { edges { cursor } } }", None),
+        ("{ alerts(stat: OPEN) { edges { cursor } } }", None),
+        ("query ($at: AlertStat) { alerts(state: $at) { edges { cursor } } }", {"at": "OPEN"}),
+    ],
+)
+def test_no_refusal_names_what_was_not_asked_for(ask, settings, query, variables):
+    answer = ask(query, variables)
+    assert (answer.status_code, "id you mean" in answer.text) == (400, False)
+    settings.DEBUG = True
+    assert "Did you mean" in ask(query, variables).text
+
+
 @pytest.mark.parametrize("query", [get_introspection_query(), '{ __type(name: "Asset") { name } }'])
 def test_the_schema_is_for_those_whom_the_market_is_open_to(ask, settings, query):
     assert refusal(ask(query)) == "GRAPHQL_VALIDATION_FAILED"
@@ -421,6 +441,17 @@ def test_an_error_in_one_of_many_rows_leaves_the_others(ask, ada, monkeypatch):
         {"symbol": "B", "aliases": None},
     ]
     assert codes(response) == ["INTERNAL_ERROR", "INTERNAL_ERROR"]
+
+
+def test_a_query_is_parsed_and_validated_once(ask, monkeypatch):
+    validated = []
+    validate = limits.validate
+    monkeypatch.setattr(limits, "validate", lambda *args, **more: validated.append(args) or validate(*args, **more))
+    for _ in range(3):
+        assert ask("{ me { username isSuperuser } again: me { username } }").status_code == 200
+        assert ask("{ me { nothing } }").status_code == 400
+    # One that was refused is looked at again.
+    assert len(validated) == 1 + 3
 
 
 def test_an_error_of_the_executor_is_an_internal_error(ask, ada, monkeypatch):

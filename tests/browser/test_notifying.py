@@ -12,8 +12,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture(autouse=True)
 def _no_redis(settings):
-    """Prices come from the rows: a Redis may still hold those of another test's assets."""
+    """Prices come from the rows: a Redis may still hold those of another test's assets. Mail can be chosen."""
     settings.REDIS_URL = ""
+    settings.EMAIL_CONFIGURED = True
 
 
 @pytest.fixture

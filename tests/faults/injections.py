@@ -157,10 +157,11 @@ def hold_up_by_bad_receivers(run: Run) -> None:
         "hanging": lambda asked: OK if others_are_done.is_set() else Answer(None, waits_for=others_are_done),
         "resetting": lambda asked: Answer(None) if asked.repeat == 1 and asked.request % 3 == 1 else OK,
         "gone": lambda asked: OK if asked.request < gone_from else Answer(410),
-        "redirected": lambda asked: Answer(302, to_metadata),
-        "trapped": lambda asked: Answer(302, (("Location", run.receiver.url("trap")),)),
+        # As a proxy does while it is restarted.
+        "redirected": lambda asked: Answer(302, to_metadata) if asked.request == 1 else OK,
+        "trapped": lambda asked: Answer(302, (("Location", run.receiver.url("trap")),)) if asked.repeat == 1 else OK,
     }
-    run.refused = {"gone", "redirected", "trapped"}
+    run.refused = {"gone"}
     run.start_roles(notifier=("notifications",), retrier=("retries",))
     run.start_beat()
     with run.strike():
@@ -199,7 +200,7 @@ def bad_receivers_were_no_matter(run: Run) -> None:
         if one.answer.status == 429:
             row.want(after.at - one.at >= 2, f"{after.at - one.at:.2f} s after it was asked to wait for 2")
     row.want(sum(one.answer.status == 429 for one in limited) == 2, "it was not asked to wait twice")
-    for name in ("failing", "resetting", "hanging"):
+    for name in ("failing", "resetting", "hanging", "redirected", "trapped"):
         row.want(any(one.channel == name and not one.is_taken for one in received), f"{name} has failed nothing")
     row.want(not any(one.channel == "trap" for one in received), "a redirect was followed")
     row.want(any(one.channel == "gone" and one.is_taken for one in received), "gone was never there")

@@ -12,6 +12,7 @@ from apps.notify import queries
 from apps.notify.domain import moment
 from apps.notify.models import Attempt, Channel, Message, Notification
 from apps.notify.services import create_channel
+from apps.notify.transports.protocol import TransportRejected
 from apps.notify.transports.registry import TRANSPORTS
 from tests.builders import START, at, make_notified_alerts, make_operator, make_owner, notify_all
 from tests.notify.notifying import FakeTransport
@@ -26,6 +27,11 @@ BY_MAIL = {
 NAMING = "The last alert of a rule that names it"
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _mail(settings):
+    settings.EMAIL_CONFIGURED = True
 
 
 @pytest.fixture
@@ -102,6 +108,43 @@ def test_what_is_wrong_is_said_of_the_field_as_the_form_calls_it(admin_client, a
     refused = admin_client.post(ADD, {**BY_MAIL, **slack})
     said = "Apprise URL is one for Slack: choose the kind Slack instead."
     assert errors_of(refused) == {"apprise_url": [said]}
+
+
+def test_mail_cannot_be_chosen_where_none_is_sent_and_a_channel_that_is_there_can_be_edited(
+    admin_client, admin_user, settings
+):
+    mail = create_channel(owner=admin_user, name="Old", kind="email", config={"to": "ada@example.org"})
+    settings.EMAIL_CONFIGURED = False
+
+    answer = admin_client.post(ADD, {**BY_MAIL, "owner": admin_user.pk})
+    assert errors_of(answer) == {"kind": ["This installation sends no mail: EMAIL_URL is not set."]}
+    assert "E-mail (cannot be chosen)" in answer.content.decode()
+    assert admin_client.post(page_of(mail), posted(mail, name="New")).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("chats", "said"),
+    [
+        ([("5", "Ada"), ("-1007", "Ops")], "Write one of these numbers here: 5 (Ada), -1007 (Ops)."),
+        ([], "Nobody has written to this bot lately. Write to it, or to a group that it is in, and save again."),
+        (TransportRejected("http_401", "Unauthorized"), "The chats of this bot could not be found: Unauthorized."),
+    ],
+)
+def test_the_form_finds_the_chat_of_a_bot(admin_client, admin_user, monkeypatch, chats, said):
+    asked = []
+
+    def chats_of(token):
+        asked.append(token)
+        if isinstance(chats, Exception):
+            raise chats
+        return chats
+
+    monkeypatch.setattr("apps.panel.channel_form.chats_of", chats_of)
+    bot = {"kind": "telegram", "telegram_token": "123456789:" + "A" * 35, "telegram_chat": ""}
+    answer = admin_client.post(ADD, {**BY_MAIL, **bot, "owner": admin_user.pk})
+
+    assert errors_of(answer)["telegram_chat"][-1] == said
+    assert (asked, Channel.objects.exists()) == ([bot["telegram_token"]], False)
 
 
 def test_a_new_channel_is_an_inbox_until_another_kind_is_chosen(admin_client):

@@ -66,7 +66,8 @@ def test_every_container_is_hardened():
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["init"] is True, name
         assert "mem_limit" in service, name
-        assert "healthcheck" in service or name == "migrate", name
+        # Those whose images have no program that could ask them, and those that end.
+        assert ("healthcheck" in service) != (name in {"alloy", "jaeger", "loki", "migrate", "tokens"}), name
         assert service.get("read_only") or name == "rabbitmq", name
         # An interval for the time of the start needs Docker 25.
         assert "start_interval" not in service.get("healthcheck", {}), name
@@ -82,7 +83,7 @@ def test_only_the_site_is_open_to_other_machines():
 def test_only_who_reads_rows_reaches_the_database():
     reach = {name for name, service in SERVICES.items() if "data" in service["networks"]}
 
-    assert reach.isdisjoint({"proxy", "redis", "rabbitmq", "beat", "flower"})
+    assert reach.isdisjoint({"proxy", "redis", "rabbitmq", "beat", "flower", "celery-exporter", "prometheus"})
     assert FILE["networks"]["data"] == {"internal": True}
 
 
@@ -133,3 +134,59 @@ def test_without_docker_up_says_so(tmp_path):
     done = subprocess.run([sys.executable, "compose/up.py"], cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True)
 
     assert (done.returncode, done.stderr) == (1, b"up: docker is missing: install Docker with Compose\n")
+
+
+def without_addresses(node):
+    """Return a document of YAML without what differs between addresses."""
+    if isinstance(node, dict):
+        left_out = ("targets", "url", "credentials_file", "http_headers")
+        return {key: without_addresses(value) for key, value in node.items() if key not in left_out}
+    return [without_addresses(one) for one in node] if isinstance(node, list) else node
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "alertmanager.yml"])
+def test_prometheus_and_alertmanager_do_in_containers_what_they_do_elsewhere(name):
+    elsewhere, here = (
+        yaml.safe_load((ROOT / folder / name).read_text(encoding="utf-8"))
+        for folder in ("prometheus", "compose/prometheus")
+    )
+
+    assert without_addresses(here) == without_addresses(elsewhere)
+
+
+def test_prometheus_asks_every_process_at_its_port():
+    configured = yaml.safe_load((ROOT / "compose/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    targets = {one["static_configs"][0]["targets"][0] for one in configured["scrape_configs"]}
+    listening = {
+        f"{name}:{service['environment']['METRICS_LISTEN'].rpartition(':')[2]}"
+        for name, service in SERVICES.items()
+        if "METRICS_LISTEN" in (service.get("environment") or {})
+    }
+
+    assert listening <= targets
+    assert {target.partition(":")[0] for target in targets} - set(SERVICES) == {"localhost"}
+    assert [
+        one.partition(":")[0]
+        for one in targets
+        if "observed" not in SERVICES.get(one.partition(":")[0], {"networks": "observed"})["networks"]
+    ] == []
+
+
+def test_the_kustomize_base_starts_every_role_with_the_limits_of_memory_of_compose():
+    folder = ROOT / "compose/kubernetes"
+    listed = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]
+    documents = [one for name in listed for one in yaml.safe_load_all((folder / name).read_text(encoding="utf-8"))]
+    containers = [
+        one["spec"]["template"]["spec"]["containers"][0]
+        for one in documents
+        if one["kind"] in ("Deployment", "StatefulSet", "Job")
+    ]
+    limits = {one["args"][0]: one["resources"]["limits"]["memory"] for one in containers}
+    in_compose = {
+        service["command"][0]: re.sub(r"\$\{\w+:-(\d+)m\}", r"\1Mi", service["mem_limit"])
+        for service in SERVICES.values()
+        if service["image"].startswith("${FINTECH_IMAGE") and "profiles" not in service
+    }
+
+    assert sorted(listed) == sorted({path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"})
+    assert limits == in_compose

@@ -28,7 +28,7 @@ OLD_SEGMENTS = re.compile(
 )
 OLD_NAMES = {"HeldQuote", "held_by", "Act", "Acts", "acts", "Stretch", "Found", "Standing", "words"}
 # Terms of the field that only look like old words: a queue of dead letters.
-TERMS = {"dead_letter_queue", "DEAD_LETTERS", "dead_letters"}
+TERMS = {"dead_letter_queue", "DEAD_LETTERS", "_DEAD_LETTERS", "dead_letters"}
 
 
 def segments(name: str) -> list[str]:

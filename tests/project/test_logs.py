@@ -2,9 +2,11 @@
 
 import json
 import logging
+import re
 import threading
 
 import pytest
+from django.urls import URLResolver
 
 from apps import spans
 from apps.alerts.models import Alert
@@ -14,6 +16,7 @@ from apps.pipeline.traces import span_of_evaluation
 from apps.sources import services as sources
 from fintech.celery import begin_log_facts, end_log_facts
 from fintech.logs import JsonFormatter
+from fintech.urls import urlpatterns
 from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
 
 
@@ -74,6 +77,48 @@ def test_the_lines_of_a_request_have_its_id_and_so_has_the_answer(client, lines)
     assert len(line["request_id"]) == 16
     assert client.get("/healthz").headers["X-Request-ID"] != answer.headers["X-Request-ID"]
     assert facts() == {}
+
+
+def fail(*args, **kwargs):
+    raise RuntimeError("it failed")
+
+
+# Whoever knows what stands in these places may act.
+SECRET_PLACES = {"token", "uidb64"}
+SECRET_ADDRESSES = [
+    str(one.pattern)
+    for one in urlpatterns
+    if not isinstance(one, URLResolver) and SECRET_PLACES & one.pattern.converters.keys()
+]
+
+
+@pytest.mark.parametrize("debug", [True, False], ids=["debug", "production"])
+@pytest.mark.parametrize("failing", [True, False], ids=["fails", "is-refused"])
+def test_no_line_has_a_link_that_acts_or_what_stands_behind_a_question_mark(
+    client, lines, settings, monkeypatch, failing, debug
+):
+    settings.DEBUG = debug
+    assert {name for address in SECRET_ADDRESSES for name in re.findall(r"<(?:str:)?(\w+)>", address)} == SECRET_PLACES
+    client.raise_request_exception = False
+    if failing:
+        monkeypatch.setattr("apps.site.views.message_of_link", fail)
+        monkeypatch.setattr("django.contrib.auth.views.PasswordResetConfirmView.get_user", fail)
+        monkeypatch.setattr("apps.site.views.render", fail)
+    for address in (*SECRET_ADDRESSES, "nowhere/", "ingest/x", "accounts/login/"):
+        filled = re.sub(r"<[^>]*>", "CANARY-1:x%2Fy", address)
+        client.get(
+            f"/{filled}?next=CANARY&a='CANARY%20\"CANARY", headers={"host": "testserver" if failing else "evil.lan"}
+        )
+    client.get("/nowhere?token=CANARY")
+    log = logging.getLogger("x")
+    log.info(
+        "asked https://example.org/a?key=CANARY and went on", extra={"to": ["/x?CANARY"], "by": {"at": "/y?CANARY"}}
+    )
+
+    written = json.dumps(lines)
+    assert [line for line in lines if "CANARY" in json.dumps(line)] == []
+    assert "asked https://example.org/a?*** and went on" in written
+    assert len(lines) > 5
 
 
 @pytest.mark.django_db

@@ -90,6 +90,7 @@ BAD = [
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"ftp://{CANARY}"}),
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"https://ada:{CANARY}@telegram.lan"}),
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"https://telegram.lan/?key={CANARY}"}),
+    ("TRUSTED_DOCUMENTS_ONLY", {"TRUSTED_DOCUMENTS_ONLY": "true"}),
     ("TRUST_PROXY_HEADERS", {"TRUST_PROXY_HEADERS": CANARY}),
 ]
 

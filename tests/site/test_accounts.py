@@ -179,6 +179,24 @@ def test_what_a_visitor_writes_into_x_forwarded_for_is_not_believed(client, ada)
     assert not is_in(client)
 
 
+@pytest.mark.parametrize(
+    ("entry", "again"),
+    [
+        ("203.0.113.7:{}", "203.0.113.7:9"),
+        ("[2001:db8::7]:{}", "2001:db8::8"),
+        ('"[2001:db8::7]:{}"', "[2001:db8::9]"),
+        ("unknown{}", "_hidden"),
+    ],
+)
+def test_behind_a_proxy_that_adds_a_port_or_nothing_readable_the_limit_counts(client, ada, settings, entry, again):
+    settings.TRUST_PROXY_HEADERS = True
+    for number in range(20):
+        forwarded = f"198.51.100.{number}, {entry.format(5_000 + number)}"
+        sign_in(client, name=f"eva{number}", password="x", **{"x-forwarded-for": forwarded})
+    sign_in(client, **{"x-forwarded-for": again})
+    assert not is_in(client)
+
+
 def test_behind_a_proxy_the_entry_that_it_added_counts(client, ada, settings):
     settings.TRUST_PROXY_HEADERS = True
     for number in range(20):
@@ -198,7 +216,7 @@ def test_behind_a_proxy_the_entry_that_it_added_counts(client, ada, settings):
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
         ("", ""),
         ("unix:", ""),
-        ("192.0.2.1:443", ""),
+        ("192.0.2.1:443", "192.0.2.1"),
     ],
 )
 def test_an_address_is_a_machines_or_a_customers_network(rf, written, meant):

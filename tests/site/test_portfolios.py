@@ -65,6 +65,8 @@ def test_who_is_not_signed_in_is_sent_to_sign_in(client, savings):
         "portfolio",
         "performance",
         "portfolio_nights",
+        "portfolio_drift",
+        "portfolio_reconcile",
         "portfolio_download",
         "portfolio_as_ghostfolio",
     )

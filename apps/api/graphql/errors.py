@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from graphql import GraphQLError
 
@@ -18,12 +19,9 @@ DATABASE_ERRORS = (InterfaceError, OperationalError)
 class Invalid(Refused):
     """The query does not fit the schema; one error per kind of fault."""
 
-    def __init__(self, errors: list[GraphQLError], *, with_suggestions: bool) -> None:
+    def __init__(self, errors: list[GraphQLError]) -> None:
         super().__init__("GRAPHQL_VALIDATION_FAILED", "the query is not valid")
-        self.errors = [
-            _formatted(one, code=self.code, message=one.message if with_suggestions else _without_suggestion(one))
-            for one in errors
-        ]
+        self.errors = [_formatted(one, code=self.code, message=without_suggestion(one.message)) for one in errors]
 
 
 class Unauthenticated(Exception):
@@ -40,8 +38,9 @@ class Forbidden(Exception):
     message = "Your account may not do this."
 
 
-def _without_suggestion(error: GraphQLError) -> str:
-    return error.message.partition(" Did you mean ")[0]
+def without_suggestion(message: str) -> str:
+    """Return a message of graphql-core without the names in the schema that it offers; in development as it is."""
+    return message if settings.DEBUG else message.partition(" Did you mean ")[0]
 
 
 def formatted_after_execution(error: GraphQLError, *, request_id: str) -> dict[str, Any]:

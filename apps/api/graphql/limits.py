@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from graphql import (
     DocumentNode,
     FieldNode,
@@ -41,7 +40,7 @@ from graphql.validation.validate import ValidationAbortedError
 from apps.api.errors import Refused
 from apps.api.graphql.connections import PAGE_DEFAULT, PAGE_LARGEST, place_of
 from apps.api.graphql.context import Context
-from apps.api.graphql.errors import Invalid
+from apps.api.graphql.errors import Invalid, without_suggestion
 from apps.market.models import slug_validator, symbol_validator
 from apps.owned_ids import OWNED_ID_FORM
 
@@ -103,6 +102,7 @@ def read_query(query: str) -> DocumentNode:
 
 
 def _short(message: str) -> str:
+    message = without_suggestion(message)
     return message if len(message) <= 200 else f"{message[:199]}…"
 
 
@@ -219,7 +219,7 @@ def validate(schema: GraphQLSchema, document: DocumentNode, *, with_introspectio
     except RecursionError:
         raise Refused("LIMIT_EXCEEDED", f"The query is nested more than {DEPTH} levels deep.") from None
     if found:
-        raise Invalid(list(found.values()), with_suggestions=settings.DEBUG)
+        raise Invalid(list(found.values()))
 
 
 def variables_of(

@@ -20,6 +20,7 @@ from graphql.execution.values import get_argument_values
 from apps.api.errors import Refused
 from apps.api.graphql import limits
 from apps.api.graphql.context import Context
+from apps.api.graphql.documents import query_of
 from apps.api.graphql.execution import Execution
 from apps.api.graphql.schema import schema
 from apps.api.json_requests import announced_bytes
@@ -94,14 +95,15 @@ def body_of(request: HttpRequest) -> Body:
 
 def body_from(data: Any) -> Body:
     """Return query, variables and operationName of an object of JSON. Raises Refused."""
-    if not isinstance(data, dict) or not isinstance(data.get("query"), str):
+    if not isinstance(data, dict):
         raise Refused("BAD_REQUEST", 'Send one object like {"query": "…", "variables": {…}}.')
+    query = query_of(data)
     variables, name = data.get("variables"), data.get("operationName")
     if not isinstance(variables, dict | None) or not isinstance(name, str | None):
         raise Refused("BAD_REQUEST", "variables must be an object, operationName a text.")
     if not isinstance(data.get("extensions"), dict | None):
         raise Refused("BAD_REQUEST", "extensions must be an object.")
-    body = Body(data["query"], variables or {}, name or None)
+    body = Body(query, variables or {}, name or None)
     limits.refuse_unstorable(body._asdict())
     return body
 
@@ -112,12 +114,22 @@ def read(body: Body, *, is_followed: bool = False) -> Operation:
     return Operation(body, document, limits.operation_of(document, body.name, is_followed=is_followed), {})
 
 
+def may_introspect(user: Any) -> bool:
+    """Tell whether somebody may read the schema, and so the page, which is drawn from it."""
+    return settings.MARKET_IS_PUBLIC or user.is_authenticated
+
+
 def checked(operation: Operation, *, context: Context) -> Operation:
     """Return the operation, where it may be executed. Raises Refused."""
-    _check(operation.body.query, with_introspection=settings.MARKET_IS_PUBLIC or context.user.is_authenticated)
+    _check(operation.body.query, with_introspection=may_introspect(context.user))
     read = limits.variables_of(schema, operation.definition, operation.body.variables)
     limits.check_cost(schema, operation.document, operation.definition, variables=read, context=context)
     return operation._replace(read=read)
+
+
+def check_document(query: str) -> None:
+    """Raise Refused for a document whose shape is too large, or that does not fit the schema."""
+    _check(query, with_introspection=True)
 
 
 _parsed = lru_cache(_DOCUMENTS_KEPT)(limits.read_query)

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from typing import Any
 
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -32,6 +33,8 @@ def graphql(request: HttpRequest) -> HttpResponse:
     request_id: str = request.request_id  # type: ignore[attr-defined]
     try:
         if request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", ""):
+            if not operations.may_introspect(request.user):
+                return redirect_to_login(request.get_full_path())
             return page(request)
         status, answer, headers = 200, _answer(request, request_id=request_id), {}
     except Refused as refused:

@@ -32,7 +32,7 @@ PATH = "/graphql/stream"
 HEARTBEAT_SECONDS = 15.0
 BODY_WITHIN_SECONDS = 10.0
 LAST_WITHIN_SECONDS = 1.0
-_PARAMETERS = {"query", "variables", "operationName", "extensions"}
+_PARAMETERS = {"query", "documentId", "variables", "operationName", "extensions"}
 _COMPLETE = b"event: complete\ndata:\n\n"
 _HEARTBEAT = b":\n\n"
 # After how many milliseconds a browser connects again.
@@ -175,7 +175,8 @@ def _begun(request: ASGIRequest) -> Subscription:
 def _body_by_get(request: HttpRequest) -> operations.Body:
     if request.GET.keys() - _PARAMETERS:
         raise Refused(
-            "BAD_REQUEST", "The address has query, variables, operationName and extensions, and nothing else."
+            "BAD_REQUEST",
+            "The address has query or documentId, variables, operationName and extensions, and nothing else.",
         )
     try:
         read = {
@@ -183,9 +184,8 @@ def _body_by_get(request: HttpRequest) -> operations.Body:
         }
     except NotJson:
         raise Refused("BAD_REQUEST", "variables and extensions must be JSON.") from None
-    return operations.body_from(
-        {"query": request.GET.get("query"), "operationName": request.GET.get("operationName")} | read
-    )
+    texts = {name: request.GET.get(name) for name in ("query", "documentId", "operationName")}
+    return operations.body_from(texts | read)
 
 
 def _refuse_too_old(subscription: Subscription, stream: Stream) -> None:

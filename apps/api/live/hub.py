@@ -254,8 +254,9 @@ class Hub:
             await asyncio.sleep(CHECK_EVERY_SECONDS)
             try:
                 await self.check()
-            except DATABASE_ERRORS as error:
-                logger.warning("streams not checked", extra={"reason": type(error).__name__})
+            except Exception as error:
+                # The next one may find out: a token that was revoked must not be followed for ever.
+                logger.warning("streams not checked", extra={"reason": type(error).__name__}, exc_info=True)
 
     async def check(self) -> None:
         """End the streams whose token or session is in force no more, and let the others see by today's permissions."""

@@ -197,9 +197,11 @@ def switch_on(*, channel: Channel) -> None:
     """Switch a channel on, and clear the record of its failures: if it still does not work, it fails again."""
     channel.is_enabled = True
     channel.switched_off_because = ""
-    channel.failing_since = channel.resume_at = None
+    channel.failing_since = channel.refused_since = channel.resume_at = None
     with transaction.atomic():
-        channel.save(update_fields=["is_enabled", "switched_off_because", "failing_since", "resume_at"])
+        channel.save(
+            update_fields=["is_enabled", "switched_off_because", "failing_since", "refused_since", "resume_at"]
+        )
         schedule_reminders(channel=channel)
 
 

@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.contrib.auth import get_user_model
+from django.db.models import Q
 
 from apps.alerts.models import Alert, AlertEvent
+from apps.canary import CANARY
 from apps.notify.models import Channel, Notification, RuleChannel
 from apps.notify.queries import operator_channels
 from apps.notify.services.channels import channel_that_works, inbox_of
 
+# The owner of a channel is active, or is the canary's, which never is.
+MAY_BE_NOTIFIED = Q(channel__owner__is_active=True) | Q(channel=CANARY)
 # The subject of an alert -> the way from a rule's channel to it: what the rule watches, or the other
 # channels that the rule names.
 _FROM_RULE_CHANNEL = {
@@ -42,7 +46,7 @@ def _enqueue_opened(opened: Sequence[AlertEvent], *, now: datetime) -> int:
         return 0
     channels: dict[int, list[Channel]] = {}
     rule_ids = {one.alert.rule_id for one in opened} - {None}
-    links = RuleChannel.objects.filter(rule__in=rule_ids, channel__is_enabled=True)
+    links = RuleChannel.objects.filter(MAY_BE_NOTIFIED, rule__in=rule_ids, channel__is_enabled=True)
     for link in links.select_related("channel").order_by("channel_id"):
         channels.setdefault(link.rule_id, []).append(link.channel)
     of_operators = operator_channels() if any(one.alert.owner_id is None for one in opened) else []

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from enum import StrEnum
 
 from django.conf import settings
 from django.db import transaction
@@ -27,8 +28,19 @@ _EVENTS = {
 _JOINING = (AlertEvent.Kind.RESOLVED, AlertEvent.Kind.CORRECTED)
 
 
-def plan(*, channel_id: int, now: datetime) -> bool:
-    """Create the message for a channel's due notifications, and return whether there is something new to send.
+class Planned(StrEnum):
+    """What came of planning a channel: a message, or why there is none."""
+
+    MESSAGE = "message"
+    NO_CHANNEL = "no_channel"
+    NOTHING_DUE = "nothing_due"
+    AT_LIMIT = "at_limit"
+    DEFERRED = "deferred"
+
+
+def plan(*, channel_id: int, now: datetime) -> Planned:
+    """Create the message for a channel's due notifications, and return that there is something new to send, or why
+    not.
 
     As soon as one notification is due, the others that wait with it go into the same message. A channel that has
     reached its limit for this minute waits on, with all of its notifications. Notifications that a silence or quiet
@@ -39,19 +51,20 @@ def plan(*, channel_id: int, now: datetime) -> bool:
         # shared out between two planners, would become two messages in any order.
         channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
         if channel is None:
-            return False
+            return Planned.NO_CHANNEL
         notifications = queries.notifications_to_plan(channel_id=channel_id, now=now)
-        is_due = any(queries.is_to_plan(notification, now=now) for notification in notifications)
-        if not is_due or queries.is_at_its_limit(channel, now=now):
-            return False
+        if not any(queries.is_to_plan(notification, now=now) for notification in notifications):
+            return Planned.NOTHING_DUE
+        if queries.is_at_its_limit(channel, now=now):
+            return Planned.AT_LIMIT
         notifications = _without_moot_reminders(_without_deferred(notifications, now=now))
         # Notifications in their group wait go early with one that is due, but not with one that is deferred.
         if not any(queries.is_to_plan(notification, now=now) for notification in notifications):
-            return False
+            return Planned.DEFERRED
         _write_messages(notifications, channel=channel, now=now)
         channel.dispatched_at = now
         channel.save(update_fields=["dispatched_at"])
-    return True
+    return Planned.MESSAGE
 
 
 def _without_deferred(notifications: Sequence[Notification], *, now: datetime) -> list[Notification]:
@@ -152,6 +165,8 @@ def item_of(notification: Notification) -> domain.MessageItem:
 
 
 def _describe_deferral(notification: Notification) -> str:
+    if notification.given_up_on is not None:
+        return f"the channel {notification.given_up_on}, on which it was given up"
     if notification.deferred_by == Notification.Deferral.NONE:
         return ""
     if notification.silence is None:

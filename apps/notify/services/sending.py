@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from apps.notify import domain, queries
@@ -15,12 +16,16 @@ from apps.notify.models import Attempt, Channel, Message
 from apps.notify.services.actions import action_links
 from apps.notify.services.channels import switch_off, url_of
 from apps.notify.services.counting import count_deliveries
+from apps.notify.services.giving_up import again, hand_over, make_smaller
 from apps.notify.services.planning import url_of as url_of_message
 from apps.notify.services.reminding import schedule_reminders
 from apps.notify.transports.protocol import (
+    ChannelMoved,
     ChannelRefused,
     Receipt,
+    RefusedForNow,
     RenderedMessage,
+    TooLarge,
     TransportFailure,
     TransportRejected,
     TransportUnavailable,
@@ -32,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 # Longer than a task that sends may run (25 s), so no two senders have one message.
 SEND_LEASE = timedelta(seconds=30)
+# Reason of an attempt whose process did not say what came of it.
+LOST = "lost"
 # A channel on which every attempt has failed for so long is switched off.
 FAILING_AT_MOST = timedelta(hours=72)
 
@@ -59,7 +66,15 @@ def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) 
         logger.exception("transport raised", extra={"message_id": str(attempt.message_id)})
         came = TransportUnavailable("crashed", "The transport failed; the log says how.")
     attempt.milliseconds = round((time.monotonic() - began) * 1_000)
-    return _finish(attempt, came=came, now=now)
+    try:
+        return _finish(attempt, came=came, now=now)
+    except (InterfaceError, OperationalError):
+        if connection.in_atomic_block or connection.is_usable():
+            raise
+        # The receiver's answer is known here and nowhere else. Whether the first commit was made, the rows say.
+        logger.warning("outcome written on a new connection", extra={"message_id": str(attempt.message_id)})
+        connection.close()
+        return _finish(attempt, came=came, now=now)
 
 
 def render(message: Message) -> RenderedMessage:
@@ -81,11 +96,12 @@ def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | 
     """Claim the channel's next message for one attempt, under the channel's lock. The message's count of attempts is
     the fence against a sender that comes back late."""
     with transaction.atomic():
-        channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
+        rows = Channel.objects.select_for_update(no_key=True, of=("self",)).select_related("owner")
+        channel = rows.filter(pk=channel_id).first()
         if channel is None:
             return None
-        if not channel.is_enabled:
-            queries.given_up_with(channel).update(status=Message.Status.FAILED, lease_until=None)
+        if not channel.is_enabled or not queries.may_be_notified(channel):
+            _give_up(queries.given_up_with(channel), channel=channel, now=now)
             return None
         if channel.resume_at is not None and channel.resume_at > now:
             return None
@@ -95,17 +111,29 @@ def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | 
         message = queries.next_message(channel_id)
         while message is not None and message.attempts - message.attempts_before > len(domain.RETRY_AFTER_SECONDS):
             # The process of its last attempt died too: this message may be what crashes its senders.
-            Message.objects.filter(pk=message.pk).update(status=Message.Status.FAILED, lease_until=None)
+            _give_up(Message.objects.filter(pk=message.pk), channel=channel, now=now)
             schedule_reminders(channel=channel, message=message)
             message = queries.next_message(channel_id)
         if message is None:
             return None
         number = message.attempts + 1
+        if message.attempts:
+            _close_lost(message)
         Message.objects.filter(pk=message.pk).update(
             attempts=number, status=Message.Status.SENDING, lease_until=Now() + SEND_LEASE
         )
         message.channel = channel
         return Attempt.objects.create(message=message, number=number, started_at=now)
+
+
+def _close_lost(message: Message) -> None:
+    """Give the earlier attempts without an outcome one: their processes are gone, or late."""
+    message.tries.filter(outcome="").update(
+        outcome=Attempt.Outcome.TRANSIENT_FAILURE,
+        reason=LOST,
+        detail="The process ended before it had noted the answer.",
+        finished_at=Now(),
+    )
 
 
 def _put_off_in_quiet_hours(channel: Channel, *, now: datetime) -> None:
@@ -122,6 +150,7 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
     """Record the result of the attempt and return its outcome. The message changes only where no newer attempt was
     begun."""
     message, channel = attempt.message, attempt.message.channel
+    is_test = message.kind == Message.Kind.TEST
     outcome = _outcome_of(came)
     reason = came.reason if isinstance(came, TransportFailure) else ""
     logger.info(
@@ -131,7 +160,7 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
     with transaction.atomic():
         # As it is by now: its owner may have changed how often it reminds.
         locked = Channel.objects.select_for_update(no_key=True).filter(pk=channel.pk).first()
-        Attempt.objects.filter(pk=attempt.pk).update(
+        noted = Attempt.objects.filter(Q(outcome="") | Q(reason=LOST), pk=attempt.pk).update(
             outcome=outcome,
             reason=reason[:64],
             detail=came.detail[:2048],
@@ -140,17 +169,23 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
             milliseconds=attempt.milliseconds,
             finished_at=Now(),
         )
+        if not noted:
+            return outcome
         ours = Message.objects.filter(pk=message.pk, attempts=attempt.number, status=Message.Status.SENDING)
         if isinstance(came, Receipt):
             won = ours.update(status=Message.Status.DELIVERED, delivered_at=Now(), lease_until=None)
-            if won and (channel.failing_since, channel.resume_at) != (None, None):
-                Channel.objects.filter(pk=channel.pk).update(failing_since=None, resume_at=None)
-        elif isinstance(came, TransportUnavailable):
+            if won and (channel.failing_since, channel.refused_since, channel.resume_at) != (None, None, None):
+                Channel.objects.filter(pk=channel.pk).update(failing_since=None, refused_since=None, resume_at=None)
+        elif isinstance(came, ChannelMoved):
+            if again(ours):
+                channel.put_settings(channel.transport_settings | dict(came.settings))
+                channel.save(update_fields=["config", "encrypted"])
+        elif isinstance(came, TransportUnavailable) and not (is_test and isinstance(came, RefusedForNow)):
             _put_off(attempt, came=came, now=now)
-        else:
-            won = ours.update(status=Message.Status.FAILED, lease_until=None)
+        elif not (isinstance(came, TooLarge) and make_smaller(message, sent_again=ours, now=now)):
+            won = _give_up(ours, channel=channel, now=now)
             # A refused test changes nothing else: its owner is setting the channel up and sees the result.
-            if won and message.kind != Message.Kind.TEST:
+            if won and not is_test:
                 if isinstance(came, ChannelRefused):
                     switch_off(channel=channel, because=came.detail or came.reason, now=now)
                 else:
@@ -182,6 +217,16 @@ def _outcome_of(came: Receipt | TransportFailure) -> Attempt.Outcome:
     return Attempt.Outcome.TRANSIENT_FAILURE
 
 
+def _give_up(messages: QuerySet[Message], *, channel: Channel, now: datetime) -> int:
+    """Fail these messages of a channel, have another channel notify of what they are about, and return how many they
+    are."""
+    message_ids = list(messages.values_list("pk", flat=True))
+    if message_ids:
+        Message.objects.filter(pk__in=message_ids).update(status=Message.Status.FAILED, lease_until=None)
+        hand_over(message_ids=message_ids, channel=channel, now=now)
+    return len(message_ids)
+
+
 def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> None:
     """Schedule the next attempt, later where the receiver asked for that; after the last one the message fails."""
     message, channel = attempt.message, attempt.message.channel
@@ -189,7 +234,7 @@ def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> 
     delay = domain.retry_delay(attempts=attempt.number - message.attempts_before, uniform=random.uniform)
     asked = timedelta(seconds=came.retry_after_seconds) if came.retry_after_seconds is not None else None
     if delay is None:
-        won = ours.update(status=Message.Status.FAILED, lease_until=None)
+        won = _give_up(ours, channel=channel, now=now)
     else:
         # Never sooner than the schedule: a receiver that asks for 1 s each time would get all attempts in 10 s.
         wait = max(delay, asked or delay)
@@ -203,10 +248,18 @@ def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> 
 
 
 def _note_failure(channel: Channel, *, came: TransportFailure, now: datetime) -> None:
-    """Record since when the channel fails, and switch it off after FAILING_AT_MOST."""
-    if channel.failing_since is None:
-        Channel.objects.filter(pk=channel.pk).update(failing_since=now)
-    elif channel.failing_since <= now - FAILING_AT_MOST:
+    """Record since when the channel fails, and switch it off after FAILING_AT_MOST, or where it was refused for as long
+    as makes a refusal believed."""
+    refused_since = (channel.refused_since or now) if isinstance(came, RefusedForNow) else None
+    failing_since = channel.failing_since or now
+    if (failing_since, refused_since) != (channel.failing_since, channel.refused_since):
+        Channel.objects.filter(pk=channel.pk).update(failing_since=failing_since, refused_since=refused_since)
+    if isinstance(came, RefusedForNow) and channel.refused_since is not None:
+        is_believed = channel.refused_since <= now - came.off_after
+        if is_believed and not (came.is_shared and queries.is_refused_like_others(channel)):
+            switch_off(channel=channel, because=came.detail or came.reason, now=now)
+            return
+    if channel.failing_since is not None and channel.failing_since <= now - FAILING_AT_MOST:
         detail = f"nothing has got through since {domain.moment(channel.failing_since)} ({came.detail or came.reason})"
         switch_off(channel=channel, because=detail, now=now)
 

@@ -1,28 +1,31 @@
 """E-mail over the SMTP server of EMAIL_URL. The Message-ID has the message's id, so a repeat can be recognized."""
 
+import re
 import smtplib
 import socket
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
+from enum import Enum
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives
 from django.core.mail.backends.smtp import EmailBackend
-from django.core.validators import EmailValidator
 from django.template.loader import render_to_string
 
+from apps.mail import SEVEN_BIT, header_text, is_mail_address
 from apps.notify import domain
 from apps.notify.transports.protocol import (
     SEND_SECONDS,
     ChannelDefaults,
     ChannelInvalid,
-    ChannelRefused,
     Receipt,
+    RefusedForNow,
     RenderedMessage,
     Setting,
+    TooLarge,
     TransportFailure,
     TransportRejected,
     TransportUnavailable,
@@ -32,7 +35,10 @@ from apps.notify.transports.protocol import (
 # White on them is read well, and they stand out from white and from black.
 COLOURS = {"critical": "#c62828", "warning": "#9a6400", "info": "#1a6dc4", "": "#6b7482"}
 
-_is_address = EmailValidator()
+# Every address on a server that is wrongly set is refused: a refusal is believed when it has been repeated.
+NO_MAILBOX_AFTER = timedelta(minutes=2)
+REFUSED_AFTER = timedelta(hours=2)
+_ENHANCED = re.compile(r"\s*5\.(\d{1,3})\.(\d{1,3})\b")
 
 
 class Email:
@@ -44,15 +50,10 @@ class Email:
     defaults = ChannelDefaults(messages_per_minute=20)
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
-        """Return {"to": address}. Django would take "a@b.c,evil@x" for one address and write both into To."""
+        """Return {"to": address}."""
         found = read_settings(settings, known=self.settings, kind=self.kind)
-        to = found["to"]
-        if len(to) > 254 or any(mark in to for mark in ",; <>"):
+        if not is_mail_address(found["to"]):
             raise ChannelInvalid("must be one address, like you@example.org", setting="to")
-        try:
-            _is_address(to)
-        except ValidationError:
-            raise ChannelInvalid("must be one address, like you@example.org", setting="to") from None
         return found
 
     def preview(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> str:
@@ -65,7 +66,7 @@ class Email:
             raise TransportUnavailable("no_server", "EMAIL_URL is not set")
         domain_of_sender = django_settings.DEFAULT_FROM_EMAIL.rpartition("@")[2].rstrip("> ")
         mail = EmailMultiAlternatives(
-            subject=domain.one_line(rendered.subject),
+            subject=header_text(rendered.subject),
             body=_text(rendered),
             to=[settings["to"]],
             headers={
@@ -75,21 +76,18 @@ class Email:
                 **_thread(rendered, domain_of_sender),
             },
         )
+        mail.encoding = SEVEN_BIT
         mail.attach_alternative(_html(rendered), "text/html")
         try:
             with _Connection() as connection:
                 connection.send_messages([mail])
         except smtplib.SMTPRecipientsRefused as error:
-            code, answer = next(iter(error.recipients.values()))
-            raise _failure(code, answer, no_mailbox=(550, 551, 553), for_good=range(500, 600)) from None
+            raise _failure(*next(iter(error.recipients.values())), stage=_Stage.RECIPIENT) from None
         except smtplib.SMTPDataError as error:
-            # 550 says here what the server thinks of the content.
-            raise _failure(error.smtp_code, error.smtp_error, for_good=range(500, 600)) from None
-        except smtplib.SMTPSenderRefused as error:
-            # 552: the mail is too large. All else is about EMAIL_FROM, and so about everybody's mails.
-            raise _failure(error.smtp_code, error.smtp_error, for_good=(552,)) from None
+            raise _failure(error.smtp_code, error.smtp_error, stage=_Stage.CONTENT) from None
         except smtplib.SMTPResponseException as error:
-            raise _failure(error.smtp_code, error.smtp_error) from None
+            # Of the sender, or of signing in: it is about everybody's mails.
+            raise _failure(error.smtp_code, error.smtp_error, stage=_Stage.OTHER) from None
         except (smtplib.SMTPException, OSError) as error:
             raise TransportUnavailable("connection", type(error).__name__) from None
         return Receipt(f"taken by {django_settings.EMAIL_HOST}")
@@ -170,16 +168,34 @@ class _BoundedSSL(_Bounded, smtplib.SMTP_SSL):
     """The same, encrypted from the first byte on."""
 
 
-def _failure(
-    code: int, answer: bytes | str, *, no_mailbox: Collection[int] = (), for_good: Collection[int] = ()
-) -> TransportFailure:
-    """Return what the server's answer means. no_mailbox, for_good: the codes that refuse the channel, and the mail."""
+class _Stage(Enum):
+    """What the server was asked to take when it refused."""
+
+    RECIPIENT = "recipient"
+    CONTENT = "content"
+    OTHER = "other"
+
+
+def _failure(code: int, answer: bytes | str, *, stage: _Stage) -> TransportFailure:
+    """Return what the server's answer means: by its enhanced status code (RFC 3463), and without one by what was
+    refused."""
     said = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
     if not 200 <= code < 600:
         return TransportUnavailable("no_smtp", "what answers there does not speak SMTP")
     reason, detail = f"smtp_{code}", f"{code} {said}".replace("\0", "")
-    if code in no_mailbox:
-        return ChannelRefused(reason, detail, status=code)
-    if code in for_good and code not in (530, 534, 535):
-        return TransportRejected(reason, detail, status=code)
-    return TransportUnavailable(reason, detail, status=code)
+    again = TransportUnavailable(reason, detail, status=code)
+    if code < 500 or code in (530, 534, 535):
+        return again
+    found = _ENHANCED.match(said)
+    subject, number = (int(found[1]), int(found[2])) if found else (None, None)
+    # The message is larger than the mailbox or the system takes.
+    if (subject, number) in ((2, 3), (3, 4)) or (code == 552 and subject is None):
+        return TooLarge(reason, detail, status=code)
+    if subject in (2, 3, 4, 7):
+        return again
+    if stage is _Stage.RECIPIENT and (subject == 1 or code in (550, 551, 553, 554)):
+        # 5.1.7 and 5.1.8 are about the sender.
+        is_mailbox = subject == 1 and number not in (7, 8)
+        off_after = NO_MAILBOX_AFTER if is_mailbox else REFUSED_AFTER
+        return RefusedForNow(reason, detail, status=code, off_after=off_after, is_shared=True)
+    return again if stage is _Stage.OTHER else TransportRejected(reason, detail, status=code)

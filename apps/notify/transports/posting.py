@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -17,6 +17,8 @@ from apps.notify.transports.protocol import (
     SEND_SECONDS,
     ChannelRefused,
     Receipt,
+    RefusedForNow,
+    TooLarge,
     TransportFailure,
     TransportRejected,
     TransportUnavailable,
@@ -37,6 +39,7 @@ from apps.outbound import (
 
 ANSWER_LIMIT_BYTES = 65_536
 CHUNK_BYTES = 8_192
+REFUSED_AFTER = timedelta(minutes=30)
 
 
 @dataclass(slots=True)
@@ -208,8 +211,8 @@ def _text_of(body: bytes, *, hide: Sequence[str]) -> str:
 def receipt_of(answer: Answer, *, retry_after: str | None = None) -> Receipt:
     """Return the receipt of an answer of success. retry_after: its body's value of the header of that name, if any.
 
-    Raises TransportUnavailable for 408, 425, 429 and 5xx, ChannelRefused for 3xx, 401, 403, 404, 405 and 410, and
-    TransportRejected for any other 4xx.
+    Raises TransportUnavailable for 408, 425, 429 and 5xx, RefusedForNow for 3xx, 401, 403, 404 and 405, which a proxy
+    that is being restarted says too, ChannelRefused for 410, TooLarge for 413, and TransportRejected for any other 4xx.
     """
     status, kept = answer.status, answer.text[:ANSWER_KEPT]
     detail = f"{answer.host} answered {status} {_phrase_of(status)}".rstrip()
@@ -220,9 +223,13 @@ def receipt_of(answer: Answer, *, retry_after: str | None = None) -> Receipt:
         raise TransportUnavailable(f"http_{status}", detail, status=status, answer=kept, retry_after_seconds=asked)
     if status < 400:
         detail += "; redirects are not followed, so set the address that it leads to"
-        raise ChannelRefused("redirect", detail, status=status, answer=kept)
-    if status in (401, 403, 404, 405, 410):
+        raise RefusedForNow("redirect", detail, off_after=REFUSED_AFTER, status=status, answer=kept)
+    if status in (401, 403, 404, 405):
+        raise RefusedForNow(f"http_{status}", detail, off_after=REFUSED_AFTER, status=status, answer=kept)
+    if status == 410:
         raise ChannelRefused(f"http_{status}", detail, status=status, answer=kept)
+    if status == 413:
+        raise TooLarge(f"http_{status}", detail, status=status, answer=kept)
     raise TransportRejected(f"http_{status}", detail, status=status, answer=kept)
 
 

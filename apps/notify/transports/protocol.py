@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 
 from apps.notify.domain import MessageItem
@@ -44,8 +45,42 @@ class TransportUnavailable(TransportFailure):
         self.retry_after_seconds = retry_after_seconds
 
 
+class RefusedForNow(TransportUnavailable):
+    """The channel was refused, which may be a fault of a moment: it is tried again, and switched off where it has been
+    refused, and nothing else has come of it, for `off_after`. is_shared: by a server that other channels of its kind
+    use too, and which is to blame where it refuses those as well."""
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        off_after: timedelta,
+        is_shared: bool = False,
+        status: int | None = None,
+        answer: str = "",
+    ) -> None:
+        super().__init__(reason, detail, status=status, answer=answer)
+        self.off_after = off_after
+        self.is_shared = is_shared
+
+
+class ChannelMoved(TransportFailure):
+    """The channel has another address now, to which the same message is to be sent: settings are those that change."""
+
+    def __init__(
+        self, reason: str, detail: str = "", *, settings: Mapping[str, str], status: int | None = None
+    ) -> None:
+        super().__init__(reason, detail, status=status)
+        self.settings = settings
+
+
 class TransportRejected(TransportFailure):
     """This message will never be taken as it is; others may."""
+
+
+class TooLarge(TransportRejected):
+    """The receiver takes no message of this size; smaller ones it may."""
 
 
 class ChannelRefused(TransportRejected):
@@ -140,7 +175,7 @@ class Transport(Protocol):
         """Return what would be sent, as text for people, made by the same code as what is sent and without secrets."""
 
     def send(self, rendered: RenderedMessage, settings: Mapping[str, str]) -> Receipt:
-        """Send once, within SEND_SECONDS. Raises TransportUnavailable, TransportRejected or ChannelRefused."""
+        """Send once, within SEND_SECONDS. Raises TransportUnavailable, ChannelMoved or TransportRejected."""
 
 
 def read_settings(settings: Mapping[str, Any], *, known: tuple[Setting, ...], kind: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 what has wide effects."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,7 +11,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,11 +19,11 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from apps.market.domain import epoch_microseconds
 from apps.market.queries import PathPoint
+from apps.panel.kit.addresses import SiteAdmin
 from apps.wording import format_plain
 
 ROWS_SHOWN = 100
@@ -86,7 +85,7 @@ def _milliseconds(at: datetime) -> int:
     return epoch_microseconds(at) // 1_000
 
 
-class PageAdmin(ModelAdmin):
+class PageAdmin(SiteAdmin):
     """A page of fields with buttons and charts above them, and tables below.
 
     empty_text: said where the list has no rows; buttons: the list's actions that stand on a row's own page too.
@@ -111,19 +110,6 @@ class PageAdmin(ModelAdmin):
     def charts_for(self, request: HttpRequest, row: Any) -> list[Chart]:
         """Return what is drawn above the fields for this reader."""
         return []
-
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        """Let an address filter by the list's own filters and by nothing else.
-
-        By any related row, a list would reveal rows that its reader does not see.
-        """
-        first = lookup.split("__", 1)[0]
-        filters = [one[0] if isinstance(one, tuple) else one for one in self.get_list_filter(request)]
-        if first not in [getattr(one, "parameter_name", one) for one in filters]:
-            with suppress(FieldDoesNotExist):
-                self.opts.get_field(first)
-                return False
-        return super().lookup_allowed(lookup, value, request)
 
     def buttons_for(self, request: HttpRequest, row: Any) -> Sequence[str]:
         """Return those of the buttons that would do something to this row."""

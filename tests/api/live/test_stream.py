@@ -16,7 +16,7 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.services import acknowledge
 from apps.api.graphql.connections import place_of
 from apps.api.graphql.context import Context
-from apps.api.live import hub
+from apps.api.live import application, hub
 from apps.api.live.application import PATH
 from apps.api.live.kinds import KINDS
 from apps.api.tokens.models import ApiToken
@@ -253,6 +253,30 @@ def test_a_viewer_has_a_bounded_number_of_streams(live, feed, token, ada, monkey
 
 def check(live):
     asyncio.run_coroutine_threadsafe(live.hub.check(), live.hub._loop).result(10)
+
+
+def test_a_check_that_fails_is_made_again(live, token, ada, monkeypatch):
+    follower = live.follow(ALERTS, token=token)
+    checks = []
+
+    def in_force(credentials, *, now):
+        checks.append(credentials)
+        if len(checks) == 1:
+            raise ValueError("unforeseen")
+        return {}
+
+    monkeypatch.setattr(hub, "in_force", in_force)
+    monkeypatch.setattr(hub, "CHECK_EVERY_SECONDS", 0.01)
+    checking = asyncio.run_coroutine_threadsafe(live.hub._check_for_ever(), live.hub._loop)
+    assert refused(follower) == "INVALID_TOKEN"
+    checking.cancel()
+
+
+def test_a_comment_comes_while_nothing_happens(live, token, monkeypatch):
+    monkeypatch.setattr(application, "HEARTBEAT_SECONDS", 0.05)
+    follower = live.follow(ALERTS, token=token)
+    lines = iter(follower.response.readline, b"")
+    assert [line for line, _ in zip((line for line in lines if line == b":\n"), range(2), strict=False)] == [b":\n"] * 2
 
 
 def test_a_stream_ends_when_its_token_is_in_force_no_more(live, token):

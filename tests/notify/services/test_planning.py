@@ -469,4 +469,24 @@ def test_a_template_that_has_become_wrong_costs_no_alert(feed, rule, channel):
 
 
 def test_a_channel_that_is_gone_is_nothing_to_plan():
-    assert services.plan(channel_id=0, now=LONG_AGO) is False
+    assert services.plan(channel_id=0, now=LONG_AGO) == "no_channel"
+
+
+def test_planning_says_why_there_is_no_message(feed, rule, channel):
+    def planned():
+        return str(services.plan(channel_id=channel.pk, now=timezone.now() + timedelta(seconds=1)))
+
+    seen = [planned()]
+    evaluate(feed, (0, "101"))
+    silence = services.create_silence(
+        **{"author": channel.owner, "owner": channel.owner, "comment": "work"},
+        **{"starts_at": timezone.now() - timedelta(hours=1), "ends_at": timezone.now() + timedelta(hours=1)},
+    )
+    seen.append(planned())
+    services.end_silences(silences=[silence], now=timezone.now())
+    seen.append(planned())
+    set_channel(channel, messages_per_minute=1)
+    evaluate(feed, (1, "99"))
+    seen.append(planned())
+
+    assert seen == ["nothing_due", "deferred", "message", "at_limit"]

@@ -216,7 +216,7 @@ def test_a_rejection_is_for_good_and_leaves_the_channel_on(feed, rule, channel, 
     make_due(message_id)
     assert send(channel) is None
     assert (Message.objects.get().status, outcomes(message_id)) == ("failed", [(1, "permanent_failure", "http_400")])
-    assert Channel.objects.get().is_enabled
+    assert Channel.objects.get(kind="fake").is_enabled
 
 
 def test_a_crash_between_the_answer_and_the_commit_costs_one_repeat_with_the_same_id(feed, rule, channel, outside):
@@ -231,7 +231,7 @@ def test_a_crash_between_the_answer_and_the_commit_costs_one_repeat_with_the_sam
 
     assert (while_leased, after) == (None, ["delivered", None])
     assert [rendered.id for rendered in outside.rendered_messages] == [str(message_id)] * 2
-    assert outcomes(message_id) == [(1, "", ""), (2, "delivered", "")]
+    assert outcomes(message_id) == [(1, "transient_failure", "lost"), (2, "delivered", "")]
 
 
 @pytest.mark.parametrize(

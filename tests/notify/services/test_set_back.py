@@ -20,7 +20,7 @@ def test_what_waits_for_its_group_is_planned_at_once(feed, rule, channel):
     Notification.objects.update(due_at=now + HOUR)
 
     assert queries.channels_to_plan(now=now) == [channel.pk]
-    assert services.plan(channel_id=channel.pk, now=now)
+    assert services.plan(channel_id=channel.pk, now=now) == "message"
     assert Message.objects.count() == 1
 
 
@@ -30,7 +30,7 @@ def test_what_a_silence_defers_waits_on(feed, rule, channel):
     Notification.objects.update(due_at=now + HOUR, deferred_by=Notification.Deferral.SILENCE)
 
     assert queries.channels_to_plan(now=now) == []
-    assert not services.plan(channel_id=channel.pk, now=now)
+    assert services.plan(channel_id=channel.pk, now=now) == "nothing_due"
 
 
 def test_a_message_that_was_dispatched_before_is_dispatched_again(feed, rule, channel):

@@ -6,7 +6,7 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.policy import default
 from html import unescape
 
@@ -20,9 +20,11 @@ from apps.notify.transports.email import Email
 from apps.notify.transports.protocol import (
     Action,
     ChannelInvalid,
-    ChannelRefused,
     Receipt,
+    RefusedForNow,
     RenderedMessage,
+    TooLarge,
+    TransportFailure,
     TransportRejected,
     TransportUnavailable,
 )
@@ -273,26 +275,41 @@ def test_a_line_break_in_a_subject_cannot_add_a_header(server):
     assert mail["Bcc"] is None
 
 
-@pytest.mark.parametrize(("status", "said"), [(550, "no such user"), (551, "moved"), (553, "bad name")])
-def test_an_address_that_there_is_not_refuses_the_channel(server, status, said):
-    server.recipient_answer = f"{status} {said}"
+@pytest.mark.parametrize(
+    ("answer", "kind", "minutes"),
+    [
+        ("550 5.1.1 no such user", RefusedForNow, 2),
+        ("550 5.1.10 null MX", RefusedForNow, 2),
+        ("550 5.1.8 bad sender", RefusedForNow, 120),
+        ("550 no such user", RefusedForNow, 120),
+        ("551 moved", RefusedForNow, 120),
+        ("553 bad name", RefusedForNow, 120),
+        ("554 denied", RefusedForNow, 120),
+        ("550 5.7.1 relaying denied", TransportUnavailable, None),
+        ("554 5.7.1 blocked", TransportUnavailable, None),
+        ("552 5.2.2 mailbox full", TransportUnavailable, None),
+        ("550 5.2.1 too many mails", TransportUnavailable, None),
+        ("554 5.3.2 no mail here now", TransportUnavailable, None),
+        ("550 5.4.1 no route", TransportUnavailable, None),
+        ("552 too much", TooLarge, None),
+        ("552 5.3.4 too large", TooLarge, None),
+        ("550 5.2.3 too large for this mailbox", TooLarge, None),
+        ("555 what is that", TransportRejected, None),
+        ("550 5.5.4 what is that", RefusedForNow, 120),
+    ],
+)
+def test_the_enhanced_status_code_says_whether_the_address_the_mail_or_the_server_is_wrong(
+    server, answer, kind, minutes
+):
+    server.recipient_answer = answer
 
-    with pytest.raises(ChannelRefused) as refusal:
+    with pytest.raises(TransportFailure) as refusal:
         Email().send(RENDERED, TO)
 
     failure = refusal.value
-    assert (failure.reason, failure.detail, failure.status) == (f"smtp_{status}", f"{status} {said}", status)
-    assert server.taken == []
-
-
-def test_another_refusal_with_5xx_is_this_mails_only(server):
-    server.recipient_answer = "554 spam"
-
-    with pytest.raises(TransportRejected) as rejection:
-        Email().send(RENDERED, TO)
-
-    assert not isinstance(rejection.value, ChannelRefused)
-    assert (rejection.value.reason, rejection.value.detail) == ("smtp_554", "554 spam")
+    assert (type(failure), failure.reason, failure.detail) == (kind, f"smtp_{answer[:3]}", answer)
+    assert getattr(failure, "off_after", None) == (timedelta(minutes=minutes) if minutes else None)
+    assert getattr(failure, "is_shared", True)
     assert server.taken == []
 
 
@@ -318,13 +335,38 @@ def test_a_mail_refused_for_what_it_says_is_rejected_and_one_put_off_is_not(serv
         Email().send(RENDERED, TO)
 
 
-def test_550_for_what_a_mail_says_is_no_word_on_the_address(server):
-    server.data_answer = "550 5.7.1 this looks unsolicited"
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("550 5.7.1 this looks unsolicited", TransportUnavailable),
+        ("550 this looks unsolicited", TransportRejected),
+        ("550 5.6.0 what is that", TransportRejected),
+        ("550 5.1.1 no such user", TransportRejected),
+        ("552 5.3.4 too large", TooLarge),
+    ],
+)
+def test_a_refusal_of_what_a_mail_says_is_no_word_on_the_address(server, answer, kind):
+    server.data_answer = answer
 
-    with pytest.raises(TransportRejected) as rejection:
+    with pytest.raises(TransportFailure) as refusal:
         Email().send(RENDERED, TO)
 
-    assert not isinstance(rejection.value, ChannelRefused)
+    assert type(refusal.value) is kind
+
+
+def test_a_mail_has_seven_bits_whatever_the_names_in_it(server):
+    names = "Курс € " + "ж" * 2_000
+    Email().send(replace(render(items(1, rule=names, summary=names)), subject="Курс"), TO)
+
+    mail = server.taken[0][1]
+    assert mail.as_bytes().isascii()
+    assert [part["Content-Transfer-Encoding"] for part in mail.iter_parts()] == ["quoted-printable"] * 2
+    assert (mail["Subject"], names in parts_of(mail)[0]) == ("Курс", True)
+
+
+def test_control_characters_reach_no_header(server):
+    Email().send(replace(RENDERED, subject="a\0b\x07c\x1b[31m\x7f\x85d\u2028e"), TO)
+    assert server.taken[0][1]["Subject"] == "abc[31m d e"
 
 
 @pytest.mark.parametrize("answer", ["550 5.7.1 not for you", "553 5.1.8 no such sender", "554 5.7.1 denied"])
@@ -453,7 +495,8 @@ def test_without_a_server_set_it_says_so(settings):
     [
         "a", "@", "a@", "@b.org", "a@b.c,evil@x", "a@example.org,evil@example.org", "a@example.org;b@example.org",
         "a@example.org evil@example.org", "Ada <a@example.org>", "<a@example.org>", "a@example..org",
-        "a@-example.org", " a@example.org", "a@example.org ", "x" * 250 + "@example.org",
+        "a@-example.org", " a@example.org", "a@example.org ", "x" * 250 + "@example.org", "a@[127.0.0.1]",
+        "a@localhost", "a@exam\u2028ple.org", "a@exam\u202eple.org", "a\u2028@example.org",
     ],
 )  # fmt: skip
 def test_what_is_not_one_address_is_refused(address):

@@ -8,6 +8,7 @@ import pytest
 from apps.notify.transports import posting
 from apps.notify.transports.protocol import (
     ChannelRefused,
+    RefusedForNow,
     TransportUnavailable,
 )
 from fintech.settings.env import place
@@ -199,7 +200,7 @@ class TestNothingElseIsReached:
 
         failure = failure_of(f"http://127.0.0.1:{httpserver.port}/hook")
 
-        assert (type(failure), failure.reason, failure.status) == (ChannelRefused, "redirect", status)
+        assert (type(failure), failure.reason, failure.status) == (RefusedForNow, "redirect", status)
         assert "; redirects are not followed" in failure.detail
         assert there not in failure.detail
         assert [request.path for request, _ in httpserver.log] == ["/hook"]

@@ -17,6 +17,8 @@ from apps.notify.transports.protocol import (
     ANSWER_KEPT,
     ChannelRefused,
     Receipt,
+    RefusedForNow,
+    TooLarge,
     TransportFailure,
     TransportRejected,
     TransportUnavailable,
@@ -186,15 +188,24 @@ class TestWhateverTheServerDoes:
             _reset,
             lambda connection: None,
             lambda connection: connection.sendall(b"hello\r\n\r\n"),
-            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 200 + b"\r\n"),
+            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 2_000 + b"\r\n"),
+            lambda connection: connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100),
         ],
-        ids=["reset", "closed", "no HTTP", "many headers"],
+        ids=["reset", "closed", "no HTTP", "endless headers", "endless announcements"],
     )
     def test_without_an_answer_it_may_be_tried_again(self, serve, talk):
         failure = failure_of(f"http://127.0.0.1:{serve(talk)}/")
 
         assert (type(failure), failure.reason) == (TransportUnavailable, "connection")
         assert failure.detail == "127.0.0.1 could not be reached, or broke off"
+
+    def test_what_is_announced_before_the_status_and_many_headers_are_no_failure(self, serve):
+        early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        last = OK_HEAD + b"X: 1\r\n" * 200 + b"Content-Length: 2\r\n\r\nok"
+
+        answer = post(f"http://127.0.0.1:{serve(lambda one: one.sendall(early * 2 + last))}/")
+
+        assert (answer.status, answer.text) == (200, "ok")
 
     def test_a_closed_port_may_be_open_again_later(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -292,17 +303,17 @@ class TestReceiptOf:
         ("status", "kind", "reason", "detail"),
         [
             (102, TransportUnavailable, "http_102", "answered 102 Processing"),
-            (300, ChannelRefused, "redirect", "answered 300 Multiple Choices; redirects are not followed"),
-            (304, ChannelRefused, "redirect", "answered 304 Not Modified; redirects are not followed"),
+            (300, RefusedForNow, "redirect", "answered 300 Multiple Choices; redirects are not followed"),
+            (304, RefusedForNow, "redirect", "answered 304 Not Modified; redirects are not followed"),
             (400, TransportRejected, "http_400", "answered 400 Bad Request"),
-            (401, ChannelRefused, "http_401", "answered 401 Unauthorized"),
+            (401, RefusedForNow, "http_401", "answered 401 Unauthorized"),
             (402, TransportRejected, "http_402", "answered 402 Payment Required"),
-            (403, ChannelRefused, "http_403", "answered 403 Forbidden"),
-            (404, ChannelRefused, "http_404", "answered 404 Not Found"),
-            (405, ChannelRefused, "http_405", "answered 405 Method Not Allowed"),
+            (403, RefusedForNow, "http_403", "answered 403 Forbidden"),
+            (404, RefusedForNow, "http_404", "answered 404 Not Found"),
+            (405, RefusedForNow, "http_405", "answered 405 Method Not Allowed"),
             (408, TransportUnavailable, "http_408", "answered 408 Request Timeout"),
             (410, ChannelRefused, "http_410", "answered 410 Gone"),
-            (413, TransportRejected, "http_413", "answered 413 Request Entity Too Large"),
+            (413, TooLarge, "http_413", "answered 413 Request Entity Too Large"),
             (422, TransportRejected, "http_422", "answered 422 Unprocessable Entity"),
             (425, TransportUnavailable, "http_425", "answered 425 Too Early"),
             (429, TransportUnavailable, "http_429", "answered 429 Too Many Requests"),

@@ -12,6 +12,7 @@ from apps.notify.transports.protocol import (
     ChannelInvalid,
     ChannelRefused,
     Receipt,
+    RefusedForNow,
     RenderedMessage,
     TransportFailure,
     TransportRejected,
@@ -151,8 +152,8 @@ def test_a_long_subject_is_cut_in_the_header_alone(channel, httpserver, mark, ke
     ("status", "said", "kind", "detail"),
     [
         (400, "invalid_payload", TransportRejected, "127.0.0.1 answered 400 Bad Request"),
-        (403, "action_prohibited", ChannelRefused, "127.0.0.1 answered 403 Forbidden"),
-        (404, "no_service", ChannelRefused, "127.0.0.1 answered 404 Not Found"),
+        (403, "action_prohibited", RefusedForNow, "127.0.0.1 answered 403 Forbidden"),
+        (404, "no_service", RefusedForNow, "127.0.0.1 answered 404 Not Found"),
         (410, "channel_is_archived", ChannelRefused, "127.0.0.1 answered 410 Gone"),
         (500, "rollup_error", TransportUnavailable, "127.0.0.1 answered 500 Internal Server Error"),
     ],

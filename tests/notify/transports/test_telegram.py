@@ -12,14 +12,17 @@ from apps.notify.transports.cutting import utf16
 from apps.notify.transports.protocol import (
     Action,
     ChannelInvalid,
+    ChannelMoved,
     ChannelRefused,
     Receipt,
+    RefusedForNow,
     RenderedMessage,
+    TooLarge,
     TransportFailure,
     TransportRejected,
     TransportUnavailable,
 )
-from apps.notify.transports.telegram import Telegram
+from apps.notify.transports.telegram import Telegram, chats_of
 
 CANARY = "canary-5f1c9e-AAHdqTcvCH1vGWJxfSeofSAs0K5"
 TOKEN = f"123456789:{CANARY}"
@@ -161,8 +164,16 @@ def test_links_in_the_text_are_not_what_is_cut(api):
     [
         (400, "Bad Request: chat not found", ChannelRefused, "Telegram knows no such chat, or the bot may not"),
         (400, "Bad Request: group chat was upgraded to a supergroup chat", ChannelRefused, "Telegram knows no such"),
-        (400, "Bad Request: not enough rights to send text messages to the chat", ChannelRefused, "Telegram knows no"),
-        (400, "Bad Request: can't parse entities", TransportRejected, "127.0.0.1 answered 400 Bad Request"),
+        (400, "Bad Request: not enough rights to send text messages to the chat", RefusedForNow, "Telegram says: Bad"),
+        (400, "Bad Request: TOPIC_CLOSED", RefusedForNow, "Telegram says: Bad Request: TOPIC_CLOSED"),
+        (400, "Bad Request: CHAT_WRITE_FORBIDDEN", RefusedForNow, "Telegram says: Bad Request: CHAT_WRITE_FORBIDDEN"),
+        (
+            400,
+            "Bad Request: can't parse entities",
+            TransportRejected,
+            "Telegram says: Bad Request: can't parse entities",
+        ),
+        (400, "Bad Request: message is too long", TooLarge, "Telegram says: Bad Request: message is too long"),
         (401, "Unauthorized", ChannelRefused, "Telegram does not know the bot's token"),
         (403, "Forbidden: bot was blocked by the user", ChannelRefused, "the bot may not write to the chat: it was"),
         (404, "Not Found", ChannelRefused, "Telegram does not know the bot's token"),
@@ -179,6 +190,49 @@ def test_what_telegram_answers_says_whether_message_or_chat_is_wrong(api, status
     assert (type(failure), failure.reason, failure.status) == (kind, f"http_{status}", status)
     assert failure.detail.startswith(detail)
     assert json.loads(failure.answer) == said
+
+
+def test_a_group_that_became_a_supergroup_is_followed(api):
+    description = "Bad Request: group chat was upgraded to a supergroup chat"
+    parameters = {"migrate_to_chat_id": -1001234567}
+    answer(api, {"ok": False, "description": description, "parameters": parameters}, status=400)
+
+    failure = failure_of()
+
+    assert (type(failure), failure.settings) == (ChannelMoved, {"chat": "-1001234567"})
+
+
+@pytest.mark.parametrize("chat", ["-100", None, True, 0, -(10**30), [1]])
+def test_a_number_that_is_none_is_not_followed(api, chat):
+    said = {"ok": False, "description": "upgraded to a supergroup", "parameters": {"migrate_to_chat_id": chat}}
+    answer(api, said, status=400)
+    assert type(failure_of()) is ChannelRefused
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_a_proxy_says_in_place_of_telegram_is_no_refusal_for_ever(api, status):
+    answer(api, "<html>", status=status)
+    assert type(failure_of()) is RefusedForNow
+
+
+def test_the_chats_that_wrote_to_the_bot_are_found_the_last_first(api):
+    updates = [
+        {"update_id": 1, "message": {"chat": {"id": 5, "first_name": "Ada", "type": "private"}}},
+        {"update_id": 2, "my_chat_member": {"chat": {"id": -1007, "title": "Ops\n\x07room", "type": "supergroup"}}},
+        {"update_id": 3, "message": {"chat": {"id": 5, "username": "ada", "type": "private"}}},
+        {"update_id": 4, "poll": {}},
+    ]
+    api.expect_request(f"/api/bot{TOKEN}/getUpdates").respond_with_json({"ok": True, "result": updates})
+    assert chats_of(TOKEN) == [("5", "Ada"), ("-1007", "Ops room")]
+
+
+@pytest.mark.parametrize(
+    "said", ["[]", "{}", "x", '{"result": 5}', '{"result": [5]}', '{"result": [{"message": {"chat": 5}}]}']
+)
+def test_chats_in_an_answer_that_cannot_be_read_are_none(api, said):
+    api.expect_request(f"/api/bot{TOKEN}/getUpdates").respond_with_data(said)
+    with pytest.raises(TransportRejected, match="unreadable"):
+        chats_of(TOKEN)
 
 
 @pytest.mark.parametrize(

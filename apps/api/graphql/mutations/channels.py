@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import graphene
+from django.core.exceptions import ValidationError
 
 from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
@@ -24,6 +25,7 @@ from apps.notify.services import (
     has_rotating_secret,
     send_test,
 )
+from apps.notify.transports.registry import why_not_chosen
 
 _SETTINGS = "What its kind has to know, by name, as texts: docs/notifications.md lists it. It is never shown again."
 
@@ -72,6 +74,8 @@ class CreateChannel(Creation):
     ) -> ChannelRow:
         """Make it the client's."""
         owner, columns = context.owner(), _columns_of(context, options)
+        if why := why_not_chosen(kind):
+            raise ValidationError({"kind": why})
         return create_channel(owner=owner, name=name, kind=kind, config=_settings_of(settings), **columns)
 
     @classmethod

@@ -199,10 +199,10 @@ class MarketQuery(graphene.ObjectType):
         return info.context.in_market().load(_named, id)
 
     def resolve_feeds(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
-        return page(FeedConnection, feeds_seen_by(info.context.user), info.context, first=first, after=after)
+        return page(FeedConnection, feeds_seen_by(info.context.owner()), info.context, first=first, after=after)
 
     def resolve_feed(root: None, info: Any, id: str) -> Any:
-        return feeds_seen_by(info.context.user).filter(name=id).first()
+        return feeds_seen_by(info.context.owner()).filter(name=id).first()
 
 
 def _named(context: Context, names: list[str]) -> Mapping[str, AssetRow]:

@@ -1,0 +1,19 @@
+"""Names of users: which a reader could take for each other. Pure."""
+
+import unicodedata
+
+# Latin letters with their marks, as far as Latin Extended-A: what comes later looks like what is here.
+_LAST_LETTER = "\u017f"
+# Signs that look like others, and letters that are no sign with a mark.
+_LOOKS_LIKE = str.maketrans("I1|ı0łŁøØđĐħŧ", "llliOlLoOdDht")
+
+
+def is_latin(name: str) -> bool:
+    """Return whether a name has no letter or digit of another script."""
+    return all(not one.isalnum() or (one <= _LAST_LETTER and unicodedata.normalize("NFKC", one) == one) for one in name)
+
+
+def look_of(name: str) -> str:
+    """Return what names have in common that a reader could take for each other: Müller, muller; alice, a1ice."""
+    parts = unicodedata.normalize("NFKD", name)
+    return "".join(one for one in parts if not unicodedata.combining(one)).translate(_LOOKS_LIKE).casefold()

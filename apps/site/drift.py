@@ -1,0 +1,118 @@
+"""The page that shows how often a portfolio would have drifted from a target allocation."""
+
+from collections.abc import Mapping
+from datetime import UTC, timedelta
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from apps.market.models import Asset
+from apps.market.queries import assets_named
+from apps.portfolios.domain.drift import Shares, drift_on, openings, shares_of
+from apps.portfolios.history import History, first_day
+from apps.portfolios.models import LedgerCopy
+from apps.site.figures import percent
+from apps.site.portfolios import PERIOD_NAMES, context_of, period_of, portfolio_of
+
+OPENINGS_SHOWN = 50
+POINTS = Decimal(5)
+ASSETS_MOST = 200
+
+
+class _Wrong(ValueError):
+    """What was written is no target; the text says why, for people."""
+
+
+@never_cache
+@login_required
+@require_safe
+def drift_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show on which days of a period the drift rose above so many points."""
+    portfolio = portfolio_of(request, pk)
+    now = timezone.now()
+    since, until, period = period_of(request, today=now.astimezone(UTC).date())
+    written, points = request.GET.get("target", "")[:4_000], request.GET.get("points", "") or str(POINTS)
+    copy = LedgerCopy.objects.get(portfolio=portfolio)
+    first = first_day(copy)
+    context: dict[str, Any] = {
+        **context_of(portfolio, now),
+        "title": f"Drift of {portfolio}",
+        "periods": [(key, name, key == period) for key, name in PERIOD_NAMES.items()],
+        "target": written,
+        "points": points,
+    }
+    try:
+        threshold, target = _points(points), _target(written)
+    except _Wrong as error:
+        return render(request, "site/drift.html", context | {"wrong": str(error)})
+    days: list[tuple[Any, Shares]] = []
+    if first is not None:
+        begin = first if since is None else max(since, first)
+        history = History(portfolio, copy, since=begin, until=until, now=now)
+        each = (begin + timedelta(days=number) for number in range((until - begin).days + 1))
+        days = [(day, shares) for day in each if (shares := shares_of(history.parts_on(day))) is not None]
+    if days:
+        aim = target or days[0][1]
+        drifts = [drift_on(day, shares, aim) for day, shares in days]
+        found = openings(drifts, above=threshold)
+        names = _names(aim, *(shares for _, shares in days[-1:]), {one.asset: one.part for one in found})
+        context |= {
+            "first": days[0][0],
+            "last": days[-1][0],
+            "is_as_held": not target,
+            "count": len(found),
+            "openings": [(one.day, names[one.asset], percent(one.part)) for one in found[-OPENINGS_SHOWN:]][::-1],
+            "shares": [
+                (names[asset], percent(aim.get(asset, Fraction(0))), percent(days[-1][1].get(asset, Fraction(0))))
+                for asset in sorted({*aim, *days[-1][1]}, key=lambda one: names[one])
+            ],
+        }
+    return render(request, "site/drift.html", context)
+
+
+def _points(text: str) -> Fraction:
+    """Return points as a part of 1. Raises _Wrong."""
+    number = _number(text)
+    if not 0 < number <= 100:
+        raise _Wrong("Points must be a number above 0, and 100 at most.")
+    return Fraction(number) / 100
+
+
+def _number(text: str) -> Decimal:
+    try:
+        number = Decimal(text.strip().removesuffix("%").strip())
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite() or abs(number.adjusted()) > 12:
+        raise _Wrong(f"{text[:40].strip() or 'Nothing'} is not a number.")
+    return number
+
+
+def _target(text: str) -> dict[int | None, Fraction]:
+    """Return the target of a text like "BTC-USD 60, ACME 30": what is left is cash. Raises _Wrong."""
+    parts = [one.split() for one in text.replace(";", ",").split(",") if one.strip()]
+    if any(len(one) != 2 for one in parts) or len(parts) > ASSETS_MOST:
+        raise _Wrong("Write each asset with its share in percent, like BTC-USD 60, ACME 30.")
+    named = assets_named({symbol.upper() for symbol, _ in parts})
+    target: dict[int | None, Fraction] = {}
+    for symbol, share in parts:
+        asset = named.get(symbol.upper())
+        if asset is None:
+            raise _Wrong(f"There is no asset {symbol[:64]}.")
+        target[asset.pk] = target.get(asset.pk, Fraction(0)) + Fraction(_number(share)) / 100
+    if any(share < 0 for share in target.values()) or sum(target.values()) > 1:
+        raise _Wrong("Shares are 0 or more, and 100 % together at most; what is left is cash.")
+    return target | {None: 1 - sum(target.values(), Fraction(0))} if target else {}
+
+
+def _names(*keyed: Mapping[int | None, Any]) -> dict[int | None, str]:
+    ids = {asset for one in keyed for asset in one}
+    symbols = dict(Asset.objects.filter(pk__in=[one for one in ids if one is not None]).values_list("pk", "symbol"))
+    return {one: symbols.get(one, "(deleted)") if one is not None else "cash" for one in ids}
