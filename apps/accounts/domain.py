@@ -3,14 +3,16 @@
 import unicodedata
 
 # Latin letters with their marks, as far as Latin Extended-A: what comes later looks like what is here.
-_LAST_LETTER = "\u017f"
+_LAST_CHARACTER = "\u017f"
 # Signs that look like others, and letters that are no sign with a mark.
 _LOOKS_LIKE = str.maketrans("I1|ı0łŁøØđĐħŧ", "llliOlLoOdDht")
 
 
 def is_latin(name: str) -> bool:
     """Return whether a name has no letter or digit of another script."""
-    return all(not one.isalnum() or (one <= _LAST_LETTER and unicodedata.normalize("NFKC", one) == one) for one in name)
+    return all(
+        not one.isalnum() or (one <= _LAST_CHARACTER and unicodedata.normalize("NFKC", one) == one) for one in name
+    )
 
 
 def look_of(name: str) -> str:
