@@ -90,3 +90,9 @@ OBSERVED_ASSETS = size(full=1_000, small=5)
 OBSERVED_SLOTS = size(full=5, small=1)
 OBSERVED_ROUNDS = size(full=40, small=1)
 OBSERVED_RUNS = size(full=50, small=2)
+
+# Ratios on legs that tick each second.
+DERIVED_RATIOS = size(full=1_000, small=5)
+DERIVED_LEGS = size(full=50, small=4)
+DERIVED_SECONDS = size(full=120, small=3)
+DERIVED_WARM_UP = size(full=5, small=1)
