@@ -72,6 +72,8 @@ if ON_SQLITE:
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
         },
+        # Said here since processes of tests side by side take an engine of another name for one with files.
+        "TEST": {"NAME": ":memory:"},
     }
 else:
     DATABASES["default"] |= {

@@ -1,4 +1,4 @@
-"""How large each benchmark is: BENCH_SIZE=full gives the figures of the README, small (the default) is one quick run of
+"""How large each benchmark is: BENCH_SIZE=full gives the figures of docs/benchmarks.md, small (the default) is one quick run of
 each, so that none of them breaks unseen."""
 
 import os
