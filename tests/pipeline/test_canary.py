@@ -30,6 +30,7 @@ KEYS = {name: KEY for name in ("ALPHAVANTAGE_API_KEY", "COINCAP_API_KEY", "COING
 MODES = {
     "answer": lambda request: Response(json.dumps({"data": [], "note": request.url}), content_type="application/json"),
     "unauthorized": lambda request: Response(f"wrong key in {request.url} {request.headers}", status=401),
+    "gone": lambda request: Response(f"gone for good: {request.url} {request.headers}", status=410),
     "error": lambda request: Response(f"cannot answer {request.url} {request.headers}", status=500),
     "too-often": lambda request: Response(request.url, status=429, headers={"Retry-After": request.url}),
     "elsewhere": lambda request: Response("", status=302, headers={"Location": request.url}),

@@ -37,4 +37,5 @@ def test_flower_shows_workers_and_tasks_to_whoever_has_the_password(tmp_path):
         tasks = wait_until(shown, timeout_seconds=60, every_seconds=1)
         assert {one["name"] for one in tasks} == {"pipeline.sweep"}
         assert {one["worker"].partition("@")[0] for one in tasks} == {"watched"}
-    assert "--address=127.0.0.1 " in (ROOT / "compose/flower.sh").read_text()
+    assert "FLOWER_ADDRESS=127.0.0.1 " in (ROOT / "compose/flower.sh").read_text()
+    assert '--address="${FLOWER_ADDRESS:-' in (ROOT / "compose/start.sh").read_text()

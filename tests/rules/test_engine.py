@@ -68,3 +68,27 @@ def test_windows_filled_anew_after_every_entry_see_what_those_that_lived_see(log
         other = filled.evaluate(replace(store.entry_of(entry), seq=seq), store.before(entry.seq))
         anew = filled.evaluate(entries.HistoryEntry(seq + 1, entry.as_of, logs.ASSETS), store.before(entry.seq))
         assert (other.transitions, anew.transitions, anew.touched) == (one.transitions, [], {})
+
+
+def test_rules_that_come_to_an_asset_together_are_evaluated_in_the_order_of_their_ids():
+    begin, second = 1_678_500_000_000_000, 1_000_000
+    document = {"condition": {"kind": "above", "level": "100"}, "trigger": "edge", "cooldown": "0s"}
+
+    def change(rule_id):
+        given = {"document": document, "asset_ids": (1,), "calendars": {}, "resumes": False}
+        return oracle.Change(rule_id=rule_id, version_id=10 * rule_id, **given)
+
+    def quote(seq, price):
+        at = begin + seq * second
+        return oracle.QuotesEntry(seq=seq, as_of=at, quotes=((1, at, price * 10**18),), provider="a", switches=())
+
+    log = [
+        quote(1, 50),
+        oracle.RulesEntry(seq=2, as_of=begin + 2 * second, changes=(change(1),)),
+        oracle.RulesEntry(seq=3, as_of=begin + 3 * second, changes=(change(3), change(2))),
+        quote(4, 150),
+    ]
+    engine, store = Engine(), logs.Store(log)
+    made = [engine.evaluate(store.entry_of(entry), store.before(entry.seq)).transitions for entry in log]
+
+    assert [one.rule_id for one in made[-1]] == [1, 2, 3]

@@ -322,6 +322,7 @@ class Engine:
         """Begin to evaluate new instances, where their asset has all of their windows already and they come after the
         others; tell whether that is so."""
         series = self._series.get(asset_id)
+        new = sorted(new, key=lambda one: one.rule_id)
         if series is None or not series.instances or series.instances[-1].rule_id >= new[0].rule_id:
             return False
         if any(key not in series.keys for one in new if one.spec for key in one.spec.window_keys):

@@ -450,13 +450,12 @@ def _reset(connection):
         _reset,
         lambda connection: None,
         lambda connection: connection.sendall(b"hello\r\n\r\n"),
-        lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 200 + b"\r\n"),
         lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"),
         lambda connection: connection.sendall(OK_HEAD + b'Content-Length: 100\r\n\r\n{"a": 1}'),
         lambda connection: connection.sendall(OK_HEAD + b'Transfer-Encoding: chunked\r\n\r\n8\r\n{"a": 1}\r\n'),
         lambda connection: connection.sendall(OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 100_000),
     ],
-    ids=["reset", "closed", "no HTTP", "many headers", "long header", "short body", "cut chunks", "long chunk line"],
+    ids=["reset", "closed", "no HTTP", "long header", "short body", "cut chunks", "long chunk line"],
 )
 def test_a_broken_conversation_is_a_connection_failure(serve, talk):
     assert _reason(url=serve(talk), deadline_seconds=2) == ("ProviderUnavailable", "connection")
