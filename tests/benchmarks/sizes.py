@@ -1,5 +1,5 @@
-"""How large each benchmark is: BENCH_SIZE=full gives the figures of docs/benchmarks.md, small (the default) is one quick
-run of each, so that none of them breaks unseen."""
+"""How large each benchmark is: BENCH_SIZE=full gives the figures of docs/benchmarks.md, small (the default) is one
+quick run of each, so that none of them breaks unseen."""
 
 import os
 from typing import TypeVar
