@@ -1,4 +1,4 @@
-"""What all mails of ours keep to: seven bits, headers without control characters, addresses that lead to a domain."""
+"""Rules for every mail: seven-bit encoding, no control characters in headers, addresses with a real domain."""
 
 import unicodedata
 from email.charset import QP, Charset

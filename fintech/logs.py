@@ -10,8 +10,8 @@ from apps.log_facts import facts
 from apps.owned_ids import label_of
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# Whoever has such a link may act, or set a password: Django writes the path of what it refuses, or fails at. And what
-# stands behind the question mark of any address is not for readers of logs. To the next blank: quotes may be in it.
+# These links authorise an action or a new password, and Django logs the path of a request that it refuses or that
+# fails. Query strings are masked as well. Both are masked up to the next blank, since they may contain quotes.
 _LINK = re.compile(r"(/action/|/accounts/reset/)\S+")
 _QUERY = re.compile(r"\?\S+")
 

@@ -22,7 +22,7 @@ class TooManyPasswords(Exception):
 
 
 class BoundedHasher(PBKDF2PasswordHasher):
-    """Whatever asks for a hash, to set a password or to compare one, asks here. Raises TooManyPasswords."""
+    """Computes every password hash, few at once in this process. Raises TooManyPasswords."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> Any:
         with _turn():

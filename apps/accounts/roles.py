@@ -40,7 +40,7 @@ PERMISSIONS: dict[str, list[str]] = {
         "market.delete_quote",
         "market.add_split",
         "sources.view_backfill",
-        # What owners have asked them for.
+        # Owners request prices from operators.
         *("portfolios.view_pricerequest", "portfolios.delete_pricerequest"),
         "market.push_quotes",
         # By a token of that scope, which Prometheus has.

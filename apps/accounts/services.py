@@ -38,7 +38,7 @@ def address_of(request: HttpRequest | None) -> str:
         return ""
     address = _address_in(request.META.get("REMOTE_ADDR", ""))
     if settings.TRUST_PROXY_HEADERS:
-        # What cannot be read counts as the proxy's own address: with none there would be no limit.
+        # An unreadable entry counts as the proxy's own address: without an address there would be no limit.
         address = _address_in(request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2]) or address
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64)

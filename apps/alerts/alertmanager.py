@@ -1,4 +1,4 @@
-"""What Alertmanager's webhook says (version 4 of its payload): read, each alert by itself. Pure."""
+"""The reader of Alertmanager's webhook (payload version 4). It reads each alert by itself. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ _SEVERITIES = ("critical", "warning", "info")
 
 
 class PayloadMalformed(ValueError):
-    """What cannot be taken: the content, or an alert in it. The text is for people: the place, and what is wrong."""
+    """The content, or one alert in it, is refused. The text says where the fault is and what is wrong, for people."""
 
 
 class SystemAlert(NamedTuple):

@@ -59,7 +59,7 @@ def last_events_of(user: AbstractBaseUser | AnonymousUser, *, limit: int) -> lis
     return list(seen.order_by("-pk")[:limit])
 
 
-# Where somebody who follows alerts stands: the number of a transaction, and the id of an event that it wrote.
+# A position in the stream of alert events: the number of a transaction, and the id of an event that it wrote.
 Place = tuple[int, int]
 
 

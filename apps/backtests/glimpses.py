@@ -13,7 +13,7 @@ from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
 from apps.rules.engine.rule import RuleSpec
 
-# Who fills in a form waits for it, and a web thread works on it: longer than this belongs to a backtest.
+# A web thread computes it while a person waits at a form: a longer span needs a backtest.
 SPANS = (timedelta(days=30), timedelta(days=7), timedelta(days=1), timedelta(hours=6), timedelta(hours=1))
 QUOTES_AT_MOST = 12_000
 SECONDS_AT_MOST = 1.5

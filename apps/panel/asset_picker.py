@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from apps.market.models import Asset
 
-# What the term is of an asset, the best first; whatever else was found comes after these.
+# How a term may match an asset, the best match first; other matches come last.
 _RANKS = ("symbol__iexact", "symbol__istartswith", "name__iexact", "name__istartswith", "symbol__icontains")
 
 

@@ -182,7 +182,7 @@ class AssetAdmin(HealthShown, PageAdmin):
         return [name for name in self.fields if obj is not None or name not in ("health", "health_text")]
 
     def has_change_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
-        # What one owner has is made and deleted on pages of its own.
+        # Owned assets cannot be changed here: services make and delete them with their series.
         return super().has_change_permission(request, obj) and (obj is None or obj.owner_id is None)
 
     def has_delete_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:

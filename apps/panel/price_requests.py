@@ -15,9 +15,9 @@ from apps.portfolios.requests import answers_to
 
 @admin.register(PriceRequest)
 class PriceRequestAdmin(ReadOnlyAdmin):
-    """Who asks is not shown: what people hold is theirs. Delete what is done, or will not be."""
+    """Shows no owners, since holdings are private. Operators delete a request that is done or declined."""
 
-    empty_text = "Nobody asks for prices. Owners do when they import a file."
+    empty_text = "No price requests. An import creates one for each asset that is unknown or whose past is too short."
     fields = ["symbol", "currency", "since", "asked_at", "to_do"]
     list_display = ["symbol", "currency", "since", "to_do", "asked_at"]
     search_fields = ["symbol"]

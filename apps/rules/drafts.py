@@ -22,7 +22,7 @@ DURATIONS = ("window", "after", "for", "keep_firing", "cooldown")
 _WORDS = ("all", "any", "not")
 _FAULTS_MOST = 100
 _STEPS = re.compile(r"[^.\[\]]+")
-# What is put in the place of a part that is wrong, so that the others are read too; the edges of the widest band, since
+# Replacements for wrong parts, so that the other parts are still checked. The edges are those of the widest band, since
 # the other edge may be anywhere.
 _RIGHT_LEAF = {"kind": "above", "level": "1"}
 _RIGHT_PARAMETERS = {"level": "1", "low": str(LEVEL_LOWEST), "high": str(LEVEL_HIGHEST), "percent": "1", "n": "1"}
@@ -188,7 +188,7 @@ def _repaired(node: Any, steps: list[str]) -> Any:
             return _RIGHT_LEAF
         members = enumerate(node[step])
         return {**node, step: [_repaired(one, rest[1:]) if str(index) == rest[0] else one for index, one in members]}
-    # What a recovery is compared with is not known, once that is wrong.
+    # A recovery cannot be checked once the limit that it is compared with is wrong.
     dropped = {step, "recovery"} if step in ("level", "percent", "by") else {step}
     kept = {name: value for name, value in node.items() if name not in dropped}
     if step == "by" and "percent" not in node:

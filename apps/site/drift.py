@@ -27,7 +27,7 @@ ASSETS_MOST = 200
 
 
 class _Wrong(ValueError):
-    """What was written is no target; the text says why, for people."""
+    """The target is unreadable. The text says why, for people."""
 
 
 @never_cache

@@ -90,7 +90,7 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
             context["is_recorded"] = records
             if records:
                 drop_file(owner=_user(request))
-            # What is only shown makes no portfolio either.
+            # A preview must not create a portfolio either.
             transaction.set_rollback(not records)
     except ImportRefused as error:
         context |= {"errors": error.errors, "count": error.count}

@@ -1,4 +1,4 @@
-"""What is answered while something that every page needs is away or has too much to do: 503, whatever was asked for."""
+"""The 503 answer while the database is away, or while too many passwords are being hashed."""
 
 import sys
 from typing import Any

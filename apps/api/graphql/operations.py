@@ -1,4 +1,4 @@
-"""What a request asks for: its body, read; its operation, checked; and the result of it."""
+"""GraphQL requests: reading the body, parsing and validating the operation, executing it."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ _DOCUMENTS_KEPT = 64
 
 
 class Body(NamedTuple):
-    """What a client sent."""
+    """The body of a GraphQL request."""
 
     query: str
     variables: dict[str, Any]

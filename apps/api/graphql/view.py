@@ -65,7 +65,7 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
         error = {"message": INTERNAL, "extensions": {"code": "INTERNAL_ERROR", "requestId": request_id}}
         return {"errors": [error], "data": None}
     if not any((result.data or {}).values()) or operation.kind != OperationType.MUTATION:
-        # Whatever else there is of it; but of changes, those that were made have their answer.
+        # The answer is an error even if parts of it are there. Mutations keep theirs: some may have been committed.
         for error in result.errors or ():
             if isinstance(error.original_error, DATABASE_ERRORS):
                 raise error.original_error

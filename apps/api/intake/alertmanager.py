@@ -19,7 +19,7 @@ from apps.notify.services import enqueue
 
 logger = logging.getLogger(__name__)
 
-# What is wrong is answered for so many alerts.
+# The answer describes at most so many refused alerts.
 REFUSED_SAID = 20
 
 

@@ -164,7 +164,7 @@ def _begun(request: ASGIRequest) -> Subscription:
     name, arguments = operation.root_field()
     kind = KINDS[name]
     wanted = wanted_by(kind, arguments, context)
-    # What a browser received last is newer than what its page began with.
+    # A browser that reconnects sends its last cursor, which is newer than the one its page began with.
     cursor = request.headers.get("Last-Event-ID") or arguments.get("after")
     end = kind.end()
     after = kind.place(cursor, end=end, context=context) if cursor else end

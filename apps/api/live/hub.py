@@ -1,4 +1,4 @@
-"""The streams of this process, what they follow, and the one reader that brings it to them."""
+"""The open streams of this process, and the one thread that reads new rows and sends them."""
 
 import asyncio
 import json
@@ -34,12 +34,12 @@ STREAMS_PER_VIEWER = 10
 STREAMS_LARGEST = 2_000
 # Entries or events that are read at once.
 READ_LARGEST = 500
-# What waits for a slow reader, before its connection is cut.
+# A connection is cut once more than this waits for its slow reader.
 WAITING_BYTES = 500_000
 
 
 class Message(NamedTuple):
-    """What is sent of one update. place, subject: as of kinds.Update."""
+    """One update as it is sent. place, subject: those of the kinds.Update."""
 
     place: tuple[int, int]
     subject: int
@@ -136,7 +136,7 @@ class Stream:
 
 
 class Hub:
-    """All of them. It begins within the running event loop. streams_largest: of this process."""
+    """All open streams. It is made within a running event loop. streams_largest: the most streams of this process."""
 
     def __init__(self, *, streams_largest: int = STREAMS_LARGEST) -> None:
         self._streams_largest = streams_largest
@@ -222,7 +222,7 @@ class Hub:
         """Bring what is new of one kind to the streams that were open before it was looked for."""
         end = kind.end()
         with self._lock:
-            # Who comes from now on finds everything up to here among what was before.
+            # A stream that opens from now on begins after this place.
             after, self._places[kind.name] = self._places.get(kind.name, end), end
             groups = [(group, tuple(group.streams)) for group in self._groups.values() if group.kind is kind]
         if not groups:
@@ -237,7 +237,7 @@ class Hub:
                     list(self._pool.map(send, groups))
                 after = reached
         except Exception:
-            # They have missed something, and go on from their cursors.
+            # These streams have missed updates. Their clients reconnect and resume from their cursors.
             self._loop.call_soon_threadsafe(_cut, [stream for _, streams in groups for stream in streams])
             raise
 
@@ -247,7 +247,7 @@ class Hub:
         if messages:
             self._loop.call_soon_threadsafe(_put, streams, messages)
 
-    # Whether those who follow still may.
+    # Credentials are checked again.
 
     async def _check_for_ever(self) -> None:
         while True:
@@ -255,7 +255,7 @@ class Hub:
             try:
                 await self.check()
             except Exception as error:
-                # The next one may find out: a token that was revoked must not be followed for ever.
+                # Keep the task running: the next check must still find tokens that were revoked.
                 logger.warning("streams not checked", extra={"reason": type(error).__name__}, exc_info=True)
 
     async def check(self) -> None:
@@ -271,7 +271,7 @@ class Hub:
 
 
 def unavailable() -> Refused:
-    """Return the refusal for now."""
+    """Return the refusal of a client that should try again in a few seconds."""
     return Refused("UNAVAILABLE", "Try again in a moment.", status=503, headers={"Retry-After": "5"})
 
 

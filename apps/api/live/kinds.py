@@ -1,4 +1,4 @@
-"""What can be followed, and how it is read: on from a place, in an order in which nothing comes later in between."""
+"""The two kinds of streams, and how each reads on from a place: no row ever appears before a place already read."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta

@@ -9,7 +9,7 @@ import uvicorn
 from apps.api.live.application import Live
 from apps.api.live.hub import STREAMS_LARGEST
 
-# Who takes nothing for so long is gone.
+# A client that accepts no data for so long is gone.
 _SILENT_CLIENT_MILLISECONDS = 30_000
 _END_WITHIN_SECONDS = 10
 

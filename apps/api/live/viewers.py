@@ -1,4 +1,4 @@
-"""Who follows, by which session or token, and whether that is still in force."""
+"""The users of streams, their sessions and tokens, and whether those are still in force."""
 
 from collections.abc import Iterable
 from datetime import datetime

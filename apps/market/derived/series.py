@@ -210,7 +210,7 @@ def derive(definition: Definition, paths: Mapping[int, Path], *, after: int, unt
     legs = [(leg, paths.get(leg.asset_id, ())) for leg in definition.legs]
     if not all(path for _, path in legs):
         return derived
-    # Where each leg stands before the first time.
+    # The position of each leg before the first time.
     indexes = [bisect_right(path, after, key=_time_of) - 1 for _, path in legs]
     lasts = [bisect_right(path, until, key=_time_of) for _, path in legs]
     spans = zip(legs, indexes, lasts, strict=True)

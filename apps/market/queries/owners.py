@@ -1,5 +1,5 @@
-"""Who sees which assets and feeds. `Asset.objects` and `Feed.objects` give those of the installation; those of one
-owner come from here alone."""
+"""Which assets and feeds a user may see. `Asset.objects` and `Feed.objects` give those of the installation; only this
+module gives those of one owner."""
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Q, QuerySet

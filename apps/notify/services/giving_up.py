@@ -1,4 +1,4 @@
-"""What becomes of a message that is not taken: another channel notifies of it, or it is made smaller."""
+"""Messages that a receiver refuses for good: another channel delivers them, or they are made smaller."""
 
 import uuid
 from collections.abc import Sequence

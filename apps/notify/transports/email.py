@@ -169,7 +169,7 @@ class _BoundedSSL(_Bounded, smtplib.SMTP_SSL):
 
 
 class _Stage(Enum):
-    """What the server was asked to take when it refused."""
+    """The SMTP command that the server refused."""
 
     RECIPIENT = "recipient"
     CONTENT = "content"

@@ -37,7 +37,7 @@ _CHAT = re.compile(r"-?[1-9][0-9]{0,19}|@[A-Za-z][A-Za-z0-9_]{3,31}")
 _MARKUP = re.compile(r"[_*\[\]()~`>#+\-=|{}.!\\]")
 # What the Bot API says with 400 although it is the chat that is wrong, not the message.
 _NO_CHAT = ("chat not found", "user not found", "supergroup", "peer_id_invalid")
-# What an administrator of the chat can mend, or may have meant for a while.
+# An administrator of the chat can undo these, and may have meant them to be temporary.
 _CLOSED = ("topic_closed", "chat_write_forbidden", "rights to send", "administrator rights")
 CLOSED_AFTER = timedelta(minutes=30)
 _REFUSED = {

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
-# What fields, filters and databases raise of a value that is none of theirs.
+# Fields, filters and databases raise these for unreadable values.
 _UNREADABLE = (ValidationError, ValueError, TypeError, OverflowError, DataError)
 
 

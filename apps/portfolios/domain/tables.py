@@ -80,7 +80,7 @@ def text_of(content: bytes) -> str:
     """Return the text of a file in UTF-8, in UTF-16, or in Windows-1252, which has all characters of Latin-1. Raises
     FileRefused."""
     is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    # What says that it is UTF-8, or has to be, like JSON, is not read otherwise.
+    # Windows-1252 is not tried for a file with a byte-order mark, nor for JSON, which is always Unicode.
     is_unicode = is_wide or content.startswith(b"\xef\xbb\xbf") or content.lstrip()[:1] in (b"{", b"[")
     try:
         text = content.decode("utf-16" if is_wide else "utf-8-sig")

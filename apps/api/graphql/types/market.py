@@ -265,7 +265,7 @@ class QuoteUpdate(graphene.ObjectType):
     asset = graphene.Field(Asset, required=True)
     at = graphene.Field(DateTime, required=True, description="Since when the price is true.")
     price = graphene.Field(Decimal, required=True)
-    volume = graphene.Field(Decimal, description="Where the provider gives one.")
+    volume = graphene.Field(Decimal, description="Null if the provider gives none.")
 
 
 class MarketSubscription(graphene.ObjectType):
