@@ -9,8 +9,8 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -267,15 +267,23 @@ def _plan(channel_id: int, *, now: datetime) -> bool:
     A channel that cannot be planned, for example because a lock is held too long, does not stop the others; the next
     tick tries again.
     """
-    try:
+    with _stopping_no_other("channel not planned", channel=channel_id):
         return notify.plan(channel_id=channel_id, now=now) is Planned.MESSAGE
+    return False
+
+
+@contextmanager
+def _stopping_no_other(text: str, **facts: object) -> Iterator[None]:
+    """Log what goes wrong with one of many, so that the others go on. A lost connection or the end of the task's time
+    concerns all of them, and is raised."""
+    try:
+        yield
     except SoftTimeLimitExceeded:
         raise
     except Exception:
         if not connection.is_usable():
             raise
-        logger.exception("channel not planned", extra={"channel": channel_id})
-        return False
+        logger.exception(text, extra=facts)
 
 
 def notify_due() -> dict[str, int]:
@@ -377,15 +385,9 @@ def roll_up() -> None:
 
 def _roll_up(feed_id: int) -> bool:
     """Roll up the next piece of a feed, and return whether more is left. A feed that fails does not stop the others."""
-    try:
+    with _stopping_no_other("roll-up failed", feed=feed_id):
         return market.roll_up(feed_id=feed_id)
-    except SoftTimeLimitExceeded:
-        raise
-    except Exception:
-        if not connection.is_usable():
-            raise
-        logger.exception("roll-up failed", extra={"feed": feed_id})
-        return False
+    return False
 
 
 def record_nights() -> None:
@@ -413,14 +415,8 @@ def _for_each_portfolio(portfolio_ids: Iterable[int], work: Callable[..., None])
     for portfolio_id in portfolio_ids:
         if time.monotonic() > until:
             return
-        try:
+        with _stopping_no_other("portfolio failed", portfolio=portfolio_id, work=work.__name__):
             work(portfolio_id=portfolio_id, now=timezone.now())
-        except SoftTimeLimitExceeded:
-            raise
-        except Exception:
-            if not connection.is_usable():
-                raise
-            logger.exception("portfolio failed", extra={"portfolio": portfolio_id, "work": work.__name__})
 
 
 def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[str, Any]:
