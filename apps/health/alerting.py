@@ -72,8 +72,9 @@ def _is_alerting(one: Finding) -> bool:
 
 
 def _concerns(one: Finding, *, owner_id: int | None) -> bool:
-    """Tell whether a problem is notified to this owner, None: to the operators, who know what they have paused."""
-    return owner_id is not None or one.code not in INTENDED
+    """Tell whether a problem is notified to this owner, None: to the operators, who know what they have paused, and are
+    notified of a leg that has stopped by itself."""
+    return owner_id is not None or (one.code not in INTENDED and one.code != Code.LEG_STOPPED)
 
 
 def _without_consequences(lasting: Sequence[Finding], *, found: Iterable[Finding]) -> list[Finding]:

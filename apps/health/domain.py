@@ -59,6 +59,8 @@ class Code(StrEnum):
     NOT_EVALUATED = "not_evaluated"
     NOTHING_PUSHED = "nothing_pushed"
     SENDER_AHEAD = "sender_ahead"
+    # Of a derived feed, and of a derived asset.
+    LEG_STOPPED = "leg_stopped"
     # Of an asset.
     REFUSED = "refused"
     NO_LISTING = "no_listing"

@@ -112,6 +112,9 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
         + (", so its quotes are refused" if facts["is_refused"] else ", by which its quotes are set back"),
         "Set the sender's clock by NTP; the feed's page says which sender it is.",
     ),
+    Code.LEG_STOPPED: _fixed(
+        "no price can be derived, since {leg} has stopped", "The page of {leg} says why it stopped and what mends it."
+    ),
     Code.REFUSED: _refused,
     Code.NO_LISTING: _fixed(
         "no source of its feed has a name for it in {currency}",
