@@ -5,7 +5,7 @@ import pytest
 from apps.alerts.models import Alert
 from apps.health.checks.feeds import feed_findings
 from apps.health.domain import Code, Level, Subject
-from apps.health.queries import feed_healths
+from apps.health.queries import asset_healths, feed_healths, rule_healths
 from apps.health.services import check, note_tick
 from apps.market.models import Asset, Feed, FeedEntry, FeedHead, LatestQuote
 from apps.pipeline.flow import evaluate_pending
@@ -65,9 +65,9 @@ def test_a_series_has_stopped_while_one_of_its_legs_gives_no_price(feed):
 
 
 def test_the_owner_of_a_rule_on_a_series_is_notified_and_operators_of_its_leg_alone(feed):
-    series = make_series("A-B", "ratio", "A", "B")
     owner = make_owner()
-    make_rule(owner, assets=["A-B"], condition={"kind": "above", "level": "1"})
+    series = make_series("A-B", "ratio", "A", "B", owner=owner)
+    rule = make_rule(owner, assets=["A-B"], condition={"kind": "above", "level": "1"})
     evaluate_pending(feed_id=series.feed_id)
     # Nobody fetches it.
     FeedHead.objects.filter(pk=feed.pk).update(next_slot=at(-600))
@@ -76,5 +76,7 @@ def test_the_owner_of_a_rule_on_a_series_is_notified_and_operators_of_its_leg_al
         note_tick(now=at(second))
         check(readers=None, now=at(second))
 
+    healths = (rule_healths([rule.pk], now=at(300))[rule.pk], asset_healths([series.pk], now=at(300))[series.pk])
+    assert [one.code for one in healths] == [Code.LEG_STOPPED] * 2
     opened = Alert.objects.filter(kind="health", subject="feed", resolved_at=None)
     assert set(opened.values_list("owner", "subject_id")) == {(owner.pk, series.feed_id), (None, feed.pk)}
