@@ -14,9 +14,9 @@ def figure(number: Fraction | Decimal | None) -> str:
     return UNKNOWN if number is None else format_number(to_decimal(number))
 
 
-def money(number: Fraction | Decimal | None) -> str:
-    """Return an amount with two decimals."""
-    return UNKNOWN if number is None else format_number(to_decimal(number, 2))
+def money(number: Fraction | Decimal | None, currency: str = "") -> str:
+    """Return an amount with two decimals, and its currency where one is given."""
+    return UNKNOWN if number is None else f"{format_number(to_decimal(number, 2))} {currency}".rstrip()
 
 
 def percent(part: Fraction | Decimal | float | None) -> str:

@@ -50,7 +50,7 @@ def _row(night: Night) -> dict[str, Any]:
     is_same = is_known and difference is not None and not any(difference)
     return {
         "then": then,
-        "value_then": f"{money(then.value)} {then.currency}",
+        "value_then": money(then.value, then.currency),
         "flows_then": money(then.flows),
         "value": money(night.value),
         "flows": money(night.flows),

@@ -82,7 +82,7 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         **context_of(portfolio, now),
         "refusals": refusals,
-        "value": money(valuation.value),
+        "value": money(valuation.value, portfolio.base_currency),
         "known_value": money(valuation.known_value),
         "oldest": _age(valuation.oldest_at, now),
         "missing": _missing(view, symbols),
