@@ -8,7 +8,7 @@ from apps.api.graphql.view import graphql
 from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
-from apps.site import drift, importing, nights, portfolios, probes, reconciling
+from apps.site import drift, importing, nights, portfolios, probes, reconciling, series
 from apps.site import views as site
 
 handler500 = "apps.site.unavailable.failed"
@@ -27,6 +27,8 @@ urlpatterns = [
     path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
     path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),
     path("portfolios/<int:pk>/drift/", drift.drift_page, name="portfolio_drift"),
+    path("portfolios/<int:pk>/series/", series.series_page, name="portfolio_series"),
+    path("portfolios/<int:pk>/series/<str:name>/", series.one_series_page, name="portfolio_one_series"),
     path("portfolios/<int:pk>/reconcile/", reconciling.reconcile_page, name="portfolio_reconcile"),
     path("portfolios/<int:pk>/nights/", nights.nights_page, name="portfolio_nights"),
     path("portfolios/<int:pk>/import/", importing.import_page, name="portfolio_import"),

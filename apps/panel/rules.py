@@ -29,7 +29,7 @@ from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
 from apps.panel.rule_filters import STATUS_FILTERS, DeletedFilter, EnabledFilter, StatusFilter
 from apps.panel.rule_form import WATCHED, RuleForm, builder_parts, initial_of
 from apps.panel.rule_preview import RulePreview
-from apps.panel.rule_templates import TEMPLATES, begin_with
+from apps.panel.rule_templates import TEMPLATES, begin_on, begin_with
 from apps.panel.silences import silence_form_for
 from apps.panel.why import WhyPage
 from apps.rules import queries
@@ -188,7 +188,8 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
         chosen = request.GET.get("copy", "")
         rule = self.get_object(request, chosen)
         if rule is None:
-            return super().get_changeform_initial_data(request) | begin_with(request.GET.get("template", ""))
+            begins = super().get_changeform_initial_data(request) | begin_with(request.GET.get("template", ""))
+            return begins | begin_on(request.GET.get("asset", ""), user=request.user)
         return self.copied(rule)
 
     def copied(self, rule: Rule) -> dict[str, Any]:

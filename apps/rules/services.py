@@ -182,10 +182,10 @@ def _follow(
     return _enter_log(rule, version=version, spec=spec, ahead=ahead, now=now, trace_id=trace_id)
 
 
-def lock_rules_on(asset_id: int) -> list[Rule]:
-    """Return the rules that are evaluated on an asset, in order, locked until the caller's transaction ends: before
+def lock_rules_on(*asset_ids: int) -> list[Rule]:
+    """Return the rules that are evaluated on some assets, in order, locked until the caller's transaction ends: before
     heads of feeds are, as where a rule is saved."""
-    evaluated = RuleState.objects.filter(asset=asset_id).values("rule")
+    evaluated = RuleState.objects.filter(asset__in=asset_ids).values("rule")
     return list(Rule.objects.select_for_update(no_key=True).filter(pk__in=evaluated).order_by("pk"))
 
 

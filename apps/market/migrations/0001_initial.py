@@ -426,6 +426,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('entry', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='derivation', serialize=False, to='market.feedentry')),
                 ('positions', models.JSONField()),
+                ('states', models.JSONField(default=dict)),
             ],
             options={
                 'default_permissions': (),
@@ -448,6 +449,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('asset', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='series', serialize=False, to='market.asset')),
                 ('document', models.JSONField()),
+                ('state', models.JSONField(null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],
             options={

@@ -8,6 +8,7 @@ from typing import Any
 import graphene
 from graphene.utils.str_converters import to_camel_case
 
+from apps.alerts.owned import delete_portfolio
 from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty
@@ -24,7 +25,6 @@ from apps.portfolios.services import (
     change_portfolio,
     correct_transaction,
     create_portfolio,
-    delete_portfolio,
     delete_transactions,
     record_transactions,
 )
@@ -150,7 +150,7 @@ class DeletePortfolio(Mutation):
     def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
         """Delete it."""
         try:
-            delete_portfolio(portfolio=row_of(portfolios_seen_by(context.owner()), id))
+            delete_portfolio(portfolio=row_of(portfolios_seen_by(context.owner()), id), now=now)
         except PortfolioStays as error:
             raise Faulty(Fault(Code.CONFLICT, str(error))) from None
         return {"deleted_id": id}
