@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from django.db.models import F
+from django.urls import reverse
 
 from apps.market import partitions
 from apps.market import queries as market
@@ -69,6 +70,12 @@ def made_of_portfolios(asset_ids: Collection[int]) -> set[int]:
             reached.setdefault(leg, set()).update(reached[series])
     rows = Row.objects.filter(asset__in=list(reached)).values_list("asset", flat=True) if reached else ()
     return {pk for made in rows for pk in reached[made] if pk in found}
+
+
+def page_of(asset_id: int) -> str:
+    """Return the path of the page of the portfolio that a series is made of, "" where it is made of none."""
+    row = Row.objects.filter(pk=asset_id).first()
+    return "" if row is None else reverse("portfolio_series", args=[row.portfolio_id])
 
 
 def portfolios_behind_splits() -> list[int]:
@@ -148,6 +155,7 @@ def create(
         trace_id=new_trace_id(),
         name=f"{kind.caption} of {portfolio.name}"[:128],
         currency=portfolio.base_currency if kind == SeriesKind.VALUE else "",
+        has_flows=kind == SeriesKind.VALUE,
     )
     stored = [[key, str(share)] for key, share in target.items()]
     Row.objects.create(asset=asset, portfolio=portfolio, kind=kind.value, every_seconds=every_seconds, target=stored)

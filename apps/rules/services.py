@@ -17,10 +17,10 @@ from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import FeedEntry
 from apps.market.services import AssetStays, append_rules_entry, forget_assets_changes, mark_assets_changed
+from apps.portfolios.series import page_of
 from apps.rules import queries
 from apps.rules.ahead import history_at, prune_filled_windows, read_ahead
 from apps.rules.domain import checkpoints_kept
-from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.engine import Engine
 from apps.rules.engine.instance import FOREVER, PAUSED, Evaluation
 from apps.rules.engine.rule import RuleSpec
@@ -222,9 +222,10 @@ def refuse_unfit_assets(spec: RuleSpec, *, owner_id: int | None = None) -> None:
             raise RuleInvalid(f"assets[{index}]", f"there is no asset {symbol}")
         if known[symbol].feed_id is None:
             raise RuleInvalid(f"assets[{index}]", f"{symbol} is in no feed, so nothing would ever be evaluated")
-        why = why_unfit(spec.condition, signed=known[symbol].signed)
+        why = queries.why_not(spec, known[symbol])
         if why is not None:
-            raise RuleInvalid(f"assets[{index}]", f"{symbol}: {why}")
+            page = page_of(known[symbol].pk) if known[symbol].has_flows else ""
+            raise RuleInvalid(f"assets[{index}]", f"{symbol}: {why}" + (f", at {page}" if page else ""))
 
 
 def _enter_log(

@@ -97,7 +97,9 @@ def create_series(
     refuse_too_many(owner_id)
     leg_feeds = _leg_feeds(definition)
     past.make_days(definition, until=epoch_microseconds(now), now=now)
-    columns = {"name": name, "currency": currency, "tags": list(tags), "signed": definition.signed}
+    legs = queries.every_asset().filter(pk__in=[leg.asset_id for leg in definition.legs])
+    columns: dict[str, Any] = {"name": name, "currency": currency, "tags": list(tags), "signed": definition.signed}
+    columns["has_flows"] = legs.filter(has_flows=True).exists()
     with transaction.atomic():
         head = _lock_feed(owner_id, leg_feeds)
         feed_id = head.feed_id

@@ -59,8 +59,7 @@ class Step(NamedTuple):
 class Link:
     """An index at the end of a day.
 
-    value: of the portfolio, None where it is not known; index: None where it cannot go on; has_begun: some day before is
-    in it.
+    value: of the portfolio, None where it is not known; index: None where it cannot go on; has_begun: it has a day.
     """
 
     day: date
