@@ -125,12 +125,8 @@ def create(
     this id. Raises SeriesInvalid, and ValidationError for the symbol."""
     making.refuse_too_many(portfolio.owner_id)
     feeds = _feeds_to_read(ledger)
-    head = making.lock_feed_of(
-        f"{portfolio.owner_id}:portfolio:{portfolio.pk}",
-        list(feeds),
-        owner_id=portfolio.owner_id,
-        interval_seconds=every_seconds,
-    )
+    key = f"{portfolio.owner_id}:portfolio:{portfolio.pk}"
+    head = making.lock_feed_of(key, list(feeds), owner_id=portfolio.owner_id)
     if head.as_of is None:
         raise SeriesInvalid("series", "what the portfolio holds has no prices yet")
     until = epoch_microseconds(head.as_of)
@@ -151,6 +147,7 @@ def create(
         symbol=symbol,
         before=days,
         since=since,
+        every_seconds=min([every_seconds, *portfolio.series.values_list("every_seconds", flat=True)]),
         now=now,
         trace_id=new_trace_id(),
         name=f"{kind.caption} of {portfolio.name}"[:128],
@@ -187,7 +184,7 @@ def follow(portfolio: Portfolio, ledger: Ledger, *, split_id: int, now: datetime
             making.redefine(head, row.pk, definition, now=now, trace_id=new_trace_id())
             has_changed = True
     if has_changed:
-        making.read_legs_of_series(feed_id)
+        making.read_legs_of_series(feed_id, every_seconds=min(row.every_seconds for row in rows))
 
 
 def _is_same(new: PortfolioSeries, old: PortfolioSeries, state: State, *, since: int) -> bool:

@@ -17,9 +17,8 @@ from django.views.decorators.http import require_http_methods
 
 from apps.alerts.owned import delete_series
 from apps.market.derived.series import SeriesInvalid
-from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
-from apps.market.queries import HeldPrice, assets_seen_by, held_prices
+from apps.market.queries import assets_seen_by, held_prices
 from apps.market.services import AssetStays
 from apps.notation import SECOND
 from apps.owned_ids import owned_id_of
@@ -27,11 +26,11 @@ from apps.portfolios.domain.series import SeriesKind
 from apps.portfolios.models import Portfolio, PortfolioSeries
 from apps.portfolios.series import missing_in, target_of
 from apps.portfolios.services import TransactionsRefused, change_series, create_series
-from apps.site.figures import UNKNOWN
+from apps.site.figures import money
 from apps.site.forms import NewSeriesForm, SeriesForm
 from apps.site.portfolios import context_of, portfolio_of
 from apps.site.targets import written_target
-from apps.wording import format_age, format_duration, format_number
+from apps.wording import format_duration
 
 # What the form of a new rule begins with, by the kind of the series.
 RULES: Mapping[SeriesKind, Mapping[str, str]] = {
@@ -66,7 +65,7 @@ def series_page(request: HttpRequest, pk: int) -> HttpResponse:
         "title": f"Series of {portfolio}",
         "form": form if may_change else None,
         "kinds": [(kind.caption, about) for kind, about in ABOUT.items()],
-        "series": _rows(portfolio, rows, assets_seen_by(request.user), now),
+        "series": _rows(portfolio, rows, assets_seen_by(request.user)),
         "missing": _missing(portfolio) if rows else [],
         "may_add_rules": request.user.has_perm("rules.add_rule") and request.user.is_staff,
     }
@@ -138,14 +137,12 @@ def _create(portfolio: Portfolio, form: NewSeriesForm, now: datetime) -> bool:
     return False
 
 
-def _rows(
-    portfolio: Portfolio, rows: list[PortfolioSeries], seen: QuerySet[Asset], now: datetime
-) -> list[dict[str, Any]]:
+def _rows(portfolio: Portfolio, rows: list[PortfolioSeries], seen: QuerySet[Asset]) -> list[dict[str, Any]]:
     assets = {one.pk: one for one in seen.filter(pk__in=[row.pk for row in rows])}
     newest = held_prices(list(assets))
     found = []
     for row in rows:
-        kind, asset = SeriesKind(row.kind), assets[row.pk]
+        kind, asset, last = SeriesKind(row.kind), assets[row.pk], newest.get(row.pk)
         begins = {"asset": row.pk, "name": f"{kind.caption} of {portfolio.name}"[:128], **RULES[kind]}
         found.append(
             {
@@ -153,20 +150,14 @@ def _rows(
                 "name": asset.external_id,
                 "pk": asset.pk,
                 "kind": kind.caption,
-                "newest": _newest(newest.get(row.pk), "%" if kind == SeriesKind.DRIFT else asset.currency, now),
+                "newest": money(last and last.price, "%" if kind == SeriesKind.DRIFT else asset.currency),
+                "at": last and last.at,
                 "every": format_duration(row.every_seconds * SECOND),
                 "target": written_target(target_of(row), seen),
                 "rule": f"{reverse('admin:rules_rule_add')}?{urlencode(begins)}",
             }
         )
     return found
-
-
-def _newest(found: HeldPrice | None, unit: str, now: datetime) -> str:
-    if found is None:
-        return UNKNOWN
-    age = format_age(epoch_microseconds(now) - epoch_microseconds(found.at))
-    return f"{format_number(found.price)} {unit}".rstrip() + f", {age} old"
 
 
 def _missing(portfolio: Portfolio) -> list[str]:

@@ -320,6 +320,19 @@ def test_at_most_one_quote_in_so_long(feed, savings):
     assert [hours for hours, _ in prices(seldom)] == [2, 4]
 
 
+def test_a_feed_is_as_often_expected_as_it_has_quotes(feed, savings):
+    """Also after a change; health goes by that."""
+    series = series_of(savings, VALUE, every=7_200)
+    interval = Feed.every.filter(pk=series.feed_id).values_list("interval_seconds", flat=True)
+    assert interval.get() == 7_200
+    series_of(savings, INDEX, every=60)
+    assert interval.get() == 3_600
+    change_series(
+        asset_id=PortfolioSeries.objects.get(kind=INDEX).pk, portfolio=savings, every_seconds=5_000, target={}
+    )
+    assert interval.get() == 5_000
+
+
 def test_a_feed_of_series_that_are_not_due_has_no_entry(feed, savings):
     series = series_of(savings, VALUE, every=7_200)
     quote(feed, at(1), ACME="12")

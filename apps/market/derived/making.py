@@ -153,10 +153,10 @@ def refuse_too_many(owner_id: int | None) -> None:
         raise SeriesInvalid("series", f"an owner has at most {SERIES_MOST}; delete one first")
 
 
-def lock_feed_of(key: str, leg_feeds: Collection[int], *, owner_id: int, interval_seconds: int) -> FeedHead:
+def lock_feed_of(key: str, leg_feeds: Collection[int], *, owner_id: int) -> FeedHead:
     """Return the locked head of the derived feed of this key, whose legs may change; it is made where it is not
     there."""
-    return _lock_feed(owner_id, sorted(leg_feeds), key=key, interval_seconds=interval_seconds)
+    return _lock_feed(owner_id, sorted(leg_feeds), key=key)
 
 
 def add_series(
@@ -167,16 +167,18 @@ def add_series(
     symbol: str,
     before: Sequence[tuple[int, Any]],
     since: int,
+    every_seconds: int,
     now: datetime,
     trace_id: str,
     **columns: Any,
 ) -> Asset:
     """Return a new asset with this definition in a feed whose head is locked, with its past: quotes of before `since`,
-    and what is derived from there on. columns: further ones of the asset. Raises ValidationError."""
+    and what is derived from there on. every_seconds: as for `read_legs_of_series`; columns: further ones of the asset.
+    Raises ValidationError."""
     asset = create_asset(owner_id=owner_id, symbol=symbol, feed_id=head.feed_id, signed=definition.signed, **columns)
     _store(asset.pk, definition)
     _append_change(head, asset.pk, definition, now=now, trace_id=trace_id)
-    read_legs_of_series(head.feed_id)
+    read_legs_of_series(head.feed_id, every_seconds=every_seconds)
     positions = dict(LegCursor.objects.filter(feed=head.feed_id).values_list("leg_id", "seq"))
     given: Mapping[str, Any] = {"positions": positions, "now": now, "trace_id": trace_id}
     past.append_past_of(head, asset.pk, definition, before=before, since=since, **given)
@@ -192,9 +194,9 @@ def redefine(head: FeedHead, asset_id: int, definition: AnyDefinition, *, now: d
     head.save(update_fields=FeedHead.APPENDED)
 
 
-def read_legs_of_series(feed_id: int) -> None:
+def read_legs_of_series(feed_id: int, *, every_seconds: int) -> None:
     """Have a derived feed read the logs of the feeds in which the legs of its series are now: those that are new from
-    their end on."""
+    their end on. every_seconds: how often it has quotes at most."""
     legs = SeriesLeg.objects.filter(series__asset__feed=feed_id, asset__feed__isnull=False)
     wanted = set(legs.order_by().values_list("asset__feed", flat=True))
     cursors = LegCursor.objects.filter(feed=feed_id)
@@ -202,6 +204,8 @@ def read_legs_of_series(feed_id: int) -> None:
     new = wanted - set(cursors.values_list("leg", flat=True))
     heads = FeedHead.objects.filter(pk__in=new).values_list("pk", "seq")
     LegCursor.objects.bulk_create(LegCursor(feed_id=feed_id, leg_id=leg_id, seq=seq) for leg_id, seq in heads)
+    intervals = queries.every_feed().filter(pk__in=wanted).values_list("interval_seconds", flat=True)
+    queries.every_feed().filter(pk=feed_id).update(interval_seconds=max(every_seconds, *intervals, 1))
 
 
 def _leg_feeds(definition: Definition) -> list[int]:
@@ -209,29 +213,27 @@ def _leg_feeds(definition: Definition) -> list[int]:
     return sorted(set(rows.values_list("feed_id", flat=True)))
 
 
-def _lock_feed(
-    owner_id: int | None, leg_feeds: Collection[int], *, key: str = "", interval_seconds: int = 1
-) -> FeedHead:
+def _lock_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str = "") -> FeedHead:
     """Return the locked head of the derived feed of these legs, which is made where it is not there. key: of a feed
-    whose legs may change; interval_seconds: at least."""
+    whose legs may change."""
     key = key or f"{owner_id or 0}:{','.join(map(str, leg_feeds))}"
     known = DerivedFeed.objects.filter(key=key).first()
     if known is None:
         try:
             with transaction.atomic():
-                known = _make_feed(owner_id, leg_feeds, key=key, interval_seconds=interval_seconds)
+                known = _make_feed(owner_id, leg_feeds, key=key)
         except (IntegrityError, ValidationError):
             # Two at once.
             known = DerivedFeed.objects.get(key=key)
     return lock_head(known.pk)
 
 
-def _make_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str, interval_seconds: int) -> DerivedFeed:
+def _make_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str) -> DerivedFeed:
     legs = list(queries.every_feed().filter(pk__in=leg_feeds).order_by("pk"))
     feed = create_bare_feed(
         owner_id=owner_id,
         name=f"derived-{secrets.token_hex(6)}",
-        interval_seconds=max(interval_seconds, *(leg.interval_seconds for leg in legs)),
+        interval_seconds=max(leg.interval_seconds for leg in legs),
         jump_percent=0,
         next_slot=NEVER,
     )
