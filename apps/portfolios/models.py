@@ -1,5 +1,6 @@
 """Portfolios, their transactions with the history of corrections, and a copy of what they come to."""
 
+import uuid
 from collections.abc import Iterable
 from decimal import Context, Decimal
 from enum import StrEnum
@@ -305,15 +306,22 @@ class UsedPrice(models.Model):
 
 
 class ImportFile(models.Model):
-    """A file of transactions that waits for its owner to confirm what it would record; at most one of each owner."""
+    """A file of transactions that waits for its owner to confirm what it would record: of each owner at most one that
+    came by the page, and one by the API.
 
-    owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="import_file")
+    key: what clients call it, another one for each file.
+    """
+
+    key = models.UUIDField(default=uuid.uuid4, unique=True)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="import_files")
+    is_by_api = models.BooleanField(default=False)
     name = models.CharField(max_length=255)
     content = models.BinaryField()
     uploaded_at = models.DateTimeField()
 
     class Meta:
         default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["owner", "is_by_api"], name="one_import_file_per_owner_and_way")]
 
     def __str__(self) -> str:
         return self.name

@@ -41,12 +41,14 @@ SEEN_BY = {
     "me": set(),
     "messages": {"ada", "root"},
     "metrics": set(),
+    "performance": set(),
     "portfolio": {"ada", "root"},
     "portfolios": {"ada", "root"},
     "promql": set(),
     "rule": {"ada", "root"},
     "rules": {"ada", "root"},
     "silences": {"ada", "root"},
+    "why": {"ada", "root"},
 }
 # What a stranger reads: nothing is there, or that they should sign in.
 OPEN_TO_STRANGERS = {"health", "me"}
@@ -96,6 +98,10 @@ def query_of(field, id=None):
     """Return a query for all of a root field."""
     definition = QUERY.fields[field]
     arguments = f"({NEEDED[field]})" if field in NEEDED else ""
+    if field == "performance":
+        arguments = f'(portfolio: "{ids()["portfolio"]}")'
+    if field == "why":
+        arguments = f'(rule: "{ids()["rule"]}", asset: "{CANARY}-0")'
     if "id" in definition.args:
         arguments = f'(id: "{id}")'
     elif "first" in definition.args:

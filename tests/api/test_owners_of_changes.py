@@ -3,11 +3,14 @@ one fails until it is listed here."""
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 from graphql import get_named_type, is_input_object_type, is_required_argument
 
 from apps.notify.services import create_silence
+from apps.portfolios.importing import keep_file
 from tests.api.asking import MUTATION, everything
 from tests.builders import at, make_backtest, make_member, make_notified_alerts
+from tests.portfolios.domain.test_ghostfolio import ROW, in_json
 from tests.portfolios.rows import bought, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
@@ -35,13 +38,16 @@ ARGUMENTS = {
     "createPortfolio": {"idempotencyKey": "k", "name": "new", "baseCurrency": "EUR"},
     "updatePortfolio": {"name": "other"},
     "deletePortfolio": {},
+    "recomputePortfolio": {},
     "recordTransactions": {"idempotencyKey": "k", "transactions": [BOUGHT]},
     "correctTransaction": {"transaction": {"notes": "checked"}},
     "deleteTransaction": {},
+    "previewImport": {},
+    "runImport": {"idempotencyKey": "k"},
     "addListing": {"idempotencyKey": "k", "provider": "coincap", "externalId": "bitcoin", "symbol": "ADA-0"},
 }
 # Ids of what has no owner.
-OF_NOBODY = {"createSilence.asset"} | {
+OF_NOBODY = {"createSilence.asset", "previewImport.assets.asset", "runImport.assets.asset"} | {
     f"{mutation}.{name}"
     for mutation in ("recordTransactions.transactions", "correctTransaction.transaction")
     for name in ("asset", "toAsset", "feeAsset")
@@ -54,6 +60,8 @@ def ids_of(owner):
     silence = create_silence(author=owner, owner=owner, comment="works", starts_at=at(0), ends_at=FAR)
     channel, portfolio = owner.channels.get(), make_portfolio(owner)
     [transaction] = record(portfolio, bought(alert.asset))
+    content = in_json(ROW | {"symbol": alert.asset.symbol, "accountId": owner.username})
+    file = keep_file(owner=owner, name="file", content=content, now=timezone.now(), is_by_api=True)
     return {
         "acknowledgeAlert.id": alert.pk,
         "createSilence.rule": alert.rule_id,
@@ -68,6 +76,13 @@ def ids_of(owner):
         "correctTransaction.id": transaction.pk,
         "correctTransaction.transaction.toPortfolio": portfolio.pk,
         "deleteTransaction.id": transaction.pk,
+        "previewImport.portfolio": portfolio.pk,
+        "previewImport.accounts.portfolio": portfolio.pk,
+        "previewImport.file": file.key,
+        "runImport.accounts.portfolio": portfolio.pk,
+        "runImport.portfolio": portfolio.pk,
+        "runImport.file": file.key,
+        "recomputePortfolio.id": portfolio.pk,
         "deletePortfolio.id": portfolio.pk,
         "updateChannel.id": channel.pk,
         "deleteChannel.id": channel.pk,
@@ -103,7 +118,8 @@ def ids_of_schema():
 
 
 def absent_for(path):
-    return "00000000-0000-0000-0000-000000000000" if path == "cancelBacktest.id" else ABSENT
+    is_uuid = path in ("cancelBacktest.id", "previewImport.file", "runImport.file")
+    return "00000000-0000-0000-0000-000000000000" if is_uuid else ABSENT
 
 
 def called(ask, path, id, *, user, own):
@@ -115,6 +131,7 @@ def called(ask, path, id, *, user, own):
     place = values
     for key in keys[:-1]:
         # A list of one is written like the one itself.
+        place.setdefault(key, {"account": user.username} if key == "accounts" else {})
         place[key] = dict(place[key][0] if key == "transactions" else place[key])
         place = place[key]
     place[keys[-1]] = id

@@ -196,7 +196,7 @@ class MarketQuery(graphene.ObjectType):
         )
 
     def resolve_asset(root: None, info: Any, id: str) -> Any:
-        return info.context.in_market().load(_named, id)
+        return info.context.in_market().load(assets_by_name, id)
 
     def resolve_feeds(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(FeedConnection, feeds_seen_by(info.context.owner()), info.context, first=first, after=after)
@@ -205,7 +205,8 @@ class MarketQuery(graphene.ObjectType):
         return feeds_seen_by(info.context.owner()).filter(name=id).first()
 
 
-def _named(context: Context, names: list[str]) -> Mapping[str, AssetRow]:
+def assets_by_name(context: Context, names: list[str]) -> Mapping[str, AssetRow]:
+    """Return name -> asset, of the ids, symbols and aliases of those that the reader may see."""
     ids = {name: pk for name in names if (pk := owned_id_of(name)) is not None}
     own = {asset.pk: asset for asset in assets_seen_by(context.user).filter(pk__in=ids.values())} if ids else {}
     named = assets_named([name for name in names if name not in ids], owner_id=context.user.pk)
