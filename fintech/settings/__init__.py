@@ -119,6 +119,9 @@ HEARTBEAT_URL = env.url("HEARTBEAT_URL", schemes={"http", "https"}, optional=Tru
 
 METRICS_LISTEN = env.listen("METRICS_LISTEN")
 LOGS_URL = env.url("LOGS_URL", schemes={"http", "https"}, optional=True)
+# Asked by /graphql.
+LOKI_URL = env.url("LOKI_URL", schemes={"http", "https"}, optional=True, bare=True)
+PROMETHEUS_URL = env.url("PROMETHEUS_URL", schemes={"http", "https"}, optional=True, bare=True)
 TRACES_URL = env.url("TRACES_URL", schemes={"http", "https"}, optional=True, bare=True)
 # Read from the environment by apps.spans too, which knows no Django: here they are refused where they are wrong.
 OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", schemes={"http", "https"}, optional=True)
