@@ -46,8 +46,11 @@ SEEN_BY = {
     "feed": {"grace", "root"},
     "feeds": {"grace", "root"},
     "health": set(),
+    "logql": set(),
+    "logs": set(),
     "me": set(),
     "messages": {"ada", "root"},
+    "metrics": set(),
     "node:alert": {"ada", "root"},
     "node:asset": EVERYBODY,
     "node:backtest": {"ada", "root"},
@@ -60,12 +63,15 @@ SEEN_BY = {
     "node:transaction": {"ada", "root"},
     "portfolio": {"ada", "root"},
     "portfolios": {"ada", "root"},
+    "promql": set(),
     "rule": {"ada", "root"},
     "rules": {"ada", "root"},
     "silences": {"ada", "root"},
 }
 # What a stranger reads: nothing is there, or that they should sign in.
 OPEN_TO_STRANGERS = {"health", "me"}
+# What root fields need besides.
+NEEDED = {"logql": 'query: "{}"', "metrics": "query: QUEUE_MESSAGES", "promql": 'query: "up"'}
 # Ids that may be, and are not there.
 _NOT_THERE = {"asset": "ABSENT", "feed": "absent"}
 ABSENT = {
@@ -127,7 +133,7 @@ def query_of(field, id=None):
     if kind:
         kind = schema.type_map[kinds_of_nodes()[kind].__name__]
         return f'{{ node(id: "{id}") {{ nodeId ... on {kind} {everything(kind)} }} }}'
-    arguments = ""
+    arguments = f"({NEEDED[field]})" if field in NEEDED else ""
     if "id" in definition.args:
         arguments = f'(id: "{id}")'
     elif "first" in definition.args:

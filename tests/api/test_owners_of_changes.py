@@ -5,6 +5,7 @@ import pytest
 from django.db import connection
 from graphql import get_named_type, is_input_object_type, is_required_argument
 
+from apps.market.models import Asset
 from apps.notify.services import create_silence
 from apps.owned_ids import external_id_of, new_owned_id
 from tests.api.asking import MUTATION, NOBODYS, everything

@@ -17,6 +17,7 @@ from apps.api.graphql.types.alerts import AlertsQuery, AlertsSubscription
 from apps.api.graphql.types.backtests import BacktestsQuery
 from apps.api.graphql.types.health import HealthQuery
 from apps.api.graphql.types.market import MarketQuery, MarketSubscription
+from apps.api.graphql.types.monitoring import MonitoringQuery
 from apps.api.graphql.types.notify import NotifyQuery
 from apps.api.graphql.types.portfolios import PortfoliosQuery
 from apps.api.graphql.types.rules import RulesQuery
@@ -31,6 +32,7 @@ class Me(graphene.ObjectType):
 
 class Query(
     NodesQuery,
+    MonitoringQuery,
     BacktestsQuery,
     HealthQuery,
     NotifyQuery,
