@@ -61,7 +61,7 @@ def test_what_is_wrong_is_named(ask, ada, asked, found):
 
 
 def test_a_superuser_makes_none_that_would_never_match(ask, ada, admin_user):
-    asked = {"rule": make_notified_alerts(ada, 1)[0].rule_id, "endsAt": FAR}
+    asked = {"rule": make_notified_alerts(ada, 1)[0].rule.public_id, "endsAt": FAR}
     assert faults(ask(CREATE, asked, user=admin_user), "createSilence") == [("rule", "INVALID")]
 
 

@@ -57,7 +57,7 @@ def ids_of(owner):
     [transaction] = record(portfolio, bought(alert.asset))
     make_owned(owner, "OWN")
     series = Asset.every.get(owner=owner)
-    return {
+    return dict.fromkeys(sorted(ASSETS), series.external_id) | {
         "acknowledgeAlert.id": alert.public_id,
         "createSilence.rule": alert.rule.public_id,
         "endSilence.id": silence.public_id,
@@ -79,7 +79,7 @@ def ids_of(owner):
         "disableRule.id": alert.rule.public_id,
         "enableRule.id": alert.rule.public_id,
         "deleteRule.id": alert.rule.public_id,
-    } | dict.fromkeys(ASSETS, series.external_id)
+    }
 
 
 @pytest.fixture
