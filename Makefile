@@ -137,8 +137,9 @@ clean: ## Remove caches and reports (not .venv, not the data in var)
 	@$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
-# What the page at /graphql is drawn with. It is no condition of anything: without it, that page asks a CDN.
+# What the page at /graphql and the charts of assets are drawn with. It is no condition of anything: without it, that page
+# asks a CDN, and the charts are plain.
 node_modules/.installed: package-lock.json
-	@if ! command -v npm > /dev/null; then echo "npm: not here, so the page at /graphql takes GraphiQL from a CDN"; \
+	@if ! command -v npm > /dev/null; then echo "npm: not here, so the page at /graphql takes GraphiQL from a CDN, and charts are plain"; \
 	elif npm ci --ignore-scripts --no-audit --no-fund --prefer-offline --fetch-retries=1 --loglevel=error > /dev/null; then touch $@; echo "npm: installed package-lock.json"; \
-	else echo "npm: it failed, so the page at /graphql takes GraphiQL from a CDN"; fi
+	else echo "npm: it failed, so the page at /graphql takes GraphiQL from a CDN, and charts are plain"; fi

@@ -120,6 +120,9 @@ HEARTBEAT_URL = env.url("HEARTBEAT_URL", schemes={"http", "https"}, optional=Tru
 
 METRICS_LISTEN = env.listen("METRICS_LISTEN")
 LOGS_URL = env.url("LOGS_URL", schemes={"http", "https"}, optional=True)
+# Asked by /graphql.
+LOKI_URL = env.url("LOKI_URL", schemes={"http", "https"}, optional=True, bare=True)
+PROMETHEUS_URL = env.url("PROMETHEUS_URL", schemes={"http", "https"}, optional=True, bare=True)
 TRACES_URL = env.url("TRACES_URL", schemes={"http", "https"}, optional=True, bare=True)
 # Read from the environment by apps.spans too, which knows no Django: here they are refused where they are wrong.
 OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", schemes={"http", "https"}, optional=True)
@@ -211,13 +214,15 @@ STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
 # No collectstatic step between a clone and a page: the files are served from where the packages keep them.
 WHITENOISE_USE_FINDERS = True
-# GraphiQL's files, where `make venv` has put them; without them its page takes them from a CDN.
+# Files of npm, where `make venv` has put them. Without GraphiQL's its page takes them from a CDN; without
+# lightweight-charts assets have a plain chart.
 STATICFILES_DIRS = [
     (f"npm/{package}", folder)
     for package, folder in (
         ("graphiql", BASE_DIR / "node_modules/graphiql"),
         ("react", BASE_DIR / "node_modules/react/umd"),
         ("react-dom", BASE_DIR / "node_modules/react-dom/umd"),
+        ("lightweight-charts", BASE_DIR / "node_modules/lightweight-charts/dist"),
     )
     if folder.is_dir()
 ]

@@ -61,6 +61,8 @@ BAD = [
     *(("METRICS_LISTEN", {"METRICS_LISTEN": one}) for one in (CANARY, f"{CANARY}:0", f"{CANARY}:none", ":9101")),
     ("MESSAGE_RETENTION_DAYS", {"MESSAGE_RETENTION_DAYS": "7"}),
     ("LOGS_URL", {"LOGS_URL": f"javascript:{CANARY}"}),
+    ("LOKI_URL", {"LOKI_URL": f"http://ada:{CANARY}@loki.lan"}),
+    ("PROMETHEUS_URL", {"PROMETHEUS_URL": f"ftp://{CANARY}"}),
     ("TRACES_ONE_IN", {"TRACES_ONE_IN": "0"}),
     ("TRACES_ONE_IN", {"TRACES_ONE_IN": CANARY}),
     ("TRACES_URL", {"TRACES_URL": f"javascript:{CANARY}"}),
