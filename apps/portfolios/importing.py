@@ -17,6 +17,7 @@ from apps.portfolios.domain.tables import Activities, Activity, FileRefused, Row
 from apps.portfolios.domain.transactions import CASH_KINDS
 from apps.portfolios.models import ImportFile, Portfolio, Transaction
 from apps.portfolios.services import TransactionsRefused, record_transactions
+from apps.public_ids import with_public_id
 
 ERRORS_MOST = 100
 ACCOUNTS_MOST = 100
@@ -130,7 +131,7 @@ def keep_file(
 ) -> ImportFile:
     """Keep a file until its owner has confirmed what it would record; in place of the one before that came by the same
     way. Return it."""
-    given = {"name": name[:255], "content": content, "uploaded_at": now, "key": uuid4()}
+    given = {"name": name[:255], "content": content, "uploaded_at": now, "public_id": uuid4()}
     return ImportFile.objects.update_or_create(owner=owner, is_by_api=is_by_api, defaults=given)[0]
 
 
@@ -144,10 +145,10 @@ def kept_file(owner: AbstractBaseUser) -> ImportFile | None:
     return ImportFile.objects.filter(owner=owner, is_by_api=False).first()
 
 
-def sent_file(owner: AbstractBaseUser, key: UUID, *, now: datetime) -> ImportFile | None:
-    """Return the file of a key that its owner has sent to the API and that is still kept, or None. One statement."""
+def sent_file(owner: AbstractBaseUser, public_id: UUID, *, now: datetime) -> ImportFile | None:
+    """Return the file of a public id that its owner has sent to the API, while it is kept, or None. One statement."""
     rows = ImportFile.objects.filter(owner=owner, is_by_api=True, uploaded_at__gt=now - SENT_FILE_KEPT)
-    return rows.filter(key=key).first()
+    return with_public_id(rows, public_id)
 
 
 def prune_import_files(*, now: datetime, dry_run: bool = False) -> int:

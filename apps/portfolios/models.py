@@ -1,6 +1,5 @@
 """Portfolios, their transactions with the history of corrections, and a copy of what they come to."""
 
-import uuid
 from collections.abc import Iterable
 from decimal import Context, Decimal
 from enum import StrEnum
@@ -14,6 +13,7 @@ from django.db.models import F, Q
 from apps.market.models import Asset
 from apps.notation import write_number
 from apps.portfolios.domain.transactions import RATIO_HIGHEST, Event, Kind, Method
+from apps.public_ids import PublicId
 
 DECIMALS = 18
 _no_nul = ProhibitNullCharactersValidator()
@@ -83,7 +83,7 @@ def _from_zero(name: str, field: str, *, above: bool) -> models.CheckConstraint:
     return models.CheckConstraint(condition=Q(**{field: None}) | low, name=name)
 
 
-class Portfolio(models.Model):
+class Portfolio(PublicId):
     """Transactions of one owner that are valued together."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="portfolios")
@@ -116,7 +116,7 @@ class Portfolio(models.Model):
         return self.name
 
 
-class Transaction(models.Model):
+class Transaction(PublicId):
     """One row of a portfolio; its fields are those of `domain.transactions.Transaction`.
 
     day: the day of `at` in UTC; group_id: of rows that belong together; external_id: what the source calls it.
@@ -305,14 +305,10 @@ class UsedPrice(models.Model):
         return f"{self.asset_id} at {self.at}"
 
 
-class ImportFile(models.Model):
+class ImportFile(PublicId):
     """A file of transactions that waits for its owner to confirm what it would record: of each owner at most one that
-    came by the page, and one by the API.
+    came by the page, and one by the API. Its public id is another one for each file."""
 
-    key: what clients call it, another one for each file.
-    """
-
-    key = models.UUIDField(default=uuid.uuid4, unique=True)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="import_files")
     is_by_api = models.BooleanField(default=False)
     name = models.CharField(max_length=255)

@@ -22,7 +22,7 @@ URL = "/imports"
 RESULT = """{ result { source leftOutCount leftOut { row message }
     portfolios { portfolio { name } added known withoutCash } } errors { field code message } }"""
 GIVEN = "file: $file, portfolio: $portfolio, accounts: $accounts, assets: $assets"
-DEFINED = "$file: ID!, $portfolio: ID!, $accounts: [ImportAccount!], $assets: [ImportAsset!]"
+DEFINED = "$file: UUID!, $portfolio: UUID!, $accounts: [ImportAccount!], $assets: [ImportAsset!]"
 PREVIEW = f"mutation ({DEFINED}) {{ previewImport({GIVEN}) {RESULT} }}"
 RUN = f'mutation ({DEFINED}, $key: String = "k") {{ runImport(idempotencyKey: $key, {GIVEN}) {RESULT} }}'
 
@@ -43,7 +43,7 @@ def send(content, secret, *, content_type="application/octet-stream", url=URL):
 
 
 def call(ask, mutation, user, file, portfolio, **more):
-    variables = {"file": str(file), "portfolio": str(portfolio.pk)} | more
+    variables = {"file": str(file), "portfolio": str(portfolio.public_id)} | more
     [answer] = ask(mutation, variables, user=user).json()["data"].values()
     return answer
 
@@ -58,7 +58,7 @@ def test_a_file_is_kept_for_an_hour_and_what_is_in_it_is_said(savings, secret):
     assert answer.status_code == 200, answer.content
     said = answer.json()
     file = ImportFile.objects.get()
-    assert said.pop("id") == str(file.key)
+    assert said.pop("id") == str(file.public_id)
     assert said.pop("expires_at").endswith("Z")
     assert before <= file.uploaded_at <= timezone.now()
     assert said["accounts"] == ["Broker", "a2"]
@@ -99,7 +99,7 @@ def test_accounts_go_to_portfolios_and_symbols_to_assets(ask, ada, savings, secr
     other, bolt = make_portfolio(ada, "Other"), make_asset("BOLT")
     rows = in_json(ROW, ROW | {"accountId": "a2", "symbol": "XX1"}, ROW | {"accountId": "a3"})
     file = send(rows, secret).json()["id"]
-    accounts = [{"account": "a2", "portfolio": str(other.pk)}, {"account": "a3", "portfolio": None}]
+    accounts = [{"account": "a2", "portfolio": str(other.public_id)}, {"account": "a3", "portfolio": None}]
     answer = call(ask, RUN, ada, file, savings, accounts=accounts, assets=[{"symbol": "XX1", "asset": "BOLT"}])
     assert answer["errors"] == []
     assert answer["result"]["portfolios"] == [into(savings, 1), into(other, 1)]
@@ -126,7 +126,7 @@ def test_wrong_rows_are_faults_with_their_places_and_nothing_is_recorded(ask, ad
     ("more", "field", "code"),
     [
         ({"accounts": [{"account": "none", "portfolio": None}]}, "accounts[0].account", "INVALID"),
-        ({"accounts": [{"account": "Broker", "portfolio": "999999"}]}, "accounts[0].portfolio", "NOT_FOUND"),
+        ({"accounts": [{"account": "Broker", "portfolio": str(UUID(int=0))}]}, "accounts[0].portfolio", "NOT_FOUND"),
         ({"assets": [{"symbol": "NONE", "asset": "ACME"}]}, "assets[0].symbol", "INVALID"),
         ({"assets": [{"symbol": "ACME", "asset": "NONE"}]}, "assets[0].asset", "NOT_FOUND"),
     ],
@@ -159,7 +159,7 @@ def test_a_file_is_forgotten_after_an_hour_and_replaced_by_the_next(ask, ada, sa
 def test_a_file_of_the_page_waits_beside_one_of_the_api(ask, ada, savings, secret):
     page = keep_file(owner=ada, name="page", content=in_json(ROW), now=timezone.now())
     file = send(in_json(ROW), secret).json()["id"]
-    assert [one["code"] for one in call(ask, PREVIEW, ada, page.key, savings)["errors"]] == ["NOT_FOUND"]
+    assert [one["code"] for one in call(ask, PREVIEW, ada, page.public_id, savings)["errors"]] == ["NOT_FOUND"]
     call(ask, RUN, ada, file, savings)
     assert kept_file(ada) == page
 
@@ -204,5 +204,5 @@ def test_previewing_needs_the_permission_of_the_page(ask, savings):
     olga = make_owner("olga")
     assert not olga.has_perm("portfolios.add_transaction")
     assert Permission.objects.filter(codename="add_transaction").exists()
-    variables = {"file": str(UUID(int=0)), "portfolio": str(savings.pk)}
+    variables = {"file": str(UUID(int=0)), "portfolio": str(savings.public_id)}
     assert codes(ask(PREVIEW, variables, user=olga)) == ["FORBIDDEN"]

@@ -9,7 +9,7 @@ from apps.market.models import Split
 from apps.portfolios.queries import positions_of
 from apps.portfolios.services import refresh
 from apps.portfolios.valuing import performance_of, view_now
-from tests.api.asking import codes
+from tests.api.asking import NOBODYS, codes
 from tests.builders import make_owner
 from tests.portfolios.rows import bought, close, columns, make_asset, make_portfolio, quote, record, sold, split_of
 
@@ -69,7 +69,7 @@ def test_a_portfolio_with_its_positions_and_transactions(ask):
 def test_a_portfolio_by_its_id(ask):
     ada = make_owner()
     savings = make_portfolio(ada)
-    query = f'{{ portfolio(id: "{savings.pk}") {{ name }} }}'
+    query = f'{{ portfolio(id: "{savings.public_id}") {{ name }} }}'
     assert ask(query, user=ada).json() == {"data": {"portfolio": {"name": "Savings"}}}
     assert ask(query, user=make_owner("eve")).json() == {"data": {"portfolio": None}}
 
@@ -78,7 +78,7 @@ WORTH = """{ portfolios { edges { node { worth {
     value knownValue oldestAt missing { what of day }
     cash { currency balance value rate { rate legs { symbol price isInverse at provider } } }
     parts { flows realised unrealised income fees taxes currencyOnCash } } } } } }"""
-HELD = """query ($id: ID!) { portfolio(id: $id) { positions { edges { node {
+HELD = """query ($id: UUID!) { portfolio(id: $id) { positions { edges { node {
     worth { price priceAt provider rate { rate legs { symbol price isInverse at provider } } ...figures }
     lots { edges { node { at bought quantity currency cost baseCost baseFees worth { ...figures } } } } } } } } }
     fragment figures on PositionWorth { value gain pricePart currencyPart gainAfterCosts }"""
@@ -104,7 +104,7 @@ def in_dollars():
 
 def held_in(ask, portfolio):
     """Return the one position of a portfolio."""
-    response = ask(HELD, {"id": str(portfolio.pk)}, user=portfolio.owner)
+    response = ask(HELD, {"id": str(portfolio.public_id)}, user=portfolio.owner)
     [edge] = response.json()["data"]["portfolio"]["positions"]["edges"]
     return edge["node"]
 
@@ -184,8 +184,8 @@ def test_until_a_split_is_reckoned_with_nothing_is_worth_anything(ask, ada):
     worth = only(ask(WORTH, user=ada), "portfolios")["worth"]
     assert (worth["value"], worth["missing"]) == (None, [{"what": "SPLIT", "of": "", "day": None}])
     assert held_in(ask, savings)["worth"] is None
-    mutation = "mutation ($id: ID!) { recomputePortfolio(id: $id) { portfolio { worth { value } } errors { code } } }"
-    answer = ask(mutation, {"id": str(savings.pk)}, user=ada).json()["data"]["recomputePortfolio"]
+    mutation = "mutation ($id: UUID!) { recomputePortfolio(id: $id) { portfolio { worth { value } } errors { code } } }"
+    answer = ask(mutation, {"id": str(savings.public_id)}, user=ada).json()["data"]["recomputePortfolio"]
     assert answer == {"portfolio": {"worth": {"value": "1000"}}, "errors": []}
     assert refresh(portfolio=savings) == []
 
@@ -199,7 +199,7 @@ def test_a_rate_that_was_found_is_shown_with_its_prices(ask):
     assert found == {"rate": "0.5", "legs": [{"symbol": "EURUSD", "price": "2", "isInverse": True}]}
 
 
-PERFORMANCE = """query ($portfolio: ID!, $since: Date, $until: Date) {
+PERFORMANCE = """query ($portfolio: UUID!, $since: Date, $until: Date) {
     performance(portfolio: $portfolio, since: $since, until: $until) {
         begins startValue days values flows { day inflow outflow } timeWeighted unknown unknownDay
         moneyWeightedYearly moneyWeightedRates moneyWeightedUnknown volatility { period yearly } drawdown } }"""
@@ -212,7 +212,7 @@ def test_the_performance_of_a_period_is_that_of_the_page(ask):
     for day, price in (("2024-01-02", "100"), ("2024-01-03", "110"), ("2024-01-04", "99"), ("2024-01-05", "101")):
         close(acme, day, price)
     period = {"since": "2024-01-02", "until": "2024-01-05"}
-    response = ask(PERFORMANCE, {"portfolio": str(savings.pk)} | period, user=ada)
+    response = ask(PERFORMANCE, {"portfolio": str(savings.public_id)} | period, user=ada)
     answer = response.json()["data"]["performance"]
     days = {"since": date(2024, 1, 2), "until": date(2024, 1, 5)}
     found = performance_of(savings, **days, now=timezone.now())
@@ -231,7 +231,7 @@ def test_the_performance_of_a_period_is_that_of_the_page(ask):
 
 def test_a_portfolio_without_days_says_so(ask):
     ada = make_owner()
-    answer = ask(PERFORMANCE, {"portfolio": str(make_portfolio(ada).pk)}, user=ada).json()["data"]["performance"]
+    answer = ask(PERFORMANCE, {"portfolio": str(make_portfolio(ada).public_id)}, user=ada).json()["data"]["performance"]
     assert (answer["days"], answer["unknown"], answer["timeWeighted"]) == ([], "no_days", None)
     assert (answer["begins"], answer["startValue"], answer["moneyWeightedUnknown"]) == (None, None, "no_days")
 
@@ -241,23 +241,23 @@ def test_a_period_out_of_time_is_answered(ask, period):
     ada, acme = make_owner(), make_asset()
     savings = make_portfolio(ada)
     record(savings, bought(acme, f"{timezone.now() - timedelta(days=3):%Y-%m-%d}"), now=timezone.now())
-    response = ask(PERFORMANCE, {"portfolio": str(savings.pk)} | period, user=ada)
+    response = ask(PERFORMANCE, {"portfolio": str(savings.public_id)} | period, user=ada)
     assert "errors" not in response.json()
 
 
 def test_a_day_that_is_none_is_refused(ask):
-    response = ask(PERFORMANCE, {"portfolio": "1", "since": "2024-02-30"}, user=make_owner())
+    response = ask(PERFORMANCE, {"portfolio": NOBODYS, "since": "2024-02-30"}, user=make_owner())
     assert (response.status_code, codes(response)) == (400, ["BAD_USER_INPUT"])
 
 
 def test_the_performance_of_another_owners_portfolio_is_answered_as_that_of_none(ask, in_dollars):
     eve = make_owner("eve")
-    theirs, absent = (ask(PERFORMANCE, {"portfolio": one}, user=eve) for one in (str(in_dollars.pk), "999999"))
+    theirs, absent = (ask(PERFORMANCE, {"portfolio": one}, user=eve) for one in (str(in_dollars.public_id), NOBODYS))
     assert theirs.content == absent.content
     assert absent.json() == {"data": {"performance": None}}
 
 
 def test_a_request_gives_a_few_performances_only(ask, in_dollars):
-    one = f'performance(portfolio: "{in_dollars.pk}") {{ unknown }}'
+    one = f'performance(portfolio: "{in_dollars.public_id}") {{ unknown }}'
     response = ask("{ " + " ".join(f"a{number}: {one}" for number in range(6)) + " }", user=in_dollars.owner)
     assert codes(response) == ["LIMIT_EXCEEDED"]

@@ -42,9 +42,9 @@ def test_fields_that_are_read_later_may_be_null():
 
 
 def test_every_argument_is_one_that_is_checked_before_execution():
-    """limits.py knows first, after and id; words of an enum, true, false and null need no check. Those of metrics and
-    logs are checked by apps/api/monitoring, those of why and performance by their resolvers. A new one is to be added
-    there."""
+    """Scalars refuse what is none of their values, and limits.py knows after; words of an enum, true, false and null
+    need no check. Those of metrics and logs are checked by apps/api/monitoring. Another one is to be a scalar, or to be
+    added there."""
     arguments = {
         (name, str(argument.type))
         for kind in object_types() | {QUERY.name}
@@ -52,10 +52,10 @@ def test_every_argument_is_one_that_is_checked_before_execution():
         for name, argument in field.args.items()
     }
     assert {(name, kind) for name, kind in arguments if kind != "Boolean"} == {
-        ("asset", "ID!"),
+        ("asset", "AssetId!"),
         ("at", "DateTime"),
-        ("portfolio", "ID!"),
-        ("rule", "ID!"),
+        ("portfolio", "UUID!"),
+        ("rule", "UUID!"),
         ("since", "Date"),
         ("until", "Date"),
         ("limit", "Int"),
@@ -68,6 +68,6 @@ def test_every_argument_is_one_that_is_checked_before_execution():
         ("after", "String"),
         ("resolution", "CandleResolution"),
         ("state", "AlertState"),
-        ("first", "Int"),
-        ("id", "ID!"),
+        ("first", "PageSize"),
+        *(("id", kind) for kind in ("AssetId!", "FeedId!", "NodeId!", "UUID!")),
     }

@@ -7,16 +7,15 @@ from apps.market.models import Asset
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule
 from apps.rules.why import why
-from tests.api.asking import codes
+from tests.api.asking import NOBODYS, codes
 from tests.builders import above, append_quotes, at, make_feed, make_member, make_rule
 
 pytestmark = pytest.mark.django_db
 
-QUERY = """query ($rule: ID!, $asset: ID!, $at: DateTime) { why(rule: $rule, asset: $asset, at: $at) {
+QUERY = """query ($rule: UUID!, $asset: AssetId!, $at: DateTime) { why(rule: $rule, asset: $asset, at: $at) {
     refusal summary state unknown unknownText since openedAt isSuppressed coolingUntil evaluatedAt
     parts { depth summary result figures } evidence newest { at price } previous { at price }
     version description entry { feed seq asOf } } }"""
-ABSENT = "999999"
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def rule(ada):
 
 
 def asked(ask, rule, user, *, asset="BTC-USD", **variables):
-    response = ask(QUERY, {"rule": str(rule.pk), "asset": asset, **variables}, user=user)
+    response = ask(QUERY, {"rule": str(rule.public_id), "asset": asset, **variables}, user=user)
     assert "errors" not in response.json()
     return response.json()["data"]["why"]
 
@@ -92,8 +91,8 @@ def test_a_deleted_rule_can_be_asked_about(ask, ada, rule):
 
 def test_another_owners_rule_or_asset_is_answered_as_none(ask, ada, rule, admin_user):
     eve = make_member("eve")
-    theirs = ask(QUERY, {"rule": str(rule.pk), "asset": "BTC-USD"}, user=eve)
-    absent = ask(QUERY, {"rule": ABSENT, "asset": "BTC-USD"}, user=eve)
+    theirs = ask(QUERY, {"rule": str(rule.public_id), "asset": "BTC-USD"}, user=eve)
+    absent = ask(QUERY, {"rule": NOBODYS, "asset": "BTC-USD"}, user=eve)
     assert theirs.content == absent.content
     assert absent.json() == {"data": {"why": None}}
     assert asked(ask, rule, ada, asset="NONE") is None
@@ -101,7 +100,7 @@ def test_another_owners_rule_or_asset_is_answered_as_none(ask, ada, rule, admin_
 
 
 def test_a_request_asks_a_few_times_only(ask, ada, rule):
-    one = f'why(rule: "{rule.pk}", asset: "BTC-USD") {{ refusal }}'
+    one = f'why(rule: "{rule.public_id}", asset: "BTC-USD") {{ refusal }}'
     response = ask("{ " + " ".join(f"a{number}: {one}" for number in range(6)) + " }", user=ada)
     assert codes(response) == ["LIMIT_EXCEEDED"]
     assert response.json()["data"] == {f"a{number}": {"refusal": None} for number in range(5)} | {"a5": None}

@@ -45,7 +45,7 @@ def _keep(content: bytes, now: datetime, asker: Asker) -> dict[str, Any]:
     owner: Any = asker.user
     file = keep_file(owner=owner, name=NAME, content=content, now=now, is_by_api=True)
     return {
-        "id": str(file.key),
+        "id": str(file.public_id),
         "expires_at": (now + SENT_FILE_KEPT).isoformat().replace("+00:00", "Z"),
         "source": read.source,
         "rows": len(read.rows),

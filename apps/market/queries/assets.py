@@ -8,7 +8,8 @@ from typing import NamedTuple
 from apps.canary import is_not_canary
 from apps.market.calendars import KNOWN_UNTIL, warning_of
 from apps.market.models import Asset, AssetAlias, AssetsChange
-from apps.market.queries.owners import assets_of, every_asset
+from apps.market.queries.owners import Reader, assets_of, assets_seen_by, every_asset
+from apps.owned_ids import owned_id_of
 
 
 class ChosenAsset(NamedTuple):
@@ -110,6 +111,16 @@ def assets_named(names: Iterable[str], *, owner_id: int | None = None) -> dict[s
     # The last of a symbol stays: an owner's ids are below the installation's.
     named = assets_of(owner_id).filter(symbol__in=wanted).order_by("-pk")
     return by_alias | {asset.symbol: asset for asset in named}
+
+
+def assets_known_as(names: Iterable[str], *, reader: Reader) -> dict[str, Asset]:
+    """Return name -> asset that `reader` may see, by the names that clients have for it: ids of owned assets, symbols
+    and aliases; their own assets go before the installation's. Three statements."""
+    wanted = list(names)
+    ids = {name: pk for name in wanted if (pk := owned_id_of(name)) is not None}
+    own = {asset.pk: asset for asset in assets_seen_by(reader).filter(pk__in=ids.values())} if ids else {}
+    named = assets_named([name for name in wanted if name not in ids], owner_id=reader.pk)
+    return named | {name: own[pk] for name, pk in ids.items() if pk in own}
 
 
 def calendar_warnings(*, now: datetime) -> list[str]:

@@ -41,6 +41,7 @@ class Migration(migrations.Migration):
             name='Portfolio',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('name', models.CharField(help_text='What you call it.', max_length=64, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('base_currency', models.CharField(help_text='The currency of its value and gains, like EUR.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use a code like EUR.')])),
                 ('method', models.CharField(choices=[('fifo', 'fifo'), ('average', 'average')], default='fifo', help_text='Which lots a sale takes: the oldest first (fifo), or a part of all at their average cost.', max_length=7)),
@@ -56,7 +57,7 @@ class Migration(migrations.Migration):
             name='ImportFile',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.UUIDField(default=uuid.uuid4, unique=True)),
+                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='import_files', to=settings.AUTH_USER_MODEL)),
                 ('is_by_api', models.BooleanField(default=False)),
                 ('name', models.CharField(max_length=255)),
@@ -187,6 +188,7 @@ class Migration(migrations.Migration):
             name='Transaction',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('kind', models.CharField(choices=[('buy', 'buy'), ('sell', 'sell'), ('dividend', 'dividend'), ('interest', 'interest'), ('fee', 'fee'), ('tax', 'tax'), ('deposit', 'deposit'), ('withdrawal', 'withdrawal'), ('conversion', 'conversion'), ('delivery_in', 'delivery in'), ('delivery_out', 'delivery out'), ('transfer', 'transfer'), ('event', 'event')], max_length=12)),
                 ('at', models.DateTimeField(help_text='When it happened, in UTC.')),
                 ('has_time', models.BooleanField(default=True, help_text='Off: only the date counts; the row stands at 12:00 UTC.')),

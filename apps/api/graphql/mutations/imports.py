@@ -4,15 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID as PythonUUID
 
 import graphene
 
 from apps.api.graphql.context import Context
-from apps.api.graphql.limits import UUID_FORM
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty
 from apps.api.graphql.mutations.silences import asset_of
+from apps.api.graphql.scalars import UUID, AssetId
 from apps.api.graphql.types.portfolios import Portfolio
 from apps.market.models import Asset as AssetRow
 from apps.market.queries import assets_named
@@ -28,14 +28,14 @@ class ImportAccount(graphene.InputObjectType):
     """Where the rows of an account of the file go."""
 
     account = graphene.String(required=True, description="As the file calls it; empty: rows without one.")
-    portfolio = graphene.ID(description="Id of a portfolio of yours; null: these rows are left out.")
+    portfolio = UUID(description="Id of a portfolio of yours; null: these rows are left out.")
 
 
 class ImportAsset(graphene.InputObjectType):
     """Which asset a symbol of the file is."""
 
     symbol = graphene.String(required=True, description="As the file has it.")
-    asset = graphene.ID(required=True, description="Symbol or alias of an asset.")
+    asset = AssetId(required=True, description="Symbol or alias of an asset.")
 
 
 class ImportedInto(graphene.ObjectType):
@@ -70,8 +70,8 @@ class ImportResult(graphene.ObjectType):
 
 
 class _ImportArguments:
-    file = graphene.ID(required=True, description="The id that POST /imports gave, within the last hour.")
-    portfolio = graphene.ID(required=True, description="Id of a portfolio of yours, for all accounts by default.")
+    file = UUID(required=True, description="The id that POST /imports gave, within the last hour.")
+    portfolio = UUID(required=True, description="Id of a portfolio of yours, for all accounts by default.")
     accounts = graphene.List(
         graphene.NonNull(ImportAccount), description="The accounts whose rows go elsewhere, or are left out."
     )
@@ -146,14 +146,14 @@ def _imported(
     now: datetime,
     *,
     dry_run: bool,
-    file: str,
-    portfolio: str,
+    file: PythonUUID,
+    portfolio: PythonUUID,
     accounts: Sequence[Mapping[str, Any]] | None = None,
     assets: Sequence[Mapping[str, Any]] | None = None,
 ) -> ImportResult:
     """Record what a file has, or only find what would be. Raises Faulty."""
     owner = context.owner()
-    sent = sent_file(owner, UUID(file), now=now) if UUID_FORM.match(file) else None
+    sent = sent_file(owner, file, now=now)
     if sent is None:
         raise Faulty(Fault(Code.NOT_FOUND, "There is no such file, or no more. Send it to /imports.", "file"))
     try:
@@ -213,5 +213,5 @@ def _assets(context: Context, read: Activities, given: Sequence[Mapping[str, Any
     for index, one in enumerate(given):
         if one["symbol"] not in symbols:
             raise Faulty(Fault(Code.INVALID, "The file has no such symbol.", f"assets[{index}].symbol"))
-        found[one["symbol"]] = asset_of(one["asset"], field=f"assets[{index}].asset", owner_id=owner_id)
+        found[one["symbol"]] = asset_of(context, one["asset"], field=f"assets[{index}].asset")
     return found

@@ -2,15 +2,16 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
 from django.utils import timezone
 
-from apps.api.graphql.limits import NUMBER_FORM
-from apps.api.graphql.scalars import JSON, DateTime, Decimal
+from apps.api.graphql.scalars import JSON, UUID, AssetId, DateTime, Decimal
 from apps.api.graphql.types.alerts import FeedEntry
 from apps.api.graphql.types.market import assets_by_name
 from apps.api.graphql.types.rules import State, describe_document
+from apps.public_ids import with_public_id
 from apps.rules.domain import describe_unknown
 from apps.rules.explain import Part
 from apps.rules.queries import rules_ever_seen_by
@@ -81,18 +82,18 @@ class Why(graphene.ObjectType):
 class WhyQuery(graphene.ObjectType):
     why = graphene.Field(
         Why,
-        rule=graphene.ID(required=True, description="Id of a rule of yours, also of one that was deleted."),
-        asset=graphene.ID(required=True, description="Id, symbol or alias of an asset."),
+        rule=UUID(required=True, description="Id of a rule of yours, also of one that was deleted."),
+        asset=AssetId(required=True, description="Id, symbol or alias of an asset."),
         at=DateTime(description="The moment, by the feed's clock; by default now, as far as the log is evaluated."),
         description="Why a rule did or did not fire. Null where the rule or the asset is none, or is not yours. "
         f"At most {ASKED_MOST} are answered in one request.",
     )
 
-    def resolve_why(root: None, info: Any, rule: str, asset: str, at: datetime | None = None) -> Why | None:
+    def resolve_why(root: None, info: Any, rule: PythonUUID, asset: str, at: datetime | None = None) -> Why | None:
         context = info.context
         owner = context.owner()
         context.count_costly("why", most=ASKED_MOST)
-        row = rules_ever_seen_by(owner).filter(pk=rule).first() if NUMBER_FORM.match(rule) else None
+        row = with_public_id(rules_ever_seen_by(owner), rule)
         found = assets_by_name(context, [asset]).get(asset)
         if row is None or found is None:
             return None
