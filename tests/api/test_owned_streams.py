@@ -68,7 +68,7 @@ def test_a_cursor_names_the_feeds_of_the_installation_and_of_what_is_followed(ad
     make_owned(ada, "APART")
     eve = make_owner("eve")
     for user, names, feeds in ((ada, ["MINE"], {feed.pk, mine.pk}), (eve, ["BTC-USD"], {feed.pk})):
-        found = updates(user, wanted(user, *names), after={})
+        found = updates(user, wanted(user, *names), after=dict.fromkeys(QUOTES.end(), 0))
         place = place_of(found[-1].cursor, name=QUOTES.name, context=Context(user=user))
         assert {int(one) for one in place} == feeds
 
