@@ -71,8 +71,9 @@ def _left_by_another_run(feed_id: int, slot: datetime, trace_id: str) -> FeedEnt
 
 
 def trace_evaluation(entry: FeedEntry, events: Sequence[AlertEvent], *, began_at: datetime) -> None:
-    """Record that an entry was evaluated: a child of its fetch, linked to the task that did it. Of pushed quotes, the wait since their receipt is the
-    first span; an entry of another kind has none before it, unless it came with a slot's quotes.
+    """Record that an entry was evaluated: a child of its fetch, linked to the run of the task that did it. Of pushed
+    quotes, the wait since their receipt is the first span; an entry of another kind has none before it, unless it came
+    with a slot's quotes.
 
     Where the trace is not sampled, nothing is recorded, but of an entry with events all that led to them.
     """
