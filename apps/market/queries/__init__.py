@@ -1,5 +1,6 @@
 """Reads of the market's rows."""
 
+from apps.market.queries.aftermath import SPANS, Later, Moment, aftermaths
 from apps.market.queries.assets import (
     AssetIndex,
     ChosenAsset,
@@ -97,13 +98,17 @@ __all__ = [
     "HOURS_SHOWN",
     "PATH_POINTS",
     "RECENT_ENTRIES",
+    "SPANS",
     "AssetIndex",
     "Bar",
     "ChosenAsset",
     "HeldPrice",
+    "Later",
+    "Moment",
     "PathPoint",
     "QuoteCounts",
     "SameAnswers",
+    "aftermaths",
     "aliases_of",
     "asset_ids_in",
     "asset_ids_of",
