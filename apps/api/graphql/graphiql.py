@@ -114,12 +114,14 @@ EXAMPLES = [
     ),
     (
         "Acknowledge an alert",
-        'mutation Acknowledge {\n  acknowledgeAlert(id: "1", note: "I look into it.") {\n'
+        'mutation Acknowledge {\n  acknowledgeAlert(\n    id: "00000000-0000-0000-0000-000000000000"\n'
+        '    note: "I look into it."\n  ) {\n'
         "    alert { summary state acknowledgedBy note }\n    errors { field code message }\n  }\n}",
     ),
     (
         "End a silence",
-        'mutation EndSilence {\n  endSilence(id: "1") {\n    silence { comment endsAt }\n'
+        'mutation EndSilence {\n  endSilence(id: "00000000-0000-0000-0000-000000000000") {\n'
+        "    silence { comment endsAt }\n"
         "    errors { field code message }\n  }\n}",
     ),
 ]
