@@ -1,6 +1,7 @@
 """Says "for this machine". Everything that may differ between machines is an environment variable (env.py lists
 them)."""
 
+import logging
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -236,12 +237,15 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "apps.panel.dashboard.add_dashboard",
 }
 
+# Warnings are lines too.
+logging.captureWarnings(True)
 LOG_LEVEL = env.choice("LOG_LEVEL", {"DEBUG", "INFO", "WARNING", "ERROR"})
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"json": {"()": "fintech.logs.JsonFormatter"}},
-    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+    # An embedded run is watched by a person.
+    "formatters": {"lines": {"()": f"fintech.logs.{'readable' if EMBEDDED else 'json'}_lines"}},
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "lines"}},
     "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
     "loggers": {
         # Django's own handlers would write each line of it once more in debugging, as it is, links that act included.

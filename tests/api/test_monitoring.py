@@ -41,7 +41,7 @@ MATRIX = {
     },
 }
 OWN_LINE = json.dumps(
-    {"time": "2026-03-02T12:00:01+00:00", "level": "WARNING", "logger": "apps.sources", "message": "provider failed"}
+    {"time": "2026-03-02T12:00:01+00:00", "level": "warning", "logger": "apps.sources", "message": "provider failed"}
 )
 STREAMS = {
     "status": "success",
@@ -50,7 +50,7 @@ STREAMS = {
         "result": [
             {"stream": {"service": "redis"}, "values": [["1772452800000000001", "Ready to accept connections"]]},
             {
-                "stream": {"service": "watcher", "level": "WARNING", "logger": "apps.sources", "trace_id": TRACE},
+                "stream": {"service": "watcher", "level": "warning", "logger": "apps.sources", "trace_id": TRACE},
                 "values": [["1772452801123456789", OWN_LINE]],
             },
         ],
@@ -136,7 +136,7 @@ def test_lines_are_answered_the_newest_first_with_what_they_say(ask, grace, serv
             {
                 "at": "2026-03-02T12:00:01.123456Z",
                 "service": "watcher",
-                "level": "WARNING",
+                "level": "warning",
                 "logger": "apps.sources",
                 "traceId": TRACE,
                 "message": "provider failed",
@@ -155,7 +155,7 @@ def test_lines_are_answered_the_newest_first_with_what_they_say(ask, grace, serv
         "error": None,
     }
     assert asked_of(server) == {
-        "query": f'{{service="watcher", level="WARNING"}} |= "it\'s \\"§\\"" | trace_id="{TRACE}"',
+        "query": f'{{service="watcher", level="warning"}} |= "it\'s \\"§\\"" | trace_id="{TRACE}"',
         "start": "1772452800000000000",
         "end": "1772456400000000000",
         "limit": "100",

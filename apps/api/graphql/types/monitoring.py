@@ -23,7 +23,7 @@ MetricsQuery = graphene.Enum(
 )
 LogLevel = graphene.Enum(
     "LogLevel",
-    [(name, name) for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")],
+    [(name, name.lower()) for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")],
     description=lambda value: None if value is not None else "How much a log line matters.",
 )
 
