@@ -4,9 +4,11 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 
 from django.db.models import F, Max, Min, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 
 from apps.health.domain import BEHIND_AFTER, Code, Finding, Level, Subject
 from apps.market.derived.models import DerivedFeed, LegCursor, SeriesLeg
+from apps.market.domain import EARLIEST
 from apps.market.models import FeedEntry
 
 
@@ -24,7 +26,9 @@ def not_derived(*, now: datetime) -> list[Finding]:
     }
     if not behind:
         return []
-    unread = FeedEntry.objects.filter(feed=OuterRef("leg"), seq__gt=OuterRef("seq")).order_by("seq")
+    clock = Coalesce(OuterRef("feed__feed__head__as_of"), EARLIEST)
+    unread = FeedEntry.objects.filter(feed=OuterRef("leg"), seq__gt=OuterRef("seq"), as_of__gt=clock)
+    unread = unread.filter(kind=FeedEntry.Kind.QUOTES).order_by("seq")
     cursors = LegCursor.objects.filter(feed__in=behind, is_behind=False).order_by()
     waiting = cursors.annotate(came=Subquery(unread.values("received_at")[:1])).values_list("feed", "came")
     since: dict[int, datetime] = {}
