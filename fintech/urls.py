@@ -8,7 +8,8 @@ from apps.api.graphql.view import graphql
 from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
-from apps.site import drift, importing, nights, portfolios, probes, reconciling
+from apps.pipeline.flow import delete_series
+from apps.site import drift, importing, nights, portfolios, probes, reconciling, series
 from apps.site import views as site
 
 handler500 = "apps.site.unavailable.failed"
@@ -34,6 +35,13 @@ urlpatterns = [
     path("portfolios/<int:pk>/transactions.csv", portfolios.portfolio_download, name="portfolio_download"),
     path("portfolios/<int:pk>/ghostfolio.json", portfolios.portfolio_as_ghostfolio, name="portfolio_as_ghostfolio"),
     path("portfolios/<int:pk>/<int:asset>/", portfolios.holding_page, name="holding"),
+    path("series/", series.series_list, name="series_list"),
+    path("series/new/", series.add_page, name="series_add"),
+    path("series/preview/", series.preview, name="series_preview"),
+    path("series/assets/", series.pick, name="series_pick"),
+    path("series/<str:key>/", series.series_page, name="series"),
+    path("series/<str:key>/change/", series.change_page, name="series_change"),
+    path("series/<str:key>/delete/", series.delete_page, {"delete": delete_series}, name="series_delete"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),
     path("accounts/logout/", site.SignOut.as_view(), name="logout"),
     path("accounts/profile/", site.ProfileEdit.as_view(), name="profile"),

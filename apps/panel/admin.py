@@ -14,6 +14,7 @@ from apps.panel import (  # noqa: F401
     price_requests,
     reconciliations,
     rules,
+    series,
     silences,
     tokens,
     transactions,

@@ -6,10 +6,12 @@ from apps.market.queries.assets import (
     aliases_of,
     assets_changes,
     assets_chosen,
+    assets_like,
     assets_named,
     calendar_warnings,
     first_assets,
     known_tags,
+    ranked,
     signed_assets,
 )
 from apps.market.queries.feeds import (
@@ -103,6 +105,7 @@ __all__ = [
     "asset_ids_of",
     "assets_changes",
     "assets_chosen",
+    "assets_like",
     "assets_named",
     "assets_of",
     "assets_seen_by",
@@ -155,6 +158,7 @@ __all__ = [
     "quotes_between",
     "quotes_in",
     "quotes_removed_by",
+    "ranked",
     "rate_assets",
     "released_between",
     "replaced_prices",

@@ -5,10 +5,15 @@ from datetime import datetime
 from itertools import starmap
 from typing import NamedTuple
 
+from django.db.models import Case, Exists, IntegerField, OuterRef, Q, QuerySet, Value, When
+
 from apps.canary import is_not_canary
 from apps.market.calendars import KNOWN_UNTIL, warning_of
 from apps.market.models import Asset, AssetAlias, AssetsChange
-from apps.market.queries.owners import assets_of, every_asset
+from apps.market.queries.owners import Reader, assets_of, assets_seen_by, every_asset
+
+# How a term may match an asset, the best match first; other matches come last.
+_RANKS = ("symbol__iexact", "symbol__istartswith", "name__iexact", "name__istartswith", "symbol__icontains")
 
 
 class ChosenAsset(NamedTuple):
@@ -110,6 +115,21 @@ def assets_named(names: Iterable[str], *, owner_id: int | None = None) -> dict[s
     # The last of a symbol stays: an owner's ids are below the installation's.
     named = assets_of(owner_id).filter(symbol__in=wanted).order_by("-pk")
     return by_alias | {asset.symbol: asset for asset in named}
+
+
+def ranked(rows: QuerySet[Asset], term: str) -> QuerySet[Asset]:
+    """Return assets in the order in which they match a term that is searched for: symbols first, then names."""
+    ranks = [When(**{lookup: term}, then=Value(rank)) for rank, lookup in enumerate(_RANKS)]
+    rank = Case(*ranks, default=Value(len(_RANKS)), output_field=IntegerField())
+    return rows.annotate(rank=rank).order_by("rank", "symbol")
+
+
+def assets_like(term: str, *, user: Reader, limit: int) -> list[Asset]:
+    """Return the assets that `user` may see with a term in their symbol, name or alias, the best match first. One
+    statement."""
+    is_alike = Q(symbol__icontains=term) | Q(name__icontains=term)
+    has_alias = Exists(AssetAlias.objects.filter(asset=OuterRef("pk"), name__icontains=term))
+    return list(ranked(assets_seen_by(user).filter(is_alike | has_alias), term)[:limit])
 
 
 def calendar_warnings(*, now: datetime) -> list[str]:
