@@ -9,7 +9,8 @@ from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
 from apps.pipeline.flow import delete_series
-from apps.site import drift, importing, nights, portfolios, probes, reconciling, series
+from apps.pipeline.manual_prices import delete_price, store_prices
+from apps.site import drift, importing, manual, nights, portfolios, probes, reconciling, series
 from apps.site import views as site
 
 handler500 = "apps.site.unavailable.failed"
@@ -42,6 +43,15 @@ urlpatterns = [
     path("series/<str:key>/", series.series_page, name="series"),
     path("series/<str:key>/change/", series.change_page, name="series_change"),
     path("series/<str:key>/delete/", series.delete_page, {"delete": delete_series}, name="series_delete"),
+    path("assets/", manual.manual_list, name="manual_list"),
+    path("assets/new/", manual.add_page, name="manual_add"),
+    path(
+        "assets/<str:key>/",
+        manual.manual_page,
+        {"store": store_prices, "delete_price": delete_price},
+        name="manual",
+    ),
+    path("assets/<str:key>/delete/", manual.delete_page, {"delete": delete_series}, name="manual_delete"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),
     path("accounts/logout/", site.SignOut.as_view(), name="logout"),
     path("accounts/profile/", site.ProfileEdit.as_view(), name="profile"),

@@ -41,7 +41,7 @@ def series_list(request: HttpRequest) -> HttpResponse:
     """Show the reader's derived series."""
     rows = list(series_seen_by(request.user).prefetch_related("legs__asset"))
     now = timezone.now()
-    shown = [{"series": one, "formula": _formula(one), **_newest(one.asset, now)} for one in rows]
+    shown = [{"series": one, "formula": _formula(one), **newest_of(one.asset, now)} for one in rows]
     return render(request, "site/series_list.html", {"title": "Derived series", "rows": shown, "now": now})
 
 
@@ -60,14 +60,14 @@ def series_page(request: HttpRequest, key: str) -> HttpResponse:
         "title": series.asset.symbol,
         "series": series,
         "asset": series.asset,
-        **_newest(series.asset, now),
+        **newest_of(series.asset, now),
         "sentence": describe_series(definition, [leg.symbol for leg in legs]),
         "legs": _leg_rows(definition, legs, now),
         "is_weighted": definition.kind == "basket",
         "past": past_of(series.asset.pk),
         "next": _next_quote(series.asset, legs),
-        "chart": _chart(path),
-        "chart_text": _chart_text(path),
+        "chart": chart_of(path),
+        "chart_text": chart_text_of(path),
         "now": now,
     }
     return render(request, "site/series.html", context)
@@ -138,8 +138,8 @@ def delete_page(request: HttpRequest, key: str, delete: Callable[..., None]) -> 
         else:
             messages.success(request, f"{series.asset.symbol} is deleted.")
             return redirect("series_list")
-    context = {"title": f"Delete {series.asset.symbol}", "series": series, "asset": series.asset, "refusal": refusal}
-    return render(request, "site/series_delete.html", context)
+    context = {"title": f"Delete {series.asset.symbol}", "asset": series.asset, "refusal": refusal, "back": "series"}
+    return render(request, "site/asset_delete.html", context)
 
 
 @never_cache
@@ -215,7 +215,8 @@ def _formula(series: DerivedSeries) -> str:
     return formula_of(definition, [symbols[leg.asset_id] for leg in definition.legs])
 
 
-def _newest(asset: Asset, now: datetime) -> dict[str, Any]:
+def newest_of(asset: Asset, now: datetime) -> dict[str, Any]:
+    """Return the newest price of an asset with its age, as pages show it."""
     if not hasattr(asset, "latest"):
         return {"price": "none yet", "age": ""}
     return {"price": format_number(asset.latest.price), "age": _age(asset.latest.at, now), "at": asset.latest.at}
@@ -233,7 +234,7 @@ def _leg_rows(definition: Definition, legs: Sequence[Asset], now: datetime) -> l
             "weight": format_plain(leg.weight),
             "max_skew": format_duration(leg.max_skew),
             "timeout": format_duration(timeouts[one.feed_id]) if one.feed_id in timeouts else UNKNOWN,
-            **_newest(one, now),
+            **newest_of(one, now),
         }
         for leg, one in zip(definition.legs, legs, strict=True)
     ]
@@ -283,7 +284,7 @@ def _sentences(form: SeriesForm, request: HttpRequest) -> list[str]:
     return said
 
 
-def _chart(path: Sequence[PathPoint]) -> dict[str, Any] | None:
+def chart_of(path: Sequence[PathPoint]) -> dict[str, Any] | None:
     """Return what panel/chart.js draws."""
     if not path:
         return None
@@ -294,7 +295,8 @@ def _chart(path: Sequence[PathPoint]) -> dict[str, Any] | None:
     return {"low": low, "high": high, "levels": [], "marks": [], "spots": [], "label": "value"}
 
 
-def _chart_text(path: Sequence[PathPoint]) -> str:
+def chart_text_of(path: Sequence[PathPoint]) -> str:
+    """Return what a chart shows, for who cannot see it."""
     if not path:
         return ""
     lowest, highest = min(one.low for one in path), max(one.high for one in path)

@@ -49,7 +49,15 @@ from apps.market.queries.log import (
     quotes_removed_by,
     released_between,
 )
-from apps.market.queries.owners import assets_of, assets_seen_by, every_asset, every_feed, feeds_seen_by
+from apps.market.queries.owners import (
+    MANUAL_FEED,
+    assets_of,
+    assets_seen_by,
+    every_asset,
+    every_feed,
+    feeds_seen_by,
+    manual_assets_seen_by,
+)
 from apps.market.queries.past import (
     ever_quoted,
     forgotten_before,
@@ -92,6 +100,7 @@ from apps.market.queries.valuing import (
 
 __all__ = [
     "HOURS_SHOWN",
+    "MANUAL_FEED",
     "PATH_POINTS",
     "RECENT_ENTRIES",
     "AssetIndex",
@@ -144,6 +153,7 @@ __all__ = [
     "last_switches_of",
     "latest_prices",
     "lost_days",
+    "manual_assets_seen_by",
     "newest_quotes",
     "newest_stored",
     "pace_seconds",
