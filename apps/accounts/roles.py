@@ -24,6 +24,7 @@ PERMISSIONS: dict[str, list[str]] = {
             for verb in ("view", "add", "change", "delete")
         ),
         *(f"market.{verb}_derivedseries" for verb in ("view", "add", "change", "delete")),
+        *(f"portfolios.{verb}_importfile" for verb in ("view", "delete")),
         *(f"portfolios.{verb}_reconciliation" for verb in ("view", "add", "delete")),
         # Who may change an alert acknowledges it; nobody edits one.
         *("alerts.view_alert", "alerts.change_alert", "notify.view_message", "market.view_asset"),

@@ -9,6 +9,7 @@ from apps.panel import (  # noqa: F401
     channels,
     feeds,
     history,
+    import_files,
     messages,
     portfolios,
     price_requests,

@@ -313,7 +313,7 @@ class ImportFile(models.Model):
     uploaded_at = models.DateTimeField()
 
     class Meta:
-        default_permissions = ()
+        default_permissions = ("view", "delete")
 
     def __str__(self) -> str:
         return self.name

@@ -26,6 +26,7 @@ from apps.market.queries import feeds_seen_by
 from apps.notify.models import Notification
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending
+from apps.portfolios.importing import keep_file
 from apps.portfolios.models import PriceRequest
 from apps.portfolios.reconciling import keep_positions
 from apps.portfolios.services import correct_transaction
@@ -43,6 +44,7 @@ OWNED = {
     "notify.Silence": "owner",
     "backtests.BacktestRun": "owner",
     "market.DerivedSeries": "asset__owner",
+    "portfolios.ImportFile": "owner",
     "portfolios.Portfolio": "owner",
     "portfolios.Reconciliation": "portfolio__owner",
     "portfolios.Transaction": "portfolio__owner",
@@ -65,6 +67,7 @@ OPEN_TO_ALL_STAFF = {"index", "password_change", "password_change_done", "jsi18n
 SECRETS = ("ADAS", "10.4242")
 NOWHERE = {models.UUIDField: "00000000-0000-4000-8000-000000000000"}
 NO_NUMBER = "999999937"
+CSV = b"account,date,symbol,currency,price,quantity,type\nNAME,2024-01-02,NAME,EUR,1,1,BUY\n"
 
 
 def _model_of(place, model):
@@ -151,6 +154,7 @@ def make_portfolio_of(owner, name, asset):
     correct_transaction(row=row, columns={"notes": f"{name} note"}, by=owner, now=timezone.now())
     PriceRequest.objects.create(owner=owner, symbol="XX1", since=at(0).date(), asked_at=at(0))
     stated = {f"{name} ASSET": Decimal(1)}
+    keep_file(owner=owner, name=f"{name} import", content=CSV.replace(b"NAME", name.encode()), now=timezone.now())
     keep_positions(portfolio=portfolio, name=f"{name} file", day=at(0).date(), stated=stated, now=timezone.now())
 
 

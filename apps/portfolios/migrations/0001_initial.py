@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
                 ('uploaded_at', models.DateTimeField()),
             ],
             options={
-                'default_permissions': (),
+                'default_permissions': ('view', 'delete'),
             },
         ),
         migrations.CreateModel(
