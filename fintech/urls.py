@@ -29,6 +29,7 @@ urlpatterns = [
     path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
     path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),
     path("portfolios/<int:pk>/drift/", drift.drift_page, name="portfolio_drift"),
+    path("portfolios/<int:pk>/drift/sentence/", drift.drift_sentence, name="portfolio_drift_sentence"),
     path("portfolios/<int:pk>/reconcile/", reconciling.reconcile_page, name="portfolio_reconcile"),
     path("portfolios/<int:pk>/nights/", nights.nights_page, name="portfolio_nights"),
     path("portfolios/<int:pk>/import/", importing.import_page, name="portfolio_import"),
