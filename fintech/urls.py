@@ -1,7 +1,7 @@
 """Which path leads to which door."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
 from apps.api.graphql.view import graphql
@@ -10,8 +10,11 @@ from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
 from apps.pipeline.flow import delete_series
 from apps.pipeline.manual_prices import delete_price, store_prices
-from apps.site import drift, importing, manual, nights, portfolios, probes, reconciling, series
+from apps.site import assets, drift, importing, manual, nights, portfolios, probes, reconciling, series
 from apps.site import views as site
+from apps.site.market import AssetName
+
+register_converter(AssetName, "asset")
 
 handler500 = "apps.site.unavailable.failed"
 urlpatterns = [
@@ -25,6 +28,10 @@ urlpatterns = [
     path("healthz", probes.healthz, name="healthz"),
     path("readyz", probes.readyz, name="readyz"),
     path("status", probes.status, name="status"),
+    path("assets/<asset:name>/live", assets.asset_live, name="asset_live"),
+    path("assets/<asset:name>/quotes.csv", assets.asset_quotes, name="asset_quotes"),
+    path("assets/<asset:name>/alerts.csv", assets.asset_alerts, name="asset_alerts"),
+    path("assets/<asset:name>/", assets.asset_page, name="asset"),
     path("portfolios/", portfolios.portfolio_list, name="portfolios"),
     path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
     path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),
@@ -44,15 +51,15 @@ urlpatterns = [
     path("series/<str:key>/", series.series_page, name="series"),
     path("series/<str:key>/change/", series.change_page, name="series_change"),
     path("series/<str:key>/delete/", series.delete_page, {"delete": delete_series}, name="series_delete"),
-    path("assets/", manual.manual_list, name="manual_list"),
-    path("assets/new/", manual.add_page, name="manual_add"),
+    path("manual/", manual.manual_list, name="manual_list"),
+    path("manual/new/", manual.add_page, name="manual_add"),
     path(
-        "assets/<str:key>/",
+        "manual/<str:key>/",
         manual.manual_page,
         {"store": store_prices, "delete_price": delete_price},
         name="manual",
     ),
-    path("assets/<str:key>/delete/", manual.delete_page, {"delete": delete_series}, name="manual_delete"),
+    path("manual/<str:key>/delete/", manual.delete_page, {"delete": delete_series}, name="manual_delete"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),
     path("accounts/logout/", site.SignOut.as_view(), name="logout"),
     path("accounts/profile/", site.ProfileEdit.as_view(), name="profile"),

@@ -195,7 +195,10 @@ def lock_due_reminders(*, now: datetime) -> list[Notification]:
 
 def next_message(channel_id: int) -> Message | None:
     """Return the message to send next on a channel: it is due, or its sender's lease has expired, and no earlier one
-    about the same alert is unsent. None while a sender holds a lease on the channel."""
+    about the same alert is unsent. None while a sender holds a lease on the channel.
+
+    With its trace_id: that of the entry which made its first event; None where no entry did.
+    """
     under_way = Message.objects.filter(_is_under_way(), channel=channel_id)
     # By the notifications' own order: the clocks of those who write messages may differ.
     earlier = Notification.objects.filter(
@@ -206,7 +209,12 @@ def next_message(channel_id: int) -> Message | None:
     ).exclude(message=OuterRef("pk"))
     due = Message.objects.filter(_is_due(), ~Exists(under_way), ~Exists(earlier), channel=channel_id)
     # By the index's order alone: what is sent again is due at one moment, and would be sorted anew for each message.
-    return due.order_by("next_attempt_at").first()
+    return due.annotate(trace_id=_first_trace_id()).order_by("next_attempt_at").first()
+
+
+def _first_trace_id() -> Subquery:
+    members = Notification.objects.filter(message=OuterRef("pk"), event__entry__isnull=False)
+    return Subquery(members.order_by("event").values("event__entry__trace_id")[:1])
 
 
 def may_be_notified(channel: Channel) -> bool:

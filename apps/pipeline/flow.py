@@ -21,6 +21,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
+from structlog.contextvars import bound_contextvars
 
 from apps import spans
 from apps.accounts.services import prune_idempotency_keys
@@ -30,7 +31,6 @@ from apps.alerts.services import end_episodes, record_corrections, record_episod
 from apps.backtests import services as runs
 from apps.health import canary
 from apps.health import services as health
-from apps.log_facts import noted
 from apps.market import queries as market_queries
 from apps.market import services as market
 from apps.market.derived.deriving import claim_feeds_to_derive, derive_next
@@ -178,7 +178,7 @@ def evaluate_next(*, feed_id: int) -> bool | None:
         entry = market_queries.pending_entry(feed_id=feed_id, after_seq=cursor.seq) if cursor else None
         if cursor is not None and entry is not None:
             named = spans.named(entry.trace_id, span_of_evaluation(entry.trace_id, feed_id, entry.seq))
-            facts.enter_context(noted(feed=feed_id, entry=entry.seq, **named))
+            facts.enter_context(bound_contextvars(feed=feed_id, entry=entry.seq, **named))
             engine = rules.take_engine(feed_id=feed_id, seq=cursor.seq)
             evaluation = rules.evaluate(entry=entry, engine=engine)
             events = record_episodes(entry=entry, transitions=evaluation.transitions) + record_corrections(entry)
@@ -195,7 +195,7 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     rules.keep_engine(feed_id=feed_id, engine=engine)
     if events:
         ids = sorted({event.alert_id for event in events})
-        with noted(feed=feed_id, entry=entry.seq, **named):
+        with bound_contextvars(feed=feed_id, entry=entry.seq, **named):
             logger.info("alerts changed", extra={"alerts": ids[:ALERTS_LOGGED], "count": len(ids)})
     trace_evaluation(entry, events, began_at=began_at)
     return True

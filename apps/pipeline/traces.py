@@ -10,6 +10,7 @@ from django.utils import timezone
 from apps import spans
 from apps.alerts.models import AlertEvent
 from apps.market.models import FeedEntry
+from apps.notify.domain import span_of_delivery
 from apps.notify.models import Attempt, Message, Notification
 from apps.owned_ids import label_of
 
@@ -141,7 +142,7 @@ def trace_delivery(*, channel_id: int) -> None:
     spans.record(
         "deliver",
         trace_id=trace_id,
-        span=spans.span_id(trace_id, "deliver", message.pk, attempt.number),
+        span=span_of_delivery(trace_id, message.pk, attempt.number),
         parent=span_of_evaluation(trace_id, feed_id, seq),
         began_at=attempt.started_at,
         ended_at=attempt.finished_at or attempt.started_at,

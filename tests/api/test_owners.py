@@ -36,16 +36,22 @@ SEEN_BY = {
     "feed": {"grace", "root"},
     "feeds": {"grace", "root"},
     "health": set(),
+    "logql": set(),
+    "logs": set(),
     "me": set(),
     "messages": {"ada", "root"},
+    "metrics": set(),
     "portfolio": {"ada", "root"},
     "portfolios": {"ada", "root"},
+    "promql": set(),
     "rule": {"ada", "root"},
     "rules": {"ada", "root"},
     "silences": {"ada", "root"},
 }
 # What a stranger reads: nothing is there, or that they should sign in.
 OPEN_TO_STRANGERS = {"health", "me"}
+# What root fields need besides.
+NEEDED = {"logql": 'query: "{}"', "metrics": "query: QUEUE_MESSAGES", "promql": 'query: "up"'}
 # Ids that may be, and are not there.
 ABSENT = {"alert": "999999", "asset": "ABSENT", "feed": "absent", "portfolio": "999999", "rule": "999999"}
 ABSENT["backtest"] = "00000000-0000-0000-0000-000000000000"
@@ -89,7 +95,7 @@ def ids():
 def query_of(field, id=None):
     """Return a query for all of a root field."""
     definition = QUERY.fields[field]
-    arguments = ""
+    arguments = f"({NEEDED[field]})" if field in NEEDED else ""
     if "id" in definition.args:
         arguments = f'(id: "{id}")'
     elif "first" in definition.args:

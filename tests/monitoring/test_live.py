@@ -19,6 +19,7 @@ from django.db import connection
 from django.utils import timezone
 
 from apps.alerts.models import Alert
+from apps.api.monitoring.prometheus import CURATED, curated_expression
 from apps.api.tokens.services import create_token
 from apps.market.domain import RawQuote
 from apps.notify.services import create_channel, set_channels
@@ -177,7 +178,8 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
             name="alertmanager",
         )
         start_exporters(processes, listen)
-        expressions = [*(str(rule["expr"]) for rule in RULES), *PROMQL]
+        curated = [curated_expression(name, step_seconds=60) for name in CURATED]
+        expressions = [*(str(rule["expr"]) for rule in RULES), *PROMQL, *curated]
         missing = {selector for one in expressions for selector in selectors(parsed(one))}
         rounds = iter(range(1_000))
 

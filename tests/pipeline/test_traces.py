@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from structlog.contextvars import bound_contextvars
 
 from apps import spans
-from apps.log_facts import noted
 from apps.market.models import FeedEntry
 from apps.notify.models import Attempt, Message
 from apps.notify.services import create_channel, set_channels
@@ -191,7 +191,7 @@ def test_of_a_trace_that_is_not_sampled_only_what_led_to_an_alert_is_sent_made_f
 
 
 def test_a_span_names_the_task_that_made_it(unsampled):
-    with noted(task_id="task-1"):
+    with bound_contextvars(task_id="task-1"):
         spans.record("x", trace_id=TRACE, span=1, parent=None, began_at=START, ended_at=START, attributes={})
 
     assert unsampled[0]["attributes"] == {"task_id": "task-1"}

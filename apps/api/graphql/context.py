@@ -9,13 +9,15 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from graphql_sync_dataloaders import SyncDataLoader, SyncFuture
 
 from apps.api.graphql.errors import Unauthenticated
+from apps.api.monitoring.asking import Allowance
 
 
 class Context:
-    """One request."""
+    """One request. allowance: of the calls to Prometheus and Loki."""
 
     def __init__(self, *, user: AbstractBaseUser | AnonymousUser) -> None:
         self.user = user
+        self.allowance = Allowance()
         self._loaders: dict[Any, SyncDataLoader] = {}
         self._read_before: dict[Any, dict[Any, Any]] = {}
 

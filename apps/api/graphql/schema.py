@@ -16,6 +16,7 @@ from apps.api.graphql.types.alerts import AlertsQuery, AlertsSubscription
 from apps.api.graphql.types.backtests import BacktestsQuery
 from apps.api.graphql.types.health import HealthQuery
 from apps.api.graphql.types.market import MarketQuery, MarketSubscription
+from apps.api.graphql.types.monitoring import MonitoringQuery
 from apps.api.graphql.types.notify import NotifyQuery
 from apps.api.graphql.types.portfolios import PortfoliosQuery
 from apps.api.graphql.types.rules import RulesQuery
@@ -29,7 +30,15 @@ class Me(graphene.ObjectType):
 
 
 class Query(
-    BacktestsQuery, HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, PortfoliosQuery, MarketQuery, graphene.ObjectType
+    MonitoringQuery,
+    BacktestsQuery,
+    HealthQuery,
+    NotifyQuery,
+    AlertsQuery,
+    RulesQuery,
+    PortfoliosQuery,
+    MarketQuery,
+    graphene.ObjectType,
 ):
     """The fields that read."""
 

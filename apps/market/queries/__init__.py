@@ -6,6 +6,7 @@ from apps.market.queries.assets import (
     aliases_of,
     assets_changes,
     assets_chosen,
+    assets_known_as,
     assets_like,
     assets_named,
     calendar_warnings,
@@ -14,6 +15,7 @@ from apps.market.queries.assets import (
     ranked,
     signed_assets,
 )
+from apps.market.queries.charts import BARS_MOST, Bar, bars_of, clock_of, newest_quotes_between, sparklines, width_of
 from apps.market.queries.feeds import (
     HOURS_SHOWN,
     RECENT_ENTRIES,
@@ -83,7 +85,7 @@ from apps.market.queries.prices import (
     replaced_prices,
     stored_prices,
     unconfirmed_quotes,
-    variations_24h,
+    variations_over,
     variations_since_close,
 )
 from apps.market.queries.splits import splits_of
@@ -99,11 +101,13 @@ from apps.market.queries.valuing import (
 )
 
 __all__ = [
+    "BARS_MOST",
     "HOURS_SHOWN",
     "MANUAL_FEED",
     "PATH_POINTS",
     "RECENT_ENTRIES",
     "AssetIndex",
+    "Bar",
     "ChosenAsset",
     "HeldPrice",
     "PathPoint",
@@ -114,12 +118,15 @@ __all__ = [
     "asset_ids_of",
     "assets_changes",
     "assets_chosen",
+    "assets_known_as",
     "assets_like",
     "assets_named",
     "assets_of",
     "assets_seen_by",
+    "bars_of",
     "calendar_warnings",
     "candles_of",
+    "clock_of",
     "clocks_between",
     "corrected_in",
     "day_closes",
@@ -155,6 +162,7 @@ __all__ = [
     "lost_days",
     "manual_assets_seen_by",
     "newest_quotes",
+    "newest_quotes_between",
     "newest_stored",
     "pace_seconds",
     "path_before",
@@ -174,6 +182,7 @@ __all__ = [
     "replaced_prices",
     "same_answers",
     "signed_assets",
+    "sparklines",
     "splits_of",
     "stored_path",
     "stored_prices",
@@ -182,7 +191,8 @@ __all__ = [
     "switches_between",
     "switches_in",
     "unconfirmed_quotes",
-    "variations_24h",
+    "variations_over",
     "variations_since_close",
+    "width_of",
     "with_recent_entries",
 ]

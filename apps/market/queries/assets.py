@@ -11,6 +11,7 @@ from apps.canary import is_not_canary
 from apps.market.calendars import KNOWN_UNTIL, warning_of
 from apps.market.models import Asset, AssetAlias, AssetsChange
 from apps.market.queries.owners import Reader, assets_of, assets_seen_by, every_asset
+from apps.owned_ids import owned_id_of
 
 # How a term may match an asset, the best match first; other matches come last.
 _RANKS = ("symbol__iexact", "symbol__istartswith", "name__iexact", "name__istartswith", "symbol__icontains")
@@ -130,6 +131,16 @@ def assets_like(term: str, *, user: Reader, limit: int) -> list[Asset]:
     is_alike = Q(symbol__icontains=term) | Q(name__icontains=term)
     has_alias = Exists(AssetAlias.objects.filter(asset=OuterRef("pk"), name__icontains=term))
     return list(ranked(assets_seen_by(user).filter(is_alike | has_alias), term)[:limit])
+
+
+def assets_known_as(names: Iterable[str], *, reader: Reader) -> dict[str, Asset]:
+    """Return name -> asset that `reader` may see, by the names that clients have for it: ids of owned assets, symbols
+    and aliases; their own assets go before the installation's. Three statements."""
+    wanted = list(names)
+    ids = {name: pk for name in wanted if (pk := owned_id_of(name)) is not None}
+    own = {asset.pk: asset for asset in assets_seen_by(reader).filter(pk__in=ids.values())} if ids else {}
+    named = assets_named([name for name in wanted if name not in ids], owner_id=reader.pk)
+    return named | {name: own[pk] for name, pk in ids.items() if pk in own}
 
 
 def calendar_warnings(*, now: datetime) -> list[str]:

@@ -1,6 +1,7 @@
 """The market: assets with their prices, and for operators the feeds."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import graphene
@@ -15,15 +16,14 @@ from apps.market.models import Candle as CandleRow
 from apps.market.models import Feed as FeedRow
 from apps.market.queries import (
     aliases_of,
-    assets_named,
+    assets_known_as,
     assets_seen_by,
     candles_of,
     feeds_seen_by,
     latest_prices,
-    variations_24h,
+    variations_over,
     variations_since_close,
 )
-from apps.owned_ids import owned_id_of
 from apps.sources.queries import refused_listings_of
 
 
@@ -206,10 +206,7 @@ class MarketQuery(graphene.ObjectType):
 
 
 def _named(context: Context, names: list[str]) -> Mapping[str, AssetRow]:
-    ids = {name: pk for name in names if (pk := owned_id_of(name)) is not None}
-    own = {asset.pk: asset for asset in assets_seen_by(context.user).filter(pk__in=ids.values())} if ids else {}
-    named = assets_named([name for name in names if name not in ids], owner_id=context.user.pk)
-    return named | {name: own[pk] for name, pk in ids.items() if pk in own}
+    return assets_known_as(names, reader=context.user)
 
 
 def _aliases(context: Context, asset_ids: list[int]) -> Mapping[int, Sequence[str]]:
@@ -237,7 +234,7 @@ def _price_times(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
 
 
 def _variations(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
-    return variations_24h(_prices(context, asset_ids))
+    return variations_over(_prices(context, asset_ids), back=timedelta(hours=24))
 
 
 def _variations_since_close(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
