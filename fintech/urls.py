@@ -10,7 +10,7 @@ from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
 from apps.pipeline.flow import delete_series
 from apps.pipeline.manual_prices import delete_price, store_prices
-from apps.site import assets, drift, importing, manual, nights, portfolios, probes, reconciling, series
+from apps.site import assets, drift, importing, manual, nights, pasts, portfolios, probes, reconciling, series
 from apps.site import views as site
 from apps.site.market import AssetName
 
@@ -39,6 +39,7 @@ urlpatterns = [
     path("portfolios/<int:pk>/drift/sentence/", drift.drift_sentence, name="portfolio_drift_sentence"),
     path("portfolios/<int:pk>/reconcile/", reconciling.reconcile_page, name="portfolio_reconcile"),
     path("portfolios/<int:pk>/nights/", nights.nights_page, name="portfolio_nights"),
+    path("portfolios/<int:pk>/pasts/", pasts.pasts_page, name="portfolio_pasts"),
     path("portfolios/<int:pk>/import/", importing.import_page, name="portfolio_import"),
     path("portfolios/<int:pk>/import/confirm/", importing.confirm_page, name="portfolio_import_confirm"),
     path("portfolios/<int:pk>/transactions.csv", portfolios.portfolio_download, name="portfolio_download"),

@@ -66,6 +66,7 @@ def test_an_owner_may_do_exactly_this():
     expected = {f"{row.split('_')[0]}.{verb}_{row.split('_')[1]}" for row in rows for verb in verbs}
     assert names(group("Owner").permissions) == expected | {
         *("alerts.view_alert", "alerts.change_alert", "notify.view_message", "market.view_asset"),
+        "sources.add_backfill",
         *(f"portfolios.{verb}_importfile" for verb in ("view", "delete")),
         *(f"portfolios.{verb}_reconciliation" for verb in ("view", "add", "delete")),
     }
