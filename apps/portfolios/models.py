@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from apps.market.models import Asset
 from apps.notation import write_number
 from apps.portfolios.domain.transactions import RATIO_HIGHEST, Event, Kind, Method
+from apps.public_ids import PublicId
 
 DECIMALS = 18
 _no_nul = ProhibitNullCharactersValidator()
@@ -82,7 +83,7 @@ def _from_zero(name: str, field: str, *, above: bool) -> models.CheckConstraint:
     return models.CheckConstraint(condition=Q(**{field: None}) | low, name=name)
 
 
-class Portfolio(models.Model):
+class Portfolio(PublicId):
     """Transactions of one owner that are valued together."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="portfolios")
@@ -115,7 +116,7 @@ class Portfolio(models.Model):
         return self.name
 
 
-class Transaction(models.Model):
+class Transaction(PublicId):
     """One row of a portfolio; its fields are those of `domain.transactions.Transaction`.
 
     day: the day of `at` in UTC; group_id: of rows that belong together; external_id: what the source calls it.

@@ -61,6 +61,6 @@ def test_a_portfolio_with_its_positions_and_transactions(ask):
 def test_a_portfolio_by_its_id(ask):
     ada = make_owner()
     savings = make_portfolio(ada)
-    query = f'{{ portfolio(id: "{savings.pk}") {{ name }} }}'
+    query = f'{{ portfolio(id: "{savings.public_id}") {{ name }} }}'
     assert ask(query, user=ada).json() == {"data": {"portfolio": {"name": "Savings"}}}
     assert ask(query, user=make_owner("eve")).json() == {"data": {"portfolio": None}}

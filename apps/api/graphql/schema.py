@@ -12,6 +12,7 @@ from apps.api.graphql.mutations.listings import ListingsMutation
 from apps.api.graphql.mutations.portfolios import PortfoliosMutation
 from apps.api.graphql.mutations.rules import RulesMutation
 from apps.api.graphql.mutations.silences import SilencesMutation
+from apps.api.graphql.nodes import NodesQuery
 from apps.api.graphql.types.alerts import AlertsQuery, AlertsSubscription
 from apps.api.graphql.types.backtests import BacktestsQuery
 from apps.api.graphql.types.health import HealthQuery
@@ -30,6 +31,7 @@ class Me(graphene.ObjectType):
 
 
 class Query(
+    NodesQuery,
     MonitoringQuery,
     BacktestsQuery,
     HealthQuery,

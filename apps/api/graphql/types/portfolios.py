@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
 
 from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
-from apps.api.graphql.scalars import DateTime, Decimal, enum
+from apps.api.graphql.nodes import Node, among, is_node, public_id
+from apps.api.graphql.scalars import UUID, DateTime, Decimal, enum
 from apps.api.graphql.types.market import Asset
 from apps.api.graphql.types.rules import usernames
 from apps.portfolios.domain.transactions import Event, Kind, Method
 from apps.portfolios.models import Portfolio as PortfolioRow
 from apps.portfolios.models import Transaction as TransactionRow
-from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in
+from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in, transactions_seen_by
+from apps.public_ids import public_id_of, with_public_id
 
 TransactionKind = enum("TransactionKind", Kind, description="The kinds of transactions; see docs/portfolios.md.")
 CorporateEvent = enum("CorporateEvent", Event, description="The kinds of corporate events; see docs/portfolios.md.")
@@ -41,7 +44,10 @@ PositionConnection = connection(Position, fields=["asset_id"])
 class Transaction(graphene.ObjectType):
     """One transaction of a portfolio; docs/portfolios.md says what the fields of each kind mean."""
 
-    id = graphene.ID(required=True)
+    class Meta:
+        interfaces = (Node,)
+
+    id = public_id()
     kind = graphene.Field(TransactionKind, required=True)
     event = graphene.Field(CorporateEvent, description="Null for what is no corporate event.")
     at = graphene.Field(DateTime, required=True)
@@ -61,7 +67,7 @@ class Transaction(graphene.ObjectType):
     counter_amount = graphene.Field(Decimal)
     counter_currency = graphene.String(required=True)
     acquired_at = graphene.Field(DateTime)
-    to_portfolio = graphene.ID(description="Id of the portfolio that a transfer goes to.")
+    to_portfolio = graphene.Field(UUID, description="Id of the portfolio that a transfer goes to.")
     numerator = graphene.Int()
     denominator = graphene.Int()
     cost_share = graphene.Field(Decimal)
@@ -73,17 +79,21 @@ class Transaction(graphene.ObjectType):
     def resolve_event(row: TransactionRow, info: Any) -> str | None:
         return row.event or None
 
-    def resolve_to_portfolio(row: TransactionRow, info: Any) -> int | None:
-        return row.to_portfolio_id
+    def resolve_to_portfolio(row: TransactionRow, info: Any) -> PythonUUID | None:
+        return public_id_of(row.to_portfolio) if row.to_portfolio is not None else None
 
 
+is_node(Transaction, TransactionRow, among(lambda context: transactions_seen_by(context.owner())))
 TransactionConnection = connection(Transaction, fields=["at", "pk"], is_descending=True)
 
 
 class Portfolio(graphene.ObjectType):
     """Transactions of one owner that are valued together."""
 
-    id = graphene.ID(required=True)
+    class Meta:
+        interfaces = (Node,)
+
+    id = public_id()
     name = graphene.String(required=True)
     owner = graphene.String(description="Its owner's user name.")
     base_currency = graphene.String(required=True)
@@ -103,20 +113,21 @@ class Portfolio(graphene.ObjectType):
         return info.context.load(_transactions, portfolio.pk, first, after)
 
 
+is_node(Portfolio, PortfolioRow, among(lambda context: portfolios_seen_by(context.owner())))
 PortfolioConnection = connection(Portfolio, fields=["name", "pk"])
 
 
 class PortfoliosQuery(graphene.ObjectType):
     portfolios = pages_of(PortfolioConnection, description="Your portfolios, by name; a superuser's are everybody's.")
-    portfolio = graphene.Field(Portfolio, id=graphene.ID(required=True))
+    portfolio = graphene.Field(Portfolio, id=UUID(required=True))
 
     def resolve_portfolios(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(
             PortfolioConnection, portfolios_seen_by(info.context.owner()), info.context, first=first, after=after
         )
 
-    def resolve_portfolio(root: None, info: Any, id: str) -> Any:
-        return portfolios_seen_by(info.context.owner()).filter(pk=id).first()
+    def resolve_portfolio(root: None, info: Any, id: PythonUUID) -> Any:
+        return with_public_id(portfolios_seen_by(info.context.owner()), id)
 
 
 def _positions(context: Context, portfolio_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
