@@ -87,7 +87,7 @@ class ImportForm(forms.Form):
     """A file of transactions."""
 
     file = forms.FileField(
-        help_text="Of Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows it."
+        help_text="Of this program, Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows it."
     )
     content: bytes
 
@@ -151,7 +151,7 @@ class MappingForm(forms.Form):
         super().__init__(data)
         self._own = {str(one.pk): one for one in portfolios_of(portfolio.owner_id)}
         self._accounts = sorted({one.account for one in read.rows})
-        symbols = sorted({one.symbol for one in read.rows if one.symbol})
+        symbols = sorted({symbol for one in read.rows for symbol in one.symbols()})
         self._owner_id = portfolio.owner_id
         self._found = assets_named(symbols, owner_id=self._owner_id)
         if len(symbols) > SYMBOLS_ASKED:
