@@ -21,7 +21,7 @@ from apps.market.derived.series import Definition, SeriesInvalid
 from apps.market.derived.wording import describe_series, formula_of
 from apps.market.domain import epoch_microseconds, price_units
 from apps.market.models import Asset, Feed
-from apps.market.queries import PathPoint, assets_like, latest_prices, price_path
+from apps.market.queries import PathPoint, assets_seen_by, latest_prices, matching, price_path
 from apps.market.services import AssetStays
 from apps.owned_ids import owned_id_of
 from apps.site.figures import UNKNOWN
@@ -164,7 +164,7 @@ def preview(request: HttpRequest) -> HttpResponse:
 def pick(request: HttpRequest) -> HttpResponse:
     """Return the assets that a leg may be, by symbol, name and alias, the best match first. JSON."""
     term = request.GET.get("term", "").strip()[:TERM_LONGEST]
-    found = assets_like(term, user=request.user, limit=PICKED_MOST) if term else []
+    found = matching(assets_seen_by(request.user), term)[:PICKED_MOST] if term else []
     return JsonResponse({"assets": [{"symbol": one.symbol, "name": one.name} for one in found]})
 
 

@@ -123,7 +123,15 @@ def test_what_is_exported_as_csv_is_imported_as_the_same_rows(client):
         bought(acme, quantity="0.000000000000000007", amount="1") | {"at": NOW, "has_time": True},
         bought(house, fee="5", fee_asset=acme, fee_quantity="0.1", day="2024-01-03"),
         columns("2024-02-01", "transfer", asset=acme, quantity="1", to_portfolio=other),
-        columns("2024-02-02", "delivery_in", asset=acme, quantity="1", amount="7", currency="EUR", acquired_at=noon("2024-01-15")),
+        columns(
+            "2024-02-02",
+            "delivery_in",
+            asset=acme,
+            quantity="1",
+            amount="7",
+            currency="EUR",
+            acquired_at=noon("2024-01-15"),
+        ),
         columns("2024-03-01", "event", asset=acme, amount="3", currency="EUR", **merger),
     )
     client.force_login(ada)

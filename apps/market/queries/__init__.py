@@ -1,5 +1,6 @@
 """Reads of the market's rows."""
 
+from apps.market.queries.aftermath import SPANS, Later, Moment, aftermaths
 from apps.market.queries.assets import (
     AssetIndex,
     ChosenAsset,
@@ -7,13 +8,13 @@ from apps.market.queries.assets import (
     assets_changes,
     assets_chosen,
     assets_known_as,
-    assets_like,
     assets_named,
     calendar_warnings,
-    first_assets,
     known_tags,
+    matching,
     ranked,
     signed_assets,
+    watched_ids,
 )
 from apps.market.queries.charts import BARS_MOST, Bar, bars_of, clock_of, newest_quotes_between, sparklines, width_of
 from apps.market.queries.feeds import (
@@ -106,20 +107,23 @@ __all__ = [
     "MANUAL_FEED",
     "PATH_POINTS",
     "RECENT_ENTRIES",
+    "SPANS",
     "AssetIndex",
     "Bar",
     "ChosenAsset",
     "HeldPrice",
+    "Later",
+    "Moment",
     "PathPoint",
     "QuoteCounts",
     "SameAnswers",
+    "aftermaths",
     "aliases_of",
     "asset_ids_in",
     "asset_ids_of",
     "assets_changes",
     "assets_chosen",
     "assets_known_as",
-    "assets_like",
     "assets_named",
     "assets_of",
     "assets_seen_by",
@@ -141,7 +145,6 @@ __all__ = [
     "feeds_pushed_to",
     "feeds_seen_by",
     "feeds_to_roll_up",
-    "first_assets",
     "first_prices",
     "forgotten_before",
     "has_more_quotes",
@@ -161,6 +164,7 @@ __all__ = [
     "latest_prices",
     "lost_days",
     "manual_assets_seen_by",
+    "matching",
     "newest_quotes",
     "newest_quotes_between",
     "newest_stored",
@@ -193,6 +197,7 @@ __all__ = [
     "unconfirmed_quotes",
     "variations_over",
     "variations_since_close",
+    "watched_ids",
     "width_of",
     "with_recent_entries",
 ]

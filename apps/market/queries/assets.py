@@ -9,12 +9,9 @@ from django.db.models import Case, Exists, IntegerField, OuterRef, Q, QuerySet, 
 
 from apps.canary import is_not_canary
 from apps.market.calendars import KNOWN_UNTIL, warning_of
-from apps.market.models import Asset, AssetAlias, AssetsChange
+from apps.market.models import Asset, AssetAlias, AssetsChange, WatchedAsset
 from apps.market.queries.owners import Reader, assets_of, assets_seen_by, every_asset
 from apps.owned_ids import owned_id_of
-
-# How a term may match an asset, the best match first; other matches come last.
-_RANKS = ("symbol__iexact", "symbol__istartswith", "name__iexact", "name__istartswith", "symbol__icontains")
 
 
 class ChosenAsset(NamedTuple):
@@ -96,11 +93,6 @@ def assets_changes() -> list[int]:
     return list(AssetsChange.objects.order_by("pk").values_list("pk", flat=True))
 
 
-def first_assets(*, limit: int) -> list[Asset]:
-    """Return assets in order of symbol."""
-    return list(Asset.objects.order_by("symbol")[:limit])
-
-
 def known_tags(*, limit: int) -> list[str]:
     """Return tags that assets carry, in order."""
     rows = Asset.objects.exclude(tags=[]).order_by().values_list("tags", flat=True)
@@ -118,19 +110,28 @@ def assets_named(names: Iterable[str], *, owner_id: int | None = None) -> dict[s
     return by_alias | {asset.symbol: asset for asset in named}
 
 
-def ranked(rows: QuerySet[Asset], term: str) -> QuerySet[Asset]:
-    """Return assets in the order in which they match a term that is searched for: symbols first, then names."""
+# How a term may match an asset, the best match first; other matches come last.
+_RANKS = ("symbol__iexact", "symbol__istartswith", "name__iexact", "name__istartswith", "symbol__icontains")
+
+
+def ranked(assets: QuerySet[Asset], term: str) -> QuerySet[Asset]:
+    """Return the assets, those first that match a term best."""
     ranks = [When(**{lookup: term}, then=Value(rank)) for rank, lookup in enumerate(_RANKS)]
     rank = Case(*ranks, default=Value(len(_RANKS)), output_field=IntegerField())
-    return rows.annotate(rank=rank).order_by("rank", "symbol")
+    return assets.annotate(rank=rank).order_by("rank", "symbol")
 
 
-def assets_like(term: str, *, user: Reader, limit: int) -> list[Asset]:
-    """Return the assets that `user` may see with a term in their symbol, name or alias, the best match first. One
-    statement."""
-    is_alike = Q(symbol__icontains=term) | Q(name__icontains=term)
-    has_alias = Exists(AssetAlias.objects.filter(asset=OuterRef("pk"), name__icontains=term))
-    return list(ranked(assets_seen_by(user).filter(is_alike | has_alias), term)[:limit])
+def matching(assets: QuerySet[Asset], term: str) -> QuerySet[Asset]:
+    """Return those of the assets whose symbol, name or alias has a term in it, the best match first."""
+    aliases = AssetAlias.objects.filter(asset=OuterRef("pk"), name__icontains=term)
+    return ranked(assets.filter(Q(symbol__icontains=term) | Q(name__icontains=term) | Exists(aliases)), term)
+
+
+def watched_ids(user: Reader) -> set[int]:
+    """Return the assets on somebody's watchlist. One statement; none for a stranger."""
+    if not user.is_authenticated:
+        return set()
+    return set(WatchedAsset.objects.filter(user=user.pk).order_by().values_list("asset_id", flat=True))
 
 
 def assets_known_as(names: Iterable[str], *, reader: Reader) -> dict[str, Asset]:
