@@ -87,7 +87,8 @@ class ImportForm(forms.Form):
     """A file of transactions."""
 
     file = forms.FileField(
-        help_text="Of this program, Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows it."
+        help_text="Of this program, Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows "
+        "it."
     )
     content: bytes
 
