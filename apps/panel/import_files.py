@@ -12,17 +12,17 @@ from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ReadOnlyAdmin, Table
 from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.tables import FileRefused
-from apps.portfolios.importing import ERRORS_MOST, FILE_KEPT, drop_file
+from apps.portfolios.importing import ERRORS_MOST, drop_file, kept_until
 from apps.portfolios.models import ImportFile
 
 
 @admin.register(ImportFile)
 class ImportFileAdmin(OwnedRows, ReadOnlyAdmin):
-    """Of each owner the newest file waits. It is uploaded and confirmed on a portfolio's page."""
+    """Of each owner the newest file of the page and of the API wait. They are confirmed where they came from."""
 
     empty_text = "No file waits. Upload one on a portfolio's page, under Import; what is confirmed is no longer here."
-    fields = ["name", "owner", "uploaded_at", "expires_at", "state"]
-    list_display = ["name", "owner", "state", "uploaded_at", "expires_at"]
+    fields = ["name", "owner", "came_by", "uploaded_at", "expires_at", "state"]
+    list_display = ["name", "owner", "came_by", "state", "uploaded_at", "expires_at"]
     list_select_related = ["owner"]
     search_fields = ["name"]
 
@@ -32,19 +32,24 @@ class ImportFileAdmin(OwnedRows, ReadOnlyAdmin):
 
     @admin.display(description="deleted from (UTC)", ordering="uploaded_at")
     def expires_at(self, row: ImportFile) -> datetime:
-        return row.uploaded_at + FILE_KEPT
+        return kept_until(row)
+
+    @admin.display(description="came by", ordering="is_by_api")
+    def came_by(self, row: ImportFile) -> str:
+        return "the API" if row.is_by_api else "a portfolio's page"
 
     @admin.display(description="state")
     def state(self, row: ImportFile) -> str:
         if self.expires_at(row) <= timezone.now():
             return "Expired: nobody confirmed it, and it is deleted soon."
-        return "Waits to be confirmed on a portfolio's page, under Import. Nothing of it is recorded yet."
+        where = "by the API" if row.is_by_api else "on a portfolio's page, under Import"
+        return f"Waits to be confirmed {where}. Nothing of it is recorded yet."
 
     def has_delete_permission(self, request: HttpRequest, obj: ImportFile | None = None) -> bool:
         return bool(request.user.has_perm("portfolios.delete_importfile"))
 
     def delete_model(self, request: HttpRequest, obj: ImportFile) -> None:
-        drop_file(owner=obj.owner)
+        drop_file(owner=obj.owner, is_by_api=obj.is_by_api)
 
     def tables_for(self, request: HttpRequest, row: ImportFile) -> list[Table]:
         try:

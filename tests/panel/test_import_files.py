@@ -31,7 +31,7 @@ def keep(owner, content=HEADER + ROWS, *, now=None):
 
 
 def page(owner):
-    return f"{LIST}{owner.pk}/change/"
+    return f"{LIST}{ImportFile.objects.get(owner=owner).pk}/change/"
 
 
 def test_without_a_file_the_list_says_where_one_comes_from(client, ada):
@@ -59,5 +59,8 @@ def test_an_expired_file_and_one_that_cannot_be_read_say_so(client, ada):
 
 def test_its_owner_deletes_it(client, ada):
     keep(ada)
-    client.post(f"{LIST}{ada.pk}/delete/", {"post": "yes"})
-    assert not ImportFile.objects.exists()
+    keep_file(owner=ada, name="sent.csv", content=HEADER, now=timezone.now(), is_by_api=True)
+    listed = client.get(LIST).text
+    assert "Waits to be confirmed by the API." in listed
+    client.post(f"{LIST}{ImportFile.objects.get(is_by_api=False).pk}/delete/", {"post": "yes"})
+    assert [one.name for one in ImportFile.objects.all()] == ["sent.csv"]
