@@ -12,7 +12,7 @@ from django.utils.log import log_response
 from apps.accounts.hashers import TooManyPasswords
 
 # Names of addresses that programs ask, and read the answers of.
-ANSWERED_IN_JSON = {"graphql", "ingest", "alertmanager"}
+ANSWERED_IN_JSON = {"graphql", "ingest", "imports", "alertmanager"}
 ANSWERED_IN_TEXT = {"metrics"}
 
 DATABASE_ERRORS = (InterfaceError, OperationalError)
