@@ -1,13 +1,7 @@
 """What the form of a new rule can begin with."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
-
-from apps.market.queries import assets_seen_by
-from apps.market.queries.owners import Reader
-
-_ID = re.compile(r"-?[0-9]{1,17}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +45,3 @@ def begin_with(slug: str) -> dict[str, Any]:
     """Return what the form of a rule begins with; nothing for a template that there is not."""
     template = TEMPLATES.get(slug)
     return {} if template is None else {"name": template.title, **template.fields}
-
-
-def begin_on(asset_id: str, *, user: Reader) -> dict[str, Any]:
-    """Return what the form of a rule on one asset begins with; nothing for one that `user` does not see."""
-    number = int(asset_id) if _ID.fullmatch(asset_id) else 0
-    return {"symbols": list(assets_seen_by(user).filter(pk=number).values_list("pk", flat=True))} if number else {}

@@ -51,6 +51,7 @@ from apps.portfolios.series import portfolios_behind_splits
 from apps.portfolios.services import refresh
 from apps.rules import services as rules
 from apps.sources import services as sources
+from apps.sources.queries import backfills_due
 from apps.totals import added
 from apps.tracing import new_trace_id
 
@@ -94,6 +95,10 @@ def _deliver(channel_id: int, *, is_failing: bool) -> Signature:
 
 def _backtest(run_id: uuid.UUID) -> Signature:
     return signature("pipeline.run_backtest", (str(run_id),), immutable=True, queue=BACKTESTS)
+
+
+def _backfill(backfill_id: int) -> Signature:
+    return signature("pipeline.backfill", (backfill_id,), immutable=True, queue=FETCHES)
 
 
 def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
@@ -292,8 +297,9 @@ def deliver(*, channel_id: int, is_failing: bool = False) -> int:
 def sweep() -> dict[str, int]:
     """Dispatch whatever has fallen behind, and return how much that was.
 
-    That is: entries not evaluated, derived feeds behind their legs, backtests whose worker is gone, cache writes that
-    failed, portfolios with series that do not know a split yet, reminders that are due, and rules that follow changed
+    That is: entries not evaluated, derived feeds behind their legs, backtests whose worker is gone, the next pages of
+    backfills that were asked for, cache writes that failed, portfolios with series that do not know a split yet,
+    reminders that are due, and rules that follow changed
     assets. (Each tick looks after notifications.) The database is the source of truth and queues only speed things up,
     so a lost message costs seconds and nothing else.
     """
@@ -307,6 +313,9 @@ def sweep() -> dict[str, int]:
     backtests = runs.start_behind(now=now, at_most=BACKTESTS_AT_MOST)
     for run_id in backtests:
         _dispatch(_backtest(run_id))
+    backfills = backfills_due(now=now)
+    for backfill_id in backfills:
+        _dispatch(_backfill(backfill_id))
     rewritten = market.redo_cache_writes(now=now)
     splits = portfolios_behind_splits()
     _for_each_portfolio(splits, _refresh)
@@ -318,6 +327,7 @@ def sweep() -> dict[str, int]:
         "feeds": len(behind),
         "derived": len(deriving),
         "backtests": len(backtests),
+        "backfills": len(backfills),
         "caches": rewritten,
         "portfolios": len(splits),
     }
