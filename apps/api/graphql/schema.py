@@ -26,8 +26,8 @@ from apps.api.graphql.types.rules import RulesQuery
 class Me(graphene.ObjectType):
     """Who is asking."""
 
-    username = graphene.String(required=True)
-    is_superuser = graphene.Boolean(required=True)
+    username = graphene.String(required=True, description="The name of the user.")
+    is_superuser = graphene.Boolean(required=True, description="Whether everybody's rows are seen.")
 
 
 class Query(

@@ -37,46 +37,48 @@ _BASE_CURRENCY = "ISO 4217, or that of an asset's price, like EUR."
 class TransactionInput(graphene.InputObjectType):
     """A transaction; docs/portfolios.md says which fields each kind has, and what they mean."""
 
-    kind = TransactionKind()
-    event = CorporateEvent()
-    at = DateTime()
+    kind = TransactionKind(description="What happened.")
+    event = CorporateEvent(description="The kind of a corporate event.")
+    at = DateTime(description="When it happened.")
     has_time = graphene.Boolean(description="False: only the date counts.")
     asset = AssetId(description="Symbol or alias.")
-    quantity = Decimal()
-    amount = Decimal()
-    currency = graphene.String()
-    rate = Decimal()
-    fee = Decimal()
-    fee_currency = graphene.String()
+    quantity = Decimal(description="How much of the asset.")
+    amount = Decimal(description="Money before fees and taxes.")
+    currency = graphene.String(description="The currency of the amount.")
+    rate = Decimal(description="The exchange rate that is written on it.")
+    fee = Decimal(description="The fee.")
+    fee_currency = graphene.String(description="Left out: that of the amount.")
     fee_asset = AssetId(description="Symbol or alias.")
-    fee_quantity = Decimal()
-    tax = Decimal()
-    tax_currency = graphene.String()
-    counter_amount = Decimal()
-    counter_currency = graphene.String()
-    acquired_at = DateTime()
-    to_portfolio = UUID()
+    fee_quantity = Decimal(description="How much of the asset in which the fee was paid.")
+    tax = Decimal(description="The tax.")
+    tax_currency = graphene.String(description="Left out: that of the amount.")
+    counter_amount = Decimal(description="What a conversion gives.")
+    counter_currency = graphene.String(description="The currency of that.")
+    acquired_at = DateTime(description="When what is delivered was bought.")
+    to_portfolio = UUID(description="Id of the portfolio that a transfer goes to.")
     to_asset = AssetId(description="Symbol or alias.")
-    numerator = graphene.Int()
-    denominator = graphene.Int()
-    cost_share = Decimal()
-    notes = graphene.String()
-    group_id = graphene.String()
-    external_id = graphene.String()
+    numerator = graphene.Int(description="Of a ratio: new units, for so many old ones.")
+    denominator = graphene.Int(description="Of a ratio: old units.")
+    cost_share = Decimal(description="The part of the cost that goes to another asset.")
+    notes = graphene.String(description="What you note.")
+    group_id = graphene.String(description="The same for transactions that belong together.")
+    external_id = graphene.String(description="What its source calls it; once in a portfolio.")
 
 
 class CreatePortfolio(Creation):
     """Make a portfolio of yours. Whether it tracks cash stays as it is."""
 
     class Arguments:
-        name = graphene.String(required=True)
+        name = graphene.String(required=True, description="What you call it.")
         base_currency = graphene.String(required=True, description=_BASE_CURRENCY)
         method = LotMethod(description="FIFO where it is left out.")
-        tracks_cash = graphene.Boolean(default_value=False)
+        tracks_cash = graphene.Boolean(
+            default_value=False, description="Keep balances of cash. Without it, each purchase is money that comes in."
+        )
 
     permission = "portfolios.add_portfolio"
     gives = "portfolio"
-    portfolio = graphene.Field(Portfolio)
+    portfolio = graphene.Field(Portfolio, description="The portfolio that was made.")
 
     @classmethod
     def change(
@@ -108,13 +110,13 @@ class UpdatePortfolio(Mutation):
     """Change how a portfolio is called and computed; what is left out stays."""
 
     class Arguments:
-        id = UUID(required=True)
-        name = graphene.String()
+        id = UUID(required=True, description="Of the portfolio.")
+        name = graphene.String(description="What you call it.")
         base_currency = graphene.String(description=_BASE_CURRENCY)
-        method = LotMethod()
+        method = LotMethod(description="Which lots a sale takes.")
 
     permission = "portfolios.change_portfolio"
-    portfolio = graphene.Field(Portfolio)
+    portfolio = graphene.Field(Portfolio, description="The portfolio, as it is from now on.")
 
     @classmethod
     def change(
@@ -143,10 +145,10 @@ class DeletePortfolio(Mutation):
     """Delete a portfolio with its transactions."""
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Of the portfolio.")
 
     permission = "portfolios.delete_portfolio"
-    deleted_id = graphene.Field(UUID)
+    deleted_id = graphene.Field(UUID, description="The id that it had.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
@@ -162,8 +164,10 @@ class RecordTransactions(Creation):
     """Record transactions of one portfolio, all or none."""
 
     class Arguments:
-        portfolio = UUID(required=True)
-        transactions = graphene.List(graphene.NonNull(TransactionInput), required=True)
+        portfolio = UUID(required=True, description="Id of the portfolio.")
+        transactions = graphene.List(
+            graphene.NonNull(TransactionInput), required=True, description="At least one; all are recorded or none."
+        )
 
     permission = "portfolios.add_transaction"
     gives = "transactions"
@@ -198,11 +202,11 @@ class CorrectTransaction(Mutation):
     """Correct a transaction. What is left out stays, null empties; what it was before is kept."""
 
     class Arguments:
-        id = UUID(required=True)
-        transaction = TransactionInput(required=True)
+        id = UUID(required=True, description="Of the transaction.")
+        transaction = TransactionInput(required=True, description="What is to be corrected.")
 
     permission = "portfolios.change_transaction"
-    transaction = graphene.Field(Transaction)
+    transaction = graphene.Field(Transaction, description="The transaction, as it is from now on.")
 
     @classmethod
     def change(
@@ -220,10 +224,10 @@ class DeleteTransaction(Mutation):
     """Delete a transaction; what it was is kept."""
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Of the transaction.")
 
     permission = "portfolios.delete_transaction"
-    deleted_id = graphene.Field(UUID)
+    deleted_id = graphene.Field(UUID, description="The id that it had.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:

@@ -41,8 +41,8 @@ class Candle(graphene.ObjectType):
 
     at = graphene.Field(DateTime, required=True, description="When it begins.")
     open = graphene.Field(Decimal, required=True, description="The first price.")
-    high = graphene.Field(Decimal, required=True)
-    low = graphene.Field(Decimal, required=True)
+    high = graphene.Field(Decimal, required=True, description="The highest price.")
+    low = graphene.Field(Decimal, required=True, description="The lowest price.")
     close = graphene.Field(Decimal, required=True, description="The last price.")
     count = graphene.Int(required=True, description="How many quotes are in it.")
     volume = graphene.Field(Decimal, description="Their volumes together, where there are any.")
@@ -54,10 +54,10 @@ CandleConnection = connection(Candle, fields=["at"], is_descending=True)
 class RefusedListing(graphene.ObjectType):
     """A name that a provider refuses, while it gives prices for others: it is not asked for it for a while."""
 
-    provider = graphene.String(required=True)
+    provider = graphene.String(required=True, description="The name of the provider.")
     external_id = graphene.String(required=True, description="The name there.")
     reason = graphene.String(required=True, description="A code, like http_400 or unknown_symbol.")
-    since = graphene.Field(DateTime, required=True)
+    since = graphene.Field(DateTime, required=True, description="When it was refused first.")
     next_ask_at = graphene.Field(DateTime, required=True, description="When it is asked for again.")
 
 
@@ -68,10 +68,12 @@ class Asset(graphene.ObjectType):
         interfaces = (Node,)
 
     id = graphene.Field(AssetId, required=True, description="Its symbol; of one that has an owner, a random name.")
-    symbol = graphene.String(required=True)
+    symbol = graphene.String(required=True, description="Its name in rules and in the set-up file, like BTC-USD.")
     name = graphene.String(required=True, description="What people call it; may be empty.")
     aliases = graphene.List(graphene.NonNull(graphene.String), description="Other names by which `asset` finds it.")
-    tags = graphene.List(graphene.NonNull(graphene.String), required=True)
+    tags = graphene.List(
+        graphene.NonNull(graphene.String), required=True, description="Words by which rules choose assets."
+    )
     signed = graphene.Boolean(required=True, description="Its price may be 0 or less.")
     price = graphene.Field(Decimal, description="The newest; null before the first.")
     price_at = graphene.Field(DateTime, description="Since when the newest price is true.")
@@ -145,16 +147,16 @@ class Feed(graphene.ObjectType):
         interfaces = (Node,)
 
     id = graphene.Field(FeedId, required=True, description="Its name.")
-    name = graphene.String(required=True)
-    interval_seconds = graphene.Int(required=True)
-    is_enabled = graphene.Boolean(required=True)
+    name = graphene.String(required=True, description="Its name, like crypto-spot.")
+    interval_seconds = graphene.Int(required=True, description="How often it is due.")
+    is_enabled = graphene.Boolean(required=True, description="Whether it is asked for quotes.")
     seq = graphene.Int(required=True, description="Number of the last entry of its log.")
     evaluated_seq = graphene.Int(required=True, description="Number of the last entry that was evaluated.")
     as_of = graphene.Field(DateTime, description="Its clock: for a recording, the recording's own time.")
     next_slot = graphene.Field(DateTime, required=True, description="When it is due.")
     failures = graphene.Int(required=True, description="Answers missing in a row.")
-    health = graphene.Field(Health)
-    assets = pages_of(AssetConnection)
+    health = graphene.Field(Health, description="How it is, by the last check.")
+    assets = pages_of(AssetConnection, description="Its assets, by symbol.")
 
     def resolve_health(feed: FeedRow, info: Any) -> Any:
         return info.context.load(feed_health, feed.pk)
@@ -188,9 +190,9 @@ FeedConnection = connection(Feed, fields=["name"])
 class Listing(graphene.ObjectType):
     """What a provider calls an asset; without one, it is asked for the asset's symbol."""
 
-    provider = graphene.String(required=True)
+    provider = graphene.String(required=True, description="The name of the provider.")
     external_id = graphene.String(required=True, description="The name there.")
-    asset = graphene.Field(Asset, required=True)
+    asset = graphene.Field(Asset, required=True, description="The asset that has the name there.")
 
 
 class MarketQuery(graphene.ObjectType):
@@ -201,9 +203,14 @@ class MarketQuery(graphene.ObjectType):
             required=True,
             description="Its id, a symbol or an alias: your own assets first, then symbols, then aliases.",
         ),
+        description="One asset; null where there is none that you may see.",
     )
     feeds = pages_of(FeedConnection, description="All feeds for operators, by name, and your own.")
-    feed = graphene.Field(Feed, id=FeedId(required=True))
+    feed = graphene.Field(
+        Feed,
+        id=FeedId(required=True, description="Its name."),
+        description="One feed; null where there is none that you may see.",
+    )
 
     def resolve_assets(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(
@@ -278,9 +285,9 @@ class QuoteUpdate(graphene.ObjectType):
     """A quote that is new in the log of its feed."""
 
     cursor = graphene.String(required=True, description="Where to go on behind it: the argument `after`.")
-    asset = graphene.Field(Asset, required=True)
+    asset = graphene.Field(Asset, required=True, description="The asset that it is about.")
     at = graphene.Field(DateTime, required=True, description="Since when the price is true.")
-    price = graphene.Field(Decimal, required=True)
+    price = graphene.Field(Decimal, required=True, description="The price.")
     volume = graphene.Field(Decimal, description="Null if the provider gives none.")
 
 

@@ -30,25 +30,27 @@ class Channel(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    name = graphene.String(required=True)
-    kind = graphene.String(required=True)
-    is_enabled = graphene.Boolean(required=True)
+    name = graphene.String(required=True, description="What its owner calls it.")
+    kind = graphene.String(required=True, description="How it notifies: a kind of docs/notifications.md, like inbox.")
+    is_enabled = graphene.Boolean(required=True, description="False: nothing is sent here.")
     is_failing = graphene.Boolean(required=True, description="Whether the last try did not get through.")
     switched_off_because = graphene.String(
         required=True, description="Why it was switched off for its owner, since it did not work; else empty."
     )
     wants_resolved = graphene.Boolean(required=True, description="Also say when an alert is over.")
     wants_system = graphene.Boolean(required=True, description="Also notify of alerts about the installation.")
-    group_wait_seconds = graphene.Int(required=True)
+    group_wait_seconds = graphene.Int(
+        required=True, description="How long it waits for more alerts, which come as one message."
+    )
     messages_per_minute = graphene.Int(required=True, description="0: no limit.")
     repeat_minutes = graphene.Int(required=True, description="Between reminders; 0: none.")
     quiet_from = graphene.String(description="When quiet hours begin; null: there are none.")
-    quiet_until = graphene.String()
-    quiet_zone = graphene.String(required=True)
-    quiet_allow_critical = graphene.Boolean(required=True)
+    quiet_until = graphene.String(description="When quiet hours end; null: there are none.")
+    quiet_zone = graphene.String(required=True, description="Time zone of the quiet hours, like Europe/Kyiv.")
+    quiet_allow_critical = graphene.Boolean(required=True, description="What is critical comes in quiet hours too.")
     subject_template = graphene.String(required=True, description="Empty: the default.")
     text_template = graphene.String(required=True, description="Empty: the default.")
-    health = graphene.Field(Health)
+    health = graphene.Field(Health, description="How it is, by the last check.")
 
     def resolve_health(channel: ChannelRow, info: Any) -> Any:
         return info.context.load(channel_health, channel.pk)
@@ -71,13 +73,13 @@ class Message(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    channel = graphene.Field(Channel, required=True)
-    status = graphene.Field(MessageStatus, required=True)
-    subject = graphene.String(required=True)
-    text = graphene.String(required=True)
+    channel = graphene.Field(Channel, required=True, description="The channel that it goes to.")
+    status = graphene.Field(MessageStatus, required=True, description="How far it has come.")
+    subject = graphene.String(required=True, description="Its first line.")
+    text = graphene.String(required=True, description="What it says.")
     attempts = graphene.Int(required=True, description="How many were begun.")
-    created_at = graphene.Field(DateTime, required=True)
-    delivered_at = graphene.Field(DateTime)
+    created_at = graphene.Field(DateTime, required=True, description="When it was written.")
+    delivered_at = graphene.Field(DateTime, description="When its receiver took it; null before.")
     alerts = graphene.List(
         graphene.NonNull(alerts.Alert), description="The alerts that it is about; empty for a test or a notice."
     )
@@ -99,12 +101,12 @@ class Silence(graphene.ObjectType):
     id = public_id()
     owner = graphene.String(description="Whose alerts; null: everybody's.")
     author = graphene.String(description="Who made it.")
-    rule = graphene.Field(Rule)
-    asset = graphene.Field(Asset)
-    severity = graphene.Field(Severity)
-    starts_at = graphene.Field(DateTime, required=True)
+    rule = graphene.Field(Rule, description="The rule whose alerts it matches.")
+    asset = graphene.Field(Asset, description="The asset whose alerts it matches.")
+    severity = graphene.Field(Severity, description="The severity of the alerts that it matches.")
+    starts_at = graphene.Field(DateTime, required=True, description="When it begins.")
     ends_at = graphene.Field(DateTime, required=True, description="Then what was deferred is sent.")
-    comment = graphene.String(required=True)
+    comment = graphene.String(required=True, description="Why, in the words of who made it.")
 
     def resolve_owner(silence: SilenceRow, info: Any) -> str | None:
         return silence.owner.get_username() if silence.owner is not None else None

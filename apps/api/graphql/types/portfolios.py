@@ -27,15 +27,15 @@ class Position(graphene.ObjectType):
     """A portfolio's quantity of one asset, and its gains on it, in the base currency, with 12 decimals. Null:
     an exchange rate is not known."""
 
-    asset = graphene.Field(Asset, required=True)
-    quantity = graphene.Field(Decimal, required=True)
+    asset = graphene.Field(Asset, required=True, description="What is held.")
+    quantity = graphene.Field(Decimal, required=True, description="How much of it is held; 0 where it is sold.")
     cost = graphene.Field(Decimal, description="Of what is held, without fees and taxes.")
     fees = graphene.Field(Decimal, description="Fees and taxes of the purchases of what is held.")
     realised = graphene.Field(Decimal, description="Gain of what was sold, before fees and taxes.")
     price_part = graphene.Field(Decimal, description="The part of it by prices.")
     currency_part = graphene.Field(Decimal, description="The part of it by exchange rates.")
     costs = graphene.Field(Decimal, description="Fees and taxes of what was sold.")
-    income = graphene.Field(Decimal)
+    income = graphene.Field(Decimal, description="Dividends and other income of it.")
 
 
 PositionConnection = connection(Position, fields=["asset_id"])
@@ -48,33 +48,33 @@ class Transaction(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    kind = graphene.Field(TransactionKind, required=True)
+    kind = graphene.Field(TransactionKind, required=True, description="What happened.")
     event = graphene.Field(CorporateEvent, description="Null for what is no corporate event.")
-    at = graphene.Field(DateTime, required=True)
+    at = graphene.Field(DateTime, required=True, description="When it happened.")
     has_time = graphene.Boolean(required=True, description="False: only the date counts.")
-    asset = graphene.Field(Asset)
-    to_asset = graphene.Field(Asset)
-    quantity = graphene.Field(Decimal)
+    asset = graphene.Field(Asset, description="The asset that it is about.")
+    to_asset = graphene.Field(Asset, description="The asset that a corporate event gives.")
+    quantity = graphene.Field(Decimal, description="How much of the asset.")
     amount = graphene.Field(Decimal, description="Money before fees and taxes.")
-    currency = graphene.String(required=True)
+    currency = graphene.String(required=True, description="The currency of the amount.")
     rate = graphene.Field(Decimal, description="The exchange rate that is written on it.")
-    fee = graphene.Field(Decimal, required=True)
+    fee = graphene.Field(Decimal, required=True, description="The fee, 0 where there is none.")
     fee_currency = graphene.String(required=True, description="Empty: that of the amount.")
-    fee_asset = graphene.Field(Asset)
-    fee_quantity = graphene.Field(Decimal)
-    tax = graphene.Field(Decimal, required=True)
+    fee_asset = graphene.Field(Asset, description="The asset in which a fee was paid.")
+    fee_quantity = graphene.Field(Decimal, description="How much of that asset.")
+    tax = graphene.Field(Decimal, required=True, description="The tax, 0 where there is none.")
     tax_currency = graphene.String(required=True, description="Empty: that of the amount.")
-    counter_amount = graphene.Field(Decimal)
-    counter_currency = graphene.String(required=True)
-    acquired_at = graphene.Field(DateTime)
+    counter_amount = graphene.Field(Decimal, description="What a conversion gives.")
+    counter_currency = graphene.String(required=True, description="The currency of that; else empty.")
+    acquired_at = graphene.Field(DateTime, description="When what is delivered was bought.")
     to_portfolio = graphene.Field(UUID, description="Id of the portfolio that a transfer goes to.")
-    numerator = graphene.Int()
-    denominator = graphene.Int()
-    cost_share = graphene.Field(Decimal)
-    notes = graphene.String(required=True)
-    group_id = graphene.String(required=True)
-    external_id = graphene.String(required=True)
-    recorded_at = graphene.Field(DateTime, required=True)
+    numerator = graphene.Int(description="Of a ratio: new units, for so many old ones.")
+    denominator = graphene.Int(description="Of a ratio: old units.")
+    cost_share = graphene.Field(Decimal, description="The part of the cost that goes to another asset.")
+    notes = graphene.String(required=True, description="What its owner notes; may be empty.")
+    group_id = graphene.String(required=True, description="Of transactions that belong together; else empty.")
+    external_id = graphene.String(required=True, description="What its source calls it; else empty.")
+    recorded_at = graphene.Field(DateTime, required=True, description="When it was recorded.")
 
     def resolve_event(row: TransactionRow, info: Any) -> str | None:
         return row.event or None
@@ -94,12 +94,12 @@ class Portfolio(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    name = graphene.String(required=True)
+    name = graphene.String(required=True, description="What its owner calls it.")
     owner = graphene.String(description="Its owner's user name.")
-    base_currency = graphene.String(required=True)
-    method = graphene.Field(LotMethod, required=True)
-    tracks_cash = graphene.Boolean(required=True)
-    created_at = graphene.Field(DateTime, required=True)
+    base_currency = graphene.String(required=True, description="The currency of its values and gains.")
+    method = graphene.Field(LotMethod, required=True, description="Which lots a sale takes.")
+    tracks_cash = graphene.Boolean(required=True, description="Whether it keeps balances of cash.")
+    created_at = graphene.Field(DateTime, required=True, description="When it was made.")
     positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
     transactions = pages_of(TransactionConnection, description="Newest first.")
 
@@ -119,7 +119,11 @@ PortfolioConnection = connection(Portfolio, fields=["name", "pk"])
 
 class PortfoliosQuery(graphene.ObjectType):
     portfolios = pages_of(PortfolioConnection, description="Your portfolios, by name; a superuser's are everybody's.")
-    portfolio = graphene.Field(Portfolio, id=UUID(required=True))
+    portfolio = graphene.Field(
+        Portfolio,
+        id=UUID(required=True, description="Its id."),
+        description="One portfolio; null where it is none of yours.",
+    )
 
     def resolve_portfolios(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(
