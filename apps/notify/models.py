@@ -27,7 +27,7 @@ class Channel(PublicId):
 
     config, encrypted: the settings of its transport, the secret ones encrypted (see `transport_settings`,
     `put_settings`); failing_since: no attempt has succeeded since then; refused_since: each attempt since then was
-    refused; resume_at: the receiver asked for a pause until then; switched_off_because: why it was switched off
+    refused; resume_at: the receiver asked for a pause until then; switched_off_because: why it was disabled
     automatically; dispatched_at: when a task was last sent to deliver on it.
     """
 

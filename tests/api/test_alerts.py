@@ -361,7 +361,7 @@ def test_a_rule_is_returned_as_its_newest_version_says(ask, ada):
     rule = ada.rules.get()
     make_rule(ada, name=rule.name, rule=rule, assets=["NOTIFIED-0"], condition=above(20), enabled=False)
     answer = first(ask, "rules", "description version")
-    assert answer == {"description": "NOTIFIED-0 is above 20 (switched off)", "version": 2}
+    assert answer == {"description": "NOTIFIED-0 is above 20 (disabled)", "version": 2}
 
 
 def test_a_rule_that_cannot_be_read_says_so(ask, ada):

@@ -104,9 +104,9 @@ EXAMPLES = [
         "Follow alerts",
         "subscription FollowAlerts {\n  alertChanged { event { kind at } alert { summary severity state } }\n}",
     ),
-    # Examples of mutations do little harm, since people may run them without reading them: the rule is switched off.
+    # Examples of mutations do little harm, since people may run them without reading them: the rule is disabled.
     (
-        "Make a rule, switched off",
+        "Create a rule, disabled",
         'mutation MakeRule {\n  createRule(\n    idempotencyKey: "example-rule"\n    name: "Crypto falls"\n'
         '    document: {\n      assets: {tag: "crypto"}\n'
         '      condition: {kind: "falls", percent: "5", window: "1h"}\n      enabled: false\n    }\n  ) {\n'

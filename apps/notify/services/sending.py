@@ -44,7 +44,7 @@ SEND_LEASE = timedelta(seconds=30)
 ALERTS_LOGGED = 20
 # Reason of an attempt whose process did not say what came of it.
 LOST = "lost"
-# A channel on which every attempt has failed for so long is switched off.
+# A channel on which every attempt has failed for so long is disabled.
 FAILING_AT_MOST = timedelta(hours=72)
 
 
@@ -264,7 +264,7 @@ def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> 
 
 
 def _note_failure(channel: Channel, *, came: TransportFailure, now: datetime) -> None:
-    """Record since when the channel fails, and switch it off after FAILING_AT_MOST, or where it was refused for as long
+    """Record since when the channel fails, and disable it after FAILING_AT_MOST, or where it was refused for as long
     as makes a refusal believed."""
     refused_since = (channel.refused_since or now) if isinstance(came, RefusedForNow) else None
     failing_since = channel.failing_since or now

@@ -1,4 +1,4 @@
-"""Rules made, changed, switched on and off, and deleted."""
+"""Rules made, changed, enabled and disabled, and deleted."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -35,7 +35,7 @@ class Channel(graphene.ObjectType):
     is_enabled = graphene.Boolean(required=True, description="False: nothing is sent here.")
     is_failing = graphene.Boolean(required=True, description="Whether the last try did not get through.")
     switched_off_because = graphene.String(
-        required=True, description="Why it was switched off for its owner, since it did not work; else empty."
+        required=True, description="Why it was disabled for its owner, since it did not work; else empty."
     )
     wants_resolved = graphene.Boolean(required=True, description="Also say when an alert is over.")
     wants_system = graphene.Boolean(required=True, description="Also notify of alerts about the installation.")

@@ -138,7 +138,7 @@ def _describe(document: Any) -> str:
         spec = RuleSpec.read(document)
     except RuleInvalid as error:
         return f"cannot be read: {error}"
-    return describe_rule(spec) + ("" if spec.enabled else " (switched off)")
+    return describe_rule(spec) + ("" if spec.enabled else " (disabled)")
 
 
 def _states_of_rules(context: Context, rule_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
