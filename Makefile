@@ -10,7 +10,7 @@ EXPORTER := compose/celery-exporter
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down backup restore compose-test venv venv-dev venv-product demo services browser monitoring celery-exporter dev monitor flower test coverage faults bench lint lock release clean
+.PHONY: help env up down backup restore compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter dev monitor flower test coverage faults bench lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -46,6 +46,9 @@ browser: venv-dev ## Have a Chromium for the browser tests (installed as root on
 monitoring: services celery-exporter ## Have the programs of Prometheus, Alertmanager and exporters, and RabbitMQ's metrics
 	@compose/monitoring.sh
 
+prometheus-versions: ## Have promtool and amtool of newer Debians, unpacked in var, for the tests of prometheus/; left out where not reached
+	@compose/prometheus-versions.sh
+
 celery-exporter: .venv-celery-exporter/.installed ## Have celery-exporter, in an environment of its own
 
 # --env: honcho would read a .env over what compose/native.env says.
@@ -59,7 +62,7 @@ flower: venv ## Show the workers and tasks of a running make dev; it prints its 
 	@compose/flower.sh
 
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
-test: services browser monitoring venv-product ## Run all tests, those of the embedded run on SQLite too
+test: services browser monitoring prometheus-versions venv-product ## Run all tests, those of the embedded run on SQLite too
 	@echo "test: without servers (SQLite)"
 	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden $(EMBEDDED_COVERAGE)
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"

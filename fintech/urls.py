@@ -8,7 +8,7 @@ from apps.api.graphql.view import graphql
 from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
-from apps.site import assets, drift, importing, nights, portfolios, probes, reconciling
+from apps.site import asset_list, assets, drift, importing, nights, portfolios, probes, reconciling
 from apps.site import views as site
 from apps.site.market import AssetName
 
@@ -26,6 +26,9 @@ urlpatterns = [
     path("healthz", probes.healthz, name="healthz"),
     path("readyz", probes.readyz, name="readyz"),
     path("status", probes.status, name="status"),
+    path("assets/", asset_list.asset_list, name="asset_list"),
+    path("assets/live", asset_list.asset_list_live, name="asset_list_live"),
+    path("assets/watch", asset_list.watch_asset, name="watch_asset"),
     path("assets/<asset:name>/live", assets.asset_live, name="asset_live"),
     path("assets/<asset:name>/quotes.csv", assets.asset_quotes, name="asset_quotes"),
     path("assets/<asset:name>/alerts.csv", assets.asset_alerts, name="asset_alerts"),

@@ -22,6 +22,7 @@ from apps.health.queries import rule_healths
 from apps.market.queries import known_tags
 from apps.notify.models import Channel
 from apps.notify.services import create_inbox, last_opening, set_channels, would_send
+from apps.panel.aftermath import tables_over
 from apps.panel.deferrals import describe_deferrals
 from apps.panel.kit.health import HealthShown
 from apps.panel.kit.owned import OwnedRows, describe_document, state_label
@@ -412,6 +413,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
                 ],
                 empty="No steps yet.",
             ),
+            *tables_over(row),
             Table(
                 title="Versions",
                 headers=["version", "in words", "since (UTC)"],

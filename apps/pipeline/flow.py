@@ -43,7 +43,7 @@ from apps.notify.services.planning import Planned
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of, totals_of_events
-from apps.pipeline.traces import span_of_evaluation, trace_delivery, trace_evaluation, trace_tick
+from apps.pipeline.traces import span_of_evaluation, trace_delivery, trace_evaluation, trace_run, trace_tick
 from apps.portfolios import nights
 from apps.portfolios.importing import prune_import_files
 from apps.portfolios.reconciling import reconciled_portfolios
@@ -159,12 +159,17 @@ def evaluate_pending(*, feed_id: int) -> list[int]:
     Each entry is one transaction: states, alerts, evidence, notifications and the cursor. A worker that cannot take the
     lock returns; the lock's holder looks for new entries after each commit, so no dispatch is lost.
     """
-    until = time.monotonic() + EVALUATE_AT_MOST_SECONDS
-    while evaluate_next(feed_id=feed_id) is not None and market_queries.has_pending(feed_id):
+    began_at, until = timezone.now(), time.monotonic() + EVALUATE_AT_MOST_SECONDS
+    entries = 0
+    while (is_evaluated := evaluate_next(feed_id=feed_id)) is not None:
+        entries += is_evaluated
+        if not market_queries.has_pending(feed_id):
+            break
         if time.monotonic() > until:
             # A long backlog is evaluated in turns with the other feeds of the shard.
             chain(_evaluate(feed_id), _notify()).apply_async()
             break
+    trace_run(feed_id=feed_id, entries=entries, began_at=began_at)
     return notify_queries.channels_to_plan(now=timezone.now(), feed_id=feed_id)
 
 

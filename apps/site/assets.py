@@ -35,6 +35,7 @@ from apps.market.queries import (
     price_known_since,
     variations_over,
     variations_since_close,
+    watched_ids,
     width_of,
 )
 from apps.rules.domain import describe_rule, describe_state_reason
@@ -186,6 +187,7 @@ def _context(request: HttpRequest, asset: Asset) -> dict[str, Any]:
         "rules": [_rule(one, specs[one.version_id]) for one in states],
         "alerts": alerts[:ALERTS_SHOWN],
         "more_alerts": len(alerts) > ALERTS_SHOWN,
+        "is_watched": asset.pk in watched_ids(request.user),
         "new_rule": _new_rule(request, asset),
         "is_public": settings.MARKET_IS_PUBLIC,
     }

@@ -1,7 +1,7 @@
 """What pages that show the market have in common: who may see it, and how movements of prices are written."""
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import wraps
 from typing import Any, NamedTuple
@@ -12,12 +12,16 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from apps.health.domain import Health
+from apps.health.queries import asset_healths
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
-from apps.wording import format_percent
+from apps.market.queries import latest_prices, sparklines, variations_over, watched_ids
+from apps.wording import format_number, format_percent, round_number
 
 # Of a sparkline, in its own units.
 _WIDTH, _HEIGHT = 120, 32
+DIGITS_LISTED = 9
 
 
 class AssetName:
@@ -61,6 +65,54 @@ def sparkline(points: Sequence[tuple[datetime, Decimal]]) -> str:
         f"{_HEIGHT * (1 - (price - low) / up) if up else _HEIGHT / 2:.1f}"
         for (at, _), price in zip(points, prices, strict=True)
     )
+
+
+class MarketRow(NamedTuple):
+    """An asset as lists show it. at, price: None without a price; points: of its sparkline."""
+
+    asset: Asset
+    address: str
+    at: datetime | None
+    price: str | None
+    change: Movement | None
+    points: str
+    health: Health
+    is_watched: bool
+
+
+def market_rows(assets: Sequence[Asset], *, user: Any, now: datetime) -> list[MarketRow]:
+    """Return the rows of these assets. The number of statements does not grow with them."""
+    ids = [asset.pk for asset in assets]
+    prices = latest_prices(ids, now=now)
+    changes = changes_24h({pk: price for pk, (_, price) in prices.items()})
+    healths, points, watched = asset_healths(ids, now=now), sparklines(ids), watched_ids(user)
+    rows = []
+    for asset in assets:
+        at, price = prices.get(asset.pk, (None, None))
+        rows.append(
+            MarketRow(
+                asset=asset,
+                address=address_of(asset),
+                at=at,
+                price=format_number(shortened(price)) if price is not None else None,
+                change=movement(changes.get(asset.pk)),
+                points=sparkline(points[asset.pk]),
+                health=healths[asset.pk],
+                is_watched=asset.pk in watched,
+            )
+        )
+    return rows
+
+
+def shortened(price: Decimal) -> Decimal:
+    """Return a price with 9 significant digits, and with 2 decimals at least: lists have little room."""
+    places = max(2, DIGITS_LISTED - 1 - price.adjusted())
+    return price if -int(price.as_tuple().exponent) <= places else round_number(price, decimals=places)
+
+
+def changes_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
+    """Return asset id -> percent by which its newest price differs from that of 24 hours before."""
+    return variations_over(latest, back=timedelta(hours=24)) if latest else {}
 
 
 def address_of(asset: Asset) -> str:

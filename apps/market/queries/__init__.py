@@ -1,5 +1,6 @@
 """Reads of the market's rows."""
 
+from apps.market.queries.aftermath import SPANS, Later, Moment, aftermaths
 from apps.market.queries.assets import (
     AssetIndex,
     ChosenAsset,
@@ -9,9 +10,11 @@ from apps.market.queries.assets import (
     assets_known_as,
     assets_named,
     calendar_warnings,
-    first_assets,
     known_tags,
+    matching,
+    ranked,
     signed_assets,
+    watched_ids,
 )
 from apps.market.queries.charts import BARS_MOST, Bar, bars_of, clock_of, newest_quotes_between, sparklines, width_of
 from apps.market.queries.feeds import (
@@ -95,13 +98,17 @@ __all__ = [
     "HOURS_SHOWN",
     "PATH_POINTS",
     "RECENT_ENTRIES",
+    "SPANS",
     "AssetIndex",
     "Bar",
     "ChosenAsset",
     "HeldPrice",
+    "Later",
+    "Moment",
     "PathPoint",
     "QuoteCounts",
     "SameAnswers",
+    "aftermaths",
     "aliases_of",
     "asset_ids_in",
     "asset_ids_of",
@@ -129,7 +136,6 @@ __all__ = [
     "feeds_pushed_to",
     "feeds_seen_by",
     "feeds_to_roll_up",
-    "first_assets",
     "first_prices",
     "forgotten_before",
     "has_more_quotes",
@@ -148,6 +154,7 @@ __all__ = [
     "last_switches_of",
     "latest_prices",
     "lost_days",
+    "matching",
     "newest_quotes",
     "newest_quotes_between",
     "newest_stored",
@@ -163,6 +170,7 @@ __all__ = [
     "quotes_between",
     "quotes_in",
     "quotes_removed_by",
+    "ranked",
     "rate_assets",
     "released_between",
     "replaced_prices",
@@ -179,6 +187,7 @@ __all__ = [
     "unconfirmed_quotes",
     "variations_over",
     "variations_since_close",
+    "watched_ids",
     "width_of",
     "with_recent_entries",
 ]

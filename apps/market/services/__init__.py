@@ -27,6 +27,7 @@ from apps.market.services.retention import (
 )
 from apps.market.services.splitting import SplitRefused, append_split
 from apps.market.services.switching import IMPORTED
+from apps.market.services.watching import unwatch, watch
 
 __all__ = [
     "IMPORTED",
@@ -64,4 +65,6 @@ __all__ = [
     "roll_up",
     "store_quotes",
     "tables_of_old_quotes",
+    "unwatch",
+    "watch",
 ]
