@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from apps.api.graphql.view import graphql
 from apps.api.intake.alertmanager import alertmanager
+from apps.api.intake.imports import imports
 from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
 from apps.site import asset_list, assets, drift, importing, nights, portfolios, probes, reconciling
@@ -20,6 +21,7 @@ urlpatterns = [
     path("live", site.live, name="live"),
     path("graphql", graphql, name="graphql"),
     path("ingest/<str:feed>", ingest, name="ingest"),
+    path("imports", imports, name="imports"),
     path("alertmanager", alertmanager, name="alertmanager"),
     path("metrics", metrics, name="metrics"),
     path("action/<str:token>", site.action, name="action"),

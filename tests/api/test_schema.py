@@ -60,6 +60,12 @@ def test_every_argument_is_one_that_is_checked_before_execution():
         for name, argument in field.args.items()
     }
     assert {(name, kind) for name, kind in arguments if kind != "Boolean"} == {
+        ("asset", "AssetId!"),
+        ("at", "DateTime"),
+        ("portfolio", "UUID!"),
+        ("rule", "UUID!"),
+        ("since", "Date"),
+        ("until", "Date"),
         ("limit", "Int"),
         ("query", "LogsQuery"),
         ("query", "MetricsQuery!"),

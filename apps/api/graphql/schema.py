@@ -8,6 +8,7 @@ from graphql import print_schema
 from apps.api.graphql.mutations.alerts import AlertsMutation
 from apps.api.graphql.mutations.backtests import BacktestsMutation
 from apps.api.graphql.mutations.channels import ChannelsMutation
+from apps.api.graphql.mutations.imports import ImportsMutation
 from apps.api.graphql.mutations.listings import ListingsMutation
 from apps.api.graphql.mutations.portfolios import PortfoliosMutation
 from apps.api.graphql.mutations.rules import RulesMutation
@@ -21,6 +22,7 @@ from apps.api.graphql.types.monitoring import MonitoringQuery
 from apps.api.graphql.types.notify import NotifyQuery
 from apps.api.graphql.types.portfolios import PortfoliosQuery
 from apps.api.graphql.types.rules import RulesQuery
+from apps.api.graphql.types.why import WhyQuery
 
 
 class Me(graphene.ObjectType):
@@ -33,6 +35,7 @@ class Me(graphene.ObjectType):
 class Query(
     NodesQuery,
     MonitoringQuery,
+    WhyQuery,
     BacktestsQuery,
     HealthQuery,
     NotifyQuery,
@@ -57,6 +60,7 @@ class Mutation(
     ChannelsMutation,
     BacktestsMutation,
     PortfoliosMutation,
+    ImportsMutation,
     ListingsMutation,
     graphene.ObjectType,
 ):

@@ -27,6 +27,7 @@ from apps.portfolios.services import (
     create_portfolio,
     delete_portfolio,
     delete_transactions,
+    recompute,
     record_transactions,
 )
 from apps.public_ids import public_id_of
@@ -141,6 +142,24 @@ class UpdatePortfolio(Mutation):
         return {"portfolio": changed}
 
 
+class RecomputePortfolio(Mutation):
+    """Compute a portfolio anew, with splits, rates and prices that have come in since."""
+
+    class Arguments:
+        id = UUID(required=True, description="Id of a portfolio of yours.")
+
+    permission = "portfolios.change_portfolio"
+    portfolio = graphene.Field(Portfolio, description="As it is from now on.")
+
+    @classmethod
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
+        """Compute it anew, as its page does."""
+        portfolio = row_of(portfolios_seen_by(context.owner()), id)
+        with _faults_of_transactions():
+            recompute(portfolio=portfolio)
+        return {"portfolio": portfolio}
+
+
 class DeletePortfolio(Mutation):
     """Delete a portfolio with its transactions."""
 
@@ -241,6 +260,7 @@ class DeleteTransaction(Mutation):
 class PortfoliosMutation(graphene.ObjectType):
     create_portfolio = CreatePortfolio.Field()
     update_portfolio = UpdatePortfolio.Field()
+    recompute_portfolio = RecomputePortfolio.Field()
     delete_portfolio = DeletePortfolio.Field()
     record_transactions = RecordTransactions.Field()
     correct_transaction = CorrectTransaction.Field()

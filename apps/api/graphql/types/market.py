@@ -133,7 +133,7 @@ class Asset(graphene.ObjectType):
 is_node(
     Asset,
     AssetRow,
-    lambda context, name: context.in_market().load(_named, name),
+    lambda context, name: context.in_market().load(assets_by_name, name),
     form=AssetId,
     id_of=lambda asset: asset.external_id,
 )
@@ -218,7 +218,7 @@ class MarketQuery(graphene.ObjectType):
         )
 
     def resolve_asset(root: None, info: Any, id: str) -> Any:
-        return info.context.in_market().load(_named, id)
+        return info.context.in_market().load(assets_by_name, id)
 
     def resolve_feeds(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(FeedConnection, feeds_seen_by(info.context.owner()), info.context, first=first, after=after)
@@ -231,7 +231,8 @@ def _feed_named(context: Context, name: str) -> FeedRow | None:
     return feeds_seen_by(context.owner()).filter(name=name).first()
 
 
-def _named(context: Context, names: list[str]) -> Mapping[str, AssetRow]:
+def assets_by_name(context: Context, names: list[str]) -> Mapping[str, AssetRow]:
+    """Return name -> asset, of the ids, symbols and aliases of those that the reader may see."""
     return assets_known_as(names, reader=context.user)
 
 
@@ -297,7 +298,7 @@ class MarketSubscription(graphene.ObjectType):
         assets=graphene.List(
             graphene.NonNull(AssetId),
             required=True,
-            description="1 to 100 symbols or aliases; no assets of one owner.",
+            description="1 to 100 symbols, aliases or ids; your own assets, and no others that have an owner.",
         ),
         after=graphene.String(description="A cursor: quotes behind it come first. Else those from now on."),
         conflate=graphene.Boolean(

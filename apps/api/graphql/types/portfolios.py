@@ -1,22 +1,41 @@
 """Portfolios: what their owners hold, and the transactions that it comes from."""
 
 from collections.abc import Mapping
+from datetime import UTC, date, timedelta
 from typing import Any
 from uuid import UUID as PythonUUID
 
 import graphene
+from django.utils import timezone
 
 from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
 from apps.api.graphql.scalars import UUID, DateTime, Decimal, enum
 from apps.api.graphql.types.market import Asset
+from apps.api.graphql.types.portfolio_figures import (
+    ExchangeRate,
+    LotConnection,
+    Performance,
+    PositionWorth,
+    Worth,
+    lots_by_position,
+    position_worths,
+    shown_performance,
+    used_rates,
+    worth_of,
+)
 from apps.api.graphql.types.rules import usernames
 from apps.portfolios.domain.transactions import Event, Kind, Method
 from apps.portfolios.models import Portfolio as PortfolioRow
+from apps.portfolios.models import Position as PositionRow
 from apps.portfolios.models import Transaction as TransactionRow
 from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in, transactions_seen_by
+from apps.portfolios.valuing import performance_of
 from apps.public_ids import public_id_of, with_public_id
+
+# Each reads prices of many days.
+PERFORMANCES_MOST = 5
 
 TransactionKind = enum("TransactionKind", Kind, description="The kinds of transactions; see docs/portfolios.md.")
 CorporateEvent = enum("CorporateEvent", Event, description="The kinds of corporate events; see docs/portfolios.md.")
@@ -35,7 +54,15 @@ class Position(graphene.ObjectType):
     price_part = graphene.Field(Decimal, description="The part of it by prices.")
     currency_part = graphene.Field(Decimal, description="The part of it by exchange rates.")
     costs = graphene.Field(Decimal, description="Fees and taxes of what was sold.")
-    income = graphene.Field(Decimal, description="Dividends and other income of it.")
+    income = graphene.Field(Decimal, description="Dividends and interest.")
+    worth = graphene.Field(PositionWorth, description="What it is worth now. Null: nothing is held.")
+    lots = pages_of(LotConnection, description="The purchases that what is held comes from, the oldest first.")
+
+    def resolve_worth(position: PositionRow, info: Any) -> Any:
+        return info.context.load(position_worths, position)
+
+    def resolve_lots(position: PositionRow, info: Any, first: int | None, after: str | None = None) -> Any:
+        return info.context.load(lots_by_position, position.pk, first, after)
 
 
 PositionConnection = connection(Position, fields=["asset_id"])
@@ -68,13 +95,19 @@ class Transaction(graphene.ObjectType):
     counter_currency = graphene.String(required=True, description="The currency of that; else empty.")
     acquired_at = graphene.Field(DateTime, description="When what is delivered was bought.")
     to_portfolio = graphene.Field(UUID, description="Id of the portfolio that a transfer goes to.")
-    numerator = graphene.Int(description="Of a ratio: new units, for so many old ones.")
-    denominator = graphene.Int(description="Of a ratio: old units.")
-    cost_share = graphene.Field(Decimal, description="The part of the cost that goes to another asset.")
-    notes = graphene.String(required=True, description="What its owner notes; may be empty.")
-    group_id = graphene.String(required=True, description="Of transactions that belong together; else empty.")
-    external_id = graphene.String(required=True, description="What its source calls it; else empty.")
-    recorded_at = graphene.Field(DateTime, required=True, description="When it was recorded.")
+    numerator = graphene.Int()
+    denominator = graphene.Int()
+    cost_share = graphene.Field(Decimal)
+    notes = graphene.String(required=True)
+    group_id = graphene.String(required=True)
+    external_id = graphene.String(required=True)
+    recorded_at = graphene.Field(DateTime, required=True)
+    used_rate = graphene.Field(
+        ExchangeRate, description="The rate that was found for its currency at its time, where none is written on it."
+    )
+
+    def resolve_used_rate(row: TransactionRow, info: Any) -> Any:
+        return info.context.load(used_rates, (row.portfolio_id, row.currency, row.at)) if row.rate is None else None
 
     def resolve_event(row: TransactionRow, info: Any) -> str | None:
         return row.event or None
@@ -96,15 +129,19 @@ class Portfolio(graphene.ObjectType):
     id = public_id()
     name = graphene.String(required=True, description="What its owner calls it.")
     owner = graphene.String(description="Its owner's user name.")
-    base_currency = graphene.String(required=True, description="The currency of its values and gains.")
-    method = graphene.Field(LotMethod, required=True, description="Which lots a sale takes.")
-    tracks_cash = graphene.Boolean(required=True, description="Whether it keeps balances of cash.")
-    created_at = graphene.Field(DateTime, required=True, description="When it was made.")
+    base_currency = graphene.String(required=True)
+    method = graphene.Field(LotMethod, required=True)
+    tracks_cash = graphene.Boolean(required=True)
+    created_at = graphene.Field(DateTime, required=True)
+    worth = graphene.Field(Worth, description="What it is worth now, and how that came about.")
     positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
     transactions = pages_of(TransactionConnection, description="Newest first.")
 
     def resolve_owner(portfolio: PortfolioRow, info: Any) -> Any:
         return info.context.load(usernames, portfolio.owner_id)
+
+    def resolve_worth(portfolio: PortfolioRow, info: Any) -> Any:
+        return info.context.load(worth_of, portfolio.pk)
 
     def resolve_positions(portfolio: PortfolioRow, info: Any, first: int | None, after: str | None = None) -> Any:
         return info.context.load(_positions, portfolio.pk, first, after)
@@ -119,10 +156,16 @@ PortfolioConnection = connection(Portfolio, fields=["name", "pk"])
 
 class PortfoliosQuery(graphene.ObjectType):
     portfolios = pages_of(PortfolioConnection, description="Your portfolios, by name; a superuser's are everybody's.")
-    portfolio = graphene.Field(
-        Portfolio,
-        id=UUID(required=True, description="Its id."),
-        description="One portfolio; null where it is none of yours.",
+    portfolio = graphene.Field(Portfolio, id=UUID(required=True))
+    performance = graphene.Field(
+        Performance,
+        portfolio=UUID(required=True, description="Id of a portfolio of yours."),
+        since=graphene.Date(
+            description="The first day; by default 365 days before the last. At the earliest its first."
+        ),
+        until=graphene.Date(description="The last day; by default today, in UTC, and at the latest."),
+        description="How a portfolio did in a period. Null where it is none, or is not yours. At most "
+        f"{PERFORMANCES_MOST} are answered in one request.",
     )
 
     def resolve_portfolios(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
@@ -132,6 +175,21 @@ class PortfoliosQuery(graphene.ObjectType):
 
     def resolve_portfolio(root: None, info: Any, id: PythonUUID) -> Any:
         return with_public_id(portfolios_seen_by(info.context.owner()), id)
+
+    def resolve_performance(
+        root: None, info: Any, portfolio: PythonUUID, since: date | None = None, until: date | None = None
+    ) -> Performance | None:
+        context = info.context
+        rows = portfolios_seen_by(context.owner())
+        context.count_costly("performance", most=PERFORMANCES_MOST)
+        row = with_public_id(rows, portfolio)
+        if row is None:
+            return None
+        now = timezone.now()
+        today = now.astimezone(UTC).date()
+        last = today if until is None else min(until, today)
+        first = max(last, date(2, 1, 1)) - timedelta(days=365) if since is None else max(since, date(2, 1, 1))
+        return shown_performance(performance_of(row, since=first, until=last, now=now))
 
 
 def _positions(context: Context, portfolio_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:

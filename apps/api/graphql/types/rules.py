@@ -130,10 +130,11 @@ def _version_numbers(context: Context, rule_ids: list[int]) -> Mapping[int, int]
 
 
 def _description(context: Context, rule_ids: list[int]) -> Mapping[int, str]:
-    return {rule_id: _describe(document) for rule_id, document in _documents(context, rule_ids).items()}
+    return {rule_id: describe_document(document) for rule_id, document in _documents(context, rule_ids).items()}
 
 
-def _describe(document: Any) -> str:
+def describe_document(document: Any) -> str:
+    """Return what the written form of a rule says, in words."""
     try:
         spec = RuleSpec.read(document)
     except RuleInvalid as error:
