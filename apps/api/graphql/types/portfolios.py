@@ -95,13 +95,13 @@ class Transaction(graphene.ObjectType):
     counter_currency = graphene.String(required=True, description="The currency of that; else empty.")
     acquired_at = graphene.Field(DateTime, description="When what is delivered was bought.")
     to_portfolio = graphene.Field(UUID, description="Id of the portfolio that a transfer goes to.")
-    numerator = graphene.Int()
-    denominator = graphene.Int()
-    cost_share = graphene.Field(Decimal)
-    notes = graphene.String(required=True)
-    group_id = graphene.String(required=True)
-    external_id = graphene.String(required=True)
-    recorded_at = graphene.Field(DateTime, required=True)
+    numerator = graphene.Int(description="Of a ratio: new units, for so many old ones.")
+    denominator = graphene.Int(description="Of a ratio: old units.")
+    cost_share = graphene.Field(Decimal, description="The part of the cost that goes to another asset.")
+    notes = graphene.String(required=True, description="What its owner notes; may be empty.")
+    group_id = graphene.String(required=True, description="Of transactions that belong together; else empty.")
+    external_id = graphene.String(required=True, description="What its source calls it; else empty.")
+    recorded_at = graphene.Field(DateTime, required=True, description="When it was recorded.")
     used_rate = graphene.Field(
         ExchangeRate, description="The rate that was found for its currency at its time, where none is written on it."
     )
@@ -129,10 +129,10 @@ class Portfolio(graphene.ObjectType):
     id = public_id()
     name = graphene.String(required=True, description="What its owner calls it.")
     owner = graphene.String(description="Its owner's user name.")
-    base_currency = graphene.String(required=True)
-    method = graphene.Field(LotMethod, required=True)
-    tracks_cash = graphene.Boolean(required=True)
-    created_at = graphene.Field(DateTime, required=True)
+    base_currency = graphene.String(required=True, description="The currency of its values and gains.")
+    method = graphene.Field(LotMethod, required=True, description="Which lots a sale takes.")
+    tracks_cash = graphene.Boolean(required=True, description="Whether it keeps balances of cash.")
+    created_at = graphene.Field(DateTime, required=True, description="When it was made.")
     worth = graphene.Field(Worth, description="What it is worth now, and how that came about.")
     positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
     transactions = pages_of(TransactionConnection, description="Newest first.")
@@ -156,7 +156,11 @@ PortfolioConnection = connection(Portfolio, fields=["name", "pk"])
 
 class PortfoliosQuery(graphene.ObjectType):
     portfolios = pages_of(PortfolioConnection, description="Your portfolios, by name; a superuser's are everybody's.")
-    portfolio = graphene.Field(Portfolio, id=UUID(required=True))
+    portfolio = graphene.Field(
+        Portfolio,
+        id=UUID(required=True, description="Its id."),
+        description="One portfolio; null where it is none of yours.",
+    )
     performance = graphene.Field(
         Performance,
         portfolio=UUID(required=True, description="Id of a portfolio of yours."),
