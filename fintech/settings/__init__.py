@@ -168,6 +168,8 @@ MIDDLEWARE = [
     "apps.site.middleware.number_requests",
     "apps.site.middleware.trace_requests",
     "django.middleware.security.SecurityMiddleware",
+    "apps.site.middleware.Compressed",
+    "apps.site.static_files.cache_static",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.site.middleware.ContentSecurityPolicy",
     "apps.site.middleware.refuse_nul",
@@ -217,6 +219,10 @@ STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
 # No collectstatic step between a clone and a page: the files are served from where the packages keep them.
 WHITENOISE_USE_FINDERS = True
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "apps.site.static_files.HashedFiles"},
+}
 # Files of npm, where `make venv` has put them. Without GraphiQL's its page takes them from a CDN; without
 # lightweight-charts assets have a plain chart.
 STATICFILES_DIRS = [
@@ -236,6 +242,7 @@ UNFOLD = {
     "SITE_URL": "/",
     "SHOW_HISTORY": False,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("site/icon.svg")}],
+    "SIDEBAR": {"navigation": "apps.panel.navigation.groups"},
     "STYLES": [lambda request: static("panel/admin.css")],
     "DASHBOARD_CALLBACK": "apps.panel.dashboard.add_dashboard",
 }

@@ -28,8 +28,8 @@ from apps.api.graphql.types.why import WhyQuery
 class Me(graphene.ObjectType):
     """Who is asking."""
 
-    username = graphene.String(required=True, description="The name of the user.")
-    is_superuser = graphene.Boolean(required=True, description="Whether everybody's rows are seen.")
+    username = graphene.String(required=True, description="Your user name.")
+    is_superuser = graphene.Boolean(required=True, description="Whether you see everybody's rows.")
 
 
 class Query(

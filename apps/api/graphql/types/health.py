@@ -48,12 +48,12 @@ class Health(graphene.ObjectType):
 class Problem(graphene.ObjectType):
     """A problem of one subject."""
 
-    subject = graphene.Field(HealthSubject, required=True, description="The kind of thing that has it.")
+    subject = graphene.Field(HealthSubject, required=True, description="What kind of thing has it.")
     subject_id = graphene.Field(
         NodeId, description="What `node` finds it by; null for the system, and for what is gone."
     )
     is_intended = graphene.Boolean(required=True, description="A person has decided it: it is no fault.")
-    health = graphene.Field(Health, required=True, description="What is wrong, since when, and what to do.")
+    health = graphene.Field(Health, required=True, description="What it is.")
 
     def resolve_subject(problem: tuple[ProblemRow, domain.Health], info: Any) -> str:
         return problem[0].subject

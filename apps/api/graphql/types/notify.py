@@ -30,8 +30,8 @@ class Channel(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    name = graphene.String(required=True, description="What its owner calls it.")
-    kind = graphene.String(required=True, description="How it notifies: a kind of docs/notifications.md, like inbox.")
+    name = graphene.String(required=True, description="Its name, unique for its owner.")
+    kind = graphene.String(required=True, description="How it sends, like inbox or webhook.")
     is_enabled = graphene.Boolean(required=True, description="False: nothing is sent here.")
     is_failing = graphene.Boolean(required=True, description="Whether the last try did not get through.")
     switched_off_because = graphene.String(
@@ -45,12 +45,12 @@ class Channel(graphene.ObjectType):
     messages_per_minute = graphene.Int(required=True, description="0: no limit.")
     repeat_minutes = graphene.Int(required=True, description="Between reminders; 0: none.")
     quiet_from = graphene.String(description="When quiet hours begin; null: there are none.")
-    quiet_until = graphene.String(description="When quiet hours end; null: there are none.")
-    quiet_zone = graphene.String(required=True, description="Time zone of the quiet hours, like Europe/Kyiv.")
+    quiet_until = graphene.String(description="When quiet hours end.")
+    quiet_zone = graphene.String(required=True, description="The time zone of quiet hours.")
     quiet_allow_critical = graphene.Boolean(required=True, description="What is critical comes in quiet hours too.")
     subject_template = graphene.String(required=True, description="Empty: the default.")
     text_template = graphene.String(required=True, description="Empty: the default.")
-    health = graphene.Field(Health, description="How it is, by the last check.")
+    health = graphene.Field(Health, description="How it is.")
 
     def resolve_health(channel: ChannelRow, info: Any) -> Any:
         return info.context.load(channel_health, channel.pk)
@@ -73,13 +73,13 @@ class Message(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    channel = graphene.Field(Channel, required=True, description="The channel that it goes to.")
+    channel = graphene.Field(Channel, required=True, description="Where it is sent.")
     status = graphene.Field(MessageStatus, required=True, description="How far it has come.")
-    subject = graphene.String(required=True, description="Its first line.")
-    text = graphene.String(required=True, description="What it says.")
+    subject = graphene.String(required=True, description="Its subject.")
+    text = graphene.String(required=True, description="Its text.")
     attempts = graphene.Int(required=True, description="How many were begun.")
-    created_at = graphene.Field(DateTime, required=True, description="When it was written.")
-    delivered_at = graphene.Field(DateTime, description="When its receiver took it; null before.")
+    created_at = graphene.Field(DateTime, required=True, description="When it was made.")
+    delivered_at = graphene.Field(DateTime, description="When its receiver took it; null: not yet.")
     alerts = graphene.List(
         graphene.NonNull(alerts.Alert), description="The alerts that it is about; empty for a test or a notice."
     )
@@ -101,12 +101,12 @@ class Silence(graphene.ObjectType):
     id = public_id()
     owner = graphene.String(description="Whose alerts; null: everybody's.")
     author = graphene.String(description="Who made it.")
-    rule = graphene.Field(Rule, description="The rule whose alerts it matches.")
-    asset = graphene.Field(Asset, description="The asset whose alerts it matches.")
-    severity = graphene.Field(Severity, description="The severity of the alerts that it matches.")
-    starts_at = graphene.Field(DateTime, required=True, description="When it begins.")
+    rule = graphene.Field(Rule, description="Alerts of this rule alone.")
+    asset = graphene.Field(Asset, description="Alerts on this asset alone.")
+    severity = graphene.Field(Severity, description="Alerts of this severity alone.")
+    starts_at = graphene.Field(DateTime, required=True, description="From when on.")
     ends_at = graphene.Field(DateTime, required=True, description="Then what was deferred is sent.")
-    comment = graphene.String(required=True, description="Why, in the words of who made it.")
+    comment = graphene.String(required=True, description="Why.")
 
     def resolve_owner(silence: SilenceRow, info: Any) -> str | None:
         return silence.owner.get_username() if silence.owner is not None else None

@@ -47,7 +47,7 @@ class Position(graphene.ObjectType):
     an exchange rate is not known."""
 
     asset = graphene.Field(Asset, required=True, description="What is held.")
-    quantity = graphene.Field(Decimal, required=True, description="How much of it is held; 0 where it is sold.")
+    quantity = graphene.Field(Decimal, required=True, description="How much of it is held; 0: it is closed.")
     cost = graphene.Field(Decimal, description="Of what is held, without fees and taxes.")
     fees = graphene.Field(Decimal, description="Fees and taxes of the purchases of what is held.")
     realised = graphene.Field(Decimal, description="Gain of what was sold, before fees and taxes.")
@@ -75,32 +75,34 @@ class Transaction(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    kind = graphene.Field(TransactionKind, required=True, description="What happened.")
+    kind = graphene.Field(TransactionKind, required=True, description="What it is.")
     event = graphene.Field(CorporateEvent, description="Null for what is no corporate event.")
     at = graphene.Field(DateTime, required=True, description="When it happened.")
     has_time = graphene.Boolean(required=True, description="False: only the date counts.")
-    asset = graphene.Field(Asset, description="The asset that it is about.")
-    to_asset = graphene.Field(Asset, description="The asset that a corporate event gives.")
-    quantity = graphene.Field(Decimal, description="How much of the asset.")
+    asset = graphene.Field(Asset, description="The asset that it is about, where it is about one.")
+    to_asset = graphene.Field(Asset, description="The asset that a corporate event leads to.")
+    quantity = graphene.Field(Decimal, description="Quantity of the asset.")
     amount = graphene.Field(Decimal, description="Money before fees and taxes.")
-    currency = graphene.String(required=True, description="The currency of the amount.")
+    currency = graphene.String(required=True, description="Currency of the amount; may be empty.")
     rate = graphene.Field(Decimal, description="The exchange rate that is written on it.")
-    fee = graphene.Field(Decimal, required=True, description="The fee, 0 where there is none.")
+    fee = graphene.Field(Decimal, required=True, description="0: none.")
     fee_currency = graphene.String(required=True, description="Empty: that of the amount.")
-    fee_asset = graphene.Field(Asset, description="The asset in which a fee was paid.")
-    fee_quantity = graphene.Field(Decimal, description="How much of that asset.")
-    tax = graphene.Field(Decimal, required=True, description="The tax, 0 where there is none.")
+    fee_asset = graphene.Field(Asset, description="The coin that the fee was paid in.")
+    fee_quantity = graphene.Field(Decimal, description="The quantity of that coin.")
+    tax = graphene.Field(Decimal, required=True, description="0: none.")
     tax_currency = graphene.String(required=True, description="Empty: that of the amount.")
-    counter_amount = graphene.Field(Decimal, description="What a conversion gives.")
-    counter_currency = graphene.String(required=True, description="The currency of that; else empty.")
-    acquired_at = graphene.Field(DateTime, description="When what is delivered was bought.")
+    counter_amount = graphene.Field(Decimal, description="What a conversion gave.")
+    counter_currency = graphene.String(required=True, description="Currency of that; else empty.")
+    acquired_at = graphene.Field(DateTime, description="When what was delivered was bought first.")
     to_portfolio = graphene.Field(UUID, description="Id of the portfolio that a transfer goes to.")
-    numerator = graphene.Int(description="Of a ratio: new units, for so many old ones.")
-    denominator = graphene.Int(description="Of a ratio: old units.")
-    cost_share = graphene.Field(Decimal, description="The part of the cost that goes to another asset.")
-    notes = graphene.String(required=True, description="What its owner notes; may be empty.")
-    group_id = graphene.String(required=True, description="Of transactions that belong together; else empty.")
-    external_id = graphene.String(required=True, description="What its source calls it; else empty.")
+    numerator = graphene.Int(description="Of the ratio of a corporate event.")
+    denominator = graphene.Int(description="Of the ratio of a corporate event.")
+    cost_share = graphene.Field(Decimal, description="The part of the cost that moves to the other asset.")
+    notes = graphene.String(required=True, description="What its owner noted; may be empty.")
+    group_id = graphene.String(
+        required=True, description="The same for transactions that belong together; may be empty."
+    )
+    external_id = graphene.String(required=True, description="What another program calls it; may be empty.")
     recorded_at = graphene.Field(DateTime, required=True, description="When it was recorded.")
     used_rate = graphene.Field(
         ExchangeRate, description="The rate that was found for its currency at its time, where none is written on it."
@@ -127,11 +129,11 @@ class Portfolio(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    name = graphene.String(required=True, description="What its owner calls it.")
+    name = graphene.String(required=True, description="Its name, unique for its owner.")
     owner = graphene.String(description="Its owner's user name.")
-    base_currency = graphene.String(required=True, description="The currency of its values and gains.")
+    base_currency = graphene.String(required=True, description="The currency in which it is valued.")
     method = graphene.Field(LotMethod, required=True, description="Which lots a sale takes.")
-    tracks_cash = graphene.Boolean(required=True, description="Whether it keeps balances of cash.")
+    tracks_cash = graphene.Boolean(required=True, description="Whether balances of cash belong to it.")
     created_at = graphene.Field(DateTime, required=True, description="When it was made.")
     worth = graphene.Field(Worth, description="What it is worth now, and how that came about.")
     positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
@@ -158,8 +160,8 @@ class PortfoliosQuery(graphene.ObjectType):
     portfolios = pages_of(PortfolioConnection, description="Your portfolios, by name; a superuser's are everybody's.")
     portfolio = graphene.Field(
         Portfolio,
-        id=UUID(required=True, description="Its id."),
-        description="One portfolio; null where it is none of yours.",
+        id=UUID(required=True, description="Its `id`."),
+        description="A portfolio of yours by its id; null where it is none.",
     )
     performance = graphene.Field(
         Performance,

@@ -30,7 +30,7 @@ State = enum("State", STATES, description="Where an instance of a rule stands; d
 class RuleState(graphene.ObjectType):
     """Where one rule stands on one asset, as of the last entry of the log that was evaluated."""
 
-    asset = graphene.Field(Asset, required=True, description="The asset.")
+    asset = graphene.Field(Asset, required=True, description="The asset that it is evaluated on.")
     state = graphene.Field(State, required=True, description="Where it stands.")
     since = graphene.Field(DateTime, description="When it came into this state, by the feed's clock.")
     unknown = graphene.String(
@@ -63,8 +63,8 @@ class Rule(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    name = graphene.String(required=True, description="What every message calls it.")
-    severity = graphene.Field(Severity, required=True, description="How much its alerts matter.")
+    name = graphene.String(required=True, description="Shown in every message.")
+    severity = graphene.Field(Severity, required=True, description="Severity of its alerts.")
     owner = graphene.String(description="Whose it is.")
     description = graphene.String(description="What it says, in words.")
     document = graphene.Field(JSON, description="What it says, in the written form of docs/rules.md.")
@@ -101,8 +101,8 @@ class RulesQuery(graphene.ObjectType):
     rules = pages_of(RuleConnection, description="Your rules, by name; a superuser's are everybody's.")
     rule = graphene.Field(
         Rule,
-        id=UUID(required=True, description="Its id."),
-        description="One rule; null where it is none of yours.",
+        id=UUID(required=True, description="Its `id`."),
+        description="A rule of yours by its id; null where it is none, or was deleted.",
     )
 
     def resolve_rules(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
