@@ -305,16 +305,19 @@ class UsedPrice(models.Model):
         return f"{self.asset_id} at {self.at}"
 
 
-class ImportFile(models.Model):
-    """A file of transactions that waits for its owner to confirm what it would record; at most one of each owner."""
+class ImportFile(PublicId):
+    """A file of transactions that waits for its owner to confirm what it would record: of each owner at most one that
+    came by the page, and one by the API. Its public id is another one for each file."""
 
-    owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="import_file")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="import_files")
+    is_by_api = models.BooleanField(default=False)
     name = models.CharField(max_length=255)
     content = models.BinaryField()
     uploaded_at = models.DateTimeField()
 
     class Meta:
-        default_permissions = ()
+        default_permissions = ("view", "delete")
+        constraints = [models.UniqueConstraint(fields=["owner", "is_by_api"], name="one_import_file_per_owner_and_way")]
 
     def __str__(self) -> str:
         return self.name

@@ -19,15 +19,14 @@ from apps.accounts.models import Profile, SignInAttempt
 from apps.accounts.services import address_of, begin_attempt, send_password_link
 from apps.market.models import Asset
 from apps.market.queries import assets_named
-from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.positions import read_positions
 from apps.portfolios.domain.tables import BYTES_LARGEST, Activities, FileRefused
 from apps.portfolios.domain.transactions import Kind
+from apps.portfolios.importing import read_file
 from apps.portfolios.models import Portfolio
 from apps.portfolios.queries import portfolios_of
 from apps.portfolios.services import refuse_base_currency
 
-ACCOUNTS_MOST = 100
 SYMBOLS_ASKED = 200
 _NEW = "new"
 USED_UP = "There were too many attempts on this account, or from where you are. Wait an hour"
@@ -87,7 +86,8 @@ class ImportForm(forms.Form):
     """A file of transactions."""
 
     file = forms.FileField(
-        help_text="Of Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows it."
+        help_text="Of this program, Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows "
+        "it."
     )
     content: bytes
 
@@ -96,11 +96,9 @@ class ImportForm(forms.Form):
         # One byte more says that it is too large.
         self.content = file.read(BYTES_LARGEST + 1)
         try:
-            read = read_activities(self.content)
+            read_file(self.content)
         except FileRefused as error:
             raise forms.ValidationError(str(error)) from None
-        if len({one.account for one in read.rows}) > ACCOUNTS_MOST:
-            raise forms.ValidationError(f"The file has more than {ACCOUNTS_MOST} accounts; split it.")
         return file
 
 
@@ -136,20 +134,22 @@ class PositionsForm(forms.Form):
 class MappingForm(forms.Form):
     """Into which portfolio each account of a file goes, and which asset each of its symbols is.
 
-    `portfolios`, `new` and `assets` say that by account and by symbol, once the form is valid; `new`: account -> name
-    of the portfolio that is to be made for it. Of more than 200 symbols only those that are no asset's are asked for,
-    and at most 200. may_make: whether portfolios may be made; file: its name.
+    `portfolios`, `new`, `assets` and `manual` say that by account and by symbol, once the form is valid; `new`: account
+    -> name of the portfolio that is to be made for it; `manual`: symbol -> symbol of the manual asset that is to be
+    made for it. Of more than 200 symbols only those that are no asset's are asked for, and at most 200. may_make:
+    whether portfolios may be made; file: its name.
     """
 
     portfolios: dict[str, Portfolio]
     new: dict[str, str]
     assets: dict[str, Asset]
+    manual: dict[str, str]
 
     def __init__(self, data: Any, *, read: Activities, portfolio: Portfolio, may_make: bool, file: str) -> None:
         super().__init__(data)
         self._own = {str(one.pk): one for one in portfolios_of(portfolio.owner_id)}
         self._accounts = sorted({one.account for one in read.rows})
-        symbols = sorted({one.symbol for one in read.rows if one.symbol})
+        symbols = sorted({symbol for one in read.rows for symbol in one.symbols()})
         self._owner_id = portfolio.owner_id
         self._found = assets_named(symbols, owner_id=self._owner_id)
         if len(symbols) > SYMBOLS_ASKED:
@@ -170,10 +170,16 @@ class MappingForm(forms.Form):
             self._add_fields_of_new(read, portfolio)
         for number, symbol in enumerate(self._symbols):
             initial = self._found[symbol].symbol if symbol in self._found else ""
-            help_text = "" if initial else "No asset has this name. Write the symbol of one that is here."
+            help_text = "" if initial else "No asset has this name. Write the symbol of one that is here, or:"
             self.fields[f"symbol_{number}"] = forms.CharField(
                 required=False, max_length=64, initial=initial, label=f"Asset {symbol}", help_text=help_text
             )
+            if not initial:
+                self.fields[f"manual_{number}"] = forms.BooleanField(
+                    required=False,
+                    label=f"Make a manual asset of {symbol}",
+                    help_text="Yours alone; you type or upload its prices. A symbol above is what it is called.",
+                )
 
     def _add_fields_of_new(self, read: Activities, portfolio: Portfolio) -> None:
         """Ask for what portfolios are made with."""
@@ -214,14 +220,20 @@ class MappingForm(forms.Form):
         self._refuse_new(chosen, cleaned)
         written = {f"symbol_{n}": cleaned.get(f"symbol_{n}", "").strip().upper() for n in range(len(self._symbols))}
         there = assets_named({name for name in written.values() if name}, owner_id=self._owner_id)
-        self.assets = dict(self._found)
-        for (field, name), symbol in zip(written.items(), self._symbols, strict=True):
+        self.assets, self.manual = dict(self._found), {}
+        for number, ((field, name), symbol) in enumerate(zip(written.items(), self._symbols, strict=True)):
             self.assets.pop(symbol, None)
             if name in there:
                 self.assets[symbol] = there[name]
+            elif cleaned.get(f"manual_{number}"):
+                self.manual[symbol] = name or symbol.upper()
             elif name:
                 self.add_error(field, f"There is no asset {name}.")
         return cleaned
+
+    def note_manual(self, symbol: str, error: ValidationError) -> None:
+        """Put beside its field why a manual asset cannot be made for a symbol of the file."""
+        self.add_error(f"symbol_{self._symbols.index(symbol)}", " ".join(error.messages))
 
     def _refuse_new(self, chosen: Sequence[str], cleaned: dict[str, Any]) -> None:
         """Refuse names that two portfolios would have, and portfolios without a currency."""

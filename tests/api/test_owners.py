@@ -61,12 +61,14 @@ SEEN_BY = {
     "node:rule": {"ada", "root"},
     "node:silence": {"ada", "root"},
     "node:transaction": {"ada", "root"},
+    "performance": set(),
     "portfolio": {"ada", "root"},
     "portfolios": {"ada", "root"},
     "promql": set(),
     "rule": {"ada", "root"},
     "rules": {"ada", "root"},
     "silences": {"ada", "root"},
+    "why": {"ada", "root"},
 }
 # What a stranger reads: nothing is there, or that they should sign in.
 OPEN_TO_STRANGERS = {"health", "me"}
@@ -134,6 +136,10 @@ def query_of(field, id=None):
         kind = schema.type_map[kinds_of_nodes()[kind].__name__]
         return f'{{ node(id: "{id}") {{ nodeId ... on {kind} {everything(kind)} }} }}'
     arguments = f"({NEEDED[field]})" if field in NEEDED else ""
+    if field == "performance":
+        arguments = f'(portfolio: "{ids()["portfolio"]}")'
+    if field == "why":
+        arguments = f'(rule: "{ids()["rule"]}", asset: "{CANARY}-0")'
     if "id" in definition.args:
         arguments = f'(id: "{id}")'
     elif "first" in definition.args:

@@ -3,13 +3,16 @@ one fails until it is listed here."""
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 from graphql import get_named_type, is_input_object_type, is_required_argument
 
 from apps.market.models import Asset
 from apps.notify.services import create_silence
 from apps.owned_ids import external_id_of, new_owned_id
+from apps.portfolios.importing import keep_file
 from tests.api.asking import MUTATION, NOBODYS, everything
 from tests.builders import at, make_backtest, make_member, make_notified_alerts, make_owned
+from tests.portfolios.domain.test_ghostfolio import ROW, in_json
 from tests.portfolios.rows import bought, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
@@ -36,13 +39,16 @@ ARGUMENTS = {
     "createPortfolio": {"idempotencyKey": "k", "name": "new", "baseCurrency": "EUR"},
     "updatePortfolio": {"name": "other"},
     "deletePortfolio": {},
+    "recomputePortfolio": {},
     "recordTransactions": {"idempotencyKey": "k", "transactions": [BOUGHT]},
     "correctTransaction": {"transaction": {"notes": "checked"}},
     "deleteTransaction": {},
+    "previewImport": {},
+    "runImport": {"idempotencyKey": "k"},
     "addListing": {"idempotencyKey": "k", "provider": "coincap", "externalId": "bitcoin", "symbol": "ADA-0"},
 }
 # Arguments that are assets.
-ASSETS = {"createSilence.asset"} | {
+ASSETS = {"createSilence.asset", "previewImport.assets.asset", "runImport.assets.asset"} | {
     f"{mutation}.{name}"
     for mutation in ("recordTransactions.transactions", "correctTransaction.transaction")
     for name in ("asset", "toAsset", "feeAsset")
@@ -55,6 +61,8 @@ def ids_of(owner):
     silence = create_silence(author=owner, owner=owner, comment="works", starts_at=at(0), ends_at=FAR)
     channel, portfolio = owner.channels.get(), make_portfolio(owner)
     [transaction] = record(portfolio, bought(alert.asset))
+    content = in_json(ROW | {"symbol": alert.asset.symbol, "accountId": owner.username})
+    file = keep_file(owner=owner, name="file", content=content, now=timezone.now(), is_by_api=True)
     make_owned(owner, "OWN")
     series = Asset.every.get(owner=owner)
     return dict.fromkeys(sorted(ASSETS), series.external_id) | {
@@ -71,6 +79,13 @@ def ids_of(owner):
         "correctTransaction.id": transaction.public_id,
         "correctTransaction.transaction.toPortfolio": portfolio.public_id,
         "deleteTransaction.id": transaction.public_id,
+        "previewImport.portfolio": portfolio.public_id,
+        "previewImport.accounts.portfolio": portfolio.public_id,
+        "previewImport.file": file.public_id,
+        "runImport.accounts.portfolio": portfolio.public_id,
+        "runImport.portfolio": portfolio.public_id,
+        "runImport.file": file.public_id,
+        "recomputePortfolio.id": portfolio.public_id,
         "deletePortfolio.id": portfolio.public_id,
         "updateChannel.id": channel.public_id,
         "deleteChannel.id": channel.public_id,
@@ -118,6 +133,9 @@ def called(ask, path, id, *, user, own):
     place = values
     for key in keys[:-1]:
         # A list of one is written like the one itself.
+        place.setdefault(
+            key, {"account": user.username} if key == "accounts" else {"symbol": f"{user.username}-0".upper()}
+        )
         place[key] = dict(place[key][0] if key == "transactions" else place[key])
         place = place[key]
     place[keys[-1]] = id

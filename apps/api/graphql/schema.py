@@ -8,6 +8,7 @@ from graphql import print_schema
 from apps.api.graphql.mutations.alerts import AlertsMutation
 from apps.api.graphql.mutations.backtests import BacktestsMutation
 from apps.api.graphql.mutations.channels import ChannelsMutation
+from apps.api.graphql.mutations.imports import ImportsMutation
 from apps.api.graphql.mutations.listings import ListingsMutation
 from apps.api.graphql.mutations.portfolios import PortfoliosMutation
 from apps.api.graphql.mutations.rules import RulesMutation
@@ -21,18 +22,20 @@ from apps.api.graphql.types.monitoring import MonitoringQuery
 from apps.api.graphql.types.notify import NotifyQuery
 from apps.api.graphql.types.portfolios import PortfoliosQuery
 from apps.api.graphql.types.rules import RulesQuery
+from apps.api.graphql.types.why import WhyQuery
 
 
 class Me(graphene.ObjectType):
     """Who is asking."""
 
-    username = graphene.String(required=True)
-    is_superuser = graphene.Boolean(required=True)
+    username = graphene.String(required=True, description="Your user name.")
+    is_superuser = graphene.Boolean(required=True, description="Whether you see everybody's rows.")
 
 
 class Query(
     NodesQuery,
     MonitoringQuery,
+    WhyQuery,
     BacktestsQuery,
     HealthQuery,
     NotifyQuery,
@@ -57,6 +60,7 @@ class Mutation(
     ChannelsMutation,
     BacktestsMutation,
     PortfoliosMutation,
+    ImportsMutation,
     ListingsMutation,
     graphene.ObjectType,
 ):

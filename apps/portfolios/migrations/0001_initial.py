@@ -56,13 +56,17 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='ImportFile',
             fields=[
-                ('owner', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='import_file', serialize=False, to=settings.AUTH_USER_MODEL)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='import_files', to=settings.AUTH_USER_MODEL)),
+                ('is_by_api', models.BooleanField(default=False)),
                 ('name', models.CharField(max_length=255)),
                 ('content', models.BinaryField()),
                 ('uploaded_at', models.DateTimeField()),
             ],
             options={
-                'default_permissions': (),
+                'default_permissions': ('view', 'delete'),
+                'constraints': [models.UniqueConstraint(fields=('owner', 'is_by_api'), name='one_import_file_per_owner_and_way')],
             },
         ),
         migrations.CreateModel(

@@ -1,22 +1,41 @@
 """Portfolios: what their owners hold, and the transactions that it comes from."""
 
 from collections.abc import Mapping
+from datetime import UTC, date, timedelta
 from typing import Any
 from uuid import UUID as PythonUUID
 
 import graphene
+from django.utils import timezone
 
 from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
 from apps.api.graphql.scalars import UUID, DateTime, Decimal, enum
 from apps.api.graphql.types.market import Asset
+from apps.api.graphql.types.portfolio_figures import (
+    ExchangeRate,
+    LotConnection,
+    Performance,
+    PositionWorth,
+    Worth,
+    lots_by_position,
+    position_worths,
+    shown_performance,
+    used_rates,
+    worth_of,
+)
 from apps.api.graphql.types.rules import usernames
 from apps.portfolios.domain.transactions import Event, Kind, Method
 from apps.portfolios.models import Portfolio as PortfolioRow
+from apps.portfolios.models import Position as PositionRow
 from apps.portfolios.models import Transaction as TransactionRow
 from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in, transactions_seen_by
+from apps.portfolios.valuing import performance_of
 from apps.public_ids import public_id_of, with_public_id
+
+# Each reads prices of many days.
+PERFORMANCES_MOST = 5
 
 TransactionKind = enum("TransactionKind", Kind, description="The kinds of transactions; see docs/portfolios.md.")
 CorporateEvent = enum("CorporateEvent", Event, description="The kinds of corporate events; see docs/portfolios.md.")
@@ -27,15 +46,23 @@ class Position(graphene.ObjectType):
     """A portfolio's quantity of one asset, and its gains on it, in the base currency, with 12 decimals. Null:
     an exchange rate is not known."""
 
-    asset = graphene.Field(Asset, required=True)
-    quantity = graphene.Field(Decimal, required=True)
+    asset = graphene.Field(Asset, required=True, description="What is held.")
+    quantity = graphene.Field(Decimal, required=True, description="How much of it is held; 0: it is closed.")
     cost = graphene.Field(Decimal, description="Of what is held, without fees and taxes.")
     fees = graphene.Field(Decimal, description="Fees and taxes of the purchases of what is held.")
     realised = graphene.Field(Decimal, description="Gain of what was sold, before fees and taxes.")
     price_part = graphene.Field(Decimal, description="The part of it by prices.")
     currency_part = graphene.Field(Decimal, description="The part of it by exchange rates.")
     costs = graphene.Field(Decimal, description="Fees and taxes of what was sold.")
-    income = graphene.Field(Decimal)
+    income = graphene.Field(Decimal, description="Dividends and interest.")
+    worth = graphene.Field(PositionWorth, description="What it is worth now. Null: nothing is held.")
+    lots = pages_of(LotConnection, description="The purchases that what is held comes from, the oldest first.")
+
+    def resolve_worth(position: PositionRow, info: Any) -> Any:
+        return info.context.load(position_worths, position)
+
+    def resolve_lots(position: PositionRow, info: Any, first: int | None, after: str | None = None) -> Any:
+        return info.context.load(lots_by_position, position.pk, first, after)
 
 
 PositionConnection = connection(Position, fields=["asset_id"])
@@ -48,33 +75,41 @@ class Transaction(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    kind = graphene.Field(TransactionKind, required=True)
+    kind = graphene.Field(TransactionKind, required=True, description="What it is.")
     event = graphene.Field(CorporateEvent, description="Null for what is no corporate event.")
-    at = graphene.Field(DateTime, required=True)
+    at = graphene.Field(DateTime, required=True, description="When it happened.")
     has_time = graphene.Boolean(required=True, description="False: only the date counts.")
-    asset = graphene.Field(Asset)
-    to_asset = graphene.Field(Asset)
-    quantity = graphene.Field(Decimal)
+    asset = graphene.Field(Asset, description="The asset that it is about, where it is about one.")
+    to_asset = graphene.Field(Asset, description="The asset that a corporate event leads to.")
+    quantity = graphene.Field(Decimal, description="Quantity of the asset.")
     amount = graphene.Field(Decimal, description="Money before fees and taxes.")
-    currency = graphene.String(required=True)
+    currency = graphene.String(required=True, description="Currency of the amount; may be empty.")
     rate = graphene.Field(Decimal, description="The exchange rate that is written on it.")
-    fee = graphene.Field(Decimal, required=True)
+    fee = graphene.Field(Decimal, required=True, description="0: none.")
     fee_currency = graphene.String(required=True, description="Empty: that of the amount.")
-    fee_asset = graphene.Field(Asset)
-    fee_quantity = graphene.Field(Decimal)
-    tax = graphene.Field(Decimal, required=True)
+    fee_asset = graphene.Field(Asset, description="The coin that the fee was paid in.")
+    fee_quantity = graphene.Field(Decimal, description="The quantity of that coin.")
+    tax = graphene.Field(Decimal, required=True, description="0: none.")
     tax_currency = graphene.String(required=True, description="Empty: that of the amount.")
-    counter_amount = graphene.Field(Decimal)
-    counter_currency = graphene.String(required=True)
-    acquired_at = graphene.Field(DateTime)
+    counter_amount = graphene.Field(Decimal, description="What a conversion gave.")
+    counter_currency = graphene.String(required=True, description="Currency of that; else empty.")
+    acquired_at = graphene.Field(DateTime, description="When what was delivered was bought first.")
     to_portfolio = graphene.Field(UUID, description="Id of the portfolio that a transfer goes to.")
-    numerator = graphene.Int()
-    denominator = graphene.Int()
-    cost_share = graphene.Field(Decimal)
-    notes = graphene.String(required=True)
-    group_id = graphene.String(required=True)
-    external_id = graphene.String(required=True)
-    recorded_at = graphene.Field(DateTime, required=True)
+    numerator = graphene.Int(description="Of the ratio of a corporate event.")
+    denominator = graphene.Int(description="Of the ratio of a corporate event.")
+    cost_share = graphene.Field(Decimal, description="The part of the cost that moves to the other asset.")
+    notes = graphene.String(required=True, description="What its owner noted; may be empty.")
+    group_id = graphene.String(
+        required=True, description="The same for transactions that belong together; may be empty."
+    )
+    external_id = graphene.String(required=True, description="What another program calls it; may be empty.")
+    recorded_at = graphene.Field(DateTime, required=True, description="When it was recorded.")
+    used_rate = graphene.Field(
+        ExchangeRate, description="The rate that was found for its currency at its time, where none is written on it."
+    )
+
+    def resolve_used_rate(row: TransactionRow, info: Any) -> Any:
+        return info.context.load(used_rates, (row.portfolio_id, row.currency, row.at)) if row.rate is None else None
 
     def resolve_event(row: TransactionRow, info: Any) -> str | None:
         return row.event or None
@@ -94,17 +129,21 @@ class Portfolio(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    name = graphene.String(required=True)
+    name = graphene.String(required=True, description="Its name, unique for its owner.")
     owner = graphene.String(description="Its owner's user name.")
-    base_currency = graphene.String(required=True)
-    method = graphene.Field(LotMethod, required=True)
-    tracks_cash = graphene.Boolean(required=True)
-    created_at = graphene.Field(DateTime, required=True)
+    base_currency = graphene.String(required=True, description="The currency in which it is valued.")
+    method = graphene.Field(LotMethod, required=True, description="Which lots a sale takes.")
+    tracks_cash = graphene.Boolean(required=True, description="Whether balances of cash belong to it.")
+    created_at = graphene.Field(DateTime, required=True, description="When it was made.")
+    worth = graphene.Field(Worth, description="What it is worth now, and how that came about.")
     positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
     transactions = pages_of(TransactionConnection, description="Newest first.")
 
     def resolve_owner(portfolio: PortfolioRow, info: Any) -> Any:
         return info.context.load(usernames, portfolio.owner_id)
+
+    def resolve_worth(portfolio: PortfolioRow, info: Any) -> Any:
+        return info.context.load(worth_of, portfolio.pk)
 
     def resolve_positions(portfolio: PortfolioRow, info: Any, first: int | None, after: str | None = None) -> Any:
         return info.context.load(_positions, portfolio.pk, first, after)
@@ -119,7 +158,21 @@ PortfolioConnection = connection(Portfolio, fields=["name", "pk"])
 
 class PortfoliosQuery(graphene.ObjectType):
     portfolios = pages_of(PortfolioConnection, description="Your portfolios, by name; a superuser's are everybody's.")
-    portfolio = graphene.Field(Portfolio, id=UUID(required=True))
+    portfolio = graphene.Field(
+        Portfolio,
+        id=UUID(required=True, description="Its `id`."),
+        description="A portfolio of yours by its id; null where it is none.",
+    )
+    performance = graphene.Field(
+        Performance,
+        portfolio=UUID(required=True, description="Id of a portfolio of yours."),
+        since=graphene.Date(
+            description="The first day; by default 365 days before the last. At the earliest its first."
+        ),
+        until=graphene.Date(description="The last day; by default today, in UTC, and at the latest."),
+        description="How a portfolio did in a period. Null where it is none, or is not yours. At most "
+        f"{PERFORMANCES_MOST} are answered in one request.",
+    )
 
     def resolve_portfolios(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(
@@ -128,6 +181,21 @@ class PortfoliosQuery(graphene.ObjectType):
 
     def resolve_portfolio(root: None, info: Any, id: PythonUUID) -> Any:
         return with_public_id(portfolios_seen_by(info.context.owner()), id)
+
+    def resolve_performance(
+        root: None, info: Any, portfolio: PythonUUID, since: date | None = None, until: date | None = None
+    ) -> Performance | None:
+        context = info.context
+        rows = portfolios_seen_by(context.owner())
+        context.count_costly("performance", most=PERFORMANCES_MOST)
+        row = with_public_id(rows, portfolio)
+        if row is None:
+            return None
+        now = timezone.now()
+        today = now.astimezone(UTC).date()
+        last = today if until is None else min(until, today)
+        first = max(last, date(2, 1, 1)) - timedelta(days=365) if since is None else max(since, date(2, 1, 1))
+        return shown_performance(performance_of(row, since=first, until=last, now=now))
 
 
 def _positions(context: Context, portfolio_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
