@@ -25,6 +25,7 @@ from kombu.exceptions import OperationalError
 from apps import spans
 from apps.accounts.services import prune_idempotency_keys
 from apps.alerts import reconciliation
+from apps.alerts.models import AlertEvent
 from apps.alerts.reconciliation import open_reconciliations
 from apps.alerts.services import end_episodes, record_corrections, record_episodes
 from apps.backtests import services as runs
@@ -160,17 +161,25 @@ def evaluate_pending(*, feed_id: int) -> list[int]:
     lock returns; the lock's holder looks for new entries after each commit, so no dispatch is lost.
     """
     until = time.monotonic() + EVALUATE_AT_MOST_SECONDS
-    while evaluate_next(feed_id=feed_id) is not None and market_queries.has_pending(feed_id):
+    events: list[AlertEvent] = []
+    has_evaluated = False
+    while (evaluated := evaluate_next(feed_id=feed_id, recorded=events)) is not None:
+        has_evaluated |= evaluated
+        if not market_queries.has_pending(feed_id):
+            break
         if time.monotonic() > until:
             # A long backlog is evaluated in turns with the other feeds of the shard.
             chain(_evaluate(feed_id), _notify()).apply_async()
             break
+    if has_evaluated and not events:
+        # Most entries change nothing. Older notifications that have become due are looked for by each tick.
+        return []
     return notify_queries.channels_to_plan(now=timezone.now(), feed_id=feed_id)
 
 
-def evaluate_next(*, feed_id: int) -> bool | None:
+def evaluate_next(*, feed_id: int, recorded: list[AlertEvent] | None = None) -> bool | None:
     """Evaluate the next pending entry in its own transaction. False: nothing is pending. None: another worker holds the
-    lock."""
+    lock. recorded: the events of alerts are added to it."""
     engine = None
     began_at = timezone.now()
     with transaction.atomic(), ExitStack() as facts:
@@ -193,6 +202,8 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     if engine is None:
         return None if cursor is None else False
     rules.keep_engine(feed_id=feed_id, engine=engine)
+    if recorded is not None:
+        recorded += events
     if events:
         ids = sorted({event.alert_id for event in events})
         with noted(feed=feed_id, entry=entry.seq, **named):
