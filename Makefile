@@ -10,7 +10,7 @@ EXPORTER := compose/celery-exporter
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down backup restore compose-test venv venv-dev demo services browser monitoring celery-exporter dev monitor flower test coverage faults bench lint lock release clean
+.PHONY: help env up down backup restore compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter dev monitor flower test coverage faults bench lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -46,6 +46,9 @@ browser: venv-dev ## Have a Chromium for the browser tests (installed as root on
 monitoring: services celery-exporter ## Have the programs of Prometheus, Alertmanager and exporters, and RabbitMQ's metrics
 	@compose/monitoring.sh
 
+prometheus-versions: ## Have promtool and amtool of newer Debians, unpacked in var, for the tests of prometheus/; left out where not reached
+	@compose/prometheus-versions.sh
+
 celery-exporter: .venv-celery-exporter/.installed ## Have celery-exporter, in an environment of its own
 
 # --env: honcho would read a .env over what compose/native.env says.
@@ -59,7 +62,7 @@ flower: venv ## Show the workers and tasks of a running make dev; it prints its 
 	@compose/flower.sh
 
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
-test: services browser monitoring ## Run all tests, those of the embedded run on SQLite too
+test: services browser monitoring prometheus-versions venv-product ## Run all tests, those of the embedded run on SQLite too
 	@echo "test: without servers (SQLite)"
 	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden $(EMBEDDED_COVERAGE)
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"
@@ -100,6 +103,8 @@ venv: .venv/.installed node_modules/.installed ## Have .venv with what the produ
 
 venv-dev: .venv/.installed-dev node_modules/.installed ## Have .venv with what its development needs too
 
+venv-product: .venv-product/.installed ## Have .venv-product with what the product needs and nothing else, for its test
+
 clean: ## Remove caches and reports (not .venv, not the data in var)
 	@rm -rf .coverage .coverage.* htmlcov .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	@find . -path ./.venv -prune -o -type d -name __pycache__ -exec rm -rf {} +
@@ -113,6 +118,12 @@ clean: ## Remove caches and reports (not .venv, not the data in var)
 .venv/.installed: requirements.txt | .venv/bin/python
 	@echo "venv: installing requirements.txt"
 	@$(PIP) install --require-hashes -r requirements.txt
+	@touch $@
+
+.venv-product/.installed: requirements.txt
+	@echo "venv-product: installing requirements.txt"
+	@$(PYTHON) -m venv .venv-product
+	@.venv-product/bin/python -m pip --quiet --disable-pip-version-check install --no-compile --require-hashes -r requirements.txt
 	@touch $@
 
 .venv-celery-exporter/.installed: $(EXPORTER)/requirements.txt
@@ -129,8 +140,9 @@ clean: ## Remove caches and reports (not .venv, not the data in var)
 	@$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
-# What the page at /graphql is drawn with. It is no condition of anything: without it, that page asks a CDN.
+# What the page at /graphql and the charts of assets are drawn with. It is no condition of anything: without it, that page
+# asks a CDN, and the charts are plain.
 node_modules/.installed: package-lock.json
-	@if ! command -v npm > /dev/null; then echo "npm: not here, so the page at /graphql takes GraphiQL from a CDN"; \
+	@if ! command -v npm > /dev/null; then echo "npm: not here, so the page at /graphql takes GraphiQL from a CDN, and charts are plain"; \
 	elif npm ci --ignore-scripts --no-audit --no-fund --prefer-offline --fetch-retries=1 --loglevel=error > /dev/null; then touch $@; echo "npm: installed package-lock.json"; \
-	else echo "npm: it failed, so the page at /graphql takes GraphiQL from a CDN"; fi
+	else echo "npm: it failed, so the page at /graphql takes GraphiQL from a CDN, and charts are plain"; fi

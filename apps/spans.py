@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from apps.log_facts import facts
+from structlog.contextvars import get_contextvars
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 ONE_IN = "TRACES_ONE_IN"
@@ -126,7 +126,7 @@ def record(
     if not (reconstructed or is_sampled(trace_id)):
         return
     # By it the log lines of the task are found.
-    attributes = {"task_id": facts().get("task_id"), **attributes}
+    attributes = {"task_id": get_contextvars().get("task_id"), **attributes}
     if reconstructed:
         attributes["reconstructed"] = True
     send = _exporter(os.getpid()).record

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 PSQL = ("exec", "-T", "postgres", "psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-c")
+MANAGE = ("exec", "-T", "web", "/app/compose/start.sh", "manage")
 # Those that plan and send messages.
 SENDERS = ("notifier", "retries")
 WAITING = """
@@ -35,23 +36,33 @@ def compose(*arguments: str, reads: IO | None = None, writes: IO | int = subproc
     return (done.stdout or b"").decode()
 
 
-def backup(folder: Path, *, environment: Path) -> list[Path]:
-    """Write both files and return them. Raises Failed."""
+def backup(folder: Path, *, environment: Path, quote_days: int | None = None) -> list[Path]:
+    """Write both files and return them; quote_days: without raw quotes of older days. Raises Failed."""
     if not os.environ.get("BACKUP_PASSPHRASE"):
         raise Failed("set BACKUP_PASSPHRASE: .env has the keys of what channels keep secret, and is encrypted by it")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = f"fintech-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     dump, keys = folder / f"{name}.dump", folder / f"{name}.env.enc"
     partial = dump.with_suffix(".partial")
+    left_out = [] if quote_days is None else old_quotes(quote_days)
+    without = [f"--exclude-table-data={table}" for table in left_out]
     try:
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            compose("exec", "-T", "postgres", "pg_dump", "-U", "postgres", "-Fc", "fintech", writes=file)
+            compose("exec", "-T", "postgres", "pg_dump", "-U", "postgres", "-Fc", *without, "fintech", writes=file)
+        # An import of that day may have come before the dump began: its candles are still to be made of those quotes.
+        if quote_days is not None and not set(left_out) <= set(old_quotes(quote_days)):
+            raise Failed("quotes of older days came meanwhile, and their candles are not made yet; try again tomorrow")
         crypt("-in", str(environment), "-out", str(keys))
         keys.chmod(0o600)
         partial.rename(dump)
     finally:
         partial.unlink(missing_ok=True)
     return [dump, keys]
+
+
+def old_quotes(days: int) -> list[str]:
+    """Return the tables that hold only quotes of days longer ago than that. Raises Failed."""
+    return compose(*MANAGE, "old_quotes", "--days", str(days)).split()
 
 
 def crypt(*arguments: str) -> None:
@@ -109,8 +120,7 @@ def restore(dump: Path) -> tuple[int, int]:
     compose(
         "up", "-d", "--no-build", "--wait", "--wait-timeout", "600", *(one for one in services if one not in SENDERS)
     )
-    shell = ("exec", "-T", "web", "/app/compose/start.sh", "manage", "shell", "--no-imports", "-c")
-    messages, notifications = compose(*shell, WAITING).split()
+    messages, notifications = compose(*MANAGE, "shell", "--no-imports", "-c", WAITING).split()
     return int(messages), int(notifications)
 
 
@@ -120,11 +130,12 @@ def main(arguments: list[str]) -> int:
     one = kinds.add_parser("backup")
     one.add_argument("--folder", type=Path, default=Path("backups"))
     one.add_argument("--environment", type=Path, default=Path(".env"))
+    one.add_argument("--quote-days", type=int, help="Leave out the raw quotes of days longer ago than that, 2 or more.")
     kinds.add_parser("restore").add_argument("file", type=Path)
     options = parser.parse_args(arguments)
     try:
         if options.kind == "backup":
-            for path in backup(options.folder, environment=options.environment):
+            for path in backup(options.folder, environment=options.environment, quote_days=options.quote_days):
                 print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
             return 0
         messages, notifications = restore(options.file)

@@ -17,7 +17,7 @@ worker() { # name, queues, processes, default cap in KiB, further options
   name=$1 queues=$2 processes=$3 kib=$(cap "$4")
   shift 4
   set -- -n "$name@%h" -Q "$queues" -c "$processes" -P prefork --max-memory-per-child "$kib" "$@"
-  exec celery -A fintech worker "$@" --without-mingle --without-gossip -l INFO
+  exec celery -A fintech -q worker "$@" --without-mingle --without-gossip -l INFO
 }
 
 role=${1:-}
@@ -28,7 +28,8 @@ case $role in
     export PROMETHEUS_MULTIPROC_DIR="${PROMETHEUS_MULTIPROC_DIR:-/tmp/web-metrics}"
     rm -rf "$PROMETHEUS_MULTIPROC_DIR" && mkdir -p "$PROMETHEUS_MULTIPROC_DIR"
     set -- --workers "${WEB_PROCESSES:-2}" --threads "${WEB_THREADS:-4}" --worker-tmp-dir /dev/shm --no-control-socket "$@"
-    exec gunicorn fintech.wsgi --bind "${WEB_LISTEN:-0.0.0.0:8000}" --worker-class fintech.web.WebWorker "$@" ;;
+    exec gunicorn fintech.wsgi --bind "${WEB_LISTEN:-0.0.0.0:8000}" --worker-class fintech.web.WebWorker \
+      --logger-class fintech.web.Logger "$@" ;;
   worker-watcher) worker watcher ticks,assets-tasks "${PROCESSES:-2}" 400000 --max-tasks-per-child 1000 "$@" ;;
   # It keeps its feeds' engines in memory: one process, replaced only far above what it should need.
   worker-analyzer)
@@ -46,9 +47,9 @@ case $role in
   # One of it, so that quotes of a feed keep their order; it needs no Celery.
   ingest) exec python manage.py ingest "$@" ;;
   metrics) exec python manage.py metrics "$@" ;;
-  beat) exec celery -A fintech beat --pidfile= -l INFO "$@" ;;
+  beat) exec celery -A fintech -q beat --pidfile= -l INFO "$@" ;;
   # FLOWER_BASIC_AUTH, user:password, by the environment: arguments are shown to whoever lists processes.
-  flower) exec celery -A fintech flower --address="${FLOWER_ADDRESS:-0.0.0.0}" --port="${FLOWER_PORT:-5555}" "$@" ;;
+  flower) exec celery -A fintech -q flower --address="${FLOWER_ADDRESS:-0.0.0.0}" --port="${FLOWER_PORT:-5555}" "$@" ;;
   migrate) exec python manage.py migrate --no-input "$@" ;;
   manage) exec python manage.py "$@" ;;
   *)

@@ -10,8 +10,8 @@ from celery.contrib.django.task import DjangoTask
 from celery.signals import celeryd_after_setup, setup_logging, task_postrun, task_prerun, worker_process_init
 from django.conf import settings
 from django.db import close_old_connections, connections
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
-from apps.log_facts import forget, note
 from apps.pipeline import task_metrics  # noqa: F401 (connects to signals)
 from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, TICKS, other_queues, work_queues
 
@@ -137,15 +137,13 @@ def is_readable(socket: int) -> bool:
 @task_prerun.connect
 def begin_log_facts(task_id: str = "", task: Any = None, **_: Any) -> None:
     """Let each log line of a task say which it is."""
-    _log_facts[task_id] = note(task=task.name, task_id=task_id)
+    _log_facts[task_id] = bind_contextvars(task=task.name, task_id=task_id)
 
 
 @task_postrun.connect
 def end_log_facts(task_id: str = "", **_: Any) -> None:
     """Forget them when it is over."""
-    token = _log_facts.pop(task_id, None)
-    if token is not None:
-        forget(token)
+    reset_contextvars(**_log_facts.pop(task_id, {}))
 
 
 @worker_process_init.connect

@@ -1,15 +1,19 @@
 """Which path leads to which door."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
 from apps.api.graphql.view import graphql
 from apps.api.intake.alertmanager import alertmanager
+from apps.api.intake.imports import imports
 from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
-from apps.site import drift, importing, nights, portfolios, probes, reconciling
+from apps.site import asset_list, assets, drift, importing, nights, portfolios, probes, reconciling
 from apps.site import views as site
+from apps.site.market import AssetName
+
+register_converter(AssetName, "asset")
 
 handler500 = "apps.site.unavailable.failed"
 urlpatterns = [
@@ -17,12 +21,20 @@ urlpatterns = [
     path("live", site.live, name="live"),
     path("graphql", graphql, name="graphql"),
     path("ingest/<str:feed>", ingest, name="ingest"),
+    path("imports", imports, name="imports"),
     path("alertmanager", alertmanager, name="alertmanager"),
     path("metrics", metrics, name="metrics"),
     path("action/<str:token>", site.action, name="action"),
     path("healthz", probes.healthz, name="healthz"),
     path("readyz", probes.readyz, name="readyz"),
     path("status", probes.status, name="status"),
+    path("assets/", asset_list.asset_list, name="asset_list"),
+    path("assets/live", asset_list.asset_list_live, name="asset_list_live"),
+    path("assets/watch", asset_list.watch_asset, name="watch_asset"),
+    path("assets/<asset:name>/live", assets.asset_live, name="asset_live"),
+    path("assets/<asset:name>/quotes.csv", assets.asset_quotes, name="asset_quotes"),
+    path("assets/<asset:name>/alerts.csv", assets.asset_alerts, name="asset_alerts"),
+    path("assets/<asset:name>/", assets.asset_page, name="asset"),
     path("portfolios/", portfolios.portfolio_list, name="portfolios"),
     path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
     path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),

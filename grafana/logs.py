@@ -10,16 +10,16 @@ LOGS = (
         "What do the processes say? Put a trace id into *trace* to follow one quote from its fetch to the message.",
         number(
             "Errors",
-            "Lines of the level ERROR in the chosen time.",
+            "Lines of the level *error* in the chosen time.",
             "short",
-            line('sum(count_over_time({service=~".+", level="ERROR"}[$__range]))', is_now=True),
+            line('sum(count_over_time({service=~".+", level="error"}[$__range]))', is_now=True),
             bad=1,
         ),
         number(
             "Warnings",
-            "Lines of the level WARNING in the chosen time.",
+            "Lines of the level *warning* in the chosen time.",
             "short",
-            line('sum(count_over_time({service=~".+", level="WARNING"}[$__range]))', is_now=True),
+            line('sum(count_over_time({service=~".+", level="warning"}[$__range]))', is_now=True),
         ),
         lines(
             "Lines by level",
@@ -37,7 +37,7 @@ LOGS = (
         logs(
             "Errors and warnings",
             "The newest ones. A line opens to its fields, with a link to its trace.",
-            line('{service=~".+", level=~"ERROR|CRITICAL|WARNING"} | json | line_format "{{.message}}"'),
+            line('{service=~".+", level=~"error|critical|warning"} | json | line_format "{{.message}}"'),
         ),
         logs(
             "Lines of a trace",

@@ -8,6 +8,7 @@ from django.db.models import Func, Q
 
 from apps.alerts.episodes import CORRECTED, OPENED, REASONS, RESOLVED
 from apps.market.models import Asset, FeedEntry
+from apps.public_ids import PublicId
 from apps.rules.engine.codes import CODE_LONGEST, DETAIL_LONGEST, Reason
 from apps.rules.models import Rule, RuleVersion
 
@@ -27,7 +28,7 @@ class TransactionNumber(Func):
         return self.as_sql(compiler, connection, template="0", **context)
 
 
-class Alert(models.Model):
+class Alert(PublicId):
     """One episode: of one rule on one asset; of the health of one subject; of a portfolio that differs from a
     file of positions; or of this installation, found by Alertmanager.
 

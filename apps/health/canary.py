@@ -94,7 +94,7 @@ def _make(*, now: datetime) -> None:
 
 
 def prune_canary(*, now: datetime, dry_run: bool = False) -> int:
-    """Drop the canary's rows where the oldest is older than a day, or where it is switched off, and return how many
+    """Drop the canary's rows where the oldest is older than a day, or where it is disabled, and return how many
     entries of its log that were; it is made anew when its next price is due. dry_run: nothing is dropped.
 
     While it is missed, its rows stay, and so does that problem.

@@ -129,9 +129,9 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
         "Check whether the asset is still traded, and its listing at the provider.",
     ),
     Code.NO_FEED: _fixed("it is in no feed, so no price comes", "Choose a feed on the asset's page."),
-    Code.OFF: _fixed("it is switched off", "Switch it on on its page."),
+    Code.OFF: _fixed("it is disabled", "Enable it on its page."),
     Code.SWITCHED_OFF: _fixed(
-        "it was switched off because {because}", "Set it right on its page, switch it on, and send a test."
+        "it was disabled because {because}", "Set it right on its page, enable it, and send a test."
     ),
     Code.NOT_DELIVERED: _fixed(
         "no message has been delivered since {since}", "Its page says what the receiver answered; send a test there."
@@ -151,5 +151,5 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
         "it could not be evaluated on {symbol} since {since}: {unknown}",
         "The page Why says what is missing. A shorter window needs less history.",
     ),
-    Code.NOTIFIES_NOBODY: _fixed("it notifies nobody", "Choose a channel that is switched on in the rule's form."),
+    Code.NOTIFIES_NOBODY: _fixed("it notifies nobody", "Choose a channel that is enabled, in the rule's form."),
 }

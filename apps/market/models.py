@@ -301,6 +301,20 @@ class AssetAlias(models.Model):
     def __str__(self) -> str:
         return f"{self.name} is {self.asset}"
 
+
+class WatchedAsset(models.Model):
+    """An asset on somebody's watchlist."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="watched_assets")
+    asset = models.ForeignKey(Asset, models.CASCADE, related_name="watchers")
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["user", "asset"], name="one_place_on_a_watchlist")]
+
+    def __str__(self) -> str:
+        return f"{self.asset} on the watchlist of {self.user}"
+
     def clean(self) -> None:
         if Asset.objects.filter(symbol=self.name).exists():
             raise ValidationError({"name": f"{self.name} is an asset's symbol already."})

@@ -118,6 +118,13 @@ def droppable(days_over: Collection[date]) -> list[date]:
     return sorted(day for partition in over for day in partition.days())
 
 
+def tables(days_wanted: Collection[date]) -> list[str]:
+    """Return the names of the partitions of these days; none on SQLite, which has them in one table."""
+    if connection.vendor != "postgresql":
+        return []
+    return [partition.name for partition in _partitions() if partition.begin in days_wanted]
+
+
 def drop(days_over: Collection[date]) -> list[date]:
     """Drop the quotes of these days, of a month only as a whole, and return the days."""
     dropped = droppable(days_over)

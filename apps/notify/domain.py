@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from apps import spans
 from apps.alerts.wording import describe_event_reason
 
 # Market alerts lose their value fast: most retries come early, and none after a working day.
@@ -100,6 +102,11 @@ class Deferral:
 def as_data(item: MessageItem) -> dict[str, Any]:
     """Return the item as a message's row stores it, fit for JSON."""
     return asdict(item) | {"at": item.at.isoformat()}
+
+
+def span_of_delivery(trace_id: str, message_id: UUID, number: int) -> int:
+    """Return the id of the span of an attempt to send a message."""
+    return spans.span_id(trace_id, "deliver", message_id, number)
 
 
 def from_data(data: Mapping[str, Any]) -> MessageItem:

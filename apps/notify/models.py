@@ -18,15 +18,16 @@ from apps.notify import domain
 from apps.notify.encryption import decrypt, encrypt
 from apps.notify.transports.protocol import ChannelInvalid
 from apps.notify.transports.registry import transport_named
+from apps.public_ids import PublicId
 from apps.rules.models import Rule
 
 
-class Channel(models.Model):
+class Channel(PublicId):
     """One place where one owner is notified.
 
     config, encrypted: the settings of its transport, the secret ones encrypted (see `transport_settings`,
     `put_settings`); failing_since: no attempt has succeeded since then; refused_since: each attempt since then was
-    refused; resume_at: the receiver asked for a pause until then; switched_off_because: why it was switched off
+    refused; resume_at: the receiver asked for a pause until then; switched_off_because: why it was disabled
     automatically; dispatched_at: when a task was last sent to deliver on it.
     """
 
@@ -177,7 +178,7 @@ class RuleChannel(models.Model):
         return f"{self.rule} → {self.channel}"
 
 
-class Silence(models.Model):
+class Silence(PublicId):
     """A period in which matching alerts are recorded, and their notifications deferred until its end.
 
     owner, rule, asset, severity: what it matches; empty is any. owner None: everybody's, for superusers. It is ended

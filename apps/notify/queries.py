@@ -195,7 +195,10 @@ def lock_due_reminders(*, now: datetime) -> list[Notification]:
 
 def next_message(channel_id: int) -> Message | None:
     """Return the message to send next on a channel: it is due, or its sender's lease has expired, and no earlier one
-    about the same alert is unsent. None while a sender holds a lease on the channel."""
+    about the same alert is unsent. None while a sender holds a lease on the channel.
+
+    With its trace_id: that of the entry which made its first event; None where no entry did.
+    """
     under_way = Message.objects.filter(_is_under_way(), channel=channel_id)
     # By the notifications' own order: the clocks of those who write messages may differ.
     earlier = Notification.objects.filter(
@@ -206,7 +209,12 @@ def next_message(channel_id: int) -> Message | None:
     ).exclude(message=OuterRef("pk"))
     due = Message.objects.filter(_is_due(), ~Exists(under_way), ~Exists(earlier), channel=channel_id)
     # By the index's order alone: what is sent again is due at one moment, and would be sorted anew for each message.
-    return due.order_by("next_attempt_at").first()
+    return due.annotate(trace_id=_first_trace_id()).order_by("next_attempt_at").first()
+
+
+def _first_trace_id() -> Subquery:
+    members = Notification.objects.filter(message=OuterRef("pk"), event__entry__isnull=False)
+    return Subquery(members.order_by("event").values("event__entry__trace_id")[:1])
 
 
 def may_be_notified(channel: Channel) -> bool:
@@ -225,7 +233,7 @@ def is_refused_like_others(channel: Channel) -> bool:
 
 
 def given_up_with(channel: Channel) -> QuerySet[Message]:
-    """Return the unsent messages of a channel that is switched off, but for one that is being sent."""
+    """Return the unsent messages of a channel that is disabled, but for one that is being sent."""
     return channel.messages.filter(~_is_under_way(), status__in=Message.UNSENT)
 
 
@@ -321,7 +329,7 @@ def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Chann
 
 
 def failing(channels: QuerySet[Channel]) -> QuerySet[Channel]:
-    """Return those of the channels `with_last_try` that are switched on and whose last attempt failed."""
+    """Return those of the channels `with_last_try` that are enabled and whose last attempt failed."""
     is_refused = Q(tried_outcome__in=FAILURES) & (Q(last_delivery=None) | Q(last_delivery__lt=F("tried_at")))
     return channels.filter(is_refused | Q(failing_since__isnull=False), is_enabled=True)
 
@@ -356,7 +364,7 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
     """Return (state, a sentence on it) of a channel `with_health`: off, asked to wait, failing, works, or untried."""
     if not channel.is_enabled:
         because = f": {channel.switched_off_because}" if channel.switched_off_because else " by its owner"
-        return "off", f"Switched off{because}."
+        return "off", f"Disabled{because}."
     since = f"nothing has got through since {domain.moment(channel.failing_since)}" if channel.failing_since else ""
     if channel.resume_at is not None and channel.resume_at > now:
         asked = f"Rate-limited by the receiver until {domain.moment(channel.resume_at)}"
@@ -365,7 +373,7 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
         return "failing", f"{since[:1].upper()}{since[1:]}."
     tried: Any = channel
     last = tried.last_delivery
-    # No column records a failed test, or a failure before the channel was switched on again.
+    # No column records a failed test, or a failure before the channel was enabled again.
     if tried.tried_outcome in FAILURES and (last is None or last < tried.tried_at):
         because = f": {tried.tried_detail.rstrip('.')}" if tried.tried_detail else ""
         return "failing", f"The last try, at {domain.moment(tried.tried_at)}, did not get through{because}."

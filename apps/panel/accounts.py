@@ -25,7 +25,7 @@ GROUPS_HELP = (
 )
 ACTIVE_HELP = (
     "Off: they cannot sign in, and nothing is sent to their channels any more, not even what waits. Their rules are "
-    "kept and evaluated on; disable those that nobody needs. People are switched off and not deleted: with them their "
+    "kept and evaluated on; disable those that nobody needs. People are deactivated and not deleted: with them their "
     "rules would go."
 )
 

@@ -19,12 +19,16 @@ from apps.alerts.services import acknowledge
 from apps.alerts.wording import describe_event_reason
 from apps.market.queries import assets_seen_by, price_path
 from apps.notify.services import create_silence
+from apps.panel.aftermath import table_after
 from apps.panel.alert_notifications import notification_tables
 from apps.panel.deferrals import describe_silence_on
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, ReadOnlyAdmin, ShortText, Table, page_link, trace_link
 from apps.panel.problems import subject_links
 from apps.panel.silences import silence_form_for
 from apps.panel.splits import PERMISSION, split_address, step_of
+from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.written import RuleInvalid
+from apps.rules.explain import parts_of
 from apps.rules.models import Rule
 
 CHOICES_OFFERED = 200
@@ -321,12 +325,8 @@ class AlertAdmin(ReadOnlyAdmin):
         if row.rule is None or row.version is None or row.entry is None:
             return [*self._tables_of_labels(row), happened, *notification_tables(request, row)]
         return [
-            Table(
-                title="What the rule saw when it opened",
-                headers=["part of the condition", "figure", "value"],
-                rows=domain.figures(row.evidence),
-                empty="Nothing: it could not be evaluated.",
-            ),
+            _table_of_parts(row),
+            *table_after(row),
             happened,
             Table(
                 title="Where it comes from",
@@ -366,6 +366,26 @@ class AlertAdmin(ReadOnlyAdmin):
             Table(title=title, headers=["name", "value"], rows=rows, empty="None.")
             for title, rows in domain.sections(row.evidence)
         ]
+
+
+def _table_of_parts(alert: Alert) -> Table:
+    """Return what each part of the condition says and saw, as sentences; where they cannot be made, the figures."""
+    title = "What the rule saw when it opened"
+    try:
+        spec = RuleSpec.read(alert.version.document)  # type: ignore[union-attr]
+        lines = list(parts_of(spec.condition, alert.evidence, is_open=False).lines())
+    except (RuleInvalid, KeyError):
+        return Table(
+            title=title,
+            headers=["part of the condition", "figure", "value"],
+            rows=domain.figures(alert.evidence),
+            empty="Nothing: it could not be evaluated.",
+        )
+    rows = [
+        [f"{'› ' * depth}{part.mark} {alert.symbol if not part.members else ''} {part.summary}", part.figures]
+        for depth, part in lines
+    ]
+    return Table(title=title, headers=["part of the condition", "what it saw"], rows=rows, empty="")
 
 
 def _why(event: AlertEvent) -> str:

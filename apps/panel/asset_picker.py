@@ -3,23 +3,18 @@
 from django import forms
 from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
-from django.db.models import Case, IntegerField, QuerySet, Value, When
+from django.db.models import QuerySet
 from django.urls import reverse
 
 from apps.market.models import Asset
-
-# How a term may match an asset, the best match first; other matches come last.
-_RANKS = ("symbol__iexact", "symbol__istartswith", "name__iexact", "name__istartswith", "symbol__icontains")
+from apps.market.queries import ranked
 
 
 class AssetPicker(AutocompleteJsonView):
     """Gives assets by symbol, name and alias, ranked, each with its symbol and name."""
 
     def get_queryset(self) -> QuerySet[Asset]:
-        term = self.term.strip()
-        ranks = [When(**{lookup: term}, then=Value(rank)) for rank, lookup in enumerate(_RANKS)]
-        rank = Case(*ranks, default=Value(len(_RANKS)), output_field=IntegerField())
-        return super().get_queryset().annotate(rank=rank).order_by("rank", "symbol")
+        return ranked(super().get_queryset(), self.term.strip())
 
     def serialize_result(self, obj: Asset, to_field_name: str) -> dict[str, str]:
         return {"id": str(obj.pk), "text": describe_choice(obj)}

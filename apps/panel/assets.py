@@ -1,7 +1,7 @@
 """The pages of assets: prices, the feed that an asset is in, and the rules and alerts on it."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -286,7 +286,7 @@ class AssetAdmin(HealthShown, PageAdmin):
         return self.after(request, assets)
 
     def charts_for(self, request: HttpRequest, row: Asset) -> list[Chart]:
-        until = _clock(row)
+        until = queries.clock_of(row)
         chosen = request.GET.get("period", "")
         chosen = chosen if chosen in PERIODS else "day"
         length = PERIODS[chosen]
@@ -361,10 +361,3 @@ class AssetAdmin(HealthShown, PageAdmin):
         if change and "feed" in form.changed_data:
             move_asset(asset_id=obj.pk, feed_id=obj.feed_id, now=timezone.now())
         super().save_model(request, obj, form, change)
-
-
-def _clock(asset: Asset) -> datetime | None:
-    """Return the time of its feed, or without a feed that of its newest price."""
-    if asset.feed is not None and asset.feed.head.as_of is not None:
-        return asset.feed.head.as_of
-    return asset.latest.at if hasattr(asset, "latest") else None

@@ -27,7 +27,7 @@ USUAL_KIND = "inbox"
 KEPT = "One is stored, and is not shown again. An empty field keeps it."
 BROKEN = "What is stored cannot be read with the keys of this site: write it again."
 LABELS = {
-    "is_enabled": "Switched on",
+    "is_enabled": "Enabled",
     "is_default": "For new rules",
     "group_wait_seconds": "Wait for more (seconds)",
     "messages_per_minute": "Messages a minute",

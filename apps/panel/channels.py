@@ -51,7 +51,7 @@ class HealthFilter(admin.SimpleListFilter):
     parameter_name = "health"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("on", "Switched on"), ("failing", "Failing"), ("off", "Switched off")]
+        return [("on", "Enabled"), ("failing", "Failing"), ("off", "Disabled")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Channel]) -> QuerySet[Channel]:
         if self.value() == "failing":
@@ -160,7 +160,7 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
         return form
 
     def has_delete_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
-        # Messages about alerts stay on record: such a channel is switched off instead. None stands for many at once.
+        # Messages about alerts stay on record: such a channel is disabled instead. None stands for many at once.
         if obj is None or queries.has_notified(obj):
             return False
         return super().has_delete_permission(request, obj)
@@ -282,8 +282,8 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
             names = ", ".join(message.channel.name for message in tried)
             self.say_done(
                 request,
-                f"A test for {names} is written. It is sent within some seconds while beat and a notifier run; "
-                "Messages shows each attempt, and what the other side said.",
+                f"Test queued for {names}; it should arrive within a few seconds. Messages shows each attempt, and "
+                "what the receiver answered.",
             )
         return self.after(request, channels)
 
@@ -295,17 +295,17 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
         say_sent_again(self, request, count)
         return self.after(request, channels)
 
-    @admin.action(description="Switch on", permissions=["change"])
+    @admin.action(description="Enable", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Channel]) -> HttpResponse | None:
-        """Switch the channels on, and clear the reason why they were off."""
+        """Enable the channels, and clear the reason why they were off."""
         channels = list(queryset.filter(is_enabled=False)[:ROWS_SHOWN])
         for channel in channels:
             switch_on(channel=channel)
         if channels:
             names = ", ".join(channel.name for channel in channels)
-            self.say_done(request, f"Switched on: {names}. Send a test; what was given up can be sent again.")
+            self.say_done(request, f"Enabled: {names}. Send a test; what was given up can be sent again.")
         else:
-            self.say_refused(request, "They are switched on already.")
+            self.say_refused(request, "They are enabled already.")
         return self.after(request, channels)
 
     @admin.action(description="Rotate the secret", permissions=["change"])

@@ -56,7 +56,7 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
     @admin.display(description="status")
     def describe_status(self, message: Message) -> str:
         is_stuck = message.status == Message.Status.FAILED and not message.channel.is_enabled
-        return describe_status(message) + (", and its channel is switched off" if is_stuck else "")
+        return describe_status(message) + (", and its channel is disabled" if is_stuck else "")
 
     @admin.display(description="text")
     def first_line(self, message: Message) -> str:
@@ -139,4 +139,4 @@ def say_sent_again(page: PageAdmin, request: HttpRequest, count: int) -> None:
             "beat and a notifier run.",
         )
     else:
-        page.say_refused(request, "Nothing is sent again: nothing was given up, or its channel is switched off.")
+        page.say_refused(request, "Nothing is sent again: nothing was given up, or its channel is disabled.")

@@ -36,7 +36,7 @@ class DeletedFilter(admin.SimpleListFilter):
 
 
 class EnabledFilter(admin.SimpleListFilter):
-    title = "switched on"
+    title = "enabled"
     parameter_name = "enabled"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

@@ -151,8 +151,8 @@ class RuleForm(forms.ModelForm):
     enabled = forms.BooleanField(
         required=False,
         initial=True,
-        label="Switched on",
-        help_text="Off: it is not evaluated, and its open alerts close.",
+        label="Enabled",
+        help_text="When off, the rule is not evaluated and its open alerts are closed.",
         widget=UnfoldBooleanSwitchWidget,
     )
     watch = forms.ChoiceField(

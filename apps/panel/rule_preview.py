@@ -62,7 +62,7 @@ class RulePreview(PageAdmin):
         form.is_valid()
         answer: dict[str, Any] = {"summary": form.describe(), "assets": [], "more": 0, "warnings": []}
         if form.spec is not None:
-            answer["summary"] = describe_rule(form.spec) + ("" if form.spec.enabled else " (switched off)")
+            answer["summary"] = describe_rule(form.spec) + ("" if form.spec.enabled else " (disabled)")
             prospect = queries.first_evaluated(form.spec, owner_id=form.owner.pk)
             answer["warnings"] = [*(f"{asset.symbol}: {why}" for asset, why in prospect.unfit), *prospect.warnings]
             answer["assets"] = [

@@ -22,6 +22,7 @@ from apps.health.queries import rule_healths
 from apps.market.queries import known_tags
 from apps.notify.models import Channel
 from apps.notify.services import create_inbox, last_opening, set_channels, would_send
+from apps.panel.aftermath import tables_over
 from apps.panel.deferrals import describe_deferrals
 from apps.panel.kit.health import HealthShown
 from apps.panel.kit.owned import OwnedRows, describe_document, state_label
@@ -233,7 +234,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
 
     def _say_prospect(self, request: HttpRequest, spec: RuleSpec, *, owner_id: int) -> None:
         if not spec.enabled:
-            self.say_refused(request, "It is switched off: nothing is evaluated.")
+            self.say_refused(request, "It is disabled: nothing is evaluated.")
             return
         prospect = queries.first_evaluated(spec, owner_id=owner_id)
         self.say_done(request, _describe_prospect(prospect))
@@ -271,12 +272,12 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             return None
         return HttpResponseRedirect(f"{reverse('admin:rules_rule_add')}?copy={rules[0].pk}")
 
-    @admin.action(description="Switch on", permissions=["change"])
+    @admin.action(description="Enable", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
         """Evaluate the rules again, from here on."""
         return self._switch(request, queryset, enabled=True)
 
-    @admin.action(description="Switch off", permissions=["change"])
+    @admin.action(description="Disable", permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Rule]) -> HttpResponse | None:
         """Evaluate the rules no more, from here on."""
         return self._switch(request, queryset, enabled=False)
@@ -290,11 +291,11 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
                     rule=rule, is_enabled=enabled, now=timezone.now(), trace_id=secrets.token_hex(16)
                 )
             except (RuleInvalid, ValidationError, Rule.DoesNotExist) as refusal:
-                self.say_refused(request, f"{rule}: not switched. {refusal}")
+                self.say_refused(request, f"{rule}: not {'enabled' if enabled else 'disabled'}. {refusal}")
         follows = "" if enabled else f" {'Their' if switched > 1 else 'Its'} open alerts close."
         if switched:
-            word = "on" if enabled else "off"
-            self.say_done(request, f"{switched} rule{'s are' if switched > 1 else ' is'} switched {word}.{follows}")
+            word = "enabled" if enabled else "disabled"
+            self.say_done(request, f"{switched} rule{'s are' if switched > 1 else ' is'} {word}.{follows}")
         else:
             self.say_refused(request, "Nothing is changed.")
         return self.after(request, rules)
@@ -412,6 +413,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
                 ],
                 empty="No steps yet.",
             ),
+            *tables_over(row),
             Table(
                 title="Versions",
                 headers=["version", "in words", "since (UTC)"],

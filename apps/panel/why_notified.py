@@ -90,7 +90,7 @@ def describe_outlook(one: queries.ChannelThen, *, outlook: queries.NotificationO
     channel = one.channel
     reasons = []
     if not channel.is_enabled:
-        reasons.append("not notified: the channel is switched off")
+        reasons.append("not notified: the channel is disabled")
     if channel.created_at > outlook.moment:
         reasons.append(f"not notified: the channel was made later, at {moment(channel.created_at)}")
     if outlook.silences:
@@ -134,7 +134,7 @@ def _what_became_of(alert: Alert, request: HttpRequest, outlook: queries.Notific
         title=f"What became of {'it' if outlook.is_open else 'that alert'}, up to now",
         headers=NOTIFICATION_HEADERS,
         rows=[*notification_rows(request, alert), *not_notified],
-        empty="Nobody was notified: the rule named no channel that was switched on. Or old messages are kept no more.",
+        empty="Nobody was notified: the rule named no channel that was enabled. Or old messages are kept no more.",
     )
 
 

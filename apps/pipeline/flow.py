@@ -21,6 +21,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
+from structlog.contextvars import bound_contextvars
 
 from apps import spans
 from apps.accounts.services import prune_idempotency_keys
@@ -31,7 +32,6 @@ from apps.alerts.services import end_episodes, record_corrections, record_episod
 from apps.backtests import services as runs
 from apps.health import canary
 from apps.health import services as health
-from apps.log_facts import noted
 from apps.market import queries as market_queries
 from apps.market import services as market
 from apps.market.derived.deriving import claim_feeds_to_derive, derive_next
@@ -44,7 +44,7 @@ from apps.notify.services.planning import Planned
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of, totals_of_events
-from apps.pipeline.traces import span_of_evaluation, trace_delivery, trace_evaluation, trace_tick
+from apps.pipeline.traces import span_of_evaluation, trace_delivery, trace_evaluation, trace_run, trace_tick
 from apps.portfolios import nights
 from apps.portfolios.importing import prune_import_files
 from apps.portfolios.reconciling import reconciled_portfolios
@@ -160,18 +160,19 @@ def evaluate_pending(*, feed_id: int) -> list[int]:
     Each entry is one transaction: states, alerts, evidence, notifications and the cursor. A worker that cannot take the
     lock returns; the lock's holder looks for new entries after each commit, so no dispatch is lost.
     """
-    until = time.monotonic() + EVALUATE_AT_MOST_SECONDS
+    began_at, until = timezone.now(), time.monotonic() + EVALUATE_AT_MOST_SECONDS
     events: list[AlertEvent] = []
-    has_evaluated = False
-    while (evaluated := evaluate_next(feed_id=feed_id, recorded=events)) is not None:
-        has_evaluated |= evaluated
+    entries = 0
+    while (is_evaluated := evaluate_next(feed_id=feed_id, recorded=events)) is not None:
+        entries += is_evaluated
         if not market_queries.has_pending(feed_id):
             break
         if time.monotonic() > until:
             # A long backlog is evaluated in turns with the other feeds of the shard.
             chain(_evaluate(feed_id), _notify()).apply_async()
             break
-    if has_evaluated and not events:
+    trace_run(feed_id=feed_id, entries=entries, began_at=began_at)
+    if entries and not events:
         # Most entries change nothing. Older notifications that have become due are looked for by each tick.
         return []
     return notify_queries.channels_to_plan(now=timezone.now(), feed_id=feed_id)
@@ -187,7 +188,7 @@ def evaluate_next(*, feed_id: int, recorded: list[AlertEvent] | None = None) -> 
         entry = market_queries.pending_entry(feed_id=feed_id, after_seq=cursor.seq) if cursor else None
         if cursor is not None and entry is not None:
             named = spans.named(entry.trace_id, span_of_evaluation(entry.trace_id, feed_id, entry.seq))
-            facts.enter_context(noted(feed=feed_id, entry=entry.seq, **named))
+            facts.enter_context(bound_contextvars(feed=feed_id, entry=entry.seq, **named))
             engine = rules.take_engine(feed_id=feed_id, seq=cursor.seq)
             evaluation = rules.evaluate(entry=entry, engine=engine)
             events = record_episodes(entry=entry, transitions=evaluation.transitions) + record_corrections(entry)
@@ -206,7 +207,7 @@ def evaluate_next(*, feed_id: int, recorded: list[AlertEvent] | None = None) -> 
         recorded += events
     if events:
         ids = sorted({event.alert_id for event in events})
-        with noted(feed=feed_id, entry=entry.seq, **named):
+        with bound_contextvars(feed=feed_id, entry=entry.seq, **named):
             logger.info("alerts changed", extra={"alerts": ids[:ALERTS_LOGGED], "count": len(ids)})
     trace_evaluation(entry, events, began_at=began_at)
     return True

@@ -5,10 +5,10 @@ from datetime import datetime
 
 from celery import Task, shared_task
 from django.utils import timezone
+from structlog.contextvars import bound_contextvars
 
 from apps import spans
 from apps.backtests import services as runs
-from apps.log_facts import noted
 from apps.pipeline import flow, liveness
 from apps.pipeline.traces import span_of_fetch, trace_fetch
 from apps.sources import services as sources
@@ -26,7 +26,8 @@ def fetch_quotes(self: Task, feed_id: int, slot: str, trace_id: str) -> None:
     now = timezone.now()
     which = {"feed_id": feed_id, "slot": datetime.fromisoformat(slot), "trace_id": trace_id}
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
-    with noted(feed=feed_id, **spans.named(trace_id, span_of_fetch(trace_id))), spans.collected(trace_id) as steps:
+    named = spans.named(trace_id, span_of_fetch(trace_id))
+    with bound_contextvars(feed=feed_id, **named), spans.collected(trace_id) as steps:
         entry = sources.fetch(**which, now=now)
     trace_fetch(entry, **which, began_at=now, steps=steps, redelivered=redelivered)
     flow.derive_soon(feed_id=feed_id)
@@ -35,7 +36,7 @@ def fetch_quotes(self: Task, feed_id: int, slot: str, trace_id: str) -> None:
 @shared_task(name="pipeline.derive_quotes")
 def derive_quotes(feed_id: int) -> None:
     """Append the quotes of a derived feed up to its legs' watermark."""
-    with noted(feed=feed_id):
+    with bound_contextvars(feed=feed_id):
         flow.derive_quotes(feed_id=feed_id)
 
 

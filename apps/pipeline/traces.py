@@ -1,17 +1,22 @@
 """The spans of the chain, each made once it is over, from what the rows say: tick, fetch, evaluate, deliver."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from celery.signals import worker_process_shutdown
 from django.utils import timezone
+from structlog.contextvars import get_contextvars
 
 from apps import spans
 from apps.alerts.models import AlertEvent
 from apps.market.models import FeedEntry
+from apps.notify.domain import span_of_delivery
 from apps.notify.models import Attempt, Message, Notification
 from apps.owned_ids import label_of
+
+_IS_TRACE_ID = re.compile(r"[0-9a-f]{32}\Z").match
 
 
 def trace_tick(*, trace_id: str, feed_id: int, slot: datetime, began_at: datetime) -> None:
@@ -66,8 +71,9 @@ def _left_by_another_run(feed_id: int, slot: datetime, trace_id: str) -> FeedEnt
 
 
 def trace_evaluation(entry: FeedEntry, events: Sequence[AlertEvent], *, began_at: datetime) -> None:
-    """Record that an entry was evaluated: a child of its fetch. Of pushed quotes, the wait since their receipt is the
-    first span; an entry of another kind has none before it, unless it came with a slot's quotes.
+    """Record that an entry was evaluated: a child of its fetch, linked to the run of the task that did it. Of pushed
+    quotes, the wait since their receipt is the first span; an entry of another kind has none before it, unless it came
+    with a slot's quotes.
 
     Where the trace is not sampled, nothing is recorded, but of an entry with events all that led to them.
     """
@@ -111,8 +117,34 @@ def trace_evaluation(entry: FeedEntry, events: Sequence[AlertEvent], *, began_at
         began_at=began_at,
         ended_at=timezone.now(),
         attributes=_facts_of(entry) | {"events": len(events), "opened": opened},
+        links=[run] if (run := _run_of_task()) is not None else [],
         **marks,
     )
+
+
+def trace_run(*, feed_id: int, entries: int, began_at: datetime) -> None:
+    """Record that the task under way has evaluated so many pending entries, whichever it was dispatched for: a trace of
+    its own, to which their evaluations are linked. One that evaluated nothing is no span."""
+    run = _run_of_task() if entries else None
+    if run is None:
+        return
+    trace_id, span = run
+    spans.record(
+        "evaluate pending",
+        trace_id=trace_id,
+        span=span,
+        parent=None,
+        began_at=began_at,
+        ended_at=timezone.now(),
+        attributes={"feed": label_of(feed_id), "entries": entries},
+    )
+
+
+def _run_of_task() -> tuple[str, int] | None:
+    """Return (trace id, span id) of the task under way, whose id is the trace's; None where none is, or it is not
+    sampled."""
+    trace_id = str(get_contextvars().get("task_id", "")).replace("-", "")
+    return (trace_id, spans.span_id(trace_id)) if _IS_TRACE_ID(trace_id) and spans.is_sampled(trace_id) else None
 
 
 def _came_with_a_slot(entry: FeedEntry) -> bool:
@@ -141,7 +173,7 @@ def trace_delivery(*, channel_id: int) -> None:
     spans.record(
         "deliver",
         trace_id=trace_id,
-        span=spans.span_id(trace_id, "deliver", message.pk, attempt.number),
+        span=span_of_delivery(trace_id, message.pk, attempt.number),
         parent=span_of_evaluation(trace_id, feed_id, seq),
         began_at=attempt.started_at,
         ended_at=attempt.finished_at or attempt.started_at,

@@ -4,20 +4,26 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID, uuid4
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
+from django.db.models import Q
 
 from apps.market.models import Asset
 from apps.market.queries import assets_named
-from apps.portfolios.domain.tables import Activities, Activity, RowError
+from apps.portfolios.domain.files import read_activities
+from apps.portfolios.domain.tables import Activities, Activity, FileRefused, RowError
 from apps.portfolios.domain.transactions import CASH_KINDS
 from apps.portfolios.models import ImportFile, Portfolio, Transaction
 from apps.portfolios.services import TransactionsRefused, record_transactions
+from apps.public_ids import with_public_id
 
 ERRORS_MOST = 100
+ACCOUNTS_MOST = 100
 # How long a file waits for its owner to confirm what it would record.
 FILE_KEPT = timedelta(days=1)
+SENT_FILE_KEPT = timedelta(hours=1)
 
 
 class Imported(NamedTuple):
@@ -112,23 +118,41 @@ def import_activities(
     return done[0] if done else Imported(portfolio, 0, 0, 0)
 
 
-def keep_file(*, owner: AbstractBaseUser, name: str, content: bytes, now: datetime) -> None:
-    """Keep a file until its owner has confirmed what it would record; in place of the one before."""
-    given = {"name": name[:255], "content": content, "uploaded_at": now}
-    ImportFile.objects.update_or_create(owner=owner, defaults=given)
+def read_file(content: bytes) -> Activities:
+    """Return the transactions of a file that somebody sends. Raises FileRefused."""
+    read = read_activities(content)
+    if len({one.account for one in read.rows}) > ACCOUNTS_MOST:
+        raise FileRefused(f"The file has more than {ACCOUNTS_MOST} accounts; split it.")
+    return read
 
 
-def drop_file(*, owner: AbstractBaseUser) -> None:
+def keep_file(
+    *, owner: AbstractBaseUser, name: str, content: bytes, now: datetime, is_by_api: bool = False
+) -> ImportFile:
+    """Keep a file until its owner has confirmed what it would record; in place of the one before that came by the same
+    way. Return it."""
+    given = {"name": name[:255], "content": content, "uploaded_at": now, "public_id": uuid4()}
+    return ImportFile.objects.update_or_create(owner=owner, is_by_api=is_by_api, defaults=given)[0]
+
+
+def drop_file(*, owner: AbstractBaseUser, is_by_api: bool = False) -> None:
     """Delete the file that waits."""
-    ImportFile.objects.filter(owner=owner).delete()
+    ImportFile.objects.filter(owner=owner, is_by_api=is_by_api).delete()
 
 
 def kept_file(owner: AbstractBaseUser) -> ImportFile | None:
-    """Return the file that waits for its owner, or None. One statement."""
-    return ImportFile.objects.filter(owner=owner).first()
+    """Return the file that waits for its owner on the page, or None. One statement."""
+    return ImportFile.objects.filter(owner=owner, is_by_api=False).first()
+
+
+def sent_file(owner: AbstractBaseUser, public_id: UUID, *, now: datetime) -> ImportFile | None:
+    """Return the file of a public id that its owner has sent to the API, while it is kept, or None. One statement."""
+    rows = ImportFile.objects.filter(owner=owner, is_by_api=True, uploaded_at__gt=now - SENT_FILE_KEPT)
+    return with_public_id(rows, public_id)
 
 
 def prune_import_files(*, now: datetime, dry_run: bool = False) -> int:
-    """Delete files that nobody has confirmed for a day, and return how many."""
-    old = ImportFile.objects.filter(uploaded_at__lt=now - FILE_KEPT)
+    """Delete files that nobody has confirmed for a day, those of the API for an hour, and return how many."""
+    by_api = Q(is_by_api=True, uploaded_at__lt=now - SENT_FILE_KEPT)
+    old = ImportFile.objects.filter(by_api | Q(uploaded_at__lt=now - FILE_KEPT))
     return old.count() if dry_run else old.delete()[0]

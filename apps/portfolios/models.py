@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from apps.market.models import Asset
 from apps.notation import write_number
 from apps.portfolios.domain.transactions import RATIO_HIGHEST, Event, Kind, Method
+from apps.public_ids import PublicId
 
 DECIMALS = 18
 _no_nul = ProhibitNullCharactersValidator()
@@ -82,7 +83,7 @@ def _from_zero(name: str, field: str, *, above: bool) -> models.CheckConstraint:
     return models.CheckConstraint(condition=Q(**{field: None}) | low, name=name)
 
 
-class Portfolio(models.Model):
+class Portfolio(PublicId):
     """Transactions of one owner that are valued together."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="portfolios")
@@ -115,7 +116,7 @@ class Portfolio(models.Model):
         return self.name
 
 
-class Transaction(models.Model):
+class Transaction(PublicId):
     """One row of a portfolio; its fields are those of `domain.transactions.Transaction`.
 
     day: the day of `at` in UTC; group_id: of rows that belong together; external_id: what the source calls it.
@@ -304,16 +305,19 @@ class UsedPrice(models.Model):
         return f"{self.asset_id} at {self.at}"
 
 
-class ImportFile(models.Model):
-    """A file of transactions that waits for its owner to confirm what it would record; at most one of each owner."""
+class ImportFile(PublicId):
+    """A file of transactions that waits for its owner to confirm what it would record: of each owner at most one that
+    came by the page, and one by the API. Its public id is another one for each file."""
 
-    owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="import_file")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="import_files")
+    is_by_api = models.BooleanField(default=False)
     name = models.CharField(max_length=255)
     content = models.BinaryField()
     uploaded_at = models.DateTimeField()
 
     class Meta:
         default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["owner", "is_by_api"], name="one_import_file_per_owner_and_way")]
 
     def __str__(self) -> str:
         return self.name

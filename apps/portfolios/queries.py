@@ -200,11 +200,12 @@ def splits_fed(transactions: Iterable[Transaction]) -> tuple[list[Transaction], 
     return fed, max((split.pk for split in splits), default=0)
 
 
-def knows_all_splits(portfolio: Portfolio) -> bool:
-    """Tell whether the copy of a portfolio has every split of its assets. One statement."""
+def behind_splits(portfolio_ids: Collection[int]) -> set[int]:
+    """Return those of some portfolios whose copy has not every split of its assets. One statement."""
     newest = Split.objects.filter(asset__positions__portfolio=OuterRef("pk")).order_by("-pk").values("pk")[:1]
-    rows = LedgerCopy.objects.filter(portfolio=portfolio).annotate(newest=Subquery(newest))
-    return any((newest or 0) <= known for known, newest in rows.values_list("split_id", "newest"))
+    rows = LedgerCopy.objects.filter(portfolio__in=portfolio_ids).annotate(newest=Subquery(newest))
+    facts = rows.values_list("portfolio", "split_id", "newest")
+    return set(portfolio_ids) - {pk for pk, known, newest in facts if (newest or 0) <= known}
 
 
 def used_rates(portfolio_ids: Collection[int]) -> dict[tuple[int, str, datetime], Fraction]:
@@ -215,7 +216,13 @@ def used_rates(portfolio_ids: Collection[int]) -> dict[tuple[int, str, datetime]
 
 def rates_used(portfolio: Portfolio) -> list[UsedRate]:
     """Return the rates that were found for the transactions of a portfolio. One statement."""
-    return list(UsedRate.objects.filter(portfolio=portfolio))
+    return list(rates_used_in([portfolio.pk]))
+
+
+def rates_used_in(portfolio_ids: Collection[int]) -> QuerySet[UsedRate]:
+    """Return the rates that were found for the transactions of some portfolios. Whose they are is the caller's
+    business."""
+    return UsedRate.objects.filter(portfolio__in=portfolio_ids)
 
 
 def used_prices(portfolio_ids: Collection[int]) -> dict[tuple[int, datetime], Price]:
@@ -246,4 +253,9 @@ def positions_of(portfolio: Portfolio) -> list[Position]:
 
 def lots_of(position: Position) -> list[LotCopy]:
     """Return the copy of a position's lots, in order. One statement."""
-    return list(LotCopy.objects.filter(position=position).order_by("number"))
+    return list(lots_in([position.pk]).order_by("number"))
+
+
+def lots_in(position_ids: Collection[int]) -> QuerySet[LotCopy]:
+    """Return the copy of the lots of some positions. Whose they are is the caller's business."""
+    return LotCopy.objects.filter(position__in=position_ids)

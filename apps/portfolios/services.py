@@ -177,7 +177,7 @@ def delete_transactions(*, rows: Collection[Row], by: AbstractBaseUser | None, n
 def refresh(*, portfolio: Portfolio) -> Sequence[Refusal]:
     """Write the copy anew where a split has come in since. Return why that was not possible, with ids below 0 as keys:
     then the copy is as it was before that split."""
-    if not queries.knows_all_splits(portfolio):
+    if queries.behind_splits([portfolio.pk]):
         try:
             recompute(portfolio=portfolio)
         except TransactionsRefused as error:

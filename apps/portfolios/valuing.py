@@ -1,5 +1,6 @@
 """The values of portfolios, now and by day, and their performance. Reads the stored copy and the market's prices."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from datetime import date, datetime
@@ -11,7 +12,7 @@ from apps.market import queries as market
 from apps.market.models import Asset
 from apps.portfolios.copying import stored_holding
 from apps.portfolios.domain.numbers import to_decimal
-from apps.portfolios.domain.rates import FoundRate
+from apps.portfolios.domain.rates import FoundRate, RateTable
 from apps.portfolios.domain.returns import (
     Day,
     ReturnUnknown,
@@ -49,12 +50,36 @@ class View(NamedTuple):
 
 def view_now(portfolio: Portfolio, positions: Collection[Position]) -> View:
     """Return a portfolio at the newest prices. Four statements."""
+    return views_now([portfolio], positions)[portfolio.pk]
+
+
+def views_now(portfolios: Collection[Portfolio], positions: Collection[Position]) -> dict[int, View]:
+    """Return portfolio id -> it at the newest prices. positions: of all of them. Four statements."""
     # Only the history by day needs these columns.
-    copy = LedgerCopy.objects.defer("flows", "quantities", "balances").get(portfolio=portfolio)
-    held = {one.asset_id: one for one in positions if one.quantity}
+    copies = LedgerCopy.objects.defer("flows", "quantities", "balances").in_bulk([one.pk for one in portfolios])
     rate_assets = market.rate_assets()
+    held = {one.asset_id for one in positions if one.quantity}
     prices = market.held_prices({*held, *(asset.pk for asset in rate_assets)})
     table = rate_table(rate_assets, {key: (one.at, one.price, one.provider) for key, one in prices.items()})
+    of_portfolio: dict[int, list[Position]] = defaultdict(list)
+    for one in positions:
+        of_portfolio[one.portfolio_id].append(one)
+    return {
+        one.pk: _view(one, copies[one.pk], of_portfolio[one.pk], prices=prices, table=table)
+        for one in portfolios
+        if one.pk in copies
+    }
+
+
+def _view(
+    portfolio: Portfolio,
+    copy: LedgerCopy,
+    positions: Collection[Position],
+    *,
+    prices: Mapping[int, market.HeldPrice],
+    table: RateTable,
+) -> View:
+    held = {one.asset_id: one for one in positions if one.quantity}
     priced = {
         key: Priced(prices[key].price, one.asset.currency, prices[key].at, prices[key].provider)
         for key, one in held.items()

@@ -200,7 +200,7 @@ _REASONS: dict[str, str] = {
     Reason.EVENT: "an event is over at once",
     Reason.ONCE: "the rule ends with its first opening",
     Reason.EXPIRED: "the rule expired",
-    Reason.RULE_CHANGED: "the rule was changed, switched off or deleted, or the asset is chosen no more",
+    Reason.RULE_CHANGED: "the rule was changed, disabled or deleted, or the asset is chosen no more",
     Reason.SPLIT: "the asset was split",
     Reason.CONFIRMED: "the rule was confirmed after a split",
     Reason.EVALUATION_FAILED: "evaluating failed",

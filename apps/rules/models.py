@@ -7,6 +7,7 @@ from django.db.models import Q
 
 from apps.canary import WithCanary, WithoutCanary
 from apps.market.models import Asset, Feed, FeedEntry
+from apps.public_ids import PublicId
 from apps.rules.engine.codes import CODE_LONGEST, DETAIL_LONGEST, Reason, Unknown
 from apps.rules.engine.instance import STATES
 
@@ -15,7 +16,7 @@ _REASON_CHOICES = [(reason.value, reason.value) for reason in Reason]
 _UNKNOWN_CHOICES = [(unknown.value, unknown.value) for unknown in Unknown]
 
 
-class Rule(models.Model):
+class Rule(PublicId):
     """A rule by name. What it means stands in its versions; the newest one is in force, from its place in the log
     on."""
 

@@ -55,7 +55,7 @@ def newest_versions(rule_ids: Iterable[int]) -> dict[int, RuleVersion]:
 
 
 def is_enabled(document: Any) -> bool:
-    """Say whether a stored written form is of a rule that is switched on; one that cannot be read is not."""
+    """Say whether a stored written form is of a rule that is enabled; one that cannot be read is not."""
     return isinstance(document, dict) and document.get("enabled", True) is True
 
 

@@ -19,15 +19,14 @@ from apps.accounts.models import Profile, SignInAttempt
 from apps.accounts.services import address_of, begin_attempt, send_password_link
 from apps.market.models import Asset
 from apps.market.queries import assets_named
-from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.positions import read_positions
 from apps.portfolios.domain.tables import BYTES_LARGEST, Activities, FileRefused
 from apps.portfolios.domain.transactions import Kind
+from apps.portfolios.importing import read_file
 from apps.portfolios.models import Portfolio
 from apps.portfolios.queries import portfolios_of
 from apps.portfolios.services import refuse_base_currency
 
-ACCOUNTS_MOST = 100
 SYMBOLS_ASKED = 200
 _NEW = "new"
 USED_UP = "There were too many attempts on this account, or from where you are. Wait an hour"
@@ -96,11 +95,9 @@ class ImportForm(forms.Form):
         # One byte more says that it is too large.
         self.content = file.read(BYTES_LARGEST + 1)
         try:
-            read = read_activities(self.content)
+            read_file(self.content)
         except FileRefused as error:
             raise forms.ValidationError(str(error)) from None
-        if len({one.account for one in read.rows}) > ACCOUNTS_MOST:
-            raise forms.ValidationError(f"The file has more than {ACCOUNTS_MOST} accounts; split it.")
         return file
 
 

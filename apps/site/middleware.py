@@ -10,9 +10,9 @@ from django.core.paginator import InvalidPage
 from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseBase
 from django.utils import timezone
 from django.views.defaults import page_not_found
+from structlog.contextvars import bound_contextvars
 
 from apps import spans
-from apps.log_facts import noted
 from apps.tracing import new_trace_id
 
 # Asked each few seconds by what stands beside the process.
@@ -62,7 +62,7 @@ def number_requests(
 
     def answer(request: HttpRequest) -> HttpResponseBase:
         request.request_id = secrets.token_hex(8)  # type: ignore[attr-defined]
-        with noted(request_id=request.request_id):  # type: ignore[attr-defined]
+        with bound_contextvars(request_id=request.request_id):  # type: ignore[attr-defined]
             response = get_response(request)
         response.headers["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
         return response
@@ -81,7 +81,7 @@ def trace_requests(
             return get_response(request)
         trace_id, began_at = new_trace_id(), timezone.now()
         span = spans.span_id(trace_id)
-        with noted(**spans.named(trace_id, span)), spans.collected(trace_id) as steps:
+        with bound_contextvars(**spans.named(trace_id, span)), spans.collected(trace_id) as steps:
             response = get_response(request)
         route = f"/{request.resolver_match.route}" if request.resolver_match is not None else ""
         spans.record(

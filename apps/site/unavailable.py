@@ -13,7 +13,7 @@ from django.views.defaults import server_error
 from apps.accounts.hashers import TooManyPasswords
 
 # Names of addresses that programs ask, and read the answers of.
-ANSWERED_IN_JSON = {"graphql", "ingest", "alertmanager"}
+ANSWERED_IN_JSON = {"graphql", "ingest", "imports", "alertmanager"}
 ANSWERED_IN_TEXT = {"metrics"}
 
 DATABASE_ERRORS = (InterfaceError, OperationalError)

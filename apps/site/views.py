@@ -5,9 +5,10 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import views as auth
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.db.models import Case, Value, When
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
@@ -19,13 +20,13 @@ from apps.accounts.queries import profile_of
 from apps.accounts.services import forget_attempts
 from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of
-from apps.health.queries import asset_healths, not_checked, problem_counts
-from apps.market.queries import first_assets, latest_prices
+from apps.health.queries import not_checked, problem_counts
+from apps.market.queries import assets_seen_by, watched_ids
 from apps.notify.services import ACTIONS, LinkInvalid, LinkOver, last_items_of, message_of_link, perform_action
 from apps.site.forms import ProfileForm, ResetForm, SignInForm
-from apps.wording import format_number
+from apps.site.market import market_rows, shows_market
 
-ASSETS_SHOWN = 100
+ASSETS_SHOWN = 20
 ALERTS_SHOWN = 10
 ITEMS_SHOWN = 20
 
@@ -45,24 +46,24 @@ def live(request: HttpRequest) -> HttpResponse:
 
 
 def _live(request: HttpRequest) -> dict[str, Any]:
-    shows_market = settings.MARKET_IS_PUBLIC or request.user.is_authenticated
-    now = timezone.now()
-    assets = first_assets(limit=ASSETS_SHOWN + 1) if shows_market else []
-    prices = latest_prices([asset.pk for asset in assets], now=now)
-    healths = asset_healths([asset.pk for asset in assets], now=now)
-    rows = []
-    for asset in assets[:ASSETS_SHOWN]:
-        at, price = prices.get(asset.pk, (None, None))
-        written = format_number(price) if price is not None else None
-        rows.append({"asset": asset, "at": at, "price": written, "health": healths[asset.pk]})
+    now, user = timezone.now(), request.user
+    shows = shows_market(request)
+    # What the reader follows comes first.
+    is_other = Case(When(pk__in=watched_ids(user), then=Value(0)), default=Value(1))
+    assets = list(assets_seen_by(user).order_by(is_other, "symbol")[: ASSETS_SHOWN + 1]) if shows else []
+    alerts = alerts_of(user)
+    # Each by its own index, whatever there is of the other.
+    still_open, over = (list(alerts.filter(resolved_at__isnull=one)[:ALERTS_SHOWN]) for one in (True, False))
     return {
-        "shows_market": shows_market,
-        "rows": rows,
+        "shows_market": shows,
+        "rows": market_rows(assets[:ASSETS_SHOWN], user=user, now=now),
         "more_assets": len(assets) > ASSETS_SHOWN,
-        "alerts": alerts_of(request.user)[:ALERTS_SHOWN],
+        "alerts": [*still_open, *over][:ALERTS_SHOWN],
+        "open_count": alerts.filter(resolved_at=None).order_by().count(),
         "stopped": not_checked(now=now),
-        "faults": problem_counts(request.user).faults,
+        "faults": problem_counts(user).faults,
         "now": now,
+        "back": reverse("front"),
     }
 
 

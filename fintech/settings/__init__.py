@@ -1,6 +1,7 @@
 """Says "for this machine". Everything that may differ between machines is an environment variable (env.py lists
 them)."""
 
+import logging
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -119,6 +120,9 @@ HEARTBEAT_URL = env.url("HEARTBEAT_URL", schemes={"http", "https"}, optional=Tru
 
 METRICS_LISTEN = env.listen("METRICS_LISTEN")
 LOGS_URL = env.url("LOGS_URL", schemes={"http", "https"}, optional=True)
+# Asked by /graphql.
+LOKI_URL = env.url("LOKI_URL", schemes={"http", "https"}, optional=True, bare=True)
+PROMETHEUS_URL = env.url("PROMETHEUS_URL", schemes={"http", "https"}, optional=True, bare=True)
 TRACES_URL = env.url("TRACES_URL", schemes={"http", "https"}, optional=True, bare=True)
 # Read from the environment by apps.spans too, which knows no Django: here they are refused where they are wrong.
 OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", schemes={"http", "https"}, optional=True)
@@ -210,13 +214,15 @@ STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
 # No collectstatic step between a clone and a page: the files are served from where the packages keep them.
 WHITENOISE_USE_FINDERS = True
-# GraphiQL's files, where `make venv` has put them; without them its page takes them from a CDN.
+# Files of npm, where `make venv` has put them. Without GraphiQL's its page takes them from a CDN; without
+# lightweight-charts assets have a plain chart.
 STATICFILES_DIRS = [
     (f"npm/{package}", folder)
     for package, folder in (
         ("graphiql", BASE_DIR / "node_modules/graphiql"),
         ("react", BASE_DIR / "node_modules/react/umd"),
         ("react-dom", BASE_DIR / "node_modules/react-dom/umd"),
+        ("lightweight-charts", BASE_DIR / "node_modules/lightweight-charts/dist"),
     )
     if folder.is_dir()
 ]
@@ -231,12 +237,15 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "apps.panel.dashboard.add_dashboard",
 }
 
+# Warnings are lines too.
+logging.captureWarnings(True)
 LOG_LEVEL = env.choice("LOG_LEVEL", {"DEBUG", "INFO", "WARNING", "ERROR"})
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"json": {"()": "fintech.logs.JsonFormatter"}},
-    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+    # An embedded run is watched by a person.
+    "formatters": {"lines": {"()": f"fintech.logs.{'readable' if EMBEDDED else 'json'}_lines"}},
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "lines"}},
     "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
     "loggers": {
         # Django's own handlers would write each line of it once more in debugging, as it is, links that act included.

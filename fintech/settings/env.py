@@ -66,6 +66,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "where the log lines of a trace are shown, without its id, like "
         "http://127.0.0.1:3000/d/fintech-logs?var-trace= (Grafana): pages link there; empty: they do not",
     ),
+    "LOKI_URL": (
+        "",
+        "where /graphql asks for log lines, for operators, like http://127.0.0.1:3100 (Loki); empty: it gives none",
+    ),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
     "OTEL_EXPORTER_OTLP_ENDPOINT": (
         "",
@@ -77,6 +81,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "each with :port for that port alone: ntfy.lan:8080, 192.168.1.0/24",
     ),
     "OUTBOUND_PORTS": ("80,443", "ports that channels may send to, comma-separated"),
+    "PROMETHEUS_URL": (
+        "",
+        "where /graphql asks for metrics, like http://127.0.0.1:9090 (Prometheus); empty: it gives none",
+    ),
     "PROVIDER_ANSWER_LIMIT_BYTES": (
         "2000000",
         "bytes of one answer of a provider that are read, unpacked; a longer answer fails with too_large",

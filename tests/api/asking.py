@@ -1,10 +1,12 @@
 """Queries made from the schema, so that what is new in it is asked for too."""
 
-from graphql import GraphQLObjectType, get_named_type, is_leaf_type
+from graphql import GraphQLObjectType, get_named_type, is_abstract_type, is_leaf_type
 
 from apps.api.graphql.schema import schema
 
 URL = "/graphql"
+# A public id that nothing has.
+NOBODYS = "00000000-0000-0000-0000-000000000000"
 QUERY = schema.query_type
 MUTATION = schema.mutation_type
 SUBSCRIPTION = schema.subscription_type
@@ -52,8 +54,10 @@ def everything(kind, *, first=2, path=()):
 
 
 def selected_types(kind, *, path=()):
-    """Return the types that everything() reaches."""
+    """Return the types that everything() reaches; of an interface, all that it may be."""
     kind = get_named_type(kind)
+    if is_abstract_type(kind):
+        return set().union(*(selected_types(one, path=path) for one in schema.get_possible_types(kind)))
     if is_leaf_type(kind) or kind.name in path:
         return set()
     return {kind.name}.union(*(selected_types(one.type, path=(*path, kind.name)) for one in kind.fields.values()))

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.core.serializers.json import DjangoJSONEncoder
 
 from tests.api.asking import URL
 from tests.builders import make_member
@@ -34,6 +35,8 @@ def ask(client):
         if user is not None:
             client.force_login(user)
         body = {"query": query} | ({"variables": variables} if variables is not None else {})
-        return client.post(URL, json.dumps(body), content_type="application/json", headers=headers)
+        return client.post(
+            URL, json.dumps(body, cls=DjangoJSONEncoder), content_type="application/json", headers=headers
+        )
 
     return post

@@ -6,7 +6,7 @@ from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
 from apps.alerts.services import acknowledge, record_system_alerts
 from apps.notify.models import Message, Notification
-from apps.notify.services import create_silence, set_channels, switch_off
+from apps.notify.services import create_channel, create_silence, set_channels, switch_off
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import RuleVersion
 from tests.builders import (
@@ -60,7 +60,7 @@ def test_an_alert_explains_itself(ask, ada):
         }
     ]
     assert answer == {
-        "id": str(alert.pk),
+        "id": str(alert.public_id),
         "kind": "CONDITION",
         "severity": "WARNING",
         "state": "OPEN",
@@ -135,19 +135,27 @@ def test_alerts_can_be_asked_for_by_where_they_stand(ask, ada):
     Alert.objects.filter(pk=expired.pk).update(resolved_at=at(30), resolution="expired", acknowledged_at=at(20))
     states = {"OPEN": open_one, "ACKNOWLEDGED": acknowledged, "RESOLVED": over, "EXPIRED": expired}
     for state, alert in states.items():
-        assert first(ask, f"alerts(state: {state})", "id state") == {"id": str(alert.pk), "state": state}
+        assert first(ask, f"alerts(state: {state})", "id state") == {"id": str(alert.public_id), "state": state}
     assert len(ask("{ alerts(state: null) { edges { cursor } } }").json()["data"]["alerts"]["edges"]) == 4
     assert ask("{ alerts(state: OPEN, isOpen: false) { edges { cursor } } }").json()["data"]["alerts"]["edges"] == []
 
 
 def test_an_alert_about_health_names_its_subject(ask, ada):
     Alert.objects.all().delete()
-    Alert.objects.create(
-        kind="health", owner=ada, subject="feed", subject_id=7, severity="warning", opened_at=at(90), summary="x"
-    )
-    answer = first(ask, "alerts", "kind subject subjectId rule { name } entry { seq }")
-    assert answer == {"kind": "HEALTH", "subject": "FEED", "subjectId": "7", "rule": None, "entry": None}
-    Alert.objects.all().delete()
+    about = {"kind": "health", "owner": ada, "severity": "warning", "opened_at": at(90), "summary": "x"}
+    feed, channel = make_feed("A", name="coins"), create_channel(owner=ada, name="desk", kind="inbox", config={})
+    for subject, row, named in (
+        ("feed", feed, "feed:coins"),
+        ("asset", feed.assets.get(), "asset:A"),
+        ("channel", channel, f"channel:{channel.public_id}"),
+        ("rule", None, None),
+        ("system", None, None),
+    ):
+        Alert.objects.create(**about, subject=subject, subject_id=row.pk if row is not None else 0)
+        answer = first(ask, "alerts", "kind subject subjectId rule { name } entry { seq }")
+        asked = {"kind": "HEALTH", "subject": subject.upper(), "subjectId": named}
+        assert answer == asked | {"rule": None, "entry": None}
+        Alert.objects.all().delete()
     make_notified_alerts(ada, 1, name="second")
     assert first(ask, "alerts", "kind subject subjectId") == {"kind": "CONDITION", "subject": None, "subjectId": None}
 
@@ -224,7 +232,7 @@ def storm(ask, ada):
     again = Message.objects.create(channel=ada.channels.get(), subject="again", next_attempt_at=at(0))
     for event in alerts[0].events.all():
         Notification.objects.create(event=event, channel=again.channel, repeat=1, due_at=at(0), message=again)
-    return [str(alert.pk) for alert in alerts]
+    return [str(alert.public_id) for alert in alerts]
 
 
 def test_a_message_about_several_alerts_has_each_once(ask, storm):
@@ -353,7 +361,7 @@ def test_a_rule_is_returned_as_its_newest_version_says(ask, ada):
     rule = ada.rules.get()
     make_rule(ada, name=rule.name, rule=rule, assets=["NOTIFIED-0"], condition=above(20), enabled=False)
     answer = first(ask, "rules", "description version")
-    assert answer == {"description": "NOTIFIED-0 is above 20 (switched off)", "version": 2}
+    assert answer == {"description": "NOTIFIED-0 is above 20 (disabled)", "version": 2}
 
 
 def test_a_rule_that_cannot_be_read_says_so(ask, ada):

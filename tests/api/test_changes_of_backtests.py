@@ -4,15 +4,16 @@ import pytest
 
 from apps.backtests.models import BacktestRun
 from apps.backtests.services import run_backtest
+from tests.api.asking import NOBODYS
 from tests.builders import above, append_quotes, at, make_feed, make_rule
 
 pytestmark = pytest.mark.django_db
 
 FIELDS = "{ backtest { id status progressPercent document rule { name } result } errors { field code } }"
-START = f"""mutation ($key: String!, $rule: ID!, $since: DateTime!, $until: DateTime!, $document: JSON) {{
+START = f"""mutation ($key: String!, $rule: UUID!, $since: DateTime!, $until: DateTime!, $document: JSON) {{
   startBacktest(idempotencyKey: $key, rule: $rule, since: $since, until: $until, document: $document) {FIELDS}
 }}"""
-CANCEL = f"mutation ($id: ID!) {{ cancelBacktest(id: $id) {FIELDS} }}"
+CANCEL = f"mutation ($id: UUID!) {{ cancelBacktest(id: $id) {FIELDS} }}"
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def asked(ada):
     append_quotes(feed, [("A", at(0), "9")])
     append_quotes(feed, [("A", at(60), "11")])
     rule = make_rule(ada, name="mine", assets=["A"], condition=above(10))
-    return {"key": "k", "rule": rule.pk, "since": moment(0), "until": moment(61)}
+    return {"key": "k", "rule": rule.public_id, "since": moment(0), "until": moment(61)}
 
 
 def moment(seconds):
@@ -66,4 +67,4 @@ def test_a_backtest_is_cancelled_once(ask, ada, asked):
     id = answered(ask(START, asked, user=ada))["backtest"]["id"]
     assert answered(ask(CANCEL, {"id": id}))["backtest"]["status"] == "CANCELLED"
     assert faults(ask(CANCEL, {"id": id})) == [(None, "CONFLICT")]
-    assert faults(ask(CANCEL, {"id": "7"})) == [("id", "NOT_FOUND")]
+    assert faults(ask(CANCEL, {"id": NOBODYS})) == [("id", "NOT_FOUND")]

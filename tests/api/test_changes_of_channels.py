@@ -13,7 +13,7 @@ FIELDS = "{ channel { id name kind isEnabled repeatMinutes quietFrom quietUntil 
 CREATE = f"""mutation ($name: String = "new", $kind: String = "inbox", $settings: JSON, $options: ChannelOptions) {{
   createChannel(idempotencyKey: "k", name: $name, kind: $kind, settings: $settings, options: $options) {FIELDS}
 }}"""
-UPDATE = f"""mutation ($id: ID!, $name: String, $settings: JSON, $options: ChannelOptions) {{
+UPDATE = f"""mutation ($id: UUID!, $name: String, $settings: JSON, $options: ChannelOptions) {{
   updateChannel(id: $id, name: $name, settings: $settings, options: $options) {FIELDS}
 }}"""
 HOOK = {"url": "https://hooks.example.org/x"}
@@ -41,7 +41,7 @@ def test_a_channel_is_made_with_its_settings_and_what_suits_its_kind(ask, ada):
     made = answered(ask(CREATE, asked, user=ada))
     assert made == {
         "channel": {
-            **{"id": str(Channel.objects.get().pk), "name": "new", "kind": "inbox", "isEnabled": True},
+            **{"id": str(Channel.objects.get().public_id), "name": "new", "kind": "inbox", "isEnabled": True},
             **{"repeatMinutes": 30, "quietFrom": "22:00:00", "quietUntil": "06:30:00", "wantsSystem": False},
         },
         "errors": [],
@@ -86,27 +86,31 @@ def test_what_is_wrong_with_a_channel_is_named(ask, ada, webhook, asked, found):
 
 def test_what_is_left_out_of_a_change_stays(ask, ada, webhook):
     stored = webhook.transport_settings
-    answer = answered(ask(UPDATE, {"id": webhook.pk, "name": "other", "options": {"isEnabled": False}}, user=ada))
+    answer = answered(
+        ask(UPDATE, {"id": webhook.public_id, "name": "other", "options": {"isEnabled": False}}, user=ada)
+    )
     assert (answer["errors"], answer["channel"]["name"], answer["channel"]["isEnabled"]) == ([], "other", False)
 
     url = "https://hooks.example.org/y"
-    answered(ask(UPDATE, {"id": webhook.pk, "settings": {"url": url}, "options": {"isEnabled": None}}))
+    answered(ask(UPDATE, {"id": webhook.public_id, "settings": {"url": url}, "options": {"isEnabled": None}}))
     row = Channel.objects.get()
     assert (row.transport_settings, row.is_enabled) == (stored | {"url": url}, False)
-    assert faults(ask(UPDATE, {"id": webhook.pk, "settings": {"url": "nowhere"}})) == [("settings.url", "INVALID")]
+    assert faults(ask(UPDATE, {"id": webhook.public_id, "settings": {"url": "nowhere"}})) == [
+        ("settings.url", "INVALID")
+    ]
 
 
 def test_a_channel_that_is_switched_on_has_a_clean_record(ask, ada, webhook):
     Channel.objects.update(is_enabled=False, switched_off_because="gone", failing_since=webhook.created_at)
-    answer = answered(ask(UPDATE, {"id": webhook.pk, "options": {"isEnabled": True}}, user=ada))
+    answer = answered(ask(UPDATE, {"id": webhook.public_id, "options": {"isEnabled": True}}, user=ada))
     row = Channel.objects.get()
     assert (answer["channel"]["isEnabled"], row.switched_off_because, row.failing_since) == (True, "", None)
 
 
 def test_secrets_that_cannot_be_read_are_sent_anew(ask, ada, webhook, settings):
     Channel.objects.update(encrypted="x")
-    assert faults(ask(UPDATE, {"id": webhook.pk, "name": "other"}, user=ada)) == [("settings", "CONFLICT")]
-    assert answered(ask(UPDATE, {"id": webhook.pk, "settings": HOOK}))["errors"] == []
+    assert faults(ask(UPDATE, {"id": webhook.public_id, "name": "other"}, user=ada)) == [("settings", "CONFLICT")]
+    assert answered(ask(UPDATE, {"id": webhook.public_id, "settings": HOOK}))["errors"] == []
 
 
 def test_an_operator_who_owns_channels_may_want_alerts_about_the_installation(ask):
@@ -119,7 +123,7 @@ def test_a_channel_is_tried_once_a_minute(ask, ada, webhook):
     def tried(key):
         selection = "{ message { id status channel { name } } errors { code message } }"
         return answered(
-            ask(f'mutation {{ testChannel(idempotencyKey: "{key}", id: "{webhook.pk}") {selection} }}', user=ada)
+            ask(f'mutation {{ testChannel(idempotencyKey: "{key}", id: "{webhook.public_id}") {selection} }}', user=ada)
         )
 
     first, repeated, other = tried("k"), tried("k"), tried("l")
@@ -132,9 +136,9 @@ def test_a_channel_is_deleted_unless_it_was_notified_of_alerts(ask, ada, webhook
     used = make_notified_alerts(ada, 1)[0].rule.rule_channels.get().channel
 
     def deleted(channel):
-        query = f'mutation {{ deleteChannel(id: "{channel.pk}") {{ deletedId errors {{ field code }} }} }}'
+        query = f'mutation {{ deleteChannel(id: "{channel.public_id}") {{ deletedId errors {{ field code }} }} }}'
         return answered(ask(query, user=ada))
 
     assert deleted(used) == {"deletedId": None, "errors": [{"field": None, "code": "CONFLICT"}]}
-    assert deleted(webhook) == {"deletedId": str(webhook.pk), "errors": []}
+    assert deleted(webhook) == {"deletedId": str(webhook.public_id), "errors": []}
     assert list(Channel.objects.all()) == [used]

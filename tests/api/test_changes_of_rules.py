@@ -11,10 +11,10 @@ from tests.builders import above, make_feed, make_owner, make_rule
 pytestmark = pytest.mark.django_db
 
 FIELDS = "{ rule { id name severity document version deletedAt } errors { field code message } }"
-CREATE = f"""mutation ($name: String!, $document: JSON!, $severity: Severity, $channels: [ID!], $key: String = "k") {{
+CREATE = f"""mutation ($name: String!, $document: JSON!, $severity: Severity, $channels: [UUID!], $key: String = "k") {{
   createRule(idempotencyKey: $key, name: $name, document: $document, severity: $severity, channels: $channels) {FIELDS}
 }}"""
-UPDATE = f"""mutation ($id: ID!, $name: String, $document: JSON, $severity: Severity, $channels: [ID!]) {{
+UPDATE = f"""mutation ($id: UUID!, $name: String, $document: JSON, $severity: Severity, $channels: [UUID!]) {{
   updateRule(id: $id, name: $name, document: $document, severity: $severity, channels: $channels) {FIELDS}
 }}"""
 DOCUMENT = {"assets": ["A"], "condition": {"kind": "above", "level": "10"}}
@@ -48,17 +48,17 @@ def faults(response):
 
 
 def switched(ask, mutation, rule, **options):
-    return ask(f'mutation {{ {mutation}(id: "{rule.pk}") {FIELDS} }}', **options)
+    return ask(f'mutation {{ {mutation}(id: "{rule.public_id}") {FIELDS} }}', **options)
 
 
 def test_a_rule_is_made_enters_the_log_and_names_its_channels(ask, ada, inbox):
-    asked = {"name": "new", "document": DOCUMENT, "severity": "CRITICAL", "channels": [inbox.pk]}
+    asked = {"name": "new", "document": DOCUMENT, "severity": "CRITICAL", "channels": [inbox.public_id]}
     first, second = (answered(ask(CREATE, asked, user=ada)) for _ in range(2))
 
     row = Rule.objects.get()
     assert (first, first["errors"]) == (second, [])
     assert (row.owner, row.name, row.severity) == (ada, "new", "critical")
-    assert first["rule"]["id"] == str(row.pk)
+    assert first["rule"]["id"] == str(row.public_id)
     assert first["rule"]["document"] == newest_versions([row.pk])[row.pk].document
     assert [change.asset_ids for change in RuleChange.objects.filter(rule=row)] == [[Asset.objects.get().pk]]
     assert [link.channel for link in row.rule_channels.all()] == [inbox]
@@ -108,21 +108,23 @@ def test_a_second_name_and_a_rule_too_many_are_refused(ask, ada, rule, settings)
 
 
 def test_what_is_left_out_of_a_change_stays(ask, ada, rule, inbox):
-    answer = answered(ask(UPDATE, {"id": rule.pk, "name": "other", "channels": [inbox.pk]}, user=ada))
+    answer = answered(ask(UPDATE, {"id": rule.public_id, "name": "other", "channels": [inbox.public_id]}, user=ada))
     assert (answer["errors"], answer["rule"]["name"], answer["rule"]["version"]) == ([], "other", 1)
 
-    answer = answered(ask(UPDATE, {"id": rule.pk, "severity": "INFO", "document": DOCUMENT | {"for": "5m"}}, user=ada))
+    answer = answered(
+        ask(UPDATE, {"id": rule.public_id, "severity": "INFO", "document": DOCUMENT | {"for": "5m"}}, user=ada)
+    )
     assert (answer["rule"]["name"], answer["rule"]["severity"], answer["rule"]["version"]) == ("other", "INFO", 2)
     assert answer["rule"]["document"]["for"] == "5m"
     assert rule.rule_channels.count() == 1
 
-    answered(ask(UPDATE, {"id": rule.pk, "channels": []}, user=ada))
+    answered(ask(UPDATE, {"id": rule.public_id, "channels": []}, user=ada))
     assert (rule.rule_channels.count(), RuleVersion.objects.count()) == (0, 2)
 
 
 def test_a_rule_notifies_no_channel_of_another_even_for_a_superuser(ask, ada, rule, admin_user):
     channel = make_owner("eve").channels.create(name="eves", kind="inbox")
-    answer = ask(UPDATE, {"id": rule.pk, "name": "other", "channels": [channel.pk]}, user=admin_user)
+    answer = ask(UPDATE, {"id": rule.public_id, "name": "other", "channels": [channel.public_id]}, user=admin_user)
 
     assert faults(answer) == [("channels[0]", "NOT_FOUND")]
     assert (Rule.objects.get().name, rule.rule_channels.exists()) == ("mine", False)

@@ -7,12 +7,12 @@ from django.utils import timezone
 
 from apps.notify.models import Notification, Silence
 from apps.notify.services import create_silence
-from tests.api.asking import codes
+from tests.api.asking import NOBODYS, codes
 from tests.builders import make_member, make_notified_alerts
 
 pytestmark = pytest.mark.django_db
 
-CREATE = """mutation ($rule: ID, $asset: ID, $severity: Severity, $startsAt: DateTime, $endsAt: DateTime!) {
+CREATE = """mutation ($rule: UUID, $asset: AssetId, $severity: Severity, $startsAt: DateTime, $endsAt: DateTime!) {
   createSilence(
     idempotencyKey: "k", rule: $rule, asset: $asset, severity: $severity, startsAt: $startsAt, endsAt: $endsAt,
     comment: "works"
@@ -21,7 +21,7 @@ CREATE = """mutation ($rule: ID, $asset: ID, $severity: Severity, $startsAt: Dat
     errors { field code }
   }
 }"""
-END = "mutation ($id: ID!) { endSilence(id: $id) { silence { id endsAt } errors { field code } } }"
+END = "mutation ($id: UUID!) { endSilence(id: $id) { silence { id endsAt } errors { field code } } }"
 FAR = "2999-01-01T00:00:00Z"
 
 
@@ -34,13 +34,13 @@ def faults(response, name):
 
 def test_a_silence_is_made_as_it_is_asked_for(ask, ada):
     alert = make_notified_alerts(ada, 1)[0]
-    asked = {"rule": alert.rule_id, "asset": alert.asset.symbol, "severity": "WARNING", "endsAt": FAR}
+    asked = {"rule": alert.rule.public_id, "asset": alert.asset.symbol, "severity": "WARNING", "endsAt": FAR}
     made = ask(CREATE, asked, user=ada).json()["data"]["createSilence"]["silence"]
 
     row = Silence.objects.get()
     assert timezone.now() - row.starts_at < timedelta(minutes=1)
     assert made == {
-        **{"id": str(row.pk), "owner": "ada", "author": "ada", "rule": {"name": alert.rule.name}, "endsAt": FAR},
+        **{"id": str(row.public_id), "owner": "ada", "author": "ada", "rule": {"name": alert.rule.name}, "endsAt": FAR},
         **{"asset": {"symbol": alert.asset.symbol}, "severity": "WARNING", "comment": "works"},
         "startsAt": f"{row.starts_at:%Y-%m-%dT%H:%M:%S.%fZ}",
     }
@@ -52,7 +52,7 @@ def test_a_silence_is_made_as_it_is_asked_for(ask, ada):
         ({"endsAt": "2020-01-01T00:00:00Z"}, ("endsAt", "INVALID")),
         ({"startsAt": FAR, "endsAt": FAR}, ("endsAt", "INVALID")),
         ({"asset": "NOBODY", "endsAt": FAR}, ("asset", "NOT_FOUND")),
-        ({"rule": "999999", "endsAt": FAR}, ("rule", "NOT_FOUND")),
+        ({"rule": NOBODYS, "endsAt": FAR}, ("rule", "NOT_FOUND")),
     ],
 )
 def test_what_is_wrong_is_named(ask, ada, asked, found):
@@ -61,7 +61,7 @@ def test_what_is_wrong_is_named(ask, ada, asked, found):
 
 
 def test_a_superuser_makes_none_that_would_never_match(ask, ada, admin_user):
-    asked = {"rule": make_notified_alerts(ada, 1)[0].rule_id, "endsAt": FAR}
+    asked = {"rule": make_notified_alerts(ada, 1)[0].rule.public_id, "endsAt": FAR}
     assert faults(ask(CREATE, asked, user=admin_user), "createSilence") == [("rule", "INVALID")]
 
 
@@ -80,16 +80,16 @@ def test_a_silence_is_ended_once_and_what_it_deferred_is_due(ask, ada):
     make_notified_alerts(ada, 1)
     Notification.objects.update(silence=silence, message=None, due_at=now + timedelta(hours=1))
 
-    assert ask(END, {"id": silence.pk}, user=ada).json()["data"]["endSilence"]["errors"] == []
+    assert ask(END, {"id": silence.public_id}, user=ada).json()["data"]["endSilence"]["errors"] == []
     assert Notification.objects.get().due_at <= timezone.now()
-    assert faults(ask(END, {"id": silence.pk}, user=ada), "endSilence") == [(None, "CONFLICT")]
+    assert faults(ask(END, {"id": silence.public_id}, user=ada), "endSilence") == [(None, "CONFLICT")]
 
 
 def test_everybodys_silence_is_ended_by_superusers_alone(ask, ada, admin_user):
     silence = create_silence(author=admin_user, owner=None, comment="works", starts_at=timezone.now(), ends_at=FAR)
     assert "works" in ask("{ silences { edges { node { comment } } } }", user=ada).text
-    assert faults(ask(END, {"id": silence.pk}, user=ada), "endSilence") == [("id", "NOT_FOUND")]
-    assert ask(END, {"id": silence.pk}, user=admin_user).json()["data"]["endSilence"]["errors"] == []
+    assert faults(ask(END, {"id": silence.public_id}, user=ada), "endSilence") == [("id", "NOT_FOUND")]
+    assert ask(END, {"id": silence.public_id}, user=admin_user).json()["data"]["endSilence"]["errors"] == []
 
 
 def test_who_may_only_see_silences_makes_none(ask):

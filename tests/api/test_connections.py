@@ -42,7 +42,7 @@ def test_alerts_are_newest_first_also_where_they_opened_together(ask):
     make_notified_alerts(ada, 2, name="more")
     query = f"query ($after: String) {{ alerts(first: 2, after: $after) {{ edges {{ node {{ id }} }} {PAGE_INFO} }} }}"
     pages = walk(ask, query, user=ada)
-    expected = [str(pk) for pk in Alert.objects.order_by("-opened_at", "-pk").values_list("pk", flat=True)]
+    expected = [str(one.public_id) for one in Alert.objects.order_by("-opened_at", "-pk")]
     assert [one["id"] for page in pages for one in page] == expected
     assert len(expected) == 7
 
@@ -111,7 +111,7 @@ def test_each_row_has_its_own_page_of_rows(ask, two_rules):
 def test_a_page_of_one_row_goes_on_behind_its_cursor(ask, two_rules):
     rule = two_rules.rules.get(name="five")
     query = (
-        f'query ($after: String) {{ rule(id: "{rule.pk}")'
+        f'query ($after: String) {{ rule(id: "{rule.public_id}")'
         f" {{ states(first: 2, after: $after) {{ edges {{ node {{ asset {{ symbol }} }} }} {PAGE_INFO} }} }} }}"
     )
     symbols, after = [], None

@@ -74,4 +74,4 @@ def test_an_address_in_a_reason_is_not_shown(client, ask, ada):
     check_all()
     client.force_login(ada)
     reasons = [one["health"]["reason"] for one in asked(ask)["health"]["problems"]]
-    assert "It was switched off because … was refused." in reasons
+    assert "It was disabled because … was refused." in reasons

@@ -1,5 +1,6 @@
 """Assets and feeds in GraphQL."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -9,7 +10,7 @@ from django.utils import timezone
 from apps.api.graphql.scalars import Decimal as Written
 from apps.market import cache, partitions
 from apps.market.models import Asset, AssetAlias, FeedHead
-from apps.market.queries import variations_24h, variations_since_close
+from apps.market.queries import variations_over, variations_since_close
 from apps.market.services import roll_up
 from apps.pipeline.flow import evaluate_pending
 from apps.sources.models import RefusedListing
@@ -152,7 +153,8 @@ def test_the_widest_change_there_is_is_returned(feed):
     append_quotes(feed, [("BTC", at(0), "0.000000000000001")])
     append_quotes(feed, [("BTC", at(DAY), "1000000000000")])
     asset_id = asset_ids(feed)["BTC"]
-    assert variations_24h({asset_id: Decimal(10**12)}) == {asset_id: Decimal("99999999999999999999999999900")}
+    found = variations_over({asset_id: Decimal(10**12)}, back=timedelta(hours=24))
+    assert found == {asset_id: Decimal("99999999999999999999999999900")}
 
 
 def test_each_feed_has_its_own_clock(ask, feed):

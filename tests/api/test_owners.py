@@ -9,14 +9,24 @@ from django.contrib.auth.models import Group
 from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
 from apps.alerts.services import record_system_alerts
-from apps.api.graphql.limits import ID_PATTERNS
+from apps.api.graphql.nodes import kinds_of_nodes, node_id_of
+from apps.api.graphql.schema import schema
 from apps.backtests.models import BacktestRun
 from apps.market.models import Asset, Feed
-from apps.notify.models import Message, Notification
+from apps.notify.models import Channel, Message, Notification, Silence
 from apps.notify.services import create_channel, create_silence
 from apps.portfolios.models import Portfolio
 from apps.rules.models import Rule
-from tests.api.asking import MUTATION, QUERY, SUBSCRIPTION, codes, everything, object_types, selected_types
+from tests.api.asking import (
+    MUTATION,
+    NOBODYS,
+    QUERY,
+    SUBSCRIPTION,
+    codes,
+    everything,
+    object_types,
+    selected_types,
+)
 from tests.builders import at, make_backtest, make_notified_alerts, make_operator, make_owner
 from tests.portfolios.rows import bought, make_portfolio, record
 
@@ -24,7 +34,7 @@ pytestmark = pytest.mark.django_db
 
 CANARY = "ADASOWN"
 EVERYBODY = {"ada", "eve", "grace", "root"}
-# Root field -> who sees what make_notified_alerts made for Ada.
+# Root field, of `node` with each kind -> who sees what make_notified_alerts made for Ada.
 SEEN_BY = {
     "alert": {"ada", "root"},
     "alerts": {"ada", "root"},
@@ -36,19 +46,42 @@ SEEN_BY = {
     "feed": {"grace", "root"},
     "feeds": {"grace", "root"},
     "health": set(),
+    "logql": set(),
+    "logs": set(),
     "me": set(),
     "messages": {"ada", "root"},
+    "metrics": set(),
+    "node:alert": {"ada", "root"},
+    "node:asset": EVERYBODY,
+    "node:backtest": {"ada", "root"},
+    "node:channel": {"ada", "root"},
+    "node:feed": {"grace", "root"},
+    "node:message": {"ada", "root"},
+    "node:portfolio": {"ada", "root"},
+    "node:rule": {"ada", "root"},
+    "node:silence": {"ada", "root"},
+    "node:transaction": {"ada", "root"},
+    "performance": set(),
     "portfolio": {"ada", "root"},
     "portfolios": {"ada", "root"},
+    "promql": set(),
     "rule": {"ada", "root"},
     "rules": {"ada", "root"},
     "silences": {"ada", "root"},
+    "why": {"ada", "root"},
 }
 # What a stranger reads: nothing is there, or that they should sign in.
 OPEN_TO_STRANGERS = {"health", "me"}
+# What root fields need besides.
+NEEDED = {"logql": 'query: "{}"', "metrics": "query: QUEUE_MESSAGES", "promql": 'query: "up"'}
 # Ids that may be, and are not there.
-ABSENT = {"alert": "999999", "asset": "ABSENT", "feed": "absent", "portfolio": "999999", "rule": "999999"}
-ABSENT["backtest"] = "00000000-0000-0000-0000-000000000000"
+_NOT_THERE = {"asset": "ABSENT", "feed": "absent"}
+ABSENT = {
+    field: f"{kind}:{_NOT_THERE.get(kind, NOBODYS)}" if kind else _NOT_THERE.get(field, NOBODYS)
+    for field in SEEN_BY
+    for root, _, kind in [field.partition(":")]
+    if "id" in QUERY.fields[root].args
+}
 
 
 @pytest.fixture
@@ -76,20 +109,37 @@ def make_silence(**columns):
 
 def ids():
     """Return the id of something of Ada's, by root field."""
-    return {
-        "alert": Alert.objects.filter(asset__symbol__startswith=CANARY).first().pk,
-        "asset": f"{CANARY}-0",
-        "backtest": BacktestRun.objects.get(owner__username="ada").pk,
-        "feed": Feed.objects.get(name=CANARY.lower()).name,
-        "portfolio": Portfolio.objects.get(name=CANARY).pk,
-        "rule": Rule.objects.filter(name__contains=CANARY).first().pk,
+    portfolio = Portfolio.objects.get(name=CANARY)
+    rows = {
+        "alert": Alert.objects.filter(asset__symbol__startswith=CANARY).first(),
+        "asset": Asset.objects.get(symbol=f"{CANARY}-0"),
+        "backtest": BacktestRun.objects.get(owner__username="ada"),
+        "channel": Channel.objects.get(owner__username="ada"),
+        "feed": Feed.objects.get(name=CANARY.lower()),
+        "message": Message.objects.filter(channel__owner__username="ada").first(),
+        "portfolio": portfolio,
+        "rule": Rule.objects.filter(name__contains=CANARY).first(),
+        "silence": Silence.objects.get(owner__username="ada"),
+        "transaction": portfolio.transactions.get(),
+    }
+    named = {kind: node_id_of(row) for kind, row in rows.items()}
+    return {f"node:{kind}": id for kind, id in named.items()} | {
+        kind: id.partition(":")[2] for kind, id in named.items() if kind in QUERY.fields
     }
 
 
 def query_of(field, id=None):
-    """Return a query for all of a root field."""
+    """Return a query for all of a root field, of `node` with a kind."""
+    field, _, kind = field.partition(":")
     definition = QUERY.fields[field]
-    arguments = ""
+    if kind:
+        kind = schema.type_map[kinds_of_nodes()[kind].__name__]
+        return f'{{ node(id: "{id}") {{ nodeId ... on {kind} {everything(kind)} }} }}'
+    arguments = f"({NEEDED[field]})" if field in NEEDED else ""
+    if field == "performance":
+        arguments = f'(portfolio: "{ids()["portfolio"]}")'
+    if field == "why":
+        arguments = f'(rule: "{ids()["rule"]}", asset: "{CANARY}-0")'
     if "id" in definition.args:
         arguments = f'(id: "{id}")'
     elif "first" in definition.args:
@@ -98,27 +148,36 @@ def query_of(field, id=None):
 
 
 def test_every_root_field_and_every_type_is_listed():
-    assert SEEN_BY.keys() == QUERY.fields.keys()
+    assert {field.partition(":")[0] for field in SEEN_BY} == QUERY.fields.keys()
+    assert {field.partition(":")[2] for field in SEEN_BY} - {""} == kinds_of_nodes().keys()
     fields = [*QUERY.fields.values(), *MUTATION.fields.values(), *SUBSCRIPTION.fields.values()]
     assert set().union(*(selected_types(one.type) for one in fields)) == object_types()
-    assert ID_PATTERNS.keys() == {name for name, one in QUERY.fields.items() if "id" in one.args} == ABSENT.keys()
+    with_id = {name for name, one in QUERY.fields.items() if "id" in one.args}
+    assert {field.partition(":")[0] for field in ABSENT} == with_id
+
+
+def test_whatever_has_an_id_is_found_by_it_and_shows_no_number():
+    """A number would say how many there are: the schema has ids of texts that say nothing."""
+    with_id = {name for name in object_types() if "id" in schema.type_map[name].fields}
+    assert with_id == {one.__name__ for one in kinds_of_nodes().values()}
+    assert "ID" not in schema.type_map
 
 
 @pytest.mark.parametrize("field", SEEN_BY)
-@pytest.mark.parametrize("name", sorted(EVERYBODY))
-def test_rows_are_seen_by_whom_they_are_for(ask, readers, field, name):
-    response = ask(query_of(field, ids().get(field)), user=readers[name])
-    assert "errors" not in response.json()
-    assert (CANARY in response.text.upper()) == (name in SEEN_BY[field])
+def test_rows_are_seen_by_whom_they_are_for(ask, readers, field):
+    query = query_of(field, ids().get(field))
+    answers = {name: ask(query, user=user) for name, user in readers.items()}
+    assert [one.json().get("errors") for one in answers.values()] == [None] * len(EVERYBODY)
+    assert {name for name, one in answers.items() if CANARY in one.text.upper()} == SEEN_BY[field]
 
 
 @pytest.mark.parametrize("field", ABSENT)
-@pytest.mark.parametrize("name", sorted(EVERYBODY))
-def test_what_may_not_be_seen_is_answered_as_what_is_not_there(ask, readers, field, name):
-    there = ask(query_of(field, ids()[field]), user=readers[name])
-    absent = ask(query_of(field, ABSENT[field]), user=readers[name])
-    assert absent.json() == {"data": {field: None}}
-    assert (there.content == absent.content) == (name not in SEEN_BY[field])
+def test_what_may_not_be_seen_is_answered_as_what_is_not_there(ask, readers, field):
+    id = ids()[field]
+    for name, user in readers.items():
+        there, absent = (ask(query_of(field, one), user=user) for one in (id, ABSENT[field]))
+        assert absent.json() == {"data": {field.partition(":")[0]: None}}
+        assert (there.content == absent.content) == (name not in SEEN_BY[field]), name
 
 
 @pytest.mark.parametrize("field", SEEN_BY)
@@ -137,7 +196,7 @@ def test_a_stranger_gets_the_same_answer_whatever_the_id(ask, readers, field):
 def test_an_open_market_opens_assets_and_nothing_else(ask, readers, settings, field):
     settings.MARKET_IS_PUBLIC = True
     response = ask(query_of(field, ids().get(field)))
-    assert (CANARY in response.text.upper()) == (field in {"asset", "assets"})
+    assert (CANARY in response.text.upper()) == (field in {"asset", "assets", "node:asset"})
 
 
 def test_an_inactive_user_of_a_session_is_a_stranger(ask, readers):
@@ -187,8 +246,8 @@ def test_alerts_about_the_installation_are_for_operators(ask, readers, system_al
     fields = "{ summary timeline { kind } messages { edges { node { subject } } } }"
     for name, sees in {"ada": False, "grace": False, "olga": True, "root": True}.items():
         listed = ask(f"{{ alerts {{ edges {{ node {fields} }} }} }}", user=readers[name])
-        single = ask(f'{{ alert(id: "{system_alert.pk}") {fields} }}', user=readers[name])
-        absent = ask(f'{{ alert(id: "999999") {fields} }}', user=readers[name])
+        single = ask(f'{{ alert(id: "{system_alert.public_id}") {fields} }}', user=readers[name])
+        absent = ask(f'{{ alert(id: "{NOBODYS}") {fields} }}', user=readers[name])
         assert ("SYSTEMS OWN" in listed.text, "SYSTEMS OWN" in single.text) == (sees, sees)
         assert (single.content == absent.content) == (not sees)
 
@@ -205,6 +264,6 @@ def test_a_message_about_the_installation_shows_no_alert_to_whom_may_not_see_it_
 def test_a_deleted_rule_is_seen_by_its_alerts_only(ask, readers):
     rule = Rule.objects.filter(name__contains=CANARY).first()
     Rule.objects.filter(pk=rule.pk).update(deleted_at=rule.created_at)
-    assert ask(f'{{ rule(id: "{rule.pk}") {{ name }} }}', user=readers["ada"]).json() == {"data": {"rule": None}}
+    assert ask(f'{{ rule(id: "{rule.public_id}") {{ name }} }}', user=readers["ada"]).json() == {"data": {"rule": None}}
     names = ask("{ alerts { edges { node { rule { name } } } } }", user=readers["ada"])
     assert rule.name in names.text

@@ -3,16 +3,20 @@ one fails until it is listed here."""
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 from graphql import get_named_type, is_input_object_type, is_required_argument
 
+from apps.market.models import Asset
 from apps.notify.services import create_silence
-from tests.api.asking import MUTATION, everything
-from tests.builders import at, make_backtest, make_member, make_notified_alerts
+from apps.owned_ids import external_id_of, new_owned_id
+from apps.portfolios.importing import keep_file
+from tests.api.asking import MUTATION, NOBODYS, everything
+from tests.builders import at, make_backtest, make_member, make_notified_alerts, make_owned
+from tests.portfolios.domain.test_ghostfolio import ROW, in_json
 from tests.portfolios.rows import bought, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
 
-ABSENT = "999999"
 FAR = "2999-01-01T00:00:00Z"
 DOCUMENT = {"assets": ["ADA-0"], "condition": {"kind": "above", "level": "12"}}
 BOUGHT = {"kind": "BUY", "at": FAR, "asset": "ADA-0", "quantity": "1", "amount": "9", "currency": "EUR"}
@@ -35,13 +39,16 @@ ARGUMENTS = {
     "createPortfolio": {"idempotencyKey": "k", "name": "new", "baseCurrency": "EUR"},
     "updatePortfolio": {"name": "other"},
     "deletePortfolio": {},
+    "recomputePortfolio": {},
     "recordTransactions": {"idempotencyKey": "k", "transactions": [BOUGHT]},
     "correctTransaction": {"transaction": {"notes": "checked"}},
     "deleteTransaction": {},
+    "previewImport": {},
+    "runImport": {"idempotencyKey": "k"},
     "addListing": {"idempotencyKey": "k", "provider": "coincap", "externalId": "bitcoin", "symbol": "ADA-0"},
 }
-# Ids of what has no owner.
-OF_NOBODY = {"createSilence.asset"} | {
+# Arguments that are assets.
+ASSETS = {"createSilence.asset", "previewImport.assets.asset", "runImport.assets.asset"} | {
     f"{mutation}.{name}"
     for mutation in ("recordTransactions.transactions", "correctTransaction.transaction")
     for name in ("asset", "toAsset", "feeAsset")
@@ -54,28 +61,39 @@ def ids_of(owner):
     silence = create_silence(author=owner, owner=owner, comment="works", starts_at=at(0), ends_at=FAR)
     channel, portfolio = owner.channels.get(), make_portfolio(owner)
     [transaction] = record(portfolio, bought(alert.asset))
-    return {
-        "acknowledgeAlert.id": alert.pk,
-        "createSilence.rule": alert.rule_id,
-        "endSilence.id": silence.pk,
-        "createRule.channels": channel.pk,
-        "updateRule.channels": channel.pk,
-        "startBacktest.rule": alert.rule_id,
+    content = in_json(ROW | {"symbol": alert.asset.symbol, "accountId": owner.username})
+    file = keep_file(owner=owner, name="file", content=content, now=timezone.now(), is_by_api=True)
+    make_owned(owner, "OWN")
+    series = Asset.every.get(owner=owner)
+    return dict.fromkeys(sorted(ASSETS), series.external_id) | {
+        "acknowledgeAlert.id": alert.public_id,
+        "createSilence.rule": alert.rule.public_id,
+        "endSilence.id": silence.public_id,
+        "createRule.channels": channel.public_id,
+        "updateRule.channels": channel.public_id,
+        "startBacktest.rule": alert.rule.public_id,
         "cancelBacktest.id": make_backtest(owner, alert.rule).pk,
-        "updatePortfolio.id": portfolio.pk,
-        "recordTransactions.portfolio": portfolio.pk,
-        "recordTransactions.transactions.toPortfolio": portfolio.pk,
-        "correctTransaction.id": transaction.pk,
-        "correctTransaction.transaction.toPortfolio": portfolio.pk,
-        "deleteTransaction.id": transaction.pk,
-        "deletePortfolio.id": portfolio.pk,
-        "updateChannel.id": channel.pk,
-        "deleteChannel.id": channel.pk,
-        "testChannel.id": channel.pk,
-        "updateRule.id": alert.rule_id,
-        "disableRule.id": alert.rule_id,
-        "enableRule.id": alert.rule_id,
-        "deleteRule.id": alert.rule_id,
+        "updatePortfolio.id": portfolio.public_id,
+        "recordTransactions.portfolio": portfolio.public_id,
+        "recordTransactions.transactions.toPortfolio": portfolio.public_id,
+        "correctTransaction.id": transaction.public_id,
+        "correctTransaction.transaction.toPortfolio": portfolio.public_id,
+        "deleteTransaction.id": transaction.public_id,
+        "previewImport.portfolio": portfolio.public_id,
+        "previewImport.accounts.portfolio": portfolio.public_id,
+        "previewImport.file": file.public_id,
+        "runImport.accounts.portfolio": portfolio.public_id,
+        "runImport.portfolio": portfolio.public_id,
+        "runImport.file": file.public_id,
+        "recomputePortfolio.id": portfolio.public_id,
+        "deletePortfolio.id": portfolio.public_id,
+        "updateChannel.id": channel.public_id,
+        "deleteChannel.id": channel.public_id,
+        "testChannel.id": channel.public_id,
+        "updateRule.id": alert.rule.public_id,
+        "disableRule.id": alert.rule.public_id,
+        "enableRule.id": alert.rule.public_id,
+        "deleteRule.id": alert.rule.public_id,
     }
 
 
@@ -89,7 +107,7 @@ def ids_in(kind, path):
     named = get_named_type(kind)
     if is_input_object_type(named):
         return {one for name, field in named.fields.items() for one in ids_in(field.type, f"{path}.{name}")}
-    return {path} if named.name == "ID" else set()
+    return {path} if named.name in ("UUID", "AssetId", "FeedId", "NodeId") else set()
 
 
 def ids_of_schema():
@@ -103,7 +121,7 @@ def ids_of_schema():
 
 
 def absent_for(path):
-    return "00000000-0000-0000-0000-000000000000" if path == "cancelBacktest.id" else ABSENT
+    return external_id_of(new_owned_id()) if path in ASSETS else NOBODYS
 
 
 def called(ask, path, id, *, user, own):
@@ -115,6 +133,9 @@ def called(ask, path, id, *, user, own):
     place = values
     for key in keys[:-1]:
         # A list of one is written like the one itself.
+        place.setdefault(
+            key, {"account": user.username} if key == "accounts" else {"symbol": f"{user.username}-0".upper()}
+        )
         place[key] = dict(place[key][0] if key == "transactions" else place[key])
         place = place[key]
     place[keys[-1]] = id
@@ -135,7 +156,7 @@ def all_rows():
 
 def test_every_mutation_and_every_id_is_listed(adas):
     assert ARGUMENTS.keys() == MUTATION.fields.keys()
-    assert adas.keys() | OF_NOBODY == ids_of_schema()
+    assert adas.keys() == ids_of_schema()
 
 
 def test_another_owners_ids_are_answered_as_ids_of_nothing_and_change_nothing(ask, adas):

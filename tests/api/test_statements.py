@@ -7,6 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.alerts.models import Alert
 from apps.alerts.services import acknowledge
 from apps.api.graphql import limits
+from apps.api.graphql.schema import schema
 from apps.market.models import AssetAlias
 from apps.market.services import roll_up
 from apps.notify.services import create_channel, create_silence, set_channels
@@ -43,6 +44,8 @@ WAYS = {
     "Asset.candles": "{ assets(first: 100) { edges { node { candles(first: 100) %s } } } }",
     "Feed.assets": "{ feeds(first: 100) { edges { node { assets(first: 100) %s } } } }",
     "Portfolio.positions": "{ portfolios(first: 100) { edges { node { positions(first: 100) %s } } } }",
+    "Position.lots": "{ portfolios(first: 100) { edges { node { positions(first: 9) { edges { node {"
+    " lots(first: 9) %s } } } } } } }",
     "Portfolio.transactions": "{ portfolios(first: 100) { edges { node { transactions(first: 100) %s } } } }",
     "Rule.states": "{ rules(first: 100) { edges { node { states(first: 100) %s } } } }",
     "Alert.messages": "{ alerts(first: 100) { edges { node { messages(first: 100) %s } } } }",
@@ -90,7 +93,7 @@ def test_a_page_costs_the_same_statements_for_few_rows_and_for_many(
     monkeypatch.setattr(limits, "COST", 10**9)
     monkeypatch.setattr(limits, "DEPTH", 100)
     kind, _, field = way.partition(".")
-    owner_type = QUERY if kind == QUERY.name else QUERY.fields[kind.lower()].type
+    owner_type = schema.type_map[kind]
     query = WAYS[way] % everything(owner_type.fields[field].type, path=() if kind == QUERY.name else (kind,))
     fill(admin_user, 2, name="few")
     ask(query, user=admin_user)

@@ -8,9 +8,11 @@ import time
 from contextlib import contextmanager
 from datetime import timedelta
 from statistics import median
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
+from structlog.contextvars import bound_contextvars
 
 from apps import spans
 from apps.market.domain import slot_of
@@ -31,8 +33,8 @@ from tests.builders import make_owner, make_rule
 from tests.rig import ROOT, free_port, wait_until
 
 SCRAPED_EVERY_SECONDS = 5
-# tick, fetch with its two steps, evaluate
-SPANS_A_SLOT = 5
+# tick, fetch with its two steps, evaluate, and the task that evaluated
+SPANS_A_SLOT = 6
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
@@ -89,7 +91,8 @@ def test_slots_with_and_without_spans_a_scrape_and_the_count_of_a_task(tmp_path,
             slot, trace_id = next(slots), new_trace_id()
             trace_tick(trace_id=trace_id, feed_id=feed.pk, slot=slot, began_at=timezone.now())
             tasks.fetch_quotes.run(feed.pk, slot.isoformat(), trace_id)
-            flow.evaluate_pending(feed_id=feed.pk)
+            with bound_contextvars(task_id=str(uuid4())):
+                flow.evaluate_pending(feed_id=feed.pk)
         spans.flush()
         return (time.process_time() - began) / SLOTS
 

@@ -184,7 +184,7 @@ def test_what_a_channel_has_not_delivered_about_health_moves_on_when_it_is_switc
     set_channels(rule=Rule.objects.get(), channels=[inbox, second])
     switch_off(channel=inbox, because="the address is gone", now=at(0))
     run(0, 60)
-    assert Alert.objects.get().summary == "Channel Inbox: it was switched off because the address is gone."
+    assert Alert.objects.get().summary == "Channel Inbox: it was disabled because the address is gone."
     plan(channel_id=second.pk, now=timezone.now())
     switch_off(channel=second, because="the address is gone", now=at(61))
     run(80, 140)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import AnonymousUser, Group, User
 from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
@@ -17,7 +17,7 @@ from apps.health.domain import Code, Level, Subject
 from apps.health.queries import problems_that_stop
 from apps.health.services import check, note_tick
 from apps.market.models import Asset, Candle, Feed, FeedEntry, FeedHead, LatestQuote, Quote
-from apps.market.queries import assets_chosen, assets_named, feeds_to_roll_up, first_assets
+from apps.market.queries import assets_chosen, assets_named, assets_seen_by, feeds_to_roll_up
 from apps.market.queries.assets import AssetIndex
 from apps.notify.models import Attempt, Channel, Message, Notification
 from apps.notify.services import create_silence
@@ -256,7 +256,12 @@ def test_it_is_in_no_list_and_on_no_page(client, watched, reader):
 
 def test_no_selector_finds_it():
     live([0])
-    assert assets_chosen(symbols=[canary.SYMBOL]) == assets_chosen(feed=canary.NAME) == first_assets(limit=5) == []
+    assert (
+        assets_chosen(symbols=[canary.SYMBOL])
+        == assets_chosen(feed=canary.NAME)
+        == []
+        == list(assets_seen_by(AnonymousUser()))
+    )
     assert AssetIndex().chosen(symbols=[canary.SYMBOL]) == AssetIndex().chosen(feed=canary.NAME) == []
     assert assets_named([canary.SYMBOL]) == {}
 

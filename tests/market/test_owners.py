@@ -20,7 +20,7 @@ from apps.market.services import AssetStays
 from apps.owned_ids import external_id_of, is_owned, label_of, new_owned_id, owned_id_of
 from apps.pipeline import flow
 from apps.rules.engine.written import RuleInvalid
-from fintech.logs import JsonFormatter
+from fintech.logs import json_lines
 from tests.builders import START, above, append_owned, at, make_feed, make_operator, make_owned, make_owner, make_rule
 
 pytestmark = pytest.mark.django_db
@@ -210,6 +210,6 @@ def test_what_waits_to_be_evaluated_keeps_it(ada):
 def test_logs_do_not_name_its_feed(ada):
     feed = make_owned(ada, "MINE")
     record = logging.makeLogRecord({"msg": "engine rebuilt", "feed": feed.pk, "asset": new_owned_id()})
-    line = json.loads(JsonFormatter().format(record))
+    line = json.loads(json_lines().format(record))
     assert (line["feed"], line["asset"]) == ("owned", "owned")
     assert (label_of(7), label_of(-1)) == (7, -1)

@@ -1,6 +1,7 @@
 """Assets whose price may be 0 or less: every way in, the jump check, the percents that are shown, and the rules in
 percent that do not apply to them."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -13,7 +14,7 @@ from apps.backtests.services import RunRefused, request_backtest
 from apps.market import domain
 from apps.market.domain import QuoteRejected, RawQuote
 from apps.market.models import Asset, Candle, LatestQuote, Quote, UnconfirmedQuote
-from apps.market.queries import variations_24h
+from apps.market.queries import variations_over
 from apps.market.services.candles import roll_up
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.engine.written import RuleInvalid
@@ -115,7 +116,8 @@ def test_no_percent_of_a_signed_asset_is_shown(feed):
     append_quotes(feed, [("SPREAD", at(0), "0"), ("BTC", at(0), "10")])
     append_quotes(feed, [("SPREAD", at(86_400), "5"), ("BTC", at(86_400), "11")])
     ids = asset_ids(feed)
-    assert variations_24h({ids["SPREAD"]: Decimal(5), ids["BTC"]: Decimal(11)}) == {ids["BTC"]: 10}
+    latest = {ids["SPREAD"]: Decimal(5), ids["BTC"]: Decimal(11)}
+    assert variations_over(latest, back=timedelta(hours=24)) == {ids["BTC"]: 10}
 
 
 def test_a_level_of_0_and_a_score_hold_for_a_signed_asset(feed):

@@ -1,5 +1,6 @@
 """Splits: quotes and candles stay as they came, and are read as they count at a place of the log."""
 
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -318,7 +319,7 @@ def test_a_backtest_and_people_see_all_that_is_known_now(feed):
     drawn = [(low, high) for _, low, high in queries.price_path(pk, **span)]
     assert drawn == [(5, 5), (Decimal("5.5"), Decimal("5.5")), (10, 10)]
     assert queries.prices_at({pk: at(59)}) == {pk: 5}
-    assert queries.variations_24h({pk: Decimal(10)}) == {pk: Decimal(100)}
+    assert queries.variations_over({pk: Decimal(10)}, back=timedelta(hours=24)) == {pk: Decimal(100)}
 
 
 def test_the_chart_of_an_alert_shows_what_its_rule_saw(feed):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from structlog.contextvars import bound_contextvars
 
-from apps.log_facts import noted
-from fintech.logs import JsonFormatter
+from fintech.logs import json_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOY = (ROOT / "compose/alloy/config.alloy").read_text()
@@ -28,8 +28,8 @@ STREAMS = keys_of("labels") | set(re.findall(r'target_label\s*=\s*"(\w+)"', ALLO
 
 
 def test_alloy_takes_from_a_line_what_our_lines_have():
-    with noted(trace_id="t", request_id="r", task_id="k"):
-        line = json.loads(JsonFormatter().format(logging.makeLogRecord({"msg": "x", "levelname": "INFO"})))
+    with bound_contextvars(trace_id="t", request_id="r", task_id="k"):
+        line = json.loads(json_lines().format(logging.makeLogRecord({"msg": "x", "levelname": "INFO"})))
 
     assert keys_of("json") - set(line) == set()
     assert keys_of("labels") | keys_of("structured_metadata") | {"time"} == keys_of("json")

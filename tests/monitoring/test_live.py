@@ -19,8 +19,11 @@ from django.db import connection
 from django.utils import timezone
 
 from apps.alerts.models import Alert
+from apps.api.monitoring.prometheus import CURATED, curated_expression
 from apps.api.tokens.services import create_token
+from apps.health.models import Problem
 from apps.market.domain import RawQuote
+from apps.market.models import Feed
 from apps.notify.services import create_channel, set_channels
 from apps.pipeline.queues import dead_letter_queue
 from apps.pipeline.scenarios import flood
@@ -33,6 +36,10 @@ from tests.monitoring.test_rules import BROKER_PORT, EXPORTERS, RULES
 from tests.rig import free_port, rig, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+STALE_ALONE = (
+    'ALERTS{alertname="FeedsStopped", alertstate="firing"} '
+    'and on () fintech_problems_by_subject{subject="feed", level="stopped"} == 1'
+)
 WORKERS = ("watcher", "notifier", "retries", "backtests", "analyzer")
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
@@ -80,15 +87,19 @@ def push(price):
 
 
 def make_market(ada, *, nobody):
-    """Make a feed that is pushed to, with a rule that notifies an inbox and a receiver that does not listen, a feed
-    that is not answered, and one that is paused, whose provider limits the calls of a day."""
+    """Make a feed that is pushed to, with a rule that notifies an inbox and a receiver that does not listen, one that
+    nobody pushes to, one that is not answered, and one that is paused, whose provider limits the calls of a day."""
     make_feed("A", name="pushed", provider="push")
     rule = make_rule(ada, assets=["A"], condition=above(100))
     inbox = create_channel(owner=ada, name="Inbox", kind="inbox", config={})
     away = create_channel(owner=ada, name="Away", kind="webhook", config={"url": f"http://{nobody}/"})
     set_channels(rule=rule, channels=[inbox, away])
     make_feed("C", name="paused", provider="alphavantage", is_enabled=False)
-    source = make_feed("B", name="failing").sources.get()
+    stale = make_feed("D", name="stale", provider="push").sources.get()
+    stale.options = {"expect_every": "2s"}
+    stale.save()
+    # It fails, and has not stopped for as long as the test may take.
+    source = make_feed("B", name="failing", silent_after_seconds=3_600).sources.get()
     source.options = {"script": [{"kind": "outage", "after": "1s", "duration": "7d"}]}
     source.clean()
     source.save()
@@ -131,6 +142,13 @@ def unacknowledged_message():
 def reported(name):
     """Return the alert of this name that Alertmanager has reported, once it has."""
     return Alert.objects.filter(kind="system", evidence__labels__alertname=name).first()
+
+
+def stopped_feeds():
+    """Return (name, code) of each feed that has stopped, and was not meant to."""
+    rows = Problem.objects.filter(subject="feed", level="stopped").exclude(code="paused")
+    names = dict(Feed.objects.values_list("pk", "name"))
+    return {(names[pk], code) for pk, code in rows.values_list("subject_id", "code")}
 
 
 def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_path, monkeypatch):
@@ -177,7 +195,8 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
             name="alertmanager",
         )
         start_exporters(processes, listen)
-        expressions = [*(str(rule["expr"]) for rule in RULES), *PROMQL]
+        curated = [curated_expression(name, step_seconds=60) for name in CURATED]
+        expressions = [*(str(rule["expr"]) for rule in RULES), *PROMQL, *curated]
         missing = {selector for one in expressions for selector in selectors(parsed(one))}
         rounds = iter(range(1_000))
 
@@ -195,6 +214,10 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
             raise
         assert [one["metric"]["job"] for one in asked(ports["prometheus"], "up == 0")] == []
         fails = wait_until(lambda: reported("FeedFails"), timeout_seconds=60)
+        # Until each is fetched for the first time, others have stopped too.
+        wait_until(lambda: stopped_feeds() == {("stale", "nothing_pushed")})
+        wait_until(lambda: asked(ports["prometheus"], STALE_ALONE))
+        stopped = wait_until(lambda: reported("FeedsStopped"), timeout_seconds=60)
         refused = wait_until(lambda: reported("DeliveriesFail"), timeout_seconds=60)
 
         without_data = set(PROMQL)
@@ -217,6 +240,7 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
         missing_worker = wait_until(lambda: reported("WorkerMissing"), timeout_seconds=60)
         grows = wait_until(lambda: reported("QueueGrows"), timeout_seconds=60)
     assert fails.summary.startswith("The feed failing was not answered ")
+    assert (stopped.severity, stopped.summary.endswith(" feeds have stopped")) == ("critical", True)
     assert refused.summary.endswith(" of the attempts by webhook fail")
     assert (missing_worker.severity, missing_worker.summary.startswith("Nobody reads the queue ")) == ("critical", True)
     assert grows.summary.endswith(" messages wait in the queue analysis.0, and they become more")

@@ -1,4 +1,5 @@
-"""The files in prometheus/: valid for the programs of this machine, and each alert with a test and a runbook."""
+"""The files in prometheus/: valid for the programs of this machine, and for those of newer Debians where
+compose/prometheus-versions.sh has reached them; each alert with a test and a runbook."""
 
 import re
 import shutil
@@ -26,6 +27,9 @@ JOBS = {"metrics": "rows", "analyzer0": "analyzer"}
 EXPORTERS = {"node", "postgres", "redis", "celery"}
 # That of the plugin in RabbitMQ.
 BROKER_PORT = 15692
+# promtool and amtool of each version: the names alone are those on the PATH.
+VERSIONS = {"here": "", **{path.name: f"{path}/usr/bin/" for path in (ROOT / "var/prometheus-versions").glob("*")}}
+on_each_version = pytest.mark.parametrize("programs", VERSIONS.values(), ids=VERSIONS)
 
 
 def run(*command):
@@ -44,12 +48,14 @@ def folder(tmp_path):
     return tmp_path / "prometheus"
 
 
-def test_prometheus_takes_its_configuration_and_every_rule(folder):
-    run("promtool", "check", "config", str(folder / "prometheus.yml"))
+@on_each_version
+def test_prometheus_takes_its_configuration_and_every_rule(folder, programs):
+    run(f"{programs}promtool", "check", "config", str(folder / "prometheus.yml"))
 
 
-def test_alertmanager_takes_its_configuration(folder):
-    run("amtool", "check-config", str(folder / "alertmanager.yml"))
+@on_each_version
+def test_alertmanager_takes_its_configuration(folder, programs):
+    run(f"{programs}amtool", "check-config", str(folder / "alertmanager.yml"))
 
 
 def test_no_route_of_alertmanager_is_out_of_reach_and_no_inhibition_reaches_too_far():
@@ -58,6 +64,7 @@ def test_no_route_of_alertmanager_is_out_of_reach_and_no_inhibition_reaches_too_
     run(str(amlint), "check", "--strict", *rules, str(FOLDER / "alertmanager.yml"))
 
 
+@on_each_version
 @pytest.mark.parametrize(
     ("name", "severity", "receivers"),
     [
@@ -66,15 +73,16 @@ def test_no_route_of_alertmanager_is_out_of_reach_and_no_inhibition_reaches_too_
         ("DatabaseDown", "critical", "record,operators"),
     ],
 )
-def test_each_alert_is_recorded_and_mailed_and_the_watchdog_is_neither(name, severity, receivers):
+def test_each_alert_is_recorded_and_mailed_and_the_watchdog_is_neither(name, severity, receivers, programs):
     config = f"--config.file={FOLDER}/alertmanager.yml"
-    found = run("amtool", "config", "routes", "test", config, f"alertname={name}", f"severity={severity}")
+    found = run(f"{programs}amtool", "config", "routes", "test", config, f"alertname={name}", f"severity={severity}")
 
     assert found.strip() == receivers
 
 
-def test_each_alert_fires_and_does_not_fire_where_its_tests_say_so():
-    run("promtool", "test", "rules", *(str(path) for path in sorted((FOLDER / "tests").glob("*.yml"))))
+@on_each_version
+def test_each_alert_fires_and_does_not_fire_where_its_tests_say_so(programs):
+    run(f"{programs}promtool", "test", "rules", *(str(path) for path in sorted((FOLDER / "tests").glob("*.yml"))))
 
 
 def test_each_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not():

@@ -53,7 +53,7 @@ def test_what_is_on_a_channel_that_is_switched_off_stays_and_is_said(failed, cap
     Channel.objects.filter(owner__username="eve").update(is_enabled=False)
     call_command("redeliver", channel="Post")
     assert pending() == ["ada", "old"]
-    assert "eve: Post (inbox): switched off, so 1 stay as they are" in capsys.readouterr().out
+    assert "eve: Post (inbox): disabled, so 1 stay as they are" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

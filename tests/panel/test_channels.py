@@ -403,8 +403,8 @@ def test_what_is_older_than_a_day_is_not_counted(admin_client, admin_user):
 @pytest.mark.parametrize(
     ("columns", "state", "text"),
     [
-        ({"is_enabled": False, "switched_off_because": "gone"}, "off", "Switched off: gone."),
-        ({"is_enabled": False}, "off", "Switched off by its owner."),
+        ({"is_enabled": False, "switched_off_because": "gone"}, "off", "Disabled: gone."),
+        ({"is_enabled": False}, "off", "Disabled by its owner."),
         ({"failing_since": START}, "failing", "Nothing has got through since 2026-03-02 12:00:00 UTC."),
         ({"resume_at": START + timedelta(days=9_000)}, "asked to wait", "Rate-limited by the receiver until"),
         ({"resume_at": START}, "untried", "Nothing was sent on it yet."),
@@ -529,7 +529,7 @@ def test_a_test_is_asked_for_on_the_channels_page_and_goes_the_way_of_all_messag
     assert 'value="send_test"' in admin_client.get(page_of(channel)).text
     asked = _ask(admin_client, "send_test", channel)
     assert asked.request["PATH_INFO"] == page_of(channel)
-    assert "A test for Inbox is written. It is sent within some seconds" in asked.text
+    assert "Test queued for Inbox; it should arrive within a few seconds" in asked.text
     message = Message.objects.get()
     assert (message.kind, message.status) == ("test", "pending")
     # The database's own clock says what is due, and stands still while a test lasts.

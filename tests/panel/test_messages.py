@@ -110,12 +110,12 @@ def test_what_was_given_up_on_a_channel_that_is_off_says_so_and_leads_to_the_cha
     message = Message.objects.get()
     Message.objects.update(status="failed")
     page = reverse("admin:notify_message_change", args=[message.pk])
-    assert "its channel is switched off" not in admin_client.get(page).text
+    assert "its channel is disabled" not in admin_client.get(page).text
 
     Channel.objects.update(is_enabled=False)
 
     text = admin_client.get(page).text
-    assert "unless asked to, and its channel is switched off" in text
+    assert "unless asked to, and its channel is disabled" in text
     assert f'href="{reverse("admin:notify_channel_change", args=[message.channel_id])}"' in text
 
 

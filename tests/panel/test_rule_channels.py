@@ -59,7 +59,7 @@ def test_it_says_where_nothing_would_be_sent(admin_client, admin_user):
     set_channels(rule=rule, channels=[channel])
     Channel.objects.update(is_enabled=False, kind="email")
     text = admin_client.get(page_of(rule)).text
-    assert ("It is switched off" in text, "It cannot send as it is set" in text) == (True, True)
+    assert ("It is disabled" in text, "It cannot send as it is set" in text) == (True, True)
 
 
 def test_nobody_is_shown_what_others_would_be_sent(client):

@@ -38,7 +38,7 @@ def test_the_list_shows_the_newest_version(admin_client, admin_user):
     rule = make_rule(admin_user, assets=["BTC-USD"], condition=above(10))
     make_rule(admin_user, rule=rule, assets=["BTC-USD"], condition=above(20), enabled=False)
     answer = admin_client.get(reverse(LIST))
-    assert "BTC-USD is above 20 (switched off)" in answer.text
+    assert "BTC-USD is above 20 (disabled)" in answer.text
 
 
 @pytest.mark.django_db
@@ -130,11 +130,11 @@ def switch(client, word, *rules):
 @pytest.mark.django_db
 def test_a_rule_is_switched_off_and_on_at_its_place_in_the_log(admin_client, admin_user):
     (alert,) = make_notified_alerts(admin_user, 1)
-    assert "1 rule is switched off. Its open alerts close." in switch(admin_client, "off", alert.rule).text
+    assert "1 rule is disabled. Its open alerts close." in switch(admin_client, "off", alert.rule).text
     evaluate_pending(feed_id=alert.asset.feed_id)
     alert.refresh_from_db()
     assert alert.resolution == "rule_changed"
-    assert "1 rule is switched on." in switch(admin_client, "on", alert.rule).text
+    assert "1 rule is enabled." in switch(admin_client, "on", alert.rule).text
     assert "Nothing is changed." in switch(admin_client, "on", alert.rule).text
     assert [version.document["enabled"] for version in alert.rule.versions.all()] == [True, False, True]
     assert list(Channel.objects.filter(rule_channels__rule=alert.rule).values_list("name", flat=True)) == [
@@ -147,7 +147,7 @@ def test_a_rule_that_cannot_be_read_is_not_switched(admin_client, admin_user):
     make_feed("BTC-USD")
     rule = make_rule(admin_user, assets=["BTC-USD"], condition=above(10))
     rule.versions.update(document={"assets": ["BTC-USD"]})
-    assert "rule: not switched. condition: " in switch(admin_client, "off", rule).text
+    assert "rule: not disabled. condition: " in switch(admin_client, "off", rule).text
     assert rule.versions.count() == 1
 
 

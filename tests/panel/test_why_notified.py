@@ -117,7 +117,7 @@ def test_a_superuser_sees_what_holds_back_the_alerts_of_others(admin_client, ada
     [
         ({}, "notified at once"),
         ({"group_wait_seconds": 10}, "notified, after waiting 10 s for more alerts"),
-        ({"is_enabled": False}, "not notified: the channel is switched off"),
+        ({"is_enabled": False}, "not notified: the channel is disabled"),
         ({"created_at": at(60)}, "not notified: the channel was made later, at 2026-03-02 12:01:00 UTC"),
         (
             {"quiet_from": time(13), "quiet_until": time(16), "quiet_zone": "Europe/Kyiv"},
@@ -146,7 +146,7 @@ def test_all_that_keeps_an_alert_back_is_said(as_ada, ada, rule):
     silence(ada)
     Channel.objects.update(is_enabled=False, quiet_from=time(11), quiet_until=time(14))
     assert meets(as_ada, rule) == [
-        "not notified: the channel is switched off; held back until 2026-03-02 13:00:00 UTC by the silence “works”; "
+        "not notified: the channel is disabled; held back until 2026-03-02 13:00:00 UTC by the silence “works”; "
         "held back until 2026-03-02 14:00:00 UTC by quiet hours, 11:00 to 14:00 in UTC"
     ]
 
@@ -158,7 +158,7 @@ def test_a_channel_says_what_it_wants_and_how_it_does(as_ada, rule):
         wants_resolved=False, repeat_minutes=30, is_enabled=False, switched_off_because="no such host"
     )
     (row,) = rows(ask(as_ada, rule)[0], "What each channel would do now")
-    assert row[2:] == ["openings, no ends; reminders after 30 min", "Switched off: no such host."]
+    assert row[2:] == ["openings, no ends; reminders after 30 min", "Disabled: no such host."]
 
 
 def test_an_open_alert_says_what_became_of_it(as_ada, feed, rule):

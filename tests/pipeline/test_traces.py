@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from structlog.contextvars import bound_contextvars
 
 from apps import spans
-from apps.log_facts import noted
 from apps.market.models import FeedEntry
 from apps.notify.models import Attempt, Message
 from apps.notify.services import create_channel, set_channels
@@ -191,10 +191,28 @@ def test_of_a_trace_that_is_not_sampled_only_what_led_to_an_alert_is_sent_made_f
 
 
 def test_a_span_names_the_task_that_made_it(unsampled):
-    with noted(task_id="task-1"):
+    with bound_contextvars(task_id="task-1"):
         spans.record("x", trace_id=TRACE, span=1, parent=None, began_at=START, ended_at=START, attributes={})
 
     assert unsampled[0]["attributes"] == {"task_id": "task-1"}
+
+
+@pytest.mark.django_db
+def test_evaluations_are_linked_to_the_task_that_did_them_whichever_slot_it_was_sent_for(made):
+    feed, _ = notified_feed()
+    append_quotes(feed, [("A", at(0), "90")])
+    append_quotes(feed, [("A", at(1), "101")])
+    with bound_contextvars(task_id="0b1c0b1c-0b1c-4b1c-8b1c-0b1c0b1c0b1c"):
+        flow.evaluate_pending(feed_id=feed.pk)
+        flow.evaluate_pending(feed_id=feed.pk)
+    *evaluations, run = made
+    trace_id = "0b1c" * 2 + "0b1c4b1c8b1c" + "0b1c" * 3
+
+    assert [(one["name"], one["trace_id"]) for one in evaluations] == [("evaluate", TRACE)] * 3
+    assert (run["name"], run["trace_id"], run["parent"]) == ("evaluate pending", trace_id, None)
+    assert run["attributes"] == {"feed": feed.pk, "entries": 3}
+    assert [one["links"] for one in evaluations] == [[(trace_id, run["span"])]] * 3
+    assert run["began_at"] <= evaluations[0]["began_at"]
 
 
 def test_one_trace_in_n_is_sampled_by_its_id_alike_in_every_process(monkeypatch):
@@ -304,8 +322,12 @@ def test_the_spans_of_replaced_children_arrive_as_one_tree_for_each_slot(tmp_pat
             return [one for one in trees(came) if len(one) == 5]
 
         found = wait_until(lambda: len(complete()) >= 3 and complete(), timeout_seconds=60)
+        evaluations = [span for tree in found for span in tree if span.name == "evaluate"]
+        linked = {(link.trace_id, link.span_id) for one in evaluations for link in one.links}
+        wait_until(lambda: linked <= {(one.trace_id, one.span_id) for one in came if one.name == "evaluate pending"})
     for names in map(names_of, found):
         assert names == [("cache prices", "fetch"), ("evaluate", "fetch"), ("fetch", "tick"), ("store quotes", "fetch")]
+    assert [len(one.links) for one in evaluations] == [1] * len(found)
     stored = set(FeedEntry.objects.filter(kind="quotes").values_list("trace_id", flat=True))
     assert {one[0].trace_id.hex() for one in found} <= stored
 

@@ -3,12 +3,16 @@
 import fcntl
 import json
 import os
+import re
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+ENTRY = re.compile(r"usdc-depeg-recording +#\d+ +3 quotes, as of ")
 
 
 def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +42,8 @@ def test_the_demo_ends_with_an_open_alert_and_its_message_in_the_inbox(tmp_path)
     assert alert["summary"] in message["text"]
     assert message["delivered_at"] is not None
     assert not list(ROOT.glob("celerybeat-schedule*"))
-    # The lines before it are for people: none of them is a log line.
+    # The lines before it are for people: none of them is a log line, nor, unless it was asked for, a feed entry.
+    assert not ENTRY.search(done.stdout)
     assert not [line for line in lines if line.startswith("{")]
     assert [line for line in lines if f"ALERT [{alert['severity']}] {alert['rule']}: {alert['summary']}" in line]
 
@@ -80,3 +85,26 @@ def test_a_second_demo_on_the_same_folder_leaves_the_first_ones_database_alone(t
     line = "demo: another demo is running on this VAR_DIR; stop it, or set VAR_DIR to another folder\n"
     assert done.stderr == line
     assert database.read_text() == "in use"
+
+
+def test_with_keep_the_next_demo_goes_on_with_what_there_was(tmp_path):
+    first = demo(tmp_path, "--keep", "--entries", "--until-first-alert", "--timeout", "90", "--port", "0")
+    assert (first.returncode, first.stderr) == (0, "")
+    alert = json.loads(first.stdout.splitlines()[-1])["alert"]
+    assert ENTRY.search(first.stdout)
+    kept = tmp_path / "kept-demo.sqlite3"
+    note = tmp_path / "kept-demo.password"
+    assert note.stat().st_mode & 0o077 == 0
+    signing_in = f"sign in as admin with the password {note.read_text()}\n"
+    assert signing_in in first.stdout
+
+    # Another demo on this folder forgets only what is its own.
+    demo(tmp_path, "--timeout", "0.1", "--port", "0")
+    second = demo(tmp_path, "--keep", "--timeout", "3", "--port", "0")
+
+    assert (second.returncode, second.stderr) == (0, "")
+    assert second.stdout.startswith(f"Going on with {kept} …\n")
+    assert signing_in in second.stdout
+    assert f"{alert['rule']}: {alert['summary']}" not in second.stdout
+    with closing(sqlite3.connect(kept)) as database:
+        assert alert["id"] in {pk for (pk,) in database.execute("SELECT id FROM alerts_alert")}

@@ -18,7 +18,7 @@ CLAUSES = {
     ("feed", "keyless", "no_key"): "COINCAP_API_KEY is not set",
     ("feed", "sourceless", "no_source"): "the feed has no source",
     ("feed", "empty", "no_feed_asset"): "the feed has no asset",
-    ("channel", "off", "off"): "it is switched off",
+    ("channel", "off", "off"): "it is disabled",
     ("channel", "mail", "no_mail_server"): "this site has no mail server",
     ("rule", "nobody", "notifies_nobody"): "it notifies nobody",
     ("rule", "nothing", "no_asset"): "it is evaluated on no asset",
@@ -91,7 +91,7 @@ def test_what_has_stopped_in_the_demo_says_so_until_it_is_mended(tmp_path):
         stopped = {name for kind, name, _ in CLAUSES if kind == "feed"}
         assert {name for name in stopped if "Well, by the check at" in about(feeds[name])} == set()
         assert requests.get(f"{site}/status", timeout=30).status_code == 503
-        # Alerts open after a minute; an operator knows what was paused or switched off on purpose.
+        # Alerts open after a minute; an operator knows what was paused or disabled on purpose.
         subjects = {"Feed keyless", "Feed sourceless", "Feed empty", "Channel mail"}
         wait_until(lambda: alerts() == subjects, timeout_seconds=240)
         assert {name for name in subjects if name not in about("/admin/alerts/alert/")} == set()

@@ -38,7 +38,7 @@ def test_the_workers_read_every_queue_once(tmp_path):
     read = [name for command in commands for name in command[command.index("-Q") + 1].split(",")]
 
     assert sorted(read) == sorted(queue.name for queue in app.conf.task_queues)
-    assert all(command[:4] == ["celery", "-A", "fintech", "worker"] for command in commands)
+    assert all(command[:5] == ["celery", "-A", "fintech", "-q", "worker"] for command in commands)
 
 
 def test_an_analyzer_takes_its_shard_from_its_variable(tmp_path):

@@ -7,15 +7,18 @@ import threading
 
 import pytest
 from django.urls import URLResolver
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from apps import spans
 from apps.alerts.models import Alert
-from apps.log_facts import facts, noted
+from apps.notify.domain import span_of_delivery
+from apps.notify.models import Message
+from apps.notify.services import create_channel, set_channels
 from apps.pipeline import flow, tasks
 from apps.pipeline.traces import span_of_evaluation
 from apps.sources import services as sources
 from fintech.celery import begin_log_facts, end_log_facts
-from fintech.logs import JsonFormatter
+from fintech.logs import json_lines, readable_lines
 from fintech.urls import urlpatterns
 from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
 
@@ -25,7 +28,7 @@ class Lines(logging.Handler):
 
     def __init__(self):
         super().__init__()
-        self.setFormatter(JsonFormatter())
+        self.setFormatter(json_lines())
         self.found = []
 
     def emit(self, record):
@@ -47,14 +50,17 @@ def test_a_line_is_one_object_whatever_is_in_it(lines):
     logging.getLogger("x").info("a\nb", extra={"name_of_feed": "c\n{}", "odd": object})
 
     (line,) = lines
-    assert (line["message"], line["name_of_feed"], line["level"]) == ("a\nb", "c\n{}", "INFO")
-    assert "\n" not in JsonFormatter().format(logging.makeLogRecord({"msg": "a\nb"}))
+    assert (line["message"], line["name_of_feed"], line["level"]) == ("a\nb", "c\n{}", "info")
+    (spoken,) = readable_lines().format(logging.makeLogRecord({"msg": "a\nb", "name_of_feed": "c\n{}"})).splitlines()
+    assert "a\\nb" in spoken
+    assert "name_of_feed='c\\n{}'" in spoken
+    assert "\n" not in json_lines().format(logging.makeLogRecord({"msg": "a\nb"}))
 
 
 def test_facts_are_of_what_is_being_done_and_end_with_it(lines):
     log = logging.getLogger("x")
-    with noted(feed=1, trace_id="t"):
-        with noted(entry=5):
+    with bound_contextvars(feed=1, trace_id="t"):
+        with bound_contextvars(entry=5):
             log.info("inner", extra={"feed": 2})
         other = threading.Thread(target=lambda: log.info("elsewhere"))
         other.start()
@@ -65,7 +71,7 @@ def test_facts_are_of_what_is_being_done_and_end_with_it(lines):
     of_each = [{key: line[key] for key in ("feed", "trace_id", "entry") if key in line} for line in lines]
     # A line's own facts go before those around it.
     assert of_each == [{"feed": 2, "trace_id": "t", "entry": 5}, {}, {"feed": 1, "trace_id": "t"}, {}]
-    assert facts() == {}
+    assert get_contextvars() == {}
 
 
 @pytest.mark.django_db
@@ -76,7 +82,7 @@ def test_the_lines_of_a_request_have_its_id_and_so_has_the_answer(client, lines)
     assert line["request_id"] == answer.headers["X-Request-ID"]
     assert len(line["request_id"]) == 16
     assert client.get("/healthz").headers["X-Request-ID"] != answer.headers["X-Request-ID"]
-    assert facts() == {}
+    assert get_contextvars() == {}
 
 
 def fail(*args, **kwargs):
@@ -150,7 +156,7 @@ def test_a_task_an_entry_and_its_trace_are_in_the_lines_of_their_work(lines, mon
     assert (found["evaluating"]["feed"], found["evaluating"]["entry"]) == (feed.pk, entry.seq)
     assert found["evaluating"]["trace_id"] == entry.trace_id
     assert (found["fetching"]["trace_id"], found["fetching"]["feed"]) == ("f" * 32, feed.pk)
-    assert facts() == {}
+    assert get_contextvars() == {}
 
 
 @pytest.mark.django_db
@@ -166,3 +172,25 @@ def test_an_entry_that_changes_alerts_says_which_in_a_line_with_its_span_where_s
     (line,) = [one for one in lines if one["message"] == "alerts changed"]
     assert (line["alerts"], line["count"], line["entry"]) == ([Alert.objects.get().pk], 1, entry.seq)
     assert line["span_id"] == f"{span_of_evaluation(entry.trace_id, feed.pk, entry.seq):016x}"
+
+
+@pytest.mark.django_db
+def test_the_lines_of_a_delivery_have_the_trace_of_the_entry_and_the_alert(lines, monkeypatch):
+    monkeypatch.setenv(spans.ENDPOINT, "http://127.0.0.1:9")
+    monkeypatch.setattr(spans, "record", lambda *arguments, **columns: None)
+    ada = make_owner()
+    feed = make_feed("A")
+    rule = make_rule(ada, assets=["A"], condition=above(100))
+    channel = create_channel(owner=ada, name="Inbox", kind="inbox", config={})
+    set_channels(rule=rule, channels=[channel])
+    append_quotes(feed, [("A", at(1), "90")])
+    entry = append_quotes(feed, [("A", at(2), "101")])
+    flow.notify_channels(channel_ids=flow.evaluate_pending(feed_id=feed.pk))
+    flow.deliver(channel_id=channel.pk)
+    message = Message.objects.get()
+
+    (line,) = [one for one in lines if one["message"] == "message tried"]
+    assert (line["message_id"], line["attempt"], line["outcome"]) == (str(message.pk), 1, "delivered")
+    assert (line["alerts"], line["trace_id"]) == ([Alert.objects.get().pk], entry.trace_id)
+    assert line["span_id"] == f"{span_of_delivery(entry.trace_id, message.pk, 1):016x}"
+    assert get_contextvars() == {}

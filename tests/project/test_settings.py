@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import stat
 import subprocess
@@ -60,6 +61,8 @@ BAD = [
     *(("METRICS_LISTEN", {"METRICS_LISTEN": one}) for one in (CANARY, f"{CANARY}:0", f"{CANARY}:none", ":9101")),
     ("MESSAGE_RETENTION_DAYS", {"MESSAGE_RETENTION_DAYS": "7"}),
     ("LOGS_URL", {"LOGS_URL": f"javascript:{CANARY}"}),
+    ("LOKI_URL", {"LOKI_URL": f"http://ada:{CANARY}@loki.lan"}),
+    ("PROMETHEUS_URL", {"PROMETHEUS_URL": f"ftp://{CANARY}"}),
     ("TRACES_ONE_IN", {"TRACES_ONE_IN": "0"}),
     ("TRACES_ONE_IN", {"TRACES_ONE_IN": CANARY}),
     ("TRACES_URL", {"TRACES_URL": f"javascript:{CANARY}"}),
@@ -256,10 +259,23 @@ def test_an_embedded_run_makes_a_key_that_only_its_owner_reads_and_keeps_it(tmp_
     assert path.read_text() == key
 
 
-def test_what_is_refused_is_one_line_of_json_in_debugging_too_and_hides_a_link_that_acts(tmp_path):
+@pytest.mark.parametrize(
+    ("broker", "message_of"),
+    [
+        ("amqp://127.0.0.1:9", lambda line: json.loads(line)["message"]),
+        ("memory://", lambda line: re.fullmatch(r"[0-9T:.-]+Z \[warning +\] (.+?) +\[django\.request\] .*", line)[1]),
+    ],
+    ids=["json", "readable-when-embedded"],
+)
+def test_what_is_refused_is_one_line_in_debugging_too_and_hides_a_link_that_acts(tmp_path, broker, message_of):
     visit = "from django.test import Client; Client().get('/action/canary', headers={'host': '127.0.0.1'})"
 
-    done = run_python(tmp_path, "manage.py", "shell", "-v0", "-c", visit, DJANGO_DEBUG="true")
+    done = run_python(
+        *(tmp_path, "manage.py", "shell", "-v0", "-c", visit),
+        DJANGO_DEBUG="true",
+        DJANGO_SECRET_KEY="development-only",
+        CELERY_BROKER_URL=broker,
+    )
+    (line,) = done.stdout.splitlines()
 
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [json.loads(line)["message"] for line in done.stdout.splitlines()] == ["Not Found: /action/***"]
+    assert (done.returncode, done.stderr, message_of(line)) == (0, "", "Not Found: /action/***")

@@ -52,7 +52,7 @@ def known_names() -> set[str]:
 
 def test_names_are_found_in_code_and_templates():
     assert ("apps/accounts/services.py", "password_reset_confirm") in names_in_code()
-    assert ("apps/site/templates/site/live.html", "admin:alerts_alert_change") in names_in_templates()
+    assert ("apps/site/templates/site/alerts.html", "admin:alerts_alert_change") in names_in_templates()
 
 
 def test_every_url_name_leads_somewhere():

@@ -24,7 +24,7 @@ from apps.wording import format_time
         ("event", "an event is over at once"),
         ("once", "the rule ends with its first opening"),
         ("expired", "the rule expired"),
-        ("rule_changed", "the rule was changed, switched off or deleted, or the asset is chosen no more"),
+        ("rule_changed", "the rule was changed, disabled or deleted, or the asset is chosen no more"),
         ("evaluation_failed", "evaluating failed"),
     ],
 )

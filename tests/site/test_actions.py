@@ -16,7 +16,7 @@ from apps.notify.models import Message, Silence
 from apps.notify.services import Done, action_links, create_channel, create_silence, perform_action, set_channels
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule
-from fintech.logs import JsonFormatter
+from fintech.logs import json_lines
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, notify_all
 from tests.threads import at_once
 
@@ -360,7 +360,7 @@ def test_no_log_line_has_the_link(ada, caplog):
         assert Client(enforce_csrf_checks=True).post(f"/action/{one}").status_code == 403
         Client().get(f"/action/{one}")
 
-    lines = [JsonFormatter().format(record) for record in caplog.records]
+    lines = [json_lines().format(record) for record in caplog.records]
     assert sum("/action/" in line for line in lines) >= 3
     assert [line for line in lines if token.split(":")[1] in line] == []
 

@@ -10,9 +10,7 @@ from django.db.models import F, Model, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 
 from apps.api.graphql.context import Context
-
-PAGE_DEFAULT = 20
-PAGE_LARGEST = 100
+from apps.api.graphql.scalars import PAGE_DEFAULT, PAGE_LARGEST, PageSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ def pages_of(connection_type: Any, **arguments: Any) -> graphene.Field:
     """Return a field that gives pages of this connection. It may be null: it may be refused, or read later."""
     return graphene.Field(
         connection_type,
-        first=graphene.Int(default_value=PAGE_DEFAULT, description=f"How many rows: 1 to {PAGE_LARGEST}."),
+        first=PageSize(default_value=PAGE_DEFAULT, description=f"How many rows: 1 to {PAGE_LARGEST}."),
         after=graphene.String(description="A cursor of this list: the page begins behind it."),
         **arguments,
     )

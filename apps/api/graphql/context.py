@@ -1,5 +1,6 @@
 """What a request carries to every resolver: who asks, and what was read already."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -8,14 +9,17 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from graphql_sync_dataloaders import SyncDataLoader, SyncFuture
 
-from apps.api.graphql.errors import Unauthenticated
+from apps.api.graphql.errors import AskedTooOften, Unauthenticated
+from apps.api.monitoring.asking import Allowance
 
 
 class Context:
-    """One request."""
+    """One request. allowance: of the calls to Prometheus and Loki."""
 
     def __init__(self, *, user: AbstractBaseUser | AnonymousUser) -> None:
         self.user = user
+        self.allowance = Allowance()
+        self._costly: Counter[str] = Counter()
         self._loaders: dict[Any, SyncDataLoader] = {}
         self._read_before: dict[Any, dict[Any, Any]] = {}
 
@@ -30,6 +34,12 @@ class Context:
         if not settings.MARKET_IS_PUBLIC:
             self.owner()
         return self
+
+    def count_costly(self, name: str, *, most: int) -> None:
+        """Note that a costly field is asked for once more. Raises AskedTooOften."""
+        self._costly[name] += 1
+        if self._costly[name] > most:
+            raise AskedTooOften(most)
 
     def load(self, reader: Callable[..., Mapping[Any, Any]], key: Any, *arguments: Any) -> SyncFuture:
         """Return what `reader(context, keys, *arguments)` gives for `key`, later: it is called once for all the keys

@@ -38,6 +38,16 @@ class Forbidden(Exception):
     message = "Your account may not do this."
 
 
+class AskedTooOften(Exception):
+    """One request asks more often for what is costly than is answered."""
+
+    code = "LIMIT_EXCEEDED"
+
+    def __init__(self, most: int) -> None:
+        self.message = f"At most {most} of this are answered in one request. Ask for the others in another."
+        super().__init__(self.message)
+
+
 def without_suggestion(message: str) -> str:
     """Return a message of graphql-core without the names in the schema that it offers; in development as it is."""
     return message if settings.DEBUG else message.partition(" Did you mean ")[0]
@@ -46,7 +56,7 @@ def without_suggestion(message: str) -> str:
 def formatted_after_execution(error: GraphQLError, *, request_id: str) -> dict[str, Any]:
     """Return an error of a field as the client sees it. An unexpected one is logged, and has only the request's id."""
     original = error.original_error
-    if isinstance(original, Unauthenticated | Forbidden):
+    if isinstance(original, Unauthenticated | Forbidden | AskedTooOften):
         return _formatted(error, code=original.code, message=original.message)
     if isinstance(original, DATABASE_ERRORS):
         return _formatted(error, code="UNAVAILABLE", message="The database does not answer. Try again in some seconds.")

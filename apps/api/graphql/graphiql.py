@@ -104,9 +104,9 @@ EXAMPLES = [
         "Follow alerts",
         "subscription FollowAlerts {\n  alertChanged { event { kind at } alert { summary severity state } }\n}",
     ),
-    # Examples of mutations do little harm, since people may run them without reading them: the rule is switched off.
+    # Examples of mutations do little harm, since people may run them without reading them: the rule is disabled.
     (
-        "Make a rule, switched off",
+        "Create a rule, disabled",
         'mutation MakeRule {\n  createRule(\n    idempotencyKey: "example-rule"\n    name: "Crypto falls"\n'
         '    document: {\n      assets: {tag: "crypto"}\n'
         '      condition: {kind: "falls", percent: "5", window: "1h"}\n      enabled: false\n    }\n  ) {\n'
@@ -114,12 +114,14 @@ EXAMPLES = [
     ),
     (
         "Acknowledge an alert",
-        'mutation Acknowledge {\n  acknowledgeAlert(id: "1", note: "I look into it.") {\n'
+        'mutation Acknowledge {\n  acknowledgeAlert(\n    id: "00000000-0000-0000-0000-000000000000"\n'
+        '    note: "I look into it."\n  ) {\n'
         "    alert { summary state acknowledgedBy note }\n    errors { field code message }\n  }\n}",
     ),
     (
         "End a silence",
-        'mutation EndSilence {\n  endSilence(id: "1") {\n    silence { comment endsAt }\n'
+        'mutation EndSilence {\n  endSilence(id: "00000000-0000-0000-0000-000000000000") {\n'
+        "    silence { comment endsAt }\n"
         "    errors { field code message }\n  }\n}",
     ),
 ]

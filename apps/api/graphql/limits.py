@@ -38,11 +38,10 @@ from graphql.execution.values import get_argument_values
 from graphql.validation.validate import ValidationAbortedError
 
 from apps.api.errors import Refused
-from apps.api.graphql.connections import PAGE_DEFAULT, PAGE_LARGEST, place_of
+from apps.api.graphql.connections import place_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.errors import Invalid, without_suggestion
-from apps.market.models import slug_validator, symbol_validator
-from apps.owned_ids import OWNED_ID_FORM
+from apps.api.graphql.scalars import PAGE_DEFAULT
 
 TOKENS = 1_000
 DEPTH = 10
@@ -55,17 +54,6 @@ ERRORS_SHOWN = 5
 LIST_ASSUMED = 5
 
 _META = ("__schema", "__type")
-NUMBER_FORM = re.compile(r"[0-9]{1,18}\Z")
-UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-# What an `id` looks like, by the root field that takes it.
-ID_PATTERNS = {
-    "asset": re.compile(f"{symbol_validator.regex.pattern}|{OWNED_ID_FORM.pattern}"),
-    "feed": slug_validator.regex,
-    "portfolio": NUMBER_FORM,
-    "rule": NUMBER_FORM,
-    "alert": NUMBER_FORM,
-    "backtest": UUID_FORM,
-}
 # What no database takes: NUL, and half a character.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -244,7 +232,7 @@ def check_cost(
     context: Context,
 ) -> int:
     """Return how many fields the answer may have, fragments and pages expanded. Raises Refused where that is too many,
-    or where an argument is none: a page size, a cursor, an id."""
+    or where a cursor is none, or not of this list and this reader."""
     costs = _Costs(schema, document, variables=variables, context=context)
     cost = costs.of(operation.selection_set, schema.get_root_type(operation.operation))
     if cost > COST:
@@ -297,8 +285,6 @@ class _Costs:
         except GraphQLError as error:
             raise Refused("BAD_USER_INPUT", _short(error.message)) from None
         times = self._times(field, arguments)
-        if parent is self._schema.query_type and "id" in arguments and not ID_PATTERNS[name].match(arguments["id"]):
-            raise Refused("BAD_USER_INPUT", "Invalid id.")
         # A literal may write with an escape what the text of the query does not have.
         refuse_unstorable(arguments)
         if node.selection_set is None:
@@ -306,17 +292,13 @@ class _Costs:
         return 1 + times * self.of(node.selection_set, get_named_type(field.type))
 
     def _times(self, field: GraphQLField, arguments: Mapping[str, Any]) -> int:
-        """Return how many rows the field may give. Refuses a page size or a cursor that is none."""
+        """Return how many rows the field may give. Refuses a cursor that is none."""
         if "first" in field.args:
-            size = arguments.get("first")
-            size = PAGE_DEFAULT if size is None else size
-            if not 1 <= size <= PAGE_LARGEST:
-                raise Refused("BAD_USER_INPUT", f"first must be from 1 to {PAGE_LARGEST}.")
             after = arguments.get("after")
             name = get_named_type(field.type).name
             if after is not None and place_of(after, name=name, context=self._context) is None:
                 raise Refused("BAD_USER_INPUT", "after is not a cursor of this list.")
-            return size
+            return arguments.get("first") or PAGE_DEFAULT
         kind = field.type.of_type if isinstance(field.type, GraphQLNonNull) else field.type
         # The edges of a connection are counted by its page.
         return LIST_ASSUMED if isinstance(kind, GraphQLList) and not _gives_edges(field) else 1

@@ -1,17 +1,26 @@
-"""The three values that GraphQL has no type for, and enums from choices."""
+"""The values that GraphQL has no type for, and enums from choices. A scalar refuses what is none of its values before
+anything is executed."""
 
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal as PythonDecimal
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
-from graphql import GraphQLError, StringValueNode, value_from_ast_untyped
+from graphql import GraphQLError, IntValueNode, StringValueNode, value_from_ast_untyped
+
+from apps.market.models import slug_validator, symbol_validator
+from apps.owned_ids import OWNED_ID_FORM
 
 NESTED_DEEPEST = 30
+PAGE_DEFAULT = 20
+PAGE_LARGEST = 100
 
 _DECIMAL = re.compile(r"-?[0-9]{1,24}(\.[0-9]{1,18})?\Z")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_ASSET = re.compile(f"{symbol_validator.regex.pattern}|{OWNED_ID_FORM.pattern}")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)\Z", re.ASCII)
 
 
@@ -61,6 +70,92 @@ class DateTime(graphene.Scalar):
     def parse_literal(cls, node: Any, variables: Any = None) -> datetime:
         """Return the same of a literal."""
         return cls.parse_value(node.value if isinstance(node, StringValueNode) else None)
+
+
+class UUID(graphene.Scalar):
+    """The id of what has an owner, like "0f8fad5b-d9cb-469f-a165-70867728950e"."""
+
+    @staticmethod
+    def serialize(value: PythonUUID) -> str:
+        """Return its 36 characters."""
+        return str(value)
+
+    @staticmethod
+    def parse_value(value: Any) -> PythonUUID:
+        """Return the UUID that a text is. Raises GraphQLError."""
+        if not isinstance(value, str) or not _UUID.match(value):
+            raise GraphQLError('Write an id like "0f8fad5b-d9cb-469f-a165-70867728950e", as `id` gives it.')
+        return PythonUUID(value)
+
+    @classmethod
+    def parse_literal(cls, node: Any, variables: Any = None) -> PythonUUID:
+        """Return the same of a literal."""
+        return cls.parse_value(node.value if isinstance(node, StringValueNode) else None)
+
+
+class AssetId(graphene.Scalar):
+    """The name of an asset: a symbol or an alias, like "BTC-USD"; of one that has an owner, also its random
+    "owned-…"."""
+
+    @staticmethod
+    def serialize(value: str) -> str:
+        """Return the name itself."""
+        return value
+
+    @staticmethod
+    def parse_value(value: Any) -> str:
+        """Return the name itself. Raises GraphQLError where no asset can have it."""
+        if not isinstance(value, str) or not _ASSET.match(value):
+            raise GraphQLError('Write a symbol or an alias like "BTC-USD".')
+        return value
+
+    @classmethod
+    def parse_literal(cls, node: Any, variables: Any = None) -> str:
+        """Return the same of a literal."""
+        return cls.parse_value(node.value if isinstance(node, StringValueNode) else None)
+
+
+class FeedId(graphene.Scalar):
+    """The name of a feed, like "crypto-spot"."""
+
+    @staticmethod
+    def serialize(value: str) -> str:
+        """Return the name itself."""
+        return value
+
+    @staticmethod
+    def parse_value(value: Any) -> str:
+        """Return the name itself. Raises GraphQLError where no feed can have it."""
+        if not isinstance(value, str) or not slug_validator.regex.match(value):
+            raise GraphQLError('Write the name of a feed, like "crypto-spot".')
+        return value
+
+    @classmethod
+    def parse_literal(cls, node: Any, variables: Any = None) -> str:
+        """Return the same of a literal."""
+        return cls.parse_value(node.value if isinstance(node, StringValueNode) else None)
+
+
+class PageSize(graphene.Scalar):
+    """How many rows of a list: a whole number from 1 to 100."""
+
+    @staticmethod
+    def serialize(value: int) -> int:
+        """Return the number itself."""
+        return value
+
+    @staticmethod
+    def parse_value(value: Any) -> int:
+        """Return the number itself. Raises GraphQLError."""
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= PAGE_LARGEST:
+            raise GraphQLError(f"Write a whole number from 1 to {PAGE_LARGEST}.")
+        return value
+
+    @classmethod
+    def parse_literal(cls, node: Any, variables: Any = None) -> int:
+        """Return the same of a literal."""
+        is_short = isinstance(node, IntValueNode) and len(node.value) <= len(str(PAGE_LARGEST))
+        return cls.parse_value(int(node.value) if is_short else None)
 
 
 class JSON(graphene.Scalar):

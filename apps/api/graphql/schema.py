@@ -8,17 +8,21 @@ from graphql import print_schema
 from apps.api.graphql.mutations.alerts import AlertsMutation
 from apps.api.graphql.mutations.backtests import BacktestsMutation
 from apps.api.graphql.mutations.channels import ChannelsMutation
+from apps.api.graphql.mutations.imports import ImportsMutation
 from apps.api.graphql.mutations.listings import ListingsMutation
 from apps.api.graphql.mutations.portfolios import PortfoliosMutation
 from apps.api.graphql.mutations.rules import RulesMutation
 from apps.api.graphql.mutations.silences import SilencesMutation
+from apps.api.graphql.nodes import NodesQuery
 from apps.api.graphql.types.alerts import AlertsQuery, AlertsSubscription
 from apps.api.graphql.types.backtests import BacktestsQuery
 from apps.api.graphql.types.health import HealthQuery
 from apps.api.graphql.types.market import MarketQuery, MarketSubscription
+from apps.api.graphql.types.monitoring import MonitoringQuery
 from apps.api.graphql.types.notify import NotifyQuery
 from apps.api.graphql.types.portfolios import PortfoliosQuery
 from apps.api.graphql.types.rules import RulesQuery
+from apps.api.graphql.types.why import WhyQuery
 
 
 class Me(graphene.ObjectType):
@@ -29,7 +33,17 @@ class Me(graphene.ObjectType):
 
 
 class Query(
-    BacktestsQuery, HealthQuery, NotifyQuery, AlertsQuery, RulesQuery, PortfoliosQuery, MarketQuery, graphene.ObjectType
+    NodesQuery,
+    MonitoringQuery,
+    WhyQuery,
+    BacktestsQuery,
+    HealthQuery,
+    NotifyQuery,
+    AlertsQuery,
+    RulesQuery,
+    PortfoliosQuery,
+    MarketQuery,
+    graphene.ObjectType,
 ):
     """The fields that read."""
 
@@ -46,6 +60,7 @@ class Mutation(
     ChannelsMutation,
     BacktestsMutation,
     PortfoliosMutation,
+    ImportsMutation,
     ListingsMutation,
     graphene.ObjectType,
 ):

@@ -15,6 +15,7 @@ from apps.alerts.models import AlertEvent
 from apps.alerts.services import record_notification
 from apps.api.errors import Refused
 from apps.api.intake import inbound
+from apps.api.tokens.auth import Asker
 from apps.notify.services import enqueue
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def alertmanager(request: HttpRequest) -> JsonResponse:
     )
 
 
-def _record(content: bytes, now: datetime, _: str) -> dict[str, Any]:
+def _record(content: bytes, now: datetime, _: Asker) -> dict[str, Any]:
     try:
         notification = read_notification(content, now=now)
     except PayloadMalformed as error:

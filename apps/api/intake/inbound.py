@@ -9,7 +9,7 @@ from django.http.request import UnreadablePostError
 from django.utils import timezone
 
 from apps.api.errors import Refused
-from apps.api.json_requests import JSON_TYPES, announced_bytes, check_form
+from apps.api.json_requests import FORM, JSON_TYPES, announced_bytes, check_form
 from apps.api.tokens.auth import Asker, asker_of
 from apps.api.tokens.models import ApiToken
 
@@ -20,20 +20,22 @@ def answer(
     permission: str,
     refusal: str,
     largest_bytes: int,
-    take: Callable[[bytes, datetime, str], dict[str, Any]],
+    take: Callable[[bytes, datetime, Asker], dict[str, Any]],
     content_types: Collection[str] = JSON_TYPES,
+    form: str = FORM,
 ) -> JsonResponse:
-    """Give the body to `take`, with the time and the sender's code, and answer with what it returns; it raises Refused.
+    """Give the body to `take`, with the time and who sends it, and answer with what it returns; it raises Refused.
 
-    refusal: what is said to whom lacks the permission; content_types: those that the JSON may come under. While the
+    refusal: what is said to whom lacks the permission; content_types: those that the body may come under;
+    form: what is said of another. While the
     database is away or too busy the site answers 503, which senders try again; a 4xx they do not.
     """
     try:
         now = timezone.now()
-        check_form(request, allow="POST", content_types=content_types)
+        check_form(request, allow="POST", content_types=content_types, form=form)
         asker = asker_of(request, now=now, scope=ApiToken.Scope.WRITE)
         content = _content_from_whom_may(request, asker, permission=permission, refusal=refusal, most=largest_bytes)
-        status, answered, headers = 200, take(content, now, asker.sender), {}
+        status, answered, headers = 200, take(content, now, asker), {}
     except Refused as refused:
         status, answered, headers = refused.status, {"errors": refused.errors}, refused.headers
     return JsonResponse(answered, status=status, headers=headers)

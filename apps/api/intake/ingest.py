@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from apps.api.errors import Refused
 from apps.api.intake import inbound
 from apps.api.json_requests import JSON_TYPES
+from apps.api.tokens.auth import Asker
 from apps.sources.pushed import BODY_LARGEST_BYTES, PushMalformed, read_quotes
 from apps.sources.services import Pushed, PushRefused, record_pushed
 from apps.strict_json import UNTYPED
@@ -26,8 +27,8 @@ def ingest(request: HttpRequest, feed: str) -> JsonResponse:
     the web publishes nothing.
     """
 
-    def take(content: bytes, now: datetime, sender: str) -> dict[str, Any]:
-        return _record(content, feed=feed, now=now, sender=sender)
+    def take(content: bytes, now: datetime, asker: Asker) -> dict[str, Any]:
+        return _record(content, feed=feed, now=now, sender=asker.sender)
 
     return inbound.answer(
         request,

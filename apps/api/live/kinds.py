@@ -13,7 +13,8 @@ from apps.api.graphql.context import Context
 from apps.api.graphql.errors import Unauthenticated
 from apps.api.graphql.types.alerts import AlertChange, alerts_by_id
 from apps.api.graphql.types.market import QuoteUpdate
-from apps.market.queries import assets_named, following
+from apps.market.queries import assets_known_as, following
+from apps.owned_ids import is_owned
 
 ASSETS_LARGEST = 100
 OLDEST = timedelta(hours=1)
@@ -81,7 +82,10 @@ class Quotes:
         names = arguments["assets"]
         if not 1 <= len(names) <= ASSETS_LARGEST:
             raise Refused("BAD_USER_INPUT", f"assets must be 1 to {ASSETS_LARGEST} names.")
-        found = assets_named(names)
+        user: Any = context.user
+        known = assets_known_as(names, reader=user)
+        # Superusers see those of all owners; each is followed by its owner alone.
+        found = {name: asset for name, asset in known.items() if asset.owner_id in (None, user.pk)}
         unknown = next((name for name in names if name not in found), None)
         if unknown is not None:
             raise Refused("BAD_USER_INPUT", f"No asset is called {unknown[:64]}.")
@@ -92,6 +96,8 @@ class Quotes:
         if not isinstance(written, dict):
             raise Refused("BAD_USER_INPUT", "after is not a cursor of quoteUpdated.")
         place = {int(feed_id): seq for feed_id, seq in written.items()}
+        # A feed of an owner that it does not name was not followed: from now on.
+        place |= {feed_id: seq for feed_id, seq in end.items() if is_owned(feed_id) and feed_id not in place}
         if any(place[feed_id] > end[feed_id] for feed_id in place.keys() & end.keys()):
             raise refuse_too_old()
         return place
@@ -120,7 +126,11 @@ class Quotes:
         context: Context,
     ) -> Iterator[Update]:
         mine = [row for row in rows if row.asset.pk in wanted]
-        place = dict(after)
+        if not mine:
+            return
+        # Cursors name the installation's feeds, and of those of owners what is followed.
+        named = following.feeds_read_for({*after, *reached}, asset_ids=wanted)
+        place = {feed_id: seq for feed_id, seq in after.items() if feed_id in named}
         for row, following_row in zip_longest(mine, mine[1:]):
             is_last_of_entry = following_row is None or following_row[:2] != row[:2]
             # Of an entry with several, only the last one leaves it behind: whoever goes on from another gets it again.

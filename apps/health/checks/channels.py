@@ -38,7 +38,7 @@ def channel_findings(*, now: datetime) -> list[Finding]:
 
 
 def _off(pk: int, because: str) -> Finding:
-    """Return that a channel is off: because its owner wanted it so, or for what it was switched off."""
+    """Return that a channel is off: because its owner wanted it so, or why it was disabled."""
     if not because:
         return Finding(Subject.CHANNEL, pk, Code.OFF, Level.STOPPED)
     facts = {"because": because.rstrip(".")}
@@ -51,7 +51,7 @@ def _not_delivered(pk: int, *, since: datetime, now: datetime) -> Finding:
 
 
 def _by_last_try(ids: Sequence[int], *, now: datetime) -> list[Finding]:
-    """Return the problems of channels that no column tells: a failed test, a failure before the channel was switched on
+    """Return the problems of channels that no column tells: a failed test, a failure before the channel was enabled
     again, and that nothing was ever delivered."""
     if not ids:
         return []

@@ -189,6 +189,18 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='WatchedAsset',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('asset', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='watchers', to='market.asset')),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='watched_assets', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('user', 'asset'), name='one_place_on_a_watchlist')],
+            },
+        ),
+        migrations.CreateModel(
             name='Candle',
             fields=[
                 ('pk', models.CompositePrimaryKey('asset_id', 'resolution', 'at', blank=True, editable=False, primary_key=True, serialize=False)),

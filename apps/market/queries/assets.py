@@ -5,10 +5,13 @@ from datetime import datetime
 from itertools import starmap
 from typing import NamedTuple
 
+from django.db.models import Case, Exists, IntegerField, OuterRef, Q, QuerySet, Value, When
+
 from apps.canary import is_not_canary
 from apps.market.calendars import KNOWN_UNTIL, warning_of
-from apps.market.models import Asset, AssetAlias, AssetsChange
-from apps.market.queries.owners import assets_of, every_asset
+from apps.market.models import Asset, AssetAlias, AssetsChange, WatchedAsset
+from apps.market.queries.owners import Reader, assets_of, assets_seen_by, every_asset
+from apps.owned_ids import owned_id_of
 
 
 class ChosenAsset(NamedTuple):
@@ -90,11 +93,6 @@ def assets_changes() -> list[int]:
     return list(AssetsChange.objects.order_by("pk").values_list("pk", flat=True))
 
 
-def first_assets(*, limit: int) -> list[Asset]:
-    """Return assets in order of symbol."""
-    return list(Asset.objects.order_by("symbol")[:limit])
-
-
 def known_tags(*, limit: int) -> list[str]:
     """Return tags that assets carry, in order."""
     rows = Asset.objects.exclude(tags=[]).order_by().values_list("tags", flat=True)
@@ -110,6 +108,40 @@ def assets_named(names: Iterable[str], *, owner_id: int | None = None) -> dict[s
     # The last of a symbol stays: an owner's ids are below the installation's.
     named = assets_of(owner_id).filter(symbol__in=wanted).order_by("-pk")
     return by_alias | {asset.symbol: asset for asset in named}
+
+
+# How a term may match an asset, the best match first; other matches come last.
+_RANKS = ("symbol__iexact", "symbol__istartswith", "name__iexact", "name__istartswith", "symbol__icontains")
+
+
+def ranked(assets: QuerySet[Asset], term: str) -> QuerySet[Asset]:
+    """Return the assets, those first that match a term best."""
+    ranks = [When(**{lookup: term}, then=Value(rank)) for rank, lookup in enumerate(_RANKS)]
+    rank = Case(*ranks, default=Value(len(_RANKS)), output_field=IntegerField())
+    return assets.annotate(rank=rank).order_by("rank", "symbol")
+
+
+def matching(assets: QuerySet[Asset], term: str) -> QuerySet[Asset]:
+    """Return those of the assets whose symbol, name or alias has a term in it, the best match first."""
+    aliases = AssetAlias.objects.filter(asset=OuterRef("pk"), name__icontains=term)
+    return ranked(assets.filter(Q(symbol__icontains=term) | Q(name__icontains=term) | Exists(aliases)), term)
+
+
+def watched_ids(user: Reader) -> set[int]:
+    """Return the assets on somebody's watchlist. One statement; none for a stranger."""
+    if not user.is_authenticated:
+        return set()
+    return set(WatchedAsset.objects.filter(user=user.pk).order_by().values_list("asset_id", flat=True))
+
+
+def assets_known_as(names: Iterable[str], *, reader: Reader) -> dict[str, Asset]:
+    """Return name -> asset that `reader` may see, by the names that clients have for it: ids of owned assets, symbols
+    and aliases; their own assets go before the installation's. Three statements."""
+    wanted = list(names)
+    ids = {name: pk for name in wanted if (pk := owned_id_of(name)) is not None}
+    own = {asset.pk: asset for asset in assets_seen_by(reader).filter(pk__in=ids.values())} if ids else {}
+    named = assets_named([name for name in wanted if name not in ids], owner_id=reader.pk)
+    return named | {name: own[pk] for name, pk in ids.items() if pk in own}
 
 
 def calendar_warnings(*, now: datetime) -> list[str]:

@@ -299,30 +299,30 @@ def _at_moments(moments: Mapping[int, datetime]) -> QuerySet[Asset]:
     return Asset.every.filter(pk__in=list(moments)).order_by().annotate(moment=moment)
 
 
-def _clocks_of(asset_ids: Iterable[int]) -> dict[int, datetime]:
+def clocks_of(asset_ids: Iterable[int]) -> dict[int, datetime]:
     """Return asset id -> the clock of its feed, where it has one."""
     rows = Asset.every.filter(pk__in=list(asset_ids), feed__head__as_of__isnull=False).order_by()
     return dict(rows.values_list("pk", "feed__head__as_of"))
 
 
-def variations_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
-    """Return asset id -> percent by which its newest price differs from the one in force 24 hours before its feed's
+def variations_over(latest: Mapping[int, Decimal], *, back: timedelta) -> dict[int, Decimal]:
+    """Return asset id -> percent by which its newest price differs from the one in force so long before its feed's
     clock.
 
     latest: asset id -> newest price. Rounded half-even to 4 decimals, or to two significant digits where that would be
     0; without a price that old, and where it is signed, the asset is left out.
     """
-    return _variations(latest, {pk: as_of - timedelta(hours=24) for pk, as_of in _clocks_of(latest).items()})
+    return _variations(latest, {pk: as_of - back for pk, as_of in clocks_of(latest).items()})
 
 
 def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
-    """Return asset id -> percent by which its newest price differs from that at the last close, as variations_24h does.
+    """Return asset id -> percent by which its newest price differs from that at the last close, like variations_over.
 
     By its feed's clock: the end of the last session of its calendar; without one, the last midnight in UTC.
     """
     calendar_of = dict(Asset.every.filter(pk__in=list(latest)).exclude(calendar="").values_list("pk", "calendar"))
     moments = {}
-    for pk, as_of in _clocks_of(latest).items():
+    for pk, as_of in clocks_of(latest).items():
         code = calendar_of.get(pk)
         close = calendars.previous_close(code, as_of) if code in calendars.CALENDARS else None
         moments[pk] = close or as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -18,9 +18,16 @@ from apps.market.services.feeds import claim_feeds_behind, claim_feeds_pushed_to
 from apps.market.services.log import append_rules_entry, cache_latest, redo_cache_writes, store_quotes
 from apps.market.services.moving import AssetStays, move_asset, refuse_to_move
 from apps.market.services.owning import create_asset, create_bare_feed, delete_asset
-from apps.market.services.retention import make_days_ahead, prune_minute_candles, prune_quotes, prune_switches
+from apps.market.services.retention import (
+    make_days_ahead,
+    prune_minute_candles,
+    prune_quotes,
+    prune_switches,
+    tables_of_old_quotes,
+)
 from apps.market.services.splitting import SplitRefused, append_split
 from apps.market.services.switching import IMPORTED
+from apps.market.services.watching import unwatch, watch
 
 __all__ = [
     "IMPORTED",
@@ -57,4 +64,7 @@ __all__ = [
     "resume_feeds",
     "roll_up",
     "store_quotes",
+    "tables_of_old_quotes",
+    "unwatch",
+    "watch",
 ]

@@ -1,5 +1,6 @@
 """What is dropped when it is older than it is kept for, and what is made ahead."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
@@ -35,18 +36,8 @@ def prune_quotes(*, now: datetime, dry_run: bool = False) -> dict[date, int]:
 
     LatestQuote keeps the newest price of each asset.
     """
-    kept = retention()
-    clocks = [as_of for as_of in FeedHead.objects.values_list("as_of", flat=True) if as_of is not None]
-
-    def is_over(day: date) -> bool:
-        # A feed whose clock is before that day (a replayed recording beside a live market) has no quotes in it. One at
-        # least has passed it: a day that nobody has reached yet was made for quotes that are about to be stored.
-        passed = [clock.date() - kept > day for clock in clocks]
-        return any(passed) and all(is_past or clock.date() < day for clock, is_past in zip(clocks, passed, strict=True))
-
-    over = [day for day in partitions.days() if is_over(day)]
-    wanted = _days_wanted(now=now) if over else []
-    over = partitions.droppable([day for day in over if not any(first <= day <= last for first, last in wanted)])
+    is_over = _left_behind(for_longer_than=retention())
+    over = _days_over(is_over, now=now)
     counts = partitions.count_by_day(over)
     if not dry_run:
         partitions.drop(over)
@@ -55,6 +46,32 @@ def prune_quotes(*, now: datetime, dry_run: bool = False) -> dict[date, int]:
         for day in [day for day in superseded if is_over(day) and day not in kept_days]:
             SupersededQuote.objects.filter(at__gte=_midnight(day), at__lt=_midnight(day + DAY)).delete()
     return counts
+
+
+def tables_of_old_quotes(*, older_than: timedelta, now: datetime) -> list[str]:
+    """Return the tables of PostgreSQL that hold only quotes of days that every feed has left behind for longer than
+    that, by its own clock, and that are rolled up: a backup can do without their rows."""
+    return partitions.tables(_days_over(_left_behind(for_longer_than=older_than), now=now))
+
+
+def _left_behind(*, for_longer_than: timedelta) -> Callable[[date], bool]:
+    """Return what says of a day whether every feed has left it behind for longer than that, by its own clock."""
+    clocks = [as_of for as_of in FeedHead.objects.values_list("as_of", flat=True) if as_of is not None]
+
+    def is_over(day: date) -> bool:
+        # A feed whose clock is before that day (a replayed recording beside a live market) has no quotes in it. One at
+        # least has passed it: a day that nobody has reached yet was made for quotes that are about to be stored.
+        passed = [clock.date() - for_longer_than > day for clock in clocks]
+        return any(passed) and all(is_past or clock.date() < day for clock, is_past in zip(clocks, passed, strict=True))
+
+    return is_over
+
+
+def _days_over(is_over: Callable[[date], bool], *, now: datetime) -> list[date]:
+    """Return the days that are over and that nothing is still to be made of, of a month only all."""
+    over = [day for day in partitions.days() if is_over(day)]
+    wanted = _days_wanted(now=now) if over else []
+    return partitions.droppable([day for day in over if not any(first <= day <= last for first, last in wanted)])
 
 
 def _days_wanted(*, now: datetime) -> list[tuple[date, date]]:

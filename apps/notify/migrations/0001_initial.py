@@ -26,6 +26,7 @@ class Migration(migrations.Migration):
             name='Channel',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('name', models.CharField(help_text='What you call it.', max_length=64, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('kind', models.CharField(help_text='How you are notified.', max_length=16)),
                 ('config', models.JSONField(blank=True, default=dict, editable=False)),
@@ -120,6 +121,7 @@ class Migration(migrations.Migration):
             name='Silence',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('severity', models.CharField(blank=True, choices=[('info', 'info'), ('warning', 'warning'), ('critical', 'critical')], help_text='Empty: of any severity, critical ones too.', max_length=8)),
                 ('starts_at', models.DateTimeField(help_text='UTC.')),
                 ('ends_at', models.DateTimeField(help_text='UTC. Then each channel gets what was deferred, in one message.')),

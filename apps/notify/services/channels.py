@@ -1,4 +1,4 @@
-"""Channels made, tried and switched off, and what they gave up sent again."""
+"""Channels made, tried and disabled, and what they gave up sent again."""
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
@@ -124,7 +124,7 @@ def delete_channel(*, channel: Channel) -> None:
         # Whoever plans a message on it meanwhile waits, or is waited for.
         channel = Channel.objects.select_for_update().get(pk=channel.pk)
         if has_notified(channel):
-            raise ChannelStays("Messages about alerts stay on record. Switch it off instead.")
+            raise ChannelStays("Messages about alerts stay on record. Disable it instead.")
         channel.delete()
 
 
@@ -141,13 +141,13 @@ def send_test(*, channel: Channel, asked_by: str, now: datetime, content: tuple[
     """Return a new message that tests this channel. It is sent like all others, by the next tick.
 
     content: its subject and text; by default it says that it is a test.
-    Raises TestRefused: switched off, or tried less than a minute ago.
+    Raises TestRefused: disabled, or tried less than a minute ago.
     """
     with transaction.atomic():
         # Two presses at once are one after the other.
         channel = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
         if not channel.is_enabled:
-            raise TestRefused(f"{channel.name} is switched off. Switch it on first.")
+            raise TestRefused(f"{channel.name} is disabled. Enable it first.")
         lately = (now - TEST_PAUSE, now + TEST_PAUSE)
         if channel.messages.filter(kind=Message.Kind.TEST, created_at__range=lately).exists():
             raise TestRefused(
@@ -174,7 +174,7 @@ def set_channels(*, rule: Rule, channels: Sequence[Channel]) -> None:
 
 
 def switch_off(*, channel: Channel, because: str, now: datetime) -> bool:
-    """Switch off a channel that does not work, in the caller's transaction, and return whether it was on. The check of
+    """Disable a channel that does not work, in the caller's transaction, and return whether it was on. The check of
     health finds it, and its owner is notified on another channel.
 
     Its unsent messages fail when a sender finds them, and can be sent again; but what it has not delivered of alerts
@@ -194,7 +194,7 @@ def switch_off(*, channel: Channel, because: str, now: datetime) -> bool:
 
 
 def switch_on(*, channel: Channel) -> None:
-    """Switch a channel on, and clear the record of its failures: if it still does not work, it fails again."""
+    """Enable a channel, and clear the record of its failures: if it still does not work, it fails again."""
     channel.is_enabled = True
     channel.switched_off_because = ""
     channel.failing_since = channel.refused_since = channel.resume_at = None
@@ -240,7 +240,7 @@ def retire_previous_secret(*, channel: Channel) -> bool:
 
 def redeliver(*, messages: QuerySet[Message], now: datetime) -> int:
     """Have those of the messages that failed sent again, with the same ids and the whole schedule of retries, and
-    return how many those are. Messages of a channel that is switched off stay as they are."""
+    return how many those are. Messages of a channel that is disabled stay as they are."""
     failed = messages.filter(status=Message.Status.FAILED, channel__is_enabled=True).order_by().values("pk")
     with transaction.atomic():
         # Reminders count from the end of the new attempts.
@@ -260,7 +260,7 @@ def reconsider_quiet_hours(*, channel: Channel, now: datetime) -> None:
 
 
 def inbox_of(owner: AbstractBaseUser, *, other_than: Channel | None = None) -> Channel:
-    """Return an inbox of the owner that is switched on; one is made where there is none."""
+    """Return an inbox of the owner that is enabled; one is made where there is none."""
     inboxes = Channel.objects.filter(owner=owner, kind="inbox", is_enabled=True).order_by("pk")
     inbox = next((one for one in inboxes if one != other_than), None)
     if inbox is None:
@@ -281,7 +281,7 @@ def channel_that_works(owner: AbstractBaseUser, *, other_than: Channel | None = 
     working = Channel.objects.filter(
         owner=owner, is_enabled=True, failing_since=None, messages__status=Message.Status.DELIVERED
     )
-    # Locked: whoever switches it off meanwhile waits and finds the notification. One that is being switched off is
+    # Locked: whoever disables it meanwhile waits and finds the notification. One that is being disabled is
     # skipped.
     last = (
         working.exclude(pk=other_than.pk if other_than is not None else None)

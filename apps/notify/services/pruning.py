@@ -29,7 +29,7 @@ def prune_messages(*, now: datetime, dry_run: bool = False, at_most_seconds: flo
 
     Messages about an open alert stay: its resolution notifies the channels of its opening, and reminders count from the
     last one. So do two messages of each channel, which show whether it works. A notification without a message gets
-    one, also on a channel that is switched off, so those need no pruning.
+    one, also on a channel that is disabled, so those need no pruning.
     """
     dropped = 0
     until = time.monotonic() + at_most_seconds

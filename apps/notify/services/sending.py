@@ -5,12 +5,16 @@ import random
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
+from structlog.contextvars import bound_contextvars
 
+from apps import spans
 from apps.notify import domain, queries
+from apps.notify.domain import span_of_delivery
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Attempt, Channel, Message
 from apps.notify.services.actions import action_links
@@ -37,9 +41,10 @@ logger = logging.getLogger(__name__)
 
 # Longer than a task that sends may run (25 s), so no two senders have one message.
 SEND_LEASE = timedelta(seconds=30)
+ALERTS_LOGGED = 20
 # Reason of an attempt whose process did not say what came of it.
 LOST = "lost"
-# A channel on which every attempt has failed for so long is switched off.
+# A channel on which every attempt has failed for so long is disabled.
 FAILING_AT_MOST = timedelta(hours=72)
 
 
@@ -52,6 +57,20 @@ def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) 
     attempt = _claim(channel_id, now=now, while_failing=while_failing)
     if attempt is None:
         return None
+    with bound_contextvars(**_log_facts(attempt)):
+        return _send(attempt, now=now)
+
+
+def _log_facts(attempt: Attempt) -> dict[str, Any]:
+    """Return what log lines say of an attempt: its message, alerts, and the trace of the entry that made the first."""
+    message = attempt.message
+    trace_id = message.trace_id  # type: ignore[attr-defined]  # by queries.next_message
+    named = spans.named(trace_id, span_of_delivery(trace_id, message.pk, attempt.number)) if trace_id else {}
+    alert_ids = sorted({item["alert_id"] for item in message.items})
+    return {"message_id": str(message.pk), "attempt": attempt.number, "alerts": alert_ids[:ALERTS_LOGGED], **named}
+
+
+def _send(attempt: Attempt, *, now: datetime) -> str:
     began = time.monotonic()
     came: Receipt | TransportFailure
     try:
@@ -63,7 +82,7 @@ def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) 
         came = TransportUnavailable("no_key", f"The channel's secrets cannot be decrypted: {error}.")
     except Exception:
         # An error that a transport did not foresee is a failed attempt, with the traceback in the log.
-        logger.exception("transport raised", extra={"message_id": str(attempt.message_id)})
+        logger.exception("transport raised")
         came = TransportUnavailable("crashed", "The transport failed; the log says how.")
     attempt.milliseconds = round((time.monotonic() - began) * 1_000)
     try:
@@ -72,7 +91,7 @@ def deliver_next(*, channel_id: int, now: datetime, while_failing: bool = True) 
         if connection.in_atomic_block or connection.is_usable():
             raise
         # The receiver's answer is known here and nowhere else. Whether the first commit was made, the rows say.
-        logger.warning("outcome written on a new connection", extra={"message_id": str(attempt.message_id)})
+        logger.warning("outcome written on a new connection")
         connection.close()
         return _finish(attempt, came=came, now=now)
 
@@ -153,10 +172,7 @@ def _finish(attempt: Attempt, *, came: Receipt | TransportFailure, now: datetime
     is_test = message.kind == Message.Kind.TEST
     outcome = _outcome_of(came)
     reason = came.reason if isinstance(came, TransportFailure) else ""
-    logger.info(
-        "message tried",
-        extra={"message_id": str(message.pk), "attempt": attempt.number, "outcome": str(outcome), "reason": reason},
-    )
+    logger.info("message tried", extra={"outcome": str(outcome), "reason": reason})
     with transaction.atomic():
         # As it is by now: its owner may have changed how often it reminds.
         locked = Channel.objects.select_for_update(no_key=True).filter(pk=channel.pk).first()
@@ -248,7 +264,7 @@ def _put_off(attempt: Attempt, *, came: TransportUnavailable, now: datetime) -> 
 
 
 def _note_failure(channel: Channel, *, came: TransportFailure, now: datetime) -> None:
-    """Record since when the channel fails, and switch it off after FAILING_AT_MOST, or where it was refused for as long
+    """Record since when the channel fails, and disable it after FAILING_AT_MOST, or where it was refused for as long
     as makes a refusal believed."""
     refused_since = (channel.refused_since or now) if isinstance(came, RefusedForNow) else None
     failing_since = channel.failing_since or now

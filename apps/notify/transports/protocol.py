@@ -46,7 +46,7 @@ class TransportUnavailable(TransportFailure):
 
 
 class RefusedForNow(TransportUnavailable):
-    """The channel was refused, which may be a fault of a moment: it is tried again, and switched off where it has been
+    """The channel was refused, which may be a fault of a moment: it is tried again, and disabled where it has been
     refused, and nothing else has come of it, for `off_after`. is_shared: by a server that other channels of its kind
     use too, and which is to blame where it refuses those as well."""
 

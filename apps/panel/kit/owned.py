@@ -64,4 +64,4 @@ def describe_document(document: Any) -> str:
         spec = RuleSpec.read(document)
     except RuleInvalid as error:
         return f"cannot be read: {error}"
-    return describe_rule(spec) + ("" if spec.enabled else " (switched off)")
+    return describe_rule(spec) + ("" if spec.enabled else " (disabled)")

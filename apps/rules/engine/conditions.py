@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from apps.rules.engine.codes import Unknown
@@ -135,6 +136,13 @@ def counts_hours(condition: Condition) -> bool:
 def has_price(condition: Condition) -> bool:
     """Tell whether it names a price or an amount anywhere, which a split makes another."""
     return any(leaf.has_price or (isinstance(leaf, Average) and leaf.by is not None) for leaf in leaves_of(condition))
+
+
+def levels_of(condition: Condition) -> list[Decimal]:
+    """Return the prices that it compares with, each once, in the order in which they are written."""
+    leaves = [leaf for leaf in leaves_of(condition) if isinstance(leaf, _WITH_LEVELS)]
+    named = [getattr(leaf, name, None) for leaf in leaves for name in ("level", "low", "high")]
+    return list(dict.fromkeys(level for level in named if level is not None))
 
 
 def compares_prices(condition: Condition) -> bool:

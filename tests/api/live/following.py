@@ -15,9 +15,9 @@ from apps.market.models import FeedEntry
 from tests.builders import append_quotes
 from tests.rig import wait_until
 
-QUOTES = (
-    "subscription ($assets: [ID!]!, $after: String) { quoteUpdated(assets: $assets, after: $after) { cursor price } }"
-)
+QUOTES = """subscription ($assets: [AssetId!]!, $after: String) {
+  quoteUpdated(assets: $assets, after: $after) { cursor price }
+}"""
 ALERTS = "subscription ($after: String) { alertChanged(after: $after) { cursor event { kind } alert { summary } } }"
 PATIENCE_SECONDS = 10
 

@@ -23,7 +23,7 @@ from apps.api.tokens.models import ApiToken
 from apps.api.tokens.services import create_token, revoke_token
 from apps.market.models import FeedEntry
 from tests.api.live.following import ALERTS, QUOTES, append, running
-from tests.builders import at, make_feed, make_member, make_notified_alerts
+from tests.builders import append_owned, at, make_feed, make_member, make_notified_alerts, make_owned
 from tests.rig import wait_until
 from tests.threads import elsewhere
 
@@ -71,6 +71,17 @@ def test_new_quotes_of_the_assets_come_in_the_order_of_the_log(live, feed, token
     append(feed, [("C", at(2), "109")])
     append(feed, [("A", at(3), "104")])
     assert prices(follower, 3) == ["102", "103", "104"]
+
+
+def test_an_owner_follows_an_asset_of_their_own_beside_others(live, feed, ada, token):
+    series = make_owned(ada, "MINE")
+    follower = live.follow(QUOTES, {"assets": ["MINE", "A"]}, token=token)
+    other = live.follow(QUOTES, {"assets": ["MINE"]}, token=token_of(make_member("eve")))
+    assert other.next().data["errors"][0]["message"] == "No asset is called MINE."
+    append_owned(series, [("MINE", at(1), "7")])
+    assert prices(follower, 1) == ["7"]
+    append(feed, [("A", at(2), "102")])
+    assert prices(follower, 1) == ["102"]
 
 
 def test_who_goes_on_from_a_cursor_gets_the_rest_and_nothing_twice_but_the_entry_it_was_in(live, feed, token):

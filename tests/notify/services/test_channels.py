@@ -124,7 +124,7 @@ def test_a_channel_is_tried_once_a_minute(channel):
 
 def test_a_channel_that_is_switched_off_is_not_tried(channel):
     Channel.objects.update(is_enabled=False)
-    with pytest.raises(services.TestRefused, match="Fake is switched off. Switch it on first."):
+    with pytest.raises(services.TestRefused, match="Fake is disabled. Enable it first."):
         services.send_test(channel=channel, asked_by="ada", now=timezone.now())
     assert not Message.objects.exists()
 

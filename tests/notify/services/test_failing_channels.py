@@ -1,4 +1,4 @@
-"""What failed attempts mean for their channel: pauses, switching it off, sending again."""
+"""What failed attempts mean for their channel: pauses, disabling it, sending again."""
 
 from datetime import timedelta
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
 
@@ -11,6 +12,7 @@ from apps.alerts.services import acknowledge
 from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Mutation, check_column, row_of
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty
+from apps.api.graphql.scalars import UUID
 from apps.api.graphql.types.alerts import Alert, alerts_by_id
 
 
@@ -18,14 +20,14 @@ class AcknowledgeAlert(Mutation):
     """Say that somebody knows of an open alert. It is reminded of no more, and stays open until it is over."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
         note = graphene.String(default_value="", description="What you found, or what you do about it.")
 
     permission = "alerts.change_alert"
     alert = graphene.Field(Alert)
 
     @classmethod
-    def change(cls, context: Context, now: datetime, *, id: str, note: str | None) -> dict[str, Any]:
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID, note: str | None) -> dict[str, Any]:
         """Acknowledge it."""
         check_column(AlertRow, "note", note or "")
         alert = row_of(alerts_of(context.owner()), id)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
 
@@ -9,7 +10,7 @@ from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty
 from apps.api.graphql.mutations.rules import faults_of_rules, written_form
-from apps.api.graphql.scalars import JSON, DateTime
+from apps.api.graphql.scalars import JSON, UUID, DateTime
 from apps.api.graphql.types.backtests import Backtest
 from apps.backtests.models import BacktestRun
 from apps.backtests.queries import backtests_seen_by
@@ -21,7 +22,7 @@ class StartBacktest(Creation):
     """Try a rule on what is stored, as soon as a worker is free. One of yours at a time."""
 
     class Arguments:
-        rule = graphene.ID(required=True)
+        rule = UUID(required=True)
         since = DateTime(required=True)
         until = DateTime(required=True)
         document = JSON(
@@ -34,7 +35,14 @@ class StartBacktest(Creation):
 
     @classmethod
     def change(
-        cls, context: Context, now: datetime, *, rule: str, since: datetime, until: datetime, document: Any = None
+        cls,
+        context: Context,
+        now: datetime,
+        *,
+        rule: PythonUUID,
+        since: datetime,
+        until: datetime,
+        document: Any = None,
     ) -> BacktestRun:
         """Ask for it in the client's name."""
         tried = row_of(rules_seen_by(context.owner()), rule, field="rule")
@@ -57,13 +65,13 @@ class CancelBacktest(Mutation):
     """Cancel a backtest that is not over. One that runs stops within seconds."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
 
     permission = "rules.change_rule"
     backtest = graphene.Field(Backtest)
 
     @classmethod
-    def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
         """Cancel it."""
         rows = backtests_seen_by(context.owner()).defer("result")
         run = row_of(rows, id)

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 import graphene
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Model, QuerySet, UUIDField
+from django.db.models import Model, QuerySet
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from graphene.utils.props import props
@@ -18,9 +19,9 @@ from graphene.utils.props import props
 from apps.accounts.services import KeyReused, claim_key, note_created
 from apps.api.graphql.context import Context
 from apps.api.graphql.errors import Forbidden
-from apps.api.graphql.limits import NUMBER_FORM, UUID_FORM
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty, faults_of, not_found
 from apps.api.graphql.scalars import enum
+from apps.public_ids import with_public_id
 
 Row = TypeVar("Row", bound=Model)
 
@@ -149,11 +150,10 @@ class Creation(Mutation):
         raise NotImplementedError
 
 
-def row_of(rows: QuerySet[Row], id: str, *, field: str = "id") -> Row:
-    """Return the row of an id, of those that the reader may change. Raises Faulty, in the same words whether the id is
-    none, or of nothing, or of what is somebody else's."""
-    form = UUID_FORM if isinstance(rows.model._meta.pk, UUIDField) else NUMBER_FORM
-    row = rows.filter(pk=id).first() if form.match(id) else None
+def row_of(rows: QuerySet[Row], id: UUID, *, field: str = "id") -> Row:
+    """Return the row of a public id, of those that the reader may change. Raises Faulty, in the same words whether
+    nothing has the id, or what is somebody else's."""
+    row = with_public_id(rows, id)
     if row is None:
         raise not_found(field)
     return row

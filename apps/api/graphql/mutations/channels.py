@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
 from django.core.exceptions import ValidationError
@@ -9,7 +10,7 @@ from django.core.exceptions import ValidationError
 from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty
-from apps.api.graphql.scalars import JSON
+from apps.api.graphql.scalars import JSON, UUID
 from apps.api.graphql.types.notify import Channel, Message
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel as ChannelRow
@@ -94,7 +95,7 @@ class UpdateChannel(Mutation):
     """Change a channel; what is left out stays. Its kind is what it is."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
         name = graphene.String()
         settings = JSON(description=f"{_SETTINGS} What is left out of it stays too.")
         options = ChannelOptions()
@@ -109,7 +110,7 @@ class UpdateChannel(Mutation):
         context: Context,
         now: datetime,
         *,
-        id: str,
+        id: PythonUUID,
         name: str | None = None,
         settings: Any = None,
         options: Any = None,
@@ -129,13 +130,13 @@ class DeleteChannel(Mutation):
     """Delete a channel that has only been tried. One that was notified of alerts stays on record: switch it off."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
 
     permission = "notify.delete_channel"
-    deleted_id = graphene.ID()
+    deleted_id = graphene.Field(UUID)
 
     @classmethod
-    def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
         """Delete it."""
         try:
             delete_channel(channel=row_of(channels_seen_by(context.owner()), id))
@@ -150,14 +151,14 @@ class TestChannel(Creation):
     __test__ = False  # It is no test class, whatever its name looks like.
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
 
     permission = "notify.change_channel"
     gives = "message"
     message = graphene.Field(Message, description="Its status says later what came of it.")
 
     @classmethod
-    def change(cls, context: Context, now: datetime, *, id: str) -> MessageRow:
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> MessageRow:
         """Write the message; the next tick sends it."""
         channel = row_of(channels_seen_by(context.owner()), id)
         try:

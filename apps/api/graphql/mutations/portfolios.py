@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
 from graphene.utils.str_converters import to_camel_case
@@ -12,7 +13,7 @@ from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty
 from apps.api.graphql.mutations.silences import asset_of
-from apps.api.graphql.scalars import DateTime, Decimal
+from apps.api.graphql.scalars import UUID, AssetId, DateTime, Decimal
 from apps.api.graphql.types.portfolios import CorporateEvent, LotMethod, Portfolio, Transaction, TransactionKind
 from apps.portfolios.domain.transactions import Method
 from apps.portfolios.models import Portfolio as PortfolioRow
@@ -26,8 +27,10 @@ from apps.portfolios.services import (
     create_portfolio,
     delete_portfolio,
     delete_transactions,
+    recompute,
     record_transactions,
 )
+from apps.public_ids import public_id_of
 
 _BASE_CURRENCY = "ISO 4217, or that of an asset's price, like EUR."
 
@@ -39,22 +42,22 @@ class TransactionInput(graphene.InputObjectType):
     event = CorporateEvent()
     at = DateTime()
     has_time = graphene.Boolean(description="False: only the date counts.")
-    asset = graphene.ID(description="Symbol or alias.")
+    asset = AssetId(description="Symbol or alias.")
     quantity = Decimal()
     amount = Decimal()
     currency = graphene.String()
     rate = Decimal()
     fee = Decimal()
     fee_currency = graphene.String()
-    fee_asset = graphene.ID(description="Symbol or alias.")
+    fee_asset = AssetId(description="Symbol or alias.")
     fee_quantity = Decimal()
     tax = Decimal()
     tax_currency = graphene.String()
     counter_amount = Decimal()
     counter_currency = graphene.String()
     acquired_at = DateTime()
-    to_portfolio = graphene.ID()
-    to_asset = graphene.ID(description="Symbol or alias.")
+    to_portfolio = UUID()
+    to_asset = AssetId(description="Symbol or alias.")
     numerator = graphene.Int()
     denominator = graphene.Int()
     cost_share = Decimal()
@@ -106,7 +109,7 @@ class UpdatePortfolio(Mutation):
     """Change how a portfolio is called and computed; what is left out stays."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
         name = graphene.String()
         base_currency = graphene.String(description=_BASE_CURRENCY)
         method = LotMethod()
@@ -120,7 +123,7 @@ class UpdatePortfolio(Mutation):
         context: Context,
         now: datetime,
         *,
-        id: str,
+        id: PythonUUID,
         name: str | None = None,
         base_currency: str | None = None,
         method: Any = None,
@@ -137,17 +140,35 @@ class UpdatePortfolio(Mutation):
         return {"portfolio": changed}
 
 
+class RecomputePortfolio(Mutation):
+    """Compute a portfolio anew, with splits, rates and prices that have come in since."""
+
+    class Arguments:
+        id = UUID(required=True, description="Id of a portfolio of yours.")
+
+    permission = "portfolios.change_portfolio"
+    portfolio = graphene.Field(Portfolio, description="As it is from now on.")
+
+    @classmethod
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
+        """Compute it anew, as its page does."""
+        portfolio = row_of(portfolios_seen_by(context.owner()), id)
+        with _faults_of_transactions():
+            recompute(portfolio=portfolio)
+        return {"portfolio": portfolio}
+
+
 class DeletePortfolio(Mutation):
     """Delete a portfolio with its transactions."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
 
     permission = "portfolios.delete_portfolio"
-    deleted_id = graphene.ID()
+    deleted_id = graphene.Field(UUID)
 
     @classmethod
-    def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
         """Delete it."""
         try:
             delete_portfolio(portfolio=row_of(portfolios_seen_by(context.owner()), id))
@@ -160,7 +181,7 @@ class RecordTransactions(Creation):
     """Record transactions of one portfolio, all or none."""
 
     class Arguments:
-        portfolio = graphene.ID(required=True)
+        portfolio = UUID(required=True)
         transactions = graphene.List(graphene.NonNull(TransactionInput), required=True)
 
     permission = "portfolios.add_transaction"
@@ -169,7 +190,7 @@ class RecordTransactions(Creation):
 
     @classmethod
     def change(
-        cls, context: Context, now: datetime, *, portfolio: str, transactions: Sequence[Mapping[str, Any]]
+        cls, context: Context, now: datetime, *, portfolio: PythonUUID, transactions: Sequence[Mapping[str, Any]]
     ) -> list[TransactionRow]:
         """Record them."""
         if not transactions:
@@ -196,14 +217,16 @@ class CorrectTransaction(Mutation):
     """Correct a transaction. What is left out stays, null empties; what it was before is kept."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
         transaction = TransactionInput(required=True)
 
     permission = "portfolios.change_transaction"
     transaction = graphene.Field(Transaction)
 
     @classmethod
-    def change(cls, context: Context, now: datetime, *, id: str, transaction: Mapping[str, Any]) -> dict[str, Any]:
+    def change(
+        cls, context: Context, now: datetime, *, id: PythonUUID, transaction: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Correct it."""
         row = row_of(transactions_seen_by(context.owner()), id)
         columns = _columns_of(context, transaction, "transaction.")
@@ -216,13 +239,13 @@ class DeleteTransaction(Mutation):
     """Delete a transaction; what it was is kept."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
 
     permission = "portfolios.delete_transaction"
-    deleted_id = graphene.ID()
+    deleted_id = graphene.Field(UUID)
 
     @classmethod
-    def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
         """Delete it."""
         row = row_of(transactions_seen_by(context.owner()), id)
         with _faults_of_transactions():
@@ -233,6 +256,7 @@ class DeleteTransaction(Mutation):
 class PortfoliosMutation(graphene.ObjectType):
     create_portfolio = CreatePortfolio.Field()
     update_portfolio = UpdatePortfolio.Field()
+    recompute_portfolio = RecomputePortfolio.Field()
     delete_portfolio = DeletePortfolio.Field()
     record_transactions = RecordTransactions.Field()
     correct_transaction = CorrectTransaction.Field()
@@ -252,7 +276,7 @@ def _columns_of(context: Context, given: Mapping[str, Any], place: str) -> dict[
         elif name in ("kind", "event"):
             value = str(value.value)
         elif name in ("asset", "to_asset", "fee_asset"):
-            value = asset_of(value, field=field, owner_id=context.owner().pk)
+            value = asset_of(context, value, field=field)
         elif name == "to_portfolio":
             value = row_of(portfolios_seen_by(context.owner()), value, field=field)
         columns[name] = value
@@ -270,6 +294,7 @@ def _faults_of_transactions(*, many: bool = False) -> Iterator[None]:
 
 def _fault_of(key: int, field: str, message: str, *, many: bool) -> Fault:
     if key < 1:
-        return Fault(Code.CONFLICT, f"With this, the transaction {-key} would be wrong. {message}")
+        other = public_id_of(TransactionRow.objects.get(pk=-key))
+        return Fault(Code.CONFLICT, f"With this, the transaction {other} would be wrong. {message}")
     place = f"transactions[{key - 1}]" if many else "transaction"
     return Fault(Code.INVALID, message, f"{place}.{to_camel_case(field)}" if field else place)

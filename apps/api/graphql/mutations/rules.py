@@ -1,16 +1,17 @@
-"""Rules made, changed, switched on and off, and deleted."""
+"""Rules made, changed, enabled and disabled, and deleted."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
 
 from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty, not_found
-from apps.api.graphql.scalars import JSON
+from apps.api.graphql.scalars import JSON, UUID
 from apps.api.graphql.types.rules import Rule, Severity
 from apps.notify.models import Channel as ChannelRow
 from apps.notify.queries import channels_seen_by
@@ -35,7 +36,7 @@ class CreateRule(Creation):
         name = graphene.String(required=True, description=_NAME)
         severity = Severity(description="WARNING where it is left out.")
         document = JSON(required=True, description=_DOCUMENT)
-        channels = graphene.List(graphene.NonNull(graphene.ID), description=_CHANNELS)
+        channels = graphene.List(graphene.NonNull(UUID), description=_CHANNELS)
 
     permission = "rules.add_rule"
     gives = "rule"
@@ -50,7 +51,7 @@ class CreateRule(Creation):
         name: str,
         document: Any,
         severity: Any = None,
-        channels: Sequence[str] | None = None,
+        channels: Sequence[PythonUUID] | None = None,
     ) -> RuleRow:
         """Make it the client's."""
         owner = context.owner()
@@ -77,11 +78,11 @@ class UpdateRule(Mutation):
     """Change a rule; what is left out stays. Another meaning is a new version. What a split has paused goes on."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
         name = graphene.String(description=_NAME)
         severity = Severity()
         document = JSON(description=_DOCUMENT)
-        channels = graphene.List(graphene.NonNull(graphene.ID), description=_CHANNELS)
+        channels = graphene.List(graphene.NonNull(UUID), description=_CHANNELS)
 
     permission = "rules.change_rule"
     rule = graphene.Field(Rule)
@@ -92,11 +93,11 @@ class UpdateRule(Mutation):
         context: Context,
         now: datetime,
         *,
-        id: str,
+        id: PythonUUID,
         name: str | None = None,
         severity: Any = None,
         document: Any = None,
-        channels: Sequence[str] | None = None,
+        channels: Sequence[PythonUUID] | None = None,
     ) -> dict[str, Any]:
         """Change it, as its form does."""
         rule = row_of(rules_seen_by(context.owner()), id)
@@ -125,14 +126,14 @@ class _Switch(Mutation):
         abstract = True
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
 
     permission = "rules.change_rule"
     is_enabled: bool
     rule = graphene.Field(Rule)
 
     @classmethod
-    def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
         """Switch it."""
         rule = row_of(rules_seen_by(context.owner()), id)
         with faults_of_rules():
@@ -158,13 +159,13 @@ class DeleteRule(Mutation):
     """End a rule. Its open alerts end; alerts and versions stay on record."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
 
     permission = "rules.delete_rule"
     rule = graphene.Field(Rule, description="As it is from now on, with its `deletedAt`.")
 
     @classmethod
-    def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
         """Delete it."""
         rule = row_of(rules_seen_by(context.owner()), id)
         delete_rule(rule=rule, now=now, trace_id=new_trace_id())
@@ -200,7 +201,7 @@ def faults_of_rules() -> Iterator[None]:
         raise not_found("id") from None
 
 
-def _channels_of(context: Context, owner_id: int, ids: Sequence[str]) -> list[ChannelRow]:
+def _channels_of(context: Context, owner_id: int, ids: Sequence[PythonUUID]) -> list[ChannelRow]:
     """Return the channels of these ids, all of one owner. Raises Faulty."""
     rows = channels_seen_by(context.owner()).filter(owner=owner_id)
     return [row_of(rows, id, field=f"channels[{index}]") for index, id in enumerate(ids)]

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
 from django.core.exceptions import ValidationError
@@ -9,11 +10,11 @@ from django.core.exceptions import ValidationError
 from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty, not_found
-from apps.api.graphql.scalars import DateTime
+from apps.api.graphql.scalars import UUID, AssetId, DateTime
 from apps.api.graphql.types.notify import Silence
 from apps.api.graphql.types.rules import Severity
 from apps.market.models import Asset as AssetRow
-from apps.market.queries import assets_named
+from apps.market.queries import assets_known_as
 from apps.notify.models import Silence as SilenceRow
 from apps.notify.queries import silences_ended_by, silences_seen_by
 from apps.notify.services import create_silence, end_silences, faults_of_silence
@@ -24,8 +25,8 @@ class CreateSilence(Creation):
     """Defer the notifications of your matching alerts until a time. What is left out matches any."""
 
     class Arguments:
-        rule = graphene.ID(description="Id of one rule of yours.")
-        asset = graphene.ID(description="Symbol or alias of one asset.")
+        rule = UUID(description="Id of one rule of yours.")
+        asset = AssetId(description="Symbol or alias of one asset.")
         severity = Severity(description="Alerts of this severity alone.")
         starts_at = DateTime(description="From now on, where it is left out.")
         ends_at = DateTime(required=True, description="Then what was deferred is sent.")
@@ -43,7 +44,7 @@ class CreateSilence(Creation):
         *,
         ends_at: datetime,
         comment: str,
-        rule: str | None = None,
+        rule: PythonUUID | None = None,
         asset: str | None = None,
         severity: Any = None,
         starts_at: datetime | None = None,
@@ -59,7 +60,7 @@ class CreateSilence(Creation):
             author=owner,
             owner=owner,
             rule=matched,
-            asset=asset_of(asset) if asset is not None else None,
+            asset=asset_of(context, asset) if asset is not None else None,
             severity=severity.value if severity is not None else "",
             starts_at=starts_at,
             ends_at=ends_at,
@@ -76,13 +77,13 @@ class EndSilence(Mutation):
     """End a silence of yours now. What it deferred is sent within some seconds, in one message for each channel."""
 
     class Arguments:
-        id = graphene.ID(required=True)
+        id = UUID(required=True)
 
     permission = "notify.change_silence"
     silence = graphene.Field(Silence)
 
     @classmethod
-    def change(cls, context: Context, now: datetime, *, id: str) -> dict[str, Any]:
+    def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
         """End it."""
         silence = row_of(silences_ended_by(context.owner()), id)
         if not end_silences(silences=[silence], now=now):
@@ -95,9 +96,11 @@ class SilencesMutation(graphene.ObjectType):
     end_silence = EndSilence.Field()
 
 
-def asset_of(name: str, *, field: str = "asset", owner_id: int | None = None) -> AssetRow:
-    """Return the asset of a symbol or an alias, with `owner_id` also one of that owner's. Raises Faulty."""
-    asset = assets_named([name], owner_id=owner_id).get(name)
-    if asset is None:
+def asset_of(context: Context, name: str, *, field: str = "asset") -> AssetRow:
+    """Return the asset of an id, the client's own before others of that symbol. Raises Faulty."""
+    owner = context.owner()
+    asset = assets_known_as([name], reader=owner).get(name)
+    # Superusers see those of all owners.
+    if asset is None or asset.owner_id not in (None, owner.pk):
         raise not_found(field)
     return asset

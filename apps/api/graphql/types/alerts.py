@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
 from django.db.models import QuerySet
@@ -14,12 +15,14 @@ from apps.alerts.queries import IN_STATE, alerts_of, events_of
 from apps.alerts.wording import describe_event_reason
 from apps.api.graphql.connections import Page, connection, page, pages_of
 from apps.api.graphql.context import Context
-from apps.api.graphql.scalars import JSON, DateTime, enum
+from apps.api.graphql.nodes import Node, NodeId, among, is_node, node_ids, public_id
+from apps.api.graphql.scalars import JSON, UUID, DateTime, enum
 from apps.api.graphql.types.market import Asset
 from apps.api.graphql.types.rules import Rule, Severity, usernames
 from apps.health.domain import Subject
 from apps.market.models import FeedEntry as FeedEntryRow
 from apps.market.queries import entries_by_id
+from apps.public_ids import with_public_id
 
 AlertKind = enum(
     "AlertKind",
@@ -85,7 +88,10 @@ class Alert(graphene.ObjectType):
     positions; or of this installation, from Alertmanager. The last three have no rule, no version, no asset and
     no entry."""
 
-    id = graphene.ID(required=True)
+    class Meta:
+        interfaces = (Node,)
+
+    id = public_id()
     kind = graphene.Field(AlertKind, required=True)
     severity = graphene.Field(Severity, required=True)
     state = graphene.Field(AlertState, required=True)
@@ -93,7 +99,9 @@ class Alert(graphene.ObjectType):
     version = graphene.Int(description="Number of the rule's version that opened it.")
     asset = graphene.Field(Asset)
     subject = graphene.Field(AlertSubject, description="Of kinds health and reconciliation: what it is about.")
-    subject_id = graphene.ID(description="Its number; 0 for the system.")
+    subject_id = graphene.Field(
+        NodeId, description="What `node` finds it by; null for the system, and for what is gone."
+    )
     is_open = graphene.Boolean(required=True, description="Whether it is not over, acknowledged or not.")
     opened_at = graphene.Field(
         DateTime, required=True, description="By the feed's clock, or Alertmanager's; without a rule by the wall clock."
@@ -122,8 +130,8 @@ class Alert(graphene.ObjectType):
     def resolve_subject(alert: AlertRow, info: Any) -> str | None:
         return alert.subject or None
 
-    def resolve_subject_id(alert: AlertRow, info: Any) -> int | None:
-        return alert.subject_id if alert.subject else None
+    def resolve_subject_id(alert: AlertRow, info: Any) -> Any:
+        return info.context.load(node_ids, (alert.subject, alert.subject_id))
 
     def resolve_state(alert: AlertRow, info: Any) -> str:
         return str(alert.state)
@@ -152,6 +160,7 @@ class Alert(graphene.ObjectType):
         )
 
 
+is_node(Alert, AlertRow, among(lambda context: _alerts(context)))
 AlertConnection = connection(Alert, fields=["opened_at", "pk"], is_descending=True)
 
 
@@ -163,7 +172,7 @@ class AlertsQuery(graphene.ObjectType):
         description="Your alerts, newest first, and for operators those about the installation; a superuser's are "
         "everybody's.",
     )
-    alert = graphene.Field(Alert, id=graphene.ID(required=True))
+    alert = graphene.Field(Alert, id=UUID(required=True))
 
     def resolve_alerts(
         root: None,
@@ -180,8 +189,8 @@ class AlertsQuery(graphene.ObjectType):
             rows = rows.filter(IN_STATE[state.value])
         return page(AlertConnection, rows, info.context, first=first, after=after)
 
-    def resolve_alert(root: None, info: Any, id: str) -> Any:
-        return _alerts(info.context).filter(pk=id).first()
+    def resolve_alert(root: None, info: Any, id: PythonUUID) -> Any:
+        return with_public_id(_alerts(info.context), id)
 
 
 class AlertChange(graphene.ObjectType):

@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
+from uuid import UUID as PythonUUID
 
 import graphene
+from django.db.models import QuerySet
 
 from apps.api.graphql.connections import Page, connection, page, pages_of
 from apps.api.graphql.context import Context
-from apps.api.graphql.scalars import JSON, DateTime, enum
+from apps.api.graphql.nodes import Node, among, is_node, public_id
+from apps.api.graphql.scalars import JSON, UUID, DateTime, enum
 from apps.api.graphql.types.rules import Rule
 from apps.backtests.models import BacktestRun
 from apps.backtests.queries import backtests_seen_by
 from apps.backtests.wording import describe_failure
+from apps.public_ids import with_public_id
 
 BacktestStatus = enum("BacktestStatus", BacktestRun.Status.values, description="How far a backtest has come.")
 
@@ -20,7 +23,10 @@ BacktestStatus = enum("BacktestStatus", BacktestRun.Status.values, description="
 class Backtest(graphene.ObjectType):
     """A rule tried on what is stored of a while, by the same engine. It opens no alert."""
 
-    id = graphene.ID(required=True)
+    class Meta:
+        interfaces = (Node,)
+
+    id = public_id()
     rule = graphene.Field(Rule, required=True)
     document = graphene.Field(JSON, required=True, description="The written form that is tried.")
     since = graphene.Field(DateTime, required=True)
@@ -44,20 +50,24 @@ class Backtest(graphene.ObjectType):
         return info.context.load(_results, run.pk)
 
 
+is_node(Backtest, BacktestRun, among(lambda context: _backtests(context)))
 BacktestConnection = connection(Backtest, fields=["requested_at", "pk"], is_descending=True)
 
 
 class BacktestsQuery(graphene.ObjectType):
     backtests = pages_of(BacktestConnection, description="Your backtests, newest first; a superuser's are everybody's.")
-    backtest = graphene.Field(Backtest, id=graphene.ID(required=True))
+    backtest = graphene.Field(Backtest, id=UUID(required=True))
 
     def resolve_backtests(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
-        rows = backtests_seen_by(info.context.owner()).defer("result")
-        return page(BacktestConnection, rows, info.context, first=first, after=after)
+        return page(BacktestConnection, _backtests(info.context), info.context, first=first, after=after)
 
-    def resolve_backtest(root: None, info: Any, id: str) -> Any:
-        return backtests_seen_by(info.context.owner()).defer("result").filter(pk=id).first()
+    def resolve_backtest(root: None, info: Any, id: PythonUUID) -> Any:
+        return with_public_id(_backtests(info.context), id)
 
 
-def _results(context: Context, run_ids: list[UUID]) -> Mapping[UUID, Any]:
+def _backtests(context: Context) -> QuerySet[BacktestRun]:
+    return backtests_seen_by(context.owner()).defer("result")
+
+
+def _results(context: Context, run_ids: list[PythonUUID]) -> Mapping[PythonUUID, Any]:
     return dict(BacktestRun.objects.filter(pk__in=run_ids).values_list("pk", "result"))

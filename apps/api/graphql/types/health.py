@@ -8,6 +8,7 @@ import graphene
 from django.utils import timezone
 
 from apps.api.graphql.context import Context
+from apps.api.graphql.nodes import NodeId, node_ids
 from apps.api.graphql.scalars import DateTime, enum
 from apps.health import domain, queries
 from apps.health.domain import INTENDED
@@ -48,15 +49,17 @@ class Problem(graphene.ObjectType):
     """A problem of one subject."""
 
     subject = graphene.Field(HealthSubject, required=True)
-    subject_id = graphene.ID(required=True, description="Its number; 0 for the system.")
+    subject_id = graphene.Field(
+        NodeId, description="What `node` finds it by; null for the system, and for what is gone."
+    )
     is_intended = graphene.Boolean(required=True, description="A person has decided it: it is no fault.")
     health = graphene.Field(Health, required=True)
 
     def resolve_subject(problem: tuple[ProblemRow, domain.Health], info: Any) -> str:
         return problem[0].subject
 
-    def resolve_subject_id(problem: tuple[ProblemRow, domain.Health], info: Any) -> int:
-        return problem[0].subject_id
+    def resolve_subject_id(problem: tuple[ProblemRow, domain.Health], info: Any) -> Any:
+        return info.context.load(node_ids, (problem[0].subject, problem[0].subject_id))
 
     def resolve_is_intended(problem: tuple[ProblemRow, domain.Health], info: Any) -> bool:
         return problem[0].code in INTENDED

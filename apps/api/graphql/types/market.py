@@ -1,6 +1,7 @@
 """The market: assets with their prices, and for operators the feeds."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import graphene
@@ -8,22 +9,22 @@ from django.utils import timezone
 
 from apps.api.graphql.connections import PAGE_DEFAULT, Page, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
-from apps.api.graphql.scalars import DateTime, Decimal
+from apps.api.graphql.nodes import Node, is_node
+from apps.api.graphql.scalars import AssetId, DateTime, Decimal, FeedId
 from apps.api.graphql.types.health import Health, asset_health, feed_health
 from apps.market.models import Asset as AssetRow
 from apps.market.models import Candle as CandleRow
 from apps.market.models import Feed as FeedRow
 from apps.market.queries import (
     aliases_of,
-    assets_named,
+    assets_known_as,
     assets_seen_by,
     candles_of,
     feeds_seen_by,
     latest_prices,
-    variations_24h,
+    variations_over,
     variations_since_close,
 )
-from apps.owned_ids import owned_id_of
 from apps.sources.queries import refused_listings_of
 
 
@@ -63,7 +64,10 @@ class RefusedListing(graphene.ObjectType):
 class Asset(graphene.ObjectType):
     """Anything with a price over time."""
 
-    id = graphene.ID(required=True, description="Its symbol; of one that has an owner, a random name.")
+    class Meta:
+        interfaces = (Node,)
+
+    id = graphene.Field(AssetId, required=True, description="Its symbol; of one that has an owner, a random name.")
     symbol = graphene.String(required=True)
     name = graphene.String(required=True, description="What people call it; may be empty.")
     aliases = graphene.List(graphene.NonNull(graphene.String), description="Other names by which `asset` finds it.")
@@ -124,13 +128,23 @@ class Asset(graphene.ObjectType):
         return info.context.load(_candles_of_assets, asset.pk, resolution, first, after)
 
 
+is_node(
+    Asset,
+    AssetRow,
+    lambda context, name: context.in_market().load(assets_by_name, name),
+    form=AssetId,
+    id_of=lambda asset: asset.external_id,
+)
 AssetConnection = connection(Asset, fields=["symbol", "pk"])
 
 
 class Feed(graphene.ObjectType):
     """A set of assets asked for together, and its log. For operators."""
 
-    id = graphene.ID(required=True, description="Its name.")
+    class Meta:
+        interfaces = (Node,)
+
+    id = graphene.Field(FeedId, required=True, description="Its name.")
     name = graphene.String(required=True)
     interval_seconds = graphene.Int(required=True)
     is_enabled = graphene.Boolean(required=True)
@@ -167,6 +181,7 @@ class Feed(graphene.ObjectType):
         return info.context.load(_assets_of_feeds, feed.pk, first, after)
 
 
+is_node(Feed, FeedRow, lambda context, name: _feed_named(context, name), form=FeedId, id_of=lambda feed: feed.name)
 FeedConnection = connection(Feed, fields=["name"])
 
 
@@ -182,13 +197,13 @@ class MarketQuery(graphene.ObjectType):
     assets = pages_of(AssetConnection, description="All assets, by symbol, your own among them.")
     asset = graphene.Field(
         Asset,
-        id=graphene.ID(
+        id=AssetId(
             required=True,
             description="Its id, a symbol or an alias: your own assets first, then symbols, then aliases.",
         ),
     )
     feeds = pages_of(FeedConnection, description="All feeds for operators, by name, and your own.")
-    feed = graphene.Field(Feed, id=graphene.ID(required=True, description="A name."))
+    feed = graphene.Field(Feed, id=FeedId(required=True))
 
     def resolve_assets(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(
@@ -196,20 +211,22 @@ class MarketQuery(graphene.ObjectType):
         )
 
     def resolve_asset(root: None, info: Any, id: str) -> Any:
-        return info.context.in_market().load(_named, id)
+        return info.context.in_market().load(assets_by_name, id)
 
     def resolve_feeds(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(FeedConnection, feeds_seen_by(info.context.owner()), info.context, first=first, after=after)
 
     def resolve_feed(root: None, info: Any, id: str) -> Any:
-        return feeds_seen_by(info.context.owner()).filter(name=id).first()
+        return _feed_named(info.context, id)
 
 
-def _named(context: Context, names: list[str]) -> Mapping[str, AssetRow]:
-    ids = {name: pk for name in names if (pk := owned_id_of(name)) is not None}
-    own = {asset.pk: asset for asset in assets_seen_by(context.user).filter(pk__in=ids.values())} if ids else {}
-    named = assets_named([name for name in names if name not in ids], owner_id=context.user.pk)
-    return named | {name: own[pk] for name, pk in ids.items() if pk in own}
+def _feed_named(context: Context, name: str) -> FeedRow | None:
+    return feeds_seen_by(context.owner()).filter(name=name).first()
+
+
+def assets_by_name(context: Context, names: list[str]) -> Mapping[str, AssetRow]:
+    """Return name -> asset, of the ids, symbols and aliases of those that the reader may see."""
+    return assets_known_as(names, reader=context.user)
 
 
 def _aliases(context: Context, asset_ids: list[int]) -> Mapping[int, Sequence[str]]:
@@ -237,7 +254,7 @@ def _price_times(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
 
 
 def _variations(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
-    return variations_24h(_prices(context, asset_ids))
+    return variations_over(_prices(context, asset_ids), back=timedelta(hours=24))
 
 
 def _variations_since_close(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
@@ -272,9 +289,9 @@ class MarketSubscription(graphene.ObjectType):
     quote_updated = graphene.Field(
         QuoteUpdate,
         assets=graphene.List(
-            graphene.NonNull(graphene.ID),
+            graphene.NonNull(AssetId),
             required=True,
-            description="1 to 100 symbols or aliases; no assets of one owner.",
+            description="1 to 100 symbols, aliases or ids; your own assets, and no others that have an owner.",
         ),
         after=graphene.String(description="A cursor: quotes behind it come first. Else those from now on."),
         conflate=graphene.Boolean(

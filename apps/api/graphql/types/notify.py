@@ -9,6 +9,7 @@ import graphene
 from apps.alerts.models import Alert as AlertRow
 from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
+from apps.api.graphql.nodes import Node, among, is_node, public_id
 from apps.api.graphql.scalars import DateTime, enum
 from apps.api.graphql.types import alerts
 from apps.api.graphql.types.health import ADDRESS, Health, channel_health
@@ -25,13 +26,16 @@ MessageStatus = enum("MessageStatus", MessageRow.Status.values, description="How
 class Channel(graphene.ObjectType):
     """A place where its owner is notified. Addresses are not shown here."""
 
-    id = graphene.ID(required=True)
+    class Meta:
+        interfaces = (Node,)
+
+    id = public_id()
     name = graphene.String(required=True)
     kind = graphene.String(required=True)
     is_enabled = graphene.Boolean(required=True)
     is_failing = graphene.Boolean(required=True, description="Whether the last try did not get through.")
     switched_off_because = graphene.String(
-        required=True, description="Why it was switched off for its owner, since it did not work; else empty."
+        required=True, description="Why it was disabled for its owner, since it did not work; else empty."
     )
     wants_resolved = graphene.Boolean(required=True, description="Also say when an alert is over.")
     wants_system = graphene.Boolean(required=True, description="Also notify of alerts about the installation.")
@@ -56,13 +60,17 @@ class Channel(graphene.ObjectType):
         return ADDRESS.sub("…", channel.switched_off_because)
 
 
+is_node(Channel, ChannelRow, among(lambda context: channels_seen_by(context.owner())))
 ChannelConnection = connection(Channel, fields=["name", "pk"])
 
 
 class Message(graphene.ObjectType):
     """What is sent once. Every attempt carries the same id."""
 
-    id = graphene.ID(required=True)
+    class Meta:
+        interfaces = (Node,)
+
+    id = public_id()
     channel = graphene.Field(Channel, required=True)
     status = graphene.Field(MessageStatus, required=True)
     subject = graphene.String(required=True)
@@ -78,13 +86,17 @@ class Message(graphene.ObjectType):
         return info.context.load(_alerts_of_messages, message.pk)
 
 
+is_node(Message, MessageRow, among(lambda context: messages_seen_by(context.owner())))
 MessageConnection = connection(Message, fields=["created_at", "pk"], is_descending=True)
 
 
 class Silence(graphene.ObjectType):
     """A period in which matching alerts are recorded, and their notifications deferred. Null matches any."""
 
-    id = graphene.ID(required=True)
+    class Meta:
+        interfaces = (Node,)
+
+    id = public_id()
     owner = graphene.String(description="Whose alerts; null: everybody's.")
     author = graphene.String(description="Who made it.")
     rule = graphene.Field(Rule)
@@ -104,6 +116,7 @@ class Silence(graphene.ObjectType):
         return silence.severity or None
 
 
+is_node(Silence, SilenceRow, among(lambda context: silences_seen_by(context.owner())))
 SilenceConnection = connection(Silence, fields=["starts_at", "pk"], is_descending=True)
 
 

@@ -1,19 +1,41 @@
 """Portfolios: what their owners hold, and the transactions that it comes from."""
 
 from collections.abc import Mapping
+from datetime import UTC, date, timedelta
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
+from django.utils import timezone
 
 from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
-from apps.api.graphql.scalars import DateTime, Decimal, enum
+from apps.api.graphql.nodes import Node, among, is_node, public_id
+from apps.api.graphql.scalars import UUID, DateTime, Decimal, enum
 from apps.api.graphql.types.market import Asset
+from apps.api.graphql.types.portfolio_figures import (
+    ExchangeRate,
+    LotConnection,
+    Performance,
+    PositionWorth,
+    Worth,
+    lots_by_position,
+    position_worths,
+    shown_performance,
+    used_rates,
+    worth_of,
+)
 from apps.api.graphql.types.rules import usernames
 from apps.portfolios.domain.transactions import Event, Kind, Method
 from apps.portfolios.models import Portfolio as PortfolioRow
+from apps.portfolios.models import Position as PositionRow
 from apps.portfolios.models import Transaction as TransactionRow
-from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in
+from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in, transactions_seen_by
+from apps.portfolios.valuing import performance_of
+from apps.public_ids import public_id_of, with_public_id
+
+# Each reads prices of many days.
+PERFORMANCES_MOST = 5
 
 TransactionKind = enum("TransactionKind", Kind, description="The kinds of transactions; see docs/portfolios.md.")
 CorporateEvent = enum("CorporateEvent", Event, description="The kinds of corporate events; see docs/portfolios.md.")
@@ -32,7 +54,15 @@ class Position(graphene.ObjectType):
     price_part = graphene.Field(Decimal, description="The part of it by prices.")
     currency_part = graphene.Field(Decimal, description="The part of it by exchange rates.")
     costs = graphene.Field(Decimal, description="Fees and taxes of what was sold.")
-    income = graphene.Field(Decimal)
+    income = graphene.Field(Decimal, description="Dividends and interest.")
+    worth = graphene.Field(PositionWorth, description="What it is worth now. Null: nothing is held.")
+    lots = pages_of(LotConnection, description="The purchases that what is held comes from, the oldest first.")
+
+    def resolve_worth(position: PositionRow, info: Any) -> Any:
+        return info.context.load(position_worths, position)
+
+    def resolve_lots(position: PositionRow, info: Any, first: int | None, after: str | None = None) -> Any:
+        return info.context.load(lots_by_position, position.pk, first, after)
 
 
 PositionConnection = connection(Position, fields=["asset_id"])
@@ -41,7 +71,10 @@ PositionConnection = connection(Position, fields=["asset_id"])
 class Transaction(graphene.ObjectType):
     """One transaction of a portfolio; docs/portfolios.md says what the fields of each kind mean."""
 
-    id = graphene.ID(required=True)
+    class Meta:
+        interfaces = (Node,)
+
+    id = public_id()
     kind = graphene.Field(TransactionKind, required=True)
     event = graphene.Field(CorporateEvent, description="Null for what is no corporate event.")
     at = graphene.Field(DateTime, required=True)
@@ -61,7 +94,7 @@ class Transaction(graphene.ObjectType):
     counter_amount = graphene.Field(Decimal)
     counter_currency = graphene.String(required=True)
     acquired_at = graphene.Field(DateTime)
-    to_portfolio = graphene.ID(description="Id of the portfolio that a transfer goes to.")
+    to_portfolio = graphene.Field(UUID, description="Id of the portfolio that a transfer goes to.")
     numerator = graphene.Int()
     denominator = graphene.Int()
     cost_share = graphene.Field(Decimal)
@@ -69,32 +102,46 @@ class Transaction(graphene.ObjectType):
     group_id = graphene.String(required=True)
     external_id = graphene.String(required=True)
     recorded_at = graphene.Field(DateTime, required=True)
+    used_rate = graphene.Field(
+        ExchangeRate, description="The rate that was found for its currency at its time, where none is written on it."
+    )
+
+    def resolve_used_rate(row: TransactionRow, info: Any) -> Any:
+        return info.context.load(used_rates, (row.portfolio_id, row.currency, row.at)) if row.rate is None else None
 
     def resolve_event(row: TransactionRow, info: Any) -> str | None:
         return row.event or None
 
-    def resolve_to_portfolio(row: TransactionRow, info: Any) -> int | None:
-        return row.to_portfolio_id
+    def resolve_to_portfolio(row: TransactionRow, info: Any) -> PythonUUID | None:
+        return public_id_of(row.to_portfolio) if row.to_portfolio is not None else None
 
 
+is_node(Transaction, TransactionRow, among(lambda context: transactions_seen_by(context.owner())))
 TransactionConnection = connection(Transaction, fields=["at", "pk"], is_descending=True)
 
 
 class Portfolio(graphene.ObjectType):
     """Transactions of one owner that are valued together."""
 
-    id = graphene.ID(required=True)
+    class Meta:
+        interfaces = (Node,)
+
+    id = public_id()
     name = graphene.String(required=True)
     owner = graphene.String(description="Its owner's user name.")
     base_currency = graphene.String(required=True)
     method = graphene.Field(LotMethod, required=True)
     tracks_cash = graphene.Boolean(required=True)
     created_at = graphene.Field(DateTime, required=True)
+    worth = graphene.Field(Worth, description="What it is worth now, and how that came about.")
     positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
     transactions = pages_of(TransactionConnection, description="Newest first.")
 
     def resolve_owner(portfolio: PortfolioRow, info: Any) -> Any:
         return info.context.load(usernames, portfolio.owner_id)
+
+    def resolve_worth(portfolio: PortfolioRow, info: Any) -> Any:
+        return info.context.load(worth_of, portfolio.pk)
 
     def resolve_positions(portfolio: PortfolioRow, info: Any, first: int | None, after: str | None = None) -> Any:
         return info.context.load(_positions, portfolio.pk, first, after)
@@ -103,20 +150,46 @@ class Portfolio(graphene.ObjectType):
         return info.context.load(_transactions, portfolio.pk, first, after)
 
 
+is_node(Portfolio, PortfolioRow, among(lambda context: portfolios_seen_by(context.owner())))
 PortfolioConnection = connection(Portfolio, fields=["name", "pk"])
 
 
 class PortfoliosQuery(graphene.ObjectType):
     portfolios = pages_of(PortfolioConnection, description="Your portfolios, by name; a superuser's are everybody's.")
-    portfolio = graphene.Field(Portfolio, id=graphene.ID(required=True))
+    portfolio = graphene.Field(Portfolio, id=UUID(required=True))
+    performance = graphene.Field(
+        Performance,
+        portfolio=UUID(required=True, description="Id of a portfolio of yours."),
+        since=graphene.Date(
+            description="The first day; by default 365 days before the last. At the earliest its first."
+        ),
+        until=graphene.Date(description="The last day; by default today, in UTC, and at the latest."),
+        description="How a portfolio did in a period. Null where it is none, or is not yours. At most "
+        f"{PERFORMANCES_MOST} are answered in one request.",
+    )
 
     def resolve_portfolios(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(
             PortfolioConnection, portfolios_seen_by(info.context.owner()), info.context, first=first, after=after
         )
 
-    def resolve_portfolio(root: None, info: Any, id: str) -> Any:
-        return portfolios_seen_by(info.context.owner()).filter(pk=id).first()
+    def resolve_portfolio(root: None, info: Any, id: PythonUUID) -> Any:
+        return with_public_id(portfolios_seen_by(info.context.owner()), id)
+
+    def resolve_performance(
+        root: None, info: Any, portfolio: PythonUUID, since: date | None = None, until: date | None = None
+    ) -> Performance | None:
+        context = info.context
+        rows = portfolios_seen_by(context.owner())
+        context.count_costly("performance", most=PERFORMANCES_MOST)
+        row = with_public_id(rows, portfolio)
+        if row is None:
+            return None
+        now = timezone.now()
+        today = now.astimezone(UTC).date()
+        last = today if until is None else min(until, today)
+        first = max(last, date(2, 1, 1)) - timedelta(days=365) if since is None else max(since, date(2, 1, 1))
+        return shown_performance(performance_of(row, since=first, until=last, now=now))
 
 
 def _positions(context: Context, portfolio_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:

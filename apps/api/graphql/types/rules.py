@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID as PythonUUID
 
 import graphene
 from django.contrib.auth import get_user_model
 
 from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
-from apps.api.graphql.scalars import JSON, DateTime, enum
+from apps.api.graphql.nodes import Node, among, is_node, public_id
+from apps.api.graphql.scalars import JSON, UUID, DateTime, enum
 from apps.api.graphql.types.health import Health, rule_health
 from apps.api.graphql.types.market import Asset
+from apps.public_ids import with_public_id
 from apps.rules.domain import describe_reason, describe_rule, describe_unknown
 from apps.rules.engine.instance import STATES
 from apps.rules.engine.rule import RuleSpec
@@ -56,7 +59,10 @@ RuleStateConnection = connection(RuleState, fields=["asset_id"])
 class Rule(graphene.ObjectType):
     """A rule, as its newest version says."""
 
-    id = graphene.ID(required=True)
+    class Meta:
+        interfaces = (Node,)
+
+    id = public_id()
     name = graphene.String(required=True)
     severity = graphene.Field(Severity, required=True)
     owner = graphene.String(description="Whose it is.")
@@ -87,18 +93,19 @@ class Rule(graphene.ObjectType):
         return info.context.load(_states_of_rules, rule.pk, first, after)
 
 
+is_node(Rule, RuleRow, among(lambda context: rules_seen_by(context.owner())))
 RuleConnection = connection(Rule, fields=["name", "pk"])
 
 
 class RulesQuery(graphene.ObjectType):
     rules = pages_of(RuleConnection, description="Your rules, by name; a superuser's are everybody's.")
-    rule = graphene.Field(Rule, id=graphene.ID(required=True))
+    rule = graphene.Field(Rule, id=UUID(required=True))
 
     def resolve_rules(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(RuleConnection, rules_seen_by(info.context.owner()), info.context, first=first, after=after)
 
-    def resolve_rule(root: None, info: Any, id: str) -> Any:
-        return rules_seen_by(info.context.owner()).filter(pk=id).first()
+    def resolve_rule(root: None, info: Any, id: PythonUUID) -> Any:
+        return with_public_id(rules_seen_by(info.context.owner()), id)
 
 
 def usernames(context: Context, user_ids: list[int]) -> Mapping[int, str]:
@@ -119,15 +126,16 @@ def _version_numbers(context: Context, rule_ids: list[int]) -> Mapping[int, int]
 
 
 def _description(context: Context, rule_ids: list[int]) -> Mapping[int, str]:
-    return {rule_id: _describe(document) for rule_id, document in _documents(context, rule_ids).items()}
+    return {rule_id: describe_document(document) for rule_id, document in _documents(context, rule_ids).items()}
 
 
-def _describe(document: Any) -> str:
+def describe_document(document: Any) -> str:
+    """Return what the written form of a rule says, in words."""
     try:
         spec = RuleSpec.read(document)
     except RuleInvalid as error:
         return f"cannot be read: {error}"
-    return describe_rule(spec) + ("" if spec.enabled else " (switched off)")
+    return describe_rule(spec) + ("" if spec.enabled else " (disabled)")
 
 
 def _states_of_rules(context: Context, rule_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:

@@ -1,5 +1,6 @@
 """`manage.py live`: answers subscriptions at /graphql/stream, until it is stopped."""
 
+import logging
 import signal
 import sys
 from typing import Any
@@ -8,6 +9,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from apps.api.live.hub import STREAMS_LARGEST
 from apps.api.live.server import LiveServer, listen
+
+logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
@@ -33,8 +36,8 @@ class Command(BaseCommand):
         # uvicorn raises the signal once more, when it has stopped.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-        self.stdout.write(f"streams at http://{host}:{listener.getsockname()[1]}/graphql/stream")
-        self.stdout.flush()
+        address = f"http://{host}:{listener.getsockname()[1]}/graphql/stream"
+        logger.info("streams answered", extra={"address": address})
         LiveServer(streams_largest=options["streams"]).run(sockets=[listener])
 
 

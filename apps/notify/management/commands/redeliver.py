@@ -54,7 +54,7 @@ class Command(BaseCommand):
         if not count:
             return 0
         if not channel.is_enabled:
-            self.stdout.write(f"{whose}: switched off, so {count} stay as they are; switch it on first")
+            self.stdout.write(f"{whose}: disabled, so {count} stay as they are; enable it first")
             return 0
         if not is_dry:
             count = redeliver(messages=failed, now=timezone.now())

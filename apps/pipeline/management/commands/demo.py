@@ -16,11 +16,12 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
+from django.db.models import Max
 from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.wording import describe_event_reason
-from apps.market.models import Feed, FeedEntry
+from apps.market.models import EvaluationCursor, FeedEntry
 from apps.notify.queries import inbox_of
 from apps.pipeline import embedded
 from apps.pipeline.demo_portfolio import own_something
@@ -30,12 +31,16 @@ from apps.tracing import new_trace_id
 
 SETUP = Path(loading.__file__).resolve().parent / "demo.yaml"
 LOOK_EVERY_SECONDS = 0.2
+SUM_UP_EVERY_SECONDS = 30
+# Feed id -> the last entry that was evaluated, the newest event of an alert, and the messages in the inbox.
+_Seen = tuple[dict[int, int], int, set[Any]]
 
 
 class Command(BaseCommand):
     """Exit status 0; with --until-first-alert 1 when none came in time; 2 where it cannot start."""
 
-    help = "Run the whole system in this process, on a recorded and a simulated market, from an empty database."
+    help = "Run the whole system in this process, on a recorded and a simulated market. Without --keep it begins with "
+    help += "an empty database."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -43,6 +48,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--until-first-alert", action="store_true", help="stop at the first open alert in the inbox"
         )
+        parser.add_argument("--keep", action="store_true", help="go on with what the last demo with --keep had")
+        parser.add_argument("--entries", action="store_true", help="print a line for each feed entry")
         parser.add_argument("--timeout", type=float, default=None, help="seconds after which to stop")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -54,7 +61,6 @@ class Command(BaseCommand):
         logging.disable(logging.WARNING)  # The lines below are for people; errors still show.
         warnings.simplefilter("ignore")
         started = time.monotonic()
-        password = secrets.token_urlsafe(9)
         try:
             # Before the database is made anew: who has the port may be a demo that is using it.
             listener = embedded.listen(host="127.0.0.1", port=options["port"])
@@ -62,32 +68,49 @@ class Command(BaseCommand):
         except embedded.PortTaken:
             _refuse(f"port {options['port']} is taken; choose another with --port, or 0 for any")
         lock = _lock(settings.VAR_DIR)
-        self._say("Making an empty database and loading the recorded market …")
+        database = settings.VAR_DIR / ("kept-demo.sqlite3" if options["keep"] else "demo.sqlite3")
+        if options["keep"] and _note_beside(database).exists():
+            self._say(f"Going on with {database} …")
+        else:
+            self._say("Making an empty database and loading the recorded market …")
         try:
-            owner = _prepare(settings.VAR_DIR / "demo.sqlite3", password=password)
+            owner, password = _prepare(database, is_kept=options["keep"])
+            seen = _seen_before(owner)
             settings.STREAM_URL = f"http://127.0.0.1:{streams.getsockname()[1]}/graphql/stream"
             app = current_app._get_current_object()
             with embedded.running(app, listener=listener, streams=streams) as port:
                 settings.SITE_URL = f"http://127.0.0.1:{port}"  # It stands in messages.
                 settings.CSRF_TRUSTED_ORIGINS = [settings.SITE_URL]  # Streams are at another port.
                 self._say(
-                    f"Open http://127.0.0.1:{port}/ and sign in as admin with the password {password}\n"
+                    f"Open http://127.0.0.1:{port}/ and sign in as admin with {_described(password)}\n"
                     f"  alerts     http://127.0.0.1:{port}/admin/alerts/alert/\n"
                     f"  portfolio  http://127.0.0.1:{port}/portfolios/\n"
                     f"  inbox      http://127.0.0.1:{port}/admin/notify/message/\n"
-                    "Ctrl-C stops it. A line per feed entry, alert and message:"
+                    f"{_what_remains(options['keep'])} Ctrl-C stops it. Alerts and messages as they come:"
                 )
-                self._watch(owner, started=started, timeout=options["timeout"], first=options["until_first_alert"])
+                self._watch(
+                    owner,
+                    seen,
+                    started=started,
+                    timeout=options["timeout"],
+                    first=options["until_first_alert"],
+                    with_entries=options["entries"],
+                )
         except KeyboardInterrupt:
             self._say("Stopped.")
+            if options["keep"]:
+                self._say(f"Its data are in {database}; next time sign in as admin with {_described(password)}")
         finally:
             lock.close()
 
-    def _watch(self, owner: Any, *, started: float, timeout: float | None, first: bool) -> None:
-        """Print what the rows say until it is time to stop. Raises SystemExit where --until-first-alert decides."""
-        event_id = 0
-        evaluated = dict.fromkeys(Feed.objects.values_list("pk", flat=True), 0)
-        shown: set[Any] = set()
+    def _watch(
+        self, owner: Any, seen: _Seen, *, started: float, timeout: float | None, first: bool, with_entries: bool
+    ) -> None:
+        """Print what the rows say until it is time to stop: alerts and messages, and every half a minute how many
+        entries were evaluated, or each of them. Raises SystemExit where --until-first-alert decides."""
+        evaluated, event_id, shown = seen
+        entries = quotes = 0
+        summed_up = time.monotonic()
         while timeout is None or time.monotonic() - started < timeout:
             for feed_id, seq in evaluated.items():
                 # By number in each feed's log: two feeds are evaluated side by side, so a later row may be evaluated
@@ -95,7 +118,12 @@ class Command(BaseCommand):
                 news = FeedEntry.objects.filter(feed_id=feed_id, seq__gt=seq, evaluated_at__isnull=False)
                 for entry in news.select_related("feed").order_by("seq"):
                     evaluated[feed_id] = entry.seq
-                    self._say(_entry_line(entry))
+                    entries, quotes = entries + 1, quotes + entry.accepted
+                    if with_entries or entry.failure:
+                        self._say(_entry_line(entry))
+            if not with_entries and time.monotonic() - summed_up >= SUM_UP_EVERY_SECONDS:
+                self._say(f"{_now()}    evaluated {quotes} quotes in {entries} feed entries")
+                entries, quotes, summed_up = 0, 0, time.monotonic()
             for event in AlertEvent.objects.filter(pk__gt=event_id).select_related("alert__rule").order_by("pk"):
                 event_id = event.pk
                 self._say(_event_line(event))
@@ -131,16 +159,50 @@ def _lock(folder: Path) -> IO[str]:
     return lock
 
 
-def _prepare(path: Path, *, password: str) -> Any:
-    """Make the demo's own database anew and load its set-up; returns the owner."""
+def _prepare(path: Path, *, is_kept: bool) -> tuple[Any, str]:
+    """Make the demo's own database anew and load its set-up, where it is not kept from before; returns the owner, and
+    the password, "" where that was changed since."""
+    note = _note_beside(path)
+    connections.settings["default"]["NAME"] = str(path)
+    if is_kept and note.exists():
+        call_command("migrate", verbosity=0)
+        owner = get_user_model().objects.get(username="admin")
+        password = note.read_text(encoding="utf-8")
+        return owner, password if owner.check_password(password) else ""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    connections.settings["default"]["NAME"] = str(path)
     call_command("migrate", verbosity=0)
+    password = secrets.token_urlsafe(9)
     owner = get_user_model().objects.create_superuser("admin", password=password)
     load_setup(read_setup(SETUP), owner=owner, now=timezone.now(), trace_id=new_trace_id())
     own_something(owner, now=timezone.now())
-    return owner
+    if is_kept:
+        # Last, since it says that the database is complete; readable by this user alone.
+        note.touch(mode=0o600)
+        note.write_text(password, encoding="utf-8")
+    return owner, password
+
+
+def _note_beside(database: Path) -> Path:
+    """Return the file with the first password of a kept database."""
+    return database.with_suffix(".password")
+
+
+def _seen_before(owner: Any) -> _Seen:
+    """Return what a kept database has from before, which is not printed again."""
+    evaluated = dict(EvaluationCursor.objects.values_list("feed_id", "seq"))
+    newest = AlertEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
+    return evaluated, newest, set(inbox_of(owner).values_list("pk", flat=True))
+
+
+def _described(password: str) -> str:
+    return f"the password {password}" if password else "the password that you set"
+
+
+def _what_remains(is_kept: bool) -> str:
+    if is_kept:
+        return "What you do here is kept for the next time."
+    return 'What you do here is forgotten when it stops; make demo ARGS="--keep" keeps it.'
 
 
 def _first_alert(owner: Any) -> dict[str, Any] | None:

@@ -1,12 +1,13 @@
-// Puts the newest prices and alerts in the place of the older ones, and marks prices that changed.
+// Puts newer parts in the place of the older ones, and marks prices that changed. Each part is an element with an id and
+// the attribute data-live; the newer ones come from the address that data-from names.
 "use strict";
 (() => {
     const EVERY_MS = 3000;
-    const place = document.getElementById("live");
+    const root = document.querySelector("[data-from]");
     const pulse = document.getElementById("pulse");
 
     const prices = () => new Map(
-        [...place.querySelectorAll("tr[data-asset]")].map(row => [row.dataset.asset, row.querySelector(".number")])
+        [...root.querySelectorAll("tr[data-asset]")].map(row => [row.dataset.asset, row.querySelector(".number")])
     );
 
     const plain = cell => Number(cell.textContent.replace(/[^0-9.]/g, ""));
@@ -20,20 +21,29 @@
         }
     }
 
+    function replace(text) {
+        const newer = new DOMParser().parseFromString(text, "text/html");
+        for (const part of root.querySelectorAll("[data-live]")) {
+            const found = newer.getElementById(part.id);
+            if (found) part.replaceChildren(...found.childNodes);
+        }
+    }
+
     function moment() {
         return new Date().toISOString().slice(0, 19).replace("T", " ");
     }
 
     async function refresh() {
-        // Who types or reads within the part would lose their place.
-        const isInUse = place.contains(document.activeElement) || !document.getSelection().isCollapsed;
+        // Who types or reads within a part would lose their place.
+        const isInUse = document.activeElement.closest("[data-live]") || !document.getSelection().isCollapsed;
         if (!document.hidden && !isInUse) {
             try {
-                const answer = await fetch(place.dataset.from, {signal: AbortSignal.timeout(EVERY_MS)});
+                const answer = await fetch(root.dataset.from, {signal: AbortSignal.timeout(EVERY_MS)});
                 if (!answer.ok) throw new Error(String(answer.status));
                 const before = prices();
-                place.innerHTML = await answer.text();
+                replace(await answer.text());
                 mark(before);
+                document.dispatchEvent(new Event("live"));
                 pulse.textContent = `As of ${moment()}, by this machine's clock. Updates automatically.`;
                 pulse.classList.remove("error");
             } catch {

@@ -1,0 +1,217 @@
+"""Files of transactions, which `POST /imports` has taken: previewed and recorded."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID as PythonUUID
+
+import graphene
+
+from apps.api.graphql.context import Context
+from apps.api.graphql.mutations.base import Creation, Mutation, row_of
+from apps.api.graphql.mutations.faults import Code, Fault, Faulty
+from apps.api.graphql.mutations.silences import asset_of
+from apps.api.graphql.scalars import UUID, AssetId
+from apps.api.graphql.types.portfolios import Portfolio
+from apps.market.models import Asset as AssetRow
+from apps.market.queries import assets_named
+from apps.portfolios.domain.tables import Activities, FileRefused
+from apps.portfolios.importing import ImportRefused, drop_file, import_rows, read_file, sent_file
+from apps.portfolios.models import Portfolio as PortfolioRow
+from apps.portfolios.queries import portfolios_seen_by
+
+LEFT_OUT_SHOWN = 100
+
+
+class ImportAccount(graphene.InputObjectType):
+    """Where the rows of an account of the file go."""
+
+    account = graphene.String(required=True, description="As the file calls it; empty: rows without one.")
+    portfolio = UUID(description="Id of a portfolio of yours; null: these rows are left out.")
+
+
+class ImportAsset(graphene.InputObjectType):
+    """Which asset a symbol of the file is."""
+
+    symbol = graphene.String(required=True, description="As the file has it.")
+    asset = AssetId(required=True, description="Symbol or alias of an asset.")
+
+
+class ImportedInto(graphene.ObjectType):
+    """What became of the rows that go to one portfolio."""
+
+    portfolio = graphene.Field(Portfolio, required=True, description="Where they go.")
+    added = graphene.Int(required=True, description="Rows that are recorded.")
+    known = graphene.Int(required=True, description="Rows that were there already.")
+    without_cash = graphene.Int(
+        required=True, description="Rows that move cash, left out since the portfolio does not track it."
+    )
+
+
+class RowLeftOut(graphene.ObjectType):
+    """A row of the file that is no transaction, or of which it says too little."""
+
+    row = graphene.Int(required=True, description="Its number, from 1 on, without the header.")
+    message = graphene.String(required=True, description="Why it is left out.")
+
+
+class ImportResult(graphene.ObjectType):
+    """What a file records, or would record."""
+
+    source = graphene.String(description="The program whose form the file has. Null in a repeat.")
+    portfolios = graphene.List(
+        graphene.NonNull(ImportedInto), required=True, description="By portfolio; those that are gone are left out."
+    )
+    left_out = graphene.List(
+        graphene.NonNull(RowLeftOut), required=True, description="At most 100 of the rows that are left out."
+    )
+    left_out_count = graphene.Int(required=True, description="How many are left out, of accounts without one too.")
+
+
+class _ImportArguments:
+    file = UUID(required=True, description="The id that POST /imports gave, within the last hour.")
+    portfolio = UUID(required=True, description="Id of a portfolio of yours, for all accounts by default.")
+    accounts = graphene.List(
+        graphene.NonNull(ImportAccount), description="The accounts whose rows go elsewhere, or are left out."
+    )
+    assets = graphene.List(
+        graphene.NonNull(ImportAsset), description="The symbols that are no names of assets, or of others."
+    )
+
+
+class PreviewImport(Mutation):
+    """Say what a file would record. Nothing is recorded, whatever is answered."""
+
+    class Arguments(_ImportArguments):
+        pass
+
+    permission = "portfolios.add_transaction"
+    result = graphene.Field(ImportResult, description="What would be recorded.")
+
+    @classmethod
+    def change(cls, context: Context, now: datetime, **arguments: Any) -> dict[str, Any]:
+        """Record it, and undo that."""
+        return {"result": _imported(context, now, dry_run=True, **arguments)}
+
+
+class RunImport(Creation):
+    """Record a file: the rows that are not there yet, all or none. Then the file is forgotten."""
+
+    class Arguments(_ImportArguments):
+        pass
+
+    permission = "portfolios.add_transaction"
+    gives = "result"
+    result = graphene.Field(ImportResult, description="What was recorded.")
+
+    @classmethod
+    def change(cls, context: Context, now: datetime, **arguments: Any) -> ImportResult:
+        """Record it in the client's name."""
+        result = _imported(context, now, dry_run=False, **arguments)
+        drop_file(owner=context.owner(), is_by_api=True)
+        return result
+
+    @classmethod
+    def id_of(cls, made: ImportResult) -> str:
+        """Return what was recorded, as one text: transactions may be thousands."""
+        into = [[one.portfolio.pk, one.added, one.known, one.without_cash] for one in made.portfolios]
+        rows = [[one.row, one.message] for one in made.left_out]
+        return json.dumps([made.source, into, rows, made.left_out_count])
+
+    @classmethod
+    def found(cls, context: Context, id: str) -> ImportResult:
+        """Return the same again, with the portfolios that are still there."""
+        source, into, rows, count = json.loads(id)
+        portfolios = portfolios_seen_by(context.owner()).in_bulk([pk for pk, *_ in into])
+        return ImportResult(
+            source=source,
+            portfolios=[
+                ImportedInto(portfolio=portfolios[pk], added=added, known=known, without_cash=without_cash)
+                for pk, added, known, without_cash in into
+                if pk in portfolios
+            ],
+            left_out=[RowLeftOut(row=row, message=message) for row, message in rows],
+            left_out_count=count,
+        )
+
+
+class ImportsMutation(graphene.ObjectType):
+    preview_import = PreviewImport.Field()
+    run_import = RunImport.Field()
+
+
+def _imported(
+    context: Context,
+    now: datetime,
+    *,
+    dry_run: bool,
+    file: PythonUUID,
+    portfolio: PythonUUID,
+    accounts: Sequence[Mapping[str, Any]] | None = None,
+    assets: Sequence[Mapping[str, Any]] | None = None,
+) -> ImportResult:
+    """Record what a file has, or only find what would be. Raises Faulty."""
+    owner = context.owner()
+    sent = sent_file(owner, file, now=now)
+    if sent is None:
+        raise Faulty(Fault(Code.NOT_FOUND, "There is no such file, or no more. Send it to /imports.", "file"))
+    try:
+        read = read_file(bytes(sent.content))
+    except FileRefused as error:
+        # An older version of this program has taken it.
+        raise Faulty(Fault(Code.INVALID, str(error), "file")) from None
+    rows = portfolios_seen_by(owner)
+    into = dict.fromkeys({one.account for one in read.rows}, row_of(rows, portfolio, field="portfolio"))
+    chosen = _accounts(context, read, accounts or (), into)
+    try:
+        done = import_rows(
+            read=read, portfolios=chosen, assets=_assets(context, read, assets or ()), now=now, dry_run=dry_run
+        )
+    except ImportRefused as error:
+        more = error.count - len(error.errors)
+        faults = [
+            Fault(Code.INVALID, one.message, f"file.rows[{one.row}]" if one.row else "file") for one in error.errors
+        ]
+        if more:
+            faults.append(Fault(Code.INVALID, f"{more} more rows are wrong.", "file"))
+        raise Faulty(*faults) from None
+    without = sum(one.account not in chosen for one in read.rows)
+    return ImportResult(
+        source=read.source,
+        portfolios=[
+            ImportedInto(portfolio=one.portfolio, added=one.added, known=one.known, without_cash=one.without_cash)
+            for one in done
+        ],
+        left_out=[RowLeftOut(row=one.row, message=one.message) for one in read.left_out[:LEFT_OUT_SHOWN]],
+        left_out_count=len(read.left_out) + without,
+    )
+
+
+def _accounts(
+    context: Context, read: Activities, given: Sequence[Mapping[str, Any]], into: Mapping[str, PortfolioRow]
+) -> dict[str, PortfolioRow]:
+    """Return account -> the portfolio that its rows go to. Raises Faulty."""
+    chosen = dict(into)
+    for index, one in enumerate(given):
+        if one["account"] not in into:
+            text = "The file has no such account."
+            raise Faulty(Fault(Code.INVALID, text, f"accounts[{index}].account"))
+        if one.get("portfolio") is None:
+            chosen.pop(one["account"], None)
+        else:
+            rows = portfolios_seen_by(context.owner())
+            chosen[one["account"]] = row_of(rows, one["portfolio"], field=f"accounts[{index}].portfolio")
+    return chosen
+
+
+def _assets(context: Context, read: Activities, given: Sequence[Mapping[str, Any]]) -> dict[str, AssetRow]:
+    """Return symbol of the file -> asset, for those that are known. Raises Faulty."""
+    owner_id = context.owner().pk
+    symbols = {one.symbol for one in read.rows if one.symbol}
+    found = assets_named(symbols, owner_id=owner_id)
+    for index, one in enumerate(given):
+        if one["symbol"] not in symbols:
+            raise Faulty(Fault(Code.INVALID, "The file has no such symbol.", f"assets[{index}].symbol"))
+        found[one["symbol"]] = asset_of(context, one["asset"], field=f"assets[{index}].asset")
+    return found

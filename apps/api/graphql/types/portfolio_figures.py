@@ -1,0 +1,343 @@
+"""What portfolios are worth, how they did, and of what each figure is made: by the functions of their pages."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal as PythonDecimal
+from fractions import Fraction
+from typing import Any
+
+import graphene
+from django.utils import timezone
+
+from apps.api.graphql.connections import Page, connection, pages_by
+from apps.api.graphql.context import Context
+from apps.api.graphql.scalars import DateTime, Decimal, enum
+from apps.portfolios.domain.numbers import to_decimal
+from apps.portfolios.domain.rates import FoundRate
+from apps.portfolios.domain.valuation import CashValue, Holding, Result, Valued, value_holding
+from apps.portfolios.domain.xirr import NotUnique, Rate
+from apps.portfolios.models import LotCopy, Portfolio, Position, UsedRate
+from apps.portfolios.queries import behind_splits, lots_in, positions_in, rates_used_in
+from apps.portfolios.valuing import Performance as FoundPerformance
+from apps.portfolios.valuing import View, views_now
+
+MissingKind = enum(
+    "MissingKind",
+    ["price", "currency", "rate", "cash", "split"],
+    description="What a figure lacks: an asset's price, its price's currency, an exchange rate of an asset or of cash, "
+    "or the reckoning of a split.",
+)
+_UNKNOWN = "Null: not known."
+
+
+def exact(number: Fraction | PythonDecimal | None) -> PythonDecimal | None:
+    """Return a number with twelve decimals, as it is stored and shown."""
+    return None if number is None else to_decimal(number)
+
+
+class RateLeg(graphene.ObjectType):
+    """A price by which an exchange rate was found."""
+
+    symbol = graphene.String(required=True, description="Symbol of the asset that it is the price of.")
+    price = graphene.Field(Decimal, required=True, description="The price.")
+    is_inverse = graphene.Boolean(required=True, description="Whether 1 / price was taken.")
+    at = graphene.Field(DateTime, required=True, description="Since when the price is true.")
+    provider = graphene.String(required=True, description="Who gave it; empty where that is not kept.")
+
+
+class ExchangeRate(graphene.ObjectType):
+    """What 1 unit of a currency costs in the base currency."""
+
+    rate = graphene.Field(Decimal, required=True, description="The rate.")
+    legs = graphene.List(
+        graphene.NonNull(RateLeg), required=True, description="By which prices it was found; none between equal ones."
+    )
+
+
+class CashBalance(graphene.ObjectType):
+    """A balance of one currency."""
+
+    currency = graphene.String(required=True, description="The currency.")
+    balance = graphene.Field(Decimal, required=True, description="In that currency; may be below 0.")
+    rate = graphene.Field(ExchangeRate, description="Into the base currency. Null: none is known.")
+    value = graphene.Field(Decimal, description="In the base currency. Null: no rate is known.")
+
+    def resolve_balance(cash: CashValue, info: Any) -> PythonDecimal | None:
+        return exact(cash.balance)
+
+    def resolve_rate(cash: CashValue, info: Any) -> ExchangeRate | None:
+        return _rate(cash.rate)
+
+    def resolve_value(cash: CashValue, info: Any) -> PythonDecimal | None:
+        return exact(cash.value)
+
+
+class WorthParts(graphene.ObjectType):
+    """How the value came about: value = flows + realised + unrealised + income − fees − taxes + currencyOnCash, in the
+    base currency. Null: not known."""
+
+    flows = graphene.Field(Decimal, description="What came in from outside, less what went there.")
+    realised = graphene.Field(Decimal, description="Gain of what was sold, before fees and taxes.")
+    unrealised = graphene.Field(Decimal, description="Gain of what is held, before fees and taxes.")
+    income = graphene.Field(Decimal, description="Dividends and interest.")
+    fees = graphene.Field(Decimal, description="Fees of all transactions.")
+    taxes = graphene.Field(Decimal, description="Taxes of all transactions.")
+    currency_on_cash = graphene.Field(Decimal, description="Gain on cash by exchange rates.")
+
+
+class Missing(graphene.ObjectType):
+    """Something that is not known, so that figures which need it are null."""
+
+    what = graphene.Field(MissingKind, required=True, description="What it is.")
+    of = graphene.String(required=True, description="The symbol or the currency; empty for a split.")
+    day = graphene.String(description="The day, like 2026-03-02, of which it is missing; null: now.")
+
+
+class Worth(graphene.ObjectType):
+    """What a portfolio is worth at the newest prices, in its base currency."""
+
+    value = graphene.Field(Decimal, description="Of all of it. Null: something is missing.")
+    known_value = graphene.Field(Decimal, description="Of that part of it whose value is known.")
+    oldest_at = graphene.Field(DateTime, description="The time of the oldest price used, those of rates too.")
+    cash = graphene.List(graphene.NonNull(CashBalance), required=True, description="Its balances, by currency.")
+    parts = graphene.Field(WorthParts, description="How the value came about.")
+    missing = graphene.List(graphene.NonNull(Missing), required=True, description="Why figures are null.")
+
+
+class PositionWorth(graphene.ObjectType):
+    """What a position, or one of its lots, is worth at the newest price, in the base currency. Null: not known."""
+
+    price = graphene.Field(Decimal, description="The newest, in the asset's currency.")
+    price_at = graphene.Field(DateTime, description="Since when it is true.")
+    price_age_seconds = graphene.Int(description="How old it is.")
+    provider = graphene.String(description="Who gave it.")
+    rate = graphene.Field(ExchangeRate, description="From the currency of the price into the base currency.")
+    value = graphene.Field(Decimal, description="Quantity × price × rate.")
+    gain = graphene.Field(Decimal, description="Value less cost, before fees and taxes.")
+    price_part = graphene.Field(Decimal, description="The part of the gain by prices.")
+    currency_part = graphene.Field(Decimal, description="The part of the gain by exchange rates.")
+    gain_after_costs = graphene.Field(Decimal, description="The gain less fees and taxes of the purchases.")
+
+
+class Lot(graphene.ObjectType):
+    """What is left of one purchase."""
+
+    at = graphene.Field(DateTime, required=True, description="When it was bought.")
+    bought = graphene.Field(Decimal, required=True, description="The quantity that was bought.")
+    quantity = graphene.Field(Decimal, required=True, description="What is left of it, after splits.")
+    currency = graphene.String(required=True, description="That of the cost.")
+    cost = graphene.Field(Decimal, required=True, description="Of what is left, in that currency, without fees.")
+    base_cost = graphene.Field(Decimal, description="The same in the base currency. Null: the rate is not known.")
+    base_fees = graphene.Field(Decimal, description="Fees and taxes of the purchase of what is left.")
+    worth = graphene.Field(PositionWorth, description="What it is worth now.")
+
+    def resolve_worth(lot: LotCopy, info: Any) -> Any:
+        return info.context.load(_lot_worths, lot)
+
+
+LotConnection = connection(Lot, fields=["number"])
+
+
+class Flow(graphene.ObjectType):
+    """Money that came into a portfolio, or went out of it, on a day."""
+
+    day = graphene.Date(required=True, description="The day in UTC.")
+    inflow = graphene.Field(Decimal, description=f"What came in, at the start of the day. {_UNKNOWN}")
+    outflow = graphene.Field(Decimal, description=f"What went out, at its end. {_UNKNOWN}")
+
+
+class Volatility(graphene.ObjectType):
+    """Standard deviation of daily log returns."""
+
+    period = graphene.Float(required=True, description="Of the whole period (× √n); 0.1 is 10 %.")
+    yearly = graphene.Float(required=True, description="Of a year of 252 trading days.")
+
+
+class Performance(graphene.ObjectType):
+    """How a portfolio did in a period, after fees and taxes and with income. Returns are parts of 1: 0.1 is 10 %."""
+
+    begins = graphene.Date(description="The first day that counts: its value and that of the day before are known.")
+    start_value = graphene.Field(Decimal, description="The value before that day.")
+    days = graphene.List(graphene.NonNull(graphene.Date), required=True, description="The days that count, in order.")
+    values = graphene.List(Decimal, required=True, description=f"The value at the end of each of the days. {_UNKNOWN}")
+    flows = graphene.List(graphene.NonNull(Flow), required=True, description="Of the days on which money moved.")
+    time_weighted = graphene.Field(Decimal, description="Time-weighted return of the period, not annualised.")
+    unknown = graphene.String(
+        required=True,
+        description="Why there is none: no_days, unknown_value, negative_start; else empty.",
+    )
+    unknown_day = graphene.Date(description="The day on which that is so.")
+    money_weighted_yearly = graphene.Field(Decimal, description="The annual rate (XIRR, Act/365F). Null: none.")
+    money_weighted_rates = graphene.List(
+        graphene.NonNull(Decimal), required=True, description="The annual rates that fit, where several do."
+    )
+    money_weighted_unknown = graphene.String(
+        required=True,
+        description="Why there is no such rate: no_flows, one_day, everything_lost, no_sign_change, no_root, "
+        "not_unique, unknown_value; else empty.",
+    )
+    volatility = graphene.Field(Volatility, description="Null: fewer than two days of trading.")
+    drawdown = graphene.Field(Decimal, description="The largest fall from a peak of the time-weighted index.")
+
+
+def shown_performance(found: FoundPerformance) -> Performance:
+    """Return a performance as clients see it."""
+    answer, volatility = found.xirr, found.volatility
+    reason = "unknown_value" if answer is None and found.begins is not None else ""
+    if isinstance(answer, NotUnique):
+        reason = "not_unique"
+    elif answer is not None and not isinstance(answer, Rate):
+        reason = answer.reason.value
+    return Performance(
+        begins=found.begins,
+        start_value=exact(found.start) if found.begins is not None else None,
+        days=[one.day for one in found.days],
+        values=[exact(one.value) for one in found.days],
+        flows=[
+            Flow(day=one.day, inflow=exact(one.inflow), outflow=exact(one.outflow))
+            for one in found.days
+            if one.inflow != 0 or one.outflow != 0
+        ],
+        time_weighted=exact(found.twr),
+        unknown=found.unknown,
+        unknown_day=found.unknown_day,
+        money_weighted_yearly=exact(answer.rate) if isinstance(answer, Rate) else None,
+        money_weighted_rates=[exact(one) for one in answer.roots] if isinstance(answer, NotUnique) else [],
+        money_weighted_unknown=reason or ("no_days" if found.begins is None else ""),
+        volatility=Volatility(period=volatility.period, yearly=volatility.yearly) if volatility is not None else None,
+        drawdown=exact(found.drawdown),
+    )
+
+
+def worth_of(context: Context, portfolio_ids: list[int]) -> Mapping[int, Worth]:
+    """Return portfolio id -> what it is worth."""
+    behind = context.once(_behind, portfolio_ids)
+    found = {pk: _worth(view) for pk, view in context.once(_views, portfolio_ids).items()}
+    # Until the split is reckoned with, quantities and prices do not fit each other.
+    split = Missing(what="split", of="")
+    return found | {pk: Worth(cash=[], missing=[split]) for pk in behind}
+
+
+def position_worths(context: Context, positions: list[Position]) -> Mapping[Position, PositionWorth]:
+    """Return position -> what it is worth; none where nothing is held."""
+    views = context.once(_views, {one.portfolio_id for one in positions})
+    now = timezone.now()
+    found = {}
+    for one in positions:
+        valued = _valued(views.get(one.portfolio_id), one.asset_id)
+        if valued is not None:
+            found[one] = _position_worth(valued, now=now)
+    return found
+
+
+def lots_by_position(
+    context: Context, position_ids: list[int], first: int | None, after: str | None
+) -> Mapping[int, Page]:
+    """Return position id -> a page of its lots."""
+    rows = lots_in(position_ids).select_related("position")
+    return pages_by("position_id", LotConnection, rows, context, keys=position_ids, first=first, after=after)
+
+
+def used_rates(
+    context: Context, keys: list[tuple[int, str, datetime]]
+) -> Mapping[tuple[int, str, datetime], ExchangeRate]:
+    """Return (portfolio id, currency, at) -> the rate that was found for a transaction."""
+    rows = rates_used_in({portfolio_id for portfolio_id, _, _ in keys})
+    return {(one.portfolio_id, one.currency, one.at): _used(one) for one in rows}
+
+
+def _lot_worths(context: Context, lots: list[LotCopy]) -> Mapping[LotCopy, PositionWorth]:
+    views = context.once(_views, {one.position.portfolio_id for one in lots})
+    now = timezone.now()
+    found = {}
+    for one in lots:
+        view = views.get(one.position.portfolio_id)
+        valued = _valued(view, one.position.asset_id)
+        if view is not None and valued is not None:
+            own = value_holding(valued.asset, _holding(one), price=valued.price, find_rate=view.find_rate)
+            found[one] = _position_worth(own, now=now)
+    return found
+
+
+def _holding(lot: LotCopy) -> Holding:
+    cost, fees = (None if number is None else Fraction(number) for number in (lot.base_cost, lot.base_fees))
+    return Holding(Fraction(lot.quantity), {lot.currency: Fraction(lot.cost)}, cost, fees)
+
+
+def _behind(portfolio_ids: list[int]) -> Mapping[int, bool]:
+    return dict.fromkeys(behind_splits(portfolio_ids), True)
+
+
+def _views(portfolio_ids: list[int]) -> Mapping[int, View]:
+    """Return portfolio id -> it as it is now, without those whose copy does not know every split."""
+    known = set(portfolio_ids) - behind_splits(portfolio_ids)
+    portfolios = Portfolio.objects.filter(pk__in=known)
+    return views_now(list(portfolios), list(positions_in(known)))
+
+
+def _valued(view: View | None, asset_id: int) -> Valued | None:
+    if view is None:
+        return None
+    return next((one for one in view.valuation.positions if one.asset == asset_id), None)
+
+
+def _worth(view: View) -> Worth:
+    valuation = view.valuation
+    symbols = {str(one.asset_id): one.asset.symbol for one in view.positions.values()}
+    missing = [Missing(what=what, of=symbols.get(str(key), str(key))) for what, key in valuation.missing]
+    missing += [Missing(what=what, of=symbols.get(str(key), str(key)), day=day) for what, key, day in view.copy.missing]
+    return Worth(
+        value=exact(valuation.value),
+        known_value=exact(valuation.known_value),
+        oldest_at=valuation.oldest_at,
+        cash=valuation.cash,
+        parts=_parts(view.result),
+        missing=missing,
+    )
+
+
+def _parts(result: Result) -> WorthParts:
+    return WorthParts(**{name: exact(getattr(result, name)) for name in WorthParts._meta.fields})
+
+
+def _position_worth(valued: Valued, *, now: datetime) -> PositionWorth:
+    figures = ("value", "gain", "price_part", "currency_part", "gain_after_costs")
+    price = valued.price
+    return PositionWorth(
+        price=price.price if price is not None else None,
+        price_at=price.at if price is not None else None,
+        price_age_seconds=max(int((now - price.at).total_seconds()), 0) if price is not None else None,
+        provider=price.provider if price is not None else None,
+        rate=_rate(valued.rate),
+        **{name: exact(getattr(valued, name)) for name in figures},
+    )
+
+
+def _rate(found: FoundRate | None) -> ExchangeRate | None:
+    if found is None:
+        return None
+    legs = [
+        RateLeg(
+            symbol=one.pair.symbol,
+            price=one.pair.price,
+            is_inverse=one.inverse,
+            at=one.pair.at,
+            provider=one.pair.provider,
+        )
+        for one in found.legs
+    ]
+    return ExchangeRate(rate=exact(found.rate), legs=legs)
+
+
+def _used(row: UsedRate) -> ExchangeRate:
+    legs = [
+        RateLeg(
+            symbol=symbol,
+            price=PythonDecimal(price),
+            is_inverse=inverse,
+            at=datetime.fromisoformat(at),
+            provider="",
+        )
+        for symbol, price, at, inverse in row.path
+    ]
+    return ExchangeRate(rate=PythonDecimal(row.rate), legs=legs)
