@@ -1,6 +1,7 @@
 """Which path leads to which door."""
 
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
@@ -9,7 +10,21 @@ from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.imports import imports
 from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
-from apps.site import asset_list, assets, drift, importing, nights, portfolios, probes, reconciling
+from apps.pipeline.flow import delete_series
+from apps.pipeline.manual_prices import delete_price, store_prices
+from apps.site import (
+    asset_list,
+    assets,
+    drift,
+    importing,
+    manual,
+    nights,
+    pasts,
+    portfolios,
+    probes,
+    reconciling,
+    series,
+)
 from apps.site import views as site
 from apps.site.market import AssetName
 
@@ -18,6 +33,8 @@ register_converter(AssetName, "asset")
 handler500 = "apps.site.unavailable.failed"
 urlpatterns = [
     path("", site.front, name="front"),
+    # Asked for beside addresses without a page that names one.
+    path("favicon.ico", RedirectView.as_view(url=static("site/icon.svg"))),
     path("live", site.live, name="live"),
     path("graphql", graphql, name="graphql"),
     path("ingest/<str:feed>", ingest, name="ingest"),
@@ -39,13 +56,31 @@ urlpatterns = [
     path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
     path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),
     path("portfolios/<int:pk>/drift/", drift.drift_page, name="portfolio_drift"),
+    path("portfolios/<int:pk>/drift/sentence/", drift.drift_sentence, name="portfolio_drift_sentence"),
     path("portfolios/<int:pk>/reconcile/", reconciling.reconcile_page, name="portfolio_reconcile"),
     path("portfolios/<int:pk>/nights/", nights.nights_page, name="portfolio_nights"),
+    path("portfolios/<int:pk>/pasts/", pasts.pasts_page, name="portfolio_pasts"),
     path("portfolios/<int:pk>/import/", importing.import_page, name="portfolio_import"),
     path("portfolios/<int:pk>/import/confirm/", importing.confirm_page, name="portfolio_import_confirm"),
     path("portfolios/<int:pk>/transactions.csv", portfolios.portfolio_download, name="portfolio_download"),
     path("portfolios/<int:pk>/ghostfolio.json", portfolios.portfolio_as_ghostfolio, name="portfolio_as_ghostfolio"),
     path("portfolios/<int:pk>/<int:asset>/", portfolios.holding_page, name="holding"),
+    path("series/", series.series_list, name="series_list"),
+    path("series/new/", series.add_page, name="series_add"),
+    path("series/preview/", series.preview, name="series_preview"),
+    path("series/assets/", series.pick, name="series_pick"),
+    path("series/<str:key>/", series.series_page, name="series"),
+    path("series/<str:key>/change/", series.change_page, name="series_change"),
+    path("series/<str:key>/delete/", series.delete_page, {"delete": delete_series}, name="series_delete"),
+    path("manual/", manual.manual_list, name="manual_list"),
+    path("manual/new/", manual.add_page, name="manual_add"),
+    path(
+        "manual/<str:key>/",
+        manual.manual_page,
+        {"store": store_prices, "delete_price": delete_price},
+        name="manual",
+    ),
+    path("manual/<str:key>/delete/", manual.delete_page, {"delete": delete_series}, name="manual_delete"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),
     path("accounts/logout/", site.SignOut.as_view(), name="logout"),
     path("accounts/profile/", site.ProfileEdit.as_view(), name="profile"),

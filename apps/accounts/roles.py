@@ -23,9 +23,13 @@ PERMISSIONS: dict[str, list[str]] = {
             for row in ("portfolio", "transaction")
             for verb in ("view", "add", "change", "delete")
         ),
+        *(f"market.{verb}_derivedseries" for verb in ("view", "add", "change", "delete")),
+        *(f"portfolios.{verb}_importfile" for verb in ("view", "delete")),
         *(f"portfolios.{verb}_reconciliation" for verb in ("view", "add", "delete")),
         # Who may change an alert acknowledges it; nobody edits one.
         *("alerts.view_alert", "alerts.change_alert", "notify.view_message", "market.view_asset"),
+        # The pasts of what they hold, from the page of a portfolio.
+        "sources.add_backfill",
     ],
     OPERATOR: [
         *(f"market.{verb}_{row}" for row in ("feed", "asset") for verb in ("view", "add", "change")),
@@ -39,7 +43,7 @@ PERMISSIONS: dict[str, list[str]] = {
         # Lets operators delete wrong quotes on an asset's page.
         "market.delete_quote",
         "market.add_split",
-        "sources.view_backfill",
+        *("sources.view_backfill", "sources.add_backfill"),
         # Owners request prices from operators.
         *("portfolios.view_pricerequest", "portfolios.delete_pricerequest"),
         "market.push_quotes",

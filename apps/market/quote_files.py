@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from itertools import pairwise
 from operator import attrgetter
@@ -88,19 +88,22 @@ def rows_of(
     symbols: Collection[str] | None = None,
     skip_invalid: bool = False,
     is_signed: Callable[[str], bool] = lambda symbol: False,
+    of: str = "",
 ) -> Iterator[FileRow]:
     """Give the rows of a file in its order.
 
     now: what times are compared with; symbols: those that are known, None where all are; skip_invalid: a row that
-    cannot be read is given with the reason INVALID; is_signed: which symbols may have prices of 0 or less. Raises
-    QuoteFileInvalid for a file that cannot be read, and at the first row that cannot be.
+    cannot be read is given with the reason INVALID; is_signed: which symbols may have prices of 0 or less; of: the
+    symbol of every row, for a file about one asset: it needs no column of symbols, and its times may be dates, in a
+    column `time` or `date`. Raises QuoteFileInvalid for a file that cannot be read, and at the first row that cannot
+    be.
     """
     if not path.is_file():
         raise QuoteFileInvalid(path, 1, "is not a file that can be read")
     reader = csv.reader(_lines(path), strict=True)
     try:
-        columns = _Columns.read(next(reader, []))
-        time, admitted, is_empty = "", _Time(), True
+        columns = _Columns.read(next(reader, []), of=of)
+        written, admitted, is_empty = "", _Time(), True
         for cells in reader:
             if not any(map(str.strip, cells)):
                 continue
@@ -109,10 +112,10 @@ def rows_of(
                 is_empty = False
             try:
                 columns.check(cells)
-                if cells[columns.time] != time:
-                    admitted = _Time.read(cells[columns.time].strip(), now=now)
-                    time = cells[columns.time]
-                yield _row(reader.line_num, cells, columns, admitted, symbols=symbols, is_signed=is_signed)
+                if cells[columns.time] != written:
+                    admitted = _Time.read(cells[columns.time].strip(), now=now, may_be_date=bool(of))
+                    written = cells[columns.time]
+                yield _row(reader.line_num, cells, columns, admitted, symbols=symbols, is_signed=is_signed, of=of)
             except _BrokenRow as error:
                 if not skip_invalid:
                     raise
@@ -170,20 +173,20 @@ def _lines(path: Path) -> Iterator[str]:
 class _Columns(NamedTuple):
     """The places of the columns in a row, from 0.
 
-    volume: None where the file has no such column; count: the number of named columns; width: the number of cells in
-    the header or in the first row, whichever has more, with the blank cells after the last column.
+    symbol, volume: None where the file has no such column; count: the number of named columns; width: the number of
+    cells in the header or in the first row, whichever has more, with the blank cells after the last column.
     """
 
     time: int
-    symbol: int
+    symbol: int | None
     price: int
     volume: int | None
     count: int
     width: int
 
     @classmethod
-    def read(cls, header: list[str]) -> "_Columns":
-        """Return the columns of a header. Raises _BrokenRow."""
+    def read(cls, header: list[str], *, of: str) -> "_Columns":
+        """Return the columns of a header. of: see `rows_of`. Raises _BrokenRow."""
         width = len(header)
         names = [name.strip().lower() for name in header]
         while names and not names[-1]:
@@ -191,14 +194,15 @@ class _Columns(NamedTuple):
         if not names:
             raise _BrokenRow("is empty")
         price = "price" if "price" in names else "close"
-        for name in ("time", "symbol", price):
+        at = "date" if of and "time" not in names and "date" in names else "time"
+        for name in (at, price) if of else (at, "symbol", price):
             if name not in names:
                 raise _BrokenRow(f"the header has no column {name}")
-        for name in ("time", "symbol", price, "volume"):
+        for name in (at, "symbol", price, "volume"):
             if names.count(name) > 1:
                 raise _BrokenRow(f"the header has the column {name} twice")
-        volume = names.index("volume") if "volume" in names else None
-        return cls(names.index("time"), names.index("symbol"), names.index(price), volume, len(names), width)
+        symbol, volume = (names.index(name) if name in names else None for name in ("symbol", "volume"))
+        return cls(names.index(at), None if of else symbol, names.index(price), volume, len(names), width)
 
     def check(self, cells: list[str]) -> None:
         """Raise _BrokenRow for another number of cells; blank ones behind the last column may stay.
@@ -225,27 +229,45 @@ class _Time(NamedTuple):
     reason: str = ""
 
     @classmethod
-    def read(cls, text: str, *, now: datetime) -> "_Time":
-        """Return what becomes of a time. Raises _BrokenRow where it cannot be read."""
+    def read(cls, text: str, *, now: datetime, may_be_date: bool) -> "_Time":
+        """Return what becomes of a time. may_be_date: a date alone is the end of that day. Raises _BrokenRow where it
+        cannot be read."""
         try:
-            return cls(text, admit_time(text, as_of=now))
+            day = _day(text) if may_be_date else None
+            return cls(text, admit_time(text if day is None else end_of_day(day, now=now), as_of=now))
         except QuoteRejected as rejection:
             if rejection.reason in _UNREADABLE_TIMES:
-                raise _BrokenRow(f"time {text[:_CELL_SHOWN]!r} is neither ISO 8601 with a zone nor an epoch") from None
+                forms = "ISO 8601 with a zone nor an epoch" + (", nor a date like 2024-01-31" if may_be_date else "")
+                raise _BrokenRow(f"time {text[:_CELL_SHOWN]!r} is neither {forms}") from None
             return cls(text, None, rejection.reason)
+
+
+def end_of_day(day: date, *, now: datetime) -> datetime:
+    """Return the last second of a day in UTC; of today, now."""
+    end = datetime.combine(day, time(23, 59, 59), UTC)
+    return now if day == now.astimezone(UTC).date() else end
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if len(text) == len("2024-01-31") else None
+    except ValueError:
+        return None
 
 
 def _row(
     line: int,
     cells: list[str],
     columns: _Columns,
-    time: _Time,
+    moment: _Time,
     *,
     symbols: Collection[str] | None,
     is_signed: Callable[[str], bool],
+    of: str,
 ) -> FileRow:
     """Return what becomes of a row. Raises _BrokenRow where it cannot be read."""
-    symbol, written = cells[columns.symbol].strip(), cells[columns.price].strip()
+    symbol = of if columns.symbol is None else cells[columns.symbol].strip()
+    written = cells[columns.price].strip()
     if not symbol:
         raise _BrokenRow("has no symbol")
     reason, price = "", None
@@ -257,15 +279,15 @@ def _row(
         reason = rejection.reason
     if symbols is not None and symbol not in symbols:
         reason = "unknown_asset"
-    reason = time.reason or reason
+    reason = moment.reason or reason
     volume = _volume(cells[columns.volume].strip()) if columns.volume is not None else None
     if not reason:
-        return FileRow(line, RawQuote(sys.intern(symbol), price, time.at, volume))
+        return FileRow(line, RawQuote(sys.intern(symbol), price, moment.at, volume))
     why = _SENTENCES[reason].format(
-        price=written[:_CELL_SHOWN], time=time.text[:_CELL_SHOWN], symbol=symbol[:_CELL_SHOWN]
+        price=written[:_CELL_SHOWN], time=moment.text[:_CELL_SHOWN], symbol=symbol[:_CELL_SHOWN]
     )
     as_written = price if price is not None or not written else parse_number(written)
-    return FileRow(line, RawQuote(symbol, as_written, time.at, volume), reason, why)
+    return FileRow(line, RawQuote(symbol, as_written, moment.at, volume), reason, why)
 
 
 def _volume(text: str) -> Decimal | None:

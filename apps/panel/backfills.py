@@ -5,14 +5,14 @@ from django.utils import timezone
 
 from apps.panel.kit.pages import ReadOnlyAdmin
 from apps.sources.models import Backfill
-from apps.sources.services import describe_backfill
+from apps.sources.services import describe_backfill, describe_state
 
 
 @admin.register(Backfill)
 class BackfillAdmin(ReadOnlyAdmin):
-    """What `manage.py backfill` has done, newest first."""
+    """What `manage.py backfill`, and workers for owners, have done, newest first."""
 
-    empty_text = "No backfills yet. manage.py backfill ASSET --from TIME does."
+    empty_text = "No backfills yet. manage.py backfill ASSET --from TIME does, and so does a portfolio's page of pasts."
     fields = ["asset", "provider", "since", "until", "progress", "state", "failure", "created_at", "finished_at"]
     list_display = ["asset", "provider", "since", "until", "progress", "state"]
     list_filter = ["provider", ("finished_at", admin.EmptyFieldListFilter)]
@@ -25,9 +25,4 @@ class BackfillAdmin(ReadOnlyAdmin):
 
     @admin.display(description="in words (UTC)")
     def state(self, backfill: Backfill) -> str:
-        if backfill.finished_at is not None:
-            return f"Done at {backfill.finished_at:%Y-%m-%d %H:%M:%S}."
-        failed = f" Last failure: {backfill.failure}." if backfill.failure else ""
-        if backfill.lease_until is not None and backfill.lease_until > timezone.now():
-            return f"Goes on; next call at {backfill.next_call_at:%Y-%m-%d %H:%M:%S}.{failed}"
-        return f"Stopped; the same command goes on.{failed}"
+        return describe_state(backfill, now=timezone.now())

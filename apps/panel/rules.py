@@ -19,7 +19,7 @@ from django.utils.text import Truncator
 from unfold.decorators import display
 
 from apps.health.queries import rule_healths
-from apps.market.queries import known_tags
+from apps.market.queries import assets_named, known_tags
 from apps.notify.models import Channel
 from apps.notify.services import create_inbox, last_opening, set_channels, would_send
 from apps.panel.aftermath import tables_over
@@ -189,7 +189,8 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
         chosen = request.GET.get("copy", "")
         rule = self.get_object(request, chosen)
         if rule is None:
-            return super().get_changeform_initial_data(request) | begin_with(request.GET.get("template", ""))
+            given = super().get_changeform_initial_data(request) | begin_with(request.GET.get("template", ""))
+            return given | _begin_on(request)
         return self.copied(rule)
 
     def copied(self, rule: Rule) -> dict[str, Any]:
@@ -442,6 +443,13 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
         rows += [["", warning] for warning in prospect.warnings]
         title = "When it can be evaluated"
         return [Table(title=title, headers=["asset", "what is known"], rows=rows, empty="")] if rows else []
+
+
+def _begin_on(request: HttpRequest) -> dict[str, Any]:
+    """Return what the form of a rule begins with on the asset that the address names; nothing for one not seen."""
+    symbol = request.GET.get("asset", "")
+    asset = assets_named([symbol], owner_id=request.user.pk).get(symbol)
+    return {} if asset is None else {"watch": "symbols", "symbols": [asset.pk]}
 
 
 def _counted(states: QuerySet[RuleState]) -> Coalesce:

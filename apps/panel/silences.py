@@ -39,7 +39,7 @@ class RowField(forms.ModelChoiceField):
     def prepare_value(self, value: Any) -> Any:
         prepared = super().prepare_value(value)
         # A number of more digits is none that SQLite can look for.
-        return prepared if re.fullmatch("[0-9]{1,18}", str(prepared)) else None
+        return prepared if re.fullmatch("-?[0-9]{1,18}", str(prepared)) else None
 
 
 class SilenceForm(forms.ModelForm):

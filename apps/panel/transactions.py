@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.market.queries import assets_seen_by
 from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
 from apps.panel.silences import RowField
@@ -125,7 +126,7 @@ class TransactionAdmin(OwnedRows, PageAdmin):
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in _ASSETS:
-            kwargs["form_class"] = RowField
+            kwargs |= {"form_class": RowField, "queryset": assets_seen_by(request.user)}
         if db_field.name in ("portfolio", "to_portfolio"):
             kwargs["queryset"] = portfolios_seen_by(request.user)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)

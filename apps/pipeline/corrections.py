@@ -11,7 +11,7 @@ from apps.market import domain, partitions, placing
 from apps.market import services as market
 from apps.market.domain import Admission, RawQuote
 from apps.market.models import Asset, EvaluationCursor, Feed
-from apps.market.queries import signed_assets
+from apps.market.queries import every_asset, signed_assets
 from apps.market.services.log import retention, still_here
 from apps.rules import services as rules
 from apps.sources.services import clock_of_past
@@ -64,7 +64,7 @@ def admit_file(feed: Feed, quotes: Iterable[RawQuote], *, now: datetime) -> Admi
     """Return the quotes of a file that may be stored in a feed, by the symbols of its assets: all of them by time,
     equal times set apart."""
     as_of = clock_of_past(feed, now=now)
-    asset_ids = {symbol: pk for pk, symbol in feed.assets.values_list("pk", "symbol")}
+    asset_ids = dict(every_asset().filter(feed=feed).values_list("symbol", "pk"))
     signed = signed_assets(feed.pk)
     admitted = domain.admit(quotes, asset_ids=asset_ids, as_of=as_of, assumed_at=as_of, signed=signed)
     apart = placing.spread(admitted.quotes, stored={}, newest=None)
@@ -140,13 +140,13 @@ def delete_quotes(
     corrected = Corrected()
     begin = since
     while begin < until:
-        feed_id = Asset.objects.values_list("feed_id", flat=True).get(pk=asset.pk)
+        feed_id = every_asset().values_list("feed_id", flat=True).get(pk=asset.pk)
         if feed_id is None:
             raise market.CorrectionRefused(f"{asset} was taken out of its feed at this moment")
         market.make_cursor(feed_id)
         with transaction.atomic():
             cursor, head = market.lock_for_correction(feed_id)
-            if not Asset.objects.filter(pk=asset.pk, feed=feed_id).exists():
+            if not every_asset().filter(pk=asset.pk, feed=feed_id).exists():
                 raise market.CorrectionRefused(f"{asset} was moved to another feed at this moment; try again")
             end = market.end_of_piece(asset.pk, since=begin, until=until)
             found = market.deletion(asset_id=asset.pk, since=begin, until=end)

@@ -50,6 +50,7 @@ from apps.portfolios.importing import prune_import_files
 from apps.portfolios.reconciling import reconciled_portfolios
 from apps.rules import services as rules
 from apps.sources import services as sources
+from apps.sources.queries import backfills_due
 from apps.totals import added
 from apps.tracing import new_trace_id
 
@@ -93,6 +94,10 @@ def _deliver(channel_id: int, *, is_failing: bool) -> Signature:
 
 def _backtest(run_id: uuid.UUID) -> Signature:
     return signature("pipeline.run_backtest", (str(run_id),), immutable=True, queue=BACKTESTS)
+
+
+def _backfill(backfill_id: int) -> Signature:
+    return signature("pipeline.backfill", (backfill_id,), immutable=True, queue=FETCHES)
 
 
 def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
@@ -339,9 +344,10 @@ def deliver(*, channel_id: int, is_failing: bool = False) -> int:
 def sweep() -> dict[str, int]:
     """Dispatch whatever has fallen behind, and return how much that was.
 
-    That is: entries not evaluated, derived feeds behind their legs, backtests whose worker is gone, cache writes that
-    failed, reminders that are due, and rules that follow changed assets. (Each tick looks after notifications.) The
-    database is the source of truth and queues only speed things up, so a lost message costs seconds and nothing else.
+    That is: entries not evaluated, derived feeds behind their legs, backtests whose worker is gone, the next pages of
+    backfills that were asked for, cache writes that failed, reminders that are due, and rules that follow changed
+    assets. (Each tick looks after notifications.) The database is the source of truth and queues only speed things up,
+    so a lost message costs seconds and nothing else.
     """
     now = timezone.now()
     behind = market.claim_feeds_behind(before=now - BEHIND, now=now)
@@ -353,6 +359,9 @@ def sweep() -> dict[str, int]:
     backtests = runs.start_behind(now=now, at_most=BACKTESTS_AT_MOST)
     for run_id in backtests:
         _dispatch(_backtest(run_id))
+    backfills = backfills_due(now=now)
+    for backfill_id in backfills:
+        _dispatch(_backfill(backfill_id))
     rewritten = market.redo_cache_writes(now=now)
     notify.enqueue_reminders(now=now)
     # Last, since it takes locks and its work grows with the number of rules.
@@ -362,6 +371,7 @@ def sweep() -> dict[str, int]:
         "feeds": len(behind),
         "derived": len(deriving),
         "backtests": len(backtests),
+        "backfills": len(backfills),
         "caches": rewritten,
     }
     if any(found.values()):

@@ -12,6 +12,7 @@ from apps.backtests import services as runs
 from apps.pipeline import flow, liveness
 from apps.pipeline.traces import span_of_fetch, trace_fetch
 from apps.sources import services as sources
+from apps.tracing import new_trace_id
 
 
 @shared_task(name="pipeline.tick")
@@ -70,6 +71,12 @@ def deliver(channel_id: int, is_failing: bool = False) -> None:
 def run_backtest(run_id: str) -> None:
     """Run one backtest."""
     runs.run_backtest(run_id=uuid.UUID(run_id))
+
+
+@shared_task(name="pipeline.backfill")
+def backfill(backfill_id: int) -> None:
+    """Ask for the next page of the past of an asset."""
+    sources.go_on_with_backfill(backfill_id=backfill_id, now=timezone.now(), trace_id=new_trace_id())
 
 
 @shared_task(name="pipeline.sweep")

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -13,9 +13,10 @@ from django.db.models import Q
 from apps.market.models import Asset
 from apps.market.queries import assets_named
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import Activities, Activity, FileRefused, RowError
+from apps.portfolios.domain.tables import ASSET_COLUMNS, Activities, Activity, FileRefused, RowError
 from apps.portfolios.domain.transactions import CASH_KINDS
 from apps.portfolios.models import ImportFile, Portfolio, Transaction
+from apps.portfolios.queries import portfolios_of
 from apps.portfolios.services import TransactionsRefused, record_transactions
 from apps.public_ids import with_public_id
 
@@ -87,16 +88,21 @@ def _import(
     known = set(stored.values_list("external_id", flat=True)) & {one.columns["external_id"] for one in kept}
     new = [one for one in kept if one.columns["external_id"] not in known]
     missing = [
-        RowError(
-            one.row, f"symbol: there is no asset {one.symbol[:64]}; choose one for it, or ask an operator to add it."
-        )
+        RowError(one.row, f"symbol: there is no asset {symbol[:64]}; choose one for it, or ask an operator to add it.")
         for one in new
-        if one.symbol and one.symbol not in assets
+        for symbol in one.symbols()
+        if symbol not in assets
+    ]
+    named = {one.name: one for one in portfolios_of(portfolio.owner_id)}
+    missing += [
+        RowError(one.row, f"to_portfolio: there is no portfolio {one.columns['to_portfolio'][:64]}; make it first.")
+        for one in new
+        if one.columns.get("to_portfolio", portfolio.name) not in named
     ]
     if missing:
         errors += missing
         return Imported(portfolio, 0, 0, 0)
-    columns = [one.columns | ({"asset_id": assets[one.symbol].pk} if one.symbol else {}) for one in new]
+    columns = [_columns(one, assets=assets, portfolios=named) for one in new]
     try:
         record_transactions(portfolio=portfolio, rows=columns, now=now)
     except TransactionsRefused as error:
@@ -107,12 +113,20 @@ def _import(
     return Imported(portfolio, len(new), len(known), len(rows) - len(kept))
 
 
+def _columns(one: Activity, *, assets: Mapping[str, Asset], portfolios: Mapping[str, Portfolio]) -> dict[str, Any]:
+    """Return the columns of a transaction, with the rows that the file names."""
+    named = {name: assets[one.columns[name]] for name in ASSET_COLUMNS if name in one.columns}
+    if "to_portfolio" in one.columns:
+        named["to_portfolio"] = portfolios[one.columns["to_portfolio"]]
+    return one.columns | named | ({"asset_id": assets[one.symbol].pk} if one.symbol else {})
+
+
 def import_activities(
     *, portfolio: Portfolio, read: Activities, account: str | None = None, now: datetime, dry_run: bool = False
 ) -> Imported:
     """Record the rows of a file in one portfolio, all or none. account: only those of it. Raises ImportRefused."""
     accounts = {one.account for one in read.rows if account in (None, one.account)}
-    assets = assets_named({one.symbol for one in read.rows if one.symbol}, owner_id=portfolio.owner_id)
+    assets = assets_named({symbol for one in read.rows for symbol in one.symbols()}, owner_id=portfolio.owner_id)
     given = {"portfolios": dict.fromkeys(accounts, portfolio), "assets": assets}
     done = import_rows(read=read, **given, now=now, dry_run=dry_run)
     return done[0] if done else Imported(portfolio, 0, 0, 0)
@@ -149,6 +163,11 @@ def sent_file(owner: AbstractBaseUser, public_id: UUID, *, now: datetime) -> Imp
     """Return the file of a public id that its owner has sent to the API, while it is kept, or None. One statement."""
     rows = ImportFile.objects.filter(owner=owner, is_by_api=True, uploaded_at__gt=now - SENT_FILE_KEPT)
     return with_public_id(rows, public_id)
+
+
+def kept_until(file: ImportFile) -> datetime:
+    """Return from when a file may be deleted that nobody has confirmed."""
+    return file.uploaded_at + (SENT_FILE_KEPT if file.is_by_api else FILE_KEPT)
 
 
 def prune_import_files(*, now: datetime, dry_run: bool = False) -> int:

@@ -316,7 +316,7 @@ class ImportFile(PublicId):
     uploaded_at = models.DateTimeField()
 
     class Meta:
-        default_permissions = ()
+        default_permissions = ("view", "delete")
         constraints = [models.UniqueConstraint(fields=["owner", "is_by_api"], name="one_import_file_per_owner_and_way")]
 
     def __str__(self) -> str:

@@ -5,11 +5,12 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser
+from django.db.models import Min
 
 from apps.market import queries as market
 from apps.market.models import Asset
 from apps.portfolios.domain.tables import Activities
-from apps.portfolios.models import PriceRequest
+from apps.portfolios.models import Portfolio, PriceRequest, Transaction
 
 WANTED_MOST = 200
 
@@ -40,6 +41,27 @@ def prices_wanted(*, read: Activities, accounts: Collection[str], assets: Mappin
         if begin is None or begin.date() > day:
             found.append(Wanted(symbol if asset is None else asset.symbol, currency, day, asset, begin))
     return found[:WANTED_MOST]
+
+
+class PastWanted(NamedTuple):
+    """An asset of a portfolio with the day of its first transaction, and when its prices begin, None without any."""
+
+    asset: Asset
+    since: date
+    first_at: datetime | None
+
+    @property
+    def is_missing(self) -> bool:
+        return self.first_at is None or self.first_at.date() > self.since
+
+
+def pasts_of(portfolio: Portfolio) -> list[PastWanted]:
+    """Return the assets of a portfolio's transactions in order of symbol. Three statements."""
+    rows = Transaction.objects.filter(portfolio=portfolio, asset__isnull=False).order_by().values_list("asset_id")
+    first = dict(rows.annotate(first=Min("day")))
+    begins = market.first_prices(list(first))
+    assets = market.assets_of(portfolio.owner_id).filter(pk__in=first).select_related("feed").order_by("symbol")
+    return [PastWanted(one, first[one.pk], begins.get(one.pk)) for one in assets]
 
 
 def ask_for_prices(*, owner: AbstractBaseUser, wanted: Sequence[Wanted], now: datetime) -> None:

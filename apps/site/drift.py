@@ -1,7 +1,7 @@
 """The page that shows how often a portfolio would have drifted from a target allocation."""
 
 from collections.abc import Mapping
-from datetime import UTC, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
@@ -13,11 +13,10 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from apps.market.models import Asset
-from apps.market.queries import assets_named
+from apps.market.queries import assets_named, assets_of
 from apps.portfolios.domain.drift import Shares, drift_on, openings, shares_of
 from apps.portfolios.history import History, first_day
-from apps.portfolios.models import LedgerCopy
+from apps.portfolios.models import LedgerCopy, Portfolio
 from apps.site.figures import percent
 from apps.site.portfolios import PERIOD_NAMES, context_of, period_of, portfolio_of
 
@@ -39,8 +38,6 @@ def drift_page(request: HttpRequest, pk: int) -> HttpResponse:
     now = timezone.now()
     since, until, period = period_of(request, today=now.astimezone(UTC).date())
     written, points = request.GET.get("target", "")[:4_000], request.GET.get("points", "") or str(POINTS)
-    copy = LedgerCopy.objects.get(portfolio=portfolio)
-    first = first_day(copy)
     context: dict[str, Any] = {
         **context_of(portfolio, now),
         "title": f"Drift of {portfolio}",
@@ -49,32 +46,62 @@ def drift_page(request: HttpRequest, pk: int) -> HttpResponse:
         "points": points,
     }
     try:
-        threshold, target = _points(points), _target(written)
+        threshold, target = _points(points), _target(written, owner_id=portfolio.owner_id)
     except _Wrong as error:
         return render(request, "site/drift.html", context | {"wrong": str(error)})
+    context |= _drift(portfolio, since=since, until=until, threshold=threshold, target=target, now=now)
+    return render(request, "site/drift.html", context)
+
+
+@never_cache
+@login_required
+@require_safe
+def drift_sentence(request: HttpRequest, pk: int) -> HttpResponse:
+    """Return how often the drift rose above 5 points since the first transaction. drift.js puts it into the portfolio's
+    page, which does not wait for it: the past of every day is read."""
+    portfolio = portfolio_of(request, pk)
+    now = timezone.now()
+    today = now.astimezone(UTC).date()
+    found = _drift(portfolio, since=None, until=today, threshold=Fraction(POINTS) / 100, target={}, now=now)
+    return render(request, "site/drift_sentence.html", {"points": POINTS, **found})
+
+
+def _drift(
+    portfolio: Portfolio,
+    *,
+    since: date | None,
+    until: date,
+    threshold: Fraction,
+    target: Mapping[int | None, Fraction],
+    now: datetime,
+) -> dict[str, Any]:
+    """Return what pages show of the drift in a period; nothing where no day is known."""
+    copy = LedgerCopy.objects.get(portfolio=portfolio)
+    first = first_day(copy)
     days: list[tuple[Any, Shares]] = []
     if first is not None:
         begin = first if since is None else max(since, first)
         history = History(portfolio, copy, since=begin, until=until, now=now)
         each = (begin + timedelta(days=number) for number in range((until - begin).days + 1))
         days = [(day, shares) for day in each if (shares := shares_of(history.parts_on(day))) is not None]
-    if days:
-        aim = target or days[0][1]
-        drifts = [drift_on(day, shares, aim) for day, shares in days]
-        found = openings(drifts, above=threshold)
-        names = _names(aim, *(shares for _, shares in days[-1:]), {one.asset: one.part for one in found})
-        context |= {
-            "first": days[0][0],
-            "last": days[-1][0],
-            "is_as_held": not target,
-            "count": len(found),
-            "openings": [(one.day, names[one.asset], percent(one.part)) for one in found[-OPENINGS_SHOWN:]][::-1],
-            "shares": [
-                (names[asset], percent(aim.get(asset, Fraction(0))), percent(days[-1][1].get(asset, Fraction(0))))
-                for asset in sorted({*aim, *days[-1][1]}, key=lambda one: names[one])
-            ],
-        }
-    return render(request, "site/drift.html", context)
+    if not days:
+        return {}
+    aim = target or days[0][1]
+    drifts = [drift_on(day, shares, aim) for day, shares in days]
+    found = openings(drifts, above=threshold)
+    keyed = (aim, *(shares for _, shares in days[-1:]), {one.asset: one.part for one in found})
+    names = _names(*keyed, owner_id=portfolio.owner_id)
+    return {
+        "first": days[0][0],
+        "last": days[-1][0],
+        "is_as_held": not target,
+        "count": len(found),
+        "openings": [(one.day, names[one.asset], percent(one.part)) for one in found[-OPENINGS_SHOWN:]][::-1],
+        "shares": [
+            (names[asset], percent(aim.get(asset, Fraction(0))), percent(days[-1][1].get(asset, Fraction(0))))
+            for asset in sorted({*aim, *days[-1][1]}, key=lambda one: names[one])
+        ],
+    }
 
 
 def _points(text: str) -> Fraction:
@@ -95,12 +122,12 @@ def _number(text: str) -> Decimal:
     return number
 
 
-def _target(text: str) -> dict[int | None, Fraction]:
+def _target(text: str, *, owner_id: int) -> dict[int | None, Fraction]:
     """Return the target of a text like "BTC-USD 60, ACME 30": what is left is cash. Raises _Wrong."""
     parts = [one.split() for one in text.replace(";", ",").split(",") if one.strip()]
     if any(len(one) != 2 for one in parts) or len(parts) > ASSETS_MOST:
         raise _Wrong("Write each asset with its share in percent, like BTC-USD 60, ACME 30.")
-    named = assets_named({symbol.upper() for symbol, _ in parts})
+    named = assets_named({symbol.upper() for symbol, _ in parts}, owner_id=owner_id)
     target: dict[int | None, Fraction] = {}
     for symbol, share in parts:
         asset = named.get(symbol.upper())
@@ -112,7 +139,8 @@ def _target(text: str) -> dict[int | None, Fraction]:
     return target | {None: 1 - sum(target.values(), Fraction(0))} if target else {}
 
 
-def _names(*keyed: Mapping[int | None, Any]) -> dict[int | None, str]:
+def _names(*keyed: Mapping[int | None, Any], owner_id: int) -> dict[int | None, str]:
     ids = {asset for one in keyed for asset in one}
-    symbols = dict(Asset.objects.filter(pk__in=[one for one in ids if one is not None]).values_list("pk", "symbol"))
+    rows = assets_of(owner_id).filter(pk__in=[one for one in ids if one is not None])
+    symbols = dict(rows.values_list("pk", "symbol"))
     return {one: symbols.get(one, "(deleted)") if one is not None else "cash" for one in ids}

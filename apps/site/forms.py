@@ -86,7 +86,8 @@ class ImportForm(forms.Form):
     """A file of transactions."""
 
     file = forms.FileField(
-        help_text="Of Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows it."
+        help_text="Of this program, Ghostfolio, Portfolio Performance, B3 or Kraken; at most 5 MB. The next page shows "
+        "it."
     )
     content: bytes
 
@@ -133,20 +134,22 @@ class PositionsForm(forms.Form):
 class MappingForm(forms.Form):
     """Into which portfolio each account of a file goes, and which asset each of its symbols is.
 
-    `portfolios`, `new` and `assets` say that by account and by symbol, once the form is valid; `new`: account -> name
-    of the portfolio that is to be made for it. Of more than 200 symbols only those that are no asset's are asked for,
-    and at most 200. may_make: whether portfolios may be made; file: its name.
+    `portfolios`, `new`, `assets` and `manual` say that by account and by symbol, once the form is valid; `new`: account
+    -> name of the portfolio that is to be made for it; `manual`: symbol -> symbol of the manual asset that is to be
+    made for it. Of more than 200 symbols only those that are no asset's are asked for, and at most 200. may_make:
+    whether portfolios may be made; file: its name.
     """
 
     portfolios: dict[str, Portfolio]
     new: dict[str, str]
     assets: dict[str, Asset]
+    manual: dict[str, str]
 
     def __init__(self, data: Any, *, read: Activities, portfolio: Portfolio, may_make: bool, file: str) -> None:
         super().__init__(data)
         self._own = {str(one.pk): one for one in portfolios_of(portfolio.owner_id)}
         self._accounts = sorted({one.account for one in read.rows})
-        symbols = sorted({one.symbol for one in read.rows if one.symbol})
+        symbols = sorted({symbol for one in read.rows for symbol in one.symbols()})
         self._owner_id = portfolio.owner_id
         self._found = assets_named(symbols, owner_id=self._owner_id)
         if len(symbols) > SYMBOLS_ASKED:
@@ -167,10 +170,16 @@ class MappingForm(forms.Form):
             self._add_fields_of_new(read, portfolio)
         for number, symbol in enumerate(self._symbols):
             initial = self._found[symbol].symbol if symbol in self._found else ""
-            help_text = "" if initial else "No asset has this name. Write the symbol of one that is here."
+            help_text = "" if initial else "No asset has this name. Write the symbol of one that is here, or:"
             self.fields[f"symbol_{number}"] = forms.CharField(
                 required=False, max_length=64, initial=initial, label=f"Asset {symbol}", help_text=help_text
             )
+            if not initial:
+                self.fields[f"manual_{number}"] = forms.BooleanField(
+                    required=False,
+                    label=f"Make a manual asset of {symbol}",
+                    help_text="Yours alone; you type or upload its prices. A symbol above is what it is called.",
+                )
 
     def _add_fields_of_new(self, read: Activities, portfolio: Portfolio) -> None:
         """Ask for what portfolios are made with."""
@@ -211,14 +220,20 @@ class MappingForm(forms.Form):
         self._refuse_new(chosen, cleaned)
         written = {f"symbol_{n}": cleaned.get(f"symbol_{n}", "").strip().upper() for n in range(len(self._symbols))}
         there = assets_named({name for name in written.values() if name}, owner_id=self._owner_id)
-        self.assets = dict(self._found)
-        for (field, name), symbol in zip(written.items(), self._symbols, strict=True):
+        self.assets, self.manual = dict(self._found), {}
+        for number, ((field, name), symbol) in enumerate(zip(written.items(), self._symbols, strict=True)):
             self.assets.pop(symbol, None)
             if name in there:
                 self.assets[symbol] = there[name]
+            elif cleaned.get(f"manual_{number}"):
+                self.manual[symbol] = name or symbol.upper()
             elif name:
                 self.add_error(field, f"There is no asset {name}.")
         return cleaned
+
+    def note_manual(self, symbol: str, error: ValidationError) -> None:
+        """Put beside its field why a manual asset cannot be made for a symbol of the file."""
+        self.add_error(f"symbol_{self._symbols.index(symbol)}", " ".join(error.messages))
 
     def _refuse_new(self, chosen: Sequence[str], cleaned: dict[str, Any]) -> None:
         """Refuse names that two portfolios would have, and portfolios without a currency."""

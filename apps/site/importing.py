@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -12,8 +12,10 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
+from apps.market.models import Asset
+from apps.market.services import create_manual_asset
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import Activity, FileRefused
+from apps.portfolios.domain.tables import Activities, Activity, FileRefused
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, drop_file, import_rows, keep_file, kept_file
 from apps.portfolios.models import Portfolio
 from apps.portfolios.requests import ask_for_prices, prices_wanted
@@ -74,8 +76,10 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
     if form.is_bound and not form.is_valid():
         return render(request, "site/import_confirm.html", context)
     portfolios, assets = (form.portfolios, form.assets) if form.is_bound else form.defaults
-    new = form.new if form.is_bound else {}
+    new, manual = (form.new, form.manual) if form.is_bound else ({}, {})
     wanted = prices_wanted(read=read, accounts={*portfolios, *new}, assets=assets)
+    # Their owner types their prices.
+    wanted = [one for one in wanted if one.symbol not in manual and (one.asset is None or one.asset.owner_id is None)]
     if request.method == "POST" and "ask" in request.POST:
         ask_for_prices(owner=portfolio.owner, wanted=wanted, now=now)
         context["asked"] = True
@@ -85,16 +89,38 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         with transaction.atomic():
             made = {account: _make(portfolio, name, form.cleaned_data) for account, name in new.items()}
-            mapped = {"portfolios": portfolios | made, "assets": assets}
+            its = _make_manual(read, manual, owner_id=portfolio.owner_id)
+            mapped = {"portfolios": portfolios | made, "assets": assets | its}
             context["done"] = import_rows(read=read, **mapped, now=now, dry_run=not records)
             context["is_recorded"] = records
             if records:
                 drop_file(owner=_user(request))
-            # A preview must not create a portfolio either.
+            context["manual"] = list(its.values())
+            # A preview must not create a portfolio or an asset either.
             transaction.set_rollback(not records)
     except ImportRefused as error:
         context |= {"errors": error.errors, "count": error.count}
+    except _ManualRefused as error:
+        form.note_manual(*error.args)
     return render(request, "site/import_confirm.html", context)
+
+
+class _ManualRefused(Exception):
+    """A manual asset cannot be made; the symbol of the file, and the ValidationError."""
+
+
+def _make_manual(read: Activities, manual: Mapping[str, str], *, owner_id: int) -> dict[str, Asset]:
+    """Make the manual assets that are wanted, each once, in the currency of its first row. Raises _ManualRefused."""
+    made: dict[str, Asset] = {}
+    for symbol, name in manual.items():
+        currencies = (one.columns.get("currency", "") for one in read.rows if one.symbol == symbol)
+        currency = next((code for code in currencies if code), "")
+        known = next((one for one in made.values() if one.symbol == name), None)
+        try:
+            made[symbol] = known or create_manual_asset(owner_id=owner_id, symbol=name, currency=currency)
+        except ValidationError as error:
+            raise _ManualRefused(symbol, error) from None
+    return made
 
 
 def _make(beside: Portfolio, name: str, chosen: Mapping[str, Any]) -> Portfolio:

@@ -78,14 +78,13 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
     view = view_now(portfolio, positions)
     rows = list(newest_about(portfolio, most=TRANSACTIONS_SHOWN + 1))
     valuation = view.valuation
-    symbols = {str(one.asset_id): one.asset.symbol for one in positions}
     context = {
         **context_of(portfolio, now),
         "refusals": refusals,
         "value": money(valuation.value, portfolio.base_currency),
         "known_value": money(valuation.known_value),
         "oldest": _age(valuation.oldest_at, now),
-        "missing": _missing(view, symbols),
+        "missing": _missing(view, positions),
         "positions": [_row(view.positions[one.asset], one, view, now) for one in valuation.positions],
         "closed": [_closed(one) for one in positions if not one.quantity],
         "cash": [(one.currency, figure(one.balance), money(one.value), _path(one.rate, now)) for one in valuation.cash],
@@ -229,8 +228,10 @@ def _path(rate: FoundRate | None, now: datetime) -> str:
     return "; ".join(said)
 
 
-def _missing(view: View, symbols: dict[str, str]) -> list[str]:
+def _missing(view: View, positions: Sequence[Position]) -> list[str]:
     """Return what is missing, and what to do."""
+    symbols = {str(one.asset_id): one.asset.symbol for one in positions}
+    owned = {str(one.asset_id) for one in positions if one.asset.owner_id is not None}
     add = "An operator can add an asset for it."
     remedies = {
         "price": "{} has no price yet. Give it a feed, or backfill it.",
@@ -238,7 +239,11 @@ def _missing(view: View, symbols: dict[str, str]) -> list[str]:
         "rate": "No exchange rate leads from the currency of {} to the base currency. " + add,
         "cash": "No exchange rate leads from {} to the base currency. " + add,
     }
-    said = [remedies[what].format(symbols.get(str(key), key)) for what, key in view.valuation.missing]
+    typed = "{} has no price yet. Type one under Manual assets."
+    said = [
+        (typed if what == "price" and str(key) in owned else remedies[what]).format(symbols.get(str(key), key))
+        for what, key in view.valuation.missing
+    ]
     for what, key, day in view.copy.missing:
         of = "exchange rate" if what == "rate" else "price"
         said.append(

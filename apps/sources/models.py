@@ -160,7 +160,7 @@ class Backfill(Leased):
     """The past of one asset, asked of one provider page by page. What was begun goes on where it stopped.
 
     since, until: what is wanted; reached: up to where it is there; next_call_at: when the provider's limits allow the
-    next call; accepted, calls: so far; failure: of the last call, or "".
+    next call; accepted, calls: so far; failure: of the last call, or ""; is_asked: workers go on with it, page by page.
     """
 
     asset = models.ForeignKey(Asset, models.CASCADE, related_name="backfills")
@@ -172,6 +172,7 @@ class Backfill(Leased):
     accepted = models.PositiveIntegerField(default=0)
     calls = models.PositiveIntegerField(default=0)
     failure = models.CharField(max_length=64, blank=True)
+    is_asked = models.BooleanField(default=False)
     finished_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -61,11 +61,13 @@ def powers(user):
 @pytest.mark.django_db
 def test_an_owner_may_do_exactly_this():
     rows = ("rules_rule", "notify_channel", "notify_silence", "api_apitoken", "portfolios_portfolio")
-    rows += ("portfolios_transaction",)
+    rows += ("portfolios_transaction", "market_derivedseries")
     verbs = ("view", "add", "change", "delete")
     expected = {f"{row.split('_')[0]}.{verb}_{row.split('_')[1]}" for row in rows for verb in verbs}
     assert names(group("Owner").permissions) == expected | {
         *("alerts.view_alert", "alerts.change_alert", "notify.view_message", "market.view_asset"),
+        "sources.add_backfill",
+        *(f"portfolios.{verb}_importfile" for verb in ("view", "delete")),
         *(f"portfolios.{verb}_reconciliation" for verb in ("view", "add", "delete")),
     }
 

@@ -22,14 +22,17 @@ from django.utils import timezone
 from apps.alerts.models import Alert, AlertEvent
 from apps.api.tokens.models import ApiToken
 from apps.backtests.models import BacktestRun
+from apps.market.queries import feeds_seen_by
 from apps.notify.models import Notification
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending
+from apps.portfolios.importing import keep_file
 from apps.portfolios.models import PriceRequest
 from apps.portfolios.reconciling import keep_positions
 from apps.portfolios.services import correct_transaction
 from apps.sources.services import begin_or_resume
 from tests.builders import above, append_quotes, at, make_feed, make_operator, make_owner, make_rule, notify_all
+from tests.market.derived_rows import make_series
 from tests.portfolios.rows import bought, make_portfolio, record
 
 # Registered models whose rows have an owner -> the way there.
@@ -40,6 +43,8 @@ OWNED = {
     "notify.Message": "channel__owner",
     "notify.Silence": "owner",
     "backtests.BacktestRun": "owner",
+    "market.DerivedSeries": "asset__owner",
+    "portfolios.ImportFile": "owner",
     "portfolios.Portfolio": "owner",
     "portfolios.Reconciliation": "portfolio__owner",
     "portfolios.Transaction": "portfolio__owner",
@@ -62,6 +67,7 @@ OPEN_TO_ALL_STAFF = {"index", "password_change", "password_change_done", "jsi18n
 SECRETS = ("ADAS", "10.4242")
 NOWHERE = {models.UUIDField: "00000000-0000-4000-8000-000000000000"}
 NO_NUMBER = "999999937"
+CSV = b"account,date,symbol,currency,price,quantity,type\nNAME,2024-01-02,NAME,EUR,1,1,BUY\n"
 
 
 def _model_of(place, model):
@@ -148,7 +154,15 @@ def make_portfolio_of(owner, name, asset):
     correct_transaction(row=row, columns={"notes": f"{name} note"}, by=owner, now=timezone.now())
     PriceRequest.objects.create(owner=owner, symbol="XX1", since=at(0).date(), asked_at=at(0))
     stated = {f"{name} ASSET": Decimal(1)}
+    keep_file(owner=owner, name=f"{name} import", content=CSV.replace(b"NAME", name.encode()), now=timezone.now())
     keep_positions(portfolio=portfolio, name=f"{name} file", day=at(0).date(), stated=stated, now=timezone.now())
+
+
+def make_series_of(owner, name):
+    """Have a derived series of the owner's, without a log entry of quotes that would wait to be evaluated."""
+    make_series(f"{name}-BASKET", "basket", {"asset": "BTC-USD", "weight": "2"}, owner=owner, now=at(2))
+    for feed in feeds_seen_by(owner):
+        evaluate_pending(feed_id=feed.pk)
 
 
 def silence_all(owner, name):
@@ -176,6 +190,7 @@ def all_rows(django_db_setup, django_db_blocker):
         for owner, name in ((ada, "ADAS"), (eve, "EVES")):
             silence_all(owner, name)
             make_portfolio_of(owner, name, feed.assets.get())
+            make_series_of(owner, name)
         yield
         transaction.set_rollback(True)
 

@@ -1,10 +1,11 @@
 """`manage.py backfill`: the past of one asset, page by page, from a provider that has it."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.db import connections
 from django.urls import reverse
@@ -14,13 +15,14 @@ from werkzeug import Response
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
 from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, Quote
-from apps.pipeline import flow
+from apps.pipeline import flow, tasks
 from apps.pipeline.management.commands import backfill as command
 from apps.sources import domain
 from apps.sources import queries as sources_queries
 from apps.sources.models import Backfill, Circuit, Listing
 from apps.sources.services import Outcome, backfilling, begin_or_resume, take_backfill_step
 from tests.builders import TRACE, append_quotes, make_feed, make_owner, make_rule
+from tests.portfolios.rows import bought, make_portfolio, record
 from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
@@ -367,7 +369,8 @@ def test_the_admin_shows_backfills_and_what_they_wait_for(feed, admin_client):
     assert f"Goes on; next call at {step.backfill.next_call_at:%Y-%m-%d %H:%M:%S}." in shown
     Backfill.objects.update(lease_until=None, failure="timeout")
     page = reverse("admin:sources_backfill_change", args=[step.backfill.pk])
-    assert "Stopped; the same command goes on. Last failure: timeout." in admin_client.get(page).text
+    said = "Stopped; asked for again, or by the same command, it goes on. Last failure: timeout."
+    assert said in admin_client.get(page).text
 
 
 def test_feeds_make_room_for_a_backfill_that_goes_on():
@@ -392,3 +395,74 @@ def test_a_backfill_at_an_address_of_its_feeds_own_takes_no_room():
     feed.sources.update(options={"base_url": "http://127.0.0.1:1"})
     begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=SINCE, until=UNTIL, now=timezone.now())
     assert sources_queries.seconds_between_rounds(["coincap"]) == 2_009
+
+
+@pytest.fixture
+def ada(client):
+    ada = make_owner("ada")
+    ada.groups.add(Group.objects.get(name="Owner"))
+    client.force_login(ada)
+    return ada
+
+
+@pytest.fixture
+def pasts(ada, feed):
+    """Return the address of the pasts of a portfolio that has bought yesterday."""
+    savings = make_portfolio(ada)
+    yesterday = timezone.now().date() - timedelta(days=1)
+    record(savings, bought(feed.assets.get(), day=yesterday.isoformat()), now=timezone.now())
+    return reverse("portfolio_pasts", args=[savings.pk])
+
+
+def work():
+    """Do what the workers do after sweeps, until nothing is due."""
+    while due := sources_queries.backfills_due(now=timezone.now()):
+        for backfill_id in due:
+            tasks.backfill(backfill_id)
+
+
+def test_an_owner_has_the_past_fetched_from_the_first_transaction_on(client, feed, pasts):
+    asset = feed.assets.get()
+    midnight = datetime.combine(timezone.now().date() - timedelta(days=1), time(), UTC)
+    assert f"Fetch its past from {midnight:%Y-%m-%d}" in client.get(pasts).text
+    asked = client.post(pasts, {"asset": asset.pk}, follow=True).text
+    assert "The past of BTC-USD is asked for." in asked
+    assert 'http-equiv="refresh"' in asked
+    assert "Fetch its past" not in asked
+    assert "0 %, 0 quotes, 0 calls" in asked
+    assert flow.sweep()["backfills"] == 1
+    work()
+    row = Backfill.objects.get()
+    assert (row.since, row.failure, row.lease_until, row.accepted) == (midnight, "", None, len(stored()))
+    assert stored() == whole(midnight, row.until.replace(second=0, microsecond=0) + timedelta(minutes=1))
+    assert flow.sweep()["backfills"] == 0
+    flow.evaluate_pending(feed_id=feed.pk)
+    flow.roll_up()
+    done = client.get(pasts).text
+    assert "Done at" in done
+    assert "Known from the first transaction on." in done
+    assert 'http-equiv="refresh"' not in done
+
+
+def test_what_is_refused_is_left_and_says_why(client, feed, exchange, pasts):
+    exchange.fails = [(404, {})]
+    client.post(pasts, {"asset": feed.assets.get().pk})
+    work()
+    row = Backfill.objects.get()
+    assert (row.is_asked, row.finished_at, row.lease_until) == (False, None, None)
+    text = client.get(pasts).text
+    assert f"Last failure: {row.failure}." in text
+    assert "Fetch its past" in text
+
+
+def test_a_past_that_cannot_be_asked_for_says_why(client, feed, ada, pasts):
+    Asset.objects.update(feed=None)
+    answer = client.post(pasts, {"asset": Asset.objects.get().pk}, follow=True)
+    assert "Not asked for: BTC-USD is in no feed" in answer.text
+    other = make_feed("ETH-USD", name="other").assets.get()
+    assert client.post(pasts, {"asset": other.pk}).status_code == 404
+    assert not Backfill.objects.exists()
+    ada.groups.clear()
+    assert client.post(pasts, {"asset": Asset.objects.get(symbol="BTC-USD").pk}).status_code == 403
+    client.force_login(make_owner("eve"))
+    assert client.get(pasts).status_code == 404

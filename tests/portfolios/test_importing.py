@@ -1,5 +1,6 @@
 """Files recorded in a portfolio."""
 
+import csv
 from collections import Counter
 from decimal import Decimal
 from io import StringIO
@@ -9,11 +10,13 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from apps.market.models import AssetAlias
+from apps.market.services import create_manual_asset
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.importing import import_activities
+from apps.portfolios.importing import ImportRefused, import_activities
 from apps.portfolios.models import LedgerCopy, Position, Transaction
 from tests.builders import make_owner
 from tests.portfolios.domain.test_ghostfolio import ROW, in_json
+from tests.portfolios.making import noon
 from tests.portfolios.rows import NOW, bought, columns, make_asset, make_portfolio, record, sold
 
 pytestmark = pytest.mark.django_db
@@ -104,6 +107,62 @@ def test_what_is_exported_for_ghostfolio_is_imported_as_the_same_rows(client):
     names = ("kind", "at", "has_time", "asset", "quantity", "amount", "currency", "fee", "notes")
     first, second = (Counter(one.transactions.values_list(*names)) for one in (savings, copy))
     assert first == second
+
+
+def test_what_is_exported_as_csv_is_imported_as_the_same_rows(client):
+    ada = make_owner()
+    savings, copy = (make_portfolio(ada, name, tracks_cash=True) for name in ("Savings", "Copy"))
+    acme, bolt, other = make_asset(), make_asset("BOLT"), make_portfolio(ada, "Other", tracks_cash=True)
+    house = create_manual_asset(owner_id=ada.pk, symbol="HOUSE", currency="EUR")
+    merger = {"event": "merger", "to_asset": bolt, "numerator": 3, "denominator": 2, "cost_share": "0.75"}
+    record(
+        savings,
+        columns("2024-01-01", "deposit", amount="5000", currency="EUR", notes="=1+1", group_id="'g"),
+        columns("2024-01-02", "conversion", amount="10", currency="EUR", counter_amount="11", counter_currency="USD"),
+        bought(acme, fee="1.5", fee_currency="USD", tax="2", rate="1.000000000000000001", external_id="x-1"),
+        bought(acme, quantity="0.000000000000000007", amount="1") | {"at": NOW, "has_time": True},
+        bought(house, fee="5", fee_asset=acme, fee_quantity="0.1", day="2024-01-03"),
+        columns("2024-02-01", "transfer", asset=acme, quantity="1", to_portfolio=other),
+        columns(
+            "2024-02-02",
+            "delivery_in",
+            asset=acme,
+            quantity="1",
+            amount="7",
+            currency="EUR",
+            acquired_at=noon("2024-01-15"),
+        ),
+        columns("2024-03-01", "event", asset=acme, amount="3", currency="EUR", **merger),
+    )
+    client.force_login(ada)
+    exported = client.get(reverse("portfolio_download", args=[savings.pk])).content
+    read = read_activities(exported)
+    assert (read.errors, read.left_out) == ([], [])
+    assert import_activities(portfolio=copy, read=read, now=NOW).added == 8
+    again = list(csv.reader(client.get(reverse("portfolio_download", args=[copy.pk])).text.splitlines()))
+    before = list(csv.reader(exported.decode().splitlines()))
+    # What had no id got one, by which it is known when the file comes again.
+    assert Counter(tuple(row[:-1]) for row in again) == Counter(tuple(row[:-1]) for row in before)
+    assert import_activities(portfolio=copy, read=read_activities(exported), now=NOW)[1:] == (0, 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("gift,2024-01-02T12:00:00+00:00,False,ACME,1,1,EUR,,,", "kind: gift is not known"),
+        ("buy,soon,False,ACME,1,1,EUR,,,", "at: soon is not a date"),
+        ("buy,2024-01-02T12:00:00+00:00,False,ACME,x,1,EUR,,,", "quantity: x is not a number"),
+        ("event,2024-01-02T12:00:00+00:00,False,ACME,1,1,EUR,,,party", "event: party is not known"),
+        ("transfer,2024-01-02T12:00:00+00:00,False,ACME,1,,,,Nowhere,", "to_portfolio: there is no portfolio Nowhere"),
+        ("buy,2024-01-02T12:00:00+00:00,False,ACME,1,5,EUR,,,,7", "7 stands behind the last column"),
+    ],
+)
+def test_a_wrong_row_of_the_own_csv_is_named(savings, row, said):
+    make_asset()
+    header = "kind,at,has_time,asset,quantity,amount,currency,external_id,to_portfolio,event"
+    with pytest.raises(ImportRefused) as refused:
+        import_activities(portfolio=savings, read=read_activities(f"{header}\n{row}\n".encode()), now=NOW)
+    assert said in refused.value.errors[0].message
 
 
 def test_what_ghostfolio_has_no_form_for_is_left_out_and_counted(client):

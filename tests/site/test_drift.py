@@ -5,6 +5,7 @@ import re
 import pytest
 from django.urls import reverse
 
+from apps.market.services import create_manual_asset
 from tests.builders import make_owner
 from tests.portfolios.rows import bought, close, make_asset, make_portfolio, record
 from tests.site.test_portfolios import cells
@@ -73,3 +74,19 @@ def test_a_portfolio_without_days_and_a_foreign_one(client, savings):
     theirs = make_portfolio(make_owner("eve"), "EVES")
     foreign, missing = (client.get(reverse("portfolio_drift", args=[pk])) for pk in (theirs.pk, theirs.pk + 1000))
     assert (foreign.status_code, foreign.content) == (404, missing.content)
+
+
+def test_the_portfolios_page_says_how_often_it_would_have_notified(client, savings):
+    address = reverse("portfolio_drift_sentence", args=[savings.pk])
+    assert address in client.get(reverse("portfolio", args=[savings.pk])).text
+    assert sentence(client.get(address).text)[0] == "Drift over 5 points would have notified you 2 times"
+    empty = make_portfolio(savings.owner, "Empty")
+    assert "no day yet" in client.get(reverse("portfolio_drift_sentence", args=[empty.pk])).text
+
+
+def test_an_owners_own_asset_has_its_name_and_may_be_a_target(client, savings):
+    house = create_manual_asset(owner_id=savings.owner_id, symbol="HOUSE", currency="EUR")
+    close(house, "2024-01-01", "100")
+    other = make_portfolio(savings.owner, "Other")
+    record(other, bought(house, "2024-01-01"))
+    assert ["HOUSE", "90 %", "100 %"] in cells(drift(client, other, target="HOUSE 90"), -1)

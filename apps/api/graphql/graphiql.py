@@ -97,6 +97,23 @@ EXAMPLES = [
         "    edges { node { subject text deliveredAt alerts { state asset { symbol price } } } }\n  }\n}",
     ),
     (
+        "What my portfolios are worth",
+        "query Worth {\n  portfolios(first: 5) {\n    edges {\n      node {\n"
+        "        name baseCurrency\n        worth { value knownValue missing { what of } }\n"
+        "        positions(first: 10) {\n          edges { node { asset { symbol } quantity worth { value gain } } }\n"
+        "        }\n      }\n    }\n  }\n}",
+    ),
+    (
+        "How fast quotes are evaluated",
+        "query Metrics {\n  metrics(query: EVALUATION_P95) {\n    unit\n"
+        "    series { labels { name value } at values }\n    error { code message }\n  }\n}",
+    ),
+    (
+        "Errors in the log, for operators",
+        "query Errors {\n  logs(query: {level: ERROR}, limit: 20) {\n    lines { at service message traceId }\n"
+        "    error { code message }\n  }\n}",
+    ),
+    (
         "Follow prices",
         'subscription Follow {\n  quoteUpdated(assets: ["BTC-USD"]) { asset { symbol } price at }\n}',
     ),

@@ -156,8 +156,7 @@ def _legs_of(feed_id: int, cursors: Mapping[int, LegCursor]) -> _Legs:
     for asset_id, leg_id, calendar in rows.values_list("pk", "feed_id", "calendar"):
         assets[leg_id].append(asset_id)
         calendars[leg_id].add(calendar)
-    paces = paces_of(cursors)
-    timeouts = {leg_id: max(int(TIMEOUT_INTERVALS * pace * SECOND), TIMEOUT_LEAST) for leg_id, pace in paces.items()}
+    timeouts = timeouts_of(cursors)
     shown = {leg_id: sorted(codes) or [""] for leg_id, codes in calendars.items()}
     interval_seconds = queries.every_feed().values_list("interval_seconds", flat=True).get(pk=feed_id)
     return _Legs(definitions, timeouts, shown, assets, interval_seconds)
@@ -167,6 +166,12 @@ def paces_of(feed_ids: Mapping[int, object] | Sequence[int]) -> dict[int, float]
     """Return feed id -> how far its answers lie apart by its own clock, in seconds."""
     feeds = queries.with_recent_entries(queries.every_feed().filter(pk__in=list(feed_ids)))
     return {feed.pk: queries.pace_seconds(feed) for feed in feeds}
+
+
+def timeouts_of(feed_ids: Mapping[int, object] | Sequence[int]) -> dict[int, int]:
+    """Return feed id -> how long its clock may stand while others go on before it is left behind, in microseconds."""
+    paces = paces_of(feed_ids)
+    return {feed_id: max(int(TIMEOUT_INTERVALS * pace * SECOND), TIMEOUT_LEAST) for feed_id, pace in paces.items()}
 
 
 def _clocks_of(cursors: Mapping[int, LegCursor]) -> dict[int, tuple[int, datetime | None]]:

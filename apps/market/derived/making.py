@@ -12,7 +12,7 @@ from apps.market import queries
 from apps.market.derived import past
 from apps.market.derived.deriving import paces_of
 from apps.market.derived.models import DerivedFeed, DerivedSeries, LegCursor, SeriesChange, SeriesLeg
-from apps.market.derived.queries import levels_of
+from apps.market.derived.queries import is_made_of, levels_of
 from apps.market.derived.series import (
     LEVELS_MOST,
     SKEW_INTERVALS,
@@ -33,43 +33,65 @@ SERIES_MOST = 1_000  # Of one owner.
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
-def define(written: Written, *, owner_id: int | None, kept: Mapping[int, int] | None = None) -> Definition:
+def define(written: Written, *, owner_id: int | None, asset: Asset | None = None) -> Definition:
     """Return the definition that a written series means now: with the ids of its legs, and the skews that it does not
-    say. kept: asset id -> the skew that it has already. Raises SeriesInvalid."""
+    say. asset: the series that is changed to it; legs that it has keep their skews. Raises SeriesInvalid."""
+    kept = {} if asset is None else {leg.asset_id: leg.max_skew for leg in _stored(asset).legs}
     named = queries.assets_named([leg.symbol for leg in written.legs], owner_id=owner_id)
     assets: list[Asset] = []
     for index, leg in enumerate(written.legs):
         place = f"legs[{index}].asset"
-        asset = named.get(leg.symbol)
-        if asset is None:
+        found = named.get(leg.symbol)
+        if found is None:
             raise SeriesInvalid(place, f"there is no asset {leg.symbol}")
-        if asset.feed_id is None:
+        if found.feed_id is None:
             raise SeriesInvalid(place, f"{leg.symbol} is in no feed, so it has no prices")
-        if asset in assets:
+        if found in assets:
             raise SeriesInvalid(place, f"{leg.symbol} is there twice")
-        assets.append(asset)
-    feeds = {feed.pk: feed for feed in queries.every_feed().filter(pk__in={asset.feed_id for asset in assets})}
+        assets.append(found)
+    feeds = {feed.pk: feed for feed in queries.every_feed().filter(pk__in={one.feed_id for one in assets})}
     live = {feed.is_live for feed in feeds.values()}
     if len(live) > 1:
-        recorded = next(asset for asset in assets if not feeds[asset.feed_id].is_live)
+        recorded = next(one for one in assets if not feeds[one.feed_id].is_live)
         raise SeriesInvalid(
             "legs", f"the clock of {recorded.symbol} is a recording's, and that of another leg is this machine's"
         )
-    if levels_of([asset.pk for asset in assets]) >= LEVELS_MOST:
+    if levels_of([one.pk for one in assets]) >= LEVELS_MOST:
         raise SeriesInvalid("legs", f"series are made of series at most {LEVELS_MOST} levels deep")
     skews = {feed_id: int(SKEW_INTERVALS * pace * SECOND) for feed_id, pace in paces_of(list(feeds)).items()}
     legs = tuple(
         Leg(
-            asset.pk,
-            leg.max_skew if leg.max_skew is not None else (kept or {}).get(asset.pk, skews[asset.feed_id]),
+            one.pk,
+            leg.max_skew if leg.max_skew is not None else kept.get(one.pk, skews[one.feed_id]),
             leg.weight,
-            asset.calendar,
+            one.calendar,
         )
-        for asset, leg in zip(assets, written.legs, strict=True)
+        for one, leg in zip(assets, written.legs, strict=True)
     )
     weights = any(leg.weight < 0 for leg in legs)
-    signed = written.kind == Kind.SPREAD or weights or any(asset.signed for asset in assets)
-    return Definition(written.kind, legs, signed)
+    signed = written.kind == Kind.SPREAD or weights or any(one.signed for one in assets)
+    definition = Definition(written.kind, legs, signed)
+    if asset is not None:
+        _refuse_change(asset, definition, written)
+    return definition
+
+
+def _refuse_change(asset: Asset, definition: Definition, written: Written) -> None:
+    """Refuse what a series cannot become. Raises SeriesInvalid."""
+    for index, leg in enumerate(definition.legs):
+        if is_made_of(leg.asset_id, asset.pk):
+            is_self = leg.asset_id == asset.pk
+            why = "is this series itself" if is_self else f"is made of {asset.symbol} itself"
+            raise SeriesInvalid(f"legs[{index}].asset", f"{written.legs[index].symbol} {why}")
+    legs = set(LegCursor.objects.filter(feed=asset.feed_id).values_list("leg_id", flat=True))
+    if set(_leg_feeds(definition)) != legs:
+        raise SeriesInvalid("legs", "must be in the feeds that they are in now; make a new series instead")
+    if definition.signed and not asset.signed:
+        raise SeriesInvalid("legs", "would make it 0 or less, which it cannot be; make a new series instead")
+
+
+def _stored(asset: Asset) -> Definition:
+    return Definition.of_document(DerivedSeries.objects.values_list("document", flat=True).get(pk=asset.pk))
 
 
 def create_series(
@@ -115,16 +137,9 @@ def change_series(*, asset: Asset, written: Written, now: datetime, trace_id: st
     """
     with transaction.atomic():
         head = lock_head(asset.feed_id)
-        stored = DerivedSeries.objects.get(pk=asset.pk)
-        kept = {leg.asset_id: leg.max_skew for leg in Definition.of_document(stored.document).legs}
-        definition = define(written, owner_id=asset.owner_id, kept=kept)
-        if stored.document == definition.document():
+        definition = define(written, owner_id=asset.owner_id, asset=asset)
+        if _stored(asset) == definition:
             return False
-        legs = set(LegCursor.objects.filter(feed=asset.feed_id).values_list("leg_id", flat=True))
-        if set(_leg_feeds(definition)) != legs:
-            raise SeriesInvalid("legs", "must be in the feeds that they are in now; make a new series instead")
-        if definition.signed and not asset.signed:
-            raise SeriesInvalid("legs", "would make it 0 or less, which it cannot be; make a new series instead")
         _store(asset, definition)
         _append_change(head, asset.pk, definition, now=now, trace_id=trace_id)
         head.save(update_fields=FeedHead.APPENDED)

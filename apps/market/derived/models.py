@@ -50,8 +50,7 @@ class DerivedSeries(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        default_permissions = ()
-        verbose_name_plural = "derived series"
+        verbose_name = verbose_name_plural = "derived series"
 
     def __str__(self) -> str:
         # In lists of what keeps an asset from being deleted, where other people's series are not named.

@@ -5,13 +5,14 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 
-from django.db.models import Exists, F, Max, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet
 
 from apps.leases import may_dispatch
 from apps.market.derived.models import DerivedFeed, DerivedSeries, LegCursor, SeriesLeg
-from apps.market.derived.series import Definition
+from apps.market.derived.series import Definition, Kind
 from apps.market.domain import epoch_microseconds, from_epoch_microseconds, price_units
 from apps.market.models import Candle, FeedEntry, Quote, SupersededQuote
+from apps.market.queries.owners import Reader, assets_seen_by
 from apps.market.queries.splits import splits_of
 
 # Paths of so few assets are read by their ids; of more, all quotes of an entry are read and chosen here.
@@ -31,6 +32,40 @@ def definitions_of(feed_id: int) -> dict[int, Definition]:
     """Return asset id -> its definition, of the series in a derived feed, in order of id."""
     rows = DerivedSeries.objects.filter(asset__feed=feed_id).order_by("pk").values_list("pk", "document")
     return {pk: Definition.of_document(document) for pk, document in rows}
+
+
+def series_seen_by(user: Reader) -> QuerySet[DerivedSeries]:
+    """Return the ratios, spreads and baskets that have an owner and that `user` may see, with their assets: their own,
+    all for a superuser. In order of symbol."""
+    rows = DerivedSeries.objects.select_related("asset__feed__head", "asset__latest", "asset__owner")
+    shown = rows.filter(asset__in=assets_seen_by(user), asset__owner__isnull=False, document__kind__in=list(Kind))
+    return shown.order_by("asset__symbol", "pk")
+
+
+class Past(NamedTuple):
+    """The quotes that are kept of an asset: how many, and the times of the first and the last, None without any."""
+
+    count: int
+    first_at: datetime | None
+    last_at: datetime | None
+
+
+def past_of(asset_id: int) -> Past:
+    """Return what is kept of an asset. One statement."""
+    found = Quote.objects.filter(asset=asset_id).aggregate(count=Count("pk"), first=Min("at"), last=Max("at"))
+    return Past(found["count"], found["first"], found["last"])
+
+
+def is_made_of(asset_id: int, leg_id: int) -> bool:
+    """Tell whether an asset is `leg_id` or, through any number of series, made of it."""
+    seen: set[int] = set()
+    current = {asset_id}
+    while current:
+        if leg_id in current:
+            return True
+        seen |= current
+        current = set(SeriesLeg.objects.filter(series__in=current).values_list("asset_id", flat=True)) - seen
+    return False
 
 
 def feeds_made_of(feed_id: int) -> list[int]:

@@ -463,8 +463,8 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],
             options={
+                'verbose_name': 'derived series',
                 'verbose_name_plural': 'derived series',
-                'default_permissions': (),
             },
         ),
         migrations.CreateModel(

@@ -52,7 +52,15 @@ from apps.market.queries.log import (
     quotes_removed_by,
     released_between,
 )
-from apps.market.queries.owners import assets_of, assets_seen_by, every_asset, every_feed, feeds_seen_by
+from apps.market.queries.owners import (
+    MANUAL_FEED,
+    assets_of,
+    assets_seen_by,
+    every_asset,
+    every_feed,
+    feeds_seen_by,
+    manual_assets_seen_by,
+)
 from apps.market.queries.past import (
     ever_quoted,
     forgotten_before,
@@ -96,6 +104,7 @@ from apps.market.queries.valuing import (
 __all__ = [
     "BARS_MOST",
     "HOURS_SHOWN",
+    "MANUAL_FEED",
     "PATH_POINTS",
     "RECENT_ENTRIES",
     "SPANS",
@@ -154,6 +163,7 @@ __all__ = [
     "last_switches_of",
     "latest_prices",
     "lost_days",
+    "manual_assets_seen_by",
     "matching",
     "newest_quotes",
     "newest_quotes_between",

@@ -8,6 +8,8 @@ from apps.canary import is_not_canary
 from apps.market.models import Asset, Feed
 
 Reader = AbstractBaseUser | AnonymousUser
+# How the names of the owned feeds begin whose prices are typed.
+MANUAL_FEED = "manual-"
 
 
 def every_asset() -> QuerySet[Asset]:
@@ -39,6 +41,13 @@ def feeds_seen_by(user: Reader) -> QuerySet[Feed]:
         return rows.none()
     is_operator = getattr(user, "is_staff", False) and user.has_perm("market.view_feed")  # type: ignore[union-attr]
     return rows.filter(_is_seen_by(user)) if is_operator else rows.filter(owner=user)
+
+
+def manual_assets_seen_by(user: Reader) -> QuerySet[Asset]:
+    """Return the manual assets that `user` may see, with their newest quotes, in order of symbol: their own, all for a
+    superuser."""
+    rows = assets_seen_by(user).filter(owner__isnull=False, feed__name__startswith=MANUAL_FEED)
+    return rows.select_related("latest", "owner", "feed").order_by("symbol", "pk")
 
 
 def _is_seen_by(user: Reader) -> Q:

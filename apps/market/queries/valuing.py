@@ -74,7 +74,7 @@ def first_prices(asset_ids: Collection[int]) -> dict[int, datetime]:
     """Return asset id -> the beginning of the first day of which a price is stored; what has none is left out. One
     statement."""
     days = Candle.objects.filter(resolution=Candle.Resolution.DAY, asset=OuterRef("pk")).order_by("at")
-    rows = Asset.objects.filter(pk__in=asset_ids).order_by().annotate(first_at=Subquery(days.values("at")[:1]))
+    rows = Asset.every.filter(pk__in=asset_ids).order_by().annotate(first_at=Subquery(days.values("at")[:1]))
     return {asset_id: at for asset_id, at in rows.values_list("pk", "first_at") if at is not None}
 
 

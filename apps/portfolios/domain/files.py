@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from apps.notation import write_number
-from apps.portfolios.domain import b3, ghostfolio, kraken, portfolio_performance
+from apps.portfolios.domain import b3, ghostfolio, kraken, own, portfolio_performance
 from apps.portfolios.domain.sheets import SIGNATURE, table_of_sheet
 from apps.portfolios.domain.tables import (
     BYTES_LARGEST,
@@ -42,7 +42,7 @@ def read_activities(content: bytes) -> Activities:
 
 
 def _read_table(table: Table) -> Activities:
-    for program in (portfolio_performance, b3, kraken):
+    for program in (own, portfolio_performance, b3, kraken):
         if program.fits(table.names):
             return _identified(program.NAME, program.read(table, _limited(table.rows)))
     return _identified(ghostfolio.NAME, ghostfolio.read(_limited(ghostfolio.rows_of_table(table))))

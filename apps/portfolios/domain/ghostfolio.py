@@ -8,6 +8,7 @@ from typing import Any
 
 from apps.notation import WIDE, write_number
 from apps.portfolios.domain.tables import (
+    BEHIND,
     Activity,
     FileRefused,
     Read,
@@ -80,7 +81,7 @@ def rows_of_table(table: Table) -> Iterator[Row]:
     if missing := [field for field in _REQUIRED if field not in names]:
         raise FileRefused(f"The header lacks {', '.join(missing)}.")
     for row in table.rows:
-        given = {field: row[name] for field, name in names.items() if name in row}
+        given = {field: row[name] for field, name in (names | {BEHIND: BEHIND}).items() if name in row}
         yield {
             name: value.replace(",", ".")
             if table.has_decimal_comma and name in ("unitPrice", "quantity", "fee") and "." not in value

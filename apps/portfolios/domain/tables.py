@@ -39,14 +39,22 @@ class LeftOut(NamedTuple):
     message: str
 
 
+# Further columns that name an asset by its symbol.
+ASSET_COLUMNS = ("fee_asset", "to_asset")
+
+
 class Activity(NamedTuple):
     """One transaction. symbol: "" where its kind needs no asset; columns: those of the transaction but for the
-    asset."""
+    asset; `fee_asset` and `to_asset` are symbols, `to_portfolio` a name."""
 
     row: int
     account: str
     symbol: str
     columns: dict[str, Any]
+
+    def symbols(self) -> list[str]:
+        """Return the symbols of all assets that it names."""
+        return [one for one in (self.symbol, *(self.columns.get(name, "") for name in ASSET_COLUMNS)) if one]
 
 
 # What a reader makes of a row.
@@ -65,6 +73,8 @@ class Activities(NamedTuple):
 
 # Name of a column -> what a row says there
 Row = Mapping[str, Any]
+# Where a row has what stands behind the last column of the header.
+BEHIND = "\0behind"
 
 
 class Table(NamedTuple):
@@ -111,7 +121,9 @@ def _rows(reader: Any, names: list[str]) -> Iterator[Row]:
         for row in reader:
             if row:
                 # Of two columns of one name the first counts; a row may have fewer than the header, or more.
-                yield dict(reversed(list(zip(names, row, strict=False))))
+                said = dict(reversed(list(zip(names, row, strict=False))))
+                behind = [cell for cell in row[len(names) :] if cell.strip()]
+                yield said | {BEHIND: behind[0]} if behind else said
     except csv.Error as error:
         raise _no_csv(error) from None
 
@@ -121,7 +133,11 @@ def _no_csv(error: csv.Error) -> FileRefused:
 
 
 def refuse_unstorable(row: Row) -> None:
-    """Raise ValueError where a text has a character that no database keeps."""
+    """Raise ValueError where a text has a character that no database keeps, or the row more cells than the header."""
+    if BEHIND in row:
+        raise ValueError(
+            f"{row[BEHIND][:40]} stands behind the last column; write numbers without commas, or in quotation marks."
+        )
     for name, value in row.items():
         if isinstance(value, str) and _UNSTORABLE.search(value):
             raise ValueError(f"{name}: it has a character that is no text.")

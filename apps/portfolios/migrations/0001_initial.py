@@ -65,7 +65,7 @@ class Migration(migrations.Migration):
                 ('uploaded_at', models.DateTimeField()),
             ],
             options={
-                'default_permissions': (),
+                'default_permissions': ('view', 'delete'),
                 'constraints': [models.UniqueConstraint(fields=('owner', 'is_by_api'), name='one_import_file_per_owner_and_way')],
             },
         ),

@@ -60,6 +60,7 @@ class Migration(migrations.Migration):
                 ('accepted', models.PositiveIntegerField(default=0)),
                 ('calls', models.PositiveIntegerField(default=0)),
                 ('failure', models.CharField(blank=True, max_length=64)),
+                ('is_asked', models.BooleanField(default=False)),
                 ('finished_at', models.DateTimeField(null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('asset', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='backfills', to='market.asset')),

@@ -1,5 +1,6 @@
 """Reads of where quotes come from."""
 
+from apps.sources.queries.backfills import backfills_due, newest_backfills
 from apps.sources.queries.limits import (
     ADDRESS_LENGTH,
     BACKFILL_GOES_ON,
@@ -30,6 +31,7 @@ __all__ = [
     "address_of",
     "asset_ids_by_external_id",
     "assets_listed",
+    "backfills_due",
     "bans",
     "budget_of",
     "circuits_of",
@@ -38,6 +40,7 @@ __all__ = [
     "left_alone",
     "left_out_of",
     "narrowest_limit",
+    "newest_backfills",
     "refusals_of",
     "refused_listings_of",
     "refused_rows_of",

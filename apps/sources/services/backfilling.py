@@ -12,7 +12,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from apps.leases import IS_FREE, IS_LEASED
-from apps.market.domain import Admission
+from apps.market.domain import EARLIEST, Admission
 from apps.market.models import Asset, Feed
 from apps.sources import queries
 from apps.sources.models import Backfill, FeedSource
@@ -127,6 +127,33 @@ def begin_or_resume(*, asset_id: int, provider: str, since: datetime, until: dat
             backfill.accepted = backfill.calls = 0
         backfill.save(update_fields=["since", "reached", "until", "accepted", "calls"])
     return backfill
+
+
+def ask_for_past(*, asset: Asset, since: datetime, now: datetime) -> Backfill:
+    """Return the backfill of an asset from `since` to now, with which workers go on. What its provider does not reach
+    back to is left out. Raises BackfillRefused."""
+    origin = origin_of(asset)
+    reach = origin.history.reach
+    begin = max(since, EARLIEST) if reach is None else max(since, EARLIEST, now - reach)
+    if begin >= now:
+        raise BackfillRefused("there is nothing to fetch before now")
+    given = {"asset_id": asset.pk, "provider": origin.provider.slug, "now": now}
+    backfill = begin_or_resume(**given, since=begin, until=now)
+    Backfill.objects.filter(pk=backfill.pk).update(is_asked=True)
+    return backfill
+
+
+def go_on_with_backfill(*, backfill_id: int, now: datetime, trace_id: str) -> None:
+    """Take the next step of a backfill that was asked for. Workers leave it once it will never succeed."""
+    try:
+        step = take_backfill_step(backfill_id=backfill_id, fence=0, now=now, trace_id=trace_id)
+    except BackfillRefused:
+        Backfill.objects.filter(pk=backfill_id).update(is_asked=False, failure="refused")
+        return
+    if step.outcome is Outcome.REFUSED:
+        Backfill.objects.filter(pk=backfill_id).update(is_asked=False)
+    if step.outcome is not Outcome.LOST:
+        release_backfill(backfill_id=backfill_id, fence=step.fence)
 
 
 class Outcome(Enum):
@@ -270,6 +297,16 @@ def pause_between_calls(provider: str, *, backfills_more: int = 0) -> timedelta:
     """
     seconds = queries.seconds_between_rounds([provider], backfills_more=backfills_more)
     return max(timedelta(seconds=seconds), LEAST_BETWEEN_CALLS)
+
+
+def describe_state(backfill: Backfill, *, now: datetime) -> str:
+    """Return whether a backfill goes on, and what stopped it."""
+    if backfill.finished_at is not None:
+        return f"Done at {backfill.finished_at:%Y-%m-%d %H:%M:%S}."
+    failed = f" Last failure: {backfill.failure}." if backfill.failure else ""
+    if backfill.is_asked or (backfill.lease_until is not None and backfill.lease_until > now):
+        return f"Goes on; next call at {backfill.next_call_at:%Y-%m-%d %H:%M:%S}.{failed}"
+    return f"Stopped; asked for again, or by the same command, it goes on.{failed}"
 
 
 def describe_backfill(backfill: Backfill) -> str:

@@ -208,7 +208,7 @@ def _accounts(
 def _assets(context: Context, read: Activities, given: Sequence[Mapping[str, Any]]) -> dict[str, AssetRow]:
     """Return symbol of the file -> asset, for those that are known. Raises Faulty."""
     owner_id = context.owner().pk
-    symbols = {one.symbol for one in read.rows if one.symbol}
+    symbols = {symbol for one in read.rows for symbol in one.symbols()}
     found = assets_named(symbols, owner_id=owner_id)
     for index, one in enumerate(given):
         if one["symbol"] not in symbols:
