@@ -1,6 +1,7 @@
 """Which path leads to which door."""
 
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
@@ -29,9 +30,14 @@ from apps.site.market import AssetName
 
 register_converter(AssetName, "asset")
 
+# Before its addresses are listed.
+admin.autodiscover()
+
 handler500 = "apps.site.unavailable.failed"
 urlpatterns = [
     path("", site.front, name="front"),
+    # Asked for beside addresses without a page that names one.
+    path("favicon.ico", RedirectView.as_view(url=static("site/icon.svg"))),
     path("live", site.live, name="live"),
     path("graphql", graphql, name="graphql"),
     path("ingest/<str:feed>", ingest, name="ingest"),

@@ -301,6 +301,10 @@ class AssetAlias(models.Model):
     def __str__(self) -> str:
         return f"{self.name} is {self.asset}"
 
+    def clean(self) -> None:
+        if Asset.objects.filter(symbol=self.name).exists():
+            raise ValidationError({"name": f"{self.name} is an asset's symbol already."})
+
 
 class WatchedAsset(models.Model):
     """An asset on somebody's watchlist."""
@@ -314,10 +318,6 @@ class WatchedAsset(models.Model):
 
     def __str__(self) -> str:
         return f"{self.asset} on the watchlist of {self.user}"
-
-    def clean(self) -> None:
-        if Asset.objects.filter(symbol=self.name).exists():
-            raise ValidationError({"name": f"{self.name} is an asset's symbol already."})
 
 
 # Kinds of entries that time brings; every other kind changes what a reader sees of the past.

@@ -27,7 +27,8 @@ def table_after(alert: Alert) -> list[Table]:
         [f"{name} later", f"{moment.at + SPANS[name]:%Y-%m-%d %H:%M:%S}", *_cells(later)]
         for name, later in found.items()
     ]
-    return [Table(title="What happened after", headers=["", "at (UTC)", "price", "change"], rows=rows, empty="")]
+    headers = ["", "at (UTC)", "price", "change"]
+    return [Table(title="What happened after", headers=headers, rows=rows, empty="", is_first=True)]
 
 
 def _cells(later: Later) -> tuple[str, str]:

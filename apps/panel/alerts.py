@@ -111,7 +111,7 @@ class AlertAdmin(ReadOnlyAdmin):
     buttons = actions
     empty_text = "No alerts yet. One opens when a rule's condition holds; see Rules for what is watched."
     fields = [
-        *("summary", "state_label", "severity_label", "kind", "opened_at", "over_since", "resolution_text"),
+        *("state_label", "severity_label", "kind", "opened_at", "over_since", "resolution_text"),
         *("acknowledged", "note", "silenced"),
     ]
     list_display = [
@@ -283,6 +283,9 @@ class AlertAdmin(ReadOnlyAdmin):
             return None
         return HttpResponseRedirect(split_address(alerts[0].asset_id, **step))
 
+    def lead_for(self, request: HttpRequest, row: Alert) -> str:
+        return row.summary
+
     def charts_for(self, request: HttpRequest, row: Alert) -> list[Chart]:
         """Draw from the beginning of what the rule saw to some time after the end, or after the opening where the
         episode is long or still lasts."""
@@ -380,12 +383,13 @@ def _table_of_parts(alert: Alert) -> Table:
             headers=["part of the condition", "figure", "value"],
             rows=domain.figures(alert.evidence),
             empty="Nothing: it could not be evaluated.",
+            is_first=True,
         )
     rows = [
         [f"{'› ' * depth}{part.mark} {alert.symbol if not part.members else ''} {part.summary}", part.figures]
         for depth, part in lines
     ]
-    return Table(title=title, headers=["part of the condition", "what it saw"], rows=rows, empty="")
+    return Table(title=title, headers=["part of the condition", "what it saw"], rows=rows, empty="", is_first=True)
 
 
 def _why(event: AlertEvent) -> str:

@@ -8,6 +8,7 @@ from csp.middleware import CSPMiddleware
 from django.conf import settings
 from django.core.paginator import InvalidPage
 from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
 from django.utils import timezone
 from django.views.defaults import page_not_found
 from structlog.contextvars import bound_contextvars
@@ -17,6 +18,7 @@ from apps.tracing import new_trace_id
 
 # Asked each few seconds by what stands beside the process.
 _POLLED = {"/healthz", "/readyz", "/status", "/metrics"}
+_TEXTS = {"application/json", "application/graphql-response+json", "application/javascript", "image/svg+xml"}
 
 
 class ContentSecurityPolicy(CSPMiddleware):
@@ -27,6 +29,17 @@ class ContentSecurityPolicy(CSPMiddleware):
         if request.resolver_match is not None and "admin" in request.resolver_match.app_names:
             parts.replace = settings.ADMIN_CONTENT_SECURITY_POLICY | (parts.replace or {})
         return parts
+
+
+class Compressed(GZipMiddleware):
+    """Compresses texts, for browsers that take that. Pictures and fonts are compressed already."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        kind = response.headers.get("Content-Type", "").partition(";")[0]
+        is_text = kind.startswith("text/") or kind in _TEXTS
+        if not is_text or response.status_code == 206:
+            return response
+        return super().process_response(request, response)
 
 
 class UnknownPage:

@@ -4,11 +4,10 @@ import sys
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseServerError, JsonResponse
 from django.template.loader import render_to_string
 from django.utils.cache import add_never_cache_headers
 from django.utils.log import log_response
-from django.views.defaults import server_error
 
 from apps.accounts.hashers import TooManyPasswords
 
@@ -60,7 +59,8 @@ def failed(request: HttpRequest) -> HttpResponse:
     if isinstance(error, DATABASE_ERRORS):
         return unavailable(request, error)
     if _name_of(request) not in ANSWERED_IN_JSON:
-        return server_error(request)
+        context = {"request_id": getattr(request, "request_id", "")}
+        return HttpResponseServerError(render_to_string("500.html", context))
     return _json("INTERNAL_ERROR", "internal error", status=500, requestId=getattr(request, "request_id", ""))
 
 

@@ -98,6 +98,9 @@ PROVIDER_ANSWER_LIMIT_BYTES = env.integer("PROVIDER_ANSWER_LIMIT_BYTES", lowest=
 MINUTE_CANDLE_RETENTION_DAYS = env.integer("MINUTE_CANDLE_RETENTION_DAYS", lowest=1, highest=36_500)
 TRANSITION_RETENTION_DAYS = env.integer("TRANSITION_RETENTION_DAYS", lowest=1, highest=3650)
 MARKET_IS_PUBLIC = env.boolean("MARKET_IS_PUBLIC")
+_COUNTED_BY = ["token", "user", "address"]
+GRAPHQL_REQUESTS_AT_ONCE = env.numbers_of("GRAPHQL_REQUESTS_AT_ONCE", _COUNTED_BY)
+GRAPHQL_REQUESTS_PER_MINUTE = env.numbers_of("GRAPHQL_REQUESTS_PER_MINUTE", _COUNTED_BY)
 TRUSTED_DOCUMENTS = env.text("TRUSTED_DOCUMENTS")
 TRUSTED_DOCUMENTS_ONLY = env.boolean("TRUSTED_DOCUMENTS_ONLY")
 if TRUSTED_DOCUMENTS_ONLY and not TRUSTED_DOCUMENTS:
@@ -138,7 +141,8 @@ INSTALLED_APPS = [
     "apps.panel",
     "django_prometheus",
     "unfold",
-    "django.contrib.admin",
+    # Its pages are imported with the addresses, which workers that write no links never need.
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -165,6 +169,8 @@ MIDDLEWARE = [
     "apps.site.middleware.number_requests",
     "apps.site.middleware.trace_requests",
     "django.middleware.security.SecurityMiddleware",
+    "apps.site.middleware.Compressed",
+    "apps.site.static_files.cache_static",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.site.middleware.ContentSecurityPolicy",
     "apps.site.middleware.refuse_nul",
@@ -214,6 +220,10 @@ STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
 # No collectstatic step between a clone and a page: the files are served from where the packages keep them.
 WHITENOISE_USE_FINDERS = True
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "apps.site.static_files.HashedFiles"},
+}
 # Files of npm, where `make venv` has put them. Without GraphiQL's its page takes them from a CDN; without
 # lightweight-charts assets have a plain chart.
 STATICFILES_DIRS = [
@@ -233,6 +243,7 @@ UNFOLD = {
     "SITE_URL": "/",
     "SHOW_HISTORY": False,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("site/icon.svg")}],
+    "SIDEBAR": {"navigation": "apps.panel.navigation.groups"},
     "STYLES": [lambda request: static("panel/admin.css")],
     "DASHBOARD_CALLBACK": "apps.panel.dashboard.add_dashboard",
 }

@@ -48,6 +48,16 @@ def test_an_asset_without_a_quote_has_no_price(ask, feed):
     assert ask(query).json() == {"data": {"asset": {"price": None, "priceAt": None, "variation24h": None}}}
 
 
+def test_variations_are_over_an_hour_a_day_and_a_week_before_the_feeds_clock(ask, feed):
+    hour, day = 3_600, 86_400
+    prices = ((0, "50"), (6 * day, "80"), (7 * day - hour, "100"), (7 * day, "120"))
+    for second, price in prices:
+        append_quotes(feed, [("BTC", at(second), price)])
+    query = '{ asset(id: "BTC") { variation1h variation24h variation7d } }'
+    variations = {"variation1h": "20", "variation24h": "50", "variation7d": "140"}
+    assert ask(query).json() == {"data": {"asset": variations}}
+
+
 def test_an_asset_of_no_feed_has_no_variation(ask, feed):
     Asset.objects.create(symbol="LONE")
     query = '{ asset(id: "LONE") { price variation24h } }'

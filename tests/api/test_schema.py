@@ -19,6 +19,22 @@ def test_every_type_says_what_it_is():
     assert [name for name in object_types() if not schema.type_map[name].description] == []
 
 
+def test_every_field_and_every_argument_says_what_it_is():
+    fields = [
+        (f"{kind}.{name}", field)
+        for kind, definition in schema.type_map.items()
+        if not kind.startswith("__")
+        for name, field in getattr(definition, "fields", {}).items()
+    ]
+    arguments = [
+        (f"{name}({argument})", definition)
+        for name, field in fields
+        for argument, definition in getattr(field, "args", {}).items()
+    ]
+    assert len(fields) > 300
+    assert [name for name, one in [*fields, *arguments] if not one.description] == []
+
+
 def test_no_root_field_takes_the_others_down_with_it():
     fields = [*QUERY.fields.items(), *MUTATION.fields.items(), *SUBSCRIPTION.fields.items()]
     assert [name for name, field in fields if isinstance(field.type, GraphQLNonNull)] == []

@@ -54,6 +54,11 @@ PAGE_ROWS = size(full=100, small=3)
 PAGE_RUNS = size(full=100, small=2)
 PAGE_WARM_UP = size(full=5, small=1)
 
+# Streams of quotes that are open; entries of quotes, ten in a second.
+STREAMS = size(full=1_000, small=20)
+STREAM_BATCHES = size(full=200, small=3)
+STREAM_BATCHES_PER_SECOND = 10
+
 # Candles of imported quotes: assets, quotes in all, seconds from one quote of an asset to its next.
 ROLLED_UP = size(full=[(1, 1_000_000, 1), (500, 200_000, 60)], small=[(2, 40, 20)])
 

@@ -193,7 +193,7 @@ def test_an_alert_shows_its_evidence_its_events_and_who_was_notified(admin_clien
     answer = admin_client.get(reverse("admin:alerts_alert_change", args=[alert.pk]))
     assert answer.status_code == 200
     tables = _tables(answer)
-    assert ("", "price", "11") in tables["What the rule saw when it opened"]
+    assert ["✓ NOTIFIED-0 is above 10", "the price is 11"] in tables["What the rule saw when it opened"]
     assert [row[:2] for row in tables["What happened"]] == [[at(1), "opened"]]
     ((event, channel, deferred, message, status),) = tables["Who is notified"]
     assert (event, deferred, status[:12], status[-9:]) == ("opened", "", "delivered at", "1 attempt")

@@ -67,10 +67,10 @@ def place_of(cursor: str, *, name: str, context: Context) -> Any:
 class PageInfo(graphene.ObjectType):
     """Where a page lies in its list."""
 
-    has_next_page = graphene.Boolean(required=True)
-    has_previous_page = graphene.Boolean(required=True)
-    start_cursor = graphene.String()
-    end_cursor = graphene.String()
+    has_next_page = graphene.Boolean(required=True, description="Whether rows follow.")
+    has_previous_page = graphene.Boolean(required=True, description="Whether the page begins behind a cursor.")
+    start_cursor = graphene.String(description="The place of the first row; null: there are none.")
+    end_cursor = graphene.String(description="The place of the last row: the argument `after` of the next page.")
 
 
 class Edge:
@@ -114,14 +114,14 @@ def connection(node: type[graphene.ObjectType], *, fields: Sequence[str], is_des
     name = f"{node.__name__}Connection"
     edge_fields = {
         "__doc__": "A row of a page, and its place in the list.",
-        "node": graphene.Field(node, required=True),
-        "cursor": graphene.String(required=True),
+        "node": graphene.Field(node, required=True, description="The row."),
+        "cursor": graphene.String(required=True, description="Its place: the argument `after` of a page behind it."),
     }
     edge = type(f"{node.__name__}Edge", (graphene.ObjectType,), edge_fields)
     connection_fields = {
         "__doc__": "A page of a list.",
-        "edges": graphene.List(graphene.NonNull(edge), required=True),
-        "page_info": graphene.Field(PageInfo, required=True),
+        "edges": graphene.List(graphene.NonNull(edge), required=True, description="Its rows, in order."),
+        "page_info": graphene.Field(PageInfo, required=True, description="Where it lies in its list."),
     }
     made = type(name, (graphene.ObjectType,), connection_fields)
     made.order = Order(name=name, fields=tuple(fields), is_descending=is_descending)

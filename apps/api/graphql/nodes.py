@@ -125,7 +125,7 @@ def node_ids(context: Context, subjects: Iterable[tuple[str, int]]) -> Mapping[t
 class NodesQuery(graphene.ObjectType):
     node = graphene.Field(
         Node,
-        id=NodeId(required=True),
+        id=NodeId(required=True, description="A kind and an id, as `nodeId` gives them."),
         description="Anything that has an id; null where nothing has it, or it is not yours.",
     )
 

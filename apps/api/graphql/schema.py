@@ -28,8 +28,8 @@ from apps.api.graphql.types.why import WhyQuery
 class Me(graphene.ObjectType):
     """Who is asking."""
 
-    username = graphene.String(required=True)
-    is_superuser = graphene.Boolean(required=True)
+    username = graphene.String(required=True, description="Your user name.")
+    is_superuser = graphene.Boolean(required=True, description="Whether you see everybody's rows.")
 
 
 class Query(

@@ -31,12 +31,14 @@ ROWS_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows that stand below the fields of a page; `empty` is said where there are none."""
+    """Rows that stand below the fields of a page, or above them where `is_first`; `empty` is said where there are
+    none."""
 
     title: str
     headers: Sequence[str]
     rows: Sequence[Sequence[Any]]
     empty: str
+    is_first: bool = False
 
     def shown(self) -> dict[str, Any]:
         """Return it as Unfold's component reads it, with nothing where there is nothing."""
@@ -107,6 +109,10 @@ class PageAdmin(SiteAdmin):
         """Return what stands below the fields for this reader."""
         return self.tables(row)
 
+    def lead_for(self, request: HttpRequest, row: Any) -> str:
+        """Return the sentence that stands above all else."""
+        return ""
+
     def charts_for(self, request: HttpRequest, row: Any) -> list[Chart]:
         """Return what is drawn above the fields for this reader."""
         return []
@@ -123,6 +129,7 @@ class PageAdmin(SiteAdmin):
             context["buttons"] = [
                 (name, permitted[name][2]) for name in self.buttons_for(request, obj) if name in permitted
             ]
+            context["lead"] = self.lead_for(request, obj)
             context["charts"] = self.charts_for(request, obj)
             context["tables"] = self.tables_for(request, obj)
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)

@@ -20,11 +20,11 @@ class AcknowledgeAlert(Mutation):
     """Say that somebody knows of an open alert. It is reminded of no more, and stays open until it is over."""
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Id of an alert that you may see.")
         note = graphene.String(default_value="", description="What you found, or what you do about it.")
 
     permission = "alerts.change_alert"
-    alert = graphene.Field(Alert)
+    alert = graphene.Field(Alert, description="As it is from now on.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID, note: str | None) -> dict[str, Any]:

@@ -22,16 +22,16 @@ class StartBacktest(Creation):
     """Try a rule on what is stored, as soon as a worker is free. One of yours at a time."""
 
     class Arguments:
-        rule = UUID(required=True)
-        since = DateTime(required=True)
-        until = DateTime(required=True)
+        rule = UUID(required=True, description="Id of a rule of yours.")
+        since = DateTime(required=True, description="The beginning of what is read.")
+        until = DateTime(required=True, description="Its end.")
         document = JSON(
             description="Another written form to try, which leaves the rule as it is; by default what the rule says."
         )
 
     permission = "rules.change_rule"
     gives = "backtest"
-    backtest = graphene.Field(Backtest)
+    backtest = graphene.Field(Backtest, description="The backtest, which waits.")
 
     @classmethod
     def change(
@@ -65,10 +65,10 @@ class CancelBacktest(Mutation):
     """Cancel a backtest that is not over. One that runs stops within seconds."""
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Id of a backtest of yours.")
 
     permission = "rules.change_rule"
-    backtest = graphene.Field(Backtest)
+    backtest = graphene.Field(Backtest, description="As it is from now on.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class UserError(graphene.ObjectType):
     """Something that is wrong with a change, and that its client can mend."""
 
     field = graphene.String(description="The argument, and the place in it; null where it is no single one.")
-    code = graphene.Field(ErrorCode, required=True)
+    code = graphene.Field(ErrorCode, required=True, description="What is wrong, for programs.")
     message = graphene.String(required=True, description="The same for people.")
 
     def resolve_code(fault: Fault, info: Any) -> str:

@@ -55,15 +55,15 @@ class CreateChannel(Creation):
     """Make a channel of yours. Nothing is sent before a rule names it, or a test is asked for."""
 
     class Arguments:
-        name = graphene.String(required=True)
+        name = graphene.String(required=True, description="Unique among yours.")
         kind = graphene.String(required=True, description="One of the kinds of docs/notifications.md, like inbox.")
         settings = JSON(description=_SETTINGS)
-        options = ChannelOptions()
+        options = ChannelOptions(description="What holds whatever its kind.")
 
     permission = "notify.add_channel"
     columns_within = _WITHIN
     gives = "channel"
-    channel = graphene.Field(Channel)
+    channel = graphene.Field(Channel, description="The new channel.")
     secret = graphene.String(
         description="The secret by which its receiver checks what comes, where one was made. Not shown again: null "
         "in a repeat."
@@ -95,14 +95,14 @@ class UpdateChannel(Mutation):
     """Change a channel; what is left out stays. Its kind is what it is."""
 
     class Arguments:
-        id = UUID(required=True)
-        name = graphene.String()
+        id = UUID(required=True, description="Id of a channel of yours.")
+        name = graphene.String(description="Unique among yours.")
         settings = JSON(description=f"{_SETTINGS} What is left out of it stays too.")
-        options = ChannelOptions()
+        options = ChannelOptions(description="What holds whatever its kind.")
 
     permission = "notify.change_channel"
     columns_within = _WITHIN
-    channel = graphene.Field(Channel)
+    channel = graphene.Field(Channel, description="As it is from now on.")
 
     @classmethod
     def change(
@@ -130,10 +130,10 @@ class DeleteChannel(Mutation):
     """Delete a channel that has only been tried. One that was notified of alerts stays on record: switch it off."""
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Id of a channel of yours.")
 
     permission = "notify.delete_channel"
-    deleted_id = graphene.Field(UUID)
+    deleted_id = graphene.Field(UUID, description="The id of what is gone.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class TestChannel(Creation):
     __test__ = False  # It is no test class, whatever its name looks like.
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Id of a channel of yours.")
 
     permission = "notify.change_channel"
     gives = "message"

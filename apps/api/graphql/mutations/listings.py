@@ -18,9 +18,9 @@ class AddListing(Creation):
     there is made in it."""
 
     class Arguments:
-        provider = graphene.String(required=True)
+        provider = graphene.String(required=True, description="Name of the provider.")
         external_id = graphene.String(required=True, description="What the provider calls it, like bitcoin at CoinCap.")
-        symbol = graphene.String(required=True)
+        symbol = graphene.String(required=True, description="Symbol of the asset.")
         feed = graphene.String(description="Name of the feed, where the asset may be new.")
         name = graphene.String(default_value="", description="Of a new asset.")
         currency = graphene.String(default_value="", description="Of a new asset's price.")
@@ -28,7 +28,7 @@ class AddListing(Creation):
     for_staff = True
     permission = "sources.add_listing"
     gives = "listing"
-    listing = graphene.Field(Listing)
+    listing = graphene.Field(Listing, description="The listing, the new one or that which was there.")
 
     @classmethod
     def change(

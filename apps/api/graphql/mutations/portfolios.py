@@ -38,46 +38,48 @@ _BASE_CURRENCY = "ISO 4217, or that of an asset's price, like EUR."
 class TransactionInput(graphene.InputObjectType):
     """A transaction; docs/portfolios.md says which fields each kind has, and what they mean."""
 
-    kind = TransactionKind()
-    event = CorporateEvent()
-    at = DateTime()
+    kind = TransactionKind(description="What it is.")
+    event = CorporateEvent(description="Which corporate event it is.")
+    at = DateTime(description="When it happened.")
     has_time = graphene.Boolean(description="False: only the date counts.")
     asset = AssetId(description="Symbol or alias.")
-    quantity = Decimal()
-    amount = Decimal()
-    currency = graphene.String()
-    rate = Decimal()
-    fee = Decimal()
-    fee_currency = graphene.String()
+    quantity = Decimal(description="Quantity of the asset.")
+    amount = Decimal(description="Money before fees and taxes.")
+    currency = graphene.String(description="Currency of the amount.")
+    rate = Decimal(description="The exchange rate that is written on it.")
+    fee = Decimal(description="0 where it is left out.")
+    fee_currency = graphene.String(description="That of the amount where it is left out.")
     fee_asset = AssetId(description="Symbol or alias.")
-    fee_quantity = Decimal()
-    tax = Decimal()
-    tax_currency = graphene.String()
-    counter_amount = Decimal()
-    counter_currency = graphene.String()
-    acquired_at = DateTime()
-    to_portfolio = UUID()
+    fee_quantity = Decimal(description="Quantity of the coin that the fee was paid in.")
+    tax = Decimal(description="0 where it is left out.")
+    tax_currency = graphene.String(description="That of the amount where it is left out.")
+    counter_amount = Decimal(description="What a conversion gave.")
+    counter_currency = graphene.String(description="Currency of that.")
+    acquired_at = DateTime(description="When what is delivered was bought first.")
+    to_portfolio = UUID(description="Id of the portfolio of yours that a transfer goes to.")
     to_asset = AssetId(description="Symbol or alias.")
-    numerator = graphene.Int()
-    denominator = graphene.Int()
-    cost_share = Decimal()
-    notes = graphene.String()
-    group_id = graphene.String()
-    external_id = graphene.String()
+    numerator = graphene.Int(description="Of the ratio of a corporate event.")
+    denominator = graphene.Int(description="Of the ratio of a corporate event.")
+    cost_share = Decimal(description="The part of the cost that moves to the other asset.")
+    notes = graphene.String(description="What you want to note.")
+    group_id = graphene.String(description="The same for transactions that belong together.")
+    external_id = graphene.String(description="What another program calls it.")
 
 
 class CreatePortfolio(Creation):
     """Make a portfolio of yours. Whether it tracks cash stays as it is."""
 
     class Arguments:
-        name = graphene.String(required=True)
+        name = graphene.String(required=True, description="Unique among yours.")
         base_currency = graphene.String(required=True, description=_BASE_CURRENCY)
         method = LotMethod(description="FIFO where it is left out.")
-        tracks_cash = graphene.Boolean(default_value=False)
+        tracks_cash = graphene.Boolean(
+            default_value=False, description="Whether balances of cash belong to it. It stays so."
+        )
 
     permission = "portfolios.add_portfolio"
     gives = "portfolio"
-    portfolio = graphene.Field(Portfolio)
+    portfolio = graphene.Field(Portfolio, description="The new portfolio.")
 
     @classmethod
     def change(
@@ -109,13 +111,13 @@ class UpdatePortfolio(Mutation):
     """Change how a portfolio is called and computed; what is left out stays."""
 
     class Arguments:
-        id = UUID(required=True)
-        name = graphene.String()
+        id = UUID(required=True, description="Id of a portfolio of yours.")
+        name = graphene.String(description="Unique among yours.")
         base_currency = graphene.String(description=_BASE_CURRENCY)
-        method = LotMethod()
+        method = LotMethod(description="Which lots a sale takes.")
 
     permission = "portfolios.change_portfolio"
-    portfolio = graphene.Field(Portfolio)
+    portfolio = graphene.Field(Portfolio, description="As it is from now on.")
 
     @classmethod
     def change(
@@ -162,10 +164,10 @@ class DeletePortfolio(Mutation):
     """Delete a portfolio with its transactions."""
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Id of a portfolio of yours.")
 
     permission = "portfolios.delete_portfolio"
-    deleted_id = graphene.Field(UUID)
+    deleted_id = graphene.Field(UUID, description="The id of what is gone.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
@@ -181,8 +183,10 @@ class RecordTransactions(Creation):
     """Record transactions of one portfolio, all or none."""
 
     class Arguments:
-        portfolio = UUID(required=True)
-        transactions = graphene.List(graphene.NonNull(TransactionInput), required=True)
+        portfolio = UUID(required=True, description="Id of a portfolio of yours.")
+        transactions = graphene.List(
+            graphene.NonNull(TransactionInput), required=True, description="What is recorded, all or none."
+        )
 
     permission = "portfolios.add_transaction"
     gives = "transactions"
@@ -217,11 +221,11 @@ class CorrectTransaction(Mutation):
     """Correct a transaction. What is left out stays, null empties; what it was before is kept."""
 
     class Arguments:
-        id = UUID(required=True)
-        transaction = TransactionInput(required=True)
+        id = UUID(required=True, description="Id of a transaction of yours.")
+        transaction = TransactionInput(required=True, description="What is corrected.")
 
     permission = "portfolios.change_transaction"
-    transaction = graphene.Field(Transaction)
+    transaction = graphene.Field(Transaction, description="As it is from now on.")
 
     @classmethod
     def change(
@@ -239,10 +243,10 @@ class DeleteTransaction(Mutation):
     """Delete a transaction; what it was is kept."""
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Id of a transaction of yours.")
 
     permission = "portfolios.delete_transaction"
-    deleted_id = graphene.Field(UUID)
+    deleted_id = graphene.Field(UUID, description="The id of what is gone.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class CreateRule(Creation):
 
     permission = "rules.add_rule"
     gives = "rule"
-    rule = graphene.Field(Rule)
+    rule = graphene.Field(Rule, description="The new rule.")
 
     @classmethod
     def change(
@@ -78,14 +78,14 @@ class UpdateRule(Mutation):
     """Change a rule; what is left out stays. Another meaning is a new version. What a split has paused goes on."""
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Id of a rule of yours.")
         name = graphene.String(description=_NAME)
-        severity = Severity()
+        severity = Severity(description="Severity of its alerts.")
         document = JSON(description=_DOCUMENT)
         channels = graphene.List(graphene.NonNull(UUID), description=_CHANNELS)
 
     permission = "rules.change_rule"
-    rule = graphene.Field(Rule)
+    rule = graphene.Field(Rule, description="As it is from now on.")
 
     @classmethod
     def change(
@@ -126,11 +126,11 @@ class _Switch(Mutation):
         abstract = True
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Id of a rule of yours.")
 
     permission = "rules.change_rule"
     is_enabled: bool
-    rule = graphene.Field(Rule)
+    rule = graphene.Field(Rule, description="As it is from now on.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class DeleteRule(Mutation):
     """End a rule. Its open alerts end; alerts and versions stay on record."""
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Id of a rule of yours.")
 
     permission = "rules.delete_rule"
     rule = graphene.Field(Rule, description="As it is from now on, with its `deletedAt`.")

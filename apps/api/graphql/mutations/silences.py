@@ -34,7 +34,7 @@ class CreateSilence(Creation):
 
     permission = "notify.add_silence"
     gives = "silence"
-    silence = graphene.Field(Silence)
+    silence = graphene.Field(Silence, description="The new silence.")
 
     @classmethod
     def change(
@@ -77,10 +77,10 @@ class EndSilence(Mutation):
     """End a silence of yours now. What it deferred is sent within some seconds, in one message for each channel."""
 
     class Arguments:
-        id = UUID(required=True)
+        id = UUID(required=True, description="Id of a silence of yours.")
 
     permission = "notify.change_silence"
-    silence = graphene.Field(Silence)
+    silence = graphene.Field(Silence, description="As it is from now on.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:

@@ -43,9 +43,9 @@ class FeedEntry(graphene.ObjectType):
     """An entry of a feed's log: where to look for what an alert was made of."""
 
     feed = graphene.String(required=True, description="The feed's name.")
-    seq = graphene.Int(required=True)
+    seq = graphene.Int(required=True, description="Its number in the log.")
     as_of = graphene.Field(DateTime, required=True, description="The feed's clock there.")
-    trace_id = graphene.String(required=True)
+    trace_id = graphene.String(required=True, description="The trace that it belongs to, which its log lines have too.")
 
     def resolve_feed(entry: FeedEntryRow, info: Any) -> str:
         return entry.feed.name
@@ -54,7 +54,7 @@ class FeedEntry(graphene.ObjectType):
 class AlertEvent(graphene.ObjectType):
     """A step in the life of an alert."""
 
-    kind = graphene.Field(EventKind, required=True)
+    kind = graphene.Field(EventKind, required=True, description="What happened.")
     at = graphene.Field(
         DateTime, required=True, description="By the feed's clock; of what a person did, by the wall clock."
     )
@@ -92,12 +92,12 @@ class Alert(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    kind = graphene.Field(AlertKind, required=True)
-    severity = graphene.Field(Severity, required=True)
-    state = graphene.Field(AlertState, required=True)
-    rule = graphene.Field(Rule)
+    kind = graphene.Field(AlertKind, required=True, description="What kind of alert it is.")
+    severity = graphene.Field(Severity, required=True, description="How much it matters.")
+    state = graphene.Field(AlertState, required=True, description="Where it stands.")
+    rule = graphene.Field(Rule, description="The rule that opened it, where one did.")
     version = graphene.Int(description="Number of the rule's version that opened it.")
-    asset = graphene.Field(Asset)
+    asset = graphene.Field(Asset, description="The asset that it is about, where it is about one.")
     subject = graphene.Field(AlertSubject, description="Of kinds health and reconciliation: what it is about.")
     subject_id = graphene.Field(
         NodeId, description="What `node` finds it by; null for the system, and for what is gone."
@@ -106,7 +106,7 @@ class Alert(graphene.ObjectType):
     opened_at = graphene.Field(
         DateTime, required=True, description="By the feed's clock, or Alertmanager's; without a rule by the wall clock."
     )
-    resolved_at = graphene.Field(DateTime)
+    resolved_at = graphene.Field(DateTime, description="When it ended; null: it is open.")
     resolution = graphene.String(
         required=True, description="Why it ended, as a code of docs/rules.md; empty while it is open."
     )
@@ -172,7 +172,11 @@ class AlertsQuery(graphene.ObjectType):
         description="Your alerts, newest first, and for operators those about the installation; a superuser's are "
         "everybody's.",
     )
-    alert = graphene.Field(Alert, id=UUID(required=True))
+    alert = graphene.Field(
+        Alert,
+        id=UUID(required=True, description="Its `id`."),
+        description="An alert that you may see by its id; null where it is none.",
+    )
 
     def resolve_alerts(
         root: None,
@@ -197,8 +201,8 @@ class AlertChange(graphene.ObjectType):
     """A step of an alert that is new, and the alert as it is by now."""
 
     cursor = graphene.String(required=True, description="Where to go on behind it: the argument `after`.")
-    event = graphene.Field(AlertEvent, required=True)
-    alert = graphene.Field(Alert, required=True)
+    event = graphene.Field(AlertEvent, required=True, description="What happened.")
+    alert = graphene.Field(Alert, required=True, description="The alert, as it is by now.")
 
 
 class AlertsSubscription(graphene.ObjectType):

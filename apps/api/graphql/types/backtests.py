@@ -27,15 +27,15 @@ class Backtest(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    rule = graphene.Field(Rule, required=True)
+    rule = graphene.Field(Rule, required=True, description="The rule that is tried.")
     document = graphene.Field(JSON, required=True, description="The written form that is tried.")
-    since = graphene.Field(DateTime, required=True)
-    until = graphene.Field(DateTime, required=True)
-    status = graphene.Field(BacktestStatus, required=True)
-    progress_percent = graphene.Int(required=True)
-    requested_at = graphene.Field(DateTime, required=True)
-    started_at = graphene.Field(DateTime)
-    finished_at = graphene.Field(DateTime)
+    since = graphene.Field(DateTime, required=True, description="The beginning of what is read.")
+    until = graphene.Field(DateTime, required=True, description="Its end.")
+    status = graphene.Field(BacktestStatus, required=True, description="How far it has come.")
+    progress_percent = graphene.Int(required=True, description="How much of it is read.")
+    requested_at = graphene.Field(DateTime, required=True, description="When it was asked for.")
+    started_at = graphene.Field(DateTime, description="When a worker began; null: not yet.")
+    finished_at = graphene.Field(DateTime, description="When it was over; null: not yet.")
     failure = graphene.String(required=True, description="Why it failed, as a code; else empty.")
     failure_text = graphene.String(required=True, description="The same for people.")
     result = graphene.Field(JSON, description="What the rule would have done, and at other thresholds; null before.")
@@ -56,7 +56,11 @@ BacktestConnection = connection(Backtest, fields=["requested_at", "pk"], is_desc
 
 class BacktestsQuery(graphene.ObjectType):
     backtests = pages_of(BacktestConnection, description="Your backtests, newest first; a superuser's are everybody's.")
-    backtest = graphene.Field(Backtest, id=UUID(required=True))
+    backtest = graphene.Field(
+        Backtest,
+        id=UUID(required=True, description="Its `id`."),
+        description="A backtest of yours by its id; null where it is none.",
+    )
 
     def resolve_backtests(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(BacktestConnection, _backtests(info.context), info.context, first=first, after=after)

@@ -41,8 +41,8 @@ class Candle(graphene.ObjectType):
 
     at = graphene.Field(DateTime, required=True, description="When it begins.")
     open = graphene.Field(Decimal, required=True, description="The first price.")
-    high = graphene.Field(Decimal, required=True)
-    low = graphene.Field(Decimal, required=True)
+    high = graphene.Field(Decimal, required=True, description="The highest price.")
+    low = graphene.Field(Decimal, required=True, description="The lowest price.")
     close = graphene.Field(Decimal, required=True, description="The last price.")
     count = graphene.Int(required=True, description="How many quotes are in it.")
     volume = graphene.Field(Decimal, description="Their volumes together, where there are any.")
@@ -54,10 +54,10 @@ CandleConnection = connection(Candle, fields=["at"], is_descending=True)
 class RefusedListing(graphene.ObjectType):
     """A name that a provider refuses, while it gives prices for others: it is not asked for it for a while."""
 
-    provider = graphene.String(required=True)
+    provider = graphene.String(required=True, description="The provider that refuses it.")
     external_id = graphene.String(required=True, description="The name there.")
     reason = graphene.String(required=True, description="A code, like http_400 or unknown_symbol.")
-    since = graphene.Field(DateTime, required=True)
+    since = graphene.Field(DateTime, required=True, description="Since when.")
     next_ask_at = graphene.Field(DateTime, required=True, description="When it is asked for again.")
 
 
@@ -68,10 +68,12 @@ class Asset(graphene.ObjectType):
         interfaces = (Node,)
 
     id = graphene.Field(AssetId, required=True, description="Its symbol; of one that has an owner, a random name.")
-    symbol = graphene.String(required=True)
+    symbol = graphene.String(required=True, description="Its name in rules and feeds, like BTC-USD.")
     name = graphene.String(required=True, description="What people call it; may be empty.")
     aliases = graphene.List(graphene.NonNull(graphene.String), description="Other names by which `asset` finds it.")
-    tags = graphene.List(graphene.NonNull(graphene.String), required=True)
+    tags = graphene.List(
+        graphene.NonNull(graphene.String), required=True, description="By which rules name several assets at once."
+    )
     signed = graphene.Boolean(required=True, description="Its price may be 0 or less.")
     price = graphene.Field(Decimal, description="The newest; null before the first.")
     price_at = graphene.Field(DateTime, description="Since when the newest price is true.")
@@ -81,6 +83,8 @@ class Asset(graphene.ObjectType):
         "clock; null where nothing that old is stored, and of a signed asset.",
     )
 
+    variation1h = graphene.Field(Decimal, description="The same over the last hour before its feed's clock.")
+    variation7d = graphene.Field(Decimal, description="The same over the last 7 days before its feed's clock.")
     variation_since_close = graphene.Field(
         Decimal,
         description="Percent by which the newest price differs from the one at the last close by its feed's "
@@ -109,7 +113,13 @@ class Asset(graphene.ObjectType):
         return info.context.load(_price_times, asset.pk)
 
     def resolve_variation24h(asset: AssetRow, info: Any) -> Any:
-        return info.context.load(_variations, asset.pk)
+        return info.context.load(_variations, asset.pk, timedelta(hours=24))
+
+    def resolve_variation1h(asset: AssetRow, info: Any) -> Any:
+        return info.context.load(_variations, asset.pk, timedelta(hours=1))
+
+    def resolve_variation7d(asset: AssetRow, info: Any) -> Any:
+        return info.context.load(_variations, asset.pk, timedelta(days=7))
 
     def resolve_variation_since_close(asset: AssetRow, info: Any) -> Any:
         return info.context.load(_variations_since_close, asset.pk)
@@ -145,16 +155,16 @@ class Feed(graphene.ObjectType):
         interfaces = (Node,)
 
     id = graphene.Field(FeedId, required=True, description="Its name.")
-    name = graphene.String(required=True)
-    interval_seconds = graphene.Int(required=True)
-    is_enabled = graphene.Boolean(required=True)
+    name = graphene.String(required=True, description="Its name.")
+    interval_seconds = graphene.Int(required=True, description="How often it is fetched.")
+    is_enabled = graphene.Boolean(required=True, description="False: it is paused.")
     seq = graphene.Int(required=True, description="Number of the last entry of its log.")
     evaluated_seq = graphene.Int(required=True, description="Number of the last entry that was evaluated.")
     as_of = graphene.Field(DateTime, description="Its clock: for a recording, the recording's own time.")
     next_slot = graphene.Field(DateTime, required=True, description="When it is due.")
     failures = graphene.Int(required=True, description="Answers missing in a row.")
-    health = graphene.Field(Health)
-    assets = pages_of(AssetConnection)
+    health = graphene.Field(Health, description="How it is.")
+    assets = pages_of(AssetConnection, description="Its assets, by symbol.")
 
     def resolve_health(feed: FeedRow, info: Any) -> Any:
         return info.context.load(feed_health, feed.pk)
@@ -188,9 +198,9 @@ FeedConnection = connection(Feed, fields=["name"])
 class Listing(graphene.ObjectType):
     """What a provider calls an asset; without one, it is asked for the asset's symbol."""
 
-    provider = graphene.String(required=True)
+    provider = graphene.String(required=True, description="The provider.")
     external_id = graphene.String(required=True, description="The name there.")
-    asset = graphene.Field(Asset, required=True)
+    asset = graphene.Field(Asset, required=True, description="The asset.")
 
 
 class MarketQuery(graphene.ObjectType):
@@ -201,9 +211,14 @@ class MarketQuery(graphene.ObjectType):
             required=True,
             description="Its id, a symbol or an alias: your own assets first, then symbols, then aliases.",
         ),
+        description="An asset by its id, symbol or alias; null where it is none, or not yours.",
     )
     feeds = pages_of(FeedConnection, description="All feeds for operators, by name, and your own.")
-    feed = graphene.Field(Feed, id=FeedId(required=True))
+    feed = graphene.Field(
+        Feed,
+        id=FeedId(required=True, description="Its name."),
+        description="A feed by its name; null where it is none, or not for you.",
+    )
 
     def resolve_assets(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(
@@ -253,8 +268,8 @@ def _price_times(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
     return {asset_id: at for asset_id, (at, _) in _latest(context, asset_ids).items()}
 
 
-def _variations(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
-    return variations_over(_prices(context, asset_ids), back=timedelta(hours=24))
+def _variations(context: Context, asset_ids: list[int], back: timedelta) -> Mapping[int, Any]:
+    return variations_over(_prices(context, asset_ids), back=back)
 
 
 def _variations_since_close(context: Context, asset_ids: list[int]) -> Mapping[int, Any]:
@@ -279,9 +294,9 @@ class QuoteUpdate(graphene.ObjectType):
     """A quote that is new in the log of its feed."""
 
     cursor = graphene.String(required=True, description="Where to go on behind it: the argument `after`.")
-    asset = graphene.Field(Asset, required=True)
+    asset = graphene.Field(Asset, required=True, description="The asset that it is of.")
     at = graphene.Field(DateTime, required=True, description="Since when the price is true.")
-    price = graphene.Field(Decimal, required=True)
+    price = graphene.Field(Decimal, required=True, description="The price.")
     volume = graphene.Field(Decimal, description="Null if the provider gives none.")
 
 

@@ -46,8 +46,8 @@ class Position(graphene.ObjectType):
     """A portfolio's quantity of one asset, and its gains on it, in the base currency, with 12 decimals. Null:
     an exchange rate is not known."""
 
-    asset = graphene.Field(Asset, required=True)
-    quantity = graphene.Field(Decimal, required=True)
+    asset = graphene.Field(Asset, required=True, description="What is held.")
+    quantity = graphene.Field(Decimal, required=True, description="How much of it is held; 0: it is closed.")
     cost = graphene.Field(Decimal, description="Of what is held, without fees and taxes.")
     fees = graphene.Field(Decimal, description="Fees and taxes of the purchases of what is held.")
     realised = graphene.Field(Decimal, description="Gain of what was sold, before fees and taxes.")
@@ -75,33 +75,35 @@ class Transaction(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    kind = graphene.Field(TransactionKind, required=True)
+    kind = graphene.Field(TransactionKind, required=True, description="What it is.")
     event = graphene.Field(CorporateEvent, description="Null for what is no corporate event.")
-    at = graphene.Field(DateTime, required=True)
+    at = graphene.Field(DateTime, required=True, description="When it happened.")
     has_time = graphene.Boolean(required=True, description="False: only the date counts.")
-    asset = graphene.Field(Asset)
-    to_asset = graphene.Field(Asset)
-    quantity = graphene.Field(Decimal)
+    asset = graphene.Field(Asset, description="The asset that it is about, where it is about one.")
+    to_asset = graphene.Field(Asset, description="The asset that a corporate event leads to.")
+    quantity = graphene.Field(Decimal, description="Quantity of the asset.")
     amount = graphene.Field(Decimal, description="Money before fees and taxes.")
-    currency = graphene.String(required=True)
+    currency = graphene.String(required=True, description="Currency of the amount; may be empty.")
     rate = graphene.Field(Decimal, description="The exchange rate that is written on it.")
-    fee = graphene.Field(Decimal, required=True)
+    fee = graphene.Field(Decimal, required=True, description="0: none.")
     fee_currency = graphene.String(required=True, description="Empty: that of the amount.")
-    fee_asset = graphene.Field(Asset)
-    fee_quantity = graphene.Field(Decimal)
-    tax = graphene.Field(Decimal, required=True)
+    fee_asset = graphene.Field(Asset, description="The coin that the fee was paid in.")
+    fee_quantity = graphene.Field(Decimal, description="The quantity of that coin.")
+    tax = graphene.Field(Decimal, required=True, description="0: none.")
     tax_currency = graphene.String(required=True, description="Empty: that of the amount.")
-    counter_amount = graphene.Field(Decimal)
-    counter_currency = graphene.String(required=True)
-    acquired_at = graphene.Field(DateTime)
+    counter_amount = graphene.Field(Decimal, description="What a conversion gave.")
+    counter_currency = graphene.String(required=True, description="Currency of that; else empty.")
+    acquired_at = graphene.Field(DateTime, description="When what was delivered was bought first.")
     to_portfolio = graphene.Field(UUID, description="Id of the portfolio that a transfer goes to.")
-    numerator = graphene.Int()
-    denominator = graphene.Int()
-    cost_share = graphene.Field(Decimal)
-    notes = graphene.String(required=True)
-    group_id = graphene.String(required=True)
-    external_id = graphene.String(required=True)
-    recorded_at = graphene.Field(DateTime, required=True)
+    numerator = graphene.Int(description="Of the ratio of a corporate event.")
+    denominator = graphene.Int(description="Of the ratio of a corporate event.")
+    cost_share = graphene.Field(Decimal, description="The part of the cost that moves to the other asset.")
+    notes = graphene.String(required=True, description="What its owner noted; may be empty.")
+    group_id = graphene.String(
+        required=True, description="The same for transactions that belong together; may be empty."
+    )
+    external_id = graphene.String(required=True, description="What another program calls it; may be empty.")
+    recorded_at = graphene.Field(DateTime, required=True, description="When it was recorded.")
     used_rate = graphene.Field(
         ExchangeRate, description="The rate that was found for its currency at its time, where none is written on it."
     )
@@ -127,12 +129,12 @@ class Portfolio(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    name = graphene.String(required=True)
+    name = graphene.String(required=True, description="Its name, unique for its owner.")
     owner = graphene.String(description="Its owner's user name.")
-    base_currency = graphene.String(required=True)
-    method = graphene.Field(LotMethod, required=True)
-    tracks_cash = graphene.Boolean(required=True)
-    created_at = graphene.Field(DateTime, required=True)
+    base_currency = graphene.String(required=True, description="The currency in which it is valued.")
+    method = graphene.Field(LotMethod, required=True, description="Which lots a sale takes.")
+    tracks_cash = graphene.Boolean(required=True, description="Whether balances of cash belong to it.")
+    created_at = graphene.Field(DateTime, required=True, description="When it was made.")
     worth = graphene.Field(Worth, description="What it is worth now, and how that came about.")
     positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
     transactions = pages_of(TransactionConnection, description="Newest first.")
@@ -156,7 +158,11 @@ PortfolioConnection = connection(Portfolio, fields=["name", "pk"])
 
 class PortfoliosQuery(graphene.ObjectType):
     portfolios = pages_of(PortfolioConnection, description="Your portfolios, by name; a superuser's are everybody's.")
-    portfolio = graphene.Field(Portfolio, id=UUID(required=True))
+    portfolio = graphene.Field(
+        Portfolio,
+        id=UUID(required=True, description="Its `id`."),
+        description="A portfolio of yours by its id; null where it is none.",
+    )
     performance = graphene.Field(
         Performance,
         portfolio=UUID(required=True, description="Id of a portfolio of yours."),

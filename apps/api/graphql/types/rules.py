@@ -30,8 +30,8 @@ State = enum("State", STATES, description="Where an instance of a rule stands; d
 class RuleState(graphene.ObjectType):
     """Where one rule stands on one asset, as of the last entry of the log that was evaluated."""
 
-    asset = graphene.Field(Asset, required=True)
-    state = graphene.Field(State, required=True)
+    asset = graphene.Field(Asset, required=True, description="The asset that it is evaluated on.")
+    state = graphene.Field(State, required=True, description="Where it stands.")
     since = graphene.Field(DateTime, description="When it came into this state, by the feed's clock.")
     unknown = graphene.String(
         required=True,
@@ -63,13 +63,13 @@ class Rule(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    name = graphene.String(required=True)
-    severity = graphene.Field(Severity, required=True)
+    name = graphene.String(required=True, description="Shown in every message.")
+    severity = graphene.Field(Severity, required=True, description="Severity of its alerts.")
     owner = graphene.String(description="Whose it is.")
     description = graphene.String(description="What it says, in words.")
     document = graphene.Field(JSON, description="What it says, in the written form of docs/rules.md.")
     version = graphene.Int(description="Number of the newest version.")
-    created_at = graphene.Field(DateTime, required=True)
+    created_at = graphene.Field(DateTime, required=True, description="When it was made.")
     deleted_at = graphene.Field(DateTime, description="A deleted rule is seen by its alerts only.")
     health = graphene.Field(Health, description="How it is, by itself and by what it depends on. For its owner.")
     states = pages_of(RuleStateConnection, description="Where it stands on each asset.")
@@ -99,7 +99,11 @@ RuleConnection = connection(Rule, fields=["name", "pk"])
 
 class RulesQuery(graphene.ObjectType):
     rules = pages_of(RuleConnection, description="Your rules, by name; a superuser's are everybody's.")
-    rule = graphene.Field(Rule, id=UUID(required=True))
+    rule = graphene.Field(
+        Rule,
+        id=UUID(required=True, description="Its `id`."),
+        description="A rule of yours by its id; null where it is none, or was deleted.",
+    )
 
     def resolve_rules(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
         return page(RuleConnection, rules_seen_by(info.context.owner()), info.context, first=first, after=after)

@@ -35,7 +35,7 @@
 
     async function refresh() {
         // Who types or reads within a part would lose their place.
-        const isInUse = document.activeElement.closest("[data-live]") || !document.getSelection().isCollapsed;
+        const isInUse = document.activeElement?.closest("[data-live]") || !document.getSelection().isCollapsed;
         if (!document.hidden && !isInUse) {
             try {
                 const answer = await fetch(root.dataset.from, {signal: AbortSignal.timeout(EVERY_MS)});
