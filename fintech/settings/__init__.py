@@ -141,7 +141,8 @@ INSTALLED_APPS = [
     "apps.panel",
     "django_prometheus",
     "unfold",
-    "django.contrib.admin",
+    # Its pages are imported with the addresses, which workers that write no links never need.
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

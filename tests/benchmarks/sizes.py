@@ -24,6 +24,11 @@ PIPELINE_WARM_UP = size(full=4, small=2)
 ONE_BY_ONE_QUOTES = size(full=1_500, small=20)
 ONE_BY_ONE_WARM_UP = size(full=50, small=5)
 
+# Many small feeds, a slot a second each: feeds, assets of each, slots of each that are measured.
+SMALL_FEEDS = size(full=100, small=2)
+SMALL_FEEDS_ASSETS = size(full=10, small=2)
+SMALL_FEEDS_SLOTS = size(full=30, small=2)
+
 # An answer over HTTP.
 ANSWER_QUOTES = size(full=5_000, small=20)
 ANSWERS = size(full=100, small=2)
