@@ -24,9 +24,9 @@ WITHOUT_ROWS = {
     *("/healthz", "/action/x", "/admin/login/", "/accounts/login/", "/accounts/logout/", "/accounts/reset/"),
     *("/accounts/reset/done/", "/accounts/reset/sent/", "/accounts/reset/x/x/"),
     # By GET they answer 405 before anything else.
-    *("/ingest/x", "/alertmanager"),
+    *("/ingest/x", "/imports", "/alertmanager"),
 }
-OF_PROGRAMS = ("/graphql", "/ingest/x", "/alertmanager")
+OF_PROGRAMS = ("/graphql", "/ingest/x", "/imports", "/alertmanager")
 
 
 def refuse(execute, sql, params, many, context):
