@@ -1,6 +1,7 @@
 """The Celery application. Each setting answers a failure that was provoked; docs/operations.md says which."""
 
 import gc
+import select
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from celery import Celery
 from celery.contrib.django.task import DjangoTask
 from celery.signals import celeryd_after_setup, setup_logging, task_postrun, task_prerun, worker_process_init
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from apps.pipeline import task_metrics  # noqa: F401 (connects to signals)
@@ -115,8 +116,22 @@ def keep_djangos_logging(**_: Any) -> None:
 
 @task_prerun.connect
 def forget_broken_connections(**_: Any) -> None:
-    """Let a task begin on a live connection: reuse alone loses tasks after the database was restarted."""
+    """Let a task begin on a live connection: reuse alone loses tasks after the database was restarted.
+
+    Where the server has closed it, or has said something unasked, its socket is readable, and Django asks the server
+    before the first statement. Otherwise the task is spared that statement.
+    """
     close_old_connections()
+    for one in connections.all(initialized_only=True):
+        if one.vendor == "postgresql" and one.connection is not None:
+            one.health_check_done = not is_readable(one.connection.fileno())
+
+
+def is_readable(socket: int) -> bool:
+    """Tell whether there is something to read at a socket, or its other end is closed."""
+    waiting = select.poll()
+    waiting.register(socket, select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 @task_prerun.connect

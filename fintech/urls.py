@@ -30,6 +30,9 @@ from apps.site.market import AssetName
 
 register_converter(AssetName, "asset")
 
+# Before its addresses are listed.
+admin.autodiscover()
+
 handler500 = "apps.site.unavailable.failed"
 urlpatterns = [
     path("", site.front, name="front"),

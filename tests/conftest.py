@@ -6,6 +6,7 @@ import pytest
 from django.conf import settings
 from hypothesis import settings as hypothesis_settings
 
+from apps.api import rates
 from apps.market import cache, partitions
 from apps.rules import services as rules
 
@@ -29,6 +30,7 @@ def _cold_process():
     """Begin each test as a process that has just started: no warm engine, no known partition, an empty cache."""
     rules._warm.clear()
     cache._local.clear()
+    rates.forget()
     partitions.forget()
     yield
 

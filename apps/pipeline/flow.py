@@ -26,6 +26,7 @@ from structlog.contextvars import bound_contextvars
 from apps import spans
 from apps.accounts.services import prune_idempotency_keys
 from apps.alerts import reconciliation
+from apps.alerts.models import AlertEvent
 from apps.alerts.reconciliation import open_reconciliations
 from apps.alerts.services import end_episodes, record_corrections, record_episodes
 from apps.backtests import services as runs
@@ -165,8 +166,9 @@ def evaluate_pending(*, feed_id: int) -> list[int]:
     lock returns; the lock's holder looks for new entries after each commit, so no dispatch is lost.
     """
     began_at, until = timezone.now(), time.monotonic() + EVALUATE_AT_MOST_SECONDS
+    events: list[AlertEvent] = []
     entries = 0
-    while (is_evaluated := evaluate_next(feed_id=feed_id)) is not None:
+    while (is_evaluated := evaluate_next(feed_id=feed_id, recorded=events)) is not None:
         entries += is_evaluated
         if not market_queries.has_pending(feed_id):
             break
@@ -175,12 +177,15 @@ def evaluate_pending(*, feed_id: int) -> list[int]:
             chain(_evaluate(feed_id), _notify()).apply_async()
             break
     trace_run(feed_id=feed_id, entries=entries, began_at=began_at)
+    if entries and not events:
+        # Most entries change nothing. Older notifications that have become due are looked for by each tick.
+        return []
     return notify_queries.channels_to_plan(now=timezone.now(), feed_id=feed_id)
 
 
-def evaluate_next(*, feed_id: int) -> bool | None:
+def evaluate_next(*, feed_id: int, recorded: list[AlertEvent] | None = None) -> bool | None:
     """Evaluate the next pending entry in its own transaction. False: nothing is pending. None: another worker holds the
-    lock."""
+    lock. recorded: the events of alerts are added to it."""
     engine = None
     began_at = timezone.now()
     with transaction.atomic(), ExitStack() as facts:
@@ -203,6 +208,8 @@ def evaluate_next(*, feed_id: int) -> bool | None:
     if engine is None:
         return None if cursor is None else False
     rules.keep_engine(feed_id=feed_id, engine=engine)
+    if recorded is not None:
+        recorded += events
     if events:
         ids = sorted({event.alert_id for event in events})
         with bound_contextvars(feed=feed_id, entry=entry.seq, **named):

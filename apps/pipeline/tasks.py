@@ -45,7 +45,7 @@ def derive_quotes(feed_id: int) -> None:
 # evaluated. The hard limit covers the rebuild of a large feed; evaluating itself stops after some seconds.
 @shared_task(name="pipeline.evaluate_rules", bind=True, soft_time_limit=0, time_limit=600)
 def evaluate_rules(self: Task, feed_id: int) -> list[int]:
-    """Evaluate the pending entries of the feed's log, and return the channels with due notifications, old ones too."""
+    """Evaluate the pending entries of the feed's log, and return the channels with due notifications."""
     channel_ids = flow.evaluate_pending(feed_id=feed_id)
     # Without due notifications the chain ends here: most entries change nothing.
     self.request.chain = self.request.chain if channel_ids else None

@@ -370,10 +370,13 @@ def _checkpoint_if_due(entry: FeedEntry, engine: Engine) -> None:
 
     The clock stands still after the end of a recording, and may seem to go back at its beginning.
     """
-    last = Checkpoint.objects.filter(feed_id=entry.feed_id).order_by("-seq").only("as_of", "seq").first()
-    is_fresh = last is not None and timedelta(0) <= entry.as_of - last.as_of < CHECKPOINT_EVERY
-    if last is None or not is_fresh or entry.seq - last.seq >= CHECKPOINT_ENTRIES:
+    if engine.checkpoint is None:
+        stored = Checkpoint.objects.filter(feed_id=entry.feed_id).order_by("-seq")
+        engine.checkpoint = stored.values_list("seq", "as_of").first()
+    seq, as_of = engine.checkpoint or (entry.seq - CHECKPOINT_ENTRIES, entry.as_of)
+    if entry.seq - seq >= CHECKPOINT_ENTRIES or not timedelta(0) <= entry.as_of - as_of < CHECKPOINT_EVERY:
         _store_checkpoint(entry, engine)
+        engine.checkpoint = (entry.seq, entry.as_of)
 
 
 def _store_checkpoint(entry: FeedEntry, engine: Engine) -> None:

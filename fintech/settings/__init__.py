@@ -98,6 +98,9 @@ PROVIDER_ANSWER_LIMIT_BYTES = env.integer("PROVIDER_ANSWER_LIMIT_BYTES", lowest=
 MINUTE_CANDLE_RETENTION_DAYS = env.integer("MINUTE_CANDLE_RETENTION_DAYS", lowest=1, highest=36_500)
 TRANSITION_RETENTION_DAYS = env.integer("TRANSITION_RETENTION_DAYS", lowest=1, highest=3650)
 MARKET_IS_PUBLIC = env.boolean("MARKET_IS_PUBLIC")
+_COUNTED_BY = ["token", "user", "address"]
+GRAPHQL_REQUESTS_AT_ONCE = env.numbers_of("GRAPHQL_REQUESTS_AT_ONCE", _COUNTED_BY)
+GRAPHQL_REQUESTS_PER_MINUTE = env.numbers_of("GRAPHQL_REQUESTS_PER_MINUTE", _COUNTED_BY)
 TRUSTED_DOCUMENTS = env.text("TRUSTED_DOCUMENTS")
 TRUSTED_DOCUMENTS_ONLY = env.boolean("TRUSTED_DOCUMENTS_ONLY")
 if TRUSTED_DOCUMENTS_ONLY and not TRUSTED_DOCUMENTS:
@@ -138,7 +141,8 @@ INSTALLED_APPS = [
     "apps.panel",
     "django_prometheus",
     "unfold",
-    "django.contrib.admin",
+    # Its pages are imported with the addresses, which workers that write no links never need.
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -50,6 +50,14 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "",
         "smtp://user:password@host:587 or smtp+tls://…; empty: no mail is sent, and pages and channels say so",
     ),
+    "GRAPHQL_REQUESTS_AT_ONCE": (
+        "token=4,user=4,address=8",
+        "how many requests to /graphql of a token, of a user and from an address are answered at once; 0: any number",
+    ),
+    "GRAPHQL_REQUESTS_PER_MINUTE": (
+        "token=600,user=1200,address=2400",
+        "how many requests to /graphql may come in a minute with a token, of a user and from an address; 0: any number",
+    ),
     "HEARTBEAT_URL": (
         "",
         "called each minute while ticks run and work is done, so that a monitor outside (Healthchecks, Uptime Kuma) "
@@ -169,6 +177,21 @@ def integer(name: str, *, lowest: int, highest: int) -> int:
         return number
 
     return read(name, parse, f"a whole number from {lowest} to {highest}")
+
+
+def numbers_of(name: str, keys: list[str]) -> dict[str, int]:
+    """Return key -> whole number from 0 to 1 000 000, of a comma-separated list that names each of the keys once."""
+
+    def parse(value: str) -> dict[str, int]:
+        found = [part.partition("=") for part in value.split(",")]
+        numbers = {key.strip(): int(number) for key, _, number in found}
+        if sorted(key.strip() for key, _, _ in found) != sorted(keys):
+            raise ValueError
+        if not all(0 <= number <= 1_000_000 for number in numbers.values()):
+            raise ValueError
+        return numbers
+
+    return read(name, parse, f"like {','.join(f'{key}=100' for key in keys)}, from 0 to 1000000 each")
 
 
 def choice(name: str, choices: set[str]) -> str:

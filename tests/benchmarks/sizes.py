@@ -24,6 +24,11 @@ PIPELINE_WARM_UP = size(full=4, small=2)
 ONE_BY_ONE_QUOTES = size(full=1_500, small=20)
 ONE_BY_ONE_WARM_UP = size(full=50, small=5)
 
+# Many small feeds, a slot a second each: feeds, assets of each, slots of each that are measured.
+SMALL_FEEDS = size(full=100, small=2)
+SMALL_FEEDS_ASSETS = size(full=10, small=2)
+SMALL_FEEDS_SLOTS = size(full=30, small=2)
+
 # An answer over HTTP.
 ANSWER_QUOTES = size(full=5_000, small=20)
 ANSWERS = size(full=100, small=2)
@@ -53,6 +58,11 @@ NUMBERS_STEPS = size(full=100, small=5)
 PAGE_ROWS = size(full=100, small=3)
 PAGE_RUNS = size(full=100, small=2)
 PAGE_WARM_UP = size(full=5, small=1)
+
+# Streams of quotes that are open; entries of quotes, ten in a second.
+STREAMS = size(full=1_000, small=20)
+STREAM_BATCHES = size(full=200, small=3)
+STREAM_BATCHES_PER_SECOND = 10
 
 # Candles of imported quotes: assets, quotes in all, seconds from one quote of an asset to its next.
 ROLLED_UP = size(full=[(1, 1_000_000, 1), (500, 200_000, 60)], small=[(2, 40, 20)])

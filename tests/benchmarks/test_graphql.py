@@ -1,4 +1,4 @@
-"""Milliseconds of two pages of the API, beside a bare view that reads the same rows with values() and writes JSON.
+"""Milliseconds of pages of the API, of two beside a bare view that reads the same rows with values() and writes JSON.
 
 On PostgreSQL and Redis, through Django's test client: middleware, session, query, answer. One run, ratios.
 """
@@ -10,8 +10,10 @@ from datetime import timedelta
 from statistics import quantiles
 
 import pytest
+from django.db import connection
 from django.db.models import OuterRef, Subquery
 from django.http import JsonResponse
+from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils import timezone
 
@@ -23,6 +25,7 @@ from tests.benchmarks.sizes import PAGE_ROWS as ROWS
 from tests.benchmarks.sizes import PAGE_RUNS as RUNS
 from tests.benchmarks.sizes import PAGE_WARM_UP as WARM_UP
 from tests.builders import append_quotes, at, make_feed, make_notified_alerts
+from tests.portfolios.rows import bought, make_portfolio, record
 
 DAY = timedelta(hours=24)
 
@@ -30,6 +33,14 @@ ASSETS = f"{{ assets(first: {ROWS}) {{ edges {{ node {{ symbol name price variat
 ALERTS = f"""{{ alerts(first: {ROWS}) {{ edges {{ node {{
   id severity openedAt summary evidence rule {{ name }} asset {{ symbol }} timeline {{ kind at reason }}
 }} }} }} }}"""
+
+PORTFOLIO = f"""{{ portfolios(first: 1) {{ edges {{ node {{ name positions(first: {ROWS}) {{ edges {{ node {{
+  quantity cost realised income asset {{ symbol price variation24h }}
+}} }} }} }} }} }} }}"""
+MANY_ASSETS = f"""query ($after: String) {{ assets(first: {ROWS}, after: $after) {{
+  edges {{ node {{ symbol name price variation24h }} }} pageInfo {{ endCursor hasNextPage }}
+}} }}"""
+STATEMENTS_MOST = 10
 
 pytestmark = [
     pytest.mark.benchmark,
@@ -82,7 +93,69 @@ def milliseconds(call) -> tuple[float, float]:
     return parts[9], parts[18]
 
 
-def test_pages_of_rows(client, admin_user):
+def reads(asked) -> int:
+    """Return how many statements read rows, those of session and user among them: not those around the transaction."""
+    return sum(one["sql"].startswith("SELECT") for one in asked)
+
+
+def asker(client):
+    def ask(query, **variables):
+        body = json.dumps({"query": query, "variables": variables})
+        return client.post("/graphql", body, content_type="application/json")
+
+    return ask
+
+
+def test_a_portfolio_with_its_positions(client, admin_user, settings):
+    settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
+    feed = make_feed(*(f"A{number:03}" for number in range(ROWS)))
+    for days, price in enumerate(("100", "110.25")):
+        append_quotes(feed, [(asset.symbol, at(days * 60 * 60 * 24), price) for asset in feed.assets.all()])
+    record(make_portfolio(admin_user), *(bought(asset) for asset in feed.assets.all()))
+    client.force_login(admin_user)
+    ask = asker(client)
+    ask(PORTFOLIO)
+    with CaptureQueriesContext(connection) as asked:
+        [portfolio] = ask(PORTFOLIO).json()["data"]["portfolios"]["edges"]
+    positions = [one["node"] for one in portfolio["node"]["positions"]["edges"]]
+    assert [(one["quantity"], one["asset"]["price"]) for one in positions] == [("10", "110.25")] * ROWS
+    assert {one["asset"]["variation24h"] for one in positions} == {"10.25"}
+    count = reads(asked)
+    assert 0 < count <= STATEMENTS_MOST
+    half, most = milliseconds(lambda: ask(PORTFOLIO))
+    print(f"\n  a portfolio of {ROWS} positions  p50 {half:>6.1f} ms   p95 {most:>6.1f} ms   {count} reads")
+
+
+def test_many_assets_by_pages(client, admin_user, settings):
+    settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
+    symbols = [f"A{number:04}" for number in range(5 * ROWS)]
+    feed = make_feed(*symbols)
+    append_quotes(feed, [(symbol, at(0), "100") for symbol in symbols])
+    append_quotes(feed, [(symbol, at(60 * 60 * 24), "110.25") for symbol in symbols])
+    client.force_login(admin_user)
+    ask = asker(client)
+
+    def walk():
+        after, found = None, []
+        for _ in range(5):
+            answer = ask(MANY_ASSETS, after=after)
+            page = answer.json()["data"]["assets"]
+            found += [one["node"]["symbol"] for one in page["edges"]]
+            after = page["pageInfo"]["endCursor"]
+        assert (found, page["pageInfo"]["hasNextPage"]) == (symbols, False)
+        return answer
+
+    walk()
+    with CaptureQueriesContext(connection) as asked:
+        walk()
+    count = reads(asked)
+    assert 0 < count <= 5 * STATEMENTS_MOST
+    half, most = milliseconds(walk)
+    print(f"\n  {5 * ROWS} assets in 5 pages  p50 {half:>6.1f} ms   p95 {most:>6.1f} ms   {count} reads")
+
+
+def test_pages_of_rows(client, admin_user, settings):
+    settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
     symbols = [f"A{number:03}" for number in range(ROWS)]
     feed = make_feed(*symbols)
     append_quotes(feed, [(symbol, at(0), "100") for symbol in symbols])
@@ -92,9 +165,13 @@ def test_pages_of_rows(client, admin_user):
     logging.disable(logging.NOTSET)
     client.force_login(admin_user)
 
-    def ask(query):
-        return client.post("/graphql", json.dumps({"query": query}), content_type="application/json")
+    ask = asker(client)
 
+    for query in (ASSETS, ALERTS):
+        ask(query)
+        with CaptureQueriesContext(connection) as asked:
+            ask(query)
+        assert 0 < reads(asked) <= STATEMENTS_MOST
     assert len(ask(ASSETS).json()["data"]["assets"]["edges"]) == ROWS
     assert len(ask(ALERTS).json()["data"]["alerts"]["edges"]) == ROWS
     assert len(client.get("/bare/assets").json()["assets"]) == ROWS

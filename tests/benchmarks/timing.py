@@ -1,6 +1,10 @@
-"""Durations of short work, over several runs."""
+"""Durations of short work, over several runs, and the processor time of processes."""
 
+import os
 import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 
 def milliseconds(work, *, runs: int) -> float:
@@ -9,3 +13,16 @@ def milliseconds(work, *, runs: int) -> float:
     for _ in range(runs):
         work()
     return (time.monotonic() - began) / runs * 1_000
+
+
+def processor_seconds(groups: Iterable[int] = (), *, processes: Iterable[int] = ()) -> float:
+    """Return the processor time that process groups and single processes of this machine have used; those that are
+    gone, or elsewhere, count nothing."""
+    leaders, single, ticks = set(groups), set(processes), 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # The fields behind the command, which may have spaces in it.
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(folder.name) in single or int(fields[2]) in leaders:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -182,20 +182,37 @@ def test_volumes_are_summed_and_no_sum_is_too_large():
     assert list(volumes) == [Decimal("7.5"), 10**20, None]
 
 
-def test_quotes_that_are_kept_no_more_make_no_candle_smaller():
+@pytest.mark.parametrize("second", [2, 7])
+def test_quotes_that_are_kept_no_more_make_no_candle_smaller(second):
     feed = make_feed("A")
-    for second in range(5):
-        append_quotes(feed, [("A", at(second), str(10 + second))])
+    for step in range(5):
+        append_quotes(feed, [("A", at(step), str(10 + step))])
     append_quotes(feed, [], as_of=at(86_400))
     rolled_up(feed)
     before = stored(feed)
     partitions.drop([START.date()])
 
-    import_history(feed_id=feed.pk, quotes=[RawQuote("A", "99", at(2))], now=at(86_400), trace_id=TRACE)
+    import_history(feed_id=feed.pk, quotes=[RawQuote("A", "99", at(second))], now=at(86_400), trace_id=TRACE)
     rolled_up(feed)
 
     assert Quote.objects.count() == 1
     assert stored(feed) == before
+
+
+def test_minutes_are_added_to_their_hour_and_day_without_those_before_them():
+    feed = make_feed("A")
+    append_quotes(feed, [("A", at(1), "10")])
+    append_quotes(feed, [("A", at(70), "12")])
+    append_quotes(feed, [], as_of=at(180))
+    rolled_up(feed)
+    Candle.objects.filter(resolution=MINUTE, at=START).delete()
+    append_quotes(feed, [("A", at(190), "8")])
+    append_quotes(feed, [], as_of=at(240))
+    rolled_up(feed)
+
+    given = oracle(feed, before=at(240))
+    kept = {key: row for key, row in given.items() if key[1:] != (MINUTE, START)}
+    assert stored(feed) == kept
 
 
 def test_what_nobody_has_evaluated_is_not_rolled_up():

@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def started(tmp_path, role: str, **variables: str) -> list[str]:
     programs = tmp_path / ".venv/bin"
     programs.mkdir(parents=True, exist_ok=True)
     for name in ("celery", "gunicorn", "python"):
-        (programs / name).write_text(f'#!/bin/sh\necho {name} "$@"\n', encoding="utf-8")
+        (programs / name).write_text(
+            f'#!/bin/sh\necho {name} "$@" ${{CELERY_SKIP_CHECKS:+skipping}}\n', encoding="utf-8"
+        )
         (programs / name).chmod(0o755)
     environment = {"PATH": os.environ["PATH"], "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")} | variables
     done = subprocess.run(["/bin/sh", script, role], env=environment, capture_output=True, text=True, check=True)
@@ -39,6 +42,26 @@ def test_the_workers_read_every_queue_once(tmp_path):
 
     assert sorted(read) == sorted(queue.name for queue in app.conf.task_queues)
     assert all(command[:5] == ["celery", "-A", "fintech", "-q", "worker"] for command in commands)
+
+
+def test_an_analyzer_imports_no_page():
+    program = (
+        "import sys; from fintech import celery_app; celery_app.loader.import_default_modules(); "
+        "print([name for name in ('apps.panel.admin', 'fintech.urls', 'apps.pipeline.tasks') if name in sys.modules])"
+    )
+    environment = {"PATH": os.environ["PATH"], "CELERY_SKIP_CHECKS": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "['apps.pipeline.tasks']"
+
+
+def test_checks_are_left_out_by_processes_that_write_no_links_and_by_no_others(tmp_path):
+    roles = [*WORKERS, "beat", "flower"]
+    without = [role for role in roles if "skipping" in started(tmp_path, role, SHARD="0")]
+
+    assert without == ["worker-analyzer", "worker-backtests", "beat", "flower"]
 
 
 def test_an_analyzer_takes_its_shard_from_its_variable(tmp_path):

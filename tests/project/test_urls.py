@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from django.contrib import admin
+from django.core.checks import run_checks
 from django.urls import NoReverseMatch, get_resolver, reverse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,3 +67,9 @@ def test_an_unknown_name_would_be_found():
     assert "admin:market_film_changelist" not in known_names()
     with pytest.raises(NoReverseMatch):
         reverse("admin:market_film_changelist")
+
+
+def test_djangos_checks_of_the_admins_pages_find_nothing():
+    # `manage.py check` may look at them before the addresses register them.
+    assert len(admin.site._registry) > 10
+    assert run_checks(tags=["admin"]) == []

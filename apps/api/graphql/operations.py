@@ -32,20 +32,23 @@ _DOCUMENTS_KEPT = 64
 
 
 class Body(NamedTuple):
-    """The body of a GraphQL request."""
+    """The body of a GraphQL request. wants_cost: the answer is to say what the operation costs."""
 
     query: str
     variables: dict[str, Any]
     name: str | None
+    wants_cost: bool = False
 
 
 class Operation(NamedTuple):
-    """One operation of a query. read: its variables as their types read them, once it was checked."""
+    """One operation of a query. read: its variables as their types read them, and cost: what it costs, once it was
+    checked."""
 
     body: Body
     document: DocumentNode
     definition: OperationDefinitionNode
     read: dict[str, Any]
+    cost: int = 0
 
     @property
     def kind(self) -> OperationType:
@@ -98,12 +101,12 @@ def body_from(data: Any) -> Body:
     if not isinstance(data, dict):
         raise Refused("BAD_REQUEST", 'Send one object like {"query": "…", "variables": {…}}.')
     query = query_of(data)
-    variables, name = data.get("variables"), data.get("operationName")
+    variables, name, extensions = data.get("variables"), data.get("operationName"), data.get("extensions")
     if not isinstance(variables, dict | None) or not isinstance(name, str | None):
         raise Refused("BAD_REQUEST", "variables must be an object, operationName a text.")
-    if not isinstance(data.get("extensions"), dict | None):
+    if not isinstance(extensions, dict | None):
         raise Refused("BAD_REQUEST", "extensions must be an object.")
-    body = Body(query, variables or {}, name or None)
+    body = Body(query, variables or {}, name or None, (extensions or {}).get("cost") is True)
     limits.refuse_unstorable(body._asdict())
     return body
 
@@ -123,8 +126,8 @@ def checked(operation: Operation, *, context: Context) -> Operation:
     """Return the operation, where it may be executed. Raises Refused."""
     _check(operation.body.query, with_introspection=may_introspect(context.user))
     read = limits.variables_of(schema, operation.definition, operation.body.variables)
-    limits.check_cost(schema, operation.document, operation.definition, variables=read, context=context)
-    return operation._replace(read=read)
+    cost = limits.check_cost(schema, operation.document, operation.definition, variables=read, context=context)
+    return operation._replace(read=read, cost=cost)
 
 
 def check_document(query: str) -> None:

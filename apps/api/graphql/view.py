@@ -11,13 +11,15 @@ from django.views.decorators.csrf import csrf_exempt
 from graphql import OperationType
 
 from apps import spans
+from apps.accounts.services import address_of
 from apps.api.errors import Refused
-from apps.api.graphql import operations
+from apps.api.graphql import limits, operations
 from apps.api.graphql.context import Context
 from apps.api.graphql.errors import DATABASE_ERRORS, INTERNAL, Unauthenticated, formatted_after_execution, logger
 from apps.api.graphql.execution import reading
 from apps.api.graphql.graphiql import page
 from apps.api.json_requests import check_form
+from apps.api.rates import Turn
 from apps.api.tokens.auth import Asker, asker_of
 from apps.api.tokens.models import ApiToken
 
@@ -46,7 +48,15 @@ def graphql(request: HttpRequest) -> HttpResponse:
 
 def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
     check_form(request, allow="GET, POST")
-    asker = asker_of(request, now=timezone.now())
+    with Turn() as turn:
+        # Before the token is looked for: whoever tries many is counted too.
+        turn.take(address=address_of(request))
+        asker = asker_of(request, now=timezone.now())
+        turn.take(**asker.counted_as)
+        return _answered(request, asker, turn, request_id=request_id)
+
+
+def _answered(request: HttpRequest, asker: Asker, turn: Turn, *, request_id: str) -> dict[str, Any]:
     context = Context(user=asker.user)
     operation = operations.read(operations.body_of(request))
     if operation.kind == OperationType.MUTATION:
@@ -70,7 +80,12 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
             if isinstance(error.original_error, DATABASE_ERRORS):
                 raise error.original_error
     errors = [formatted_after_execution(error, request_id=request_id) for error in result.errors or ()]
-    return ({"errors": errors} if errors else {}) | {"data": result.data}
+    answer = ({"errors": errors} if errors else {}) | {"data": result.data}
+    if operation.body.wants_cost:
+        # Only where it is asked for: else the answers about what is not there, and what is not the reader's, differ.
+        cost = {"requested": operation.cost, "most": limits.COST, "requestsLeft": turn.left}
+        answer["extensions"] = {"cost": cost}
+    return answer
 
 
 def _refuse_change(asker: Asker) -> None:

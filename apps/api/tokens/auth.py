@@ -31,6 +31,12 @@ class Asker(NamedTuple):
         """Return the code of the sender: a token, or the user of a session."""
         return f"user:{self.user.pk}" if self.token is None else f"token:{self.token.pk}"
 
+    @property
+    def counted_as(self) -> dict[str, str]:
+        """Return what its requests are counted under: token and user; nothing for a stranger."""
+        user = {"user": str(self.user.pk)} if self.user.is_authenticated else {}
+        return ({"token": str(self.token.pk)} if self.token is not None else {}) | user
+
     def refuse_unless(self, scope: str) -> None:
         """Raise Refused, 403, where a token does not open this scope. A session opens what its user may."""
         if self.token is not None and scope not in _OPENS[ApiToken.Scope(self.token.scope)]:

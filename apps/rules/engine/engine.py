@@ -1,6 +1,7 @@
 """The engine of one feed: reads the log entry by entry and says which instances change state. No clock, no I/O."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,7 @@ FORMAT = 7
 class Engine:
     """Evaluates one feed. `seq` is the last entry it has read; entries are read in order, without gaps.
 
+    checkpoint: (seq, as_of) of the feed's last one that is stored; None: who stores them has not looked yet.
     open_between: (calendar, begin, end) -> how much of that time counts; tests have calendars of their own.
     """
 
@@ -48,6 +50,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.seq = 0
+        self.checkpoint: tuple[int, datetime] | None = None
         self._series: dict[int, Series] = {}
         self._instances: dict[int, dict[int, Instance]] = {}  # rule id -> asset id -> instance, ended ones too
         self._clocked: dict[tuple[int, int], Instance] = {}  # (asset id, rule id): evaluated at each as_of as well

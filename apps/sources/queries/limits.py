@@ -65,10 +65,12 @@ def seconds_after_extra_calls(source: FeedSource, *, calls: int) -> int:
 
 
 def circuits_of(sources: Iterable[FeedSource]) -> dict[tuple[str, str], Circuit]:
-    """Return (provider, address) -> its circuit, for those of `sources` that have failed some time; one statement."""
+    """Return (provider, address) -> its circuit, for those of `sources` that have failed some time; one statement, or
+    none where no source is live: others have no circuit."""
     asked = Q()
     for source in sources:
-        asked |= Q(provider=source.provider, address=address_of(source))
+        if source.provider in PROVIDERS and PROVIDERS[source.provider].is_live:
+            asked |= Q(provider=source.provider, address=address_of(source))
     return {(one.provider, one.address): one for one in Circuit.objects.filter(asked)} if asked else {}
 
 

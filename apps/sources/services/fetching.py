@@ -265,7 +265,8 @@ class Round:
 
     def _admitted(self, provider: str, answer: Answer, names: _Names, *, external_ids: Collection[str]) -> _Given:
         """external_ids: those that were asked for and can be missing."""
-        part = admit_answer(lease=self._lease, provider=provider, answer=answer, asset_ids=names.asked)
+        signed = self._assets.signed
+        part = admit_answer(lease=self._lease, provider=provider, answer=answer, asset_ids=names.asked, signed=signed)
         silent = {*external_ids}.difference(quote.external_id for quote in answer.quotes)
         if silent:
             part.quotes.rejected["missing"] += len(silent)
@@ -321,10 +322,12 @@ def _request(
     )
 
 
-def admit_answer(*, lease: FetchLease, provider: str, answer: Answer, asset_ids: Mapping[str, int]) -> Part:
-    """Believe or reject what a provider gave. asset_ids: external id -> asset id."""
-    bounds = {"asset_ids": asset_ids, "as_of": answer.as_of, "oldest_at": answer.as_of - retention()}
-    bounds["signed"] = market_queries.signed_assets(lease.feed.pk)
+def admit_answer(
+    *, lease: FetchLease, provider: str, answer: Answer, asset_ids: Mapping[str, int], signed: Collection[int] = ()
+) -> Part:
+    """Believe or reject what a provider gave. asset_ids: external id -> asset id; signed: ids of the assets whose price
+    may be 0 or less."""
+    bounds = {"asset_ids": asset_ids, "as_of": answer.as_of, "oldest_at": answer.as_of - retention(), "signed": signed}
     by_receipt = lease.feed.time_policy == Feed.TimePolicy.RECEIPT and lease.feed.is_live
     return Part(
         provider=provider,

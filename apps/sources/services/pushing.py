@@ -8,7 +8,6 @@ from django.db import connection, transaction
 from apps.market import domain as market_domain
 from apps.market import partitions
 from apps.market.models import Feed, FeedEntry, slug_validator
-from apps.market.queries import signed_assets
 from apps.market.services.log import append_quotes, cache_latest, lock_head, retention, still_here
 from apps.sources import queries
 from apps.sources.models import FeedSource
@@ -31,8 +30,8 @@ def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, tr
     """
     feed, source = _feed_taking(feed_name)
     by_receipt = feed.time_policy == Feed.TimePolicy.RECEIPT
-    asset_ids = queries.asset_ids_by_external_id(feed).of(source)
-    signed = signed_assets(feed.pk)
+    assets = queries.asset_ids_by_external_id(feed)
+    asset_ids = assets.of(source)
     admitted = market_domain.together(
         market_domain.admit(
             push.quotes,
@@ -41,7 +40,7 @@ def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, tr
             assumed_at=push.received_at,
             oldest_at=now - retention(),
             by_receipt=by_receipt,
-            signed=signed,
+            signed=assets.signed,
         )
         for push in (pushes if by_receipt else set_back(pushes, feed=feed))
     )

@@ -1,0 +1,99 @@
+"""A hundred feeds of ten assets with two rules each, a slot a second: what a slot takes of the processors, beside two
+tasks that do nothing. One run, ratios.
+
+RabbitMQ and Redis are not counted, which may serve others too.
+"""
+
+import time
+
+import pytest
+from celery import current_app
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.market.models import Asset, FeedEntry
+from apps.sources.services import create_feed
+from tests import builders
+from tests.benchmarks.sizes import SMALL_FEEDS as FEEDS
+from tests.benchmarks.sizes import SMALL_FEEDS_ASSETS as ASSETS
+from tests.benchmarks.sizes import SMALL_FEEDS_SLOTS as SLOTS
+from tests.benchmarks.timing import processor_seconds
+from tests.rig import queue_lengths, rig, wait_until
+
+CONDITIONS = [{"kind": "rises", "percent": "10", "window": "5m"}, builders.above(10**11)]
+
+pytestmark = [
+    pytest.mark.benchmark,
+    pytest.mark.servers,
+    pytest.mark.xdist_group("broker"),
+    pytest.mark.django_db(transaction=True),
+]
+
+
+def make_feeds():
+    owner = builders.make_owner()
+    with transaction.atomic():
+        for number in range(FEEDS):
+            name = f"small-{number}"
+            feed = create_feed(name=name, interval_seconds=1, sources=[("simulated", {})], now=timezone.now())
+            Asset.objects.bulk_create(Asset(symbol=f"S{number}A{one}", feed=feed) for one in range(ASSETS))
+            for index, condition in enumerate(CONDITIONS):
+                builders.make_rule(owner, name=f"{name} {index}", assets={"feed": name}, condition=condition)
+
+
+def backends():
+    """Return the process ids of what works on this database, but for this process's own."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return [pid for (pid,) in cursor.fetchall()]
+
+
+def evaluated():
+    return FeedEntry.objects.filter(kind=FeedEntry.Kind.QUOTES, evaluated_at__isnull=False)
+
+
+def test_a_slot_of_a_small_feed(tmp_path):
+    make_feeds()
+    with rig(tmp_path) as processes:
+        # Celery's own tasks that do nothing are the reference.
+        watcher = processes.worker(
+            *("ticks", "assets-tasks", "notifications"),
+            name="watcher",
+            concurrency=2,
+            include="tests.pipeline.counted_tasks",
+        )
+        analyzer = processes.worker("analysis.0", name="analyzer")
+        beat = processes.beat()
+        wait_until(lambda: evaluated().values("feed").distinct().count() == FEEDS, timeout_seconds=120)
+
+        def used():
+            groups = [processor_seconds([one.pid]) for one in (watcher, analyzer, beat)]
+            return [*groups, processor_seconds(processes=backends())]
+
+        before, began, since = used(), time.monotonic(), timezone.now()
+        wait_until(lambda: evaluated().filter(received_at__gte=since).count() >= FEEDS * SLOTS, timeout_seconds=600)
+        seconds, after = time.monotonic() - began, used()
+        measured = list(evaluated().filter(received_at__gte=since))
+        processes.kill(beat)
+        wait_until(lambda: not any(queue_lengths()[queue] for queue in ("ticks", "assets-tasks", "analysis.0")))
+
+        tasks = 2 * len(measured)
+        idle = processor_seconds([watcher.pid])
+        for _ in range(tasks):
+            current_app.send_task("counted.succeed", queue="assets-tasks")
+        wait_until(lambda: queue_lengths()["assets-tasks"] == 0)
+        empty = (processor_seconds([watcher.pid]) - idle) / len(measured)
+    assert [one.failure for one in measured if one.failure] == []
+    waits = sorted((one.evaluated_at - one.received_at).total_seconds() for one in measured)
+    parts = [(late - early) / len(measured) * 1_000 for early, late in zip(before, after, strict=True)]
+    rate, whole, reference = len(measured) / seconds, sum(parts), empty * 1_000
+    names = ("watcher", "analyzer", "beat", "PostgreSQL")
+    half, most = (waits[int(len(waits) * part)] * 1_000 for part in (0.5, 0.99))
+    print(f"\n  {FEEDS} feeds of {ASSETS} assets, a slot a second each")
+    print(f"  kept up with        {rate:>10,.1f} slots/s of {FEEDS}")
+    print(f"  processor time      {whole:>10,.1f} ms a slot   = {whole * rate / 1_000:.0%} of a core")
+    print(f"  of that             {', '.join(f'{name} {part:.1f}' for name, part in zip(names, parts, strict=True))}")
+    print(f"  two empty tasks     {reference:>10,.1f} ms   a slot / that = {whole / max(reference, 1e-9):.1f} x")
+    print(f"  evaluated           {half:>10,.0f} ms after receipt (half of them), {most:,.0f} ms (99 %)")
