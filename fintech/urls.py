@@ -10,7 +10,6 @@ from apps.api.intake.alertmanager import alertmanager
 from apps.api.intake.imports import imports
 from apps.api.intake.ingest import ingest
 from apps.api.metrics import metrics
-from apps.pipeline.flow import delete_series
 from apps.pipeline.manual_prices import delete_price, store_prices
 from apps.site import (
     asset_list,
@@ -20,6 +19,7 @@ from apps.site import (
     manual,
     nights,
     pasts,
+    portfolio_series,
     portfolios,
     probes,
     reconciling,
@@ -59,6 +59,8 @@ urlpatterns = [
     path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
     path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),
     path("portfolios/<int:pk>/drift/", drift.drift_page, name="portfolio_drift"),
+    path("portfolios/<int:pk>/series/", portfolio_series.series_page, name="portfolio_series"),
+    path("portfolios/<int:pk>/series/<str:name>/", portfolio_series.one_series_page, name="portfolio_one_series"),
     path("portfolios/<int:pk>/drift/sentence/", drift.drift_sentence, name="portfolio_drift_sentence"),
     path("portfolios/<int:pk>/reconcile/", reconciling.reconcile_page, name="portfolio_reconcile"),
     path("portfolios/<int:pk>/nights/", nights.nights_page, name="portfolio_nights"),
@@ -74,7 +76,7 @@ urlpatterns = [
     path("series/assets/", series.pick, name="series_pick"),
     path("series/<str:key>/", series.series_page, name="series"),
     path("series/<str:key>/change/", series.change_page, name="series_change"),
-    path("series/<str:key>/delete/", series.delete_page, {"delete": delete_series}, name="series_delete"),
+    path("series/<str:key>/delete/", series.delete_page, name="series_delete"),
     path("manual/", manual.manual_list, name="manual_list"),
     path("manual/new/", manual.add_page, name="manual_add"),
     path(
@@ -83,7 +85,7 @@ urlpatterns = [
         {"store": store_prices, "delete_price": delete_price},
         name="manual",
     ),
-    path("manual/<str:key>/delete/", manual.delete_page, {"delete": delete_series}, name="manual_delete"),
+    path("manual/<str:key>/delete/", manual.delete_page, name="manual_delete"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),
     path("accounts/logout/", site.SignOut.as_view(), name="logout"),
     path("accounts/profile/", site.ProfileEdit.as_view(), name="profile"),

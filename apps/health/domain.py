@@ -61,6 +61,7 @@ class Code(StrEnum):
     SENDER_AHEAD = "sender_ahead"
     # Of a derived feed, and of a derived asset.
     LEG_STOPPED = "leg_stopped"
+    NOT_DERIVED = "not_derived"
     # Of an asset.
     REFUSED = "refused"
     NO_LISTING = "no_listing"

@@ -115,6 +115,11 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
     Code.LEG_STOPPED: _fixed(
         "no price can be derived, since {leg} has stopped", "The page of {leg} says why it stopped and what mends it."
     ),
+    Code.NOT_DERIVED: _fixed(
+        "its legs have new prices since {since}, and none is derived from them",
+        "Check that a worker reads the queue assets-tasks, and what it logs; of a portfolio, whether its page names a "
+        "split.",
+    ),
     Code.REFUSED: _refused,
     Code.NO_LISTING: _fixed(
         "no source of its feed has a name for it in {currency}",

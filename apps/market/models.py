@@ -206,6 +206,12 @@ class Asset(models.Model):
         help_text="Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no "
         "price of it waits to be confirmed.",
     )
+    has_flows = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Money that comes or goes moves it too, as it does the value of a portfolio. No rule compares it "
+        "with its past.",
+    )
     tags = models.JSONField(default=list, blank=True, help_text='A list of words that rules can choose by: ["crypto"].')
     # Deleted by `delete_series`, since an owner's rules and log hang on it.
     owner = models.ForeignKey(

@@ -10,7 +10,9 @@ from django.db.models import Count, QuerySet
 from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils import timezone
 
+from apps.alerts.owned import delete_portfolio
 from apps.panel.kit.owned import ChosenOwner, OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.portfolios.models import LedgerCopy, Portfolio
@@ -20,7 +22,6 @@ from apps.portfolios.services import (
     TransactionsRefused,
     change_portfolio,
     create_portfolio,
-    delete_portfolio,
     recompute,
     refresh,
     refuse_base_currency,
@@ -94,7 +95,7 @@ class PortfolioAdmin(ChosenOwner, OwnedRows, PageAdmin):
         return deleted, counts, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Portfolio) -> None:
-        delete_portfolio(portfolio=obj)
+        delete_portfolio(portfolio=obj, now=timezone.now())
 
     @admin.action(description="Compute anew", permissions=["change"])
     def recompute(self, request: HttpRequest, queryset: QuerySet[Portfolio]) -> HttpResponse | None:

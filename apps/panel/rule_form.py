@@ -2,6 +2,7 @@
 the one parser there is."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,7 @@ from apps.strict_json import NotJson, read_json
 from apps.yaml_files import FileInvalid, read_yaml_text, write_yaml
 
 COMBINED = "combined"
+_PAGE_OF_SERIES = re.compile(r"(/portfolios/\d+/series/)", re.ASCII)
 KINDS = [
     ("", "choose one"),
     (
@@ -305,7 +307,8 @@ class RuleForm(forms.ModelForm):
         if not {"watch", *WATCHED, "kind", "written", "built", "expires_at", "trigger", "ref"} & self.errors.keys():
             self._read()
             for error in self.faults:
-                self.add_error(*self.placed(error))
+                field, message = self.placed(error)
+                self.add_error(field, linked(message))
         return cleaned
 
     def _read(self) -> None:
@@ -443,6 +446,12 @@ def write_condition(built: Any) -> str:
     for path, message in unread.items():
         raise RuleInvalid(path, message)
     return write_yaml(document, is_compact=True)
+
+
+def linked(message: str) -> str:
+    """Return what is wrong as HTML has it, with a link where it names the page of a portfolio's series."""
+    before, path, after = (*_PAGE_OF_SERIES.split(message, maxsplit=1), "", "")[:3]
+    return format_html('{}<a href="{}">{}</a>{}', before, path, path, after) if path else message
 
 
 def initial_of(document: Any, *, owner_id: int) -> dict[str, Any]:

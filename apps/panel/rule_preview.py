@@ -11,7 +11,7 @@ from apps.backtests.glimpses import NothingToSee, glimpse
 from apps.notify.services import TestRefused, sample_opening, send_sample
 from apps.panel.backtest_report import chart_of_report, counted, span_text, threshold_text
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin
-from apps.panel.rule_form import LONGEST_CONDITION, DraftField, build_condition, write_condition
+from apps.panel.rule_form import LONGEST_CONDITION, DraftField, build_condition, linked, write_condition
 from apps.rules import queries
 from apps.rules.domain import describe_rule
 from apps.rules.engine.written import RuleInvalid
@@ -76,7 +76,7 @@ class RulePreview(PageAdmin):
             {"field": field, "path": fault.path_within if field == "written" else "", "message": message}
             for field, message, fault in placed
         ]
-        known = {message for _, message, _ in placed}
+        known = {linked(message) for _, message, _ in placed}
         answer["errors"] += [
             {"field": field, "path": "", "message": message}
             for field, messages in form.errors.items()

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from apps.alerts.owned import delete_series
 from apps.alerts.queries import states_watching
 from apps.market import queries
 from apps.market.derived.models import DerivedSeries
@@ -19,7 +20,6 @@ from apps.market.derived.series import Definition
 from apps.market.derived.wording import describe_series, formula_of
 from apps.market.services import AssetStays
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, ReadOnlyAdmin, Table, page_link
-from apps.pipeline.flow import delete_series
 from apps.rules.domain import describe_state_reason
 from apps.wording import format_duration, format_plain
 
@@ -95,7 +95,7 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
             return HttpResponseRedirect(reverse("admin:market_derivedseries_change", args=[object_id]))
 
     def delete_model(self, request: HttpRequest, obj: DerivedSeries) -> None:
-        delete_series(asset_id=obj.pk, now=timezone.now())
+        delete_series(asset_ids=[obj.pk], now=timezone.now())
 
     def charts_for(self, request: HttpRequest, row: DerivedSeries) -> list[Chart]:
         until = row.asset.latest.at if hasattr(row.asset, "latest") else None

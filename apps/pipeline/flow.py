@@ -25,17 +25,16 @@ from structlog.contextvars import bound_contextvars
 
 from apps import spans
 from apps.accounts.services import prune_idempotency_keys
-from apps.alerts import reconciliation
+from apps.alerts import owned, reconciliation
 from apps.alerts.models import AlertEvent
 from apps.alerts.reconciliation import open_reconciliations
-from apps.alerts.services import end_episodes, record_corrections, record_episodes
+from apps.alerts.services import record_corrections, record_episodes
 from apps.backtests import services as runs
 from apps.health import canary
 from apps.health import services as health
 from apps.market import queries as market_queries
 from apps.market import services as market
 from apps.market.derived.deriving import claim_feeds_to_derive, derive_next
-from apps.market.derived.making import end_series
 from apps.market.derived.queries import feeds_made_of
 from apps.market.models import EvaluationCursor
 from apps.notify import queries as notify_queries
@@ -43,11 +42,14 @@ from apps.notify import services as notify
 from apps.notify.services.planning import Planned
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
-from apps.pipeline.totals import totals_of, totals_of_events
+from apps.pipeline.totals import totals_of
 from apps.pipeline.traces import span_of_evaluation, trace_delivery, trace_evaluation, trace_run, trace_tick
 from apps.portfolios import nights
 from apps.portfolios.importing import prune_import_files
+from apps.portfolios.models import Portfolio
 from apps.portfolios.reconciling import reconciled_portfolios
+from apps.portfolios.series import portfolios_behind_splits
+from apps.portfolios.services import refresh
 from apps.rules import services as rules
 from apps.sources import services as sources
 from apps.sources.queries import backfills_due
@@ -218,53 +220,11 @@ def evaluate_next(*, feed_id: int, recorded: list[AlertEvent] | None = None) -> 
     return True
 
 
-def move_asset(*, asset_id: int, feed_id: int | None, now: datetime, is_ending: bool = False) -> None:
-    """Move an asset to another feed, or to none, with the rules on it. Raises AssetStays. is_ending: it is about to be
-    deleted.
-
-    One entry in each of the two logs marks where the old feed stops evaluating it and the new one starts; open alerts
-    resolve.
-    """
-    trace_id = new_trace_id()
+def move_asset(*, asset_id: int, feed_id: int | None, now: datetime) -> None:
+    """Move an asset to another feed, or to none, with the rules on it; open alerts about it resolve. Raises
+    AssetStays."""
     with transaction.atomic():
-        watching = rules.lock_rules_on(asset_id)
-        left_feed_id = market.move_asset(asset_id=asset_id, feed_id=feed_id, is_ending=is_ending)
-        ended = rules.follow_moved_asset(
-            asset_id=asset_id, rules=watching, left_feed_id=left_feed_id, now=now, trace_id=trace_id
-        )
-        events = end_episodes(asset_id=asset_id, ended=ended)
-        notify.enqueue(events, now=now)
-        if events:
-            # Locked by the move, which has the cursor of each log.
-            cursor = EvaluationCursor.objects.get(pk=left_feed_id)
-            cursor.totals = added(cursor.totals, totals_of_events(events))
-            cursor.save(update_fields=["totals"])
-    logger.info("asset moved", extra={"asset": asset_id, "from": left_feed_id, "to": feed_id, "rules": len(watching)})
-
-
-def delete_series(*, asset_id: int, now: datetime) -> None:
-    """Delete an asset that has an owner, with its quotes and candles, the alerts about it, and its feed's log where
-    nothing else is in it. Raises AssetStays. Its rules end first, as where an asset leaves its feed."""
-    with transaction.atomic():
-        feed_id = (
-            market_queries.every_asset().filter(owner__isnull=False).values_list("feed", flat=True).get(pk=asset_id)
-        )
-        move_asset(asset_id=asset_id, feed_id=None, now=now, is_ending=True)
-        if feed_id is not None:
-            end_series(asset_id=asset_id, feed_id=feed_id, now=now, trace_id=new_trace_id())
-        market.delete_asset(asset_id=asset_id, feed_id=feed_id)
-    logger.info("series deleted", extra={"asset": asset_id})
-
-
-def delete_series_of(*, owner_id: int, now: datetime) -> int:
-    """Delete all assets of an owner, who is about to be deleted, and return how many. Raises AssetStays."""
-    deleted = 0
-    # Those first of which no other is made.
-    while own := list(market_queries.every_asset().filter(owner=owner_id, leg_of=None).values_list("pk", flat=True)):
-        for asset_id in own:
-            delete_series(asset_id=asset_id, now=now)
-        deleted += len(own)
-    return deleted
+        notify.enqueue(owned.move_asset(asset_id=asset_id, feed_id=feed_id, now=now), now=now)
 
 
 def notify_channels(*, channel_ids: Sequence[int]) -> list[int]:
@@ -345,7 +305,8 @@ def sweep() -> dict[str, int]:
     """Dispatch whatever has fallen behind, and return how much that was.
 
     That is: entries not evaluated, derived feeds behind their legs, backtests whose worker is gone, the next pages of
-    backfills that were asked for, cache writes that failed, reminders that are due, and rules that follow changed
+    backfills that were asked for, cache writes that failed, portfolios with series that do not know a split yet,
+    reminders that are due, and rules that follow changed
     assets. (Each tick looks after notifications.) The database is the source of truth and queues only speed things up,
     so a lost message costs seconds and nothing else.
     """
@@ -363,6 +324,8 @@ def sweep() -> dict[str, int]:
     for backfill_id in backfills:
         _dispatch(_backfill(backfill_id))
     rewritten = market.redo_cache_writes(now=now)
+    splits = portfolios_behind_splits()
+    _for_each_portfolio(splits, _refresh)
     notify.enqueue_reminders(now=now)
     # Last, since it takes locks and its work grows with the number of rules.
     followed = rules.follow_assets(now=now, trace_id=new_trace_id())
@@ -373,6 +336,7 @@ def sweep() -> dict[str, int]:
         "backtests": len(backtests),
         "backfills": len(backfills),
         "caches": rewritten,
+        "portfolios": len(splits),
     }
     if any(found.values()):
         logger.info("sweep dispatched", extra=found)
@@ -424,6 +388,12 @@ def reconcile() -> None:
     # In another order each time, so that of more than have time none waits for ever.
     waiting = list(reconciled_portfolios() | open_reconciliations())
     _for_each_portfolio(random.sample(waiting, len(waiting)), _reconcile)
+
+
+def _refresh(*, portfolio_id: int, now: datetime) -> None:
+    portfolio = Portfolio.objects.filter(pk=portfolio_id).first()
+    if portfolio is not None:
+        refresh(portfolio=portfolio)
 
 
 def _reconcile(*, portfolio_id: int, now: datetime) -> None:

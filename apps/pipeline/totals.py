@@ -1,10 +1,10 @@
 """The counts that the evaluation of an entry adds to the totals of its feed's evaluation cursor."""
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
 from apps.alerts.models import AlertEvent
+from apps.alerts.owned import totals_of_events
 from apps.market.models import FeedEntry
 from apps.totals import Totals, added, of_duration
 
@@ -21,8 +21,3 @@ def totals_of(entry: FeedEntry, events: Sequence[AlertEvent], *, now: datetime) 
         of_duration("alert_seconds", seconds, count=opened),
         totals_of_events(events),
     )
-
-
-def totals_of_events(events: Sequence[AlertEvent]) -> Totals:
-    """Return event -> how many, by the kind of the event, and the kind and severity of its alert."""
-    return dict(Counter(f"{event.kind}:{event.alert.kind}:{event.alert.severity}" for event in events))

@@ -25,9 +25,19 @@ class History:
     are; answers by none.
 
     A day's value is what was held at its end at the last prices of that day, or before; that of today, at the newest.
+    is_exact: the last day's prices are taken from quotes too, which come into the candles of days a little later.
     """
 
-    def __init__(self, portfolio: Portfolio, copy: LedgerCopy, *, since: date, until: date, now: datetime) -> None:
+    def __init__(
+        self,
+        portfolio: Portfolio,
+        copy: LedgerCopy,
+        *,
+        since: date,
+        until: date,
+        now: datetime,
+        is_exact: bool = False,
+    ) -> None:
         self._base, self._now = portfolio.base_currency, now
         self._held = steps_of(copy.quantities)
         self._balances = steps_of(copy.balances)
@@ -39,6 +49,10 @@ class History:
         if until >= now.astimezone(UTC).date():
             for key, newest in market.held_prices(wanted).items():
                 self._closes.setdefault(key, []).append((newest.at, newest.price))
+        elif is_exact:
+            last = midnight(until + ONE_DAY) - timedelta(microseconds=1)
+            for key, found in market.in_force_at(dict.fromkeys(wanted, last)).items():
+                self._closes.setdefault(key, []).append(found)
         self._splits = market.splits_of(list(self._assets))
         self._times = {key: [at for at, _ in rows] for key, rows in self._closes.items()}
 

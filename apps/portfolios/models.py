@@ -12,6 +12,7 @@ from django.db.models import F, Q
 
 from apps.market.models import Asset
 from apps.notation import write_number
+from apps.portfolios.domain.series import EVERY_DEFAULT, EVERY_LEAST, EVERY_MOST, SeriesKind
 from apps.portfolios.domain.transactions import RATIO_HIGHEST, Event, Kind, Method
 from apps.public_ids import PublicId
 
@@ -417,6 +418,33 @@ class NightlyValue(models.Model):
 
     def __str__(self) -> str:
         return f"value of {self.day}"
+
+
+class PortfolioSeries(models.Model):
+    """A derived series that is made of a portfolio. kind: see `domain.series.SeriesKind`; every_seconds: it has at most
+    one quote in so long; target: of a drift: [asset id or None for cash, share as a fraction]."""
+
+    # Deleted by `delete_series`, since rules and a log hang on it.
+    asset = models.OneToOneField(Asset, models.CASCADE, primary_key=True, related_name="of_portfolio")
+    portfolio = models.ForeignKey(Portfolio, models.PROTECT, related_name="series")
+    kind = models.CharField(max_length=16, choices=choices_of(SeriesKind))
+    every_seconds = models.PositiveIntegerField(default=EVERY_DEFAULT)
+    target = models.JSONField(default=list)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["asset"]
+        verbose_name_plural = "series of portfolios"
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=values_of(SeriesKind)), name="portfolio_series_kind_is_known"),
+            models.CheckConstraint(
+                condition=Q(every_seconds__gte=EVERY_LEAST, every_seconds__lte=EVERY_MOST),
+                name="portfolio_series_every_in_range",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.portfolio_id}"
 
 
 class Position(models.Model):

@@ -11,20 +11,25 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Model
+from django.utils import timezone
 
 from apps.market import queries as market
+from apps.market.models import Asset
 from apps.notation import write_number
-from apps.portfolios import queries
+from apps.portfolios import queries, series
 from apps.portfolios.bulk import insert, without_collections
 from apps.portfolios.copying import Copy, copy_of, write_copy
+from apps.portfolios.domain.drift import Shares
 from apps.portfolios.domain.ledger import compute, without_doubles
 from apps.portfolios.domain.numbers import Exact, write_rate
 from apps.portfolios.domain.records import Computed, Price
+from apps.portfolios.domain.series import SeriesKind
 from apps.portfolios.domain.transactions import Refusal, Transaction, refusals_of
 from apps.portfolios.models import Portfolio, TransactionChange, UsedPrice, UsedRate
 from apps.portfolios.models import Transaction as Row
 
 _WRITTEN_AT_ONCE = 1_000
+_ASSETS = ("asset", "fee_asset", "to_asset")
 # Whether the row of a foreign key is there, the database says, without a statement for each.
 _NOT_CLEANED = ["day", "portfolio", "asset", "fee_asset", "to_asset", "to_portfolio"]
 
@@ -55,6 +60,9 @@ def refuse_base_currency(code: str, *, portfolio: Portfolio | None = None) -> No
     if code != before and portfolio.transactions.filter(rate__isnull=False).exists():
         said = f"Some of its transactions have a rate into {before}; remove those rates first."
         raise ValidationError({"base_currency": said})
+    if code != before and portfolio.series.exists():
+        said = f"It has series in {before}, which stay as they were; delete these first."
+        raise ValidationError({"base_currency": said})
 
 
 def create_portfolio(
@@ -73,7 +81,7 @@ def create_portfolio(
 def change_portfolio(*, portfolio: Portfolio, name: str, base_currency: str, method: str) -> Portfolio:
     """Change how a portfolio is called and computed, and return it. Raises ValidationError."""
     with transaction.atomic():
-        linked = _lock(portfolio)
+        linked = lock_portfolios(portfolio)
         stored, group = linked[portfolio.pk], _group(portfolio)
         refuse_base_currency(base_currency, portfolio=stored)
         if base_currency != stored.base_currency:
@@ -86,10 +94,13 @@ def change_portfolio(*, portfolio: Portfolio, name: str, base_currency: str, met
 
 
 def delete_portfolio(*, portfolio: Portfolio) -> None:
-    """Delete a portfolio with its transactions. Raises PortfolioStays."""
+    """Delete a portfolio that has no series, with its transactions; `alerts.owned` deletes one with its series. Raises
+    PortfolioStays."""
     with transaction.atomic():
-        linked = _lock(portfolio)
+        linked = lock_portfolios(portfolio)
         stored = linked[portfolio.pk]
+        if stored.series.exists():
+            raise PortfolioStays("It has series; delete these first.")
         others = Row.objects.filter(to_portfolio=stored).exclude(portfolio=stored).select_related("portfolio")
         if (first := others.first()) is not None:
             raise PortfolioStays(f"{first.portfolio} transfers to it; delete or correct those transfers first.")
@@ -116,7 +127,7 @@ def record_transactions(
     if not rows:
         return []
     with transaction.atomic():
-        linked = _lock(portfolio)
+        linked = lock_portfolios(portfolio)
         made = [_cleaned(Row(portfolio=linked[portfolio.pk], **columns)) for columns in rows]
         _refuse_wrong(made, keys=range(1, len(made) + 1), linked=linked, now=now)
         _refuse_known(made)
@@ -135,7 +146,7 @@ def correct_transaction(
     Raises TransactionsRefused; its own key is 1, those of others are below 0.
     """
     with transaction.atomic():
-        linked = _lock(row.portfolio)
+        linked = lock_portfolios(row.portfolio)
         stored = Row.objects.select_for_update(no_key=True).get(pk=row.pk, portfolio=row.portfolio_id)
         before, group = queries.document_of(stored), _group(row.portfolio)
         for name, value in columns.items():
@@ -163,7 +174,7 @@ def delete_transactions(*, rows: Collection[Row], by: AbstractBaseUser | None, n
         linked: dict[int, Portfolio] = {}
         group: set[int] = set()
         for portfolio in portfolios.values():
-            linked |= _lock(portfolio)
+            linked |= lock_portfolios(portfolio)
             group |= _group(portfolio)
         found = Row.objects.filter(pk__in=[row.pk for row in rows], portfolio__in=portfolios)
         deleted = list(found.select_for_update(no_key=True))
@@ -189,7 +200,7 @@ def recompute(*, portfolio: Portfolio) -> None:
     """Write the copies of a portfolio, and of those that its transfers link to it, anew; look again for what was
     missing. Raises TransactionsRefused where transactions are no longer right."""
     with transaction.atomic():
-        _recompute(_lock(portfolio), _group(portfolio))
+        _recompute(lock_portfolios(portfolio), _group(portfolio))
 
 
 def copies_now(portfolio: Portfolio) -> dict[int, Copy]:
@@ -200,15 +211,42 @@ def copies_now(portfolio: Portfolio) -> dict[int, Copy]:
     return {key: copy_of(computed, key, split_id=newest) for key in linked}
 
 
-# Reading and refusing
+def create_series(
+    *, portfolio: Portfolio, kind: SeriesKind, symbol: str, every_seconds: int, target: Shares, now: datetime
+) -> Asset:
+    """Return a new series of a portfolio, with its past. target: of a drift.
+
+    Raises SeriesInvalid, ValidationError for the symbol, and TransactionsRefused where transactions are no longer
+    right.
+    """
+    series.make_days(portfolio, now=now)
+    with transaction.atomic():
+        linked = lock_portfolios(portfolio)
+        computed, newest = _recompute(linked, _group(portfolio))
+        wanted = {"kind": kind, "symbol": symbol, "every_seconds": every_seconds, "target": target}
+        ledger = computed.ledgers[portfolio.pk]
+        return series.create(linked[portfolio.pk], ledger, **wanted, split_id=newest, now=now)
 
 
-def _lock(portfolio: Portfolio) -> dict[int, Portfolio]:
+def change_series(*, asset_id: int, portfolio: Portfolio, every_seconds: int, target: Shares) -> None:
+    """Change a series of a portfolio from here on. Raises TransactionsRefused where transactions are no longer
+    right."""
+    with transaction.atomic():
+        linked = lock_portfolios(portfolio)
+        stored = [[key, str(share)] for key, share in target.items()]
+        portfolio.series.filter(pk=asset_id).update(every_seconds=every_seconds, target=stored)
+        _recompute(linked, _group(portfolio))
+
+
+def lock_portfolios(portfolio: Portfolio) -> dict[int, Portfolio]:
     """Lock all portfolios of the owner, in order, and return them by id."""
     # The owner's row first: a portfolio that is made meanwhile could be linked too.
     get_user_model().objects.select_for_update(no_key=True).get(pk=portfolio.owner_id)
     locked = Portfolio.objects.select_for_update(no_key=True).filter(owner=portfolio.owner_id).order_by("pk")
     return {one.pk: one for one in locked}
+
+
+# Reading and refusing
 
 
 def _group(portfolio: Portfolio) -> set[int]:
@@ -228,6 +266,8 @@ def _cleaned(row: Row) -> Row:
 def _refuse_wrong(rows: Sequence[Row], *, keys: Iterable[int], linked: Mapping[int, Portfolio], now: datetime) -> None:
     """Raise TransactionsRefused for what rows say by themselves."""
     currencies = queries.known_currencies()
+    named = {getattr(row, f"{field}_id") for row in rows for field in _ASSETS} - {None}
+    circular = series.made_of_portfolios(named)
     found: list[Refusal] = []
     for row, key in zip(rows, keys, strict=True):
         try:
@@ -240,6 +280,11 @@ def _refuse_wrong(rows: Sequence[Row], *, keys: Iterable[int], linked: Mapping[i
         found += refusals_of(one, tracks_cash=tracks_cash, currencies=currencies, now=now)
         if row.to_portfolio_id is not None and row.to_portfolio_id not in linked:
             found.append(Refusal(key, "to_portfolio", "Choose a portfolio of the same owner."))
+        found += [
+            Refusal(key, field, "It is made of a portfolio, so none can hold it.")
+            for field in _ASSETS
+            if getattr(row, f"{field}_id") in circular
+        ]
     if found:
         raise TransactionsRefused(found)
 
@@ -282,9 +327,9 @@ def _keep(row: Row, *, kind: str, before: dict[str, Any], by: AbstractBaseUser |
 @without_collections()
 def _recompute(
     owned: Mapping[int, Portfolio], group: Collection[int], *, positions: Mapping[int, int] | None = None
-) -> None:
-    """Write the copies of a group of linked portfolios. owned: all of the owner, which are locked; positions: id of a
-    row -> the key that its refusal gets."""
+) -> tuple[Computed, int]:
+    """Write the copies of a group of linked portfolios, have their series follow, and return what `_computed` does.
+    owned: all of the owner, which are locked; positions: id of a row -> the key that its refusal gets."""
     linked = {key: owned[key] for key in sorted(group)}
     computed, newest = _computed(linked, stores=True)
     if computed.refusals:
@@ -292,6 +337,8 @@ def _recompute(
         raise TransactionsRefused([one._replace(key=known.get(one.key, -one.key)) for one in computed.refusals])
     for key, portfolio in linked.items():
         write_copy(portfolio, copy_of(computed, key, split_id=newest))
+        series.follow(portfolio, computed.ledgers[key], split_id=newest, now=timezone.now())
+    return computed, newest
 
 
 def _computed(linked: Mapping[int, Portfolio], *, stores: bool = False) -> tuple[Computed, int]:

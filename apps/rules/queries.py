@@ -96,9 +96,21 @@ def changes_in_force(rule: Rule) -> dict[int, InForce]:
 
 def fit_for(spec: RuleSpec, assets: Iterable[market.ChosenAsset]) -> list[market.ChosenAsset]:
     """Return those of the assets to which the condition applies."""
-    # Two answers for all of them: there may be thousands.
-    fits = {signed: why_unfit(spec.condition, signed=signed) is None for signed in (False, True)}
-    return [asset for asset in assets if fits[asset.signed]]
+    # Few answers for all of them: there may be thousands.
+    fits: dict[tuple[bool, bool], bool] = {}
+    found = []
+    for asset in assets:
+        key = (asset.signed, asset.has_flows)
+        if key not in fits:
+            fits[key] = why_not(spec, asset) is None
+        if fits[key]:
+            found.append(asset)
+    return found
+
+
+def why_not(spec: RuleSpec, asset: market.ChosenAsset) -> str | None:
+    """Return why the condition of a rule does not apply to an asset; None where it does."""
+    return why_unfit(spec.condition, signed=asset.signed, has_flows=asset.has_flows)
 
 
 def wanted_in_logs(version: RuleVersion, spec: RuleSpec, assets: Iterable[market.ChosenAsset]) -> dict[int, InForce]:
@@ -343,11 +355,7 @@ def first_evaluated(spec: RuleSpec, *, owner_id: int | None = None) -> Prospect:
     found = market.assets_chosen(symbols=selector.symbols, tag=selector.tag, feed=selector.feed, owner_id=owner_id)
     assets = sorted((asset for asset in found if asset.feed_id is not None), key=lambda asset: asset.symbol)
     chosen = fit_for(spec, assets)
-    unfit = [
-        (asset, f"does not apply: {why}")
-        for asset in assets
-        if (why := why_unfit(spec.condition, signed=asset.signed)) is not None
-    ]
+    unfit = [(asset, f"does not apply: {why}") for asset in assets if (why := why_not(spec, asset)) is not None]
     shown = chosen[:OUTLOOKS_MOST]
     spans = market.stored_spans((asset.pk for asset in shown), with_candles=True)
     outlooks = [

@@ -17,10 +17,10 @@ from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import FeedEntry
 from apps.market.services import AssetStays, append_rules_entry, forget_assets_changes, mark_assets_changed
+from apps.portfolios.series import page_of
 from apps.rules import queries
 from apps.rules.ahead import history_at, prune_filled_windows, read_ahead
 from apps.rules.domain import checkpoints_kept
-from apps.rules.engine.conditions import why_unfit
 from apps.rules.engine.engine import Engine
 from apps.rules.engine.instance import FOREVER, PAUSED, Evaluation
 from apps.rules.engine.rule import RuleSpec
@@ -182,10 +182,10 @@ def _follow(
     return _enter_log(rule, version=version, spec=spec, ahead=ahead, now=now, trace_id=trace_id)
 
 
-def lock_rules_on(asset_id: int) -> list[Rule]:
-    """Return the rules that are evaluated on an asset, in order, locked until the caller's transaction ends: before
+def lock_rules_on(*asset_ids: int) -> list[Rule]:
+    """Return the rules that are evaluated on some assets, in order, locked until the caller's transaction ends: before
     heads of feeds are, as where a rule is saved."""
-    evaluated = RuleState.objects.filter(asset=asset_id).values("rule")
+    evaluated = RuleState.objects.filter(asset__in=asset_ids).values("rule")
     return list(Rule.objects.select_for_update(no_key=True).filter(pk__in=evaluated).order_by("pk"))
 
 
@@ -222,9 +222,10 @@ def refuse_unfit_assets(spec: RuleSpec, *, owner_id: int | None = None) -> None:
             raise RuleInvalid(f"assets[{index}]", f"there is no asset {symbol}")
         if known[symbol].feed_id is None:
             raise RuleInvalid(f"assets[{index}]", f"{symbol} is in no feed, so nothing would ever be evaluated")
-        why = why_unfit(spec.condition, signed=known[symbol].signed)
+        why = queries.why_not(spec, known[symbol])
         if why is not None:
-            raise RuleInvalid(f"assets[{index}]", f"{symbol}: {why}")
+            page = page_of(known[symbol].pk) if known[symbol].has_flows else ""
+            raise RuleInvalid(f"assets[{index}]", f"{symbol}: {why}" + (f", at {page}" if page else ""))
 
 
 def _enter_log(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -13,20 +13,16 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from apps.market.queries import assets_named, assets_of
+from apps.market.queries import assets_of
 from apps.portfolios.domain.drift import Shares, drift_on, openings, shares_of
 from apps.portfolios.history import History, first_day
 from apps.portfolios.models import LedgerCopy, Portfolio
 from apps.site.figures import percent
 from apps.site.portfolios import PERIOD_NAMES, context_of, period_of, portfolio_of
+from apps.site.targets import LONGEST_TARGET, TargetInvalid, read_number, read_target
 
 OPENINGS_SHOWN = 50
 POINTS = Decimal(5)
-ASSETS_MOST = 200
-
-
-class _Wrong(ValueError):
-    """The target is unreadable. The text says why, for people."""
 
 
 @never_cache
@@ -37,7 +33,7 @@ def drift_page(request: HttpRequest, pk: int) -> HttpResponse:
     portfolio = portfolio_of(request, pk)
     now = timezone.now()
     since, until, period = period_of(request, today=now.astimezone(UTC).date())
-    written, points = request.GET.get("target", "")[:4_000], request.GET.get("points", "") or str(POINTS)
+    written, points = request.GET.get("target", "")[:LONGEST_TARGET], request.GET.get("points", "") or str(POINTS)
     context: dict[str, Any] = {
         **context_of(portfolio, now),
         "title": f"Drift of {portfolio}",
@@ -46,8 +42,8 @@ def drift_page(request: HttpRequest, pk: int) -> HttpResponse:
         "points": points,
     }
     try:
-        threshold, target = _points(points), _target(written, owner_id=portfolio.owner_id)
-    except _Wrong as error:
+        threshold, target = _points(points), read_target(written, owner_id=portfolio.owner_id)
+    except TargetInvalid as error:
         return render(request, "site/drift.html", context | {"wrong": str(error)})
     context |= _drift(portfolio, since=since, until=until, threshold=threshold, target=target, now=now)
     return render(request, "site/drift.html", context)
@@ -105,38 +101,11 @@ def _drift(
 
 
 def _points(text: str) -> Fraction:
-    """Return points as a part of 1. Raises _Wrong."""
-    number = _number(text)
+    """Return points as a part of 1. Raises TargetInvalid."""
+    number = read_number(text)
     if not 0 < number <= 100:
-        raise _Wrong("Points must be a number above 0, and 100 at most.")
+        raise TargetInvalid("Points must be a number above 0, and 100 at most.")
     return Fraction(number) / 100
-
-
-def _number(text: str) -> Decimal:
-    try:
-        number = Decimal(text.strip().removesuffix("%").strip())
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not number.is_finite() or abs(number.adjusted()) > 12:
-        raise _Wrong(f"{text[:40].strip() or 'Nothing'} is not a number.")
-    return number
-
-
-def _target(text: str, *, owner_id: int) -> dict[int | None, Fraction]:
-    """Return the target of a text like "BTC-USD 60, ACME 30": what is left is cash. Raises _Wrong."""
-    parts = [one.split() for one in text.replace(";", ",").split(",") if one.strip()]
-    if any(len(one) != 2 for one in parts) or len(parts) > ASSETS_MOST:
-        raise _Wrong("Write each asset with its share in percent, like BTC-USD 60, ACME 30.")
-    named = assets_named({symbol.upper() for symbol, _ in parts}, owner_id=owner_id)
-    target: dict[int | None, Fraction] = {}
-    for symbol, share in parts:
-        asset = named.get(symbol.upper())
-        if asset is None:
-            raise _Wrong(f"There is no asset {symbol[:64]}.")
-        target[asset.pk] = target.get(asset.pk, Fraction(0)) + Fraction(_number(share)) / 100
-    if any(share < 0 for share in target.values()) or sum(target.values()) > 1:
-        raise _Wrong("Shares are 0 or more, and 100 % together at most; what is left is cash.")
-    return target | {None: 1 - sum(target.values(), Fraction(0))} if target else {}
 
 
 def _names(*keyed: Mapping[int | None, Any], owner_id: int) -> dict[int | None, str]:

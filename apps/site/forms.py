@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
 from zoneinfo import available_timezones
@@ -20,12 +21,14 @@ from apps.accounts.services import address_of, begin_attempt, send_password_link
 from apps.market.models import Asset
 from apps.market.queries import assets_named
 from apps.portfolios.domain.positions import read_positions
+from apps.portfolios.domain.series import EVERY_DEFAULT, EVERY_LEAST, EVERY_MOST, SeriesKind
 from apps.portfolios.domain.tables import BYTES_LARGEST, Activities, FileRefused
 from apps.portfolios.domain.transactions import Kind
 from apps.portfolios.importing import read_file
 from apps.portfolios.models import Portfolio
 from apps.portfolios.queries import portfolios_of
 from apps.portfolios.services import refuse_base_currency
+from apps.site.targets import LONGEST_TARGET, TargetInvalid, read_target
 
 SYMBOLS_ASKED = 200
 _NEW = "new"
@@ -129,6 +132,57 @@ class PositionsForm(forms.Form):
         if day > self._today:
             raise forms.ValidationError("It is in the future.")
         return day
+
+
+class SeriesForm(forms.Form):
+    """How often a series of a portfolio has a quote, and its target where it is a drift: `shares` once the form is
+    valid. kind: of a series that is there; None where the form asks for it."""
+
+    every_seconds = forms.IntegerField(
+        label="At most one quote in so many seconds",
+        min_value=EVERY_LEAST,
+        max_value=EVERY_MOST,
+        initial=EVERY_DEFAULT,
+        help_text="From 1 to 86400, a day. Rules see these quotes and nothing between them.",
+    )
+    target = forms.CharField(
+        label="Target in percent",
+        max_length=LONGEST_TARGET,
+        required=False,
+        widget=forms.TextInput(attrs={"placeholder": "BTC-USD 60, ACME 30"}),
+        help_text="Of a drift: each asset with its share. What is left is cash.",
+    )
+    shares: dict[int | None, Fraction]
+
+    def __init__(self, *args: Any, portfolio: Portfolio, kind: SeriesKind | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._owner_id, self._kind = portfolio.owner_id, kind
+        self.shares = {}
+        if kind not in (None, SeriesKind.DRIFT):
+            del self.fields["target"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        kind = self._kind or cleaned.get("kind")
+        if kind == SeriesKind.DRIFT and "target" in cleaned:
+            try:
+                self.shares = read_target(cleaned["target"], owner_id=self._owner_id)
+            except TargetInvalid as error:
+                self.add_error("target", str(error))
+            else:
+                if not self.shares:
+                    self.add_error("target", "A drift needs a target, like BTC-USD 60, ACME 30.")
+        return cleaned
+
+
+class NewSeriesForm(SeriesForm):
+    """A series that is to be made."""
+
+    kind = forms.ChoiceField(label="What it is", choices=[(kind.value, kind.caption) for kind in SeriesKind])
+    symbol = forms.CharField(
+        max_length=64, help_text="What rules call it: capital letters, digits and . _ : / - (like SAVINGS-VALUE)."
+    )
+    field_order = ("kind", "symbol", "every_seconds", "target")
 
 
 class MappingForm(forms.Form):

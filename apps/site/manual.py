@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from apps.alerts.owned import delete_series
 from apps.market.models import Asset
 from apps.market.queries import last_quotes, manual_assets_seen_by, price_known_since, price_path
 from apps.market.services import AssetStays, CorrectionRefused, create_manual_asset
@@ -98,14 +99,14 @@ def manual_page(
 @never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def delete_page(request: HttpRequest, key: str, delete: Callable[..., None]) -> HttpResponse:
-    """Ask, and delete a manual asset with its prices. delete: the service, of a layer beside this one."""
+def delete_page(request: HttpRequest, key: str) -> HttpResponse:
+    """Ask, and delete a manual asset with its prices."""
     asset = _asset_of(request, key)
     _permit(request)
     refusal = ""
     if request.method == "POST":
         try:
-            delete(asset_id=asset.pk, now=timezone.now())
+            delete_series(asset_ids=[asset.pk], now=timezone.now())
         except AssetStays as stays:
             refusal = str(stays)
         else:

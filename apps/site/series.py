@@ -1,6 +1,6 @@
 """The pages of a reader's derived series: what they compute, made, changed and deleted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from apps.alerts.owned import delete_series
 from apps.market.derived.deriving import timeouts_of
 from apps.market.derived.making import change_series, create_series
 from apps.market.derived.models import DerivedSeries
@@ -126,13 +127,13 @@ def change_page(request: HttpRequest, key: str) -> HttpResponse:
 @never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def delete_page(request: HttpRequest, key: str, delete: Callable[..., None]) -> HttpResponse:
-    """Ask, and delete a series with all that was stored of it. delete: the service, of a layer beside this one."""
+def delete_page(request: HttpRequest, key: str) -> HttpResponse:
+    """Ask, and delete a series with all that was stored of it."""
     series = _series_of(request, key, permission="market.delete_derivedseries")
     refusal = ""
     if request.method == "POST":
         try:
-            delete(asset_id=series.asset.pk, now=timezone.now())
+            delete_series(asset_ids=[series.asset.pk], now=timezone.now())
         except AssetStays as stays:
             refusal = str(stays)
         else:

@@ -420,7 +420,7 @@ def test_what_a_resolver_raises_is_logged_and_not_returned(ask, ada, monkeypatch
     def fail(context, names):
         raise DatabaseError("password=hunter2")
 
-    monkeypatch.setattr(market, "_named", fail)
+    monkeypatch.setattr(market, "assets_by_name", fail)
     with caplog.at_level(logging.ERROR, logger="apps.api.graphql.errors"):
         response = ask('{ me { username } asset(id: "A") { symbol } }')
     assert response.status_code == 200

@@ -7,6 +7,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from apps.alerts.models import Alert
+from apps.alerts.owned import delete_series, delete_series_of
 from apps.market import queries
 from apps.market.derived import deriving
 from apps.market.derived.deriving import claim_feeds_to_derive, derive_next
@@ -207,7 +208,7 @@ def test_a_leg_stays_while_it_is_one_and_a_series_in_its_feed(feed):
     ):
         with pytest.raises(AssetStays, match=message):
             flow.move_asset(asset_id=moved.pk, feed_id=feed_id, now=START)
-    flow.delete_series(asset_id=asset.pk, now=START)
+    delete_series(asset_ids=[asset.pk], now=START)
     assert not DerivedFeed.objects.exists()
     flow.move_asset(asset_id=leg.pk, feed_id=other.pk, now=START)
 
@@ -217,7 +218,7 @@ def test_deleting_an_owners_series_takes_those_made_of_others_first(feed):
     make_series("Y", "basket", make_series("X", "basket", "A", owner=owner).symbol, owner=owner)
     for feed_id in queries.every_feed().values_list("pk", flat=True):
         flow.evaluate_pending(feed_id=feed_id)
-    assert flow.delete_series_of(owner_id=owner.pk, now=START) == 2
+    assert delete_series_of(owner_id=owner.pk, now=START) == 2
     owner.delete()
     assert set(Quote.objects.values_list("asset__symbol", flat=True)) == {"A", "B"}
 

@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 
 from apps.alerts.models import Alert
+from apps.alerts.owned import delete_series, delete_series_of
 from apps.market import queries
 from apps.market import services as market
 from apps.market.models import Asset, Candle, Feed, FeedEntry, Quote
@@ -187,12 +188,12 @@ def test_deleting_it_ends_its_rules_and_leaves_nothing(ada):
     first, second = queries.every_asset().order_by("symbol").values_list("pk", flat=True)
     with pytest.raises(ProtectedError):
         ada.delete()
-    flow.delete_series(asset_id=first, now=START)
+    delete_series(asset_ids=[first], now=START)
     assert set(Quote.objects.values_list("asset", flat=True)) == {second}
     assert set(Candle.objects.values_list("asset", flat=True)) == {second}
     assert [alert.asset_id for alert in Alert.objects.all()] == [second]
     flow.evaluate_pending(feed_id=feed.pk)
-    assert flow.delete_series_of(owner_id=ada.pk, now=START) == 1
+    assert delete_series_of(owner_id=ada.pk, now=START) == 1
     assert not queries.every_feed().exists()
     assert not FeedEntry.objects.exists()
     assert not Quote.objects.exists()
@@ -203,7 +204,7 @@ def test_what_waits_to_be_evaluated_keeps_it(ada):
     feed = make_owned(ada, "MINE")
     append_owned(feed, [("MINE", at(1), "11")])
     with pytest.raises(AssetStays, match="1 entry to evaluate"):
-        flow.delete_series(asset_id=queries.every_asset().get().pk, now=START)
+        delete_series(asset_ids=[queries.every_asset().get().pk], now=START)
     assert Quote.objects.exists()
 
 

@@ -10,11 +10,15 @@ import pytest
 from apps.alerts.models import Alert
 from apps.alerts.replay import replay
 from apps.market.models import EvaluationCursor, FeedEntry, FeedHead, Quote
+from apps.portfolios.domain.series import SeriesKind
 from apps.sources.services import create_feed
 from tests import builders
 from tests.market.derived_oracle import rounded
 from tests.market.derived_rows import expected_of, make_series, stored_of
 from tests.pipeline import recorded
+from tests.portfolios.rows import make_portfolio, record
+from tests.portfolios.series_oracle import expected_of as expected_of_portfolio
+from tests.portfolios.series_rows import series_of, trade
 from tests.rig import rig, wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
@@ -49,18 +53,23 @@ def test_workers_that_die_derive_and_alert_what_the_recording_says(tmp_path):
     now = datetime.now(UTC)
     feed = create_feed(name="recording", interval_seconds=1, sources=[("recording", options)], now=now)
     for symbol in recorded.SYMBOLS:
-        builders.Asset.objects.create(symbol=symbol, feed=feed)
+        builders.Asset.objects.create(symbol=symbol, feed=feed, currency="USD")
     owner = builders.make_owner()
+    bitcoin = feed.assets.get(symbol="BTC-USD")
+    portfolio = make_portfolio(owner, base="USD")
+    begins = datetime.fromisoformat(BEGIN)
+    record(portfolio, trade("buy", bitcoin, begins, "2", "40000") | {"currency": "USD"})
     legs = [{"asset": symbol, "max_skew": "90s"} for symbol in ("BTC-USD", "BTC-USDC")]
     asset = make_series("USDC-USD", "ratio", *legs, owner=owner)
     builders.make_rule(owner, assets=["USDC-USD"], condition={"kind": "below", "level": "0.91", "recovery": "0.915"})
     derived = FeedEntry.objects.filter(feed=asset.feed_id, kind="quotes")
 
     def is_over():
-        head = FeedHead.objects.get(pk=asset.feed_id)
-        is_derived = head.as_of is not None and head.as_of >= rows[-1][1]
-        return is_derived and EvaluationCursor.objects.get(pk=asset.feed_id).seq == head.seq
+        heads = FeedHead.objects.filter(pk__in=[asset.feed_id, *(one.feed_id for one in of_portfolio)])
+        is_derived = all(head.as_of is not None and head.as_of >= rows[-1][1] for head in heads)
+        return is_derived and all(EvaluationCursor.objects.get(pk=head.pk).seq == head.seq for head in heads)
 
+    of_portfolio = []
     with rig(tmp_path) as processes:
         processes.worker("analysis.0", name="analyzer")
         processes.beat()
@@ -69,6 +78,11 @@ def test_workers_that_die_derive_and_alert_what_the_recording_says(tmp_path):
             worker = processes.worker("ticks", "assets-tasks", "notifications", name=f"watcher{number}")
             goal = derived.count() + 1
             wait_until(lambda goal=goal: derived.count() > goal or is_over(), timeout_seconds=90, every_seconds=0.05)
+            if not of_portfolio:
+                of_portfolio += [series_of(portfolio, kind, every=1) for kind in (SeriesKind.VALUE, SeriesKind.INDEX)]
+            # A purchase of before that is recorded late.
+            moment = FeedHead.objects.get(pk=feed.pk).as_of - timedelta(minutes=10)
+            record(portfolio, trade("buy", bitcoin, moment, "1", "20500") | {"currency": "USD"})
             kills += not is_over()
             processes.kill(worker)
         processes.worker("ticks", "assets-tasks", "notifications", name="watcher")
@@ -79,6 +93,10 @@ def test_workers_that_die_derive_and_alert_what_the_recording_says(tmp_path):
     stored = Quote.objects.filter(asset=asset).values_list("at", "price")
     assert dict(stored) == expected
     assert stored_of(asset.feed_id) == expected_of(asset.feed_id)
+    value, index = of_portfolio
+    computed = expected_of_portfolio(value.feed_id)
+    assert stored_of(value.feed_id) == computed
+    assert {asset_id for _, asset_id, _, _ in computed} == {value.pk, index.pk}
     episodes = episodes_below(expected, level=Decimal("0.91"), recovery=Decimal("0.915"))
     assert set(Alert.objects.values_list("opened_at", "resolved_at")) == episodes
     assert len(episodes) > 1

@@ -1,16 +1,16 @@
 """Checks of feeds and their assets."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db.models import Count, DateTimeField, DurationField, Exists, Func, Min, OuterRef, Q, Subquery, Value
 
 from apps.canary import is_not_canary
+from apps.health.checks.derived import not_derived, stopped_legs
 from apps.health.domain import BEHIND_AFTER, SILENT_AT_LEAST, Code, Finding, Level, Subject, silent_after
 from apps.market import calendars
-from apps.market.derived.models import LegCursor, SeriesLeg
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
 from apps.notation import read_duration
@@ -119,7 +119,8 @@ def feed_findings(*, now: datetime) -> list[Finding]:
         found.append(Finding(Subject.FEED, pk, Code.NOT_EVALUATED, Level.STOPPED, since=since))
     found += _senders_ahead(now=now)
     found += _pushed_too_seldom(fetched, now=now) + _assets_wrong(quiet, fetched, paces=paces, now=now)
-    return found + _derived_wrong(found)
+    found += not_derived(now=now)
+    return found + stopped_legs(found)
 
 
 def _unusual(bans: Iterable[tuple[str, str]], *, now: datetime) -> list[tuple[int, bool, int | None]]:
@@ -259,36 +260,6 @@ def _pushed_too_seldom(feeds: Sequence[_Feed], *, now: datetime) -> list[Finding
                 )
             )
     return found
-
-
-def _derived_wrong(found: Iterable[Finding]) -> list[Finding]:
-    """Return the derived feeds and assets, whoever owns them, of which a leg has stopped, also through other series: no
-    statement where nothing has stopped."""
-    stopped = [one for one in found if one.level == Level.STOPPED]
-    feeds = LegCursor.objects.values_list("feed", "leg", "leg__name").order_by("feed", "leg__name")
-    assets = SeriesLeg.objects.values_list("series", "asset", "asset__symbol").order_by("series", "asset__symbol")
-    return [
-        *_of_stopped_legs(Subject.FEED, stopped, of_legs=lambda ids: feeds.filter(leg__in=ids)),
-        *_of_stopped_legs(Subject.ASSET, stopped, of_legs=lambda ids: assets.filter(asset__in=ids)),
-    ]
-
-
-def _of_stopped_legs(
-    subject: Subject,
-    stopped: Iterable[Finding],
-    *,
-    of_legs: Callable[[Collection[int]], Iterable[tuple[int, int, str]]],
-) -> list[Finding]:
-    """Return what is derived from those of this kind that have stopped. of_legs: ids of legs -> (derived, leg, the
-    leg's name)."""
-    reached = {one.subject_id for one in stopped if one.subject == subject}
-    legs, found = reached, {}
-    while legs:
-        for pk, _, name in of_legs(legs):
-            found.setdefault(pk, Finding(subject, pk, Code.LEG_STOPPED, Level.STOPPED, facts={"leg": name}))
-        legs = found.keys() - reached
-        reached = reached | legs
-    return list(found.values())
 
 
 def _senders_ahead(*, now: datetime) -> list[Finding]:

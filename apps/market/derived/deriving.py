@@ -15,23 +15,25 @@ from django.db import transaction
 from django.db.models import Min
 
 from apps.market import queries
-from apps.market.derived.models import Derivation, DerivedFeed, LegCursor, SeriesChange
+from apps.market.derived.models import Derivation, DerivedFeed, DerivedSeries, LegCursor, SeriesChange
 from apps.market.derived.past import append_past
 from apps.market.derived.queries import (
     READ_BY_ID,
     Points,
-    definitions_of,
     feeds_to_derive,
+    knows_all_splits,
     paths_since,
     place_in,
+    series_of,
 )
 from apps.market.derived.series import (
     TIMEOUT_INTERVALS,
     TIMEOUT_LEAST,
+    AnyDefinition,
     Definition,
     LegClock,
+    State,
     Watermark,
-    derive,
     watermark,
 )
 from apps.market.domain import Admission, AdmittedQuote, epoch_microseconds, from_epoch_microseconds
@@ -58,7 +60,7 @@ class _Legs(NamedTuple):
     -> the assets of it that are legs; interval_seconds: how often the feed's quotes are expected.
     """
 
-    definitions: Mapping[int, Definition]
+    definitions: Mapping[int, AnyDefinition]
     timeouts: Mapping[int, int]
     calendars: Mapping[int, Sequence[str]]
     assets: Mapping[int, Sequence[int]]
@@ -68,7 +70,8 @@ class _Legs(NamedTuple):
 class _Known(NamedTuple):
     """What this process remembers of a derived feed after it has derived.
 
-    positions: leg feed id -> the last entry read; paths: of the legs, from the quotes in force at the watermark on.
+    positions: leg feed id -> the last entry read; paths: of the legs, from the quotes in force at the watermark on;
+    states: of the series that have one.
     """
 
     version: int
@@ -76,6 +79,7 @@ class _Known(NamedTuple):
     positions: Mapping[int, int]
     legs: _Legs
     paths: Points
+    states: dict[int, State]
 
 
 _warm: dict[int, _Known] = {}
@@ -107,7 +111,7 @@ def derive_next(*, feed_id: int, now: datetime, trace_id: str) -> FeedEntry | No
         known = _warm.pop(feed_id, None)
         if known is not None and not _is_current(known, version=version, head=head, cursors=cursors):
             known = None
-        legs = known.legs if known is not None else _legs_of(feed_id, cursors)
+        legs, states = (known.legs, known.states) if known is not None else _legs_of(feed_id, cursors)
         clocks = _clocks_of(cursors)
         mark = watermark(
             LegClock(
@@ -118,25 +122,36 @@ def derive_next(*, feed_id: int, now: datetime, trace_id: str) -> FeedEntry | No
             )
             for leg_id, (_, as_of) in clocks.items()
         )
-        DerivedFeed.objects.filter(pk=feed_id, redispatch_at__isnull=False).update(redispatch_at=None)
         _note_left_behind(head, cursors, mark, now=now, trace_id=trace_id)
         after = epoch_microseconds(head.as_of) if head.as_of is not None else None
-        if mark.until is None or (after is not None and mark.until <= after):
+        is_ahead = mark.until is not None and (after is None or mark.until > after)
+        if is_ahead and not _may_go_on(legs.definitions, states, until=mark.until):
+            # Ticks ask again when that is over, and not each second.
+            if known is not None:
+                _warm[feed_id] = known
+            return None
+        DerivedFeed.objects.filter(pk=feed_id, redispatch_at__isnull=False).update(redispatch_at=None)
+        if mark.until is None or not is_ahead:
             return None
         positions = {leg_id: seq for leg_id, (seq, _) in clocks.items()}
         begin = after if after is not None else _begin(positions, until=mark.until)
         if after is None:
             move_clock(head, as_of=from_epoch_microseconds(begin))
             given = {"positions": positions, "now": now, "trace_id": trace_id}
-            append_past(head, legs.definitions, until=begin, **given)
+            formulas = {pk: one for pk, one in legs.definitions.items() if isinstance(one, Definition)}
+            append_past(head, formulas, until=begin, **given)
         paths = _paths(known, cursors, positions, legs=legs, since=begin)
-        entry, fresh = _append(head, legs.definitions, paths, begin, mark.until, now=now, trace_id=trace_id)
-        Derivation.objects.create(entry=entry, positions={str(leg_id): seq for leg_id, seq in positions.items()})
+        entry, fresh, states = _append(
+            head, legs.definitions, states, paths, begin, mark.until, now=now, trace_id=trace_id
+        )
+        places = {str(leg_id): seq for leg_id, seq in positions.items()}
+        Derivation.objects.create(entry=entry, positions=places, states={str(pk): one for pk, one in states.items()})
+        DerivedSeries.objects.bulk_update((DerivedSeries(pk=pk, state=one) for pk, one in states.items()), ["state"])
         for leg_id, cursor in cursors.items():
             cursor.seq = positions[leg_id]
         LegCursor.objects.bulk_update(cursors.values(), ["seq"])
     rest = {asset_id: _from_in_force(path, mark.until) for asset_id, path in paths.items()}
-    _warm[feed_id] = _Known(version, mark.until, positions, legs, rest)
+    _warm[feed_id] = _Known(version, mark.until, positions, legs, rest, states)
     newest = {one.asset_id: (one.at, one.price) for one in fresh}
     cache_latest(head=head, newest=newest, interval_seconds=legs.interval_seconds, now=now)
     return entry
@@ -147,8 +162,17 @@ def _is_current(known: _Known, *, version: int, head: FeedHead, cursors: Mapping
     return is_same and known.positions == {leg_id: cursor.seq for leg_id, cursor in cursors.items()}
 
 
-def _legs_of(feed_id: int, cursors: Mapping[int, LegCursor]) -> _Legs:
-    definitions = definitions_of(feed_id)
+def _may_go_on(definitions: Mapping[int, AnyDefinition], states: Mapping[int, State], *, until: int | None) -> bool:
+    """Tell whether some series may have a quote up to this time, and no split is there that one has yet to know. A
+    feed without series has entries all the same."""
+    due = [one.due_at(states.get(pk)) for pk, one in definitions.items()]
+    is_due = until is None or not due or any(at is None or at <= until for at in due)
+    return is_due and knows_all_splits(definitions.values())
+
+
+def _legs_of(feed_id: int, cursors: Mapping[int, LegCursor]) -> tuple[_Legs, dict[int, State]]:
+    series = series_of(feed_id)
+    definitions = {pk: definition for pk, (definition, _) in series.items()}
     wanted = {leg.asset_id for definition in definitions.values() for leg in definition.legs}
     assets: dict[int, list[int]] = {leg_id: [] for leg_id in cursors}
     calendars: dict[int, set[str]] = {leg_id: set() for leg_id in cursors}
@@ -159,7 +183,8 @@ def _legs_of(feed_id: int, cursors: Mapping[int, LegCursor]) -> _Legs:
     timeouts = timeouts_of(cursors)
     shown = {leg_id: sorted(codes) or [""] for leg_id, codes in calendars.items()}
     interval_seconds = queries.every_feed().values_list("interval_seconds", flat=True).get(pk=feed_id)
-    return _Legs(definitions, timeouts, shown, assets, interval_seconds)
+    states = {pk: state for pk, (_, state) in series.items() if state is not None}
+    return _Legs(definitions, timeouts, shown, assets, interval_seconds), states
 
 
 def paces_of(feed_ids: Mapping[int, object] | Sequence[int]) -> dict[int, float]:
@@ -267,24 +292,28 @@ def _begin(positions: Mapping[int, int], *, until: int) -> int:
 
 def _append(
     head: FeedHead,
-    definitions: Mapping[int, Definition],
+    definitions: Mapping[int, AnyDefinition],
+    states: Mapping[int, State],
     paths: Points,
     after: int,
     until: int,
     *,
     now: datetime,
     trace_id: str,
-) -> tuple[FeedEntry, list[AdmittedQuote]]:
-    """Append the quotes of (after, until] in the caller's transaction."""
+) -> tuple[FeedEntry, list[AdmittedQuote], dict[int, State]]:
+    """Append the quotes of (after, until] in the caller's transaction, and return also the states after them."""
     quotes: list[AdmittedQuote] = []
     rejected: Counter[str] = Counter()
+    later: dict[int, State] = {}
     for asset_id, definition in definitions.items():
-        derived = derive(definition, paths, after=after, until=until)
+        derived = definition.derive(paths, after=after, until=until, state=states.get(asset_id))
         quotes += (AdmittedQuote(asset_id, from_epoch_microseconds(at), price) for at, price in derived.quotes)
         rejected += derived.rejected
+        if derived.state is not None:
+            later[asset_id] = derived.state
     quotes.sort(key=lambda quote: (quote.at, quote.asset_id))
     admitted = Admission(quotes=quotes, rejected=rejected)
     given = {"provider": PROVIDER, "jump_percent": 0, "now": now, "trace_id": trace_id}
     entry, fresh = append_quotes(head, admitted, as_of=from_epoch_microseconds(until), **given)
     head.save(update_fields=[*FeedHead.APPENDED, "as_of"])
-    return entry, fresh
+    return entry, fresh, later

@@ -16,6 +16,7 @@ from apps.market.derived.queries import is_made_of, levels_of
 from apps.market.derived.series import (
     LEVELS_MOST,
     SKEW_INTERVALS,
+    AnyDefinition,
     Definition,
     Kind,
     Leg,
@@ -58,7 +59,7 @@ def define(written: Written, *, owner_id: int | None, asset: Asset | None = None
         )
     if levels_of([one.pk for one in assets]) >= LEVELS_MOST:
         raise SeriesInvalid("legs", f"series are made of series at most {LEVELS_MOST} levels deep")
-    skews = {feed_id: int(SKEW_INTERVALS * pace * SECOND) for feed_id, pace in paces_of(list(feeds)).items()}
+    skews = skews_of(list(feeds))
     legs = tuple(
         Leg(
             one.pk,
@@ -94,6 +95,11 @@ def _stored(asset: Asset) -> Definition:
     return Definition.of_document(DerivedSeries.objects.values_list("document", flat=True).get(pk=asset.pk))
 
 
+def skews_of(feed_ids: Sequence[int]) -> dict[int, int]:
+    """Return feed id -> the skew of a leg in it that says none."""
+    return {feed_id: int(SKEW_INTERVALS * pace * SECOND) for feed_id, pace in paces_of(feed_ids).items()}
+
+
 def create_series(
     *,
     owner_id: int | None,
@@ -110,16 +116,17 @@ def create_series(
     Raises SeriesInvalid, and ValidationError for its symbol, name, currency or tags.
     """
     definition = define(written, owner_id=owner_id)
-    if owner_id is not None and DerivedSeries.objects.filter(asset__owner=owner_id).count() >= SERIES_MOST:
-        raise SeriesInvalid("series", f"an owner has at most {SERIES_MOST}; delete one first")
+    refuse_too_many(owner_id)
     leg_feeds = _leg_feeds(definition)
     past.make_days(definition, until=epoch_microseconds(now), now=now)
-    columns = {"name": name, "currency": currency, "tags": list(tags), "signed": definition.signed}
+    legs = queries.every_asset().filter(pk__in=[leg.asset_id for leg in definition.legs])
+    columns: dict[str, Any] = {"name": name, "currency": currency, "tags": list(tags), "signed": definition.signed}
+    columns["has_flows"] = legs.filter(has_flows=True).exists()
     with transaction.atomic():
-        head = _lock_feed(owner_id, leg_feeds, now=now)
+        head = _lock_feed(owner_id, leg_feeds)
         feed_id = head.feed_id
         asset = create_asset(owner_id=owner_id, symbol=symbol, feed_id=feed_id, **columns)
-        _store(asset, definition)
+        _store(asset.pk, definition)
         _append_change(head, asset.pk, definition, now=now, trace_id=trace_id)
         if head.as_of is not None:
             positions = dict(LegCursor.objects.filter(feed=feed_id).values_list("leg_id", "seq"))
@@ -140,7 +147,7 @@ def change_series(*, asset: Asset, written: Written, now: datetime, trace_id: st
         definition = define(written, owner_id=asset.owner_id, asset=asset)
         if _stored(asset) == definition:
             return False
-        _store(asset, definition)
+        _store(asset.pk, definition)
         _append_change(head, asset.pk, definition, now=now, trace_id=trace_id)
         head.save(update_fields=FeedHead.APPENDED)
     return True
@@ -155,14 +162,76 @@ def end_series(*, asset_id: int, feed_id: int, now: datetime, trace_id: str) -> 
     head.save(update_fields=FeedHead.APPENDED)
 
 
+def refuse_too_many(owner_id: int | None) -> None:
+    """Raise SeriesInvalid where an owner has as many series as one may have."""
+    if owner_id is not None and DerivedSeries.objects.filter(asset__owner=owner_id).count() >= SERIES_MOST:
+        raise SeriesInvalid("series", f"an owner has at most {SERIES_MOST}; delete one first")
+
+
+def lock_feed_of(key: str, leg_feeds: Collection[int], *, owner_id: int) -> FeedHead:
+    """Return the locked head of the derived feed of this key, whose legs may change; it is made where it is not
+    there."""
+    return _lock_feed(owner_id, sorted(leg_feeds), key=key)
+
+
+def add_series(
+    head: FeedHead,
+    definition: AnyDefinition,
+    *,
+    owner_id: int,
+    symbol: str,
+    before: Sequence[tuple[int, Any]],
+    since: int,
+    every_seconds: int,
+    now: datetime,
+    trace_id: str,
+    **columns: Any,
+) -> Asset:
+    """Return a new asset with this definition in a feed whose head is locked, with its past: quotes of before `since`,
+    and what is derived from there on. every_seconds: as for `read_legs_of_series`; columns: further ones of the asset.
+    Raises ValidationError."""
+    asset = create_asset(owner_id=owner_id, symbol=symbol, feed_id=head.feed_id, signed=definition.signed, **columns)
+    _store(asset.pk, definition)
+    _append_change(head, asset.pk, definition, now=now, trace_id=trace_id)
+    read_legs_of_series(head.feed_id, every_seconds=every_seconds)
+    positions = dict(LegCursor.objects.filter(feed=head.feed_id).values_list("leg_id", "seq"))
+    given: Mapping[str, Any] = {"positions": positions, "now": now, "trace_id": trace_id}
+    past.append_past_of(head, asset.pk, definition, before=before, since=since, **given)
+    head.save(update_fields=FeedHead.APPENDED)
+    return asset
+
+
+def redefine(head: FeedHead, asset_id: int, definition: AnyDefinition, *, now: datetime, trace_id: str) -> None:
+    """Have a series be something else from here on; the head is locked. Its legs may be in other feeds than before:
+    call `read_legs_of_series` after the last of a feed's series."""
+    _store(asset_id, definition)
+    _append_change(head, asset_id, definition, now=now, trace_id=trace_id)
+    head.save(update_fields=FeedHead.APPENDED)
+
+
+def read_legs_of_series(feed_id: int, *, every_seconds: int) -> None:
+    """Have a derived feed read the logs of the feeds in which the legs of its series are now: those that are new from
+    their end on. every_seconds: how often it has quotes at most."""
+    legs = SeriesLeg.objects.filter(series__asset__feed=feed_id, asset__feed__isnull=False)
+    wanted = set(legs.order_by().values_list("asset__feed", flat=True))
+    cursors = LegCursor.objects.filter(feed=feed_id)
+    cursors.exclude(leg__in=wanted).delete()
+    new = wanted - set(cursors.values_list("leg", flat=True))
+    heads = FeedHead.objects.filter(pk__in=new).values_list("pk", "seq")
+    LegCursor.objects.bulk_create(LegCursor(feed_id=feed_id, leg_id=leg_id, seq=seq) for leg_id, seq in heads)
+    intervals = queries.every_feed().filter(pk__in=wanted).values_list("interval_seconds", flat=True)
+    queries.every_feed().filter(pk=feed_id).update(interval_seconds=max(every_seconds, *intervals, 1))
+
+
 def _leg_feeds(definition: Definition) -> list[int]:
     rows = queries.every_asset().filter(pk__in=[leg.asset_id for leg in definition.legs])
     return sorted(set(rows.values_list("feed_id", flat=True)))
 
 
-def _lock_feed(owner_id: int | None, leg_feeds: Collection[int], *, now: datetime) -> FeedHead:
-    """Return the locked head of the derived feed of these legs, which is made where it is not there."""
-    key = f"{owner_id or 0}:{','.join(map(str, leg_feeds))}"
+def _lock_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str = "") -> FeedHead:
+    """Return the locked head of the derived feed of these legs, which is made where it is not there. key: of a feed
+    whose legs may change."""
+    key = key or f"{owner_id or 0}:{','.join(map(str, leg_feeds))}"
     known = DerivedFeed.objects.filter(key=key).first()
     if known is None:
         try:
@@ -193,14 +262,15 @@ def _make_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str) ->
     return derived
 
 
-def _store(asset: Asset, definition: Definition) -> None:
-    series, _ = DerivedSeries.objects.update_or_create(asset=asset, defaults={"document": definition.document()})
+def _store(asset_id: int, definition: AnyDefinition) -> None:
+    columns = {"document": definition.document(), "state": None}
+    series, _ = DerivedSeries.objects.update_or_create(asset_id=asset_id, defaults=columns)
     series.legs.all().delete()
     SeriesLeg.objects.bulk_create(SeriesLeg(series=series, asset_id=leg.asset_id) for leg in definition.legs)
 
 
 def _append_change(
-    head: FeedHead, asset_id: int, definition: Definition | None, *, now: datetime, trace_id: str
+    head: FeedHead, asset_id: int, definition: AnyDefinition | None, *, now: datetime, trace_id: str
 ) -> FeedEntry:
     """Append a change of a series; the caller saves the head."""
     entry = append_entry(head, kind=FeedEntry.Kind.SERIES, now=now, trace_id=trace_id)

@@ -43,10 +43,15 @@ class LegCursor(models.Model):
 
 
 class DerivedSeries(models.Model):
-    """An asset that is made of others. document: its `Definition` as of the end of its feed's log."""
+    """An asset that is made of others.
+
+    document: its definition as of the end of its feed's log; state: a copy of its last one there, None before it has
+    one.
+    """
 
     asset = models.OneToOneField("market.Asset", models.CASCADE, primary_key=True, related_name="series")
     document = models.JSONField()
+    state = models.JSONField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -94,10 +99,12 @@ class SeriesChange(models.Model):
 
 
 class Derivation(models.Model):
-    """What an entry of derived quotes was made from: positions: leg feed id, as text, -> the last entry read there."""
+    """What an entry of derived quotes was made from: positions: leg feed id, as text, -> the last entry read there;
+    states: asset id, as text, -> the state of its series after the entry, of series that have one."""
 
     entry = models.OneToOneField("market.FeedEntry", models.CASCADE, primary_key=True, related_name="derivation")
     positions = models.JSONField()
+    states = models.JSONField(default=dict)
 
     class Meta:
         default_permissions = ()

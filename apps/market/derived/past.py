@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from apps.market import partitions
-from apps.market.derived.models import Derivation
+from apps.market.derived.models import Derivation, DerivedSeries
 from apps.market.derived.queries import (
     closes_before,
     first_quoted,
@@ -15,8 +15,8 @@ from apps.market.derived.queries import (
     resolutions_of,
     time_of_quote_before,
 )
-from apps.market.derived.series import Definition, derive, derive_closes
-from apps.market.domain import Admission, AdmittedQuote, days_of, from_epoch_microseconds
+from apps.market.derived.series import AnyDefinition, Definition, derive, derive_closes
+from apps.market.domain import Admission, AdmittedQuote, days_of, epoch_microseconds, from_epoch_microseconds
 from apps.market.models import FeedHead
 from apps.market.queries import every_asset
 from apps.market.services.log import append_history, retention
@@ -79,7 +79,49 @@ def append_past(
     Derivation.objects.create(entry=entry, positions={str(leg_id): seq for leg_id, seq in positions.items()})
 
 
-def _paths(definition: Definition, positions: Mapping[int, int], *, since: int) -> dict[int, Sequence[tuple[int, int]]]:
+def append_past_of(
+    head: FeedHead,
+    asset_id: int,
+    definition: AnyDefinition,
+    *,
+    before: Sequence[tuple[int, Any]],
+    since: int,
+    positions: Mapping[int, int],
+    now: datetime,
+    trace_id: str,
+) -> None:
+    """Append what one series was up to the feed's clock as one entry of history: the given quotes of before `since`,
+    and those derived from there on, with the state that follows. In the caller's transaction, which has the head's
+    lock."""
+    until = epoch_microseconds(head.as_of)
+    derived = definition.derive(
+        _paths(definition, positions, since=since - 1), after=since - 1, until=until, state=None
+    )
+    points = [*before, *derived.quotes]
+    quotes = [AdmittedQuote(asset_id, from_epoch_microseconds(at), price) for at, price in points]
+    entry = append_history(
+        head, Admission(quotes=quotes, rejected=derived.rejected), provider="derived", now=now, trace_id=trace_id
+    )
+    DerivedSeries.objects.filter(pk=asset_id).update(state=derived.state)
+    Derivation.objects.create(
+        entry=entry,
+        positions={str(leg_id): seq for leg_id, seq in positions.items()},
+        states={} if derived.state is None else {str(asset_id): derived.state},
+    )
+
+
+def raw_from(asset_ids: Sequence[int], *, until: int) -> int:
+    """Return from when on the quotes of these assets are those of which a past is made: those in feeds have some, and
+    they are not too many; in microseconds."""
+    first = first_quoted(asset_ids)
+    count = max(QUOTES_MOST // max(len(first), 1), 1)
+    begins = [max(at, time_of_quote_before(pk, until=until, count=count)) for pk, at in first.items()]
+    return max(begins, default=until)
+
+
+def _paths(
+    definition: AnyDefinition, positions: Mapping[int, int], *, since: int
+) -> dict[int, Sequence[tuple[int, int]]]:
     asset_ids = [leg.asset_id for leg in definition.legs]
     of_feed: dict[int, list[int]] = {}
     for asset_id, feed_id in every_asset().filter(pk__in=asset_ids).order_by("pk").values_list("pk", "feed_id"):

@@ -9,9 +9,9 @@ from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet
 
 from apps.leases import may_dispatch
 from apps.market.derived.models import DerivedFeed, DerivedSeries, LegCursor, SeriesLeg
-from apps.market.derived.series import Definition, Kind
+from apps.market.derived.series import AnyDefinition, Kind, State, definition_of
 from apps.market.domain import epoch_microseconds, from_epoch_microseconds, price_units
-from apps.market.models import Candle, FeedEntry, Quote, SupersededQuote
+from apps.market.models import Candle, FeedEntry, Quote, Split, SupersededQuote
 from apps.market.queries.owners import Reader, assets_seen_by
 from apps.market.queries.splits import splits_of
 
@@ -28,10 +28,19 @@ class LegPlace(NamedTuple):
     entry_id: int
 
 
-def definitions_of(feed_id: int) -> dict[int, Definition]:
-    """Return asset id -> its definition, of the series in a derived feed, in order of id."""
-    rows = DerivedSeries.objects.filter(asset__feed=feed_id).order_by("pk").values_list("pk", "document")
-    return {pk: Definition.of_document(document) for pk, document in rows}
+def series_of(feed_id: int) -> dict[int, tuple[AnyDefinition, State | None]]:
+    """Return asset id -> its definition and state, of the series in a derived feed, in order of id."""
+    rows = DerivedSeries.objects.filter(asset__feed=feed_id).order_by("pk").values_list("pk", "document", "state")
+    return {pk: (definition_of(document), state) for pk, document, state in rows}
+
+
+def knows_all_splits(definitions: Iterable[AnyDefinition]) -> bool:
+    """Tell whether those series that have to know the splits of their legs know all. No statement where none has to."""
+    new = Q()
+    for one in definitions:
+        if one.splits_known is not None:
+            new |= Q(asset__in=[leg.asset_id for leg in one.legs], pk__gt=one.splits_known)
+    return not new or not Split.objects.filter(new).exists()
 
 
 def series_seen_by(user: Reader) -> QuerySet[DerivedSeries]:

@@ -5,12 +5,12 @@ Times and spans are microseconds, prices whole units of 1e-18.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from apps.market.calendars import open_between
 from apps.market.domain import PRICE_DECIMALS, QuoteRejected, admit_price
@@ -26,6 +26,8 @@ TIMEOUT_LEAST = 60 * SECOND
 
 # (at, units), oldest first.
 Path = Sequence[tuple[int, int]]
+# What a series has to know of its own past, as JSON has it.
+State = Mapping[str, Any]
 
 
 class SeriesInvalid(ValueError):
@@ -64,14 +66,81 @@ class Leg:
             return True
         return bool(self.calendar) and open_between(self.calendar, quoted_at, at) <= self.max_skew
 
+    def document(self) -> dict[str, Any]:
+        """Return it as it is stored."""
+        weight = write_number(self.weight)
+        return {"asset": self.asset_id, "max_skew": self.max_skew, "weight": weight, "calendar": self.calendar}
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> "Leg":
+        """Return what `document` has stored."""
+        return cls(document["asset"], document["max_skew"], Decimal(document["weight"]), document["calendar"])
+
+
+@dataclass(slots=True)
+class Derived:
+    """The quotes of a series in a span: (at, price); rejected: reason -> how many values were no price; state: that of
+    the series after it, None where it has none."""
+
+    quotes: list[tuple[int, Decimal]] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    state: State | None = None
+
+    def add(self, at: int, value: Decimal | None, *, signed: bool) -> None:
+        """Add a value as a quote, or count why it is no price."""
+        try:
+            self.quotes.append((at, admit_price(value, signed=signed)))
+        except QuoteRejected as rejection:
+            self.rejected[rejection.reason] += 1
+
+
+class AnyDefinition(Protocol):
+    """A derived series, as it is from one entry of its feed's log on.
+
+    signed: its value may be 0 or less; splits_known: the newest split of its legs that it knows, None where it need not
+    know them.
+    """
+
+    @property
+    def legs(self) -> tuple[Leg, ...]: ...
+
+    @property
+    def signed(self) -> bool: ...
+
+    @property
+    def splits_known(self) -> int | None: ...
+
+    def document(self) -> dict[str, Any]:
+        """Return it as it is stored, with the ids of its legs."""
+
+    def due_at(self, state: State | None) -> int | None:
+        """Return the earliest time of its next quote, None where that may be any."""
+
+    def derive(self, paths: Mapping[int, Path], *, after: int, until: int, state: State | None) -> Derived:
+        """Return its quotes in (after, until]. paths: asset id -> its path, from the quote in force at `after` on;
+        state: its own at `after`, None at its beginning."""
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A derived series, as it is from one entry of its feed's log on. signed: its value may be 0 or less."""
+    """A series that is made of others by a formula. signed: its value may be 0 or less."""
 
     kind: Kind
     legs: tuple[Leg, ...]
     signed: bool = False
+
+    @property
+    def splits_known(self) -> int | None:
+        """Prices alone are read through splits."""
+        return None
+
+    def due_at(self, state: State | None) -> int | None:
+        """A quote may come at any time."""
+        return None
+
+    def derive(self, paths: Mapping[int, Path], *, after: int, until: int, state: State | None) -> Derived:
+        """Return its quotes in (after, until]."""
+        return derive(self, paths, after=after, until=until)
 
     def value(self, prices: Sequence[int]) -> Decimal | None:
         """Return the price that the prices of the legs make; None where there is none."""
@@ -88,24 +157,28 @@ class Definition:
 
     def document(self) -> dict[str, Any]:
         """Return it as it is stored, with the ids of its legs."""
-        legs = [
-            {
-                "asset": leg.asset_id,
-                "max_skew": leg.max_skew,
-                "weight": write_number(leg.weight),
-                "calendar": leg.calendar,
-            }
-            for leg in self.legs
-        ]
-        return {"kind": self.kind.value, "legs": legs, "signed": self.signed}
+        return {"kind": self.kind.value, "legs": [leg.document() for leg in self.legs], "signed": self.signed}
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> "Definition":
         """Return what `document` has stored."""
-        legs = tuple(
-            Leg(leg["asset"], leg["max_skew"], Decimal(leg["weight"]), leg["calendar"]) for leg in document["legs"]
-        )
-        return cls(Kind(document["kind"]), legs, document["signed"])
+        return cls(Kind(document["kind"]), tuple(map(Leg.of_document, document["legs"])), document["signed"])
+
+
+# Kind -> the reader of its documents.
+_READERS: dict[str, Callable[[Mapping[str, Any]], AnyDefinition]] = {
+    kind.value: Definition.of_document for kind in Kind
+}
+
+
+def register(kinds: Iterable[str], read: Callable[[Mapping[str, Any]], AnyDefinition]) -> None:
+    """Have documents of further kinds read: of series that an app above makes."""
+    _READERS.update(dict.fromkeys(kinds, read))
+
+
+def definition_of(document: Mapping[str, Any]) -> AnyDefinition:
+    """Return the definition that a document has stored, of any kind."""
+    return _READERS[document["kind"]](document)
 
 
 class WrittenLeg(NamedTuple):
@@ -193,14 +266,6 @@ def _read_skew(text: Any, place: str) -> int | None:
     return skew
 
 
-@dataclass(slots=True)
-class Derived:
-    """The quotes of a series in a span: (at, price); rejected: reason -> how many values were no price."""
-
-    quotes: list[tuple[int, Decimal]] = field(default_factory=list)
-    rejected: Counter[str] = field(default_factory=Counter)
-
-
 def derive(definition: Definition, paths: Mapping[int, Path], *, after: int, until: int) -> Derived:
     """Return the quotes of a series in (after, until]: one at each time at which a leg was quoted and all count.
 
@@ -224,17 +289,8 @@ def derive(definition: Definition, paths: Mapping[int, Path], *, after: int, unt
                 prices.append(path[index][1])
         if len(prices) < len(legs):
             continue
-        _add(derived, definition, at, prices)
+        derived.add(at, definition.value(prices), signed=definition.signed)
     return derived
-
-
-def _add(derived: Derived, definition: Definition, at: int, prices: Sequence[int]) -> None:
-    try:
-        price = admit_price(definition.value(prices), signed=definition.signed)
-    except QuoteRejected as rejection:
-        derived.rejected[rejection.reason] += 1
-    else:
-        derived.quotes.append((at, price))
 
 
 def _time_of(point: tuple[int, int]) -> int:
@@ -250,7 +306,8 @@ def derive_closes(definition: Definition, closes: Mapping[int, Mapping[int, tupl
     candles = [closes.get(leg.asset_id, {}) for leg in definition.legs]
     for begin in sorted(set(candles[0]).intersection(*candles[1:])) if candles else ():
         found = [one[begin] for one in candles]
-        _add(derived, definition, max(at for at, _ in found), [units for _, units in found])
+        value = definition.value([units for _, units in found])
+        derived.add(max(at for at, _ in found), value, signed=definition.signed)
     return derived
 
 
@@ -282,7 +339,7 @@ def watermark(clocks: Iterable[LegClock]) -> Watermark:
     """Return the lowest clock of the legs that are not left behind: those that stand for longer than their timeout
     while the fastest goes on."""
     clocks = list(clocks)
-    if any(clock.as_of is None for clock in clocks):
+    if not clocks or any(clock.as_of is None for clock in clocks):
         return Watermark(None, frozenset())
     newest = max(chain((clock.as_of for clock in clocks if clock.as_of is not None), (0,)))
     behind = frozenset(clock.feed_id for clock in clocks if clock.stands_for(newest) > clock.timeout)

@@ -16,13 +16,14 @@ from apps.owned_ids import owned_id_of
 
 class ChosenAsset(NamedTuple):
     """The columns of an asset that a rule needs. calendar: "" where it trades around the clock; signed: its price may
-    be 0 or less."""
+    be 0 or less; has_flows: money that comes or goes moves it too."""
 
     pk: int
     symbol: str
     feed_id: int | None
     calendar: str
     signed: bool
+    has_flows: bool
 
 
 def assets_chosen(

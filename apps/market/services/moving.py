@@ -1,5 +1,6 @@
 """Assets moved from one feed to another, at one place in the logs of both."""
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from django.db import transaction
@@ -19,7 +20,7 @@ class AssetStays(ValueError):
 
 def refuse_to_move(asset: Asset, *, feed: Feed | None, is_ending: bool = False) -> None:
     """Raise AssetStays where the asset cannot leave its feed for this one at this moment. is_ending: it is about to be
-    deleted.
+    deleted, and `lock_settled` has its feed.
 
     Binding under the locks of `move_asset`; before, it is a good guess.
     """
@@ -31,10 +32,8 @@ def refuse_to_move(asset: Asset, *, feed: Feed | None, is_ending: bool = False) 
     if feed is not None and DerivedFeed.objects.filter(pk=feed.pk).exists():
         raise AssetStays(f"{feed} has derived series alone.")
     if old is not None:
-        pending = FeedHead.objects.get(pk=old.pk).seq - EvaluationCursor.objects.get(pk=old.pk).seq
-        if pending:
-            entries = "1 entry" if pending == 1 else f"{pending} entries"
-            raise AssetStays(f"The feed {old} has {entries} to evaluate; try again in a moment.")
+        if not is_ending:
+            _refuse_unsettled(old)
         # The lease is measured by the database's clock, as where it is taken.
         if FeedHead.objects.filter(IS_LEASED, pk=old.pk).exists():
             raise AssetStays(f"The feed {old} is being fetched at this moment; try again in a moment.")
@@ -49,20 +48,39 @@ def refuse_to_move(asset: Asset, *, feed: Feed | None, is_ending: bool = False) 
             )
 
 
+def _refuse_unsettled(feed: Feed) -> None:
+    pending = FeedHead.objects.get(pk=feed.pk).seq - EvaluationCursor.objects.get(pk=feed.pk).seq
+    if pending:
+        entries = "1 entry" if pending == 1 else f"{pending} entries"
+        raise AssetStays(f"The feed {feed} has {entries} to evaluate; try again in a moment.")
+
+
+def lock_settled(feed_ids: Collection[int]) -> None:
+    """Lock feeds that assets are about to be deleted from, until the caller's transaction ends. Raises AssetStays where
+    one has entries to evaluate. Those that the deletions append need not be evaluated in between."""
+    _lock(feed_ids)
+    for feed in every_feed().filter(pk__in=feed_ids).order_by("pk"):
+        _refuse_unsettled(feed)
+
+
+def _lock(feed_ids: Collection[int]) -> dict[int, FeedHead]:
+    """Return the locked heads of feeds."""
+    # First the analyzers, who may take a while and never ask for a head: so no fetch of the feeds waits for them here.
+    list(EvaluationCursor.objects.select_for_update(no_key=True).filter(pk__in=feed_ids).order_by("pk"))
+    return {one: lock_head(one) for one in sorted(feed_ids)}
+
+
 @transaction.atomic
 def move_asset(*, asset_id: int, feed_id: int | None, is_ending: bool = False) -> int | None:
     """Move an asset to another feed, or to none, and return the feed that it was in. Its quotes stay as they are.
 
-    Where rules may be evaluated on it, call the pipeline's `move_asset`: it enters their change in both logs in the
+    Where rules may be evaluated on it, call that of `alerts.owned`: it enters their change in both logs in the
     same transaction. Both feeds are locked until that ends. Raises AssetStays.
     """
     old_id = every_asset().values_list("feed_id", flat=True).get(pk=asset_id)
     if old_id == feed_id:
         return old_id
-    feed_ids = sorted({one for one in (old_id, feed_id) if one is not None})
-    # First the analyzers, who may take a while and never ask for a head: so no fetch of the feeds waits for them here.
-    list(EvaluationCursor.objects.select_for_update(no_key=True).filter(pk__in=feed_ids).order_by("pk"))
-    heads = {one: lock_head(one) for one in feed_ids}
+    heads = _lock({one for one in (old_id, feed_id) if one is not None})
     asset = every_asset().select_for_update(no_key=True).get(pk=asset_id)
     if asset.feed_id != old_id:
         raise AssetStays(f"{asset} was moved by somebody else at this moment.")

@@ -361,4 +361,20 @@ class Migration(migrations.Migration):
             model_name='usedrate',
             constraint=models.UniqueConstraint(fields=('portfolio', 'currency', 'at'), name='one_rate_per_currency_and_time'),
         ),
+        migrations.CreateModel(
+            name='PortfolioSeries',
+            fields=[
+                ('asset', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='of_portfolio', serialize=False, to='market.asset')),
+                ('kind', models.CharField(choices=[('portfolio_value', 'portfolio value'), ('portfolio_index', 'portfolio index'), ('portfolio_drift', 'portfolio drift')], max_length=16)),
+                ('every_seconds', models.PositiveIntegerField(default=60)),
+                ('target', models.JSONField(default=list)),
+                ('portfolio', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='series', to='portfolios.portfolio')),
+            ],
+            options={
+                'verbose_name_plural': 'series of portfolios',
+                'ordering': ['asset'],
+                'default_permissions': (),
+                'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['portfolio_value', 'portfolio_index', 'portfolio_drift'])), name='portfolio_series_kind_is_known'), models.CheckConstraint(condition=models.Q(('every_seconds__gte', 1), ('every_seconds__lte', 86400)), name='portfolio_series_every_in_range')],
+            },
+        ),
     ]

@@ -150,12 +150,16 @@ def compares_prices(condition: Condition) -> bool:
     return any(leaf.compares_prices for leaf in leaves_of(condition))
 
 
-def why_unfit(condition: Condition, *, signed: bool) -> str | None:
+def why_unfit(condition: Condition, *, signed: bool, has_flows: bool = False) -> str | None:
     """Return why a condition does not apply to an asset that is signed, or is not; None where it applies.
 
     There is no percent of a price of 0 or less, and a price that is always above 0 comes to no level of 0 or less.
+    has_flows: money that comes or goes moves it too, so what it was before says nothing of a gain.
     """
     for leaf in leaves_of(condition):
+        if has_flows and isinstance(leaf, Change | Average | ZScore):
+            why = "since a deposit is no gain: use its performance index"
+            return f"{leaf.kind} does not apply to the value of a portfolio, {why}"
         if signed and getattr(leaf, "percent", None) is not None:
             return f"{leaf.kind} in percent does not apply to a price that may be 0 or less (the asset is signed)"
         levels = (getattr(leaf, name, None) for name in ("level", "low", "high", "recovery"))

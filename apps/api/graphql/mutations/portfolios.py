@@ -9,6 +9,7 @@ from uuid import UUID as PythonUUID
 import graphene
 from graphene.utils.str_converters import to_camel_case
 
+from apps.alerts.owned import delete_portfolio
 from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty
@@ -25,7 +26,6 @@ from apps.portfolios.services import (
     change_portfolio,
     correct_transaction,
     create_portfolio,
-    delete_portfolio,
     delete_transactions,
     recompute,
     record_transactions,
@@ -173,7 +173,7 @@ class DeletePortfolio(Mutation):
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
         """Delete it."""
         try:
-            delete_portfolio(portfolio=row_of(portfolios_seen_by(context.owner()), id))
+            delete_portfolio(portfolio=row_of(portfolios_seen_by(context.owner()), id), now=now)
         except PortfolioStays as error:
             raise Faulty(Fault(Code.CONFLICT, str(error))) from None
         return {"deleted_id": id}
