@@ -22,11 +22,11 @@ LEAK = "server at 10.0.0.1"
 # What needs no row, whoever asks.
 WITHOUT_ROWS = {
     *("/healthz", "/action/x", "/admin/login/", "/accounts/login/", "/accounts/logout/", "/accounts/reset/"),
-    *("/accounts/reset/done/", "/accounts/reset/sent/", "/accounts/reset/x/x/"),
+    *("/accounts/reset/done/", "/accounts/reset/sent/", "/accounts/reset/x/x/", "/favicon.ico"),
     # By GET they answer 405 before anything else.
-    *("/ingest/x", "/alertmanager"),
+    *("/ingest/x", "/imports", "/alertmanager", "/assets/watch"),
 }
-OF_PROGRAMS = ("/graphql", "/ingest/x", "/alertmanager")
+OF_PROGRAMS = ("/graphql", "/ingest/x", "/imports", "/alertmanager")
 
 
 def refuse(execute, sql, params, many, context):
