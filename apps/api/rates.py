@@ -41,8 +41,8 @@ class Bucket(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What came of asking for a place. left: how many more requests may come at once in time, None without a limit;
-    refused: the place of the bucket that refuses, None where none does, with how long to wait, 0 where as many as may
+    """What came of a request. left: how many more requests may come at once in time, None without a limit;
+    refused: the position of the bucket that refuses, None where none does, with how long to wait, 0 where as many as may
     are being answered."""
 
     left: int | None = None
@@ -150,16 +150,16 @@ class Local:
     def take(self, buckets: Sequence[Bucket], request_id: str) -> Taken:
         with self._lock:
             now, left, used = self._clock() * 1_000_000, None, {}
-            for place, bucket in enumerate(buckets):
+            for position, bucket in enumerate(buckets):
                 rate, open_ = _keys(bucket)
                 if bucket.at_once and len(self._open.get(open_, ())) >= bucket.at_once:
-                    return Taken(left, place, 0)
+                    return Taken(left, position, 0)
                 if bucket.per_minute:
                     step = _MINUTE / bucket.per_minute
                     used[rate] = max(self._used.get(rate, 0), now) + step
                     wait = used[rate] - now - _MINUTE
                     if wait > 0:
-                        return Taken(left, place, math.ceil(wait))
+                        return Taken(left, position, math.ceil(wait))
                     free = int(-wait / step)
                     left = free if left is None else min(left, free)
             for rate, until in used.items():
