@@ -42,8 +42,8 @@ class Bucket(NamedTuple):
 
 class Taken(NamedTuple):
     """What came of a request. left: how many more requests may come at once in time, None without a limit;
-    refused: the position of the bucket that refuses, None where none does, with how long to wait, 0 where as many as may
-    are being answered."""
+    refused: the position of the bucket that refuses, None where none does; wait_microseconds: how long to wait then, 0
+    where as many requests as may are being answered."""
 
     left: int | None = None
     refused: int | None = None
