@@ -251,7 +251,7 @@ class RuleForm(forms.ModelForm):
     make_inbox = forms.BooleanField(
         required=False,
         initial=True,
-        label="Make an inbox",
+        label="Create an inbox",
         help_text="A channel that is read on this site. This rule notifies it, and so do your next ones.",
         widget=UnfoldBooleanSwitchWidget,
     )

@@ -15,8 +15,8 @@ from apps.market.queries import assets_named
 from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.tables import ASSET_COLUMNS, Activities, Activity, FileRefused, RowError
 from apps.portfolios.domain.transactions import CASH_KINDS
-from apps.portfolios.models import ImportFile, Portfolio, Transaction
-from apps.portfolios.queries import portfolios_of
+from apps.portfolios.models import ImportFile, Portfolio
+from apps.portfolios.queries import known_ids, portfolios_of
 from apps.portfolios.services import TransactionsRefused, record_transactions
 from apps.public_ids import with_public_id
 
@@ -84,8 +84,7 @@ def _import(
 ) -> Imported:
     """Record the rows of one portfolio, or add to the errors what is wrong with them."""
     kept = [one for one in rows if portfolio.tracks_cash or one.columns["kind"] not in CASH_KINDS]
-    stored = Transaction.objects.filter(portfolio=portfolio).exclude(external_id="")
-    known = set(stored.values_list("external_id", flat=True)) & {one.columns["external_id"] for one in kept}
+    known = known_ids(portfolio, {one.columns["external_id"] for one in kept})
     new = [one for one in kept if one.columns["external_id"] not in known]
     missing = [
         RowError(one.row, f"symbol: there is no asset {symbol[:64]}; choose one for it, or ask an operator to add it.")

@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import OuterRef, Q, QuerySet, Subquery
@@ -48,6 +50,8 @@ _IN_FILES = (
 _EVENT = MEANING.index("event") - 1
 # Further columns, which the history of corrections keeps too.
 BESIDE = ("notes", "group_id", "external_id")
+# What an export calls a transaction without an external id, before its public id.
+_TYPED = "transaction-"
 # No number of a row is below 0, so none begins with a sign.
 _LEADS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
@@ -80,6 +84,13 @@ def transactions_in(portfolio_ids: Collection[int]) -> QuerySet[TransactionRow]:
     return _with_names(TransactionRow.objects.filter(portfolio__in=portfolio_ids))
 
 
+def transactions_of_portfolio(portfolio: Portfolio, *, keys: Collection[int]) -> dict[int, TransactionRow]:
+    """Return id -> transaction, of those that a ledger of the portfolio names: its own, and transfers to it. Whose they
+    are is the caller's business."""
+    rows = TransactionRow.objects.filter(Q(portfolio=portfolio) | Q(to_portfolio=portfolio), pk__in=keys)
+    return {one.pk: one for one in _with_names(rows)}
+
+
 def positions_in(portfolio_ids: Collection[int]) -> QuerySet[Position]:
     """Return the copy of the positions of some portfolios, with their assets. Whose they are is the caller's
     business."""
@@ -97,17 +108,38 @@ def changes_of(row: TransactionRow) -> QuerySet[TransactionChange]:
 
 def rows_for_export(portfolio: Portfolio) -> Iterator[list[str]]:
     """Give the transactions of a portfolio as texts, oldest first, with the names of the columns before them. Assets by
-    symbol, portfolios by name, moments by ISO 8601, numbers to the last digit. A text that a spreadsheet would read as
-    a formula begins with an apostrophe; one that has an apostrophe there already gets a second one."""
+    symbol, portfolios by name, moments by ISO 8601, numbers to the last digit. What has no external id has one here
+    (`typed_id`). A text that a spreadsheet would read as a formula begins with an apostrophe; one that has an
+    apostrophe there already gets a second one."""
     named = {"asset": "asset__symbol", "fee_asset": "fee_asset__symbol", "to_asset": "to_asset__symbol"}
     named["to_portfolio"] = "to_portfolio__name"
     columns = [column.removesuffix("_id") for column in MEANING]
     columns += BESIDE
     yield columns
     rows = TransactionRow.objects.filter(portfolio=portfolio).order_by("at", "pk")
-    for row in rows.values_list(*(named.get(column, column) for column in columns)).iterator(chunk_size=2_000):
-        texts = ["" if value is None else str(plain(value)) for value in row]
+    wanted = (named.get(column, column) for column in columns)
+    for public_id, *values in rows.values_list("public_id", *wanted).iterator(chunk_size=2_000):
+        texts = ["" if value is None else str(plain(value)) for value in values]
+        texts[-1] = texts[-1] or typed_id(public_id)
         yield [f"'{text}" if text.startswith(_LEADS_A_FORMULA) else text for text in texts]
+
+
+def typed_id(public_id: UUID) -> str:
+    """Return the external id that an export gives a transaction without one, so that an import knows it again."""
+    return f"{_TYPED}{public_id}"
+
+
+def known_ids(portfolio: Portfolio, external_ids: Collection[str]) -> set[str]:
+    """Return those of these external ids that transactions of a portfolio have, or have in an export."""
+    rows = TransactionRow.objects.filter(portfolio=portfolio)
+    typed = {}
+    for one in external_ids:
+        with suppress(ValueError):
+            if one.startswith(_TYPED):
+                typed[UUID(one.removeprefix(_TYPED))] = one
+    exported = rows.filter(public_id__in=typed).values_list("public_id", flat=True)
+    stored = rows.exclude(external_id="").values_list("external_id", flat=True)
+    return set(stored).intersection(external_ids) | {typed[one] for one in exported}
 
 
 def activities_of(portfolio: Portfolio) -> list[Activity]:

@@ -22,7 +22,7 @@ from apps.portfolios.copying import Copy, copy_of, write_copy
 from apps.portfolios.domain.drift import Shares
 from apps.portfolios.domain.ledger import compute, without_doubles
 from apps.portfolios.domain.numbers import Exact, write_rate
-from apps.portfolios.domain.records import Computed, Price
+from apps.portfolios.domain.records import Computed, Ledger, Price
 from apps.portfolios.domain.series import SeriesKind
 from apps.portfolios.domain.transactions import Refusal, Transaction, refusals_of
 from apps.portfolios.models import Portfolio, TransactionChange, UsedPrice, UsedRate
@@ -205,10 +205,14 @@ def recompute(*, portfolio: Portfolio) -> None:
 
 def copies_now(portfolio: Portfolio) -> dict[int, Copy]:
     """Return the copies that a portfolio and those linked to it should have, of what is known; nothing is written."""
-    group = _group(portfolio)
-    linked = {one.pk: one for one in queries.portfolios_of(portfolio.owner_id) if one.pk in group}
-    computed, newest = _computed(linked)
-    return {key: copy_of(computed, key, split_id=newest) for key in linked}
+    computed, newest = _computed(_linked(portfolio))
+    return {key: copy_of(computed, key, split_id=newest) for key in computed.ledgers}
+
+
+def ledger_now(portfolio: Portfolio) -> Ledger:
+    """Return what the totals of a portfolio are made of, of what is known; nothing is written."""
+    computed, _ = _computed(_linked(portfolio))
+    return computed.ledgers[portfolio.pk]
 
 
 def create_series(
@@ -251,6 +255,11 @@ def lock_portfolios(portfolio: Portfolio) -> dict[int, Portfolio]:
 
 def _group(portfolio: Portfolio) -> set[int]:
     return queries.group_of(portfolio.pk, owner_id=portfolio.owner_id)
+
+
+def _linked(portfolio: Portfolio) -> dict[int, Portfolio]:
+    group = _group(portfolio)
+    return {one.pk: one for one in queries.portfolios_of(portfolio.owner_id) if one.pk in group}
 
 
 def _cleaned(row: Row) -> Row:

@@ -178,7 +178,7 @@ class SeriesForm(forms.Form):
 class NewSeriesForm(SeriesForm):
     """A series that is to be made."""
 
-    kind = forms.ChoiceField(label="What it is", choices=[(kind.value, kind.caption) for kind in SeriesKind])
+    kind = forms.ChoiceField(label="Kind", choices=[(kind.value, kind.caption) for kind in SeriesKind])
     symbol = forms.CharField(
         max_length=64, help_text="What rules call it: capital letters, digits and . _ : / - (like SAVINGS-VALUE)."
     )
@@ -231,7 +231,7 @@ class MappingForm(forms.Form):
             if not initial:
                 self.fields[f"manual_{number}"] = forms.BooleanField(
                     required=False,
-                    label=f"Make a manual asset of {symbol}",
+                    label=f"Create a manual asset for {symbol}",
                     help_text="Yours alone; you type or upload its prices. A symbol above is what it is called.",
                 )
 

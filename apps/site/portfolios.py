@@ -300,8 +300,8 @@ def _lot(lot: LotCopy, valued: Valued, view: View) -> dict[str, Any]:
     }
 
 
-def _result(view: View) -> list[tuple[str, str]]:
-    """Return how the value came about, for people."""
+def _result(view: View) -> list[tuple[str, str, str]]:
+    """Return how the value came about, for people: the name of a sum, what it is, its amount."""
     names = {
         "flows": "Came in from outside, less what went there",
         "realised": "Gain of what was sold, before costs",
@@ -315,8 +315,8 @@ def _result(view: View) -> list[tuple[str, str]]:
     rows = []
     for name, text in names.items():
         amount = getattr(view.result, name)
-        rows.append((text, money(None if amount is None else amount * signs.get(name, 1))))
-    return [*rows, ("Value", money(view.result.final))]
+        rows.append((name, text, money(None if amount is None else amount * signs.get(name, 1))))
+    return [*rows, ("final", "Value", money(view.result.final))]
 
 
 def _transaction(row: Any, used: Any = None) -> dict[str, Any]:

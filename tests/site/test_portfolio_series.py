@@ -57,7 +57,7 @@ def one_page(portfolio, asset):
 
 def test_an_empty_page_says_what_to_do(client, savings):
     text = client.get(page_of(savings)).text
-    assert "None yet. Make one below, and then a rule on it" in text
+    assert "None yet. Create one below, and then a rule on it" in text
     assert page_of(savings) in client.get(reverse("portfolio", args=[savings.pk])).text
 
 
@@ -148,7 +148,7 @@ def test_foreign_series_and_none_are_the_same_and_a_reader_changes_nothing(clien
     reader = make_owner("reader")
     theirs = make_portfolio(reader, "Theirs")
     client.force_login(reader)
-    assert "Make a series" not in client.get(page_of(theirs)).text
+    assert "Create a series" not in client.get(page_of(theirs)).text
     assert make(client, theirs).status_code == 403
     client.logout()
     assert reverse("login") in client.get(page_of(savings)).url

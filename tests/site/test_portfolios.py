@@ -89,7 +89,7 @@ def test_a_foreign_portfolio_and_none_get_the_same_bytes(client, ada, acme):
         ("portfolio_download", []),
         ("portfolio_as_ghostfolio", []),
     )
-    ways += (("holding", [acme.pk]),)
+    ways += (("holding", [acme.pk]), ("portfolio_parts", ["fees"]))
     for name, more in ways:
         foreign, missing = (client.get(reverse(name, args=[pk, *more])) for pk in (theirs.pk, theirs.pk + 1000))
         assert (foreign.status_code, foreign.content) == (404, missing.content)
@@ -120,6 +120,31 @@ def test_a_portfolio_shows_what_it_holds_and_how_its_value_came_about(client, sa
         ["Currency gain on cash", "0"],
         ["Value", "900"],
     ]
+
+
+def test_each_sum_opens_into_the_transactions_that_it_is_made_of(client, savings, acme):
+    dividend = columns("2024-03-01", "dividend", asset=acme, amount="7", currency="EUR", notes="of spring")
+    record(savings, bought(acme, fee="10"), sold(acme, fee="2"), dividend)
+    text = page(client, "portfolio", savings).text
+    opened = set(re.findall(rf"/portfolios/{savings.pk}/of/(\w+)/", text))
+    texts = {name: page(client, "portfolio_parts", savings, name).text for name in opened}
+    assert "Nothing yet: no transaction adds to it." in texts.pop("taxes")
+    found = {name: [(row[0], row[1], row[-1]) for row in cells(text)] for name, text in texts.items()}
+    received, purchase, sale = "dividend ACME of spring", "buy ACME", "sell ACME"
+    days = {day[1]: day[0] for days in found.values() for day in days}
+    assert found == {
+        "flows": [(days[received], received, "-7"), (days[sale], sale, "-498"), (days[purchase], purchase, "1 010")],
+        "realised": [(days[sale], sale, "100")],
+        "income": [("2024-03-01", received, "7")],
+        "fees": [(days[sale], sale, "2"), (days[purchase], purchase, "10")],
+    }
+    assert {name: re.search("<b>(.*?)</b> in all", text)[1] for name, text in texts.items()} == {
+        "flows": "505 EUR",
+        "realised": "100 EUR",
+        "income": "7 EUR",
+        "fees": "12 EUR",
+    }
+    assert page(client, "portfolio_parts", savings, "booked").status_code == 404
 
 
 def test_what_is_missing_is_said_and_never_zero(client, savings, acme):
