@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse
 
 from apps.api.tokens.services import create_token
 from apps.backtests.models import BacktestRun
@@ -72,7 +73,9 @@ def site(client, monkeypatch):
         )
         answer = requests.Response()
         answer.status_code, answer.headers, answer.request = answered.status_code, answered.headers, request
-        answer.url, answer.raw = request.url, BytesIO(answered.content)
+        answer.url = request.url
+        # As urllib3 gives it, which reads what is compressed.
+        answer.raw = HTTPResponse(BytesIO(answered.content), dict(answered.headers), preload_content=False)
         return answer
 
     monkeypatch.setattr(HTTPAdapter, "send", send)
