@@ -18,7 +18,7 @@ from apps.market import partitions
 from apps.market import services as market
 from apps.market.domain import Admission, AdmittedQuote, RawQuote
 from apps.market.models import Asset, Feed, FeedEntry
-from apps.market.queries import every_asset
+from apps.market.queries import every_asset, signed_assets
 from apps.market.services.log import append_quotes as store_answer
 from apps.market.services.log import lock_head
 from apps.notify.queries import channels_to_plan, due_channels
@@ -109,7 +109,8 @@ def append_quotes(
         history=[RawQuote(symbol, price, moment) for symbol, moment, price in history],
         as_of=as_of,
     )
-    part = sources.admit_answer(lease=lease, provider=provider, answer=answer, asset_ids=asset_ids(feed))
+    names = {"asset_ids": asset_ids(feed), "signed": signed_assets(feed.pk)}
+    part = sources.admit_answer(lease=lease, provider=provider, answer=answer, **names)
     (entry,) = sources.record_answers(lease=lease, parts=[part], now=as_of, trace_id=TRACE)
     return entry
 

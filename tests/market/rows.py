@@ -16,7 +16,11 @@ def fetch(feed, *, slot=START, now=None):
 
 def record(lease, *quotes, as_of=START):
     part = sources.admit_answer(
-        lease=lease, provider="simulated", answer=answer_with(*quotes, as_of=as_of), asset_ids=asset_ids(lease.feed)
+        lease=lease,
+        provider="simulated",
+        answer=answer_with(*quotes, as_of=as_of),
+        asset_ids=asset_ids(lease.feed),
+        signed=(),
     )
     entries = sources.record_answers(lease=lease, parts=[part], now=as_of, trace_id=TRACE)
     return entries[0] if entries else None

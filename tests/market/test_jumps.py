@@ -151,7 +151,7 @@ def test_what_waits_keeps_its_volume_and_says_who_gave_it():
     append_quotes(feed, [("BTC", START, "10")])
     lease = sources.take_fetch_lease(feed_id=feed.pk, slot=at(1))
     answer = Answer(quotes=[RawQuote("BTC", "100", at(1), "2.5")], as_of=at(1))
-    part = sources.admit_answer(lease=lease, provider="coinbase", answer=answer, asset_ids=asset_ids(feed))
+    part = sources.admit_answer(lease=lease, provider="coinbase", answer=answer, asset_ids=asset_ids(feed), signed=())
     sources.record_answers(lease=lease, parts=[part], now=at(1), trace_id=TRACE)
 
     unconfirmed = UnconfirmedQuote.objects.get()

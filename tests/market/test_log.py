@@ -201,7 +201,7 @@ def test_a_volume_is_stored_beside_its_price():
     lease = sources.take_fetch_lease(feed_id=feed.pk, slot=START)
     quotes = [RawQuote("BTC", "10", START, "1.5"), RawQuote("ETH", "2", START, "-1")]
     answer = Answer(quotes=quotes, as_of=START)
-    part = sources.admit_answer(lease=lease, provider="simulated", answer=answer, asset_ids=asset_ids(feed))
+    part = sources.admit_answer(lease=lease, provider="simulated", answer=answer, asset_ids=asset_ids(feed), signed=())
     sources.record_answers(lease=lease, parts=[part], now=START, trace_id=TRACE)
     volumes = Quote.objects.order_by("asset__symbol").values_list("asset__symbol", "volume")
     assert list(volumes) == [("BTC", Decimal("1.5")), ("ETH", None)]

@@ -225,7 +225,9 @@ def test_a_fetch_under_way_keeps_the_asset_and_one_that_lost_its_lease_writes_no
     move("A", second)
 
     answer = Answer(quotes=[RawQuote("A", "10", at(0))], as_of=at(0))
-    part = sources.admit_answer(lease=lease, provider="simulated", answer=answer, asset_ids={"A": asset().pk})
+    part = sources.admit_answer(
+        lease=lease, provider="simulated", answer=answer, asset_ids={"A": asset().pk}, signed=()
+    )
     assert sources.record_answers(lease=lease, parts=[part], now=at(0), trace_id=TRACE) == []
     assert not Quote.objects.exists()
 

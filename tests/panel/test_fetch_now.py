@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from apps.market.models import FeedHead
 from apps.sources.models import Circuit, FeedSource
+from apps.sources.queries import address_of
 from tests.builders import make_feed
 
 
@@ -19,21 +20,22 @@ def _press(client, *feeds, back=True, sure=False):
 
 
 def _banned(feed, *, until):
-    Circuit.objects.create(provider="simulated", address="", failures=1, reason="rate_limited", open_until=until)
+    address = address_of(feed.sources.get(provider="kraken"))
+    Circuit.objects.create(provider="kraken", address=address, failures=1, reason="rate_limited", open_until=until)
     FeedHead.objects.filter(feed=feed).update(next_slot=until)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("back", [True, False], ids=["page", "list"])
 def test_fetch_now_asks_first_where_the_provider_bans_and_names_the_end_of_the_ban(admin_client, back):
-    feed, other = make_feed(), make_feed(name="other", provider="coinbase")
+    feed, other = make_feed(provider="kraken"), make_feed(name="other", provider="coinbase")
     until = timezone.now() + timezone.timedelta(days=3)
     _banned(feed, until=until)
     FeedHead.objects.update(next_slot=until)
     feeds = [feed] if back else [feed, other]
     asked = _press(admin_client, *feeds, back=back)
 
-    assert f"simulated is left alone until {until:%Y-%m-%d %H:%M:%S} UTC (rate_limited)" in asked.text
+    assert f"kraken is left alone until {until:%Y-%m-%d %H:%M:%S} UTC (rate_limited)" in asked.text
     assert {*FeedHead.objects.values_list("next_slot", flat=True)} == {until}
     assert Circuit.objects.get().let_through is None
 
@@ -45,12 +47,12 @@ def test_fetch_now_asks_first_where_the_provider_bans_and_names_the_end_of_the_b
 
 @pytest.mark.django_db
 def test_fetch_now_asks_another_provider_without_a_question_and_says_who_is_left_alone(admin_client):
-    feed = make_feed()
+    feed = make_feed(provider="kraken")
     FeedSource.objects.create(feed=feed, position=2, provider="coinbase")
     until = timezone.now() + timezone.timedelta(days=3)
     _banned(feed, until=until)
     done = _press(admin_client, feed)
 
     assert "feed: due now." in done.text
-    assert f"simulated is left alone until {until:%Y-%m-%d %H:%M:%S} UTC (rate_limited), and is not asked." in done.text
+    assert f"kraken is left alone until {until:%Y-%m-%d %H:%M:%S} UTC (rate_limited), and is not asked." in done.text
     assert Circuit.objects.get().let_through is None

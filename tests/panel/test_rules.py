@@ -51,10 +51,11 @@ def test_a_rule_shows_its_states_its_steps_and_its_versions(admin_client, admin_
     (alert,) = make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse("admin:rules_rule_change", args=[alert.rule_id]))
     assert answer.status_code == 200
-    states, steps, versions = answer.context["tables"]
+    states, steps, after, versions = answer.context["tables"]
     assert [[row[0], row[2], row[3]] for row in states.rows] == [["NOTIFIED-0", at(1), "the condition became true"]]
     assert "firing" in states.rows[0][1]
     assert [[row[0], row[1], row[4]] for row in steps.rows] == [[at(1), "NOTIFIED-0", "the condition became true"]]
+    assert [row[0] for row in after.rows] == ["5 minutes later", "1 hour later", "1 day later", "1 week later"]
     assert [row[:2] for row in versions.rows] == [["v1", "NOTIFIED-0 is above 10"]]
 
 

@@ -223,7 +223,7 @@ def test_who_lost_the_lease_writes_no_refusal():
     sources.take_fetch_lease(feed_id=feed.pk, slot=START)
     answer = answer_with(("A", START, "1"), as_of=START)
     ids = asset_ids(feed)
-    part = sources.admit_answer(lease=lease, provider="binance", answer=answer, asset_ids=ids)
+    part = sources.admit_answer(lease=lease, provider="binance", answer=answer, asset_ids=ids, signed=())
     part.refused[ids["B"]] = ("B", "http_400")
     sources.record_answers(lease=lease, parts=[part], now=START, trace_id=TRACE)
 

@@ -323,7 +323,7 @@ def _request(
 
 
 def admit_answer(
-    *, lease: FetchLease, provider: str, answer: Answer, asset_ids: Mapping[str, int], signed: Collection[int] = ()
+    *, lease: FetchLease, provider: str, answer: Answer, asset_ids: Mapping[str, int], signed: Collection[int]
 ) -> Part:
     """Believe or reject what a provider gave. asset_ids: external id -> asset id; signed: ids of the assets whose price
     may be 0 or less."""
