@@ -133,10 +133,9 @@ def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str) -> tup
     over = sum(one.event == RESOLVED for one in last_states(items))
     names = list(dict.fromkeys(one.symbol or one.rule for one in last.values()))
     more = ", …" if len(names) > SYMBOLS_NAMED else ""
-    subject = (
-        f"[{highest_severity(items)}] {alerts} alerts, {over} of them over: {', '.join(names[:SYMBOLS_NAMED])}{more}"
-    )
-    lines = [f"{alerts} alerts, {over} of them over."]
+    counted = f"{alerts} alerts" + (f", {over} resolved" if over else "")
+    subject = f"[{highest_severity(items)}] {counted}: {', '.join(names[:SYMBOLS_NAMED])}{more}"
+    lines = [f"{counted}."]
     for deferred_by, deferred_alerts in grouped(items):
         if deferred_by:
             lines += ["", f"Held back by {deferred_by}:"]

@@ -313,5 +313,5 @@ def _new_rule(request: HttpRequest, asset: Asset) -> str:
     user = request.user
     if not (getattr(user, "is_staff", False) and user.has_perm("rules.add_rule")):
         return ""
-    known = {"watch": "symbols", "symbols": asset.pk, "name": f"Alert on {asset.symbol}"}
+    known = {"asset": asset.symbol, "name": f"Alert on {asset.symbol}"}
     return f"{reverse('admin:rules_rule_add')}?{urlencode(known)}"

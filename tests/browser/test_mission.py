@@ -90,7 +90,7 @@ def test_the_first_rule_is_made_in_the_form_fires_and_says_why(owner, simulated,
     page.goto(live_server.url)
     page.click("text=MOON-USD rose")
     expect(page.locator("body")).to_contain_text(re.compile(r"MOON-USD rose 1\d\.\d+ % in 5 minutes"))
-    expect(page.locator("body")).to_contain_text("change percent")
+    expect(page.locator("body")).to_contain_text("MOON-USD rises 10 % or more within 5 minutes")
     page.wait_for_selector("canvas")
     page.goto(f"{live_server.url}/admin/notify/message/")
     expect(page.locator("body")).to_contain_text("Rises more than 10 % in 5 minutes: MOON-USD")

@@ -75,7 +75,7 @@ def test_a_correction_says_what_was_corrected_and_not_whether_the_alert_is_open(
         f"USDC-USD is below 0.99: 0.98 at 12:00:00\nCorrected afterwards: the price of 12:00: 0.98 → 0.995.\n\n{URL}",
     )
     others = (items("resolved", alert_id=8), items("opened", alert_id=9))
-    assert compose_items(items("resolved"), corrected, *others)[0].startswith("[critical] 3 alerts, 2 of them over:")
+    assert compose_items(items("resolved"), corrected, *others)[0].startswith("[critical] 3 alerts, 2 resolved:")
 
 
 def test_a_reminder_says_that_nobody_has_acknowledged_it():
@@ -102,9 +102,9 @@ def test_several_alerts_are_a_list_with_deferred_ones_under_what_deferred_them()
         ),
     )
 
-    assert subject == "[critical] 3 alerts, 1 of them over: USDC-USD, BTC-USD, ETH-USD"
+    assert subject == "[critical] 3 alerts, 1 resolved: USDC-USD, BTC-USD, ETH-USD"
     assert text.splitlines() == [
-        "3 alerts, 1 of them over.",
+        "3 alerts, 1 resolved.",
         "",
         "[critical] Peg: USDC-USD",
         "USDC-USD is below 0.99: 0.98 at 12:00:00",
@@ -128,7 +128,7 @@ def test_several_alerts_are_a_list_with_deferred_ones_under_what_deferred_them()
 def test_a_long_lists_subject_names_the_first():
     subject, _ = compose_items(*(items(alert_id=number, symbol=f"A{number}") for number in range(6)))
 
-    assert subject == "[critical] 6 alerts, 0 of them over: A0, A1, A2, A3, A4, …"
+    assert subject == "[critical] 6 alerts: A0, A1, A2, A3, A4, …"
 
 
 @pytest.mark.parametrize("mark", ["\r\n", "\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\t", "  "])

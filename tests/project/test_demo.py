@@ -39,7 +39,9 @@ def test_the_demo_ends_with_an_open_alert_and_its_message_in_the_inbox(tmp_path)
     assert alert["resolved_at"] is None
     assert alert["summary"].startswith(alert["asset"])
     assert alert["evidence"]["result"] is True
-    assert alert["rule"] in message["subject"]
+    # On a slow machine the first message is about two alerts, and its subject names their assets.
+    assert alert["asset"] in message["subject"]
+    assert f"{alert['rule']}: {alert['asset']}" in message["text"] + message["subject"]
     assert alert["summary"] in message["text"]
     assert message["delivered_at"] is not None
     assert not list(ROOT.glob("celerybeat-schedule*"))

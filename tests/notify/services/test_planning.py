@@ -125,7 +125,7 @@ def test_what_opens_within_the_groups_wait_is_one_message_that_lists_it(feed, ow
 
     assert early == []
     message = Message.objects.get(pk=message_id)
-    assert message.subject == "[warning] 4 alerts, 0 of them over: A0000, A0001, A0002, BTC-USD"
+    assert message.subject == "[warning] 4 alerts: A0000, A0001, A0002, BTC-USD"
     assert listed() == ["A0000", "A0001", "A0002", "BTC-USD"]
     for symbol in listed():
         assert f"[warning] {'Peg' if symbol == 'BTC-USD' else 'Storm'}: {symbol}" in message.text
@@ -269,7 +269,7 @@ def test_at_its_end_what_it_deferred_comes_in_one_message(feed, owner, rule, cha
     (message_id,) = plan(channel, after=3_601)
 
     message = Message.objects.get(pk=message_id)
-    assert message.subject == "[warning] 2 alerts, 1 of them over: BTC-USD"
+    assert message.subject == "[warning] 2 alerts, 1 resolved: BTC-USD"
     assert [one["event"] for one in message.items] == ["opened", "resolved", "opened"]
     assert f"Held back by the silence “repairs” until {deferred.ends_at:%Y-%m-%d %H:%M:%S} UTC:" in message.text
     assert set(deferred.deferred.values_list("message", flat=True)) == {message_id}
