@@ -1,5 +1,6 @@
 """Files of Portfolio Performance, B3 and Kraken, as values."""
 
+import gzip
 import io
 import zipfile
 from datetime import datetime
@@ -269,3 +270,20 @@ def test_a_file_is_read_in_each_encoding(encoding):
     content = f"{header}\r\n02/01/2024;Compra;AÇÕES É CIA;PETR4;100;38,50;3.850,00\r\n".encode(encoding)
     [row] = read_activities(content).rows
     assert (row.symbol, row.account, row.columns["amount"]) == ("PETR4", "AÇÕES É CIA", 3850)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (gzip.compress(f"{PP_EN}\n2024-01-02,Fees,1,EUR\n".encode()), "none of UTF-8, UTF-16 and Windows-1252"),
+        (f'{PP_EN}\n2024-01-02T00:00,Fees,"{"x" * 1_000_000}",EUR'.encode(), "field larger than field limit"),
+        (f'{PP_EN}\n2024-01-02T00:00,"Fees'.encode(), "no valid CSV: unexpected end of data"),
+        (b"", "The header lacks date"),
+        (b"\0" * 100, "has NUL characters"),
+        (b"2024-01-02,Fees,1,EUR\n", "The header lacks date"),
+    ],
+    ids=["gzip", "a field of 1 MB", "an open quote", "empty", "NUL", "no header"],
+)
+def test_a_file_that_is_no_table_of_transactions_is_refused(content, said):
+    with pytest.raises(FileRefused, match=said):
+        read_activities(content)
