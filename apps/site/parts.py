@@ -13,15 +13,15 @@ from django.views.decorators.http import require_safe
 from apps.portfolios.domain.records import Disposal, Flow, Item, Ledger
 from apps.portfolios.queries import transactions_of_portfolio
 from apps.portfolios.services import ledger_now
-from apps.site.figures import UNKNOWN, figure, money
+from apps.site.figures import figure, money
 from apps.site.portfolios import context_of, portfolio_of
 
 PARTS_SHOWN = 500
 
 
 class _Sum(NamedTuple):
-    """A sum: its heading, what it says, its columns between the transaction and the amount in the base currency, the
-    parts in a ledger, and what stands in these columns."""
+    """A sum: its heading, what it says, its columns after the amount in the base currency, the parts in a ledger, and
+    what stands in these columns."""
 
     title: str
     text: str
@@ -89,7 +89,6 @@ def parts_page(request: HttpRequest, pk: int, name: str) -> HttpResponse:
         "total": money(ledger.sums()[name], portfolio.base_currency),
         "parts": [(one.at, rows.get(one.key), chosen.cells(one), money(_base_of(one))) for one in shown],
         "more": len(parts) - len(shown),
-        "unknown": UNKNOWN,
     }
     return render(request, "site/parts.html", context)
 
