@@ -83,7 +83,7 @@ def test_a_link_says_what_it_is_about_and_has_one_button(client, ada):
 
     assert answer.status_code == 200
     assert headings(answer) == ["Acknowledge?"]
-    assert "<h2>[warning] 2 alerts, 0 of them over: BTC-USD, ETH-USD</h2>" in answer.text
+    assert "<h2>[warning] 2 alerts: BTC-USD, ETH-USD</h2>" in answer.text
     assert "BTC-USD is above 10" in answer.text
     assert "ETH-USD is above 10" in answer.text
     assert re.findall(r"<button[^>]*>(.*?)</button>", answer.text) == ["Acknowledge"]
