@@ -55,14 +55,14 @@
             return;
         }
         plain.hidden = true;
-        const fetcher = ({ query, variables, operationName }, { documentAST } = {}) => {
-            // GraphiQL notices late that another query has come, and may name an operation of the one before.
-            const named = operationName && query.includes(operationName) ? { operationName } : {};
-            const chosen = (documentAST?.definitions ?? []).find((one) => (
-                one.kind === "OperationDefinition" && (!named.operationName || one.name?.value === operationName)
-            ));
-            const body = { query, variables, ...named };
-            return chosen?.operation === "subscription" ? follow(body) : ask(body);
+        const fetcher = ({ query, variables, operationName }) => {
+            // GraphiQL notices late that another query has come: it may name an operation of the one before, and its
+            // parsed document is of that one too. So the text says what is asked for.
+            const named = operationName
+                && query.match(new RegExp(`\\b(query|mutation|subscription)\\s+${operationName}\\b`));
+            const body = { query, variables, ...(named ? { operationName } : {}) };
+            const kind = named ? named[1] : query.match(/^(?:[\s,]|#[^\n]*\n)*(\w*)/)[1];
+            return kind === "subscription" ? follow(body) : ask(body);
         };
         const root = ReactDOM.createRoot(document.getElementById("graphiql"));
         let written = firstQuery;
