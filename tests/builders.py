@@ -43,9 +43,12 @@ def make_owner(name: str = "ada") -> Any:
     return get_user_model().objects.create_user(name, email=f"{name}@example.org", password="a long enough phrase")
 
 
-def make_member(name: str, group: str = "Owner") -> Any:
-    """Return a user who may do what this group may."""
+def make_member(name: str, group: str = "Owner", *, is_staff: bool = False) -> Any:
+    """Return a user who may do what this group may. is_staff: they may enter the admin."""
     member = make_owner(name)
+    if is_staff:
+        member.is_staff = True
+        member.save()
     member.groups.add(Group.objects.get(name=group))
     return member
 

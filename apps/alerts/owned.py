@@ -58,7 +58,7 @@ def delete_series(*, asset_ids: Collection[int], now: datetime) -> None:
     with transaction.atomic():
         rows = market_queries.every_asset().filter(pk__in=asset_ids, owner__isnull=False)
         feeds: dict[int, int | None] = dict(rows.values_list("pk", "feed"))
-        # What others are made of stays, whatever else there is to wait for.
+        # Assets that are legs of other series are refused first, before it waits for any lock.
         legs_of_others = SeriesLeg.objects.filter(asset__in=feeds).exclude(series__in=feeds)
         for asset in market_queries.every_asset().filter(pk__in=legs_of_others.values("asset")).order_by("symbol"):
             market.refuse_to_move(asset, feed=None, is_ending=True)

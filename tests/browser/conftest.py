@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests.builders import make_member
+
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = [
     "--no-sandbox",
@@ -48,6 +50,18 @@ def page(browser):
     context.route(lambda address: "://localhost:" not in address, lambda route: route.abort())
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_redis(settings):
+    """Prices come from the rows: a Redis may still hold those of another test's assets."""
+    settings.REDIS_URL = ""
+
+
+@pytest.fixture
+def owner():
+    """Return a member of the group Owner who may enter the admin."""
+    return make_member("ada", is_staff=True)
 
 
 @pytest.fixture

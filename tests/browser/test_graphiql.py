@@ -21,12 +21,6 @@ BITCOIN = 'query { asset(id: "BTC") { name price variation24h } }'
 ANSWER = {"data": {"asset": {"name": "Bitcoin", "price": "67598.5", "variation24h": "10.4005"}}}
 
 
-@pytest.fixture(autouse=True)
-def _no_redis(settings):
-    """Prices come from the rows: a Redis may still hold those of another test's assets."""
-    settings.REDIS_URL = ""
-
-
 @pytest.fixture
 def bitcoin():
     """Make a market in which the first example has an answer."""

@@ -4,7 +4,6 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Group
 from playwright.sync_api import expect
 
 from apps.market.models import Asset
@@ -12,7 +11,7 @@ from apps.notify.services import create_channel
 from apps.pipeline import flow
 from apps.rules.models import RuleVersion
 from apps.sources import services as sources
-from tests.builders import START, TRACE, make_owner, notify_all
+from tests.builders import START, TRACE, notify_all
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -20,20 +19,9 @@ PASSWORD = "a long enough phrase"
 PUMP = {"kind": "pump", "symbol": "MOON-USD", "after": "4s", "duration": "5s", "percent": 14}
 
 
-@pytest.fixture(autouse=True)
-def _no_redis(settings):
-    """Prices come from the rows: a Redis may still hold those of another test's assets."""
-    settings.REDIS_URL = ""
-
-
 @pytest.fixture
-def owner():
-    owner = make_owner()
-    owner.is_staff = True
-    owner.save()
-    owner.groups.add(Group.objects.get(name="Owner"))
-    create_channel(owner=owner, name="Inbox", kind="inbox", config={})
-    return owner
+def inbox(owner):
+    return create_channel(owner=owner, name="Inbox", kind="inbox", config={})
 
 
 @pytest.fixture
@@ -56,7 +44,7 @@ def run(feed, *, seconds):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_first_rule_is_made_in_the_form_fires_and_says_why(owner, simulated, live_server, page, scheme):
+def test_the_first_rule_is_made_in_the_form_fires_and_says_why(owner, inbox, simulated, live_server, page, scheme):
     said = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))

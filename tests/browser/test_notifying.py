@@ -1,29 +1,17 @@
 """A channel's form shows what its kind asks for and what would be sent; a silence's form asks for an end or a while."""
 
 import pytest
-from django.contrib.auth.models import Group
 from playwright.sync_api import expect
 
 from apps.notify.models import Channel, Silence
-from tests.builders import make_notified_alerts, make_owner
+from tests.builders import make_notified_alerts
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture(autouse=True)
-def _no_redis(settings):
-    """Prices come from the rows: a Redis may still hold those of another test's assets. Mail can be chosen."""
-    settings.REDIS_URL = ""
+def _has_mail(settings):
     settings.EMAIL_CONFIGURED = True
-
-
-@pytest.fixture
-def owner():
-    owner = make_owner()
-    owner.is_staff = True
-    owner.save()
-    owner.groups.add(Group.objects.get(name="Owner"))
-    return owner
 
 
 @pytest.fixture

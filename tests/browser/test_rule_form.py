@@ -14,12 +14,6 @@ from tests.builders import append_quotes, at, make_feed, make_operator, make_rul
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.fixture(autouse=True)
-def _no_redis(settings):
-    """Prices come from the rows: a Redis may still hold those of another test's assets."""
-    settings.REDIS_URL = ""
-
-
 @pytest.fixture
 def owner(page, signed_in):
     """An owner, signed in; the page has no errors at the end."""

@@ -23,12 +23,6 @@ table => {
 """
 
 
-@pytest.fixture(autouse=True)
-def _no_redis(settings):
-    """Prices come from the rows: a Redis may still hold those of another test's assets."""
-    settings.REDIS_URL = ""
-
-
 @pytest.fixture
 def superuser(signed_in):
     user = User.objects.create_superuser("root")

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+from apps.market.derived import deriving
 from apps.market.derived.making import create_series
 from apps.market.derived.models import Derivation, SeriesChange
 from apps.market.derived.series import read_written
@@ -9,6 +10,31 @@ from apps.market.domain import EARLIEST, epoch_microseconds
 from apps.market.models import Asset, FeedEntry, Quote
 from tests.builders import START, TRACE
 from tests.market.derived_oracle import quotes_of
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+class DyingAppend:
+    """Appends derived quotes, and kills the process before or after it now and then, while it is deadly."""
+
+    def __init__(self, chance):
+        self._chance = chance
+        self._append = deriving.append_quotes
+        self.is_deadly = True
+        self.deaths = {"before": 0, "after": 0}
+
+    def __call__(self, *args, **kwargs):
+        self._maybe_die("before")
+        done = self._append(*args, **kwargs)
+        self._maybe_die("after")
+        return done
+
+    def _maybe_die(self, when):
+        if self.is_deadly and self._chance.random() < 0.3:
+            self.deaths[when] += 1
+            raise Killed
 
 
 def make_series(symbol, kind, *legs, owner=None, now=START, **columns):

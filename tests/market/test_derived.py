@@ -18,7 +18,7 @@ from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, Quote
 from apps.market.services import AssetStays
 from apps.pipeline import flow
 from tests.builders import START, TRACE, above, append_quotes, at, make_feed, make_owner, make_rule
-from tests.market.derived_rows import expected_of, make_series, stored_of
+from tests.market.derived_rows import DyingAppend, Killed, expected_of, make_series, stored_of
 
 pytestmark = pytest.mark.django_db
 
@@ -245,10 +245,6 @@ def test_a_feed_whose_legs_are_ahead_is_dispatched_once(feed):
     assert claim_feeds_to_derive(now=START) == []
 
 
-class Killed(Exception):
-    """The process ends here."""
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_crashes_change_nothing(monkeypatch, seed):
     """Kill the derivation at any of its statements, forget what the process knows, and go on: what is stored is what
@@ -265,20 +261,8 @@ def test_crashes_change_nothing(monkeypatch, seed):
     legs = [{"asset": symbol, "max_skew": f"{chance.randint(1, 9)}s"} for symbol in "AB"]
     asset = make_series("RATIO", "ratio", *legs)
     make_series("SUM", "basket", {"asset": "C", "weight": "-0.3", "max_skew": "4s"}, *legs[:1])
-    append = deriving.append_quotes
-    steps = {"before": 0, "after": 0}
-
-    def dying(*args, **kwargs):
-        if chance.random() < 0.3:
-            steps["before"] += 1
-            raise Killed
-        done = append(*args, **kwargs)
-        if chance.random() < 0.3:
-            steps["after"] += 1
-            raise Killed
-        return done
-
-    monkeypatch.setattr(deriving, "append_quotes", dying)
+    append = DyingAppend(chance)
+    monkeypatch.setattr(deriving, "append_quotes", append)
     clock = 0
     for _ in range(40):
         clock += chance.randint(0, 3)
@@ -289,11 +273,11 @@ def test_crashes_change_nothing(monkeypatch, seed):
                 derive_next(feed_id=asset.feed_id, now=at(clock), trace_id=TRACE)
             except Killed:
                 deriving._warm.clear()
-    monkeypatch.setattr(deriving, "append_quotes", append)
+    append.is_deadly = False
     for symbol in "AB":
         append_quotes(feeds[symbol], [(symbol, at(clock + 1), "2")], as_of=at(clock + 1))
     derive(asset)
-    assert all(steps.values())
+    assert all(append.deaths.values())
     assert stored_of(asset.feed_id) == expected_of(asset.feed_id)
     assert stored_of(asset.feed_id)
     seqs = list(FeedEntry.objects.filter(feed=asset.feed_id).order_by("seq").values_list("seq", flat=True))

@@ -31,7 +31,7 @@ from apps.portfolios.services import (
 )
 from apps.portfolios.valuing import performance_of
 from tests.builders import TRACE, above, append_quotes, make_feed, make_owner, make_rule
-from tests.market.derived_rows import make_series, stored_of
+from tests.market.derived_rows import DyingAppend, Killed, make_series, stored_of
 from tests.portfolios.rows import bought, close, columns, make_asset, make_portfolio, record
 from tests.portfolios.series_oracle import as_price, expected_of
 from tests.portfolios.series_rows import DAY, at, make_legs, quote, roll_up, series_of, trade
@@ -133,10 +133,6 @@ def test_the_index_is_the_return_of_the_performance_page_at_the_same_moments(fee
     assert len({price for _, price in prices(index)}) > 20
 
 
-class Killed(Exception):
-    """The process ends here."""
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_crashes_change_nothing(monkeypatch, seed):
     """Kill the derivation at any of its statements, forget what the process knows, record, correct and delete
@@ -159,19 +155,8 @@ def test_crashes_change_nothing(monkeypatch, seed):
     value = series_of(portfolio, VALUE, every=chance.choice((1, 3_600)))
     series_of(portfolio, INDEX, every=chance.choice((1, 7_200)))
     drift = series_of(portfolio, DRIFT, every=1, target=target)
-    append, steps = deriving.append_quotes, {"before": 0, "after": 0}
-
-    def dying(*args, **kwargs):
-        if chance.random() < 0.3:
-            steps["before"] += 1
-            raise Killed
-        done = append(*args, **kwargs)
-        if chance.random() < 0.3:
-            steps["after"] += 1
-            raise Killed
-        return done
-
-    monkeypatch.setattr(deriving, "append_quotes", dying)
+    append = DyingAppend(chance)
+    monkeypatch.setattr(deriving, "append_quotes", append)
     clocks = [0.0] * 4
     for number in range(60):
         chosen = chance.randrange(4)
@@ -199,12 +184,12 @@ def test_crashes_change_nothing(monkeypatch, seed):
                 derive_next(feed_id=value.feed_id, now=moment, trace_id=TRACE)
             except Killed:
                 deriving._warm.clear()
-    monkeypatch.setattr(deriving, "append_quotes", append)
+    append.is_deadly = False
     end = at(max(clocks) + 2)
     for feed, one in zip(feeds, assets, strict=True):
         append_quotes(feed, [(one.symbol, end, "4")], as_of=end)
     derive(value)
-    assert all(steps.values())
+    assert all(append.deaths.values())
     stored = stored_of(value.feed_id)
     assert stored == expected_of(value.feed_id)
     assert len({asset_id for _, asset_id, _, _ in stored}) == 3

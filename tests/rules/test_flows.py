@@ -41,9 +41,7 @@ OTHERS = [
 
 @pytest.fixture
 def ada(client):
-    ada = make_member("ada")
-    ada.is_staff = True
-    ada.save()
+    ada = make_member("ada", is_staff=True)
     client.force_login(ada)
     return ada
 

@@ -37,9 +37,7 @@ def _public(settings):
 @pytest.fixture
 def ada(client):
     """Return an owner who is signed in and may make rules."""
-    ada = make_member("ada")
-    ada.is_staff = True
-    ada.save()
+    ada = make_member("ada", is_staff=True)
     client.force_login(ada)
     return ada
 

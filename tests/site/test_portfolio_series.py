@@ -22,9 +22,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def ada(client):
-    ada = make_member("ada")
-    ada.is_staff = True
-    ada.save()
+    ada = make_member("ada", is_staff=True)
     client.force_login(ada)
     return ada
 

@@ -57,7 +57,7 @@ class NodeId(graphene.Scalar):
 
 
 class Node(graphene.Interface):
-    """What has an id."""
+    """An object with an id."""
 
     node_id = graphene.Field(NodeId, required=True, description="What `node` finds it by.")
 

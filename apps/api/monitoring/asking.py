@@ -16,13 +16,13 @@ from apps.strict_json import NotJson, read_json
 
 logger = logging.getLogger(__name__)
 
-# Of all calls of one GraphQL request together: meanwhile it keeps a thread and its database connection.
+# For all calls of one GraphQL request together, which keeps a thread and a database connection meanwhile.
 SECONDS_ALLOWED = 5.0
 ANSWER_LARGEST_BYTES = 4_000_000
 RANGE_DEFAULT = timedelta(hours=1)
 _CHUNK_BYTES = 65_536
 _MESSAGE_LONGEST = 300
-# What both servers answer when a query takes too long.
+# The statuses by which both servers refuse a query that takes too long.
 _TOO_SLOW = (503, 504)
 
 

@@ -25,21 +25,21 @@ LEFT_OUT_SHOWN = 100
 
 
 class ImportAccount(graphene.InputObjectType):
-    """Where the rows of an account of the file go."""
+    """The portfolio that receives the rows of one account in the file."""
 
     account = graphene.String(required=True, description="As the file calls it; empty: rows without one.")
     portfolio = UUID(description="Id of a portfolio of yours; null: these rows are left out.")
 
 
 class ImportAsset(graphene.InputObjectType):
-    """Which asset a symbol of the file is."""
+    """The asset that a symbol in the file stands for."""
 
     symbol = graphene.String(required=True, description="As the file has it.")
     asset = AssetId(required=True, description="Symbol or alias of an asset.")
 
 
 class ImportedInto(graphene.ObjectType):
-    """What became of the rows that go to one portfolio."""
+    """The number of rows imported into one portfolio."""
 
     portfolio = graphene.Field(Portfolio, required=True, description="Where they go.")
     added = graphene.Int(required=True, description="Rows that are recorded.")
@@ -57,7 +57,7 @@ class RowLeftOut(graphene.ObjectType):
 
 
 class ImportResult(graphene.ObjectType):
-    """What a file records, or would record."""
+    """The result of an import, or of its preview."""
 
     source = graphene.String(description="The program whose form the file has. Null in a repeat.")
     portfolios = graphene.List(
@@ -81,7 +81,7 @@ class _ImportArguments:
 
 
 class PreviewImport(Mutation):
-    """Say what a file would record. Nothing is recorded, whatever is answered."""
+    """Preview an import. Nothing is recorded."""
 
     class Arguments(_ImportArguments):
         pass
@@ -96,7 +96,7 @@ class PreviewImport(Mutation):
 
 
 class RunImport(Creation):
-    """Record a file: the rows that are not there yet, all or none. Then the file is forgotten."""
+    """Import a file: the rows that are not stored yet, all or none. The file is deleted afterwards."""
 
     class Arguments(_ImportArguments):
         pass

@@ -1,4 +1,4 @@
-"""What portfolios are worth, how they did, and of what each figure is made: by the functions of their pages."""
+"""The value and the performance of portfolios, with the parts of each figure. The pages use the same functions."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -46,7 +46,7 @@ class RateLeg(graphene.ObjectType):
 
 
 class ExchangeRate(graphene.ObjectType):
-    """What 1 unit of a currency costs in the base currency."""
+    """The price of one unit of a currency in the base currency."""
 
     rate = graphene.Field(Decimal, required=True, description="The rate.")
     legs = graphene.List(
@@ -94,7 +94,7 @@ class Missing(graphene.ObjectType):
 
 
 class Worth(graphene.ObjectType):
-    """What a portfolio is worth at the newest prices, in its base currency."""
+    """The value of a portfolio at the newest prices, in its base currency."""
 
     value = graphene.Field(Decimal, description="Of all of it. Null: something is missing.")
     known_value = graphene.Field(Decimal, description="Of that part of it whose value is known.")
@@ -105,7 +105,7 @@ class Worth(graphene.ObjectType):
 
 
 class PositionWorth(graphene.ObjectType):
-    """What a position, or one of its lots, is worth at the newest price, in the base currency. Null: not known."""
+    """The value of a position or a lot at the newest price, in the base currency. Null: not known."""
 
     price = graphene.Field(Decimal, description="The newest, in the asset's currency.")
     price_at = graphene.Field(DateTime, description="Since when it is true.")
@@ -120,7 +120,7 @@ class PositionWorth(graphene.ObjectType):
 
 
 class Lot(graphene.ObjectType):
-    """What is left of one purchase."""
+    """The unsold remainder of one purchase."""
 
     at = graphene.Field(DateTime, required=True, description="When it was bought.")
     bought = graphene.Field(Decimal, required=True, description="The quantity that was bought.")
