@@ -121,7 +121,7 @@ def connection(node: type[graphene.ObjectType], *, fields: Sequence[str], is_des
     connection_fields = {
         "__doc__": "A page of a list.",
         "edges": graphene.List(graphene.NonNull(edge), required=True, description="Its rows, in order."),
-        "page_info": graphene.Field(PageInfo, required=True, description="Where it lies in its list."),
+        "page_info": graphene.Field(PageInfo, required=True, description="Its position in the list."),
     }
     made = type(name, (graphene.ObjectType,), connection_fields)
     made.order = Order(name=name, fields=tuple(fields), is_descending=is_descending)

@@ -59,7 +59,7 @@ class NodeId(graphene.Scalar):
 class Node(graphene.Interface):
     """An object with an id."""
 
-    node_id = graphene.Field(NodeId, required=True, description="What `node` finds it by.")
+    node_id = graphene.Field(NodeId, required=True, description="The id to pass to `node`.")
 
     def resolve_node_id(row: Model, info: Any) -> str:
         return node_id_of(row)
@@ -126,7 +126,7 @@ class NodesQuery(graphene.ObjectType):
     node = graphene.Field(
         Node,
         id=NodeId(required=True, description="A kind and an id, as `nodeId` gives them."),
-        description="Anything that has an id; null where nothing has it, or it is not yours.",
+        description="The object with this id; null if there is none, or it is not yours.",
     )
 
     def resolve_node(root: None, info: Any, id: NodeName) -> Any:

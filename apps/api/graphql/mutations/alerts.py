@@ -24,7 +24,7 @@ class AcknowledgeAlert(Mutation):
         note = graphene.String(default_value="", description="What you found, or what you do about it.")
 
     permission = "alerts.change_alert"
-    alert = graphene.Field(Alert, description="As it is from now on.")
+    alert = graphene.Field(Alert, description="The row after the change.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID, note: str | None) -> dict[str, Any]:

@@ -23,8 +23,8 @@ class StartBacktest(Creation):
 
     class Arguments:
         rule = UUID(required=True, description="Id of a rule of yours.")
-        since = DateTime(required=True, description="The beginning of what is read.")
-        until = DateTime(required=True, description="Its end.")
+        since = DateTime(required=True, description="The beginning of the period that is read.")
+        until = DateTime(required=True, description="The end of the period.")
         document = JSON(
             description="Another written form to try, which leaves the rule as it is; by default what the rule says."
         )
@@ -68,7 +68,7 @@ class CancelBacktest(Mutation):
         id = UUID(required=True, description="Id of a backtest of yours.")
 
     permission = "rules.change_rule"
-    backtest = graphene.Field(Backtest, description="As it is from now on.")
+    backtest = graphene.Field(Backtest, description="The row after the change.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class UserError(graphene.ObjectType):
     """Something that is wrong with a change, and that its client can mend."""
 
     field = graphene.String(description="The argument, and the place in it; null where it is no single one.")
-    code = graphene.Field(ErrorCode, required=True, description="What is wrong, for programs.")
-    message = graphene.String(required=True, description="The same for people.")
+    code = graphene.Field(ErrorCode, required=True, description="The code of the error.")
+    message = graphene.String(required=True, description="The same in words.")
 
     def resolve_code(fault: Fault, info: Any) -> str:
         return str(fault.code)

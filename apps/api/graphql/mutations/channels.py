@@ -43,7 +43,7 @@ class ChannelOptions(graphene.InputObjectType):
     quiet_from = graphene.String(description='When quiet hours begin, like "22:00"; null: there are none.')
     quiet_until = graphene.String(description="When they end.")
     quiet_zone = graphene.String(description="Their time zone, like Europe/Kyiv.")
-    quiet_allow_critical = graphene.Boolean(description="What is critical comes in quiet hours too.")
+    quiet_allow_critical = graphene.Boolean(description="Critical alerts are sent in quiet hours too.")
     subject_template = graphene.String(description="Empty: the default.")
     text_template = graphene.String(description="Empty: the default.")
 
@@ -55,10 +55,10 @@ class CreateChannel(Creation):
     """Make a channel of yours. Nothing is sent before a rule names it, or a test is asked for."""
 
     class Arguments:
-        name = graphene.String(required=True, description="Unique among yours.")
+        name = graphene.String(required=True, description="Its name, unique among yours.")
         kind = graphene.String(required=True, description="One of the kinds of docs/notifications.md, like inbox.")
         settings = JSON(description=_SETTINGS)
-        options = ChannelOptions(description="What holds whatever its kind.")
+        options = ChannelOptions(description="Settings that every kind of channel has.")
 
     permission = "notify.add_channel"
     columns_within = _WITHIN
@@ -96,13 +96,13 @@ class UpdateChannel(Mutation):
 
     class Arguments:
         id = UUID(required=True, description="Id of a channel of yours.")
-        name = graphene.String(description="Unique among yours.")
+        name = graphene.String(description="Its name, unique among yours.")
         settings = JSON(description=f"{_SETTINGS} What is left out of it stays too.")
-        options = ChannelOptions(description="What holds whatever its kind.")
+        options = ChannelOptions(description="Settings that every kind of channel has.")
 
     permission = "notify.change_channel"
     columns_within = _WITHIN
-    channel = graphene.Field(Channel, description="As it is from now on.")
+    channel = graphene.Field(Channel, description="The row after the change.")
 
     @classmethod
     def change(
@@ -133,7 +133,7 @@ class DeleteChannel(Mutation):
         id = UUID(required=True, description="Id of a channel of yours.")
 
     permission = "notify.delete_channel"
-    deleted_id = graphene.Field(UUID, description="The id of what is gone.")
+    deleted_id = graphene.Field(UUID, description="The id of the deleted row.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:

@@ -27,23 +27,23 @@ LEFT_OUT_SHOWN = 100
 class ImportAccount(graphene.InputObjectType):
     """The portfolio that receives the rows of one account in the file."""
 
-    account = graphene.String(required=True, description="As the file calls it; empty: rows without one.")
+    account = graphene.String(required=True, description="The account in the file; empty: rows without an account.")
     portfolio = UUID(description="Id of a portfolio of yours; null: these rows are left out.")
 
 
 class ImportAsset(graphene.InputObjectType):
     """The asset that a symbol in the file stands for."""
 
-    symbol = graphene.String(required=True, description="As the file has it.")
+    symbol = graphene.String(required=True, description="The symbol in the file.")
     asset = AssetId(required=True, description="Symbol or alias of an asset.")
 
 
 class ImportedInto(graphene.ObjectType):
     """The number of rows imported into one portfolio."""
 
-    portfolio = graphene.Field(Portfolio, required=True, description="Where they go.")
+    portfolio = graphene.Field(Portfolio, required=True, description="The portfolio that receives the rows.")
     added = graphene.Int(required=True, description="Rows that are recorded.")
-    known = graphene.Int(required=True, description="Rows that were there already.")
+    known = graphene.Int(required=True, description="Rows that were imported before.")
     without_cash = graphene.Int(
         required=True, description="Rows that move cash, left out since the portfolio does not track it."
     )
@@ -59,24 +59,28 @@ class RowLeftOut(graphene.ObjectType):
 class ImportResult(graphene.ObjectType):
     """The result of an import, or of its preview."""
 
-    source = graphene.String(description="The program whose form the file has. Null in a repeat.")
+    source = graphene.String(description="The program that wrote the file. Null when the call is repeated.")
     portfolios = graphene.List(
-        graphene.NonNull(ImportedInto), required=True, description="By portfolio; those that are gone are left out."
+        graphene.NonNull(ImportedInto),
+        required=True,
+        description="The result for each portfolio; deleted portfolios are left out.",
     )
     left_out = graphene.List(
         graphene.NonNull(RowLeftOut), required=True, description="At most 100 of the rows that are left out."
     )
-    left_out_count = graphene.Int(required=True, description="How many are left out, of accounts without one too.")
+    left_out_count = graphene.Int(
+        required=True, description="The number of rows left out, with those of accounts without a portfolio."
+    )
 
 
 class _ImportArguments:
     file = UUID(required=True, description="The id that POST /imports gave, within the last hour.")
     portfolio = UUID(required=True, description="Id of a portfolio of yours, for all accounts by default.")
     accounts = graphene.List(
-        graphene.NonNull(ImportAccount), description="The accounts whose rows go elsewhere, or are left out."
+        graphene.NonNull(ImportAccount), description="The accounts whose rows go to another portfolio, or are left out."
     )
     assets = graphene.List(
-        graphene.NonNull(ImportAsset), description="The symbols that are no names of assets, or of others."
+        graphene.NonNull(ImportAsset), description="The symbols that match no asset, and the assets to use for them."
     )
 
 
@@ -87,7 +91,7 @@ class PreviewImport(Mutation):
         pass
 
     permission = "portfolios.add_transaction"
-    result = graphene.Field(ImportResult, description="What would be recorded.")
+    result = graphene.Field(ImportResult, description="The result that an import would have.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, **arguments: Any) -> dict[str, Any]:
@@ -103,7 +107,7 @@ class RunImport(Creation):
 
     permission = "portfolios.add_transaction"
     gives = "result"
-    result = graphene.Field(ImportResult, description="What was recorded.")
+    result = graphene.Field(ImportResult, description="The result of the import.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, **arguments: Any) -> ImportResult:

@@ -38,39 +38,39 @@ _BASE_CURRENCY = "ISO 4217, or that of an asset's price, like EUR."
 class TransactionInput(graphene.InputObjectType):
     """A transaction; docs/portfolios.md says which fields each kind has, and what they mean."""
 
-    kind = TransactionKind(description="What it is.")
-    event = CorporateEvent(description="Which corporate event it is.")
+    kind = TransactionKind(description="Kind of transaction.")
+    event = CorporateEvent(description="The kind of corporate event.")
     at = DateTime(description="When it happened.")
     has_time = graphene.Boolean(description="False: only the date counts.")
     asset = AssetId(description="Symbol or alias.")
     quantity = Decimal(description="Quantity of the asset.")
     amount = Decimal(description="Money before fees and taxes.")
     currency = graphene.String(description="Currency of the amount.")
-    rate = Decimal(description="The exchange rate that is written on it.")
-    fee = Decimal(description="0 where it is left out.")
-    fee_currency = graphene.String(description="That of the amount where it is left out.")
+    rate = Decimal(description="The exchange rate that the transaction states.")
+    fee = Decimal(description="Default: 0.")
+    fee_currency = graphene.String(description="Default: the currency of the amount.")
     fee_asset = AssetId(description="Symbol or alias.")
     fee_quantity = Decimal(description="Quantity of the coin that the fee was paid in.")
-    tax = Decimal(description="0 where it is left out.")
-    tax_currency = graphene.String(description="That of the amount where it is left out.")
-    counter_amount = Decimal(description="What a conversion gave.")
+    tax = Decimal(description="Default: 0.")
+    tax_currency = graphene.String(description="Default: the currency of the amount.")
+    counter_amount = Decimal(description="The amount received in a conversion.")
     counter_currency = graphene.String(description="Currency of that.")
-    acquired_at = DateTime(description="When what is delivered was bought first.")
+    acquired_at = DateTime(description="When the delivered assets were first bought.")
     to_portfolio = UUID(description="Id of the portfolio of yours that a transfer goes to.")
     to_asset = AssetId(description="Symbol or alias.")
     numerator = graphene.Int(description="Of the ratio of a corporate event.")
     denominator = graphene.Int(description="Of the ratio of a corporate event.")
     cost_share = Decimal(description="The part of the cost that moves to the other asset.")
-    notes = graphene.String(description="What you want to note.")
+    notes = graphene.String(description="Your notes.")
     group_id = graphene.String(description="The same for transactions that belong together.")
-    external_id = graphene.String(description="What another program calls it.")
+    external_id = graphene.String(description="Its id in another program.")
 
 
 class CreatePortfolio(Creation):
     """Make a portfolio of yours. Whether it tracks cash stays as it is."""
 
     class Arguments:
-        name = graphene.String(required=True, description="Unique among yours.")
+        name = graphene.String(required=True, description="Its name, unique among yours.")
         base_currency = graphene.String(required=True, description=_BASE_CURRENCY)
         method = LotMethod(description="FIFO where it is left out.")
         tracks_cash = graphene.Boolean(
@@ -112,12 +112,12 @@ class UpdatePortfolio(Mutation):
 
     class Arguments:
         id = UUID(required=True, description="Id of a portfolio of yours.")
-        name = graphene.String(description="Unique among yours.")
+        name = graphene.String(description="Its name, unique among yours.")
         base_currency = graphene.String(description=_BASE_CURRENCY)
         method = LotMethod(description="Which lots a sale takes.")
 
     permission = "portfolios.change_portfolio"
-    portfolio = graphene.Field(Portfolio, description="As it is from now on.")
+    portfolio = graphene.Field(Portfolio, description="The row after the change.")
 
     @classmethod
     def change(
@@ -149,7 +149,7 @@ class RecomputePortfolio(Mutation):
         id = UUID(required=True, description="Id of a portfolio of yours.")
 
     permission = "portfolios.change_portfolio"
-    portfolio = graphene.Field(Portfolio, description="As it is from now on.")
+    portfolio = graphene.Field(Portfolio, description="The row after the change.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class DeletePortfolio(Mutation):
         id = UUID(required=True, description="Id of a portfolio of yours.")
 
     permission = "portfolios.delete_portfolio"
-    deleted_id = graphene.Field(UUID, description="The id of what is gone.")
+    deleted_id = graphene.Field(UUID, description="The id of the deleted row.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:
@@ -185,7 +185,7 @@ class RecordTransactions(Creation):
     class Arguments:
         portfolio = UUID(required=True, description="Id of a portfolio of yours.")
         transactions = graphene.List(
-            graphene.NonNull(TransactionInput), required=True, description="What is recorded, all or none."
+            graphene.NonNull(TransactionInput), required=True, description="The transactions to record, all or none."
         )
 
     permission = "portfolios.add_transaction"
@@ -222,10 +222,10 @@ class CorrectTransaction(Mutation):
 
     class Arguments:
         id = UUID(required=True, description="Id of a transaction of yours.")
-        transaction = TransactionInput(required=True, description="What is corrected.")
+        transaction = TransactionInput(required=True, description="The transaction after the correction.")
 
     permission = "portfolios.change_transaction"
-    transaction = graphene.Field(Transaction, description="As it is from now on.")
+    transaction = graphene.Field(Transaction, description="The row after the change.")
 
     @classmethod
     def change(
@@ -246,7 +246,7 @@ class DeleteTransaction(Mutation):
         id = UUID(required=True, description="Id of a transaction of yours.")
 
     permission = "portfolios.delete_transaction"
-    deleted_id = graphene.Field(UUID, description="The id of what is gone.")
+    deleted_id = graphene.Field(UUID, description="The id of the deleted row.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:

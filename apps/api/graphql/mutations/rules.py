@@ -85,7 +85,7 @@ class UpdateRule(Mutation):
         channels = graphene.List(graphene.NonNull(UUID), description=_CHANNELS)
 
     permission = "rules.change_rule"
-    rule = graphene.Field(Rule, description="As it is from now on.")
+    rule = graphene.Field(Rule, description="The row after the change.")
 
     @classmethod
     def change(
@@ -130,7 +130,7 @@ class _Switch(Mutation):
 
     permission = "rules.change_rule"
     is_enabled: bool
-    rule = graphene.Field(Rule, description="As it is from now on.")
+    rule = graphene.Field(Rule, description="The row after the change.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:

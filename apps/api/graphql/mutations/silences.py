@@ -80,7 +80,7 @@ class EndSilence(Mutation):
         id = UUID(required=True, description="Id of a silence of yours.")
 
     permission = "notify.change_silence"
-    silence = graphene.Field(Silence, description="As it is from now on.")
+    silence = graphene.Field(Silence, description="The row after the change.")
 
     @classmethod
     def change(cls, context: Context, now: datetime, *, id: PythonUUID) -> dict[str, Any]:

@@ -92,15 +92,15 @@ class Alert(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    kind = graphene.Field(AlertKind, required=True, description="What kind of alert it is.")
-    severity = graphene.Field(Severity, required=True, description="How much it matters.")
-    state = graphene.Field(AlertState, required=True, description="Where it stands.")
+    kind = graphene.Field(AlertKind, required=True, description="The kind of alert.")
+    severity = graphene.Field(Severity, required=True, description="The severity.")
+    state = graphene.Field(AlertState, required=True, description="Its state.")
     rule = graphene.Field(Rule, description="The rule that opened it, where one did.")
     version = graphene.Int(description="Number of the rule's version that opened it.")
-    asset = graphene.Field(Asset, description="The asset that it is about, where it is about one.")
+    asset = graphene.Field(Asset, description="The asset concerned, if any.")
     subject = graphene.Field(AlertSubject, description="Of kinds health and reconciliation: what it is about.")
     subject_id = graphene.Field(
-        NodeId, description="What `node` finds it by; null for the system, and for what is gone."
+        NodeId, description="The id to pass to `node`; null for the system and for deleted rows."
     )
     is_open = graphene.Boolean(required=True, description="Whether it is not over, acknowledged or not.")
     opened_at = graphene.Field(
@@ -110,7 +110,7 @@ class Alert(graphene.ObjectType):
     resolution = graphene.String(
         required=True, description="Why it ended, as a code of docs/rules.md; empty while it is open."
     )
-    resolution_text = graphene.String(required=True, description="The same for people.")
+    resolution_text = graphene.String(required=True, description="The same in words.")
     acknowledged_at = graphene.Field(DateTime, description="By the wall clock.")
     acknowledged_by = graphene.String(description="User who acknowledged it.")
     note = graphene.String(required=True, description="What they said to it; may be empty.")
@@ -202,7 +202,7 @@ class AlertChange(graphene.ObjectType):
 
     cursor = graphene.String(required=True, description="Where to go on behind it: the argument `after`.")
     event = graphene.Field(AlertEvent, required=True, description="What happened.")
-    alert = graphene.Field(Alert, required=True, description="The alert, as it is by now.")
+    alert = graphene.Field(Alert, required=True, description="The alert after the change.")
 
 
 class AlertsSubscription(graphene.ObjectType):

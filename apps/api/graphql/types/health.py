@@ -28,7 +28,7 @@ ADDRESS = re.compile(r"\S+(?:@|://)\S+")
 class Health(graphene.ObjectType):
     """The health of one thing. A thing that was not checked is never well."""
 
-    level = graphene.Field(HealthLevel, required=True, description="How well it is.")
+    level = graphene.Field(HealthLevel, required=True, description="The level.")
     since = graphene.Field(DateTime, description="Since when it is not well, as far as that is known.")
     code = graphene.String(required=True, description="The code of the problem; empty where it is well.")
     reason = graphene.String(required=True, description="The problem as a sentence; empty for strangers.")
@@ -48,12 +48,12 @@ class Health(graphene.ObjectType):
 class Problem(graphene.ObjectType):
     """A problem of one subject."""
 
-    subject = graphene.Field(HealthSubject, required=True, description="What kind of thing has it.")
+    subject = graphene.Field(HealthSubject, required=True, description="The kind of object that has the problem.")
     subject_id = graphene.Field(
-        NodeId, description="What `node` finds it by; null for the system, and for what is gone."
+        NodeId, description="The id to pass to `node`; null for the system and for deleted rows."
     )
     is_intended = graphene.Boolean(required=True, description="A person has decided it: it is no fault.")
-    health = graphene.Field(Health, required=True, description="What it is.")
+    health = graphene.Field(Health, required=True, description="The problem, with its reason and remedy.")
 
     def resolve_subject(problem: tuple[ProblemRow, domain.Health], info: Any) -> str:
         return problem[0].subject

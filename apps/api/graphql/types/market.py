@@ -72,7 +72,9 @@ class Asset(graphene.ObjectType):
     name = graphene.String(required=True, description="What people call it; may be empty.")
     aliases = graphene.List(graphene.NonNull(graphene.String), description="Other names by which `asset` finds it.")
     tags = graphene.List(
-        graphene.NonNull(graphene.String), required=True, description="By which rules name several assets at once."
+        graphene.NonNull(graphene.String),
+        required=True,
+        description="Tags, by which a rule can name several assets at once.",
     )
     signed = graphene.Boolean(required=True, description="Its price may be 0 or less.")
     price = graphene.Field(Decimal, description="The newest; null before the first.")
@@ -156,14 +158,14 @@ class Feed(graphene.ObjectType):
 
     id = graphene.Field(FeedId, required=True, description="Its name.")
     name = graphene.String(required=True, description="Its name.")
-    interval_seconds = graphene.Int(required=True, description="How often it is fetched.")
+    interval_seconds = graphene.Int(required=True, description="Seconds between two fetches.")
     is_enabled = graphene.Boolean(required=True, description="False: it is paused.")
     seq = graphene.Int(required=True, description="Number of the last entry of its log.")
     evaluated_seq = graphene.Int(required=True, description="Number of the last entry that was evaluated.")
     as_of = graphene.Field(DateTime, description="Its clock: for a recording, the recording's own time.")
     next_slot = graphene.Field(DateTime, required=True, description="When it is due.")
     failures = graphene.Int(required=True, description="Answers missing in a row.")
-    health = graphene.Field(Health, description="How it is.")
+    health = graphene.Field(Health, description="Its health.")
     assets = pages_of(AssetConnection, description="Its assets, by symbol.")
 
     def resolve_health(feed: FeedRow, info: Any) -> Any:
@@ -295,7 +297,7 @@ class QuoteUpdate(graphene.ObjectType):
 
     cursor = graphene.String(required=True, description="Where to go on behind it: the argument `after`.")
     asset = graphene.Field(Asset, required=True, description="The asset that it is of.")
-    at = graphene.Field(DateTime, required=True, description="Since when the price is true.")
+    at = graphene.Field(DateTime, required=True, description="Since when the price is valid.")
     price = graphene.Field(Decimal, required=True, description="The price.")
     volume = graphene.Field(Decimal, description="Null if the provider gives none.")
 

@@ -36,25 +36,25 @@ class TimeRange(graphene.InputObjectType):
 
 
 class LogsQuery(graphene.InputObjectType):
-    """Which log lines. What is left out matches any."""
+    """Filters of log lines. A filter that is left out matches every line."""
 
     service = graphene.String(description="Name of the process that wrote them, like web or analyzer.")
     level = LogLevel(description="Lines of this level alone.")
-    contains = graphene.String(description="A text in them, of 1 to 200 characters, in this case of letters.")
+    contains = graphene.String(description="Text that the lines contain, 1 to 200 characters, case-sensitive.")
 
 
 class MonitoringError(graphene.ObjectType):
     """Why there is no answer. The other fields of the request are answered."""
 
-    code = graphene.Field(MonitoringErrorCode, required=True, description="For programs.")
-    message = graphene.String(required=True, description="The same for people, with what to do.")
+    code = graphene.Field(MonitoringErrorCode, required=True, description="The code.")
+    message = graphene.String(required=True, description="The same in words, with what to do.")
 
 
 class MetricLabel(graphene.ObjectType):
     """A label of a series."""
 
-    name = graphene.String(required=True, description="What it says something of, like feed.")
-    value = graphene.String(required=True, description="What it says.")
+    name = graphene.String(required=True, description="The name of the label, like feed.")
+    value = graphene.String(required=True, description="The value.")
 
 
 class MetricSeries(graphene.ObjectType):
@@ -71,9 +71,9 @@ class MetricSeries(graphene.ObjectType):
 
 
 class Metrics(graphene.ObjectType):
-    """What Prometheus answers."""
+    """The answer of Prometheus."""
 
-    unit = graphene.String(required=True, description="Of the values, like s or quotes/s; empty for PromQL.")
+    unit = graphene.String(required=True, description="Unit of the values, like s or quotes/s; empty for PromQL.")
     step_seconds = graphene.Int(description="The seconds between two values; null where nothing was asked.")
     series = graphene.List(
         graphene.NonNull(MetricSeries), required=True, description="At most 50, in the order of their labels."
@@ -89,7 +89,7 @@ class LogLine(graphene.ObjectType):
     level = graphene.String(required=True, description="Its level; empty for lines of other programs.")
     logger = graphene.String(required=True, description="The module that wrote it; empty for other programs.")
     trace_id = graphene.String(required=True, description="The trace that it belongs to; else empty.")
-    message = graphene.String(required=True, description="What it says; of other programs, the whole line.")
+    message = graphene.String(required=True, description="The message; for other programs, the whole line.")
     text = graphene.String(required=True, description="The whole line, as it was written.")
 
     def resolve_service(line: loki.Line, info: Any) -> str:
@@ -110,7 +110,7 @@ class LogLine(graphene.ObjectType):
 
 
 class Logs(graphene.ObjectType):
-    """What Loki answers."""
+    """The answer of Loki."""
 
     lines = graphene.List(graphene.NonNull(LogLine), required=True, description="The newest first.")
     error = graphene.Field(MonitoringError, description="Why there are no lines; else null.")
@@ -125,7 +125,7 @@ _LIMIT = f"How many lines: 1 to {loki.LINES_MOST}."
 class MonitoringQuery(graphene.ObjectType):
     metrics = graphene.Field(
         Metrics,
-        query=MetricsQuery(required=True, description="What is asked for."),
+        query=MetricsQuery(required=True, description="The query to run."),
         range=TimeRange(description=_RANGE_OF_METRICS),
         step_seconds=graphene.Int(description=_STEP),
         description="Metrics of this installation over time, from Prometheus. None is of one owner.",
@@ -135,11 +135,11 @@ class MonitoringQuery(graphene.ObjectType):
         query=graphene.String(required=True, description="PromQL, of at most 2000 characters."),
         range=TimeRange(description=_RANGE_OF_METRICS),
         step_seconds=graphene.Int(description=_STEP),
-        description="What Prometheus answers to any PromQL. For operators.",
+        description="The result of a PromQL expression. For operators.",
     )
     logs = graphene.Field(
         Logs,
-        query=LogsQuery(description="Which lines; by default all."),
+        query=LogsQuery(description="Filters of the lines; by default all lines."),
         range=TimeRange(description=f"{_RANGE_OF_LOGS} With `traceId`, the last day."),
         trace_id=graphene.String(description="Lines of this trace alone: its 32 digits."),
         limit=graphene.Int(default_value=loki.LINES_DEFAULT, description=_LIMIT),
@@ -150,7 +150,7 @@ class MonitoringQuery(graphene.ObjectType):
         query=graphene.String(required=True, description="LogQL that gives lines, of at most 2000 characters."),
         range=TimeRange(description=_RANGE_OF_LOGS),
         limit=graphene.Int(default_value=loki.LINES_DEFAULT, description=_LIMIT),
-        description="What Loki answers to any LogQL that gives lines. For superusers.",
+        description="The log lines that a LogQL query selects. For superusers.",
     )
 
     def resolve_metrics(

@@ -31,7 +31,7 @@ class Channel(graphene.ObjectType):
 
     id = public_id()
     name = graphene.String(required=True, description="Its name, unique for its owner.")
-    kind = graphene.String(required=True, description="How it sends, like inbox or webhook.")
+    kind = graphene.String(required=True, description="The kind of channel, like inbox or webhook.")
     is_enabled = graphene.Boolean(required=True, description="False: nothing is sent here.")
     is_failing = graphene.Boolean(required=True, description="Whether the last try did not get through.")
     switched_off_because = graphene.String(
@@ -40,17 +40,17 @@ class Channel(graphene.ObjectType):
     wants_resolved = graphene.Boolean(required=True, description="Also say when an alert is over.")
     wants_system = graphene.Boolean(required=True, description="Also notify of alerts about the installation.")
     group_wait_seconds = graphene.Int(
-        required=True, description="How long it waits for more alerts, which come as one message."
+        required=True, description="How long it waits for more alerts, to send them in one message."
     )
     messages_per_minute = graphene.Int(required=True, description="0: no limit.")
     repeat_minutes = graphene.Int(required=True, description="Between reminders; 0: none.")
     quiet_from = graphene.String(description="When quiet hours begin; null: there are none.")
     quiet_until = graphene.String(description="When quiet hours end.")
     quiet_zone = graphene.String(required=True, description="The time zone of quiet hours.")
-    quiet_allow_critical = graphene.Boolean(required=True, description="What is critical comes in quiet hours too.")
+    quiet_allow_critical = graphene.Boolean(required=True, description="Critical alerts are sent in quiet hours too.")
     subject_template = graphene.String(required=True, description="Empty: the default.")
     text_template = graphene.String(required=True, description="Empty: the default.")
-    health = graphene.Field(Health, description="How it is.")
+    health = graphene.Field(Health, description="Its health.")
 
     def resolve_health(channel: ChannelRow, info: Any) -> Any:
         return info.context.load(channel_health, channel.pk)
@@ -73,13 +73,13 @@ class Message(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    channel = graphene.Field(Channel, required=True, description="Where it is sent.")
-    status = graphene.Field(MessageStatus, required=True, description="How far it has come.")
+    channel = graphene.Field(Channel, required=True, description="The channel it is sent on.")
+    status = graphene.Field(MessageStatus, required=True, description="Its status.")
     subject = graphene.String(required=True, description="Its subject.")
     text = graphene.String(required=True, description="Its text.")
     attempts = graphene.Int(required=True, description="How many were begun.")
-    created_at = graphene.Field(DateTime, required=True, description="When it was made.")
-    delivered_at = graphene.Field(DateTime, description="When its receiver took it; null: not yet.")
+    created_at = graphene.Field(DateTime, required=True, description="When it was created.")
+    delivered_at = graphene.Field(DateTime, description="When its receiver accepted it; null: not yet.")
     alerts = graphene.List(
         graphene.NonNull(alerts.Alert), description="The alerts that it is about; empty for a test or a notice."
     )
@@ -104,7 +104,7 @@ class Silence(graphene.ObjectType):
     rule = graphene.Field(Rule, description="Alerts of this rule alone.")
     asset = graphene.Field(Asset, description="Alerts on this asset alone.")
     severity = graphene.Field(Severity, description="Alerts of this severity alone.")
-    starts_at = graphene.Field(DateTime, required=True, description="From when on.")
+    starts_at = graphene.Field(DateTime, required=True, description="The beginning.")
     ends_at = graphene.Field(DateTime, required=True, description="Then what was deferred is sent.")
     comment = graphene.String(required=True, description="Why.")
 

@@ -38,11 +38,11 @@ def exact(number: Fraction | PythonDecimal | None) -> PythonDecimal | None:
 class RateLeg(graphene.ObjectType):
     """A price by which an exchange rate was found."""
 
-    symbol = graphene.String(required=True, description="Symbol of the asset that it is the price of.")
+    symbol = graphene.String(required=True, description="Symbol of the asset that has this price.")
     price = graphene.Field(Decimal, required=True, description="The price.")
     is_inverse = graphene.Boolean(required=True, description="Whether 1 / price was taken.")
-    at = graphene.Field(DateTime, required=True, description="Since when the price is true.")
-    provider = graphene.String(required=True, description="Who gave it; empty where that is not kept.")
+    at = graphene.Field(DateTime, required=True, description="Since when the price is valid.")
+    provider = graphene.String(required=True, description="Its provider; empty if it is not stored.")
 
 
 class ExchangeRate(graphene.ObjectType):
@@ -58,9 +58,9 @@ class CashBalance(graphene.ObjectType):
     """A balance of one currency."""
 
     currency = graphene.String(required=True, description="The currency.")
-    balance = graphene.Field(Decimal, required=True, description="In that currency; may be below 0.")
-    rate = graphene.Field(ExchangeRate, description="Into the base currency. Null: none is known.")
-    value = graphene.Field(Decimal, description="In the base currency. Null: no rate is known.")
+    balance = graphene.Field(Decimal, required=True, description="The balance in that currency; may be below 0.")
+    rate = graphene.Field(ExchangeRate, description="The exchange rate into the base currency. Null: not known.")
+    value = graphene.Field(Decimal, description="The balance in the base currency. Null: no rate is known.")
 
     def resolve_balance(cash: CashValue, info: Any) -> PythonDecimal | None:
         return exact(cash.balance)
@@ -73,10 +73,10 @@ class CashBalance(graphene.ObjectType):
 
 
 class WorthParts(graphene.ObjectType):
-    """How the value came about: value = flows + realised + unrealised + income − fees − taxes + currencyOnCash, in the
-    base currency. Null: not known."""
+    """The sums that add up to the value, in the base currency: value = flows + realised + unrealised + income − fees −
+    taxes + currencyOnCash. Null: not known."""
 
-    flows = graphene.Field(Decimal, description="What came in from outside, less what went there.")
+    flows = graphene.Field(Decimal, description="Money and assets that came in from outside, less those that went out.")
     realised = graphene.Field(Decimal, description="Gain of what was sold, before fees and taxes.")
     unrealised = graphene.Field(Decimal, description="Gain of what is held, before fees and taxes.")
     income = graphene.Field(Decimal, description="Dividends and interest.")
@@ -86,9 +86,9 @@ class WorthParts(graphene.ObjectType):
 
 
 class Missing(graphene.ObjectType):
-    """Something that is not known, so that figures which need it are null."""
+    """A missing price or rate: figures that need it are null."""
 
-    what = graphene.Field(MissingKind, required=True, description="What it is.")
+    what = graphene.Field(MissingKind, required=True, description="Kind of the missing figure.")
     of = graphene.String(required=True, description="The symbol or the currency; empty for a split.")
     day = graphene.String(description="The day, like 2026-03-02, of which it is missing; null: now.")
 
@@ -96,21 +96,21 @@ class Missing(graphene.ObjectType):
 class Worth(graphene.ObjectType):
     """The value of a portfolio at the newest prices, in its base currency."""
 
-    value = graphene.Field(Decimal, description="Of all of it. Null: something is missing.")
-    known_value = graphene.Field(Decimal, description="Of that part of it whose value is known.")
+    value = graphene.Field(Decimal, description="The value of the whole portfolio. Null: something is missing.")
+    known_value = graphene.Field(Decimal, description="The value of all parts whose value is known.")
     oldest_at = graphene.Field(DateTime, description="The time of the oldest price used, those of rates too.")
     cash = graphene.List(graphene.NonNull(CashBalance), required=True, description="Its balances, by currency.")
-    parts = graphene.Field(WorthParts, description="How the value came about.")
+    parts = graphene.Field(WorthParts, description="The sums that add up to the value.")
     missing = graphene.List(graphene.NonNull(Missing), required=True, description="Why figures are null.")
 
 
 class PositionWorth(graphene.ObjectType):
     """The value of a position or a lot at the newest price, in the base currency. Null: not known."""
 
-    price = graphene.Field(Decimal, description="The newest, in the asset's currency.")
-    price_at = graphene.Field(DateTime, description="Since when it is true.")
-    price_age_seconds = graphene.Int(description="How old it is.")
-    provider = graphene.String(description="Who gave it.")
+    price = graphene.Field(Decimal, description="The newest price, in the asset's currency.")
+    price_at = graphene.Field(DateTime, description="Since when the price is valid.")
+    price_age_seconds = graphene.Int(description="The age of the price.")
+    provider = graphene.String(description="Its provider.")
     rate = graphene.Field(ExchangeRate, description="From the currency of the price into the base currency.")
     value = graphene.Field(Decimal, description="Quantity × price × rate.")
     gain = graphene.Field(Decimal, description="Value less cost, before fees and taxes.")
@@ -124,12 +124,14 @@ class Lot(graphene.ObjectType):
 
     at = graphene.Field(DateTime, required=True, description="When it was bought.")
     bought = graphene.Field(Decimal, required=True, description="The quantity that was bought.")
-    quantity = graphene.Field(Decimal, required=True, description="What is left of it, after splits.")
-    currency = graphene.String(required=True, description="That of the cost.")
-    cost = graphene.Field(Decimal, required=True, description="Of what is left, in that currency, without fees.")
+    quantity = graphene.Field(Decimal, required=True, description="The remaining quantity, after splits.")
+    currency = graphene.String(required=True, description="The currency of the cost.")
+    cost = graphene.Field(
+        Decimal, required=True, description="Cost of the remaining quantity, in that currency, without fees."
+    )
     base_cost = graphene.Field(Decimal, description="The same in the base currency. Null: the rate is not known.")
-    base_fees = graphene.Field(Decimal, description="Fees and taxes of the purchase of what is left.")
-    worth = graphene.Field(PositionWorth, description="What it is worth now.")
+    base_fees = graphene.Field(Decimal, description="Fees and taxes of the purchase of the remaining quantity.")
+    worth = graphene.Field(PositionWorth, description="Its value now.")
 
     def resolve_worth(lot: LotCopy, info: Any) -> Any:
         return info.context.load(_lot_worths, lot)
@@ -149,8 +151,8 @@ class Flow(graphene.ObjectType):
 class Volatility(graphene.ObjectType):
     """Standard deviation of daily log returns."""
 
-    period = graphene.Float(required=True, description="Of the whole period (× √n); 0.1 is 10 %.")
-    yearly = graphene.Float(required=True, description="Of a year of 252 trading days.")
+    period = graphene.Float(required=True, description="For the whole period (× √n); 0.1 is 10 %.")
+    yearly = graphene.Float(required=True, description="For a year of 252 trading days.")
 
 
 class Performance(graphene.ObjectType):
@@ -160,13 +162,13 @@ class Performance(graphene.ObjectType):
     start_value = graphene.Field(Decimal, description="The value before that day.")
     days = graphene.List(graphene.NonNull(graphene.Date), required=True, description="The days that count, in order.")
     values = graphene.List(Decimal, required=True, description=f"The value at the end of each of the days. {_UNKNOWN}")
-    flows = graphene.List(graphene.NonNull(Flow), required=True, description="Of the days on which money moved.")
+    flows = graphene.List(graphene.NonNull(Flow), required=True, description="The flows, by day.")
     time_weighted = graphene.Field(Decimal, description="Time-weighted return of the period, not annualised.")
     unknown = graphene.String(
         required=True,
-        description="Why there is none: no_days, unknown_value, negative_start; else empty.",
+        description="Why there is no return: no_days, unknown_value or negative_start; otherwise empty.",
     )
-    unknown_day = graphene.Date(description="The day on which that is so.")
+    unknown_day = graphene.Date(description="The day of that value.")
     money_weighted_yearly = graphene.Field(Decimal, description="The annual rate (XIRR, Act/365F). Null: none.")
     money_weighted_rates = graphene.List(
         graphene.NonNull(Decimal), required=True, description="The annual rates that fit, where several do."

@@ -46,8 +46,8 @@ class Position(graphene.ObjectType):
     """A portfolio's quantity of one asset, and its gains on it, in the base currency, with 12 decimals. Null:
     an exchange rate is not known."""
 
-    asset = graphene.Field(Asset, required=True, description="What is held.")
-    quantity = graphene.Field(Decimal, required=True, description="How much of it is held; 0: it is closed.")
+    asset = graphene.Field(Asset, required=True, description="The asset that is held.")
+    quantity = graphene.Field(Decimal, required=True, description="The quantity held; 0: the position is closed.")
     cost = graphene.Field(Decimal, description="Of what is held, without fees and taxes.")
     fees = graphene.Field(Decimal, description="Fees and taxes of the purchases of what is held.")
     realised = graphene.Field(Decimal, description="Gain of what was sold, before fees and taxes.")
@@ -55,8 +55,8 @@ class Position(graphene.ObjectType):
     currency_part = graphene.Field(Decimal, description="The part of it by exchange rates.")
     costs = graphene.Field(Decimal, description="Fees and taxes of what was sold.")
     income = graphene.Field(Decimal, description="Dividends and interest.")
-    worth = graphene.Field(PositionWorth, description="What it is worth now. Null: nothing is held.")
-    lots = pages_of(LotConnection, description="The purchases that what is held comes from, the oldest first.")
+    worth = graphene.Field(PositionWorth, description="Its value now. Null: nothing is held.")
+    lots = pages_of(LotConnection, description="The purchases that make up the position, oldest first.")
 
     def resolve_worth(position: PositionRow, info: Any) -> Any:
         return info.context.load(position_worths, position)
@@ -75,37 +75,37 @@ class Transaction(graphene.ObjectType):
         interfaces = (Node,)
 
     id = public_id()
-    kind = graphene.Field(TransactionKind, required=True, description="What it is.")
+    kind = graphene.Field(TransactionKind, required=True, description="Kind of transaction.")
     event = graphene.Field(CorporateEvent, description="Null for what is no corporate event.")
     at = graphene.Field(DateTime, required=True, description="When it happened.")
     has_time = graphene.Boolean(required=True, description="False: only the date counts.")
-    asset = graphene.Field(Asset, description="The asset that it is about, where it is about one.")
+    asset = graphene.Field(Asset, description="The asset concerned, if any.")
     to_asset = graphene.Field(Asset, description="The asset that a corporate event leads to.")
     quantity = graphene.Field(Decimal, description="Quantity of the asset.")
     amount = graphene.Field(Decimal, description="Money before fees and taxes.")
     currency = graphene.String(required=True, description="Currency of the amount; may be empty.")
-    rate = graphene.Field(Decimal, description="The exchange rate that is written on it.")
+    rate = graphene.Field(Decimal, description="The exchange rate that the transaction states.")
     fee = graphene.Field(Decimal, required=True, description="0: none.")
     fee_currency = graphene.String(required=True, description="Empty: that of the amount.")
     fee_asset = graphene.Field(Asset, description="The coin that the fee was paid in.")
     fee_quantity = graphene.Field(Decimal, description="The quantity of that coin.")
     tax = graphene.Field(Decimal, required=True, description="0: none.")
     tax_currency = graphene.String(required=True, description="Empty: that of the amount.")
-    counter_amount = graphene.Field(Decimal, description="What a conversion gave.")
+    counter_amount = graphene.Field(Decimal, description="The amount received in a conversion.")
     counter_currency = graphene.String(required=True, description="Currency of that; else empty.")
-    acquired_at = graphene.Field(DateTime, description="When what was delivered was bought first.")
+    acquired_at = graphene.Field(DateTime, description="When the delivered assets were first bought.")
     to_portfolio = graphene.Field(UUID, description="Id of the portfolio that a transfer goes to.")
     numerator = graphene.Int(description="Of the ratio of a corporate event.")
     denominator = graphene.Int(description="Of the ratio of a corporate event.")
     cost_share = graphene.Field(Decimal, description="The part of the cost that moves to the other asset.")
-    notes = graphene.String(required=True, description="What its owner noted; may be empty.")
+    notes = graphene.String(required=True, description="Its owner's notes; may be empty.")
     group_id = graphene.String(
         required=True, description="The same for transactions that belong together; may be empty."
     )
-    external_id = graphene.String(required=True, description="What another program calls it; may be empty.")
+    external_id = graphene.String(required=True, description="Its id in another program; may be empty.")
     recorded_at = graphene.Field(DateTime, required=True, description="When it was recorded.")
     used_rate = graphene.Field(
-        ExchangeRate, description="The rate that was found for its currency at its time, where none is written on it."
+        ExchangeRate, description="The exchange rate that was found for its time, if it states none."
     )
 
     def resolve_used_rate(row: TransactionRow, info: Any) -> Any:
@@ -134,8 +134,8 @@ class Portfolio(graphene.ObjectType):
     base_currency = graphene.String(required=True, description="The currency in which it is valued.")
     method = graphene.Field(LotMethod, required=True, description="Which lots a sale takes.")
     tracks_cash = graphene.Boolean(required=True, description="Whether balances of cash belong to it.")
-    created_at = graphene.Field(DateTime, required=True, description="When it was made.")
-    worth = graphene.Field(Worth, description="What it is worth now, and how that came about.")
+    created_at = graphene.Field(DateTime, required=True, description="When it was created.")
+    worth = graphene.Field(Worth, description="The value of the portfolio now, with its parts.")
     positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
     transactions = pages_of(TransactionConnection, description="Newest first.")
 

@@ -31,13 +31,13 @@ class RuleState(graphene.ObjectType):
     """Where one rule stands on one asset, as of the last entry of the log that was evaluated."""
 
     asset = graphene.Field(Asset, required=True, description="The asset that it is evaluated on.")
-    state = graphene.Field(State, required=True, description="Where it stands.")
+    state = graphene.Field(State, required=True, description="Its state.")
     since = graphene.Field(DateTime, description="When it came into this state, by the feed's clock.")
     unknown = graphene.String(
         required=True,
         description="Why the last evaluation was neither yes nor no, as a code of docs/rules.md; else empty.",
     )
-    unknown_text = graphene.String(required=True, description="The same for people.")
+    unknown_text = graphene.String(required=True, description="The same in words.")
     reason = graphene.String(required=True, description="Why the last step was taken, as a code of docs/rules.md.")
     reason_text = graphene.String(required=True, description="The same for people, with what was raised.")
     detail = graphene.String(required=True, description="The exception's text if the evaluation failed; else empty.")
@@ -69,7 +69,7 @@ class Rule(graphene.ObjectType):
     description = graphene.String(description="What it says, in words.")
     document = graphene.Field(JSON, description="What it says, in the written form of docs/rules.md.")
     version = graphene.Int(description="Number of the newest version.")
-    created_at = graphene.Field(DateTime, required=True, description="When it was made.")
+    created_at = graphene.Field(DateTime, required=True, description="When it was created.")
     deleted_at = graphene.Field(DateTime, description="A deleted rule is seen by its alerts only.")
     health = graphene.Field(Health, description="How it is, by itself and by what it depends on. For its owner.")
     states = pages_of(RuleStateConnection, description="Where it stands on each asset.")

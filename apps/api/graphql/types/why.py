@@ -26,9 +26,9 @@ class WhyPart(graphene.ObjectType):
     """A part of a rule's condition, and what it saw."""
 
     depth = graphene.Int(required=True, description="0: the whole condition; 1: what it combines, and so on.")
-    summary = graphene.String(required=True, description="What must hold, in words.")
+    summary = graphene.String(required=True, description="The condition, in words.")
     result = graphene.Boolean(description="Whether it holds; null: it cannot be decided yet.")
-    figures = graphene.String(required=True, description="What was compared, in words; may be empty.")
+    figures = graphene.String(required=True, description="The compared figures, in words; may be empty.")
 
     def resolve_depth(line: tuple[int, Part], info: Any) -> int:
         return line[0]
@@ -46,27 +46,27 @@ class WhyPart(graphene.ObjectType):
 class PriceSeen(graphene.ObjectType):
     """A quote that was evaluated."""
 
-    at = graphene.Field(DateTime, required=True, description="Since when the price was true.")
+    at = graphene.Field(DateTime, required=True, description="Since when the price was valid.")
     price = graphene.Field(Decimal, required=True, description="The price.")
 
 
 class Why(graphene.ObjectType):
-    """Where a rule stood on an asset at a moment, and what it saw, from its feed's log evaluated again."""
+    """The state of a rule on an asset at a moment, and what it saw, computed from its feed's log."""
 
     refusal = graphene.String(
         description="Why there is no answer, in words: like quotes that are kept no more. Then all other fields are "
         "null; else this one is."
     )
-    summary = graphene.String(description="Where it stood, in words.")
+    summary = graphene.String(description="The state of the rule then, in words.")
     state = graphene.Field(State, description="The same as a code.")
     unknown = graphene.String(
         description="Why the condition could not be decided, as a code of docs/rules.md; else empty."
     )
-    unknown_text = graphene.String(description="The same for people.")
+    unknown_text = graphene.String(description="The same in words.")
     since = graphene.Field(DateTime, description="When it came into this state, by the feed's clock.")
     opened_at = graphene.Field(DateTime, description="When it last opened an alert that notified.")
-    is_suppressed = graphene.Boolean(description="Its opening came within the cooldown, and notified nobody.")
-    cooling_until = graphene.Field(DateTime, description="Until then its next opening would notify nobody.")
+    is_suppressed = graphene.Boolean(description="It opened within the cooldown, so nobody was notified.")
+    cooling_until = graphene.Field(DateTime, description="Until then a new opening notifies nobody.")
     evaluated_at = graphene.Field(DateTime, description="The last evaluation before the moment; null: there was none.")
     parts = graphene.List(
         graphene.NonNull(WhyPart), description="The condition and its parts, as they are read; null before a quote."
@@ -75,7 +75,7 @@ class Why(graphene.ObjectType):
     newest = graphene.Field(PriceSeen, description="The newest quote.")
     previous = graphene.Field(PriceSeen, description="The quote before it.")
     version = graphene.Int(description="Number of the rule's version that was evaluated.")
-    description = graphene.String(description="What this version says, in words.")
+    description = graphene.String(description="This version of the rule, in words.")
     entry = graphene.Field(FeedEntry, description="The last entry of the log that was read.")
 
 
@@ -84,7 +84,7 @@ class WhyQuery(graphene.ObjectType):
         Why,
         rule=UUID(required=True, description="Id of a rule of yours, also of one that was deleted."),
         asset=AssetId(required=True, description="Id, symbol or alias of an asset."),
-        at=DateTime(description="The moment, by the feed's clock; by default now, as far as the log is evaluated."),
+        at=DateTime(description="The moment, by the feed's clock; by default the last evaluated entry."),
         description="Why a rule did or did not fire. Null where the rule or the asset is none, or is not yours. "
         f"At most {ASKED_MOST} are answered in one request.",
     )
