@@ -306,9 +306,8 @@ def sweep() -> dict[str, int]:
 
     That is: entries not evaluated, derived feeds behind their legs, backtests whose worker is gone, the next pages of
     backfills that were asked for, cache writes that failed, portfolios with series that do not know a split yet,
-    reminders that are due, and rules that follow changed
-    assets. (Each tick looks after notifications.) The database is the source of truth and queues only speed things up,
-    so a lost message costs seconds and nothing else.
+    reminders that are due, and rules that follow changed assets. (Each tick looks after notifications.) The database is
+    the source of truth and queues only speed things up, so a lost message costs seconds and nothing else.
     """
     now = timezone.now()
     behind = market.claim_feeds_behind(before=now - BEHIND, now=now)

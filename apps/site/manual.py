@@ -50,7 +50,7 @@ def add_page(request: HttpRequest) -> HttpResponse:
         except ValidationError as error:
             form.note(error)
         else:
-            messages.success(request, f"{asset.symbol} is made. Type its prices here, or upload them.")
+            messages.success(request, f"{asset.symbol} was created. Type its prices here, or upload them.")
             return redirect("manual", asset.external_id)
     return render(request, "site/manual_form.html", {"title": "New manual asset", "form": form})
 

@@ -95,7 +95,7 @@ def add_page(request: HttpRequest) -> HttpResponse:
         except ValidationError as error:
             form.add_error(None, error) if not hasattr(error, "error_dict") else _note_columns(form, error)
         else:
-            messages.success(request, f"{asset.symbol} is made. {_said_of_past(asset)}")
+            messages.success(request, f"{asset.symbol} was created. {_said_of_past(asset)}")
             return redirect("series", asset.external_id)
     return _form_page(request, form, "New derived series")
 
@@ -249,7 +249,7 @@ def _next_quote(asset: Asset, legs: Sequence[Asset]) -> str:
         return f"No quote comes before {' and '.join(without)} {'has' if len(without) == 1 else 'have'} a price."
     off = [one.symbol for one in legs if one.feed is not None and not one.feed.is_enabled]
     if off:
-        return f"The feed of {off[0]} is switched off: no quote comes of it until it is on."
+        return f"The feed of {off[0]} is disabled: no quotes come before it is enabled."
     seconds = max((one.interval_seconds for one in feeds.values()), default=0)
     return f"The next quote is expected within about {format_span(seconds)}, once the feeds of its legs have answered."
 

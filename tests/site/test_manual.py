@@ -74,7 +74,7 @@ def test_an_asset_is_made_and_says_what_to_do_next(client, ada):
     answer = client.post(NEW, {"symbol": "house", "currency": "eur", "name": "My house"}, follow=True)
     asset = every_asset().get()
     assert (asset.symbol, asset.currency, asset.name, asset.owner) == ("HOUSE", "EUR", "My house", ada)
-    assert "HOUSE is made. Type its prices here, or upload them." in answer.text
+    assert "HOUSE was created. Type its prices here, or upload them." in answer.text
     assert "No price yet" in answer.text
     assert "HOUSE" in client.get(LIST).text
     second = client.post(NEW, {"symbol": "CAR", "currency": "EUR"}, follow=True)

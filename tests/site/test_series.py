@@ -60,7 +60,7 @@ def test_a_new_series_says_what_its_past_is_and_when_a_quote_comes(client, ada, 
     series = every_asset().get(symbol="USDC-USD")
     assert (series.owner, series.currency, series.name) == (ada, "USD", "Dollar coin")
     assert answer.redirect_chain == [(page(series), 302)]
-    assert "USDC-USD is made. Its past is filled: 1 quote from" in answer.text
+    assert "USDC-USD was created. Its past is filled: 1 quote from" in answer.text
     assert "The next quote is expected within about" in answer.text
     assert "BTC-USD divided by BTC-USDC" in answer.text
     assert "BTC-USDC&#x27;s 5 minutes" in answer.text
