@@ -4,11 +4,11 @@ there are."""
 import json
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from apps.pipeline import flow
-from tests.builders import make_owner
+from tests.builders import make_feed, make_owner
 from tests.idle_rows import make_idle
 
 pytestmark = [pytest.mark.django_db, pytest.mark.servers]
@@ -17,7 +17,12 @@ KINDS = ["feeds", "assets", "rules", "channels", "alerts"]
 
 
 def rows_read(plan):
-    """Return how many rows the nodes of a plan have read, those that a filter dropped among them."""
+    """Return how many rows the nodes of a plan have read, those that a filter dropped among them.
+
+    A bitmap of an index counts entries of rows that were rolled back until a vacuum takes them away; the scan of the
+    table above it counts the rows."""
+    if plan["Node Type"] in ("Bitmap Index Scan", "BitmapOr", "BitmapAnd"):
+        return 0
     own = plan["Actual Rows"] + sum(plan.get(f"Rows Removed by {by}", 0) for by in ("Filter", "Index Recheck"))
     return own * plan["Actual Loops"] + sum(map(rows_read, plan.get("Plans", ())))
 
@@ -40,11 +45,20 @@ def read_by(work):
     return found
 
 
+def leave_dead_rows():
+    """Leave the index entries of feeds that were due and are rolled back, as tests that ran before do."""
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        for number in range(5):
+            make_feed(name=f"due-{number}")
+        raise ZeroDivisionError
+
+
 @pytest.mark.parametrize("work", [flow.start_due, flow.sweep])
 def test_what_is_read_does_not_grow_with_what_there_is(work):
     owner = make_owner()
     make_idle(owner=owner, name="few", **dict.fromkeys(KINDS, 200))
     few = read_by(work)
+    leave_dead_rows()
     make_idle(owner=owner, name="many", **dict.fromkeys(KINDS, 800))
 
     assert read_by(work) == few
