@@ -20,7 +20,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
 from apps.accounts import queries
-from apps.accounts.models import IdempotencyKey, SignInAttempt
+from apps.accounts.models import IdempotencyKey, Profile, SignInAttempt
 from apps.mail import SEVEN_BIT
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,11 @@ IDEMPOTENCY_KEYS_KEPT = timedelta(hours=24)
 
 # One thread: who asks for a mail does not wait for the mail server, so the time says nothing about who has an account.
 _mailer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mailer")
+
+
+def note_inbox_seen(*, user: AbstractBaseUser, now: datetime) -> None:
+    """Note that a person looks into the inbox: what is there is no longer unread."""
+    Profile.objects.update_or_create(user=user, defaults={"inbox_seen_at": now})
 
 
 def address_of(request: HttpRequest | None) -> str:
