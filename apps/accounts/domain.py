@@ -1,6 +1,8 @@
-"""Names of users: which a reader could take for each other; and the account of nobody. Pure."""
+"""Names of users: which a reader could take for each other; the time zones that there are; the account of nobody.
+Pure."""
 
 import unicodedata
+from zoneinfo import available_timezones
 
 # The id and the name of the account that has what must stay of deleted ones. No sequence of the database gives the id,
 # and no form takes the name.
@@ -9,6 +11,11 @@ DELETED_ACCOUNT, DELETED_ACCOUNT_NAME = -2, "deleted account"
 _LAST_CHARACTER = "\u017f"
 # Signs that look like others, and letters that are no sign with a mark.
 _LOOKS_LIKE = str.maketrans("I1|ı0łŁøØđĐħŧ", "llliOlLoOdDht")
+
+
+def time_zone_choices() -> list[tuple[str, str]]:
+    """Return the names of all time zones as a form offers them."""
+    return [(name, name) for name in sorted(available_timezones())]
 
 
 def is_latin(name: str) -> bool:

@@ -6,7 +6,6 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
@@ -18,6 +17,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from apps.accounts import queries
+from apps.accounts.domain import time_zone_choices
 from apps.accounts.models import Profile, SignInAttempt
 from apps.accounts.services import address_of, begin_attempt, send_password_link
 from apps.market.models import Asset
@@ -41,7 +41,7 @@ class ProfileForm(forms.ModelForm):
     """A person's preferences."""
 
     time_zone = forms.ChoiceField(
-        choices=lambda: [(name, name) for name in sorted(available_timezones())],
+        choices=time_zone_choices,
         help_text=Profile._meta.get_field("time_zone").help_text,
     )
 
