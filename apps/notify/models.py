@@ -75,7 +75,7 @@ class Channel(PublicId):
         max_length=64,
         default="UTC",
         validators=[validate_time_zone],
-        help_text="Time zone of the quiet hours, like Europe/Kyiv or America/New_York.",
+        help_text="Time zone of the quiet hours.",
     )
     quiet_allow_critical = models.BooleanField(default=True, help_text="What is critical comes in quiet hours too.")
     subject_template = models.CharField(

@@ -374,6 +374,18 @@ def median_milliseconds(channel: Channel, *, now: datetime) -> int | None:
     return taken[(count - 1) // 2] if count else None
 
 
+def last_try_failed(channel: Any) -> bool:
+    """Tell whether the last attempt on a channel `with_last_try` failed, and nothing was delivered since."""
+    last = channel.last_delivery
+    return channel.tried_outcome in FAILURES and (last is None or last < channel.tried_at)
+
+
+def last_test(channel: Channel, *, now: datetime) -> Message | None:
+    """Return the last test of a channel within HEALTH_SPAN, None where there was none."""
+    tests = channel.messages.filter(kind=Message.Kind.TEST, created_at__gte=now - HEALTH_SPAN)
+    return tests.order_by("-created_at").first()
+
+
 def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
     """Return (state, a sentence on it) of a channel `with_health`: off, asked to wait, failing, works, or untried."""
     if not channel.is_enabled:
@@ -388,7 +400,7 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
     tried: Any = channel
     last = tried.last_delivery
     # No column records a failed test, or a failure before the channel was enabled again.
-    if tried.tried_outcome in FAILURES and (last is None or last < tried.tried_at):
+    if last_try_failed(tried):
         because = f": {tried.tried_detail.rstrip('.')}" if tried.tried_detail else ""
         return "failing", f"The last try, at {domain.moment(tried.tried_at)}, did not get through{because}."
     if last is None:
