@@ -94,6 +94,7 @@ urlpatterns = [
     path("accounts/profile/", site.ProfileEdit.as_view(), name="profile"),
     path("accounts/profile/saved/", site.ProfileSaved.as_view(), name="profile_saved"),
     path("accounts/download/", own_account.account_download, name="account_download"),
+    path("accounts/delete/", own_account.account_delete, name="account_delete"),
     path("accounts/password/", site.PasswordChange.as_view(), name="password_change"),
     path("accounts/password/done/", site.PasswordChangeDone.as_view(), name="password_change_done"),
     path("accounts/reset/", site.PasswordReset.as_view(), name="password_reset"),

@@ -75,6 +75,20 @@ def messages_about(user: AbstractBaseUser | AnonymousUser, alert_ids: Iterable[i
     return rows.exclude(Exists(before))
 
 
+def notifications_about(user: AbstractBaseUser | AnonymousUser, alert_ids: Iterable[int]) -> QuerySet[Notification]:
+    """Return the notifications of these alerts on the channels that `user` may see, each with its `alert_id`."""
+    rows = Notification.objects.filter(event__alert__in=alert_ids, channel__in=channels_seen_by(user))
+    return rows.select_related("event", "channel", "message__channel").annotate(alert_id=F("event__alert"))
+
+
+def attempts_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[Attempt]]:
+    """Return message id -> its attempts in their order. Whose they are is the caller's business."""
+    found: dict[uuid.UUID, list[Attempt]] = {}
+    for attempt in Attempt.objects.filter(message__in=list(message_ids)).order_by("message", "number"):
+        found.setdefault(attempt.message_id, []).append(attempt)
+    return found
+
+
 def alert_ids_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[int]]:
     """Return message id -> the ids of its alerts, in the order in which the message lists them."""
     found: dict[uuid.UUID, list[int]] = {}

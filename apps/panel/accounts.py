@@ -15,7 +15,6 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.accounts import roles
 from apps.accounts.services import send_password_link
-from apps.canary import is_not_canary
 from apps.panel.account_forms import InvitedForm, MadeForm, RenamedForm
 from apps.panel.kit.addresses import CheckedAddress
 
@@ -51,7 +50,7 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
     search_fields = ["username", "email"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).filter(is_not_canary("pk")).prefetch_related("groups")
+        return super().get_queryset(request).filter(pk__gt=0).prefetch_related("groups")
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         if obj is None:

@@ -9,9 +9,11 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.contrib.auth import authenticate
 from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 from django.utils import timezone
 
 from apps.accounts import queries
@@ -83,6 +85,31 @@ class ResetForm(PasswordResetForm):
         if attempt is not None:
             for user in self.get_users(email):
                 send_password_link(user=user, is_new=False)
+
+
+class DeleteAccountForm(forms.Form):
+    """The reader's password, as the confirmation that the account is theirs and is to go."""
+
+    password = forms.CharField(
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+        strip=False,
+        help_text="Type it to confirm.",
+    )
+
+    def __init__(self, *args: Any, request: HttpRequest) -> None:
+        super().__init__(*args)
+        self._request = request
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        name = self._request.user.get_username()
+        # By the one door, which counts who knocks.
+        if authenticate(self._request, username=name, password=password) != self._request.user:
+            attempt = {"kind": SignInAttempt.Kind.PASSWORD, "name": name, "address": address_of(self._request)}
+            if queries.attempts_are_used_up(**attempt, now=timezone.now()):
+                raise ValidationError(f"{USED_UP}.", code="used_up")
+            raise ValidationError("This is not your password.", code="wrong")
+        return password
 
 
 class ImportForm(forms.Form):

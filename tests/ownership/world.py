@@ -7,6 +7,7 @@ from django.utils import timezone
 from apps.api.tokens.services import create_token
 from apps.market.domain import RawQuote
 from apps.market.models import Asset
+from apps.market.queries import every_feed
 from apps.market.services import create_manual_asset, watch
 from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending, roll_up
@@ -21,10 +22,11 @@ from tests.portfolios.rows import bought, columns, make_portfolio, record
 SECRET = "whsec_" + "c2VjcmV0" * 6
 
 
-def make_person(name):
-    """Return a member of Owner who owns something of every kind, beside an alert that is open."""
+def make_person(name, *, market=None):
+    """Return a member of Owner who owns something of every kind, an open alert too. market: the name of the feed of the
+    installation, and of its asset, that their rules are on."""
     person = make_member(name, is_staff=True)
-    [alert] = make_notified_alerts(person, 1, name=name)
+    [alert] = make_notified_alerts(person, 1, name=market or name)
     rule, asset = alert.rule, alert.asset
     hook = create_channel(
         owner=person, name="=Hook", kind="webhook", config={"url": "https://example.org/hook", "secret": SECRET}
@@ -42,7 +44,7 @@ def make_person(name):
     house = create_manual_asset(owner_id=person.pk, symbol=f"HOUSE-{name.upper()}", currency="EUR")
     store_prices(house, [RawQuote(house.symbol, "1000", START), RawQuote(house.symbol, "1100.5", at(60))], now=at(61))
     savings, other = make_portfolio(person, "Sávings/1", tracks_cash=True), make_portfolio(person, "Other")
-    stocks = Asset.objects.create(symbol=f"ACME-{name.upper()}", currency="EUR")
+    stocks = Asset.objects.create(symbol=f"ACME-{market or name}".upper(), currency="EUR")
     record(
         savings,
         columns("2024-01-01", "deposit", amount="5000", currency="EUR", notes="=1+1"),
@@ -57,7 +59,7 @@ def make_person(name):
         f"TWICE-{name.upper()}", "basket", {"asset": asset.symbol, "weight": "2"}, owner=person, now=at(2)
     )
     make_rule(person, name=f"own series of {name}", assets=[twice.symbol], condition=above(1_000))
-    for feed_id in sorted({asset.feed_id, *person.owned_feeds.values_list("pk", flat=True)}):
+    for feed_id in sorted({asset.feed_id, *every_feed().filter(owner=person).values_list("pk", flat=True)}):
         evaluate_pending(feed_id=feed_id)
     roll_up()
     return person

@@ -38,6 +38,7 @@ from apps.market.domain import (
     slot_of,
 )
 from apps.market.models import Asset, Candle, LatestQuote, Quote, Split, SupersededQuote, UnconfirmedQuote
+from apps.market.queries.each import first_of_each
 from apps.market.queries.splits import splits_of
 from apps.market.splits import Splits
 from apps.notation import WIDE
@@ -339,23 +340,30 @@ def _variations(latest: Mapping[int, Decimal], moments: Mapping[int, datetime]) 
     }
 
 
-def candles_of(asset_ids: Sequence[int], *, resolution: int, chosen: Q, limit: int) -> dict[int, list[Candle]]:
-    """Return asset id -> its newest candles of one resolution among those `chosen`, newest first, their prices with all
-    splits that are known now; three statements, and one for each candle in which a split was effective.
-
-    Where each asset's last row stands first, since numbering all of them would read years of minutes.
+def candles_of(
+    asset_ids: Sequence[int], *, resolution: int, chosen: Q, limit: int, is_descending: bool = True
+) -> dict[int, list[Candle]]:
+    """Return asset id -> its first candles of one resolution among those `chosen`, newest first or oldest first, their
+    prices with all splits that are known now; three statements, and one for each candle in which a split was effective.
     """
     candles = Candle.objects.filter(chosen, resolution=resolution)
-    last = candles.filter(asset=OuterRef("pk")).order_by("-at").values("at")[limit - 1 : limit]
-    edges = Asset.every.filter(pk__in=asset_ids).order_by().annotate(edge=Subquery(last)).values_list("pk", "edge")
-    wanted = Q(pk__in=[])
-    for asset_id, edge in edges:
-        wanted |= Q(asset=asset_id) & (Q(at__gte=edge) if edge is not None else Q())
-    found: dict[int, list[Candle]] = {asset_id: [] for asset_id in asset_ids}
+    found = _first_of_assets(asset_ids, candles, limit=limit, is_descending=is_descending)
     splits = splits_of(asset_ids)
-    for candle in candles.filter(wanted).order_by("-at"):
-        found[candle.asset_id].append(_after_splits(candle, splits))
-    return found
+    return {asset_id: [_after_splits(one, splits) for one in rows] for asset_id, rows in found.items()}
+
+
+def quotes_of(asset_ids: Sequence[int], *, chosen: Q, limit: int, is_descending: bool = True) -> dict[int, list[Quote]]:
+    """Return asset id -> its first stored quotes among those `chosen`, newest first or oldest first, as they came, late
+    ones too; two statements."""
+    return _first_of_assets(asset_ids, Quote.objects.filter(chosen), limit=limit, is_descending=is_descending)
+
+
+def _first_of_assets(
+    asset_ids: Sequence[int], rows: QuerySet[Any], *, limit: int, is_descending: bool
+) -> dict[int, list[Any]]:
+    assets = Asset.every.filter(pk__in=asset_ids)
+    found = first_of_each(assets, rows, parent="asset", by="at", limit=limit, is_descending=is_descending)
+    return {asset_id: found.get(asset_id, []) for asset_id in asset_ids}
 
 
 def _after_splits(candle: Candle, splits: Splits) -> Candle:

@@ -9,7 +9,7 @@ from typing import Any
 import graphene
 from django.utils import timezone
 
-from apps.api.graphql.connections import Page, connection, pages_by
+from apps.api.graphql.connections import Page, Paging, TimeOrder, connection, pages_by
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import DateTime, Decimal, enum
 from apps.portfolios.domain.numbers import to_decimal
@@ -137,7 +137,7 @@ class Lot(graphene.ObjectType):
         return info.context.load(_lot_worths, lot)
 
 
-LotConnection = connection(Lot, fields=["number"])
+LotConnection = connection(Lot, fields=["number"], by=TimeOrder)
 
 
 class Flow(graphene.ObjectType):
@@ -232,12 +232,10 @@ def position_worths(context: Context, positions: list[Position]) -> Mapping[Posi
     return found
 
 
-def lots_by_position(
-    context: Context, position_ids: list[int], first: int | None, after: str | None
-) -> Mapping[int, Page]:
+def lots_by_position(context: Context, position_ids: list[int], paging: Paging) -> Mapping[int, Page]:
     """Return position id -> a page of its lots."""
     rows = lots_in(position_ids).select_related("position")
-    return pages_by("position_id", LotConnection, rows, context, keys=position_ids, first=first, after=after)
+    return pages_by("position_id", LotConnection, rows, context, keys=position_ids, paging=paging)
 
 
 def used_rates(
