@@ -9,6 +9,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce, Now, NullIf
 
+from apps.accounts.queries import profile_of
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import alerts_of
 from apps.canary import CANARY, is_not_canary
@@ -39,6 +40,16 @@ def inbox_of(user: AbstractBaseUser) -> QuerySet[Message]:
     """Return the messages in the user's inboxes, newest first."""
     mine = Message.objects.filter(channel__owner=user, channel__kind="inbox", status=Message.Status.DELIVERED)
     return mine.select_related("channel").order_by("-delivered_at")
+
+
+def unread_in_inbox(user: AbstractBaseUser) -> int:
+    """Return how many messages came to the user's inboxes since they last looked, domain.UNREAD_COUNTED at most."""
+    seen_at = profile_of(user).inbox_seen_at
+    messages = inbox_of(user)
+    if seen_at is not None:
+        # The first condition is for the index: a message is delivered within a day after it is made.
+        messages = messages.filter(created_at__gt=seen_at - HEALTH_SPAN, delivered_at__gt=seen_at)
+    return len(messages.order_by().values_list("pk")[: domain.UNREAD_COUNTED])
 
 
 def messages_seen_by(user: AbstractBaseUser | AnonymousUser, *, inbox_only: bool = False) -> QuerySet[Message]:
