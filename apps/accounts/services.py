@@ -22,7 +22,7 @@ from django.utils.http import urlsafe_base64_encode
 
 from apps.accounts import queries
 from apps.accounts.domain import DELETED_ACCOUNT, DELETED_ACCOUNT_NAME
-from apps.accounts.models import IdempotencyKey, SignInAttempt
+from apps.accounts.models import IdempotencyKey, Profile, SignInAttempt
 from apps.mail import SEVEN_BIT
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,11 @@ IDEMPOTENCY_KEYS_KEPT = timedelta(hours=24)
 
 # One thread: who asks for a mail does not wait for the mail server, so the time says nothing about who has an account.
 _mailer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mailer")
+
+
+def note_inbox_seen(*, user: AbstractBaseUser, now: datetime) -> None:
+    """Note that a person looks into the inbox: what is there is no longer unread."""
+    Profile.objects.update_or_create(user=user, defaults={"inbox_seen_at": now})
 
 
 def address_of(request: HttpRequest | None) -> str:
