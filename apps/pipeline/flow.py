@@ -421,7 +421,7 @@ def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[s
         logger.warning("calendar ends", extra={"detail": warning})
     if not dry_run:
         SessionStore.clear_expired()
-        market.make_days_ahead()
+        market.make_days_ahead(now=now)
     days = market.prune_quotes(now=now, dry_run=dry_run)
     found = {
         "days": {day.isoformat(): quotes for day, quotes in days.items()},
