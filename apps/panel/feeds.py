@@ -31,6 +31,7 @@ from apps.panel.feed_health import (
     switches_table,
     unconfirmed_table,
 )
+from apps.panel.feed_test import WithTestFetch
 from apps.panel.kit.health import HealthShown
 from apps.panel.kit.pages import (
     ROWS_SHOWN,
@@ -104,8 +105,11 @@ MORE_COLUMNS = ("time_policy", "jump_percent", "switch_step_percent")
 
 
 @admin.register(Feed)
-class FeedAdmin(HealthShown, PageAdmin):
+class FeedAdmin(HealthShown, WithTestFetch, PageAdmin):
     """Names stay as they are: rules and files call a feed by its name."""
+
+    class Media:
+        js = ("panel/feed_test.js",)
 
     healths_of = staticmethod(feed_healths)
     actions = ["fetch_now", "pause", "resume"]

@@ -45,6 +45,8 @@ MANY_ASSETS = f"""query ($after: String) {{ assets(first: {ROWS}, after: $after)
   edges {{ node {{ symbol name price variation24h }} }} pageInfo {{ endCursor hasNextPage }}
 }} }}"""
 STATEMENTS_MOST = 10
+# That read who asks.
+OF_SESSION = 2
 
 pytestmark = [
     pytest.mark.benchmark,
@@ -127,7 +129,7 @@ def test_a_portfolio_with_its_positions(client, admin_user, settings):
     assert {(one["worth"]["value"], one["asset"]["variation24h"]) for one in positions} == {("1102.5", "10.25")}
     assert Decimal(portfolio["node"]["worth"]["value"]) == ROWS * Decimal("1102.5")
     count = reads(asked)
-    assert 0 < count <= STATEMENTS_MOST
+    assert 0 < count <= STATEMENTS_MOST + OF_SESSION
     half, most = milliseconds(lambda: ask(PORTFOLIO))
     print(f"\n  a portfolio of {ROWS} positions  p50 {half:>6.1f} ms   p95 {most:>6.1f} ms   {count} reads")
 

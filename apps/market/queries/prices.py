@@ -300,9 +300,9 @@ def _at_moments(moments: Mapping[int, datetime]) -> QuerySet[Asset]:
     return Asset.every.filter(pk__in=list(moments)).order_by().annotate(moment=moment)
 
 
-def clocks_of(asset_ids: Iterable[int]) -> dict[int, datetime]:
-    """Return asset id -> the clock of its feed, where it has one."""
-    rows = Asset.every.filter(pk__in=list(asset_ids), feed__head__as_of__isnull=False).order_by()
+def clocks_of(asset_ids: Iterable[int], **columns: Any) -> dict[int, datetime]:
+    """Return asset id -> the clock of its feed, where it has one. columns: of these assets only."""
+    rows = Asset.every.filter(pk__in=list(asset_ids), feed__head__as_of__isnull=False, **columns).order_by()
     return dict(rows.values_list("pk", "feed__head__as_of"))
 
 
@@ -313,7 +313,7 @@ def variations_over(latest: Mapping[int, Decimal], *, back: timedelta) -> dict[i
     latest: asset id -> newest price. Rounded half-even to 4 decimals, or to two significant digits where that would be
     0; without a price that old, and where it is signed, the asset is left out.
     """
-    return _variations(latest, {pk: as_of - back for pk, as_of in clocks_of(latest).items()})
+    return _variations(latest, {pk: as_of - back for pk, as_of in clocks_of(latest, signed=False).items()})
 
 
 def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
@@ -323,7 +323,7 @@ def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
     """
     calendar_of = dict(Asset.every.filter(pk__in=list(latest)).exclude(calendar="").values_list("pk", "calendar"))
     moments = {}
-    for pk, as_of in clocks_of(latest).items():
+    for pk, as_of in clocks_of(latest, signed=False).items():
         code = calendar_of.get(pk)
         close = calendars.previous_close(code, as_of) if code in calendars.CALENDARS else None
         moments[pk] = close or as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -332,11 +332,9 @@ def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
 
 def _variations(latest: Mapping[int, Decimal], moments: Mapping[int, datetime]) -> dict[int, Decimal]:
     before = prices_at(moments) if moments else {}
-    signed = set(Asset.every.filter(pk__in=list(before), signed=True).values_list("pk", flat=True))
     return {
         asset_id: round_number(WIDE.divide(WIDE.subtract(latest[asset_id], price) * 100, price), decimals=4)
         for asset_id, price in before.items()
-        if asset_id not in signed
     }
 
 
