@@ -60,6 +60,7 @@ urlpatterns = [
     path("portfolios/", portfolios.portfolio_list, name="portfolios"),
     path("portfolios/<int:pk>/", portfolios.portfolio_page, name="portfolio"),
     path("portfolios/<int:pk>/performance/", portfolios.performance_page, name="performance"),
+    path("portfolios/<int:pk>/performance/part/", portfolios.performance_part, name="portfolio_performance_part"),
     path("portfolios/<int:pk>/drift/", drift.drift_page, name="portfolio_drift"),
     path("portfolios/<int:pk>/series/", portfolio_series.series_page, name="portfolio_series"),
     path("portfolios/<int:pk>/series/<str:name>/", portfolio_series.one_series_page, name="portfolio_one_series"),

@@ -20,6 +20,7 @@ from apps.ownership.queries import counts_of, counts_staying, why_not_deleted
 from apps.rules.queries import rules_of
 
 KEEP, DEACTIVATE, DELETE = "keep", "deactivate", "delete"
+SHOW, CONFIRM = "Show what that means", "Confirm"
 ROWS_SHOWN = 100
 
 
@@ -93,10 +94,12 @@ class LeavingForm(forms.Form):
         if planned is None:
             said.append("No rule is handed over.")
         else:
-            said.append(
-                f"To {to}: {_counted(len(planned.rules), 'rule')}, {_counted(planned.open_alerts, 'open alert')}."
-            )
-            said.append(f"{_counted(len(planned.staying), 'rule')} cannot be handed over.")
+            going = f"{_counted(len(planned.rules), 'rule')}, {_counted(planned.open_alerts, 'open alert')}"
+            said.append(f"From {self._person} to {to}: {going}.")
+            if planned.staying:
+                said.append(f"{_counted(len(planned.staying), 'rule')} cannot be handed over.")
+            if not self.fields["channels"].queryset.exists():
+                said.append(f"{to} has no channel yet, so nobody is notified.")
         if then == DELETE:
             said.append(f"Deleted, but for what goes to others: {_listed(counts_of(self._person))}.")
             if staying := counts_staying(self._person):
@@ -122,7 +125,7 @@ def leaving_view(page: Any, request: HttpRequest, user_id: int) -> HttpResponse:
     if person is None:
         raise Http404
     form = LeavingForm(*([request.POST] if request.method == "POST" else []), person=person, by=request.user)
-    question, what, rows = about(person), "Show what that means", []
+    question, what, rows = about(person), SHOW, []
     if form.is_bound and form.is_valid():
         to = form.cleaned_data["to"]
         try:
@@ -136,7 +139,7 @@ def leaving_view(page: Any, request: HttpRequest, user_id: int) -> HttpResponse:
             page.message_user(request, "Nothing was done: something was changed at this moment; try again.", "warning")
         else:
             form.show(effect)
-            question, what = effect, "Do it"
+            question, what = effect, CONFIRM
             rows = [f"{rule}: {why}" for rule, why in planned.staying] if planned is not None else []
     context = {
         **page.admin_site.each_context(request),
@@ -144,7 +147,7 @@ def leaving_view(page: Any, request: HttpRequest, user_id: int) -> HttpResponse:
         "opts": page.opts,
         "question": question,
         "what": what,
-        "variant": "primary" if what != "Do it" or form.cleaned_data["then"] != DELETE else "danger",
+        "variant": "danger" if what == CONFIRM and form.cleaned_data["then"] == DELETE else "primary",
         "form": form,
         "rows": rows[:ROWS_SHOWN],
         "more": max(len(rows) - ROWS_SHOWN, 0),

@@ -6,7 +6,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
-from django.db import connection
+from django.db import OperationalError, transaction
 from django.urls import reverse
 from django.utils import timezone
 
@@ -15,15 +15,16 @@ from apps.alerts.models import Alert
 from apps.alerts.replay import replay
 from apps.market.models import EvaluationCursor, Feed
 from apps.market.queries import every_asset, every_feed
+from apps.ownership import deleting, handing_over
 from apps.ownership.deleting import NAMELESS, AccountStays, delete_account
 from apps.ownership.queries import counts_of, counts_staying
 from apps.pipeline.flow import evaluate_pending
 from apps.portfolios.models import PortfolioSeries
 from apps.rules import services as rules
 from apps.rules.models import Rule
-from tests.builders import above, append_owned, append_quotes, at, make_owner, make_rule
+from tests.builders import above, append_owned, append_quotes, at, make_feed, make_owner, make_rule
 from tests.ownership.world import make_person
-from tests.threads import at_once
+from tests.threads import at_once, elsewhere
 
 NAME = "wilhelmina"
 PASSWORD = "a long enough phrase"
@@ -237,19 +238,39 @@ def test_of_the_last_two_superusers_who_leave_at_once_one_stays():
     assert User.objects.filter(is_superuser=True).count() == 1
 
 
+def is_locked(feed):
+    """Tell whether somebody holds the evaluation of a feed."""
+    try:
+        with transaction.atomic():
+            EvaluationCursor.objects.select_for_update(nowait=True).get(feed=feed)
+    except OperationalError:
+        return True
+    return False
+
+
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
-def test_an_alert_that_opens_meanwhile_does_not_outlive_its_owner():
-    leaver = make_owner(NAME)
-    make_person("bob")
-    feed = Feed.objects.get(name="bob")
-    make_rule(leaver, name="theirs", assets=["BOB-0"], condition=above(50))
-    append_quotes(feed, [("BOB-0", at(3), "40")])
-    append_quotes(feed, [("BOB-0", at(4), "60")])
-
-    at_once(lambda: evaluate_pending(feed_id=feed.pk), lambda: delete_account(user=leaver, now=timezone.now()))
+@pytest.mark.parametrize("way", ["deleted", "handed over"])
+def test_nothing_of_theirs_is_evaluated_while_it_is_deleted_or_handed_over(monkeypatch, way):
+    """An alert that opens meanwhile would be of who owned the rule before."""
+    leaver, heir = make_owner(NAME), make_owner("eve")
+    feed, other = make_feed("BTC-USD"), make_feed("ETH-USD", name="other")
+    make_rule(leaver, name="theirs", assets=["BTC-USD"], condition=above(50))
     evaluate_pending(feed_id=feed.pk)
-    connection.check_constraints()
+    found = []
 
-    assert {alert.owner.username for alert in Alert.objects.all()} == {"bob"}
-    assert not User.objects.filter(username=NAME).exists()
+    def looking(service):
+        def look(*args, **kwargs):
+            found.append([elsewhere(lambda one=one: is_locked(one)) for one in (feed, other)])
+            return service(*args, **kwargs)
+
+        return look
+
+    monkeypatch.setattr(deleting, "deleted_account", looking(deleting.deleted_account))
+    monkeypatch.setattr(handing_over, "set_channels", looking(handing_over.set_channels))
+    if way == "deleted":
+        delete_account(user=leaver, now=timezone.now())
+    else:
+        handing_over.hand_over_rules(owner=leaver, to=heir, channels=[], now=timezone.now())
+    assert found == [[True, False]]
+    assert not is_locked(feed)

@@ -57,7 +57,8 @@ def test_rules_are_handed_over_once_it_was_shown_what_that_means(admin_client, a
     assert "Inbox of Eve" not in first
     handed = names_of(ada) - {"own series of ada"}
     shown, done = ask(admin_client, ada, to=eve.pk, then="deactivate")
-    assert "To eve: 3 rules, 1 open alert. 1 rule cannot be handed over." in shown.text
+    assert "From ada to eve: 3 rules, 1 open alert. 1 rule cannot be handed over." in shown.text
+    assert "no channel yet" not in shown.text
     assert "own series of ada: It is on TWICE-ADA, which ada alone sees." in shown.text
     assert "Inbox of Eve" in shown.text
 
@@ -76,7 +77,9 @@ def test_rules_are_handed_over_once_it_was_shown_what_that_means(admin_client, a
 
 def test_an_account_is_deleted_with_what_was_not_handed_over(admin_client, ada, eve, inbox):
     handed = names_of(ada) - {"own series of ada"}
+    inbox.delete()
     shown, done = ask(admin_client, ada, to=eve.pk, then="delete")
+    assert "eve has no channel yet, so nobody is notified." in shown.text
     assert "Portfolios: 2" in shown.text
     assert "The account ada is deleted." in done.text
     assert not User.objects.filter(username="ada").exists()
@@ -122,7 +125,7 @@ def test_channels_of_others_are_no_choice(admin_client, ada, eve, inbox):
     data["to"] = bob.pk
     again = admin_client.post(page_of(eve), data)
     assert again.context["form"].data.getlist("channels") == []
-    assert "To bob: 3 rules" in again.text
+    assert "From eve to bob: 3 rules" in again.text
     assert Rule.objects.get(pk=rule.pk).owner == eve
     data = again.context["form"].data.copy()
     data.setlist("channels", [inbox.pk, theirs.pk])
