@@ -72,8 +72,8 @@ coverage: venv-dev ## Run all tests and report which lines they reach; takes twi
 	@.venv/bin/coverage erase
 	@$(MAKE) --no-print-directory test EMBEDDED_COVERAGE="--cov=apps --cov=fintech --cov-report=" COVERAGE="--cov=apps --cov=fintech --cov-append --cov-report=term-missing:skip-covered"
 
-faults: services ## Inject every fault at full size and print what came of it; fewer or more runs: make faults SEEDS=3
-	@. compose/test.env && FAULT_SEEDS=$(or $(SEEDS),20) .venv/bin/pytest -q -s tests/faults/test_matrix.py $(ARGS)
+faults: services ## Inject every fault at full size and print what came of it; fewer or smaller runs: make faults SEEDS=3 SIZE=quick
+	@. compose/test.env && FAULT_SIZE=$(SIZE) FAULT_SEEDS=$(or $(SEEDS),20) .venv/bin/pytest -q -s tests/faults/test_matrix.py $(ARGS)
 
 bench: services ## Run the benchmarks at full size and print their figures
 	@. compose/test.env && BENCH_SIZE=full .venv/bin/pytest tests/benchmarks -s $(ARGS)

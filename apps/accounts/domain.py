@@ -1,11 +1,21 @@
-"""Names of users: which a reader could take for each other. Pure."""
+"""Names of users: which a reader could take for each other; the time zones that there are; the account of nobody.
+Pure."""
 
 import unicodedata
+from zoneinfo import available_timezones
 
+# The id and the name of the account that has what must stay of deleted ones. No sequence of the database gives the id,
+# and no form takes the name.
+DELETED_ACCOUNT, DELETED_ACCOUNT_NAME = -2, "deleted account"
 # Latin letters with their marks, as far as Latin Extended-A: what comes later looks like what is here.
 _LAST_CHARACTER = "\u017f"
 # Signs that look like others, and letters that are no sign with a mark.
 _LOOKS_LIKE = str.maketrans("I1|ı0łŁøØđĐħŧ", "llliOlLoOdDht")
+
+
+def time_zone_choices() -> list[tuple[str, str]]:
+    """Return the names of all time zones as a form offers them."""
+    return [(name, name) for name in sorted(available_timezones())]
 
 
 def is_latin(name: str) -> bool:

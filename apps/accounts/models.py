@@ -18,7 +18,8 @@ def validate_time_zone(name: str) -> None:
 class Profile(models.Model):
     """A person's preferences; without a row, the defaults.
 
-    time_zone: preset for the quiet hours of new channels; locale: language and number format, of which there is one.
+    time_zone: preset for the quiet hours of new channels; locale: language and number format, of which there is one;
+    inbox_seen_at: when the person last looked into the inbox.
     """
 
     class Locale(models.TextChoices):
@@ -32,6 +33,7 @@ class Profile(models.Model):
         help_text="Preset for the quiet hours of new channels. Pages and messages show times in UTC.",
     )
     locale = models.CharField(max_length=8, choices=Locale, default=Locale.ENGLISH)
+    inbox_seen_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(locale__in=["en"]), name="profile_locale_is_known")]

@@ -1,5 +1,5 @@
-"""What the site writes and sends: attempts to sign in, mails with a link to set a password, and the keys under which
-programs have created something."""
+"""What the site writes and sends: attempts to sign in, mails with a link to set a password, the keys under which
+programs have created something, and the account of nobody."""
 
 import logging
 import re
@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractBaseUser, User
 from django.contrib.auth.tokens import default_token_generator
 from django.core.mail import EmailMessage, get_connection
@@ -20,7 +21,8 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
 from apps.accounts import queries
-from apps.accounts.models import IdempotencyKey, SignInAttempt
+from apps.accounts.domain import DELETED_ACCOUNT, DELETED_ACCOUNT_NAME
+from apps.accounts.models import IdempotencyKey, Profile, SignInAttempt
 from apps.mail import SEVEN_BIT
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,11 @@ IDEMPOTENCY_KEYS_KEPT = timedelta(hours=24)
 
 # One thread: who asks for a mail does not wait for the mail server, so the time says nothing about who has an account.
 _mailer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mailer")
+
+
+def note_inbox_seen(*, user: AbstractBaseUser, now: datetime) -> None:
+    """Note that a person looks into the inbox: what is there is no longer unread."""
+    Profile.objects.update_or_create(user=user, defaults={"inbox_seen_at": now})
 
 
 def address_of(request: HttpRequest | None) -> str:
@@ -107,6 +114,14 @@ def prune_idempotency_keys(*, now: datetime, dry_run: bool = False) -> int:
     """Drop the keys that are older than a day, and return how many; with dry_run, how many would go."""
     over = IdempotencyKey.objects.filter(at__lt=now - IDEMPOTENCY_KEYS_KEPT)
     return over.count() if dry_run else over.delete()[0]
+
+
+def deleted_account() -> User:
+    """Return the account to which passes what must stay of deleted ones, which nobody can use; it is made where it is
+    not there."""
+    nobody = User(pk=DELETED_ACCOUNT, username=DELETED_ACCOUNT_NAME, password=make_password(None), is_active=False)
+    User.objects.bulk_create([nobody], ignore_conflicts=True)
+    return User.objects.get(pk=DELETED_ACCOUNT)
 
 
 def send_password_link(*, user: User, is_new: bool) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from apps.accounts.domain import DELETED_ACCOUNT
 from apps.alerts.episodes import OPENED, RESOLVED, events_of
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.wording import describe_event_reason
@@ -71,6 +72,8 @@ def replay(feed: Feed, *, since: datetime, until: datetime, progress: Progress) 
     engine = rebuild_engine(feed_id=feed.pk, seq=nearest)
     open_keys = _open_at(feed, seq=first - 1)
     found: list[Step] = []
+    # Alerts of deleted accounts are gone, and their rules are still in the log.
+    nobodys = set(Rule.objects.filter(owner=DELETED_ACCOUNT).values_list("pk", flat=True))
     for entry in rules.entries(feed_id=feed.pk, after_seq=nearest, up_to_seq=last):
         history = rules.history_of(feed_id=feed.pk, seq=entry.seq)
         evaluation = engine.evaluate(entry, _whole(history, forgotten=forgotten, seq=entry.seq))
@@ -79,6 +82,7 @@ def replay(feed: Feed, *, since: datetime, until: datetime, progress: Progress) 
         found += [
             _step(entry.seq, kind, (one.rule_id, one.asset_id), one.moment, (one.reason, one.detail), one.evidence)
             for kind, one in events_of(evaluation.transitions, open_keys=open_keys)
+            if one.rule_id not in nobodys
         ]
         progress((entry.seq - first + 1) / (last - first + 1))
     recorded = [

@@ -9,6 +9,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from apps.accounts.domain import DELETED_ACCOUNT
 from apps.alerts.alertmanager import Notification, SystemAlert, alert_of_left_out, ended_at
 from apps.alerts.domain import HealthAlert, correction_seen, seen_since
 from apps.alerts.episodes import (
@@ -45,6 +46,9 @@ def record_episodes(*, entry: FeedEntry, transitions: Sequence[Transition]) -> l
     if not keys:
         return []
     rules = Rule.every.in_bulk({rule_id for rule_id, _ in keys})
+    # A log may end later than the account of a rule's owner: nobody is alerted any more.
+    nobodys = {rule.pk for rule in rules.values() if rule.owner_id == DELETED_ACCOUNT}
+    transitions = [one for one in transitions if one.rule_id not in nobodys]
     symbols = dict(market.every_asset().filter(pk__in={asset_id for _, asset_id in keys}).values_list("pk", "symbol"))
     specs = specs_of({one.version_id for one in transitions if is_notable(one)})
     # Those that this log has opened: an asset that moved may have one in the other feed's already.

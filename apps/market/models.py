@@ -44,6 +44,7 @@ class Feed(models.Model):
 
     name = models.CharField(max_length=64, unique=True, validators=[slug_validator], help_text="Like crypto-spot.")
     interval_seconds = models.PositiveIntegerField(help_text="How often quotes are asked for, in seconds.")
+    interval_changed_at = models.DateTimeField(null=True, editable=False)
     time_policy = models.CharField(
         max_length=7,
         choices=TimePolicy,

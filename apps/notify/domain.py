@@ -17,6 +17,7 @@ JITTER = 0.2
 SUBJECT_LONGEST = 200
 TEMPLATED_LONGEST = 1_000_000
 SYMBOLS_NAMED = 5
+UNREAD_COUNTED = 100
 # Highest first.
 SEVERITIES = ("critical", "warning", "info")
 OPENED, RESOLVED, REMINDER, CORRECTED = "opened", "resolved", "reminder", "corrected"
@@ -331,6 +332,13 @@ def retry_delay(*, attempts: int, uniform: Callable[[float, float], float]) -> t
         return None
     seconds = RETRY_AFTER_SECONDS[attempts - 1]
     return timedelta(seconds=seconds * uniform(1 - JITTER, 1 + JITTER))
+
+
+def describe_unread(count: int) -> str:
+    """Return a number of unread messages as navigation shows it, "" for none."""
+    if not count:
+        return ""
+    return str(count) if count < UNREAD_COUNTED else f"{UNREAD_COUNTED - 1}+"
 
 
 def moment(at: datetime) -> str:

@@ -75,7 +75,7 @@ class Channel(PublicId):
         max_length=64,
         default="UTC",
         validators=[validate_time_zone],
-        help_text="Time zone of the quiet hours, like Europe/Kyiv or America/New_York.",
+        help_text="Time zone of the quiet hours.",
     )
     quiet_allow_critical = models.BooleanField(default=True, help_text="What is critical comes in quiet hours too.")
     subject_template = models.CharField(
@@ -292,6 +292,16 @@ class Notification(models.Model):
         SILENCE = "silence", "a silence"
         QUIET = "quiet", "quiet hours"
 
+    class Status(models.TextChoices):
+        """How far it has come; it follows from the row and its message."""
+
+        WAITING = "waiting", "waiting"
+        DEFERRED = "deferred", "deferred"
+        PENDING = "pending", "pending"
+        SENDING = "sending", "sending"
+        DELIVERED = "delivered", "delivered"
+        FAILED = "failed", "failed"
+
     event = models.ForeignKey(AlertEvent, models.CASCADE, related_name="notifications")
     channel = models.ForeignKey(Channel, models.CASCADE, related_name="notifications")
     repeat = models.PositiveIntegerField(default=0)
@@ -321,6 +331,13 @@ class Notification(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event} → {self.channel}"
+
+    @property
+    def status(self) -> str:
+        """Return one of Status."""
+        if self.message is not None:
+            return self.message.status
+        return self.Status.DEFERRED if self.deferred_by else self.Status.WAITING
 
 
 class DeliveryTotal(models.Model):

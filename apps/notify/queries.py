@@ -9,6 +9,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce, Now, NullIf
 
+from apps.accounts.queries import profile_of
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import alerts_of
 from apps.canary import CANARY, is_not_canary
@@ -41,6 +42,16 @@ def inbox_of(user: AbstractBaseUser) -> QuerySet[Message]:
     return mine.select_related("channel").order_by("-delivered_at")
 
 
+def unread_in_inbox(user: AbstractBaseUser) -> int:
+    """Return how many messages came to the user's inboxes since they last looked, domain.UNREAD_COUNTED at most."""
+    seen_at = profile_of(user).inbox_seen_at
+    messages = inbox_of(user)
+    if seen_at is not None:
+        # The first condition is for the index: a message is delivered within a day after it is made.
+        messages = messages.filter(created_at__gt=seen_at - HEALTH_SPAN, delivered_at__gt=seen_at)
+    return len(messages.order_by().values_list("pk")[: domain.UNREAD_COUNTED])
+
+
 def messages_seen_by(user: AbstractBaseUser | AnonymousUser, *, inbox_only: bool = False) -> QuerySet[Message]:
     """Return the messages that `user` may see, with their channels: those to their own channels, all for a superuser,
     none for a stranger. inbox_only: only those in an inbox."""
@@ -62,6 +73,20 @@ def messages_about(user: AbstractBaseUser | AnonymousUser, alert_ids: Iterable[i
         message=OuterRef("pk"), event__alert=OuterRef("alert_id"), pk__lt=OuterRef("member")
     )
     return rows.exclude(Exists(before))
+
+
+def notifications_about(user: AbstractBaseUser | AnonymousUser, alert_ids: Iterable[int]) -> QuerySet[Notification]:
+    """Return the notifications of these alerts on the channels that `user` may see, each with its `alert_id`."""
+    rows = Notification.objects.filter(event__alert__in=alert_ids, channel__in=channels_seen_by(user))
+    return rows.select_related("event", "channel", "message__channel").annotate(alert_id=F("event__alert"))
+
+
+def attempts_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[Attempt]]:
+    """Return message id -> its attempts in their order. Whose they are is the caller's business."""
+    found: dict[uuid.UUID, list[Attempt]] = {}
+    for attempt in Attempt.objects.filter(message__in=list(message_ids)).order_by("message", "number"):
+        found.setdefault(attempt.message_id, []).append(attempt)
+    return found
 
 
 def alert_ids_of(message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[int]]:
@@ -360,6 +385,18 @@ def median_milliseconds(channel: Channel, *, now: datetime) -> int | None:
     return taken[(count - 1) // 2] if count else None
 
 
+def last_try_failed(channel: Any) -> bool:
+    """Tell whether the last attempt on a channel `with_last_try` failed, and nothing was delivered since."""
+    last = channel.last_delivery
+    return channel.tried_outcome in FAILURES and (last is None or last < channel.tried_at)
+
+
+def last_test(channel: Channel, *, now: datetime) -> Message | None:
+    """Return the last test of a channel within HEALTH_SPAN, None where there was none."""
+    tests = channel.messages.filter(kind=Message.Kind.TEST, created_at__gte=now - HEALTH_SPAN)
+    return tests.order_by("-created_at").first()
+
+
 def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
     """Return (state, a sentence on it) of a channel `with_health`: off, asked to wait, failing, works, or untried."""
     if not channel.is_enabled:
@@ -374,7 +411,7 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
     tried: Any = channel
     last = tried.last_delivery
     # No column records a failed test, or a failure before the channel was enabled again.
-    if tried.tried_outcome in FAILURES and (last is None or last < tried.tried_at):
+    if last_try_failed(tried):
         because = f": {tried.tried_detail.rstrip('.')}" if tried.tried_detail else ""
         return "failing", f"The last try, at {domain.moment(tried.tried_at)}, did not get through{because}."
     if last is None:

@@ -1,5 +1,6 @@
 """The pages of users and groups, in the clothes of the others. They belong to no app of ours, so the site has them."""
 
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -9,15 +10,18 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.forms import BaseModelForm
 from django.http import HttpRequest
+from django.urls import path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.accounts import roles
 from apps.accounts.services import send_password_link
-from apps.canary import is_not_canary
 from apps.panel.account_forms import InvitedForm, MadeForm, RenamedForm
 from apps.panel.kit.addresses import CheckedAddress
+from apps.panel.leaving import about, leaving_view
 
 GROUPS_HELP = (
     f"{roles.OWNER}: rules, alerts and channels of their own. {roles.OPERATOR}: assets, feeds, people and "
@@ -25,8 +29,7 @@ GROUPS_HELP = (
 )
 ACTIVE_HELP = (
     "Off: they cannot sign in, and nothing is sent to their channels any more, not even what waits. Their rules are "
-    "kept and evaluated on; disable those that nobody needs. People are deactivated and not deleted: with them their "
-    "rules would go."
+    "kept and evaluated on, and their alerts open and resolve, but nobody is notified."
 )
 
 admin.site.unregister(User)
@@ -51,7 +54,7 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
     search_fields = ["username", "email"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).filter(is_not_canary("pk")).prefetch_related("groups")
+        return super().get_queryset(request).filter(pk__gt=0).prefetch_related("groups")
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         if obj is None:
@@ -70,7 +73,7 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
             kwargs.setdefault("form", InvitedForm if settings.EMAIL_CONFIGURED else MadeForm)
         form = super().get_form(request, obj, **kwargs)
         if "is_active" in form.base_fields:
-            form.base_fields["is_active"].help_text = ACTIVE_HELP
+            form.base_fields["is_active"].help_text = _about_leaving(obj, request) if obj is not None else ACTIVE_HELP
         return form
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
@@ -80,6 +83,10 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
         if not request.user.is_superuser:
             kwargs["queryset"] = Group.objects.filter(name__in=roles.PERMISSIONS)
         return db_field.formfield(**kwargs)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(partial(leaving_view, self))
+        return [path("<int:user_id>/leave/", view, name="auth_user_leave"), *super().get_urls()]
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         return ["last_login", "date_joined"]
@@ -93,7 +100,7 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
         return obj is None or request.user.is_superuser or roles.is_within(obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # With a user their rules would go, behind the log's back. Switching `active` off shuts them out.
+        # `leaving.py` has the page that deletes people: with a row alone their rules would go, behind the log's back.
         return False
 
     def save_related(self, request: HttpRequest, form: BaseModelForm, formsets: Any, change: bool) -> None:
@@ -103,6 +110,8 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
         if not user.is_staff and user.groups.exists():
             user.is_staff = True
             user.save(update_fields=["is_staff"])
+        if change and "is_active" in form.changed_data and not user.is_active and request.user.is_superuser:
+            messages.info(request, format_html("{} {}", about(user), _way_to_leave(user)))
         if not change and settings.EMAIL_CONFIGURED:
             send_password_link(user=user, is_new=True)
             messages.info(request, f"A mail with a link to set the password is on its way to {user.email}.")
@@ -110,6 +119,17 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
     @admin.display(description="groups")
     def group_names(self, user: User) -> str:
         return ", ".join(group.name for group in user.groups.all()) or ("superuser" if user.is_superuser else "none")
+
+
+def _about_leaving(user: User, request: HttpRequest) -> SafeString:
+    """Return what becomes of what a person has when they are made inactive, and where else it may go."""
+    way = _way_to_leave(user) if request.user.is_superuser else "A superuser can hand the rules to another person."
+    return format_html("{} {} {}", ACTIVE_HELP, about(user), way)
+
+
+def _way_to_leave(user: User) -> SafeString:
+    page = reverse("admin:auth_user_leave", args=[user.pk])
+    return format_html('<a class="underline" href="{}">Hand the rules over, or delete the account</a>.', page)
 
 
 @admin.register(Group)

@@ -13,6 +13,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from apps.accounts.domain import time_zone_choices
 from apps.notify import domain
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel
@@ -84,6 +85,12 @@ class ChannelForm(forms.ModelForm):
 
     made_secret = ""
     kind = forms.ChoiceField(label="Kind", widget=UnfoldAdminSelectWidget)
+    quiet_zone = forms.ChoiceField(
+        choices=time_zone_choices,
+        widget=UnfoldAdminSelectWidget,
+        error_messages={"invalid_choice": "There is no such time zone. Choose one of the list."},
+        help_text=Channel._meta.get_field("quiet_zone").help_text,
+    )
 
     class Meta:
         model = Channel
@@ -104,6 +111,9 @@ class ChannelForm(forms.ModelForm):
             self.fields["kind"].choices = kinds if self._is_new else kinds_offered()  # type: ignore[attr-defined]
             self.fields["kind"].disabled = not self._is_new
             self.fields["kind"].help_text = "How you are notified." if self._is_new else "Cannot be changed."
+        zones = self.fields.get("quiet_zone")
+        if zones is not None and (stored := self.instance.quiet_zone) not in dict(zones.choices):  # type: ignore[attr-defined]
+            zones.choices = [(stored, f"{stored} (no longer exists)"), *zones.choices]  # type: ignore[attr-defined]
         for one in settings_shown(self.instance.kind):
             name = field_name(self.instance.kind, one.name)
             if name not in self.fields:

@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.text import Truncator
 
 from apps.accounts.queries import profile_of
 from apps.health.queries import channel_healths
@@ -43,6 +44,7 @@ from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.panel.messages import describe_status, say_sent_again
 
 MESSAGES_SHOWN = 20
+REASON_LONGEST = 120
 TEMPLATES = ["subject_template", "text_template"]
 
 
@@ -78,8 +80,9 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
     actions = ["send_test", "redeliver", "switch_on", "rotate_secret", "retire_secret"]
     buttons = actions
     change_form_after_template = "panel/channel_preview.html"
+    is_live = True
     empty_text = "No channels yet. Add one and send a test; then choose it in the form of a rule."
-    list_display = ["name", "kind_title", "health", "last_delivery", "last_day", "waiting", "owner"]
+    list_display = ["name", "kind_title", "health", "last_reason", "last_delivery", "last_day", "waiting", "owner"]
     list_filter = [ChannelKindFilter, HealthFilter]
     list_select_related = ["owner"]
     readonly_fields = ["health", "health_text", "deliveries"]
@@ -107,6 +110,13 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
     @admin.display(description="last delivery", empty_value="none yet")
     def last_delivery(self, channel: Channel) -> Any:
         return channel.last_delivery  # type: ignore[attr-defined]
+
+    @admin.display(description="last failure")
+    def last_reason(self, channel: Any) -> str:
+        """Return why the last try failed, or why the channel was disabled; "" where neither is so."""
+        if not channel.is_enabled and channel.switched_off_because:
+            return Truncator(channel.switched_off_because).chars(REASON_LONGEST)
+        return Truncator(channel.tried_detail or "").chars(REASON_LONGEST) if queries.last_try_failed(channel) else ""
 
     @admin.display(description="last 24 h")
     def last_day(self, channel: Any) -> str:
@@ -282,8 +292,8 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
             names = ", ".join(message.channel.name for message in tried)
             self.say_done(
                 request,
-                f"Test queued for {names}; it should arrive within a few seconds. Messages shows each attempt, and "
-                "what the receiver answered.",
+                f"Test queued for {names}; it should arrive within a few seconds. The page of a channel shows how its "
+                "last test went, as soon as that is known.",
             )
         return self.after(request, channels)
 
@@ -353,6 +363,7 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
         )
         at_limit = at_their_limit([row], now=timezone.now())
         return [
+            *_table_of_test(request, row),
             Table(title="Delivery statistics (24 h)", headers=["what", "figure"], rows=_health_rows(row), empty=""),
             Table(
                 title="What waits to be sent",
@@ -379,6 +390,18 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
                 empty="None yet. Send a test to see whether it works.",
             ),
         ]
+
+
+def _table_of_test(request: HttpRequest, channel: Channel) -> list[Table]:
+    """Return the last test of a channel and how far it has come; nothing where there was none of late."""
+    test = queries.last_test(channel, now=timezone.now())
+    if test is None:
+        return []
+    attempt = test.tries.order_by("-number").first()
+    why = (attempt.detail or attempt.reason) if attempt is not None else ""
+    row = [page_link(request, test, test.subject), test.created_at, describe_status(test), why]
+    headers = ["test", "queued at (UTC)", "status", "what the last attempt said"]
+    return [Table(title="Last test", headers=headers, rows=[row], empty="", is_first=True)]
 
 
 def _has_previous_secret(channel: Channel) -> bool:

@@ -1,5 +1,7 @@
 """The pages of feeds and of their logs: how each feed is, what it gave, and the levers of operators."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -29,6 +31,7 @@ from apps.panel.feed_health import (
     switches_table,
     unconfirmed_table,
 )
+from apps.panel.feed_test import WithTestFetch
 from apps.panel.kit.health import HealthShown
 from apps.panel.kit.pages import (
     ROWS_SHOWN,
@@ -40,6 +43,7 @@ from apps.panel.kit.pages import (
     page_link,
     trace_link,
 )
+from apps.rules.queries import rules_watching
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource
 from apps.sources.providers.registry import PROVIDERS
@@ -54,6 +58,7 @@ from apps.sources.services import (
 from apps.wording import format_plain, format_span
 
 ENTRIES_SHOWN = 20
+RULES_NAMED = 10
 POSITION_HIGHEST = POSITIONS_ASIDE = 1_000
 
 
@@ -100,8 +105,11 @@ MORE_COLUMNS = ("time_policy", "jump_percent", "switch_step_percent")
 
 
 @admin.register(Feed)
-class FeedAdmin(HealthShown, PageAdmin):
+class FeedAdmin(HealthShown, WithTestFetch, PageAdmin):
     """Names stay as they are: rules and files call a feed by its name."""
+
+    class Media:
+        js = ("panel/feed_test.js",)
 
     healths_of = staticmethod(feed_healths)
     actions = ["fetch_now", "pause", "resume"]
@@ -164,6 +172,7 @@ class FeedAdmin(HealthShown, PageAdmin):
         elif "interval_seconds" in form.changed_data:
             columns = {name: getattr(obj, name) for name in ("interval_seconds", "silent_after_seconds")}
             change_interval(feed_id=obj.pk, now=now, **columns)
+            obj.interval_changed_at = now
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: BaseModelForm, formset: Any, change: bool) -> None:
@@ -213,13 +222,14 @@ class FeedAdmin(HealthShown, PageAdmin):
 
     @admin.action(description="Pause", permissions=["change"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Feed]) -> HttpResponse | None:
-        """Fetch no more; where it is several feeds, ask first."""
+        """Fetch no more; where it is several feeds, or rules watch them, ask first."""
         feeds = list(queryset)
-        follows = (
-            "Nothing is fetched until they are resumed, and no rule on their assets can fire. Open alerts stay open."
-        )
-        if len(feeds) > 1:
-            asked = self.ask_first(request, queryset, question=follows, what=f"Pause {len(feeds)} feeds")
+        named = describe_rules_watching(request.user, feeds)
+        if len(feeds) > 1 or named:
+            it, noun = ("it is", "feed") if len(feeds) == 1 else ("they are", f"{len(feeds)} feeds")
+            blinded = f"These rules see nothing new meanwhile: {named}." if named else "No rule watches their assets."
+            question = f"Nothing is fetched until {it} resumed. {blinded} Open alerts stay open."
+            asked = self.ask_first(request, queryset, question=question, what=f"Pause {noun}")
             if asked is not None:
                 return asked
         stopped = pause_feeds(feed.pk for feed in feeds)
@@ -321,6 +331,19 @@ class FeedAdmin(HealthShown, PageAdmin):
                 empty="No entries yet. They come once the feed is enabled and the workers run.",
             ),
         ]
+
+
+def describe_rules_watching(user: Any, feeds: Sequence[Feed]) -> str:
+    """Return the rules that watch assets of these feeds, as a phrase: those that the reader may see by their names,
+    others by their owners; "" where there is none."""
+    rules = list(rules_watching(feeds))
+    seen = [one for one in rules if user.is_superuser or one.owner_id == user.pk]
+    said = [f"“{one.name}” of {one.owner}" for one in seen[:RULES_NAMED]]
+    if len(seen) > RULES_NAMED:
+        said.append(f"{len(seen) - RULES_NAMED} more")
+    others = Counter(str(one.owner) for one in rules if one not in seen)
+    said += [f"{count} {'rule' if count == 1 else 'rules'} of {owner}" for owner, count in sorted(others.items())]
+    return ", ".join(said)
 
 
 def describe_rejected(entry: FeedEntry) -> str:

@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from unfold.decorators import display
 
+from apps.accounts.services import note_inbox_seen
 from apps.alerts.models import Alert
 from apps.notify.models import Attempt, Message
 from apps.notify.services import redeliver
@@ -48,6 +49,11 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
     list_select_related = ["channel"]
     search_fields = ["subject", "text"]
     search_help_text = "Searches subject and text."
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == "GET" and request.GET.get("kind") == "inbox":
+            note_inbox_seen(user=request.user, now=timezone.now())
+        return super().changelist_view(request, extra_context)
 
     @display(description="status", ordering="status", label=STATUS_LABEL)
     def status_label(self, message: Message) -> str:

@@ -7,6 +7,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.text import capfirst
 
+from apps.notify.domain import describe_unread
+from apps.notify.queries import unread_in_inbox
+
 # (what people read, its icon, the page, the permission that it asks for).
 _DAILY = [
     ("Rules", "rule", "rules_rule", "rules.view_rule"),
@@ -28,6 +31,7 @@ def groups(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Overview", "icon": "dashboard", "link": reverse("admin:index")},
         {"title": "Assets", "icon": "candlestick_chart", "link": reverse("asset_list")},
         *_links(user, _DAILY),
+        *_inbox(user),
         {"title": "Portfolios", "icon": "account_balance_wallet", "link": reverse("portfolios")},
     ]
     found = [{"items": daily}]
@@ -44,6 +48,14 @@ def _links(user: Any, pages: list[tuple[str, str, str, str]]) -> list[dict[str, 
         for title, icon, page, permission in pages
         if user.has_perm(permission)
     ]
+
+
+def _inbox(user: Any) -> list[dict[str, Any]]:
+    if not user.has_perm("notify.view_message"):
+        return []
+    link = f"{reverse('admin:notify_message_changelist')}?kind=inbox"
+    unread = {"badge": text, "badge_variant": "primary"} if (text := describe_unread(unread_in_inbox(user))) else {}
+    return [{"title": "Inbox", "icon": "inbox", "link": link, **unread}]
 
 
 def _others(request: HttpRequest) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from apps.portfolios.domain.numbers import Exact, write_rate
 from apps.portfolios.domain.records import Computed, Ledger, Price
 from apps.portfolios.domain.series import SeriesKind
 from apps.portfolios.domain.transactions import Refusal, Transaction, refusals_of
-from apps.portfolios.models import Portfolio, TransactionChange, UsedPrice, UsedRate
+from apps.portfolios.models import Portfolio, Position, TransactionChange, UsedPrice, UsedRate
 from apps.portfolios.models import Transaction as Row
 
 _WRITTEN_AT_ONCE = 1_000
@@ -113,6 +113,15 @@ def delete_portfolio(*, portfolio: Portfolio) -> None:
         except TransactionsRefused as error:
             said = error.refusals[0].message
             raise PortfolioStays(f"What it transferred to other portfolios has left them since: {said}") from error
+
+
+def empty_portfolios(*, owner_id: int) -> None:
+    """Delete what the portfolios of an owner say of assets, in the caller's transaction: both are about to be deleted,
+    and nothing keeps the owner's own assets then."""
+    get_user_model().objects.select_for_update(no_key=True).get(pk=owner_id)
+    list(Portfolio.objects.select_for_update(no_key=True).filter(owner=owner_id).order_by("pk"))
+    Row.objects.filter(portfolio__owner=owner_id).delete()
+    Position.objects.filter(portfolio__owner=owner_id).delete()
 
 
 @without_collections()

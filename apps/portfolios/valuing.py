@@ -50,13 +50,13 @@ class View(NamedTuple):
 
 def view_now(portfolio: Portfolio, positions: Collection[Position]) -> View:
     """Return a portfolio at the newest prices. Four statements."""
-    return views_now([portfolio], positions)[portfolio.pk]
+    return views_now([portfolio.pk], positions)[portfolio.pk]
 
 
-def views_now(portfolios: Collection[Portfolio], positions: Collection[Position]) -> dict[int, View]:
+def views_now(portfolio_ids: Collection[int], positions: Collection[Position]) -> dict[int, View]:
     """Return portfolio id -> it at the newest prices. positions: of all of them. Four statements."""
     # Only the history by day needs these columns.
-    copies = LedgerCopy.objects.defer("flows", "quantities", "balances").in_bulk([one.pk for one in portfolios])
+    copies = LedgerCopy.objects.defer("flows", "quantities", "balances").select_related("portfolio")
     rate_assets = market.rate_assets()
     held = {one.asset_id for one in positions if one.quantity}
     prices = market.held_prices({*held, *(asset.pk for asset in rate_assets)})
@@ -65,9 +65,8 @@ def views_now(portfolios: Collection[Portfolio], positions: Collection[Position]
     for one in positions:
         of_portfolio[one.portfolio_id].append(one)
     return {
-        one.pk: _view(one, copies[one.pk], of_portfolio[one.pk], prices=prices, table=table)
-        for one in portfolios
-        if one.pk in copies
+        copy.pk: _view(copy.portfolio, copy, of_portfolio[copy.pk], prices=prices, table=table)
+        for copy in copies.filter(pk__in=portfolio_ids)
     }
 
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Max, Q, QuerySet
 
+from apps.canary import is_not_canary
 from apps.market import queries as market
 from apps.market.domain import PathItem, epoch_microseconds
-from apps.market.models import Asset, FeedEntry
+from apps.market.models import Asset, Feed, FeedEntry
 from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
 from apps.rules.engine.conditions import counts_hours, has_price, why_unfit
 from apps.rules.engine.entries import Entry, HistoryEntry, QuotesEntry, RuleChange, RulesEntry, SplitEntry
@@ -141,6 +142,15 @@ def feeds_paused(rule: Rule) -> set[int]:
     """Return the feeds in which the rule has a paused instance, as far as their logs are evaluated."""
     paused = RuleState.objects.filter(rule=rule, state=PAUSED, asset__feed__isnull=False)
     return set(paused.order_by().values_list("asset__feed_id", flat=True))
+
+
+def rules_watching(feeds: Iterable[Feed]) -> QuerySet[Rule]:
+    """Return the rules that watch assets of these feeds, or series derived from those, with their owners."""
+    ids = [one.pk for one in feeds]
+    depends = Q(asset__feed__in=ids) | Q(asset__feed__derived__legs__leg__in=ids)
+    watching = RuleState.objects.filter(depends).exclude(state=ENDED)
+    rules = Rule.objects.filter(is_not_canary("owner"), pk__in=watching.order_by().values("rule"), deleted_at=None)
+    return rules.select_related("owner").order_by("name", "pk")
 
 
 def count_with_prices(asset: Asset) -> int:

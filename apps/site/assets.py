@@ -44,7 +44,7 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.models import RuleState
 from apps.rules.queries import specs_of
 from apps.site.market import address_of, in_market, movement
-from apps.wording import format_age, format_number, format_plain
+from apps.wording import as_cell, format_age, format_number, format_plain
 
 # Name in the address -> how far back by the feed's clock; None: as far as anything is stored.
 PERIODS = {
@@ -105,7 +105,7 @@ def asset_alerts(request: HttpRequest, name: str) -> HttpResponse:
         (
             one.opened_at.isoformat(),
             one.resolved_at.isoformat() if one.resolved_at else "",
-            *(one.severity, one.state, _text(one.rule_name), _text(one.summary), _text(one.note)),
+            *(one.severity, one.state, as_cell(one.rule_name), as_cell(one.summary), as_cell(one.note)),
         )
         for one in alerts_of(request.user).filter(asset=asset)[:ALERTS_GIVEN]
     )
@@ -143,11 +143,6 @@ def _csv(name: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> HttpR
     answer["Content-Disposition"] = f'attachment; filename="{safe}.csv"'
     csv.writer(answer).writerows([head, *rows])
     return answer
-
-
-def _text(text: str) -> str:
-    """Return a text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _context(request: HttpRequest, asset: Asset) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def drift_page(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @require_safe
 def drift_sentence(request: HttpRequest, pk: int) -> HttpResponse:
-    """Return how often the drift rose above 5 points since the first transaction. drift.js puts it into the portfolio's
+    """Return how often the drift rose above 5 points since the first transaction. later.js puts it into the portfolio's
     page, which does not wait for it: the past of every day is read."""
     portfolio = portfolio_of(request, pk)
     now = timezone.now()

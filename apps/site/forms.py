@@ -6,16 +6,18 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
+from django.contrib.auth import authenticate
 from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 from django.utils import timezone
 
 from apps.accounts import queries
+from apps.accounts.domain import time_zone_choices
 from apps.accounts.models import Profile, SignInAttempt
 from apps.accounts.services import address_of, begin_attempt, send_password_link
 from apps.market.models import Asset
@@ -39,7 +41,7 @@ class ProfileForm(forms.ModelForm):
     """A person's preferences."""
 
     time_zone = forms.ChoiceField(
-        choices=lambda: [(name, name) for name in sorted(available_timezones())],
+        choices=time_zone_choices,
         help_text=Profile._meta.get_field("time_zone").help_text,
     )
 
@@ -83,6 +85,31 @@ class ResetForm(PasswordResetForm):
         if attempt is not None:
             for user in self.get_users(email):
                 send_password_link(user=user, is_new=False)
+
+
+class DeleteAccountForm(forms.Form):
+    """The reader's password, as the confirmation that the account is theirs and is to go."""
+
+    password = forms.CharField(
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+        strip=False,
+        help_text="Type it to confirm.",
+    )
+
+    def __init__(self, *args: Any, request: HttpRequest) -> None:
+        super().__init__(*args)
+        self._request = request
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        name = self._request.user.get_username()
+        # By the one door, which counts who knocks.
+        if authenticate(self._request, username=name, password=password) != self._request.user:
+            attempt = {"kind": SignInAttempt.Kind.PASSWORD, "name": name, "address": address_of(self._request)}
+            if queries.attempts_are_used_up(**attempt, now=timezone.now()):
+                raise ValidationError(f"{USED_UP}.", code="used_up")
+            raise ValidationError("This is not your password.", code="wrong")
+        return password
 
 
 class ImportForm(forms.Form):

@@ -129,13 +129,25 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
 @require_safe
 def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
     """Show how a portfolio did in a period: its value by day, and its returns."""
-    portfolio = portfolio_of(request, pk)
+    return render(request, "site/performance.html", _performance(request, portfolio_of(request, pk)))
+
+
+@never_cache
+@login_required
+@require_safe
+def performance_part(request: HttpRequest, pk: int) -> HttpResponse:
+    """Return the returns and the chart of a period. later.js puts them into the portfolio's page, which does not wait
+    for them: the past of every day is read."""
+    return render(request, "site/performance_part.html", _performance(request, portfolio_of(request, pk)))
+
+
+def _performance(request: HttpRequest, portfolio: Portfolio) -> dict[str, Any]:
     now = timezone.now()
     since, until, period = period_of(request, today=now.astimezone(UTC).date())
     found = performance_of(portfolio, since=since, until=until, now=now)
     symbol = request.GET.get("benchmark", "").strip().upper()
     benchmark = assets_named([symbol], owner_id=portfolio.owner_id).get(symbol) if symbol else None
-    context = {
+    return {
         **context_of(portfolio, now),
         "title": f"Performance of {portfolio}",
         "periods": [(key, name, key == period) for key, name in PERIOD_NAMES.items()],
@@ -154,7 +166,6 @@ def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
         "flows": [(one.day, money(one.inflow), money(one.outflow)) for one in found.days if one.inflow or one.outflow],
         "why": WHY_NO_RETURN.get(found.unknown, ""),
     }
-    return render(request, "site/performance.html", context)
 
 
 @never_cache

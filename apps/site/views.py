@@ -79,7 +79,7 @@ class ProfileEdit(LoginRequiredMixin, UpdateView):
     """The reader's own preferences."""
 
     form_class = ProfileForm
-    template_name = "site/form.html"
+    template_name = "site/profile.html"
     success_url = reverse_lazy("profile_saved")
     extra_context = {"title": "Your profile", "button": "Save"}
 

@@ -5,6 +5,7 @@ import pytest
 from apps.alerts.models import Alert
 from apps.market.models import Asset
 from apps.rules.models import RuleState
+from tests.api.asking import codes
 from tests.builders import above, append_quotes, at, make_feed, make_notified_alerts, make_owner, make_rule
 
 pytestmark = pytest.mark.django_db
@@ -45,6 +46,39 @@ def test_alerts_are_newest_first_also_where_they_opened_together(ask):
     expected = [str(one.public_id) for one in Alert.objects.order_by("-opened_at", "-pk")]
     assert [one["id"] for page in pages for one in page] == expected
     assert len(expected) == 7
+
+
+ORDERED = {
+    "alerts": ("node { summary }", "OLDEST_FIRST", "NEWEST_FIRST"),
+    "messages": ("node { subject }", "OLDEST_FIRST", "NEWEST_FIRST"),
+    "rules": ("node { name }", "ASCENDING", "DESCENDING"),
+}
+
+
+@pytest.mark.parametrize("field", ORDERED)
+def test_a_list_is_walked_in_the_order_that_is_asked_for(ask, field):
+    ada = make_owner()
+    make_notified_alerts(ada, 3)
+    selection, *orders = ORDERED[field]
+    query = (
+        f"query ($after: String) {{ {field}(first: 2, after: $after, order: %s)"
+        f" {{ edges {{ {selection} }} {PAGE_INFO} }} }}"
+    )
+    up, down = ([one for page in walk(ask, query % order, user=ada) for one in page] for order in orders)
+    assert up == down[::-1]
+    assert len(up) == 3
+    own = ask(f"{{ {field} {{ edges {{ {selection} }} }} }}").json()["data"][field]["edges"]
+    assert [one["node"] for one in own] == (up if field == "rules" else down)
+
+
+def test_a_cursor_is_of_one_order(ask):
+    make_feed("A", "B")
+    query = "{ assets(order: %s, first: 1%s) { edges { cursor } } }"
+    [edge] = ask(query % ("DESCENDING", ""), user=make_owner()).json()["data"]["assets"]["edges"]
+    after = f', after: "{edge["cursor"]}"'
+    refused = ask(query % ("ASCENDING", after))
+    assert (refused.status_code, codes(refused)) == (400, ["BAD_USER_INPUT"])
+    assert "errors" not in ask(query % ("DESCENDING", after)).json()
 
 
 def test_messages_and_rules_are_walked_whole(ask):

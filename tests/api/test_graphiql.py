@@ -99,7 +99,7 @@ def test_the_page_says_who_is_signed_in(client):
 
 def test_the_first_example_is_the_first_question():
     assert EXAMPLES[0][1] == 'query { asset(id: "BTC") { name price variation24h } }'
-    assert len(EXAMPLES) == 13
+    assert len(EXAMPLES) == 16
 
 
 ANSWERED = [one for one in EXAMPLES if not one[1].startswith("subscription")]

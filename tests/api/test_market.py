@@ -14,7 +14,18 @@ from apps.market.queries import variations_over, variations_since_close
 from apps.market.services import roll_up
 from apps.pipeline.flow import evaluate_pending
 from apps.sources.models import RefusedListing
-from tests.builders import append_quotes, asset_ids, at, make_feed, make_operator, make_owner
+from tests.api.asking import codes
+from tests.builders import (
+    TRACE,
+    above,
+    append_quotes,
+    asset_ids,
+    at,
+    make_feed,
+    make_operator,
+    make_owner,
+    make_rule,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -292,3 +303,129 @@ def test_a_feed_says_how_far_it_has_come(ask, feed):
         "failures": 3,
         "assets": {"edges": [{"node": {"symbol": "BTC"}}, {"node": {"symbol": "ETH"}}]},
     }
+
+
+def test_a_feed_has_the_entries_of_its_log(ask, feed):
+    append_quotes(feed, [("BTC", at(0), "1"), ("ETH", at(0), "0")])
+    evaluate_pending(feed_id=feed.pk)
+    append_quotes(feed, [("BTC", at(0), "1"), ("BTC", at(-9), "2")], as_of=at(5))
+    fields = "feed seq kind asOf slot provider failure accepted late repeated unconfirmed rejected missedSlots traceId"
+    entries = f"entries(order: OLDEST_FIRST) {{ edges {{ node {{ {fields} evaluatedAt }} }} }}"
+    query = f'{{ feed(id: "feed") {{ {entries} }} }}'
+    edges = ask(query, user=make_operator("grace", "market.view_feed")).json()["data"]["feed"]["entries"]["edges"]
+    first, second = (edge["node"] for edge in edges)
+    assert [first.pop("evaluatedAt") is None, second.pop("evaluatedAt")] == [False, None]
+    same = {"feed": "feed", "kind": "QUOTES", "provider": "simulated", "failure": "", "traceId": TRACE}
+    same |= {"unconfirmed": 0, "missedSlots": 0}
+    assert first == same | {
+        "seq": 1,
+        "asOf": "2026-03-02T12:00:00Z",
+        "slot": "2026-03-02T12:00:00Z",
+        "accepted": 1,
+        "late": 0,
+        "repeated": 0,
+        "rejected": {"out_of_range": 1},
+    }
+    assert second == same | {
+        "seq": 2,
+        "asOf": "2026-03-02T12:00:05Z",
+        "slot": "2026-03-02T12:00:01Z",
+        "accepted": 0,
+        "late": 1,
+        "repeated": 1,
+        "rejected": {},
+    }
+
+
+# Quotes
+
+
+@pytest.fixture
+def quoted(feed):
+    """Return the feed with five quotes of BTC, of which the one of 15 s came late, and one of ETH."""
+    for seconds, price in [(0, "10"), (10, "11"), (20, "12"), (15, "99"), (30, "13")]:
+        append_quotes(feed, [("BTC", at(seconds), price)], as_of=at(max(seconds, 20)))
+    append_quotes(feed, [("ETH", at(31), "7")])
+    return feed
+
+
+def prices(ask, arguments, **variables):
+    query = (
+        'query ($after: String) { asset(id: "BTC") { quotes(after: $after, %s) { edges { cursor node { price } } } } }'
+    )
+    answer = ask(query % arguments, variables=variables).json()
+    assert "errors" not in answer
+    return [(edge["node"]["price"], edge["cursor"]) for edge in answer["data"]["asset"]["quotes"]["edges"]]
+
+
+def test_quotes_are_returned_as_they_came_newest_first(ask, quoted):
+    query = "{ assets { edges { node { symbol quotes { edges { node { at price volume late provider } } } } } } }"
+    btc, eth = (edge["node"] for edge in ask(query).json()["data"]["assets"]["edges"])
+    assert [edge["node"] for edge in eth["quotes"]["edges"]] == [
+        {"at": "2026-03-02T12:00:31Z", "price": "7", "volume": None, "late": False, "provider": "simulated"}
+    ]
+    assert [(edge["node"]["price"], edge["node"]["late"]) for edge in btc["quotes"]["edges"]] == [
+        ("13", False),
+        ("12", False),
+        ("99", True),
+        ("11", False),
+        ("10", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [("NEWEST_FIRST", ["13", "12", "99", "11", "10"]), ("OLDEST_FIRST", ["10", "11", "99", "12", "13"])],
+)
+def test_quotes_are_walked_page_by_page_both_ways(ask, quoted, order, expected):
+    found, after = [], None
+    for count in (2, 2, 1):
+        page = prices(ask, f"first: 2, order: {order}", after=after)
+        assert len(page) == count
+        found += [price for price, _ in page]
+        after = page[-1][1]
+    assert found == expected
+
+
+def test_quotes_of_a_period_begin_with_its_first_moment_and_end_before_its_last(ask, quoted):
+    period = 'since: "2026-03-02T12:00:10Z", until: "2026-03-02T12:00:20Z"'
+    assert [price for price, _ in prices(ask, period)] == ["99", "11"]
+    [(_, cursor)] = prices(ask, f"{period}, first: 1")
+    assert [price for price, _ in prices(ask, period, after=cursor)] == ["11"]
+    assert prices(ask, 'since: "2026-03-02T12:00:20Z", until: "2026-03-02T12:00:20Z"') == []
+
+
+# Alerts on an asset
+
+
+def test_an_asset_shows_a_reader_their_own_alerts_on_it(ask, feed, admin_user):
+    readers = {"grace": make_owner("grace"), "eve": make_owner("eve"), "none": make_owner("none"), "root": admin_user}
+    for name in ("grace", "eve"):
+        make_rule(readers[name], name=f"rule of {name}", assets=["BTC"], condition=above(10))
+    append_quotes(feed, [("BTC", at(0), "9"), ("ETH", at(0), "9")])
+    append_quotes(feed, [("BTC", at(1), "11"), ("ETH", at(1), "11")])
+    evaluate_pending(feed_id=feed.pk)
+    fields = "edges { node { rule { name } } }"
+    chosen = (
+        f"alerts {{ {fields} }} ended: alerts(isOpen: false) {{ {fields} }} now: alerts(state: OPEN) {{ {fields} }}"
+    )
+    query = f"{{ assets(first: 2) {{ edges {{ node {{ symbol {chosen} }} }} }} }}"
+    expected = {"grace": ["grace"], "eve": ["eve"], "none": [], "root": ["eve", "grace"]}
+    for name, owners in expected.items():
+        btc, eth = (edge["node"] for edge in ask(query, user=readers[name]).json()["data"]["assets"]["edges"])
+        rules = {
+            one: sorted(edge["node"]["rule"]["name"] for edge in btc[one]["edges"])
+            for one in ("alerts", "now", "ended")
+        }
+        named = [f"rule of {owner}" for owner in owners]
+        assert rules == {"alerts": named, "now": named, "ended": []}, name
+        assert [eth[one]["edges"] for one in ("alerts", "now", "ended")] == [[], [], []]
+
+
+def test_a_stranger_of_an_open_market_is_asked_to_sign_in_for_alerts(ask, settings):
+    settings.MARKET_IS_PUBLIC = True
+    append_quotes(make_feed("BTC"), [("BTC", at(0), "9")])
+    query = '{ asset(id: "BTC") { quotes { edges { node { price } } } alerts { edges { cursor } } } }'
+    answer = ask(query)
+    assert answer.json()["data"]["asset"] == {"quotes": {"edges": [{"node": {"price": "9"}}]}, "alerts": None}
+    assert codes(answer) == ["UNAUTHENTICATED"]

@@ -42,6 +42,9 @@ WAYS = {
     "Query.messages": "{ messages(first: 100) %s }",
     "Query.silences": "{ silences(first: 100) %s }",
     "Asset.candles": "{ assets(first: 100) { edges { node { candles(first: 100) %s } } } }",
+    "Asset.quotes": "{ assets(first: 100) { edges { node { quotes(first: 100) %s } } } }",
+    "Asset.alerts": "{ assets(first: 100) { edges { node { alerts(first: 100) %s } } } }",
+    "Feed.entries": "{ feeds(first: 100) { edges { node { entries(first: 100) %s } } } }",
     "Feed.assets": "{ feeds(first: 100) { edges { node { assets(first: 100) %s } } } }",
     "Portfolio.positions": "{ portfolios(first: 100) { edges { node { positions(first: 100) %s } } } }",
     "Position.lots": "{ portfolios(first: 100) { edges { node { positions(first: 9) { edges { node {"
@@ -49,6 +52,7 @@ WAYS = {
     "Portfolio.transactions": "{ portfolios(first: 100) { edges { node { transactions(first: 100) %s } } } }",
     "Rule.states": "{ rules(first: 100) { edges { node { states(first: 100) %s } } } }",
     "Alert.messages": "{ alerts(first: 100) { edges { node { messages(first: 100) %s } } } }",
+    "Alert.notifications": "{ alerts(first: 100) { edges { node { notifications(first: 100) %s } } } }",
 }
 
 

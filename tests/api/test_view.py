@@ -321,7 +321,7 @@ def test_a_page_size_of_null_is_the_default(ask, ada):
 def test_a_cursor_that_is_none_is_refused(ask, ada, cursor):
     response = ask("query ($after: String) { assets(after: $after) { edges { cursor } } }", {"after": cursor})
     assert refusal(response) == "BAD_USER_INPUT"
-    assert response.json()["errors"][0]["message"] == "after is not a cursor of this list."
+    assert response.json()["errors"][0]["message"] == "after is not a cursor of this list in this order."
 
 
 def test_a_cursor_of_another_list_or_another_reader_is_refused(ask, ada):

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from datetime import timedelta
+from decimal import Decimal
 from statistics import quantiles
 
 import pytest
@@ -34,13 +35,18 @@ ALERTS = f"""{{ alerts(first: {ROWS}) {{ edges {{ node {{
   id severity openedAt summary evidence rule {{ name }} asset {{ symbol }} timeline {{ kind at reason }}
 }} }} }} }}"""
 
-PORTFOLIO = f"""{{ portfolios(first: 1) {{ edges {{ node {{ name positions(first: {ROWS}) {{ edges {{ node {{
-  quantity cost realised income asset {{ symbol price variation24h }}
-}} }} }} }} }} }} }}"""
+PORTFOLIO = f"""{{ portfolios(first: 1) {{ edges {{ node {{
+  name worth {{ value knownValue missing {{ what of }} parts {{ unrealised realised income }} }}
+  positions(first: {ROWS}) {{ edges {{ node {{
+    quantity cost realised income worth {{ value gain pricePart currencyPart }} asset {{ symbol price variation24h }}
+  }} }} }}
+}} }} }} }}"""
 MANY_ASSETS = f"""query ($after: String) {{ assets(first: {ROWS}, after: $after) {{
   edges {{ node {{ symbol name price variation24h }} }} pageInfo {{ endCursor hasNextPage }}
 }} }}"""
 STATEMENTS_MOST = 10
+# That read who asks.
+OF_SESSION = 2
 
 pytestmark = [
     pytest.mark.benchmark,
@@ -111,6 +117,7 @@ def test_a_portfolio_with_its_positions(client, admin_user, settings):
     feed = make_feed(*(f"A{number:03}" for number in range(ROWS)))
     for days, price in enumerate(("100", "110.25")):
         append_quotes(feed, [(asset.symbol, at(days * 60 * 60 * 24), price) for asset in feed.assets.all()])
+    feed.assets.update(currency="EUR")
     record(make_portfolio(admin_user), *(bought(asset) for asset in feed.assets.all()))
     client.force_login(admin_user)
     ask = asker(client)
@@ -119,9 +126,10 @@ def test_a_portfolio_with_its_positions(client, admin_user, settings):
         [portfolio] = ask(PORTFOLIO).json()["data"]["portfolios"]["edges"]
     positions = [one["node"] for one in portfolio["node"]["positions"]["edges"]]
     assert [(one["quantity"], one["asset"]["price"]) for one in positions] == [("10", "110.25")] * ROWS
-    assert {one["asset"]["variation24h"] for one in positions} == {"10.25"}
+    assert {(one["worth"]["value"], one["asset"]["variation24h"]) for one in positions} == {("1102.5", "10.25")}
+    assert Decimal(portfolio["node"]["worth"]["value"]) == ROWS * Decimal("1102.5")
     count = reads(asked)
-    assert 0 < count <= STATEMENTS_MOST
+    assert 0 < count <= STATEMENTS_MOST + OF_SESSION
     half, most = milliseconds(lambda: ask(PORTFOLIO))
     print(f"\n  a portfolio of {ROWS} positions  p50 {half:>6.1f} ms   p95 {most:>6.1f} ms   {count} reads")
 

@@ -3,8 +3,9 @@
 import pytest
 from playwright.sync_api import expect
 
-from apps.notify.models import Channel, Silence
-from tests.builders import make_notified_alerts
+from apps.notify.models import Channel, Message, Silence
+from apps.notify.services import create_channel
+from tests.builders import START, make_notified_alerts, notify_all
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -49,6 +50,23 @@ def test_a_channel_is_made_with_a_preview_that_follows_what_is_written(owner, sa
         "{rule} saw it",
         10,
     )
+    assert said == []
+
+
+def test_the_result_of_a_test_appears_on_the_page_of_its_channel(owner, said, live_server, page):
+    channel = create_channel(owner=owner, name="Inbox", kind="inbox", config={})
+    page.goto(f"{live_server.url}/admin/notify/channel/{channel.pk}/change/")
+    page.click("button[value=send_test]")
+    page.fill("#id_name", "Being renamed")
+    result = page.locator("section", has_text="Last test")
+    expect(result).to_contain_text("due since")
+
+    Message.objects.update(next_attempt_at=START)
+    notify_all()
+
+    expect(result).to_contain_text("delivered at", timeout=60_000)
+    # What is being typed stays.
+    expect(page.locator("#id_name")).to_have_value("Being renamed")
     assert said == []
 
 

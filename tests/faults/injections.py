@@ -70,13 +70,13 @@ def no_task_was_lost(run: Run) -> None:
     # That a child is gone is sometimes seen after seconds only; until then nobody gives its task back.
     with suppress(AssertionError):
         wait_until(lambda: not _not_done(run), every_seconds=0.2)
-    lost, received = _not_done(run), _received(run)
+    lost, received = _not_done(run), received_tasks(run)
     run.stop_workers()
     run.row.want(len(received) > run.size.in_flight, f"only {len(received)} tasks received")
     run.row.want(not lost, f"received, and never done: {sorted(lost)}")
 
 
-def _received(run: Run) -> list[tuple[str, str]]:
+def received_tasks(run: Run) -> list[tuple[str, str]]:
     """Return (name, id) of each task as the workers' logs have it, as often as it was received."""
     return [match for name in run.workers for match in _RECEIVED.findall(run.processes.log(name))]
 
@@ -84,7 +84,7 @@ def _received(run: Run) -> list[tuple[str, str]]:
 def _not_done(run: Run) -> set[tuple[str, str]]:
     done = set((run.failpoints / "done").read_text().split())
     # Of beat's own, which come again, some expire.
-    return {one for one in _received(run) if one[1] not in done and one[0] not in ("tick", "sweep", "rollup")}
+    return {one for one in received_tasks(run) if one[1] not in done and one[0] not in ("tick", "sweep", "rollup")}
 
 
 _RECEIVED = re.compile(r"Task pipeline\.(\w+)\[([0-9a-f-]+)\] received")

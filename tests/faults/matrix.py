@@ -12,8 +12,9 @@ from pathlib import Path
 from django.test import override_settings
 
 from fintech.settings.env import place
-from tests.faults import injections, world
+from tests.faults import injections, outages, world
 from tests.faults.comparing import compare
+from tests.faults.own import own_servers
 from tests.faults.receiver import Receiver
 from tests.faults.run import Row, Run
 from tests.faults.visitor import Visitor
@@ -26,7 +27,8 @@ CHANNELS = ("one", "two", "inbox")
 @dataclass(frozen=True, slots=True)
 class Fault:
     """inject: starts the processes and does it; check: what is to be looked at besides the sets; has_exact_repeats: as
-    many as allowed, not fewer; is_down: nobody listens at first."""
+    many as allowed, not fewer; is_down: nobody listens at first; servers: which are the run's own; is_long: `make
+    faults` has 5 seeds of it at most; is_in_test: `make test` has one small run of it."""
 
     inject: Callable[[Run], None]
     check: Callable[[Run], None] = lambda run: None
@@ -34,6 +36,9 @@ class Fault:
     environment: dict[str, str] = field(default_factory=dict)
     has_exact_repeats: bool = False
     is_down: bool = False
+    servers: tuple[str, ...] = ()
+    is_long: bool = False
+    is_in_test: bool = True
 
 
 FAULTS = {
@@ -54,6 +59,21 @@ FAULTS = {
     "X3": Fault(injections.close_every_port, environment={"FAULT_RETRY_SECONDS": "0.3"}, is_down=True),
     "W1": Fault(injections.freeze_workers, environment={"FAULT_RETRY_SECONDS": "0.5,1,1,1"}),
     "W3": Fault(injections.say_everything_twice, environment={"FAULT_LEASE_SECONDS": "20"}),
+    "B1": Fault(outages.stop_broker, servers=("broker",), is_long=True, is_in_test=False),
+    "B2": Fault(outages.kill_broker, servers=("broker",), is_in_test=False),
+    "B3": Fault(outages.kill_broker_again_and_again, servers=("broker",), is_long=True, is_in_test=False),
+    "B4": Fault(outages.raise_memory_alarm, servers=("broker",), is_long=True, is_in_test=False),
+    "B5": Fault(outages.freeze_broker, servers=("broker",), is_long=True, is_in_test=False),
+    "B6": Fault(outages.fill_queues, servers=("broker",), is_long=True, is_in_test=False),
+    "P1": Fault(outages.restart_database, check=outages.no_task_was_hot, servers=("database",)),
+    "P2": Fault(outages.stop_database, check=outages.no_task_was_hot, servers=("database",), is_long=True),
+    "P3": Fault(outages.terminate_backends, servers=("database",)),
+    "P4": Fault(outages.evaluate_in_eight),
+    "P5": Fault(outages.hold_locks, servers=("database",)),
+    "P6": Fault(outages.take_every_connection, check=outages.no_task_was_hot, servers=("database",), is_long=True),
+    "R1": Fault(outages.take_redis_away, servers=("redis",), is_long=True, is_in_test=False),
+    "R2": Fault(outages.flush_redis, servers=("redis",), is_in_test=False),
+    "R3": Fault(outages.write_the_cache_late, servers=("redis",), is_in_test=False),
 }
 
 
@@ -68,6 +88,7 @@ def run_fault(name: str, *, seed: int, size: Size, folder: Path) -> Row:
         "FAILPOINTS_FOLDER": str(folder / "failpoints"),
         "FAULT_BEHIND_SECONDS": "2",
         "OUTBOUND_ALLOW": "127.0.0.1",
+        "LIVENESS_DIR": str(folder / "marks"),
     }
     if name == "W1":
         environment |= {
@@ -79,12 +100,13 @@ def run_fault(name: str, *, seed: int, size: Size, folder: Path) -> Row:
         receiver.open()
     try:
         with (
+            own_servers(fault.servers) as servers,
             override_settings(OUTBOUND_ALLOW=[place("127.0.0.1")]),
             rig(folder, **environment, **fault.environment) as processes,
         ):
             feeds, channels = world.make_world(recordings, size=size, folder=folder, channels=configs)
-            run = Run(row, rng, size, folder, recordings, receiver, feeds, channels, processes)
-            visitor = Visitor(processes) if size.has_visitor else None
+            run = Run(row, rng, size, folder, recordings, receiver, feeds, channels, processes, servers)
+            visitor = Visitor(processes, may_be_unavailable="database" in servers) if size.has_visitor else None
             fault.inject(run)
             run.drain()
             if visitor is not None:

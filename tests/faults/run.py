@@ -85,6 +85,8 @@ class Run:
     feeds: list[Feed]
     channels: dict[str, Channel]
     processes: Rig
+    # Its own, by name, where its fault is one of servers.
+    servers: dict[str, Any]
     workers: dict[str, Any] = field(default_factory=dict)
     beat: Any = None
     # Monotonic time of the last injection's end, and what had come about by then.
@@ -102,7 +104,8 @@ class Run:
         self.workers[name] = self.processes.worker(*queues, name=name, concurrency=hands, include=MODULE)
 
     def start_beat(self) -> None:
-        self.beat = self.processes.beat()
+        # Without canaries, which would be work that never ends.
+        self.beat = self.processes.beat(LIVENESS_DIR="")
 
     def start_roles(self, *, hands: Mapping[str, int] = HANDS, **others: tuple[str, ...]) -> None:
         """Start a worker for each role. others: the queues of those that differ."""

@@ -13,9 +13,12 @@ PAGES = ("/readyz", "/admin/login/")
 
 
 class Visitor:
-    """It has a web process of its own; `errors` are the answers of 500 and more, `visits` all of them."""
+    """It has a web process of its own; `errors` are the answers of 500 and more, `visits` all of them.
 
-    def __init__(self, processes: Rig) -> None:
+    may_be_unavailable: 503 is not an error, since the database is away for a while."""
+
+    def __init__(self, processes: Rig, *, may_be_unavailable: bool = False) -> None:
+        self._ours = {503} if may_be_unavailable else set()
         self.errors: list[str] = []
         self.visits = 0
         self._is_over = threading.Event()
@@ -46,6 +49,6 @@ class Visitor:
                         self.visits += 1
                 except HTTPError as error:
                     self.visits += 1
-                    if error.code >= 500:
+                    if error.code >= 500 and error.code not in self._ours:
                         self.errors.append(f"{page} {error.code}")
         return self.visits > 0

@@ -28,7 +28,8 @@ HISTORY_MINUTES = 20
 class Size:
     """How much passes in one run. slots: seconds that the recording takes in peace; kills: how often a fault that may
     strike again does; in_flight: a fault is injected when more quotes and notifications than this are under way;
-    has_visitor: somebody looks at the site meanwhile."""
+    has_visitor: somebody looks at the site meanwhile; outage_seconds: for
+    how long a server is away."""
 
     feeds: int
     symbols: int
@@ -39,6 +40,7 @@ class Size:
     heartbeat_seconds: int
     in_flight: int
     has_visitor: bool
+    outage_seconds: float
 
 
 # By the first, `make test` sees each fault once; by the second, `make faults` measures.
@@ -52,6 +54,7 @@ QUICK = Size(
     heartbeat_seconds=2,
     in_flight=20,
     has_visitor=False,
+    outage_seconds=2,
 )
 FULL = Size(
     feeds=3,
@@ -63,6 +66,7 @@ FULL = Size(
     heartbeat_seconds=10,
     in_flight=50,
     has_visitor=True,
+    outage_seconds=30,
 )
 
 Quote = tuple[str, datetime, Decimal]

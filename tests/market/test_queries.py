@@ -314,6 +314,17 @@ def test_the_effective_interval_is_the_median_gap_between_answers(quoted):
     assert queries.effective_interval_seconds(_seen(quoted)) == 11.0
 
 
+def test_answers_from_before_the_interval_was_changed_say_nothing_of_the_effective_one(quoted):
+    for second in (2, 4, 6):
+        append_quotes(quoted, [("BTC-USD", at(second), "10")])
+    assert queries.effective_interval_seconds(_seen(quoted)) == 2.0
+    Feed.objects.update(interval_changed_at=at(7))
+    assert queries.effective_interval_seconds(_seen(quoted)) is None
+    for second in (20, 40):
+        append_quotes(quoted, [("BTC-USD", at(second), "10")])
+    assert queries.effective_interval_seconds(_seen(quoted)) == 20.0
+
+
 def test_feeds_with_their_recent_entries_cost_two_statements_and_hold_no_more_than_the_end_of_a_log(
     django_assert_num_queries,
 ):

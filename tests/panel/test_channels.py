@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 from django.utils import timezone
@@ -14,6 +15,7 @@ from apps.notify.models import Attempt, Channel, Message, Notification
 from apps.notify.services import create_channel
 from apps.notify.transports.protocol import TransportRejected
 from apps.notify.transports.registry import TRANSPORTS
+from apps.panel.channels import ChannelAdmin
 from tests.builders import START, at, make_notified_alerts, make_operator, make_owner, notify_all
 from tests.notify.notifying import FakeTransport
 
@@ -190,7 +192,8 @@ def test_an_owner_adds_channels_for_nobody_else_and_sees_nobody_elses(client):
     client.force_login(grace)
     refused = client.post(ADD, {**BY_MAIL, "owner": ada.pk})
     assert refused.status_code == 200
-    assert "ada" not in client.get(ADD).context["adminform"].form.as_p()
+    owners = client.get(ADD).context["adminform"].form.fields["owner"].queryset
+    assert list(owners) == [grace]
     assert "Inbox of notified" not in client.get(LIST).text
     assert client.get(page_of(theirs)).status_code == 302
     assert Channel.objects.get() == theirs
@@ -435,8 +438,15 @@ def test_a_channel_whose_test_was_refused_says_why_also_after_it_is_switched_on_
     def failing():
         return list(admin_client.get(LIST, {"health": "failing"}).context["cl"].result_list)
 
+    def last_failure():
+        (row,) = admin_client.get(LIST).context["cl"].result_list
+        return ChannelAdmin(Channel, site).last_reason(row)
+
     assert said in admin_client.get(page_of(channel)).text
     assert failing() == [channel]
+    assert last_failure() == "no such webhook."
+    Channel.objects.update(is_enabled=False, switched_off_because="it went away")
+    assert last_failure() == "it went away"
     Channel.objects.update(is_enabled=False, switched_off_because="no such webhook", failing_since=START)
     assert failing() == []
     admin_client.post(LIST, {"action": "switch_on", "_selected_action": [channel.pk], "index": "0"})
@@ -446,6 +456,7 @@ def test_a_channel_whose_test_was_refused_says_why_also_after_it_is_switched_on_
     Message.objects.exclude(pk=refused.pk).update(delivered_at=at(3))
     assert f"It works; the last delivery was at {moment(at(3))}." in admin_client.get(page_of(channel)).text
     assert failing() == []
+    assert last_failure() == ""
 
 
 def test_a_channel_at_its_limit_says_that_what_is_due_waits_for_room(admin_client, admin_user):
@@ -531,6 +542,8 @@ def test_a_test_is_asked_for_on_the_channels_page_and_goes_the_way_of_all_messag
     assert asked.request["PATH_INFO"] == page_of(channel)
     assert "Test queued for Inbox; it should arrive within a few seconds" in asked.text
     message = Message.objects.get()
+    live = reverse("admin:notify_channel_live", args=[channel.pk])
+    assert last_test_on(admin_client.get(live))[:1] == ["due since"]
     assert (message.kind, message.status) == ("test", "pending")
     # The database's own clock says what is due, and stands still while a test lasts.
     Message.objects.update(next_attempt_at=START)
@@ -541,6 +554,39 @@ def test_a_test_is_asked_for_on_the_channels_page_and_goes_the_way_of_all_messag
     again = _ask(admin_client, "send_test", channel)
     assert "tried less than a minute ago" in again.text
     assert Message.objects.count() == 1
+    assert last_test_on(admin_client.get(live))[:1] == ["delivered at"]
+    Message.objects.update(status="failed")
+    Attempt.objects.update(outcome="permanent_failure", reason="http_404", detail="no such webhook")
+    assert last_test_on(admin_client.get(live)) == ["given up", "no such webhook"]
+    Message.objects.update(created_at=timezone.now() - timedelta(hours=25))
+    assert last_test_on(admin_client.get(live)) == []
+
+
+def last_test_on(answer):
+    """Return how the last test went, as a page or the part of it that is read again says."""
+    rows = [one.rows[0] for one in answer.context["tables"] if one.title == "Last test"]
+    return [text for row in rows for text in (" ".join(row[2].split()[:2]), row[3])]
+
+
+def test_nobody_reads_the_live_part_of_the_page_of_others(client):
+    theirs = create_channel(owner=make_owner("ada"), name="Theirs", kind="inbox", config={})
+    address = reverse("admin:notify_channel_live", args=[theirs.pk])
+    assert client.get(address).status_code == 302
+    client.force_login(make_operator("grace", *CHANNEL_PERMISSIONS))
+    assert client.get(address).status_code == 404
+    client.force_login(make_operator("eve"))
+    assert client.get(address).status_code == 404
+
+
+def test_a_time_zone_that_no_longer_exists_is_shown_and_must_be_replaced(admin_client, admin_user):
+    channel = create_channel(owner=admin_user, name="Inbox", kind="inbox", config={})
+    Channel.objects.update(quiet_zone="Moon/Crater")
+    form = admin_client.get(page_of(channel)).context["adminform"].form
+    assert form["quiet_zone"].subwidgets[0].data["label"] == "Moon/Crater (no longer exists)"
+    channel.refresh_from_db()
+    refused = admin_client.post(page_of(channel), posted(channel))
+    assert errors_of(refused) == {"quiet_zone": ["There is no such time zone; write one like Europe/Kyiv."]}
+    assert admin_client.post(page_of(channel), posted(channel, quiet_zone="Asia/Tokyo")).status_code == 302
 
 
 def test_what_a_channel_gave_up_is_sent_again_from_its_page(admin_client, admin_user):

@@ -13,9 +13,10 @@ from apps.market.queries import PathPoint
 from apps.panel import assets
 from apps.panel.kit.pages import Chart
 from apps.pipeline import corrections
+from apps.pipeline.flow import evaluate_pending
 from apps.sources import services as sources
 from apps.sources.models import Backfill, FeedSource
-from tests.builders import TRACE, append_quotes, at, check_all, make_feed, make_operator
+from tests.builders import TRACE, above, append_quotes, at, check_all, make_feed, make_operator, make_owner, make_rule
 
 LISTS = ["admin:market_asset_changelist", "admin:market_feed_changelist", "admin:market_feedentry_changelist"]
 SOURCES = {
@@ -538,6 +539,38 @@ def test_pausing_several_feeds_asks_first(admin_client):
     )
     assert done.status_code == 302
     assert list(Feed.objects.filter(is_enabled=True)) == [feeds[2]]
+
+
+@pytest.mark.django_db
+def test_pausing_a_feed_names_the_rules_that_it_blinds_and_of_others_only_the_owners(client, admin_client):
+    feed, other = make_feed("BTC-USD"), make_feed("ETH-USD", name="other")
+    ada, eve = make_operator("ada", "market.view_feed", "market.change_feed"), make_owner("eve")
+    for owner, name in ((ada, "mine"), (eve, "hers"), (eve, "hers too")):
+        make_rule(owner, name=name, assets=["BTC-USD"], condition=above(10))
+    make_rule(ada, name="elsewhere", assets=["ETH-USD"], condition=above(10))
+    for one in (feed, other):
+        evaluate_pending(feed_id=one.pk)
+    client.force_login(ada)
+    asked = _press(client, "pause", feed)
+    assert "These rules see nothing new meanwhile: “mine” of ada, 2 rules of eve." in asked.text
+    assert Feed.objects.filter(is_enabled=True).count() == 2
+    asked = _press(admin_client, "pause", feed)
+    assert "“hers” of eve, “hers too” of eve, “mine” of ada." in asked.text
+    _press(client, "pause", feed, sure=True)
+    assert list(Feed.objects.filter(is_enabled=False)) == [feed]
+
+
+@pytest.mark.django_db
+def test_a_new_interval_is_not_measured_by_the_answers_at_the_old_one(admin_client):
+    feed = make_feed("BTC-USD", interval_seconds=60)
+    for second in (1, 2, 3):
+        append_quotes(feed, [("BTC-USD", at(second), "10")])
+    page = reverse("admin:market_feed_change", args=[feed.pk])
+    assert "asked every 60 s, effective every 1 s" in admin_client.get(page).text
+    source = feed.sources.get()
+    known = {"sources-INITIAL_FORMS": "1", "sources-0-id": source.pk, "sources-0-feed": feed.pk}
+    assert admin_client.post(page, NEW_FEED | known | {"interval_seconds": "120"}).status_code == 302
+    assert "asked every 2 min, not measured yet" in admin_client.get(page).text
 
 
 def _hidden(answer):

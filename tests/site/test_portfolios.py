@@ -64,6 +64,7 @@ def test_who_is_not_signed_in_is_sent_to_sign_in(client, savings):
         "portfolios",
         "portfolio",
         "performance",
+        "portfolio_performance_part",
         "portfolio_nights",
         "portfolio_drift",
         "portfolio_drift_sentence",
@@ -83,6 +84,7 @@ def test_a_foreign_portfolio_and_none_get_the_same_bytes(client, ada, acme):
     ways = (
         ("portfolio", []),
         ("performance", []),
+        ("portfolio_performance_part", []),
         ("portfolio_nights", []),
         ("portfolio_drift", []),
         ("portfolio_drift_sentence", []),
@@ -282,6 +284,21 @@ def test_performance_beside_an_asset_in_the_base_currency(client, two_years):
     assert "There is no asset NONE." in page(client, "performance", two_years, benchmark="NONE").text
     odd = page(client, "performance", two_years, benchmark="<script>").text
     assert "There is no asset &lt;SCRIPT&gt;." in odd
+
+
+def test_the_first_page_loads_the_chart_and_the_comparison_of_a_year(client, two_years):
+    first = page(client, "portfolio", two_years).text
+    address = reverse("portfolio_performance_part", args=[two_years.pk])
+    assert f'id="performance" data-from="{address}"' in first
+    # Without the script, the form opens the page of performance.
+    assert f'action="{reverse("performance", args=[two_years.pk])}" class="period" data-into="performance"' in first
+    for query in ({}, {"benchmark": "ACME"}):
+        part = page(client, "portfolio_performance_part", two_years, **query).text
+        whole = page(client, "performance", two_years, **query).text
+        assert figures(part) == figures(whole)
+        assert '<canvas class="price-chart"' in part
+        assert "<html" not in part
+    assert "Benchmark: ACME" in figures(part)
 
 
 def test_an_asset_without_a_price_then_is_no_benchmark(client, two_years):

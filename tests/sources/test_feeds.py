@@ -201,6 +201,9 @@ def test_another_interval_takes_effect_at_once(interval_seconds, next_slot):
     sources.change_interval(feed_id=feed.pk, interval_seconds=interval_seconds, now=at(22))
     assert Feed.objects.get().interval_seconds == interval_seconds
     assert head_of(feed).next_slot == at(next_slot)
+    assert Feed.objects.get().interval_changed_at == at(22)
+    sources.change_interval(feed_id=feed.pk, interval_seconds=interval_seconds, now=at(23))
+    assert Feed.objects.get().interval_changed_at == at(22)
 
 
 def test_another_interval_leaves_what_is_due_and_what_must_wait():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import graphene
 from django.core.signing import BadSignature, Signer
@@ -13,11 +13,44 @@ from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import PAGE_DEFAULT, PAGE_LARGEST, PageSize
 
 
+class TimeOrder(graphene.Enum):
+    """The order of a list by time: from its newest row to its oldest, or the other way."""
+
+    NEWEST_FIRST = "descending"
+    OLDEST_FIRST = "ascending"
+
+
+class NameOrder(graphene.Enum):
+    """The order of a list by name: from A to Z, or from Z to A."""
+
+    ASCENDING = "ascending"
+    DESCENDING = "descending"
+
+
+class Paging(NamedTuple):
+    """Which page of a list is asked for: the arguments that every field with pages has. order: None is the list's
+    own."""
+
+    first: int | None = None
+    after: str | None = None
+    order: Any = None
+
+    @property
+    def size(self) -> int:
+        return self.first or PAGE_DEFAULT
+
+    @property
+    def limit(self) -> int:
+        """Return how many rows to read: one more says that there is a next page."""
+        return self.size + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """In which order a kind of list has its rows.
 
-    name: the list's; fields: together unique, and all up or all down. Their values are the place of a row: its cursor.
+    name: the list's and the order's; fields: together unique, and all up or all down. Their values are the place of a
+    row: its cursor.
     """
 
     name: str
@@ -90,15 +123,12 @@ class Edge:
 class Page:
     """One page of a list; `rows` may hold one row more, which says that there is a next page."""
 
-    def __init__(
-        self, rows: Sequence[Model], *, order: Order, context: Context, first: int | None, after: str | None
-    ) -> None:
+    def __init__(self, rows: Sequence[Model], *, order: Order, context: Context, paging: Paging) -> None:
         self.order, self.context = order, context
-        size = first or PAGE_DEFAULT
-        self.edges = [Edge(row, self) for row in rows[:size]]
+        self.edges = [Edge(row, self) for row in rows[: paging.size]]
         self.page_info = self
-        self.has_next_page = len(rows) > size
-        self.has_previous_page = after is not None
+        self.has_next_page = len(rows) > paging.size
+        self.has_previous_page = paging.after is not None
 
     @property
     def start_cursor(self) -> str | None:
@@ -109,8 +139,11 @@ class Page:
         return self.edges[-1].cursor if self.edges else None
 
 
-def connection(node: type[graphene.ObjectType], *, fields: Sequence[str], is_descending: bool = False) -> Any:
-    """Return the connection type of `node`; fields, is_descending: its order."""
+def connection(
+    node: type[graphene.ObjectType], *, fields: Sequence[str], by: Any = None, is_descending: bool = False
+) -> Any:
+    """Return the connection type of `node`; fields, is_descending: its order; by: the enum of its orders, of which the
+    index that serves one serves the other too. None: it has one order."""
     name = f"{node.__name__}Connection"
     edge_fields = {
         "__doc__": "A row of a page, and its place in the list.",
@@ -124,48 +157,55 @@ def connection(node: type[graphene.ObjectType], *, fields: Sequence[str], is_des
         "page_info": graphene.Field(PageInfo, required=True, description="Its position in the list."),
     }
     made = type(name, (graphene.ObjectType,), connection_fields)
+    made.ordered_by = by
     made.order = Order(name=name, fields=tuple(fields), is_descending=is_descending)
+    made.reverse = Order(name=f"{name} reversed", fields=tuple(fields), is_descending=not is_descending)
     return made
 
 
-def pages_of(connection_type: Any, **arguments: Any) -> graphene.Field:
-    """Return a field that gives pages of this connection. It may be null: it may be refused, or read later."""
+def order_of(connection_type: Any, chosen: Any) -> Order:
+    """Return the order that an argument `order` chooses. None: the list's own."""
+    own: Order = connection_type.order
+    if chosen is None or (chosen.value == "descending") == own.is_descending:
+        return own
+    reverse: Order = connection_type.reverse
+    return reverse
+
+
+def pages_of(connection_type: Any, *, by: Any = None, **arguments: Any) -> graphene.Field:
+    """Return a field that gives pages of this connection. It may be null: it may be refused, or read later.
+
+    by: the enum of its orders, where the connection is given by name.
+    """
+    by = by or getattr(connection_type, "ordered_by", None)
+    if by is not None:
+        arguments["order"] = by(
+            description="The order of the rows; by default the one that the list's description names."
+        )
     return graphene.Field(
         connection_type,
         first=PageSize(default_value=PAGE_DEFAULT, description=f"How many rows: 1 to {PAGE_LARGEST}."),
-        after=graphene.String(description="A cursor of this list: the page begins behind it."),
+        after=graphene.String(description="A cursor of this list in this order: the page begins behind it."),
         **arguments,
     )
 
 
-def page(
-    connection_type: Any, rows: QuerySet, context: Context, *, first: int | None, after: str | None = None
-) -> Page:
-    """Return one page of `rows`; one statement."""
-    order = connection_type.order
-    ordered = rows.filter(order.behind(after, context)).order_by(*order.applied())
-    found = list(ordered[: (first or PAGE_DEFAULT) + 1])
-    return Page(found, order=order, context=context, first=first, after=after)
+def page(connection_type: Any, rows: QuerySet, context: Context, **paging: Any) -> Page:
+    """Return one page of `rows`; one statement. paging: the fields of Paging."""
+    asked = Paging(**paging)
+    order = order_of(connection_type, asked.order)
+    ordered = rows.filter(order.behind(asked.after, context)).order_by(*order.applied())
+    return Page(list(ordered[: asked.limit]), order=order, context=context, paging=asked)
 
 
 def pages_by(
-    parent: str,
-    connection_type: Any,
-    rows: QuerySet,
-    context: Context,
-    *,
-    keys: Iterable[Any],
-    first: int | None,
-    after: str | None,
+    parent: str, connection_type: Any, rows: QuerySet, context: Context, *, keys: Iterable[Any], paging: Paging
 ) -> dict[Any, Page]:
     """Return key -> its page of those `rows` whose field `parent` is that key; one statement for all of them."""
-    order = connection_type.order
+    order = order_of(connection_type, paging.order)
     place = Window(RowNumber(), partition_by=[F(parent)], order_by=order.applied())
-    ordered = rows.filter(order.behind(after, context)).annotate(place_in_list=place).order_by("place_in_list")
+    ordered = rows.filter(order.behind(paging.after, context)).annotate(place_in_list=place).order_by("place_in_list")
     found: dict[Any, list[Model]] = {key: [] for key in keys}
-    for row in ordered.filter(place_in_list__lte=(first or PAGE_DEFAULT) + 1):
+    for row in ordered.filter(place_in_list__lte=paging.limit):
         found[getattr(row, parent)].append(row)
-    return {
-        key: Page(rows_of_key, order=order, context=context, first=first, after=after)
-        for key, rows_of_key in found.items()
-    }
+    return {key: Page(rows_of_key, order=order, context=context, paging=paging) for key, rows_of_key in found.items()}

@@ -92,6 +92,27 @@ EXAMPLES = [
         "      }\n    }\n  }\n}",
     ),
     (
+        "Was I notified, and when",
+        "query Notified {\n  alerts(first: 5, order: NEWEST_FIRST) {\n    edges {\n      node {\n        summary\n"
+        "        notifications(first: 5) {\n          edges {\n            node {\n"
+        "              event status reason dueAt deliveredAt channel { name }\n"
+        "              attempts { number startedAt outcome reason }\n            }\n          }\n        }\n"
+        "      }\n    }\n  }\n}",
+    ),
+    (
+        "Single prices of an asset, and my alerts on it",
+        'query Quotes {\n  asset(id: "BTC") {\n    name\n'
+        "    quotes(first: 20) { edges { node { at price volume late provider } } pageInfo { endCursor } }\n"
+        "    alerts(first: 5, isOpen: true) { edges { node { summary openedAt } } }\n  }\n}",
+    ),
+    (
+        "Logs of feeds, for operators",
+        "query Entries {\n  feeds(first: 5) {\n    edges {\n      node {\n        name\n"
+        "        entries(first: 10) {\n"
+        "          edges { node { seq kind receivedAt provider failure accepted late rejected evaluatedAt } }\n"
+        "        }\n      }\n    }\n  }\n}",
+    ),
+    (
         "Inbox",
         "query Inbox {\n  me { username }\n  messages(inboxOnly: true, first: 5) {\n"
         "    edges { node { subject text deliveredAt alerts { state asset { symbol price } } } }\n  }\n}",

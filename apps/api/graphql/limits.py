@@ -38,7 +38,7 @@ from graphql.execution.values import get_argument_values
 from graphql.validation.validate import ValidationAbortedError
 
 from apps.api.errors import Refused
-from apps.api.graphql.connections import place_of
+from apps.api.graphql.connections import order_of, place_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.errors import Invalid, without_suggestion
 from apps.api.graphql.scalars import PAGE_DEFAULT
@@ -295,9 +295,9 @@ class _Costs:
         """Return how many rows the field may give. Refuses a cursor that is none."""
         if "first" in field.args:
             after = arguments.get("after")
-            name = get_named_type(field.type).name
-            if after is not None and place_of(after, name=name, context=self._context) is None:
-                raise Refused("BAD_USER_INPUT", "after is not a cursor of this list.")
+            order = order_of(get_named_type(field.type).graphene_type, arguments.get("order"))
+            if after is not None and place_of(after, name=order.name, context=self._context) is None:
+                raise Refused("BAD_USER_INPUT", "after is not a cursor of this list in this order.")
             return arguments.get("first") or PAGE_DEFAULT
         kind = field.type.of_type if isinstance(field.type, GraphQLNonNull) else field.type
         # The edges of a connection are counted by its page.

@@ -94,6 +94,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(help_text='Like crypto-spot.', max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[a-z0-9][a-z0-9-]{0,63}\\Z', 'Use 1 to 64 small letters, digits and dashes.')])),
                 ('interval_seconds', models.PositiveIntegerField(help_text='How often quotes are asked for, in seconds.')),
+                ('interval_changed_at', models.DateTimeField(editable=False, null=True)),
                 ('time_policy', models.CharField(choices=[('event', 'event time'), ('receipt', 'receipt time')], default='event', help_text="Which time a quote gets: the provider's (where it gives none, the slot's), or that of its receipt. Recordings and invented markets keep their own.", max_length=7)),
                 ('jump_percent', models.PositiveIntegerField(default=50, help_text='A price that is further than this from the last one, in percent, waits until the next one confirms it. 0: none waits.')),
                 ('switch_step_percent', models.PositiveIntegerField(default=5, help_text='Where another provider takes over, a step of at most this, in percent, is taken for the difference between the two, and windows do not see it. 0: every step is movement.', validators=[django.core.validators.MaxValueValidator(100)])),

@@ -41,8 +41,14 @@ def with_recent_entries(feeds: QuerySet[Feed]) -> QuerySet[Feed]:
 
 
 def effective_interval_seconds(feed: Feed) -> float | None:
-    """Return the median gap between the last answers of a feed that came with_recent_entries, by the wall clock."""
-    answered = [entry.received_at for entry in feed.recent if not entry.failure]  # type: ignore[attr-defined]
+    """Return the median gap between the last answers of a feed that came with_recent_entries, by the wall clock; None
+    where there are fewer than two since its interval was changed."""
+    since = feed.interval_changed_at
+    answered = [
+        entry.received_at
+        for entry in feed.recent  # type: ignore[attr-defined]
+        if not entry.failure and (since is None or entry.received_at >= since)
+    ]
     return median((later - earlier).total_seconds() for later, earlier in pairwise(answered)) if answered[1:] else None
 
 

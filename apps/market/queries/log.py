@@ -14,6 +14,8 @@ from django.db.models.functions import Coalesce
 from apps.leases import CLOCKS_DIFFER_AT_MOST
 from apps.market.domain import UNITS_PER_ONE, epoch_microseconds, price_units
 from apps.market.models import Correction, EvaluationCursor, FeedEntry, Quote, SupersededQuote
+from apps.market.queries.each import first_of_each
+from apps.market.queries.owners import every_feed
 from apps.market.queries.splits import splits_of
 
 # The engine's units, worked out exactly by PostgreSQL (its extract() is numeric).
@@ -182,6 +184,20 @@ def corrected_in(entry: FeedEntry) -> dict[int, dict[datetime, tuple[Decimal | N
             of_asset = changed.setdefault(asset_id, {})
             of_asset[at] = (of_asset.get(at, (None, None))[0], price)
     return changed
+
+
+def entries_of(
+    feed_ids: Sequence[int], *, chosen: Q, limit: int, is_descending: bool = True
+) -> dict[int, list[FeedEntry]]:
+    """Return feed id -> the first entries of its log among those `chosen`, newest first or oldest first, with the feed;
+    two statements."""
+    rows, feeds = FeedEntry.objects.filter(chosen).select_related("feed"), every_feed().filter(pk__in=feed_ids)
+    return first_of_each(feeds, rows, parent="feed", by="seq", limit=limit, is_descending=is_descending)
+
+
+def entry_providers(entry_ids: Iterable[int]) -> dict[int, str]:
+    """Return entry id -> the provider of its quotes; "" where it is none's."""
+    return dict(FeedEntry.objects.filter(pk__in=list(entry_ids)).order_by().values_list("pk", "provider"))
 
 
 def entries_by_id(entry_ids: Iterable[int]) -> dict[int, FeedEntry]:

@@ -38,6 +38,7 @@ from apps.market.domain import (
     slot_of,
 )
 from apps.market.models import Asset, Candle, LatestQuote, Quote, Split, SupersededQuote, UnconfirmedQuote
+from apps.market.queries.each import first_of_each
 from apps.market.queries.splits import splits_of
 from apps.market.splits import Splits
 from apps.notation import WIDE
@@ -299,9 +300,9 @@ def _at_moments(moments: Mapping[int, datetime]) -> QuerySet[Asset]:
     return Asset.every.filter(pk__in=list(moments)).order_by().annotate(moment=moment)
 
 
-def clocks_of(asset_ids: Iterable[int]) -> dict[int, datetime]:
-    """Return asset id -> the clock of its feed, where it has one."""
-    rows = Asset.every.filter(pk__in=list(asset_ids), feed__head__as_of__isnull=False).order_by()
+def clocks_of(asset_ids: Iterable[int], **columns: Any) -> dict[int, datetime]:
+    """Return asset id -> the clock of its feed, where it has one. columns: of these assets only."""
+    rows = Asset.every.filter(pk__in=list(asset_ids), feed__head__as_of__isnull=False, **columns).order_by()
     return dict(rows.values_list("pk", "feed__head__as_of"))
 
 
@@ -312,7 +313,7 @@ def variations_over(latest: Mapping[int, Decimal], *, back: timedelta) -> dict[i
     latest: asset id -> newest price. Rounded half-even to 4 decimals, or to two significant digits where that would be
     0; without a price that old, and where it is signed, the asset is left out.
     """
-    return _variations(latest, {pk: as_of - back for pk, as_of in clocks_of(latest).items()})
+    return _variations(latest, {pk: as_of - back for pk, as_of in clocks_of(latest, signed=False).items()})
 
 
 def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
@@ -322,7 +323,7 @@ def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
     """
     calendar_of = dict(Asset.every.filter(pk__in=list(latest)).exclude(calendar="").values_list("pk", "calendar"))
     moments = {}
-    for pk, as_of in clocks_of(latest).items():
+    for pk, as_of in clocks_of(latest, signed=False).items():
         code = calendar_of.get(pk)
         close = calendars.previous_close(code, as_of) if code in calendars.CALENDARS else None
         moments[pk] = close or as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -331,31 +332,36 @@ def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
 
 def _variations(latest: Mapping[int, Decimal], moments: Mapping[int, datetime]) -> dict[int, Decimal]:
     before = prices_at(moments) if moments else {}
-    signed = set(Asset.every.filter(pk__in=list(before), signed=True).values_list("pk", flat=True))
     return {
         asset_id: round_number(WIDE.divide(WIDE.subtract(latest[asset_id], price) * 100, price), decimals=4)
         for asset_id, price in before.items()
-        if asset_id not in signed
     }
 
 
-def candles_of(asset_ids: Sequence[int], *, resolution: int, chosen: Q, limit: int) -> dict[int, list[Candle]]:
-    """Return asset id -> its newest candles of one resolution among those `chosen`, newest first, their prices with all
-    splits that are known now; three statements, and one for each candle in which a split was effective.
-
-    Where each asset's last row stands first, since numbering all of them would read years of minutes.
+def candles_of(
+    asset_ids: Sequence[int], *, resolution: int, chosen: Q, limit: int, is_descending: bool = True
+) -> dict[int, list[Candle]]:
+    """Return asset id -> its first candles of one resolution among those `chosen`, newest first or oldest first, their
+    prices with all splits that are known now; three statements, and one for each candle in which a split was effective.
     """
     candles = Candle.objects.filter(chosen, resolution=resolution)
-    last = candles.filter(asset=OuterRef("pk")).order_by("-at").values("at")[limit - 1 : limit]
-    edges = Asset.every.filter(pk__in=asset_ids).order_by().annotate(edge=Subquery(last)).values_list("pk", "edge")
-    wanted = Q(pk__in=[])
-    for asset_id, edge in edges:
-        wanted |= Q(asset=asset_id) & (Q(at__gte=edge) if edge is not None else Q())
-    found: dict[int, list[Candle]] = {asset_id: [] for asset_id in asset_ids}
+    found = _first_of_assets(asset_ids, candles, limit=limit, is_descending=is_descending)
     splits = splits_of(asset_ids)
-    for candle in candles.filter(wanted).order_by("-at"):
-        found[candle.asset_id].append(_after_splits(candle, splits))
-    return found
+    return {asset_id: [_after_splits(one, splits) for one in rows] for asset_id, rows in found.items()}
+
+
+def quotes_of(asset_ids: Sequence[int], *, chosen: Q, limit: int, is_descending: bool = True) -> dict[int, list[Quote]]:
+    """Return asset id -> its first stored quotes among those `chosen`, newest first or oldest first, as they came, late
+    ones too; two statements."""
+    return _first_of_assets(asset_ids, Quote.objects.filter(chosen), limit=limit, is_descending=is_descending)
+
+
+def _first_of_assets(
+    asset_ids: Sequence[int], rows: QuerySet[Any], *, limit: int, is_descending: bool
+) -> dict[int, list[Any]]:
+    assets = Asset.every.filter(pk__in=asset_ids)
+    found = first_of_each(assets, rows, parent="asset", by="at", limit=limit, is_descending=is_descending)
+    return {asset_id: found.get(asset_id, []) for asset_id in asset_ids}
 
 
 def _after_splits(candle: Candle, splits: Splits) -> Candle:

@@ -18,7 +18,7 @@ from apps.market.services.evaluating import Pending, mark_evaluated, take_pendin
 from apps.market.services.feeds import claim_feeds_behind, claim_feeds_pushed_to, pause_feeds, resume_feeds
 from apps.market.services.log import append_rules_entry, cache_latest, redo_cache_writes, store_quotes
 from apps.market.services.manual import create_manual_asset
-from apps.market.services.moving import AssetStays, lock_settled, move_asset, refuse_to_move
+from apps.market.services.moving import AssetStays, lock_logs, lock_settled, move_asset, refuse_to_move
 from apps.market.services.owning import create_asset, create_bare_feed, delete_asset
 from apps.market.services.retention import (
     make_days_ahead,
@@ -54,6 +54,7 @@ __all__ = [
     "forget_assets_changes",
     "forget_cached",
     "lock_for_correction",
+    "lock_logs",
     "lock_settled",
     "make_cursor",
     "make_days_ahead",

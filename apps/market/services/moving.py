@@ -58,13 +58,14 @@ def _refuse_unsettled(feed: Feed) -> None:
 def lock_settled(feed_ids: Collection[int]) -> None:
     """Lock feeds that assets are about to be deleted from, until the caller's transaction ends. Raises AssetStays where
     one has entries to evaluate. Those that the deletions append need not be evaluated in between."""
-    _lock(feed_ids)
+    lock_logs(feed_ids)
     for feed in every_feed().filter(pk__in=feed_ids).order_by("pk"):
         _refuse_unsettled(feed)
 
 
-def _lock(feed_ids: Collection[int]) -> dict[int, FeedHead]:
-    """Return the locked heads of feeds."""
+def lock_logs(feed_ids: Collection[int]) -> dict[int, FeedHead]:
+    """Return the locked heads of feeds. Until the caller's transaction ends, nothing is appended to their logs and
+    nothing evaluated there."""
     # First the analyzers, who may take a while and never ask for a head: so no fetch of the feeds waits for them here.
     list(EvaluationCursor.objects.select_for_update(no_key=True).filter(pk__in=feed_ids).order_by("pk"))
     return {one: lock_head(one) for one in sorted(feed_ids)}
@@ -80,7 +81,7 @@ def move_asset(*, asset_id: int, feed_id: int | None, is_ending: bool = False) -
     old_id = every_asset().values_list("feed_id", flat=True).get(pk=asset_id)
     if old_id == feed_id:
         return old_id
-    heads = _lock({one for one in (old_id, feed_id) if one is not None})
+    heads = lock_logs({one for one in (old_id, feed_id) if one is not None})
     asset = every_asset().select_for_update(no_key=True).get(pk=asset_id)
     if asset.feed_id != old_id:
         raise AssetStays(f"{asset} was moved by somebody else at this moment.")

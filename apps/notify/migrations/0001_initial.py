@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
                 ('repeat_minutes', models.PositiveIntegerField(default=0, help_text='Minutes between reminders while an alert is open and nobody has acknowledged it. 0: no reminders.', validators=[django.core.validators.MaxValueValidator(43200)])),
                 ('quiet_from', models.TimeField(blank=True, help_text='From then on nothing is sent until the end of the quiet hours, each day.', null=True)),
                 ('quiet_until', models.TimeField(blank=True, help_text='Then what was deferred comes as one message. May lie on the next day.', null=True)),
-                ('quiet_zone', models.CharField(default='UTC', help_text='Time zone of the quiet hours, like Europe/Kyiv or America/New_York.', max_length=64, validators=[apps.accounts.models.validate_time_zone])),
+                ('quiet_zone', models.CharField(default='UTC', help_text='Time zone of the quiet hours.', max_length=64, validators=[apps.accounts.models.validate_time_zone])),
                 ('quiet_allow_critical', models.BooleanField(default=True, help_text='What is critical comes in quiet hours too.')),
                 ('subject_template', models.CharField(blank=True, help_text='Subject of a message about one alert. Empty: the default.', max_length=255, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('text_template', models.TextField(blank=True, help_text='Text about each alert. Empty: the default.', max_length=4000, validators=[django.core.validators.ProhibitNullCharactersValidator()])),

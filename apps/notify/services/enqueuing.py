@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.contrib.auth import get_user_model
-from django.db.models import Q
+from django.db.models import F, Q
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.canary import CANARY
@@ -14,6 +14,8 @@ from apps.notify.services.channels import channel_that_works, inbox_of
 
 # The owner of a channel is active, or is the canary's, which never is.
 MAY_BE_NOTIFIED = Q(channel__owner__is_active=True) | Q(channel=CANARY)
+# A channel is no longer notified of an alert that was handed to another owner with its rule.
+OF_THE_ALERTS_OWNER = Q(event__alert__owner=None) | Q(event__alert__owner=F("channel__owner"))
 # The subject of an alert -> the way from a rule's channel to it: what the rule watches, or the other
 # channels that the rule names.
 _FROM_RULE_CHANNEL = {
@@ -110,6 +112,7 @@ def _enqueue_following(following: Sequence[AlertEvent], *, now: datetime) -> int
         return 0
     event_of = {one.alert_id: one for one in following}
     notified_openings = Notification.objects.filter(
+        OF_THE_ALERTS_OWNER,
         event__alert__in=event_of,
         event__kind=AlertEvent.Kind.OPENED,
         repeat=0,

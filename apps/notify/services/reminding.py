@@ -52,6 +52,7 @@ def enqueue_reminders(*, now: datetime) -> list[int]:
             for one in due
             if one.event.alert.resolved_at is None
             and one.event.alert.acknowledged_at is None
+            and one.event.alert.owner_id in (None, one.channel.owner_id)
             and one.channel.is_enabled
             and one.channel.repeat_minutes
         ]

@@ -11,12 +11,13 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import ValidationError
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminTextareaWidget
@@ -90,16 +91,41 @@ def _milliseconds(at: datetime) -> int:
 class PageAdmin(SiteAdmin):
     """A page of fields with buttons and charts above them, and tables below.
 
-    empty_text: said where the list has no rows; buttons: the list's actions that stand on a row's own page too.
+    empty_text: said where the list has no rows; buttons: the list's actions that stand on a row's own page too;
+    is_live: the tables of a row's page are read again every few seconds, by site/live.js.
     """
 
     empty_text = ""
     buttons: Sequence[str] = ()
+    is_live = False
     change_form_outer_before_template = "panel/top.html"
     change_form_outer_after_template = "panel/tables.html"
 
     class Media:
         js = ("panel/chart.js",)
+
+    @property
+    def media(self) -> forms.Media:
+        base: forms.Media = super().media
+        return base + forms.Media(js=[forms.Script("site/live.js", defer=True)]) if self.is_live else base
+
+    def get_urls(self) -> list[URLPattern]:
+        urls: list[URLPattern] = super().get_urls()
+        if not self.is_live:
+            return urls
+        view = self.admin_site.admin_view(self.live)
+        name = f"{self.opts.app_label}_{self.opts.model_name}_live"
+        return [path("<str:object_id>/live/", view, name=name), *urls]
+
+    def live(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return the tables of a row's page; live.js puts them in the place of the older ones."""
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404
+        if not self.has_view_or_change_permission(request, row):
+            raise PermissionDenied
+        context = {"tables": self.tables_for(request, row), "is_live": True}
+        return TemplateResponse(request, "panel/live.html", context)
 
     def tables(self, row: Any) -> list[Table]:
         """Return what stands below the fields."""
@@ -132,6 +158,8 @@ class PageAdmin(SiteAdmin):
             context["lead"] = self.lead_for(request, obj)
             context["charts"] = self.charts_for(request, obj)
             context["tables"] = self.tables_for(request, obj)
+            context["is_live"] = self.is_live
+            context["live_address"] = reverse(admin_address(obj, "live"), args=[obj.pk]) if self.is_live else ""
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def ask_first(

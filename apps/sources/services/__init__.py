@@ -36,8 +36,10 @@ from apps.sources.services.listing import ListingRefused, add_listing
 from apps.sources.services.pushing import PushRefused, record_pushed
 from apps.sources.services.refusals import note_refusals
 from apps.sources.services.senders import Pushed
+from apps.sources.services.trying import NAMES_TRIED, try_source
 
 __all__ = [
+    "NAMES_TRIED",
     "BackfillRefused",
     "FetchLease",
     "FetchRefused",
@@ -74,4 +76,5 @@ __all__ = [
     "set_is_live",
     "take_backfill_step",
     "take_fetch_lease",
+    "try_source",
 ]

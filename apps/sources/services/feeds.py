@@ -137,6 +137,8 @@ def change_interval(*, feed_id: int, interval_seconds: int, now: datetime, **col
         head = lock_head(feed_id)
         feed = Feed.objects.get(pk=feed_id)
         columns["interval_seconds"] = interval_seconds
+        if interval_seconds != feed.interval_seconds:
+            columns["interval_changed_at"] = now
         for name, value in columns.items():
             setattr(feed, name, value)
         feed.full_clean()

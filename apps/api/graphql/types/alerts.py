@@ -13,11 +13,11 @@ from apps.alerts.models import Alert as AlertRow
 from apps.alerts.models import AlertEvent as AlertEventRow
 from apps.alerts.queries import IN_STATE, alerts_of, events_of
 from apps.alerts.wording import describe_event_reason
-from apps.api.graphql.connections import Page, connection, page, pages_of
+from apps.api.graphql.connections import Page, Paging, TimeOrder, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, NodeId, among, is_node, node_ids, public_id
 from apps.api.graphql.scalars import JSON, UUID, DateTime, enum
-from apps.api.graphql.types.market import Asset
+from apps.api.graphql.types.market import Asset, FeedEntry
 from apps.api.graphql.types.rules import Rule, Severity, usernames
 from apps.health.domain import Subject
 from apps.market.models import FeedEntry as FeedEntryRow
@@ -37,18 +37,6 @@ AlertSubject = enum(
 )
 AlertState = enum("AlertState", AlertRow.State.values, description="Where an alert stands.")
 EventKind = enum("EventKind", AlertEventRow.Kind.values, description="What happened to an alert.")
-
-
-class FeedEntry(graphene.ObjectType):
-    """An entry of a feed's log: where to look for what an alert was made of."""
-
-    feed = graphene.String(required=True, description="The feed's name.")
-    seq = graphene.Int(required=True, description="Its number in the log.")
-    as_of = graphene.Field(DateTime, required=True, description="The feed's clock there.")
-    trace_id = graphene.String(required=True, description="The trace that it belongs to, which its log lines have too.")
-
-    def resolve_feed(entry: FeedEntryRow, info: Any) -> str:
-        return entry.feed.name
 
 
 class AlertEvent(graphene.ObjectType):
@@ -124,7 +112,14 @@ class Alert(graphene.ObjectType):
     timeline = graphene.List(graphene.NonNull(AlertEvent), description="What happened to it, in order.")
     # By name: messages stand downstream, and know alerts.
     messages = pages_of(
-        "apps.api.graphql.types.notify.MessageConnection", description="The messages about it, newest first."
+        "apps.api.graphql.types.notify.MessageConnection",
+        by=TimeOrder,
+        description="The messages about it, newest first.",
+    )
+    notifications = pages_of(
+        "apps.api.graphql.types.notify.NotificationConnection",
+        by=TimeOrder,
+        description="Its notifications on your channels, oldest first; for a superuser on everybody's.",
     )
 
     def resolve_subject(alert: AlertRow, info: Any) -> str | None:
@@ -154,14 +149,19 @@ class Alert(graphene.ObjectType):
     def resolve_timeline(alert: AlertRow, info: Any) -> Any:
         return info.context.load(_timelines, alert.pk)
 
-    def resolve_messages(alert: AlertRow, info: Any, first: int | None, after: str | None = None) -> Any:
+    def resolve_messages(alert: AlertRow, info: Any, **paging: Any) -> Any:
         return info.context.load(
-            import_string("apps.api.graphql.types.notify.messages_of_alerts"), alert.pk, first, after
+            import_string("apps.api.graphql.types.notify.messages_of_alerts"), alert.pk, Paging(**paging)
+        )
+
+    def resolve_notifications(alert: AlertRow, info: Any, **paging: Any) -> Any:
+        return info.context.load(
+            import_string("apps.api.graphql.types.notify.notifications_of_alerts"), alert.pk, Paging(**paging)
         )
 
 
 is_node(Alert, AlertRow, among(lambda context: _alerts(context)))
-AlertConnection = connection(Alert, fields=["opened_at", "pk"], is_descending=True)
+AlertConnection = connection(Alert, fields=["opened_at", "pk"], by=TimeOrder, is_descending=True)
 
 
 class AlertsQuery(graphene.ObjectType):
@@ -178,20 +178,9 @@ class AlertsQuery(graphene.ObjectType):
         description="An alert that you may see by its id; null where it is none.",
     )
 
-    def resolve_alerts(
-        root: None,
-        info: Any,
-        first: int | None,
-        after: str | None = None,
-        is_open: bool | None = None,
-        state: Any = None,
-    ) -> Page:
-        rows = _alerts(info.context)
-        if is_open is not None:
-            rows = rows.filter(resolved_at__isnull=is_open)
-        if state is not None:
-            rows = rows.filter(IN_STATE[state.value])
-        return page(AlertConnection, rows, info.context, first=first, after=after)
+    def resolve_alerts(root: None, info: Any, is_open: bool | None = None, state: Any = None, **paging: Any) -> Page:
+        rows = _in_state(_alerts(info.context), is_open=is_open, state=state)
+        return page(AlertConnection, rows, info.context, **paging)
 
     def resolve_alert(root: None, info: Any, id: PythonUUID) -> Any:
         return with_public_id(_alerts(info.context), id)
@@ -222,6 +211,20 @@ def _loaded(info: Any, reader: Any, key: int | None) -> Any:
 
 def _alerts(context: Context) -> QuerySet[AlertRow]:
     return alerts_of(context.owner()).select_related("version").defer("version__document")
+
+
+def _in_state(rows: QuerySet[AlertRow], *, is_open: bool | None, state: Any) -> QuerySet[AlertRow]:
+    if is_open is not None:
+        rows = rows.filter(resolved_at__isnull=is_open)
+    return rows.filter(IN_STATE[state.value]) if state is not None else rows
+
+
+def alerts_of_assets(
+    context: Context, asset_ids: list[int], is_open: bool | None, state: Any, paging: Paging
+) -> Mapping[int, Page]:
+    """Return asset id -> a page of the alerts on it that the reader may see."""
+    rows = _in_state(_alerts(context).filter(asset__in=asset_ids), is_open=is_open, state=state)
+    return pages_by("asset_id", AlertConnection, rows, context, keys=asset_ids, paging=paging)
 
 
 def alerts_by_id(context: Context, alert_ids: list[int]) -> Mapping[int, AlertRow]:

@@ -7,7 +7,7 @@ from uuid import UUID as PythonUUID
 import graphene
 from django.db.models import QuerySet
 
-from apps.api.graphql.connections import Page, connection, page, pages_of
+from apps.api.graphql.connections import Page, TimeOrder, connection, page, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
 from apps.api.graphql.scalars import JSON, UUID, DateTime, enum
@@ -51,7 +51,7 @@ class Backtest(graphene.ObjectType):
 
 
 is_node(Backtest, BacktestRun, among(lambda context: _backtests(context)))
-BacktestConnection = connection(Backtest, fields=["requested_at", "pk"], is_descending=True)
+BacktestConnection = connection(Backtest, fields=["requested_at", "pk"], by=TimeOrder, is_descending=True)
 
 
 class BacktestsQuery(graphene.ObjectType):
@@ -62,8 +62,8 @@ class BacktestsQuery(graphene.ObjectType):
         description="A backtest of yours by its id; null where it is none.",
     )
 
-    def resolve_backtests(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
-        return page(BacktestConnection, _backtests(info.context), info.context, first=first, after=after)
+    def resolve_backtests(root: None, info: Any, **paging: Any) -> Page:
+        return page(BacktestConnection, _backtests(info.context), info.context, **paging)
 
     def resolve_backtest(root: None, info: Any, id: PythonUUID) -> Any:
         return with_public_id(_backtests(info.context), id)

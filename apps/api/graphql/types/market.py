@@ -1,27 +1,45 @@
 """The market: assets with their prices, and for operators the feeds."""
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import graphene
+from django.db.models import Model, Q
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
-from apps.api.graphql.connections import PAGE_DEFAULT, Page, connection, page, pages_by, pages_of
+from apps.api.graphql.connections import (
+    NameOrder,
+    Page,
+    Paging,
+    TimeOrder,
+    connection,
+    order_of,
+    page,
+    pages_by,
+    pages_of,
+)
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, is_node
-from apps.api.graphql.scalars import AssetId, DateTime, Decimal, FeedId
+from apps.api.graphql.scalars import JSON, AssetId, DateTime, Decimal, FeedId, enum
 from apps.api.graphql.types.health import Health, asset_health, feed_health
 from apps.market.models import Asset as AssetRow
 from apps.market.models import Candle as CandleRow
 from apps.market.models import Feed as FeedRow
+from apps.market.models import FeedEntry as FeedEntryRow
+from apps.market.models import Quote as QuoteRow
 from apps.market.queries import (
     aliases_of,
     assets_known_as,
     assets_seen_by,
     candles_of,
+    entries_of,
+    entry_providers,
     feeds_seen_by,
     latest_prices,
+    quotes_of,
     variations_over,
     variations_since_close,
 )
@@ -48,7 +66,25 @@ class Candle(graphene.ObjectType):
     volume = graphene.Field(Decimal, description="Their volumes together, where there are any.")
 
 
-CandleConnection = connection(Candle, fields=["at"], is_descending=True)
+CandleConnection = connection(Candle, fields=["at"], by=TimeOrder, is_descending=True)
+
+
+class Quote(graphene.ObjectType):
+    """A price of an asset, as it came."""
+
+    at = graphene.Field(DateTime, required=True, description="Since when the price is valid.")
+    price = graphene.Field(Decimal, required=True, description="The price, not divided by splits that came later.")
+    volume = graphene.Field(Decimal, description="Null if the provider gives none.")
+    late = graphene.Boolean(
+        required=True, description="It came when a newer one was there already: no rule was evaluated on it."
+    )
+    provider = graphene.String(description="Where it came from; empty where no provider gave it.")
+
+    def resolve_provider(quote: QuoteRow, info: Any) -> Any:
+        return info.context.load(_providers, quote.entry_id)
+
+
+QuoteConnection = connection(Quote, fields=["at"], by=TimeOrder, is_descending=True)
 
 
 class RefusedListing(graphene.ObjectType):
@@ -101,6 +137,20 @@ class Asset(graphene.ObjectType):
         resolution=CandleResolution(default_value=CandleResolution.HOUR, description="Of a minute, an hour or a day."),
         description="Its prices of minutes that are over, newest first. Minutes are kept for a while.",
     )
+    quotes = pages_of(
+        QuoteConnection,
+        since=DateTime(description="Only those from this moment on."),
+        until=DateTime(description="Only those before this moment."),
+        description="Its single prices, newest first, late ones too. They are kept for some days.",
+    )
+    # By name: alerts stand downstream, and know assets.
+    alerts = pages_of(
+        "apps.api.graphql.types.alerts.AlertConnection",
+        by=TimeOrder,
+        is_open=graphene.Boolean(description="Only those that are not over, or only those that are."),
+        state=graphene.Argument("apps.api.graphql.types.alerts.AlertState", description="Only those that stand there."),
+        description="Your alerts on it, newest first; a superuser's are everybody's.",
+    )
 
     def resolve_id(asset: AssetRow, info: Any) -> str:
         return asset.external_id
@@ -132,12 +182,21 @@ class Asset(graphene.ObjectType):
     def resolve_refused_listings(asset: AssetRow, info: Any) -> Any:
         return info.context.load(_refused_listings, asset.pk)
 
-    def resolve_candles(
-        asset: AssetRow, info: Any, resolution: Any, first: int | None, after: str | None = None
-    ) -> Any:
+    def resolve_candles(asset: AssetRow, info: Any, resolution: Any, **paging: Any) -> Any:
         # Null where the query says so.
         resolution = (resolution or CandleResolution.HOUR).value
-        return info.context.load(_candles_of_assets, asset.pk, resolution, first, after)
+        return info.context.load(_candles_of_assets, asset.pk, resolution, Paging(**paging))
+
+    def resolve_quotes(
+        asset: AssetRow, info: Any, since: datetime | None = None, until: datetime | None = None, **paging: Any
+    ) -> Any:
+        return info.context.load(_quotes_of_assets, asset.pk, since, until, Paging(**paging))
+
+    def resolve_alerts(
+        asset: AssetRow, info: Any, is_open: bool | None = None, state: Any = None, **paging: Any
+    ) -> Any:
+        reader = import_string("apps.api.graphql.types.alerts.alerts_of_assets")
+        return info.context.load(reader, asset.pk, is_open, state, Paging(**paging))
 
 
 is_node(
@@ -147,7 +206,39 @@ is_node(
     form=AssetId,
     id_of=lambda asset: asset.external_id,
 )
-AssetConnection = connection(Asset, fields=["symbol", "pk"])
+AssetConnection = connection(Asset, fields=["symbol", "pk"], by=NameOrder)
+
+
+EntryKind = enum("EntryKind", FeedEntryRow.Kind.values, description="What an entry of a feed's log brought.")
+
+
+class FeedEntry(graphene.ObjectType):
+    """An entry of a feed's log."""
+
+    feed = graphene.String(required=True, description="The feed's name.")
+    seq = graphene.Int(required=True, description="Its number in the log.")
+    kind = graphene.Field(EntryKind, required=True, description="What it brought.")
+    as_of = graphene.Field(DateTime, required=True, description="The feed's clock there.")
+    slot = graphene.Field(DateTime, description="When its fetch was due; null where none was.")
+    received_at = graphene.Field(DateTime, required=True, description="When it came, by the wall clock.")
+    evaluated_at = graphene.Field(DateTime, description="When rules were evaluated on it; null: not yet.")
+    provider = graphene.String(required=True, description="The provider that answered; empty where none was asked.")
+    failure = graphene.String(required=True, description="Why there was no answer, as a code; else empty.")
+    accepted = graphene.Int(required=True, description="How many quotes were stored, late ones aside.")
+    late = graphene.Int(
+        required=True, description="How many quotes were stored that came when a newer one was there already."
+    )
+    repeated = graphene.Int(required=True, description="How many quotes said what was stored already.")
+    unconfirmed = graphene.Int(required=True, description="How many prices jumped, and wait for the next to confirm.")
+    rejected = graphene.Field(JSON, required=True, description="How many quotes were rejected, by code of the reason.")
+    missed_slots = graphene.Int(required=True, description="How many fetches before this one did not happen.")
+    trace_id = graphene.String(required=True, description="The trace that it belongs to, which its log lines have too.")
+
+    def resolve_feed(entry: FeedEntryRow, info: Any) -> str:
+        return entry.feed.name
+
+
+FeedEntryConnection = connection(FeedEntry, fields=["seq"], by=TimeOrder, is_descending=True)
 
 
 class Feed(graphene.ObjectType):
@@ -167,6 +258,7 @@ class Feed(graphene.ObjectType):
     failures = graphene.Int(required=True, description="Answers missing in a row.")
     health = graphene.Field(Health, description="Its health.")
     assets = pages_of(AssetConnection, description="Its assets, by symbol.")
+    entries = pages_of(FeedEntryConnection, description="The entries of its log, newest first.")
 
     def resolve_health(feed: FeedRow, info: Any) -> Any:
         return info.context.load(feed_health, feed.pk)
@@ -189,12 +281,15 @@ class Feed(graphene.ObjectType):
     def resolve_failures(feed: FeedRow, info: Any) -> int:
         return feed.head.failures
 
-    def resolve_assets(feed: FeedRow, info: Any, first: int | None, after: str | None = None) -> Any:
-        return info.context.load(_assets_of_feeds, feed.pk, first, after)
+    def resolve_assets(feed: FeedRow, info: Any, **paging: Any) -> Any:
+        return info.context.load(_assets_of_feeds, feed.pk, Paging(**paging))
+
+    def resolve_entries(feed: FeedRow, info: Any, **paging: Any) -> Any:
+        return info.context.load(_entries_of_feeds, feed.pk, Paging(**paging))
 
 
 is_node(Feed, FeedRow, lambda context, name: _feed_named(context, name), form=FeedId, id_of=lambda feed: feed.name)
-FeedConnection = connection(Feed, fields=["name"])
+FeedConnection = connection(Feed, fields=["name"], by=NameOrder)
 
 
 class Listing(graphene.ObjectType):
@@ -222,16 +317,14 @@ class MarketQuery(graphene.ObjectType):
         description="A feed by its name; null where it is none, or not for you.",
     )
 
-    def resolve_assets(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
-        return page(
-            AssetConnection, assets_seen_by(info.context.in_market().user), info.context, first=first, after=after
-        )
+    def resolve_assets(root: None, info: Any, **paging: Any) -> Page:
+        return page(AssetConnection, assets_seen_by(info.context.in_market().user), info.context, **paging)
 
     def resolve_asset(root: None, info: Any, id: str) -> Any:
         return info.context.in_market().load(assets_by_name, id)
 
-    def resolve_feeds(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
-        return page(FeedConnection, feeds_seen_by(info.context.owner()), info.context, first=first, after=after)
+    def resolve_feeds(root: None, info: Any, **paging: Any) -> Page:
+        return page(FeedConnection, feeds_seen_by(info.context.owner()), info.context, **paging)
 
     def resolve_feed(root: None, info: Any, id: str) -> Any:
         return _feed_named(info.context, id)
@@ -278,18 +371,51 @@ def _variations_since_close(context: Context, asset_ids: list[int]) -> Mapping[i
     return variations_since_close(_prices(context, asset_ids))
 
 
-def _candles_of_assets(
-    context: Context, asset_ids: list[int], resolution: int, first: int | None, after: str | None
+def _candles_of_assets(context: Context, asset_ids: list[int], resolution: int, paging: Paging) -> Mapping[int, Page]:
+    read = partial(candles_of, asset_ids, resolution=resolution)
+    return _first_pages(CandleConnection, read, context, keys=asset_ids, paging=paging)
+
+
+def _quotes_of_assets(
+    context: Context, asset_ids: list[int], since: datetime | None, until: datetime | None, paging: Paging
 ) -> Mapping[int, Page]:
-    order = CandleConnection.order
-    chosen, limit = order.behind(after, context), (first or PAGE_DEFAULT) + 1
-    rows = candles_of(asset_ids, resolution=resolution, chosen=chosen, limit=limit)
-    return {pk: Page(rows[pk], order=order, context=context, first=first, after=after) for pk in asset_ids}
+    chosen = Q(at__gte=since) if since is not None else Q()
+    if until is not None:
+        chosen &= Q(at__lt=until)
+    read = partial(quotes_of, asset_ids)
+    return _first_pages(QuoteConnection, read, context, keys=asset_ids, paging=paging, chosen=chosen)
 
 
-def _assets_of_feeds(context: Context, feed_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
+def _providers(context: Context, entry_ids: list[int]) -> Mapping[int, str]:
+    return entry_providers(entry_ids)
+
+
+def _entries_of_feeds(context: Context, feed_ids: list[int], paging: Paging) -> Mapping[int, Page]:
+    read = partial(entries_of, feed_ids)
+    return _first_pages(FeedEntryConnection, read, context, keys=feed_ids, paging=paging)
+
+
+def _first_pages(
+    connection_type: Any,
+    read: Callable[..., Mapping[int, Sequence[Model]]],
+    context: Context,
+    *,
+    keys: Iterable[int],
+    paging: Paging,
+    chosen: Q | None = None,
+) -> Mapping[int, Page]:
+    """Return key -> a page of its rows, of which there may be very many. read: gives key -> its first rows."""
+    order = order_of(connection_type, paging.order)
+    behind = order.behind(paging.after, context)
+    rows = read(
+        chosen=behind if chosen is None else behind & chosen, limit=paging.limit, is_descending=order.is_descending
+    )
+    return {key: Page(rows.get(key, ()), order=order, context=context, paging=paging) for key in keys}
+
+
+def _assets_of_feeds(context: Context, feed_ids: list[int], paging: Paging) -> Mapping[int, Page]:
     rows = assets_seen_by(context.user).filter(feed__in=feed_ids)
-    return pages_by("feed_id", AssetConnection, rows, context, keys=feed_ids, first=first, after=after)
+    return pages_by("feed_id", AssetConnection, rows, context, keys=feed_ids, paging=paging)
 
 
 class QuoteUpdate(graphene.ObjectType):

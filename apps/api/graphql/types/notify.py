@@ -7,7 +7,7 @@ from uuid import UUID
 import graphene
 
 from apps.alerts.models import Alert as AlertRow
-from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
+from apps.api.graphql.connections import NameOrder, Page, Paging, TimeOrder, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
 from apps.api.graphql.scalars import DateTime, enum
@@ -15,12 +15,33 @@ from apps.api.graphql.types import alerts
 from apps.api.graphql.types.health import ADDRESS, Health, channel_health
 from apps.api.graphql.types.market import Asset
 from apps.api.graphql.types.rules import Rule, Severity
+from apps.notify.models import Attempt as AttemptRow
 from apps.notify.models import Channel as ChannelRow
 from apps.notify.models import Message as MessageRow
+from apps.notify.models import Notification as NotificationRow
 from apps.notify.models import Silence as SilenceRow
-from apps.notify.queries import alert_ids_of, channels_seen_by, messages_about, messages_seen_by, silences_seen_by
+from apps.notify.queries import (
+    alert_ids_of,
+    attempts_of,
+    channels_seen_by,
+    messages_about,
+    messages_seen_by,
+    notifications_about,
+    silences_seen_by,
+)
 
 MessageStatus = enum("MessageStatus", MessageRow.Status.values, description="How far a message has come.")
+NotificationStatus = enum(
+    "NotificationStatus",
+    NotificationRow.Status.values,
+    description="How far a notification has come: it waits for more alerts or for its turn, or is deferred; else how "
+    "far its message has come.",
+)
+AttemptOutcome = enum(
+    "AttemptOutcome",
+    AttemptRow.Outcome.values,
+    description="How an attempt ended: after a transient failure another follows, after a permanent one none does.",
+)
 
 
 class Channel(graphene.ObjectType):
@@ -63,7 +84,7 @@ class Channel(graphene.ObjectType):
 
 
 is_node(Channel, ChannelRow, among(lambda context: channels_seen_by(context.owner())))
-ChannelConnection = connection(Channel, fields=["name", "pk"])
+ChannelConnection = connection(Channel, fields=["name", "pk"], by=NameOrder)
 
 
 class Message(graphene.ObjectType):
@@ -89,7 +110,7 @@ class Message(graphene.ObjectType):
 
 
 is_node(Message, MessageRow, among(lambda context: messages_seen_by(context.owner())))
-MessageConnection = connection(Message, fields=["created_at", "pk"], is_descending=True)
+MessageConnection = connection(Message, fields=["created_at", "pk"], by=TimeOrder, is_descending=True)
 
 
 class Silence(graphene.ObjectType):
@@ -119,7 +140,75 @@ class Silence(graphene.ObjectType):
 
 
 is_node(Silence, SilenceRow, among(lambda context: silences_seen_by(context.owner())))
-SilenceConnection = connection(Silence, fields=["starts_at", "pk"], is_descending=True)
+SilenceConnection = connection(Silence, fields=["starts_at", "pk"], by=TimeOrder, is_descending=True)
+
+
+class Attempt(graphene.ObjectType):
+    """An attempt to send a message."""
+
+    number = graphene.Int(required=True, description="1 is the first.")
+    started_at = graphene.Field(DateTime, required=True, description="When it began.")
+    finished_at = graphene.Field(DateTime, description="When it ended; null: it is under way, or its process died.")
+    milliseconds = graphene.Int(description="How long it took.")
+    outcome = graphene.Field(AttemptOutcome, description="How it ended; null: it has not.")
+    reason = graphene.String(required=True, description="Why it failed, as a code; else empty.")
+    detail = graphene.String(required=True, description="The same for people, without addresses; may be empty.")
+    status = graphene.Int(description="The status of the answer, of HTTP or SMTP.")
+
+    def resolve_outcome(attempt: AttemptRow, info: Any) -> str | None:
+        return attempt.outcome or None
+
+    def resolve_detail(attempt: AttemptRow, info: Any) -> str:
+        return ADDRESS.sub("…", attempt.detail)
+
+
+class Notification(graphene.ObjectType):
+    """A step of an alert, or a reminder of it, for one channel. A message carries one or more of them."""
+
+    event = graphene.Field(alerts.EventKind, required=True, description="The step of the alert.")
+    reminder = graphene.Int(required=True, description="0: of the step itself; else the number of the reminder.")
+    channel = graphene.Field(Channel, required=True, description="The channel that it is for.")
+    status = graphene.Field(NotificationStatus, required=True, description="Its status.")
+    reason = graphene.String(
+        description="Why it is deferred, `silence` or `quiet`; else why the last attempt failed, as a code. Null: for "
+        "neither reason."
+    )
+    created_at = graphene.Field(DateTime, required=True, description="When it was created.")
+    due_at = graphene.Field(
+        DateTime,
+        required=True,
+        description="When it becomes part of a message: after the channel's group wait, or when what defers it ends.",
+    )
+    delivered_at = graphene.Field(DateTime, description="When its receiver accepted the message; null: not yet.")
+    message = graphene.Field(Message, description="The message that carries it; null before it is written.")
+    attempts = graphene.List(
+        graphene.NonNull(Attempt), description="The attempts to send that message, in order; empty before the first."
+    )
+
+    def resolve_event(notification: NotificationRow, info: Any) -> str:
+        return notification.event.kind
+
+    def resolve_status(notification: NotificationRow, info: Any) -> str:
+        return str(notification.status)
+
+    def resolve_reminder(notification: NotificationRow, info: Any) -> int:
+        return notification.repeat
+
+    def resolve_reason(notification: NotificationRow, info: Any) -> Any:
+        if notification.status == NotificationRow.Status.DEFERRED:
+            return notification.deferred_by
+        return (
+            info.context.load(_last_failures, notification.message_id) if notification.message_id is not None else None
+        )
+
+    def resolve_delivered_at(notification: NotificationRow, info: Any) -> Any:
+        return notification.message.delivered_at if notification.message is not None else None
+
+    def resolve_attempts(notification: NotificationRow, info: Any) -> Any:
+        return info.context.load(_attempts, notification.message_id) if notification.message_id is not None else []
+
+
+NotificationConnection = connection(Notification, fields=["pk"], by=TimeOrder)
 
 
 class NotifyQuery(graphene.ObjectType):
@@ -135,26 +224,40 @@ class NotifyQuery(graphene.ObjectType):
         description="Silences of your alerts and of everybody's, the last to begin first; a superuser's are all.",
     )
 
-    def resolve_channels(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
-        return page(ChannelConnection, channels_seen_by(info.context.owner()), info.context, first=first, after=after)
+    def resolve_channels(root: None, info: Any, **paging: Any) -> Page:
+        return page(ChannelConnection, channels_seen_by(info.context.owner()), info.context, **paging)
 
-    def resolve_messages(
-        root: None, info: Any, first: int | None, after: str | None = None, inbox_only: bool | None = False
-    ) -> Page:
+    def resolve_messages(root: None, info: Any, inbox_only: bool | None = False, **paging: Any) -> Page:
         rows = messages_seen_by(info.context.owner(), inbox_only=bool(inbox_only))
-        return page(MessageConnection, rows, info.context, first=first, after=after)
+        return page(MessageConnection, rows, info.context, **paging)
 
-    def resolve_silences(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
+    def resolve_silences(root: None, info: Any, **paging: Any) -> Page:
         rows = silences_seen_by(info.context.owner())
-        return page(SilenceConnection, rows, info.context, first=first, after=after)
+        return page(SilenceConnection, rows, info.context, **paging)
 
 
-def messages_of_alerts(
-    context: Context, alert_ids: list[int], first: int | None, after: str | None
-) -> Mapping[int, Page]:
+def messages_of_alerts(context: Context, alert_ids: list[int], paging: Paging) -> Mapping[int, Page]:
     """Return alert id -> a page of the messages about it."""
     rows = messages_about(context.owner(), alert_ids)
-    return pages_by("alert_id", MessageConnection, rows, context, keys=alert_ids, first=first, after=after)
+    return pages_by("alert_id", MessageConnection, rows, context, keys=alert_ids, paging=paging)
+
+
+def notifications_of_alerts(context: Context, alert_ids: list[int], paging: Paging) -> Mapping[int, Page]:
+    """Return alert id -> a page of its notifications on the channels that the reader may see."""
+    rows = notifications_about(context.owner(), alert_ids)
+    return pages_by("alert_id", NotificationConnection, rows, context, keys=alert_ids, paging=paging)
+
+
+def _attempts(context: Context, message_ids: list[UUID]) -> Mapping[UUID, Sequence[AttemptRow]]:
+    return context.once(attempts_of, message_ids)
+
+
+def _last_failures(context: Context, message_ids: list[UUID]) -> Mapping[UUID, str]:
+    reasons = {
+        message_id: [one.reason for one in tries if one.outcome]
+        for message_id, tries in _attempts(context, message_ids).items()
+    }
+    return {message_id: ended[-1] for message_id, ended in reasons.items() if ended and ended[-1]}
 
 
 def _alerts_of_messages(context: Context, message_ids: list[UUID]) -> Mapping[UUID, Sequence[AlertRow]]:

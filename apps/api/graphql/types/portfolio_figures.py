@@ -1,6 +1,6 @@
 """The value and the performance of portfolios, with the parts of each figure. The pages use the same functions."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal as PythonDecimal
 from fractions import Fraction
@@ -9,14 +9,14 @@ from typing import Any
 import graphene
 from django.utils import timezone
 
-from apps.api.graphql.connections import Page, connection, pages_by
+from apps.api.graphql.connections import Page, Paging, TimeOrder, connection, pages_by
 from apps.api.graphql.context import Context
 from apps.api.graphql.scalars import DateTime, Decimal, enum
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
 from apps.portfolios.domain.valuation import CashValue, Holding, Result, Valued, value_holding
 from apps.portfolios.domain.xirr import NotUnique, Rate
-from apps.portfolios.models import LotCopy, Portfolio, Position, UsedRate
+from apps.portfolios.models import LotCopy, Position, UsedRate
 from apps.portfolios.queries import behind_splits, lots_in, positions_in, rates_used_in
 from apps.portfolios.valuing import Performance as FoundPerformance
 from apps.portfolios.valuing import View, views_now
@@ -137,7 +137,7 @@ class Lot(graphene.ObjectType):
         return info.context.load(_lot_worths, lot)
 
 
-LotConnection = connection(Lot, fields=["number"])
+LotConnection = connection(Lot, fields=["number"], by=TimeOrder)
 
 
 class Flow(graphene.ObjectType):
@@ -214,7 +214,7 @@ def shown_performance(found: FoundPerformance) -> Performance:
 def worth_of(context: Context, portfolio_ids: list[int]) -> Mapping[int, Worth]:
     """Return portfolio id -> what it is worth."""
     behind = context.once(_behind, portfolio_ids)
-    found = {pk: _worth(view) for pk, view in context.once(_views, portfolio_ids).items()}
+    found = {pk: _worth(view) for pk, view in _views_of(context, portfolio_ids).items()}
     # Until the split is reckoned with, quantities and prices do not fit each other.
     split = Missing(what="split", of="")
     return found | {pk: Worth(cash=[], missing=[split]) for pk in behind}
@@ -222,7 +222,7 @@ def worth_of(context: Context, portfolio_ids: list[int]) -> Mapping[int, Worth]:
 
 def position_worths(context: Context, positions: list[Position]) -> Mapping[Position, PositionWorth]:
     """Return position -> what it is worth; none where nothing is held."""
-    views = context.once(_views, {one.portfolio_id for one in positions})
+    views = _views_of(context, {one.portfolio_id for one in positions})
     now = timezone.now()
     found = {}
     for one in positions:
@@ -232,12 +232,10 @@ def position_worths(context: Context, positions: list[Position]) -> Mapping[Posi
     return found
 
 
-def lots_by_position(
-    context: Context, position_ids: list[int], first: int | None, after: str | None
-) -> Mapping[int, Page]:
+def lots_by_position(context: Context, position_ids: list[int], paging: Paging) -> Mapping[int, Page]:
     """Return position id -> a page of its lots."""
     rows = lots_in(position_ids).select_related("position")
-    return pages_by("position_id", LotConnection, rows, context, keys=position_ids, first=first, after=after)
+    return pages_by("position_id", LotConnection, rows, context, keys=position_ids, paging=paging)
 
 
 def used_rates(
@@ -249,7 +247,7 @@ def used_rates(
 
 
 def _lot_worths(context: Context, lots: list[LotCopy]) -> Mapping[LotCopy, PositionWorth]:
-    views = context.once(_views, {one.position.portfolio_id for one in lots})
+    views = _views_of(context, {one.position.portfolio_id for one in lots})
     now = timezone.now()
     found = {}
     for one in lots:
@@ -270,11 +268,14 @@ def _behind(portfolio_ids: list[int]) -> Mapping[int, bool]:
     return dict.fromkeys(behind_splits(portfolio_ids), True)
 
 
-def _views(portfolio_ids: list[int]) -> Mapping[int, View]:
+def _views_of(context: Context, portfolio_ids: Collection[int]) -> Mapping[int, View]:
     """Return portfolio id -> it as it is now, without those whose copy does not know every split."""
-    known = set(portfolio_ids) - behind_splits(portfolio_ids)
-    portfolios = Portfolio.objects.filter(pk__in=known)
-    return views_now(list(portfolios), list(positions_in(known)))
+    behind = context.once(_behind, portfolio_ids)
+    return context.once(_views, [pk for pk in portfolio_ids if pk not in behind])
+
+
+def _views(portfolio_ids: list[int]) -> Mapping[int, View]:
+    return views_now(portfolio_ids, list(positions_in(portfolio_ids)))
 
 
 def _valued(view: View | None, asset_id: int) -> Valued | None:

@@ -8,7 +8,7 @@ from uuid import UUID as PythonUUID
 import graphene
 from django.utils import timezone
 
-from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
+from apps.api.graphql.connections import NameOrder, Page, Paging, TimeOrder, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
 from apps.api.graphql.scalars import UUID, DateTime, Decimal, enum
@@ -61,8 +61,8 @@ class Position(graphene.ObjectType):
     def resolve_worth(position: PositionRow, info: Any) -> Any:
         return info.context.load(position_worths, position)
 
-    def resolve_lots(position: PositionRow, info: Any, first: int | None, after: str | None = None) -> Any:
-        return info.context.load(lots_by_position, position.pk, first, after)
+    def resolve_lots(position: PositionRow, info: Any, **paging: Any) -> Any:
+        return info.context.load(lots_by_position, position.pk, Paging(**paging))
 
 
 PositionConnection = connection(Position, fields=["asset_id"])
@@ -119,7 +119,7 @@ class Transaction(graphene.ObjectType):
 
 
 is_node(Transaction, TransactionRow, among(lambda context: transactions_seen_by(context.owner())))
-TransactionConnection = connection(Transaction, fields=["at", "pk"], is_descending=True)
+TransactionConnection = connection(Transaction, fields=["at", "pk"], by=TimeOrder, is_descending=True)
 
 
 class Portfolio(graphene.ObjectType):
@@ -145,15 +145,15 @@ class Portfolio(graphene.ObjectType):
     def resolve_worth(portfolio: PortfolioRow, info: Any) -> Any:
         return info.context.load(worth_of, portfolio.pk)
 
-    def resolve_positions(portfolio: PortfolioRow, info: Any, first: int | None, after: str | None = None) -> Any:
-        return info.context.load(_positions, portfolio.pk, first, after)
+    def resolve_positions(portfolio: PortfolioRow, info: Any, **paging: Any) -> Any:
+        return info.context.load(_positions, portfolio.pk, Paging(**paging))
 
-    def resolve_transactions(portfolio: PortfolioRow, info: Any, first: int | None, after: str | None = None) -> Any:
-        return info.context.load(_transactions, portfolio.pk, first, after)
+    def resolve_transactions(portfolio: PortfolioRow, info: Any, **paging: Any) -> Any:
+        return info.context.load(_transactions, portfolio.pk, Paging(**paging))
 
 
 is_node(Portfolio, PortfolioRow, among(lambda context: portfolios_seen_by(context.owner())))
-PortfolioConnection = connection(Portfolio, fields=["name", "pk"])
+PortfolioConnection = connection(Portfolio, fields=["name", "pk"], by=NameOrder)
 
 
 class PortfoliosQuery(graphene.ObjectType):
@@ -174,10 +174,8 @@ class PortfoliosQuery(graphene.ObjectType):
         f"{PERFORMANCES_MOST} are answered in one request.",
     )
 
-    def resolve_portfolios(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
-        return page(
-            PortfolioConnection, portfolios_seen_by(info.context.owner()), info.context, first=first, after=after
-        )
+    def resolve_portfolios(root: None, info: Any, **paging: Any) -> Page:
+        return page(PortfolioConnection, portfolios_seen_by(info.context.owner()), info.context, **paging)
 
     def resolve_portfolio(root: None, info: Any, id: PythonUUID) -> Any:
         return with_public_id(portfolios_seen_by(info.context.owner()), id)
@@ -198,13 +196,11 @@ class PortfoliosQuery(graphene.ObjectType):
         return shown_performance(performance_of(row, since=first, until=last, now=now))
 
 
-def _positions(context: Context, portfolio_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
+def _positions(context: Context, portfolio_ids: list[int], paging: Paging) -> Mapping[int, Page]:
     rows = positions_in(portfolio_ids)
-    return pages_by("portfolio_id", PositionConnection, rows, context, keys=portfolio_ids, first=first, after=after)
+    return pages_by("portfolio_id", PositionConnection, rows, context, keys=portfolio_ids, paging=paging)
 
 
-def _transactions(
-    context: Context, portfolio_ids: list[int], first: int | None, after: str | None
-) -> Mapping[int, Page]:
+def _transactions(context: Context, portfolio_ids: list[int], paging: Paging) -> Mapping[int, Page]:
     rows = transactions_in(portfolio_ids)
-    return pages_by("portfolio_id", TransactionConnection, rows, context, keys=portfolio_ids, first=first, after=after)
+    return pages_by("portfolio_id", TransactionConnection, rows, context, keys=portfolio_ids, paging=paging)

@@ -7,7 +7,7 @@ from uuid import UUID as PythonUUID
 import graphene
 from django.contrib.auth import get_user_model
 
-from apps.api.graphql.connections import Page, connection, page, pages_by, pages_of
+from apps.api.graphql.connections import NameOrder, Page, Paging, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
 from apps.api.graphql.scalars import JSON, UUID, DateTime, enum
@@ -89,12 +89,12 @@ class Rule(graphene.ObjectType):
     def resolve_version(rule: RuleRow, info: Any) -> Any:
         return info.context.load(_version_numbers, rule.pk)
 
-    def resolve_states(rule: RuleRow, info: Any, first: int | None, after: str | None = None) -> Any:
-        return info.context.load(_states_of_rules, rule.pk, first, after)
+    def resolve_states(rule: RuleRow, info: Any, **paging: Any) -> Any:
+        return info.context.load(_states_of_rules, rule.pk, Paging(**paging))
 
 
 is_node(Rule, RuleRow, among(lambda context: rules_seen_by(context.owner())))
-RuleConnection = connection(Rule, fields=["name", "pk"])
+RuleConnection = connection(Rule, fields=["name", "pk"], by=NameOrder)
 
 
 class RulesQuery(graphene.ObjectType):
@@ -105,8 +105,8 @@ class RulesQuery(graphene.ObjectType):
         description="A rule of yours by its id; null where it is none, or was deleted.",
     )
 
-    def resolve_rules(root: None, info: Any, first: int | None, after: str | None = None) -> Page:
-        return page(RuleConnection, rules_seen_by(info.context.owner()), info.context, first=first, after=after)
+    def resolve_rules(root: None, info: Any, **paging: Any) -> Page:
+        return page(RuleConnection, rules_seen_by(info.context.owner()), info.context, **paging)
 
     def resolve_rule(root: None, info: Any, id: PythonUUID) -> Any:
         return with_public_id(rules_seen_by(info.context.owner()), id)
@@ -142,6 +142,6 @@ def describe_document(document: Any) -> str:
     return describe_rule(spec) + ("" if spec.enabled else " (disabled)")
 
 
-def _states_of_rules(context: Context, rule_ids: list[int], first: int | None, after: str | None) -> Mapping[int, Page]:
+def _states_of_rules(context: Context, rule_ids: list[int], paging: Paging) -> Mapping[int, Page]:
     rows = states_of(rule_ids)
-    return pages_by("rule_id", RuleStateConnection, rows, context, keys=rule_ids, first=first, after=after)
+    return pages_by("rule_id", RuleStateConnection, rows, context, keys=rule_ids, paging=paging)

@@ -8,8 +8,7 @@ import graphene
 from django.utils import timezone
 
 from apps.api.graphql.scalars import JSON, UUID, AssetId, DateTime, Decimal
-from apps.api.graphql.types.alerts import FeedEntry
-from apps.api.graphql.types.market import assets_by_name
+from apps.api.graphql.types.market import FeedEntry, assets_by_name
 from apps.api.graphql.types.rules import State, describe_document
 from apps.public_ids import with_public_id
 from apps.rules.domain import describe_unknown

@@ -1,5 +1,5 @@
 // Puts newer parts in the place of the older ones, and marks prices that changed. Each part is an element with an id and
-// the attribute data-live; the newer ones come from the address that data-from names.
+// the attribute data-live; the newer ones come from the address that an element's data-from names.
 "use strict";
 (() => {
     const EVERY_MS = 3000;
@@ -23,7 +23,7 @@
 
     function replace(text) {
         const newer = new DOMParser().parseFromString(text, "text/html");
-        for (const part of root.querySelectorAll("[data-live]")) {
+        for (const part of document.querySelectorAll("[data-live]")) {
             const found = newer.getElementById(part.id);
             if (found) part.replaceChildren(...found.childNodes);
         }

@@ -1,0 +1,59 @@
+"""Asks a source for a few quotes before its feed is saved. Nothing is stored."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from apps.market import domain as market_domain
+from apps.market.domain import RawQuote
+from apps.sources import queries
+from apps.sources.models import FeedSource
+from apps.sources.providers.failures import hint_on
+from apps.sources.providers.protocol import ProviderRejected, ProviderUnavailable, QuoteRequest
+from apps.sources.providers.registry import PROVIDERS
+from apps.sources.services.feeds import describe_left_alone
+
+logger = logging.getLogger(__name__)
+
+NAMES_TRIED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a source gave. failure: why it gave nothing, "" where it answered; refused: name -> why it has no price."""
+
+    quotes: Sequence[RawQuote] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    failure: str = ""
+
+
+def try_source(*, source: FeedSource, external_ids: Sequence[str], interval_seconds: int, now: datetime) -> Tried:
+    """Ask a source, which need not be saved, for at most NAMES_TRIED of these names, by the provider's own call with
+    its deadline and its checks of the address. A provider that is left alone is not asked. Nothing is stored, and no
+    circuit counts it.
+    """
+    circuit = queries.circuits_of([source]).get((source.provider, queries.address_of(source)))
+    if circuit is not None and queries.is_open(circuit, now=now):
+        return Tried(failure=describe_left_alone([circuit]))
+    provider = PROVIDERS[source.provider]
+    slot = market_domain.slot_of(at=now, interval_seconds=interval_seconds)
+    request = QuoteRequest(
+        external_ids=sorted(set(external_ids))[:NAMES_TRIED],
+        slot=slot,
+        began_at=slot,
+        position=None,
+        latest={},
+        interval_seconds=interval_seconds,
+        options=source.options,
+    )
+    try:
+        answer = provider.fetch(request)
+    except (ProviderUnavailable, ProviderRejected) as error:
+        hint = hint_on(error.reason, key_variables=[provider.key_variable])
+        return Tried(failure=f"{error.reason}: {hint}" if hint else error.reason)
+    except Exception:
+        # As in a fetch, a fault in a provider is its failure and nobody else's.
+        logger.exception("provider raised", extra={"provider": source.provider})
+        return Tried(failure=f"crashed: {hint_on('crashed', key_variables=())}")
+    return Tried(quotes=answer.quotes, refused=answer.refused)
