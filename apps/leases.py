@@ -42,6 +42,30 @@ LEASE_HAS_EXPIRED = Q(lease_until__lt=Now())
 IS_FREE = Q(lease_until=None) | LEASE_HAS_EXPIRED
 
 
+# The same for statements written by hand: the database's clock, and a time after it, of which a parameter tells how
+# long: lease_time().
+_NOW = {
+    "postgresql": ("statement_timestamp()", "statement_timestamp() + %s::interval"),
+    "sqlite": ("strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')", "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s)"),
+}
+
+
+def lease_time(lease: timedelta) -> str:
+    """Return the first parameter of a statement of take_lease_sql."""
+    return f"+{lease.total_seconds()} seconds"
+
+
+def take_lease_sql(table: str, *, where: str, columns: str) -> dict[str, str]:
+    """Return, for each database, the statement that leases the rows for which `where` holds, if they are free, and
+    returns these columns: for a hot path, on which Django would need longer to build it than the database to run it."""
+    return {
+        vendor: f"""
+    UPDATE {table} SET fence = fence + 1, lease_until = {later}
+    WHERE {where} AND (lease_until IS NULL OR lease_until < {now}) RETURNING {columns}"""  # noqa: S608 (constants)
+        for vendor, (now, later) in _NOW.items()
+    }
+
+
 # The clocks of machines may differ by this much. What is dated later was dated before the clock was set back.
 CLOCKS_DIFFER_AT_MOST = timedelta(seconds=5)
 

@@ -7,6 +7,7 @@ from django.conf import settings
 from hypothesis import settings as hypothesis_settings
 
 from apps.api import rates
+from apps.api.graphql import limits
 from apps.market import cache, partitions
 from apps.rules import services as rules
 
@@ -39,3 +40,9 @@ def _cold_process():
 def _quick_passwords(settings):
     """Make users in no time: the real hash takes a third of a second on purpose."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def at_any_cost(monkeypatch):
+    """Answer a GraphQL query for everything that hangs on a row, which costs more than is answered."""
+    monkeypatch.setattr(limits, "COST", 10**9)

@@ -36,7 +36,6 @@ from apps.market import queries as market_queries
 from apps.market import services as market
 from apps.market.derived.deriving import claim_feeds_to_derive, derive_next
 from apps.market.derived.queries import feeds_made_of
-from apps.market.models import EvaluationCursor
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
 from apps.notify.services.planning import Planned
@@ -191,24 +190,19 @@ def evaluate_next(*, feed_id: int, recorded: list[AlertEvent] | None = None) -> 
     engine = None
     began_at = timezone.now()
     with transaction.atomic(), ExitStack() as facts:
-        cursor = EvaluationCursor.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=feed_id).first()
-        entry = market_queries.pending_entry(feed_id=feed_id, after_seq=cursor.seq) if cursor else None
-        if cursor is not None and entry is not None:
+        pending = market.take_pending(feed_id=feed_id)
+        if pending is not None and pending.entry is not None:
+            entry = pending.entry
             named = spans.named(entry.trace_id, span_of_evaluation(entry.trace_id, feed_id, entry.seq))
             facts.enter_context(bound_contextvars(feed=feed_id, entry=entry.seq, **named))
-            engine = rules.take_engine(feed_id=feed_id, seq=cursor.seq)
+            engine = rules.take_engine(feed_id=feed_id, seq=pending.seq)
             evaluation = rules.evaluate(entry=entry, engine=engine)
             events = record_episodes(entry=entry, transitions=evaluation.transitions) + record_corrections(entry)
             notify.enqueue(events, now=timezone.now())
-            cursor.seq = entry.seq
-            # The dispatched evaluation has run, so quotes that are pushed from now on may dispatch the next one.
-            cursor.redispatch_at = None
-            entry.evaluated_at = timezone.now()
-            cursor.totals = added(cursor.totals, totals_of(entry, events, now=entry.evaluated_at))
-            cursor.save(update_fields=["seq", "redispatch_at", "totals"])
-            entry.save(update_fields=["evaluated_at"])
+            at = timezone.now()
+            market.mark_evaluated(entry, at=at, totals=added(pending.totals, totals_of(entry, events, now=at)))
     if engine is None:
-        return None if cursor is None else False
+        return None if pending is None else False
     rules.keep_engine(feed_id=feed_id, engine=engine)
     if recorded is not None:
         recorded += events
@@ -421,7 +415,7 @@ def prune(*, dry_run: bool = False, at_most_seconds: float = math.inf) -> dict[s
         logger.warning("calendar ends", extra={"detail": warning})
     if not dry_run:
         SessionStore.clear_expired()
-        market.make_days_ahead()
+        market.make_days_ahead(now=now)
     days = market.prune_quotes(now=now, dry_run=dry_run)
     found = {
         "days": {day.isoformat(): quotes for day, quotes in days.items()},

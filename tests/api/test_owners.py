@@ -9,7 +9,6 @@ from django.contrib.auth.models import Group
 from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
 from apps.alerts.services import record_system_alerts
-from apps.api.graphql import limits
 from apps.api.graphql.nodes import kinds_of_nodes, node_id_of
 from apps.api.graphql.schema import schema
 from apps.backtests.models import BacktestRun
@@ -31,7 +30,7 @@ from tests.api.asking import (
 from tests.builders import at, make_backtest, make_notified_alerts, make_operator, make_owner
 from tests.portfolios.rows import bought, make_portfolio, record
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("at_any_cost")]
 
 CANARY = "ADASOWN"
 EVERYBODY = {"ada", "eve", "grace", "root"}
@@ -83,12 +82,6 @@ ABSENT = {
     for root, _, kind in [field.partition(":")]
     if "id" in QUERY.fields[root].args
 }
-
-
-@pytest.fixture(autouse=True)
-def _at_any_cost(monkeypatch):
-    """A query for everything that hangs on a row may cost more than is answered."""
-    monkeypatch.setattr(limits, "COST", 10**9)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from apps.notify.transports import posting
 from apps.notify.transports.protocol import Receipt, TransportUnavailable
 from apps.pipeline import flow
 from apps.rules import services as rules
-from apps.sources.services import fetching
+from apps.sources.services import fetching, leasing
 from tests.faults.halves import halves_seen
 
 FOLDER = Path(os.environ.get("FAILPOINTS_FOLDER", "/nonexistent"))
@@ -178,14 +178,14 @@ class Statements:
 
 def _what(sql: str) -> str:
     """Return the verb and the first table of a statement."""
-    table = re.search(r'(?:FROM|INTO|UPDATE) "(\w+)"', sql)
+    table = re.search(r'(?:FROM|INTO|UPDATE) "?(\w+)', sql)
     return f"{sql.split()[0]} {table[1] if table else ''}".strip()
 
 
 # With what each does last.
 EVALUATED = {
     *("INSERT alerts_alert", "UPDATE alerts_alert", "INSERT alerts_alertevent", "INSERT notify_notification"),
-    *("INSERT rules_transition", "UPDATE market_feedentry"),
+    *("INSERT rules_transition", "WITH market_feedentry"),
 }
 PLANNED = {"INSERT notify_message", "UPDATE notify_notification", "UPDATE notify_channel"}
 
@@ -199,8 +199,9 @@ def note_done(sender: Any, **_: Any) -> None:
 if FOLDER.is_dir():
     task_success.connect(note_done)
     lease = timedelta(seconds=float(os.environ.get("FAULT_LEASE_SECONDS", "2")))
-    fetching.FETCH_LEASE = sending.SEND_LEASE = lease
+    fetching.FETCH_LEASE = leasing.FETCH_LEASE = sending.SEND_LEASE = lease
     log._advance_latest = after(log._advance_latest, "store-before-commit")
+    log._store_few_in_step = after(log._store_few_in_step, "store-before-commit")
     fetching.record_answers = before(fetching.record_answers, "fetch-answered")
     fetching.cache_latest = before(fetching.cache_latest, "store-after-commit")
     # With alerts and notifications written and not committed: the state that must not be seen by halves.

@@ -246,7 +246,7 @@ def texts(client):
 
 
 @pytest.mark.parametrize("reader", ["grace", "root"])
-def test_it_is_in_no_list_and_on_no_page(client, watched, reader):
+def test_it_is_in_no_list_and_on_no_page(client, watched, reader, at_any_cost):
     client.force_login(watched[reader])
     before = shown_in_lists(client)
     live([0, 150, 300])

@@ -10,10 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apps.market import partitions
+from apps.market.domain import Admission, AdmittedQuote
 from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, Quote, UnconfirmedQuote
 from apps.market.services import log
 from apps.market.services.moving import move_asset
-from tests.builders import START, append_quotes, at, make_feed
+from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 from tests.market.rows import newest_prices, stored_quotes
 
 pytestmark = [pytest.mark.django_db, pytest.mark.servers]
@@ -26,7 +27,11 @@ def in_step(monkeypatch):
     append = log._append_in_step
 
     def noted(head, admitted, **columns):
-        entry = append(head, admitted, **columns)
+        try:
+            entry = append(head, admitted, **columns)
+        except log.NotInStep:
+            tried.append(False)
+            raise
         tried.append(entry is not None)
         return entry
 
@@ -153,15 +158,19 @@ def _all_of(feed):
     return entries, [[(number[row[0]], *row[1:]) for row in one] for one in (rows, newest_rows, held_rows)]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_rows_are_those_of_placing_quote_by_quote(seed, monkeypatch):
+# By one statement, and by COPY.
+@pytest.mark.parametrize(("seed", "few"), [(1, 100), (2, 0)])
+def test_the_rows_are_those_of_placing_quote_by_quote(seed, few, monkeypatch):
+    monkeypatch.setattr(log, "_FEW", few)
     draw, prices, taken = random.Random(seed), [1_000] * 4, Counter()
     quick, careful = (make_feed(*(f"{name}{one}" for one in range(4)), name=name) for name in "qc")
     append = log._append_in_step
 
     def only_quick(head, admitted, **columns):
+        taken[head.feed_id, False] += 1
         entry = append(head, admitted, **columns) if head.feed_id == quick.pk else None
         taken[head.feed_id, entry is not None] += 1
+        taken[head.feed_id, False] -= 1
         return entry
 
     monkeypatch.setattr(log, "_append_in_step", only_quick)
@@ -248,7 +257,9 @@ def _answered(assets, quotes, *, percent, is_tried):
 
 
 @given(
-    st.tuples(some_assets, some_assets, some_assets), st.lists(some_quotes, max_size=4), st.sampled_from([50, 50, 0])
+    st.tuples(some_assets, some_assets, some_assets),
+    st.lists(some_quotes, max_size=4),
+    st.sampled_from([50, 50, 0]),
 )
 @example([IN_STEP] * 3, [("A", 6, "15"), ("B", 6, "5")], 50)
 @example([IN_STEP] * 3, [("A", 6, "15"), ("B", 6, "15.00000000001")], 50)
@@ -268,3 +279,31 @@ def test_what_is_stored_in_step_is_what_placing_stores(assets, quotes, percent):
 
     assert found == wanted
     assert is_in_step == should_be
+
+
+@pytest.mark.parametrize("few", [100, 0])
+def test_volumes_signs_and_small_prices_are_stored_as_they_came(few, in_step, monkeypatch):
+    monkeypatch.setattr(log, "_FEW", few)
+    feed = make_feed("A", "B", "C", jump_percent=0)
+    Asset.objects.filter(symbol="B").update(signed=True)
+    append_quotes(feed, [("A", START, "10"), ("B", START, "20"), ("C", START, "30")])
+    a, b, c = (asset_ids(feed)[symbol] for symbol in "ABC")
+    quotes = [
+        AdmittedQuote(a, at(1), Decimal("1E-15")),
+        AdmittedQuote(b, at(1), Decimal(-5)),
+        AdmittedQuote(c, at(2), Decimal("1E+12"), Decimal("2.5")),
+    ]
+    with transaction.atomic():
+        head = log.lock_head(feed.pk)
+        entry, fresh = log.append_quotes(
+            head, Admission(quotes), as_of=at(2), provider="simulated", jump_percent=0, now=at(2), trace_id=TRACE
+        )
+        head.save()
+    assert fresh == quotes
+    stored = Quote.objects.filter(entry=entry).order_by("at", "asset__symbol").values_list("price", "volume", "late")
+    assert in_step == [True]
+    assert list(stored) == [
+        (Decimal("0.000000000000001"), None, False),
+        (Decimal(-5), None, False),
+        (Decimal(10**12), Decimal("2.5"), False),
+    ]

@@ -337,6 +337,11 @@ def test_the_next_days_of_a_live_feed_are_made_ahead():
     recording, live = make_feed("OLD", name="recording"), make_feed("NEW", name="live", provider="coincap")
     append_quotes(recording, [("OLD", RECORDING_START, "10")])
     append_quotes(live, [("NEW", START, "10")])
-    assert services.make_days_ahead() == [TODAY, TODAY + DAY, TODAY + 2 * DAY]
+    assert services.make_days_ahead(now=START) == [TODAY, TODAY + DAY, TODAY + 2 * DAY]
     assert partitions.days() == [RECORDING_DAY, TODAY, TODAY + DAY, TODAY + 2 * DAY]
     assert pruned() == []
+
+
+@pytest.mark.servers
+def test_the_next_days_are_made_before_the_first_quote():
+    assert services.make_days_ahead(now=START) == partitions.days() == [TODAY, TODAY + DAY, TODAY + 2 * DAY]

@@ -171,14 +171,6 @@ def test_what_lies_between_two_quotes_that_are_asked_for_is_not_read():
 # The log
 
 
-def test_the_pending_entry_is_the_one_after_the_evaluates_position():
-    feed = make_feed("BTC")
-    first, second = append_quotes(feed, []), append_quotes(feed, [])
-    assert queries.pending_entry(feed_id=feed.pk, after_seq=0) == first
-    assert queries.pending_entry(feed_id=feed.pk, after_seq=1) == second
-    assert queries.pending_entry(feed_id=feed.pk, after_seq=2) is None
-
-
 def test_a_log_is_pending_until_its_last_entry_is_evaluated():
     feed = make_feed("BTC")
     before = queries.has_pending(feed.pk)

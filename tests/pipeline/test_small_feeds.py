@@ -36,7 +36,7 @@ def test_a_slot_that_changes_nothing_costs_few_statements():
     fetched, evaluated = fetch(feed, slots_ahead=3), evaluate(feed)
     assert FeedEntry.objects.filter(feed=feed, accepted=2).count() == 4
     # Beginnings, ends and savepoints of transactions included.
-    assert (len(fetched), len(evaluated)) == (15, 9), "\n".join([*fetched, "", *evaluated])
+    assert (len(fetched), len(evaluated)) == (9, 6), "\n".join([*fetched, "", *evaluated])
 
 
 def test_channels_with_due_notifications_are_found_by_the_evaluation_that_made_them_and_by_one_that_comes_again():

@@ -21,16 +21,24 @@ from apps.market.queries.splits import splits_of
 # The engine's units, worked out exactly by PostgreSQL (its extract() is numeric).
 _MICROSECONDS = RawSQL("(extract(epoch FROM at) * 1000000)::bigint", [], output_field=BigIntegerField())
 _UNITS = RawSQL(f"(price * {UNITS_PER_ONE})::numeric(31, 0)::text", [], output_field=TextField())  # noqa: S611
-
-
-def pending_entry(*, feed_id: int, after_seq: int) -> FeedEntry | None:
-    """Return the next entry of the feed's log that has not been evaluated."""
-    return FeedEntry.objects.filter(feed_id=feed_id, seq=after_seq + 1).first()
+# By hand, as below: each evaluation asks both, and Django would take longer to build them than PostgreSQL to run them.
+_HAS_PENDING = """
+    SELECT 1 FROM market_evaluationcursor evaluated JOIN market_feedhead head USING (feed_id)
+    WHERE evaluated.feed_id = %s AND head.seq > evaluated.seq"""
+_QUOTES_OF_ENTRY = f"""
+    SELECT
+        asset_id, (extract(epoch FROM at) * 1000000)::bigint, (price * {UNITS_PER_ONE})::numeric(31, 0)::text,
+        EXISTS (SELECT FROM market_split WHERE effective_at > %(first)s AND entry_id <= %(entry)s)
+    FROM market_quote
+    WHERE entry_id = %(entry)s AND NOT late AND at BETWEEN %(first)s AND %(last)s
+    ORDER BY at, asset_id"""  # noqa: S608 (constants)
 
 
 def has_pending(feed_id: int) -> bool:
     """Tell whether the feed's log goes on behind the evaluation cursor."""
-    return EvaluationCursor.objects.filter(feed_id=feed_id, feed__head__seq__gt=F("seq")).exists()
+    with connection.cursor() as cursor:
+        cursor.execute(_HAS_PENDING, [feed_id])
+        return cursor.fetchone() is not None
 
 
 def feeds_to_roll_up() -> list[int]:
@@ -60,6 +68,14 @@ def evaluated_quotes(entry: FeedEntry) -> list[tuple[int, int, int]]:
     units), with the splits that are known there."""
     if not entry.accepted:
         return []
+    if connection.vendor == "postgresql" and not entry.is_superseded:
+        with connection.cursor() as cursor:
+            cursor.execute(_QUOTES_OF_ENTRY, {"entry": entry.pk, "first": entry.first_at, "last": entry.last_at})
+            rows = cursor.fetchall()
+        found = [(asset_id, at, int(units)) for asset_id, at, units, _ in rows]
+        # Most entries are behind all splits, which are not read then.
+        is_split = bool(rows) and rows[0][3]
+        return splits_of(after=entry.first_at, up_to_entry=entry.pk).quotes(found) if is_split else found
     quotes = Quote.objects.filter(entry=entry, late=False, at__gte=entry.first_at, at__lte=entry.last_at)
     stored = _in_units(quotes.order_by("at", "asset_id"))
     if entry.is_superseded:

@@ -14,6 +14,7 @@ from apps.market.services.corrections import (
     lock_for_correction,
     replace_quotes,
 )
+from apps.market.services.evaluating import Pending, mark_evaluated, take_pending
 from apps.market.services.feeds import claim_feeds_behind, claim_feeds_pushed_to, pause_feeds, resume_feeds
 from apps.market.services.log import append_rules_entry, cache_latest, redo_cache_writes, store_quotes
 from apps.market.services.manual import create_manual_asset
@@ -35,6 +36,7 @@ __all__ = [
     "AssetStays",
     "CorrectionRefused",
     "Difference",
+    "Pending",
     "SplitRefused",
     "append_rules_entry",
     "append_split",
@@ -57,6 +59,7 @@ __all__ = [
     "make_cursor",
     "make_days_ahead",
     "mark_assets_changed",
+    "mark_evaluated",
     "move_asset",
     "pause_feeds",
     "prune_minute_candles",
@@ -69,6 +72,7 @@ __all__ = [
     "roll_up",
     "store_quotes",
     "tables_of_old_quotes",
+    "take_pending",
     "unwatch",
     "watch",
 ]

@@ -4,13 +4,15 @@ from them."""
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import Enum
 from itertools import islice
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from psycopg.errors import CheckViolation, UniqueViolation
 
@@ -39,17 +41,52 @@ _UPSERT = {
     WHERE market_latestquote.at < excluded.at"""  # noqa: S608 (constants)
     for vendor, newest in _NEWEST_OF_ENTRY.items()
 }
-# A new entry is in no statistics, so the plan is tied down (OFFSET 0 too): from its quotes to the newest, from what is
-# unconfirmed to assets.
-_IN_STEP = f"""
-    UPDATE market_latestquote latest SET at = quote.at, price = quote.price
-    FROM (SELECT asset_id, at, price {_OF_ENTRY} OFFSET 0) quote
+# What is unconfirmed is few rows, so the plan is tied down: from them to assets.
+_MOVES = """
     WHERE latest.asset_id = quote.asset_id AND latest.at < quote.at AND latest.provider = %(provider)s
       AND (%(percent)s = 0 OR abs(quote.price - latest.price) * 100 <= latest.price * %(percent)s)
       AND NOT EXISTS (
         SELECT FROM market_unconfirmedquote unconfirmed
         WHERE (SELECT feed_id FROM market_asset WHERE id = unconfirmed.asset_id) = %(feed)s
-      )"""  # noqa: S608 (constants)
+      )"""
+# A new entry is in no statistics, so OFFSET 0 ties the plan down: from its quotes to the newest.
+_IN_STEP = f"""
+    UPDATE market_latestquote latest SET at = quote.at, price = quote.price
+    FROM (SELECT asset_id, at, price {_OF_ENTRY} OFFSET 0) quote {_MOVES}"""  # noqa: S608 (constants)
+# So few quotes are stored with their entry, and the newest moved on, by one statement: COPY is faster per quote, but
+# three statements take as long as some hundred quotes.
+_FEW = 100
+_WRITTEN = [field for field in FeedEntry._meta.concrete_fields if not field.primary_key]
+_FEW_IN_STEP = f"""
+    WITH entry AS (
+        INSERT INTO market_feedentry ({", ".join(field.column for field in _WRITTEN)})
+        VALUES ({", ".join(f"%({field.attname})s" for field in _WRITTEN)}) RETURNING id
+    ), quote (asset_id, at, price, volume) AS (
+        VALUES {{rows}}
+    ), stored AS (
+        INSERT INTO market_quote (asset_id, at, price, volume, entry_id, late)
+        SELECT asset_id, at, price, volume, entry.id, false FROM quote, entry
+    ), moved AS (
+        UPDATE market_latestquote latest SET at = quote.at, price = quote.price FROM quote {_MOVES} RETURNING 1
+    )
+    SELECT entry.id, (SELECT count(*) FROM moved) FROM entry"""  # noqa: S608 (constants)
+_LOCK_HEAD = f"""
+    SELECT {", ".join(field.column for field in FeedHead._meta.concrete_fields)}
+    FROM market_feedhead WHERE feed_id = %s"""  # noqa: S608 (constants)
+_FOR_UPDATE = {"postgresql": " FOR NO KEY UPDATE", "sqlite": ""}
+
+
+class NotInStep(Exception):
+    """Quotes that were tried in step are not; the transaction is to be rolled back and done again without a trial."""
+
+
+class Trial(Enum):
+    """Whether quotes are tried in step. TRANSACTION: where they are not, NotInStep is raised, which spares a
+    savepoint."""
+
+    NONE = "none"
+    SAVEPOINT = "savepoint"
+    TRANSACTION = "transaction"
 
 
 def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> FeedEntry:
@@ -65,7 +102,11 @@ def append_rules_entry(*, feed_id: int, now: datetime, trace_id: str) -> FeedEnt
 
 def lock_head(feed_id: int) -> FeedHead:
     """Return the head of a feed's log, locked until the caller's transaction ends."""
-    return FeedHead.objects.select_for_update(no_key=True).get(feed_id=feed_id)
+    # By hand, since each fetch needs it, and Django would take longer to build it than PostgreSQL to run it.
+    head = next(iter(FeedHead.objects.raw(_LOCK_HEAD + _FOR_UPDATE[connection.vendor], [feed_id])), None)
+    if head is None:
+        raise FeedHead.DoesNotExist(f"feed {feed_id} has no head")
+    return head
 
 
 def move_clock(head: FeedHead, *, as_of: datetime) -> None:
@@ -75,11 +116,16 @@ def move_clock(head: FeedHead, *, as_of: datetime) -> None:
 
 def append_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) -> FeedEntry:
     """Number and store one entry; the caller holds the head's lock and saves it."""
+    entry = _next_entry(head, kind=kind, now=now, **columns)
+    entry.save(force_insert=True)
+    return entry
+
+
+def _next_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) -> FeedEntry:
+    """Return the next entry of a log, not stored yet, counted in its head."""
     head.seq += 1
     as_of = head.as_of or now
-    entry = FeedEntry.objects.create(
-        feed_id=head.feed_id, seq=head.seq, kind=kind, as_of=as_of, received_at=now, **columns
-    )
+    entry = FeedEntry(feed_id=head.feed_id, seq=head.seq, kind=kind, as_of=as_of, received_at=now, **columns)
     head.totals = added(head.totals, _totals_of(entry))
     return entry
 
@@ -98,14 +144,22 @@ def _totals_of(entry: FeedEntry) -> Totals:
 
 
 def append_quotes(
-    head: FeedHead, admitted: domain.Admission, *, as_of: datetime, provider: str, jump_percent: int, **columns: Any
+    head: FeedHead,
+    admitted: domain.Admission,
+    *,
+    as_of: datetime,
+    provider: str,
+    jump_percent: int,
+    trial: Trial = Trial.SAVEPOINT,
+    **columns: Any,
 ) -> tuple[FeedEntry, list[AdmittedQuote]]:
     """Move the clock on, append one answer's quotes, and return the entry with those that are new and not late, their
-    prices as they count now."""
+    prices as they count now. trial: TRANSACTION only where the caller catches NotInStep."""
     clock = head.as_of
     move_clock(head, as_of=as_of)
-    if connection.vendor == "postgresql" and _seems_in_step(admitted.quotes, clock=clock):
-        entry = _append_in_step(head, admitted, provider=provider, jump_percent=jump_percent, **columns)
+    if trial is not Trial.NONE and _seems_in_step(admitted.quotes, clock=clock):
+        facts = {"provider": provider, "jump_percent": jump_percent, **columns}
+        entry = _append_in_step(head, admitted, trial=trial, **facts)
         if entry is not None:
             return entry, admitted.quotes
     newest = queries.newest_quotes(head.feed_id)
@@ -155,15 +209,16 @@ def append_quotes(
 
 def _seems_in_step(quotes: Sequence[AdmittedQuote], *, clock: datetime | None) -> bool:
     """Tell whether `_append_in_step` is worth trying: one quote of each asset, later than the clock was."""
-    if not quotes or clock is None or quotes[0].at <= clock:
+    if connection.vendor != "postgresql" or not quotes or clock is None or quotes[0].at <= clock:
         return False
     return len({quote.asset_id for quote in quotes}) == len(quotes)
 
 
 def _append_in_step(
-    head: FeedHead, admitted: domain.Admission, *, provider: str, jump_percent: int, **columns: Any
+    head: FeedHead, admitted: domain.Admission, *, jump_percent: int, trial: Trial, **columns: Any
 ) -> FeedEntry | None:
-    """Append one answer's quotes by the fast path, or write nothing and return None.
+    """Append one answer's quotes by the fast path; else write nothing and return None, or raise NotInStep where the
+    transaction is the trial.
 
     The fast path is right where every asset has one quote, newer than its newest and from the same provider, none
     jumped, and no asset of the feed has an unconfirmed one. The row count of the UPDATE tells: it must equal the number
@@ -172,11 +227,10 @@ def _append_in_step(
     quotes = admitted.quotes
     before = head.seq, head.totals
     try:
-        with transaction.atomic():
-            entry = append_entry(
+        with transaction.atomic() if trial is Trial.SAVEPOINT else nullcontext():
+            entry = _next_entry(
                 head,
                 kind=FeedEntry.Kind.QUOTES,
-                provider=provider,
                 accepted=len(quotes),
                 repeated=admitted.repeated,
                 rejected=dict(admitted.rejected),
@@ -184,15 +238,46 @@ def _append_in_step(
                 last_at=quotes[-1].at,
                 **columns,
             )
-            store_quotes(entry=entry, quotes=quotes)
-            if _advance_latest(entry, in_step_within=jump_percent) == len(quotes):
+            if len(quotes) <= _FEW:
+                moved = _store_few_in_step(entry, quotes, jump_percent=jump_percent)
+            else:
+                entry.save(force_insert=True)
+                store_quotes(entry=entry, quotes=quotes)
+                moved = _advance_latest(entry, in_step_within=jump_percent)
+            if moved == len(quotes):
                 return entry
-            transaction.set_rollback(True)
-    except UniqueViolation:
-        # One of them is stored already.
-        pass
+            raise NotInStep
+    except (NotInStep, UniqueViolation, IntegrityError) as error:
+        # One of them is stored already, where a constraint says so.
+        if isinstance(error, IntegrityError) and not isinstance(error.__cause__, UniqueViolation):
+            raise
+        if trial is Trial.TRANSACTION:
+            raise NotInStep from error
     head.seq, head.totals = before
     return None
+
+
+def _store_few_in_step(entry: FeedEntry, quotes: Sequence[AdmittedQuote], *, jump_percent: int) -> int:
+    """Store an entry and its quotes, move the newest ones on as `_IN_STEP` does, and return how many moved."""
+    # By hand, as for COPY: every value is a number or a time of our own. The first row says of which types they are.
+    first, *others = (
+        (asset_id, f"'{at}'", price, "NULL" if volume is None else volume) for asset_id, at, price, volume, _ in quotes
+    )
+    rows = ["({}::bigint, {}::timestamptz, {}::numeric, {}::numeric)".format(*first)]
+    rows += ["({}, {}, {}, {})".format(*one) for one in others]
+    facts = {field.attname: field.get_db_prep_save(getattr(entry, field.attname), connection) for field in _WRITTEN}
+    facts |= {"percent": jump_percent, "feed": entry.feed_id}
+    try:
+        with spans.step("store quotes", count=len(quotes)), connection.cursor() as cursor:
+            cursor.execute(_FEW_IN_STEP.format(rows=", ".join(rows)), facts)
+            entry.pk, moved = cursor.fetchone()
+    except IntegrityError as error:
+        if isinstance(error.__cause__, CheckViolation):
+            # As for COPY: the day is made anew at the next attempt.
+            partitions.forget()
+        raise
+    entry._state.adding, entry._state.db = False, connection.alias
+    return moved
 
 
 def _keep_unconfirmed(unconfirmed: Mapping[int, domain.Unconfirmed | None]) -> None:

@@ -147,11 +147,11 @@ def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def make_days_ahead() -> list[date]:
-    """Create the partitions of today and the next days by the clock of each live feed, and return the days: then no
-    first quote of a day waits for them."""
+def make_days_ahead(*, now: datetime) -> list[date]:
+    """Create the partitions of today and the next days by our clock and the one of each live feed, and return the days:
+    then no first quote of a day waits for them."""
     live = FeedHead.objects.filter(feed__is_enabled=True, feed__is_live=True, as_of__isnull=False)
-    clocks = live.values_list("as_of", flat=True)
+    clocks = [now, *live.values_list("as_of", flat=True)]
     days = sorted({clock.date() + ahead * DAY for clock in clocks for ahead in range(DAYS_AHEAD + 1)})
     partitions.ensure(days)
     return days

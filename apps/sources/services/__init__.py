@@ -25,14 +25,13 @@ from apps.sources.services.feeds import (
     set_is_live,
 )
 from apps.sources.services.fetching import (
-    FetchLease,
     admit_answer,
     fetch,
     record_answers,
     record_failure,
-    take_fetch_lease,
 )
 from apps.sources.services.history import Imported, clock_of_past, import_history
+from apps.sources.services.leasing import FetchLease, take_fetch_lease
 from apps.sources.services.listing import ListingRefused, add_listing
 from apps.sources.services.pushing import PushRefused, record_pushed
 from apps.sources.services.refusals import note_refusals

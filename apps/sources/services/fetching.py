@@ -10,17 +10,16 @@ from math import ceil
 from typing import NamedTuple
 
 from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Now
 from django.utils.functional import SimpleLazyObject
 
-from apps.leases import IS_FREE
 from apps.market import domain as market_domain
 from apps.market import partitions
 from apps.market import queries as market_queries
 from apps.market.domain import Admission
 from apps.market.models import Feed, FeedEntry, FeedHead
 from apps.market.services.log import (
+    NotInStep,
+    Trial,
     append_entry,
     append_history,
     append_quotes,
@@ -43,38 +42,12 @@ from apps.sources.providers.protocol import (
 from apps.sources.providers.registry import PROVIDERS, provider_named
 from apps.sources.services.circuits import is_let_through, note_failure, note_success
 from apps.sources.services.feeds import REDISPATCH_AFTER
+from apps.sources.services.leasing import FETCH_LEASE, FetchLease, save_fetched, take_fetch_lease
 from apps.sources.services.refusals import note_refusals
 
 logger = logging.getLogger(__name__)
 
-# Longer than a provider call may take (10 s). A worker that outlives its lease is fenced off, so a short one costs no
-# safety, and a fetcher that was killed holds up its feed no longer than this.
-FETCH_LEASE = timedelta(seconds=30)
 FETCH_AT_MOST_SECONDS = 15  # No further provider is asked after that: its answer might come after the lease.
-
-
-@dataclass(frozen=True, slots=True)
-class FetchLease:
-    """The right to fetch one slot of one feed, until another takes it over; `fence` tells the two apart."""
-
-    feed: Feed
-    slot: datetime
-    fence: int
-    head: FeedHead
-
-
-def take_fetch_lease(*, feed_id: int, slot: datetime) -> FetchLease | None:
-    """Return the lease to fetch `slot`, or None where it is answered already, or somebody is fetching, or the feed is
-    paused."""
-    free = IS_FREE
-    enabled = Feed.objects.filter(pk=feed_id, is_enabled=True)
-    taken = FeedHead.objects.filter(free, feed__in=enabled, next_slot__lte=slot).update(
-        fence=F("fence") + 1, lease_until=Now() + FETCH_LEASE
-    )
-    if not taken:
-        return None
-    head = FeedHead.objects.select_related("feed").get(feed_id=feed_id)
-    return FetchLease(feed=head.feed, slot=slot, fence=head.fence, head=head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +124,7 @@ class Round:
     """
 
     def __init__(self, lease: FetchLease, *, now: datetime) -> None:
-        self.sources = list(lease.feed.sources.all())
+        self.sources = lease.sources
         self._lease = lease
         self._now = now
         self._began = time.monotonic()
@@ -350,6 +323,17 @@ def record_answers(
     """
     admitted = [one for part in parts for one in (part.history, part.quotes)]
     partitions.ensure({day for one in admitted for day in market_domain.days_of(one.quotes)})
+    columns = {"lease": lease, "parts": parts, "now": now, "trace_id": trace_id, "least_seconds": least_seconds}
+    try:
+        # One answer is nearly always in step: the transaction is the trial itself, which spares two statements.
+        return _record(**columns, trial=Trial.TRANSACTION if len(parts) == 1 else Trial.SAVEPOINT)
+    except NotInStep:
+        return _record(**columns, trial=Trial.NONE)
+
+
+def _record(
+    *, lease: FetchLease, parts: Sequence[Part], now: datetime, trace_id: str, least_seconds: int, trial: Trial
+) -> list[FeedEntry]:
     entries: list[FeedEntry] = []
     newest: dict[int, tuple[datetime, Decimal]] = {}
     with transaction.atomic():
@@ -365,7 +349,7 @@ def record_answers(
                 append_history(head, not_stored(part.history), **columns)
             columns |= {"slot": slot, "part": number, "missed_slots": missed_slots if number == 1 else 0}
             columns |= {"as_of": part.as_of, "jump_percent": lease.feed.jump_percent}
-            entry, fresh = append_quotes(head, part.quotes, **columns)
+            entry, fresh = append_quotes(head, part.quotes, trial=trial, **columns)
             entries.append(entry)
             note_refusals(
                 feed_id=head.feed_id, provider=part.provider, refused=part.refused, answered=part.answered, now=now
@@ -374,9 +358,7 @@ def record_answers(
         head.failures = 0
         head.turn += 1
         head.began_at = head.began_at or lease.slot
-        interval = _set_next_slot(head, slot=lease.slot, least_seconds=least_seconds)
-        head.lease_until = head.redispatch_at = None
-        head.save()
+        interval = _end_lease(head, lease, least_seconds=least_seconds)
     if newest:
         cache_latest(head=head, newest=newest, interval_seconds=interval, now=now)
     return entries
@@ -407,28 +389,30 @@ def record_failure(
         entry = append_entry(head, kind=FeedEntry.Kind.QUOTES, now=now, trace_id=trace_id, **columns)
         head.failures += 1
         head.turn += 1
-        _set_next_slot(head, slot=lease.slot, retry_after_seconds=retry_after_seconds, least_seconds=least_seconds)
-        head.lease_until = head.redispatch_at = None
-        head.save()
+        _end_lease(head, lease, retry_after_seconds=retry_after_seconds, least_seconds=least_seconds)
     return entry
 
 
-def _set_next_slot(
-    head: FeedHead, *, slot: datetime, retry_after_seconds: int | None = None, least_seconds: int = 0
+def _end_lease(
+    head: FeedHead, lease: FetchLease, *, retry_after_seconds: int | None = None, least_seconds: int = 0
 ) -> int:
-    """Say when the feed is due after the answer for `slot`, and return the interval."""
-    head.last_slot = slot
-    # As it is now, under the head's lock: it may have been changed since the lease was taken.
-    interval = Feed.objects.values_list("interval_seconds", flat=True).get(pk=head.feed_id)
-    head.next_slot = domain.next_slot_after(
-        # Of a fetch out of its turn, the slot that it fell into.
-        slot=market_domain.slot_of(at=slot, interval_seconds=interval),
-        interval_seconds=interval,
-        failures=head.failures,
-        retry_after_seconds=retry_after_seconds,
-        least_seconds=least_seconds,
-    )
-    return interval
+    """Say when the feed is due after the answer for the lease's slot, save its head, and return the interval."""
+    head.last_slot = lease.slot
+    head.lease_until = head.redispatch_at = None
+    interval = lease.feed.interval_seconds
+    while True:
+        head.next_slot = domain.next_slot_after(
+            # Of a fetch out of its turn, the slot that it fell into.
+            slot=market_domain.slot_of(at=lease.slot, interval_seconds=interval),
+            interval_seconds=interval,
+            failures=head.failures,
+            retry_after_seconds=retry_after_seconds,
+            least_seconds=least_seconds,
+        )
+        if save_fetched(head, interval_seconds=interval):
+            return interval
+        # It was changed since the lease was taken.
+        interval = Feed.objects.values_list("interval_seconds", flat=True).get(pk=head.feed_id)
 
 
 def _slot_in_log(head: FeedHead, lease: FetchLease) -> datetime:

@@ -19,11 +19,13 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const describe = (select) => {
     const known = facts[select.value];
-    let note = select.parentElement.querySelector(".provider-note");
+    // Beside what the look of the form puts around it, which places the arrow of the list in its middle.
+    const frame = select.parentElement;
+    let note = frame.parentElement.querySelector(".provider-note");
     if (!note) {
       note = element("p", "", "provider-note form-note");
       note.setAttribute("role", "status");
-      select.parentElement.append(note);
+      frame.after(note);
     }
     const seconds = Number(form.querySelector("[name=interval_seconds]")?.value);
     const isTooOften = known && seconds > 0 && seconds < known.least_seconds;
