@@ -62,11 +62,10 @@ flower: venv ## Show the workers and tasks of a running make dev; it prints its 
 	@compose/flower.sh
 
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
-test: services browser monitoring prometheus-versions venv-product ## Run all tests, those of the embedded run on SQLite too
-	@echo "test: without servers (SQLite)"
-	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden $(EMBEDDED_COVERAGE)
+test: services browser monitoring prometheus-versions venv-product ## Run all tests, those of the embedded run on SQLite too; some of them: make test ARGS="tests/api -k order"
+	@$(if $(ARGS),,echo "test: without servers (SQLite)" && $(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden $(EMBEDDED_COVERAGE))
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"
-	@. compose/test.env && .venv/bin/pytest -n 2 $(COVERAGE)
+	@. compose/test.env && .venv/bin/pytest -n 2 $(COVERAGE) $(ARGS)
 
 coverage: venv-dev ## Run all tests and report which lines they reach; takes twice as long
 	@.venv/bin/coverage erase

@@ -30,7 +30,7 @@ PLACEHOLDERS = {
     "event": "opened, resolved, reminder, or corrected",
     "summary": "what the rule saw",
     "at": "when it happened (UTC)",
-    "reason": "why it is over, or what was corrected; empty while it is open",
+    "reason": "why it resolved, or what was corrected; empty while it is open",
     "url": "the alert's page",
     "count": "how many alerts the message lists",
 }
@@ -124,9 +124,10 @@ def compose(items: Sequence[MessageItem], *, url: str) -> tuple[str, str]:
 
 def _compose_one(items: Sequence[MessageItem]) -> tuple[str, str]:
     last = items[-1]
-    over = {RESOLVED: " is over", REMINDER: " is still open", CORRECTED: " was corrected"}.get(last.event, "")
+    state = {RESOLVED: "Resolved", REMINDER: "Still open", CORRECTED: "Corrected"}.get(last.event)
+    title = f"{state}: {', '.join(filter(None, (last.rule, last.symbol)))}" if state else title_of(last)
     lines = [f"Held back by {last.deferred_by}."] if last.deferred_by else []
-    return f"[{last.severity}] {title_of(last)}{over}", "\n".join([*lines, *lines_of(items), "", last.url])
+    return f"[{last.severity}] {title}", "\n".join([*lines, *lines_of(items), "", last.url])
 
 
 def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str) -> tuple[str, str]:
@@ -170,7 +171,7 @@ def lines_of(items: Sequence[MessageItem]) -> list[str]:
         lines.append(items[-1].summary)
     for one in items:
         if one.event == RESOLVED:
-            lines.append(f"Over since {moment(one.at)} ({one.reason_text}).")
+            lines.append(f"Resolved {moment(one.at)} ({one.reason_text}).")
         elif one.event == CORRECTED:
             lines.append(f"Corrected afterwards: {one.reason_text}.")
         elif one.event == REMINDER:

@@ -281,7 +281,7 @@ def test_the_next_tick_plans_it_and_a_notifier_sends_it(post):
     post(RESOLVED)
     notify_all()
     assert [one.subject for one in Message.objects.order_by("created_at")][1:] == [
-        "[warning] FeedBehind: 127.0.0.1:8000 is over"
+        "[warning] Resolved: FeedBehind, 127.0.0.1:8000"
     ]
 
 

@@ -49,20 +49,19 @@ def test_an_opening_says_what_was_seen_and_where_to_look():
 
 def test_a_resolution_says_what_is_over():
     assert compose_items(items("resolved", second=9)) == (
-        "[critical] Peg: USDC-USD is over",
-        "USDC-USD is below 0.99: 0.98 at 12:00:00\n"
-        f"Over since 2026-03-02 12:00:09 UTC (the condition is over).\n\n{URL}",
+        "[critical] Resolved: Peg, USDC-USD",
+        f"USDC-USD is below 0.99: 0.98 at 12:00:00\nResolved 2026-03-02 12:00:09 UTC (the condition is over).\n\n{URL}",
     )
 
 
 def test_an_opening_and_its_resolution_in_one_message_are_listed_in_order():
     subject, text = compose_items(items(), items("resolved", second=9))
 
-    assert subject == "[critical] Peg: USDC-USD is over"
+    assert subject == "[critical] Resolved: Peg, USDC-USD"
     assert text.splitlines() == [
         "USDC-USD is below 0.99: 0.98 at 12:00:00",
         "Opened 2026-03-02 12:00:00 UTC.",
-        "Over since 2026-03-02 12:00:09 UTC (the condition is over).",
+        "Resolved 2026-03-02 12:00:09 UTC (the condition is over).",
         "",
         URL,
     ]
@@ -71,7 +70,7 @@ def test_an_opening_and_its_resolution_in_one_message_are_listed_in_order():
 def test_a_correction_says_what_was_corrected_and_not_whether_the_alert_is_open():
     corrected = items("corrected", second=9, reason="", detail="the price of 12:00: 0.98 → 0.995")
     assert compose_items(corrected) == (
-        "[critical] Peg: USDC-USD was corrected",
+        "[critical] Corrected: Peg, USDC-USD",
         f"USDC-USD is below 0.99: 0.98 at 12:00:00\nCorrected afterwards: the price of 12:00: 0.98 → 0.995.\n\n{URL}",
     )
     others = (items("resolved", alert_id=8), items("opened", alert_id=9))
@@ -80,7 +79,7 @@ def test_a_correction_says_what_was_corrected_and_not_whether_the_alert_is_open(
 
 def test_a_reminder_says_that_nobody_has_acknowledged_it():
     assert compose_items(items("reminder")) == (
-        "[critical] Peg: USDC-USD is still open",
+        "[critical] Still open: Peg, USDC-USD",
         "USDC-USD is below 0.99: 0.98 at 12:00:00\n"
         f"Still open and not acknowledged; opened 2026-03-02 12:00:00 UTC.\n\n{URL}",
     )
@@ -109,7 +108,7 @@ def test_several_alerts_are_a_list_with_deferred_ones_under_what_deferred_them()
         "[critical] Peg: USDC-USD",
         "USDC-USD is below 0.99: 0.98 at 12:00:00",
         "Opened 2026-03-02 12:00:00 UTC.",
-        "Over since 2026-03-02 12:00:09 UTC (the condition is over).",
+        "Resolved 2026-03-02 12:00:09 UTC (the condition is over).",
         "",
         "[info] Peg: BTC-USD",
         "BTC-USD fell",

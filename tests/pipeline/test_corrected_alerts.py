@@ -176,7 +176,7 @@ def test_who_was_notified_and_wants_resolutions_is_notified_of_it_as_of_a_resolu
     notifications = Notification.objects.filter(event__kind=AlertEvent.Kind.CORRECTED)
     assert [one.channel for one in notifications] == [channels[0]]
     message = Message.objects.get(pk=notifications.get().message_id)
-    assert (message.status, message.subject) == ("delivered", "[warning] High: A was corrected")
+    assert (message.status, message.subject) == ("delivered", "[warning] Corrected: High, A")
     assert message.text.splitlines()[1] == ("Corrected afterwards: the price of 2026-03-02 12:00:10 UTC: 900 → 95.")
     # Whether the alert is open, this message does not say: nothing is to be acknowledged by it.
     assert render(message).actions == ()
@@ -192,7 +192,7 @@ def test_it_joins_the_message_with_the_opening_that_nobody_has_tried_to_send(fee
 
     message = Notification.objects.get(event__kind=AlertEvent.Kind.CORRECTED).message
     assert [item["event"] for item in message.items] == ["opened", "corrected"]
-    assert message.subject == "[warning] High: A was corrected"
+    assert message.subject == "[warning] Corrected: High, A"
     # It is still open.
     assert [action.label for action in render(message).actions] != []
 

@@ -178,8 +178,8 @@ def test_an_open_alert_has_a_reminder_each_time_the_interval_has_passed(feed, ru
     assert notifications == [[], [reminded.pk], [reminded.pk]]
     assert [rendered.subject for rendered in outside.rendered_messages] == [
         "[warning] Peg: BTC-USD",
-        "[warning] Peg: BTC-USD is still open",
-        "[warning] Peg: BTC-USD is still open",
+        "[warning] Still open: Peg, BTC-USD",
+        "[warning] Still open: Peg, BTC-USD",
     ]
     assert "Still open and not acknowledged; opened 2026-03-02 12:00:00 UTC." in outside.rendered_messages[1].text
     assert set(Notification.objects.values_list("repeat", flat=True)) == {0, 1, 2}

@@ -71,7 +71,7 @@ def test_notifications_that_no_message_pays_are_found_again(feed, rule, channel)
 def test_an_episode_that_is_over_before_it_was_planned_is_one_message(feed, rule, channel):
     (message_id,) = items(feed, channel, (0, "101"), (1, "99"))
 
-    assert Message.objects.get().subject == "[warning] Peg: BTC-USD is over"
+    assert Message.objects.get().subject == "[warning] Resolved: Peg, BTC-USD"
     assert list(Notification.objects.values_list("message", flat=True)) == [message_id, message_id]
 
 
@@ -83,11 +83,11 @@ def test_an_unsent_opening_merges_into_its_resolution(feed, rule, channel, outsi
 
     assert (opened, delivered) == (resolved, ["delivered", None])
     ((subject, text),) = [(rendered.subject, rendered.text) for rendered in outside.rendered_messages]
-    assert subject == "[warning] Peg: BTC-USD is over"
+    assert subject == "[warning] Resolved: Peg, BTC-USD"
     assert text.splitlines()[:3] == [
         "BTC-USD is above 100: 101 at 12:00:00",
         "Opened 2026-03-02 12:00:00 UTC.",
-        "Over since 2026-03-02 12:00:01 UTC (the condition is over).",
+        "Resolved 2026-03-02 12:00:01 UTC (the condition is over).",
     ]
 
 
@@ -237,7 +237,7 @@ def test_a_channel_without_resolutions_hears_of_the_end_of_an_alert_that_is_new_
     (message_id,) = plan(channel)
 
     message = Message.objects.get(pk=message_id)
-    assert (message.subject, Notification.objects.count()) == ("[warning] Peg: BTC-USD is over", 1)
+    assert (message.subject, Notification.objects.count()) == ("[warning] Resolved: Peg, BTC-USD", 1)
     assert [(one["event"], one["at"], one["reason"]) for one in message.items] == [
         ("opened", at(0).isoformat(), ""),
         ("resolved", at(1).isoformat(), Alert.objects.get().resolution),
@@ -407,7 +407,7 @@ def test_quiet_hours_hold_back_and_sum_up_at_their_end(feed, rule, channel):
 
     assert deferred == []
     message = Message.objects.get(pk=message_id)
-    assert message.subject == "[warning] Peg: BTC-USD is over"
+    assert message.subject == "[warning] Resolved: Peg, BTC-USD"
     assert message.text.startswith("Held back by quiet hours until")
     assert set(Notification.objects.values_list("deferred_by", flat=True)) == {"quiet"}
 

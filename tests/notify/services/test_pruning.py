@@ -106,7 +106,7 @@ def test_messages_about_an_open_alert_stay_so_that_its_resolution_notifies_too(f
     ended(feed, channel, 20)
 
     assert dropped == 0
-    assert "is over" in outside.rendered_messages[-1].subject
+    assert "Resolved: " in outside.rendered_messages[-1].subject
     assert prune() == 1
     assert not messages() & set(of_open_alert)
 

@@ -188,9 +188,9 @@ def test_an_opening_and_its_end_are_one_alert(server):
     Email().send(render(items(1), end, actions=()), TO)
 
     assert compose_message(parts_of(server.taken[0][1])[1]) == [
-        "[critical] Peg: COIN-1 is over",
+        "[critical] Resolved: Peg, COIN-1",
         *["critical", "Peg: COIN-1", "COIN-1 is below 0.99", "Opened 2026-03-02 12:00:00 UTC."],
-        "Over since 2026-03-02 12:05:00 UTC (the condition is over).",
+        "Resolved 2026-03-02 12:05:00 UTC (the condition is over).",
         "See it on the site",
     ]
 
