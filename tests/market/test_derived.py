@@ -131,6 +131,29 @@ def test_the_slower_leg_sets_the_pace_until_it_is_left_behind():
     assert expected_of(asset.feed_id) == stored_of(asset.feed_id)
 
 
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_a_leg_with_many_entries_to_read_is_not_left_behind(monkeypatch, is_warm):
+    fast, slow = (make_feed(symbol, name=name, jump_percent=0) for symbol, name in (("A", "fast"), ("B", "slow")))
+    append_quotes(fast, [("A", at(0), "10")])
+    append_quotes(slow, [("B", at(0), "5")])
+    legs = {"asset": "A", "max_skew": "1h"}, {"asset": "B", "max_skew": "1h"}
+    asset = make_series("A-IN-B", "ratio", *legs)
+    # Nobody derives for longer than the timeout, while both go on.
+    for seconds in range(10, 201, 10):
+        append_quotes(fast, [("A", at(seconds), str(seconds))])
+    append_quotes(slow, [("B", at(200), "5")])
+    monkeypatch.setattr(deriving, "ENTRIES_AT_ONCE", 3)
+    entries = 0
+    while derive_next(feed_id=asset.feed_id, now=at(200), trace_id=TRACE) is not None:
+        entries += 1
+        if not is_warm:
+            deriving._warm.clear()
+    assert entries == 7
+    assert [moment for moment, _, _ in prices(asset)] == list(range(0, 201, 10))
+    assert not SeriesChange.objects.exclude(left_behind=None).exists()
+    assert expected_of(asset.feed_id) == stored_of(asset.feed_id)
+
+
 def test_a_changed_series_is_another_from_its_place_in_the_log_on(feed):
     asset = make_series("SUM", "basket", {"asset": "A", "weight": "2"}, "B")
     append_quotes(feed, [("A", at(1), "10"), ("B", at(1), "5")])

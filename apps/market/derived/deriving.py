@@ -112,16 +112,8 @@ def derive_next(*, feed_id: int, now: datetime, trace_id: str) -> FeedEntry | No
         if known is not None and not _is_current(known, version=version, head=head, cursors=cursors):
             known = None
         legs, states = (known.legs, known.states) if known is not None else _legs_of(feed_id, cursors)
-        clocks = _clocks_of(cursors)
-        mark = watermark(
-            LegClock(
-                leg_id,
-                epoch_microseconds(as_of) if as_of is not None else None,
-                legs.timeouts[leg_id],
-                legs.calendars[leg_id],
-            )
-            for leg_id, (_, as_of) in clocks.items()
-        )
+        ends = _ends_of(cursors)
+        mark = _watermark_of(ends, legs)
         _note_left_behind(head, cursors, mark, now=now, trace_id=trace_id)
         after = epoch_microseconds(head.as_of) if head.as_of is not None else None
         is_ahead = mark.until is not None and (after is None or mark.until > after)
@@ -133,7 +125,7 @@ def derive_next(*, feed_id: int, now: datetime, trace_id: str) -> FeedEntry | No
         DerivedFeed.objects.filter(pk=feed_id, redispatch_at__isnull=False).update(redispatch_at=None)
         if mark.until is None or not is_ahead:
             return None
-        positions = {leg_id: seq for leg_id, (seq, _) in clocks.items()}
+        positions = {leg_id: end.seq for leg_id, end in ends.items()}
         begin = after if after is not None else _begin(positions, until=mark.until)
         if after is None:
             move_clock(head, as_of=from_epoch_microseconds(begin))
@@ -199,18 +191,43 @@ def timeouts_of(feed_ids: Mapping[int, object] | Sequence[int]) -> dict[int, int
     return {feed_id: max(int(TIMEOUT_INTERVALS * pace * SECOND), TIMEOUT_LEAST) for feed_id, pace in paces.items()}
 
 
-def _clocks_of(cursors: Mapping[int, LegCursor]) -> dict[int, tuple[int, datetime | None]]:
-    """Return leg feed id -> the place up to which its log is read now, and its clock there."""
+class _End(NamedTuple):
+    """How far the log of a leg is read now: the last entry, and the feed's clock there; as_of: its clock at the end of
+    the log. Clocks are None before the first entry."""
+
+    seq: int
+    read_to: datetime | None
+    as_of: datetime | None
+
+
+def _ends_of(cursors: Mapping[int, LegCursor]) -> dict[int, _End]:
+    """Return leg feed id -> how far its log is read now."""
     heads = FeedHead.objects.filter(pk__in=list(cursors)).values_list("pk", "seq", "as_of")
-    clocks: dict[int, tuple[int, datetime | None]] = {}
+    ends: dict[int, _End] = {}
     for leg_id, seq, as_of in heads:
-        last = cursors[leg_id].seq + ENTRIES_AT_ONCE
+        last = min(seq, cursors[leg_id].seq + ENTRIES_AT_ONCE)
+        read_to = as_of
         if seq > last:
-            clock = FeedEntry.objects.values_list("as_of", flat=True).get(feed=leg_id, seq=last)
-            clocks[leg_id] = (last, clock)
-        else:
-            clocks[leg_id] = (seq, as_of)
-    return clocks
+            read_to = FeedEntry.objects.values_list("as_of", flat=True).get(feed=leg_id, seq=last)
+        ends[leg_id] = _End(last, read_to, as_of)
+    return ends
+
+
+def _watermark_of(ends: Mapping[int, _End], legs: _Legs) -> Watermark:
+    """Return the legs that are left behind by the ends of their logs, and up to when the others are read now."""
+    mark = watermark(
+        LegClock(
+            leg_id,
+            epoch_microseconds(end.as_of) if end.as_of is not None else None,
+            legs.timeouts[leg_id],
+            legs.calendars[leg_id],
+        )
+        for leg_id, end in ends.items()
+    )
+    if mark.until is None:
+        return mark
+    read_to = [one.read_to for leg_id, one in ends.items() if leg_id not in mark.behind and one.read_to is not None]
+    return mark._replace(until=min(mark.until, *map(epoch_microseconds, read_to)))
 
 
 def _note_left_behind(
