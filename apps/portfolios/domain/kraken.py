@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from apps.notation import write_number
 from apps.portfolios.domain.currencies import ISO_4217
 from apps.portfolios.domain.tables import (
     Activity,
@@ -33,7 +34,7 @@ _NO_WORTH = "the file does not say what it was worth. Record it by hand, or expo
 
 
 class _Leg(NamedTuple):
-    """One row. change: amount without the fee; usd: what the amount was worth, where the file says so."""
+    """One row. fee_in: what the fee is paid in; usd: what the amount was worth, where the file says so."""
 
     row: int
     txid: str
@@ -42,6 +43,7 @@ class _Leg(NamedTuple):
     asset: str
     amount: Decimal
     fee: Decimal
+    fee_in: str
     usd: Decimal | None
     moment: dict[str, Any]
 
@@ -68,7 +70,11 @@ def read(table: Table, rows: Iterable[Row]) -> Iterator[Read]:
             continue
         if not leg.txid:
             yield LeftOut(number, _NOT_SETTLED)
-        elif leg.type in _TRADES:
+            continue
+        if leg.fee and leg.fee_in != leg.asset:
+            yield _fee_of(leg)
+            leg = leg._replace(fee=Decimal(0))
+        if leg.type in _TRADES:
             trades[str(row.get("refid"))].append(leg)
         else:
             yield from _single(leg)
@@ -90,6 +96,7 @@ def _leg(number: int, row: Row) -> _Leg:
         asset=_asset(code),
         amount=number_in(row, "amount"),
         fee=number_in(row, "fee", default=Decimal(0)),
+        fee_in=_asset(str(row.get("feecurrency") or "").strip().upper() or code),
         usd=None if usd is None else abs(usd),
         moment={"at": at, "has_time": has_time, "notes": ""},
     )
@@ -105,6 +112,14 @@ def _asset(code: str) -> str:
 
 def _activity(leg: _Leg, own_id: str, columns: Mapping[str, Any], *, symbol: str = "") -> Activity:
     return Activity(leg.row, "", symbol, {**leg.moment, **columns, "external_id": f"kraken-{own_id}"})
+
+
+def _fee_of(leg: _Leg) -> Read:
+    """Give the fee of a row whose fee is paid in something else."""
+    if leg.fee_in not in ISO_4217:
+        return LeftOut(leg.row, f"its fee of {write_number(leg.fee)} {leg.fee_in[:16]}: record it by hand.")
+    fee = {"kind": Kind.FEE.value, "amount": leg.fee, "currency": leg.fee_in}
+    return _activity(leg, f"{leg.txid}-fee", fee)
 
 
 def _single(leg: _Leg) -> Iterator[Read]:
@@ -161,6 +176,9 @@ def _trade(refid: str, legs: list[_Leg]) -> Iterator[Read]:
         conversion = {"amount": -amounts[paid], "currency": paid, "fee": fees[fee_in], "fee_currency": fee_in}
         both = {"counter_amount": amounts[got], "counter_currency": got}
         yield _activity(first, refid, {"kind": Kind.CONVERSION.value, **conversion, **both})
+        if fees[paid] and fees[got]:
+            second = {"kind": Kind.FEE.value, "amount": fees[paid], "currency": paid}
+            yield _activity(first, f"{refid}-fee", second)
     elif paid in ISO_4217:
         bought = {"quantity": quantity_got, "amount": -amounts[paid], "currency": paid, "fee": fees[paid]}
         yield _activity(first, refid, {"kind": Kind.BUY.value, **bought}, symbol=got)

@@ -212,6 +212,24 @@ def test_bookings_of_kraken():
     assert found.errors == [(13, "refid: B1 has not one asset that was given and one that was taken.")]
 
 
+def test_a_fee_of_kraken_in_something_else_and_on_both_sides_of_a_conversion_is_a_fee_of_its_own():
+    found = read(
+        LEDGER_16,
+        "L1,T1,2024-03-10 12:00:00,trade,,currency,fiat,ZUSD,main,-100,5,0,,,,KFEE",
+        "L2,T1,2024-03-10 12:00:00,trade,,currency,crypto,XXBT,main,0.002,0.3,0,,,,ZEUR",
+        "L3,X1,2024-03-10 12:00:00,spend,,currency,fiat,ZUSD,main,-110,0.1,0,,,,ZUSD",
+        "L4,X1,2024-03-10 12:00:00,receive,,currency,fiat,ZEUR,main,100,0.2,0,,,,",
+    )
+    names = ("kind", "quantity", "amount", "currency", "fee", "fee_currency", "external_id")
+    assert [said(one, *names) for one in found.rows] == [
+        ("", "fee", None, "0.3", "EUR", None, None, "kraken-L2-fee"),
+        ("BTC", "buy", "0.002", "100", "USD", "0", None, "kraken-T1"),
+        ("", "conversion", None, "110", "USD", "0.2", "EUR", "kraken-X1"),
+        ("", "fee", None, "0.1", "USD", None, None, "kraken-X1-fee"),
+    ]
+    assert [(one.row, one.message) for one in found.left_out] == [(1, "its fee of 5 KFEE: record it by hand.")]
+
+
 def test_a_row_keeps_its_id_in_a_longer_file():
     line = "02/01/2026,Compra,Mercado à Vista,-,XP,PETR4,100,38.5,3850"
     first, second = read(TRADES, line, line), read(TRADES, line, line, line)
