@@ -1,4 +1,4 @@
-"""The owners' pages: channels, their form, their health and their buttons."""
+"""The owners' pages of channels: their form, their secrets and their health."""
 
 from datetime import timedelta
 
@@ -8,7 +8,6 @@ from django.contrib.auth.models import Permission
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.alerts.models import Alert
 from apps.notify import queries
 from apps.notify.domain import moment
 from apps.notify.models import Attempt, Channel, Message, Notification
@@ -16,17 +15,9 @@ from apps.notify.services import create_channel
 from apps.notify.transports.protocol import TransportRejected
 from apps.notify.transports.registry import TRANSPORTS
 from apps.panel.channels import ChannelAdmin
-from tests.builders import START, at, make_notified_alerts, make_operator, make_owner, notify_all
+from tests.builders import START, at, make_notified_alerts, make_operator, make_owner
 from tests.notify.notifying import FakeTransport
-
-LIST, ADD = reverse("admin:notify_channel_changelist"), reverse("admin:notify_channel_add")
-CHANNEL_PERMISSIONS = [f"notify.{verb}_channel" for verb in ("view", "add", "change", "delete")]
-BY_MAIL = {
-    **{"name": "Mail", "kind": "email", "email_to": "ada@example.org", "is_enabled": "on", "wants_resolved": "on"},
-    **{"group_wait_seconds": "", "messages_per_minute": "", "repeat_minutes": "0", "quiet_zone": "UTC"},
-}
-
-NAMING = "The last alert of a rule that names it"
+from tests.panel.channel_pages import ADD, BY_MAIL, CHANNEL_PERMISSIONS, LIST, ask, errors_of, page_of, posted, preview
 
 pytestmark = pytest.mark.django_db
 
@@ -40,25 +31,6 @@ def _mail(settings):
 def fake(monkeypatch):
     """A kind with a secret, as people may install one."""
     monkeypatch.setitem(TRANSPORTS, "fake", FakeTransport())
-
-
-def page_of(channel, page="change"):
-    return reverse(f"admin:notify_channel_{page}", args=[channel.pk])
-
-
-def posted(channel, **changes):
-    """Return what the form of this channel posts, as it is shown, but for these changes."""
-    data = {
-        name: getattr(channel, name)
-        for name in ("name", "group_wait_seconds", "messages_per_minute", "repeat_minutes", "quiet_zone")
-    }
-    data |= {name: "on" for name in ("is_enabled", "wants_resolved", "quiet_allow_critical") if getattr(channel, name)}
-    data |= {f"{channel.kind}_{name}": value for name, value in channel.config.items()}
-    return {name: value for name, value in (data | changes).items() if value is not None}
-
-
-def errors_of(answer):
-    return {name: list(errors) for name, errors in answer.context["adminform"].form.errors.items()}
 
 
 # Making and changing.
@@ -252,11 +224,6 @@ def test_a_secret_whose_key_is_lost_is_asked_for_anew(admin_client, secretive, s
     assert secretive.transport_settings == {"to": "me", "password": "again"}
 
 
-def _ask(client, action, *channels, **data):
-    asked = {"action": action, "_selected_action": [one.pk for one in channels], "index": "0", "back": "page", **data}
-    return client.post(LIST, asked, follow=True)
-
-
 def test_a_secret_that_was_made_is_shown_once(admin_client, admin_user):
     hook = {**BY_MAIL, "owner": admin_user.pk, "kind": "webhook", "webhook_url": "https://example.org/hook"}
     made = admin_client.post(ADD, hook)
@@ -271,7 +238,7 @@ def test_a_secret_that_was_made_is_shown_once(admin_client, admin_user):
 def test_a_secret_is_rotated_and_the_previous_one_retired_by_buttons(admin_client, admin_user):
     channel = create_channel(owner=admin_user, name="Hook", kind="webhook", config={"url": "https://example.org/hook"})
     assert 'value="retire_secret"' not in admin_client.get(page_of(channel)).text
-    rotated = _ask(admin_client, "rotate_secret", channel)
+    rotated = ask(admin_client, "rotate_secret", channel)
     channel.refresh_from_db()
     both = channel.transport_settings
     assert (both["secret"] in rotated.text, both["previous_secret"] in rotated.text) == (True, False)
@@ -280,7 +247,7 @@ def test_a_secret_is_rotated_and_the_previous_one_retired_by_buttons(admin_clien
     channel.refresh_from_db()
     assert channel.transport_settings == both
     assert 'value="retire_secret"' in admin_client.get(page_of(channel)).text
-    assert "Retired" in _ask(admin_client, "retire_secret", channel).text
+    assert "Retired" in ask(admin_client, "retire_secret", channel).text
     channel.refresh_from_db()
     assert channel.transport_settings == {"url": "https://example.org/hook", "secret": both["secret"]}
 
@@ -291,81 +258,8 @@ def test_nobody_rotates_the_secret_of_others_nor_by_looking_only(client):
     before = channel.transport_settings
     for user in (grace, ada):
         client.force_login(user)
-        _ask(client, "rotate_secret", channel)
+        ask(client, "rotate_secret", channel)
     assert Channel.objects.get().transport_settings == before
-
-
-# The preview.
-
-
-def _preview(client, address, data):
-    return client.post(address, data).json()
-
-
-def test_what_would_be_sent_is_shown_with_what_stands_in_the_form_and_nothing_is_saved(admin_client, admin_user):
-    make_notified_alerts(admin_user, 1)
-    channel = Channel.objects.get()
-    changed = posted(channel, subject_template="{asset}!", text_template="{severity}: {rule}")
-    shown = _preview(admin_client, page_of(channel, "preview"), changed)
-    assert (shown["about"], shown["text"]) == (NAMING, "NOTIFIED-0!\n\nwarning: rule of NOTIFIED-0")
-    assert (shown["errors"], shown["is_whole"]) == ([], True)
-    new = _preview(admin_client, reverse("admin:notify_channel_preview_new"), {**BY_MAIL, "owner": admin_user.pk})
-    assert new["text"].startswith("[warning] rule of NOTIFIED-0: NOTIFIED-0")
-    assert (Channel.objects.get().subject_template, Channel.objects.count()) == ("", 1)
-    assert (Message.objects.count(), Notification.objects.count()) == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said", "is_whole"),
-    [
-        ({"text_template": "{price}"}, "Text: {price} is no placeholder", True),
-        ({"quiet_from": "22:00", "quiet_until": "06:00", "quiet_zone": "Moon/Crater"}, "Time zone: There is no", True),
-        ({"email_to": ""}, "", False),
-        ({"kind": "pigeon"}, "", False),
-        ({"owner": ""}, "", True),
-        ({"text_template": "a\0b"}, "Text: Null characters", True),
-    ],
-)
-def test_a_form_that_is_wrong_is_previewed_as_far_as_it_goes(admin_client, admin_user, wrong, said, is_whole):
-    data = {**BY_MAIL, "owner": admin_user.pk, **wrong}
-    shown = _preview(admin_client, reverse("admin:notify_channel_preview_new"), data)
-    assert (shown["about"], "An example: BTC-USD" in shown["text"]) == ("An invented alert", True)
-    assert ([one[: len(said)] for one in shown["errors"]], shown["is_whole"]) == ([said] if said else [], is_whole)
-
-
-def test_a_preview_says_that_quiet_hours_defer_it(admin_client, admin_user):
-    now = timezone.now()
-    hours = {"quiet_from": (now - timedelta(hours=1)).time(), "quiet_until": (now + timedelta(hours=1)).time()}
-    data = {**BY_MAIL, "owner": admin_user.pk, **{name: f"{at:%H:%M:%S}" for name, at in hours.items()}}
-    shown = _preview(admin_client, reverse("admin:notify_channel_preview_new"), data)
-    assert shown["deferred"].startswith("Quiet hours hold it back until ")
-
-
-def test_a_preview_prefers_the_alerts_of_rules_that_name_the_channel(admin_client, admin_user):
-    make_notified_alerts(admin_user, 2, name="older")
-    make_notified_alerts(admin_user, 1, name="newer")
-    Alert.objects.filter(asset__symbol="NEWER-0").update(opened_at=at(60))
-    channel = Channel.objects.get(name="Inbox of older")
-    shown = _preview(admin_client, page_of(channel, "preview"), posted(channel))
-    assert (shown["about"], shown["text"].splitlines()[0]) == (NAMING, "[warning] rule of OLDER-1: OLDER-1")
-    unnamed = create_channel(owner=admin_user, name="Unnamed", kind="inbox", config={})
-    shown = _preview(admin_client, page_of(unnamed, "preview"), posted(unnamed))
-    assert (shown["about"], shown["text"].splitlines()[0]) == ("Your last alert", "[warning] rule of NEWER-0: NEWER-0")
-    assert "those shown here lead nowhere" in admin_client.get(page_of(unnamed)).text
-
-
-def test_nobody_previews_with_the_channels_or_the_alerts_of_others(client):
-    ada, grace = make_owner("ada"), make_operator("grace", *CHANNEL_PERMISSIONS)
-    make_notified_alerts(ada, 1)
-    client.force_login(grace)
-    assert client.post(page_of(Channel.objects.get(), "preview"), BY_MAIL).status_code == 404
-    new = _preview(client, reverse("admin:notify_channel_preview_new"), {**BY_MAIL, "owner": ada.pk})
-    assert "NOTIFIED-0" not in new["text"]
-    looker = make_operator("eve", "notify.view_channel")
-    own = create_channel(owner=looker, name="Own", kind="inbox", config={})
-    client.force_login(looker)
-    assert client.post(page_of(own, "preview"), {}).status_code == 403
-    assert client.post(reverse("admin:notify_channel_preview_new"), {}).status_code == 403
 
 
 # Health.
@@ -466,10 +360,10 @@ def test_a_channel_at_its_limit_says_that_what_is_due_waits_for_room(admin_clien
     Notification.objects.update(message=None, due_at=START)
     waits = "room within the channel&#x27;s limit of 1 message a minute, with all else that waits"
     assert [waits in admin_client.get(page).text for page in pages] == [False, False]
-    assert _preview(admin_client, page_of(channel, "preview"), posted(channel))["deferred"] == ""
+    assert preview(admin_client, page_of(channel, "preview"), posted(channel))["deferred"] == ""
     Channel.objects.update(messages_per_minute=1)
     assert [waits in admin_client.get(page).text for page in pages] == [True, True]
-    shown = _preview(admin_client, page_of(channel, "preview"), posted(Channel.objects.get()))
+    shown = preview(admin_client, page_of(channel, "preview"), posted(Channel.objects.get()))
     deferred = (
         "It waits: the channel's limit of 1 message a minute is used up. What is more comes together in the next."
     )
@@ -512,7 +406,7 @@ def test_switching_on_in_the_form_or_by_the_button_forgets_why_it_was_off(admin_
     off = {"is_enabled": False, "switched_off_because": "gone", "failing_since": START, "resume_at": START}
     for ways in (
         lambda: admin_client.post(page_of(channel), posted(channel, is_enabled="on")),
-        lambda: _ask(admin_client, "switch_on", channel),
+        lambda: ask(admin_client, "switch_on", channel),
     ):
         Channel.objects.update(**off)
         ways()
@@ -530,113 +424,3 @@ def test_other_quiet_hours_are_looked_at_at_once(admin_client, admin_user):
     assert Notification.objects.get().due_at == later
     admin_client.post(page_of(channel), posted(channel, quiet_from="22:00", quiet_until="06:00"))
     assert Notification.objects.get().due_at < later
-
-
-# Buttons.
-
-
-def test_a_test_is_asked_for_on_the_channels_page_and_goes_the_way_of_all_messages(admin_client, admin_user):
-    channel = create_channel(owner=admin_user, name="Inbox", kind="inbox", config={})
-    assert 'value="send_test"' in admin_client.get(page_of(channel)).text
-    asked = _ask(admin_client, "send_test", channel)
-    assert asked.request["PATH_INFO"] == page_of(channel)
-    assert "Test queued for Inbox; it should arrive within a few seconds" in asked.text
-    message = Message.objects.get()
-    live = reverse("admin:notify_channel_live", args=[channel.pk])
-    assert last_test_on(admin_client.get(live))[:1] == ["due since"]
-    assert (message.kind, message.status) == ("test", "pending")
-    # The database's own clock says what is due, and stands still while a test lasts.
-    Message.objects.update(next_attempt_at=START)
-    notify_all()
-    shown = admin_client.get(reverse("admin:notify_message_change", args=[message.pk])).text
-    for text in ("No alert: it tries the channel.", "asked for by admin", "in the inbox"):
-        assert text in shown
-    again = _ask(admin_client, "send_test", channel)
-    assert "tried less than a minute ago" in again.text
-    assert Message.objects.count() == 1
-    assert last_test_on(admin_client.get(live))[:1] == ["delivered at"]
-    Message.objects.update(status="failed")
-    Attempt.objects.update(outcome="permanent_failure", reason="http_404", detail="no such webhook")
-    assert last_test_on(admin_client.get(live)) == ["given up", "no such webhook"]
-    Message.objects.update(created_at=timezone.now() - timedelta(hours=25))
-    assert last_test_on(admin_client.get(live)) == []
-
-
-def last_test_on(answer):
-    """Return how the last test went, as a page or the part of it that is read again says."""
-    rows = [one.rows[0] for one in answer.context["tables"] if one.title == "Last test"]
-    return [text for row in rows for text in (" ".join(row[2].split()[:2]), row[3])]
-
-
-def test_nobody_reads_the_live_part_of_the_page_of_others(client):
-    theirs = create_channel(owner=make_owner("ada"), name="Theirs", kind="inbox", config={})
-    address = reverse("admin:notify_channel_live", args=[theirs.pk])
-    assert client.get(address).status_code == 302
-    client.force_login(make_operator("grace", *CHANNEL_PERMISSIONS))
-    assert client.get(address).status_code == 404
-    client.force_login(make_operator("eve"))
-    assert client.get(address).status_code == 404
-
-
-def test_a_time_zone_that_no_longer_exists_is_shown_and_must_be_replaced(admin_client, admin_user):
-    channel = create_channel(owner=admin_user, name="Inbox", kind="inbox", config={})
-    Channel.objects.update(quiet_zone="Moon/Crater")
-    form = admin_client.get(page_of(channel)).context["adminform"].form
-    assert form["quiet_zone"].subwidgets[0].data["label"] == "Moon/Crater (no longer exists)"
-    channel.refresh_from_db()
-    refused = admin_client.post(page_of(channel), posted(channel))
-    assert errors_of(refused) == {"quiet_zone": ["There is no such time zone; write one like Europe/Kyiv."]}
-    assert admin_client.post(page_of(channel), posted(channel, quiet_zone="Asia/Tokyo")).status_code == 302
-
-
-def test_what_a_channel_gave_up_is_sent_again_from_its_page(admin_client, admin_user):
-    make_notified_alerts(admin_user, 2)
-    channel = Channel.objects.get()
-    assert 'value="redeliver"' not in admin_client.get(page_of(channel)).text
-    Message.objects.update(status="failed", attempts=8)
-    assert 'value="redeliver"' in admin_client.get(page_of(channel)).text
-    assert "2 messages are to be sent again" in _ask(admin_client, "redeliver", channel).text
-    assert set(Message.objects.values_list("status", "attempts_before")) == {("pending", 8)}
-
-
-def test_a_channel_that_notified_something_is_not_deleted_and_an_unused_one_is(admin_client, admin_user):
-    make_notified_alerts(admin_user, 1)
-    used = Channel.objects.get()
-    admin_client.post(ADD, {**BY_MAIL, "owner": admin_user.pk})
-    unused = Channel.objects.get(kind="email")
-    refused = admin_client.post(page_of(used, "delete"), {"post": "yes"})
-    admin_client.post(page_of(unused, "delete"), {"post": "yes"})
-    assert refused.status_code == 403
-    assert list(Channel.objects.all()) == [used]
-
-
-def test_a_channel_that_is_used_between_question_and_answer_is_not_deleted(admin_client, admin_user, monkeypatch):
-    make_notified_alerts(admin_user, 1)
-    monkeypatch.setattr("apps.notify.queries.has_notified", lambda channel: False)
-    answer = admin_client.post(page_of(Channel.objects.get(), "delete"), {"post": "yes"}, follow=True)
-
-    assert "The channel is not deleted. Messages about alerts stay on record." in answer.text
-    assert Channel.objects.exists()
-
-
-def test_a_channel_that_was_only_tried_is_deleted_with_its_tests(client):
-    grace = make_operator("grace", *CHANNEL_PERMISSIONS)
-    client.force_login(grace)
-    channel = create_channel(owner=grace, name="Inbox", kind="inbox", config={})
-    _ask(client, "send_test", channel)
-    assert "Are you sure" in client.get(page_of(channel, "delete")).text
-    client.post(page_of(channel, "delete"), {"post": "yes"})
-    assert (Channel.objects.count(), Message.objects.count()) == (0, 0)
-
-
-def test_nobody_has_a_test_sent_on_the_channels_of_others_nor_by_looking_only(client):
-    ada, grace = make_owner("ada"), make_operator("grace", *CHANNEL_PERMISSIONS)
-    theirs = create_channel(owner=ada, name="Theirs", kind="inbox", config={})
-    client.force_login(grace)
-    assert "Theirs" not in _ask(client, "send_test", theirs).text
-    looker = make_operator("eve", "notify.view_channel")
-    own = create_channel(owner=looker, name="Own", kind="inbox", config={})
-    client.force_login(looker)
-    _ask(client, "send_test", own)
-    assert "send_test" not in client.get(page_of(own)).text
-    assert not Message.objects.exists()

@@ -6,6 +6,7 @@ from django.urls import reverse
 from apps.market.models import Asset, Feed, FeedEntry, FeedHead, Quote
 from apps.panel.feed_test import facts_of_providers
 from apps.sources.models import Circuit, FeedSource, Listing
+from apps.sources.providers.protocol import ProviderMisconfigured
 from apps.sources.services import trying
 from tests.builders import make_feed, make_operator
 
@@ -96,13 +97,20 @@ def test_no_further_source_is_asked_once_the_time_is_up(admin_client, monkeypatc
     assert said["failure"] == "not asked: the sources before it took too long"
 
 
-def test_a_fault_of_a_provider_is_its_failure(admin_client, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (ZeroDivisionError(), "crashed: the log says how"),
+        (ProviderMisconfigured("no such option"), "misconfigured: the options of a source are wrong"),
+    ],
+)
+def test_a_fault_of_a_provider_is_its_failure(admin_client, monkeypatch, error, failure):
     def raising(request):
-        raise ZeroDivisionError
+        raise error
 
     monkeypatch.setattr(trying.PROVIDERS["simulated"], "fetch", raising, raising=False)
     (said,) = admin_client.post(NEW, form(("simulated", "{}"), try_names="A")).json()["sources"]
-    assert said["failure"] == "crashed: the log says how"
+    assert said["failure"] == failure
 
 
 @pytest.mark.parametrize("data", [{}, {"sources-TOTAL_FORMS": "x"}, form(("nowhere", "{}"), try_names="A\0")])
