@@ -12,10 +12,12 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
+from amqp.exceptions import AMQPError, MessageNacked
 from celery import current_app
 from django.db import connection
 from django.utils import timezone
 from kombu import Producer
+from kombu.exceptions import OperationalError
 
 from apps.market import cache, queries
 from apps.market.models import Asset, FeedHead, LatestQuote
@@ -49,7 +51,7 @@ class Publisher:
                         producer.publish(str(number), content_type="text/plain", delivery_mode=2, confirm_timeout=3)
                         self.confirmed.add(number)
                         time.sleep(0.002)
-            except Exception:
+            except (AMQPError, MessageNacked, OperationalError, OSError):
                 self.failures += 1
                 time.sleep(0.1)
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ POSTGRES = Path("/usr/lib/postgresql")
 CONNECTIONS = 40
 
 
-class Server:
+class Server(ABC):
     """One server: a process that is started in `folder`, and started again there."""
 
     user = ""
@@ -43,14 +44,16 @@ class Server:
         """Return whose process it is: PostgreSQL does not run as root."""
         return self.user if self.user and os.geteuid() == 0 else None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """Return the program and its arguments."""
 
     def environment(self) -> dict[str, str]:
         return {}
 
+    @abstractmethod
     def answers(self) -> bool:
-        raise NotImplementedError
+        """Tell whether somebody can connect."""
 
     def run(self, *command: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start a program as the server's user."""
