@@ -1,6 +1,12 @@
-"""What the reason of a failure means, for people."""
+"""Why a provider's call gave nothing, and what that means for people."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from apps.sources.providers.protocol import ProviderMisconfigured, ProviderRejected, ProviderUnavailable
+
+logger = logging.getLogger(__name__)
 
 _HINTS = {
     "timeout": "no answer within 10 s",
@@ -32,3 +38,30 @@ def hint_on(reason: str, *, key_variables: Iterable[str | None]) -> str:
     if names and reason == "no_key":
         return f"set {names}"
     return _HINTS.get(reason, "")
+
+
+class Failure(NamedTuple):
+    """Why a call of a provider gave nothing.
+
+    reason: fit for a metric label; retry_after_seconds: what the provider asked
+    for; is_refusal: asking the same again would give the same; extra_calls: as in ProviderRejected.
+    """
+
+    reason: str
+    retry_after_seconds: int | None = None
+    is_refusal: bool = False
+    extra_calls: int = 0
+
+
+def failure_of(error: Exception, *, facts: Mapping[str, object]) -> Failure:
+    """Return what an exception of a provider's call says. One that is not the protocol's is a fault in the provider,
+    which is logged, with these facts: a provider is the world's edge, so its fault is a failure like any other."""
+    match error:
+        case ProviderUnavailable():
+            return Failure(error.reason, error.retry_after_seconds)
+        case ProviderRejected():
+            return Failure(error.reason, is_refusal=True, extra_calls=error.extra_calls)
+        case ProviderMisconfigured():
+            return Failure("misconfigured", is_refusal=True)
+    logger.error("provider raised", exc_info=error, extra=dict(facts))
+    return Failure("crashed", is_refusal=True)

@@ -31,14 +31,8 @@ from apps.market.services.log import (
 )
 from apps.sources import domain, queries
 from apps.sources.models import Circuit, FeedSource
-from apps.sources.providers.protocol import (
-    Answer,
-    Limits,
-    ProviderMisconfigured,
-    ProviderRejected,
-    ProviderUnavailable,
-    QuoteRequest,
-)
+from apps.sources.providers.failures import Failure, failure_of
+from apps.sources.providers.protocol import Answer, Limits, QuoteRequest
 from apps.sources.providers.registry import PROVIDERS, provider_named
 from apps.sources.services.circuits import is_let_through, note_failure, note_success
 from apps.sources.services.feeds import REDISPATCH_AFTER
@@ -86,12 +80,6 @@ class _Given(NamedTuple):
     extra_calls: int
 
 
-class _Failure(NamedTuple):
-    reason: str
-    retry_after_seconds: int | None = None
-    extra_calls: int = 0
-
-
 def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> FeedEntry | None:
     """Ask the feed's providers for `slot`, append what they give to its log and return the first entry of it. None:
     answered already, or under way, or the feed is paused.
@@ -134,7 +122,7 @@ class Round:
         self._turn = lease.head.turn
         self._least_seconds = 0  # until the next round, by the limits of those that were asked
         self._is_asked = False
-        self._failure = _Failure("no_provider")
+        self._failure = Failure("no_provider")
         self.parts: list[Part] = []
         self.missing = set(self._assets.asset_ids)
 
@@ -157,7 +145,7 @@ class Round:
         given = self._call(source, names)
         more_seconds = queries.seconds_after_extra_calls(source, calls=given.extra_calls)
         self._least_seconds = max(self._least_seconds, between_rounds + more_seconds)
-        if isinstance(given, _Failure):
+        if isinstance(given, Failure):
             self._failure = given
             return
         if circuit is not None and (circuit.failures or circuit.open_until):
@@ -172,8 +160,9 @@ class Round:
         """Append what was given, or the last failure, and return the first entry; None where the lease was lost."""
         columns = {"now": self._now, "trace_id": trace_id, "least_seconds": self._least_seconds}
         if not self.parts:
-            failure, retry_after, _ = self._failure
-            return record_failure(lease=self._lease, failure=failure, retry_after_seconds=retry_after, **columns)
+            failed = self._failure
+            columns |= {"failure": failed.reason, "retry_after_seconds": failed.retry_after_seconds}
+            return record_failure(lease=self._lease, **columns)
         entries = record_answers(lease=self._lease, parts=self.parts, **columns)
         return entries[0] if entries else None
 
@@ -194,7 +183,7 @@ class Round:
         if is_let_through(circuit, feed=self._lease.feed):
             return False
         if not self._is_asked:
-            self._failure = _Failure("circuit_open", ceil((circuit.open_until - self._now).total_seconds()))
+            self._failure = Failure("circuit_open", ceil((circuit.open_until - self._now).total_seconds()))
         return True
 
     def _keep_limits(self, between_rounds: int) -> None:
@@ -205,36 +194,28 @@ class Round:
                 redispatch_at=self._now + timedelta(seconds=self._least_seconds)
             )
 
-    def _call(self, source: FeedSource, names: _Names) -> _Given | _Failure:
+    def _call(self, source: FeedSource, names: _Names) -> _Given | Failure:
         """Return what the provider gives, or why it gives nothing, which its circuit counts."""
-        retry_after, is_refusal, extra_calls = None, False, 0
+        facts = {"feed": self._lease.feed.pk, "provider": source.provider}
         try:
             provider = provider_named(source.provider)
             asked = _request(
                 self._lease, source, names.asked, limits=provider.limits, turn=self._turn, apart=names.refusals.due
             )
             answer = provider.fetch(asked)
-        except ProviderUnavailable as error:
-            reason, retry_after = error.reason, error.retry_after_seconds
-        except ProviderRejected as error:
-            reason, is_refusal, extra_calls = error.reason, True, error.extra_calls
-        except ProviderMisconfigured:
-            reason, is_refusal = "misconfigured", True
-        except Exception:
-            # A provider is the world's edge: a fault in one must be counted and put off like any other failure of it.
-            logger.exception("provider raised", extra={"feed": self._lease.feed.pk, "provider": source.provider})
-            reason, is_refusal = "crashed", True
+        except Exception as error:
+            failure = failure_of(error, facts=facts)
         else:
             # Of a recording or an invented market, what it does not give is not there.
             external_ids = asked.external_ids if provider.limits is not None else ()
             return self._admitted(source.provider, answer, names, external_ids=external_ids)
-        facts = {"feed": self._lease.feed.pk, "provider": source.provider, "reason": reason}
-        logger.warning("provider failed", extra=facts)
+        logger.warning("provider failed", extra=facts | {"reason": failure.reason})
         if source.provider in PROVIDERS and provider.is_live:
             # It is left alone from when it said so, which may be long after the fetch began.
             at = self._now + timedelta(seconds=round(self._seconds()))
-            note_failure(source=source, reason=reason, is_refusal=is_refusal, retry_after_seconds=retry_after, now=at)
-        return _Failure(reason, retry_after, extra_calls)
+            told = {"reason": failure.reason, "is_refusal": failure.is_refusal}
+            note_failure(source=source, retry_after_seconds=failure.retry_after_seconds, now=at, **told)
+        return failure
 
     def _admitted(self, provider: str, answer: Answer, names: _Names, *, external_ids: Collection[str]) -> _Given:
         """external_ids: those that were asked for and can be missing."""

@@ -1,6 +1,5 @@
 """Asks a source for a few quotes before its feed is saved. Nothing is stored."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,12 +8,10 @@ from apps.market import domain as market_domain
 from apps.market.domain import RawQuote
 from apps.sources import queries
 from apps.sources.models import FeedSource
-from apps.sources.providers.failures import hint_on
-from apps.sources.providers.protocol import ProviderRejected, ProviderUnavailable, QuoteRequest
+from apps.sources.providers.failures import failure_of, hint_on
+from apps.sources.providers.protocol import QuoteRequest
 from apps.sources.providers.registry import PROVIDERS
 from apps.sources.services.feeds import describe_left_alone
-
-logger = logging.getLogger(__name__)
 
 NAMES_TRIED = 5
 
@@ -49,11 +46,8 @@ def try_source(*, source: FeedSource, external_ids: Sequence[str], interval_seco
     )
     try:
         answer = provider.fetch(request)
-    except (ProviderUnavailable, ProviderRejected) as error:
-        hint = hint_on(error.reason, key_variables=[provider.key_variable])
-        return Tried(failure=f"{error.reason}: {hint}" if hint else error.reason)
-    except Exception:
-        # As in a fetch, a fault in a provider is its failure and nobody else's.
-        logger.exception("provider raised", extra={"provider": source.provider})
-        return Tried(failure=f"crashed: {hint_on('crashed', key_variables=())}")
+    except Exception as error:
+        reason = failure_of(error, facts={"provider": source.provider}).reason
+        hint = hint_on(reason, key_variables=[provider.key_variable])
+        return Tried(failure=f"{reason}: {hint}" if hint else reason)
     return Tried(quotes=answer.quotes, refused=answer.refused)
