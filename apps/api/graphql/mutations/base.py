@@ -37,7 +37,7 @@ class UserError(graphene.ObjectType):
 
     field = graphene.String(description="The argument, and the place in it; null where it is no single one.")
     code = graphene.Field(ErrorCode, required=True, description="The code of the error.")
-    message = graphene.String(required=True, description="The same in words.")
+    message = graphene.String(required=True, description="The same as a sentence.")
 
     def resolve_code(fault: Fault, info: Any) -> str:
         return str(fault.code)

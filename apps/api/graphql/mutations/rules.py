@@ -23,7 +23,7 @@ from apps.rules.services import QuotaExceeded, delete_rule, save_rule, switch_ru
 from apps.tracing import new_trace_id
 
 _NAME = "Shown in every message."
-_DOCUMENT = "What it says, in the written form of docs/rules.md, without name, severity and channels."
+_DOCUMENT = "The rule in the written form of docs/rules.md, without name, severity and channels."
 _CHANNELS = (
     "Ids of those of its owner's channels that are notified; empty: alerts are recorded, and nobody is notified."
 )

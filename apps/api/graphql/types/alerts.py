@@ -58,7 +58,7 @@ class AlertEvent(graphene.ObjectType):
         description="The price that the alert saw and that was corrected: at, before and after (null where there was "
         "none, or is none); or the day whose prices were replaced.",
     )
-    by = graphene.String(description="Who did it, where a person did.")
+    by = graphene.String(description="The person who did it; null if it happened by itself.")
     entry = graphene.Field(FeedEntry, description="The entry of the log that made it, where one did.")
 
     def resolve_reason_text(event: AlertEventRow, info: Any) -> str:
@@ -98,11 +98,11 @@ class Alert(graphene.ObjectType):
     resolution = graphene.String(
         required=True, description="Why it ended, as a code of docs/rules.md; empty while it is open."
     )
-    resolution_text = graphene.String(required=True, description="The same in words.")
+    resolution_text = graphene.String(required=True, description="The same as a sentence.")
     acknowledged_at = graphene.Field(DateTime, description="By the wall clock.")
     acknowledged_by = graphene.String(description="User who acknowledged it.")
     note = graphene.String(required=True, description="What they said to it; may be empty.")
-    summary = graphene.String(required=True, description="What was seen when it opened, in words.")
+    summary = graphene.String(required=True, description="A sentence about what the rule saw when the alert opened.")
     evidence = graphene.Field(
         JSON,
         required=True,

@@ -37,7 +37,7 @@ class Backtest(graphene.ObjectType):
     started_at = graphene.Field(DateTime, description="When a worker began; null: not yet.")
     finished_at = graphene.Field(DateTime, description="When it finished; null: not yet.")
     failure = graphene.String(required=True, description="Why it failed, as a code; else empty.")
-    failure_text = graphene.String(required=True, description="The same in words.")
+    failure_text = graphene.String(required=True, description="The same as a sentence.")
     result = graphene.Field(JSON, description="What the rule would have done, and at other thresholds; null before.")
 
     def resolve_status(run: BacktestRun, info: Any) -> str:

@@ -47,7 +47,7 @@ class MonitoringError(graphene.ObjectType):
     """Why there is no answer. The other fields of the request are answered."""
 
     code = graphene.Field(MonitoringErrorCode, required=True, description="The code.")
-    message = graphene.String(required=True, description="The same in words, with what to do.")
+    message = graphene.String(required=True, description="A sentence for people about the code, with what to do.")
 
 
 class MetricLabel(graphene.ObjectType):

@@ -88,7 +88,7 @@ ChannelConnection = connection(Channel, fields=["name", "pk"], by=NameOrder)
 
 
 class Message(graphene.ObjectType):
-    """What is sent once. Every attempt carries the same id."""
+    """A message to a channel: about alerts, a test, or a notice. All attempts to send it carry the same id."""
 
     class Meta:
         interfaces = (Node,)

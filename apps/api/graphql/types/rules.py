@@ -37,7 +37,7 @@ class RuleState(graphene.ObjectType):
         required=True,
         description="Why the last evaluation was neither yes nor no, as a code of docs/rules.md; else empty.",
     )
-    unknown_text = graphene.String(required=True, description="The same in words.")
+    unknown_text = graphene.String(required=True, description="The same as a sentence.")
     reason = graphene.String(required=True, description="Why the last step was taken, as a code of docs/rules.md.")
     reason_text = graphene.String(required=True, description="The same for people, with what was raised.")
     detail = graphene.String(required=True, description="The exception's text if the evaluation failed; else empty.")
@@ -66,13 +66,13 @@ class Rule(graphene.ObjectType):
     name = graphene.String(required=True, description="Shown in every message.")
     severity = graphene.Field(Severity, required=True, description="Severity of its alerts.")
     owner = graphene.String(description="Whose it is.")
-    description = graphene.String(description="What it says, in words.")
-    document = graphene.Field(JSON, description="What it says, in the written form of docs/rules.md.")
+    description = graphene.String(description="The rule as a sentence.")
+    document = graphene.Field(JSON, description="The rule in the written form of docs/rules.md.")
     version = graphene.Int(description="Number of the newest version.")
     created_at = graphene.Field(DateTime, required=True, description="When it was created.")
     deleted_at = graphene.Field(DateTime, description="A deleted rule is seen by its alerts only.")
     health = graphene.Field(Health, description="How it is, by itself and by what it depends on. For its owner.")
-    states = pages_of(RuleStateConnection, description="Where it stands on each asset.")
+    states = pages_of(RuleStateConnection, description="The state of the rule on each asset.")
 
     def resolve_health(rule: RuleRow, info: Any) -> Any:
         return info.context.load(rule_health, rule.pk)

@@ -25,9 +25,9 @@ class WhyPart(graphene.ObjectType):
     """A part of a rule's condition, and what it saw."""
 
     depth = graphene.Int(required=True, description="0: the whole condition; 1: what it combines, and so on.")
-    summary = graphene.String(required=True, description="The condition, in words.")
+    summary = graphene.String(required=True, description="The condition as a sentence.")
     result = graphene.Boolean(description="Whether it holds; null: it cannot be decided yet.")
-    figures = graphene.String(required=True, description="The compared figures, in words; may be empty.")
+    figures = graphene.String(required=True, description="A text with the compared figures; may be empty.")
 
     def resolve_depth(line: tuple[int, Part], info: Any) -> int:
         return line[0]
@@ -53,15 +53,15 @@ class Why(graphene.ObjectType):
     """The state of a rule on an asset at a moment, and what it saw, computed from its feed's log."""
 
     refusal = graphene.String(
-        description="Why there is no answer, in words: like quotes that are kept no more. Then all other fields are "
-        "null; else this one is."
+        description="A sentence on why there is no answer: for example, the quotes are no longer kept. Then all other "
+        "fields are null; else this one is."
     )
-    summary = graphene.String(description="The state of the rule then, in words.")
+    summary = graphene.String(description="A sentence about the state of the rule at that time.")
     state = graphene.Field(State, description="The same as a code.")
     unknown = graphene.String(
         description="Why the condition could not be decided, as a code of docs/rules.md; else empty."
     )
-    unknown_text = graphene.String(description="The same in words.")
+    unknown_text = graphene.String(description="The same as a sentence.")
     since = graphene.Field(DateTime, description="When it came into this state, by the feed's clock.")
     opened_at = graphene.Field(DateTime, description="When it last opened an alert that notified.")
     is_suppressed = graphene.Boolean(description="It opened within the cooldown, so nobody was notified.")
@@ -74,7 +74,7 @@ class Why(graphene.ObjectType):
     newest = graphene.Field(PriceSeen, description="The newest quote.")
     previous = graphene.Field(PriceSeen, description="The quote before it.")
     version = graphene.Int(description="Number of the rule's version that was evaluated.")
-    description = graphene.String(description="This version of the rule, in words.")
+    description = graphene.String(description="This version of the rule as a sentence.")
     entry = graphene.Field(FeedEntry, description="The last entry of the log that was read.")
 
 
