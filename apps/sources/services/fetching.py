@@ -213,8 +213,8 @@ class Round:
         if source.provider in PROVIDERS and provider.is_live:
             # It is left alone from when it said so, which may be long after the fetch began.
             at = self._now + timedelta(seconds=round(self._seconds()))
-            told = {"reason": failure.reason, "is_refusal": failure.is_refusal}
-            note_failure(source=source, retry_after_seconds=failure.retry_after_seconds, now=at, **told)
+            how = {"reason": failure.reason, "is_refusal": failure.is_refusal}
+            note_failure(source=source, retry_after_seconds=failure.retry_after_seconds, now=at, **how)
         return failure
 
     def _admitted(self, provider: str, answer: Answer, names: _Names, *, external_ids: Collection[str]) -> _Given:
