@@ -199,8 +199,8 @@ class Silence(PublicId):
     severity = models.CharField(
         max_length=8, blank=True, choices=Rule.Severity, help_text="Empty: of any severity, critical ones too."
     )
-    starts_at = models.DateTimeField(help_text="UTC.")
-    ends_at = models.DateTimeField(help_text="UTC. Then each channel gets what was deferred, in one message.")
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(help_text="Then each channel gets what was deferred, in one message.")
     comment = models.CharField(
         max_length=200, validators=[ProhibitNullCharactersValidator()], help_text="Why, for whoever reads it later."
     )

@@ -27,6 +27,7 @@ from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.panel.messages import describe_status
 from apps.rules.models import Rule
 from apps.rules.queries import rules_seen_by
+from apps.zones import in_zone
 
 STATE_LABEL = {"in force": "warning", "to come": "info", "over": ""}
 LASTS_FIRST = "2"
@@ -230,7 +231,7 @@ class SilenceAdmin(PageAdmin):
         return [
             Table(
                 title=f"What it deferred (at most {ROWS_SHOWN})",
-                headers=["alert", "event", "at (UTC)", "channel", "notified"],
+                headers=["alert", "event", in_zone("at"), "channel", "notified"],
                 rows=[
                     [
                         page_link(request, one.event.alert, one.event.alert.summary),
