@@ -20,6 +20,7 @@ from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, TICKS, other_queues
 
 logger = logging.getLogger(__name__)
 
+
 class ReliableTask(DjangoTask):
     """A task whose publishing cannot wait for ever on a broker that has stopped reading, and whose end is counted."""
 
