@@ -51,7 +51,7 @@ def test_a_time_is_written_with_what_its_zone_is_called_then(zone, shown):
         assert write_time(datetime(2026, 7, 2, 12, tzinfo=UTC)) == shown
 
 
-def test_both_hours_of_the_night_in_which_clocks_go_back_are_told_apart():
+def test_the_two_hours_of_the_same_name_have_different_zones():
     with timezone.override("Europe/Berlin"):
         shown = [write_time(datetime(2026, 10, 25, hour, 30, tzinfo=UTC), TO_MINUTES) for hour in (0, 1)]
 
