@@ -45,12 +45,14 @@ ASSET_COLUMNS = ("fee_asset", "to_asset")
 
 class Activity(NamedTuple):
     """One transaction. symbol: "" where its kind needs no asset; columns: those of the transaction but for the
-    asset; `fee_asset` and `to_asset` are symbols, `to_portfolio` a name."""
+    asset; `fee_asset` and `to_asset` are symbols, `to_portfolio` a name; rate_into: the currency into which its `rate`
+    leads, where the file says that: the rate counts in portfolios of that base currency alone."""
 
     row: int
     account: str
     symbol: str
     columns: dict[str, Any]
+    rate_into: str = ""
 
     def symbols(self) -> list[str]:
         """Return the symbols of all assets that it names."""
@@ -62,13 +64,21 @@ Read = Activity | RowError | LeftOut
 
 
 class Activities(NamedTuple):
-    """The transactions of a file, what is wrong with rows, which rows are left out and why, and whose form the file
-    has."""
+    """The transactions of a file, what is wrong with rows, which rows are left out and why, whose form the file has,
+    and how many rows it has: several may be one transaction, or one several."""
 
     rows: list[Activity]
     errors: list[RowError]
     left_out: list[LeftOut]
     source: str
+    row_count: int = 0
+
+    def reasons(self) -> list[tuple[str, list[int]]]:
+        """Return why rows are left out, each reason once in order, with the numbers of its rows."""
+        found: dict[str, list[int]] = {}
+        for one in self.left_out:
+            found.setdefault(one.message, []).append(one.row)
+        return list(found.items())
 
 
 # Name of a column -> what a row says there
