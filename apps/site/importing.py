@@ -1,6 +1,6 @@
 """The pages that import a file: choose it, say what its accounts and symbols are, see what it would record, confirm."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -25,6 +25,7 @@ from apps.site.forms import ImportForm, MappingForm
 from apps.site.portfolios import context_of, portfolio_of
 
 ROWS_PREVIEWED = 20
+NUMBERS_SHOWN = 10
 
 
 @never_cache
@@ -67,8 +68,8 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
         "title": f"Import {file.name}",
         "file": file,
         "source": read.source,
-        "count_read": len(read.rows) + len(read.errors) + len(read.left_out),
-        "without": read.left_out[:ERRORS_MOST],
+        "count_read": read.row_count,
+        "without": [_reason(*one) for one in read.reasons()[:ERRORS_MOST]],
         "without_count": len(read.left_out),
         "form": form,
         "rows": [_activity(one) for one in read.rows[:ROWS_PREVIEWED]],
@@ -126,7 +127,7 @@ def _make_manual(read: Activities, manual: Mapping[str, str], *, owner_id: int) 
 def _make(beside: Portfolio, name: str, chosen: Mapping[str, Any]) -> Portfolio:
     """Make a portfolio of the same owner, for an account of the file."""
     given = {"base_currency": chosen["new_base_currency"], "tracks_cash": chosen["new_tracks_cash"]}
-    return create_portfolio(owner=beside.owner, name=name, method=beside.method, **given)
+    return create_portfolio(owner=beside.owner, name=name, method=chosen["new_method"] or beside.method, **given)
 
 
 def _user(request: HttpRequest) -> Any:
@@ -139,6 +140,13 @@ def _portfolio(request: HttpRequest, pk: int) -> Portfolio:
     if not request.user.has_perm("portfolios.add_transaction"):
         raise PermissionDenied
     return portfolio
+
+
+def _reason(message: str, rows: Sequence[int]) -> dict[str, Any]:
+    """Return why rows are left out, and which, the first of many."""
+    shown = ", ".join(str(row) for row in rows[:NUMBERS_SHOWN])
+    more = len(rows) - NUMBERS_SHOWN
+    return {"message": message, "count": len(rows), "rows": f"{shown} and {more} more" if more > 0 else shown}
 
 
 def _activity(one: Activity) -> dict[str, Any]:
