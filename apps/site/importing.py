@@ -1,6 +1,6 @@
 """The pages that import a file: choose it, say what its accounts and symbols are, see what it would record, confirm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods
 from apps.market.models import Asset
 from apps.market.services import create_manual_asset
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import Activities, Activity, FileRefused
+from apps.portfolios.domain.tables import Activities, Activity, FileRefused, list_rows
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, drop_file, import_rows, keep_file, kept_file
 from apps.portfolios.models import Portfolio
 from apps.portfolios.requests import ask_for_prices, prices_wanted
@@ -25,7 +25,6 @@ from apps.site.forms import ImportForm, MappingForm
 from apps.site.portfolios import context_of, portfolio_of
 
 ROWS_PREVIEWED = 20
-NUMBERS_SHOWN = 10
 
 
 @never_cache
@@ -69,7 +68,7 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
         "file": file,
         "source": read.source,
         "count_read": read.row_count,
-        "without": [_reason(*one) for one in read.reasons()[:ERRORS_MOST]],
+        "without": [(len(rows), message, list_rows(rows)) for message, rows in read.reasons()[:ERRORS_MOST]],
         "without_count": len(read.left_out),
         "form": form,
         "rows": [_activity(one) for one in read.rows[:ROWS_PREVIEWED]],
@@ -140,13 +139,6 @@ def _portfolio(request: HttpRequest, pk: int) -> Portfolio:
     if not request.user.has_perm("portfolios.add_transaction"):
         raise PermissionDenied
     return portfolio
-
-
-def _reason(message: str, rows: Sequence[int]) -> dict[str, Any]:
-    """Return why rows are left out, and which, the first of many."""
-    shown = ", ".join(str(row) for row in rows[:NUMBERS_SHOWN])
-    more = len(rows) - NUMBERS_SHOWN
-    return {"message": message, "count": len(rows), "rows": f"{shown} and {more} more" if more > 0 else shown}
 
 
 def _activity(one: Activity) -> dict[str, Any]:

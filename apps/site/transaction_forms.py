@@ -259,13 +259,21 @@ class TransactionForm(forms.Form):
         columns |= {name: cleaned[name] for name in _NUMBERS if cleaned.get(name) is not None}
         columns |= {name: cleaned[name] for name in _WHOLE if cleaned.get(name) is not None}
         columns |= {"notes": cleaned.get("notes", ""), "group_id": cleaned.get("group_id", "")}
-        columns["at"] = datetime.combine(day, at_time or time(12), tzinfo=UTC)
+        columns["at"] = self._moment(day, at_time, self._row and self._row.at)
         columns["has_time"] = at_time is not None
         if cleaned.get("acquired_at"):
-            columns["acquired_at"] = datetime.combine(cleaned["acquired_at"], time(12), tzinfo=UTC)
+            columns["acquired_at"] = self._moment(cleaned["acquired_at"], None, self._row and self._row.acquired_at)
         if cleaned.get("to_portfolio"):
             columns["to_portfolio"] = self._others[cleaned["to_portfolio"]]
         return columns
+
+    def _moment(self, day: date, at_time: time | None, before: datetime | None) -> datetime:
+        """Return a moment as it was typed; `before`, which may be more exact, where that is the same."""
+        if before is not None:
+            before = before.astimezone(UTC)
+            if before.date() == day and at_time in (None, before.time().replace(microsecond=0)):
+                return before
+        return datetime.combine(day, at_time or time(12), tzinfo=UTC)
 
 
 def _number(text: str) -> Decimal:

@@ -197,7 +197,7 @@ def test_a_ledger_with_cash(tmp_path, tracks_cash, cash, added):
     file.write_text(LEDGER)
     call_command("import_transactions", str(file), owner="ada", portfolio="Coins", stdout=said)
     assert said.getvalue().splitlines() == [
-        "row 6 left out: transfer spottostaking of BTC: it moves between wallets at Kraken.",
+        "1 left out (row 6): transfer spottostaking of BTC: it moves between wallets at Kraken.",
         *(["1 left out: they move cash, and Coins does not track cash."] if not tracks_cash else []),
         f"{added} recorded, 0 were there already.",
     ]

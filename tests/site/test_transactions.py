@@ -1,6 +1,7 @@
 """The pages that list, add, correct and delete transactions."""
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -133,7 +134,9 @@ def test_a_transaction_of_each_kind_is_shown_in_its_form_as_it_was_recorded(clie
     ratio = {"asset": acme, "numerator": 2, "denominator": 1}
     rows = record(
         cash,
-        columns("2024-01-01", "delivery_in", asset=acme, quantity="100", **money, fee="1", fee_currency="USD"),
+        columns("2024-01-01", "delivery_in", asset=acme, quantity="100", **money, fee="1", fee_currency="USD")
+        | {"acquired_at": datetime(2020, 5, 6, 7, 8, 9, tzinfo=UTC)},
+        bought(acme) | {"at": datetime(2024, 1, 1, 7, 8, 9, 123456, tzinfo=UTC), "has_time": True},
         columns("2024-01-02", "conversion", **money, counter_amount="2", counter_currency="USD", rate="1"),
         columns("2024-01-03", "transfer", asset=acme, quantity="1.234", to_portfolio=other),
         columns("2024-01-04", "event", event="split", **ratio),

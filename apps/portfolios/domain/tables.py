@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 BYTES_LARGEST = 5_000_000
 ROWS_MOST = 50_000
+ROWS_NAMED = 10
 _NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
 _IN_GROUPS = re.compile(r"-?\d{1,3}(?:\.\d{3})+(?:,\d{1,30})?", re.ASCII)
 _SWAPPED = str.maketrans(",.", ".,")
@@ -79,6 +80,12 @@ class Activities(NamedTuple):
         for one in self.left_out:
             found.setdefault(one.message, []).append(one.row)
         return list(found.items())
+
+
+def list_rows(rows: Sequence[int]) -> str:
+    """Return the numbers of rows as text, of many the first."""
+    shown, more = ", ".join(str(row) for row in rows[:ROWS_NAMED]), len(rows) - ROWS_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 # Name of a column -> what a row says there

@@ -102,8 +102,8 @@ def test_a_wrong_row_is_named(fields, message):
 
 
 def test_what_ghostfolio_states_without_a_transaction_is_left_out_with_why():
-    debt = ROW | {"type": "LIABILITY", "symbol": "Mortgage", "quantity": 1, "unitPrice": 250000}
-    read = read_activities(in_json(debt, ROW, debt, ROW | {"type": "ITEM"}))
+    mortgage = ROW | {"type": "LIABILITY", "symbol": "Mortgage", "quantity": 1, "unitPrice": 250000}
+    read = read_activities(in_json(mortgage, ROW, mortgage, ROW | {"type": "ITEM"}))
     assert (len(read.rows), read.errors, read.row_count) == (1, [], 4)
     assert [(reason[:9], rows) for reason, rows in read.reasons()] == [("LIABILITY", [1, 3]), ("ITEM: a v", [4])]
 
