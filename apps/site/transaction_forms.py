@@ -192,6 +192,8 @@ class TransactionForm(forms.Form):
         for name in _ASSETS:
             found[name] = found[name].symbol if found.get(name) is not None else ""
         found["to_portfolio"] = str(row.to_portfolio_id or "")
+        if row.acquired_at is not None:
+            found["acquired_at"] = row.acquired_at.astimezone(UTC).date()
         at = row.at.astimezone(UTC)
         return found | {"day": at.date(), "time": at.time().replace(microsecond=0) if row.has_time else None}
 
