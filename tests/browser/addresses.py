@@ -12,7 +12,7 @@ from apps.market.models import Asset
 from apps.market.queries import every_asset
 from apps.notify.models import Message
 from apps.notify.services import action_links
-from apps.portfolios.models import Portfolio
+from apps.portfolios.models import Portfolio, Transaction
 from apps.sources.services import begin_or_resume
 from fintech.urls import urlpatterns
 from tests.builders import START, at
@@ -62,6 +62,7 @@ def _values_of(person):
         "action token": action_links(message_id=message.pk)[0].url.rpartition("/")[2],
         "pk": Portfolio.objects.get(owner=person, name="Sávings/1").pk,
         "asset": Asset.objects.get(symbol="ACME-MARKET").pk,
+        "row": Transaction.objects.filter(portfolio__owner=person, portfolio__name="Sávings/1", kind="buy")[0].pk,
         "name": "MARKET-0",
         "portfolio_one_series name": owned["VALUE"],
         "portfolio_parts name": "income",
