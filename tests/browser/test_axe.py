@@ -1,5 +1,7 @@
 """No page has a serious fault of accessibility: axe looks at each, wide and narrow, light and dark."""
 
+from contextlib import suppress
+
 import pytest
 from django.template.loader import render_to_string
 from playwright.sync_api import Error
@@ -46,7 +48,9 @@ def open_page(page, address):
     try:
         answer = page.goto(address)
     except Error:
-        # A file, or an answer without a text. What the browser shows then, ends before the next page is opened.
+        # A file, or an answer without a text. A page of the browser's own may come yet, and would stop the next one.
+        with suppress(Error):
+            page.goto("about:blank")
         page.goto("about:blank")
         return None
     return answer.status if answer.request.redirected_from is None and page.evaluate(IS_PAGE) else None
