@@ -1,7 +1,5 @@
 """No page has a serious fault of accessibility: axe looks at each, wide and narrow, light and dark."""
 
-from contextlib import suppress
-
 import pytest
 from django.template.loader import render_to_string
 from playwright.sync_api import Error
@@ -45,15 +43,17 @@ def serious_in(page, name, axe):
 
 def open_page(page, address):
     """Return the status of the page at an address; None where there is no page there."""
-    try:
-        answer = page.goto(address)
-    except Error:
-        # A file, or an answer without a text. A page of the browser's own may come yet, and would stop the next one.
-        with suppress(Error):
-            page.goto("about:blank")
-        page.goto("about:blank")
-        return None
-    return answer.status if answer.request.redirected_from is None and page.evaluate(IS_PAGE) else None
+    for _ in range(5):
+        try:
+            answer = page.goto(address)
+        except Error as error:
+            # After a file, or an answer without a text, a page of the browser's own may come in between.
+            if "interrupted by another navigation" in str(error):
+                continue
+            return None
+        is_page = answer.request.redirected_from is None and page.evaluate(IS_PAGE)
+        return answer.status if is_page else None
+    raise AssertionError(address)
 
 
 def answering(body):
