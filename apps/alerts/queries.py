@@ -39,6 +39,12 @@ def _is_seen_by(user: AbstractBaseUser | AnonymousUser, *, alert: str = "") -> Q
     return own
 
 
+def lock_open_alerts(alert_ids: Iterable[int]) -> list[int]:
+    """Return the ids of those of the alerts that are open, locked: they stay so until the transaction ends."""
+    still_open = Alert.objects.select_for_update(no_key=True).filter(pk__in=set(alert_ids), resolved_at=None)
+    return list(still_open.order_by("pk").values_list("pk", flat=True))
+
+
 def open_health_alerts() -> dict[tuple[int | None, str, int], Alert]:
     """Return (owner id, subject, subject id) -> the open alert about its health."""
     rows = Alert.objects.filter(kind=Alert.Kind.HEALTH, resolved_at=None).order_by("pk")

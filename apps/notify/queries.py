@@ -30,10 +30,15 @@ FAILURES = (Attempt.Outcome.TRANSIENT_FAILURE, Attempt.Outcome.PERMANENT_FAILURE
 
 # What a silence is at a moment -> the condition.
 SILENCE_STATES: dict[str, Callable[[datetime], Q]] = {
-    "in force": lambda now: Q(starts_at__lte=now, ends_at__gt=now),
-    "to come": lambda now: Q(starts_at__gt=now, ends_at__gt=now),
-    "over": lambda now: Q(ends_at__lte=now),
+    "in force": lambda now: lasts(now) & Q(starts_at__lte=now),
+    "to come": lambda now: lasts(now) & Q(starts_at__gt=now),
+    "over": lambda now: Q(ends_at__lte=now) | Q(ends_at=None, alert__resolved_at__isnull=False),
 }
+
+
+def lasts(now: datetime) -> Q:
+    """Match the silences that are not over: one of an alert ends with it."""
+    return Q(ends_at__gt=now) | Q(ends_at=None, alert__resolved_at=None)
 
 
 def inbox_of(user: AbstractBaseUser) -> QuerySet[Message]:
@@ -125,6 +130,8 @@ def _is_to_plan(now: datetime) -> Q:
 def is_to_plan(notification: Notification, *, now: datetime) -> bool:
     """Tell whether a notification is due. One that waits for longer than a group wait was made before the clock was set
     back."""
+    if notification.due_at is None:
+        return False
     is_deferred = notification.deferred_by != Notification.Deferral.NONE
     return notification.due_at <= now or (not is_deferred and notification.due_at > now + GROUP_WAIT_LONGEST)
 
@@ -160,18 +167,20 @@ def rule_notified_last(channel: Channel) -> Rule | None:
     return last.rule if last is not None else None
 
 
-def silences_in_force(*, now: datetime) -> list[domain.Silenced]:
-    """Return the silences that are in force."""
+def silences_in_force(*, now: datetime, alert_ids: Iterable[int]) -> list[domain.Silenced]:
+    """Return the silences that are in force at a time, and those of these alerts that were not ended early: what is
+    enqueued about an alert after its end is not sent either."""
+    is_in_force = Q(starts_at__lte=now, ends_at__gt=now) | Q(starts_at__lte=now, ends_at=None, alert__in=set(alert_ids))
     return [
-        domain.Silenced(one.pk, one.owner_id, one.rule_id, one.asset_id, one.severity, one.ends_at)
-        for one in Silence.objects.filter(SILENCE_STATES["in force"](now))
+        domain.Silenced(one.pk, one.owner_id, one.rule_id, one.asset_id, one.severity, one.ends_at, one.alert_id)
+        for one in Silence.objects.filter(is_in_force)
     ]
 
 
-def lock_silences(silence_ids: Iterable[int]) -> dict[int, datetime]:
-    """Return silence id -> when it ends, locked."""
+def lock_silences(silence_ids: Iterable[int]) -> dict[int, Silence]:
+    """Return silence id -> the silence, locked."""
     silences = Silence.objects.select_for_update(no_key=True).filter(pk__in=silence_ids).order_by("pk")
-    return dict(silences.values_list("pk", "ends_at"))
+    return {one.pk: one for one in silences}
 
 
 def deferral_now(
@@ -184,6 +193,7 @@ def deferral_now(
     alert = notification.event.alert
     return domain.deferral_of(
         now=now,
+        alert_id=alert.pk,
         rule_id=alert.rule_id,
         asset_id=alert.asset_id,
         owner_id=alert.owner_id,
@@ -348,7 +358,7 @@ def with_health(channels: QuerySet[Channel], *, now: datetime) -> QuerySet[Chann
         failed=_counted(lately.filter(status=Message.Status.FAILED), by="channel"),
         failed_attempts=_counted(failures.order_by(), by="message__channel"),
         # Excluded and not chosen, so that the database sees that the index of what is due has them all.
-        unsent=_counted(messages.exclude(status__in=["delivered", "failed"]), by="channel"),
+        unsent=_counted(messages.exclude(status__in=Message.SETTLED), by="channel"),
         unplanned=_counted(Notification.objects.filter(channel=OuterRef("pk"), message=None).order_by(), by="channel"),
     )
 
@@ -422,7 +432,7 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
 def silences_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Silence]:
     """Return the silences that `user` may see, the last to begin first: those of their own alerts and those of
     everybody's, but for those of others' rules; all for a superuser, none for a stranger."""
-    rows = Silence.objects.select_related("owner", "author", "rule", "asset")
+    rows = Silence.objects.select_related("owner", "author", "rule", "asset", "alert__rule", "alert__asset")
     if not user.is_authenticated:
         return rows.none()
     if getattr(user, "is_superuser", False):
@@ -451,7 +461,8 @@ def silences_ended_by(user: AbstractBaseUser) -> QuerySet[Silence]:
 
 def silences_in_force_of(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> QuerySet[Silence]:
     """Return those of the silences that `user` may see that are in force, the first to end first."""
-    return silences_seen_by(user).filter(SILENCE_STATES["in force"](now)).order_by("ends_at", "pk")
+    in_force = silences_seen_by(user).filter(SILENCE_STATES["in force"](now))
+    return in_force.order_by(F("ends_at").asc(nulls_last=True), "pk")
 
 
 class MessageCounts(NamedTuple):
@@ -466,7 +477,7 @@ def message_counts_of(user: AbstractBaseUser | AnonymousUser, *, since: datetime
     statements."""
     seen = messages_seen_by(user)
     # Excluded and not chosen, so that the database sees that the index of what is due has them all.
-    waiting = seen.exclude(status__in=["delivered", "failed"]).count()
+    waiting = seen.exclude(status__in=Message.SETTLED).count()
     return MessageCounts(waiting, seen.filter(status=Message.Status.FAILED, created_at__gte=since).count())
 
 
@@ -517,12 +528,14 @@ def notification_outlook(
     alert = alerts.order_by("-entry__seq", "-pk").first()
     is_open = alert is not None and not _is_over(alert, entry=entry)
     about = {
+        "alert_id": alert.pk if alert is not None and is_open else None,
         "rule_id": rule.pk,
         "asset_id": asset.pk,
         "owner_id": rule.owner_id,
         "severity": alert.severity if alert is not None and is_open else rule.severity,
     }
-    matching = domain.silences_matching(silences_in_force(now=moment), **about)
+    of_alerts = [alert.pk] if alert is not None and is_open else []
+    matching = domain.silences_matching(silences_in_force(now=moment, alert_ids=of_alerts), **about)
     silences = silences_seen_by(user).in_bulk([one.silence_id for one in matching])
     rows = Channel.objects.filter(rule_channels__rule=rule)
     if not getattr(user, "is_superuser", False):
@@ -574,6 +587,6 @@ def _at_their_limit_at(moment: datetime, channels: Iterable[Channel]) -> set[int
         kind=Message.Kind.ALERT,
         created_at__gt=moment - timedelta(minutes=1),
         created_at__lte=moment,
-    )
+    ).exclude(status=Message.Status.SILENCED)
     counts = lately.order_by().values_list("channel_id").annotate(count=Count("pk"))
     return {channel_id for channel_id, count in counts if count >= limits[channel_id]}

@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from apps.alerts.models import Alert
 from apps.market.models import Asset
 from apps.notify import queries
-from apps.notify.domain import moment
+from apps.notify.domain import describe_end, moment
 from apps.notify.models import Channel, Silence
 from apps.panel.alert_notifications import NOTIFICATION_HEADERS, notification_rows
 from apps.panel.deferrals import describe_limit
@@ -61,7 +61,7 @@ def notified_beside(
                 rows=[
                     [
                         *(page_link(request, one, one.comment), whose(one), str(one.author or "somebody")),
-                        *(one.starts_at, one.ends_at),
+                        *(one.starts_at, one.ends_at or "the alert is over"),
                     ]
                     for one in outlook.silences
                 ],
@@ -95,9 +95,9 @@ def describe_outlook(one: queries.ChannelThen, *, outlook: queries.NotificationO
         reasons.append(f"not notified: the channel was made later, at {moment(channel.created_at)}")
     if outlook.silences:
         longest = outlook.silences[0]
-        reasons.append(f"held back until {moment(longest.ends_at)} by the silence “{longest.comment}”")
+        reasons.append(f"held back {describe_end(longest.ends_at)} by the silence “{longest.comment}”")
     if one.quiet is not None:
-        reasons.append(f"held back until {moment(one.quiet.until)} by quiet hours, {_quiet_hours(channel)}")
+        reasons.append(f"held back {describe_end(one.quiet.until)} by quiet hours, {_quiet_hours(channel)}")
     if one.is_at_limit:
         reasons.append(f"waits for room within {describe_limit(channel)}")
     if reasons:

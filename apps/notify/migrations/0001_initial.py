@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('kind', models.CharField(choices=[('alert', 'alert'), ('test', 'test')], default='alert', max_length=6)),
-                ('status', models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('delivered', 'delivered'), ('failed', 'failed')], default='pending', max_length=9)),
+                ('status', models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('delivered', 'delivered'), ('failed', 'failed'), ('silenced', 'silenced')], default='pending', max_length=9)),
                 ('subject', models.CharField(max_length=255)),
                 ('text', models.TextField()),
                 ('items', models.JSONField(default=list)),
@@ -124,9 +124,10 @@ class Migration(migrations.Migration):
                 ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('severity', models.CharField(blank=True, choices=[('info', 'info'), ('warning', 'warning'), ('critical', 'critical')], help_text='Empty: of any severity, critical ones too.', max_length=8)),
                 ('starts_at', models.DateTimeField(help_text='UTC.')),
-                ('ends_at', models.DateTimeField(help_text='UTC. Then each channel gets what was deferred, in one message.')),
+                ('ends_at', models.DateTimeField(blank=True, help_text='UTC. Then each channel gets what was deferred, in one message.', null=True)),
                 ('comment', models.CharField(help_text='Why, for whoever reads it later.', max_length=200, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('alert', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='silences', to='alerts.alert')),
                 ('asset', models.ForeignKey(blank=True, help_text='Empty: on any asset.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='silences', to='market.asset')),
                 ('author', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('owner', models.ForeignKey(blank=True, help_text="Whose alerts. Empty: everybody's, and those about this installation.", null=True, on_delete=django.db.models.deletion.CASCADE, related_name='silences', to=settings.AUTH_USER_MODEL)),
@@ -141,7 +142,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('repeat', models.PositiveIntegerField(default=0)),
-                ('due_at', models.DateTimeField()),
+                ('due_at', models.DateTimeField(null=True)),
                 ('remind_at', models.DateTimeField(null=True)),
                 ('deferred_by', models.CharField(blank=True, choices=[('', 'nothing'), ('silence', 'a silence'), ('quiet', 'quiet hours')], default='', max_length=7)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
@@ -177,11 +178,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['delivered', 'failed']), _negated=True), fields=['channel', 'next_attempt_at'], name='message_due'),
+            index=models.Index(condition=models.Q(('status__in', ['delivered', 'failed', 'silenced']), _negated=True), fields=['channel', 'next_attempt_at'], name='message_due'),
         ),
         migrations.AddIndex(
             model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['delivered', 'failed']), _negated=True), fields=['next_attempt_at'], name='message_due_anywhere'),
+            index=models.Index(condition=models.Q(('status__in', ['delivered', 'failed', 'silenced']), _negated=True), fields=['next_attempt_at'], name='message_due_anywhere'),
         ),
         migrations.AddConstraint(
             model_name='attempt',
@@ -199,6 +200,14 @@ class Migration(migrations.Migration):
             model_name='silence',
             constraint=models.CheckConstraint(condition=models.Q(('ends_at__gte', models.F('starts_at'))), name='silence_ends_after_it_starts'),
         ),
+        migrations.AddConstraint(
+            model_name='silence',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('alert', None), ('ends_at__isnull', False)), models.Q(('alert__isnull', False), ('asset', None), ('owner__isnull', False), ('rule', None), ('severity', '')), _connector='OR'), name='silence_has_an_end_or_is_of_one_alert'),
+        ),
+        migrations.AddConstraint(
+            model_name='silence',
+            constraint=models.UniqueConstraint(condition=models.Q(('ends_at', None)), fields=('alert',), name='one_lasting_silence_per_alert', violation_error_message='The alert is silenced already.'),
+        ),
         migrations.AddIndex(
             model_name='notification',
             index=models.Index(condition=models.Q(('message', None)), fields=['channel', 'due_at'], name='notification_unplanned'),
@@ -214,5 +223,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='notification',
             constraint=models.UniqueConstraint(fields=('event', 'channel', 'repeat'), name='one_notification_per_event_channel_and_repeat'),
+        ),
+        migrations.AddConstraint(
+            model_name='notification',
+            constraint=models.CheckConstraint(condition=models.Q(('due_at__isnull', False), ('deferred_by', 'silence'), _connector='OR'), name='notification_is_due_or_silenced'),
         ),
     ]

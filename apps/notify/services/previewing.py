@@ -74,7 +74,9 @@ def would_send(*, channel: Channel, event: AlertEvent, now: datetime) -> WouldSe
     items = [item_of(notification)]
     message = Message(channel=channel, items=[domain.as_data(one) for one in items])
     message.subject, message.text = compose_message(message, items, channel=channel)
-    deferred_by = queries.deferral_now(notification, silences=queries.silences_in_force(now=now), now=now)
+    deferred_by = queries.deferral_now(
+        notification, silences=queries.silences_in_force(now=now, alert_ids=[event.alert.pk]), now=now
+    )
     try:
         transport = transport_named(channel.kind)
         text = transport.preview(_unsigned(render(message)), transport.validate(channel.transport_settings))

@@ -370,7 +370,7 @@ def test_a_silence_matches_all_that_it_names(feed, owner, rule, channel):
         one = silence(owner, **match)
         (notification,) = queries.notifications_to_plan(channel_id=channel.pk, now=timezone.now())
         deferred_by = queries.deferral_now(
-            notification, silences=queries.silences_in_force(now=timezone.now()), now=timezone.now()
+            notification, silences=queries.silences_in_force(now=timezone.now(), alert_ids=[]), now=timezone.now()
         )
         deferred.append(deferred_by is not None)
         Silence.objects.filter(pk=one.pk).delete()

@@ -54,7 +54,7 @@ def test_a_message_has_all_that_a_transport_may_need(feed, rule, channel, outsid
     assert [(one.event, one.symbol, one.reason, one.summary) for one in rendered.items] == [
         ("opened", "BTC-USD", "", "BTC-USD is above 100: 101 at 12:00:00")
     ]
-    assert [action.label for action in rendered.actions] == ["Acknowledge", "Silence 1 h"]
+    assert [action.label for action in rendered.actions] == ["Acknowledge", "Silence 1 h", "Silence until over"]
 
 
 def test_what_is_over_has_nothing_to_acknowledge(feed, rule, channel, outside):
