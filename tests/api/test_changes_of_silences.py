@@ -102,7 +102,7 @@ def test_what_is_wrong_with_a_silence_of_an_alert_is_named(ask, ada, more, found
 
 
 def test_an_alert_that_is_over_or_silenced_or_somebody_elses_is_not_silenced(ask, ada, admin_user):
-    others, over, silenced = make_notified_alerts(make_member("bob"), 1) + make_notified_alerts(ada, 2)
+    others, over, silenced = make_notified_alerts(make_member("bob"), 1, name="bob") + make_notified_alerts(ada, 2)
     Alert.objects.filter(pk=over.pk).update(resolved_at=over.opened_at)
     create_silence(author=ada, owner=ada, alert=silenced, starts_at=timezone.now(), comment="known")
 

@@ -7,6 +7,7 @@ from uuid import UUID as PythonUUID
 import graphene
 from django.core.exceptions import ValidationError
 
+from apps.alerts.models import Alert
 from apps.alerts.queries import alerts_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
@@ -56,9 +57,10 @@ class CreateSilence(Creation):
         """Make it in the client's name."""
         owner = context.owner()
         if alert is not None:
+            row = row_of(alerts_of(owner), alert, field="alert")
             if any(one is not None for one in (rule, asset, severity, starts_at, ends_at)):
                 raise Faulty(Fault(Code.INVALID, "An alert is silenced by itself, until it is over.", "alert"))
-            return _silence_of(alert, context=context, comment=comment, now=now)
+            return _silence_of(row, context=context, comment=comment, now=now)
         if ends_at is None:
             raise Faulty(Fault(Code.REQUIRED, "Say until when, or which alert.", "endsAt"))
         starts_at = starts_at or now
@@ -101,13 +103,12 @@ class EndSilence(Mutation):
         return {"silence": silences_seen_by(context.owner()).get(pk=silence.pk)}
 
 
-def _silence_of(alert: PythonUUID, *, context: Context, comment: str, now: datetime) -> SilenceRow:
+def _silence_of(alert: Alert, *, context: Context, comment: str, now: datetime) -> SilenceRow:
     """Silence one alert of the client's until it is over."""
     owner = context.owner()
-    row = row_of(alerts_of(owner), alert, field="alert")
-    if faults := faults_of_silence(owner=owner, rule=None, starts_at=now, ends_at=None, now=now, alert=row):
+    if faults := faults_of_silence(owner=owner, rule=None, starts_at=now, ends_at=None, now=now, alert=alert):
         raise ValidationError(faults)
-    return create_silence(author=owner, owner=owner, alert=row, starts_at=now, comment=comment)
+    return create_silence(author=owner, owner=owner, alert=alert, starts_at=now, comment=comment)
 
 
 class SilencesMutation(graphene.ObjectType):
