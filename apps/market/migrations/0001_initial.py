@@ -7,47 +7,8 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-import apps.market.models
-
-
-def partition(apps, schema_editor):
-    """Partition the quotes by day on PostgreSQL: a day is dropped in a moment, and its index fits into memory."""
-    if schema_editor.connection.vendor != "postgresql":
-        return
-    schema_editor.execute("ALTER TABLE market_quote RENAME TO market_quote_plain")
-    schema_editor.execute("CREATE TABLE market_quote (LIKE market_quote_plain INCLUDING ALL) PARTITION BY RANGE (at)")
-    schema_editor.execute("DROP TABLE market_quote_plain")
-    # Every row of these is updated with each entry: room for the new version on the same page spares the indexes.
-    schema_editor.execute("ALTER TABLE market_latestquote SET (fillfactor = 50)")
-    schema_editor.execute("ALTER TABLE market_feedhead SET (fillfactor = 50)")
-
-
-# Table -> the columns whose change may give rules other assets; making and deleting assets may too.
-COLUMNS_OF_CHANGES = {"market_asset": ("feed_id", "calendar", "tags", "symbol", "signed"), "market_feed": ("name",)}
-
-
-def mark_changes_of_assets(apps, schema_editor):
-    """Write an AssetsChange after each such statement, whoever made it: no code needs to remember it."""
-    is_postgresql = schema_editor.connection.vendor == "postgresql"
-    # Each database's way to write a row with nothing but the next id, and to compare what may be NULL.
-    next_id, differs = ("DEFAULT", "IS DISTINCT FROM") if is_postgresql else ("NULL", "IS NOT")
-    mark = f"INSERT INTO market_assetschange (id) VALUES ({next_id});"  # noqa: S608 (words of our own)
-    if is_postgresql:
-        schema_editor.execute(
-            "CREATE FUNCTION market_mark_assets_change() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN {mark} RETURN NULL; END $$"
-        )
-        mark = "EXECUTE FUNCTION market_mark_assets_change()"
-    else:
-        mark = f"BEGIN {mark} END"
-    for change in ("insert", "delete"):
-        each = "FOR EACH STATEMENT" if is_postgresql else ""
-        schema_editor.execute(f"CREATE TRIGGER market_asset_{change} AFTER {change} ON market_asset {each} {mark}")
-    for table, columns in COLUMNS_OF_CHANGES.items():
-        changed = " OR ".join(f"OLD.{column} {differs} NEW.{column}" for column in columns)
-        schema_editor.execute(
-            f"CREATE TRIGGER {table}_update AFTER UPDATE ON {table} FOR EACH ROW WHEN ({changed}) {mark}"
-        )
+import apps.market.models.fields
+from apps.market.migrations import _statements
 
 
 class Migration(migrations.Migration):
@@ -145,10 +106,10 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField()),
                 ('provider', models.CharField(max_length=32)),
-                ('factor', apps.market.models.FactorField(max_length=64)),
+                ('factor', apps.market.models.fields.FactorField(max_length=64)),
                 ('before', models.CharField(max_length=32)),
                 ('before_at', models.DateTimeField()),
-                ('before_factor', apps.market.models.FactorField(max_length=64)),
+                ('before_factor', apps.market.models.fields.FactorField(max_length=64)),
                 ('asset', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='switches', to='market.asset')),
                 ('entry', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='switches', to='market.feedentry')),
                 ('until_entry', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='ended_switches', to='market.feedentry')),
@@ -163,7 +124,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('asset', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='latest', serialize=False, to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('price', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('provider', models.CharField(blank=True, max_length=32)),
             ],
         ),
@@ -172,7 +133,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('asset', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='unconfirmed', serialize=False, to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('price', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
                 ('provider', models.CharField(max_length=32)),
                 ('times', models.PositiveSmallIntegerField(default=1)),
@@ -208,18 +169,18 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('asset_id', 'resolution', 'at', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('resolution', models.PositiveIntegerField(choices=[(60, '1m'), (3600, '1h'), (86400, '1d')])),
                 ('at', models.DateTimeField()),
-                ('open', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
-                ('high', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
-                ('low', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
-                ('close', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('open', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
+                ('high', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
+                ('low', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
+                ('close', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('count', models.PositiveIntegerField()),
                 ('first_at', models.DateTimeField()),
                 ('last_at', models.DateTimeField()),
                 ('low_at', models.DateTimeField()),
                 ('high_at', models.DateTimeField()),
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
-                ('price_time', apps.market.models.WholeNumberField()),
-                ('square_time', apps.market.models.WholeNumberField()),
+                ('price_time', apps.market.models.fields.WholeNumberField()),
+                ('square_time', apps.market.models.fields.WholeNumberField()),
                 ('seen', models.JSONField(null=True)),
                 ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='candles', to='market.asset')),
             ],
@@ -294,7 +255,7 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('asset_id', 'at', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='quotes', to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('price', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
                 ('entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='quotes', to='market.feedentry')),
                 ('late', models.BooleanField(default=False)),
@@ -306,7 +267,7 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('asset_id', 'at', 'until_entry_id', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('price', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
                 ('entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='superseded_quotes', to='market.feedentry')),
                 ('late', models.BooleanField(default=False)),
@@ -513,6 +474,6 @@ class Migration(migrations.Migration):
             },
         ),
         # Migrating backwards drops the tables anyway.
-        migrations.RunPython(partition, migrations.RunPython.noop),
-        migrations.RunPython(mark_changes_of_assets, migrations.RunPython.noop),
+        migrations.RunPython(_statements.partition, migrations.RunPython.noop),
+        migrations.RunPython(_statements.mark_changes_of_assets, migrations.RunPython.noop),
     ]

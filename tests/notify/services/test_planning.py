@@ -184,7 +184,7 @@ def test_a_reminder_that_is_moot_takes_nothing_with_it(feed, owner, rule, channe
 
 
 def test_channels_at_their_limit_keep_no_other_from_being_planned(monkeypatch, feed, owner, rule, channel):
-    monkeypatch.setattr(queries, "CHANNELS_AT_ONCE", 1)
+    monkeypatch.setattr(queries.planning, "CHANNELS_AT_ONCE", 1)
     set_channel(channel, messages_per_minute=1)
     items(feed, channel, (0, "101"), (1, "99"))
     other = services.create_channel(owner=owner, name="Other", kind="fake", config={})
