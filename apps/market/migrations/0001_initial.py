@@ -31,25 +31,6 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='Asset',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('symbol', models.CharField(help_text='Like BTC-USD.', max_length=64, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9][A-Z0-9._:/-]{0,63}\\Z', 'Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD).')])),
-                ('name', models.CharField(blank=True, help_text='What people call it.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
-                ('currency', models.CharField(blank=True, help_text='What its price is in, like USD. A provider whose listing is in another currency is not asked.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
-                ('base_currency', models.CharField(blank=True, help_text='Of an exchange rate: the currency of which 1 unit costs the price, like EUR for EUR-USD. Portfolios convert by it.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
-                ('calendar', models.CharField(blank=True, help_text='The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours only.', max_length=16)),
-                ('signed', models.BooleanField(default=False, help_text='Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no price of it waits to be confirmed.')),
-                ('has_flows', models.BooleanField(default=False, editable=False, help_text='Money that comes or goes moves it too, as it does the value of a portfolio. No rule compares it with its past.')),
-                ('tags', models.JSONField(blank=True, default=list, help_text='A list of words that rules can choose by: ["crypto"].')),
-            ],
-            options={
-                'ordering': ['symbol'],
-                'indexes': [models.Index(condition=models.Q(('base_currency', ''), _negated=True), fields=['base_currency'], name='asset_is_a_rate')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('base_currency', ''), models.Q(models.Q(('currency', ''), _negated=True), models.Q(('currency', models.F('base_currency')), _negated=True)), _connector='OR'), name='asset_rate_is_between_two_currencies')],
-            },
-        ),
-        migrations.CreateModel(
             name='Feed',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -63,10 +44,33 @@ class Migration(migrations.Migration):
                 ('is_enabled', models.BooleanField(default=True, help_text='Off: nothing is fetched; what is stored is still evaluated.')),
                 ('is_live', models.BooleanField(default=False, editable=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('owner', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='owned_feeds', to=settings.AUTH_USER_MODEL)),
             ],
             options={
                 'ordering': ['name'],
                 'permissions': [('push_quotes', 'Can push quotes into feeds')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('interval_seconds__gte', 1), ('interval_seconds__lte', 604800)), name='feed_interval_from_1_second_to_7_days'), models.CheckConstraint(condition=models.Q(('switch_step_percent__gte', 0), ('switch_step_percent__lte', 100)), name='feed_switch_step_percent_in_range'), models.CheckConstraint(condition=models.Q(('silent_after_seconds', None), models.Q(('silent_after_seconds__gte', models.F('interval_seconds')), ('silent_after_seconds__range', (10, 2592000))), _connector='OR'), name='feed_silent_after_its_interval', violation_error_message='It is silent after its interval at the earliest, and after 10 s to 30 days.'), models.CheckConstraint(condition=models.Q(('jump_percent__gte', 0), ('jump_percent__lte', 1000000)), name='feed_jump_percent_in_range'), models.CheckConstraint(condition=models.Q(models.Q(('id__gte', -1), ('owner', None)), models.Q(('id__lt', -1), ('owner__isnull', False)), _connector='OR'), name='feed_has_an_owner_as_its_id_says'), models.CheckConstraint(condition=models.Q(('name', 'owned'), _negated=True), name='feed_name_is_not_that_of_owned_feeds', violation_error_message='Metrics and logs call the feeds of owners owned; take another name.')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Asset',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('symbol', models.CharField(help_text='Like BTC-USD.', max_length=64, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9][A-Z0-9._:/-]{0,63}\\Z', 'Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD).')])),
+                ('name', models.CharField(blank=True, help_text='What people call it.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
+                ('currency', models.CharField(blank=True, help_text='What its price is in, like USD. A provider whose listing is in another currency is not asked.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
+                ('base_currency', models.CharField(blank=True, help_text='Of an exchange rate: the currency of which 1 unit costs the price, like EUR for EUR-USD. Portfolios convert by it.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
+                ('calendar', models.CharField(blank=True, help_text='The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours only.', max_length=16)),
+                ('signed', models.BooleanField(default=False, help_text='Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no price of it waits to be confirmed.')),
+                ('has_flows', models.BooleanField(default=False, editable=False, help_text='Money that comes or goes moves it too, as it does the value of a portfolio. No rule compares it with its past.')),
+                ('tags', models.JSONField(blank=True, default=list, help_text='A list of words that rules can choose by: ["crypto"].')),
+                ('feed', models.ForeignKey(blank=True, help_text='Where its quotes come from.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='assets', to='market.feed')),
+                ('owner', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='owned_assets', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'ordering': ['symbol'],
+                'indexes': [models.Index(condition=models.Q(('base_currency', ''), _negated=True), fields=['base_currency'], name='asset_is_a_rate'), models.Index(fields=['symbol'], name='asset_by_symbol')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('base_currency', ''), models.Q(models.Q(('currency', ''), _negated=True), models.Q(('currency', models.F('base_currency')), _negated=True)), _connector='OR'), name='asset_rate_is_between_two_currencies'), models.UniqueConstraint(condition=models.Q(('owner', None)), fields=('symbol',), name='one_asset_per_symbol'), models.UniqueConstraint(condition=models.Q(('owner__isnull', False)), fields=('owner', 'symbol'), name='one_asset_per_owner_and_symbol'), models.CheckConstraint(condition=models.Q(models.Q(('id__gte', -1), ('owner', None)), models.Q(('id__lt', -1), ('owner__isnull', False)), _connector='OR'), name='asset_has_an_owner_as_its_id_says')],
             },
         ),
         migrations.CreateModel(
@@ -93,11 +97,14 @@ class Migration(migrations.Migration):
                 ('is_superseded', models.BooleanField(default=False)),
                 ('trace_id', models.CharField(max_length=32)),
                 ('evaluated_at', models.DateTimeField(null=True)),
+                ('feed', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='entries', to='market.feed')),
             ],
             options={
                 'verbose_name': 'feed entry',
                 'verbose_name_plural': 'feed entries',
                 'ordering': ['-id'],
+                'indexes': [models.Index(condition=models.Q(('kind__in', ('quotes', 'rules', 'series')), _negated=True), fields=['id'], name='entry_of_the_past'), models.Index(condition=models.Q(('evaluated_at', None)), fields=['received_at'], name='entry_not_evaluated'), models.Index(fields=['feed', 'received_at'], name='entry_by_receipt'), models.Index(condition=models.Q(('switched__isnull', False)), fields=['feed', 'seq'], name='entry_switched')],
+                'constraints': [models.UniqueConstraint(fields=('feed', 'seq'), name='one_entry_per_feed_and_seq'), models.UniqueConstraint(fields=('feed', 'slot', 'part'), name='one_entry_per_feed_slot_and_part')],
             },
         ),
         migrations.CreateModel(
@@ -127,6 +134,9 @@ class Migration(migrations.Migration):
                 ('price', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('provider', models.CharField(blank=True, max_length=32)),
             ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='latest_price_in_range')],
+            },
         ),
         migrations.CreateModel(
             name='UnconfirmedQuote',
@@ -138,6 +148,9 @@ class Migration(migrations.Migration):
                 ('provider', models.CharField(max_length=32)),
                 ('times', models.PositiveSmallIntegerField(default=1)),
             ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range')],
+            },
         ),
         migrations.CreateModel(
             name='AssetAlias',
@@ -184,6 +197,10 @@ class Migration(migrations.Migration):
                 ('seen', models.JSONField(null=True)),
                 ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='candles', to='market.asset')),
             ],
+            options={
+                'indexes': [models.Index(fields=['resolution', 'at'], name='candle_by_age')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('-1E+12')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range')],
+            },
         ),
         migrations.CreateModel(
             name='EvaluationCursor',
@@ -215,6 +232,9 @@ class Migration(migrations.Migration):
                 ('is_cache_stale', models.BooleanField(default=False)),
                 ('totals', models.JSONField(default=dict)),
             ],
+            options={
+                'indexes': [models.Index(fields=['next_slot'], name='feed_head_due'), models.Index(fields=['last_slot'], name='feed_head_ahead'), models.Index(condition=models.Q(('is_cache_stale', True)), fields=['feed'], name='feed_head_cache_stale')],
+            },
         ),
         migrations.CreateModel(
             name='RollupCursor',
@@ -222,32 +242,6 @@ class Migration(migrations.Migration):
                 ('feed', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='rollup_cursor', serialize=False, to='market.feed')),
                 ('seq', models.PositiveBigIntegerField(default=0)),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(('interval_seconds__gte', 1), ('interval_seconds__lte', 604800)), name='feed_interval_from_1_second_to_7_days'),
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(('switch_step_percent__gte', 0), ('switch_step_percent__lte', 100)), name='feed_switch_step_percent_in_range'),
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(('silent_after_seconds', None), models.Q(('silent_after_seconds__gte', models.F('interval_seconds')), ('silent_after_seconds__range', (10, 2592000))), _connector='OR'), name='feed_silent_after_its_interval', violation_error_message='It is silent after its interval at the earliest, and after 10 s to 30 days.'),
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(('jump_percent__gte', 0), ('jump_percent__lte', 1000000)), name='feed_jump_percent_in_range'),
-        ),
-        migrations.AddField(
-            model_name='asset',
-            name='feed',
-            field=models.ForeignKey(blank=True, help_text='Where its quotes come from.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='assets', to='market.feed'),
-        ),
-        migrations.AddField(
-            model_name='feedentry',
-            name='feed',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='entries', to='market.feed'),
         ),
         migrations.CreateModel(
             name='Quote',
@@ -260,6 +254,9 @@ class Migration(migrations.Migration):
                 ('entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='quotes', to='market.feedentry')),
                 ('late', models.BooleanField(default=False)),
             ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='quote_price_in_range'), models.CheckConstraint(condition=models.Q(('volume', None), models.Q(('volume__gte', 0), ('volume__lte', Decimal('1E+20'))), _connector='OR'), name='quote_volume_in_range')],
+            },
         ),
         migrations.CreateModel(
             name='SupersededQuote',
@@ -273,6 +270,9 @@ class Migration(migrations.Migration):
                 ('late', models.BooleanField(default=False)),
                 ('until_entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='corrected_quotes', to='market.feedentry')),
             ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='superseded_price_in_range')],
+            },
         ),
         migrations.CreateModel(
             name='Correction',
@@ -282,10 +282,6 @@ class Migration(migrations.Migration):
                 ('removed', models.PositiveIntegerField(default=0)),
                 ('days', models.JSONField(default=list)),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name='supersededquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='superseded_price_in_range'),
         ),
         migrations.CreateModel(
             name='Split',
@@ -301,100 +297,6 @@ class Migration(migrations.Migration):
                 'ordering': ['effective_at', 'id'],
                 'constraints': [models.UniqueConstraint(fields=('asset', 'effective_at', 'numerator', 'denominator'), name='one_split_per_asset_time_and_ratio'), models.CheckConstraint(condition=models.Q(('numerator__gte', 1), ('numerator__lte', 100000), ('denominator__gte', 1), ('denominator__lte', 100000), models.Q(('numerator', models.F('denominator')), _negated=True)), name='split_ratio_in_range')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='latestquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='latest_price_in_range'),
-        ),
-        migrations.AddConstraint(
-            model_name='unconfirmedquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range'),
-        ),
-        migrations.AddIndex(
-            model_name='candle',
-            index=models.Index(fields=['resolution', 'at'], name='candle_by_age'),
-        ),
-        migrations.AddConstraint(
-            model_name='candle',
-            constraint=models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('-1E+12')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range'),
-        ),
-        migrations.AddIndex(
-            model_name='feedhead',
-            index=models.Index(fields=['next_slot'], name='feed_head_due'),
-        ),
-        migrations.AddIndex(
-            model_name='feedhead',
-            index=models.Index(fields=['last_slot'], name='feed_head_ahead'),
-        ),
-        migrations.AddIndex(
-            model_name='feedhead',
-            index=models.Index(condition=models.Q(('is_cache_stale', True)), fields=['feed'], name='feed_head_cache_stale'),
-        ),
-        migrations.AddIndex(
-            model_name='feedentry',
-            index=models.Index(condition=models.Q(('kind__in', ('quotes', 'rules', 'series')), _negated=True), fields=['id'], name='entry_of_the_past'),
-        ),
-        migrations.AddIndex(
-            model_name='feedentry',
-            index=models.Index(condition=models.Q(('evaluated_at', None)), fields=['received_at'], name='entry_not_evaluated'),
-        ),
-        migrations.AddIndex(
-            model_name='feedentry',
-            index=models.Index(fields=['feed', 'received_at'], name='entry_by_receipt'),
-        ),
-        migrations.AddIndex(
-            model_name='feedentry',
-            index=models.Index(condition=models.Q(('switched__isnull', False)), fields=['feed', 'seq'], name='entry_switched'),
-        ),
-        migrations.AddConstraint(
-            model_name='feedentry',
-            constraint=models.UniqueConstraint(fields=('feed', 'seq'), name='one_entry_per_feed_and_seq'),
-        ),
-        migrations.AddConstraint(
-            model_name='feedentry',
-            constraint=models.UniqueConstraint(fields=('feed', 'slot', 'part'), name='one_entry_per_feed_slot_and_part'),
-        ),
-        migrations.AddConstraint(
-            model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='quote_price_in_range'),
-        ),
-        migrations.AddConstraint(
-            model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('volume', None), models.Q(('volume__gte', 0), ('volume__lte', Decimal('1E+20'))), _connector='OR'), name='quote_volume_in_range'),
-        ),
-        migrations.AddField(
-            model_name='asset',
-            name='owner',
-            field=models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='owned_assets', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='feed',
-            name='owner',
-            field=models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='owned_feeds', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddIndex(
-            model_name='asset',
-            index=models.Index(fields=['symbol'], name='asset_by_symbol'),
-        ),
-        migrations.AddConstraint(
-            model_name='asset',
-            constraint=models.UniqueConstraint(condition=models.Q(('owner', None)), fields=('symbol',), name='one_asset_per_symbol'),
-        ),
-        migrations.AddConstraint(
-            model_name='asset',
-            constraint=models.UniqueConstraint(condition=models.Q(('owner__isnull', False)), fields=('owner', 'symbol'), name='one_asset_per_owner_and_symbol'),
-        ),
-        migrations.AddConstraint(
-            model_name='asset',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('id__gte', -1), ('owner', None)), models.Q(('id__lt', -1), ('owner__isnull', False)), _connector='OR'), name='asset_has_an_owner_as_its_id_says'),
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('id__gte', -1), ('owner', None)), models.Q(('id__lt', -1), ('owner__isnull', False)), _connector='OR'), name='feed_has_an_owner_as_its_id_says'),
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(('name', 'owned'), _negated=True), name='feed_name_is_not_that_of_owned_feeds', violation_error_message='Metrics and logs call the feeds of owners owned; take another name.'),
         ),
         migrations.CreateModel(
             name='Derivation',

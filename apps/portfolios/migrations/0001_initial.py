@@ -51,6 +51,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['name', 'id'],
+                'constraints': [models.UniqueConstraint(fields=('owner', 'name'), name='one_portfolio_per_owner_and_name'), models.CheckConstraint(condition=models.Q(('method__in', ['fifo', 'average'])), name='portfolio_method_is_known'), models.CheckConstraint(condition=models.Q(models.Q(('base_currency', ''), _negated=True), models.Q(('name', ''), _negated=True)), name='portfolio_has_name_and_base')],
             },
         ),
         migrations.CreateModel(
@@ -140,7 +141,6 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('portfolio', 'day'), name='one_nightly_value_per_day')],
             },
         ),
-        migrations.RunPython(refuse_changes_of_nights, migrations.RunPython.noop),
         migrations.CreateModel(
             name='Position',
             fields=[
@@ -160,6 +160,7 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['portfolio', 'asset'],
                 'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('portfolio', 'asset'), name='one_position_per_asset')],
             },
         ),
         migrations.CreateModel(
@@ -182,6 +183,7 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['position', 'number'],
                 'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('position', 'number'), name='one_lot_per_number')],
             },
         ),
         migrations.CreateModel(
@@ -221,6 +223,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-at', '-id'],
+                'indexes': [models.Index(fields=['portfolio', '-at', '-id'], name='transaction_of_portfolio')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('external_id', ''), _negated=True), fields=('portfolio', 'external_id'), name='one_transaction_per_external_id'), models.UniqueConstraint(condition=models.Q(('event', ''), _negated=True), fields=('portfolio', 'asset', 'day', 'event'), name='one_event_per_asset_day_and_kind'), models.CheckConstraint(condition=models.Q(('kind__in', ['buy', 'sell', 'dividend', 'interest', 'fee', 'tax', 'deposit', 'withdrawal', 'conversion', 'delivery_in', 'delivery_out', 'transfer', 'event'])), name='transaction_kind_is_known'), models.CheckConstraint(condition=models.Q(models.Q(('kind', 'event'), ('event__in', ['split', 'bonus', 'symbol_change', 'merger', 'spin_off', 'return_of_capital', 'fraction_cash'])), models.Q(models.Q(('kind', 'event'), _negated=True), ('event', '')), _connector='OR'), name='transaction_of_kind_event_has_an_event'), models.CheckConstraint(condition=models.Q(models.Q(('kind__in', ['buy', 'sell', 'dividend', 'delivery_in', 'delivery_out', 'transfer', 'event']), _negated=True), ('asset__isnull', False), _connector='OR'), name='transaction_has_its_asset'), models.CheckConstraint(condition=models.Q(models.Q(('kind', 'transfer'), ('to_portfolio__isnull', False), models.Q(('to_portfolio', models.F('portfolio')), _negated=True)), models.Q(models.Q(('kind', 'transfer'), _negated=True), ('to_portfolio', None)), _connector='OR'), name='transfer_goes_to_another_portfolio'), models.CheckConstraint(condition=models.Q(models.Q(('denominator', None), ('numerator', None)), models.Q(('denominator__gte', 1), ('denominator__isnull', False), ('denominator__lte', 100000), ('numerator__gte', 1), ('numerator__isnull', False), ('numerator__lte', 100000)), _connector='OR'), name='transaction_ratio_in_range'), models.CheckConstraint(condition=models.Q(('quantity', None), ('quantity__gt', Decimal('0')), _connector='OR'), name='transaction_quantity_above_0'), models.CheckConstraint(condition=models.Q(('amount', None), ('amount__gte', Decimal('0')), _connector='OR'), name='transaction_amount_from_0'), models.CheckConstraint(condition=models.Q(('fee', None), ('fee__gte', Decimal('0')), _connector='OR'), name='transaction_fee_from_0'), models.CheckConstraint(condition=models.Q(('tax', None), ('tax__gte', Decimal('0')), _connector='OR'), name='transaction_tax_from_0'), models.CheckConstraint(condition=models.Q(('rate', None), ('rate__gt', Decimal('0')), _connector='OR'), name='transaction_rate_above_0'), models.CheckConstraint(condition=models.Q(('counter_amount', None), ('counter_amount__gt', Decimal('0')), _connector='OR'), name='transaction_counter_amount_above_0')],
             },
         ),
         migrations.CreateModel(
@@ -237,6 +241,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
+                'indexes': [models.Index(fields=['portfolio', 'row', '-id'], name='changes_of_transaction')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['corrected', 'deleted'])), name='transaction_change_is_known')],
             },
         ),
         migrations.CreateModel(
@@ -252,6 +258,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('portfolio', 'asset', 'at'), name='one_price_per_asset_and_time')],
             },
         ),
         migrations.CreateModel(
@@ -267,99 +274,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('portfolio', 'currency', 'at'), name='one_rate_per_currency_and_time')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='portfolio',
-            constraint=models.UniqueConstraint(fields=('owner', 'name'), name='one_portfolio_per_owner_and_name'),
-        ),
-        migrations.AddConstraint(
-            model_name='portfolio',
-            constraint=models.CheckConstraint(condition=models.Q(('method__in', ['fifo', 'average'])), name='portfolio_method_is_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='portfolio',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('base_currency', ''), _negated=True), models.Q(('name', ''), _negated=True)), name='portfolio_has_name_and_base'),
-        ),
-        migrations.AddConstraint(
-            model_name='position',
-            constraint=models.UniqueConstraint(fields=('portfolio', 'asset'), name='one_position_per_asset'),
-        ),
-        migrations.AddConstraint(
-            model_name='lotcopy',
-            constraint=models.UniqueConstraint(fields=('position', 'number'), name='one_lot_per_number'),
-        ),
-        migrations.AddIndex(
-            model_name='transaction',
-            index=models.Index(fields=['portfolio', '-at', '-id'], name='transaction_of_portfolio'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.UniqueConstraint(condition=models.Q(('external_id', ''), _negated=True), fields=('portfolio', 'external_id'), name='one_transaction_per_external_id'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.UniqueConstraint(condition=models.Q(('event', ''), _negated=True), fields=('portfolio', 'asset', 'day', 'event'), name='one_event_per_asset_day_and_kind'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['buy', 'sell', 'dividend', 'interest', 'fee', 'tax', 'deposit', 'withdrawal', 'conversion', 'delivery_in', 'delivery_out', 'transfer', 'event'])), name='transaction_kind_is_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'event'), ('event__in', ['split', 'bonus', 'symbol_change', 'merger', 'spin_off', 'return_of_capital', 'fraction_cash'])), models.Q(models.Q(('kind', 'event'), _negated=True), ('event', '')), _connector='OR'), name='transaction_of_kind_event_has_an_event'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind__in', ['buy', 'sell', 'dividend', 'delivery_in', 'delivery_out', 'transfer', 'event']), _negated=True), ('asset__isnull', False), _connector='OR'), name='transaction_has_its_asset'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'transfer'), ('to_portfolio__isnull', False), models.Q(('to_portfolio', models.F('portfolio')), _negated=True)), models.Q(models.Q(('kind', 'transfer'), _negated=True), ('to_portfolio', None)), _connector='OR'), name='transfer_goes_to_another_portfolio'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('denominator', None), ('numerator', None)), models.Q(('denominator__gte', 1), ('denominator__isnull', False), ('denominator__lte', 100000), ('numerator__gte', 1), ('numerator__isnull', False), ('numerator__lte', 100000)), _connector='OR'), name='transaction_ratio_in_range'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity', None), ('quantity__gt', Decimal('0')), _connector='OR'), name='transaction_quantity_above_0'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('amount', None), ('amount__gte', Decimal('0')), _connector='OR'), name='transaction_amount_from_0'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('fee', None), ('fee__gte', Decimal('0')), _connector='OR'), name='transaction_fee_from_0'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('tax', None), ('tax__gte', Decimal('0')), _connector='OR'), name='transaction_tax_from_0'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('rate', None), ('rate__gt', Decimal('0')), _connector='OR'), name='transaction_rate_above_0'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('counter_amount', None), ('counter_amount__gt', Decimal('0')), _connector='OR'), name='transaction_counter_amount_above_0'),
-        ),
-        migrations.AddIndex(
-            model_name='transactionchange',
-            index=models.Index(fields=['portfolio', 'row', '-id'], name='changes_of_transaction'),
-        ),
-        migrations.AddConstraint(
-            model_name='transactionchange',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['corrected', 'deleted'])), name='transaction_change_is_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='usedprice',
-            constraint=models.UniqueConstraint(fields=('portfolio', 'asset', 'at'), name='one_price_per_asset_and_time'),
-        ),
-        migrations.AddConstraint(
-            model_name='usedrate',
-            constraint=models.UniqueConstraint(fields=('portfolio', 'currency', 'at'), name='one_rate_per_currency_and_time'),
         ),
         migrations.CreateModel(
             name='PortfolioSeries',
@@ -377,4 +293,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['portfolio_value', 'portfolio_index', 'portfolio_drift'])), name='portfolio_series_kind_is_known'), models.CheckConstraint(condition=models.Q(('every_seconds__gte', 1), ('every_seconds__lte', 86400)), name='portfolio_series_every_in_range')],
             },
         ),
+        migrations.RunPython(refuse_changes_of_nights, migrations.RunPython.noop),
     ]
