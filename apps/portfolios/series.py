@@ -73,9 +73,17 @@ def made_of_portfolios(asset_ids: Collection[int]) -> set[int]:
 
 
 def page_of(asset_id: int) -> str:
-    """Return the path of the page of the portfolio that a series is made of, "" where it is made of none."""
-    row = Row.objects.filter(pk=asset_id).first()
-    return "" if row is None else reverse("portfolio_series", args=[row.portfolio_id])
+    """Return the path of the page of the first portfolio whose value a series is, or is made of through any number of
+    others; "" where there is none."""
+    seen: set[int] = set()
+    current = {asset_id}
+    while current:
+        row = Row.objects.filter(pk__in=current, kind=SeriesKind.VALUE.value).order_by("pk").first()
+        if row is not None:
+            return reverse("portfolio_series", args=[row.portfolio_id])
+        seen |= current
+        current = set(SeriesLeg.objects.filter(series__in=current).values_list("asset", flat=True)) - seen
+    return ""
 
 
 def portfolios_behind_splits() -> list[int]:
@@ -160,7 +168,8 @@ def create(
 
 
 def follow(portfolio: Portfolio, ledger: Ledger, *, split_id: int, now: datetime) -> None:
-    """Enter the log where the series of a portfolio, which is locked, are something else from here on."""
+    """Enter the log where the series of a portfolio, which is locked, are something else from here on. Raises
+    TooDeep."""
     rows = list(Row.objects.filter(portfolio=portfolio).order_by("asset"))
     if not rows:
         return

@@ -10,10 +10,12 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Model
+from django.db.models import Model, Q
 from django.utils import timezone
 
 from apps.market import queries as market
+from apps.market.derived.making import TooDeep
+from apps.market.derived.series import LEVELS_MOST
 from apps.market.models import Asset
 from apps.notation import write_number
 from apps.portfolios import queries, series
@@ -355,8 +357,27 @@ def _recompute(
         raise TransactionsRefused([one._replace(key=known.get(one.key, -one.key)) for one in computed.refusals])
     for key, portfolio in linked.items():
         write_copy(portfolio, copy_of(computed, key, split_id=newest))
-        series.follow(portfolio, computed.ledgers[key], split_id=newest, now=timezone.now())
+        try:
+            series.follow(portfolio, computed.ledgers[key], split_id=newest, now=timezone.now())
+        except TooDeep as error:
+            raise TransactionsRefused([_too_deep(error, portfolio, positions or {})]) from error
     return computed, newest
+
+
+def _too_deep(error: TooDeep, portfolio: Portfolio, positions: Mapping[int, int]) -> Refusal:
+    """Return the refusal of the transaction that brings a leg into a portfolio's series which has too many levels: of
+    one in `positions`, else of the newest that names it, or else, where it is an exchange rate, of the newest."""
+    own = Row.objects.filter(Q(portfolio=portfolio) | Q(to_portfolio=portfolio)).order_by("-at", "-pk")
+    naming = own.filter(Q(asset__in=error.asset_ids) | Q(to_asset__in=error.asset_ids))
+    recorded = Row.objects.filter(pk__in=positions)
+    row = naming.filter(pk__in=positions).first() or naming.first() or recorded.first() or own.first()
+    field = ""
+    if row is not None:
+        named = {"asset": row.asset_id, "to_asset": row.to_asset_id}
+        field = next((name for name, pk in named.items() if pk in error.asset_ids), "currency")
+    said = f"A series of {portfolio}, or one made of it, would be made of series more than {LEVELS_MOST} levels deep."
+    key = 0 if row is None else row.pk
+    return Refusal(positions.get(key, -key), field, said)
 
 
 def _computed(linked: Mapping[int, Portfolio], *, stores: bool = False) -> tuple[Computed, int]:

@@ -378,6 +378,62 @@ def test_no_portfolio_holds_what_is_made_of_one(feed, savings):
     record(other, bought(make_series("FREE", "ratio", "ACME", "BOLT", owner=savings.owner), "2024-03-03"))
 
 
+def tower(owner, *, levels, on="ACME", name="UP"):
+    """Make series of series on an asset, and return the highest, of so many levels. None has more quotes than its
+    legs."""
+    for level in range(1, levels + 1):
+        on = make_series(f"{name}{level}", "basket", {"asset": on, "weight": "1"}, owner=owner).symbol
+    return Asset.every.get(symbol=on)
+
+
+@pytest.mark.parametrize("kind", SeriesKind)
+def test_a_series_of_a_portfolio_is_made_of_series_at_most_five_levels_deep(feed, kind):
+    owner = make_owner()
+    highest = tower(owner, levels=5)
+    for level in range(1, 6):
+        derive(Asset.every.get(symbol=f"UP{level}"))
+    portfolio = make_portfolio(owner)
+    record(portfolio, bought(highest, "2024-03-03"))
+    target = {None: Fraction(1)} if kind == DRIFT else {}
+    with pytest.raises(SeriesInvalid, match="legs: series are made of series at most 5 levels deep"):
+        series_of(portfolio, kind, target=target)
+    assert not PortfolioSeries.objects.exists()
+    # One level less is as deep as it goes.
+    other = make_portfolio(owner, "Other")
+    record(other, bought(Asset.every.get(symbol="UP4"), "2024-03-03"))
+    assert series_of(other, kind, target=target).series.legs.get().asset.symbol == "UP4"
+
+
+def test_a_transaction_brings_no_leg_in_that_is_too_deep(feed, savings):
+    highest = tower(savings.owner, levels=5)
+    series = series_of(savings, VALUE)
+    record(savings, bought(Asset.every.get(symbol="UP4"), "2024-03-03"))
+    before = (legs_of(series), log_of(series), savings.transactions.count())
+    fine = trade("buy", asset(feed, "BOLT"), at(0), "1", "20")
+    with pytest.raises(TransactionsRefused) as refused:
+        record(savings, fine, trade("buy", highest, at(0), "1", "10"))
+    (refusal,) = refused.value.refusals
+    assert (refusal.key, refusal.field) == (2, "asset")
+    assert refusal.message.startswith("A series of Savings, or one made of it, would be made of series more than 5")
+    assert (legs_of(series), log_of(series), savings.transactions.count()) == before
+
+
+def test_a_transaction_makes_nothing_too_deep_that_is_made_of_the_portfolio(feed, savings):
+    series_of(savings, INDEX)
+    tower(savings.owner, levels=4, on="INDEX", name="OVER")
+    record(savings, trade("buy", asset(feed, "BOLT"), at(0), "1", "20"))
+    free = make_series("FREE", "ratio", "ACME", "BOLT", owner=savings.owner)
+    # The index of two levels has four above it.
+    with pytest.raises(TransactionsRefused) as refused:
+        record(savings, trade("buy", free, at(0), "1", "1"))
+    assert [(one.key, one.field) for one in refused.value.refusals] == [(1, "asset")]
+    # A sale that is deleted leaves what it sold.
+    past = record(savings, trade("buy", free, at(-2), "1", "1"), trade("sell", free, at(-1), "1", "1"))
+    with pytest.raises(TransactionsRefused) as refused:
+        delete_transactions(rows=past[1:], by=None, now=at(1))
+    assert [(one.key, one.field) for one in refused.value.refusals] == [(-past[0].pk, "asset")]
+
+
 def test_the_base_currency_stays_while_there_are_series(feed, savings):
     series_of(savings, VALUE)
     with pytest.raises(ValidationError, match="delete these first"):

@@ -6,17 +6,19 @@ from fractions import Fraction
 import pytest
 from django.urls import reverse
 
+from apps.market.derived.making import change_series
+from apps.market.derived.series import SeriesInvalid, read_written
 from apps.market.models import Asset
 from apps.portfolios.domain.series import SeriesKind
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
 from apps.setup.loading import SetupInvalid
 from tests.api.asking import URL
-from tests.builders import make_member, make_rule
+from tests.builders import TRACE, make_member, make_rule
 from tests.market.derived_rows import make_series
 from tests.panel.forms import written
 from tests.portfolios.rows import bought, make_portfolio, record
-from tests.portfolios.series_rows import make_legs, series_of
+from tests.portfolios.series_rows import at, make_legs, series_of
 from tests.setup.test_series import load
 
 pytestmark = pytest.mark.django_db
@@ -78,8 +80,45 @@ def test_everything_else_is_taken_and_the_index_takes_all(ada, savings):
 
 def test_what_is_made_of_a_value_is_moved_by_flows_too(ada, savings):
     make_series("TWICE", "basket", {"asset": "VALUE", "weight": "2"}, owner=ada)
+    make_series("OVER", "ratio", "BOLT", "TWICE", owner=ada)
+    for symbol in ("TWICE", "OVER"):
+        with pytest.raises(RuleInvalid) as refusal:
+            make_rule(ada, assets=[symbol], condition=COMPARING[0])
+        assert str(refusal.value).endswith(f"{WHY}, at {page_of(savings)}")
+
+
+@pytest.fixture
+def gap(ada, savings):
+    """A spread of two series of the portfolio that no deposit moves, with a rule on it that compares it."""
+    series_of(savings, INDEX)
+    series_of(savings, DRIFT, target={None: Fraction(1)})
+    gap = make_series("GAP", "spread", "INDEX", "DRIFT", owner=ada)
+    make_rule(ada, name="on the gap", assets=["GAP"], condition=COMPARING[4])
+    return gap
+
+
+def change(gap, *legs):
+    written = read_written({"kind": "spread", "legs": list(legs)})
+    return change_series(asset=gap, written=written, now=at(0), trace_id=TRACE)
+
+
+def test_a_series_that_no_deposit_moves_is_not_changed_to_one(ada, savings, gap):
+    """Its rules would go on comparing it with its past."""
+    before = gap.series.document
+    with pytest.raises(SeriesInvalid, match="deposits would move it, which they do not now; make a new series instead"):
+        change(gap, "VALUE", "DRIFT")
+    assert Asset.every.get(pk=gap.pk).series.document == before
+    assert change(gap, "DRIFT", "INDEX")
+
+
+def test_a_series_that_deposits_have_moved_stays_one(ada, savings, gap):
+    """Its past has them."""
+    moved = make_series("MOVED", "spread", "VALUE", "DRIFT", owner=ada)
+    assert change(moved, "INDEX", "DRIFT")
+    assert Asset.every.get(pk=moved.pk).has_flows
     with pytest.raises(RuleInvalid, match=WHY):
-        make_rule(ada, assets=["TWICE"], condition=COMPARING[0])
+        make_rule(ada, assets=["MOVED"], condition=COMPARING[4])
+    assert change(Asset.every.get(pk=moved.pk), "VALUE", "DRIFT")
 
 
 def test_the_form_names_it_beside_the_assets_with_a_link_to_the_index(client, ada, savings):

@@ -1,18 +1,19 @@
 """Derived series made, changed and ended, each at one place of their feed's log."""
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from apps.market import queries
 from apps.market.derived import past
 from apps.market.derived.deriving import paces_of
 from apps.market.derived.models import DerivedFeed, DerivedSeries, LegCursor, SeriesChange, SeriesLeg
-from apps.market.derived.queries import is_made_of, levels_of
+from apps.market.derived.queries import is_made_of, levels_above, levels_of
 from apps.market.derived.series import (
     LEVELS_MOST,
     SKEW_INTERVALS,
@@ -30,6 +31,14 @@ from apps.market.services.owning import create_asset, create_bare_feed
 from apps.notation import SECOND
 
 SERIES_MOST = 1_000  # Of one owner.
+
+
+class TooDeep(SeriesInvalid):
+    """A series, or one that is made of it, would have too many levels. asset_ids: the legs that have the most."""
+
+    def __init__(self, asset_ids: Iterable[int]) -> None:
+        super().__init__("legs", f"series are made of series at most {LEVELS_MOST} levels deep")
+        self.asset_ids = set(asset_ids)
 
 
 def define(written: Written, *, owner_id: int | None, asset: Asset | None = None) -> Definition:
@@ -55,8 +64,6 @@ def define(written: Written, *, owner_id: int | None, asset: Asset | None = None
         raise SeriesInvalid(
             "legs", f"the clock of {recorded.symbol} is a recording's, and that of another leg is this machine's"
         )
-    if levels_of([one.pk for one in assets]) >= LEVELS_MOST:
-        raise SeriesInvalid("legs", f"series are made of series at most {LEVELS_MOST} levels deep")
     skews = skews_of(list(feeds))
     legs = tuple(
         Leg(
@@ -70,6 +77,7 @@ def define(written: Written, *, owner_id: int | None, asset: Asset | None = None
     weights = any(leg.weight < 0 for leg in legs)
     signed = written.kind == Kind.SPREAD or weights or any(one.signed for one in assets)
     definition = Definition(written.kind, legs, signed)
+    _refuse_too_deep(None if asset is None else asset.pk, definition)
     if asset is not None:
         _refuse_change(asset, definition, written)
     return definition
@@ -87,6 +95,10 @@ def _refuse_change(asset: Asset, definition: Definition, written: Written) -> No
         raise SeriesInvalid("legs", "must be in the feeds that they are in now; make a new series instead")
     if definition.signed and not asset.signed:
         raise SeriesInvalid("legs", "would make it 0 or less, which it cannot be; make a new series instead")
+    if not asset.has_flows and _have_flows(definition):
+        # Rules on it may compare it with its past.
+        why = "so that deposits would move it, which they do not now; make a new series instead"
+        raise SeriesInvalid("legs", f"would be made of the value of a portfolio, {why}")
 
 
 def _stored(asset: Asset) -> Definition:
@@ -117,9 +129,8 @@ def create_series(
     refuse_too_many(owner_id)
     leg_feeds = _leg_feeds(definition)
     past.make_days(definition, until=epoch_microseconds(now), now=now)
-    legs = queries.every_asset().filter(pk__in=[leg.asset_id for leg in definition.legs])
     columns: dict[str, Any] = {"name": name, "currency": currency, "tags": list(tags), "signed": definition.signed}
-    columns["has_flows"] = legs.filter(has_flows=True).exists()
+    columns["has_flows"] = _have_flows(definition)
     with transaction.atomic():
         head = _lock_feed(owner_id, leg_feeds)
         feed_id = head.feed_id
@@ -187,7 +198,7 @@ def add_series(
 ) -> Asset:
     """Return a new asset with this definition in a feed whose head is locked, with its past: quotes of before `since`,
     and what is derived from there on. every_seconds: as for `read_legs_of_series`; columns: further ones of the asset.
-    Raises ValidationError."""
+    Raises TooDeep and ValidationError."""
     asset = create_asset(owner_id=owner_id, symbol=symbol, feed_id=head.feed_id, signed=definition.signed, **columns)
     _store(asset.pk, definition)
     _append_change(head, asset.pk, definition, now=now, trace_id=trace_id)
@@ -201,7 +212,7 @@ def add_series(
 
 def redefine(head: FeedHead, asset_id: int, definition: AnyDefinition, *, now: datetime, trace_id: str) -> None:
     """Have a series be something else from here on; the head is locked. Its legs may be in other feeds than before:
-    call `read_legs_of_series` after the last of a feed's series."""
+    call `read_legs_of_series` after the last of a feed's series. Raises TooDeep."""
     _store(asset_id, definition)
     _append_change(head, asset_id, definition, now=now, trace_id=trace_id)
     head.save(update_fields=FeedHead.APPENDED)
@@ -221,9 +232,16 @@ def read_legs_of_series(feed_id: int, *, every_seconds: int) -> None:
     queries.every_feed().filter(pk=feed_id).update(interval_seconds=max(every_seconds, *intervals, 1))
 
 
+def _legs_of(definition: Definition) -> QuerySet[Asset]:
+    return queries.every_asset().filter(pk__in=[leg.asset_id for leg in definition.legs])
+
+
+def _have_flows(definition: Definition) -> bool:
+    return _legs_of(definition).filter(has_flows=True).exists()
+
+
 def _leg_feeds(definition: Definition) -> list[int]:
-    rows = queries.every_asset().filter(pk__in=[leg.asset_id for leg in definition.legs])
-    return sorted(set(rows.values_list("feed_id", flat=True)))
+    return sorted(set(_legs_of(definition).values_list("feed_id", flat=True)))
 
 
 def _lock_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str = "") -> FeedHead:
@@ -260,10 +278,19 @@ def _make_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str) ->
 
 
 def _store(asset_id: int, definition: AnyDefinition) -> None:
+    """Store what a series is from here on: every definition comes by here. Raises TooDeep."""
+    _refuse_too_deep(asset_id, definition)
     columns = {"document": definition.document(), "state": None}
     series, _ = DerivedSeries.objects.update_or_create(asset_id=asset_id, defaults=columns)
     series.legs.all().delete()
     SeriesLeg.objects.bulk_create(SeriesLeg(series=series, asset_id=leg.asset_id) for leg in definition.legs)
+
+
+def _refuse_too_deep(asset_id: int | None, definition: AnyDefinition) -> None:
+    below = levels_of(leg.asset_id for leg in definition.legs)
+    above = 0 if asset_id is None else levels_above(asset_id)
+    if below + 1 + above > LEVELS_MOST:
+        raise TooDeep(leg.asset_id for leg in definition.legs if levels_of([leg.asset_id]) == below)
 
 
 def _append_change(

@@ -112,6 +112,14 @@ def levels_of(asset_ids: Iterable[int]) -> int:
     return levels
 
 
+def levels_above(asset_id: int) -> int:
+    """Return how many levels of derived series are made of an asset."""
+    levels, current = 0, {asset_id}
+    while current := set(SeriesLeg.objects.filter(asset__in=current).values_list("series_id", flat=True)):
+        levels += 1
+    return levels
+
+
 def place_in(leg_id: int, *, seq: int) -> LegPlace:
     """Return the place of an entry in a log; before the first there is none."""
     entry = FeedEntry.objects.filter(feed=leg_id, seq__lte=seq).order_by("-seq").values_list("pk", flat=True).first()

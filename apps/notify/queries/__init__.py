@@ -50,6 +50,7 @@ from apps.notify.queries.sending import (
     is_refused_like_others,
     may_be_notified,
     next_message,
+    refusal_of,
 )
 from apps.notify.queries.silences import (
     SILENCE_STATES,
@@ -98,6 +99,7 @@ __all__ = [
     "notifications_about",
     "notifications_to_plan",
     "operator_channels",
+    "refusal_of",
     "rule_notified_last",
     "silences_ended_by",
     "silences_in_force",

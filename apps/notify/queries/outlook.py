@@ -9,20 +9,22 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.queries import alerts_of
 from apps.market.models import Asset, FeedEntry
 from apps.notify import domain
+from apps.notify.decision import Decision, decide
 from apps.notify.models import Channel, Notification, Silence
 from apps.notify.queries.channels import with_health
 from apps.notify.queries.planning import CHANNELS_AT_ONCE, at_their_limit_at
+from apps.notify.queries.sending import refusal_of
 from apps.notify.queries.silences import silences_in_force, silences_seen_by
 from apps.rules.models import Rule
 
 
 class ChannelThen(NamedTuple):
-    """One of a rule's channels at a moment. channel: `with_health`; quiet: how its quiet hours defer the rule's alert;
-    is_at_limit: it had reached its limit of messages for that minute."""
+    """One of a rule's channels at a moment. channel: `with_health`; decision: what is decided about the rule's alert
+    once it is due, None where the channel was made later; deferral: what defers it, where that is the decision."""
 
     channel: Channel
-    quiet: domain.Deferral | None
-    is_at_limit: bool
+    decision: Decision | None
+    deferral: domain.Deferral | None
 
 
 class NotificationOutlook(NamedTuple):
@@ -68,13 +70,23 @@ def notification_outlook(
         "owner_id": rule.owner_id,
         "severity": alert.severity if alert is not None and is_open else rule.severity,
     }
-    matching = domain.silences_matching(silences_in_force(now=moment), **about)
+    in_force = silences_in_force(now=moment)
+    matching = domain.silences_matching(in_force, **about)
     silences = silences_seen_by(user).in_bulk([one.silence_id for one in matching])
     rows = Channel.objects.filter(rule_channels__rule=rule)
     if not getattr(user, "is_superuser", False):
         rows = rows.filter(owner=user)
-    channels = list(with_health(rows.order_by("name"), now=now)[:CHANNELS_AT_ONCE])
+    rows = rows.select_related("owner").order_by("name")
+    channels = list(with_health(rows, now=now)[:CHANNELS_AT_ONCE])
     at_limit = at_their_limit_at(moment, channels)
+
+    def decided(channel: Channel) -> ChannelThen:
+        if channel.created_at > moment:
+            return ChannelThen(channel, None, None)
+        deferral = domain.deferral_of(now=moment, silences=in_force, quiet=channel.quiet_hours, **about)
+        refusal, is_at_limit = refusal_of(channel), channel.pk in at_limit
+        return ChannelThen(channel, decide(refusal=refusal, is_at_limit=is_at_limit, deferral=deferral), deferral)
+
     notifications = Notification.objects.filter(event__alert=alert, event__kind=AlertEvent.Kind.OPENED, repeat=0)
     rows = (
         set(notifications.values_list("channel_id", flat=True)) if alert is not None else {one.pk for one in channels}
@@ -83,14 +95,7 @@ def notification_outlook(
         moment=moment,
         severity=about["severity"],
         silences=[silences[one.silence_id] for one in matching if one.silence_id in silences],
-        channels=[
-            ChannelThen(
-                one,
-                domain.deferral_of(now=moment, silences=(), quiet=one.quiet_hours, **about),
-                one.pk in at_limit,
-            )
-            for one in channels
-        ],
+        channels=[decided(one) for one in channels],
         alert=alert,
         is_open=is_open,
         not_notified=[one for one in channels if one.pk not in rows],

@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from apps.canary import CANARY
 from apps.leases import IS_LEASED, LEASE_HAS_EXPIRED
+from apps.notify.decision import Decision, refuse
 from apps.notify.models import Channel, Message, Notification
 from apps.notify.queries.planning import CHANNELS_AT_ONCE
 from apps.rules.models import Rule
@@ -41,6 +42,11 @@ def _first_trace_id() -> Subquery:
 def may_be_notified(channel: Channel) -> bool:
     """Tell whether the channel's owner is active; the canary's never is."""
     return channel.pk == CANARY or channel.owner.is_active
+
+
+def refusal_of(channel: Channel) -> Decision | None:
+    """Return why nothing is sent on a channel now, None where it may be. Reads its owner."""
+    return refuse(is_enabled=channel.is_enabled, may_be_notified=may_be_notified(channel))
 
 
 def is_refused_like_others(channel: Channel) -> bool:
