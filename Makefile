@@ -61,10 +61,10 @@ monitor: monitoring ## Run Prometheus (http://127.0.0.1:9090), Alertmanager (909
 flower: venv ## Show the workers and tasks of a running make dev; it prints its address and password
 	@compose/flower.sh
 
-# Folders whose tests without servers pass on SQLite; of the others some still take it for granted that PostgreSQL is there.
+# The folders whose tests without servers are known to pass on SQLite.
 CHECKED := $(addprefix tests/,accounts alerts api backtests golden health market metrics monitoring notify project rules sources)
 
-check: lint ## Lint, and run the tests that need no server, on SQLite; some of them: make check ARGS=tests/rules
+check: lint ## Lint, and run most of the tests that need no server, on SQLite; some of them: make check ARGS=tests/rules
 	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "not servers and not browser" $(or $(ARGS),$(CHECKED))
 
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
