@@ -198,7 +198,6 @@ class Migration(migrations.Migration):
                 ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='candles', to='market.asset')),
             ],
             options={
-                'indexes': [models.Index(fields=['resolution', 'at'], name='candle_by_age')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('-1E+12')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range')],
             },
         ),
