@@ -90,7 +90,7 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
         "cash": [(one.currency, figure(one.balance), money(one.value), _path(one.rate, now)) for one in valuation.cash],
         "result": _result(view),
         "warnings": view.copy.warnings,
-        "transactions": [_transaction(one) for one in rows[:TRANSACTIONS_SHOWN]],
+        "transactions": [transaction_row(one) for one in rows[:TRANSACTIONS_SHOWN]],
         "more": len(rows) > TRANSACTIONS_SHOWN,
     }
     return render(request, "site/portfolio.html", context)
@@ -119,7 +119,7 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
         "path": _path(valued.rate, now) if valued is not None else "",
         "lots": [_lot(one, valued, view) for one in lots_of(position)] if valued is not None else [],
         "closed": _closed(position),
-        "transactions": [_transaction(one, used) for one in rows],
+        "transactions": [transaction_row(one, used) for one in rows],
     }
     return render(request, "site/holding.html", context)
 
@@ -330,7 +330,8 @@ def _result(view: View) -> list[tuple[str, str, str]]:
     return [*rows, ("final", "Value", money(view.result.final))]
 
 
-def _transaction(row: Any, used: Any = None) -> dict[str, Any]:
+def transaction_row(row: Any, used: Any = None) -> dict[str, Any]:
+    """Return a transaction as a line of a table. used: the exchange rates that were found, by currency and time."""
     found = (used or {}).get((row.currency, row.at))
     rate = f"{format_plain(row.rate)}, written" if row.rate is not None else ""
     if not rate and found is not None:

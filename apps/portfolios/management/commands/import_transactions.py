@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apps.command_line import refuse
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import BYTES_LARGEST, FileRefused
+from apps.portfolios.domain.tables import BYTES_LARGEST, FileRefused, list_rows
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, import_activities
 from apps.portfolios.models import Portfolio
 
@@ -47,8 +47,8 @@ class Command(BaseCommand):
                 self.stdout.write(f"row {one.row}: {one.message}" if one.row else one.message)
             self.stdout.write(f"{error.count} wrong, so nothing is recorded.")
             raise SystemExit(1) from None
-        for left in read.left_out[:ERRORS_MOST]:
-            self.stdout.write(f"row {left.row} left out: {left.message}")
+        for message, rows in read.reasons()[:ERRORS_MOST]:
+            self.stdout.write(f"{len(rows)} left out (row {list_rows(rows)}): {message}")
         if done.without_cash:
             self.stdout.write(f"{done.without_cash} left out: they move cash, and {portfolio} does not track cash.")
         would = "would be recorded" if options["dry_run"] else "recorded"
