@@ -13,15 +13,14 @@ from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
 from apps.api.graphql.scalars import UUID, DateTime, Decimal, enum
 from apps.api.graphql.types.market import Asset
+from apps.api.graphql.types.performance import Asked, Performance
 from apps.api.graphql.types.portfolio_figures import (
     ExchangeRate,
     LotConnection,
-    Performance,
     PositionWorth,
     Worth,
     lots_by_position,
     position_worths,
-    shown_performance,
     used_rates,
     worth_of,
 )
@@ -182,7 +181,7 @@ class PortfoliosQuery(graphene.ObjectType):
 
     def resolve_performance(
         root: None, info: Any, portfolio: PythonUUID, since: date | None = None, until: date | None = None
-    ) -> Performance | None:
+    ) -> Asked | None:
         context = info.context
         rows = portfolios_seen_by(context.owner())
         context.count_costly("performance", most=PERFORMANCES_MOST)
@@ -193,7 +192,7 @@ class PortfoliosQuery(graphene.ObjectType):
         today = now.astimezone(UTC).date()
         last = today if until is None else min(until, today)
         first = max(last, date(2, 1, 1)) - timedelta(days=365) if since is None else max(since, date(2, 1, 1))
-        return shown_performance(performance_of(row, since=first, until=last, now=now))
+        return Asked(row, performance_of(row, since=first, until=last, now=now), now)
 
 
 def _positions(context: Context, portfolio_ids: list[int], paging: Paging) -> Mapping[int, Page]:
