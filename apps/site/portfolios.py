@@ -26,10 +26,10 @@ from apps.portfolios.queries import (
     newest_about,
     portfolios_seen_by,
     positions_of,
-    rates_used,
     rows_for_export,
 )
 from apps.portfolios.services import refresh
+from apps.portfolios.used import MOVES, Used, used_in
 from apps.portfolios.valuing import View, view_now
 from apps.site.figures import UNKNOWN, figure, money, percent
 from apps.wording import format_age, format_number, format_plain
@@ -94,8 +94,8 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
     now = timezone.now()
     view = view_now(portfolio, [position])
     [valued] = view.valuation.positions or [None]
-    used = {(one.currency, one.at): one for one in rates_used(portfolio)}
-    rows = newest_about(portfolio, asset_id=asset, most=TRANSACTIONS_SHOWN)
+    rows = list(newest_about(portfolio, asset_id=asset, most=TRANSACTIONS_SHOWN))
+    used = used_in(portfolio, also={one.portfolio_id for one in rows})
     context = {
         **context_of(portfolio, now),
         "title": f"{position.asset.symbol} in {portfolio}",
@@ -230,7 +230,7 @@ def _row(position: Position, valued: Valued, view: View, now: datetime) -> dict[
 
 
 def _closed(position: Position) -> dict[str, Any]:
-    names = ("realised", "price_part", "currency_part", "costs", "income")
+    names = ("realised", "price_part", "currency_part", "costs", "realised_after_costs", "income")
     return {"asset": position.asset, **{name: money(getattr(position, name)) for name in names}}
 
 
@@ -271,14 +271,7 @@ def _result(view: View) -> list[tuple[str, str, str]]:
     return [*rows, ("final", "Value", money(view.result.final))]
 
 
-def _transaction(row: Any, used: Any = None) -> dict[str, Any]:
-    found = (used or {}).get((row.currency, row.at))
-    rate = f"{format_plain(row.rate)}, written" if row.rate is not None else ""
-    if not rate and found is not None:
-        legs = ", ".join(
-            f"{symbol} {f'1 / {price}' if inverse else price} of {at[:16]}" for symbol, price, at, inverse in found.path
-        )
-        rate = f"{figure(Decimal(found.rate))}: {legs}"
+def _transaction(row: Any, used: Used | None = None) -> dict[str, Any]:
     return {
         "row": row,
         "what": row.get_event_display() if row.event else row.get_kind_display(),
@@ -286,5 +279,45 @@ def _transaction(row: Any, used: Any = None) -> dict[str, Any]:
         "amount": "" if row.amount is None else f"{figure(row.amount)} {row.currency}",
         "fee": f"{figure(row.fee)} {row.fee_currency or row.currency}" if row.fee else "",
         "tax": f"{figure(row.tax)} {row.tax_currency or row.currency}" if row.tax else "",
-        "rate": rate,
+        "rate": "" if used is None else "; ".join(filter(None, (price_of(row, used), rates_of(row, used)))),
     }
+
+
+def price_of(row: Any, used: Used) -> str:
+    """Return the price by which a delivery or a transfer was valued; "" where there is none."""
+    found = used.prices.get((row.asset_id, row.at))
+    if found is None or row.kind not in MOVES:
+        return ""
+    return f"{figure(found.price)} {found.currency} of {found.priced_at:%Y-%m-%d %H:%M}"
+
+
+def rates_of(row: Any, used: Used) -> str:
+    """Return the exchange rates of the currencies of a transaction: as it states them, or as they were found, with
+    their prices."""
+    found = used.prices.get((row.asset_id, row.at)) if row.kind in MOVES else None
+    named = [
+        row.currency if row.amount is not None else "",
+        (row.fee_currency or row.currency) if row.fee else "",
+        (row.tax_currency or row.currency) if row.tax else "",
+        found.currency if found is not None else "",
+    ]
+    wanted = [one for one in dict.fromkeys(named) if one and one != used.base]
+    texts = [(one, rate_of(row, one, used)) for one in wanted]
+    if len(texts) == 1:
+        return texts[0][1]
+    return "; ".join(f"{currency} {text}" for currency, text in texts)
+
+
+def rate_of(row: Any, currency: str, used: Used) -> str:
+    """Return the exchange rate of one currency of a transaction into the base currency; "" where it is that."""
+    if currency == used.base:
+        return ""
+    if row.rate is not None and currency == row.currency:
+        return f"{format_plain(row.rate)}, written"
+    found = used.rates.get((currency, row.at))
+    if found is None:
+        return UNKNOWN
+    legs = ", ".join(
+        f"{symbol} {f'1 / {price}' if inverse else price} of {at[:16]}" for symbol, price, at, inverse in found.path
+    )
+    return f"{figure(Decimal(found.rate))}: {legs}"

@@ -303,9 +303,7 @@ def test_the_money_weighted_return_of_less_than_a_year_is_that_of_the_period(ask
     assert year["moneyWeighted"] == year["moneyWeightedYearly"]
 
 
-@pytest.mark.parametrize(
-    ("apart", "roots"), [(365, ["0.25", "4"]), (73, [1.25 ** (147 / 73) - 1, 5 ** (147 / 73) - 1])]
-)
+@pytest.mark.parametrize(("apart", "roots"), [(365, [0.25, 4.0]), (73, [1.25 ** (147 / 73) - 1, 5 ** (147 / 73) - 1])])
 def test_several_rates_are_of_the_period_where_it_is_under_a_year(ask, apart, roots):
     """-1600, 10000 and -10000 so many days apart."""
     savings, acme = make_portfolio(make_owner()), make_asset()

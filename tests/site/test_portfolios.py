@@ -1,6 +1,7 @@
 """The pages of portfolios outside the admin."""
 
 import csv
+import html
 import io
 import re
 from datetime import timedelta
@@ -135,6 +136,74 @@ def test_each_sum_opens_into_the_transactions_that_it_is_made_of(client, savings
         "fees": "12 EUR",
     }
     assert page(client, "portfolio_parts", savings, "booked").status_code == 404
+
+
+def test_parts_say_by_which_price_and_exchange_rate(client, ada):
+    euro, acme, other = (
+        make_asset("EUR-USD", "USD", base_currency="EUR"),
+        make_asset("ACME", "USD"),
+        make_asset("OTHER"),
+    )
+    close(euro, "2024-01-01", "1.25")
+    close(acme, "2024-01-31", "200", at=noon("2024-01-31"))
+    savings, theirs = make_portfolio(ada), make_portfolio(ada, "Other")
+    moved = columns("2024-02-02", "transfer", asset=acme, quantity="2", to_portfolio=theirs)
+    brought = columns("2024-03-02", "delivery_in", asset=other, quantity="1", amount="5", currency="EUR")
+    record(
+        savings,
+        bought(acme, currency="USD", fee="10"),
+        sold(acme, currency="USD", rate="0.5", fee="4", fee_currency="EUR"),
+        moved,
+        brought,
+    )
+    by = "0.8: EUR-USD 1 / 1.25 of 2024-01-01T20:00"
+    fees = cells(page(client, "portfolio_parts", savings, "fees").text)
+    assert [row[2:] for row in fees] == [["4", "4 EUR", ""], ["8", "10 USD", by]]
+    [sale] = cells(page(client, "portfolio_parts", savings, "realised").text)
+    # 500 USD at 0.5 for 320 EUR; a part of 0.4 of the fee of the purchase, 8 EUR, and that of the sale.
+    assert sale[2:] == [
+        *("-70", "7.2", "-77.2", "4", "2024-01-02", "500 USD", "0.5, written", "400 USD"),
+        *("320", "50", "-120"),
+    ]
+    flows = {row[1]: row[2:] for row in cells(page(client, "portfolio_parts", savings, "flows").text)}
+    assert flows == {
+        "delivery in OTHER": ["not known", "5 EUR", ""],
+        "transfer ACME": ["-320", "2 × 200 USD of 2024-01-31 12:00", by],
+        "sell ACME": ["-246", "500 USD, fee 4 EUR", "0.5, written"],
+        "buy ACME": ["808", "1 000 USD, fee 10 USD", by],
+    }
+    assert cells(page(client, "portfolio_parts", theirs, "flows").text)[0][2:] == [
+        *("320", "2 × 200 USD of 2024-01-31 12:00", by)
+    ]
+    [moving] = [row for row in cells(page(client, "holding", savings, acme.pk).text, 3) if row[1] == "transfer"]
+    assert moving[-1] == f"200 USD of 2024-01-31 12:00; {by}"
+
+
+def test_what_was_sold_of_one_asset_is_listed(client, ada, savings, acme):
+    other = make_asset("OTHER")
+    record(savings, bought(acme, fee="10"), bought(other), sold(acme, fee="2"), sold(other, amount="404"))
+    text = page(client, "holding", savings, acme.pk).text
+    realised = {row[0]: row[1] for row in cells(text, 2)}
+    assert realised["Gain of what was sold, before costs"] == "100"
+    assert realised["Gain of what was sold, after costs"] == "94"
+    address = re.search(r'href="(\S*/of/realised/\S*)"', text)[1]
+    sales = client.get(address).text
+    assert [row[1] for row in cells(sales)] == ["sell ACME"]
+    assert "<b>100 EUR</b> in all, 94 after costs." in sales
+    assert len(cells(page(client, "portfolio_parts", savings, "realised").text)) == 2
+    # What it never held, and the flows, which are of no asset.
+    for name, pk in (("realised", 999_999), ("realised", "x"), ("flows", acme.pk)):
+        assert page(client, "portfolio_parts", savings, name, asset=pk).status_code == 404
+
+
+def test_parts_come_500_at_a_time(client, savings, acme):
+    record(savings, *(columns("2024-01-02", "fee", asset=acme, amount=str(n), currency="EUR") for n in range(1, 503)))
+    first = page(client, "portfolio_parts", savings, "fees").text
+    more = html.unescape(re.search(r'href="(\?newer[^"]*)">Older ones \((\d+)\)', first)[1])
+    second = client.get(reverse("portfolio_parts", args=[savings.pk, "fees"]) + more).text
+    amounts = [int(row[2]) for text in (first, second) for row in cells(text)]
+    assert (len(cells(first)), sorted(amounts)) == (500, list(range(1, 503)))
+    assert "Older ones" not in second
 
 
 def test_what_is_missing_is_said_and_never_zero(client, savings, acme):

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from apps.portfolios.domain.lots import Lot
-from apps.portfolios.domain.numbers import ZERO, total
+from apps.portfolios.domain.numbers import ZERO, less, total
 from apps.portfolios.domain.transactions import Method, Refusal
 
 # (portfolio, currency, at) -> what 1 unit cost in the portfolio's base currency
@@ -65,6 +65,11 @@ class Disposal(NamedTuple):
     price_part: Fraction | None
     currency_part: Fraction | None
     fees: Fraction | None
+
+    @property
+    def gain_after_costs(self) -> Fraction | None:
+        """The gain less fees and taxes."""
+        return less(self.gain, self.fees)
 
 
 class Item(NamedTuple):

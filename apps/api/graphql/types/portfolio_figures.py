@@ -15,8 +15,8 @@ from apps.api.graphql.scalars import DateTime, Decimal, enum
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
 from apps.portfolios.domain.valuation import CashValue, Holding, Result, Valued, value_holding
-from apps.portfolios.models import LotCopy, Position, UsedRate
-from apps.portfolios.queries import behind_splits, lots_in, positions_in, rates_used_in
+from apps.portfolios.models import LotCopy, Position, UsedPrice, UsedRate
+from apps.portfolios.queries import behind_splits, lots_in, positions_in, prices_used_in, rates_used_in
 from apps.portfolios.valuing import View, views_now
 
 MissingKind = enum(
@@ -169,7 +169,15 @@ def used_rates(
 ) -> Mapping[tuple[int, str, datetime], ExchangeRate]:
     """Return (portfolio id, currency, at) -> the rate that was found for a transaction."""
     rows = rates_used_in({portfolio_id for portfolio_id, _, _ in keys})
-    return {(one.portfolio_id, one.currency, one.at): _used(one) for one in rows}
+    return {(one.portfolio_id, one.currency, one.at): shown_used_rate(one) for one in rows}
+
+
+def used_prices(
+    context: Context, keys: list[tuple[int, int, datetime]]
+) -> Mapping[tuple[int, int, datetime], UsedPrice]:
+    """Return (portfolio id, asset id, at) -> the price by which a delivery or a transfer was valued."""
+    rows = prices_used_in({portfolio_id for portfolio_id, _, _ in keys})
+    return {(one.portfolio_id, one.asset_id, one.at): one for one in rows}
 
 
 def _lot_worths(context: Context, lots: list[LotCopy]) -> Mapping[LotCopy, PositionWorth]:
@@ -258,7 +266,7 @@ def shown_rate(found: FoundRate | None) -> ExchangeRate | None:
     return ExchangeRate(rate=exact(found.rate), legs=legs)
 
 
-def _used(row: UsedRate) -> ExchangeRate:
+def shown_used_rate(row: UsedRate) -> ExchangeRate:
     legs = [
         RateLeg(
             symbol=symbol,

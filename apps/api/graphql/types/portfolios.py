@@ -11,7 +11,7 @@ from django.utils import timezone
 from apps.api.graphql.connections import NameOrder, Page, Paging, TimeOrder, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
-from apps.api.graphql.scalars import UUID, DateTime, Decimal, enum
+from apps.api.graphql.scalars import UUID, AssetId, DateTime, Decimal, enum
 from apps.api.graphql.types.market import Asset
 from apps.api.graphql.types.performance import Asked, Performance
 from apps.api.graphql.types.portfolio_figures import (
@@ -21,8 +21,18 @@ from apps.api.graphql.types.portfolio_figures import (
     Worth,
     lots_by_position,
     position_worths,
+    used_prices,
     used_rates,
     worth_of,
+)
+from apps.api.graphql.types.portfolio_sums import (
+    PARTS_MOST,
+    SUMS_MOST,
+    PortfolioSum,
+    PriceUsed,
+    SumAsked,
+    SumParts,
+    sum_parts,
 )
 from apps.api.graphql.types.rules import usernames
 from apps.portfolios.domain.transactions import Event, Kind, Method
@@ -30,6 +40,7 @@ from apps.portfolios.models import Portfolio as PortfolioRow
 from apps.portfolios.models import Position as PositionRow
 from apps.portfolios.models import Transaction as TransactionRow
 from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in, transactions_seen_by
+from apps.portfolios.used import MOVES
 from apps.portfolios.valuing import performance_of
 from apps.public_ids import public_id_of, with_public_id
 
@@ -53,6 +64,7 @@ class Position(graphene.ObjectType):
     price_part = graphene.Field(Decimal, description="The part of it by prices.")
     currency_part = graphene.Field(Decimal, description="The part of it by exchange rates.")
     costs = graphene.Field(Decimal, description="Fees and taxes of what was sold.")
+    realised_after_costs = graphene.Field(Decimal, description="Gain of what was sold, less these.")
     income = graphene.Field(Decimal, description="Dividends and interest.")
     worth = graphene.Field(PositionWorth, description="Its value now. Null: nothing is held.")
     lots = pages_of(LotConnection, description="The purchases that make up the position, oldest first.")
@@ -106,6 +118,11 @@ class Transaction(graphene.ObjectType):
     used_rate = graphene.Field(
         ExchangeRate, description="The exchange rate that was found for its time, if it states none."
     )
+
+    used_price = graphene.Field(PriceUsed, description="The price by which a delivery or a transfer was valued.")
+
+    def resolve_used_price(row: TransactionRow, info: Any) -> Any:
+        return info.context.load(used_prices, (row.portfolio_id, row.asset_id, row.at)) if row.kind in MOVES else None
 
     def resolve_used_rate(row: TransactionRow, info: Any) -> Any:
         return info.context.load(used_rates, (row.portfolio_id, row.currency, row.at)) if row.rate is None else None
@@ -172,6 +189,26 @@ class PortfoliosQuery(graphene.ObjectType):
         description="How a portfolio did in a period. Null where it is none, or is not yours. At most "
         f"{PERFORMANCES_MOST} are answered in one request.",
     )
+
+    sum_parts = graphene.Field(
+        SumParts,
+        portfolio=UUID(required=True, description="Id of a portfolio of yours."),
+        of=PortfolioSum(required=True, description="Which sum."),
+        asset=AssetId(description="Only the parts that are of this asset; a flow is of none."),
+        newer=graphene.Int(default_value=0, description="So many of the newest parts are left out: for the next page."),
+        description=f"The transactions of which a sum of a portfolio is made, newest first, {PARTS_MOST} at a time. "
+        "Null: there is no such portfolio of yours, or no such asset. At most "
+        f"{SUMS_MOST} are answered in one request.",
+    )
+
+    def resolve_sum_parts(
+        root: None, info: Any, portfolio: PythonUUID, of: Any, asset: str | None = None, newer: int = 0
+    ) -> SumParts | None:
+        context = info.context
+        rows = portfolios_seen_by(context.owner())
+        context.count_costly("sumParts", most=SUMS_MOST)
+        row = with_public_id(rows, portfolio)
+        return None if row is None else sum_parts(row, SumAsked(of.value, asset, newer))
 
     def resolve_portfolios(root: None, info: Any, **paging: Any) -> Page:
         return page(PortfolioConnection, portfolios_seen_by(info.context.owner()), info.context, **paging)
