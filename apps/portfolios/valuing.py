@@ -3,14 +3,16 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import fields
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
 from apps.market import queries as market
 from apps.portfolios.copying import stored_holding
+from apps.portfolios.domain.numbers import total
 from apps.portfolios.domain.rates import FoundRate, RateTable
+from apps.portfolios.domain.records import Ledger
 from apps.portfolios.domain.returns import (
     Day,
     DayReturn,
@@ -154,6 +156,39 @@ def performance_of(portfolio: Portfolio, *, since: date | None, until: date, now
     # With the day before, whose value is the start.
     known = {"since": begin - ONE_DAY, "until": until}
     return performance_on(History(portfolio, copy, **known, now=now).days(**known))
+
+
+def performance_of_asset(
+    portfolio: Portfolio, ledger: Ledger, asset_id: int, *, since: date | None, until: date, now: datetime
+) -> Performance:
+    """Return how what a portfolio holds of one asset did, by its own trades and income: what it was bought for came in,
+    what it was sold for and its income went out. ledger: of the portfolio."""
+    copy = LedgerCopy.objects.get(portfolio=portfolio)
+    own = LedgerCopy(portfolio=portfolio, quantities=[row for row in copy.quantities if row[1] == asset_id])
+    first = first_day(own)
+    if first is None:
+        return _NO_DAYS
+    begin = first if since is None else max(since, first)
+    flows = [one for one in ledger.asset_flows if one.asset == asset_id]
+    known = {"since": begin - ONE_DAY, "until": until}
+    also = {one.priced for one in flows if one.priced is not None}
+    history = History(portfolio, own, **known, now=now, also=also)
+    inflows: dict[date, list[Fraction | None]] = defaultdict(list)
+    outflows: dict[date, list[Fraction | None]] = defaultdict(list)
+    for one in flows:
+        day, base = one.at.astimezone(UTC).date(), one.base
+        if begin <= day <= until:
+            if one.priced is not None:
+                base = history.worth_on(day, one.priced, one.quantity)
+            # A cost counts at the end of its day: nothing may be held of the asset then.
+            is_out = one.is_cost or base is None or base < 0
+            (outflows if is_out else inflows)[day].append(None if base is None else -base if is_out else base)
+    return performance_on(
+        [
+            one._replace(inflow=total(inflows[one.day]), outflow=total(outflows[one.day]))
+            for one in history.days(**known)
+        ]
+    )
 
 
 def performance_on(days: list[Day]) -> Performance:

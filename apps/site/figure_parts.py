@@ -28,12 +28,13 @@ WHY_NO_RATE = {
 
 
 class Period(NamedTuple):
-    """How a portfolio did, and the asset that it is compared with, if any."""
+    """How a portfolio, or what it holds of one asset, did, and the asset that it is compared with, if any."""
 
     portfolio: Portfolio
     found: Performance
     benchmark: Asset | None
     now: datetime
+    asset: Asset | None = None
 
 
 class Shown(NamedTuple):

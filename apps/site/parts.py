@@ -13,11 +13,11 @@ from django.views.decorators.http import require_safe
 from apps.portfolios.domain.numbers import total
 from apps.portfolios.domain.records import Disposal, Flow, Item, Ledger
 from apps.portfolios.models import Transaction
-from apps.portfolios.queries import positions_of, transactions_of_portfolio
+from apps.portfolios.queries import transactions_of_portfolio
 from apps.portfolios.services import ledger_now
 from apps.portfolios.used import Used, used_in
 from apps.site.figures import figure, money
-from apps.site.portfolios import context_of, portfolio_of, price_of, rate_of, rates_of
+from apps.site.portfolios import asset_of, context_of, number_of, portfolio_of, price_of, rate_of, rates_of
 
 PARTS_SHOWN = 500
 
@@ -101,13 +101,13 @@ def parts_page(request: HttpRequest, pk: int, name: str) -> HttpResponse:
     """Show what a sum of a portfolio, or of one asset in it, is made of, newest first."""
     portfolio = portfolio_of(request, pk)
     chosen = SUMS.get(name)
-    asset = _asset_of(request, portfolio)
+    asset = asset_of(request, portfolio)
     if chosen is None or (asset is not None and not chosen.of_asset):
         raise Http404
     parts = [
         one for one in chosen.parts(ledger_now(portfolio)) if asset is None or getattr(one, "asset", None) == asset.pk
     ]
-    newer = _number(request.GET.get("newer", ""))
+    newer = number_of(request.GET.get("newer", ""))
     end = max(len(parts) - newer, 0)
     shown = parts[max(end - PARTS_SHOWN, 0) : end][::-1]
     rows = transactions_of_portfolio(portfolio, keys={one.key for one in shown})
@@ -127,21 +127,6 @@ def parts_page(request: HttpRequest, pk: int, name: str) -> HttpResponse:
         "newer": newer + len(shown),
     }
     return render(request, "site/parts.html", context)
-
-
-def _asset_of(request: HttpRequest, portfolio: Any) -> Any:
-    """Return the asset that is asked for, None where it is all; what the portfolio never held is none."""
-    if "asset" not in request.GET:
-        return None
-    wanted = _number(request.GET["asset"])
-    for one in positions_of(portfolio):
-        if one.asset_id == wanted:
-            return one.asset
-    raise Http404
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def _base_of(part: Flow | Disposal | Item) -> Any:

@@ -19,11 +19,12 @@ from apps.portfolios.comparing import compare_with
 from apps.portfolios.domain.returns import Day
 from apps.portfolios.domain.xirr import NotUnique, Rate
 from apps.portfolios.models import Portfolio
-from apps.portfolios.valuing import Performance, performance_of
+from apps.portfolios.services import ledger_now
+from apps.portfolios.valuing import Performance, performance_of, performance_of_asset
 from apps.site.brazil import brazilian_figures
 from apps.site.figure_parts import BUILDERS, WHY_NO_RATE, Period
 from apps.site.figures import UNKNOWN, money, percent
-from apps.site.portfolios import PERIOD_NAMES, context_of, period_of, portfolio_of
+from apps.site.portfolios import PERIOD_NAMES, asset_of, context_of, period_of, portfolio_of
 
 WHY_NO_RETURN = {
     "no_days": "No day is known yet on which something was held and had a price.",
@@ -31,7 +32,7 @@ WHY_NO_RETURN = {
     "negative_start": "A day began with less than nothing.",
 }
 # Of an address: what chooses the period.
-_CHOOSING = ("period", "from", "to", "benchmark")
+_CHOOSING = ("period", "from", "to", "benchmark", "asset")
 
 
 class _Asked(NamedTuple):
@@ -78,7 +79,8 @@ def figure_page(request: HttpRequest, pk: int, name: str) -> HttpResponse:
     shown = parts.shown(_day(request.GET.get("before", "")))
     context = {
         **context_of(portfolio, asked.period.now),
-        "title": f"{parts.title} of {portfolio}",
+        "title": f"{parts.title} of {_subject(asked)}",
+        "asset": asked.period.asset,
         "parts": parts,
         "shown": shown,
         "query": asked.query,
@@ -91,11 +93,15 @@ def figure_page(request: HttpRequest, pk: int, name: str) -> HttpResponse:
 def _asked(request: HttpRequest, portfolio: Portfolio) -> _Asked:
     now = timezone.now()
     since, until, name = period_of(request, today=now.astimezone(UTC).date())
-    found = performance_of(portfolio, since=since, until=until, now=now)
+    asset, days = asset_of(request, portfolio), {"since": since, "until": until, "now": now}
+    if asset is None:
+        found = performance_of(portfolio, **days)
+    else:
+        found = performance_of_asset(portfolio, ledger_now(portfolio), asset.pk, **days)
     symbol = request.GET.get("benchmark", "").strip().upper()
     benchmark = assets_named([symbol], owner_id=portfolio.owner_id).get(symbol) if symbol else None
     query = urlencode({key: request.GET[key] for key in _CHOOSING if request.GET.get(key)})
-    return _Asked(Period(portfolio, found, benchmark, now), name, since, until, symbol, query)
+    return _Asked(Period(portfolio, found, benchmark, now, asset), name, since, until, symbol, query)
 
 
 def _performance(request: HttpRequest, portfolio: Portfolio) -> dict[str, Any]:
@@ -103,7 +109,8 @@ def _performance(request: HttpRequest, portfolio: Portfolio) -> dict[str, Any]:
     found, benchmark, now = asked.period.found, asked.period.benchmark, asked.period.now
     return {
         **context_of(portfolio, now),
-        "title": f"Performance of {portfolio}",
+        "title": f"Performance of {_subject(asked)}",
+        "asset": asked.period.asset,
         "periods": [(key, name, key == asked.name) for key, name in PERIOD_NAMES.items()],
         "since": asked.since,
         "until": asked.until,
@@ -121,6 +128,11 @@ def _performance(request: HttpRequest, portfolio: Portfolio) -> dict[str, Any]:
         "flows": [(one.day, money(one.inflow), money(one.outflow)) for one in found.days if one.inflow or one.outflow],
         "why": _why(found),
     }
+
+
+def _subject(asked: _Asked) -> str:
+    asset, portfolio = asked.period.asset, asked.period.portfolio
+    return str(portfolio) if asset is None else f"{asset.symbol} in {portfolio}"
 
 
 def _why(found: Performance) -> str:

@@ -15,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.market.domain import epoch_microseconds
+from apps.market.models import Asset
 from apps.portfolios.domain.ghostfolio import document_of
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
@@ -141,6 +142,22 @@ def portfolio_of(request: HttpRequest, pk: int) -> Portfolio:
     if portfolio is None:
         raise Http404
     return portfolio
+
+
+def asset_of(request: HttpRequest, portfolio: Portfolio) -> Asset | None:
+    """Return the asset that an address asks for, None where it asks for all; what the portfolio never held is none."""
+    if "asset" not in request.GET:
+        return None
+    wanted = number_of(request.GET["asset"])
+    position = next((one for one in positions_of(portfolio) if one.asset_id == wanted), None)
+    if position is None:
+        raise Http404
+    return position.asset
+
+
+def number_of(text: str) -> int:
+    """Return a whole number of an address, 0 for what is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def context_of(portfolio: Portfolio, now: datetime) -> dict[str, Any]:

@@ -35,13 +35,15 @@ from apps.api.graphql.types.portfolio_sums import (
     sum_parts,
 )
 from apps.api.graphql.types.rules import usernames
+from apps.market.queries import assets_named
 from apps.portfolios.domain.transactions import Event, Kind, Method
 from apps.portfolios.models import Portfolio as PortfolioRow
 from apps.portfolios.models import Position as PositionRow
 from apps.portfolios.models import Transaction as TransactionRow
 from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in, transactions_seen_by
+from apps.portfolios.services import ledger_now
 from apps.portfolios.used import MOVES
-from apps.portfolios.valuing import performance_of
+from apps.portfolios.valuing import performance_of, performance_of_asset
 from apps.public_ids import public_id_of, with_public_id
 
 # Each reads prices of many days.
@@ -186,8 +188,9 @@ class PortfoliosQuery(graphene.ObjectType):
             description="The first day; by default 365 days before the last. At the earliest its first."
         ),
         until=graphene.Date(description="The last day; by default today, in UTC, and at the latest."),
-        description="How a portfolio did in a period. Null where it is none, or is not yours. At most "
-        f"{PERFORMANCES_MOST} are answered in one request.",
+        asset=AssetId(description="Only what the portfolio holds of this asset, by its own trades and income."),
+        description="How a portfolio did in a period. Null where it is none, is not yours, or never held the asset. "
+        f"At most {PERFORMANCES_MOST} are answered in one request.",
     )
 
     sum_parts = graphene.Field(
@@ -217,7 +220,12 @@ class PortfoliosQuery(graphene.ObjectType):
         return with_public_id(portfolios_seen_by(info.context.owner()), id)
 
     def resolve_performance(
-        root: None, info: Any, portfolio: PythonUUID, since: date | None = None, until: date | None = None
+        root: None,
+        info: Any,
+        portfolio: PythonUUID,
+        since: date | None = None,
+        until: date | None = None,
+        asset: str | None = None,
     ) -> Asked | None:
         context = info.context
         rows = portfolios_seen_by(context.owner())
@@ -229,7 +237,13 @@ class PortfoliosQuery(graphene.ObjectType):
         today = now.astimezone(UTC).date()
         last = today if until is None else min(until, today)
         first = max(last, date(2, 1, 1)) - timedelta(days=365) if since is None else max(since, date(2, 1, 1))
-        return Asked(row, performance_of(row, since=first, until=last, now=now), now)
+        days = {"since": first, "until": last, "now": now}
+        if asset is None:
+            return Asked(row, performance_of(row, **days), now)
+        held = assets_named([asset], owner_id=row.owner_id).get(asset)
+        if held is None or not row.positions.filter(asset=held).exists():
+            return None
+        return Asked(row, performance_of_asset(row, ledger_now(row), held.pk, **days), now)
 
 
 def _positions(context: Context, portfolio_ids: list[int], paging: Paging) -> Mapping[int, Page]:
