@@ -1,8 +1,11 @@
 """The Celery application. Each setting answers a failure that was provoked; docs/operations.md says which."""
 
 import gc
+import inspect
+import logging
 import select
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from celery import Celery
@@ -14,6 +17,8 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from apps.pipeline import task_metrics  # noqa: F401 (connects to signals)
 from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, TICKS, other_queues, work_queues
+
+logger = logging.getLogger(__name__)
 
 
 class ReliableTask(DjangoTask):
@@ -27,6 +32,18 @@ class ReliableTask(DjangoTask):
         """Publish, waiting for the broker's confirm for 3 s at most."""
         options.setdefault("confirm_timeout", 3)
         return super().apply_async(args, kwargs, **options)
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Run without the named arguments that a newer version has added: while a release is rolled out, its messages
+        reach workers of the one before."""
+        if unknown := named.keys() - self._names:
+            logger.warning("arguments of another version ignored", extra={"arguments": sorted(unknown)})
+            named = {name: value for name, value in named.items() if name not in unknown}
+        return super().__call__(*args, **named)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(inspect.signature(self.run).parameters)
 
 
 # beat's task -> how often it is sent

@@ -5,7 +5,8 @@ from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 from django.db import connection
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet
+from django.db.models.functions import Coalesce
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.canary import is_not_canary
@@ -32,11 +33,21 @@ def _is_seen_by(user: AbstractBaseUser | AnonymousUser, *, alert: str = "") -> Q
     if not user.is_authenticated:
         return Q(pk__in=[])
     if getattr(user, "is_superuser", False):
-        return is_not_canary(f"{alert}owner")
+        return is_not_canary(f"{alert}owner") & ~_is_shown_as_own(user, alert=alert)
     own = Q(**{f"{alert}owner": user})
     if isinstance(user, PermissionsMixin) and user.has_perm("alerts.view_system_alerts"):
-        own |= Q(**{f"{alert}owner": None})
+        own |= Q(**{f"{alert}owner": None}) & ~_is_shown_as_own(user, alert=alert)
     return own
+
+
+def _is_shown_as_own(user: AbstractBaseUser | AnonymousUser, *, alert: str) -> Q:
+    """Match the operators' alerts about the health of what this user has an alert of their own about, of the same time:
+    who has no operators' channel has both, since their own is what notifies them."""
+    lasted = Q(opened_at__lte=Coalesce(OuterRef(f"{alert}resolved_at"), F("opened_at")))
+    lasted &= Q(resolved_at=None) | Q(resolved_at__gte=OuterRef(f"{alert}opened_at"))
+    subject = {name: OuterRef(f"{alert}{name}") for name in ("subject", "subject_id")}
+    own = Alert.objects.filter(lasted, owner=user, kind=Alert.Kind.HEALTH, **subject)
+    return Q(Exists(own), **{f"{alert}owner": None, f"{alert}kind": Alert.Kind.HEALTH})
 
 
 def open_health_alerts() -> dict[tuple[int | None, str, int], Alert]:

@@ -649,8 +649,6 @@ class Candle(models.Model):
                 name="candle_prices_in_range",
             )
         ]
-        # Serves prune, which drops the oldest of one resolution.
-        indexes = [models.Index(fields=["resolution", "at"], name="candle_by_age")]
 
     def __str__(self) -> str:
         return f"{self.get_resolution_display()} at {self.at}"

@@ -16,6 +16,7 @@ from apps.canary import CANARY, is_not_canary
 from apps.leases import IS_LEASED, LEASE_HAS_EXPIRED
 from apps.market.models import Asset, FeedEntry
 from apps.notify import domain
+from apps.notify.decision import Decision, decide, refuse
 from apps.notify.models import Attempt, Channel, Message, Notification, Silence
 from apps.rules.models import Rule
 
@@ -247,6 +248,11 @@ def may_be_notified(channel: Channel) -> bool:
     return channel.pk == CANARY or channel.owner.is_active
 
 
+def refusal_of(channel: Channel) -> Decision | None:
+    """Return why nothing is sent on a channel now, None where it may be. Reads its owner."""
+    return refuse(is_enabled=channel.is_enabled, may_be_notified=may_be_notified(channel))
+
+
 def is_refused_like_others(channel: Channel) -> bool:
     """Tell whether other channels of its kind are refused too, and nothing has got through on any since this one was:
     then the server that they share is to blame."""
@@ -471,12 +477,12 @@ def message_counts_of(user: AbstractBaseUser | AnonymousUser, *, since: datetime
 
 
 class ChannelThen(NamedTuple):
-    """One of a rule's channels at a moment. channel: `with_health`; quiet: how its quiet hours defer the rule's alert;
-    is_at_limit: it had reached its limit of messages for that minute."""
+    """One of a rule's channels at a moment. channel: `with_health`; decision: what is decided about the rule's alert
+    once it is due, None where the channel was made later; deferral: what defers it, where that is the decision."""
 
     channel: Channel
-    quiet: domain.Deferral | None
-    is_at_limit: bool
+    decision: Decision | None
+    deferral: domain.Deferral | None
 
 
 class NotificationOutlook(NamedTuple):
@@ -522,13 +528,23 @@ def notification_outlook(
         "owner_id": rule.owner_id,
         "severity": alert.severity if alert is not None and is_open else rule.severity,
     }
-    matching = domain.silences_matching(silences_in_force(now=moment), **about)
+    in_force = silences_in_force(now=moment)
+    matching = domain.silences_matching(in_force, **about)
     silences = silences_seen_by(user).in_bulk([one.silence_id for one in matching])
     rows = Channel.objects.filter(rule_channels__rule=rule)
     if not getattr(user, "is_superuser", False):
         rows = rows.filter(owner=user)
-    channels = list(with_health(rows.order_by("name"), now=now)[:CHANNELS_AT_ONCE])
+    rows = rows.select_related("owner").order_by("name")
+    channels = list(with_health(rows, now=now)[:CHANNELS_AT_ONCE])
     at_limit = _at_their_limit_at(moment, channels)
+
+    def decided(channel: Channel) -> ChannelThen:
+        if channel.created_at > moment:
+            return ChannelThen(channel, None, None)
+        deferral = domain.deferral_of(now=moment, silences=in_force, quiet=channel.quiet_hours, **about)
+        refusal, is_at_limit = refusal_of(channel), channel.pk in at_limit
+        return ChannelThen(channel, decide(refusal=refusal, is_at_limit=is_at_limit, deferral=deferral), deferral)
+
     notifications = Notification.objects.filter(event__alert=alert, event__kind=AlertEvent.Kind.OPENED, repeat=0)
     rows = (
         set(notifications.values_list("channel_id", flat=True)) if alert is not None else {one.pk for one in channels}
@@ -537,14 +553,7 @@ def notification_outlook(
         moment=moment,
         severity=about["severity"],
         silences=[silences[one.silence_id] for one in matching if one.silence_id in silences],
-        channels=[
-            ChannelThen(
-                one,
-                domain.deferral_of(now=moment, silences=(), quiet=one.quiet_hours, **about),
-                one.pk in at_limit,
-            )
-            for one in channels
-        ],
+        channels=[decided(one) for one in channels],
         alert=alert,
         is_open=is_open,
         not_notified=[one for one in channels if one.pk not in rows],

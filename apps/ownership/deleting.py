@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import QuerySet
 
 from apps.accounts.services import deleted_account
@@ -14,7 +14,8 @@ from apps.alerts.owned import delete_series_of
 from apps.market import services as market
 from apps.market.queries import every_feed
 from apps.notify.models import Message
-from apps.ownership.queries import entries_that_stay, rules_that_stay, why_not_deleted
+from apps.ownership.locks import why_locked
+from apps.ownership.queries import entries_that_stay, lock_superusers, rules_that_stay, why_not_deleted
 from apps.portfolios import services as portfolios
 from apps.rules import services as rules
 from apps.rules.models import Rule, RuleChange, Transition
@@ -42,17 +43,23 @@ def delete_account(*, user: User, now: datetime) -> None:
     except IntegrityError:
         # Something new of theirs was committed beside this transaction.
         raise AccountStays("Something of it was changed at this moment; try again.") from None
+    except OperationalError as error:
+        if why := why_locked(error):
+            raise AccountStays(why) from None
+        raise
     logger.info("account deleted", extra={"user_id": user_id})
 
 
 def _delete(user_id: int, *, now: datetime) -> None:
-    # All superusers, so that of the last two at once one stays.
-    accounts = User.objects.filter(pk=user_id) | User.objects.filter(is_superuser=True)
-    user = next(one for one in accounts.select_for_update(no_key=True).order_by("pk") if one.pk == user_id)
+    user = next(one for one in lock_superusers(besides_pk=user_id) if one.pk == user_id)
     if why := why_not_deleted(user):
         raise AccountStays(why)
     portfolios.empty_portfolios(owner_id=user_id)
     theirs = list(Rule.objects.select_for_update(no_key=True).filter(owner=user).order_by("pk"))
+    # What is over is no evaluation's business, and may be much: it goes before evaluations wait for this.
+    _drop(Alert.objects.filter(owner=user, resolved_at__isnull=False))
+    _drop(Message.objects.filter(channel__owner=user).exclude(status__in=Message.UNSENT))
+    _drop(Transition.objects.filter(rule__owner=user))
     changes = RuleChange.objects.filter(rule__in=theirs).order_by()
     # Nothing of theirs is evaluated meanwhile, so nothing of theirs opens.
     own = every_feed().filter(owner=user)

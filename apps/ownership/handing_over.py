@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.market import services as market
@@ -15,6 +15,7 @@ from apps.market.queries import assets_chosen
 from apps.notify.models import Channel, Notification, Silence
 from apps.notify.services import enqueue, set_channels
 from apps.owned_ids import is_owned
+from apps.ownership.locks import why_locked
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleChange
@@ -75,7 +76,6 @@ def _why_it_stays(document: object, *, owner: User, to: User) -> str:
     return ""
 
 
-@transaction.atomic
 def hand_over_rules(*, owner: User, to: User, channels: Sequence[Channel], now: datetime) -> HandOver:
     """Make the rules of one person another's, with all of their alerts and with the silences of them that last, and
     return what went. They notify these channels of the new owner's from now on, at first of what is open. Raises
@@ -85,6 +85,16 @@ def hand_over_rules(*, owner: User, to: User, channels: Sequence[Channel], now: 
     """
     if any(channel.owner_id != to.pk for channel in channels):
         raise ValueError("rules notify only channels of their owner")
+    try:
+        return _hand_over(owner=owner, to=to, channels=channels, now=now)
+    except OperationalError as error:
+        if why := why_locked(error):
+            raise HandOverRefused(why) from None
+        raise
+
+
+@transaction.atomic
+def _hand_over(*, owner: User, to: User, channels: Sequence[Channel], now: datetime) -> HandOver:
     # In order, so that two hand-overs do not wait for each other; and whoever saves a rule waits here.
     people = User.objects.select_for_update(no_key=True).filter(pk__in=(owner.pk, to.pk)).order_by("pk")
     by_id = {one.pk: one for one in people}

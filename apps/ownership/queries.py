@@ -15,6 +15,7 @@ from apps.rules.queries import rules_of
 
 # Apps whose rows belong to the installation.
 _OF_THE_INSTALLATION = ("auth", "market", "sources")
+LAST_SUPERUSER = "This is the last account that may do everything. Make another superuser first."
 
 Counts = list[tuple[str, int]]
 
@@ -71,7 +72,15 @@ def why_not_deleted(user: User) -> str:
     """Return why the account cannot be deleted, or ""."""
     if user.pk < 0:
         return "It is an account of the installation's own."
-    others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
-    if user.is_superuser and not others.exists():
-        return "This is the last account that may do everything. Make another superuser first."
-    return ""
+    return LAST_SUPERUSER if user.is_superuser and not has_other_superuser(user) else ""
+
+
+def has_other_superuser(user: User) -> bool:
+    """Tell whether somebody besides `user` may do everything, and can sign in."""
+    return User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk).exists()
+
+
+def lock_superusers(*, besides_pk: int) -> list[User]:
+    """Return the superusers and the account of this id, locked, so that of the last two who go at once one stays."""
+    accounts = User.objects.filter(pk=besides_pk) | User.objects.filter(is_superuser=True)
+    return list(accounts.select_for_update(no_key=True).order_by("pk"))

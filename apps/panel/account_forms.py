@@ -10,6 +10,7 @@ from unfold.forms import UserChangeForm, UserCreationForm
 
 from apps.accounts.domain import is_latin
 from apps.accounts.queries import is_name_taken
+from apps.ownership.queries import LAST_SUPERUSER, has_other_superuser, lock_superusers
 
 
 class OneName:
@@ -28,8 +29,26 @@ class OneName:
         return name
 
 
+# What an account needs so that it may enter the admin and do everything there -> what it would no longer be able to.
+_OF_SUPERUSERS = {"is_active": "sign in", "is_superuser": "do everything", "is_staff": "enter these pages"}
+
+
 class RenamedForm(OneName, UserChangeForm):
-    """An account that there is."""
+    """An account that there is. The last superuser stays one: without any, nobody could make one here."""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean()
+        lost = [name for name in _OF_SUPERUSERS if name in cleaned and not cleaned[name]]
+        if not lost:
+            return cleaned
+        # In the transaction of the page.
+        accounts = {one.pk: one for one in lock_superusers(besides_pk=self.instance.pk)}
+        before = accounts[self.instance.pk]
+        if before.is_superuser and before.is_active and not has_other_superuser(before):
+            for name in lost:
+                if getattr(before, name):
+                    self.add_error(name, ValidationError(f"{LAST_SUPERUSER} Nobody could {_OF_SUPERUSERS[name]}."))
+        return cleaned
 
 
 class InvitedForm(OneName, forms.ModelForm):

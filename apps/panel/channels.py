@@ -249,7 +249,7 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
             {
                 "about": about if event.pk else "An invented alert",
                 "text": shown.text,
-                "deferred": describe_deferrals(shown, now=now),
+                "deferred": describe_deferrals(shown),
                 "is_whole": shown.is_whole,
                 "errors": [
                     f"{form.fields[name].label}: {error}"

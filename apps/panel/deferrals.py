@@ -7,17 +7,21 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.notify import domain, queries
+from apps.notify.decision import Decision
 from apps.notify.models import Channel, Notification, Silence
 from apps.notify.services import WouldSend
 
 
-def describe_deferrals(shown: WouldSend, *, now: datetime) -> str:
-    """Return what would delay a message that is previewed, "" where nothing would. Its channel may be unsaved."""
-    if shown.deferred_by is not None:
-        return describe_deferral(shown.deferred_by)
-    if shown.channel.pk is not None and queries.is_at_its_limit(shown.channel, now=now):
-        return f"It waits: {describe_limit(shown.channel)} is used up. What is more comes together in the next."
-    return ""
+def describe_deferrals(shown: WouldSend) -> str:
+    """Return what would delay a message that is previewed, or keep it from being sent, "" where nothing would."""
+    match shown.decision:
+        case Decision.CHANNEL_DISABLED:
+            return "Nothing is sent: the channel is disabled."
+        case Decision.OWNER_INACTIVE:
+            return f"Nothing is sent: the account of its owner, {shown.channel.owner}, is not active."
+        case Decision.AT_LIMIT:
+            return f"It waits: {describe_limit(shown.channel)} is used up. What is more comes together in the next."
+    return describe_deferral(shown.deferral) if shown.deferral is not None else ""
 
 
 def describe_deferral(deferred_by: domain.Deferral) -> str:

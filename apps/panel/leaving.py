@@ -16,7 +16,7 @@ from apps.alerts.models import Alert
 from apps.notify.models import Channel
 from apps.ownership.deleting import AccountStays, delete_account
 from apps.ownership.handing_over import HandOver, HandOverRefused, hand_over_rules, plan_hand_over
-from apps.ownership.queries import counts_of, counts_staying, why_not_deleted
+from apps.ownership.queries import counts_of, counts_staying, lock_superusers, why_not_deleted
 from apps.rules.queries import rules_of
 
 KEEP, DEACTIVATE, DELETE = "keep", "deactivate", "delete"
@@ -175,6 +175,9 @@ def _do(page: Any, request: HttpRequest, form: LeavingForm, person: User) -> Htt
         delete_account(user=person, now=now)
         said.append(f"The account {person} is deleted.")
     elif then == DEACTIVATE and person.is_active:
+        lock_superusers(besides_pk=person.pk)
+        if why := why_not_deleted(person):
+            raise AccountStays(why)
         person.is_active = False
         person.save(update_fields=["is_active"])
         page.log_change(request, person, "Made inactive.")

@@ -378,7 +378,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             "rule": rule,
             "is_example": not event.pk,
             "alert": event.alert,
-            "shown": [(one, describe_deferrals(one, now=now)) for one in shown],
+            "shown": [(one, describe_deferrals(one)) for one in shown],
         }
         return TemplateResponse(request, "panel/would_send.html", context)
 

@@ -12,7 +12,8 @@ from django.utils.html import format_html
 from apps.alerts.models import Alert
 from apps.market.models import Asset
 from apps.notify import queries
-from apps.notify.domain import moment
+from apps.notify.decision import Decision, wait_for_group
+from apps.notify.domain import Deferral, moment
 from apps.notify.models import Channel, Silence
 from apps.panel.alert_notifications import NOTIFICATION_HEADERS, notification_rows
 from apps.panel.deferrals import describe_limit
@@ -86,25 +87,30 @@ def notified_beside(
 
 
 def describe_outlook(one: queries.ChannelThen, *, outlook: queries.NotificationOutlook) -> str:
-    """Return when an alert of the rule notifies a channel at that moment, or all reasons why it does not."""
-    channel = one.channel
-    reasons = []
-    if not channel.is_enabled:
-        reasons.append("not notified: the channel is disabled")
-    if channel.created_at > outlook.moment:
-        reasons.append(f"not notified: the channel was made later, at {moment(channel.created_at)}")
-    if outlook.silences:
-        longest = outlook.silences[0]
-        reasons.append(f"held back until {moment(longest.ends_at)} by the silence “{longest.comment}”")
-    if one.quiet is not None:
-        reasons.append(f"held back until {moment(one.quiet.until)} by quiet hours, {_quiet_hours(channel)}")
-    if one.is_at_limit:
-        reasons.append(f"waits for room within {describe_limit(channel)}")
-    if reasons:
-        return "; ".join(reasons)
-    if channel.group_wait_seconds and outlook.severity != "critical":
-        return f"notified, after waiting {channel.group_wait_seconds} s for more alerts"
-    return "notified at once"
+    """Return when an alert of the rule notifies a channel at that moment, or the reason that is decided why not."""
+    channel, deferral = one.channel, one.deferral
+    until = f"held back until {moment(deferral.until)} by" if deferral is not None else ""
+    match one.decision:
+        case None:
+            return f"not notified: the channel was made later, at {moment(channel.created_at)}"
+        case Decision.CHANNEL_DISABLED:
+            return "not notified: the channel is disabled"
+        case Decision.OWNER_INACTIVE:
+            return f"not notified: the account of its owner, {channel.owner}, is not active"
+        case Decision.AT_LIMIT:
+            return f"waits for room within {describe_limit(channel)}"
+        case Decision.SILENCED:
+            return f"{until} {_silence_named(outlook, deferral)}"
+        case Decision.QUIET_HOURS:
+            return f"{until} quiet hours, {_quiet_hours(channel)}"
+    wait = wait_for_group(severity=outlook.severity, group_wait_seconds=channel.group_wait_seconds)
+    return f"notified, after waiting {wait.seconds} s for more alerts" if wait else "notified at once"
+
+
+def _silence_named(outlook: queries.NotificationOutlook, deferral: Deferral | None) -> str:
+    """Return a silence as a phrase: with its comment where the reader may see it."""
+    silence_id = deferral.silence_id if deferral is not None else None
+    return next((f"the silence “{one.comment}”" for one in outlook.silences if one.pk == silence_id), "a silence")
 
 
 def whose(silence: Silence) -> str:

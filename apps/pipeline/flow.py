@@ -38,7 +38,7 @@ from apps.market.derived.deriving import claim_feeds_to_derive, derive_next
 from apps.market.derived.queries import feeds_made_of
 from apps.notify import queries as notify_queries
 from apps.notify import services as notify
-from apps.notify.services.planning import Planned
+from apps.notify.decision import Decision
 from apps.pipeline.heartbeat import ping_if_due
 from apps.pipeline.queues import BACKTESTS, FETCHES, NOTIFICATIONS, RETRIES, analysis_queue, readers
 from apps.pipeline.totals import totals_of
@@ -239,7 +239,7 @@ def _plan(channel_id: int, *, now: datetime) -> bool:
     tick tries again.
     """
     with _stopping_no_other("channel not planned", channel=channel_id):
-        return notify.plan(channel_id=channel_id, now=now) is Planned.MESSAGE
+        return notify.plan(channel_id=channel_id, now=now) is Decision.SEND
     return False
 
 

@@ -1,11 +1,12 @@
 """Alerts about what has stopped: whose they are, who is notified, and when they are over."""
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
-from apps.alerts.queries import alerts_of
+from apps.alerts.queries import alerts_of, last_events_of
 from apps.alerts.services import acknowledge
 from apps.health.models import Check, Problem
 from apps.health.services import check, note_tick
@@ -142,6 +143,33 @@ def test_an_owner_who_gets_the_operators_alerts_is_notified_once(feed, operators
     run(0, 80)
     assert set(alerts()) == {(None, "feed", feed.pk), ("ada", "feed", feed.pk)}
     assert sorted(notified()) == [("Inbox", "opened", "feed"), ("Operators", "opened", "feed")]
+
+
+def test_a_superuser_without_a_channel_of_operators_sees_one_alert_and_is_notified_of_it(feed, ada, admin_user):
+    make_rule(admin_user, assets=["BTC-USD"], condition=above(100))
+    evaluate_pending(feed_id=feed.pk)
+    fail(feed)
+    run(0, 80)
+    key = ("feed", feed.pk)
+    assert set(alerts()) == {(None, *key), ("ada", *key), ("admin", *key)}
+    assert sorted(notified()) == [("Inbox", "opened", "feed"), ("Inbox for errors", "opened", "feed")]
+
+    def seen(user):
+        shown = alerts_of(user).filter(subject="feed").values_list("owner__username", flat=True)
+        steps = last_events_of(user, limit=100)
+        assert {one.alert.owner_id for one in steps} == set(alerts_of(user).values_list("owner", flat=True))
+        return sorted(map(str, shown))
+
+    root = User.objects.create_superuser("root")
+    assert (seen(admin_user), seen(root), seen(ada)) == (["ada", "admin"], ["None", "ada", "admin"], ["ada"])
+    FeedHead.objects.update(failures=0)
+    run(100, 100)
+    assert seen(admin_user) == ["ada", "admin"]
+    # The next one begins after his rule is deleted: then it is no alert of his.
+    Rule.objects.filter(owner=admin_user).update(deleted_at=at(100))
+    fail(feed)
+    run(120, 200)
+    assert seen(admin_user) == ["None", "ada", "ada", "admin"]
 
 
 def test_a_restart_notifies_nobody(feed, operators):

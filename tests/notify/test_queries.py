@@ -104,7 +104,7 @@ def test_a_limit_counts_the_minute_before_the_moment(rule, feed, limit, is_at_li
     notify_all()
     Channel.objects.update(messages_per_minute=limit)
     Message.objects.update(created_at=at(20))
-    assert [outlook(rule, seconds=at).channels[0].is_at_limit for at in (19, 20, 79, 80)] == [
+    assert [outlook(rule, seconds=at).channels[0].decision == "at_limit" for at in (19, 20, 79, 80)] == [
         *(False, is_at_limit, is_at_limit, False)
     ]
 

@@ -3,10 +3,12 @@
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
+from django.test import Client
 from django.urls import reverse
 
 from apps.accounts import roles
 from tests.builders import make_notified_alerts, make_operator, make_owner
+from tests.threads import at_once
 
 PASSWORDS = {"password1": "a long enough phrase", "password2": "a long enough phrase"}
 ADD = "/admin/auth/user/add/"
@@ -308,3 +310,46 @@ def test_nobody_is_deleted_with_their_rules(admin_client, admin_user):
     page = reverse("admin:auth_user_delete", args=[admin_user.pk])
     assert admin_client.post(page, {"post": "yes"}).status_code == 403
     assert User.objects.count() == 1
+
+
+OF_SUPERUSERS = {"is_active": "on", "is_superuser": "on", "is_staff": "on"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("without", OF_SUPERUSERS)
+def test_the_last_superuser_stays_one_and_the_field_says_so(admin_client, admin_user, without):
+    # One who cannot sign in is no other.
+    User.objects.create_superuser("idle", is_active=False)
+    before = powers(admin_user)
+    form = {"username": "admin", "email": "other@example.org"} | OF_SUPERUSERS
+    del form[without]
+    answer = admin_client.post(change(admin_user), form)
+    assert set(answer.context["adminform"].form.errors) == {without}
+    assert "Make another superuser first." in answer.text
+    assert powers(admin_user) == before
+    User.objects.create_superuser("root")
+    assert admin_client.post(change(admin_user), form).status_code == 302
+    assert getattr(User.objects.get(pk=admin_user.pk), without) is False
+
+
+@pytest.mark.django_db
+def test_the_last_superuser_is_changed_otherwise(admin_client, admin_user):
+    form = {"username": "admin", "email": "other@example.org"} | OF_SUPERUSERS
+    assert admin_client.post(change(admin_user), form).status_code == 302
+    assert User.objects.get().email == "other@example.org"
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+def test_of_two_superusers_who_make_each_other_inactive_at_once_one_stays():
+    both = [User.objects.create_superuser(name) for name in ("ada", "eve")]
+    browsers = [Client() for _ in both]
+    for browser, user in zip(browsers, both, strict=True):
+        browser.force_login(user)
+
+    def switch_off(browser, other):
+        form = {"username": other.username, "email": "", "is_superuser": "on", "is_staff": "on"}
+        return browser.post(change(other), form).status_code
+
+    answers = at_once(*(lambda one=one: switch_off(*one) for one in zip(browsers, reversed(both), strict=True)))
+    assert User.objects.filter(is_active=True).count() == 1, answers

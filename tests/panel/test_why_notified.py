@@ -142,13 +142,28 @@ def test_what_is_critical_is_notified_at_once_also_in_quiet_hours(as_ada, rule):
     assert meets(as_ada, rule) == ["notified at once"]
 
 
-def test_all_that_keeps_an_alert_back_is_said(as_ada, ada, rule):
+def test_of_several_reasons_the_one_that_counts_is_shown(as_ada, ada, rule):
     silence(ada)
-    Channel.objects.update(is_enabled=False, quiet_from=time(11), quiet_until=time(14))
-    assert meets(as_ada, rule) == [
-        "not notified: the channel is disabled; held back until 2026-03-02 13:00:00 UTC by the silence “works”; "
-        "held back until 2026-03-02 14:00:00 UTC by quiet hours, 11:00 to 14:00 in UTC"
+    channel = Channel.objects.get()
+    Message.objects.create(channel=channel, subject="", text="", next_attempt_at=START)
+    Message.objects.update(created_at=at(0))
+    Channel.objects.update(quiet_from=time(11), quiet_until=time(14), messages_per_minute=1)
+    seen = [meets(as_ada, rule)]
+    Channel.objects.update(messages_per_minute=0)
+    seen.append(meets(as_ada, rule))
+    Channel.objects.update(is_enabled=False)
+    seen.append(meets(as_ada, rule))
+    assert seen == [
+        ["waits for room within the channel's limit of 1 message a minute"],
+        ["held back until 2026-03-02 13:00:00 UTC by the silence “works”"],
+        ["not notified: the channel is disabled"],
     ]
+
+
+def test_the_channel_of_somebody_inactive_is_not_notified_and_the_page_says_so(admin_client, ada, rule):
+    type(ada).objects.update(is_active=False)
+    type(ada).objects.filter(username="admin").update(is_active=True)
+    assert meets(admin_client, rule) == ["not notified: the account of its owner, ada, is not active"]
 
 
 def test_a_channel_says_what_it_wants_and_how_it_does(as_ada, rule):

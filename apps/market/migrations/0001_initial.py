@@ -349,10 +349,6 @@ class Migration(migrations.Migration):
             model_name='unconfirmedquote',
             constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range'),
         ),
-        migrations.AddIndex(
-            model_name='candle',
-            index=models.Index(fields=['resolution', 'at'], name='candle_by_age'),
-        ),
         migrations.AddConstraint(
             model_name='candle',
             constraint=models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('-1E+12')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range'),

@@ -2,7 +2,7 @@
 
 import logging
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby, islice, pairwise
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 # One transaction: so long may a prune or a second roll-up have to wait, and so much may a crash cost.
 ENTRIES_AT_ONCE, QUOTES_AT_ONCE = 5_000, 50_000
 MINUTE, HOUR, DAY = Candle.Resolution
+_MINUTE = MINUTE * 1_000_000
 # Resolution -> that of the candles it is made of; minutes are made of quotes. Days are not made of minutes, which are
 # not kept for ever.
 _PARTS: Mapping[int, int] = {HOUR: MINUTE, DAY: HOUR}
@@ -225,7 +226,7 @@ def _with_stored(added: Sequence[Span], *, resolution: int) -> list[Span]:
         wider = known.get((one.asset_id, one.at))
         if wider is None:
             made.append(one)
-        elif wider.last_at < one.first_at - one.first_at % 60_000_000:
+        elif wider.last_at < one.first_at - one.first_at % _MINUTE:
             made.append(_merged((wider, one), at=one.at))
         else:
             touched.add((one.asset_id, one.at))
@@ -279,25 +280,27 @@ def _minutes(
     *,
     since: datetime,
     until: datetime,
-    entry_ids: set[int] | None = None,
-    touched: set[tuple[int, int]] | None = None,
+    entry_ids: Collection[int] = (),
+    touched: Collection[tuple[int, int]] = (),
 ) -> list[Span]:
     """Return the minutes in [since, until) with a quote of these entries, or of those (asset id, beginning)."""
-    quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until)
-    wanted = set(touched or ())
+    quotes = Quote.objects.filter(asset__in=asset_ids, late=False, at__gte=since, at__lt=until).order_by("asset", "at")
     switches = queries.switches_before(until, dict.fromkeys(asset_ids, epoch_microseconds(since)))
-
-    def spans() -> Iterable[Span]:
-        rows = _rows(quotes.order_by("asset_id", "at"), "asset_id", "at", "price", "volume", "entry_id")
-        for asset_id, at, price, volume, entry_id in rows:
-            begins = at - at % 60_000_000
-            seen = _seen_at(at, price, switches[asset_id]) if asset_id in switches else None
-            if entry_ids is not None and entry_id in entry_ids:
-                wanted.add((asset_id, begins))
-            # As a minute of its own, which it is where no other quote is in it.
-            yield Span(asset_id, begins, price, price, price, price, 1, at, at, at, at, volume, 0, 0, seen)
-
-    return [_merged(parts, at=key[1]) for key, parts in _by_span(spans(), MINUTE) if key in wanted]
+    made: list[Span] = []
+    # By hand, one minute at a time: where each quote is a minute of its own, groupby() takes as long as all the rest.
+    minute: list[Span] = []
+    asset, begins, is_wanted = 0, 0, False
+    for asset_id, at, price, volume, entry_id in _rows(quotes, "asset_id", "at", "price", "volume", "entry_id"):
+        if at - begins >= _MINUTE or asset_id != asset:
+            if is_wanted:
+                made.append(_merged(minute, at=begins))
+            minute, asset, begins, is_wanted = [], asset_id, at - at % _MINUTE, False
+        seen = _seen_at(at, price, switches[asset_id]) if asset_id in switches else None
+        minute.append(Span(asset_id, begins, price, price, price, price, 1, at, at, at, at, volume, 0, 0, seen))
+        is_wanted = is_wanted or entry_id in entry_ids or (asset_id, begins) in touched
+    if is_wanted:
+        made.append(_merged(minute, at=begins))
+    return made
 
 
 def _by_span(parts: Iterable[Span], resolution: int) -> Iterable[tuple[tuple[int, int], list[Span]]]:

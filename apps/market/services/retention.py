@@ -18,7 +18,7 @@ from apps.market.models import (
     Split,
     SupersededQuote,
 )
-from apps.market.queries import every_feed
+from apps.market.queries import every_asset, every_feed
 from apps.market.services.log import retention
 
 DAY = timedelta(days=1)
@@ -27,6 +27,7 @@ DAYS_AHEAD = 2
 HISTORY_GRACE = timedelta(days=1)
 PAST = (FeedEntry.Kind.HISTORY, FeedEntry.Kind.CORRECTION)
 PRUNED_AT_ONCE = 5_000
+ASSETS_AT_ONCE = 500
 
 
 def prune_quotes(*, now: datetime, dry_run: bool = False) -> dict[date, int]:
@@ -111,18 +112,20 @@ def prune_minute_candles(*, dry_run: bool = False) -> int:
 
 
 def _prune_minutes(feed_id: int, *, since: datetime, until: datetime, dry_run: bool) -> int:
-    rows = Candle.objects.filter(
-        resolution=Candle.Resolution.MINUTE, asset__feed=feed_id, at__gte=since, at__lt=until
-    ).order_by("at")
+    rows = Candle.objects.filter(resolution=Candle.Resolution.MINUTE, at__gte=since, at__lt=until).order_by()
     for asset_id, effective_at in Split.objects.filter(asset__feed=feed_id).values_list("asset_id", "effective_at"):
         day = _midnight(effective_at.date())
         rows = rows.exclude(asset=asset_id, at__gte=day, at__lt=day + DAY)
-    if dry_run:
-        return rows.count()
+    asset_ids = list(every_asset().filter(feed=feed_id).order_by("pk").values_list("pk", flat=True))
     dropped = 0
-    # In parts, each well within the statement's time limit.
-    while pks := list(rows.values_list("pk", flat=True)[:PRUNED_AT_ONCE]):
-        dropped += Candle.objects.filter(pk__in=pks).delete()[0]
+    # A step into the primary key for each asset; in parts, each well within the statement's time limit.
+    for begin in range(0, len(asset_ids), ASSETS_AT_ONCE):
+        some = rows.filter(asset__in=asset_ids[begin : begin + ASSETS_AT_ONCE])
+        if dry_run:
+            dropped += some.count()
+            continue
+        while pks := list(some.values_list("pk", flat=True)[:PRUNED_AT_ONCE]):
+            dropped += Candle.objects.filter(pk__in=pks).delete()[0]
     return dropped
 
 

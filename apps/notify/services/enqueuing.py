@@ -1,19 +1,17 @@
 """Creates notifications for alert events: the rows that the outbox sends."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.contrib.auth import get_user_model
 from django.db.models import F, Q
 
 from apps.alerts.models import Alert, AlertEvent
-from apps.canary import CANARY
+from apps.notify.decision import wait_for_group
 from apps.notify.models import Channel, Notification, RuleChannel
-from apps.notify.queries import operator_channels
+from apps.notify.queries import operator_channels, refusal_of
 from apps.notify.services.channels import channel_that_works, inbox_of
 
-# The owner of a channel is active, or is the canary's, which never is.
-MAY_BE_NOTIFIED = Q(channel__owner__is_active=True) | Q(channel=CANARY)
 # A channel is no longer notified of an alert that was handed to another owner with its rule.
 OF_THE_ALERTS_OWNER = Q(event__alert__owner=None) | Q(event__alert__owner=F("channel__owner"))
 # The subject of an alert -> the way from a rule's channel to it: what the rule watches, or the other
@@ -48,9 +46,10 @@ def _enqueue_opened(opened: Sequence[AlertEvent], *, now: datetime) -> int:
         return 0
     channels: dict[int, list[Channel]] = {}
     rule_ids = {one.alert.rule_id for one in opened} - {None}
-    links = RuleChannel.objects.filter(MAY_BE_NOTIFIED, rule__in=rule_ids, channel__is_enabled=True)
-    for link in links.select_related("channel").order_by("channel_id"):
-        channels.setdefault(link.rule_id, []).append(link.channel)
+    links = RuleChannel.objects.filter(rule__in=rule_ids).select_related("channel__owner")
+    for link in links.order_by("channel_id"):
+        if refusal_of(link.channel) is None:
+            channels.setdefault(link.rule_id, []).append(link.channel)
     of_operators = operator_channels() if any(one.alert.owner_id is None for one in opened) else []
     about_subjects = _channels_about_subjects([one.alert for one in opened if one.alert.subject])
     notifications = []
@@ -128,5 +127,4 @@ def _enqueue_following(following: Sequence[AlertEvent], *, now: datetime) -> int
 
 
 def _due_at(event: AlertEvent, *, channel: Channel, now: datetime) -> datetime:
-    wait = 0 if event.alert.severity == "critical" else channel.group_wait_seconds
-    return now + timedelta(seconds=wait)
+    return now + wait_for_group(severity=event.alert.severity, group_wait_seconds=channel.group_wait_seconds)

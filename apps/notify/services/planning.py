@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 
 from django.conf import settings
 from django.db import transaction
@@ -15,6 +14,7 @@ from django.urls import reverse
 from apps.alerts.models import AlertEvent
 from apps.alerts.wording import describe_correction
 from apps.notify import domain, queries
+from apps.notify.decision import Decision, decide
 from apps.notify.models import Channel, Message, Notification
 
 logger = logging.getLogger(__name__)
@@ -28,19 +28,9 @@ _EVENTS = {
 _JOINING = (AlertEvent.Kind.RESOLVED, AlertEvent.Kind.CORRECTED)
 
 
-class Planned(StrEnum):
-    """What came of planning a channel: a message, or why there is none."""
-
-    MESSAGE = "message"
-    NO_CHANNEL = "no_channel"
-    NOTHING_DUE = "nothing_due"
-    AT_LIMIT = "at_limit"
-    DEFERRED = "deferred"
-
-
-def plan(*, channel_id: int, now: datetime) -> Planned:
+def plan(*, channel_id: int, now: datetime) -> Decision:
     """Create the message for a channel's due notifications, and return that there is something new to send, or why
-    not.
+    not: of several reasons, that of the first notification.
 
     As soon as one notification is due, the others that wait with it go into the same message. A channel that has
     reached its limit for this minute waits on, with all of its notifications. Notifications that a silence or quiet
@@ -51,30 +41,42 @@ def plan(*, channel_id: int, now: datetime) -> Planned:
         # shared out between two planners, would become two messages in any order.
         channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
         if channel is None:
-            return Planned.NO_CHANNEL
+            return Decision.NO_CHANNEL
         notifications = queries.notifications_to_plan(channel_id=channel_id, now=now)
         if not any(queries.is_to_plan(notification, now=now) for notification in notifications):
-            return Planned.NOTHING_DUE
+            return Decision.NOTHING_DUE
         if queries.is_at_its_limit(channel, now=now):
-            return Planned.AT_LIMIT
-        notifications = _without_moot_reminders(_without_deferred(notifications, now=now))
+            return decide(is_at_limit=True, deferral=None)
+        decided = _decide_each(notifications, now=now)
+        _defer(decided)
+        notifications = _without_moot_reminders([one for one, decision, _ in decided if decision is Decision.SEND])
         # Notifications in their group wait go early with one that is due, but not with one that is deferred.
         if not any(queries.is_to_plan(notification, now=now) for notification in notifications):
-            return Planned.DEFERRED
+            return next((one for _, one, _ in decided if one is not Decision.SEND), Decision.NOTHING_DUE)
         _write_messages(notifications, channel=channel, now=now)
         channel.dispatched_at = now
         channel.save(update_fields=["dispatched_at"])
-    return Planned.MESSAGE
+    return Decision.SEND
 
 
-def _without_deferred(notifications: Sequence[Notification], *, now: datetime) -> list[Notification]:
-    """Return the notifications that nothing defers; the due time of the others moves to the end of what defers them."""
+_Decided = tuple[Notification, Decision, domain.Deferral | None]
+
+
+def _decide_each(notifications: Sequence[Notification], *, now: datetime) -> list[_Decided]:
+    """Return what is decided about each notification of a channel within its limit, with what defers it."""
     silences = queries.silences_in_force(now=now)
-    free, deferred = [], []
-    for notification in notifications:
-        deferral = queries.deferral_now(notification, silences=silences, now=now)
+    deferrals = [queries.deferral_now(one, silences=silences, now=now) for one in notifications]
+    return [
+        (one, decide(is_at_limit=False, deferral=deferral), deferral)
+        for one, deferral in zip(notifications, deferrals, strict=True)
+    ]
+
+
+def _defer(decided: Sequence[_Decided]) -> None:
+    """Move the due time of each notification that something defers to the end of that."""
+    deferred = []
+    for notification, _, deferral in decided:
         if deferral is None:
-            free.append(notification)
             continue
         notification.deferred_by = (
             Notification.Deferral.QUIET if deferral.silence_id is None else Notification.Deferral.SILENCE
@@ -91,7 +93,6 @@ def _without_deferred(notifications: Sequence[Notification], *, now: datetime) -
         if notification.silence_id is None or ends.get(notification.silence_id) == notification.due_at
     ]
     Notification.objects.bulk_update(deferred, ["deferred_by", "silence", "due_at"], batch_size=1_000)
-    return free
 
 
 def _without_moot_reminders(notifications: Sequence[Notification]) -> list[Notification]:

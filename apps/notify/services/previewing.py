@@ -11,6 +11,7 @@ from apps.alerts.models import Alert, AlertEvent
 from apps.market.models import Asset
 from apps.market.queries import assets_chosen
 from apps.notify import domain, queries
+from apps.notify.decision import Decision, decide
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message, Notification
 from apps.notify.services.channels import send_test
@@ -29,12 +30,14 @@ EXAMPLE = "An example"
 
 @dataclass(frozen=True, slots=True)
 class WouldSend:
-    """What would be sent on a channel now. text: in the form of its transport; deferred_by: what would defer it;
-    is_whole: false where the channel cannot send with its settings, and text is only subject and text."""
+    """What would be sent on a channel now. text: in the form of its transport; decision: whether it would be sent at
+    once, or why not; deferral: what would defer it; is_whole: false where the channel cannot send with its settings,
+    and text is only subject and text."""
 
     channel: Channel
     text: str
-    deferred_by: domain.Deferral | None
+    decision: Decision
+    deferral: domain.Deferral | None
     is_whole: bool
 
 
@@ -74,13 +77,20 @@ def would_send(*, channel: Channel, event: AlertEvent, now: datetime) -> WouldSe
     items = [item_of(notification)]
     message = Message(channel=channel, items=[domain.as_data(one) for one in items])
     message.subject, message.text = compose_message(message, items, channel=channel)
-    deferred_by = queries.deferral_now(notification, silences=queries.silences_in_force(now=now), now=now)
+    deferral = queries.deferral_now(notification, silences=queries.silences_in_force(now=now), now=now)
+    # One that is about to be made has no owner yet, and has sent nothing.
+    is_made = channel.pk is not None
+    decision = decide(
+        refusal=queries.refusal_of(channel) if is_made else None,
+        is_at_limit=is_made and queries.is_at_its_limit(channel, now=now),
+        deferral=deferral,
+    )
     try:
         transport = transport_named(channel.kind)
         text = transport.preview(_unsigned(render(message)), transport.validate(channel.transport_settings))
     except (ChannelInvalid, DecryptionError):
-        return WouldSend(channel, f"{message.subject}\n\n{message.text}", deferred_by, is_whole=False)
-    return WouldSend(channel, text, deferred_by, is_whole=True)
+        return WouldSend(channel, f"{message.subject}\n\n{message.text}", decision, deferral, is_whole=False)
+    return WouldSend(channel, text, decision, deferral, is_whole=True)
 
 
 def _unsigned(rendered: RenderedMessage) -> RenderedMessage:

@@ -119,7 +119,7 @@ def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | 
         channel = rows.filter(pk=channel_id).first()
         if channel is None:
             return None
-        if not channel.is_enabled or not queries.may_be_notified(channel):
+        if queries.refusal_of(channel) is not None:
             _give_up(queries.given_up_with(channel), channel=channel, now=now)
             return None
         if channel.resume_at is not None and channel.resume_at > now:

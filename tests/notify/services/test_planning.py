@@ -489,4 +489,4 @@ def test_planning_says_why_there_is_no_message(feed, rule, channel):
     evaluate(feed, (1, "99"))
     seen.append(planned())
 
-    assert seen == ["nothing_due", "deferred", "message", "at_limit"]
+    assert seen == ["nothing_due", "silenced", "send", "at_limit"]

@@ -31,7 +31,7 @@ def test_the_last_alert_is_shown_as_it_was_sent(feed, rule, channel, outside):
 
     # But for the address of the message itself, of which there is none.
     assert preview.text == outside.rendered_messages[0].text
-    assert (preview.deferred_by, preview.is_whole) == (None, True)
+    assert (preview.decision, preview.deferral, preview.is_whole) == ("send", None, True)
     assert (Message.objects.count(), Notification.objects.count()) == before
 
 
@@ -48,7 +48,8 @@ def test_what_holds_it_back_now_is_said(feed, rule, channel):
         author=rule.owner, owner=rule.owner, rule=rule, starts_at=now, ends_at=now + timedelta(hours=1), comment="x"
     )
 
-    assert _would_send(channel, rule).deferred_by.silence_id == silence.pk
+    preview = _would_send(channel, rule)
+    assert (preview.decision, preview.deferral.silence_id) == ("silenced", silence.pk)
 
 
 def test_a_channel_that_cannot_send_as_it_is_set_shows_subject_and_text(rule, channel):

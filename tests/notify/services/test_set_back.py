@@ -20,7 +20,7 @@ def test_what_waits_for_its_group_is_planned_at_once(feed, rule, channel):
     Notification.objects.update(due_at=now + HOUR)
 
     assert queries.channels_to_plan(now=now) == [channel.pk]
-    assert services.plan(channel_id=channel.pk, now=now) == "message"
+    assert services.plan(channel_id=channel.pk, now=now) == "send"
     assert Message.objects.count() == 1
 
 
