@@ -27,6 +27,7 @@ from apps.site import (
     probes,
     reconciling,
     series,
+    transactions,
 )
 from apps.site import views as site
 from apps.site.market import AssetName
@@ -72,6 +73,19 @@ urlpatterns = [
     path("portfolios/<int:pk>/pasts/", pasts.pasts_page, name="portfolio_pasts"),
     path("portfolios/<int:pk>/import/", importing.import_page, name="portfolio_import"),
     path("portfolios/<int:pk>/import/confirm/", importing.confirm_page, name="portfolio_import_confirm"),
+    path("portfolios/<int:pk>/transactions/", transactions.list_page, name="portfolio_transactions"),
+    path("portfolios/<int:pk>/transactions/add/", transactions.add_page, name="portfolio_transaction_add"),
+    path("portfolios/<int:pk>/transactions/<int:row>/", transactions.one_page, name="portfolio_transaction"),
+    path(
+        "portfolios/<int:pk>/transactions/<int:row>/correct/",
+        transactions.correct_page,
+        name="portfolio_transaction_correct",
+    ),
+    path(
+        "portfolios/<int:pk>/transactions/<int:row>/delete/",
+        transactions.delete_page,
+        name="portfolio_transaction_delete",
+    ),
     path("portfolios/<int:pk>/transactions.csv", portfolios.portfolio_download, name="portfolio_download"),
     path("portfolios/<int:pk>/ghostfolio.json", portfolios.portfolio_as_ghostfolio, name="portfolio_as_ghostfolio"),
     path("portfolios/<int:pk>/of/<str:name>/", parts.parts_page, name="portfolio_parts"),

@@ -11,7 +11,7 @@ from django.utils import timezone
 from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ReadOnlyAdmin, Table
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import FileRefused
+from apps.portfolios.domain.tables import FileRefused, list_rows
 from apps.portfolios.importing import ERRORS_MOST, drop_file, kept_until
 from apps.portfolios.models import ImportFile
 
@@ -65,10 +65,11 @@ class ImportFileAdmin(OwnedRows, ReadOnlyAdmin):
             ["assets", len({one.symbol for one in read.rows if one.symbol})],
         ]
         tables = [Table(title="As it is read", headers=["what", "value"], rows=counts, empty="")]
-        for title, found in (("Rows that are wrong", read.errors), ("Rows that are left out", read.left_out)):
+        wrong = [[one.row or "", one.message] for one in read.errors[:ERRORS_MOST]]
+        without = [[list_rows(rows), message] for message, rows in read.reasons()[:ERRORS_MOST]]
+        for title, found in (("Rows that are wrong", wrong), ("Rows that are left out", without)):
             if found:
-                rows = [[one.row or "", one.message] for one in found[:ERRORS_MOST]]
                 tables.append(
-                    Table(title=f"{title} (at most {ERRORS_MOST})", headers=["row", "why"], rows=rows, empty="")
+                    Table(title=f"{title} (at most {ERRORS_MOST})", headers=["row", "why"], rows=found, empty="")
                 )
         return tables

@@ -14,9 +14,10 @@ from apps.market.queries import assets_seen_by
 from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
 from apps.panel.silences import RowField
+from apps.portfolios.corrections import corrections_of, describe_refusal
 from apps.portfolios.domain.transactions import DETAILS, Event, Kind, fields_of
-from apps.portfolios.models import Transaction, TransactionChange
-from apps.portfolios.queries import BESIDE, MEANING, changes_of, document_of, portfolios_seen_by, transactions_seen_by
+from apps.portfolios.models import Transaction
+from apps.portfolios.queries import portfolios_seen_by, transactions_seen_by
 from apps.portfolios.services import (
     TransactionsRefused,
     correct_transaction,
@@ -64,15 +65,6 @@ class TransactionForm(forms.ModelForm):
     def columns(self) -> dict[str, Any]:
         """Return what people have set."""
         return {name: self.cleaned_data[name] for name in SET_BY_PEOPLE}
-
-
-def describe_refusal(refusal: Any) -> str:
-    """Return why a change is refused that would make another transaction wrong."""
-    other = Transaction.objects.filter(pk=-refusal.key).select_related("asset").first()
-    what = (
-        f"the {other}{f' ({other.asset})' if other.asset is not None else ''}" if other is not None else "another one"
-    )
-    return f"With this, {what} would be wrong. {refusal.message}"
 
 
 def _condition(field: str) -> str:
@@ -162,23 +154,13 @@ class TransactionAdmin(OwnedRows, PageAdmin):
         delete_transactions(rows=[obj], by=request.user, now=timezone.now())
 
     def tables_for(self, request: HttpRequest, row: Transaction) -> list[Table]:
-        changes = list(changes_of(row)[:ROWS_SHOWN])
-        # What it became: the next newer state, at last the one that is there.
-        after = [document_of(row), *(change.before for change in changes)]
+        corrections = corrections_of(row, most=ROWS_SHOWN)
+        rows = [[one.at, one.by, "; ".join(f"{name}: {text}" for name, text in one.was)] for one in corrections]
         return [
             Table(
                 title="Corrections",
                 headers=["at (UTC)", "by", "what it was"],
-                rows=[[one.at, one.by_name, _was(one, then)] for one, then in zip(changes, after, strict=False)],
+                rows=rows,
                 empty="It was never corrected.",
             )
         ]
-
-
-def _was(change: TransactionChange, after: dict[str, Any]) -> str:
-    """Return the fields that a correction changed, as they were."""
-    # In the order of the form: the database may keep another one.
-    differing = [name for name in (*MEANING, *BESIDE) if after.get(name) != change.before.get(name)]
-    return "; ".join(
-        f"{name.removesuffix('_id').replace('_', ' ')}: {change.before.get(name) or 'nothing'}" for name in differing
-    )

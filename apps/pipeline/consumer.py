@@ -68,7 +68,13 @@ def _is_limit(value: Any) -> bool:
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """Celery's, which takes only messages that a worker can run."""
+    """Celery's, which takes only messages that a worker can run, and prepares for no task that is to run later."""
+
+    class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
+        """Celery's steps, without the 28 exchanges and queues for tasks with an `eta`, which are refused: to declare
+        them takes a hundred round trips on each connection, which a bad network may end each time."""
+
+        default_steps = [one for one in consumer.Consumer.Blueprint.default_steps if "DelayedDelivery" not in one]
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], Any]:
         """Return the function that is given each message."""

@@ -87,7 +87,10 @@ def _import(
     known = known_ids(portfolio, {one.columns["external_id"] for one in kept})
     new = [one for one in kept if one.columns["external_id"] not in known]
     missing = [
-        RowError(one.row, f"symbol: there is no asset {symbol[:64]}; choose one for it, or ask an operator to add it.")
+        RowError(
+            one.row,
+            f"symbol: there is no asset {symbol[:64]}; choose one for it, or ask an operator to add it.",
+        )
         for one in new
         for symbol in one.symbols()
         if symbol not in assets
@@ -99,9 +102,10 @@ def _import(
         if one.columns.get("to_portfolio", portfolio.name) not in named
     ]
     if missing:
-        errors += missing
+        # A row may be several transactions.
+        errors += dict.fromkeys(missing)
         return Imported(portfolio, 0, 0, 0)
-    columns = [_columns(one, assets=assets, portfolios=named) for one in new]
+    columns = [_columns(one, portfolio, assets=assets, portfolios=named) for one in new]
     try:
         record_transactions(portfolio=portfolio, rows=columns, now=now)
     except TransactionsRefused as error:
@@ -112,11 +116,15 @@ def _import(
     return Imported(portfolio, len(new), len(known), len(rows) - len(kept))
 
 
-def _columns(one: Activity, *, assets: Mapping[str, Asset], portfolios: Mapping[str, Portfolio]) -> dict[str, Any]:
-    """Return the columns of a transaction, with the rows that the file names."""
+def _columns(
+    one: Activity, portfolio: Portfolio, *, assets: Mapping[str, Asset], portfolios: Mapping[str, Portfolio]
+) -> dict[str, Any]:
+    """Return the columns of a transaction of a portfolio, with the rows that the file names."""
     named = {name: assets[one.columns[name]] for name in ASSET_COLUMNS if name in one.columns}
     if "to_portfolio" in one.columns:
         named["to_portfolio"] = portfolios[one.columns["to_portfolio"]]
+    if one.rate_into not in ("", portfolio.base_currency):
+        named["rate"] = None
     return one.columns | named | ({"asset_id": assets[one.symbol].pk} if one.symbol else {})
 
 

@@ -79,6 +79,12 @@ def newest_about(portfolio: Portfolio, *, asset_id: int | None = None, most: int
     return _with_names(TransactionRow.objects.filter(pk__in=rows.values("pk")[:most]))
 
 
+def transactions_about(portfolio: Portfolio) -> QuerySet[TransactionRow]:
+    """Return the transactions of a portfolio and those that others transferred to it, newest first, with their assets.
+    Whose they are is the caller's business."""
+    return _with_names(TransactionRow.objects.filter(Q(portfolio=portfolio) | Q(to_portfolio=portfolio)))
+
+
 def transactions_in(portfolio_ids: Collection[int]) -> QuerySet[TransactionRow]:
     """Return the transactions of some portfolios, with their assets. Whose they are is the caller's business."""
     return _with_names(TransactionRow.objects.filter(portfolio__in=portfolio_ids))

@@ -25,7 +25,7 @@ from apps.market.queries import assets_named
 from apps.portfolios.domain.positions import read_positions
 from apps.portfolios.domain.series import EVERY_DEFAULT, EVERY_LEAST, EVERY_MOST, SeriesKind
 from apps.portfolios.domain.tables import BYTES_LARGEST, Activities, FileRefused
-from apps.portfolios.domain.transactions import Kind
+from apps.portfolios.domain.transactions import Kind, Method
 from apps.portfolios.importing import read_file
 from apps.portfolios.models import Portfolio
 from apps.portfolios.queries import portfolios_of
@@ -262,6 +262,21 @@ class MappingForm(forms.Form):
                     help_text="Yours alone; you type or upload its prices. A symbol above is what it is called.",
                 )
 
+    @property
+    def mapping(self) -> list[forms.BoundField]:
+        """The fields of accounts and symbols."""
+        return [self[name] for name in self.fields if not name.startswith("new_")]
+
+    @property
+    def of_new(self) -> list[forms.BoundField]:
+        """The fields of portfolios that are made."""
+        return [self[name] for name in self.fields if name.startswith("new_")]
+
+    @property
+    def makes_portfolios(self) -> bool:
+        """Whether a portfolio is asked for, or what it is made with is wrong."""
+        return bool(self.is_bound and self.new) or any(field.errors for field in self.of_new)
+
     def _add_fields_of_new(self, read: Activities, portfolio: Portfolio) -> None:
         """Ask for what portfolios are made with."""
         self.fields["new_base_currency"] = forms.CharField(
@@ -270,11 +285,22 @@ class MappingForm(forms.Form):
             required=False,
             label="Base currency of portfolios made here",
         )
+        has_deposit = any(one.columns["kind"] == Kind.DEPOSIT for one in read.rows)
         self.fields["new_tracks_cash"] = forms.BooleanField(
-            initial=any(one.columns["kind"] == Kind.DEPOSIT for one in read.rows),
+            initial=has_deposit,
             required=False,
             label="Portfolios made here track cash",
-            help_text="It cannot be changed later.",
+            help_text=f"The file has {'deposits' if has_deposit else 'no deposits'}. With cash, value includes the "
+            "balance of each currency; without, deposits, withdrawals and conversions are left out. It cannot be "
+            "changed later.",
+        )
+        self.fields["new_method"] = forms.ChoiceField(
+            choices=[(Method.FIFO.value, "the oldest first (FIFO)"), (Method.AVERAGE.value, "average cost")],
+            initial=portfolio.method,
+            required=False,
+            label="Lots that a sale takes in portfolios made here",
+            help_text="The oldest first, or a part of all at their average cost, as Brazilian tax law has it. It can "
+            "be changed later.",
         )
 
     def clean_new_base_currency(self) -> str:

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods
 from apps.market.models import Asset
 from apps.market.services import create_manual_asset
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import Activities, Activity, FileRefused
+from apps.portfolios.domain.tables import Activities, Activity, FileRefused, list_rows
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, drop_file, import_rows, keep_file, kept_file
 from apps.portfolios.models import Portfolio
 from apps.portfolios.requests import ask_for_prices, prices_wanted
@@ -67,8 +67,8 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
         "title": f"Import {file.name}",
         "file": file,
         "source": read.source,
-        "count_read": len(read.rows) + len(read.errors) + len(read.left_out),
-        "without": read.left_out[:ERRORS_MOST],
+        "count_read": read.row_count,
+        "without": [(len(rows), message, list_rows(rows)) for message, rows in read.reasons()[:ERRORS_MOST]],
         "without_count": len(read.left_out),
         "form": form,
         "rows": [_activity(one) for one in read.rows[:ROWS_PREVIEWED]],
@@ -126,7 +126,7 @@ def _make_manual(read: Activities, manual: Mapping[str, str], *, owner_id: int) 
 def _make(beside: Portfolio, name: str, chosen: Mapping[str, Any]) -> Portfolio:
     """Make a portfolio of the same owner, for an account of the file."""
     given = {"base_currency": chosen["new_base_currency"], "tracks_cash": chosen["new_tracks_cash"]}
-    return create_portfolio(owner=beside.owner, name=name, method=beside.method, **given)
+    return create_portfolio(owner=beside.owner, name=name, method=chosen["new_method"] or beside.method, **given)
 
 
 def _user(request: HttpRequest) -> Any:

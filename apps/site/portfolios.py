@@ -76,7 +76,7 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
         ],
         "result": _result(view),
         "warnings": view.copy.warnings,
-        "transactions": [_transaction(one) for one in rows[:TRANSACTIONS_SHOWN]],
+        "transactions": [transaction_row(one) for one in rows[:TRANSACTIONS_SHOWN]],
         "more": len(rows) > TRANSACTIONS_SHOWN,
     }
     return render(request, "site/portfolio.html", context)
@@ -105,7 +105,7 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
         "path": path_of(valued.rate, now) if valued is not None else "",
         "lots": [_lot(one, valued, view) for one in lots_of(position)] if valued is not None else [],
         "closed": _closed(position),
-        "transactions": [_transaction(one, used) for one in rows],
+        "transactions": [transaction_row(one, used) for one in rows],
     }
     return render(request, "site/holding.html", context)
 
@@ -288,7 +288,8 @@ def _result(view: View) -> list[tuple[str, str, str]]:
     return [*rows, ("final", "Value", money(view.result.final))]
 
 
-def _transaction(row: Any, used: Used | None = None) -> dict[str, Any]:
+def transaction_row(row: Any, used: Used | None = None) -> dict[str, Any]:
+    """Return a transaction as a line of a table. used: the exchange rates and prices that were found."""
     return {
         "row": row,
         "what": row.get_event_display() if row.event else row.get_kind_display(),

@@ -1,5 +1,8 @@
 """Queries made from the schema, so that what is new in it is asked for too."""
 
+import json
+
+from django.core.serializers.json import DjangoJSONEncoder
 from graphql import GraphQLObjectType, get_named_type, is_abstract_type, is_leaf_type
 
 from apps.api.graphql.schema import schema
@@ -14,6 +17,20 @@ SUBSCRIPTION = schema.subscription_type
 DEEPEST = 7
 # What fields below root fields need besides.
 NEEDED = {"benchmark": 'asset: "BTC-USD"'}
+
+
+def asking_by(client):
+    """Return a function that posts a query, as the client's user, and returns the response."""
+
+    def post(query, variables=None, *, user=None, **headers):
+        if user is not None:
+            client.force_login(user)
+        body = {"query": query} | ({"variables": variables} if variables is not None else {})
+        return client.post(
+            URL, json.dumps(body, cls=DjangoJSONEncoder), content_type="application/json", headers=headers
+        )
+
+    return post
 
 
 def object_types():

@@ -5,15 +5,17 @@ then quiet, then every set compared with what the oracle says.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.test import override_settings
 
 from fintech.settings.env import place
-from tests.faults import injections, outages, world
+from tests.faults import injections, networks, outages, world
 from tests.faults.comparing import compare
+from tests.faults.network import RECEIVER, Network
 from tests.faults.own import own_servers
 from tests.faults.receiver import Receiver
 from tests.faults.run import Row, Run
@@ -27,8 +29,9 @@ CHANNELS = ("one", "two", "inbox")
 @dataclass(frozen=True, slots=True)
 class Fault:
     """inject: starts the processes and does it; check: what is to be looked at besides the sets; has_exact_repeats: as
-    many as allowed, not fewer; is_down: nobody listens at first; servers: which are the run's own; is_long: `make
-    faults` has 5 seeds of it at most; is_in_test: `make test` has one small run of it."""
+    many as allowed, not fewer; is_down: nobody listens at first; servers: which are the run's own; disk_megabytes: the
+    size of the disk of each of those, 0 for that of the machine; networks: how many there are between processes and
+    servers; is_long: `make faults` has 5 seeds of it at most; is_in_test: `make test` has one small run of it."""
 
     inject: Callable[[Run], None]
     check: Callable[[Run], None] = lambda run: None
@@ -37,6 +40,8 @@ class Fault:
     has_exact_repeats: bool = False
     is_down: bool = False
     servers: tuple[str, ...] = ()
+    disk_megabytes: int = 0
+    networks: int = 0
     is_long: bool = False
     is_in_test: bool = True
 
@@ -74,7 +79,30 @@ FAULTS = {
     "R1": Fault(outages.take_redis_away, servers=("redis",), is_long=True, is_in_test=False),
     "R2": Fault(outages.flush_redis, servers=("redis",), is_in_test=False),
     "R3": Fault(outages.write_the_cache_late, servers=("redis",), is_in_test=False),
+    "N1": Fault(networks.partition, networks=2, is_long=True, is_in_test=False),
+    "N2": Fault(
+        networks.bad_network,
+        environment={"FAULT_LEASE_SECONDS": "20", "FAULT_HEARTBEAT_SECONDS": "2", "FAULT_RETRY_SECONDS": "0.5,1,1,1"},
+        networks=1,
+        is_long=True,
+        is_in_test=False,
+    ),
+    "D1": Fault(
+        networks.fill_disks, servers=("broker", "database"), disk_megabytes=200, is_long=True, is_in_test=False
+    ),
 }
+
+
+@contextmanager
+def _networks(count: int, *, receiver: Receiver, rng: random.Random) -> Iterator[list[Network]]:
+    made = [Network(receiver_port=receiver.port, rng=rng) for _ in range(count)]
+    try:
+        for network in made:
+            network.open()
+        yield made
+    finally:
+        for network in made:
+            network.close()
 
 
 def run_fault(name: str, *, seed: int, size: Size, folder: Path) -> Row:
@@ -90,22 +118,25 @@ def run_fault(name: str, *, seed: int, size: Size, folder: Path) -> Row:
         "OUTBOUND_ALLOW": "127.0.0.1",
         "LIVENESS_DIR": str(folder / "marks"),
     }
-    if name == "W1":
+    if name in ("W1", "N1"):
         environment |= {
             "FAULT_HEARTBEAT_SECONDS": str(size.heartbeat_seconds),
             "FAULT_LEASE_SECONDS": str(size.freeze_seconds - 2),
         }
-    configs = {one: {} if one == "inbox" else {"url": receiver.url(one)} for one in fault.channels}
     if not fault.is_down:
         receiver.open()
     try:
         with (
-            own_servers(fault.servers) as servers,
+            own_servers(fault.servers, disk_megabytes=fault.disk_megabytes) as servers,
             override_settings(OUTBOUND_ALLOW=[place("127.0.0.1")]),
-            rig(folder, **environment, **fault.environment) as processes,
+            _networks(fault.networks, receiver=receiver, rng=rng) as between,
+            rig(folder, **environment, **fault.environment, **(between[0].environment if between else {})) as processes,
         ):
+            port = between[0].doors[RECEIVER].port if between else receiver.port
+            urls = {one: f"http://127.0.0.1:{port}/{one}" for one in fault.channels}
+            configs = {one: {} if one == "inbox" else {"url": url} for one, url in urls.items()}
             feeds, channels = world.make_world(recordings, size=size, folder=folder, channels=configs)
-            run = Run(row, rng, size, folder, recordings, receiver, feeds, channels, processes, servers)
+            run = Run(row, rng, size, folder, recordings, receiver, feeds, channels, processes, servers, between)
             visitor = Visitor(processes, may_be_unavailable="database" in servers) if size.has_visitor else None
             fault.inject(run)
             run.drain()

@@ -36,6 +36,8 @@ class Server(ABC):
         self.folder = folder
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        # Not on its disk, which may be full.
+        self._log = folder.with_name(f"{folder.name}.log")
         if self._user:
             shutil.chown(folder, self._user, self._user)
 
@@ -57,7 +59,7 @@ class Server(ABC):
 
     def run(self, *command: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start a program as the server's user."""
-        with (self.folder / "output.log").open("ab") as log:
+        with self._log.open("ab") as log:
             return subprocess.Popen(
                 command,
                 cwd=self.folder,
@@ -79,6 +81,24 @@ class Server(ABC):
         """Send it a signal."""
         assert self.process is not None
         os.killpg(self.process.pid, how)
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def log(self) -> str:
+        """Return what it has written."""
+        return self._log.read_text(errors="replace")
+
+    def fill_disk(self, *, room_megabytes: int = 0) -> None:
+        """Leave only so much room on its disk, which must be its own."""
+        with (self.folder / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while shutil.disk_usage(self.folder).free > room_megabytes * 1_000_000:
+                filler.write(bytes(1_000_000))
+
+    def free_disk(self) -> None:
+        """Take away what filled it."""
+        (self.folder / "filler").unlink()
 
     def end(self, how: int = signal.SIGKILL) -> None:
         """End it by a signal, and wait until it has ended."""
@@ -163,8 +183,10 @@ class Database(Server):
             "-N",
             "-E",
             "UTF8",
+            # Small ones, so that a small disk has room for some.
+            "--wal-segsize=1",
         ]
-        assert self.run(*initdb).wait() == 0, (folder / "output.log").read_text()
+        assert self.run(*initdb).wait() == 0, self.log()
 
     def command(self) -> list[str]:
         options = {
@@ -173,6 +195,8 @@ class Database(Server):
             "unix_socket_directories": "",
             "max_connections": CONNECTIONS,
             "superuser_reserved_connections": 1,
+            "min_wal_size": "2MB",
+            "max_wal_size": "32MB",
         }
         flags = [flag for name, value in options.items() for flag in ("-c", f"{name}={value}")]
         return [str(self._programs / "postgres"), "-D", str(self.folder / "data"), *flags]
@@ -227,14 +251,28 @@ class Redis(Server):
         return _listens(self.port)
 
 
+@contextmanager
+def _disk(folder: Path, *, megabytes: int) -> Iterator[None]:
+    assert os.geteuid() == 0, "A disk of a run's own is a mount (tmpfs), for which this test must run as root."
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        # Lazily: whoever still ends has files open there.
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
 def _listens(port: int) -> bool:
     with socket.socket() as asked:
         return asked.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
-def own_servers(names: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Give servers by their names, "broker", "database" and "redis", with the settings of this process set to them."""
+def own_servers(names: Iterable[str], *, disk_megabytes: int = 0) -> Iterator[dict[str, Any]]:
+    """Give servers by their names, "broker", "database" and "redis", with the settings of this process set to them.
+
+    disk_megabytes: each has a disk of its own of this size, in memory, for which this process must be root's; 0: none.
+    """
     with ExitStack() as stack:
         # Not in the test's folder, which only its user may enter.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True)))
@@ -242,6 +280,8 @@ def own_servers(names: Iterable[str]) -> Iterator[dict[str, Any]]:
         made: dict[str, Any] = {}
         for name in names:
             (folder / name).mkdir()
+            if disk_megabytes:
+                stack.enter_context(_disk(folder / name, megabytes=disk_megabytes))
             made[name] = stack.enter_context(_SERVERS[name](folder / name))
         yield made
 

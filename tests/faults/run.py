@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from django.db import connection
@@ -14,6 +15,7 @@ from django.db.models import Max, Q, QuerySet
 from apps.market.models import Feed, FeedEntry, FeedHead
 from apps.notify.models import Channel, Message, Notification
 from tests.faults import world
+from tests.faults.network import Network
 from tests.faults.receiver import Receiver
 from tests.faults.world import Size
 from tests.rig import Rig, queue_lengths, wait_until
@@ -87,6 +89,8 @@ class Run:
     processes: Rig
     # Its own, by name, where its fault is one of servers.
     servers: dict[str, Any]
+    # The first is that of every process that is given no other.
+    networks: list[Network] = field(default_factory=list)
     workers: dict[str, Any] = field(default_factory=dict)
     beat: Any = None
     # Monotonic time of the last injection's end, and what had come about by then.
@@ -99,13 +103,16 @@ class Run:
     def failpoints(self) -> Path:
         return self.folder / "failpoints"
 
-    def start(self, name: str, *queues: str, hands: int = 2) -> None:
+    def start(
+        self, name: str, *queues: str, hands: int = 2, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Start a worker, or start it again."""
-        self.workers[name] = self.processes.worker(*queues, name=name, concurrency=hands, include=MODULE)
+        worker = self.processes.worker(*queues, name=name, concurrency=hands, include=MODULE, **environment)
+        self.workers[name] = worker
 
-    def start_beat(self) -> None:
+    def start_beat(self, *, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         # Without canaries, which would be work that never ends.
-        self.beat = self.processes.beat(LIVENESS_DIR="")
+        self.beat = self.processes.beat(**environment, LIVENESS_DIR="")
 
     def start_roles(self, *, hands: Mapping[str, int] = HANDS, **others: tuple[str, ...]) -> None:
         """Start a worker for each role. others: the queues of those that differ."""

@@ -197,8 +197,36 @@ def test_a_ledger_with_cash(tmp_path, tracks_cash, cash, added):
     file.write_text(LEDGER)
     call_command("import_transactions", str(file), owner="ada", portfolio="Coins", stdout=said)
     assert said.getvalue().splitlines() == [
-        "row 6 left out: transfer spottostaking of BTC: it moves between wallets at Kraken.",
+        "1 left out (row 6): transfer spottostaking of BTC: it moves between wallets at Kraken.",
         *(["1 left out: they move cash, and Coins does not track cash."] if not tracks_cash else []),
         f"{added} recorded, 0 were there already.",
     ]
     assert (Position.objects.get().quantity, LedgerCopy.objects.get().cash) == (Decimal("0.015"), cash)
+
+
+PP = "Date,Type,Value,Transaction Currency,Gross Amount,Currency Gross Amount,Exchange Rate,Fees,Taxes,Shares,"
+PP += "Ticker Symbol\n2024-01-02T00:00,Buy,-912.00,EUR,1000.00,USD,0.9,10.00,2.00,5,ACME"
+
+
+@pytest.mark.parametrize(
+    ("base", "tracks_cash", "rate", "cost", "cash"),
+    [
+        # The account in EUR paid it; what was bought cost USD.
+        ("EUR", True, Decimal("0.9"), 900, {"EUR": "-912", "USD": "0"}),
+        ("EUR", False, Decimal("0.9"), 900, {}),
+        # A rate into EUR says nothing of another base currency.
+        ("USD", False, None, 1000, {}),
+    ],
+)
+def test_an_exchange_rate_of_a_file_counts_in_portfolios_of_its_currency(base, tracks_cash, rate, cost, cash):
+    make_asset(currency="USD")
+    portfolio = make_portfolio(make_owner(), base=base, tracks_cash=tracks_cash)
+    read = read_activities(PP.encode())
+    for added in (1 + tracks_cash, 0):
+        done = import_activities(portfolio=portfolio, read=read, now=NOW)
+        assert (done.added, done.without_cash) == (added, 0 if tracks_cash else 1)
+    row = Transaction.objects.get(kind="buy")
+    assert (row.amount, row.currency, row.rate, row.fee_currency, row.tax_currency) == (1000, "USD", rate, "EUR", "EUR")
+    position = Position.objects.get()
+    assert (position.cost, position.cost_in) == (cost, {"USD": "1000"})
+    assert LedgerCopy.objects.get(portfolio=portfolio).cash == cash

@@ -102,17 +102,38 @@ def test_wrong_rows_are_listed_and_nothing_is_recorded_in_any_portfolio(client, 
     assert ImportFile.objects.exists()
 
 
+def test_what_is_wrong_with_a_row_that_becomes_two_transactions_is_listed_once(client, savings):
+    header = "Entrada/Saída,Data,Movimentação,Produto,Instituição,Quantidade,Preço unitário,Valor da Operação"
+    row = "Credito,02/01/2024,Bonificação em Ativos,ITSA4 - Itausa,XP,1,5,-"
+    send(client, savings, f"{header}\n{row}".encode())
+    assert "1 row is wrong, so nothing is recorded" in confirm(client, savings).text
+
+
 def test_rows_that_are_left_out_are_listed_with_why(client, savings):
     header = "Entrada/Saída,Data,Movimentação,Produto,Instituição,Quantidade,Preço unitário,Valor da Operação"
     rows = [
         "Credito,02/01/2024,Desdobro,ACME - Acme,XP,100,-,-",
         "Credito,02/01/2024,Rendimento,ACME - Acme,XP,1,5,5",
+        *["Credito,02/01/2024,Rendimento,ACME - Acme,XP,1,-,-"] * 12,
     ]
     send(client, savings, "\n".join([header, *rows]).encode())
     text = confirm(client, savings).text
-    assert "2 rows, read as B3." in text
-    assert "1 row left out" in text
-    assert '<td>1</td><td class="text">Desdobro: the file has only the quantity.' in text
+    assert "14 rows, read as B3." in text
+    assert "13 rows left out" in text
+    assert '<td class="number">1</td><td class="text">Desdobro: the file has a quantity and no ratio.' in text
+    why = "Rendimento: the file has no amount for it. Record it by hand."
+    which = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 2 more"
+    assert f'<td class="number">12</td><td class="text">{why}</td><td class="text">{which}</td>' in text
+
+
+def test_the_rows_of_a_file_are_counted_and_not_what_they_come_to(client, savings):
+    header = "txid,refid,time,type,subtype,aclass,asset,amount,fee,balance"
+    legs = (("L1", "ZUSD,-60"), ("L2", "ACME,1"))
+    rows = [f"{txid},T1,2024-03-10 12:00:00,trade,,currency,{leg},0,0" for txid, leg in legs]
+    send(client, savings, "\n".join([header, *rows]).encode())
+    text = confirm(client, savings).text
+    assert "2 rows, read as Kraken." in text
+    assert said(text) == ["Savings: 1 would be recorded, 0 were there already."]
 
 
 @pytest.mark.parametrize(
@@ -167,16 +188,20 @@ def test_a_file_that_nobody_confirms_is_dropped_after_a_day(client, savings):
 def test_a_portfolio_is_made_for_an_account_when_the_file_is_recorded(client, ada, savings):
     ada.user_permissions.add(Permission.objects.get(codename="add_portfolio"))
     send(client, savings, in_json(ROW, ROW | {"accountId": "a2"}))
-    mapped = {"account_0": "new", "new_base_currency": "usd", "new_tracks_cash": "on"}
+    mapped = {"account_0": "new", "new_base_currency": "usd", "new_tracks_cash": "on", "new_method": "average"}
     text = confirm(client, savings, **mapped).text
     assert said(text) == [
         "Savings: 1 would be recorded, 0 were there already.",
         "Broker: 1 would be recorded, 0 were there already.",
     ]
+    # What it is made with is folded away until a portfolio is to be made.
+    assert "<details open>" in text
+    assert "<details>" in confirm(client, savings).text
     assert ada.portfolios.count() == 1
     assert "Broker: 1 recorded" in said(confirm(client, savings, **mapped, record="1").text)[1]
     made = ada.portfolios.get(name="Broker")
-    assert (made.base_currency, made.tracks_cash, made.transactions.count()) == ("USD", True, 1)
+    settings = (made.base_currency, made.tracks_cash, made.method, made.transactions.count())
+    assert settings == ("USD", True, "average", 1)
 
 
 def test_nothing_is_made_where_a_row_is_wrong_a_name_is_taken_or_it_is_not_allowed(client, ada, savings):
@@ -187,6 +212,7 @@ def test_nothing_is_made_where_a_row_is_wrong_a_name_is_taken_or_it_is_not_allow
     assert "1 row is wrong" in confirm(client, savings, **asked).text
     assert "is not a known currency" in confirm(client, savings, **asked | {"new_base_currency": "QQQ"}).text
     assert "A portfolio needs one." in confirm(client, savings, **asked | {"new_base_currency": ""}).text
+    assert "Select a valid choice" in confirm(client, savings, **asked | {"new_method": "LIFO"}).text
     make_portfolio(ada, "Broker")
     assert "There is a portfolio Broker already" in confirm(client, savings, **asked).text
     assert sorted(ada.portfolios.values_list("name", flat=True)) == ["Broker", "Savings"]

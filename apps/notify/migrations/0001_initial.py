@@ -54,6 +54,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['name'],
+                'constraints': [models.UniqueConstraint(fields=('owner', 'name'), name='one_channel_per_owner_and_name'), models.CheckConstraint(condition=models.Q(models.Q(('quiet_from', None), ('quiet_until', None)), models.Q(('quiet_from__isnull', False), ('quiet_until__isnull', False), models.Q(('quiet_from', models.F('quiet_until')), _negated=True)), _connector='OR'), name='quiet_hours_have_a_beginning_and_another_end'), models.CheckConstraint(condition=models.Q(('group_wait_seconds__range', (0, 600)), ('messages_per_minute__range', (0, 6000)), ('repeat_minutes__range', (0, 43200))), name='channel_waits_within_bounds')],
             },
         ),
         migrations.CreateModel(
@@ -75,6 +76,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-created_at'],
+                'indexes': [models.Index(fields=['-created_at'], name='message_newest_first'), models.Index(fields=['channel', '-created_at'], name='message_newest_of_channel'), models.Index(condition=models.Q(('status__in', ['delivered', 'failed']), _negated=True), fields=['channel', 'next_attempt_at'], name='message_due'), models.Index(condition=models.Q(('status__in', ['delivered', 'failed']), _negated=True), fields=['next_attempt_at'], name='message_due_anywhere')],
             },
         ),
         migrations.CreateModel(
@@ -107,6 +109,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['message', 'number'],
+                'constraints': [models.UniqueConstraint(fields=('message', 'number'), name='one_attempt_per_message_and_number')],
             },
         ),
         migrations.CreateModel(
@@ -116,6 +119,9 @@ class Migration(migrations.Migration):
                 ('channel', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rule_channels', to='notify.channel')),
                 ('rule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rule_channels', to='rules.rule')),
             ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('rule', 'channel'), name='one_link_per_rule_and_channel')],
+            },
         ),
         migrations.CreateModel(
             name='Silence',
@@ -134,6 +140,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-starts_at', '-id'],
+                'indexes': [models.Index(fields=['ends_at'], name='silence_by_end')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('ends_at__gte', models.F('starts_at'))), name='silence_ends_after_it_starts')],
             },
         ),
         migrations.CreateModel(
@@ -153,66 +161,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['id'],
+                'indexes': [models.Index(condition=models.Q(('message', None)), fields=['channel', 'due_at'], name='notification_unplanned'), models.Index(condition=models.Q(('message', None)), fields=['due_at'], name='notification_due'), models.Index(condition=models.Q(('remind_at__isnull', False)), fields=['remind_at'], name='notification_to_remind')],
+                'constraints': [models.UniqueConstraint(fields=('event', 'channel', 'repeat'), name='one_notification_per_event_channel_and_repeat')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='channel',
-            constraint=models.UniqueConstraint(fields=('owner', 'name'), name='one_channel_per_owner_and_name'),
-        ),
-        migrations.AddConstraint(
-            model_name='channel',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('quiet_from', None), ('quiet_until', None)), models.Q(('quiet_from__isnull', False), ('quiet_until__isnull', False), models.Q(('quiet_from', models.F('quiet_until')), _negated=True)), _connector='OR'), name='quiet_hours_have_a_beginning_and_another_end'),
-        ),
-        migrations.AddConstraint(
-            model_name='channel',
-            constraint=models.CheckConstraint(condition=models.Q(('group_wait_seconds__range', (0, 600)), ('messages_per_minute__range', (0, 6000)), ('repeat_minutes__range', (0, 43200))), name='channel_waits_within_bounds'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(fields=['-created_at'], name='message_newest_first'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(fields=['channel', '-created_at'], name='message_newest_of_channel'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['delivered', 'failed']), _negated=True), fields=['channel', 'next_attempt_at'], name='message_due'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['delivered', 'failed']), _negated=True), fields=['next_attempt_at'], name='message_due_anywhere'),
-        ),
-        migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.UniqueConstraint(fields=('message', 'number'), name='one_attempt_per_message_and_number'),
-        ),
-        migrations.AddConstraint(
-            model_name='rulechannel',
-            constraint=models.UniqueConstraint(fields=('rule', 'channel'), name='one_link_per_rule_and_channel'),
-        ),
-        migrations.AddIndex(
-            model_name='silence',
-            index=models.Index(fields=['ends_at'], name='silence_by_end'),
-        ),
-        migrations.AddConstraint(
-            model_name='silence',
-            constraint=models.CheckConstraint(condition=models.Q(('ends_at__gte', models.F('starts_at'))), name='silence_ends_after_it_starts'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('message', None)), fields=['channel', 'due_at'], name='notification_unplanned'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('message', None)), fields=['due_at'], name='notification_due'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('remind_at__isnull', False)), fields=['remind_at'], name='notification_to_remind'),
-        ),
-        migrations.AddConstraint(
-            model_name='notification',
-            constraint=models.UniqueConstraint(fields=('event', 'channel', 'repeat'), name='one_notification_per_event_channel_and_repeat'),
         ),
     ]

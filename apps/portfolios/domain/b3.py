@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from apps.notation import WIDE
 from apps.portfolios.domain.tables import (
     Activity,
     LeftOut,
@@ -16,7 +18,7 @@ from apps.portfolios.domain.tables import (
     number_in,
     refuse_unstorable,
 )
-from apps.portfolios.domain.transactions import Kind
+from apps.portfolios.domain.transactions import Event, Kind
 
 NAME = "B3"
 _TRADES = {"data do negócio", "tipo de movimentação", "código de negociação", "quantidade", "valor"}
@@ -25,11 +27,31 @@ _KINDS = {"compra": Kind.BUY, "venda": Kind.SELL}
 _INCOME = {"dividendo", "juros sobre capital próprio", "rendimento"}
 # Odd lots have an F behind the code.
 _ODD_LOT = re.compile(r"([A-Z]{4}\d{1,2})F", re.ASCII)
+# What lowers the cost of a position.
+_CAPITAL = {"amortização", "restituição de capital"}
+_CREDITS = ("credito", "crédito")
+_NO_INCOME = "it is no income and no trade, and not known here. Record it by hand if it changes something."
+_NO_AMOUNT = "the file has no amount for it. Record it by hand."
+_SECOND = "a portfolio has one such event of an asset a day, and another row has it. Add its amount to that by hand."
+_NOT_CREDITED = "it is no credit, so nothing came in."
 _SETTLEMENT = "it repeats a trade, which the file Negociação has."
-_NO_RATIO = "the file has only the quantity. Record the corporate event, and what a fraction gave, by hand."
-_EVENTS = ("desdobro", "grupamento", "bonificação em ativos", "fração em ativos", "leilão de fração")
-_SETTLED = ("transferência - liquidação", "compra / venda", "compra", "venda")
-_WHY = dict.fromkeys(_EVENTS, _NO_RATIO) | dict.fromkeys(_SETTLED, _SETTLEMENT)
+_NO_RATIO = "the file has a quantity and no ratio. Record a split by hand, unless the asset's feed has it already."
+_NO_OTHER = "the file has neither the ratio nor the share of the cost. Record the corporate event by hand."
+_RIGHTS = "a right to buy has no cost in the file. Record what you buy with it, or get for it, by hand."
+_LENDING = "lent shares stay yours."
+_WHY = {
+    **dict.fromkeys(("desdobro", "desdobramento", "grupamento"), _NO_RATIO),
+    **dict.fromkeys(("incorporação", "cisão", "conversão", "permuta"), _NO_OTHER),
+    "fração em ativos": "what the auction of the fraction gave is a row of its own, Leilão de Fração.",
+    **dict.fromkeys(("transferência - liquidação", "compra / venda", "compra", "venda"), _SETTLEMENT),
+    **dict.fromkeys(("empréstimo", "empréstimo - liquidação"), _LENDING),
+    "transferência": "it moves between institutions. If these are two portfolios here, record a transfer by hand.",
+    "atualização": "it states anew what is held, and moves nothing.",
+}
+_WHY_PREFIX = {
+    **dict.fromkeys(("direito", "cessão de direito", "solicitação de subscrição", "recibo de subscrição"), _RIGHTS),
+    "subscrição": _RIGHTS,
+}
 
 
 def fits(names: list[str]) -> bool:
@@ -40,12 +62,26 @@ def fits(names: list[str]) -> bool:
 def read(table: Table, rows: Iterable[Row]) -> Iterator[Read]:
     """Give each row as a transaction, or what is wrong with it, or why it is left out."""
     read_row = _trade if set(table.names) >= _TRADES else _movement
+    events: set[tuple[str, datetime]] = set()
     for number, row in enumerate(rows, start=1):
         try:
             refuse_unstorable(row)
-            yield read_row(number, row)
+            for one in read_row(number, row):
+                yield _second_event(one, events) or one
         except ValueError as error:
             yield RowError(number, str(error))
+
+
+def _second_event(one: Read, events: set[tuple[str, datetime]]) -> LeftOut | None:
+    """Return why a corporate event is left out where another row has one of its asset and day, as of two institutions;
+    else note it."""
+    if not isinstance(one, Activity) or "event" not in one.columns:
+        return None
+    key = (one.symbol, one.columns["at"])
+    if key in events:
+        return LeftOut(one.row, f"{one.columns['notes'][:40]}: {_SECOND}")
+    events.add(key)
+    return None
 
 
 def without_odd_lot(code: str) -> str:
@@ -54,45 +90,92 @@ def without_odd_lot(code: str) -> str:
     return odd_lot[1] if odd_lot else code
 
 
-def _trade(number: int, row: Row) -> Activity:
+def _trade(number: int, row: Row) -> Iterator[Read]:
     said = str(row.get("tipo de movimentação") or "").strip()
     if said.lower() not in _KINDS:
         raise ValueError(f"tipo de movimentação: {said[:40] or 'nothing'} is not known; known are Compra and Venda.")
     code = str(row.get("código de negociação") or "").strip().upper()
     if not code:
         raise ValueError("código de negociação: it is missing.")
-    columns = _columns(row, _KINDS[said.lower()], day="data do negócio", amount="valor")
+    columns = _columns(row, _KINDS[said.lower()], day="data do negócio", amount=_number(row, "valor"))
     columns["quantity"] = _number(row, "quantidade")
-    return Activity(number, _institution(row), without_odd_lot(code), columns)
+    yield Activity(number, _institution(row), without_odd_lot(code), columns)
 
 
-def _movement(number: int, row: Row) -> Read:
+def _movement(number: int, row: Row) -> Iterator[Read]:
     said = str(row.get("movimentação") or "").strip()
     # One that was lent out gets its income transferred.
     name = said.lower().removesuffix(" - transferido")
-    if name not in _INCOME:
-        return LeftOut(number, f"{said[:40] or 'nothing'}: {_WHY.get(name, 'it is no income and no trade.')}")
-    if str(row.get("entrada/saída") or "").strip().lower() not in ("credito", "crédito"):
-        return LeftOut(number, f"{said[:40]}: it is no credit, so no income.")
-    product = str(row.get("produto") or "").strip()
-    symbol = product.partition(" - ")[0].strip().upper()
-    if not symbol:
-        raise ValueError("produto: it is missing.")
-    columns = _columns(row, Kind.DIVIDEND, day="data", amount="valor da operação")
-    columns["notes"] = said
-    return Activity(number, _institution(row), symbol, columns)
+    read_row = _MEANINGS.get(name)
+    if read_row is None:
+        why = next((text for start, text in _WHY_PREFIX.items() if name.startswith(start)), _NO_INCOME)
+        yield LeftOut(number, f"{said[:40] or 'nothing'}: {_WHY.get(name, why)}")
+    elif str(row.get("entrada/saída") or "").strip().lower() not in _CREDITS:
+        yield LeftOut(number, f"{said[:40]}: {_NOT_CREDITED}")
+    elif name != _BONUS and not _has_amount(row, "valor da operação"):
+        yield LeftOut(number, f"{said[:40]}: {_NO_AMOUNT}")
+    else:
+        symbol = str(row.get("produto") or "").partition(" - ")[0].strip().upper()
+        if not symbol:
+            raise ValueError("produto: it is missing.")
+        for columns in read_row(row, symbol):
+            yield Activity(number, _institution(row), without_odd_lot(symbol), columns | {"notes": said})
 
 
-def _columns(row: Row, kind: Kind, *, day: str, amount: str) -> dict[str, Any]:
+def _income(row: Row, symbol: str) -> Iterator[dict[str, Any]]:
+    yield _columns(row, Kind.DIVIDEND, day="data", amount=_number(row, "valor da operação"))
+
+
+def _capital(row: Row, symbol: str) -> Iterator[dict[str, Any]]:
+    columns = _columns(row, Kind.EVENT, day="data", amount=_number(row, "valor da operação"))
+    del columns["fee"]
+    yield columns | {"event": Event.RETURN_OF_CAPITAL.value}
+
+
+def _fraction(row: Row, symbol: str) -> Iterator[dict[str, Any]]:
+    columns = _columns(row, Kind.SELL, day="data", amount=_number(row, "valor da operação"))
+    yield columns | {"quantity": _number(row, "quantidade")}
+
+
+def _bonus(row: Row, symbol: str) -> Iterator[dict[str, Any]]:
+    """Give bonus shares as shares that were bought for what they count as, which is income; for nothing where the file
+    has no price. (It has no ratio, so no corporate event.)"""
+    quantity = _number(row, "quantidade")
+    price = _number(row, "preço unitário") if _has_amount(row, "preço unitário") else Decimal(0)
+    worth = WIDE.multiply(quantity, price)
+    bought = _columns(row, Kind.BUY, day="data", amount=worth) | {"quantity": quantity}
+    if worth:
+        group = {"group_id": f"b3-{symbol[:32]}-{bought['at']:%Y-%m-%d}"}
+        yield _columns(row, Kind.DIVIDEND, day="data", amount=worth) | group
+        bought |= group
+    yield bought
+
+
+_BONUS = "bonificação em ativos"
+_MEANINGS = {
+    **dict.fromkeys(_INCOME, _income),
+    **dict.fromkeys(_CAPITAL, _capital),
+    "leilão de fração": _fraction,
+    _BONUS: _bonus,
+}
+
+
+def _columns(row: Row, kind: Kind, *, day: str, amount: Decimal) -> dict[str, Any]:
     at, has_time = moment_in(row, day)
     return {
         **{"kind": kind.value, "at": at, "has_time": has_time},
-        **{"amount": _number(row, amount), "currency": "BRL", "notes": "", "fee": Decimal(0)},
+        **{"amount": amount, "currency": "BRL", "notes": "", "fee": Decimal(0)},
     }
 
 
 def _institution(row: Row) -> str:
     return str(row.get("instituição") or "").strip()
+
+
+def _has_amount(row: Row, name: str) -> bool:
+    """Tell whether a row has an amount: a minus alone, or nothing, is how B3 writes that it has none."""
+    text = str(row.get(name) or "").replace("R$", "").replace("\N{NO-BREAK SPACE}", "").strip()
+    return text not in ("", "-") and _number(row, name) != 0
 
 
 def _number(row: Row, name: str) -> Decimal:

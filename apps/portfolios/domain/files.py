@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from apps.notation import write_number
@@ -37,29 +38,32 @@ def read_activities(content: bytes) -> Activities:
         return _read_table(table_of_sheet(content))
     text = text_of(content)
     if text.lstrip().startswith(("{", "[")):
-        return _identified(ghostfolio.NAME, ghostfolio.read(_limited(ghostfolio.rows_of_json(text))))
+        return _identified(ghostfolio.NAME, ghostfolio.read, ghostfolio.rows_of_json(text))
     return _read_table(table_of(text))
 
 
 def _read_table(table: Table) -> Activities:
     for program in (own, portfolio_performance, b3, kraken):
         if program.fits(table.names):
-            return _identified(program.NAME, program.read(table, _limited(table.rows)))
-    return _identified(ghostfolio.NAME, ghostfolio.read(_limited(ghostfolio.rows_of_table(table))))
+            return _identified(program.NAME, partial(program.read, table), table.rows)
+    return _identified(ghostfolio.NAME, ghostfolio.read, ghostfolio.rows_of_table(table))
 
 
-def _limited(rows: Iterable[Row]) -> Iterator[Row]:
+def _limited(rows: Iterable[Row], numbers: list[int]) -> Iterator[Row]:
+    """Give the rows, and note in `numbers` how many there were."""
     for number, row in enumerate(rows, start=1):
         if number > ROWS_MOST:
             raise FileRefused(f"The file has more than {ROWS_MOST} rows; split it.")
+        numbers[0] = number
         yield row
 
 
-def _identified(source: str, given: Iterable[Read]) -> Activities:
+def _identified(source: str, read: Callable[[Iterable[Row]], Iterator[Read]], rows: Iterable[Row]) -> Activities:
+    numbers = [0]
     found = Activities([], [], [], source)
     prefix = source.lower().replace(" ", "-")
     seen: Counter[str] = Counter()
-    for one in given:
+    for one in read(_limited(rows, numbers)):
         if isinstance(one, LeftOut):
             found.left_out.append(one)
         elif isinstance(one, RowError):
@@ -71,7 +75,7 @@ def _identified(source: str, given: Iterable[Read]) -> Activities:
                 seen[digest] += 1
                 one.columns["external_id"] = f"{prefix}-{digest}-{seen[digest]}"
             found.rows.append(one)
-    return found
+    return found._replace(row_count=numbers[0])
 
 
 def _plain(value: Any) -> str:

@@ -11,6 +11,7 @@ from apps.portfolios.domain.tables import (
     BEHIND,
     Activity,
     FileRefused,
+    LeftOut,
     Read,
     Row,
     RowError,
@@ -44,10 +45,14 @@ _KINDS = {
     "INTEREST": Kind.INTEREST,
     "FEE": Kind.FEE,
 }
+_NO_TRANSACTIONS = {
+    "LIABILITY": "a debt that is stated, not paid; portfolios have assets and cash, and no debts.",
+    "ITEM": "a valuable with what it is worth, not what it cost. Record its purchase by hand, as a manual asset.",
+}
 
 
 def read(rows: Iterable[Row]) -> Iterator[Read]:
-    """Give each row as a transaction, or what is wrong with it."""
+    """Give each row as a transaction, or what is wrong with it, or why it is left out."""
     for number, row in enumerate(rows, start=1):
         try:
             yield _read(number, row)
@@ -90,10 +95,13 @@ def rows_of_table(table: Table) -> Iterator[Row]:
         }
 
 
-def _read(number: int, row: Row) -> Activity:
+def _read(number: int, row: Row) -> Read:
     """Return one row. Raises ValueError, for people."""
     refuse_unstorable(row)
-    kind = _KINDS.get(str(row.get("type") or "").strip().upper())
+    said = str(row.get("type") or "").strip().upper()
+    if said in _NO_TRANSACTIONS:
+        return LeftOut(number, f"{said}: {_NO_TRANSACTIONS[said]}")
+    kind = _KINDS.get(said)
     if kind is None:
         known = ", ".join(_KINDS)
         raise ValueError(f"type: {row.get('type') or 'nothing'} is not known; known are {known}.")

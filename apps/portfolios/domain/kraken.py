@@ -1,7 +1,7 @@
 """The reader of Kraken's ledgers, of 10, 11, 12 or 16 columns. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -31,6 +31,8 @@ _REWARDS = {"staking", "reward", "dividend"}
 _NOT_SETTLED = "it has no txid: it is an announcement, and the booking is a row of its own."
 _WITHIN = "it moves between wallets at Kraken."
 _NO_WORTH = "the file does not say what it was worth. Record it by hand, or export the ledger with amountusd."
+_NO_PAIR = "its refid has not one asset that was taken for others that were given. Record it by hand."
+_LAST_DECIMAL = Decimal("1e-18")
 
 
 class _Leg(NamedTuple):
@@ -84,7 +86,8 @@ def read(table: Table, rows: Iterable[Row]) -> Iterator[Read]:
 
 def _leg(number: int, row: Row) -> _Leg:
     at, has_time = moment_in(row, "time")
-    usd = number_in(row, "amountusd") if str(row.get("amountusd") or "").strip() else None
+    # A minus alone is how it writes that it does not know.
+    usd = number_in(row, "amountusd") if str(row.get("amountusd") or "").strip() not in ("", "-") else None
     code = str(row.get("asset") or "").strip().upper()
     if not code:
         raise ValueError("asset: it is missing.")
@@ -155,44 +158,83 @@ def _single(leg: _Leg) -> Iterator[Read]:
         yield LeftOut(leg.row, f"{leg.type[:40] or 'nothing'} of {leg.asset}: it is not known here. Record it by hand.")
 
 
+class _Side(NamedTuple):
+    """What was given or taken in an exchange, without a sign. usd: what it was worth, where the file says so."""
+
+    asset: str
+    amount: Decimal
+    fee: Decimal
+    usd: Decimal | None
+
+
 def _trade(refid: str, legs: list[_Leg]) -> Iterator[Read]:
-    """Give what the rows of one refid say together; partial fills are summed."""
-    first = min(legs)
-    amounts: dict[str, Decimal] = defaultdict(Decimal)
-    fees: dict[str, Decimal] = defaultdict(Decimal)
-    for leg in legs:
-        amounts[leg.asset] += leg.amount
-        fees[leg.asset] += leg.fee
-    given = [asset for asset, amount in amounts.items() if amount < 0]
-    taken = [asset for asset, amount in amounts.items() if amount > 0]
-    if len(given) != 1 or len(taken) != 1:
-        yield RowError(first.row, f"refid: {refid} has not one asset that was given and one that was taken.")
+    """Give what the rows of one refid say together; partial fills are summed. Where several assets were given for one,
+    as when small balances are swept, each was exchanged for a share of it, by what each was worth."""
+    first, sides = min(legs), [_side(asset, legs) for asset in dict.fromkeys(leg.asset for leg in legs)]
+    given = [one._replace(amount=-one.amount) for one in sides if one.amount < 0]
+    taken = [one for one in sides if one.amount > 0]
+    if not given or len(taken) != 1:
+        yield from (LeftOut(leg.row, f"{leg.type} of {leg.asset}: {_NO_PAIR}") for leg in legs)
         return
-    [paid], [got] = given, taken
-    # A fee in the coin itself changes how much of it moved.
-    quantity_paid, quantity_got = -amounts[paid] + fees[paid], amounts[got] - fees[got]
-    if paid in ISO_4217 and got in ISO_4217:
-        fee_in = got if fees[got] else paid
-        conversion = {"amount": -amounts[paid], "currency": paid, "fee": fees[fee_in], "fee_currency": fee_in}
-        both = {"counter_amount": amounts[got], "counter_currency": got}
-        yield _activity(first, refid, {"kind": Kind.CONVERSION.value, **conversion, **both})
-        if fees[paid] and fees[got]:
-            second = {"kind": Kind.FEE.value, "amount": fees[paid], "currency": paid}
-            yield _activity(first, f"{refid}-fee", second)
-    elif paid in ISO_4217:
-        bought = {"quantity": quantity_got, "amount": -amounts[paid], "currency": paid, "fee": fees[paid]}
-        yield _activity(first, refid, {"kind": Kind.BUY.value, **bought}, symbol=got)
-    elif got in ISO_4217:
-        sold = {"quantity": quantity_paid, "amount": amounts[got], "currency": got, "fee": fees[got]}
-        yield _activity(first, refid, {"kind": Kind.SELL.value, **sold}, symbol=paid)
+    pairs = list(zip(given, _shares(given, taken[0]), strict=False))
+    if len(pairs) < len(given) or any(_lacks_worth(*pair) for pair in pairs):
+        what = f"trade of {', '.join(one.asset for one in given)} for {taken[0].asset}"
+        yield from (LeftOut(leg.row, f"{what}: {_NO_WORTH}") for leg in legs)
+        return
+    for paid, got in pairs:
+        yield from _exchange(first, refid if len(pairs) == 1 else f"{refid}-{paid.asset}", paid, got)
+
+
+def _side(asset: str, legs: Iterable[_Leg]) -> _Side:
+    own = [leg for leg in legs if leg.asset == asset]
+    amount, fee = (sum((getattr(leg, name) for leg in own), Decimal(0)) for name in ("amount", "fee"))
+    usd = [leg.usd for leg in own if leg.usd is not None]
+    return _Side(asset, amount, fee, sum(usd, Decimal(0)) if len(usd) == len(own) else None)
+
+
+def _shares(given: Sequence[_Side], got: _Side) -> list[_Side]:
+    """Return what was taken for each of the assets that were given, in all exactly that; nothing where the file does
+    not say what each was worth."""
+    worths = [one.usd for one in given if one.usd is not None]
+    whole = sum(worths, Decimal(0))
+    if len(given) == 1:
+        return [got]
+    if len(worths) < len(given) or not whole:
+        return []
+    shares = []
+    rest = got
+    for worth in worths[:-1]:
+        amount, fee = ((of * worth / whole).quantize(_LAST_DECIMAL) for of in (got.amount, got.fee))
+        shares.append(got._replace(amount=amount, fee=fee))
+        rest = rest._replace(amount=rest.amount - amount, fee=rest.fee - fee)
+    return [*shares, rest]
+
+
+def _lacks_worth(paid: _Side, got: _Side) -> bool:
+    """Tell whether a coin was exchanged for a coin and the file does not say what it was worth, or whether it was worth
+    so little that nothing of what was taken is its share."""
+    is_sale = got.asset in ISO_4217 and paid.asset not in ISO_4217
+    return not is_sale and (got.amount <= 0 or (paid.asset not in ISO_4217 and paid.usd is None))
+
+
+def _exchange(first: _Leg, own_id: str, paid: _Side, got: _Side) -> Iterator[Read]:
+    """Give the exchange of one asset for another. A fee in the coin itself changes how much of it moved."""
+    sold, bought = {"quantity": paid.amount + paid.fee}, {"quantity": got.amount - got.fee}
+    if paid.asset in ISO_4217 and got.asset in ISO_4217:
+        side = got if got.fee else paid
+        conversion = {"amount": paid.amount, "currency": paid.asset, "fee": side.fee, "fee_currency": side.asset}
+        both = {"counter_amount": got.amount, "counter_currency": got.asset}
+        yield _activity(first, own_id, {"kind": Kind.CONVERSION.value, **conversion, **both})
+        if paid.fee and got.fee:
+            second = {"kind": Kind.FEE.value, "amount": paid.fee, "currency": paid.asset}
+            yield _activity(first, f"{own_id}-fee", second)
+    elif paid.asset in ISO_4217:
+        money = {"amount": paid.amount, "currency": paid.asset, "fee": paid.fee}
+        yield _activity(first, own_id, {"kind": Kind.BUY.value, **bought, **money}, symbol=got.asset)
+    elif got.asset in ISO_4217:
+        money = {"amount": got.amount, "currency": got.asset, "fee": got.fee}
+        yield _activity(first, own_id, {"kind": Kind.SELL.value, **sold, **money}, symbol=paid.asset)
     else:
-        worths = [leg.usd for leg in legs if leg.asset == paid]
-        if None in worths:
-            yield LeftOut(first.row, f"trade of {paid} for {got}: {_NO_WORTH}")
-            return
-        worth = {"amount": sum((one for one in worths if one is not None), Decimal(0)), "currency": "USD"}
-        group = {"group_id": f"kraken-{refid}", **worth}
-        sold = {"kind": Kind.SELL.value, "quantity": quantity_paid, **group}
-        yield _activity(first, f"{refid}-sell", sold, symbol=paid)
-        bought = {"kind": Kind.BUY.value, "quantity": quantity_got, **group}
-        yield _activity(first, f"{refid}-buy", bought, symbol=got)
+        worth = {"group_id": f"kraken-{own_id}", "amount": paid.usd, "currency": "USD"}
+        yield _activity(first, f"{own_id}-sell", {"kind": Kind.SELL.value, **sold, **worth}, symbol=paid.asset)
+        yield _activity(first, f"{own_id}-buy", {"kind": Kind.BUY.value, **bought, **worth}, symbol=got.asset)

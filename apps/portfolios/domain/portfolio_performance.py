@@ -1,9 +1,10 @@
 """The reader of Portfolio Performance's CSV in English, German and Brazilian Portuguese. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from apps.notation import WIDE, write_number
 from apps.portfolios.domain.tables import Activity, Read, Row, RowError, Table, moment_in, number_in, refuse_unstorable
 from apps.portfolios.domain.transactions import Kind
 
@@ -15,6 +16,9 @@ _HEADERS = {
     "currency": ("transaction currency", "buchungswährung", "moeda da transação"),
     "fees": ("fees", "gebühren", "taxas"),
     "taxes": ("taxes", "steuern", "impostos"),
+    "gross": ("gross amount", "bruttobetrag", "valor bruto"),
+    "gross_currency": ("currency gross amount", "währung bruttobetrag", "valor bruto em moeda"),
+    "rate": ("exchange rate", "wechselkurs", "taxa de câmbio"),
     "shares": ("shares", "stück", "quantidade"),
     "isin": ("isin",),
     "ticker": ("ticker symbol", "ticker-symbol", "símbolo do ativo"),
@@ -44,6 +48,9 @@ _REFUNDS = {
     *("tax refund", "steuerrückerstattung", "reembolso de impostos"),
 }
 _OF_ASSETS = {Kind.BUY, Kind.SELL, Kind.DIVIDEND, Kind.DELIVERY_IN, Kind.DELIVERY_OUT}
+_ABROAD = {Kind.BUY, Kind.SELL, Kind.DIVIDEND, Kind.DELIVERY_IN}
+# By how much the gross amount at the exchange rate may differ from what was booked: both are rounded.
+_ROUNDED, _ROUNDED_PART = Decimal("0.05"), Decimal("0.01")
 
 
 def fits(names: list[str]) -> bool:
@@ -62,7 +69,7 @@ def read(table: Table, rows: Iterable[Row]) -> Iterator[Read]:
     for number, row in enumerate(rows, start=1):
         given = {field: row.get(name) for field, name in places.items()}
         try:
-            yield _read(number, given, comma=table.has_decimal_comma)
+            yield from _read(number, given, comma=table.has_decimal_comma)
         except ValueError as error:
             yield RowError(number, str(error))
 
@@ -81,7 +88,8 @@ def _kind(row: Row) -> Kind:
     return _NAMED[name]
 
 
-def _read(number: int, row: Row, *, comma: bool) -> Activity:
+def _read(number: int, row: Row, *, comma: bool) -> Iterator[Activity]:
+    """Give what a row says. Raises ValueError, for people."""
     refuse_unstorable(row)
     kind = _kind(row)
     form: dict[str, Any] = {"comma": comma, "groups": True}
@@ -102,11 +110,47 @@ def _read(number: int, row: Row, *, comma: bool) -> Activity:
         raise ValueError("value: it is less than fees and taxes.")
     symbol = str(row.get("ticker") or row.get("isin") or row.get("name") or "").strip()
     if kind not in _OF_ASSETS:
-        return Activity(number, "", "", columns)
+        yield Activity(number, "", "", columns)
+        return
     if not symbol:
         raise ValueError("ticker symbol: it is missing, and so are ISIN and name.")
     if kind is not Kind.DIVIDEND:
         columns["quantity"] = abs(number_in(row, "shares", **form))
     if kind is Kind.DELIVERY_OUT:
         del columns["amount"]
-    return Activity(number, "", symbol, columns)
+    abroad = _abroad(row, columns, form) if kind in _ABROAD else {}
+    booked_so = Activity(number, "", symbol, columns)
+    yield from _with_conversion(booked_so, abroad) if abroad else [booked_so]
+
+
+def _abroad(row: Row, columns: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, Any]:
+    """Return amount, currency and exchange rate of an asset in another currency than what was booked; nothing where
+    the file does not say all three. Raises ValueError, for people."""
+    currency = str(row.get("gross_currency") or "").strip().upper()
+    amount, rate = (abs(number_in(row, name, default=Decimal(0), **form)) for name in ("gross", "rate"))
+    booked = columns["amount"]
+    if currency in ("", columns["currency"]) or not amount or not rate:
+        return {}
+    if abs(WIDE.multiply(amount, rate) - booked) > max(_ROUNDED, booked * _ROUNDED_PART):
+        said = f"{write_number(amount)} {currency[:12]} at {write_number(rate)} are not the {write_number(booked)}"
+        raise ValueError(f"exchange rate: {said} {columns['currency'][:12]} that were booked besides fees and taxes.")
+    return {"amount": amount, "currency": currency, "rate": rate}
+
+
+def _with_conversion(booked: Activity, abroad: Mapping[str, Any]) -> Iterator[Activity]:
+    """Give a transaction in the currency of its asset, with fees and taxes as they were booked, and between it and the
+    account, which has another currency, a conversion of cash."""
+    columns = booked.columns
+    home = {"amount": columns["amount"], "currency": columns["currency"]}
+    moment = {name: columns[name] for name in ("at", "has_time", "notes")} | {"kind": Kind.CONVERSION.value}
+    there = {"amount": abroad["amount"], "currency": abroad["currency"]}
+    if columns["kind"] == Kind.BUY:
+        counter = {"counter_amount": there["amount"], "counter_currency": there["currency"]}
+        yield Activity(booked.row, booked.account, "", moment | home | counter)
+    costs = {"fee_currency": home["currency"], "tax_currency": home["currency"]}
+    own = {**columns, **abroad, **costs}
+    yield booked._replace(columns=own, rate_into=home["currency"])
+    if columns["kind"] in (Kind.SELL, Kind.DIVIDEND):
+        counter = {"counter_amount": home["amount"], "counter_currency": home["currency"]}
+        conversion = moment | there | counter | {"rate": abroad["rate"]}
+        yield Activity(booked.row, booked.account, "", conversion, rate_into=home["currency"])

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 BYTES_LARGEST = 5_000_000
 ROWS_MOST = 50_000
+ROWS_NAMED = 10
 _NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
 _IN_GROUPS = re.compile(r"-?\d{1,3}(?:\.\d{3})+(?:,\d{1,30})?", re.ASCII)
 _SWAPPED = str.maketrans(",.", ".,")
@@ -45,12 +46,14 @@ ASSET_COLUMNS = ("fee_asset", "to_asset")
 
 class Activity(NamedTuple):
     """One transaction. symbol: "" where its kind needs no asset; columns: those of the transaction but for the
-    asset; `fee_asset` and `to_asset` are symbols, `to_portfolio` a name."""
+    asset; `fee_asset` and `to_asset` are symbols, `to_portfolio` a name; rate_into: the currency into which its `rate`
+    leads, where the file says that: the rate counts in portfolios of that base currency alone."""
 
     row: int
     account: str
     symbol: str
     columns: dict[str, Any]
+    rate_into: str = ""
 
     def symbols(self) -> list[str]:
         """Return the symbols of all assets that it names."""
@@ -62,13 +65,27 @@ Read = Activity | RowError | LeftOut
 
 
 class Activities(NamedTuple):
-    """The transactions of a file, what is wrong with rows, which rows are left out and why, and whose form the file
-    has."""
+    """The transactions of a file, what is wrong with rows, which rows are left out and why, whose form the file has,
+    and how many rows it has: several may be one transaction, or one several."""
 
     rows: list[Activity]
     errors: list[RowError]
     left_out: list[LeftOut]
     source: str
+    row_count: int = 0
+
+    def reasons(self) -> list[tuple[str, list[int]]]:
+        """Return why rows are left out, each reason once in order, with the numbers of its rows."""
+        found: dict[str, list[int]] = {}
+        for one in self.left_out:
+            found.setdefault(one.message, []).append(one.row)
+        return list(found.items())
+
+
+def list_rows(rows: Sequence[int]) -> str:
+    """Return the numbers of rows as text, of many the first."""
+    shown, more = ", ".join(str(row) for row in rows[:ROWS_NAMED]), len(rows) - ROWS_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 # Name of a column -> what a row says there

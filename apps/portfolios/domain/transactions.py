@@ -138,8 +138,17 @@ _MAY_BE_ZERO = frozenset({Kind.BUY, Kind.SELL, Kind.DELIVERY_IN, Kind.EVENT})
 
 def fields_of(kind: Kind, event: Event | None = None) -> frozenset[str]:
     """Return the fields that a transaction of this kind may have."""
-    fields = _EVENT_FIELDS.get(event, _fields("event asset")) if event else _FIELDS.get(kind, _fields("event asset"))
+    fields = _fields_of(kind, event)
     return fields.required | fields.optional
+
+
+def required_of(kind: Kind, event: Event | None = None) -> frozenset[str]:
+    """Return the fields that a transaction of this kind needs."""
+    return _fields_of(kind, event).required
+
+
+def _fields_of(kind: Kind, event: Event | None) -> _Fields:
+    return _EVENT_FIELDS.get(event, _fields("event asset")) if event else _FIELDS.get(kind, _fields("event asset"))
 
 
 def refusals_of(one: Transaction, *, tracks_cash: bool, currencies: Collection[str], now: datetime) -> list[Refusal]:

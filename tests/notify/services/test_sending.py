@@ -315,7 +315,7 @@ def test_a_channel_is_due_when_nobody_was_asked_to_send_on_it_for_a_while(feed, 
 
 
 def test_channels_on_which_nobody_sends_keep_no_other_from_its_turn(monkeypatch, feed, owner, rule, channel):
-    monkeypatch.setattr(queries, "CHANNELS_AT_ONCE", 1)
+    monkeypatch.setattr(queries.sending, "CHANNELS_AT_ONCE", 1)
     other = services.create_channel(owner=owner, name="Other", kind="fake", config={})
     for one, seconds in ((channel, 20), (other, 60)):
         services.send_test(channel=one, asked_by="ada", now=LONG_AGO)

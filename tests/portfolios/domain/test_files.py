@@ -88,6 +88,50 @@ def test_kinds_of_portfolio_performance():
 
 
 @pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        (PP_EN, '2024-01-02T00:00,Buy,"-912.00",EUR,"1,000.00",USD,0.9,10.00,2.00,5,,,ACME,Acme Inc,n'),
+        (PP_DE, "2024-01-02T00:00;Kauf;-912,00;EUR;1.000,00;USD;0,9;10,00;2,00;5;;;ACME;Acme Inc;n"),
+        (PP_BR, "2024-01-02T00:00;Comprar;-912,00;EUR;1.000,00;USD;0,9;10,00;2,00;5;;;ACME;Acme Inc;n"),
+    ],
+)
+def test_a_purchase_in_another_currency_than_the_accounts_has_the_exchange_rate_of_portfolio_performance(header, line):
+    found = read(header, line)
+    assert found.errors == []
+    names = ("kind", "amount", "currency", "rate", "fee", "fee_currency", "tax", "tax_currency", "notes")
+    assert [(*said(one, *names), one.rate_into) for one in found.rows] == [
+        ("", "conversion", "900", "EUR", None, None, None, None, None, "n", ""),
+        ("ACME", "buy", "1000", "USD", "0.9", "10", "EUR", "2", "EUR", "n", "EUR"),
+    ]
+    assert said(found.rows[0], "counter_amount", "counter_currency") == ("", "1000", "USD")
+
+
+def test_what_comes_in_in_another_currency_is_converted_afterwards_and_a_delivery_never():
+    found = read(
+        PP_EN,
+        "2024-01-02T00:00,Sell,889.00,EUR,1000.00,USD,0.9,10.00,1.00,5,,,ACME,,",
+        "2024-01-03T00:00,Dividend,70.00,EUR,100.00,USD,0.9,,20.00,5,,,ACME,,",
+        "2024-01-04T00:00,Delivery (Inbound),90.00,EUR,100.00,USD,0.9,,,5,,,ACME,,",
+        # One currency, no rate, nothing: as it was booked.
+        "2024-01-05T00:00,Buy,-90.00,EUR,90.00,EUR,1,,,5,,,ACME,,",
+        "2024-01-05T00:00,Buy,-90.00,EUR,100.00,USD,,,,5,,,ACME,,",
+        "2024-01-06T00:00,Buy,-90.00,EUR,100.00,USD,1.11,,,5,,,ACME,,",
+    )
+    names = ("kind", "amount", "currency", "rate", "counter_amount", "counter_currency")
+    assert [said(one, *names) for one in found.rows] == [
+        ("ACME", "sell", "1000", "USD", "0.9", None, None),
+        ("", "conversion", "1000", "USD", "0.9", "900", "EUR"),
+        ("ACME", "dividend", "100", "USD", "0.9", None, None),
+        ("", "conversion", "100", "USD", "0.9", "90", "EUR"),
+        ("ACME", "delivery_in", "100", "USD", "0.9", None, None),
+        ("ACME", "buy", "90", "EUR", None, None, None),
+        ("ACME", "buy", "90", "EUR", None, None, None),
+    ]
+    said_wrong = "exchange rate: 100 USD at 1.11 are not the 90 EUR that were booked besides fees and taxes."
+    assert found.errors == [(6, said_wrong)]
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ("2024-01-02;Aktiensplit;1;EUR;;;;;;;;;;;", "type: Aktiensplit is not known."),
@@ -131,14 +175,64 @@ def test_movements_of_b3_give_income_and_say_what_they_leave_out():
         "Credito,02/01/2026,Desdobro,PETR4 - PETROBRAS,XP,100,-,-",
         "Debito,02/01/2026,Rendimento,PETR4 - PETROBRAS,XP,100,1,100",
         "Credito,02/01/2026,Dividendo,PETR4 - PETROBRAS,XP,100,-,-",
+        "Credito,02/01/2026,Dividendo,PETR4 - PETROBRAS,XP,100,-,R$ -",
+        'Credito,02/01/2026,Dividendo,PETR4 - PETROBRAS,XP,100,-,"R$ 0,00"',
+        "Credito,02/01/2026,Grupamento,MGLU3 - MAGAZINE,XP,10,-,-",
+        "Credito,02/01/2026,Direito de Subscrição,HGLG12 - CSHG,XP,2,-,-",
+        "Credito,02/01/2026,Direitos de Subscrição - Não Exercido,HGLG12 - CSHG,XP,2,-,-",
+        "Credito,02/01/2026,Cisão,ITUB4 - ITAU,XP,2,-,-",
+        "Credito,02/01/2026,Atualização,ITUB4 - ITAU,XP,2,-,-",
+        "Credito,02/01/2026,Something new,ITUB4 - ITAU,XP,2,-,-",
     )
+    assert found.errors == []
     assert [said(one, "kind", "amount", "notes") for one in found.rows] == [
         ("PETR4", "dividend", "50", "Juros Sobre Capital Próprio"),
         ("HGLG11", "dividend", "11", "Rendimento - Transferido"),
     ]
-    assert [one.row for one in found.left_out] == [3, 4, 5]
-    assert found.left_out[1].message.startswith("Desdobro: the file has only the quantity.")
-    assert found.errors == [(6, "valor da operação: - is not a number; write it like 1234,5.")]
+    no_amount, rights = "the file has no amount for it", "a right to buy has no cost in the file"
+    begins = [
+        (3, "Transferência - Liquidação: it repeats a trade"),
+        (4, "Desdobro: the file has a quantity and no ratio."),
+        (5, "Rendimento: it is no credit"),
+        *((row, f"Dividendo: {no_amount}") for row in (6, 7, 8)),
+        (9, "Grupamento: the file has a quantity and no ratio."),
+        (10, f"Direito de Subscrição: {rights}"),
+        (11, f"Direitos de Subscrição - Não Exercido: {rights}"),
+        (12, "Cisão: the file has neither the ratio nor the share of the cost."),
+        (13, "Atualização: it states anew what is held"),
+        (14, "Something new: it is no income and no trade"),
+    ]
+    assert [(one.row, one.message.startswith(text)) for one, (_, text) in zip(found.left_out, begins, strict=True)] == [
+        (row, True) for row, _ in begins
+    ]
+    assert (found.row_count, dict(found.reasons())[found.left_out[3].message]) == (14, [6, 7, 8])
+
+
+def test_corporate_events_of_b3_that_the_file_says_enough_of():
+    found = read(
+        MOVEMENTS,
+        'Credito,02/01/2026,Bonificação em Ativos,ITSA4 - ITAUSA,XP,"5,5","R$ 17,92",-',
+        "Credito,03/01/2026,Bonificação em Ativos,BBDC4 - BRADESCO,XP,10,-,-",
+        "Debito,04/01/2026,Fração em Ativos,ITSA4 - ITAUSA,XP,0.5,-,-",
+        'Credito,20/01/2026,Leilão de Fração,ITSA4 - ITAUSA,XP,"0,5","R$ 9,00","R$ 4,50"',
+        'Credito,21/01/2026,Amortização,HGLG11 - CSHG,XP,10,"R$ 1,00","R$ 10,00"',
+        'Credito,21/01/2026,Amortização,HGLG11 - CSHG,CLEAR,20,"R$ 1,00","R$ 20,00"',
+        'Credito,22/01/2026,Restituição de Capital,PETR4 - PETROBRAS,XP,10,"R$ 1,00","R$ 10,00"',
+    )
+    assert found.errors == []
+    names = ("kind", "event", "quantity", "amount", "group_id", "notes")
+    assert [said(one, *names) for one in found.rows] == [
+        ("ITSA4", "dividend", None, None, "98.56", "b3-ITSA4-2026-01-02", "Bonificação em Ativos"),
+        ("ITSA4", "buy", None, "5.5", "98.56", "b3-ITSA4-2026-01-02", "Bonificação em Ativos"),
+        ("BBDC4", "buy", None, "10", "0", None, "Bonificação em Ativos"),
+        ("ITSA4", "sell", None, "0.5", "4.5", None, "Leilão de Fração"),
+        ("HGLG11", "event", "return_of_capital", None, "10", None, "Amortização"),
+        ("PETR4", "event", "return_of_capital", None, "10", None, "Restituição de Capital"),
+    ]
+    assert [(one.row, one.message.partition(":")[0]) for one in found.left_out] == [
+        (3, "Fração em Ativos"),
+        (6, "Amortização"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -208,8 +302,9 @@ def test_bookings_of_kraken():
         "0.1",
         "USD",
     )
-    assert [one.row for one in found.left_out] == [1, 6, 7, 12]
-    assert found.errors == [(13, "refid: B1 has not one asset that was given and one that was taken.")]
+    assert [one.row for one in found.left_out] == [1, 6, 7, 12, 13]
+    assert found.left_out[-1].message.startswith("trade of USD: its refid has not one asset that was taken for others")
+    assert (found.errors, found.row_count) == ([], 13)
 
 
 def test_a_fee_of_kraken_in_something_else_and_on_both_sides_of_a_conversion_is_a_fee_of_its_own():
@@ -228,6 +323,50 @@ def test_a_fee_of_kraken_in_something_else_and_on_both_sides_of_a_conversion_is_
         ("", "fee", None, "0.1", "USD", None, None, "kraken-X1-fee"),
     ]
     assert [(one.row, one.message) for one in found.left_out] == [(1, "its fee of 5 KFEE: record it by hand.")]
+
+
+def sweep(*rows):
+    """Return what a group of Kraken comes to: a row is an asset, its amount, its fee and what it was worth."""
+    lines = [
+        f"L{number},D1,2024-03-10 12:00:00,{'spend' if amount.startswith('-') else 'receive'},dustsweeping,currency,,"
+        f"{asset},main,{amount},{fee},0,{usd},,,"
+        for number, (asset, amount, fee, usd) in enumerate(rows, start=1)
+    ]
+    return read(LEDGER_16, *lines)
+
+
+def test_small_balances_that_kraken_sweeps_are_exchanged_by_what_each_was_worth():
+    names = ("kind", "quantity", "amount", "currency", "fee", "counter_amount", "external_id")
+    found = sweep(
+        ("ZCAD", "1.00", "0.03", "0.75"),
+        ("XXBT", "-0.00001", "0", "-0.5"),
+        ("XETH", "-0.0001", "0.00001", "-0.25"),
+        ("ZEUR", "-0.01", "0", "-0.05"),
+    )
+    assert (found.errors, found.left_out, found.row_count) == ([], [], 4)
+    assert [said(one, *names) for one in found.rows] == [
+        ("BTC", "sell", "0.00001", "0.625", "CAD", "0.01875", None, "kraken-D1-BTC"),
+        ("ETH", "sell", "0.00011", "0.3125", "CAD", "0.009375", None, "kraken-D1-ETH"),
+        ("", "conversion", None, "0.01", "EUR", "0.001875", "0.0625", "kraken-D1-EUR"),
+    ]
+    found = sweep(("XXBT", "0.00003", "0", "1.5"), ("SOL", "-1", "0", "-1"), ("BNB", "-2", "0", "-0.5"))
+    assert [said(one, *names[:4]) for one in found.rows] == [
+        ("SOL", "sell", "1", "1", "USD"),
+        ("BTC", "buy", "0.00002", "1", "USD"),
+        ("BNB", "sell", "2", "0.5", "USD"),
+        ("BTC", "buy", "0.00001", "0.5", "USD"),
+    ]
+    # A third has no end, and nothing of it is lost.
+    found = sweep(("ZUSD", "1", "0", "1"), *((asset, "-1", "0", "-1") for asset in ("SOL", "BNB", "ADA")))
+    assert sum(one.columns["amount"] for one in found.rows) == 1
+
+
+@pytest.mark.parametrize("usd", ["", "-", "0"])
+def test_swept_balances_of_which_kraken_does_not_say_what_they_were_worth_are_left_out_row_by_row(usd):
+    found = sweep(("ZEUR", "1", "0", "1"), ("SOL", "-1", "0", usd), ("BNB", "-2", "0", usd))
+    assert (found.rows, found.errors) == ([], [])
+    [(reason, rows)] = found.reasons()
+    assert (reason.partition(":")[0], rows) == ("trade of SOL, BNB for EUR", [1, 2, 3])
 
 
 def test_a_row_keeps_its_id_in_a_longer_file():

@@ -81,7 +81,7 @@ def test_two_equal_rows_are_two_and_each_file_gives_the_same_ids():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"type": "LIABILITY"}, "type: LIABILITY is not known; known are BUY, SELL, DIVIDEND, INTEREST, FEE."),
+        ({"type": "LOAN"}, "type: LOAN is not known; known are BUY, SELL, DIVIDEND, INTEREST, FEE."),
         ({"quantity": "1.601,00"}, "quantity: 1.601,00 is not a number; write it like 1234.5."),
         ({"quantity": True}, "quantity: True is not a number; write it like 1234.5."),
         ({"unitPrice": None}, "unitPrice: nothing is not a number; write it like 1234.5."),
@@ -99,6 +99,13 @@ def test_a_wrong_row_is_named(fields, message):
     read = read_activities(in_json(ROW, ROW | fields))
     assert read.errors == [(2, message)]
     assert len(read.rows) == 1
+
+
+def test_what_ghostfolio_states_without_a_transaction_is_left_out_with_why():
+    mortgage = ROW | {"type": "LIABILITY", "symbol": "Mortgage", "quantity": 1, "unitPrice": 250000}
+    read = read_activities(in_json(mortgage, ROW, mortgage, ROW | {"type": "ITEM"}))
+    assert (len(read.rows), read.errors, read.row_count) == (1, [], 4)
+    assert [(reason[:9], rows) for reason, rows in read.reasons()] == [("LIABILITY", [1, 3]), ("ITEM: a v", [4])]
 
 
 @pytest.mark.parametrize(
