@@ -433,6 +433,11 @@ class Position(models.Model):
     def __str__(self) -> str:
         return f"{self.quantity} of {self.asset_id}"
 
+    @property
+    def realised_after_costs(self) -> Decimal | None:
+        """The gain of sales less fees and taxes of the sold lots and of their sales."""
+        return None if self.realised is None or self.costs is None else self.realised - self.costs
+
 
 class LotCopy(models.Model):
     """A copy of one lot of a position, in order. row: the transaction that bought it; see `domain.lots.Lot`."""

@@ -15,6 +15,8 @@ MUTATION = schema.mutation_type
 SUBSCRIPTION = schema.subscription_type
 # Levels below a root field from which on only fields without fields are asked for: a query has 10 at most.
 DEEPEST = 7
+# What fields below root fields need besides.
+NEEDED = {"benchmark": 'asset: "BTC-USD"'}
 
 
 def asking_by(client):
@@ -63,6 +65,7 @@ def everything(kind, *, first=2, path=()):
         if inner.name in (*path, kind.name) or (len(path) >= DEEPEST and not is_leaf_type(inner)):
             continue
         arguments = f"(first: {first})" if "first" in field.args else ""
+        arguments = f"({NEEDED[name]})" if name in NEEDED else arguments
         selection = everything(inner, first=first, path=(*path, kind.name))
         # A page so deep that only its rows would be below it has nothing to ask for.
         if selection != "{  }":

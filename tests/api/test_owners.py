@@ -69,6 +69,7 @@ SEEN_BY = {
     "rule": {"ada", "root"},
     "rules": {"ada", "root"},
     "silences": {"ada", "root"},
+    "sumParts": {"ada", "root"},
     "why": {"ada", "root"},
 }
 # What a stranger reads: nothing is there, or that they should sign in.
@@ -143,6 +144,8 @@ def query_of(field, id=None):
     arguments = f"({NEEDED[field]})" if field in NEEDED else ""
     if field == "performance":
         arguments = f'(portfolio: "{ids()["portfolio"]}")'
+    if field == "sumParts":
+        arguments = f'(portfolio: "{ids()["portfolio"]}", of: FLOWS)'
     if field == "why":
         arguments = f'(rule: "{ids()["rule"]}", asset: "{CANARY}-0")'
     if "id" in definition.args:
